@@ -1,0 +1,38 @@
+/* Messages between the supervisor and a shard's keeper and engine, over one SOCK_SEQPACKET pair; a fixed struct each.
+ *
+ * Requests are repeatable: the supervisor sends what it has not seen confirmed again when a new engine says READY.
+ * The keeper speaks only when it has no engine (DIED). */
+#ifndef UN_CONTROL_H
+#define UN_CONTROL_H
+
+#include <stdint.h>
+
+#include "base/assert.h"
+
+enum un_control_type {
+    /* supervisor to engine; each is confirmed by the same type */
+    UN_CONTROL_ATTACH = 1, /* a worker sits on `seat`; serial names it, flags as below */
+    UN_CONTROL_LOST = 2,   /* the worker `serial` of `seat` is gone; confirmed with UN_CONTROL_POISONED or without */
+    UN_CONTROL_DRAIN = 3,  /* accept no more */
+    UN_CONTROL_QUIT = 4,   /* reset what is left and exit; confirmed by the keeper's end of file */
+    /* engine or keeper to supervisor */
+    UN_CONTROL_READY = 16, /* an engine runs; arg[0] pid, arg[1] epoch */
+    UN_CONTROL_DIED = 17,  /* the keeper's engine died; arg[0] pid, arg[1] wait status; another is started */
+    UN_CONTROL_BAD = 18,   /* the worker `serial` of `seat` wrote nonsense; kill it */
+    UN_CONTROL_LIMIT = 19, /* accepting paused; arg[0]: 0 connection limit, else the errno of accept */
+};
+
+#define UN_CONTROL_RESUMES 1u  /* of ATTACH: the handler class defines on_resume */
+#define UN_CONTROL_POISONED 2u /* of LOST, confirmed: the seat's quarantine holds an event */
+
+struct un_control {
+    uint32_t type;
+    uint32_t seat;
+    uint32_t serial;
+    uint32_t flags;
+    uint64_t arg[2];
+};
+
+UN_STATIC_ASSERT(sizeof(struct un_control) == 32, "as the supervisor packs it: <IIIIQQ");
+
+#endif

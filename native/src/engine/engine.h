@@ -1,0 +1,62 @@
+/* The engine: owns a shard's connections. A transport on one side, the shard's ends of the rings on the other.
+ *
+ * In the split layout it is the loop of the network process (network.c); in the inline layout a worker calls
+ * un_engine_turn from its own loop. Either way one thread uses it, and all it knows lies in the private memory, linked
+ * by index, so that an engine started on the memory of a dead one goes on with its connections (takeover.c).
+ */
+#ifndef UN_ENGINE_H
+#define UN_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shard/segment.h"
+
+#define UN_LISTENERS_MAX 64
+
+enum un_poll_mode { UN_POLL_SLEEP = 0, UN_POLL_ADAPTIVE = 1, UN_POLL_BUSY = 2 };
+
+struct un_engine;
+
+/* What an engine is given. Memories are mapped and formatted (segment.h); descriptors stay open while it runs. */
+struct un_engine_setup {
+    void *private;
+    void *public;
+    void *seats[UN_SEATS_MAX];
+    int seat_wake_fds[UN_SEATS_MAX]; /* eventfd; -1: the worker is in this process */
+    int wake_fd;                     /* eventfd that workers write; -1 inline */
+    int control_fd;                  /* SOCK_SEQPACKET to the supervisor; -1 inline */
+    int epoll_fd;                    /* made by the caller, so that it outlives the engine */
+    int listeners[UN_LISTENERS_MAX];
+    uint32_t listener_count;
+    uint32_t connection_limit;       /* <= conn_max of the segment */
+    uint64_t idle_timeout_ns;        /* 0: off */
+    uint64_t linger_ns;              /* how long a closed connection may wait for the peer's FIN */
+    enum un_poll_mode poll_mode;
+    bool shared_listeners;           /* other shards accept from these too: wake one of them, not all */
+};
+
+/* Bytes of private memory for a segment; it must be zero when the first engine starts on it. */
+uint64_t un_engine_private_bytes(const struct un_segment_config *config);
+
+/* Start on fresh private memory, or take over what a dead engine left there. NULL with errno. */
+struct un_engine *un_engine_start(const struct un_engine_setup *setup);
+
+/* One turn: wait up to timeout_ms (-1: until something happens, 0: look only), receive, put events into the rings, take
+ * commands, send, and look at deadlines. Returns how much was done, 0 when nothing. */
+uint32_t un_engine_turn(struct un_engine *engine, int timeout_ms);
+
+/* Only the part that takes commits: for the inline worker, between its batch and its next turn. */
+uint32_t un_engine_take_commits(struct un_engine *engine);
+
+/* Milliseconds until a deadline wants a turn, -1: none. */
+int un_engine_deadline_ms(const struct un_engine *engine);
+
+/* The supervisor's requests; over control_fd in the split layout, called directly inline. */
+void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t serial, bool resumes);
+bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat); /* true: an event was quarantined */
+void un_engine_stop_accepting(struct un_engine *engine);
+void un_engine_reset_all(struct un_engine *engine, enum un_reason reason);
+bool un_engine_wants_exit(const struct un_engine *engine);
+
+#endif

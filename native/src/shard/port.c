@@ -1,0 +1,363 @@
+/* See port.h. */
+#include "shard/port.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const void *map_file(int fd, uint64_t *bytes, int protection)
+{
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        return MAP_FAILED;
+    *bytes = (uint64_t)status.st_size;
+    return mmap(NULL, *bytes, protection, MAP_SHARED, fd, 0);
+}
+
+/* A worker before us may have left commands that the engine has not taken yet; their frames are not free. */
+static void count_untaken_commands(struct un_port *port, uint32_t taken)
+{
+    const struct un_segment_config *config = &port->header->config;
+    for (uint32_t i = taken; i != port->command_ring.own; i++) {
+        const struct un_command *command = &port->commands[un_ring_slot(&port->command_ring, i)];
+        bool has_bytes = command->op == UN_COMMAND_SEND || command->op == UN_COMMAND_STATE;
+        if (has_bytes && command->length > 0 && command->frame < config->tx_frames)
+            port->tx_issued[command->frame]++;
+    }
+}
+
+static int open_send_frames(struct un_port *port, uint32_t taken)
+{
+    uint32_t frames = port->header->config.tx_frames;
+    port->tx_issued = calloc(frames, sizeof *port->tx_issued);
+    port->tx_free = calloc(frames, sizeof *port->tx_free);
+    port->tx_waiting = calloc(frames, sizeof *port->tx_waiting);
+    if (!port->tx_issued || !port->tx_free || !port->tx_waiting)
+        return -ENOMEM;
+    for (uint32_t frame = 0; frame < frames; frame++)
+        port->tx_issued[frame] = un_load(&port->tx_accounts[frame].queued);
+    count_untaken_commands(port, taken);
+    for (uint32_t frame = frames; frame-- > 0;) {
+        if (un_observe(&port->tx_accounts[frame].done) == port->tx_issued[frame])
+            port->tx_free[port->tx_free_count++] = frame;
+        else
+            port->tx_waiting[port->tx_waiting_count++] = frame;
+    }
+    port->tx_fill = port->header->config.tx_frame_bytes; /* no frame is open */
+    port->tx_frame = UINT32_MAX;
+    return 0;
+}
+
+int un_port_attach(struct un_port *port, const void *public, void *seat_memory, uint32_t seat, int engine_wake_fd)
+{
+    const struct un_segment_header *header = un_header(public);
+    const struct un_segment_layout *layout = &header->layout;
+    if (seat >= header->config.seats)
+        return -EINVAL;
+    memset(port, 0, sizeof *port);
+    port->public = public;
+    port->seat = seat_memory;
+    port->header = header;
+    port->seat_number = seat;
+    port->engine_wake_fd = engine_wake_fd;
+    port->engine = un_engine_public(public);
+    port->told = un_seat_public(public, seat);
+    port->mine = seat_memory;
+    port->events = un_event_ring(public, seat);
+    port->commands = un_at(seat_memory, layout->command_ring);
+    port->releases = un_at(seat_memory, layout->release_ring);
+    port->dirty = un_at(seat_memory, layout->dirty);
+    port->tx_frames = un_at(seat_memory, layout->tx_frames);
+    port->tx_accounts = un_tx_accounts(public, seat);
+    port->rx_frames = un_rx_frame(public, seat, 0);
+
+    port->committed = un_observe(&port->mine->commit);
+    port->released = un_load(&port->mine->releases_produced);
+    uint32_t consumed = UN_COMMIT_EVENTS(port->committed);
+    uint32_t produced = UN_COMMIT_COMMANDS(port->committed);
+    uint32_t taken = un_observe(&port->told->commands_consumed);
+    un_ring_init(&port->event_ring, header->config.event_slots, consumed, consumed);
+    un_ring_init(&port->command_ring, header->config.command_slots, produced, taken);
+    un_ring_init(&port->release_ring, (uint32_t)layout->release_slots, port->released,
+                 un_observe(&port->told->releases_consumed));
+    return open_send_frames(port, taken);
+}
+
+int un_port_open(struct un_port *port, int public_fd, int seat_fd, uint32_t seat, int engine_wake_fd)
+{
+    uint64_t public_bytes = 0, seat_bytes = 0;
+    const void *public = map_file(public_fd, &public_bytes, PROT_READ);
+    if (public == MAP_FAILED)
+        return -errno;
+    if (un_segment_check(public, public_bytes) < 0) {
+        munmap((void *)(uintptr_t)public, public_bytes);
+        return -EINVAL;
+    }
+    const void *seat_memory = map_file(seat_fd, &seat_bytes, PROT_READ | PROT_WRITE);
+    int status = seat_memory == MAP_FAILED ? -errno : 0;
+    if (status == 0 && seat_bytes < un_header(public)->layout.seat_bytes)
+        status = -EINVAL;
+    if (status == 0)
+        status = un_port_attach(port, public, (void *)(uintptr_t)seat_memory, seat, engine_wake_fd);
+    if (status < 0) {
+        if (seat_memory != MAP_FAILED)
+            munmap((void *)(uintptr_t)seat_memory, seat_bytes);
+        munmap((void *)(uintptr_t)public, public_bytes);
+        return status;
+    }
+    port->owns_maps = true;
+    return 0;
+}
+
+void un_port_close(struct un_port *port)
+{
+    free(port->tx_issued);
+    free(port->tx_free);
+    free(port->tx_waiting);
+    if (port->owns_maps) {
+        munmap(port->seat, port->header->layout.seat_bytes);
+        munmap((void *)(uintptr_t)port->public, port->header->layout.public_bytes);
+    }
+    memset(port, 0, sizeof *port);
+}
+
+uint32_t un_port_peek(struct un_port *port)
+{
+    uint32_t ready = un_ring_peek(&port->event_ring);
+    if (ready == 0) {
+        un_assert(un_ring_consumer_saw(&port->event_ring, un_observe(&port->told->events_produced)));
+        ready = un_ring_peek(&port->event_ring);
+    }
+    return ready;
+}
+
+void un_port_free_frame(struct un_port *port, uint32_t frame)
+{
+    if (un_ring_reserve(&port->release_ring) == 0)
+        un_assert(un_ring_producer_saw(&port->release_ring, un_observe(&port->told->releases_consumed)));
+    un_assert(un_ring_reserve(&port->release_ring) > 0);
+    port->releases[un_ring_slot(&port->release_ring, port->release_ring.own)] = frame;
+    un_ring_submit(&port->release_ring, 1);
+}
+
+/* Command slots left after `keep` are set aside. */
+static bool has_command_slot(struct un_port *port, uint32_t keep)
+{
+    if (un_ring_reserve(&port->command_ring) <= keep)
+        un_assert(un_ring_producer_saw(&port->command_ring, un_observe(&port->told->commands_consumed)));
+    return un_ring_reserve(&port->command_ring) > keep;
+}
+
+static struct un_command *push_command(struct un_port *port)
+{
+    struct un_command *command = &port->commands[un_ring_slot(&port->command_ring, port->command_ring.own)];
+    un_ring_submit(&port->command_ring, 1);
+    return command;
+}
+
+static bool frame_is_complete(const struct un_port *port, uint32_t frame)
+{
+    return un_observe(&port->tx_accounts[frame].done) == port->tx_issued[frame];
+}
+
+static void sweep_waiting_frames(struct un_port *port)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < port->tx_waiting_count; i++) {
+        uint32_t frame = port->tx_waiting[i];
+        if (frame_is_complete(port, frame))
+            port->tx_free[port->tx_free_count++] = frame;
+        else
+            port->tx_waiting[kept++] = frame;
+    }
+    port->tx_waiting_count = kept;
+}
+
+/* Open a frame to fill: the one at hand when it is complete, else a free one. */
+static bool open_frame(struct un_port *port)
+{
+    if (port->tx_frame != UINT32_MAX) {
+        if (frame_is_complete(port, port->tx_frame)) {
+            port->tx_fill = 0;
+            return true;
+        }
+        port->tx_waiting[port->tx_waiting_count++] = port->tx_frame;
+        port->tx_frame = UINT32_MAX;
+        port->tx_fill = port->header->config.tx_frame_bytes;
+    }
+    if (port->tx_free_count == 0 && !port->tx_starved)
+        sweep_waiting_frames(port);
+    if (port->tx_free_count == 0) {
+        port->tx_starved = true;
+        return false;
+    }
+    port->tx_frame = port->tx_free[--port->tx_free_count];
+    port->tx_fill = 0;
+    return true;
+}
+
+/* Room for `want` bytes in one piece, or less when want is large; 0 when there is no frame. */
+static uint32_t frame_room(struct un_port *port, uint32_t want)
+{
+    uint32_t size = port->header->config.tx_frame_bytes;
+    uint32_t room = size - port->tx_fill;
+    bool too_small_to_cut = want <= size / 4;
+    if (room == 0 || (room < want && too_small_to_cut)) {
+        if (!open_frame(port))
+            return 0;
+        room = size;
+    }
+    return room < want ? room : want;
+}
+
+static uint8_t *fill_pointer(struct un_port *port)
+{
+    return port->tx_frames + (uint64_t)port->tx_frame * port->header->config.tx_frame_bytes + port->tx_fill;
+}
+
+/* The last command, if it is an uncommitted SEND to this connection that ends where the next byte goes. */
+static struct un_command *growable_command(struct un_port *port, uint64_t conn)
+{
+    if (port->command_ring.own == UN_COMMIT_COMMANDS(port->committed))
+        return NULL;
+    struct un_command *last = &port->commands[un_ring_slot(&port->command_ring, port->command_ring.own - 1)];
+    bool grows = last->op == UN_COMMAND_SEND && last->conn == conn && last->frame == port->tx_frame &&
+                 last->offset + last->length == port->tx_fill;
+    return grows ? last : NULL;
+}
+
+static void push_bytes(struct un_port *port, enum un_command_op op, uint64_t conn, const void *bytes, uint32_t length)
+{
+    memcpy(fill_pointer(port), bytes, length);
+    *push_command(port) = (struct un_command){
+        .op = op, .length = length, .conn = conn, .frame = port->tx_frame, .offset = port->tx_fill};
+    port->tx_issued[port->tx_frame]++;
+    port->tx_fill += length;
+}
+
+uint32_t un_port_send(struct un_port *port, uint64_t conn, const void *bytes, uint32_t length)
+{
+    uint32_t taken = 0;
+    while (taken < length) {
+        uint32_t piece = frame_room(port, length - taken);
+        if (piece == 0)
+            break;
+        const uint8_t *from = (const uint8_t *)bytes + taken;
+        struct un_command *growing = growable_command(port, conn);
+        if (growing) {
+            memcpy(fill_pointer(port), from, piece);
+            growing->length += piece;
+            port->tx_fill += piece;
+        } else if (has_command_slot(port, port->command_ring.size / 4)) {
+            push_bytes(port, UN_COMMAND_SEND, conn, from, piece);
+        } else {
+            break;
+        }
+        taken += piece;
+    }
+    return taken;
+}
+
+bool un_port_command(struct un_port *port, enum un_command_op op, uint64_t conn, uint64_t arg)
+{
+    if (!has_command_slot(port, 0))
+        return false;
+    *push_command(port) = (struct un_command){.op = op, .conn = conn, .arg = arg};
+    return true;
+}
+
+bool un_port_state(struct un_port *port, uint64_t conn, const void *bytes, uint32_t length)
+{
+    un_assert(length <= port->header->config.state_bytes);
+    if (!has_command_slot(port, 0))
+        return false;
+    if (length == 0) {
+        *push_command(port) = (struct un_command){.op = UN_COMMAND_STATE, .conn = conn};
+        return true;
+    }
+    uint32_t room = port->header->config.tx_frame_bytes - port->tx_fill;
+    if (room < length && !open_frame(port))
+        return false;
+    push_bytes(port, UN_COMMAND_STATE, conn, bytes, length);
+    return true;
+}
+
+uint32_t un_port_credit(const struct un_port *port)
+{
+    const struct un_segment_config *config = &port->header->config;
+    uint64_t frames = port->tx_free_count + (port->tx_starved ? 0 : port->tx_waiting_count);
+    uint64_t nodes = un_load(&port->told->tx_nodes_free);
+    uint64_t by_frames = config->tx_budget * frames / config->tx_frames;
+    uint64_t by_nodes = config->tx_budget * nodes / (config->tx_frames + config->command_slots);
+    uint64_t credit = by_frames < by_nodes ? by_frames : by_nodes;
+    return credit < config->tx_budget ? (uint32_t)credit : config->tx_budget;
+}
+
+bool un_port_pending(const struct un_port *port)
+{
+    return port->committed != UN_COMMIT(port->event_ring.own, port->command_ring.own) ||
+           port->released != port->release_ring.own;
+}
+
+static bool engine_wants_wake(const struct un_port *port, bool new_commands)
+{
+    uint32_t sleeping = un_load(&port->engine->sleeping);
+    return sleeping == UN_ENGINE_WAKE_ON_ANYTHING || (sleeping == UN_ENGINE_WAKE_ON_COMMANDS && new_commands);
+}
+
+static void wake_engine(struct un_port *port)
+{
+    uint64_t one = 1;
+    ssize_t written = write(port->engine_wake_fd, &one, sizeof one);
+    (void)written; /* EAGAIN: the counter is full, so a wake-up is on its way */
+    un_count(&port->mine->counters.engine_wakes, 1);
+}
+
+void un_port_commit(struct un_port *port)
+{
+    if (!un_port_pending(port))
+        return;
+    bool new_commands = UN_COMMIT_COMMANDS(port->committed) != port->command_ring.own;
+    port->committed = UN_COMMIT(port->event_ring.own, port->command_ring.own);
+    un_publish(&port->mine->commit, port->committed);
+    port->released = port->release_ring.own;
+    un_publish(&port->mine->releases_produced, port->released);
+    port->tx_starved = false;
+    un_count(&port->mine->counters.worker_commits, 1);
+    if (port->engine_wake_fd < 0)
+        return;
+    un_fence();
+    if (engine_wants_wake(port, new_commands))
+        wake_engine(port);
+}
+
+bool un_port_sleep(struct un_port *port, bool want_space)
+{
+    un_store(&port->mine->want_space, want_space);
+    un_store(&port->mine->sleeping, 1);
+    un_fence();
+    if (un_port_peek(port) == 0) {
+        un_count(&port->mine->counters.worker_sleeps, 1);
+        return true;
+    }
+    un_port_awake(port);
+    return false;
+}
+
+void un_port_awake(struct un_port *port)
+{
+    un_store(&port->mine->sleeping, 0);
+    un_store(&port->mine->want_space, 0);
+}
+
+const struct un_conn *un_port_conn(const struct un_port *port, uint64_t conn)
+{
+    uint32_t slot = UN_ID_SLOT(conn);
+    if (slot >= port->header->config.conn_max)
+        return NULL;
+    const struct un_conn *entry = un_conn_at(port->public, slot);
+    return un_load(&entry->id) == conn ? entry : NULL;
+}

@@ -1,0 +1,107 @@
+/* Plan, write and check the layout of a segment: see segment.h. */
+#include "shard/segment.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define UN_PAGE 4096u
+
+static bool is_power_of_two(uint32_t value)
+{
+    return value != 0 && (value & (value - 1)) == 0;
+}
+
+static const char *config_fault(const struct un_segment_config *config)
+{
+    if (config->shard >= UN_SHARD_MAX)
+        return "shard number above 1023";
+    if (config->seats == 0 || config->seats > UN_SEATS_MAX)
+        return "a shard has 1 to 64 workers";
+    if (config->conn_max == 0 || config->conn_max > UN_CONN_MAX)
+        return "connections per shard must be 1 to 4194304";
+    if (config->state_bytes % 64 || config->state_bytes > UN_STATE_BYTES_MAX)
+        return "state bytes must be a multiple of 64, at most 4096";
+    if (!is_power_of_two(config->event_slots) || config->event_slots > 1u << 20)
+        return "event ring slots must be a power of two, at most 2^20";
+    if (!is_power_of_two(config->command_slots) || config->command_slots > 1u << 20)
+        return "command ring slots must be a power of two, at most 2^20";
+    if (!is_power_of_two(config->rx_frame_bytes) || config->rx_frame_bytes < 2048 || config->rx_frame_bytes > 1u << 20)
+        return "receive frames must be a power of two of 2 KiB to 1 MiB";
+    if (!is_power_of_two(config->tx_frame_bytes) || config->tx_frame_bytes < 2048 || config->tx_frame_bytes > 1u << 20)
+        return "send frames must be a power of two of 2 KiB to 1 MiB";
+    if (config->state_bytes > config->tx_frame_bytes)
+        return "a state blob must fit into a send frame";
+    if (config->rx_frames < 2 || config->rx_frames > 1u << 20 || config->tx_frames < 2 || config->tx_frames > 1u << 22)
+        return "a seat needs at least two receive and two send frames";
+    if (config->hold_max > config->event_slots)
+        return "a worker may hold no more receive slices than its event ring has slots";
+    return NULL;
+}
+
+static uint64_t take(uint64_t *end, uint64_t bytes, uint64_t align)
+{
+    uint64_t start = (*end + align - 1) / align * align;
+    *end = start + bytes;
+    return start;
+}
+
+static uint64_t round_up(uint64_t value, uint64_t align)
+{
+    return (value + align - 1) / align * align;
+}
+
+int un_segment_plan(const struct un_segment_config *config, struct un_segment_layout *layout, const char **why)
+{
+    *why = config_fault(config);
+    if (*why)
+        return -EINVAL;
+    memset(layout, 0, sizeof *layout);
+    layout->conn_stride = sizeof(struct un_conn) + config->state_bytes;
+    layout->event_ring_bytes = (uint64_t)config->event_slots * sizeof(struct un_event);
+    layout->tx_account_bytes = round_up((uint64_t)config->tx_frames * sizeof(struct un_tx_account), UN_PAGE);
+    layout->quarantine_bytes = round_up(sizeof(struct un_quarantine) + config->rx_frame_bytes, UN_PAGE);
+    layout->rx_seat_bytes = (uint64_t)config->rx_frames * config->rx_frame_bytes;
+
+    uint64_t end = sizeof(struct un_segment_header);
+    layout->engine = take(&end, sizeof(struct un_engine_public), UN_PAGE);
+    layout->seats = take(&end, config->seats * sizeof(struct un_seat_public), UN_PAGE);
+    layout->conns = take(&end, config->conn_max * layout->conn_stride, UN_PAGE);
+    layout->event_rings = take(&end, config->seats * layout->event_ring_bytes, UN_PAGE);
+    layout->tx_accounts = take(&end, config->seats * layout->tx_account_bytes, UN_PAGE);
+    layout->quarantines = take(&end, config->seats * layout->quarantine_bytes, UN_PAGE);
+    layout->rx_frames = take(&end, config->seats * layout->rx_seat_bytes, UN_PAGE);
+    layout->public_bytes = round_up(end, UN_PAGE);
+
+    end = sizeof(struct un_seat_memory);
+    layout->release_slots = 4 * (uint64_t)config->event_slots;
+    layout->command_ring = take(&end, (uint64_t)config->command_slots * sizeof(struct un_command), UN_PAGE);
+    layout->release_ring = take(&end, layout->release_slots * sizeof(uint32_t), UN_PAGE);
+    layout->dirty = take(&end, config->conn_max, UN_PAGE);
+    layout->tx_frames = take(&end, (uint64_t)config->tx_frames * config->tx_frame_bytes, UN_PAGE);
+    layout->seat_bytes = round_up(end, UN_PAGE);
+    return 0;
+}
+
+void un_segment_format(void *public, const struct un_segment_config *config, const struct un_segment_layout *layout)
+{
+    struct un_segment_header *header = public;
+    header->version = UN_SEGMENT_VERSION;
+    header->config = *config;
+    header->layout = *layout;
+    un_compiler_fence();
+    header->magic = UN_SEGMENT_MAGIC;
+}
+
+int un_segment_check(const void *public, uint64_t public_bytes)
+{
+    const struct un_segment_header *header = public;
+    struct un_segment_layout expected;
+    const char *why;
+    if (public_bytes < sizeof *header || header->magic != UN_SEGMENT_MAGIC || header->version != UN_SEGMENT_VERSION)
+        return -EINVAL;
+    if (un_segment_plan(&header->config, &expected, &why) < 0)
+        return -EINVAL;
+    if (memcmp(&expected, &header->layout, sizeof expected) != 0 || public_bytes < expected.public_bytes)
+        return -EINVAL;
+    return 0;
+}

@@ -1,0 +1,391 @@
+/* The layout of a shard's shared memory: every struct that crosses a process, and where it lies.
+ *
+ * A shard has one network process (the engine) and `seats` workers. A seat outlives the worker process that sits on it:
+ * connections belong to a seat, and a replacement worker goes on where the seat's commit word says. Three memories, so
+ * that distrust is enforced by the MMU:
+ *
+ *   private  anonymous, mapped by keeper and engine only: engine/state.h
+ *   public   written by the engine, read-only for workers (the memfd is sealed): header, counters, connection table,
+ *            seat indices, event rings, receive frames
+ *   seat     one memfd per seat, written by the one worker that sits there: commit word, counters, command ring,
+ *            release ring, dirty map, send frames. The engine reads it and believes nothing it reads.
+ *
+ * Everything is an offset from the start of its memory. Indices run freely over 2^32 (base/ring.h).
+ *
+ * The commit (P1). The worker's progress is one 64-bit word: events consumed in the low half, commands produced in the
+ * high half. One release store publishes both, so a worker killed at any instruction has done both for a batch or
+ * neither. Frames of consumed events are given back after the commit, never before, through the release ring.
+ *
+ * Dirty map. One byte per connection slot: not zero while something of that connection cannot be part of a commit
+ * (output waiting in worker memory, an async callback, data set aside by pause_reading). If the worker dies then, the
+ * engine resets that connection.
+ */
+#ifndef UN_SEGMENT_H
+#define UN_SEGMENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/assert.h"
+#include "base/barrier.h"
+
+#define UN_SEGMENT_MAGIC UINT64_C(0x31544553554e5355)
+#define UN_SEGMENT_VERSION 1u
+
+#define UN_SEATS_MAX 64u            /* workers of one shard; a bound for loops, far above cores per queue */
+#define UN_CONN_MAX (1u << 22)      /* 22 bits of slot in a connection id */
+#define UN_SHARD_MAX (1u << 10)     /* 10 bits of shard in a connection id */
+#define UN_STATE_BYTES_MAX 4096u    /* a state blob stays smaller than a send frame */
+#define UN_RX_SLICE_ALIGN 64u       /* slices of one receive frame do not share a cache line between two cores */
+#define UN_WAIT_BUCKETS 24u         /* histogram of time in the ring: bucket i counts waits < 2^i microseconds */
+#define UN_REASONS 16u
+
+/* Connection id: shard 10 bits | slot 22 bits | generation 32 bits. A generation is never 0, nor is an id. */
+#define UN_ID(shard, slot, generation) ((uint64_t)(shard) << 54 | (uint64_t)(slot) << 32 | (generation))
+#define UN_ID_SHARD(id) ((uint32_t)((id) >> 54))
+#define UN_ID_SLOT(id) ((uint32_t)((id) >> 32) & (UN_CONN_MAX - 1))
+#define UN_ID_GENERATION(id) ((uint32_t)(id))
+
+enum un_event_type {
+    UN_EVENT_SKIP = 0, /* was an event; its connection was reset before it could be delivered */
+    UN_EVENT_CONNECT = 1,
+    UN_EVENT_DATA = 2,
+    UN_EVENT_EOF = 3,
+    UN_EVENT_DRAIN = 4, /* answers UN_COMMAND_WANT_DRAIN */
+    UN_EVENT_CLOSE = 5, /* the last one of a connection; its slot is reused once this is consumed */
+};
+
+enum un_command_op {
+    UN_COMMAND_SEND = 1,
+    UN_COMMAND_SEND_EOF = 2,   /* half-close after what was sent before */
+    UN_COMMAND_CLOSE = 3,      /* flush, then close */
+    UN_COMMAND_ABORT = 4,      /* reset at once; arg: UN_REASON_ABORTED or UN_REASON_ERROR */
+    UN_COMMAND_PAUSE = 5,      /* stop receiving */
+    UN_COMMAND_RESUME = 6,
+    UN_COMMAND_STATE = 7,      /* replace the state blob; frame, offset, length as in SEND */
+    UN_COMMAND_WANT_DRAIN = 8, /* post UN_EVENT_DRAIN once no more than arg bytes wait to be sent */
+};
+
+enum un_reason {
+    UN_REASON_NONE = 0,
+    UN_REASON_PEER = 1,         /* the peer closed, and so did we */
+    UN_REASON_LOCAL = 2,        /* Connection.close */
+    UN_REASON_ABORTED = 3,      /* Connection.abort */
+    UN_REASON_RESET = 4,        /* the peer reset it */
+    UN_REASON_IDLE = 5,         /* idle timeout */
+    UN_REASON_ERROR = 6,        /* the handler raised */
+    UN_REASON_WORKER_LOST = 7,  /* the worker died and the connection could not be carried over */
+    UN_REASON_NETWORK_LOST = 8, /* the network process died while it was changing this connection */
+    UN_REASON_POISONED = 9,     /* its event was being handled at two consecutive worker deaths */
+    UN_REASON_SHUTDOWN = 10,    /* the server stopped */
+    UN_REASON_SYSTEM = 11,      /* the kernel reported another error (timeout, unreachable, no memory) */
+};
+
+enum un_conn_state {
+    UN_CONN_FREE = 0,
+    UN_CONN_OPEN = 1,
+    UN_CONN_CLOSING = 2, /* close was asked for; output is being flushed */
+    UN_CONN_LINGER = 3,  /* our FIN is out; input is discarded until the peer's FIN or a deadline */
+    UN_CONN_CLOSED = 4,  /* gone; its CLOSE event is not consumed yet */
+};
+
+enum un_conn_flags {
+    UN_CONN_EOF_IN = 1 << 0,  /* the peer's FIN came */
+    UN_CONN_EOF_OUT = 1 << 1, /* our FIN is sent or will be after the output */
+    UN_CONN_PAUSED = 1 << 2,
+    UN_CONN_BLOCKED = 1 << 3, /* the peer reads slowly: the transport takes no more */
+};
+
+enum un_family { UN_FAMILY_NONE = 0, UN_FAMILY_IPV4 = 4, UN_FAMILY_IPV6 = 6, UN_FAMILY_UNIX = 1 };
+
+/* An end point. IPv4 uses the first four bytes of ip; a v4-mapped IPv6 address is stored as IPv4. Port in host order. */
+struct un_endpoint {
+    uint8_t ip[16];
+    uint16_t port;
+    uint16_t family;
+    uint32_t scope; /* IPv6 zone index, else 0 */
+};
+
+/* Descriptors of both rings: half a cache line. */
+struct un_event {
+    uint8_t type;
+    uint8_t reason; /* of CLOSE */
+    uint16_t reserved;
+    uint32_t length; /* of DATA, bytes */
+    uint64_t conn;
+    uint32_t frame;  /* of DATA: receive frame of this seat */
+    uint32_t offset; /* of DATA: first byte within the frame */
+    uint64_t time_ns; /* CLOCK_MONOTONIC when it was put in the ring */
+};
+
+struct un_command {
+    uint8_t op;
+    uint8_t reserved[3];
+    uint32_t length; /* of SEND and STATE, bytes */
+    uint64_t conn;
+    uint32_t frame; /* of SEND and STATE: send frame of this seat */
+    uint32_t offset;
+    uint64_t arg;
+};
+
+UN_STATIC_ASSERT(sizeof(struct un_event) == 32, "half a cache line");
+UN_STATIC_ASSERT(sizeof(struct un_command) == 32, "half a cache line");
+UN_STATIC_ASSERT(sizeof(struct un_endpoint) == 24, "no padding");
+
+/* Connection table: one entry per slot, followed by its state blob. Written by the engine alone. */
+struct un_conn {
+    un_shared64 id; /* 0 while the slot was never used */
+    uint8_t state;
+    uint8_t flags;
+    uint16_t seat;
+    uint32_t state_length; /* bytes of the blob in force */
+    un_shared64 bytes_in;
+    un_shared64 bytes_queued; /* accepted from the worker's commands */
+    un_shared64 bytes_out;    /* taken by the transport */
+    uint64_t opened_ns;
+    un_shared64 active_ns; /* last receive or send; coarse */
+    struct un_endpoint peer;
+    struct un_endpoint local;
+    uint64_t reserved[3];
+};
+
+UN_STATIC_ASSERT(sizeof(struct un_conn) == 128, "two cache lines before the blob");
+
+/* Counters of the engine, one writer. Each name is exported as usnet_<name>_total. */
+#define UN_ENGINE_COUNTERS(X)                                                                                          \
+    X(accepted, "connections accepted")                                                                                \
+    X(bytes_in, "bytes received")                                                                                      \
+    X(bytes_out, "bytes taken by the transport")                                                                       \
+    X(frames_in, "receive slices filled")                                                                              \
+    X(frames_out, "send descriptors completed")                                                                        \
+    X(events, "events put into rings")                                                                                 \
+    X(commands, "commands taken from rings")                                                                           \
+    X(commits, "commits of workers seen")                                                                              \
+    X(polls, "turns of the loop")                                                                                      \
+    X(sleeps, "times the loop slept")                                                                                  \
+    X(wakes, "wake-ups sent to workers")                                                                               \
+    X(sends_blocked, "sends the peer was too slow for")                                                                \
+    X(receives_blocked_ring, "receives put off because the event ring was full")                                       \
+    X(receives_blocked_frames, "receives put off because no receive frame was free")                                   \
+    X(receives_blocked_budget, "receives put off because the handler was behind with this connection")                 \
+    X(commands_blocked, "times commands waited because no send descriptor was free")                                   \
+    X(accepts_paused, "times accepting was paused at the connection or descriptor limit")                              \
+    X(accept_errors, "connections lost while they were accepted")                                                      \
+    X(bad_commands, "commands refused: unknown operation or argument")                                                 \
+    X(bad_ranges, "commands refused: bytes outside the send frames")                                                   \
+    X(stale_commands, "commands for a connection that was gone")                                                       \
+    X(foreign_commands, "commands for a connection of another worker")                                                 \
+    X(bad_releases, "receive frames released that were not held")                                                      \
+    X(bad_commits, "commit words refused")                                                                             \
+    X(redelivered, "events delivered again after a worker died")                                                       \
+    X(dirty_resets, "connections reset because a worker died with uncommitted output")                                 \
+    X(frames_reclaimed, "receive frames swept from dead workers")                                                      \
+    X(takeovers, "times a network process took over from a dead one")
+
+struct un_engine_counters {
+#define UN_FIELD(name, text) un_shared64 name;
+    UN_ENGINE_COUNTERS(UN_FIELD)
+#undef UN_FIELD
+    un_shared64 closed[UN_REASONS]; /* by enum un_reason */
+    un_shared64 active;             /* gauge: connections not FREE or CLOSED */
+    un_shared64 engine_pid;         /* gauge */
+    un_shared64 engine_epoch;       /* gauge: how many engines this segment has had */
+} __attribute__((aligned(UN_CACHE_LINE)));
+
+/* Counters of a worker, one writer (the worker; so a reader treats them as hearsay). */
+#define UN_SEAT_COUNTERS(X)                                                                                            \
+    X(worker_events, "events dispatched")                                                                              \
+    X(worker_commits, "commits")                                                                                       \
+    X(worker_commands, "commands issued")                                                                              \
+    X(worker_bytes_in, "bytes handed to the handler")                                                                  \
+    X(worker_bytes_out, "bytes the handler sent")                                                                      \
+    X(handler_ns, "nanoseconds spent in handlers")                                                                     \
+    X(handler_errors, "exceptions that handlers raised")                                                               \
+    X(sends_refused, "sends that reported a slow peer")                                                                \
+    X(sends_overflowed, "sends that waited in worker memory")                                                          \
+    X(copied_out, "receive slices copied because the handler held too many")                                           \
+    X(engine_wakes, "wake-ups sent to the network process")                                                            \
+    X(worker_sleeps, "times the worker slept")                                                                         \
+    X(resumed, "connections taken over from an earlier worker")                                                        \
+    X(wait_ns, "nanoseconds events waited in the ring")
+
+struct un_seat_counters {
+#define UN_FIELD(name, text) un_shared64 name;
+    UN_SEAT_COUNTERS(UN_FIELD)
+#undef UN_FIELD
+    un_shared64 wait[UN_WAIT_BUCKETS]; /* last bucket: everything longer */
+    un_shared64 held_frames;           /* gauge: slices held by views */
+    un_shared64 overflow_bytes;        /* gauge: output waiting in worker memory */
+    un_shared64 objects;               /* gauge: Connection objects alive */
+} __attribute__((aligned(UN_CACHE_LINE)));
+
+/* What the engine tells every worker. */
+enum un_engine_sleep { UN_ENGINE_AWAKE = 0, UN_ENGINE_WAKE_ON_COMMANDS = 1, UN_ENGINE_WAKE_ON_ANYTHING = 2 };
+
+struct un_engine_public {
+    un_shared32 sleeping __attribute__((aligned(UN_CACHE_LINE))); /* enum un_engine_sleep */
+    struct un_engine_counters counters;
+};
+
+/* What the engine tells one seat; each index on a line of its own. */
+struct un_seat_public {
+    un_shared32 events_produced __attribute__((aligned(UN_CACHE_LINE)));
+    un_shared32 commands_consumed __attribute__((aligned(UN_CACHE_LINE)));
+    un_shared32 releases_consumed;
+    un_shared32 tx_nodes_free; /* send descriptors the engine can still queue for this seat */
+    un_shared32 serial __attribute__((aligned(UN_CACHE_LINE))); /* of the worker attached; 0: none */
+    un_shared32 attached;                                        /* 1 between attach and loss */
+    un_shared64 rx_frames_free; /* gauge */
+    un_shared64 connections;    /* gauge: of this seat */
+    un_shared64 bad;            /* 1: this worker wrote nonsense; it is to be replaced */
+};
+
+/* What the worker on a seat tells the engine; the start of the seat memory. */
+struct un_seat_memory {
+    un_shared64 commit __attribute__((aligned(UN_CACHE_LINE)));   /* UN_COMMIT(events consumed, commands produced) */
+    un_shared32 sleeping __attribute__((aligned(UN_CACHE_LINE))); /* 1: wake me when events come */
+    un_shared32 want_space;                                       /* 1: wake me when commands were consumed */
+    un_shared32 releases_produced __attribute__((aligned(UN_CACHE_LINE)));
+    un_shared64 handling __attribute__((aligned(UN_CACHE_LINE))); /* UN_HANDLING(event index), or 0 between events */
+    struct un_seat_counters counters;
+};
+
+#define UN_COMMIT(events, commands) ((uint64_t)(commands) << 32 | (uint32_t)(events))
+#define UN_COMMIT_EVENTS(word) ((uint32_t)(word))
+#define UN_COMMIT_COMMANDS(word) ((uint32_t)((word) >> 32))
+#define UN_HANDLING(index) (UINT64_C(1) << 32 | (uint32_t)(index))
+
+/* A send frame as the engine accounts for it (public memory): the worker may fill it again when both are equal to the
+ * number of descriptors it issued. Both only grow. */
+struct un_tx_account {
+    un_shared32 queued; /* descriptors taken from the command ring */
+    un_shared32 done;   /* descriptors completed */
+};
+
+/* The bytes of a poisoned event, kept for the supervisor until the seat's next worker attaches. */
+struct un_quarantine {
+    un_shared32 valid;
+    uint32_t length; /* bytes kept, at most the receive frame */
+    uint32_t event_type;
+    uint32_t reserved;
+    uint64_t conn;
+    struct un_endpoint peer;
+    /* bytes follow */
+};
+
+/* How large everything is; the same numbers for every seat of a shard. */
+struct un_segment_config {
+    uint32_t shard;
+    uint32_t seats;
+    uint32_t conn_max;
+    uint32_t state_bytes;    /* multiple of 64 */
+    uint32_t event_slots;    /* power of two; the release ring has four times as many */
+    uint32_t command_slots;  /* power of two */
+    uint32_t rx_frame_bytes; /* power of two */
+    uint32_t rx_frames;
+    uint32_t tx_frame_bytes; /* power of two */
+    uint32_t tx_frames;
+    uint32_t rx_budget;  /* bytes of one connection that may wait unconsumed */
+    uint32_t tx_budget;  /* bytes of one connection that may wait in send frames */
+    uint32_t hold_max;   /* receive slices a worker may keep beyond its callback before it gets copies */
+    uint32_t reserved;
+};
+
+struct un_segment_layout {
+    uint64_t public_bytes;
+    uint64_t engine; /* struct un_engine_public */
+    uint64_t seats;  /* struct un_seat_public per seat */
+    uint64_t conns;
+    uint64_t conn_stride;
+    uint64_t event_rings;
+    uint64_t event_ring_bytes;
+    uint64_t tx_accounts; /* struct un_tx_account, tx_frames per seat */
+    uint64_t tx_account_bytes;
+    uint64_t quarantines;
+    uint64_t quarantine_bytes;
+    uint64_t rx_frames;
+    uint64_t rx_seat_bytes;
+
+    uint64_t seat_bytes; /* of one seat memory; offsets within it: */
+    uint64_t command_ring;
+    uint64_t release_ring; /* uint32_t frame numbers */
+    uint64_t release_slots;
+    uint64_t dirty;
+    uint64_t tx_frames;
+};
+
+struct un_segment_header {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t reserved;
+    struct un_segment_config config;
+    struct un_segment_layout layout;
+};
+
+/* 0, or -EINVAL with *why a sentence. Pure. */
+int un_segment_plan(const struct un_segment_config *config, struct un_segment_layout *layout, const char **why);
+
+/* Write the header into fresh public memory. */
+void un_segment_format(void *public, const struct un_segment_config *config, const struct un_segment_layout *layout);
+
+/* 0, or -EINVAL when this is no segment of ours or its parts do not fit into public_bytes. */
+int un_segment_check(const void *public, uint64_t public_bytes);
+
+static inline void *un_at(const void *memory, uint64_t offset)
+{
+    return (char *)(uintptr_t)memory + offset;
+}
+
+static inline const struct un_segment_header *un_header(const void *public)
+{
+    return public;
+}
+
+static inline struct un_seat_public *un_seat_public(const void *public, uint32_t seat)
+{
+    return (struct un_seat_public *)un_at(public, un_header(public)->layout.seats) + seat;
+}
+
+static inline struct un_engine_public *un_engine_public(const void *public)
+{
+    return un_at(public, un_header(public)->layout.engine);
+}
+
+static inline struct un_event *un_event_ring(const void *public, uint32_t seat)
+{
+    const struct un_segment_layout *layout = &un_header(public)->layout;
+    return un_at(public, layout->event_rings + seat * layout->event_ring_bytes);
+}
+
+static inline struct un_tx_account *un_tx_accounts(const void *public, uint32_t seat)
+{
+    const struct un_segment_layout *layout = &un_header(public)->layout;
+    return un_at(public, layout->tx_accounts + seat * layout->tx_account_bytes);
+}
+
+static inline uint8_t *un_rx_frame(const void *public, uint32_t seat, uint32_t frame)
+{
+    const struct un_segment_header *header = un_header(public);
+    return un_at(public, header->layout.rx_frames + seat * header->layout.rx_seat_bytes +
+                             (uint64_t)frame * header->config.rx_frame_bytes);
+}
+
+static inline struct un_conn *un_conn_at(const void *public, uint32_t slot)
+{
+    const struct un_segment_layout *layout = &un_header(public)->layout;
+    return un_at(public, layout->conns + slot * layout->conn_stride);
+}
+
+static inline uint8_t *un_conn_blob(struct un_conn *conn)
+{
+    return (uint8_t *)(conn + 1);
+}
+
+static inline struct un_quarantine *un_quarantine_at(const void *public, uint32_t seat)
+{
+    const struct un_segment_layout *layout = &un_header(public)->layout;
+    return un_at(public, layout->quarantines + seat * layout->quarantine_bytes);
+}
+
+#endif
