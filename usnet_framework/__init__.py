@@ -1,0 +1,1 @@
+"""A multi-core server framework for Python: connections outlive the code."""
