@@ -22,7 +22,8 @@ void incident_add(struct run *run, const struct client *client, const char *text
 static void incident_of(struct run *run, const struct client *client, const char *what, uint64_t sequence)
 {
     char text[INCIDENT_TEXT_MAX];
-    snprintf(text, sizeof text, "%s: message %" PRIu64 " (%" PRIu64 " answered before)", what, sequence, client->answered);
+    snprintf(text, sizeof text, "%s: message %" PRIu64 " (%" PRIu64 " answered before)", what, sequence,
+             client->answered);
     incident_add(run, client, text);
 }
 
@@ -72,21 +73,27 @@ enum verdict check_message(struct run *run, struct client *client, const unsigne
     return VERDICT_ANSWER;
 }
 
-uint64_t check_missing(struct run *run, const struct client *client)
+uint64_t check_unanswered(const struct run *run, const struct client *client)
 {
-    uint64_t missing = 0;
+    uint64_t unanswered = 0;
+    for (uint64_t i = client->answered; i < client->begun; i++)
+        unanswered += client->window[i & run->window_mask] != 0;
+    return unanswered;
+}
+
+void check_lost(struct run *run, const struct client *client)
+{
     for (uint64_t i = client->answered; i < client->begun; i++) {
         if (client->window[i & run->window_mask] == 0)
             continue;
-        if (missing++ == 0 && run->options.verify)
-            incident_of(run, client, "lost", i);
+        run->counters.lost++;
+        incident_of(run, client, "lost", i);
     }
-    return missing;
 }
 
 bool check_failed(const struct run *run)
 {
     const struct counters *c = &run->counters;
-    uint64_t wrong_answers = c->lost + c->repeated + c->reordered + c->corrupted + c->misdelivered + c->surplus;
+    unsigned long long wrong_answers = c->lost + c->repeated + c->reordered + c->corrupted + c->misdelivered + c->surplus;
     return wrong_answers + c->failed + c->resets + c->closed_by_peer + c->unanswered > 0;
 }

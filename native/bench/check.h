@@ -18,7 +18,10 @@ enum verdict { VERDICT_ANSWER, VERDICT_IGNORE, VERDICT_BROKEN };
 enum verdict check_message(struct run *run, struct client *client, const unsigned char *bytes, uint64_t *sequence);
 
 /* Messages that were begun and are unanswered. */
-uint64_t check_missing(struct run *run, const struct client *client);
+uint64_t check_unanswered(const struct run *run, const struct client *client);
+
+/* The run is over and the connection is open: what is unanswered is lost. */
+void check_lost(struct run *run, const struct client *client);
 
 /* Any answer that was not right, or a connection that did not last. */
 bool check_failed(const struct run *run);

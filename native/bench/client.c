@@ -2,6 +2,7 @@
 #include "client.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,10 +41,14 @@ static void want_write(struct run *run, struct client *client, bool wanted)
     watch(run, client, EPOLL_CTL_MOD, wanted ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
-/* The connection ends; leaving is never the client's mistake, so every reason counts as something that went wrong. */
-static void fail(struct run *run, struct client *client, uint64_t *counter, const char *why)
+/* The connection ends; the client never wants that, so every reason counts as something that went wrong. */
+static void fail(struct run *run, struct client *client, unsigned long long *counter, const char *why)
 {
-    incident_add(run, client, why);
+    uint64_t unanswered = check_unanswered(run, client);
+    char text[INCIDENT_TEXT_MAX];
+    snprintf(text, sizeof text, "%s (%" PRIu64 " answered, %" PRIu64 " unanswered)", why, client->answered, unanswered);
+    incident_add(run, client, text);
+    run->counters.unanswered += unanswered;
     (*counter)++;
     if (client->state == CLIENT_CONNECTING)
         run->connecting--;
@@ -51,7 +56,6 @@ static void fail(struct run *run, struct client *client, uint64_t *counter, cons
         close(client->fd);
     client->fd = -1;
     client->state = CLIENT_CLOSED;
-    run->counters.unanswered += check_missing(run, client);
 }
 
 /* Connecting. */
@@ -202,7 +206,7 @@ static void record(struct run *run, uint64_t start_ns, uint64_t now_ns)
     bool completed_inside = now_ns >= run->measure_ns && now_ns < run->measure_end_ns;
     run->counters.answered++;
     run->counters.answered_measured += completed_inside;
-    /* By its intended start: an answer that came late, even after the end, belongs to the time that it was wanted in. */
+    /* By its intended start: an answer that came late, even after the end, belongs to when it was wanted. */
     uint64_t belongs_ns = run->options.mode == MODE_RATE ? start_ns : now_ns;
     if (belongs_ns >= run->measure_ns && belongs_ns < run->measure_end_ns)
         histogram_add(&run->latency, now_ns - start_ns);
@@ -239,7 +243,8 @@ static void take_message(struct run *run, struct client *client, const unsigned 
         fail(run, client, &run->counters.corrupted, "closed, because what follows cannot be read");
 }
 
-static void take_verified(struct run *run, struct client *client, const unsigned char *bytes, size_t count, uint64_t now_ns)
+static void take_verified(struct run *run, struct client *client, const unsigned char *bytes, size_t count,
+                          uint64_t now_ns)
 {
     size_t size = run->options.size;
     while (count > 0 && client->state == CLIENT_OPEN) {
@@ -303,11 +308,11 @@ void client_ready(struct run *run, struct client *client, uint32_t events)
 void client_finish(struct run *run, struct client *client)
 {
     if (client->state == CLIENT_OPEN) {
-        uint64_t missing = check_missing(run, client);
-        run->counters.unanswered += missing;
+        run->counters.unanswered += check_unanswered(run, client);
         if (run->options.mode == MODE_RATE) /* the timetable wanted these too, and there was no room for them */
             run->counters.unanswered += client->due - client->begun;
-        run->counters.lost += run->options.verify ? missing : 0;
+        if (run->options.verify)
+            check_lost(run, client);
     }
     if (client->fd >= 0)
         close(client->fd);

@@ -47,12 +47,12 @@ struct incident {
     char text[INCIDENT_TEXT_MAX];
 };
 
+/* Of the whole run, but for answered_measured. */
 struct counters {
-    uint64_t opened, failed, resets, closed_by_peer;
-    uint64_t sent, answered, bytes_sent, bytes_received; /* whole run */
-    uint64_t answered_measured;                          /* while measuring */
-    uint64_t lost, repeated, reordered, corrupted, misdelivered, surplus;
-    uint64_t unanswered; /* on all connections, those that were closed included */
+    unsigned long long opened, failed, resets, closed_by_peer;
+    unsigned long long sent, answered, answered_measured, bytes_sent, bytes_received;
+    unsigned long long lost, repeated, reordered, corrupted, misdelivered, surplus;
+    unsigned long long unanswered; /* on connections that were closed, too */
 };
 
 struct run {

@@ -98,7 +98,8 @@ static uint64_t next_start_ns(const struct run *run, uint32_t number)
 static void start_more(struct run *run, uint32_t *cursor)
 {
     uint64_t now_ns = clock_ns();
-    while (*cursor < run->options.connections && run->connecting < CONNECTING_MAX && next_start_ns(run, *cursor) <= now_ns)
+    while (*cursor < run->options.connections && run->connecting < CONNECTING_MAX &&
+           next_start_ns(run, *cursor) <= now_ns)
         client_start(run, &run->clients[(*cursor)++]);
 }
 
@@ -214,7 +215,7 @@ static void drain(struct run *run)
 static void hold(struct run *run)
 {
     if (!run->options.json) /* a line to wait for: now all are open */
-        printf("holding      %llu connections\n", (unsigned long long)run->counters.opened);
+        printf("holding      %llu connections\n", run->counters.opened);
     fflush(stdout);
     uint64_t end_ns = run->options.duration_s > 0 ? run->measure_end_ns : NEVER;
     while (!stopped && clock_ns() < end_ns)

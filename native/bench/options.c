@@ -37,7 +37,7 @@ static const struct row rows[] = {
     {"wait", KIND_REAL, MEMBER(wait_s), 0, SECONDS_MAX, "S", "seconds to try again while refused (0)"},
     {"mode", KIND_MODE, MEMBER(mode), 0, 0, "closed|rate|connect", "what makes a message leave (closed)"},
     {"rate", KIND_REAL, MEMBER(rate), 1e-3, 1e8, "R", "messages per second in mode rate"},
-    {"pipeline", KIND_WHOLE, MEMBER(pipeline), 1, 65536, "K", "unanswered messages per connection (1; 256 in mode rate)"},
+    {"pipeline", KIND_WHOLE, MEMBER(pipeline), 1, 65536, "K", "unanswered messages per connection (1; mode rate: 256)"},
     {"connect-rate", KIND_REAL, MEMBER(connect_rate), 1e-3, 1e8, "R", "connections to open per second (no limit)"},
     {"source-ips", KIND_SOURCES, MEMBER(sources), 0, 0, "A.B.C.D/N", "addresses to connect from, in turn"},
     {"core", KIND_WHOLE, MEMBER(core), 0, 4095, "N", "processor to run on"},
