@@ -101,7 +101,7 @@ class _HttpServer(socketserver.ThreadingMixIn, WSGIServer):
 
     def server_bind(self) -> None:
         socketserver.TCPServer.server_bind(self)  # HTTPServer's would look the host's name up in the DNS
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[misc, assignment]
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
         self.setup_environ()
 
 
