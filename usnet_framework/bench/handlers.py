@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import struct
 
 from usnet_framework import Connection, Handler
-
-PROCESS_ID = struct.Struct("<I")
+from usnet_framework.bench.signature import sign
 
 
 class Echo(Handler):
@@ -24,7 +22,7 @@ class Signed(Handler):
     """Sends back what comes, each piece behind the process id of the worker that handled it."""
 
     def on_start(self, shard: int) -> None:
-        self._signature = PROCESS_ID.pack(os.getpid())
+        self._signature = sign(os.getpid())
 
     def on_data(self, conn: Connection, data: memoryview) -> None:
         conn.send([self._signature, data])

@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from usnet_framework.bench import machine, report
-from usnet_framework.bench.handlers import PROCESS_ID
 from usnet_framework.bench.network import Loopback
 from usnet_framework.bench.servers import running, usnet_command
+from usnet_framework.bench.signature import SIGNATURE_BYTES, signer
 from usnet_framework.errors import StartupError
 
 REPLY_DEADLINE_S = 30.0
@@ -65,12 +65,11 @@ class Client:
 
     def reply(self) -> int:
         """Waits for the reply to the last request; the process that gave it."""
-        signed = self._receive(PROCESS_ID.size + REQUEST_BYTES)
-        if signed[PROCESS_ID.size :] != self._request():
+        signed = self._receive(SIGNATURE_BYTES + REQUEST_BYTES)
+        if signed[SIGNATURE_BYTES:] != self._request():
             raise StartupError(f"request {self._asked} came back changed; see `usnet-load --verify` for what happened")
         self._asked += 1
-        process: int = PROCESS_ID.unpack_from(signed)[0]
-        return process
+        return signer(signed)
 
     def close(self) -> None:
         self._socket.close()
