@@ -8,7 +8,7 @@ from typing import Any
 
 from usnet_framework.bench import machine, report
 from usnet_framework.bench.load import Load, run_load
-from usnet_framework.bench.machine import Cores
+from usnet_framework.bench.machine import Cores, Usage
 from usnet_framework.bench.network import Network, open_network
 from usnet_framework.bench.rounds import STEAL_LIMIT, Sample, Summary, interleave, summarise
 from usnet_framework.bench.servers import KINDS, Kind, running
@@ -68,8 +68,8 @@ def measure(network: Network, kind: Kind, number: int, load: Load, cores: Cores)
     with running(network, kind.command, kind.cores(cores)) as server:
         before = machine.core_times()
         result = run_load(network, load, server.target, cores.load)
-        steal = machine.steal_share(before, machine.core_times(), {cores.server, cores.load})
-    return Sample.of(kind.name, number, result, steal)
+        usage = Usage.between(before, machine.core_times(), {cores.server, cores.load})
+    return Sample.of(kind.name, number, result, cores, usage)
 
 
 def choose(names: Sequence[str], base: str) -> list[Kind]:

@@ -37,6 +37,7 @@ class CoreTime:
     """Clock ticks of one core since boot, from /proc/stat (proc(5))."""
 
     total: int
+    idle: int
     steal: int
 
 
@@ -50,18 +51,25 @@ def parse_core_times(text: str) -> dict[int, CoreTime]:
         name, *fields = line.split()
         if name.startswith("cpu") and name != "cpu":
             ticks = [int(field) for field in fields[:8]]  # user nice system idle iowait irq softirq steal
-            times[int(name[3:])] = CoreTime(total=sum(ticks), steal=ticks[7])
+            times[int(name[3:])] = CoreTime(total=sum(ticks), idle=ticks[3] + ticks[4], steal=ticks[7])
     return times
 
 
-def steal_share(before: Mapping[int, CoreTime], after: Mapping[int, CoreTime], cores: Iterable[int]) -> float:
-    """The largest part of any of these cores' time, 0 to 1, that the hypervisor gave to somebody else."""
-    shares = [0.0]
-    for core in cores:
-        total = after[core].total - before[core].total
-        if total > 0:
-            shares.append((after[core].steal - before[core].steal) / total)
-    return max(shares)
+@dataclass(frozen=True)
+class Usage:
+    """What became of some time of some cores; shares are 0 to 1."""
+
+    busy: dict[int, float]
+    steal: float  # of the core that lost most
+
+    @classmethod
+    def between(cls, before: Mapping[int, CoreTime], after: Mapping[int, CoreTime], cores: Iterable[int]) -> Usage:
+        busy, steal = {}, 0.0
+        for core in cores:
+            total = max(1, after[core].total - before[core].total)
+            busy[core] = 1 - (after[core].idle - before[core].idle) / total
+            steal = max(steal, (after[core].steal - before[core].steal) / total)
+        return cls(busy, steal)
 
 
 def processor() -> str:

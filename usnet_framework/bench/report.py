@@ -28,8 +28,23 @@ def number(value: float, digits: int = 0) -> str:
     return "-" if math.isnan(value) else f"{value:,.{digits}f}"
 
 
+def share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.0%}"
+
+
 def summary_table(summaries: Sequence[Summary], base: str) -> str:
-    header = ("server", "median/s", "quartiles", f"x {base}", "p50 us", "p99 us", "runs", "dropped")
+    header = (
+        "server",
+        "median/s",
+        "quartiles",
+        f"x {base}",
+        "p50 us",
+        "p99 us",
+        "server core",
+        "load core",
+        "runs",
+        "dropped",
+    )
     rows = [
         (
             row.name,
@@ -38,6 +53,8 @@ def summary_table(summaries: Sequence[Summary], base: str) -> str:
             number(row.ratio, 3),
             number(row.p50_us, 1),
             number(row.p99_us, 1),
+            share(row.server_busy),
+            share(row.load_busy),
             str(row.runs),
             str(row.dropped),
         )

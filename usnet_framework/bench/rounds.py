@@ -12,7 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from usnet_framework.bench.machine import Cores, Usage
+
 STEAL_LIMIT = 0.30
+NOTHING = float("nan")  # the figure of no runs
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,23 @@ class Sample:
     throughput: float  # messages per second
     p50_us: float
     p99_us: float
-    steal: float  # 0 to 1
+    server_busy: float  # shares of the two cores' time, 0 to 1
+    load_busy: float
+    steal: float
 
     @classmethod
-    def of(cls, name: str, round: int, result: dict[str, Any], steal: float) -> Sample:
+    def of(cls, name: str, round: int, result: dict[str, Any], cores: Cores, usage: Usage) -> Sample:
         latency = result["latency_ns"]
-        return cls(name, round, result["throughput"], latency["p50"] / 1e3, latency["p99"] / 1e3, steal)
+        return cls(
+            name,
+            round,
+            throughput=result["throughput"],
+            p50_us=latency["p50"] / 1e3,
+            p99_us=latency["p99"] / 1e3,
+            server_busy=usage.busy[cores.server],
+            load_busy=usage.busy[cores.load],
+            steal=usage.steal,
+        )
 
 
 @dataclass(frozen=True)
@@ -41,8 +55,10 @@ class Summary:
     lower: float  # quartiles of the throughput
     upper: float
     ratio: float  # to the base's median
-    p50_us: float
+    p50_us: float  # medians of the runs
     p99_us: float
+    server_busy: float
+    load_busy: float
 
 
 def interleave(names: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
@@ -52,32 +68,43 @@ def interleave(names: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    if len(values) == 1:
-        return values[0], values[0], values[0]
+    if len(values) < 2:
+        value = values[0] if values else NOTHING
+        return value, value, value
     lower, middle, upper = statistics.quantiles(values, n=4, method="inclusive")
     return lower, middle, upper
 
 
+def _median(values: Iterable[float]) -> float:
+    found = list(values)
+    return statistics.median(found) if found else NOTHING
+
+
+def _clean(samples: Iterable[Sample]) -> list[Sample]:
+    return [sample for sample in samples if sample.steal <= STEAL_LIMIT]
+
+
 def _summary(name: str, samples: Sequence[Sample], base: float) -> Summary:
-    clean = [sample for sample in samples if sample.steal <= STEAL_LIMIT]
-    dropped = len(samples) - len(clean)
-    if not clean:
-        nothing = float("nan")
-        return Summary(name, 0, dropped, nothing, nothing, nothing, nothing, nothing, nothing)
+    clean = _clean(samples)
     lower, middle, upper = quartiles([sample.throughput for sample in clean])
-    p50_us = statistics.median(sample.p50_us for sample in clean)
-    p99_us = statistics.median(sample.p99_us for sample in clean)
-    return Summary(name, len(clean), dropped, middle, lower, upper, middle / base, p50_us, p99_us)
-
-
-def _median_throughput(samples: Iterable[Sample]) -> float:
-    clean = [sample.throughput for sample in samples if sample.steal <= STEAL_LIMIT]
-    return statistics.median(clean) if clean else float("nan")
+    return Summary(
+        name,
+        runs=len(clean),
+        dropped=len(samples) - len(clean),
+        throughput=middle,
+        lower=lower,
+        upper=upper,
+        ratio=middle / base,
+        p50_us=_median(sample.p50_us for sample in clean),
+        p99_us=_median(sample.p99_us for sample in clean),
+        server_busy=_median(sample.server_busy for sample in clean),
+        load_busy=_median(sample.load_busy for sample in clean),
+    )
 
 
 def summarise(samples: Sequence[Sample], base: str) -> list[Summary]:
     """One row per name, in the order of their first runs; ratios to the median of `base`."""
     names = list(dict.fromkeys(sample.name for sample in samples))
     by_name = {name: [sample for sample in samples if sample.name == name] for name in names}
-    base_throughput = _median_throughput(by_name[base])
+    base_throughput = _median(sample.throughput for sample in _clean(by_name[base]))
     return [_summary(name, by_name[name], base_throughput) for name in names]

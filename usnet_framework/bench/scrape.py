@@ -12,7 +12,7 @@ from typing import Any
 
 from usnet_framework.bench import machine, report
 from usnet_framework.bench.load import Load, run_load
-from usnet_framework.bench.machine import Cores
+from usnet_framework.bench.machine import Cores, Usage
 from usnet_framework.bench.network import Loopback, free_port
 from usnet_framework.bench.rounds import Sample, Summary, interleave, summarise
 from usnet_framework.bench.servers import Server, running, usnet_command
@@ -81,8 +81,8 @@ def scraping(url: str, scrapes: Scrapes) -> Iterator[None]:
 def _measure(server: Server, name: str, number: int, load: Load, cores: Cores) -> Sample:
     before = machine.core_times()
     result = run_load(Loopback(), load, server.target, cores.load)
-    steal = machine.steal_share(before, machine.core_times(), machine.available_cores())
-    sample = Sample.of(name, number, result, steal)
+    usage = Usage.between(before, machine.core_times(), {cores.server, cores.load})
+    sample = Sample.of(name, number, result, cores, usage)
     report.progress(f"round {number + 1} {name:12} {sample.throughput:12,.0f}/s  steal {sample.steal:.0%}")
     return sample
 
