@@ -128,6 +128,7 @@ struct un_private {
     bool accepting;   /* false once the server drains */
     bool paused;      /* at the connection or descriptor limit */
     uint64_t accept_again_ns;
+    uint64_t limit_told_ns;
     uint64_t swept_ns;
     struct un_seat seats[UN_SEATS_MAX];
 };
