@@ -169,7 +169,7 @@ def test_a_worker_cannot_seal_its_successor_out(segment: Segment) -> None:
         ({"conn_max": 0}, "connections per shard"),
         ({"state_bytes": 65}, "multiple of 64"),
         ({"event_slots": 100}, "power of two"),
-        ({"hold_max": 5000}, "hold no more"),
+        ({"hold_max": 5000}, "at most half"),
     ],
 )
 def test_impossible_plans_say_why(change: dict[str, int], why: str) -> None:

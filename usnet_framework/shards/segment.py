@@ -73,7 +73,7 @@ class SegmentConfig:
             tx_frames=min(max(TX_FRAMES_MIN, 2 * conn_max), TX_FRAMES_MAX),
             rx_budget=65536,
             tx_budget=65536,
-            hold_max=1024,
+            hold_max=128,  # each slice may keep a whole frame
         )
 
 

@@ -34,7 +34,7 @@
 #endif
 
 #define CLEANUP_MAX 64
-#define QUICK_DEATHS_MAX 10               /* engines in a row that live shorter than this: something is wrong with us */
+#define QUICK_DEATHS_MAX 10               /* engines in a row that crash sooner than this: something is wrong with us */
 #define QUICK_DEATH_NS UINT64_C(100000000)
 
 struct cleanup {
@@ -300,9 +300,11 @@ static int keep_engines(const struct keeper *keeper)
         if (WIFEXITED(status) && (WEXITSTATUS(status) == UN_NETWORK_DONE || WEXITSTATUS(status) == UN_NETWORK_FAILED))
             return WEXITSTATUS(status);
         tell_died(keeper, pid, status);
-        quick_deaths = un_clock_ns() - started_ns < QUICK_DEATH_NS ? quick_deaths + 1 : 0;
+        bool crashed = !WIFSIGNALED(status) || (WTERMSIG(status) != SIGKILL && WTERMSIG(status) != SIGTERM);
+        bool quick = un_clock_ns() - started_ns < QUICK_DEATH_NS;
+        quick_deaths = crashed && quick ? quick_deaths + 1 : 0;
     }
-    fprintf(stderr, "usnet-network: shard %u: %d engines in a row died at once; giving up\n", keeper->shard,
+    fprintf(stderr, "usnet-network: shard %u: %d engines in a row crashed at once; giving up\n", keeper->shard,
             QUICK_DEATHS_MAX);
     return 1;
 }
