@@ -1,0 +1,1 @@
+"""Shards: processes, their placement, their shared memory, and the supervisor that keeps them."""
