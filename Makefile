@@ -1,0 +1,81 @@
+# One command for each thing one does with a checkout. Every target does all the set-up it needs: Debian packages
+# (tools/setup.sh), a virtual environment in .venv, the build in build/. Nothing is done twice: stamps in build/ remember.
+
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+SOURCES := $(shell find native usnet_framework -not -name __pycache__ -not -name '*.pyc') \
+	meson.build meson.options pyproject.toml README.md
+NATIVE_BUILDS := build/asan/build.ninja build/tsan/build.ninja
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help serve test check native-test bench soak fuzz docs install clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+serve: build/installed  ## set everything up and serve the echo example
+	@python tools/serve.py examples.echo:Echo
+
+test: build/installed-for-tests native-test check  ## set everything up and run every test
+	@pytest
+
+check: build/installed-for-tests
+	ruff check .
+	mypy
+
+native-test: build/installed-for-tests $(NATIVE_BUILDS)
+	meson test -C build/asan --print-errorlogs
+	meson test -C build/tsan --print-errorlogs
+
+bench: build/installed-for-tests  ## compare with asyncio, uvloop and a C server
+	usnet-bench compare
+
+soak: build/installed-for-tests  ## the tests that run for minutes
+	pytest -m slow
+
+fuzz: build/installed-for-tests build/asan/build.ninja  ## run the fuzz targets under the sanitizers
+	meson test -C build/asan --suite fuzz --print-errorlogs
+
+docs: build/installed  ## write what derives from the code into README.md
+	python tools/readme.py
+
+install: build/installed  ## the package into .venv
+
+clean:  ## forget everything that was built
+	rm -rf build $(VENV)
+
+# Set-up. The package is installed as its users install it, not in place; its build directory is kept.
+
+build/packages: tools/setup.sh
+	@mkdir -p build
+	@tools/setup.sh build
+	@touch $@
+
+build/packages-for-tests: tools/setup.sh
+	@mkdir -p build
+	@tools/setup.sh test
+	@touch $@
+
+build/venv: build/packages pyproject.toml
+	python3 -m venv $(VENV)
+	python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		> build/requirements.txt
+	pip install --quiet --disable-pip-version-check --requirement build/requirements.txt
+	@touch $@
+
+build/installed: build/venv $(SOURCES)
+	pip install --quiet --disable-pip-version-check --no-build-isolation -Cbuild-dir=build/python .
+	@touch $@
+
+build/installed-for-tests: build/packages-for-tests build/installed
+	pip install --quiet --disable-pip-version-check --no-build-isolation -Cbuild-dir=build/python '.[test]'
+	@touch $@
+
+build/asan/build.ninja: | build/venv
+	meson setup build/asan -Dpython=false -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false
+
+build/tsan/build.ninja: | build/venv
+	meson setup build/tsan -Dpython=false -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false

@@ -1,0 +1,393 @@
+/* The exported symbols: see ../include/usnet.h.
+ *
+ * A reader keeps its own copy of the header, so that no offset is ever taken from memory that somebody else may write
+ * (the inline worker writes the public memory too). Indices and lengths are clamped where they are used.
+ */
+#include "usnet.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "shard/segment.h"
+
+struct usnet_segment {
+    const void *public;
+    struct un_segment_config config;
+    struct un_segment_layout layout;
+    const struct un_seat_memory *seats[UN_SEATS_MAX]; /* NULL: not mapped */
+};
+
+UN_STATIC_ASSERT(sizeof(struct usnet_segment_config) == sizeof(struct un_segment_config), "one struct, two names");
+UN_STATIC_ASSERT(offsetof(struct usnet_segment_config, hold_max) == offsetof(struct un_segment_config, hold_max),
+                 "one struct, two names");
+UN_STATIC_ASSERT(sizeof(struct usnet_endpoint) == sizeof(struct un_endpoint), "one struct, two names");
+UN_STATIC_ASSERT(offsetof(struct usnet_endpoint, scope) == offsetof(struct un_endpoint, scope), "one struct, two names");
+
+/* Plan, format, check. */
+
+static struct un_segment_config inner_config(const struct usnet_segment_config *config)
+{
+    struct un_segment_config inner;
+    memcpy(&inner, config, sizeof inner);
+    return inner;
+}
+
+int usnet_segment_plan(const struct usnet_segment_config *config, struct usnet_segment_sizes *sizes, const char **why)
+{
+    struct un_segment_config inner = inner_config(config);
+    struct un_segment_layout layout;
+    int status = un_segment_plan(&inner, &layout, why);
+    if (status == 0)
+        *sizes = (struct usnet_segment_sizes){.public_bytes = layout.public_bytes, .seat_bytes = layout.seat_bytes};
+    return status;
+}
+
+int usnet_segment_format(void *public_memory, uint64_t public_bytes, const struct usnet_segment_config *config)
+{
+    struct un_segment_config inner = inner_config(config);
+    struct un_segment_layout layout;
+    const char *why;
+    int status = un_segment_plan(&inner, &layout, &why);
+    if (status < 0)
+        return status;
+    if (public_bytes < layout.public_bytes)
+        return -EINVAL;
+    un_segment_format(public_memory, &inner, &layout);
+    return 0;
+}
+
+int usnet_segment_check(const void *public_memory, uint64_t public_bytes)
+{
+    return un_segment_check(public_memory, public_bytes);
+}
+
+/* Open and close. */
+
+/* The copy is what is checked and used: the original may change between two looks at it. */
+static int copy_header(struct usnet_segment *segment, const void *public_memory, uint64_t public_bytes)
+{
+    struct un_segment_header header;
+    struct un_segment_layout layout;
+    const char *why;
+    if (public_bytes < sizeof header)
+        return -EINVAL;
+    memcpy(&header, public_memory, sizeof header);
+    if (header.magic != UN_SEGMENT_MAGIC || header.version != UN_SEGMENT_VERSION)
+        return -EINVAL;
+    if (un_segment_plan(&header.config, &layout, &why) < 0 || public_bytes < layout.public_bytes)
+        return -EINVAL;
+    segment->public = public_memory;
+    segment->config = header.config;
+    segment->layout = layout;
+    return 0;
+}
+
+static int take_seats(struct usnet_segment *segment, const void *const *seats, const uint64_t *seat_bytes,
+                      uint32_t seat_count)
+{
+    if (seat_count > segment->config.seats)
+        return -EINVAL;
+    for (uint32_t seat = 0; seat < seat_count; seat++) {
+        if (seats[seat] && seat_bytes[seat] < segment->layout.seat_bytes)
+            return -EINVAL;
+        segment->seats[seat] = seats[seat];
+    }
+    return 0;
+}
+
+int usnet_segment_open(struct usnet_segment **segment, const void *public_memory, uint64_t public_bytes,
+                       const void *const *seats, const uint64_t *seat_bytes, uint32_t seat_count)
+{
+    struct usnet_segment *opened = calloc(1, sizeof *opened);
+    if (!opened)
+        return -ENOMEM;
+    int status = copy_header(opened, public_memory, public_bytes);
+    if (status == 0)
+        status = take_seats(opened, seats, seat_bytes, seat_count);
+    if (status < 0) {
+        free(opened);
+        return status;
+    }
+    *segment = opened;
+    return 0;
+}
+
+void usnet_segment_close(struct usnet_segment *segment)
+{
+    free(segment);
+}
+
+void usnet_segment_config(const struct usnet_segment *segment, struct usnet_segment_config *config)
+{
+    memcpy(config, &segment->config, sizeof *config);
+}
+
+/* Where things lie, by the private copy of the layout. */
+
+static const struct un_engine_public *engine_public(const struct usnet_segment *segment)
+{
+    return un_at(segment->public, segment->layout.engine);
+}
+
+static const struct un_seat_public *seat_public(const struct usnet_segment *segment, uint32_t seat)
+{
+    return (const struct un_seat_public *)un_at(segment->public, segment->layout.seats) + seat;
+}
+
+static const struct un_seat_memory *seat_memory(const struct usnet_segment *segment, uint32_t seat)
+{
+    static const struct un_seat_memory zeros;
+    return segment->seats[seat] ? segment->seats[seat] : &zeros;
+}
+
+/* Counters. */
+
+struct counter {
+    const char *name;
+    const char *help;
+};
+
+#define COUNTER(name, text) {#name, text},
+static const struct counter engine_counters[] = {UN_ENGINE_COUNTERS(COUNTER)};
+static const struct counter seat_counters[] = {UN_SEAT_COUNTERS(COUNTER)};
+#undef COUNTER
+
+#define LENGTH(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
+
+/* The counters of a struct are its first members, so that they can be read as an array. */
+UN_STATIC_ASSERT(offsetof(struct un_engine_counters, closed) == sizeof(un_shared64) * LENGTH(engine_counters),
+                 "counters come first, without gaps");
+UN_STATIC_ASSERT(offsetof(struct un_seat_counters, wait) == sizeof(un_shared64) * LENGTH(seat_counters),
+                 "counters come first, without gaps");
+
+static const struct counter *counter_at(enum usnet_counter_kind kind, uint32_t index)
+{
+    if (index >= usnet_counter_count(kind))
+        return NULL;
+    return kind == USNET_COUNTER_ENGINE ? &engine_counters[index] : &seat_counters[index];
+}
+
+uint32_t usnet_counter_count(enum usnet_counter_kind kind)
+{
+    return kind == USNET_COUNTER_ENGINE ? LENGTH(engine_counters) : LENGTH(seat_counters);
+}
+
+const char *usnet_counter_name(enum usnet_counter_kind kind, uint32_t index)
+{
+    const struct counter *counter = counter_at(kind, index);
+    return counter ? counter->name : NULL;
+}
+
+const char *usnet_counter_help(enum usnet_counter_kind kind, uint32_t index)
+{
+    const struct counter *counter = counter_at(kind, index);
+    return counter ? counter->help : NULL;
+}
+
+static int read_words(const un_shared64 *words, uint32_t count, uint64_t *values, uint32_t max)
+{
+    uint32_t read = count < max ? count : max;
+    for (uint32_t i = 0; i < read; i++)
+        values[i] = un_load(&words[i]);
+    return (int)read;
+}
+
+int usnet_engine_counters(const struct usnet_segment *segment, uint64_t *values, uint32_t max)
+{
+    const un_shared64 *words = (const un_shared64 *)&engine_public(segment)->counters;
+    return read_words(words, LENGTH(engine_counters), values, max);
+}
+
+int usnet_seat_counters(const struct usnet_segment *segment, uint32_t seat, uint64_t *values, uint32_t max)
+{
+    if (seat >= segment->config.seats)
+        return -EINVAL;
+    const un_shared64 *words = (const un_shared64 *)&seat_memory(segment, seat)->counters;
+    return read_words(words, LENGTH(seat_counters), values, max);
+}
+
+int usnet_engine_closed(const struct usnet_segment *segment, uint64_t *values, uint32_t max)
+{
+    return read_words(engine_public(segment)->counters.closed, UN_REASONS, values, max);
+}
+
+int usnet_seat_wait(const struct usnet_segment *segment, uint32_t seat, uint64_t *values, uint32_t max)
+{
+    if (seat >= segment->config.seats)
+        return -EINVAL;
+    return read_words(seat_memory(segment, seat)->counters.wait, UN_WAIT_BUCKETS, values, max);
+}
+
+/* Status. */
+
+void usnet_engine_status(const struct usnet_segment *segment, struct usnet_engine_status *status)
+{
+    const struct un_engine_public *engine = engine_public(segment);
+    *status = (struct usnet_engine_status){
+        .active = un_load(&engine->counters.active),
+        .pid = un_load(&engine->counters.engine_pid),
+        .epoch = un_load(&engine->counters.engine_epoch),
+        .sleeping = un_load(&engine->sleeping),
+    };
+}
+
+static uint32_t waiting(uint32_t produced, uint32_t consumed, uint64_t slots)
+{
+    uint32_t count = produced - consumed;
+    return count <= slots ? count : (uint32_t)slots;
+}
+
+int usnet_seat_status(const struct usnet_segment *segment, uint32_t seat, struct usnet_seat_status *status)
+{
+    if (seat >= segment->config.seats)
+        return -EINVAL;
+    const struct un_seat_public *told = seat_public(segment, seat);
+    const struct un_seat_memory *mine = seat_memory(segment, seat);
+    /* Consumed before produced: both move on while we look, and a ring must not look emptier than empty. */
+    uint32_t commands_consumed = un_observe(&told->commands_consumed);
+    uint32_t releases_consumed = un_observe(&told->releases_consumed);
+    uint64_t commit = un_observe(&mine->commit);
+    uint32_t events_produced = un_observe(&told->events_produced);
+    *status = (struct usnet_seat_status){
+        .serial = un_load(&told->serial),
+        .attached = un_load(&told->attached),
+        .bad = un_load(&told->bad) != 0,
+        .tx_nodes_free = un_load(&told->tx_nodes_free),
+        .connections = un_load(&told->connections),
+        .rx_frames_free = un_load(&told->rx_frames_free),
+        .events_produced = events_produced,
+        .events_consumed = UN_COMMIT_EVENTS(commit),
+        .commands_produced = UN_COMMIT_COMMANDS(commit),
+        .commands_consumed = commands_consumed,
+        .events_waiting = waiting(events_produced, UN_COMMIT_EVENTS(commit), segment->config.event_slots),
+        .commands_waiting = waiting(UN_COMMIT_COMMANDS(commit), commands_consumed, segment->config.command_slots),
+        .releases_waiting =
+            waiting(un_load(&mine->releases_produced), releases_consumed, segment->layout.release_slots),
+        .sleeping = un_load(&mine->sleeping) != 0,
+        .handling = un_load(&mine->handling) != 0,
+        .held_frames = un_load(&mine->counters.held_frames),
+        .overflow_bytes = un_load(&mine->counters.overflow_bytes),
+        .objects = un_load(&mine->counters.objects),
+    };
+    return 0;
+}
+
+/* Names. */
+
+const char *usnet_reason_name(uint32_t reason)
+{
+    static const char *const names[UN_REASONS] = {
+        [UN_REASON_NONE] = "none",
+        [UN_REASON_PEER] = "peer",
+        [UN_REASON_LOCAL] = "local",
+        [UN_REASON_ABORTED] = "aborted",
+        [UN_REASON_RESET] = "reset",
+        [UN_REASON_IDLE] = "idle",
+        [UN_REASON_ERROR] = "error",
+        [UN_REASON_WORKER_LOST] = "worker_lost",
+        [UN_REASON_NETWORK_LOST] = "network_lost",
+        [UN_REASON_POISONED] = "poisoned",
+        [UN_REASON_SHUTDOWN] = "shutdown",
+        [UN_REASON_SYSTEM] = "system",
+    };
+    return reason < UN_REASONS ? names[reason] : NULL;
+}
+
+const char *usnet_connection_state_name(uint32_t state)
+{
+    static const char *const names[] = {
+        [UN_CONN_FREE] = "free",
+        [UN_CONN_OPEN] = "open",
+        [UN_CONN_CLOSING] = "closing",
+        [UN_CONN_LINGER] = "linger",
+        [UN_CONN_CLOSED] = "closed",
+    };
+    return state < LENGTH(names) ? names[state] : NULL;
+}
+
+const char *usnet_connection_flag_name(uint32_t bit)
+{
+    static const char *const names[] = {"eof_in", "eof_out", "paused", "blocked"};
+    UN_STATIC_ASSERT(UN_CONN_BLOCKED == 1 << 3, "names are in the order of the bits");
+    return bit < LENGTH(names) ? names[bit] : NULL;
+}
+
+/* Connections. */
+
+static struct usnet_endpoint outer_endpoint(const struct un_endpoint *endpoint)
+{
+    struct usnet_endpoint outer;
+    memcpy(&outer, endpoint, sizeof outer);
+    return outer;
+}
+
+static bool copy_connection(const struct usnet_segment *segment, uint32_t slot, struct usnet_connection *connection)
+{
+    const struct un_conn *conn = un_at(segment->public, segment->layout.conns + slot * segment->layout.conn_stride);
+    uint64_t id = un_observe(&conn->id);
+    if (id == 0 || conn->state == UN_CONN_FREE)
+        return false;
+    *connection = (struct usnet_connection){
+        .id = id,
+        .bytes_in = un_load(&conn->bytes_in),
+        .bytes_queued = un_load(&conn->bytes_queued),
+        .bytes_out = un_load(&conn->bytes_out),
+        .opened_ns = conn->opened_ns,
+        .active_ns = un_load(&conn->active_ns),
+        .shard = segment->config.shard,
+        .slot = slot,
+        .seat = conn->seat,
+        .state = conn->state,
+        .flags = conn->flags,
+        .state_length = conn->state_length,
+        .peer = outer_endpoint(&conn->peer),
+        .local = outer_endpoint(&conn->local),
+    };
+    return un_observe(&conn->id) == id; /* else the slot changed hands meanwhile */
+}
+
+int usnet_connection_list(const struct usnet_segment *segment, uint32_t *next_slot, struct usnet_connection *connections,
+                          uint32_t max)
+{
+    uint32_t count = 0;
+    while (*next_slot < segment->config.conn_max && count < max) {
+        count += copy_connection(segment, *next_slot, &connections[count]);
+        *next_slot += 1;
+    }
+    return (int)count;
+}
+
+/* Quarantine. */
+
+int usnet_quarantine_read(const struct usnet_segment *segment, uint32_t seat, struct usnet_quarantine *record,
+                          uint8_t *bytes, uint32_t max)
+{
+    if (seat >= segment->config.seats)
+        return -EINVAL;
+    const struct un_quarantine *kept =
+        un_at(segment->public, segment->layout.quarantines + seat * segment->layout.quarantine_bytes);
+    if (un_observe(&kept->valid) == 0)
+        return 0;
+    uint32_t length = kept->length;
+    if (length > segment->config.rx_frame_bytes)
+        length = segment->config.rx_frame_bytes;
+    if (length > max)
+        length = max;
+    *record = (struct usnet_quarantine){
+        .conn = kept->conn, .event_type = kept->event_type, .length = length, .peer = outer_endpoint(&kept->peer)};
+    memcpy(bytes, kept + 1, length);
+    return 1;
+}
+
+/* Processes. */
+
+int usnet_die_with_parent(int signal, int parent_pid)
+{
+    if (prctl(PR_SET_PDEATHSIG, signal) < 0)
+        return -errno;
+    return getppid() == parent_pid ? 0 : -ESRCH;
+}

@@ -1,0 +1,281 @@
+/* What workers publish: released frames, consumed events, commands. All of it is checked before it is believed (P4).
+ *
+ * A commit word or release index that cannot be true condemns the worker: nothing more is taken from it, and the
+ * supervisor is asked to replace it. A single command or release that makes no sense is counted and dropped.
+ *
+ * Releases are looked at before the commit. The worker publishes them after it, so a release seen may be of an event
+ * whose consumption is not seen yet; that is harmless, because a frame's bytes are only needed until then. */
+#include "engine/state.h"
+#include "engine/transport.h"
+
+static void count(un_shared64 *counter)
+{
+    un_count(counter, 1);
+}
+
+static uint32_t take_releases(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    struct un_seat_memory *memory = un_seat_memory(engine, seat);
+    const uint32_t *frames = un_at(memory, un_header(engine->setup.public)->layout.release_ring);
+    if (!un_ring_consumer_saw(&state->releases, un_observe(&memory->releases_produced))) {
+        un_worker_is_bad(engine, seat);
+        return 0;
+    }
+    uint32_t taken = un_ring_peek(&state->releases);
+    while (un_ring_peek(&state->releases) > 0) {
+        uint32_t frame = *(volatile const uint32_t *)&frames[un_ring_slot(&state->releases, state->releases.own)];
+        un_ring_release(&state->releases, 1);
+        un_compiler_fence(); /* dying here leaks a slice until the worker is replaced; twice released would be worse */
+        uint32_t kept_open = frame == state->rx_open;
+        if (frame < engine->config->rx_frames && engine->rx_frames[seat][frame].references > kept_open)
+            un_rx_unreference(engine, seat, frame);
+        else
+            count(&engine->counters->bad_releases);
+    }
+    if (taken)
+        un_publish(&un_seat_public(engine->setup.public, seat)->releases_consumed, state->releases.own);
+    return taken;
+}
+
+static void account_consumed(struct un_engine *engine, uint32_t seat, const struct un_event *event)
+{
+    uint32_t slot = UN_ID_SLOT(event->conn);
+    struct un_work *work = &engine->works[slot];
+    if (work->generation != UN_ID_GENERATION(event->conn))
+        return;
+    if (event->type == UN_EVENT_CLOSE) {
+        un_conn_free_slot(engine, slot);
+    } else if (event->type == UN_EVENT_DATA) {
+        work->rx_waiting -= event->length;
+        if ((work->flags & UN_WORK_OVER_BUDGET) && work->rx_waiting <= engine->config->rx_budget / 2) {
+            work->flags &= (uint16_t)~UN_WORK_OVER_BUDGET;
+            engine->own->seats[seat].over_budget--;
+            un_receive_later(engine, slot);
+        }
+    }
+}
+
+static uint32_t walk_consumed(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    const struct un_event *ring = un_event_ring(engine->setup.public, seat);
+    uint32_t consumed = state->events.seen - state->walked;
+    while (state->walked != state->events.seen) {
+        const struct un_event *event = &ring[un_ring_slot(&state->events, state->walked)];
+        un_enter(engine, UN_ID_SLOT(event->conn));
+        state->walked++;
+        un_compiler_fence();
+        account_consumed(engine, seat, event);
+        un_leave(engine);
+    }
+    return consumed;
+}
+
+/* The bytes of a command lie in one send frame of this seat. */
+static bool has_valid_bytes(const struct un_engine *engine, const struct un_command *command)
+{
+    return command->length > 0 && command->frame < engine->config->tx_frames &&
+           command->length <= engine->config->tx_frame_bytes &&
+           command->offset <= engine->config->tx_frame_bytes - command->length;
+}
+
+static void set_state(struct un_engine *engine, uint32_t slot, const struct un_command *command)
+{
+    struct un_conn *conn = un_slot(engine, slot);
+    uint32_t seat = conn->seat;
+    const uint8_t *frames = un_at(engine->setup.seats[seat], un_header(engine->setup.public)->layout.tx_frames);
+    if (command->length > engine->config->state_bytes) {
+        count(&engine->counters->bad_commands);
+        return;
+    }
+    conn->state_length = 0; /* a reader that races sees no blob rather than half of one */
+    un_compiler_fence();
+    for (uint32_t i = 0; i < command->length; i++)
+        un_conn_blob(conn)[i] =
+            frames[(uint64_t)command->frame * engine->config->tx_frame_bytes + command->offset + i];
+    un_compiler_fence();
+    conn->state_length = command->length;
+}
+
+static void abort_conn(struct un_engine *engine, uint32_t slot, uint64_t reason)
+{
+    if (reason == UN_REASON_ABORTED || reason == UN_REASON_ERROR)
+        un_conn_finish(engine, slot, (enum un_reason)reason, true);
+    else
+        count(&engine->counters->bad_commands);
+}
+
+static void resume(struct un_engine *engine, uint32_t slot)
+{
+    un_slot(engine, slot)->flags &= (uint8_t)~UN_CONN_PAUSED;
+    un_receive_later(engine, slot);
+}
+
+static void want_drain(struct un_engine *engine, uint32_t slot, uint64_t mark)
+{
+    engine->works[slot].flags |= UN_WORK_WANT_DRAIN;
+    engine->works[slot].drain_mark = mark;
+    un_transmit_later(engine, slot);
+}
+
+/* A command whose connection is open and its own; false when it has to wait for a send node. */
+static bool apply(struct un_engine *engine, uint32_t slot, const struct un_command *command)
+{
+    struct un_conn *conn = un_slot(engine, slot);
+    switch (command->op) {
+    case UN_COMMAND_SEND:
+        if (conn->state == UN_CONN_OPEN && !(conn->flags & UN_CONN_EOF_OUT))
+            return un_transmit_queue(engine, slot, command);
+        count(&engine->counters->stale_commands);
+        break;
+    case UN_COMMAND_SEND_EOF:
+        un_conn_send_eof(engine, slot);
+        break;
+    case UN_COMMAND_CLOSE:
+        un_conn_close(engine, slot);
+        break;
+    case UN_COMMAND_ABORT:
+        abort_conn(engine, slot, command->arg);
+        break;
+    case UN_COMMAND_PAUSE:
+        conn->flags |= UN_CONN_PAUSED;
+        break;
+    case UN_COMMAND_RESUME:
+        resume(engine, slot);
+        break;
+    case UN_COMMAND_STATE:
+        set_state(engine, slot, command);
+        break;
+    case UN_COMMAND_WANT_DRAIN:
+        want_drain(engine, slot, command->arg);
+        break;
+    default:
+        count(&engine->counters->bad_commands);
+    }
+    return true;
+}
+
+/* The slot a command is for, or UN_NONE when it may not have it. */
+static uint32_t addressed_slot(struct un_engine *engine, uint32_t seat, const struct un_command *command)
+{
+    uint32_t slot = UN_ID_SLOT(command->conn);
+    if (slot >= engine->own->conn_high || un_load(&un_slot(engine, slot)->id) != command->conn ||
+        !un_is_alive(un_slot(engine, slot))) {
+        count(&engine->counters->stale_commands);
+        return UN_NONE;
+    }
+    if (un_slot(engine, slot)->seat != seat) {
+        count(&engine->counters->foreign_commands);
+        return UN_NONE;
+    }
+    return slot;
+}
+
+static bool carries_bytes(const struct un_command *command)
+{
+    return command->op == UN_COMMAND_SEND || (command->op == UN_COMMAND_STATE && command->length > 0);
+}
+
+/* Take one command, as one change: the account of its frame, what it asks for, and our ring index. */
+static bool take_command(struct un_engine *engine, uint32_t seat, const struct un_command *command)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    struct un_busy *busy = &engine->own->busy;
+    struct un_tx_account *account = NULL;
+    uint32_t slot = addressed_slot(engine, seat, command);
+    bool applied = slot != UN_NONE;
+    if (carries_bytes(command)) {
+        if (has_valid_bytes(engine, command))
+            account = &un_tx_accounts(engine->setup.public, seat)[command->frame];
+        else
+            count(&engine->counters->bad_ranges);
+        applied = applied && account;
+    }
+    busy->command = state->commands.own;
+    busy->frame_seat = seat;
+    busy->queued_before = account ? un_load(&account->queued) : 0;
+    busy->frame = account ? command->frame + 1 : 0;
+    un_enter(engine, slot); /* of no slot: zero */
+    bool queued = false;
+    if (applied) {
+        uint32_t nodes = state->node_free_count;
+        if (!apply(engine, slot, command)) {
+            un_leave(engine);
+            busy->frame = 0;
+            return false;
+        }
+        queued = state->node_free_count < nodes; /* a node gives the frame back when it is sent */
+    }
+    if (account) {
+        un_store(&account->queued, busy->queued_before + 1);
+        if (!queued)
+            un_publish(&account->done, un_load(&account->done) + 1);
+    }
+    un_ring_release(&state->commands, 1);
+    un_leave(engine);
+    busy->frame = 0;
+    return true;
+}
+
+static uint32_t take_commands(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    struct un_seat_memory *memory = un_seat_memory(engine, seat);
+    const struct un_command *ring = un_at(memory, un_header(engine->setup.public)->layout.command_ring);
+    uint32_t before = state->commands.own;
+    state->commands_stuck = false;
+    while (un_ring_peek(&state->commands) > 0 && !state->commands_stuck) {
+        struct un_command command = ring[un_ring_slot(&state->commands, state->commands.own)]; /* checked, then used */
+        un_compiler_fence();
+        state->commands_stuck = !take_command(engine, seat, &command);
+    }
+    if (state->commands_stuck)
+        count(&engine->counters->commands_blocked);
+    uint32_t taken = state->commands.own - before;
+    if (taken) {
+        un_publish(&un_seat_public(engine->setup.public, seat)->commands_consumed, state->commands.own);
+        un_count(&engine->counters->commands, taken);
+        un_fence();
+        if (un_load(&memory->want_space))
+            un_wake_worker(engine, seat);
+    }
+    return taken;
+}
+
+uint32_t un_commits_take(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    if (state->bad)
+        return 0;
+    uint32_t work = take_releases(engine, seat);
+    uint64_t word = un_observe(&un_seat_memory(engine, seat)->commit);
+    struct un_ring events = state->events;
+    if (!un_ring_producer_saw(&events, UN_COMMIT_EVENTS(word)) ||
+        !un_ring_consumer_saw(&state->commands, UN_COMMIT_COMMANDS(word))) {
+        count(&engine->counters->bad_commits);
+        un_worker_is_bad(engine, seat);
+        return work;
+    }
+    if (events.seen != state->events.seen)
+        count(&engine->counters->commits);
+    state->events.seen = events.seen;
+    work += walk_consumed(engine, seat);
+    return work + take_commands(engine, seat);
+}
+
+/* Would un_commits_take find something? Looked at before going to sleep, and while spinning. */
+bool un_commits_changed(struct un_engine *engine)
+{
+    for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
+        const struct un_seat *state = &engine->own->seats[seat];
+        const struct un_seat_memory *memory = un_seat_memory(engine, seat);
+        if (state->bad)
+            continue;
+        if (un_observe(&memory->commit) != UN_COMMIT(state->events.seen, state->commands.own) && !state->commands_stuck)
+            return true;
+        if (un_observe(&memory->releases_produced) != state->releases.own)
+            return true;
+    }
+    return false;
+}

@@ -1,0 +1,239 @@
+/* The life of a connection, whatever carries it.
+ *
+ *   FREE -> OPEN -> CLOSING -> LINGER -> CLOSED -> FREE
+ *
+ * OPEN until the worker closes it, the peer resets it or a deadline passes. CLOSING while output is being flushed.
+ * LINGER after our FIN, until the peer's: a socket closed with unread input would send a reset that may destroy output
+ * on its way, so input is read and thrown away, for a bounded time. CLOSED until the worker has consumed the CLOSE
+ * event: until then the table entry can be read, and a command for it is refused as stale rather than misdelivered.
+ */
+#include "engine/state.h"
+#include "engine/transport.h"
+
+uint32_t un_conn_take_slot(struct un_engine *engine)
+{
+    struct un_private *own = engine->own;
+    if (own->conn_free != UN_NONE) {
+        uint32_t slot = own->conn_free;
+        own->conn_free = engine->works[slot].next_free;
+        return slot;
+    }
+    return own->conn_high < engine->config->conn_max ? own->conn_high++ : UN_NONE;
+}
+
+void un_conn_free_slot(struct un_engine *engine, uint32_t slot)
+{
+    un_slot(engine, slot)->state = UN_CONN_FREE;
+    engine->works[slot].next_free = engine->own->conn_free;
+    engine->own->conn_free = slot;
+}
+
+/* The attached seat with the fewest connections; any seat when none has a worker yet: its events wait. */
+static uint32_t choose_seat(struct un_engine *engine)
+{
+    struct un_private *own = engine->own;
+    uint32_t seats = engine->config->seats, best = own->next_seat % seats;
+    for (uint32_t i = 0; i < seats; i++) {
+        uint32_t seat = (own->next_seat + i) % seats;
+        const struct un_seat *candidate = &own->seats[seat], *chosen = &own->seats[best];
+        bool fewer = candidate->connections < chosen->connections;
+        if (candidate->attached != chosen->attached ? candidate->attached : fewer)
+            best = seat;
+    }
+    own->next_seat = best + 1;
+    return best;
+}
+
+static void count_active(struct un_engine *engine, uint32_t seat, int32_t change)
+{
+    struct un_seat_public *told = un_seat_public(engine->setup.public, seat);
+    engine->own->active += change;
+    engine->own->seats[seat].connections += change;
+    un_store(&engine->counters->active, engine->own->active);
+    un_store(&told->connections, engine->own->seats[seat].connections);
+}
+
+/* The caller has entered the slot. */
+void un_conn_opened(struct un_engine *engine, uint32_t slot, int handle, const struct un_endpoint *peer,
+                    const struct un_endpoint *local)
+{
+    struct un_work *work = &engine->works[slot];
+    struct un_conn *conn = un_slot(engine, slot);
+    uint32_t generation = work->generation + 1 ? work->generation + 1 : 1;
+    uint16_t listed = work->flags & (UN_WORK_RECEIVE_LISTED | UN_WORK_FLUSH_LISTED);
+    *work = (struct un_work){.handle = handle,
+                             .flags = listed, /* a slot that is used again may still stand in a list */
+                             .generation = generation,
+                             .next_receive = work->next_receive,
+                             .next_flush = work->next_flush,
+                             .next_free = UN_NONE,
+                             .tx_head = UN_NONE,
+                             .tx_tail = UN_NONE};
+    conn->seat = (uint16_t)choose_seat(engine);
+    conn->flags = 0;
+    conn->state_length = 0;
+    un_store(&conn->bytes_in, 0);
+    un_store(&conn->bytes_queued, 0);
+    un_store(&conn->bytes_out, 0);
+    conn->opened_ns = engine->now_ns;
+    un_store(&conn->active_ns, engine->now_ns);
+    conn->peer = *peer;
+    conn->local = *local;
+    conn->state = UN_CONN_OPEN;
+    un_publish(&conn->id, UN_ID(engine->config->shard, slot, generation));
+    count_active(engine, conn->seat, 1);
+    un_count(&engine->counters->accepted, 1);
+    un_event_post(engine, slot, UN_WORK_POST_CONNECT);
+}
+
+/* Take it off the network and give its output back; what remains is to tell the worker. */
+static void take_down(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool reset)
+{
+    struct un_work *work = &engine->works[slot];
+    struct un_conn *conn = un_slot(engine, slot);
+    if (conn->state == UN_CONN_LINGER)
+        engine->own->lingering--;
+    if (work->flags & UN_WORK_OVER_BUDGET)
+        engine->own->seats[conn->seat].over_budget--;
+    un_transmit_drop(engine, slot);
+    engine->transport->close(work->handle, reset);
+    work->handle = -1;
+    work->flags &= UN_WORK_POST_CONNECT | UN_WORK_POST_EOF | UN_WORK_RECEIVE_LISTED | UN_WORK_FLUSH_LISTED;
+    work->reason = reason;
+    conn->state = UN_CONN_CLOSED;
+    count_active(engine, conn->seat, -1);
+    un_count(&engine->counters->closed[reason], 1);
+}
+
+void un_conn_finish(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool reset)
+{
+    take_down(engine, slot, reason, reset);
+    un_event_post(engine, slot, UN_WORK_POST_CLOSE);
+}
+
+void un_conn_discard(struct un_engine *engine, uint32_t slot, enum un_reason reason)
+{
+    take_down(engine, slot, reason, true);
+    engine->works[slot].flags &= (uint16_t)~UN_WORK_POSTS;
+    un_conn_free_slot(engine, slot);
+}
+
+static enum un_reason closed_by(const struct un_engine *engine, uint32_t slot)
+{
+    return engine->works[slot].reason ? engine->works[slot].reason : UN_REASON_LOCAL;
+}
+
+static void send_fin(struct un_engine *engine, uint32_t slot)
+{
+    struct un_work *work = &engine->works[slot];
+    if (work->flags & UN_WORK_FIN_SENT)
+        return;
+    work->flags |= UN_WORK_FIN_SENT;
+    engine->transport->send_eof(work->handle); /* fails when the peer reset it; receive will tell */
+}
+
+static bool is_closed_both_ways(struct un_engine *engine, uint32_t slot)
+{
+    return (un_slot(engine, slot)->flags & UN_CONN_EOF_IN) && (engine->works[slot].flags & UN_WORK_FIN_SENT);
+}
+
+static void linger(struct un_engine *engine, uint32_t slot)
+{
+    struct un_work *work = &engine->works[slot];
+    send_fin(engine, slot);
+    un_slot(engine, slot)->state = UN_CONN_LINGER;
+    work->deadline_ns = un_clock_ns() + engine->setup.linger_ns;
+    engine->own->lingering++;
+    work->flags |= UN_WORK_READABLE;
+    un_receive_later(engine, slot);
+}
+
+void un_conn_sent_all(struct un_engine *engine, uint32_t slot)
+{
+    struct un_conn *conn = un_slot(engine, slot);
+    if (conn->state == UN_CONN_CLOSING) {
+        if (conn->flags & UN_CONN_EOF_IN)
+            un_conn_finish(engine, slot, closed_by(engine, slot), false);
+        else
+            linger(engine, slot);
+    } else if (conn->state == UN_CONN_OPEN && (conn->flags & UN_CONN_EOF_OUT)) {
+        send_fin(engine, slot);
+        if (is_closed_both_ways(engine, slot))
+            un_conn_finish(engine, slot, UN_REASON_PEER, false);
+    }
+}
+
+void un_conn_close(struct un_engine *engine, uint32_t slot)
+{
+    struct un_conn *conn = un_slot(engine, slot);
+    if (conn->state != UN_CONN_OPEN)
+        return;
+    engine->works[slot].reason = conn->flags & UN_CONN_EOF_IN ? UN_REASON_PEER : UN_REASON_LOCAL;
+    conn->state = UN_CONN_CLOSING;
+    un_transmit_later(engine, slot);
+}
+
+void un_conn_send_eof(struct un_engine *engine, uint32_t slot)
+{
+    struct un_conn *conn = un_slot(engine, slot);
+    if (conn->state != UN_CONN_OPEN)
+        return;
+    conn->flags |= UN_CONN_EOF_OUT;
+    un_transmit_later(engine, slot);
+}
+
+void un_conn_peer_eof(struct un_engine *engine, uint32_t slot)
+{
+    struct un_conn *conn = un_slot(engine, slot);
+    bool first = !(conn->flags & UN_CONN_EOF_IN);
+    conn->flags |= UN_CONN_EOF_IN;
+    if (conn->state == UN_CONN_OPEN && first)
+        un_event_post(engine, slot, UN_WORK_POST_EOF);
+    if (conn->state == UN_CONN_LINGER)
+        un_conn_finish(engine, slot, closed_by(engine, slot), false);
+    else if (conn->state == UN_CONN_OPEN && is_closed_both_ways(engine, slot))
+        un_conn_finish(engine, slot, UN_REASON_PEER, false);
+}
+
+void un_conn_failed(struct un_engine *engine, uint64_t id)
+{
+    uint32_t slot = UN_ID_SLOT(id);
+    struct un_conn *conn = un_slot(engine, slot);
+    if (engine->works[slot].generation != UN_ID_GENERATION(id) || !un_is_alive(conn))
+        return;
+    un_enter(engine, slot);
+    if (conn->flags & UN_CONN_EOF_IN) /* nothing is left to read that would tell */
+        un_conn_finish(engine, slot, UN_REASON_RESET, true);
+    un_leave(engine);
+}
+
+static bool is_idle(const struct un_engine *engine, struct un_conn *conn)
+{
+    uint64_t timeout = engine->setup.idle_timeout_ns;
+    return timeout && engine->now_ns > un_load(&conn->active_ns) + timeout;
+}
+
+static bool is_overdue(const struct un_engine *engine, const struct un_work *work)
+{
+    return work->deadline_ns && engine->now_ns > work->deadline_ns;
+}
+
+void un_conn_sweep_deadlines(struct un_engine *engine)
+{
+    struct un_private *own = engine->own;
+    engine->now_ns = un_clock_ns();
+    if (engine->now_ns < own->swept_ns + UN_SWEEP_NS)
+        return;
+    own->swept_ns = engine->now_ns;
+    for (uint32_t slot = 0; slot < own->conn_high; slot++) {
+        struct un_conn *conn = un_slot(engine, slot);
+        if (!un_is_alive(conn))
+            continue;
+        un_enter(engine, slot);
+        if (is_overdue(engine, &engine->works[slot]))
+            un_conn_finish(engine, slot, closed_by(engine, slot), true);
+        else if (is_idle(engine, conn))
+            un_conn_finish(engine, slot, UN_REASON_IDLE, true);
+        un_leave(engine);
+    }
+}

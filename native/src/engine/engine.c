@@ -1,0 +1,257 @@
+/* The engine's loop and its start: see engine.h.
+ *
+ * A turn, and why in this order: wait in the transport (input is put into the rings while it is warm); publish, so that
+ * workers start on it; then take what workers committed meanwhile and send it, so that one turn may carry a request in
+ * and an earlier answer out; then those that had to wait for space; deadlines last.
+ */
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/state.h"
+#include "engine/transport.h"
+
+#define UN_SPIN_MAX_NS UINT64_C(50000)   /* a sleep and its wake-up cost some 10 us; longer spins do not pay */
+#define UN_SPIN_MIN_NS UINT64_C(2000)
+#define UN_SPINS_PER_POLL 32             /* looks at the commit words for each look at the transport */
+
+uint64_t un_clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t align_line(uint64_t bytes)
+{
+    return (bytes + UN_CACHE_LINE - 1) / UN_CACHE_LINE * UN_CACHE_LINE;
+}
+
+static uint32_t nodes_per_seat(const struct un_segment_config *config)
+{
+    return config->tx_frames + config->command_slots; /* what un_port_credit counts with */
+}
+
+uint64_t un_engine_private_bytes(const struct un_segment_config *config)
+{
+    uint64_t per_seat = align_line((uint64_t)nodes_per_seat(config) * sizeof(struct un_node)) +
+                        align_line((uint64_t)config->rx_frames * sizeof(struct un_rx_frame));
+    return align_line(sizeof(struct un_private)) + align_line((uint64_t)config->conn_max * sizeof(struct un_work)) +
+           config->seats * per_seat;
+}
+
+static void *take(uint8_t **at, uint64_t bytes)
+{
+    void *start = *at;
+    *at += align_line(bytes);
+    return start;
+}
+
+static void map_private(struct un_engine *engine)
+{
+    uint8_t *at = engine->setup.private;
+    engine->own = take(&at, sizeof(struct un_private));
+    engine->works = take(&at, (uint64_t)engine->config->conn_max * sizeof(struct un_work));
+    for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
+        engine->nodes[seat] = take(&at, (uint64_t)engine->node_count * sizeof(struct un_node));
+        engine->rx_frames[seat] = take(&at, (uint64_t)engine->config->rx_frames * sizeof(struct un_rx_frame));
+    }
+}
+
+static void format_seat(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    un_ring_init(&state->events, engine->config->event_slots, 0, 0);
+    un_ring_init(&state->commands, engine->config->command_slots, 0, 0);
+    un_ring_init(&state->releases, (uint32_t)un_header(engine->setup.public)->layout.release_slots, 0, 0);
+    state->rx_open = UN_NONE;
+    state->receive = (struct un_list){UN_NONE, UN_NONE};
+    un_rx_rebuild_free(engine, seat);
+    un_transmit_rebuild(engine, seat);
+}
+
+static void format_private(struct un_engine *engine)
+{
+    struct un_private *own = engine->own;
+    own->conn_free = UN_NONE;
+    own->flush = (struct un_list){UN_NONE, UN_NONE};
+    own->accepting = true;
+    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
+        format_seat(engine, seat);
+    un_compiler_fence();
+    own->magic = UN_PRIVATE_MAGIC;
+}
+
+struct un_engine *un_engine_start(const struct un_engine_setup *setup)
+{
+    struct un_engine *engine = calloc(1, sizeof *engine);
+    if (!engine)
+        return NULL;
+    engine->setup = *setup;
+    engine->config = &un_header(setup->public)->config;
+    engine->transport = &un_kernel_transport;
+    engine->told = un_engine_public(setup->public);
+    engine->counters = &engine->told->counters;
+    engine->node_count = nodes_per_seat(engine->config);
+    engine->spin_ns = UN_SPIN_MAX_NS;
+    engine->now_ns = un_clock_ns();
+    map_private(engine);
+    if (engine->own->magic == UN_PRIVATE_MAGIC)
+        un_takeover(engine);
+    else
+        format_private(engine);
+    int status = engine->transport->start(engine);
+    if (status < 0) {
+        free(engine);
+        errno = -status;
+        return NULL;
+    }
+    engine->own->paused = false;
+    engine->transport->listen(engine, engine->own->accepting);
+    un_store(&engine->told->sleeping, UN_ENGINE_AWAKE);
+    un_store(&engine->counters->engine_epoch, ++engine->own->epoch);
+    return engine;
+}
+
+void un_publish_all(struct un_engine *engine)
+{
+    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
+        un_events_publish(engine, seat);
+}
+
+uint32_t un_engine_take_commits(struct un_engine *engine)
+{
+    uint32_t work = 0;
+    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
+        work += un_commits_take(engine, seat);
+    if (engine->own->flush.head != UN_NONE)
+        un_transmit_listed(engine);
+    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
+        if (engine->own->seats[seat].receive.head != UN_NONE)
+            un_receive_listed(engine, seat);
+    un_publish_all(engine);
+    return work;
+}
+
+static bool can_receive_listed(const struct un_engine *engine, const struct un_seat *seat)
+{
+    bool has_frame = seat->rx_free != UN_NONE ||
+                     (seat->rx_open != UN_NONE && engine->config->rx_frame_bytes - seat->rx_fill >= UN_RX_ROOM_MIN);
+    return seat->receive.head != UN_NONE && un_ring_reserve(&seat->events) > 0 && has_frame;
+}
+
+/* How to sleep: not at all while something can go on; lightly while something waits for a worker's progress. */
+static enum un_engine_sleep sleep_mode(const struct un_engine *engine)
+{
+    enum un_engine_sleep mode = UN_ENGINE_WAKE_ON_COMMANDS;
+    for (uint32_t i = 0; i < engine->config->seats; i++) {
+        const struct un_seat *seat = &engine->own->seats[i];
+        if (can_receive_listed(engine, seat))
+            return UN_ENGINE_AWAKE;
+        if (seat->receive.head != UN_NONE || seat->over_budget)
+            mode = UN_ENGINE_WAKE_ON_ANYTHING;
+    }
+    return mode;
+}
+
+/* Look around for a while that grows when looking pays and shrinks when it does not. */
+static uint32_t spin(struct un_engine *engine)
+{
+    uint64_t until = un_clock_ns() + engine->spin_ns;
+    do {
+        for (int i = 0; i < UN_SPINS_PER_POLL; i++) {
+            if (un_commits_changed(engine))
+                goto caught;
+            un_relax();
+        }
+        uint32_t events = engine->transport->poll(engine, 0);
+        if (events) {
+            engine->spin_ns = UN_SPIN_MAX_NS;
+            return events;
+        }
+    } while (un_clock_ns() < until);
+    engine->spin_ns = engine->spin_ns / 2 > UN_SPIN_MIN_NS ? engine->spin_ns / 2 : UN_SPIN_MIN_NS;
+    return 0;
+caught:
+    engine->spin_ns = UN_SPIN_MAX_NS;
+    return 1;
+}
+
+static uint32_t sleep_in_transport(struct un_engine *engine, enum un_engine_sleep mode, int timeout_ms)
+{
+    un_store(&engine->told->sleeping, mode);
+    un_fence();
+    if (un_commits_changed(engine))
+        timeout_ms = 0;
+    else
+        un_count(&engine->counters->sleeps, 1);
+    uint32_t events = engine->transport->poll(engine, timeout_ms);
+    un_store(&engine->told->sleeping, UN_ENGINE_AWAKE);
+    return events;
+}
+
+static uint32_t wait(struct un_engine *engine, int timeout_ms)
+{
+    enum un_engine_sleep mode = sleep_mode(engine);
+    if (timeout_ms == 0 || mode == UN_ENGINE_AWAKE || un_commits_changed(engine))
+        return engine->transport->poll(engine, 0);
+    if (engine->setup.poll_mode != UN_POLL_SLEEP) {
+        uint32_t events = spin(engine);
+        if (events || engine->setup.poll_mode == UN_POLL_BUSY)
+            return events;
+    }
+    return sleep_in_transport(engine, mode, timeout_ms);
+}
+
+static void accept_again(struct un_engine *engine)
+{
+    struct un_private *own = engine->own;
+    if (!own->paused || !own->accepting || own->active >= engine->setup.connection_limit)
+        return;
+    if (own->accept_again_ns > un_clock_ns())
+        return;
+    own->paused = false;
+    engine->transport->listen(engine, true);
+}
+
+int un_engine_deadline_ms(const struct un_engine *engine)
+{
+    const struct un_private *own = engine->own;
+    bool wanted = (engine->setup.idle_timeout_ns && own->active) || own->lingering || own->paused;
+    return wanted ? (int)(UN_SWEEP_NS / 1000000) : -1;
+}
+
+uint32_t un_engine_turn(struct un_engine *engine, int timeout_ms)
+{
+    un_count(&engine->counters->polls, 1);
+    uint32_t work = wait(engine, timeout_ms);
+    un_publish_all(engine);
+    work += un_engine_take_commits(engine);
+    if (un_engine_deadline_ms(engine) >= 0) {
+        un_conn_sweep_deadlines(engine);
+        un_publish_all(engine);
+        accept_again(engine);
+    }
+    return work;
+}
+
+void un_engine_stop_accepting(struct un_engine *engine)
+{
+    engine->own->accepting = false;
+    engine->transport->listen(engine, false);
+}
+
+void un_engine_reset_all(struct un_engine *engine, enum un_reason reason)
+{
+    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
+        if (un_is_alive(un_slot(engine, slot)))
+            un_conn_finish(engine, slot, reason, true);
+}
+
+bool un_engine_wants_exit(const struct un_engine *engine)
+{
+    return engine->exit;
+}

@@ -1,0 +1,125 @@
+/* Events into the rings, and what waits for space there.
+ *
+ * A ring is full when a worker is behind; nothing is dropped then (P5). Input stays in the transport, and an event that
+ * must come (connect, drain, end of file, close) is a bit in its connection's flags, so waiting costs no memory. Such
+ * connections stand once in their seat's receive list and get their turn when the worker has consumed something. */
+#include <unistd.h>
+
+#include "engine/state.h"
+
+bool un_event_push(struct un_engine *engine, uint32_t seat, const struct un_event *event)
+{
+    struct un_ring *ring = &engine->own->seats[seat].events;
+    if (un_ring_reserve(ring) == 0)
+        return false;
+    un_event_ring(engine->setup.public, seat)[un_ring_slot(ring, ring->own)] = *event;
+    un_compiler_fence(); /* an event of which the index tells is whole */
+    un_ring_submit(ring, 1);
+    un_count(&engine->counters->events, 1);
+    return true;
+}
+
+void un_wake_worker(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat_memory *memory = un_seat_memory(engine, seat);
+    if (engine->setup.seat_wake_fds[seat] < 0)
+        return;
+    un_fence();
+    if (!un_load(&memory->sleeping))
+        return;
+    un_store(&memory->sleeping, 0); /* always followed by the write, so a sleeper that set it anew wakes too */
+    uint64_t one = 1;
+    ssize_t written = write(engine->setup.seat_wake_fds[seat], &one, sizeof one);
+    (void)written; /* EAGAIN: it has wake-ups enough */
+    un_count(&engine->counters->wakes, 1);
+}
+
+void un_events_publish(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    if (state->published == state->events.own)
+        return;
+    state->published = state->events.own;
+    un_publish(&un_seat_public(engine->setup.public, seat)->events_produced, state->published);
+    un_wake_worker(engine, seat);
+}
+
+static const struct {
+    uint16_t post;
+    uint8_t type;
+} posts_in_order[] = {
+    {UN_WORK_POST_DRAIN, UN_EVENT_DRAIN}, {UN_WORK_POST_EOF, UN_EVENT_EOF}, {UN_WORK_POST_CLOSE, UN_EVENT_CLOSE}};
+
+static bool push_post(struct un_engine *engine, uint32_t slot, uint16_t post, uint8_t type)
+{
+    struct un_conn *conn = un_slot(engine, slot);
+    struct un_work *work = &engine->works[slot];
+    struct un_event event = {
+        .type = type, .reason = work->reason, .conn = un_load(&conn->id), .time_ns = engine->now_ns};
+    if (!un_event_push(engine, conn->seat, &event))
+        return false;
+    work->flags &= (uint16_t)~post;
+    return true;
+}
+
+/* All that is due, in the order in which the handler expects it; false when the ring is full. */
+static bool push_posts(struct un_engine *engine, uint32_t slot)
+{
+    struct un_work *work = &engine->works[slot];
+    if ((work->flags & UN_WORK_POST_CONNECT) && !push_post(engine, slot, UN_WORK_POST_CONNECT, UN_EVENT_CONNECT))
+        return false;
+    for (size_t i = 0; i < sizeof posts_in_order / sizeof *posts_in_order; i++)
+        if ((work->flags & posts_in_order[i].post) &&
+            !push_post(engine, slot, posts_in_order[i].post, posts_in_order[i].type))
+            return false;
+    return true;
+}
+
+void un_event_post(struct un_engine *engine, uint32_t slot, uint16_t posts)
+{
+    engine->works[slot].flags |= posts;
+    if (!push_posts(engine, slot))
+        un_receive_later(engine, slot);
+}
+
+void un_receive_later(struct un_engine *engine, uint32_t slot)
+{
+    struct un_work *work = &engine->works[slot];
+    struct un_list *list = &engine->own->seats[un_slot(engine, slot)->seat].receive;
+    if (work->flags & UN_WORK_RECEIVE_LISTED)
+        return;
+    work->flags |= UN_WORK_RECEIVE_LISTED;
+    work->next_receive = UN_NONE;
+    if (list->head == UN_NONE)
+        list->head = slot;
+    else
+        engine->works[list->tail].next_receive = slot;
+    list->tail = slot;
+}
+
+static uint32_t pop_receive(struct un_engine *engine, struct un_list *list)
+{
+    uint32_t slot = list->head;
+    struct un_work *work = &engine->works[slot];
+    list->head = work->next_receive;
+    work->flags &= (uint16_t)~UN_WORK_RECEIVE_LISTED;
+    return slot;
+}
+
+/* One turn of everything listed now; what cannot go on lists itself again, behind the last. */
+void un_receive_listed(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    uint32_t last = state->receive.tail;
+    while (state->receive.head != UN_NONE && un_ring_reserve(&state->events) > 0) {
+        uint32_t slot = pop_receive(engine, &state->receive);
+        un_enter(engine, slot);
+        if (push_posts(engine, slot))
+            un_receive(engine, slot);
+        else
+            un_receive_later(engine, slot);
+        un_leave(engine);
+        if (slot == last)
+            break;
+    }
+}

@@ -1,0 +1,365 @@
+/* usnet-network: the keeper of a shard. It holds what has to outlive an engine and starts the next one.
+ *
+ * The keeper maps the segment and seals the public part against further writable mappings, makes the private memory and
+ * the epoll instance, and clones engines that share its descriptor table: a connection that an engine accepts is open
+ * in the keeper too, so it stays open when the engine is killed. The keeper itself does next to nothing, so there is
+ * next to nothing it could die of. It goes when the supervisor goes, and removes the socket files it was told of.
+ *
+ * With --guard it keeps no engine: it only waits for the supervisor's end and cleans up (inline layout).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/control.h"
+#include "engine/network.h"
+#include "engine/state.h"
+
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010 /* Linux 5.1; older C libraries do not name it */
+#endif
+
+#define CLEANUP_MAX 64
+#define QUICK_DEATHS_MAX 10               /* engines in a row that crash sooner than this: something is wrong with us */
+#define QUICK_DEATH_NS UINT64_C(100000000)
+
+struct cleanup {
+    const char *path;
+    dev_t device; /* as it was when we started: a file of the same name made later is somebody else's */
+    ino_t inode;
+};
+
+struct keeper {
+    struct un_engine_setup setup;
+    uint32_t shard;
+    pid_t parent;
+    int public_fd;
+    int seat_fds[UN_SEATS_MAX];
+    uint32_t seats;
+    uint32_t seat_wakes;
+    int core;        /* of the engine, -1: any */
+    int keeper_core;
+    bool guard;
+    struct cleanup cleanups[CLEANUP_MAX];
+    uint32_t cleanup_count;
+    char *title;
+    size_t title_room;
+};
+
+static volatile sig_atomic_t told_to_stop;
+
+static _Noreturn void fail(const char *what)
+{
+    fprintf(stderr, "usnet-network: %s: %s\n", what, strerror(errno));
+    exit(UN_NETWORK_FAILED);
+}
+
+static _Noreturn void usage(const char *what)
+{
+    fprintf(stderr, "usnet-network: bad %s; this program is started by usnet-serve\n", what);
+    exit(2);
+}
+
+static long number(const char *text, const char *what, long most)
+{
+    char *end;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    if (errno || end == text || *end || value < 0 || value > most)
+        usage(what);
+    return value;
+}
+
+static uint32_t numbers(char *text, int *values, uint32_t most, const char *what)
+{
+    uint32_t count = 0;
+    for (char *rest = NULL, *item = strtok_r(text, ",", &rest); item; item = strtok_r(NULL, ",", &rest)) {
+        if (count == most)
+            usage(what);
+        values[count++] = (int)number(item, what, 1 << 20);
+    }
+    return count;
+}
+
+static void add_cleanup(struct keeper *keeper, const char *path)
+{
+    struct stat status;
+    if (keeper->cleanup_count == CLEANUP_MAX)
+        usage("--cleanup");
+    if (lstat(path, &status) == 0)
+        keeper->cleanups[keeper->cleanup_count++] = (struct cleanup){path, status.st_dev, status.st_ino};
+}
+
+static void clean_up(const struct keeper *keeper)
+{
+    for (uint32_t i = 0; i < keeper->cleanup_count; i++) {
+        const struct cleanup *cleanup = &keeper->cleanups[i];
+        struct stat status;
+        if (lstat(cleanup->path, &status) == 0 && status.st_dev == cleanup->device && status.st_ino == cleanup->inode)
+            unlink(cleanup->path);
+    }
+}
+
+static enum un_poll_mode poll_mode(const char *text)
+{
+    static const char *const names[] = {"sleep", "adaptive", "busy"};
+    for (int mode = 0; mode < 3; mode++)
+        if (strcmp(text, names[mode]) == 0)
+            return (enum un_poll_mode)mode;
+    usage("--poll");
+}
+
+enum option_code {
+    OPTION_SHARD = 256, OPTION_PARENT, OPTION_PUBLIC, OPTION_SEATS, OPTION_SEAT_WAKES, OPTION_WAKE, OPTION_CONTROL,
+    OPTION_LISTENERS, OPTION_CONNECTIONS, OPTION_IDLE, OPTION_LINGER, OPTION_POLL, OPTION_SHARED, OPTION_CORE,
+    OPTION_KEEPER_CORE, OPTION_CLEANUP, OPTION_GUARD,
+};
+
+static const struct option long_options[] = {
+    {"shard", required_argument, NULL, OPTION_SHARD},
+    {"parent", required_argument, NULL, OPTION_PARENT},
+    {"public", required_argument, NULL, OPTION_PUBLIC},
+    {"seats", required_argument, NULL, OPTION_SEATS},
+    {"seat-wakes", required_argument, NULL, OPTION_SEAT_WAKES},
+    {"wake", required_argument, NULL, OPTION_WAKE},
+    {"control", required_argument, NULL, OPTION_CONTROL},
+    {"listeners", required_argument, NULL, OPTION_LISTENERS},
+    {"connections", required_argument, NULL, OPTION_CONNECTIONS},
+    {"idle-timeout-ms", required_argument, NULL, OPTION_IDLE},
+    {"linger-ms", required_argument, NULL, OPTION_LINGER},
+    {"poll", required_argument, NULL, OPTION_POLL},
+    {"shared-listeners", no_argument, NULL, OPTION_SHARED},
+    {"core", required_argument, NULL, OPTION_CORE},
+    {"keeper-core", required_argument, NULL, OPTION_KEEPER_CORE},
+    {"cleanup", required_argument, NULL, OPTION_CLEANUP},
+    {"guard", no_argument, NULL, OPTION_GUARD},
+    {NULL, 0, NULL, 0},
+};
+
+static void set_option(struct keeper *keeper, int code, char *value)
+{
+    struct un_engine_setup *setup = &keeper->setup;
+    const uint64_t ms = UINT64_C(1000000);
+    switch (code) {
+    case OPTION_SHARD: keeper->shard = (uint32_t)number(value, "--shard", UN_SHARD_MAX - 1); break;
+    case OPTION_PARENT: keeper->parent = (pid_t)number(value, "--parent", INT32_MAX); break;
+    case OPTION_PUBLIC: keeper->public_fd = (int)number(value, "--public", INT32_MAX); break;
+    case OPTION_SEATS: keeper->seats = numbers(value, keeper->seat_fds, UN_SEATS_MAX, "--seats"); break;
+    case OPTION_SEAT_WAKES:
+        keeper->seat_wakes = numbers(value, setup->seat_wake_fds, UN_SEATS_MAX, "--seat-wakes");
+        break;
+    case OPTION_WAKE: setup->wake_fd = (int)number(value, "--wake", INT32_MAX); break;
+    case OPTION_CONTROL: setup->control_fd = (int)number(value, "--control", INT32_MAX); break;
+    case OPTION_LISTENERS:
+        setup->listener_count = numbers(value, setup->listeners, UN_LISTENERS_MAX, "--listeners");
+        break;
+    case OPTION_CONNECTIONS: setup->connection_limit = (uint32_t)number(value, "--connections", UN_CONN_MAX); break;
+    case OPTION_IDLE: setup->idle_timeout_ns = (uint64_t)number(value, "--idle-timeout-ms", INT64_MAX / 1000000) * ms; break;
+    case OPTION_LINGER: setup->linger_ns = (uint64_t)number(value, "--linger-ms", INT64_MAX / 1000000) * ms; break;
+    case OPTION_POLL: setup->poll_mode = poll_mode(value); break;
+    case OPTION_SHARED: setup->shared_listeners = true; break;
+    case OPTION_CORE: keeper->core = (int)number(value, "--core", CPU_SETSIZE - 1); break;
+    case OPTION_KEEPER_CORE: keeper->keeper_core = (int)number(value, "--keeper-core", CPU_SETSIZE - 1); break;
+    case OPTION_CLEANUP: add_cleanup(keeper, value); break;
+    case OPTION_GUARD: keeper->guard = true; break;
+    default: exit(2); /* getopt has said why */
+    }
+}
+
+static void read_options(struct keeper *keeper, int argc, char **argv)
+{
+    int code;
+    while ((code = getopt_long(argc, argv, "", long_options, NULL)) != -1)
+        set_option(keeper, code, optarg);
+    if (optind != argc)
+        usage(argv[optind]);
+    if (keeper->setup.control_fd < 0)
+        usage("--control");
+    if (!keeper->guard && (keeper->public_fd < 0 || keeper->seats == 0 || keeper->seat_wakes != keeper->seats))
+        usage("--public, --seats or --seat-wakes");
+}
+
+/* What ps shows. The words of argv lie in one piece of memory; the title overwrites them. */
+static void set_title(const struct keeper *keeper, const char *role)
+{
+    memset(keeper->title, 0, keeper->title_room);
+    snprintf(keeper->title, keeper->title_room, "usnet: %s %u", role, keeper->shard);
+    prctl(PR_SET_NAME, role);
+}
+
+static void die_with_parent(int signal_number, pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, signal_number);
+    if (parent > 0 && getppid() != parent)
+        raise(signal_number);
+}
+
+static void pin(int core)
+{
+    cpu_set_t cores;
+    CPU_ZERO(&cores);
+    CPU_SET(core, &cores);
+    if (core >= 0 && sched_setaffinity(0, sizeof cores, &cores) < 0)
+        fprintf(stderr, "usnet-network: cannot run on core %d: %s\n", core, strerror(errno));
+}
+
+static void *map_writable(int fd, uint64_t *bytes)
+{
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        fail("cannot read the size of a segment");
+    *bytes = (uint64_t)status.st_size;
+    void *memory = mmap(NULL, *bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED)
+        fail("cannot map a segment");
+    close(fd);
+    return memory;
+}
+
+static void map_memories(struct keeper *keeper)
+{
+    uint64_t bytes;
+    int seal_fd = dup(keeper->public_fd);
+    keeper->setup.public = map_writable(keeper->public_fd, &bytes);
+    if (un_segment_check(keeper->setup.public, bytes) < 0) {
+        errno = EINVAL;
+        fail("this is no segment of this version");
+    }
+    if (fcntl(seal_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW) < 0)
+        fail("cannot seal the segment (Linux 5.1 or newer is needed)");
+    close(seal_fd);
+    const struct un_segment_header *header = un_header(keeper->setup.public);
+    if (header->config.seats != keeper->seats || header->config.conn_max < keeper->setup.connection_limit)
+        usage("--seats or --connections for this segment");
+    for (uint32_t seat = 0; seat < keeper->seats; seat++) {
+        keeper->setup.seats[seat] = map_writable(keeper->seat_fds[seat], &bytes);
+        if (bytes < header->layout.seat_bytes)
+            usage("--seats: memory too small");
+    }
+    keeper->setup.private = mmap(NULL, un_engine_private_bytes(&header->config), PROT_READ | PROT_WRITE,
+                                 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (keeper->setup.private == MAP_FAILED)
+        fail("cannot make the private memory");
+}
+
+static pid_t start_engine(const struct keeper *keeper)
+{
+    pid_t keeper_pid = getpid();
+    pid_t pid = (pid_t)syscall(SYS_clone, (unsigned long)(CLONE_FILES | SIGCHLD), NULL, NULL, NULL, NULL);
+    if (pid < 0)
+        fail("cannot start an engine");
+    if (pid > 0)
+        return pid;
+    die_with_parent(SIGKILL, keeper_pid);
+    signal(SIGTERM, SIG_DFL);
+    set_title(keeper, "network");
+    pin(keeper->core);
+    _exit(un_network_run(&keeper->setup));
+}
+
+static void tell_died(const struct keeper *keeper, pid_t pid, int status)
+{
+    struct un_control message = {
+        .type = UN_CONTROL_DIED, .arg = {(uint64_t)pid, (uint64_t)(uint32_t)status}};
+    send(keeper->setup.control_fd, &message, sizeof message, MSG_NOSIGNAL);
+}
+
+static void stop(int signal_number)
+{
+    (void)signal_number;
+    told_to_stop = 1;
+}
+
+static int keep_engines(const struct keeper *keeper)
+{
+    for (int quick_deaths = 0; quick_deaths < QUICK_DEATHS_MAX;) {
+        uint64_t started_ns = un_clock_ns();
+        pid_t pid = start_engine(keeper);
+        int status = 0;
+        while (waitpid(pid, &status, 0) < 0) {
+            if (told_to_stop) {
+                kill(pid, SIGKILL);
+                waitpid(pid, &status, 0);
+                return UN_NETWORK_DONE;
+            }
+        }
+        if (WIFEXITED(status) && (WEXITSTATUS(status) == UN_NETWORK_DONE || WEXITSTATUS(status) == UN_NETWORK_FAILED))
+            return WEXITSTATUS(status);
+        tell_died(keeper, pid, status);
+        bool crashed = !WIFSIGNALED(status) || (WTERMSIG(status) != SIGKILL && WTERMSIG(status) != SIGTERM);
+        bool quick = un_clock_ns() - started_ns < QUICK_DEATH_NS;
+        quick_deaths = crashed && quick ? quick_deaths + 1 : 0;
+    }
+    fprintf(stderr, "usnet-network: shard %u: %d engines in a row crashed at once; giving up\n", keeper->shard,
+            QUICK_DEATHS_MAX);
+    return 1;
+}
+
+/* Until the supervisor closes its end, or dies. */
+static int guard(const struct keeper *keeper)
+{
+    char byte;
+    while (!told_to_stop && recv(keeper->setup.control_fd, &byte, 1, 0) != 0 && errno == EINTR)
+        continue;
+    return UN_NETWORK_DONE;
+}
+
+/* A dying process closes its descriptors before it stops being our parent; either is a sign. */
+static bool supervisor_is_gone(const struct keeper *keeper)
+{
+    char byte;
+    return getppid() != keeper->parent || recv(keeper->setup.control_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+static void handle_signals(void)
+{
+    struct sigaction action = {.sa_handler = stop}; /* no SA_RESTART: waitpid has to return */
+    sigaction(SIGTERM, &action, NULL);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+int main(int argc, char **argv)
+{
+    struct keeper keeper = {.public_fd = -1, .core = -1, .keeper_core = -1};
+    keeper.setup.wake_fd = keeper.setup.control_fd = -1;
+    keeper.setup.linger_ns = UINT64_C(5000000000);
+    char *words_end = argv[argc - 1] + strlen(argv[argc - 1]);
+    handle_signals();
+    read_options(&keeper, argc, argv);
+    for (uint32_t i = 0; i < keeper.cleanup_count; i++) /* argv is about to be overwritten */
+        keeper.cleanups[i].path = strdup(keeper.cleanups[i].path);
+    keeper.title = argv[0];
+    keeper.title_room = (size_t)(words_end - argv[0]);
+    die_with_parent(SIGTERM, keeper.parent);
+    set_title(&keeper, keeper.guard ? "guard" : "keeper");
+    pin(keeper.keeper_core);
+    int status;
+    if (keeper.guard) {
+        status = guard(&keeper);
+    } else {
+        map_memories(&keeper);
+        keeper.setup.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+        if (keeper.setup.epoll_fd < 0)
+            fail("cannot make an epoll instance");
+        status = keep_engines(&keeper);
+    }
+    if (supervisor_is_gone(&keeper))
+        clean_up(&keeper);
+    return status;
+}

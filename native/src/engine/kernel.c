@@ -1,0 +1,270 @@
+/* The kernel's own sockets as transport: epoll, edge-triggered, one registration in the life of a connection.
+ *
+ * Edges are safe with one read per edge because a read that brings less than it asked for has emptied the socket, and
+ * what comes later raises a new edge (epoll(7)); after a FIN was signalled reads go on until end of file. Listeners are
+ * level-triggered and, when other shards accept from them too, exclusive. The eventfd that workers write is
+ * edge-triggered, so it is never read. */
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "engine/control.h"
+#include "engine/transport.h"
+
+#define UN_ACCEPT_RETRY_NS UINT64_C(100000000) /* after the descriptor limit was hit */
+
+/* What epoll gives back: a connection id, or, with generation 0, one of these and a listener's number. */
+enum special { SPECIAL_LISTENER = 1, SPECIAL_WAKE = 2, SPECIAL_CONTROL = 3 };
+#define SPECIAL(kind, number) ((uint64_t)(kind) << 48 | (uint64_t)(number) << 32)
+
+static int watch(struct un_engine *engine, int fd, uint32_t events, uint64_t what)
+{
+    struct epoll_event event = {.events = events, .data.u64 = what};
+    int status = epoll_ctl(engine->setup.epoll_fd, EPOLL_CTL_ADD, fd, &event);
+    return status < 0 && errno != EEXIST ? -errno : 0;
+}
+
+static void kernel_listen(struct un_engine *engine, bool on)
+{
+    uint32_t exclusive = engine->setup.shared_listeners ? EPOLLEXCLUSIVE : 0;
+    for (uint32_t i = 0; i < engine->setup.listener_count; i++) {
+        if (on)
+            watch(engine, engine->setup.listeners[i], EPOLLIN | exclusive, SPECIAL(SPECIAL_LISTENER, i));
+        else
+            epoll_ctl(engine->setup.epoll_fd, EPOLL_CTL_DEL, engine->setup.listeners[i], NULL);
+    }
+}
+
+static int kernel_start(struct un_engine *engine)
+{
+    int status = 0;
+    if (engine->setup.wake_fd >= 0)
+        status = watch(engine, engine->setup.wake_fd, EPOLLIN | EPOLLET, SPECIAL(SPECIAL_WAKE, 0));
+    if (status == 0 && engine->setup.control_fd >= 0)
+        status = watch(engine, engine->setup.control_fd, EPOLLIN, SPECIAL(SPECIAL_CONTROL, 0));
+    return status;
+}
+
+static void set_ipv6(struct un_endpoint *endpoint, const struct sockaddr_in6 *address)
+{
+    endpoint->port = ntohs(address->sin6_port);
+    if (IN6_IS_ADDR_V4MAPPED(&address->sin6_addr)) {
+        endpoint->family = UN_FAMILY_IPV4;
+        memcpy(endpoint->ip, address->sin6_addr.s6_addr + 12, 4);
+        return;
+    }
+    endpoint->family = UN_FAMILY_IPV6;
+    endpoint->scope = address->sin6_scope_id;
+    memcpy(endpoint->ip, &address->sin6_addr, 16);
+}
+
+static void set_endpoint(struct un_endpoint *endpoint, const struct sockaddr_storage *address)
+{
+    memset(endpoint, 0, sizeof *endpoint);
+    if (address->ss_family == AF_INET) {
+        const struct sockaddr_in *ipv4 = (const void *)address;
+        endpoint->family = UN_FAMILY_IPV4;
+        endpoint->port = ntohs(ipv4->sin_port);
+        memcpy(endpoint->ip, &ipv4->sin_addr, 4);
+    } else if (address->ss_family == AF_INET6) {
+        set_ipv6(endpoint, (const void *)address);
+    } else {
+        endpoint->family = UN_FAMILY_UNIX;
+    }
+}
+
+static void pause_accepting(struct un_engine *engine, int error)
+{
+    engine->own->paused = true;
+    engine->own->accept_again_ns = error ? engine->now_ns + UN_ACCEPT_RETRY_NS : 0;
+    kernel_listen(engine, false);
+    un_count(&engine->counters->accepts_paused, 1);
+    un_control_tell(engine, UN_CONTROL_LIMIT, 0, 0, 0, (uint64_t)error, engine->own->active);
+}
+
+static bool is_lack_of_resources(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+/* Whether another try makes sense now. */
+static bool accept_failed(struct un_engine *engine, int error)
+{
+    if (error == EAGAIN)
+        return false;
+    if (is_lack_of_resources(error))
+        pause_accepting(engine, error);
+    else if (error != EINTR)
+        un_count(&engine->counters->accept_errors, 1);
+    return error == ECONNABORTED || error == EINTR || error == EPROTO;
+}
+
+/* One connection; false when there is none, or accepting was paused. */
+static bool accept_one(struct un_engine *engine, int listener)
+{
+    if (engine->own->active >= engine->setup.connection_limit) {
+        pause_accepting(engine, 0);
+        return false;
+    }
+    struct sockaddr_storage address = {0};
+    socklen_t length = sizeof address;
+    int fd = accept4(listener, (struct sockaddr *)&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0)
+        return accept_failed(engine, errno);
+    struct un_endpoint peer, local;
+    set_endpoint(&peer, &address);
+    length = sizeof address;
+    if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)
+        memset(&address, 0, sizeof address);
+    set_endpoint(&local, &address);
+    uint32_t slot = un_conn_take_slot(engine);
+    if (slot == UN_NONE) { /* closed connections whose end nobody consumed fill the table */
+        close(fd);
+        un_count(&engine->counters->accept_errors, 1);
+        pause_accepting(engine, ENOMEM);
+        return false;
+    }
+    un_enter(engine, slot);
+    un_conn_opened(engine, slot, fd, &peer, &local);
+    uint64_t id = un_load(&un_slot(engine, slot)->id);
+    if (watch(engine, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, id) < 0)
+        un_conn_finish(engine, slot, UN_REASON_SYSTEM, true);
+    un_leave(engine);
+    return true;
+}
+
+static void accept_all(struct un_engine *engine, uint32_t listener)
+{
+    if (!engine->own->accepting || engine->own->paused)
+        return;
+    for (int i = 0; i < UN_ACCEPT_BATCH; i++)
+        if (!accept_one(engine, engine->setup.listeners[listener]))
+            return;
+}
+
+static void handle_special(struct un_engine *engine, uint64_t what)
+{
+    switch (what >> 48) {
+    case SPECIAL_LISTENER:
+        accept_all(engine, (uint32_t)(what >> 32) & 0xffff);
+        break;
+    case SPECIAL_CONTROL:
+        un_control_read(engine);
+        break;
+    default: /* a wake-up: the turn that follows looks at the commits */
+        break;
+    }
+}
+
+static void handle_conn(struct un_engine *engine, uint64_t id, uint32_t events)
+{
+    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        un_conn_can_receive(engine, id, events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
+    if (events & EPOLLOUT)
+        un_conn_can_send(engine, id);
+    if (events & EPOLLERR)
+        un_conn_failed(engine, id);
+}
+
+static uint32_t kernel_poll(struct un_engine *engine, int timeout_ms)
+{
+    struct epoll_event events[UN_EPOLL_BATCH];
+    int count = epoll_wait(engine->setup.epoll_fd, events, UN_EPOLL_BATCH, timeout_ms);
+    if (count <= 0)
+        return 0;
+    engine->now_ns = un_clock_ns();
+    for (int i = 0; i < count; i++) {
+        if ((uint32_t)events[i].data.u64 == 0)
+            handle_special(engine, events[i].data.u64);
+        else
+            handle_conn(engine, events[i].data.u64, events[i].events);
+    }
+    return (uint32_t)count;
+}
+
+static ssize_t kernel_receive(int handle, void *bytes, size_t length)
+{
+    ssize_t received = recv(handle, bytes, length, MSG_DONTWAIT);
+    return received < 0 ? -errno : received;
+}
+
+static ssize_t kernel_send(int handle, const struct iovec *pieces, int count)
+{
+    ssize_t sent;
+    if (count == 1) {
+        sent = send(handle, pieces->iov_base, pieces->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } else {
+        struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)pieces, .msg_iovlen = (size_t)count};
+        sent = sendmsg(handle, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    return sent < 0 ? -errno : sent;
+}
+
+static int kernel_send_eof(int handle)
+{
+    return shutdown(handle, SHUT_WR) < 0 ? -errno : 0;
+}
+
+static void kernel_close(int handle, bool reset)
+{
+    if (handle < 0)
+        return;
+    if (reset) {
+        struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+        setsockopt(handle, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    }
+    close(handle);
+}
+
+static bool is_ours(const struct un_engine *engine, int fd, const bool *owned, int owned_max)
+{
+    if (fd == engine->setup.control_fd || (fd <= owned_max && owned[fd]))
+        return true;
+    for (uint32_t i = 0; i < engine->setup.listener_count; i++)
+        if (fd == engine->setup.listeners[i])
+            return true;
+    return false;
+}
+
+/* A socket that was accepted but not yet recorded when the last engine died. */
+static void kernel_close_strangers(struct un_engine *engine)
+{
+    int owned_max = 0;
+    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
+        if (un_is_alive(un_slot(engine, slot)) && engine->works[slot].handle > owned_max)
+            owned_max = engine->works[slot].handle;
+    bool *owned = calloc((size_t)owned_max + 1, sizeof *owned);
+    DIR *directory = opendir("/proc/self/fd");
+    un_assert(owned != NULL);
+    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
+        if (un_is_alive(un_slot(engine, slot)))
+            owned[engine->works[slot].handle] = true;
+    for (struct dirent *entry; directory && (entry = readdir(directory)) != NULL;) {
+        int fd = atoi(entry->d_name);
+        struct stat status;
+        if (fd > STDERR_FILENO && fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode) &&
+            !is_ours(engine, fd, owned, owned_max))
+            kernel_close(fd, true);
+    }
+    if (directory)
+        closedir(directory);
+    free(owned);
+}
+
+const struct un_transport un_kernel_transport = {
+    .start = kernel_start,
+    .poll = kernel_poll,
+    .receive = kernel_receive,
+    .send = kernel_send,
+    .send_eof = kernel_send_eof,
+    .close = kernel_close,
+    .listen = kernel_listen,
+    .close_strangers = kernel_close_strangers,
+};

@@ -1,0 +1,24 @@
+/* See network.h. */
+#include "engine/network.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/control.h"
+#include "engine/state.h"
+
+int un_network_run(const struct un_engine_setup *setup)
+{
+    struct un_engine *engine = un_engine_start(setup);
+    if (!engine) {
+        fprintf(stderr, "usnet-network: cannot start: %s\n", strerror(errno));
+        return UN_NETWORK_FAILED;
+    }
+    un_store(&engine->counters->engine_pid, (uint64_t)getpid());
+    un_control_tell(engine, UN_CONTROL_READY, 0, 0, 0, (uint64_t)getpid(), engine->own->epoch);
+    while (!engine->exit)
+        un_engine_turn(engine, un_engine_deadline_ms(engine));
+    return UN_NETWORK_DONE;
+}

@@ -1,0 +1,212 @@
+/* Input: from the transport into receive frames, from there into the ring.
+ *
+ * A seat has one frame open. Input is read into its free end, so one read may bring a few bytes or a whole frame, small
+ * messages of many connections share a frame, and each becomes a slice that holds a reference. A frame is free again
+ * when its last slice was released. Three things stop a read, each counted: no slot in the ring, no free frame, or a
+ * handler that is behind with this connection by rx_budget bytes. The transport's window closes behind it (P5).
+ */
+#include <errno.h>
+
+#include "engine/state.h"
+#include "engine/transport.h"
+
+static struct un_rx_frame *frame_of(struct un_engine *engine, uint32_t seat, uint32_t frame)
+{
+    return &engine->rx_frames[seat][frame];
+}
+
+static void tell_free_frames(struct un_engine *engine, uint32_t seat)
+{
+    un_store(&un_seat_public(engine->setup.public, seat)->rx_frames_free, engine->own->seats[seat].rx_free_count);
+}
+
+static void push_free(struct un_engine *engine, uint32_t seat, uint32_t frame)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    frame_of(engine, seat, frame)->next_free = state->rx_free;
+    state->rx_free = frame;
+    state->rx_free_count++;
+    tell_free_frames(engine, seat);
+}
+
+void un_rx_unreference(struct un_engine *engine, uint32_t seat, uint32_t frame)
+{
+    struct un_rx_frame *entry = frame_of(engine, seat, frame);
+    un_assert(entry->references > 0);
+    if (--entry->references == 0)
+        push_free(engine, seat, frame);
+}
+
+void un_rx_rebuild_free(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    state->rx_free = UN_NONE;
+    state->rx_free_count = 0;
+    for (uint32_t frame = engine->config->rx_frames; frame-- > 0;)
+        if (frame_of(engine, seat, frame)->references == 0)
+            push_free(engine, seat, frame);
+    tell_free_frames(engine, seat);
+}
+
+/* Close the open frame: its slices alone keep it now. */
+static void close_frame(struct un_engine *engine, uint32_t seat)
+{
+    uint32_t frame = engine->own->seats[seat].rx_open;
+    if (frame == UN_NONE)
+        return;
+    engine->own->seats[seat].rx_open = UN_NONE;
+    un_rx_unreference(engine, seat, frame);
+}
+
+/* Room in the seat's open frame, opening another one when little is left; 0 when none is free. */
+static uint32_t open_room(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    if (state->rx_open != UN_NONE && frame_of(engine, seat, state->rx_open)->references == 1)
+        state->rx_fill = 0; /* every slice came back: start over where the cache is warm */
+    if (state->rx_open != UN_NONE && engine->config->rx_frame_bytes - state->rx_fill >= UN_RX_ROOM_MIN)
+        return engine->config->rx_frame_bytes - state->rx_fill;
+    close_frame(engine, seat);
+    if (state->rx_free == UN_NONE)
+        return 0;
+    uint32_t frame = state->rx_free;
+    state->rx_free = frame_of(engine, seat, frame)->next_free;
+    state->rx_free_count--;
+    frame_of(engine, seat, frame)->references = 1;
+    state->rx_open = frame;
+    state->rx_fill = 0;
+    tell_free_frames(engine, seat);
+    return engine->config->rx_frame_bytes;
+}
+
+static void push_slice(struct un_engine *engine, uint32_t slot, uint32_t length)
+{
+    struct un_conn *conn = un_slot(engine, slot);
+    struct un_seat *state = &engine->own->seats[conn->seat];
+    struct un_event event = {.type = UN_EVENT_DATA,
+                             .length = length,
+                             .conn = un_load(&conn->id),
+                             .frame = state->rx_open,
+                             .offset = state->rx_fill,
+                             .time_ns = engine->now_ns};
+    frame_of(engine, conn->seat, state->rx_open)->references++;
+    state->rx_fill += (length + UN_RX_SLICE_ALIGN - 1) / UN_RX_SLICE_ALIGN * UN_RX_SLICE_ALIGN;
+    engine->works[slot].rx_waiting += length;
+    un_count(&conn->bytes_in, length);
+    un_store(&conn->active_ns, engine->now_ns);
+    un_count(&engine->counters->bytes_in, length);
+    un_count(&engine->counters->frames_in, 1);
+    un_assert(un_event_push(engine, conn->seat, &event));
+}
+
+/* The transport ended it or has no more for now; true when the connection may go on receiving later. */
+static void receive_stopped(struct un_engine *engine, uint32_t slot, ssize_t status)
+{
+    struct un_work *work = &engine->works[slot];
+    if (status == -EINTR) {
+        un_receive_later(engine, slot);
+        return;
+    }
+    work->flags &= (uint16_t)~(UN_WORK_READABLE | UN_WORK_FIN_SEEN);
+    if (status == 0)
+        un_conn_peer_eof(engine, slot);
+    else if (status != -EAGAIN)
+        un_conn_finish(engine, slot, status == -ECONNRESET || status == -EPIPE ? UN_REASON_RESET : UN_REASON_SYSTEM,
+                       true);
+}
+
+/* Closing: nobody wants the input, but the peer's end of file matters. */
+static void receive_and_discard(struct un_engine *engine, uint32_t slot)
+{
+    static char waste[65536];
+    struct un_work *work = &engine->works[slot];
+    for (int i = 0; i < UN_RECEIVES_PER_TURN; i++) {
+        ssize_t length = engine->transport->receive(work->handle, waste, sizeof waste);
+        if (length <= 0) {
+            receive_stopped(engine, slot, length);
+            return;
+        }
+    }
+    un_receive_later(engine, slot);
+}
+
+static bool is_over_budget(struct un_engine *engine, uint32_t slot)
+{
+    struct un_work *work = &engine->works[slot];
+    if (work->rx_waiting < engine->config->rx_budget)
+        return false;
+    if (!(work->flags & UN_WORK_OVER_BUDGET)) {
+        work->flags |= UN_WORK_OVER_BUDGET;
+        engine->own->seats[un_slot(engine, slot)->seat].over_budget++;
+        un_count(&engine->counters->receives_blocked_budget, 1);
+    }
+    return true; /* commits.c lists it again */
+}
+
+static uint32_t room_to_receive(struct un_engine *engine, uint32_t slot)
+{
+    uint32_t seat = un_slot(engine, slot)->seat, room = 0;
+    if (un_ring_reserve(&engine->own->seats[seat].events) == 0)
+        un_count(&engine->counters->receives_blocked_ring, 1);
+    else if ((room = open_room(engine, seat)) == 0)
+        un_count(&engine->counters->receives_blocked_frames, 1);
+    if (room == 0)
+        un_receive_later(engine, slot);
+    return room;
+}
+
+/* Read one slice; true when another read may bring more. */
+static bool receive_slice(struct un_engine *engine, uint32_t slot)
+{
+    struct un_conn *conn = un_slot(engine, slot);
+    struct un_work *work = &engine->works[slot];
+    struct un_seat *state = &engine->own->seats[conn->seat];
+    uint32_t room = room_to_receive(engine, slot);
+    if (room == 0)
+        return false;
+    uint8_t *into = un_rx_frame(engine->setup.public, conn->seat, state->rx_open) + state->rx_fill;
+    ssize_t length = engine->transport->receive(work->handle, into, room);
+    if (length <= 0) {
+        receive_stopped(engine, slot, length);
+        return false;
+    }
+    push_slice(engine, slot, (uint32_t)length);
+    bool drained = (uint32_t)length < room && !(work->flags & UN_WORK_FIN_SEEN);
+    if (drained)
+        work->flags &= (uint16_t)~UN_WORK_READABLE;
+    return !drained;
+}
+
+void un_receive(struct un_engine *engine, uint32_t slot)
+{
+    struct un_conn *conn = un_slot(engine, slot);
+    struct un_work *work = &engine->works[slot];
+    if (!(work->flags & UN_WORK_READABLE) || !un_is_alive(conn))
+        return;
+    if (conn->state != UN_CONN_OPEN) {
+        receive_and_discard(engine, slot);
+        return;
+    }
+    for (int i = 0; i < UN_RECEIVES_PER_TURN; i++) {
+        if (conn->flags & UN_CONN_PAUSED || is_over_budget(engine, slot))
+            return;
+        if (!receive_slice(engine, slot))
+            return;
+    }
+    un_receive_later(engine, slot);
+}
+
+void un_conn_can_receive(struct un_engine *engine, uint64_t id, bool fin_seen)
+{
+    uint32_t slot = UN_ID_SLOT(id);
+    struct un_work *work = &engine->works[slot];
+    if (work->generation != UN_ID_GENERATION(id) || work->handle < 0)
+        return;
+    un_enter(engine, slot);
+    work->flags |= UN_WORK_READABLE | (fin_seen ? UN_WORK_FIN_SEEN : 0);
+    if (work->flags & UN_WORK_POST_CONNECT)
+        un_receive_later(engine, slot);
+    else if (!(work->flags & UN_WORK_RECEIVE_LISTED))
+        un_receive(engine, slot);
+    un_leave(engine);
+}

@@ -1,0 +1,232 @@
+/* What the engine knows: the private memory of a shard, and the engine's own view of the maps.
+ *
+ * `struct un_private` and the tables behind it lie in memory that the keeper holds, so they outlive the engine. They are
+ * linked by index. Free lists, work lists and sums are caches that takeover.c rebuilds by a scan; the truth is
+ *
+ *   connection table (public, private)   which slots live, their descriptor, their unsent output
+ *   ring ends (un_seat)                  what was produced, taken and accounted for
+ *   reference counts of receive frames   slices in the ring or held by the worker, plus one for the frame being filled
+ *
+ * `busy` names the one connection (and command) that is being changed, so an engine that died in the middle costs that
+ * connection and no other: un_enter before the first store that must go together, un_leave after the last.
+ */
+#ifndef UN_ENGINE_STATE_H
+#define UN_ENGINE_STATE_H
+
+#include "base/ring.h"
+#include "engine/engine.h"
+#include "shard/segment.h"
+
+#define UN_PRIVATE_MAGIC UINT64_C(0x454741544e5355)
+#define UN_NONE UINT32_MAX
+#define UN_IOV_MAX 64            /* pieces of one gathering send; a send budget of 64 KiB in 4 KiB frames is 16 */
+#define UN_EPOLL_BATCH 128       /* readiness events per turn */
+#define UN_ACCEPT_BATCH 64       /* connections accepted per listener and turn, so that open ones are not starved */
+#define UN_RECEIVES_PER_TURN 4   /* full reads of one connection per turn, for the same reason */
+#define UN_SWEEP_NS UINT64_C(250000000) /* how often deadlines are looked at; they are seconds long */
+#define UN_RX_ROOM_MIN 2048u     /* a receive frame with less room left is closed and another one opened */
+
+enum un_work_flags {
+    UN_WORK_READABLE = 1 << 0,     /* the transport has input that was not read yet */
+    UN_WORK_FIN_SEEN = 1 << 1,     /* read until end of file: a short read is not the last one */
+    UN_WORK_RECEIVE_LISTED = 1 << 2,
+    UN_WORK_FLUSH_LISTED = 1 << 3,
+    UN_WORK_OVER_BUDGET = 1 << 4,  /* not read because the handler is behind */
+    UN_WORK_WANT_DRAIN = 1 << 5,
+    UN_WORK_POST_CONNECT = 1 << 6, /* events that found the ring full */
+    UN_WORK_POST_DRAIN = 1 << 7,
+    UN_WORK_POST_EOF = 1 << 8,
+    UN_WORK_POST_CLOSE = 1 << 9,
+    UN_WORK_FIN_SENT = 1 << 10,
+    UN_WORK_FRESH = 1 << 11,       /* scratch: its CONNECT event is not consumed */
+};
+#define UN_WORK_POSTS (UN_WORK_POST_CONNECT | UN_WORK_POST_DRAIN | UN_WORK_POST_EOF | UN_WORK_POST_CLOSE)
+
+/* A connection, the part that workers do not see. One cache line. */
+struct un_work {
+    int32_t handle; /* of the transport; -1: closed */
+    uint16_t flags; /* enum un_work_flags */
+    uint8_t reason; /* enum un_reason, once it is known why it ends */
+    uint8_t reserved;
+    uint32_t generation;
+    uint32_t next_receive; /* in the seat's receive list */
+    uint32_t next_flush;   /* in the flush list */
+    uint32_t next_free;
+    uint32_t tx_head; /* nodes of unsent output, first in first out */
+    uint32_t tx_tail;
+    uint32_t tx_sent; /* bytes of the head node that are gone */
+    uint32_t rx_waiting; /* bytes in the ring, not consumed */
+    uint64_t tx_bytes;   /* unsent */
+    uint64_t drain_mark; /* post DRAIN at this many unsent bytes */
+    uint64_t deadline_ns; /* of a lingering close; 0: none */
+};
+UN_STATIC_ASSERT(sizeof(struct un_work) == UN_CACHE_LINE, "one cache line");
+
+/* A piece of unsent output. */
+struct un_node {
+    uint32_t frame;
+    uint32_t offset;
+    uint32_t length;
+    uint32_t next;
+};
+
+struct un_rx_frame {
+    uint32_t references;
+    uint32_t next_free;
+};
+
+struct un_list {
+    uint32_t head;
+    uint32_t tail;
+};
+
+/* One seat, the engine's side. */
+struct un_seat {
+    struct un_ring events;   /* producer */
+    struct un_ring commands; /* consumer */
+    struct un_ring releases; /* consumer */
+    uint32_t walked;         /* consumed events before this index are accounted for */
+    uint32_t published;      /* events as last published */
+    uint32_t rx_open;        /* frame being filled, or UN_NONE */
+    uint32_t rx_fill;
+    uint32_t rx_free;
+    uint32_t rx_free_count;
+    uint32_t node_free;
+    uint32_t node_free_count;
+    struct un_list receive; /* connections with something for the ring */
+    uint32_t over_budget;   /* connections not read because the handler is behind */
+    uint32_t connections;
+    uint32_t serial;
+    bool attached;
+    bool resumes;
+    bool bad;
+    bool commands_stuck; /* commands wait for send nodes */
+    bool suspect_known;
+    uint32_t judged;  /* serial of the last worker whose death was looked into */
+    uint32_t suspect; /* event that was being handled when the last worker died */
+};
+
+/* The change in progress. slot and frame are one up, so that zero is none. */
+struct un_busy {
+    uint32_t slot;
+    uint32_t frame;         /* whose account the command changes */
+    uint32_t frame_seat;
+    uint32_t queued_before; /* its `queued` before the command */
+    uint32_t command;       /* ring index of the command */
+};
+
+struct un_private {
+    uint64_t magic;
+    uint32_t epoch;
+    struct un_busy busy;
+    uint32_t conn_high; /* slots below it were used at least once */
+    uint32_t conn_free;
+    uint32_t active;
+    uint32_t lingering;
+    uint32_t next_seat;
+    struct un_list flush;
+    bool accepting;   /* false once the server drains */
+    bool paused;      /* at the connection or descriptor limit */
+    uint64_t accept_again_ns;
+    uint64_t swept_ns;
+    struct un_seat seats[UN_SEATS_MAX];
+};
+
+/* One engine process's view. Nothing here needs to outlive it. */
+struct un_engine {
+    struct un_engine_setup setup;
+    const struct un_segment_config *config;
+    const struct un_transport *transport;
+    struct un_private *own;
+    struct un_work *works;
+    struct un_node *nodes[UN_SEATS_MAX];
+    struct un_rx_frame *rx_frames[UN_SEATS_MAX];
+    struct un_engine_public *told;
+    struct un_engine_counters *counters;
+    uint64_t now_ns; /* read once a turn, when there is work */
+    uint64_t spin_ns;
+    uint32_t node_count; /* per seat */
+    bool exit;
+};
+
+static inline void un_enter(struct un_engine *engine, uint32_t slot)
+{
+    engine->own->busy.slot = slot + 1;
+    un_compiler_fence();
+}
+
+static inline void un_leave(struct un_engine *engine)
+{
+    un_compiler_fence();
+    engine->own->busy.slot = 0;
+}
+
+static inline struct un_conn *un_slot(struct un_engine *engine, uint32_t slot)
+{
+    return un_conn_at(engine->setup.public, slot);
+}
+
+static inline struct un_seat_memory *un_seat_memory(struct un_engine *engine, uint32_t seat)
+{
+    return engine->setup.seats[seat];
+}
+
+static inline bool un_is_alive(const struct un_conn *conn)
+{
+    return conn->state == UN_CONN_OPEN || conn->state == UN_CONN_CLOSING || conn->state == UN_CONN_LINGER;
+}
+
+/* engine.c */
+uint64_t un_clock_ns(void);
+void un_publish_all(struct un_engine *engine);
+
+/* conns.c: life of a connection. */
+uint32_t un_conn_take_slot(struct un_engine *engine); /* or UN_NONE */
+void un_conn_free_slot(struct un_engine *engine, uint32_t slot);
+void un_conn_opened(struct un_engine *engine, uint32_t slot, int handle, const struct un_endpoint *peer,
+                    const struct un_endpoint *local);
+void un_conn_finish(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool reset);
+void un_conn_discard(struct un_engine *engine, uint32_t slot, enum un_reason reason); /* and tell nobody */
+void un_conn_close(struct un_engine *engine, uint32_t slot);    /* orderly, from the worker */
+void un_conn_send_eof(struct un_engine *engine, uint32_t slot);
+void un_conn_sent_all(struct un_engine *engine, uint32_t slot); /* the output of a slot became empty */
+void un_conn_peer_eof(struct un_engine *engine, uint32_t slot);
+void un_conn_sweep_deadlines(struct un_engine *engine);
+
+/* events.c: into the rings. */
+void un_event_post(struct un_engine *engine, uint32_t slot, uint16_t posts); /* now, or when the ring has space */
+bool un_event_push(struct un_engine *engine, uint32_t seat, const struct un_event *event);
+void un_events_publish(struct un_engine *engine, uint32_t seat);
+void un_receive_later(struct un_engine *engine, uint32_t slot);
+void un_receive_listed(struct un_engine *engine, uint32_t seat);
+void un_wake_worker(struct un_engine *engine, uint32_t seat);
+
+/* receive.c */
+void un_receive(struct un_engine *engine, uint32_t slot);
+void un_rx_unreference(struct un_engine *engine, uint32_t seat, uint32_t frame);
+void un_rx_rebuild_free(struct un_engine *engine, uint32_t seat);
+
+/* transmit.c */
+bool un_transmit_queue(struct un_engine *engine, uint32_t slot, const struct un_command *command);
+void un_transmit_later(struct un_engine *engine, uint32_t slot);
+void un_transmit_listed(struct un_engine *engine);
+void un_transmit_drop(struct un_engine *engine, uint32_t slot);
+void un_transmit_rebuild(struct un_engine *engine, uint32_t seat);
+
+/* commits.c: what workers publish. */
+uint32_t un_commits_take(struct un_engine *engine, uint32_t seat);
+bool un_commits_changed(struct un_engine *engine);
+
+/* workers.c */
+void un_worker_reset_unresumable(struct un_engine *engine, uint32_t seat);
+void un_worker_is_bad(struct un_engine *engine, uint32_t seat);
+
+/* takeover.c */
+void un_takeover(struct un_engine *engine);
+
+/* network.c: words to the supervisor; nothing in the inline layout. */
+void un_control_tell(struct un_engine *engine, uint32_t type, uint32_t seat, uint32_t serial, uint32_t flags,
+                     uint64_t arg0, uint64_t arg1);
+void un_control_read(struct un_engine *engine);
+
+#endif

@@ -1,0 +1,129 @@
+/* An engine goes on where a dead one was killed (P10).
+ *
+ * The dead engine's private memory is as program order left it. The connection that it was changing is reset; what the
+ * change did to the account of a send frame is decided by whether the command was counted as taken. Everything that is
+ * a cache is made anew: free lists by a scan, work lists by giving every connection a turn, sums from the rings.
+ * Events that were whole when it died are published; edges of readiness that died with it are replaced by trying.
+ */
+#include <stdlib.h>
+
+#include "engine/state.h"
+#include "engine/transport.h"
+
+static void settle_command(struct un_engine *engine)
+{
+    struct un_busy *busy = &engine->own->busy;
+    if (busy->frame == 0)
+        return;
+    bool taken = engine->own->seats[busy->frame_seat].commands.own != busy->command;
+    struct un_tx_account *account = &un_tx_accounts(engine->setup.public, busy->frame_seat)[busy->frame - 1];
+    un_store(&account->queued, busy->queued_before + taken);
+    busy->frame = 0;
+}
+
+/* The queue of the connection in change may be half linked; its nodes are found free by the rebuild. */
+static void reset_busy(struct un_engine *engine)
+{
+    uint32_t slot = engine->own->busy.slot - 1;
+    if (engine->own->busy.slot == 0 || slot >= engine->own->conn_high)
+        return;
+    struct un_conn *conn = un_slot(engine, slot);
+    struct un_work *work = &engine->works[slot];
+    work->tx_head = work->tx_tail = UN_NONE;
+    if (un_is_alive(conn) && work->generation == UN_ID_GENERATION(un_load(&conn->id)))
+        un_conn_finish(engine, slot, UN_REASON_NETWORK_LOST, true);
+    else if (conn->state != UN_CONN_FREE)
+        conn->state = UN_CONN_CLOSED; /* rebuild_conns frees it if nobody waits for its end */
+}
+
+static void sum_ring(struct un_engine *engine, uint32_t seat, bool *closing)
+{
+    const struct un_seat *state = &engine->own->seats[seat];
+    const struct un_event *ring = un_event_ring(engine->setup.public, seat);
+    for (uint32_t i = state->walked; i != state->events.own; i++) {
+        const struct un_event *event = &ring[un_ring_slot(&state->events, i)];
+        struct un_work *work = &engine->works[UN_ID_SLOT(event->conn)];
+        if (work->generation != UN_ID_GENERATION(event->conn))
+            continue;
+        if (event->type == UN_EVENT_DATA)
+            work->rx_waiting += event->length;
+        if (event->type == UN_EVENT_CLOSE)
+            closing[UN_ID_SLOT(event->conn)] = true;
+    }
+}
+
+static void clear_sums(struct un_engine *engine)
+{
+    struct un_private *own = engine->own;
+    own->active = own->lingering = 0;
+    own->conn_free = UN_NONE;
+    own->flush = (struct un_list){UN_NONE, UN_NONE};
+    for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
+        own->seats[seat].connections = own->seats[seat].over_budget = 0;
+        own->seats[seat].receive = (struct un_list){UN_NONE, UN_NONE};
+        own->seats[seat].commands_stuck = false;
+    }
+    for (uint32_t slot = 0; slot < own->conn_high; slot++) {
+        engine->works[slot].rx_waiting = 0;
+        engine->works[slot].flags &=
+            (uint16_t)~(UN_WORK_RECEIVE_LISTED | UN_WORK_FLUSH_LISTED | UN_WORK_OVER_BUDGET | UN_WORK_FRESH);
+    }
+}
+
+/* Count a living connection and give it a turn at everything. */
+static void readmit(struct un_engine *engine, uint32_t slot)
+{
+    struct un_conn *conn = un_slot(engine, slot);
+    engine->own->active++;
+    engine->own->seats[conn->seat].connections++;
+    engine->own->lingering += conn->state == UN_CONN_LINGER;
+    conn->flags &= (uint8_t)~UN_CONN_BLOCKED;
+    engine->works[slot].flags |= UN_WORK_READABLE | UN_WORK_FIN_SEEN;
+    if (conn->flags & UN_CONN_EOF_IN)
+        engine->works[slot].flags &= (uint16_t)~(UN_WORK_READABLE | UN_WORK_FIN_SEEN);
+    un_receive_later(engine, slot);
+    un_transmit_later(engine, slot);
+}
+
+static void rebuild_conns(struct un_engine *engine, const bool *closing)
+{
+    for (uint32_t slot = engine->own->conn_high; slot-- > 0;) {
+        const struct un_conn *conn = un_slot(engine, slot);
+        const struct un_work *work = &engine->works[slot];
+        if (un_is_alive(conn))
+            readmit(engine, slot);
+        else if (conn->state == UN_CONN_CLOSED && (work->flags & UN_WORK_POST_CLOSE))
+            un_receive_later(engine, slot);
+        else if (!closing[slot])
+            un_conn_free_slot(engine, slot);
+    }
+}
+
+void un_takeover(struct un_engine *engine)
+{
+    struct un_private *own = engine->own;
+    bool *closing = calloc(engine->config->conn_max, sizeof *closing);
+    un_assert(closing != NULL);
+    engine->now_ns = un_clock_ns();
+    settle_command(engine);
+    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
+        own->seats[seat].rx_free = own->seats[seat].node_free = UN_NONE;
+    clear_sums(engine);
+    reset_busy(engine);
+    clear_sums(engine);
+    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
+        sum_ring(engine, seat, closing);
+    rebuild_conns(engine, closing);
+    for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
+        un_transmit_rebuild(engine, seat);
+        un_rx_rebuild_free(engine, seat);
+        un_store(&un_seat_public(engine->setup.public, seat)->connections, own->seats[seat].connections);
+        un_events_publish(engine, seat);
+        un_wake_worker(engine, seat);
+    }
+    own->busy.slot = 0;
+    un_store(&engine->counters->active, own->active);
+    engine->transport->close_strangers(engine);
+    un_count(&engine->counters->takeovers, 1);
+    free(closing);
+}

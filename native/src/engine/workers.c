@@ -1,0 +1,244 @@
+/* Workers come and go on a seat; its connections stay.
+ *
+ * When a worker is gone, what it had committed is taken to the end, and everything after that did not happen: its
+ * uncommitted events stand in the ring for the next worker, frames it held are swept (a frame lives if an unconsumed
+ * event or the open end needs it), and whatever it could have scribbled into its memory is put back to what the engine
+ * believes. Connections with output or input that was in no commit (dirty) are reset, and all of them when the handler
+ * cannot resume. An event that two workers in a row died of is quarantined (P3).
+ */
+#include <string.h>
+
+#include "engine/control.h"
+#include "engine/state.h"
+
+void un_worker_is_bad(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    if (state->bad)
+        return;
+    state->bad = true;
+    un_store(&un_seat_public(engine->setup.public, seat)->bad, 1);
+    un_control_tell(engine, UN_CONTROL_BAD, seat, state->serial, 0, 0, 0);
+}
+
+static struct un_event *waiting_event(struct un_engine *engine, uint32_t seat, uint32_t index)
+{
+    const struct un_seat *state = &engine->own->seats[seat];
+    return &un_event_ring(engine->setup.public, seat)[un_ring_slot(&state->events, index)];
+}
+
+/* The connection of an event, if it is still the same one. */
+static uint32_t event_slot(struct un_engine *engine, const struct un_event *event)
+{
+    uint32_t slot = UN_ID_SLOT(event->conn);
+    return engine->works[slot].generation == UN_ID_GENERATION(event->conn) ? slot : UN_NONE;
+}
+
+static void skip_event(struct un_engine *engine, uint32_t seat, struct un_event *event)
+{
+    if (event->type == UN_EVENT_DATA)
+        un_rx_unreference(engine, seat, event->frame);
+    event->type = UN_EVENT_SKIP;
+}
+
+static void skip_events_of(struct un_engine *engine, uint32_t seat, uint64_t conn)
+{
+    const struct un_ring *ring = &engine->own->seats[seat].events;
+    for (uint32_t i = ring->seen; i != ring->own; i++)
+        if (waiting_event(engine, seat, i)->conn == conn)
+            skip_event(engine, seat, waiting_event(engine, seat, i));
+}
+
+/* Reset a connection whose worker is gone. A handler that resumes is told of the end, another one never knew of it. */
+static void reset_conn(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool tell)
+{
+    struct un_conn *conn = un_slot(engine, slot);
+    un_enter(engine, slot);
+    skip_events_of(engine, conn->seat, un_load(&conn->id));
+    if (tell)
+        un_conn_finish(engine, slot, reason, true);
+    else
+        un_conn_discard(engine, slot, reason);
+    un_leave(engine);
+}
+
+/* References are counted anew: what the ring still needs, and the open frame. */
+static void sweep_frames(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    struct un_rx_frame *frames = engine->rx_frames[seat];
+    uint32_t free_before = state->rx_free_count;
+    for (uint32_t frame = 0; frame < engine->config->rx_frames; frame++)
+        frames[frame].references = frame == state->rx_open;
+    for (uint32_t i = state->events.seen; i != state->events.own; i++)
+        if (waiting_event(engine, seat, i)->type == UN_EVENT_DATA)
+            frames[waiting_event(engine, seat, i)->frame].references++;
+    un_rx_rebuild_free(engine, seat);
+    un_count(&engine->counters->frames_reclaimed, state->rx_free_count - free_before);
+}
+
+static void mark_fresh(struct un_engine *engine, uint32_t seat)
+{
+    const struct un_ring *ring = &engine->own->seats[seat].events;
+    for (uint32_t i = ring->seen; i != ring->own; i++) {
+        const struct un_event *event = waiting_event(engine, seat, i);
+        uint32_t slot = event_slot(engine, event);
+        if (event->type == UN_EVENT_CONNECT && slot != UN_NONE)
+            engine->works[slot].flags |= UN_WORK_FRESH;
+    }
+}
+
+/* Connections that no worker was told of stay; the others were opened by one that kept state of them. */
+void un_worker_reset_unresumable(struct un_engine *engine, uint32_t seat)
+{
+    mark_fresh(engine, seat);
+    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
+        struct un_conn *conn = un_slot(engine, slot);
+        if (conn->state == UN_CONN_FREE || conn->seat != seat)
+            continue;
+        bool fresh = engine->works[slot].flags & (UN_WORK_FRESH | UN_WORK_POST_CONNECT);
+        engine->works[slot].flags &= (uint16_t)~UN_WORK_FRESH;
+        if (conn->state == UN_CONN_OPEN && !fresh)
+            reset_conn(engine, slot, UN_REASON_WORKER_LOST, false);
+    }
+}
+
+static void reset_dirty(struct un_engine *engine, uint32_t seat)
+{
+    const uint8_t *dirty = un_at(un_seat_memory(engine, seat), un_header(engine->setup.public)->layout.dirty);
+    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
+        const struct un_conn *conn = un_slot(engine, slot);
+        if (!dirty[slot] || conn->seat != seat || conn->state != UN_CONN_OPEN)
+            continue;
+        un_count(&engine->counters->dirty_resets, 1);
+        reset_conn(engine, slot, UN_REASON_WORKER_LOST, engine->own->seats[seat].resumes);
+    }
+}
+
+/* Take what was committed. Commands that wait for send nodes cost their connection: nobody could vouch for the rest. */
+static void take_to_the_end(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    const struct un_command *ring =
+        un_at(un_seat_memory(engine, seat), un_header(engine->setup.public)->layout.command_ring);
+    un_commits_take(engine, seat);
+    while (state->commands_stuck) {
+        uint32_t slot = UN_ID_SLOT(ring[un_ring_slot(&state->commands, state->commands.own)].conn);
+        if (slot >= engine->own->conn_high || !un_is_alive(un_slot(engine, slot)) || un_slot(engine, slot)->seat != seat)
+            break;
+        un_count(&engine->counters->dirty_resets, 1);
+        reset_conn(engine, slot, UN_REASON_WORKER_LOST, state->resumes);
+        un_commits_take(engine, seat);
+    }
+}
+
+/* The event that was being handled, or NULL. Later events of the ring are none of the dead worker's business. */
+static struct un_event *handled_event(struct un_engine *engine, uint32_t seat, uint32_t *index)
+{
+    const struct un_seat *state = &engine->own->seats[seat];
+    uint64_t word = un_load(&un_seat_memory(engine, seat)->handling);
+    *index = (uint32_t)word;
+    if (word >> 32 != 1 || *index - state->events.seen >= state->events.own - state->events.seen)
+        return NULL;
+    return waiting_event(engine, seat, *index);
+}
+
+static void quarantine(struct un_engine *engine, uint32_t seat, const struct un_event *event)
+{
+    struct un_quarantine *record = un_quarantine_at(engine->setup.public, seat);
+    uint32_t slot = event_slot(engine, event);
+    record->event_type = event->type;
+    record->conn = event->conn;
+    record->length = event->type == UN_EVENT_DATA ? event->length : 0;
+    memset(&record->peer, 0, sizeof record->peer);
+    if (slot != UN_NONE)
+        record->peer = un_slot(engine, slot)->peer;
+    if (record->length)
+        memcpy(record + 1, un_rx_frame(engine->setup.public, seat, event->frame) + event->offset, record->length);
+    un_publish(&record->valid, 1);
+}
+
+/* Two deaths in a row over one event: keep its bytes, reset its connection. */
+static bool judge_suspect(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    uint32_t index;
+    struct un_event *event = handled_event(engine, seat, &index);
+    if (event)
+        un_count(&engine->counters->redelivered, index - state->events.seen + 1);
+    bool again = event && state->suspect_known && state->suspect == index && event->type != UN_EVENT_SKIP;
+    state->suspect_known = event != NULL;
+    state->suspect = index;
+    if (!again)
+        return false;
+    quarantine(engine, seat, event);
+    state->suspect_known = false;
+    uint32_t slot = event_slot(engine, event);
+    if (slot != UN_NONE && un_is_alive(un_slot(engine, slot)))
+        reset_conn(engine, slot, UN_REASON_POISONED, state->resumes);
+    else if (event->type == UN_EVENT_CLOSE && slot != UN_NONE) {
+        skip_event(engine, seat, event);
+        un_conn_free_slot(engine, slot);
+    } else {
+        skip_event(engine, seat, event);
+    }
+    return true;
+}
+
+/* The next worker finds in its memory what the engine believes, not what the last one wrote. */
+static void restore_memory(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    struct un_seat_memory *memory = un_seat_memory(engine, seat);
+    un_store(&memory->handling, 0);
+    un_store(&memory->sleeping, 0);
+    un_store(&memory->want_space, 0);
+    un_store(&memory->releases_produced, state->releases.own);
+    state->releases.seen = state->releases.own;
+    state->commands.seen = state->commands.own;
+    un_publish(&memory->commit, UN_COMMIT(state->events.seen, state->commands.own));
+    memset(un_at(memory, un_header(engine->setup.public)->layout.dirty), 0, engine->own->conn_high);
+    un_store(&memory->counters.held_frames, 0);
+    un_store(&memory->counters.overflow_bytes, 0);
+    un_store(&memory->counters.objects, 0);
+}
+
+bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    struct un_seat_public *told = un_seat_public(engine->setup.public, seat);
+    if (!state->attached)
+        return un_load(&un_quarantine_at(engine->setup.public, seat)->valid);
+    engine->now_ns = un_clock_ns();
+    take_to_the_end(engine, seat);
+    bool poisoned = state->judged != state->serial && judge_suspect(engine, seat);
+    state->judged = state->serial; /* an engine killed here is asked again; one death counts once */
+    reset_dirty(engine, seat);
+    if (!state->resumes)
+        un_worker_reset_unresumable(engine, seat);
+    sweep_frames(engine, seat);
+    restore_memory(engine, seat);
+    state->attached = state->bad = false;
+    un_store(&told->attached, 0);
+    un_store(&told->bad, 0);
+    un_transmit_listed(engine);
+    return poisoned;
+}
+
+void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t serial, bool resumes)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    struct un_seat_public *told = un_seat_public(engine->setup.public, seat);
+    if (state->attached && state->serial == serial)
+        return;
+    engine->now_ns = un_clock_ns();
+    if (!resumes)
+        un_worker_reset_unresumable(engine, seat);
+    state->serial = serial;
+    state->resumes = resumes;
+    state->attached = true;
+    un_store(&un_quarantine_at(engine->setup.public, seat)->valid, 0);
+    un_store(&told->serial, serial);
+    un_store(&told->attached, 1);
+    un_events_publish(engine, seat);
+}

@@ -1,0 +1,237 @@
+"""Segment: sizes, seals, read-only maps, and reading what a worker gone mad left behind (P4)."""
+
+import fcntl
+import mmap
+import os
+import random
+import struct
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+
+import pytest
+
+from usnet_framework import _native
+from usnet_framework.shards.segment import Segment, SegmentConfig
+
+CONN_MAX = 700  # more than two calls' worth of connections
+
+
+@pytest.fixture
+def segment() -> Iterator[Segment]:
+    made = Segment.create(SegmentConfig.for_kernel(shard=3, seats=2, conn_max=CONN_MAX, state_bytes=64))
+    yield made
+    made.close()
+
+
+def writable(fd: int) -> mmap.mmap:
+    return mmap.mmap(fd, os.fstat(fd).st_size)
+
+
+def conn_table(segment: Segment) -> tuple[int, int]:
+    """Offset and stride of the connection table, from the header: magic, version, config, then the layout's words."""
+    with writable(segment.public_fd) as public:
+        _public_bytes, _engine, _seats, conns, stride = struct.unpack_from("<5Q", public, 16 + 14 * 4)
+    return conns, stride
+
+
+def put_connection(segment: Segment, slot: int, *, seat: int = 1, family: int = 4) -> int:
+    """Write a table entry as an engine would; returns its id."""
+    conns, stride = conn_table(segment)
+    conn_id = 3 << 54 | slot << 32 | 9
+    peer = bytes([10, 0, 0, 7]).ljust(16, b"\0") if family == 4 else bytes(15) + b"\1"
+    entry = struct.pack("<QBBHIQQQQQ", conn_id, 1, 0b1001, seat, 8, 100, 60, 50, 111, 222)
+    entry += peer + struct.pack("<HHI", 5555, family, 0) + bytes(24)
+    with writable(segment.public_fd) as public:
+        public[conns + slot * stride : conns + slot * stride + len(entry)] = entry
+    return conn_id
+
+
+def test_fresh_segment_reads_as_zero(segment: Segment) -> None:
+    assert set(segment.engine_counters().values()) == {0}
+    assert set(segment.closed_by_reason().values()) == {0}
+    assert segment.closed_by_reason().keys() >= {"peer", "worker_lost", "poisoned"}
+    assert set(segment.seat_counters(1).values()) == {0}
+    assert segment.wait_histogram(0) == [0] * 24
+    assert segment.seat_status(0).serial == 0
+    assert not segment.seat_status(0).attached
+    assert segment.engine_status().active == 0
+    assert list(segment.connections()) == []
+    assert segment.quarantine(0) is None
+
+
+def test_names_and_help_texts() -> None:
+    assert dict(_native.ENGINE_COUNTERS)["accepted"] == "connections accepted"
+    assert dict(_native.SEAT_COUNTERS)["worker_commits"] == "commits"
+    assert _native.REASONS[9] == "poisoned"
+    assert _native.CONNECTION_STATES == {0: "free", 1: "open", 2: "closing", 3: "linger", 4: "closed"}
+    assert _native.CONNECTION_FLAGS == {0: "eof_in", 1: "eof_out", 2: "paused", 3: "blocked"}
+
+
+def test_connections_are_copied_out(segment: Segment) -> None:
+    conn_id = put_connection(segment, 5)
+    (found,) = segment.connections()
+    assert (found.id, found.shard, found.slot, found.seat) == (conn_id, 3, 5, 1)
+    assert (found.state, found.flags) == ("open", ("eof_in", "blocked"))
+    assert (found.bytes_in, found.bytes_queued, found.bytes_out) == (100, 60, 50)
+    assert (found.opened_ns, found.active_ns, found.state_length) == (111, 222, 8)
+    assert (found.peer, found.local) == (("10.0.0.7", 5555), "")
+
+
+def test_ipv6_address_is_written_as_socket_does(segment: Segment) -> None:
+    put_connection(segment, 0, family=6)
+    (found,) = segment.connections()
+    assert found.peer == ("::1", 5555, 0, 0)
+
+
+def test_connections_come_in_slot_order_over_many_calls(segment: Segment) -> None:
+    slots = [0, 255, 256, 257, 511, 512, CONN_MAX - 1]
+    for slot in slots:
+        put_connection(segment, slot)
+    assert [found.slot for found in segment.connections()] == slots
+
+
+def test_full_table_is_listed_whole(segment: Segment) -> None:
+    for slot in range(512):  # a multiple of what one call copies
+        put_connection(segment, slot)
+    assert [found.slot for found in segment.connections()] == list(range(512))
+
+
+def test_quarantine_record(segment: Segment) -> None:
+    with writable(segment.public_fd) as public:
+        words = struct.unpack_from("<13Q", public, 16 + 14 * 4)
+        start = words[9] + words[10]  # seat 1
+        record = struct.pack("<IIIIQ", 1, 5, 2, 0, 77) + bytes([10, 0, 0, 8]).ljust(16, b"\0")
+        record += struct.pack("<HHI", 99, 4, 0) + b"hello world"
+        public[start : start + len(record)] = record
+    assert segment.quarantine(0) is None
+    found = segment.quarantine(1)
+    assert found is not None
+    assert (found.conn, found.event_type, found.peer, found.data) == (77, 2, ("10.0.0.8", 99), b"hello")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_garbage_in_seat_memory_is_read_without_harm(segment: Segment, seed: int) -> None:
+    noise = random.Random(seed).randbytes(1 << 16)
+    with writable(segment.seat_fds[1]) as memory:
+        memory[: len(noise)] = noise
+    status = segment.seat_status(1)
+    assert 0 <= status.events_waiting <= segment.config.event_slots
+    assert 0 <= status.commands_waiting <= segment.config.command_slots
+    assert 0 <= status.releases_waiting <= 4 * segment.config.event_slots
+    assert all(0 <= value < 1 << 64 for value in segment.seat_counters(1).values())
+    assert len(segment.wait_histogram(1)) == 24
+    assert set(segment.seat_counters(0).values()) == {0}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_garbage_in_public_memory_is_read_without_harm(segment: Segment, seed: int) -> None:
+    """The inline worker can write the public memory too; the header is believed once, when the segment is made."""
+    rng = random.Random(seed)
+    with writable(segment.public_fd) as public:
+        for at in range(0, 1 << 20, 4096):
+            public[at : at + 4096] = rng.randbytes(4096)
+    for found in segment.connections():
+        assert found.slot < CONN_MAX
+    assert len(segment.engine_counters()) == len(_native.ENGINE_COUNTERS)
+    for seat in range(2):
+        segment.quarantine(seat)
+        assert segment.seat_status(seat).events_waiting <= segment.config.event_slots
+
+
+@pytest.mark.parametrize("seat", [2, 64, 2**32 - 1])
+def test_no_such_seat(segment: Segment, seat: int) -> None:
+    for read in (segment.seat_counters, segment.seat_status, segment.wait_histogram, segment.quarantine):
+        with pytest.raises(OSError, match="Invalid argument"):
+            read(seat)
+
+
+def test_sizes_are_sealed(segment: Segment) -> None:
+    for fd, size in [(segment.public_fd, segment.public_bytes), (segment.seat_fds[0], segment.seat_bytes)]:
+        assert os.fstat(fd).st_size == size
+        for other in (size - 4096, size + 4096):
+            with pytest.raises(PermissionError):
+                os.ftruncate(fd, other)
+
+
+def test_a_worker_cannot_seal_its_successor_out(segment: Segment) -> None:
+    with pytest.raises(PermissionError):
+        fcntl.fcntl(segment.seat_fds[0], fcntl.F_ADD_SEALS, 0x10)  # F_SEAL_FUTURE_WRITE
+    with writable(segment.seat_fds[0]) as memory:
+        memory[0] = 1
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"seats": 0}, "1 to 64 workers"),
+        ({"conn_max": 0}, "connections per shard"),
+        ({"state_bytes": 65}, "multiple of 64"),
+        ({"event_slots": 100}, "power of two"),
+        ({"hold_max": 5000}, "at most half"),
+    ],
+)
+def test_impossible_plans_say_why(change: dict[str, int], why: str) -> None:
+    base = SegmentConfig.for_kernel(shard=0, seats=1, conn_max=16)
+    values = {name: getattr(base, name) for name in SegmentConfig.__slots__}
+    with pytest.raises(ValueError, match=why):
+        Segment.create(SegmentConfig(**(values | change)))
+
+
+def test_largest_plan_is_possible() -> None:
+    config = SegmentConfig.for_kernel(shard=1023, seats=64, conn_max=1 << 22, state_bytes=4096)
+    sizes = _native.plan_segment({name: getattr(config, name) for name in SegmentConfig.__slots__})
+    assert sizes.public_bytes > (1 << 22) * 4096
+    assert sizes.seat_bytes > (1 << 22) * 4096
+
+
+def test_close_returns_every_descriptor_and_map() -> None:
+    def open_now() -> tuple[int, int]:
+        with open("/proc/self/maps", encoding="ascii") as maps:
+            return len(os.listdir("/proc/self/fd")), sum("usnet-" in line for line in maps)
+
+    before = open_now()
+    segment = Segment.create(SegmentConfig.for_kernel(shard=0, seats=3, conn_max=16))
+    assert open_now() != before
+    segment.close()
+    segment.close()
+    assert open_now() == before
+    with pytest.raises(ValueError, match="closed"):
+        segment.engine_counters()
+
+
+def test_die_with_parent_notices_a_parent_that_is_gone() -> None:
+    script = textwrap.dedent(
+        """
+        import os, signal
+        from usnet_framework._native import die_with_parent
+        die_with_parent(signal.SIGKILL, os.getppid())
+        try:
+            die_with_parent(signal.SIGKILL, 1 << 30)
+        except ProcessLookupError:
+            print("gone")
+        """
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "gone\n"
+
+
+def test_child_dies_with_its_parent() -> None:
+    child = textwrap.dedent(
+        """
+        import os, signal, sys
+        from usnet_framework._native import die_with_parent
+        die_with_parent(signal.SIGKILL, os.getppid())
+        print(os.getpid(), flush=True)
+        sys.stdin.read()
+        """
+    )
+    parent = "import subprocess, sys; subprocess.run([sys.executable, '-P', '-c', sys.argv[1]], stdin=0)"
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", parent, child], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        assert int(running.stdout.readline()) > 1
+        running.kill()
+        assert running.stdout.read() == ""  # end of file: the child, who had the pipe too, is gone

@@ -1,0 +1,28 @@
+"""Marks for tests that need more than an ordinary user may do.
+
+Without the privilege such a test is skipped, counted and named; where CI=true the skip is a failure (tests/conftest.py),
+so that a machine that should be able to run it does.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import subprocess
+
+import pytest
+
+PREFIX = "privilege: "
+
+
+@functools.cache
+def _can_make_namespaces() -> bool:
+    if shutil.which("ip") is None or shutil.which("unshare") is None:
+        return False
+    probe = ["unshare", "--net", "ip", "link", "set", "lo", "up"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+needs_network_namespaces = pytest.mark.skipif(
+    not _can_make_namespaces(), reason=PREFIX + "may not create network namespaces"
+)

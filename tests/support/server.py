@@ -1,0 +1,258 @@
+"""A running usnet-serve for end-to-end tests, and the proof that it leaves nothing behind.
+
+    with Server("examples.echo:Echo", "--workers", "2") as server:
+        with server.connect() as client: ...
+        os.kill(server.workers()[0].pid, signal.SIGKILL)
+
+The server gets its own session, so that every process it ever started can be found again, reparented or not; its
+sockets and quarantine lie in `server.folder`. Leaving the block stops it with SIGTERM and asserts that it exited with 0
+and that no process and no socket file is left. `server.wait(what, predicate)` polls with a deadline.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
+
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+from usnet_framework.shards import control
+
+T = TypeVar("T")
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+START_SECONDS = 30.0
+STOP_SECONDS = 30.0
+POLL_SECONDS = 0.01
+
+
+class Worker(NamedTuple):
+    """An attached worker, as `usnet-ctl status` reports it."""
+
+    shard: int
+    seat: int
+    pid: int
+    serial: int
+
+
+def command(name: str) -> str:
+    """The path of one of the installed programs, e.g. usnet-serve."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def run(name: str, *args: str, cwd: Path = REPOSITORY, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; for command lines that are refused and for usnet-ctl."""
+    return subprocess.run(
+        [command(name), *args], cwd=cwd, env=_environment(env), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nobody listens on, below the ephemeral range so that no client takes it."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+
+
+def wait(what: str, predicate: Callable[[], T], seconds: float = START_SECONDS) -> T:
+    """Poll until the predicate returns something true, and return that; fail with `what` after the deadline."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = predicate()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(POLL_SECONDS)
+
+
+class Server:
+    """usnet-serve on a free port; see the top of this file."""
+
+    def __init__(
+        self, app: str, *args: str, cwd: Path = REPOSITORY, env: Mapping[str, str] | None = None, stop: bool = True
+    ) -> None:
+        """`stop=False`: the test ends the server itself; only what is left is looked at."""
+        self._folder = tempfile.TemporaryDirectory(prefix="usnet-test-")
+        self.folder = Path(self._folder.name)
+        self.address = ("127.0.0.1", free_port())
+        self.metrics_address = ("127.0.0.1", free_port())
+        self.control = self.folder / "control.sock"
+        self._stops = stop
+        self._cwd = cwd
+        self._env = env
+        self._command = [command("usnet-serve"), app, *args]
+        for flag, value in {
+            "--bind": f"tcp://127.0.0.1:{self.address[1]}",
+            "--metrics": f"127.0.0.1:{self.metrics_address[1]}",
+            "--control": str(self.control),
+            "--quarantine": str(self.folder / "quarantine"),
+            "--graceful-timeout": "5",
+        }.items():
+            if flag not in args:
+                self._command += [flag, value]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Server:
+        with open(self.folder / "log", "wb") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._cwd,
+                env=_environment(self._env),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            wait("the server is ready", self._started)
+        except BaseException:
+            self._abandon()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is not None:
+            self._abandon()
+            return
+        try:
+            if self._stops:
+                assert self.stop() == 0, f"exit code {self.process.returncode}\n{self.log}"
+            self.assert_nothing_left()
+        except BaseException:
+            self._abandon()
+            raise
+        self._folder.cleanup()
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        """The supervisor."""
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        """What the server wrote to stdout and stderr."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def connect(self, timeout: float = 10.0) -> socket.socket:
+        """A client connection, with a timeout so that a test cannot hang."""
+        client = socket.create_connection(self.address, timeout)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return client
+
+    def ctl(self, *args: str) -> Any:
+        """What `usnet-ctl --json ARGS` prints."""
+        done = run("usnet-ctl", *args, "--json", "--control", str(self.control))
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def status(self) -> dict[str, Any]:
+        """The supervisor's status, without the cost of starting usnet-ctl."""
+        status: dict[str, Any] = control.request(str(self.control), "status")
+        return status
+
+    def workers(self) -> list[Worker]:
+        """The workers that run on a seat now, by shard and seat."""
+        return [
+            Worker(shard["shard"], worker["seat"], worker["pid"], worker["serial"])
+            for shard in self.status()["shards"]
+            for worker in shard["workers"]
+            if worker["pid"]
+        ]
+
+    def network_pids(self) -> list[int]:
+        """The network processes (not their keepers), by shard."""
+        return [shard["network_pid"] for shard in self.status()["shards"] if shard["network_pid"]]
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of this server's session that still runs."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) == self.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (ProcessLookupError, psutil.NoSuchProcess):
+                continue
+        return found
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of a GET on the metrics address."""
+        try:
+            with urllib.request.urlopen("http://{}:{}{}".format(*self.metrics_address, path), timeout=10) as reply:
+                return reply.status, reply.read().decode()
+        except urllib.error.HTTPError as reply:
+            return reply.code, reply.read().decode()
+
+    def metrics(self) -> dict[str, float]:
+        """All samples of /metrics by name, summed over their labels."""
+        code, text = self.get("/metrics")
+        assert code == 200, text
+        sums: dict[str, float] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+        return sums
+
+    def wait(self, what: str, predicate: Callable[[], T], seconds: float = START_SECONDS) -> T:
+        """`wait`, with the server's log in the failure."""
+        try:
+            return wait(what, predicate, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log}") from None
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Signal the supervisor and wait for its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(STOP_SECONDS)
+
+    def assert_nothing_left(self) -> None:
+        """No process of the session, no socket file in the folder. Children of a killed supervisor get a moment."""
+        self.wait("every process is gone", lambda: not self.processes())
+        left = [path for path in self.folder.rglob("*") if path.is_socket()]
+        assert not left, f"socket files left: {left}"
+
+    def _started(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"usnet-serve exited with {self.process.returncode}\n{self.log}")
+        try:
+            return self.get("/readyz")[0] == 200
+        except OSError:
+            return False
+
+    def _abandon(self) -> None:
+        """After a failure: show the log, end what runs, keep the failure."""
+        print(self.log)
+        for process in self.processes():
+            process.kill()
+        self.process.wait(STOP_SECONDS)
+        self._folder.cleanup()
+
+
+def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("USNET_")}
+    return own | dict(extra or {})

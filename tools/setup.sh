@@ -1,0 +1,40 @@
+#!/bin/sh
+# Install the Debian packages that are missing: `setup.sh build` for building and serving, `setup.sh test` for everything.
+#
+# What is there already is not touched. As root, or with a sudo that asks for no password, apt-get installs the rest;
+# otherwise one line says what to install.
+set -eu
+
+missing=
+needs() { missing="$missing $*"; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+has python3 || { echo "setup: python3 (3.11 or newer) is needed" >&2; exit 1; }
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    { echo "setup: $(python3 -V) is too old: Python 3.11 or newer is needed" >&2; exit 1; }
+python3 -c 'import ensurepip, venv' 2>/dev/null || needs python3-venv
+python3 -c 'import os, sysconfig; assert os.path.exists(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null ||
+    needs python3-dev
+has cc && echo '#include <stdlib.h>' | cc -E - >/dev/null 2>&1 || needs gcc libc6-dev
+if [ "$1" = test ]; then
+    has ip || needs iproute2
+    has curl || needs curl
+    has wrk || needs wrk
+fi
+
+[ -n "$missing" ] || exit 0
+if ! has apt-get; then
+    echo "setup: missing here, by the names of their Debian packages:$missing; install them and try again" >&2
+    exit 1
+elif [ "$(id -u)" = 0 ]; then
+    as_root=
+elif has sudo && sudo -n true 2>/dev/null; then
+    as_root="sudo -n"
+else
+    echo "setup: run this as root, then try again: apt-get install --no-install-recommends$missing" >&2
+    exit 1
+fi
+echo "setup: installing$missing"
+$as_root apt-get -qq update
+# shellcheck disable=SC2086 # a list of words, on purpose
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends $missing >/dev/null

@@ -1,0 +1,300 @@
+"""The C API (native/include/usnet.h) as typed Python: the only module that imports `_usnet`.
+
+What is read from shared memory comes back as plain integers, strings and frozen dataclasses. Numbers that a worker
+wrote are hearsay: they may be anything from 0 to 2**64 - 1, but reading them is always safe.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from mmap import mmap
+from typing import Any
+
+from usnet_framework._usnet import ffi, lib
+
+_CONFIG = "struct usnet_segment_config *"
+
+Address = tuple[str, int] | tuple[str, int, int, int] | str
+"""As `socket` writes it: (host, port), (host, port, flow, scope) for IPv6, "" for unix."""
+
+CONNECTIONS_PER_CALL = 256
+"""Connections copied out under one call into C: large enough to forget the call, small enough for the lock."""
+
+
+def _text(value: Any) -> str:
+    return str(ffi.string(value).decode())
+
+
+def _names(name_of: Any, numbers: range) -> dict[int, str]:
+    found = {number: name_of(number) for number in numbers}
+    return {number: _text(name) for number, name in found.items() if name}
+
+
+def _counters(kind: int) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (_text(lib.usnet_counter_name(kind, index)), _text(lib.usnet_counter_help(kind, index)))
+        for index in range(lib.usnet_counter_count(kind))
+    )
+
+
+ENGINE_COUNTERS = _counters(lib.USNET_COUNTER_ENGINE)
+"""(name, help) of each counter that a network process keeps."""
+
+SEAT_COUNTERS = _counters(lib.USNET_COUNTER_SEAT)
+"""(name, help) of each counter that a worker keeps."""
+
+REASONS = _names(lib.usnet_reason_name, range(256))
+"""Why a connection was closed: number to name."""
+
+CONNECTION_STATES = _names(lib.usnet_connection_state_name, range(256))
+CONNECTION_FLAGS = _names(lib.usnet_connection_flag_name, range(8))
+"""Number of the bit to name."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSizes:
+    """Bytes of the two kinds of memory of a segment."""
+
+    public_bytes: int
+    seat_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """What a network process says of itself."""
+
+    active: int
+    pid: int
+    epoch: int
+    sleeping: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SeatStatus:
+    """A worker's seat: the first block as the engine says, the last one as the worker says."""
+
+    serial: int
+    attached: bool
+    bad: bool
+    connections: int
+    rx_frames_free: int
+    tx_nodes_free: int
+
+    events_waiting: int
+    commands_waiting: int
+    releases_waiting: int
+
+    sleeping: bool
+    handling: bool
+    held_frames: int
+    overflow_bytes: int
+    objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionInfo:
+    """One entry of the connection table. Times are CLOCK_MONOTONIC, in nanoseconds."""
+
+    id: int
+    shard: int
+    slot: int
+    seat: int
+    state: str
+    flags: tuple[str, ...]
+    peer: Address
+    local: Address
+    bytes_in: int
+    bytes_out: int
+    bytes_queued: int
+    state_length: int
+    opened_ns: int
+    active_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineRecord:
+    """An event that was being handled at two consecutive deaths of a worker, and its bytes."""
+
+    conn: int
+    event_type: int
+    peer: Address
+    data: bytes
+
+
+def plan_segment(config: Mapping[str, int]) -> SegmentSizes:
+    """Sizes for a configuration; ValueError with a sentence when there is no such segment."""
+    sizes = ffi.new("struct usnet_segment_sizes *")
+    why = ffi.new("const char **")
+    if lib.usnet_segment_plan(ffi.new(_CONFIG, dict(config)), sizes, why) < 0:
+        raise ValueError(_text(why[0]))
+    return SegmentSizes(public_bytes=sizes.public_bytes, seat_bytes=sizes.seat_bytes)
+
+
+def format_segment(public: mmap, config: Mapping[str, int]) -> None:
+    """Write the header into fresh, writable public memory."""
+    with ffi.from_buffer("uint8_t[]", public, require_writable=True) as memory:
+        _check(lib.usnet_segment_format(memory, len(memory), ffi.new(_CONFIG, dict(config))))
+
+
+def die_with_parent(signal: int, parent_pid: int) -> None:
+    """Have the kernel send `signal` to this process when the thread that spawned it ends.
+
+    ProcessLookupError: parent_pid is not our parent any more, so the signal will not come; leave at once.
+    """
+    _check(lib.usnet_die_with_parent(signal, parent_pid))
+
+
+class SegmentReader:
+    """A segment opened for reading, over maps that stay open longer than this. Any thread may use it."""
+
+    def __init__(self, public: mmap, seats: Sequence[mmap]) -> None:
+        self._lock = threading.Lock()  # cffi calls run without the GIL: close() must not free under a reader
+        self._buffers = [ffi.from_buffer("uint8_t[]", memory) for memory in (public, *seats)]
+        self._seats = len(seats)
+        public_memory, *seat_memories = self._buffers
+        handle = ffi.new("struct usnet_segment **")
+        memories = ffi.new("const void *[]", seat_memories)
+        sizes = ffi.new("uint64_t[]", [len(memory) for memory in seat_memories])
+        try:
+            _check(lib.usnet_segment_open(handle, public_memory, len(public_memory), memories, sizes, self._seats))
+        except OSError:
+            self._release()
+            raise
+        self._handle: Any = handle[0]
+
+    def close(self) -> None:
+        """Let go of the maps; reads raise ValueError from now on."""
+        with self._lock:
+            if self._handle is not None:
+                lib.usnet_segment_close(self._handle)
+                self._handle = None
+                self._release()
+
+    def _release(self) -> None:
+        for buffer in self._buffers:
+            ffi.release(buffer)
+        self._buffers.clear()
+
+    def _opened(self) -> Any:
+        if self._handle is None:
+            raise ValueError("the segment is closed")
+        return self._handle
+
+    def _read_words(self, function: Any, *arguments: Any, count: int) -> list[int]:
+        values = ffi.new("uint64_t[]", count)
+        with self._lock:
+            read = _check(function(self._opened(), *arguments, values, count))
+        return list(values[0:read])
+
+    def engine_counters(self) -> dict[str, int]:
+        values = self._read_words(lib.usnet_engine_counters, count=len(ENGINE_COUNTERS))
+        return {name: value for (name, _), value in zip(ENGINE_COUNTERS, values, strict=True)}
+
+    def closed_by_reason(self) -> dict[str, int]:
+        values = self._read_words(lib.usnet_engine_closed, count=max(REASONS) + 1)
+        return {name: values[number] for number, name in REASONS.items()}
+
+    def engine_status(self) -> EngineStatus:
+        status = ffi.new("struct usnet_engine_status *")
+        with self._lock:
+            lib.usnet_engine_status(self._opened(), status)
+        return EngineStatus(active=status.active, pid=status.pid, epoch=status.epoch, sleeping=bool(status.sleeping))
+
+    def seat_counters(self, seat: int) -> dict[str, int]:
+        values = self._read_words(lib.usnet_seat_counters, seat, count=len(SEAT_COUNTERS))
+        return {name: value for (name, _), value in zip(SEAT_COUNTERS, values, strict=True)}
+
+    def wait_histogram(self, seat: int) -> list[int]:
+        """Events by time in the ring: bucket i counts those below 2**i microseconds that bucket i - 1 does not."""
+        return self._read_words(lib.usnet_seat_wait, seat, count=64)
+
+    def seat_status(self, seat: int) -> SeatStatus:
+        status = ffi.new("struct usnet_seat_status *")
+        with self._lock:
+            _check(lib.usnet_seat_status(self._opened(), seat, status))
+        return SeatStatus(
+            serial=status.serial,
+            attached=bool(status.attached),
+            bad=bool(status.bad),
+            connections=status.connections,
+            rx_frames_free=status.rx_frames_free,
+            tx_nodes_free=status.tx_nodes_free,
+            events_waiting=status.events_waiting,
+            commands_waiting=status.commands_waiting,
+            releases_waiting=status.releases_waiting,
+            sleeping=bool(status.sleeping),
+            handling=bool(status.handling),
+            held_frames=status.held_frames,
+            overflow_bytes=status.overflow_bytes,
+            objects=status.objects,
+        )
+
+    def connections(self) -> Iterator[ConnectionInfo]:
+        """Connections in use, in the order of their slots."""
+        next_slot = ffi.new("uint32_t *")
+        found = ffi.new("struct usnet_connection[]", CONNECTIONS_PER_CALL)
+        count = CONNECTIONS_PER_CALL
+        while count == CONNECTIONS_PER_CALL:
+            with self._lock:
+                count = lib.usnet_connection_list(self._opened(), next_slot, found, CONNECTIONS_PER_CALL)
+            for index in range(count):
+                yield _connection(found[index])
+
+    def quarantine(self, seat: int) -> QuarantineRecord | None:
+        """The event in the seat's quarantine, until its next worker attaches."""
+        record = ffi.new("struct usnet_quarantine *")
+        with self._lock:
+            size = self._config().rx_frame_bytes
+            data = ffi.new("uint8_t[]", size)
+            found = _check(lib.usnet_quarantine_read(self._opened(), seat, record, data, size))
+        if not found:
+            return None
+        return QuarantineRecord(
+            conn=record.conn,
+            event_type=record.event_type,
+            peer=_address(record.peer),
+            data=bytes(ffi.buffer(data, record.length)),
+        )
+
+    def _config(self) -> Any:
+        config = ffi.new(_CONFIG)
+        lib.usnet_segment_config(self._opened(), config)
+        return config
+
+
+def _check(status: int) -> int:
+    if status < 0:
+        raise OSError(-status, os.strerror(-status))
+    return status
+
+
+def _connection(entry: Any) -> ConnectionInfo:
+    return ConnectionInfo(
+        id=entry.id,
+        shard=entry.shard,
+        slot=entry.slot,
+        seat=entry.seat,
+        state=CONNECTION_STATES.get(entry.state, str(entry.state)),
+        flags=tuple(name for bit, name in CONNECTION_FLAGS.items() if entry.flags >> bit & 1),
+        peer=_address(entry.peer),
+        local=_address(entry.local),
+        bytes_in=entry.bytes_in,
+        bytes_out=entry.bytes_out,
+        bytes_queued=entry.bytes_queued,
+        state_length=entry.state_length,
+        opened_ns=entry.opened_ns,
+        active_ns=entry.active_ns,
+    )
+
+
+def _address(endpoint: Any) -> Address:
+    ip = bytes(endpoint.ip)
+    if endpoint.family == 4:
+        return socket.inet_ntop(socket.AF_INET, ip[:4]), endpoint.port
+    if endpoint.family == 6:
+        return socket.inet_ntop(socket.AF_INET6, ip), endpoint.port, 0, endpoint.scope
+    return ""

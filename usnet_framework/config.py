@@ -1,0 +1,373 @@
+"""The server's options. Each is written once: as a field of Config, with how it is parsed and what it does.
+
+Everything else derives from the field: the flag (`--graceful-timeout`), the environment variable
+(`USNET_GRACEFUL_TIMEOUT`), the key of the TOML file (`graceful-timeout`), `--help` and the table in the README.
+A flag wins over the environment, the environment over the file, the file over the default. A value that is refused
+names where it came from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as package_version
+from typing import Any, NoReturn
+
+from usnet_framework import values
+from usnet_framework.errors import StartupError, UsageError
+from usnet_framework.values import nearest
+
+ENVIRONMENT_PREFIX = "USNET_"
+WORKERS_MAX = 64  # seats of a shard: UN_SEATS_MAX of native/src/shard/segment.h
+SHARDS_MAX = 1024  # UN_SHARD_MAX
+STATE_BYTES_MAX = 4096  # UN_STATE_BYTES_MAX
+CONNECTIONS_MAX = 1 << 22  # UN_CONN_MAX
+
+
+def default_control_path() -> str:
+    """Where the control socket is when nobody says otherwise; the same for the server and for usnet-ctl."""
+    if os.geteuid() == 0:
+        return "/run/usnet/control.sock"
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return f"{runtime}/usnet/control.sock" if runtime else f"/tmp/usnet-{os.geteuid()}/control.sock"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option, as everything that is derived from a field of Config sees it."""
+
+    field: str
+    parse: values.Parse
+    help: str
+    metavar: str
+    default: Any
+    default_text: str
+    repeated: bool
+
+    @property
+    def key(self) -> str:
+        return self.field.replace("_", "-")
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.key}"
+
+    @property
+    def variable(self) -> str:
+        return ENVIRONMENT_PREFIX + self.field.upper()
+
+    @property
+    def positional(self) -> bool:
+        return self.field == "app"
+
+    @property
+    def switch(self) -> bool:
+        return self.parse is values.switch
+
+
+def _option(
+    default: Any, help: str, parse: values.Parse, *, metavar: str = "", shown: str = "", repeated: bool = False
+) -> Any:
+    metadata = {"help": help, "parse": parse, "metavar": metavar, "shown": shown, "repeated": repeated}
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a server was asked to do. Values are parsed and in range; whether the machine can do it is not known yet."""
+
+    app: str = _option("", "the handler class to serve", values.application, metavar="MODULE:ATTRIBUTE")
+    factory: bool = _option(False, "the attribute is a function that returns the handler class", values.switch)
+    app_dir: str = _option(".", "folder that is put in front of the import path", values.text, metavar="PATH")
+    bind: tuple[str, ...] = _option(
+        ("tcp://127.0.0.1:7000",),
+        "where to listen: tcp://HOST:PORT, unix:PATH or fd:N; may be given several times",
+        values.text,
+        metavar="ADDRESS",
+        repeated=True,
+    )
+    backend: str = _option(
+        "auto",
+        "what carries the connections; auto: kernel",
+        values.Choice(("auto", "kernel", "afxdp", "netmap", "tap")),
+    )
+    interface: str | None = _option(
+        None, "network interface of a packet backend", values.text, metavar="NAME", shown="none"
+    )
+    address: str | None = _option(
+        None,
+        "an address of our own for a packet backend, instead of the interface's",
+        values.text,
+        metavar="CIDR",
+        shown="none",
+    )
+    queues: int | None = _option(
+        None,
+        "number of shards, one per queue of the interface",
+        values.or_auto(values.whole(1, SHARDS_MAX)),
+        metavar="N",
+    )
+    workers: int = _option(1, "worker processes per shard", values.whole(1, WORKERS_MAX), metavar="N")
+    layout: str = _option(
+        "split",
+        "split: a network process and workers; inline: a worker polls the network itself",
+        values.Choice(("split", "inline")),
+    )
+    cores: tuple[int, ...] | None = _option(
+        None, "cores that may be used, like 0,2,4-7", values.or_auto(values.cores), metavar="LIST"
+    )
+    poll: str = _option(
+        "adaptive", "how an idle process waits: spin, sleep, or adapt", values.Choice(("adaptive", "busy", "sleep"))
+    )
+    backlog: int = _option(
+        1024, "connections that may wait to be accepted, per listener", values.whole(1, 65535), metavar="N"
+    )
+    max_connections: int | None = _option(
+        None,
+        "connections of the whole server; auto: as many as descriptors allow",
+        values.or_auto(values.whole(1, CONNECTIONS_MAX)),
+        metavar="N",
+    )
+    idle_timeout: float = _option(
+        0.0, "close a connection that was silent for so many seconds; 0: never", values.seconds, metavar="SECONDS"
+    )
+    state_bytes: int = _option(
+        64, "room for conn.state, per connection", values.whole(64, STATE_BYTES_MAX, 64), metavar="BYTES"
+    )
+    spares: int = _option(1, "warm workers that wait to replace a dead one", values.whole(0, 16), metavar="N")
+    graceful_timeout: float = _option(
+        10.0, "seconds that connections get to finish when the server stops", values.seconds, metavar="SECONDS"
+    )
+    quarantine: str = _option(
+        "quarantine", "folder for events that killed their worker twice", values.text, metavar="PATH"
+    )
+    metrics: str = _option(
+        "127.0.0.1:9464",
+        "where /metrics, /healthz and /readyz are served, or off",
+        values.endpoint_or_off,
+        metavar="HOST:PORT",
+    )
+    control: str = _option(
+        default_control_path,
+        "the control socket that usnet-ctl speaks to, or off",
+        values.text,
+        metavar="PATH",
+        shown="/run/usnet/control.sock (root) or $XDG_RUNTIME_DIR/usnet/control.sock",
+    )
+    log_level: str = _option(
+        "info", "the least severe records to log", values.Choice(("debug", "info", "warning", "error"))
+    )
+    log_format: str = _option("text", "how records are written", values.Choice(("text", "json")))
+    check: bool = _option(False, "print the plan and exit", values.switch)
+
+    @classmethod
+    def from_command_line(cls, argv: Sequence[str], environ: Mapping[str, str]) -> Config:
+        """Options of a command line (without the program's name), the environment and the file they name.
+
+        Raises UsageError. `--help` and `--version` print and exit 0, as argparse does.
+        """
+        flags = _parse_flags(argv)
+        path = flags.pop("config", None) or environ.get(ENVIRONMENT_PREFIX + "CONFIG")
+        given = _values_of_file(path) if path else {}
+        given |= _values_of_environment(environ)
+        given |= _values_of_flags(flags)
+        if "app" not in given:
+            raise UsageError(
+                "no application was given: usnet-serve MODULE:ATTRIBUTE, e.g. usnet-serve examples.echo:Echo"
+            )
+        return cls._checked(given)
+
+    @classmethod
+    def from_values(cls, **given: Any) -> Config:
+        """Options given from code, by the names of the fields; None stands for the default. Raises UsageError."""
+        fields = {option.field: option for option in options()}
+        parsed = {}
+        for name, value in given.items():
+            if name not in fields:
+                raise UsageError(f"{name}=: unknown option{nearest(name, fields)}")
+            if value is not None:
+                parsed[name] = _parse_plain(fields[name], value, f"{name}=")
+        return cls._checked(parsed)
+
+    @classmethod
+    def _checked(cls, given: Mapping[str, Any]) -> Config:
+        config = cls(**given)
+        if config.layout == "inline" and config.workers > 1:
+            raise UsageError(
+                f"--layout inline has one worker per shard, not --workers {config.workers}: raise --queues instead"
+            )
+        return config
+
+    def transport(self) -> str:
+        """The backend that will carry the connections. StartupError when this build lacks it."""
+        if self.backend not in ("auto", "kernel"):
+            raise StartupError(
+                f"--backend {self.backend}: this build carries connections over the kernel only: use --backend kernel"
+            )
+        for name in ("interface", "address"):
+            if getattr(self, name) is not None:
+                raise StartupError(
+                    f"--{name} {getattr(self, name)}: the kernel backend does not take it: name the address in --bind"
+                )
+        return "kernel"
+
+
+def options() -> tuple[Option, ...]:
+    """All options, in the order in which they are documented."""
+    return tuple(_option_of(field) for field in dataclasses.fields(Config))
+
+
+def _option_of(field: dataclasses.Field[Any]) -> Option:
+    default = None if field.default is dataclasses.MISSING else field.default
+    parse = field.metadata["parse"]
+    return Option(
+        field=field.name,
+        parse=parse,
+        help=field.metadata["help"],
+        metavar="|".join(parse.names) if isinstance(parse, values.Choice) else field.metadata["metavar"],
+        default=default,
+        default_text=field.metadata["shown"] or _default_text(default),
+        repeated=field.metadata["repeated"],
+    )
+
+
+def _default_text(default: Any) -> str:
+    if isinstance(default, tuple):
+        return ", ".join(default)
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return "auto" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """A sentence for each `USNET_…` variable that is no option. They are reported, not refused: orchestrators put
+    variables of their own making into the environment of a service called usnet."""
+    known = [option.variable for option in options()] + [ENVIRONMENT_PREFIX + "CONFIG"]
+    return [
+        f"{name}: unknown variable, ignored{nearest(name, known)}"
+        for name in sorted(environ)
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known
+    ]
+
+
+def option_table() -> str:
+    """The table of all options, in Markdown."""
+    rows = ["| Flag | Environment | Default | Meaning |", "| --- | --- | --- | --- |"]
+    for option in options():
+        flag = option.metavar if option.positional else f"{option.flag} {option.metavar}".strip().replace("|", "\\|")
+        default = f"`{option.default_text}`" if option.default_text else "required"
+        rows.append(f"| `{flag}` | `{option.variable}` | {default} | {option.help} |")
+    return "\n".join(rows)
+
+
+# The command line.
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message.removeprefix("argument "))
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="usnet-serve",
+        description="Serve a handler class over TCP or unix sockets; its connections outlive its processes.",
+        epilog="Every option is also an environment variable (--app-dir: USNET_APP_DIR) and a key of the --config file "
+        "(app-dir). Exit codes: 0 stopped cleanly, 2 wrong usage, 3 could not start.",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    for option in options():
+        text = option.help.replace("%", "%%")
+        if option.default_text and not option.switch:
+            text += f" (default: {option.default_text})"
+        if option.positional:
+            parser.add_argument(option.field, nargs="?", metavar=option.metavar, help=text)
+        elif option.switch:
+            parser.add_argument(option.flag, dest=option.field, action=argparse.BooleanOptionalAction, help=text)
+        else:
+            action = "append" if option.repeated else "store"
+            parser.add_argument(option.flag, dest=option.field, action=action, metavar=option.metavar, help=text)
+    parser.add_argument("--config", metavar="FILE", help="TOML file with options")
+    parser.add_argument("--version", action="version", version=f"usnet-serve {package_version('usnet_framework')}")
+    return parser
+
+
+def _parse_flags(argv: Sequence[str]) -> dict[str, Any]:
+    parser = _parser()
+    namespace, unknown = parser.parse_known_args(argv)
+    if unknown:
+        raise UsageError(_unknown_argument(unknown[0]))
+    return vars(namespace)
+
+
+def _unknown_argument(argument: str) -> str:
+    if not argument.startswith("-"):
+        return f"{argument!r}: one application is served at a time"
+    flag = argument.split("=")[0]
+    return f"{flag}: unknown option{nearest(flag, [option.flag for option in options()] + ['--config', '--version'])}"
+
+
+def _values_of_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        option.field: _parse_plain(option, flags[option.field], option.metavar if option.positional else option.flag)
+        for option in options()
+        if option.field in flags
+    }
+
+
+def _values_of_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        option.field: _parse_plain(option, environ[option.variable], option.variable)
+        for option in options()
+        if option.variable in environ
+    }
+
+
+def _values_of_file(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not TOML: {error}") from None
+    known = {option.key: option for option in options()}
+    given = {}
+    for key, value in table.items():
+        if key not in known:
+            raise UsageError(f"{path}: {key}: unknown key{nearest(key, known)}")
+        given[known[key].field] = _parse_plain(known[key], value, f"{path}: {key}")
+    return given
+
+
+def _parse_plain(option: Option, value: Any, source: str) -> Any:
+    """The value of an option from what a flag, a variable, a file or a caller gave. UsageError names the source."""
+    if not option.repeated:
+        return _parse_one(option, _as_text(value), source)
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, Iterable) or isinstance(items, Mapping):
+        items = [value]
+    parsed = tuple(_parse_one(option, _as_text(item).strip(), source) for item in items)
+    if not parsed:
+        raise UsageError(f"{source}: is empty; give at least one")
+    return parsed
+
+
+def _parse_one(option: Option, text: str, source: str) -> Any:
+    try:
+        return option.parse(text)
+    except ValueError as expected:
+        raise UsageError(f"{source}: {text!r} was given; expected {expected}") from None
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(str(item) for item in value)
+    return str(value) if not isinstance(value, os.PathLike) else os.fspath(value)

@@ -1,0 +1,39 @@
+"""The exceptions of usnet_framework: one class for each kind of mistake, each saying whose mistake it was.
+
+The command lines turn UsnetError into one line on stderr and the exit code of its class; code that embeds the server
+sees the exceptions themselves. Messages are one line: what was asked, what was found, what to do.
+"""
+
+from __future__ import annotations
+
+
+class UsnetError(Exception):
+    """Anything that this package reports about itself; `exit_code` is what a command line exits with."""
+
+    exit_code = 1
+
+
+class UsageError(UsnetError):
+    """The caller asked for something that has no meaning: an unknown option, a malformed value. Ask differently."""
+
+    exit_code = 2
+
+
+class StartupError(UsnetError):
+    """What was asked for is well formed, but this machine refused: port in use, import error, no permission."""
+
+    exit_code = 3
+
+
+class ControlError(UsnetError):
+    """A running server could not be asked over its control socket, or it refused the request."""
+
+    exit_code = 3
+
+
+class SendBufferFull(UsnetError):
+    """`Connection.send` while more output waits than the hard limit; nothing was taken. Wait for `on_drain`."""
+
+
+class ConnectionClosed(UsnetError):
+    """`Connection.send` after `close`, `abort` or `on_close`; nothing was taken."""

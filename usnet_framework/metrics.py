@@ -1,0 +1,118 @@
+"""The metrics endpoint: /metrics for Prometheus, /healthz (the supervisor's loop turns), /readyz (it can serve).
+
+HTTP by the standard library's wsgiref on a daemon thread of the supervisor; what is counted is collector.py's.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from usnet_framework.collector import Observed, ServerCollector
+from usnet_framework.errors import StartupError
+from usnet_framework.values import split_endpoint
+
+logger = logging.getLogger(__name__)
+
+REQUEST_TIMEOUT_SECONDS = 10  # a scraper that stalls holds a thread no longer than this
+
+Reply = tuple[str, list[tuple[str, str]], bytes]
+
+
+class MetricsServer:
+    """HTTP on its own daemon thread: /metrics, /healthz (the supervisor's loop turns), /readyz (it can serve)."""
+
+    def __init__(self, server: Observed, address: str) -> None:
+        """Listens at once, so that a port in use is a StartupError; serves after `start`."""
+        self._server = server
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(ServerCollector(server))
+        self._http = _listen(address)
+        self._http.set_app(self._respond)
+        self._thread = threading.Thread(target=self._http.serve_forever, name="metrics", daemon=True)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens, the port resolved."""
+        host, port = self._http.server_address[:2]
+        return str(host), int(port)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self._http.shutdown()
+            self._thread.join()
+        self._http.server_close()
+
+    def _respond(self, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        status, headers, body = self._reply(environ)
+        start_response(status, [*headers, ("Content-Length", str(len(body)))])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def _reply(self, environ: Mapping[str, Any]) -> Reply:
+        pages = {"/metrics": self._metrics, "/healthz": self._health, "/readyz": self._readiness}
+        page = pages.get(environ["PATH_INFO"])
+        if page is None:
+            return _plain("404 Not Found", "there are /metrics, /healthz and /readyz")
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            status, headers, body = _plain("405 Method Not Allowed", "GET and HEAD are allowed")
+            return status, [*headers, ("Allow", "GET, HEAD")], body
+        return page(environ)
+
+    def _metrics(self, environ: Mapping[str, Any]) -> Reply:
+        encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
+        return "200 OK", [("Content-Type", content_type)], encode(self._registry)
+
+    def _health(self, environ: Mapping[str, Any]) -> Reply:
+        if self._server.is_alive():
+            return _plain("200 OK", "alive")
+        return _plain("503 Service Unavailable", "the supervisor's loop does not turn")
+
+    def _readiness(self, environ: Mapping[str, Any]) -> Reply:
+        if self._server.is_ready():
+            return _plain("200 OK", "ready")
+        return _plain("503 Service Unavailable", "not ready: no handler can run on some shard")
+
+
+def _plain(status: str, text: str) -> Reply:
+    return status, [("Content-Type", "text/plain; charset=utf-8")], f"{text}\n".encode()
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = REQUEST_TIMEOUT_SECONDS
+
+    def log_message(self, format: str, *args: Any) -> None:
+        logger.debug(format, *args, extra={"client": self.client_address[0]})
+
+
+class _HttpServer(socketserver.ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)  # HTTPServer's would look the host's name up in the DNS
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[misc, assignment]
+        self.setup_environ()
+
+
+def _listen(address: str) -> _HttpServer:
+    host, port = split_endpoint(address)
+    try:
+        family, _, _, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        kind = type("_HttpServer", (_HttpServer,), {"address_family": family})
+        server: _HttpServer = kind(resolved, _Handler)
+    except OSError as error:
+        raise StartupError(
+            f"--metrics {address}: {(error.strerror or str(error)).lower()}: choose another address, or off"
+        ) from None
+    return server

@@ -1,0 +1,173 @@
+"""The shared memory of a shard: made here, handed to processes as file descriptors, read here for metrics and tools.
+
+One memfd is public (written by the network process), one per seat is written by the worker that sits there; the layout
+is native/src/shard/segment.h. The supervisor writes the header once and maps everything read-only afterwards. The
+memfds are sealed so that nobody can change their size under a reader; the keeper adds the seal against further
+writable maps of the public one when it has its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
+
+from usnet_framework._native import (
+    ConnectionInfo,
+    EngineStatus,
+    QuarantineRecord,
+    SeatStatus,
+    SegmentReader,
+    format_segment,
+    plan_segment,
+)
+
+__all__ = ["ConnectionInfo", "EngineStatus", "QuarantineRecord", "SeatStatus", "Segment", "SegmentConfig"]
+
+TX_FRAMES_MIN = 4096
+"""16 MiB of send memory per seat: one connection may use it while others idle. Pages are taken when they are used."""
+
+TX_FRAMES_MAX = 1 << 22
+"""What the layout allows (native/src/shard/segment.c)."""
+
+_KEEP_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentConfig:
+    """How large everything is: `struct un_segment_config`, the same numbers for every seat of a shard."""
+
+    shard: int
+    seats: int
+    conn_max: int
+    state_bytes: int
+    event_slots: int
+    command_slots: int
+    rx_frame_bytes: int
+    rx_frames: int
+    tx_frame_bytes: int
+    tx_frames: int
+    rx_budget: int
+    tx_budget: int
+    hold_max: int
+
+    @classmethod
+    def for_kernel(cls, shard: int, seats: int, conn_max: int, state_bytes: int = 64) -> SegmentConfig:
+        """Sizes for the kernel backend.
+
+        A receive frame is what one `recv` fills and is cut into slices; a send frame is a page; two send frames per
+        connection let every connection have output waiting.
+        """
+        return cls(
+            shard=shard,
+            seats=seats,
+            conn_max=conn_max,
+            state_bytes=state_bytes,
+            event_slots=4096,
+            command_slots=8192,
+            rx_frame_bytes=16384,
+            rx_frames=512,
+            tx_frame_bytes=4096,
+            tx_frames=min(max(TX_FRAMES_MIN, 2 * conn_max), TX_FRAMES_MAX),
+            rx_budget=65536,
+            tx_budget=65536,
+            hold_max=128,  # each slice may keep a whole frame
+        )
+
+
+class Segment:
+    """A shard's memories: descriptors to hand down, and read-only maps of them."""
+
+    @classmethod
+    def create(cls, config: SegmentConfig) -> Segment:
+        """Make and format the memfds. ValueError: no such segment; OSError: the system has not enough memory."""
+        sizes = plan_segment(asdict(config))
+        fds: list[int] = []
+        try:
+            fds.append(_memory_file(f"usnet-public-{config.shard}", sizes.public_bytes))
+            with mmap(fds[0], sizes.public_bytes, MAP_SHARED, PROT_READ | PROT_WRITE) as writable:
+                format_segment(writable, asdict(config))
+            fcntl.fcntl(fds[0], fcntl.F_ADD_SEALS, _KEEP_SIZE)
+            for seat in range(config.seats):
+                fds.append(_memory_file(f"usnet-seat-{config.shard}.{seat}", sizes.seat_bytes))
+                # The last seal keeps a worker from sealing its successor out.
+                fcntl.fcntl(fds[-1], fcntl.F_ADD_SEALS, _KEEP_SIZE | fcntl.F_SEAL_SEAL)
+            return cls(config, fds[0], tuple(fds[1:]), sizes.public_bytes, sizes.seat_bytes)
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
+
+    def __init__(
+        self, config: SegmentConfig, public_fd: int, seat_fds: tuple[int, ...], public_bytes: int, seat_bytes: int
+    ) -> None:
+        self.config = config
+        self.public_fd = public_fd
+        self.seat_fds = seat_fds
+        self.public_bytes = public_bytes
+        self.seat_bytes = seat_bytes
+        self._maps: list[mmap] = []
+        try:
+            self._maps.append(mmap(public_fd, public_bytes, MAP_SHARED, PROT_READ))
+            self._maps.extend(mmap(fd, seat_bytes, MAP_SHARED, PROT_READ) for fd in seat_fds)
+            self._reader = SegmentReader(self._maps[0], self._maps[1:])
+        except BaseException:
+            self._unmap()
+            raise
+
+    def engine_counters(self) -> dict[str, int]:
+        """Counters of the network process by name (`_native.ENGINE_COUNTERS` has the help texts)."""
+        return self._reader.engine_counters()
+
+    def closed_by_reason(self) -> dict[str, int]:
+        """Connections closed so far, by the name of the reason."""
+        return self._reader.closed_by_reason()
+
+    def engine_status(self) -> EngineStatus:
+        return self._reader.engine_status()
+
+    def seat_counters(self, seat: int) -> dict[str, int]:
+        """Counters that the worker on a seat keeps, by name (`_native.SEAT_COUNTERS`)."""
+        return self._reader.seat_counters(seat)
+
+    def wait_histogram(self, seat: int) -> list[int]:
+        """Events by time in the ring: bucket i counts those below 2**i microseconds that bucket i - 1 does not count;
+        the last one everything longer."""
+        return self._reader.wait_histogram(seat)
+
+    def seat_status(self, seat: int) -> SeatStatus:
+        return self._reader.seat_status(seat)
+
+    def connections(self) -> Iterator[ConnectionInfo]:
+        """Connections in use; they may change while one iterates."""
+        return self._reader.connections()
+
+    def quarantine(self, seat: int) -> QuarantineRecord | None:
+        """The event in a seat's quarantine, there until the seat's next worker attaches."""
+        return self._reader.quarantine(seat)
+
+    def close(self) -> None:
+        """Unmap and close; the memory lives on in the processes that have it."""
+        if not self._maps:
+            return
+        self._reader.close()
+        self._unmap()
+        for fd in (self.public_fd, *self.seat_fds):
+            os.close(fd)
+
+    def _unmap(self) -> None:
+        for memory in self._maps:
+            memory.close()
+        self._maps.clear()
+
+
+def _memory_file(name: str, size: int) -> int:
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd

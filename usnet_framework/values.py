@@ -1,0 +1,106 @@
+"""Text to values: the parsers that options are made of. A refusal is ValueError with what was expected instead.
+
+Also `nearest`, the "did you mean" of every message about an unknown name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+Parse = Callable[[str], Any]
+
+
+def whole(minimum: int, maximum: int, multiple: int = 1) -> Parse:
+    expected = f"a whole number from {minimum} to {maximum}"
+    if multiple > 1:
+        expected += f", a multiple of {multiple}"
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not minimum <= int(text) <= maximum or int(text) % multiple:
+            raise ValueError(expected)
+        return int(text)
+
+    return parse
+
+
+def seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?", text):
+        raise ValueError("a number of seconds, 0 or more")
+    return float(text)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few names."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        if text not in self.names:
+            raise ValueError(f"one of {', '.join(self.names)}{nearest(text, self.names)}")
+        return text
+
+
+def switch(text: str) -> bool:
+    if text.lower() not in ("1", "true", "yes", "on", "0", "false", "no", "off"):
+        raise ValueError("true or false")
+    return text.lower() in ("1", "true", "yes", "on")
+
+
+def or_auto(parse: Parse) -> Parse:
+    def parse_or_auto(text: str) -> Any:
+        if text == "auto":
+            return None
+        try:
+            return parse(text)
+        except ValueError as refusal:
+            raise ValueError(f"{refusal}, or auto") from None
+
+    return parse_or_auto
+
+
+def application(text: str) -> str:
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", text):
+        raise ValueError("MODULE:ATTRIBUTE, for instance examples.echo:Echo")
+    return text
+
+
+def cores(text: str) -> tuple[int, ...]:
+    listed: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,4})(?:-([0-9]{1,4}))?\s*", part)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise ValueError("a list of cores like 0,2,4-7")
+        listed.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+    if len(set(listed)) != len(listed):
+        raise ValueError("a list of cores, each named once")
+    return tuple(listed)
+
+
+def endpoint_or_off(text: str) -> str:
+    if text != "off":
+        split_endpoint(text)
+    return text
+
+
+def text(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError("a text that is not empty")
+    return text
+
+
+def split_endpoint(text: str) -> tuple[str, int]:
+    """`HOST:PORT` or `[IPV6]:PORT` as (host, port). ValueError with what was expected."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:\s]+)):([0-9]{1,5})", text)
+    if not match or int(match[3]) > 65535:
+        raise ValueError("HOST:PORT, for instance 127.0.0.1:9464, or off")
+    return match[1] or match[2], int(match[3])
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""
