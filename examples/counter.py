@@ -4,9 +4,9 @@
     printf 'a\\nb\\nc\\n' | nc -q 1 127.0.0.1 7000        # 1 2 3
 
 The count is right whatever dies in between: it lives in `conn.state`, which is committed together with the input that
-was consumed and the answers that were produced. Framing: a message ends with a newline, of any length, and its text does
-not matter. So a line that has arrived in part needs no memory at all: it counts when its newline comes, to whichever
-worker that is delivered. Nothing is kept in Python.
+was consumed and the answers that were produced. Framing: a message ends with a newline, is of any length, and its text
+does not matter. So a line that has arrived in part needs no memory at all: it counts when its newline comes, whichever
+worker that is delivered to. Nothing is kept in Python.
 """
 
 from usnet_framework import Connection, Handler

@@ -1,7 +1,7 @@
 """Echo: what a client sends comes back. The handler keeps no state, so its connections survive any worker.
 
-    usnet-serve examples.echo:Echo
-    echo hello | nc -q 1 127.0.0.1 7000
+usnet-serve examples.echo:Echo
+echo hello | nc -q 1 127.0.0.1 7000
 """
 
 from usnet_framework import Connection, Handler

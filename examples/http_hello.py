@@ -4,14 +4,15 @@
     curl -i http://127.0.0.1:7000/
 
 What survives a killed worker. A parser is Python memory, so it dies with its worker. Between two requests it holds
-nothing: such a connection goes on with a new parser, and its client notices nothing. In the middle of a request it holds
-what cannot be had again, so `conn.state` says whether a request is under way, committed together with the input that
-made it so; the next worker resets such a connection, which tells its client that the request was not served.
+nothing: such a connection goes on with a new parser, and its client notices nothing. In the middle of a request it
+holds what cannot be had again, so `conn.state` says whether a request is under way, committed together with the input
+that made it so; the next worker resets such a connection, which tells its client that the request was not served.
 """
 
 from __future__ import annotations
 
 import httptools
+
 from usnet_framework import Connection, Handler
 
 BODY = b"Hello, world!\n"

@@ -62,7 +62,7 @@ def report(server: int, port: int, metrics: int, control: str) -> None:
             ctl = "usnet-ctl" if control == default_control_path() else f"usnet-ctl --control {control}"
             print(
                 f"\nIt answers. Try, in another terminal:\n"
-                f"  python3 -c 'import socket as s; c = s.create_connection((\"{HOST}\", {port})); "
+                f'  python3 -c \'import socket as s; c = s.create_connection(("{HOST}", {port})); '
                 f'c.send(b"hello\\n"); print(c.recv(99))\'\n'
                 f"  .venv/bin/{ctl} status\n"
                 f"  python3 -m urllib.request http://{HOST}:{metrics}/metrics\n",

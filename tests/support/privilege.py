@@ -1,7 +1,7 @@
 """Marks for tests that need more than an ordinary user may do.
 
-Without the privilege such a test is skipped, counted and named; where CI=true the skip is a failure (tests/conftest.py),
-so that a machine that should be able to run it does.
+Without the privilege such a test is skipped, counted and named; where CI=true the skip is a failure
+(tests/conftest.py), so that a machine that should be able to run it does.
 """
 
 from __future__ import annotations

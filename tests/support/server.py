@@ -54,7 +54,9 @@ def command(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def run(name: str, *args: str, cwd: Path = REPOSITORY, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    name: str, *args: str, cwd: Path = REPOSITORY, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; for command lines that are refused and for usnet-ctl."""
     return subprocess.run(
         [command(name), *args], cwd=cwd, env=_environment(env), capture_output=True, text=True, timeout=60, check=False

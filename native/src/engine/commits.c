@@ -119,16 +119,27 @@ static void want_drain(struct un_engine *engine, uint32_t slot, uint64_t mark)
     un_transmit_later(engine, slot);
 }
 
-/* A command whose connection is open and its own; false when it has to wait for a send node. */
-static bool apply(struct un_engine *engine, uint32_t slot, const struct un_command *command)
+enum outcome {
+    OUTCOME_DONE,   /* and its bytes, if any, are not needed any more */
+    OUTCOME_QUEUED, /* the bytes stay in their frame until they are sent */
+    OUTCOME_WAIT,   /* no send node is free; nothing was changed */
+};
+
+static enum outcome send_bytes(struct un_engine *engine, uint32_t slot, const struct un_command *command)
 {
-    struct un_conn *conn = un_slot(engine, slot);
+    const struct un_conn *conn = un_slot(engine, slot);
+    if (conn->state != UN_CONN_OPEN || (conn->flags & UN_CONN_EOF_OUT)) {
+        count(&engine->counters->stale_commands);
+        return OUTCOME_DONE;
+    }
+    return un_transmit_queue(engine, slot, command) ? OUTCOME_QUEUED : OUTCOME_WAIT;
+}
+
+static enum outcome apply(struct un_engine *engine, uint32_t slot, const struct un_command *command)
+{
     switch (command->op) {
     case UN_COMMAND_SEND:
-        if (conn->state == UN_CONN_OPEN && !(conn->flags & UN_CONN_EOF_OUT))
-            return un_transmit_queue(engine, slot, command);
-        count(&engine->counters->stale_commands);
-        break;
+        return send_bytes(engine, slot, command);
     case UN_COMMAND_SEND_EOF:
         un_conn_send_eof(engine, slot);
         break;
@@ -139,7 +150,7 @@ static bool apply(struct un_engine *engine, uint32_t slot, const struct un_comma
         abort_conn(engine, slot, command->arg);
         break;
     case UN_COMMAND_PAUSE:
-        conn->flags |= UN_CONN_PAUSED;
+        un_slot(engine, slot)->flags |= UN_CONN_PAUSED;
         break;
     case UN_COMMAND_RESUME:
         resume(engine, slot);
@@ -153,7 +164,7 @@ static bool apply(struct un_engine *engine, uint32_t slot, const struct un_comma
     default:
         count(&engine->counters->bad_commands);
     }
-    return true;
+    return OUTCOME_DONE;
 }
 
 /* The slot a command is for, or UN_NONE when it may not have it. */
@@ -177,45 +188,46 @@ static bool carries_bytes(const struct un_command *command)
     return command->op == UN_COMMAND_SEND || (command->op == UN_COMMAND_STATE && command->length > 0);
 }
 
-/* Take one command, as one change: the account of its frame, what it asks for, and our ring index. */
-static bool take_command(struct un_engine *engine, uint32_t seat, const struct un_command *command)
+/* A change begins: of a connection (or UN_NONE), and of the account of the frame that the command's bytes lie in. */
+static void begin(struct un_engine *engine, uint32_t seat, uint32_t slot, const struct un_command *command,
+                  const struct un_tx_account *account)
 {
-    struct un_seat *state = &engine->own->seats[seat];
     struct un_busy *busy = &engine->own->busy;
-    struct un_tx_account *account = NULL;
-    uint32_t slot = addressed_slot(engine, seat, command);
-    bool applied = slot != UN_NONE;
-    if (carries_bytes(command)) {
-        if (has_valid_bytes(engine, command))
-            account = &un_tx_accounts(engine->setup.public, seat)[command->frame];
-        else
-            count(&engine->counters->bad_ranges);
-        applied = applied && account;
-    }
-    busy->command = state->commands.own;
+    busy->command = engine->own->seats[seat].commands.own;
     busy->frame_seat = seat;
     busy->queued_before = account ? un_load(&account->queued) : 0;
     busy->frame = account ? command->frame + 1 : 0;
-    un_enter(engine, slot); /* of no slot: zero */
-    bool queued = false;
-    if (applied) {
-        uint32_t nodes = state->node_free_count;
-        if (!apply(engine, slot, command)) {
-            un_leave(engine);
-            busy->frame = 0;
-            return false;
-        }
-        queued = state->node_free_count < nodes; /* a node gives the frame back when it is sent */
-    }
-    if (account) {
-        un_store(&account->queued, busy->queued_before + 1);
-        if (!queued)
-            un_publish(&account->done, un_load(&account->done) + 1);
-    }
-    un_ring_release(&state->commands, 1);
+    un_enter(engine, slot); /* UN_NONE is none */
+}
+
+static void end(struct un_engine *engine)
+{
     un_leave(engine);
-    busy->frame = 0;
-    return true;
+    engine->own->busy.frame = 0;
+}
+
+/* Take one command as one change: what it asks for, the account of its frame, and our ring index. */
+static bool take_command(struct un_engine *engine, uint32_t seat, const struct un_command *command)
+{
+    uint32_t slot = addressed_slot(engine, seat, command);
+    struct un_tx_account *account = NULL;
+    if (carries_bytes(command) && !has_valid_bytes(engine, command)) {
+        count(&engine->counters->bad_ranges);
+        slot = UN_NONE;
+    } else if (carries_bytes(command)) {
+        account = &un_tx_accounts(engine->setup.public, seat)[command->frame];
+    }
+    begin(engine, seat, slot, command, account);
+    enum outcome outcome = slot == UN_NONE ? OUTCOME_DONE : apply(engine, slot, command);
+    if (outcome != OUTCOME_WAIT) {
+        if (account)
+            un_store(&account->queued, un_load(&account->queued) + 1);
+        if (account && outcome == OUTCOME_DONE)
+            un_publish(&account->done, un_load(&account->done) + 1);
+        un_ring_release(&engine->own->seats[seat].commands, 1);
+    }
+    end(engine);
+    return outcome != OUTCOME_WAIT;
 }
 
 static uint32_t take_commands(struct un_engine *engine, uint32_t seat)

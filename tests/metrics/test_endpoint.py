@@ -1,0 +1,142 @@
+"""The HTTP side: three pages, two methods, and a start that fails with one line."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.observed import MemoryServer
+
+from usnet_framework.errors import StartupError
+from usnet_framework.metrics import MetricsServer
+
+
+@pytest.fixture
+def server() -> MemoryServer:
+    return MemoryServer()
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """The server's loop, turning in another thread as far as the endpoint is concerned."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def make(server: MemoryServer, loop: asyncio.AbstractEventLoop) -> Iterator[Callable[[str], MetricsServer]]:
+    made = []
+
+    async def construct(address: str) -> MetricsServer:
+        return MetricsServer(server, address)
+
+    def make(address: str) -> MetricsServer:
+        made.append(asyncio.run_coroutine_threadsafe(construct(address), loop).result(10))
+        return made[-1]
+
+    yield make
+    for endpoint in made:
+        endpoint.close()
+
+
+@pytest.fixture
+def endpoint(make: Callable[[str], MetricsServer]) -> MetricsServer:
+    endpoint = make("127.0.0.1:0")
+    endpoint.start()
+    return endpoint
+
+
+def ask(endpoint: MetricsServer, method: str, path: str, **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
+    client = http.client.HTTPConnection(*endpoint.address, timeout=10)
+    try:
+        client.request(method, path, headers=headers)
+        reply = client.getresponse()
+        return reply, reply.read()
+    finally:
+        client.close()
+
+
+def test_get_metrics(endpoint: MetricsServer) -> None:
+    reply, body = ask(endpoint, "GET", "/metrics")
+    assert reply.status == 200
+    assert reply.headers["Content-Type"].startswith("text/plain; version=")
+    assert b"\nusnet_accepted_total{" in body
+    assert int(reply.headers["Content-Length"]) == len(body)
+
+
+def test_openmetrics_is_spoken_to_those_who_ask_for_it(endpoint: MetricsServer) -> None:
+    reply, body = ask(endpoint, "GET", "/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    assert reply.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert body.endswith(b"# EOF\n")
+
+
+def test_readiness_follows_the_server(endpoint: MetricsServer, server: MemoryServer) -> None:
+    assert ask(endpoint, "GET", "/readyz")[0].status == 200
+    server.ready = False
+    assert ask(endpoint, "GET", "/readyz")[0].status == 503
+
+
+def test_nothing_is_healthy_while_the_loop_does_not_turn(
+    endpoint: MetricsServer, loop: asyncio.AbstractEventLoop
+) -> None:
+    assert ask(endpoint, "GET", "/healthz")[0].status == 200
+    released = threading.Event()
+    loop.call_soon_threadsafe(released.wait)
+    try:
+        assert [ask(endpoint, "GET", path)[0].status for path in ("/healthz", "/readyz", "/metrics")] == [503] * 3
+    finally:
+        released.set()
+    assert ask(endpoint, "GET", "/healthz")[0].status == 200
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
+def test_head_is_get_without_a_body(path: str, endpoint: MetricsServer) -> None:
+    reply, body = ask(endpoint, "HEAD", path)
+    assert (reply.status, body) == (200, b"")
+    assert int(reply.headers["Content-Length"]) > 0
+
+
+def test_other_pages_and_methods_are_refused(endpoint: MetricsServer) -> None:
+    assert ask(endpoint, "GET", "/")[0].status == 404
+    assert ask(endpoint, "POST", "/nowhere")[0].status == 404
+    reply, _ = ask(endpoint, "POST", "/metrics")
+    assert (reply.status, reply.headers["Allow"]) == (405, "GET, HEAD")
+
+
+def test_a_client_that_stalls_does_not_hold_others_up(endpoint: MetricsServer) -> None:
+    with socket.create_connection(endpoint.address) as stalled:
+        stalled.sendall(b"GET /metr")
+        assert ask(endpoint, "GET", "/healthz")[0].status == 200
+
+
+def test_a_port_in_use_is_one_line(endpoint: MetricsServer, make: Callable[[str], MetricsServer]) -> None:
+    host, port = endpoint.address
+    with pytest.raises(StartupError) as caught:
+        make(f"{host}:{port}")
+    assert str(caught.value) == f"--metrics {host}:{port}: address already in use: choose another address, or off"
+
+
+def test_a_host_that_is_none_is_one_line(make: Callable[[str], MetricsServer]) -> None:
+    with pytest.raises(StartupError, match=r"--metrics no\.such\.host\.invalid:1: "):
+        make("no.such.host.invalid:1")
+
+
+def test_ipv6(make: Callable[[str], MetricsServer]) -> None:
+    endpoint = make("[::1]:0")
+    endpoint.start()
+    assert ask(endpoint, "GET", "/healthz")[0].status == 200
+
+
+def test_close_frees_the_port_even_before_start(make: Callable[[str], MetricsServer]) -> None:
+    first = make("127.0.0.1:0")
+    first.close()
+    assert make("{}:{}".format(*first.address)).address == first.address

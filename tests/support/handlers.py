@@ -1,0 +1,63 @@
+"""Handlers with bad habits, for end-to-end tests: `support.handlers:NAME --app-dir tests`."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from usnet_framework import Connection, Handler
+
+FLOOD_BYTES = 1 << 30
+
+
+def flood_chunk() -> bytes:
+    return bytes(range(256)) * 256
+
+
+class Forgetful(Handler):
+    """An echo that cannot take connections over."""
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        conn.send(data)
+
+
+class Echo(Forgetful):
+    def on_resume(self, conn: Connection) -> None:
+        """Nothing to restore."""
+
+
+class Poisonable(Echo):
+    """Dies of messages that begin with "poison"."""
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        if data[:6] == b"poison":
+            os.kill(os.getpid(), signal.SIGKILL)
+        conn.send(data)
+
+
+class Flood(Echo):
+    """Answers "flood" with FLOOD_BYTES, as fast as the peer reads; echoes anything else."""
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        if data == b"flood":
+            conn.context = FLOOD_BYTES
+            self.on_drain(conn)
+        else:
+            conn.send(data)
+
+    def on_drain(self, conn: Connection) -> None:
+        chunk = flood_chunk()
+        while conn.context:
+            conn.context -= len(chunk)
+            if not conn.send(chunk):
+                return
+
+
+class NeverReads(Echo):
+    """Pauses a connection that asks for it, for ever."""
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        if data == b"stop reading":
+            conn.pause_reading()
+        else:
+            conn.send(data)

@@ -1,0 +1,74 @@
+"""A server to observe that is all in memory: numbers that a test sets, in the shape that the supervisor has."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+from usnet_framework._native import ENGINE_COUNTERS, REASONS, SEAT_COUNTERS
+
+BUCKETS = 24
+
+
+class MemorySegment:
+    """Reads like shards.segment.Segment; one seat."""
+
+    def __init__(self) -> None:
+        self.config = SimpleNamespace(seats=1, event_slots=4096, command_slots=8192)
+        self.engine = dict.fromkeys((name for name, _ in ENGINE_COUNTERS), 0)
+        self.closed = dict.fromkeys(REASONS.values(), 0)
+        self.seat = dict.fromkeys((name for name, _ in SEAT_COUNTERS), 0)
+        self.waits = [0] * BUCKETS
+        self.seat_now = SimpleNamespace(
+            connections=0,
+            events_waiting=0,
+            commands_waiting=0,
+            held_frames=0,
+            rx_frames_free=512,
+            overflow_bytes=0,
+            objects=0,
+            attached=True,
+        )
+        self.is_open = True
+
+    def engine_counters(self) -> dict[str, int]:
+        if not self.is_open:
+            raise ValueError("the segment is closed")
+        return self.engine
+
+    def closed_by_reason(self) -> dict[str, int]:
+        return self.closed
+
+    def seat_counters(self, seat: int) -> dict[str, int]:
+        return self.seat
+
+    def wait_histogram(self, seat: int) -> list[int]:
+        return self.waits
+
+    def seat_status(self, seat: int) -> SimpleNamespace:
+        return self.seat_now
+
+
+class MemoryServer:
+    """Satisfies collector.Observed."""
+
+    def __init__(self) -> None:
+        self.segments: Any = {0: MemorySegment()}
+        self.ready = True
+        self.worker = {"seat": 0, "pid": os.getpid(), "restarts": 0}
+
+    def status(self) -> dict[str, Any]:
+        shard = {"shard": 0, "network_pid": os.getpid(), "keeper_pid": None, "workers": [self.worker]}
+        return {
+            "pid": os.getpid(),
+            "uptime": 1.5,
+            "version": "0",
+            "backend": "kernel",
+            "layout": "split",
+            "shards": [shard],
+            "spares": [],
+        }
+
+    def is_ready(self) -> bool:
+        return self.ready

@@ -1,0 +1,72 @@
+"""A slow peer and a slow handler cost bounded memory and disturb nobody else (P5)."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+
+import psutil
+from support.clients import Clients, EchoDialogue
+from support.handlers import FLOOD_BYTES, flood_chunk
+from support.server import Server
+
+MEMORY_MAX = 96 << 20  # resident, of a network process or a worker: segment pages in use, and Python itself
+
+
+def resident(pid: int) -> int:
+    return int(psutil.Process(pid).memory_info().rss)
+
+
+def test_a_gibibyte_to_a_slow_reader() -> None:
+    with Server("support.handlers:Flood", "--app-dir", "tests", "--queues", "1") as server:
+        (worker,) = server.workers()
+        pids = [worker.pid, *server.network_pids()]
+        with Clients(server.address, 8, EchoDialogue) as others, server.connect(timeout=60) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            client.sendall(b"flood")
+            most = received = 0
+            digest, buffer = hashlib.blake2b(), bytearray(1 << 20)
+            while received < FLOOD_BYTES:
+                count = client.recv_into(buffer)
+                assert count, f"ended after {received} bytes\n{server.log}"
+                digest.update(memoryview(buffer)[:count])
+                before, received = received, received + count
+                if before >> 24 != received >> 24:  # every 16 MiB
+                    most = max(most, *map(resident, pids))
+        expected = hashlib.blake2b()
+        chunk = flood_chunk()
+        for _ in range(FLOOD_BYTES // len(chunk)):
+            expected.update(chunk)
+        assert received == FLOOD_BYTES
+        assert digest.digest() == expected.digest()
+        assert most < MEMORY_MAX, f"{most >> 20} MiB"
+        assert not others.incidents, others.incidents
+
+
+def fill(client: socket.socket) -> int:
+    """Send until nothing more is taken for half a second."""
+    client.settimeout(0.5)
+    sent = 0
+    try:
+        while True:
+            sent += client.send(bytes(65536))
+    except TimeoutError:
+        return sent
+
+
+def test_a_handler_that_never_reads() -> None:
+    with Server("support.handlers:NeverReads", "--app-dir", "tests", "--queues", "1") as server:
+        (worker,) = server.workers()
+        pids = [worker.pid, *server.network_pids()]
+        with Clients(server.address, 8, EchoDialogue) as others:
+            stuck = [server.connect() for _ in range(4)]
+            for client in stuck:
+                client.sendall(b"stop reading")
+            taken = [fill(client) for client in stuck]
+            before = others.answered
+            server.wait("the others go on", lambda: others.answered > before + 8)
+            assert max(map(resident, pids)) < MEMORY_MAX
+            for client in stuck:
+                client.close()
+        assert all(count < 64 << 20 for count in taken), taken
+        assert not others.incidents, others.incidents

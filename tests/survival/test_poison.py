@@ -1,0 +1,29 @@
+"""A message that kills workers is delivered twice, not three times (P3)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.clients import Clients, EchoDialogue
+from support.server import Server
+
+POISON = b"poison: do not drink"
+
+
+def test_a_poisoned_message_costs_its_own_connection_only() -> None:
+    with Server("support.handlers:Poisonable", "--app-dir", "tests", "--queues", "1") as server:
+        with Clients(server.address, 16, EchoDialogue) as clients, server.connect() as victim:
+            victim.sendall(POISON)
+            with pytest.raises(ConnectionResetError):
+                victim.recv(1)
+            server.wait("the message is put aside", lambda: any((server.folder / "quarantine").iterdir()))
+            before = clients.answered
+            server.wait("the others go on", lambda: clients.answered > before + 16)
+        assert not clients.incidents, clients.incidents
+        records = list((server.folder / "quarantine").iterdir())
+        assert any(POISON in path.read_bytes() for path in records), [path.name for path in records]
+        metrics = server.metrics()
+        assert metrics["usnet_poisoned_total"] == 1
+        assert metrics["usnet_worker_restarts_total"] == 2
+        assert json.dumps(server.status())  # the supervisor is well
