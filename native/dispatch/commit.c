@@ -7,6 +7,8 @@
  */
 #include "objects.h"
 
+#include "inline.h"
+
 bool un_is_settled(const struct un_connection *conn)
 {
     return !conn->overflow && !conn->owed && !(conn->flags & (UN_WORKING | UN_WAITING | UN_INTERRUPTED));
@@ -130,4 +132,6 @@ void un_commit(struct un_port_object *port)
     port->credit = UINT32_MAX;
     if (port->attention)
         after_commit(port);
+    if (port->lease->engine)
+        un_inline_take_commits(port->lease->engine);
 }
