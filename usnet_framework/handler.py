@@ -82,6 +82,7 @@ class Handler:
     def on_eof(self, conn: Connection) -> Result:
         """The peer will send no more; sending is still possible. The default closes."""
         conn.close()
+        return None
 
     def on_drain(self, conn: Connection) -> Result:
         """After `conn.send` returned False: little waits now, go on sending. It does not wait for a task of the

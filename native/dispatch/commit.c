@@ -128,10 +128,11 @@ void un_commit(struct un_port_object *port)
     if (port->attention)
         before_commit(port);
     publish_counters(port);
+    bool pending = un_port_pending(port->end);
     un_port_commit(port->end);
     port->credit = UINT32_MAX;
     if (port->attention)
         after_commit(port);
-    if (port->lease->engine)
+    if (pending && port->lease->engine)
         un_inline_take_commits(port->lease->engine);
 }

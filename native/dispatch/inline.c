@@ -24,7 +24,6 @@ struct engine_object {
     struct un_engine *engine; /* NULL once closed */
     struct memory public, seat, private;
     int epoll_fd;
-    bool waiting;
 };
 
 static struct engine_object *as_engine(PyObject *self)
@@ -158,11 +157,6 @@ void un_inline_take_commits(PyObject *engine)
     Py_END_ALLOW_THREADS;
 }
 
-bool un_inline_is_waiting(PyObject *engine)
-{
-    return as_engine(engine)->waiting;
-}
-
 static int sooner(int timeout_ms, int deadline_ms)
 {
     if (deadline_ms < 0)
@@ -178,11 +172,9 @@ static PyObject *engine_turn(PyObject *self, PyObject *milliseconds)
     if (PyErr_Occurred() || !is_usable(self))
         return NULL;
     timeout_ms = sooner((int)timeout_ms, un_engine_deadline_ms(engine->engine));
-    engine->waiting = true;
     Py_BEGIN_ALLOW_THREADS;
     done = un_engine_turn(engine->engine, (int)timeout_ms);
     Py_END_ALLOW_THREADS;
-    engine->waiting = false;
     return PyErr_CheckSignals() < 0 ? NULL : PyLong_FromUnsignedLong(done);
 }
 

@@ -12,7 +12,4 @@ int un_inline_attach(PyObject *engine, struct un_port *end);
 /* After a commit: let the engine act on it at once. */
 void un_inline_take_commits(PyObject *engine);
 
-/* Is the loop's thread waiting in a turn? */
-bool un_inline_is_waiting(PyObject *engine);
-
 #endif

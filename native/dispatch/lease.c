@@ -9,8 +9,6 @@
 
 #include <unistd.h>
 
-#include "inline.h"
-
 struct un_lease *un_lease_new(void)
 {
     struct un_lease *lease = PyMem_Calloc(1, sizeof *lease);
@@ -70,11 +68,6 @@ void un_slice_disown(PyObject *slice)
     ((struct un_slice *)slice)->frame = UN_NO_FRAME;
 }
 
-static bool loop_sleeps(const struct un_lease *lease)
-{
-    return lease->asleep || (lease->engine && un_inline_is_waiting(lease->engine));
-}
-
 static void wake_loop(const struct un_lease *lease)
 {
     uint64_t one = 1;
@@ -90,7 +83,7 @@ static void slice_dealloc(PyObject *object)
     lease->held--;
     if (lease->open && slice->frame != UN_NO_FRAME) {
         un_port_free_frame(&lease->end, slice->frame);
-        if (loop_sleeps(lease) && lease->wake_fd >= 0)
+        if (lease->asleep && lease->wake_fd >= 0)
             wake_loop(lease);
     }
     if (lease->open && lease->spare_count < UN_SPARE_SLICES) {
