@@ -1,7 +1,7 @@
 """Serve a handler class: from code with `serve`, from the command line with `run`.
 
-The supervisor is only imported when one of them is called: every worker imports this package as well and needs none of it.
-"""
+The supervisor is only imported when one of them is called: every worker imports this package as well and needs none of
+it. """
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 def serve(handler: type[Handler], **options: Any) -> None:
     """Serve `handler` until SIGINT, SIGTERM or `usnet-ctl stop`.
 
-    `options` are those of the command line, by the names of the fields of Config: `serve(Echo, bind="tcp://[::]:7000")`.
-    The class has to be importable by worker processes: from a module, or from the script that is running, which workers
-    import under another name, so keep this call below `if __name__ == "__main__":`. Signals are handled when the caller
-    is the main thread; where a loop runs in it already (a notebook) the server gets a thread of its own, and an
-    interrupt stops it.
+    `options` are those of the command line, by the names of the fields of Config: `serve(Echo,
+    bind="tcp://[::]:7000")`. The class has to be importable by worker processes: from a module, or from the script that
+    is running, which workers import under another name, so keep this call below `if __name__ == "__main__":`. Signals
+    are handled when the caller is the main thread; where a loop runs in it already (a notebook) the server gets a
+    thread of its own, and an interrupt stops it.
 
     Raises UsageError or StartupError.
     """

@@ -1,8 +1,8 @@
 """A worker process: `python -P -m usnet_framework.shards.worker CONTROL-DESCRIPTOR SUPERVISOR-PID`.
 
 It imports the application and then waits, as a spare, until the supervisor gives it a seat; what they say to each other
-is in messages.py. From then on the handler's loop runs until the supervisor has it retire. When the supervisor dies, the
-kernel ends it at once.
+is in messages.py. From then on the handler's loop runs until the supervisor has it retire. When the supervisor dies,
+the kernel ends it at once.
 
 Exit codes: 0 retired, or never needed; 3 the application could not be imported or started, and the supervisor was told.
 """
