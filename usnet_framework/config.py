@@ -109,7 +109,7 @@ class Config:
     )
     queues: int | None = _option(
         None,
-        "number of shards, one per queue of the interface",
+        "number of shards; auto: as many as there are cores for",
         values.or_auto(values.whole(1, SHARDS_MAX)),
         metavar="N",
     )
