@@ -94,6 +94,7 @@ void check_lost(struct run *run, const struct client *client)
 bool check_failed(const struct run *run)
 {
     const struct counters *c = &run->counters;
-    unsigned long long wrong_answers = c->lost + c->repeated + c->reordered + c->corrupted + c->misdelivered + c->surplus;
-    return wrong_answers + c->failed + c->resets + c->closed_by_peer + c->unanswered > 0;
+    unsigned long long answers = c->lost + c->repeated + c->reordered + c->corrupted + c->misdelivered + c->surplus;
+    unsigned long long connections = c->failed + c->resets + c->closed_by_peer;
+    return answers + connections + c->unanswered > 0;
 }

@@ -19,6 +19,7 @@
 #include "engine/transport.h"
 
 #define UN_ACCEPT_RETRY_NS UINT64_C(100000000) /* after the descriptor limit was hit */
+#define UN_LIMIT_TOLD_NS UINT64_C(60000000000) /* a full server says so once a minute, not with every connection */
 
 /* What epoll gives back: a connection id, or, with generation 0, one of these and a listener's number. */
 enum special { SPECIAL_LISTENER = 1, SPECIAL_WAKE = 2, SPECIAL_CONTROL = 3 };
@@ -86,7 +87,10 @@ static void pause_accepting(struct un_engine *engine, int error)
     engine->own->accept_again_ns = error ? engine->now_ns + UN_ACCEPT_RETRY_NS : 0;
     kernel_listen(engine, false);
     un_count(&engine->counters->accepts_paused, 1);
-    un_control_tell(engine, UN_CONTROL_LIMIT, 0, 0, 0, (uint64_t)error, engine->own->active);
+    if (engine->now_ns >= engine->own->limit_told_ns + UN_LIMIT_TOLD_NS) {
+        engine->own->limit_told_ns = engine->now_ns;
+        un_control_tell(engine, UN_CONTROL_LIMIT, 0, 0, 0, (uint64_t)error, engine->own->active);
+    }
 }
 
 static bool is_lack_of_resources(int error)

@@ -1,0 +1,74 @@
+"""The load generator `usnet-load`, as Python sees it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import usnet_framework
+from usnet_framework.bench.network import Network
+from usnet_framework.errors import StartupError
+
+READY_DEADLINE_S = 20.0
+_MARGIN_S = 60.0  # far more than opening connections and draining ever take
+
+
+def program(name: str) -> str:
+    """The path of an executable that was built with the package."""
+    path = Path(usnet_framework.__file__).parent / "bin" / name
+    if not path.exists():
+        raise StartupError(f"{path} is not there: install the package, do not run it from its source folder")
+    return str(path)
+
+
+@dataclass(frozen=True)
+class Load:
+    connections: int
+    size: int = 60
+    duration_s: float = 2.0
+    warmup_s: float = 0.5
+    pipeline: int = 1
+    rate: float | None = None  # messages per second; None: closed loop
+    verify: bool = False
+
+    def command(self, target: str, core: int | None) -> list[str]:
+        command = [program("usnet-load"), "--json", "--target", target, "--connections", str(self.connections)]
+        command += ["--size", str(self.size), "--duration", str(self.duration_s), "--warmup", str(self.warmup_s)]
+        command += ["--pipeline", str(self.pipeline)]
+        command += ["--mode", "rate", "--rate", str(self.rate)] if self.rate is not None else []
+        command += ["--verify"] if self.verify else []
+        command += ["--core", str(core)] if core is not None else []
+        return command
+
+
+class LoadError(StartupError):
+    """The load generator could not do its work, or --verify found answers that were wrong."""
+
+
+def _line(errors: str) -> str:
+    lines = errors.strip().splitlines()
+    return lines[-1] if lines else "no reason was given"
+
+
+def run_load(network: Network, load: Load, target: str, core: int | None = None) -> dict[str, Any]:
+    """Runs it to its end; what it printed as JSON (native/bench/report.c)."""
+    command = network.on_client(load.command(target, core))
+    limit_s = load.warmup_s + load.duration_s + _MARGIN_S
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit_s)
+    if not done.stdout:
+        raise LoadError(_line(done.stderr))
+    result: dict[str, Any] = json.loads(done.stdout)
+    if done.returncode != 0:
+        reasons = "; ".join(incident["text"] for incident in result["incidents"][:3])
+        raise LoadError(f"{target}: answers were wrong: {reasons}")
+    return result
+
+
+def answers(network: Network, target: str, wait_s: float) -> bool:
+    """Whether one connection gets one right echo; connecting is tried again for up to `wait_s`."""
+    command = [program("usnet-load"), "--target", target, "--verify", "--json", "--wait", str(wait_s)]
+    command += ["--warmup", "0", "--duration", "0.01", "--drain", str(READY_DEADLINE_S)]
+    return subprocess.run(network.on_client(command), capture_output=True, check=False).returncode == 0

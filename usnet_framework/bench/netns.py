@@ -1,0 +1,101 @@
+"""Two network namespaces joined by a veth pair: traffic takes the whole path of a network device, and nothing of the
+machine's own network is touched.
+
+Names hold our process id, so that several can exist, and so that one which a killed process left behind can be told:
+it is removed by the next that is made. The sending side gets a queue (pfifo): without one a veth ring of 256 frames
+drops bursts. Congestion control is set by the routes, on both sides alike: the default of some machines (BBR) paces
+even an echo by timers, which measures the timers.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PREFIX = "usnet-bench-"
+QUEUE_PACKETS = 1000
+CONGESTION_CONTROL = "cubic"
+SERVER_ADDRESS = "192.0.2.1"  # RFC 5737: for documentation, never on a real network
+CLIENT_ADDRESS = "192.0.2.2"
+PORT = 7000
+
+
+class NamespaceError(Exception):
+    """A command of iproute2 failed."""
+
+
+@dataclass(frozen=True)
+class Side:
+    namespace: str
+    device: str
+    address: str
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise NamespaceError(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def namespaces() -> list[str]:
+    """Names of all that were made here, by anybody."""
+    if shutil.which("ip") is None:
+        return []
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False)
+    names = [line.split()[0] for line in listed.stdout.splitlines() if line.strip()]
+    return [name for name in names if name.startswith(PREFIX)]
+
+
+def remove_abandoned() -> None:
+    """Removes namespaces whose maker is gone."""
+    for name in namespaces():
+        maker = name.removeprefix(PREFIX).split("-")[0]
+        if not Path(f"/proc/{maker}").exists():
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+class VethPair:
+    """A Network (network.py). `remove` may be called at any time, after a `create` that failed half-way too."""
+
+    def __init__(self) -> None:
+        identity = os.getpid()
+        self.server = Side(f"{PREFIX}{identity}-server", f"ub{identity}s", SERVER_ADDRESS)
+        self.client = Side(f"{PREFIX}{identity}-client", f"ub{identity}c", CLIENT_ADDRESS)
+        self.description = f"veth pair between two network namespaces, pfifo, {CONGESTION_CONTROL}"
+
+    def create(self) -> None:
+        remove_abandoned()
+        server, client = self.server, self.client
+        run("ip", "netns", "add", server.namespace)
+        run("ip", "netns", "add", client.namespace)
+        peer = ["type", "veth", "peer", "name", client.device, "netns", client.namespace]
+        run("ip", "link", "add", server.device, "netns", server.namespace, *peer)
+        for side in (server, client):
+            self._configure(side)
+
+    def _configure(self, side: Side) -> None:
+        ip = ["ip", "-n", side.namespace]
+        run(*ip, "link", "set", "lo", "up")
+        run(*ip, "address", "add", f"{side.address}/30", "dev", side.device, "noprefixroute")
+        run(*ip, "link", "set", side.device, "up")
+        run(*ip, "route", "add", "192.0.2.0/30", "dev", side.device, "congctl", CONGESTION_CONTROL)
+        queue = ["root", "pfifo", "limit", str(QUEUE_PACKETS)]
+        run("tc", "-n", side.namespace, "qdisc", "replace", "dev", side.device, *queue)
+
+    def remove(self) -> None:
+        for side in (self.server, self.client):
+            if side.namespace in namespaces():
+                subprocess.run(["ip", "netns", "delete", side.namespace], capture_output=True, check=False)
+
+    def new_address(self) -> tuple[str, int]:
+        return self.server.address, PORT
+
+    def on_server(self, command: Sequence[str]) -> list[str]:
+        return ["ip", "netns", "exec", self.server.namespace, *command]
+
+    def on_client(self, command: Sequence[str]) -> list[str]:
+        return ["ip", "netns", "exec", self.client.namespace, *command]

@@ -1,0 +1,84 @@
+"""Where a server and its load meet. A Network says at which address the server listens and how a command is run on
+either side; making and removing what it needs is the business of its context manager."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from usnet_framework.bench.netns import NamespaceError, VethPair
+from usnet_framework.errors import StartupError
+
+CHOICES = ("auto", "veth", "loopback")
+
+
+class Network(Protocol):
+    @property
+    def description(self) -> str: ...
+
+    def new_address(self) -> tuple[str, int]:
+        """Host and port for a server that is about to start."""
+
+    def on_server(self, command: Sequence[str]) -> list[str]: ...
+
+    def on_client(self, command: Sequence[str]) -> list[str]: ...
+
+
+class Loopback:
+    def __init__(self, why: str = "") -> None:
+        self.description = f"loopback ({why})" if why else "loopback"
+
+    def new_address(self) -> tuple[str, int]:
+        return "127.0.0.1", free_port()
+
+    def on_server(self, command: Sequence[str]) -> list[str]:
+        return list(command)
+
+    def on_client(self, command: Sequence[str]) -> list[str]:
+        return list(command)
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody has at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def why_no_namespaces() -> str:
+    """Empty when this process may make network namespaces."""
+    if os.geteuid() != 0:
+        return "not root"
+    if shutil.which("ip") is None or shutil.which("tc") is None:
+        return "ip and tc of iproute2 are not installed"
+    return ""
+
+
+def _create(pair: VethPair) -> str:
+    """Empty, or why the pair could not be made."""
+    try:
+        pair.create()
+    except NamespaceError as error:
+        return str(error)
+    return ""
+
+
+@contextmanager
+def open_network(choice: str) -> Iterator[Network]:
+    """`veth`: a pair between two namespaces; `loopback`; `auto`: the pair if it can be had, or loopback and why."""
+    if choice == "loopback":
+        yield Loopback()
+        return
+    pair = VethPair()
+    try:
+        missing = why_no_namespaces() or _create(pair)
+        if missing and choice == "veth":
+            raise StartupError(f"--network veth: {missing}; use --network loopback")
+        yield Loopback(f"no veth pair: {missing}") if missing else pair
+    finally:
+        pair.remove()

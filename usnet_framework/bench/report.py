@@ -1,0 +1,81 @@
+"""Tables and JSON. A measurement hands over plain data; how it looks is decided here alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from usnet_framework.bench.rounds import Summary
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell; the first is text and leans left, the others are numbers."""
+    widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
+    lines = []
+    for line in (header, *rows):
+        cells = [
+            line[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def number(value: float, digits: int = 0) -> str:
+    return "-" if math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.0%}"
+
+
+def summary_table(summaries: Sequence[Summary], base: str) -> str:
+    header = (
+        "server",
+        "median/s",
+        "quartiles",
+        f"x {base}",
+        "p50 us",
+        "p99 us",
+        "server core",
+        "load core",
+        "runs",
+        "dropped",
+    )
+    rows = [
+        (
+            row.name,
+            number(row.throughput),
+            f"{number(row.lower)} - {number(row.upper)}",
+            number(row.ratio, 3),
+            number(row.p50_us, 1),
+            number(row.p99_us, 1),
+            share(row.server_busy),
+            share(row.load_busy),
+            str(row.runs),
+            str(row.dropped),
+        )
+        for row in summaries
+    ]
+    return table(header, rows)
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON knows no NaN: a figure that does not exist is null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def as_json(result: dict[str, Any]) -> str:
+    return json.dumps(_without_nan(result), indent=2)
+
+
+def progress(text: str) -> None:
+    """A line for whoever waits; never a part of the result."""
+    print(text, file=sys.stderr, flush=True)

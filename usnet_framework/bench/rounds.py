@@ -1,0 +1,110 @@
+"""The order of many runs, and what they say together.
+
+A machine's speed drifts, and on a virtual machine it does so within seconds. So servers take turns (A B C A B C …):
+a drift meets all of them alike. Of each we give the median and the quartiles. A run from which the hypervisor took
+more than STEAL_LIMIT of a core says more about the neighbours than about the server: it is dropped, and counted.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from usnet_framework.bench.machine import Cores, Usage
+
+STEAL_LIMIT = 0.30
+NOTHING = float("nan")  # the figure of no runs
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run of one server."""
+
+    name: str
+    round: int
+    throughput: float  # messages per second
+    p50_us: float
+    p99_us: float
+    server_busy: float  # shares of the two cores' time, 0 to 1
+    load_busy: float
+    steal: float
+
+    @classmethod
+    def of(cls, name: str, round: int, result: dict[str, Any], cores: Cores, usage: Usage) -> Sample:
+        latency = result["latency_ns"]
+        return cls(
+            name,
+            round,
+            throughput=result["throughput"],
+            p50_us=latency["p50"] / 1e3,
+            p99_us=latency["p99"] / 1e3,
+            server_busy=usage.busy[cores.server],
+            load_busy=usage.busy[cores.load],
+            steal=usage.steal,
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    name: str
+    runs: int  # that count
+    dropped: int
+    throughput: float  # median
+    lower: float  # quartiles of the throughput
+    upper: float
+    ratio: float  # to the base's median
+    p50_us: float  # medians of the runs
+    p99_us: float
+    server_busy: float
+    load_busy: float
+
+
+def interleave(names: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
+    for number in range(rounds):
+        for name in names:
+            yield number, name
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    if len(values) < 2:
+        value = values[0] if values else NOTHING
+        return value, value, value
+    lower, middle, upper = statistics.quantiles(values, n=4, method="inclusive")
+    return lower, middle, upper
+
+
+def _median(values: Iterable[float]) -> float:
+    found = list(values)
+    return statistics.median(found) if found else NOTHING
+
+
+def _clean(samples: Iterable[Sample]) -> list[Sample]:
+    return [sample for sample in samples if sample.steal <= STEAL_LIMIT]
+
+
+def _summary(name: str, samples: Sequence[Sample], base: float) -> Summary:
+    clean = _clean(samples)
+    lower, middle, upper = quartiles([sample.throughput for sample in clean])
+    return Summary(
+        name,
+        runs=len(clean),
+        dropped=len(samples) - len(clean),
+        throughput=middle,
+        lower=lower,
+        upper=upper,
+        ratio=middle / base,
+        p50_us=_median(sample.p50_us for sample in clean),
+        p99_us=_median(sample.p99_us for sample in clean),
+        server_busy=_median(sample.server_busy for sample in clean),
+        load_busy=_median(sample.load_busy for sample in clean),
+    )
+
+
+def summarise(samples: Sequence[Sample], base: str) -> list[Summary]:
+    """One row per name, in the order of their first runs; ratios to the median of `base`."""
+    names = list(dict.fromkeys(sample.name for sample in samples))
+    by_name = {name: [sample for sample in samples if sample.name == name] for name in names}
+    base_throughput = _median(sample.throughput for sample in _clean(by_name[base]))
+    return [_summary(name, by_name[name], base_throughput) for name in names]

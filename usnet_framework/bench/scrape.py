@@ -1,0 +1,108 @@
+"""`usnet-bench scrape`: does being looked at cost the data path anything? Throughput with and without somebody who
+fetches /metrics every 100 ms, in turn, on one server that runs all the time."""
+
+from __future__ import annotations
+
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from usnet_framework.bench import machine, report
+from usnet_framework.bench.load import Load, run_load
+from usnet_framework.bench.machine import Cores, Usage
+from usnet_framework.bench.network import Loopback, free_port
+from usnet_framework.bench.rounds import Sample, Summary, interleave, summarise
+from usnet_framework.bench.servers import Server, running, usnet_command
+from usnet_framework.errors import StartupError
+
+INTERVAL_S = 0.1
+QUIET, SCRAPED = "not scraped", "scraped"
+
+
+@dataclass
+class Scrapes:
+    count: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ScrapeCost:
+    machine: dict[str, str | int]
+    cores: Cores
+    layout: str
+    load: Load
+    rounds: int
+    scrapes: int
+    summaries: tuple[Summary, ...]
+    samples: tuple[Sample, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_text(self) -> str:
+        change = self.summaries[1].ratio - 1
+        load = self.load
+        return "\n".join(
+            [
+                f"{self.layout} layout, {load.connections} connections, {load.size} bytes, {self.rounds} rounds "
+                f"of {load.duration_s:g} s in turn; load on core {self.cores.load}",
+                f"{self.scrapes} scrapes, one every {INTERVAL_S:g} s: throughput changes by {change:+.2%}",
+                "",
+                report.summary_table(self.summaries, QUIET),
+            ]
+        )
+
+
+@contextmanager
+def scraping(url: str, scrapes: Scrapes) -> Iterator[None]:
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(INTERVAL_S):
+            try:
+                with urllib.request.urlopen(url, timeout=5) as reply:
+                    reply.read()
+                scrapes.count += 1
+            except OSError as error:
+                scrapes.failures.append(str(error))
+
+    scraper = threading.Thread(target=work, name="scraper")
+    scraper.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        scraper.join()
+
+
+def _measure(server: Server, name: str, number: int, load: Load, cores: Cores) -> Sample:
+    before = machine.core_times()
+    result = run_load(Loopback(), load, server.target, cores.load)
+    usage = Usage.between(before, machine.core_times(), {cores.server, cores.load})
+    sample = Sample.of(name, number, result, cores, usage)
+    report.progress(f"round {number + 1} {name:12} {sample.throughput:12,.0f}/s  steal {sample.steal:.0%}")
+    return sample
+
+
+def run(layout: str, load: Load, rounds: int, cores: Cores) -> ScrapeCost:
+    metrics = f"127.0.0.1:{free_port()}"
+
+    def command(host: str, port: int) -> list[str]:
+        return usnet_command("Echo", host, port, "--layout", layout, "--metrics", metrics)
+
+    samples = []
+    scrapes = Scrapes()
+    with running(Loopback(), command) as server:
+        for number, name in interleave((QUIET, SCRAPED), rounds):
+            if name == QUIET:
+                samples.append(_measure(server, name, number, load, cores))
+                continue
+            with scraping(f"http://{metrics}/metrics", scrapes):
+                samples.append(_measure(server, name, number, load, cores))
+    if scrapes.failures:
+        raise StartupError(f"{metrics}: {len(scrapes.failures)} scrapes failed: {scrapes.failures[0]}")
+    summaries = tuple(summarise(samples, QUIET))
+    return ScrapeCost(machine.describe(), cores, layout, load, rounds, scrapes.count, summaries, tuple(samples))

@@ -1,0 +1,125 @@
+"""The servers that are measured: their command lines, their cores, their start and their end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from usnet_framework.bench.load import READY_DEADLINE_S, answers, program
+from usnet_framework.bench.machine import Cores
+from usnet_framework.bench.network import Network
+from usnet_framework.errors import StartupError
+
+STOP_DEADLINE_S = 15.0
+
+Command = Callable[[str, int], list[str]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row of a comparison."""
+
+    name: str
+    command: Command
+    cores: Callable[[Cores], set[int]]
+
+
+def usnet_command(handler: str, host: str, port: int, *options: str) -> list[str]:
+    """usnet-serve, with a handler of handlers.py. Options that come later win."""
+    serve = str(Path(sysconfig.get_path("scripts")) / "usnet-serve")
+    command = [serve, f"usnet_framework.bench.handlers:{handler}", "--bind", f"tcp://{host}:{port}"]
+    return [*command, "--queues", "1", "--metrics", "off", "--control", "off", *options]
+
+
+def _usnet(layout: str) -> Command:
+    return lambda host, port: usnet_command("Echo", host, port, "--layout", layout)
+
+
+def _python(loop: str) -> Command:
+    return lambda host, port: [sys.executable, "-m", "usnet_framework.bench.peers", loop, host, str(port)]
+
+
+def _one_core(cores: Cores) -> set[int]:
+    return {cores.server}
+
+
+def _two_cores(cores: Cores) -> set[int]:
+    return {cores.server, cores.extra}
+
+
+def _kinds() -> Iterator[Kind]:
+    yield Kind("usnet-inline", _usnet("inline"), _one_core)
+    yield Kind("usnet-split", _usnet("split"), _one_core)
+    yield Kind("usnet-split-2", _usnet("split"), _two_cores)
+    yield Kind("asyncio", _python("asyncio"), _one_core)
+    yield Kind("uvloop", _python("uvloop"), _one_core)
+    yield Kind("epoll-c", lambda host, port: [program("usnet-echo-epoll"), f"{host}:{port}"], _one_core)
+
+
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _kinds()}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answers."""
+
+    target: str
+    pid: int
+
+
+@contextmanager
+def running(network: Network, command: Command, cores: set[int] | None = None) -> Iterator[Server]:
+    """Starts a server on these cores, waits until it answers, and leaves nothing of it behind."""
+    host, port = network.new_address()
+    with tempfile.TemporaryDirectory(prefix="usnet-bench-") as folder:
+        errors = Path(folder, "stderr")
+        process = _spawn(network.on_server(command(host, port)), cores, folder, errors)
+        try:
+            _wait_ready(process, network, f"{host}:{port}", errors)
+            yield Server(f"{host}:{port}", process.pid)
+        finally:
+            _stop(process)
+
+
+def _spawn(command: Sequence[str], cores: set[int] | None, folder: str, errors: Path) -> subprocess.Popen[bytes]:
+    """In a session of its own: Ctrl-C is for us, and what is left at the end can be killed together."""
+    with errors.open("wb") as log:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=None if cores is None else lambda: os.sched_setaffinity(0, cores),
+        )
+
+
+def _wait_ready(process: subprocess.Popen[bytes], network: Network, target: str, errors: Path) -> None:
+    deadline = time.monotonic() + READY_DEADLINE_S
+    while not answers(network, target, wait_s=0.5):
+        if process.poll() is not None:
+            lines = errors.read_text().strip().splitlines()
+            raise StartupError(f"{target}: the server exited with {process.returncode}: {lines[-1] if lines else ''}")
+        if time.monotonic() > deadline:
+            raise StartupError(f"{target}: the server does not answer after {READY_DEADLINE_S:.0f} s")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    with suppress(ProcessLookupError):  # nobody is left, as it should be
+        os.killpg(process.pid, signal.SIGKILL)

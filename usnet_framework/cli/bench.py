@@ -1,0 +1,169 @@
+"""`usnet-bench`: load on any echo server, and the measurements that the project's figures come from."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, Protocol
+
+from usnet_framework.bench import compare, kill, memory, report, scrape
+from usnet_framework.bench.load import Load, program
+from usnet_framework.bench.machine import Cores, available_cores, plan_cores
+from usnet_framework.bench.network import CHOICES
+from usnet_framework.bench.servers import KINDS
+from usnet_framework.errors import UsageError, UsnetError
+
+
+class Result(Protocol):
+    def to_json(self) -> dict[str, Any]: ...
+
+    def to_text(self) -> str: ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    _clean_up_on_signals()
+    options = _parser().parse_args(argv)
+    try:
+        result: Result = options.run(options)
+    except UsnetError as error:
+        print(f"usnet-bench: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    print(report.as_json(result.to_json()) if options.json else result.to_text())
+    return 0
+
+
+def _clean_up_on_signals() -> None:
+    """The first signal unwinds the stack: servers end, namespaces go. Those after it must not interrupt that."""
+
+    def unwind(number: int, frame: object) -> NoReturn:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, unwind)
+
+
+# Each command: what it runs, and its options.
+
+
+def _echo(options: argparse.Namespace) -> NoReturn:
+    """The load generator takes our place, with its own options, output and exit code."""
+    path = program("usnet-load")
+    os.execv(path, ["usnet-load", "--target", options.target.removeprefix("tcp://"), *options.options])
+
+
+def _compare(options: argparse.Namespace) -> Result:
+    names = options.servers.split(",")
+    return compare.compare(names, options.base, _load(options), options.rounds, options.network, _cores(options))
+
+
+def _kill(options: argparse.Namespace) -> Result:
+    return kill.run(options.kills, options.pause)
+
+
+def _memory(options: argparse.Namespace) -> Result:
+    return memory.run(options.connections, options.shards)
+
+
+def _scrape(options: argparse.Namespace) -> Result:
+    return scrape.run(options.layout, _load(options), options.rounds, _cores(options))
+
+
+def _load(options: argparse.Namespace) -> Load:
+    return Load(
+        connections=options.connections,
+        size=options.size,
+        duration_s=options.duration,
+        warmup_s=options.warmup,
+        pipeline=options.pipeline,
+        rate=options.rate,
+        verify=options.verify,
+    )
+
+
+def _cores(options: argparse.Namespace) -> Cores:
+    planned = plan_cores(available_cores())
+    server = planned.server if options.server_core is None else options.server_core
+    load = planned.load if options.load_core is None else options.load_core
+    others = sorted(available_cores() - {server, load})
+    missing = {server, load} - available_cores()
+    if missing:
+        raise UsageError(f"core {missing.pop()} may not be used here; available: {sorted(available_cores())}")
+    return Cores(server=server, extra=others[0] if others else load, load=load)
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1e6:
+        raise ValueError
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="usnet-bench", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    echo = _command(
+        commands, "echo", _echo, "load on an echo server: HOST:PORT or unix:PATH, then options of usnet-load"
+    )
+    echo.add_argument("target", metavar="ADDRESS")
+    echo.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTION", help="see usnet-bench echo ADDRESS --help")
+
+    table = _command(commands, "compare", _compare, "servers side by side, in turn, under the same load")
+    table.add_argument("--servers", default=",".join(KINDS), metavar="LIST", help="which (default: %(default)s)")
+    table.add_argument("--base", default=compare.DEFAULT_BASE, metavar="NAME", help="ratios to this one (%(default)s)")
+    table.add_argument("--network", choices=CHOICES, default="auto", help="where they meet (%(default)s)")
+    _load_options(table)
+
+    kills = _command(commands, "kill", _kill, "first reply after SIGKILL of the only worker")
+    kills.add_argument("--kills", type=_whole, default=50, metavar="N", help="how many (%(default)s)")
+    kills.add_argument("--pause", type=_seconds, default=1.0, metavar="S", help="seconds between kills (%(default)s)")
+
+    idle = _command(commands, "memory", _memory, "bytes per idle connection")
+    idle.add_argument("--connections", type=_whole, default=100_000, metavar="N", help="how many (%(default)s)")
+    idle.add_argument("--shards", type=_whole, metavar="N", help=f"over how many (one per {memory.PER_SHARD})")
+
+    looked_at = _command(commands, "scrape", _scrape, "throughput with and without a scrape of /metrics every 100 ms")
+    looked_at.add_argument("--layout", choices=("split", "inline"), default="split", help="(%(default)s)")
+    _load_options(looked_at)
+
+    for each in (table, kills, idle, looked_at):
+        each.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], Result], help: str) -> Any:
+    parser = commands.add_parser(name, help=help, description=help)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _load_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--connections", type=_whole, default=128, metavar="N", help="(%(default)s)")
+    add("--size", type=_whole, default=60, metavar="BYTES", help="of a message (%(default)s)")
+    add("--pipeline", type=_whole, default=1, metavar="K", help="unanswered messages per connection (%(default)s)")
+    add("--rate", type=_seconds, metavar="R", help="messages per second (default: as fast as answers come)")
+    add("--duration", type=_seconds, default=2.0, metavar="S", help="seconds of each run (%(default)s)")
+    add("--warmup", type=_seconds, default=0.5, metavar="S", help="seconds before, not measured (%(default)s)")
+    add("--rounds", type=_whole, default=7, metavar="N", help="(%(default)s)")
+    add("--verify", action="store_true", help="number and checksum messages, fail when anything is wrong")
+    add("--server-core", type=int, metavar="N", help="(the lowest)")
+    add("--load-core", type=int, metavar="N", help="(the highest)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
