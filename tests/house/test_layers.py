@@ -47,7 +47,8 @@ def folder_of(path: str) -> str:
 
 def folder_included(path: str, name: str) -> str | None:
     """The folder under native/ of an include, None when it is the system's."""
-    roots = (f"native/{folder_of(path)}/", "native/src/", "native/include/", "native/")
+    own = f"native/{folder_of(path)}/"
+    roots = (own, own.removesuffix("tests/"), "native/src/", "native/include/", "native/")
     for root in roots:
         if root + name in C_FILES:
             return folder_of(root + name)
