@@ -241,14 +241,26 @@ def _read_status(families: _Families, status: Mapping[str, Any], ready: bool) ->
     families.info("usnet_build", "what runs", {name: str(status[name]) for name in ("version", "backend", "layout")})
     families.gauge("usnet_ready", "1 while a handler can run on every shard", {}, ready)
     families.gauge("usnet_uptime_seconds", "time since the supervisor started", {}, status["uptime"])
+    families.counter("usnet_reloads", "times the application was imported anew", {}, status["reloads"])
+    families.counter("usnet_reloads_refused", "reloads that left the old code in place", {}, status["reloads_refused"])
     for shard in status["shards"]:
-        for worker in shard["workers"]:
+        labels = {"shard": str(shard["shard"])}
+        if shard["keeper_pid"] is not None:
             families.counter(
-                "usnet_worker_restarts",
-                "workers replaced after they died",
-                {"shard": str(shard["shard"]), "worker": str(worker["seat"])},
-                worker["restarts"],
+                "usnet_network_restarts",
+                "network processes replaced after they died",
+                labels,
+                shard["network_restarts"],
             )
+            families.counter("usnet_rebuilds", "times the shard began afresh", labels, shard["rebuilds"])
+        for worker in shard["workers"]:
+            labels = {"shard": str(shard["shard"]), "worker": str(worker["seat"])}
+            for name, help, count in (
+                ("worker_restarts", "workers replaced after they died", worker["restarts"]),
+                ("workers_refused", "workers replaced because they wrote nonsense", worker["bad"]),
+                ("poisoned", "events put aside after two workers died of them", worker["poisoned"]),
+            ):
+                families.counter(f"usnet_{name}", help, labels, count)
 
 
 def _roles(status: Mapping[str, Any]) -> Iterator[tuple[Labels, int]]:

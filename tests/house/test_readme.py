@@ -38,11 +38,8 @@ def test_python_snippets_compile(snippet: str) -> None:
 def test_the_handler_of_the_readme_runs() -> None:
     names: dict[str, object] = {}
     exec(SNIPPETS[0], names)
-    (handler,) = [
-        value
-        for value in names.values()
-        if isinstance(value, type) and issubclass(value, Handler) and value is not Handler
-    ]
+    classes = [value for value in names.values() if isinstance(value, type) and issubclass(value, Handler)]
+    (handler,) = [value for value in classes if value is not Handler]
     conn = Recorder()
     handler().on_data(conn, memoryview(b"hello\n"))
     assert conn.sent
