@@ -245,14 +245,12 @@ def _read_status(families: _Families, status: Mapping[str, Any], ready: bool) ->
     families.counter("usnet_reloads_refused", "reloads that left the old code in place", {}, status["reloads_refused"])
     for shard in status["shards"]:
         labels = {"shard": str(shard["shard"])}
-        if shard["keeper_pid"] is not None:
-            families.counter(
-                "usnet_network_restarts",
-                "network processes replaced after they died",
-                labels,
-                shard["network_restarts"],
-            )
-            families.counter("usnet_rebuilds", "times the shard began afresh", labels, shard["rebuilds"])
+        for name, help in (
+            ("network_restarts", "network processes replaced after they died"),
+            ("rebuilds", "times the shard began afresh, its connections lost"),
+        ):
+            if name in shard:  # not inline
+                families.counter(f"usnet_{name}", help, labels, shard[name])
         for worker in shard["workers"]:
             labels = {"shard": str(shard["shard"]), "worker": str(worker["seat"])}
             for name, help, count in (

@@ -73,8 +73,8 @@ def _parser() -> _Parser:
 
 def status_text(status: dict[str, Any]) -> str:
     """A headline, what is listened on, what is not as it was asked for, and one row per process."""
-    up = duration(status["uptime"])
-    head = f"{status['app']}: {status['state']}, up {up}, usnet {status['version']}, {status['backend']}, {status['layout']}"
+    what = (f"up {duration(status['uptime'])}", f"usnet {status['version']}", status["backend"], status["layout"])
+    head = f"{status['app']}: {', '.join((status['state'], *what))}"
     listening = [f"listening on {address}" for address in status["listeners"]]
     rows = [("PROCESS", "PID", "STATE", "SERIAL", "RESTARTS"), ("supervisor", str(status["pid"]), "running", "", "")]
     for shard in status["shards"]:
