@@ -32,7 +32,7 @@ def segment(server: MemoryServer) -> MemorySegment:
 
 @pytest.fixture
 def collector(server: MemoryServer) -> ServerCollector:
-    return ServerCollector(server, lambda question: question())
+    return ServerCollector(server)
 
 
 def scrape(collector: ServerCollector) -> dict[str, float]:
