@@ -20,7 +20,7 @@ from usnet_framework.collector import Observed, ServerCollector
 from usnet_framework.errors import StartupError
 from usnet_framework.values import split_endpoint
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger("usnet.metrics")
 
 REQUEST_TIMEOUT_SECONDS = 10  # a scraper that stalls holds a thread no longer than this
 
@@ -92,7 +92,7 @@ class _Handler(WSGIRequestHandler):
     timeout = REQUEST_TIMEOUT_SECONDS
 
     def log_message(self, format: str, *args: Any) -> None:
-        logger.debug(format, *args, extra={"client": self.client_address[0]})
+        log.debug(format, *args, extra={"client": self.client_address[0]})
 
 
 class _HttpServer(socketserver.ThreadingMixIn, WSGIServer):
