@@ -33,9 +33,17 @@ static inline void un_compiler_fence(void)
     atomic_signal_fence(memory_order_seq_cst);
 }
 
+#if defined(__SANITIZE_THREAD__)
+#define UN_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define UN_THREAD_SANITIZER 1
+#endif
+#endif
+
 static inline void un_fence(void)
 {
-#if defined(__SANITIZE_THREAD__)
+#if defined(UN_THREAD_SANITIZER)
     /* ThreadSanitizer does not model fences; a sequentially consistent exchange on a private word orders as much. */
     static _Atomic int word;
     atomic_exchange(&word, 1);

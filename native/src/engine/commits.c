@@ -248,9 +248,7 @@ static uint32_t take_commands(struct un_engine *engine, uint32_t seat)
     if (taken) {
         un_publish(&un_seat_public(engine->setup.public, seat)->commands_consumed, state->commands.own);
         un_count(&engine->counters->commands, taken);
-        un_fence();
-        if (un_load(&memory->want_space))
-            un_wake_worker(engine, seat);
+        state->gave_space = true;
     }
     return taken;
 }

@@ -129,9 +129,11 @@ uint32_t un_engine_take_commits(struct un_engine *engine)
         work += un_commits_take(engine, seat);
     if (engine->own->flush.head != UN_NONE)
         un_transmit_listed(engine);
-    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
+    for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
+        un_tell_space(engine, seat);
         if (engine->own->seats[seat].receive.head != UN_NONE)
             un_receive_listed(engine, seat);
+    }
     un_publish_all(engine);
     return work;
 }

@@ -34,6 +34,17 @@ void un_wake_worker(struct un_engine *engine, uint32_t seat)
     un_count(&engine->counters->wakes, 1);
 }
 
+void un_tell_space(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    if (!state->gave_space)
+        return;
+    state->gave_space = false;
+    un_fence();
+    if (un_load(&un_seat_memory(engine, seat)->want_space))
+        un_wake_worker(engine, seat);
+}
+
 void un_events_publish(struct un_engine *engine, uint32_t seat)
 {
     struct un_seat *state = &engine->own->seats[seat];

@@ -101,6 +101,7 @@ struct un_seat {
     bool resumes;
     bool bad;
     bool commands_stuck; /* commands wait for send nodes */
+    bool gave_space;     /* command slots or send frames came free since the worker was last told */
     bool suspect_known;
     uint32_t judged;  /* serial of the last worker whose death was looked into */
     uint32_t suspect; /* event that was being handled when the last worker died */
@@ -201,6 +202,7 @@ void un_events_publish(struct un_engine *engine, uint32_t seat);
 void un_receive_later(struct un_engine *engine, uint32_t slot);
 void un_receive_listed(struct un_engine *engine, uint32_t seat);
 void un_wake_worker(struct un_engine *engine, uint32_t seat);
+void un_tell_space(struct un_engine *engine, uint32_t seat); /* to a worker that sleeps for want of it */
 
 /* receive.c */
 void un_receive(struct un_engine *engine, uint32_t slot);

@@ -47,6 +47,7 @@ static void give_node(struct un_engine *engine, uint32_t seat, uint32_t node)
     un_count(&engine->counters->frames_out, 1);
     push_free_node(engine, seat, node);
     tell_free_nodes(engine, seat);
+    engine->own->seats[seat].gave_space = true;
 }
 
 /* Nodes that stand in no live connection's queue become the free list, and accounts are settled with the ones that do. */

@@ -51,6 +51,14 @@ static int open_send_frames(struct un_port *port, uint32_t taken)
     return 0;
 }
 
+/* Does the seat memory continue what the engine says? A worker gone mad may have left anything there. */
+static bool indices_are_sane(const struct un_port *port)
+{
+    uint32_t waiting = un_observe(&port->told->events_produced) - port->event_ring.own;
+    return waiting <= port->event_ring.size && un_ring_used(&port->command_ring) <= port->command_ring.size &&
+           un_ring_used(&port->release_ring) <= port->release_ring.size;
+}
+
 int un_port_attach(struct un_port *port, const void *public, void *seat_memory, uint32_t seat, int engine_wake_fd)
 {
     const struct un_segment_header *header = un_header(public);
@@ -83,7 +91,10 @@ int un_port_attach(struct un_port *port, const void *public, void *seat_memory, 
     un_ring_init(&port->command_ring, header->config.command_slots, produced, taken);
     un_ring_init(&port->release_ring, (uint32_t)layout->release_slots, port->released,
                  un_observe(&port->told->releases_consumed));
-    return open_send_frames(port, taken);
+    int status = indices_are_sane(port) ? open_send_frames(port, taken) : -EINVAL;
+    if (status < 0)
+        un_port_close(port);
+    return status;
 }
 
 int un_port_open(struct un_port *port, int public_fd, int seat_fd, uint32_t seat, int engine_wake_fd)
@@ -233,7 +244,7 @@ static void push_bytes(struct un_port *port, enum un_command_op op, uint64_t con
 {
     memcpy(fill_pointer(port), bytes, length);
     *push_command(port) = (struct un_command){
-        .op = op, .length = length, .conn = conn, .frame = port->tx_frame, .offset = port->tx_fill};
+        .op = (uint8_t)op, .length = length, .conn = conn, .frame = port->tx_frame, .offset = port->tx_fill};
     port->tx_issued[port->tx_frame]++;
     port->tx_fill += length;
 }
@@ -265,7 +276,7 @@ bool un_port_command(struct un_port *port, enum un_command_op op, uint64_t conn,
 {
     if (!has_command_slot(port, 0))
         return false;
-    *push_command(port) = (struct un_command){.op = op, .conn = conn, .arg = arg};
+    *push_command(port) = (struct un_command){.op = (uint8_t)op, .conn = conn, .arg = arg};
     return true;
 }
 
@@ -318,6 +329,7 @@ static void wake_engine(struct un_port *port)
 
 void un_port_commit(struct un_port *port)
 {
+    port->tx_starved = false;
     if (!un_port_pending(port))
         return;
     bool new_commands = UN_COMMIT_COMMANDS(port->committed) != port->command_ring.own;
@@ -325,7 +337,6 @@ void un_port_commit(struct un_port *port)
     un_publish(&port->mine->commit, port->committed);
     port->released = port->release_ring.own;
     un_publish(&port->mine->releases_produced, port->released);
-    port->tx_starved = false;
     un_count(&port->mine->counters.worker_commits, 1);
     if (port->engine_wake_fd < 0)
         return;
@@ -334,12 +345,25 @@ void un_port_commit(struct un_port *port)
         wake_engine(port);
 }
 
+/* Did command slots or send frames come free since the last look? The engine may have looked at want_space before that
+ * was set, so it is our turn to look, as with events. */
+static bool space_came(struct un_port *port)
+{
+    uint32_t free_slots = un_ring_reserve(&port->command_ring);
+    un_assert(un_ring_producer_saw(&port->command_ring, un_observe(&port->told->commands_consumed)));
+    bool frames_ran_out = port->tx_free_count == 0;
+    if (frames_ran_out)
+        sweep_waiting_frames(port);
+    port->tx_starved = port->tx_free_count == 0;
+    return un_ring_reserve(&port->command_ring) != free_slots || (frames_ran_out && !port->tx_starved);
+}
+
 bool un_port_sleep(struct un_port *port, bool want_space)
 {
     un_store(&port->mine->want_space, want_space);
     un_store(&port->mine->sleeping, 1);
     un_fence();
-    if (un_port_peek(port) == 0) {
+    if (un_port_peek(port) == 0 && !(want_space && space_came(port))) {
         un_count(&port->mine->counters.worker_sleeps, 1);
         return true;
     }

@@ -9,8 +9,10 @@
  * that a handler relies on (close, abort, state), and un_port_credit shrinks what a slow connection may occupy as
  * frames run out, so that slow peers never take them all.
  *
- * Release ring. Its capacity is four event rings: at most one ring of events consumed between two looks of the engine,
- * one ring pushed after the first look, and as many again held by views (hold_max); so it is never full.
+ * Release ring. Its capacity is four event rings. The engine looks at the releases each time before it looks at a
+ * commit, and pushes no more events than commits have freed slots. So no more can wait between two looks at the releases
+ * than slices held by views (hold_max, at most one ring), events consumed between that look and the look at the commit
+ * (one ring), and events pushed into the slots that those freed (one ring): it is never full.
  */
 #ifndef UN_PORT_H
 #define UN_PORT_H
@@ -56,7 +58,8 @@ struct un_port {
 /* Map the two memories of a seat and go on where its commit word says. 0 or -errno. The descriptors stay the caller's. */
 int un_port_open(struct un_port *port, int public_fd, int seat_fd, uint32_t seat, int engine_wake_fd);
 
-/* The same over memories that are mapped already (inline layout, tests). */
+/* The same over memories that are mapped already (inline layout, tests). -EINVAL: indices in the seat memory cannot be.
+ * The engine takes no commands of this seat meanwhile: it took them all when the last worker was lost. */
 int un_port_attach(struct un_port *port, const void *public, void *seat_memory, uint32_t seat, int engine_wake_fd);
 
 void un_port_close(struct un_port *port);
@@ -109,7 +112,8 @@ bool un_port_pending(const struct un_port *port);
 /* One release store for events consumed and commands produced; then released frames; then a wake-up if needed. */
 void un_port_commit(struct un_port *port);
 
-/* Before sleeping: true when it is safe to sleep until the seat's eventfd is written; un_port_awake afterwards. */
+/* Before sleeping: true when it is safe to sleep until the seat's eventfd is written; un_port_awake afterwards. Commit
+ * first. want_space: wake, or do not sleep, also when command slots or send frames came free since the last look. */
 bool un_port_sleep(struct un_port *port, bool want_space);
 void un_port_awake(struct un_port *port);
 
@@ -118,8 +122,9 @@ const struct un_conn *un_port_conn(const struct un_port *port, uint64_t conn);
 
 static inline void un_port_set_dirty(struct un_port *port, uint64_t conn, bool dirty)
 {
+    un_compiler_fence(); /* clean not before the commit that makes it so, */
     port->dirty[UN_ID_SLOT(conn)] = dirty;
-    un_compiler_fence();
+    un_compiler_fence(); /* dirty not after the output that makes it so */
 }
 
 #endif

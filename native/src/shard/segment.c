@@ -33,6 +33,8 @@ static const char *config_fault(const struct un_segment_config *config)
         return "a state blob must fit into a send frame";
     if (config->rx_frames < 2 || config->rx_frames > 1u << 20 || config->tx_frames < 2 || config->tx_frames > 1u << 22)
         return "a seat needs at least two receive and two send frames";
+    if (config->rx_budget == 0 || config->tx_budget == 0)
+        return "a connection needs a receive and a send budget";
     if (config->hold_max > config->rx_frames / 2 || config->hold_max > config->event_slots)
         return "views may keep at most half of the receive frames, and no more slices than the event ring has slots";
     return NULL;

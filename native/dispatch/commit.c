@@ -1,0 +1,133 @@
+/* The commit, and what must happen around it.
+ *
+ * Connections that have something to do at the next commit stand in the attention list: a changed state blob (its
+ * command is part of the commit), commands or output that found no room, and dirty ones that may be clean afterwards. A
+ * connection is dirty while something of it cannot be part of a commit; its byte is set before the commit that would
+ * otherwise lose it, and cleared after the commit that made it whole.
+ */
+#include "objects.h"
+
+bool un_is_settled(const struct un_connection *conn)
+{
+    return !conn->overflow && !conn->owed && !(conn->flags & (UN_WORKING | UN_WAITING | UN_INTERRUPTED));
+}
+
+/* Is to be tried again at the next commit; false when a DRAIN will come, or nothing waits. */
+static bool is_pressing(const struct un_connection *conn)
+{
+    if (conn->overflow)
+        return !(conn->flags & UN_ASKED_DRAIN) || (conn->owed & ~(UN_OWE_EOF | UN_OWE_CLOSE));
+    return conn->owed != 0;
+}
+
+static bool is_known_to_engine(const struct un_connection *conn)
+{
+    return conn->port && !(conn->flags & UN_GONE);
+}
+
+void un_attention(struct un_connection *conn)
+{
+    if (!is_known_to_engine(conn) || (conn->flags & UN_ATTENTION))
+        return;
+    conn->flags |= UN_ATTENTION;
+    conn->next_attention = conn->port->attention;
+    conn->port->attention = (struct un_connection *)Py_NewRef(conn);
+}
+
+void un_set_dirty(struct un_connection *conn, bool dirty)
+{
+    un_port_set_dirty(conn->port->end, conn->id, dirty);
+    if (dirty) {
+        conn->flags |= UN_DIRTY;
+        conn->port->dirty++;
+    } else {
+        conn->flags &= ~(uint32_t)UN_DIRTY;
+        conn->port->dirty--;
+    }
+}
+
+void un_review(struct un_connection *conn)
+{
+    if (!is_known_to_engine(conn))
+        return;
+    bool settled = un_is_settled(conn);
+    if (!settled && !(conn->flags & UN_DIRTY))
+        un_set_dirty(conn, true);
+    if (settled ? conn->flags & UN_DIRTY : is_pressing(conn))
+        un_attention(conn);
+}
+
+void un_owe(struct un_connection *conn, uint8_t owed)
+{
+    conn->owed |= owed;
+    un_output_settle(conn);
+    un_review(conn);
+}
+
+static void place_state(struct un_connection *conn)
+{
+    if (!(conn->owed & UN_OWE_STATE))
+        return;
+    uint32_t length = (uint32_t)PyBytes_GET_SIZE(conn->state);
+    if (un_port_state(conn->port->end, conn->id, PyBytes_AS_STRING(conn->state), length))
+        conn->owed &= (uint8_t)~UN_OWE_STATE;
+}
+
+static void before_commit(struct un_port_object *port)
+{
+    for (struct un_connection *conn = port->attention; conn; conn = conn->next_attention) {
+        if (!is_known_to_engine(conn))
+            continue;
+        un_output_settle(conn);
+        place_state(conn);
+        un_review(conn);
+    }
+}
+
+static void after_commit(struct un_port_object *port)
+{
+    struct un_connection *conn = port->attention;
+    port->attention = NULL;
+    while (conn) {
+        struct un_connection *next = conn->next_attention;
+        conn->flags &= ~(uint32_t)UN_ATTENTION;
+        if (is_known_to_engine(conn)) {
+            if ((conn->flags & UN_DIRTY) && un_is_settled(conn))
+                un_set_dirty(conn, false);
+            if (is_pressing(conn))
+                un_attention(conn);
+        }
+        Py_DECREF(conn);
+        conn = next;
+    }
+}
+
+/* Shared counters change once per commit. */
+static void publish_counters(struct un_port_object *port)
+{
+    struct un_seat_counters *counters = &port->end->mine->counters;
+    const struct un_tally *tally = &port->tally;
+    un_count(&counters->worker_commands, port->end->command_ring.own - UN_COMMIT_COMMANDS(port->end->committed));
+    un_count(&counters->worker_bytes_in, tally->bytes_in);
+    un_count(&counters->worker_bytes_out, tally->bytes_out);
+    un_count(&counters->copied_out, tally->copied_out);
+    un_count(&counters->resumed, tally->resumed);
+    un_count(&counters->handler_errors, tally->errors);
+    un_count(&counters->sends_refused, tally->refused);
+    un_count(&counters->sends_overflowed, tally->overflowed);
+    un_store(&counters->held_frames, port->lease->held);
+    un_store(&counters->overflow_bytes, port->overflow_bytes);
+    un_store(&counters->objects, port->objects);
+    port->tally = (struct un_tally){0};
+}
+
+void un_commit(struct un_port_object *port)
+{
+    if (port->attention)
+        before_commit(port);
+    publish_counters(port);
+    un_port_commit(port->end);
+    port->credit = UINT32_MAX;
+    if (port->attention)
+        after_commit(port);
+}

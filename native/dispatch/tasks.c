@@ -1,0 +1,79 @@
+/* Callbacks that are coroutines: tasks of the running loop.
+ *
+ * While a task of a connection runs, the connection is dirty and its further events wait in its inbox. The coroutine
+ * holds its arguments, so received data stays valid for it. A task that was cancelled failed: its connection is not
+ * answered, hence goes to on_error like any other.
+ */
+#include "objects.h"
+
+/* The exception a finished task ended with; NULL without an exception set: none. */
+static PyObject *task_exception(PyObject *task)
+{
+    PyObject *exception = PyObject_CallMethod(task, "exception", NULL); /* raises when it was cancelled */
+    if (!exception)
+        return un_take_exception();
+    if (exception == Py_None)
+        Py_CLEAR(exception);
+    return exception;
+}
+
+static PyObject *task_done(PyObject *self, PyObject *task)
+{
+    struct un_connection *conn = (struct un_connection *)self;
+    struct un_port_object *port = conn->port;
+    PyObject *exception = task_exception(task);
+    int status = 0;
+    if (--conn->tasks == 0)
+        conn->flags &= ~(uint32_t)UN_WORKING;
+    if (port) {
+        Py_INCREF(port);
+        status = PySet_Discard(port->tasks, task) < 0 ? -1 : 0;
+        if (status == 0 && exception)
+            status = un_handler_failed(port, conn, exception);
+        un_inbox_wake(conn);
+        un_review(conn);
+        un_connection_detach_if_done(conn);
+        Py_DECREF(port);
+    }
+    Py_XDECREF(exception);
+    if (status < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef task_done_method = {"task_done", task_done, METH_O, "A callback's task of this connection ended."};
+
+static PyObject *create_task(struct un_port_object *port, PyObject *coroutine)
+{
+    PyObject *loop = PyObject_CallNoArgs(port->module->get_running_loop);
+    if (!loop)
+        return NULL;
+    PyObject *task = PyObject_CallMethodOneArg(loop, port->module->create_task, coroutine);
+    Py_DECREF(loop);
+    return task;
+}
+
+static int watch_task(struct un_port_object *port, struct un_connection *conn, PyObject *task)
+{
+    PyObject *done = PyCFunction_New(&task_done_method, (PyObject *)conn);
+    PyObject *added = done ? PyObject_CallMethodOneArg(task, port->module->add_done_callback, done) : NULL;
+    Py_XDECREF(done);
+    if (!added)
+        return -1;
+    Py_DECREF(added);
+    conn->tasks++;
+    conn->flags |= UN_WORKING;
+    un_review(conn);
+    return PySet_Add(port->tasks, task);
+}
+
+/* Run a coroutine that a callback returned. 0 or -1 with an exception; the caller keeps its reference. */
+int un_task_start(struct un_port_object *port, struct un_connection *conn, PyObject *coroutine)
+{
+    PyObject *task = create_task(port, coroutine);
+    if (!task)
+        return -1;
+    int status = watch_task(port, conn, task);
+    Py_DECREF(task);
+    return status;
+}

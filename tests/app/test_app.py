@@ -1,0 +1,163 @@
+"""Finding the handler class: what works, and the one line for each mistake."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from usnet_framework.app import SCRIPT_MODULE, load_handler, parse_app
+from usnet_framework.errors import StartupError, UsageError
+
+ECHO = """
+from usnet_framework.handler import Handler
+
+class Echo(Handler):
+    pass
+
+class Box:
+    class Inner(Handler):
+        pass
+
+def make():
+    return Echo
+
+def make_wrong():
+    return Echo()
+
+def make_fail():
+    raise RuntimeError("no\\ndatabase")
+
+number = 5
+"""
+
+Write = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Iterator[Write]:
+    """write(name, text) puts a module into a fresh folder; what was imported from it is forgotten at the end."""
+    path, modules = list(sys.path), set(sys.modules)
+
+    def write_module(name: str, text: str) -> Path:
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    yield write_module
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+
+
+def load(tmp_path: Path, app: str, factory: bool = False) -> str:
+    return load_handler(app, factory, str(tmp_path)).__qualname__
+
+
+def refusal(tmp_path: Path, app: str, factory: bool = False) -> str:
+    with pytest.raises(StartupError) as caught:
+        load_handler(app, factory, str(tmp_path))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_module_and_attribute(tmp_path: Path, write: Write) -> None:
+    write("one.py", ECHO)
+    assert load(tmp_path, "one:Echo") == "Echo"
+
+
+def test_dotted_module_and_attribute(tmp_path: Path, write: Write) -> None:
+    write("pack/__init__.py", "")
+    write("pack/sub.py", ECHO)
+    assert load(tmp_path, "pack.sub:Box.Inner") == "Box.Inner"
+
+
+def test_factory(tmp_path: Path, write: Write) -> None:
+    write("one.py", ECHO)
+    assert load(tmp_path, "one:make", factory=True) == "Echo"
+
+
+def test_a_script_is_not_main_when_a_worker_imports_it(tmp_path: Path, write: Write) -> None:
+    file = write("script.py", ECHO + "\nif __name__ == '__main__':\n    raise SystemExit('started twice')\n")
+    handler = load_handler(f"{file}:Echo", False, str(tmp_path))
+    assert handler.__module__ == SCRIPT_MODULE
+    assert sys.modules[SCRIPT_MODULE].Echo is handler
+
+
+@pytest.mark.parametrize("app", ["", "one", "one:", ":Echo", "one:2x", "a b:E", "one:Echo()", "a..b:C", "a.txt:Echo:"])
+def test_malformed(app: str) -> None:
+    with pytest.raises(UsageError, match="expected module:attribute"):
+        parse_app(app)
+
+
+def test_no_such_module(tmp_path: Path, write: Write) -> None:
+    write("pack/__init__.py", "")
+    assert refusal(tmp_path, "nowhere:Echo") == (
+        f"nowhere:Echo: no module named 'nowhere' in {tmp_path} or on the import path; check the name or --app-dir"
+    )
+    assert "no module named 'pack.sub'" in refusal(tmp_path, "pack.sub:Echo")
+    assert "no module named 'gone'" in refusal(tmp_path, "gone.sub:Echo")
+
+
+def test_no_such_script(tmp_path: Path) -> None:
+    assert refusal(tmp_path, f"{tmp_path}/none.py:Echo") == (
+        f"{tmp_path}/none.py:Echo: there is no file {tmp_path}/none.py; check the path"
+    )
+
+
+def test_a_module_that_it_needs_is_missing(tmp_path: Path, write: Write) -> None:
+    file = write("one.py", "import os\nimport no_such_library\n")
+    assert refusal(tmp_path, "one:Echo") == (
+        f"one:Echo: importing one failed: ModuleNotFoundError: No module named 'no_such_library' ({file}:2)"
+    )
+
+
+def test_an_exception_while_importing_names_the_users_line(tmp_path: Path, write: Write) -> None:
+    write("one.py", "import helper\n")
+    file = write("helper.py", "import json\n\njson.loads('{')\n")
+    line = refusal(tmp_path, "one:Echo")
+    assert line.startswith("one:Echo: importing one failed: JSONDecodeError: ")
+    assert line.endswith(f"({file}:3)")
+
+
+def test_a_module_that_exits(tmp_path: Path, write: Write) -> None:
+    file = write("one.py", "raise SystemExit(7)\n")
+    assert refusal(tmp_path, "one:Echo") == f"one:Echo: importing one failed: SystemExit: 7 ({file}:1)"
+
+
+def test_a_syntax_error(tmp_path: Path, write: Write) -> None:
+    file = write("one.py", "x = 1\ndef f(:\n")
+    assert refusal(tmp_path, "one:Echo") == f"one:Echo: importing one failed: SyntaxError: invalid syntax ({file}:2)"
+
+
+def test_no_such_attribute(tmp_path: Path, write: Write) -> None:
+    write("one.py", ECHO)
+    write("empty.py", "")
+    missing = {
+        "one:Ecko": "module 'one' has no attribute 'Ecko'; did you mean Echo?",
+        "one:Zzz": "module 'one' has no attribute 'Zzz'; its handler classes are Echo",
+        "one:Box.Outer": "'Box' has no attribute 'Outer'; its handler classes are Inner",
+        "empty:Echo": "module 'empty' has no attribute 'Echo'; it has no handler class",
+    }
+    for app, line in missing.items():
+        assert refusal(tmp_path, app) == f"{app}: {line}"
+
+
+def test_not_a_handler_class(tmp_path: Path, write: Write) -> None:
+    write("one.py", ECHO)
+    assert refusal(tmp_path, "one:Box") == "one:Box: class Box is no class derived from usnet_framework.Handler"
+    assert refusal(tmp_path, "one:number").startswith("one:number: an instance of int is no class")
+    assert refusal(tmp_path, "one:make").endswith("is it a factory? Then add --factory")
+
+
+def test_factory_mistakes(tmp_path: Path, write: Write) -> None:
+    file = write("one.py", ECHO)
+    assert refusal(tmp_path, "one:number", factory=True).startswith("one:number: an instance of int cannot be called")
+    assert "the factory returned an instance of Echo" in refusal(tmp_path, "one:make_wrong", factory=True)
+    line = ECHO.splitlines().index('    raise RuntimeError("no\\ndatabase")') + 1
+    assert refusal(tmp_path, "one:make_fail", factory=True) == (
+        f"one:make_fail: the factory failed: RuntimeError: no database ({file}:{line})"
+    )

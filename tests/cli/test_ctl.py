@@ -1,0 +1,184 @@
+"""usnet-ctl: what people see, what scripts see, and refusals of one line."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any
+
+import pytest
+
+from usnet_framework.cli import ctl
+from usnet_framework.errors import ControlError
+
+STATUS = {
+    "version": "1.2.3",
+    "pid": 100,
+    "uptime": 3725.0,
+    "backend": "kernel",
+    "layout": "split",
+    "shards": [
+        {
+            "shard": 0,
+            "network_pid": 102,
+            "keeper_pid": 101,
+            "state": "serving",
+            "workers": [
+                {"seat": 0, "pid": 103, "serial": 2, "state": "serving", "restarts": 1},
+                {"seat": 1, "pid": None, "serial": 7, "state": "empty", "restarts": 6},
+            ],
+        }
+    ],
+    "spares": [105],
+    "warnings": ["pinning: all asked, no process is pinned in force"],
+}
+
+
+def connection(**different: Any) -> dict[str, Any]:
+    now = time.monotonic_ns()
+    return {
+        "id": 42,
+        "shard": 0,
+        "seat": 1,
+        "state": "open",
+        "flags": ["eof_in"],
+        "peer": ["127.0.0.1", 5000],
+        "local": ["127.0.0.1", 7000],
+        "bytes_in": 10,
+        "bytes_out": 20,
+        "bytes_queued": 25,
+        "opened_ns": now - 90 * 10**9,
+        "active_ns": now,
+    } | different
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Answers by command; `asked` is what was asked last."""
+    answers: dict[str, Any] = {
+        "status": STATUS,
+        "conns": [connection()],
+        "doctor": [],
+        "reload": "reloading",
+        "stop": None,
+    }
+
+    def request(path: str, command: str) -> Any:
+        answers["asked"] = (path, command)
+        return answers[command]
+
+    monkeypatch.setattr(ctl.control, "request", request)
+    return answers
+
+
+def output(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    assert ctl.main(argv) == 0
+    return capsys.readouterr().out
+
+
+def test_status_is_a_table_of_processes(server: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    head, _, *rows = output(capsys, "status").splitlines()
+    assert head == "usnet 1.2.3  pid 100  up 1h02m  kernel, split"
+    assert [row.split() for row in rows[:-1]] == [
+        ["PROCESS", "PID", "STATE", "SERIAL", "RESTARTS"],
+        ["supervisor", "100", "running"],
+        ["network", "0", "102", "serving"],
+        ["keeper", "0", "101", "running"],
+        ["worker", "0.0", "103", "serving", "2", "1"],
+        ["worker", "0.1", "-", "empty", "7", "6"],
+        ["spare", "105", "ready"],
+    ]
+    assert rows[-1] == "note: pinning: all asked, no process is pinned in force"
+    assert (
+        len({row.index("PID") for row in rows if "PID" in row} | {row.index("100") for row in rows if "100" in row})
+        == 1
+    )
+
+
+def test_conns_take_two_lines_each(server: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    _, first, second = output(capsys, "conns").splitlines()
+    assert first.split() == ["open", "127.0.0.1:7000", "127.0.0.1:5000", "0.1"]
+    assert re.fullmatch(r" +id:42 in:10 out:20 queued:5 age:1m30s idle:0\.\ds eof_in", second)
+
+
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [
+        (["10.0.0.1", 80], "10.0.0.1:80"),
+        (["::1", 80, 0, 0], "[::1]:80"),
+        (["fe80::1", 80, 0, 3], "[fe80::1%3]:80"),
+        ("", "unix"),
+    ],
+)
+def test_addresses_read_as_in_a_bind(end: Any, text: str) -> None:
+    assert ctl.address(end) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0.0s"), (59.94, "59.9s"), (185, "3m05s"), (7320, "2h02m"), (90000, "1d01h")]
+)
+def test_durations_have_two_units_at_most(seconds: float, text: str) -> None:
+    assert ctl.duration(seconds) == text
+
+
+def test_doctor_shows_reason_and_fix_of_what_is_less(
+    server: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = {"what": "shards", "asked": "auto", "in_force": "1", "reason": "", "fix": "", "ok": True}
+    less = {"what": "pinning", "asked": "all", "in_force": "none", "reason": "1 core", "fix": "add cores", "ok": False}
+    server["doctor"] = [good, less]
+    assert output(capsys, "doctor").splitlines() == [
+        "ok    shards: asked auto, in force 1",
+        "LESS  pinning: asked all, in force none",
+        "      reason: 1 core",
+        "      fix: add cores",
+    ]
+
+
+@pytest.mark.parametrize("command", list(ctl.COMMANDS))
+def test_json_is_what_the_server_said(command: str, server: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert json.loads(output(capsys, command, "--json", "--control", "/some/path")) == server[command]
+    assert server["asked"] == ("/some/path", command)
+
+
+def test_the_control_path_has_the_default_of_the_server(
+    server: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("USNET_CONTROL", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    ctl.main(["stop"])
+    assert server["asked"] == ("/run/user/1000/usnet/control.sock", "stop")
+    monkeypatch.setenv("USNET_CONTROL", "/other")
+    ctl.main(["stop"])
+    assert server["asked"] == ("/other", "stop")
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["statsu"], "did you mean status?"),
+        ([], "COMMAND"),
+        (["status", "--jsno"], "--jsno"),
+        (["status", "--control"], "expected one argument"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    argv: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ctl.main(argv) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("usnet-ctl: ")
+    assert expected in line
+
+
+def test_a_server_that_does_not_answer_is_one_line_and_exit_code_3(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: str, command: str) -> Any:
+        raise ControlError(f"{path}: no server")
+
+    monkeypatch.setattr(ctl.control, "request", refuse)
+    assert ctl.main(["status", "--control", "/nowhere"]) == 3
+    assert capsys.readouterr().err == "usnet-ctl: /nowhere: no server\n"

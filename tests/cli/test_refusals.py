@@ -1,0 +1,154 @@
+"""Command lines that are refused: one line that helps, the right exit code, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from support.server import Server, free_port, run
+
+ECHO = "examples.echo:Echo"
+SILENT = ("--metrics", "off", "--control", "off")
+
+
+def refused(code: int, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
+    """The one line of a usnet-serve that does not start."""
+    done = run("usnet-serve", *args, **({"cwd": cwd} if cwd else {}), env=env)
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("usnet-serve: ")
+    return line.removeprefix("usnet-serve: ")
+
+
+def application(folder: Path, text: str) -> Path:
+    (folder / "app.py").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--wrokers", "2", ECHO], "did you mean --workers?"),
+        ([ECHO, "--workers", "0"], "--workers: '0'"),
+        ([ECHO, "--bind", "tcp:/127.0.0.1"], "tcp:/127.0.0.1"),
+        ([ECHO, "--bind", "unix:"], "unix:"),
+        (["echo"], "MODULE:ATTRIBUTE"),
+        ([], "no application"),
+    ],
+)
+def test_wrong_usage_exits_with_2(args: list[str], expected: str) -> None:
+    assert expected in refused(2, *args)
+
+
+def test_an_unknown_key_of_the_file_exits_with_2(tmp_path: Path) -> None:
+    file = tmp_path / "usnet.toml"
+    file.write_text("wrokers = 2\n")
+    assert refused(2, ECHO, "--config", str(file)) == f"{file}: wrokers: unknown key; did you mean workers?"
+
+
+def test_an_application_that_cannot_be_served_exits_with_3(tmp_path: Path) -> None:
+    folder = application(tmp_path, "class Handlr: pass\nNumber = 3\n")
+    assert "nosuch" in refused(3, "nosuch:App", *SILENT, cwd=folder)
+    assert "'Handler'" in refused(3, "app:Handler", *SILENT, cwd=folder)
+    assert "app:Number" in refused(3, "app:Number", *SILENT, cwd=folder)
+    assert "app:Handlr" in refused(3, "app:Handlr", *SILENT, cwd=folder)
+
+
+def test_an_exception_while_importing_exits_with_3_and_its_place(tmp_path: Path) -> None:
+    folder = application(tmp_path, "import os\nraise RuntimeError('no database')\n")
+    line = refused(3, "app:App", *SILENT, cwd=folder)
+    assert "no database" in line
+    assert "app.py" in line
+
+
+@pytest.mark.parametrize("option", ["--bind", "--metrics"])
+def test_a_port_in_use_exits_with_3(option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        values = {"--bind": f"tcp://127.0.0.1:{free_port()}", "--metrics": "off", "--control": "off"}
+        values[option] = f"tcp://127.0.0.1:{port}" if option == "--bind" else f"127.0.0.1:{port}"
+        line = refused(3, ECHO, *(word for pair in values.items() for word in pair))
+    assert option in line
+    assert "in use" in line
+    assert str(port) in line
+
+
+def test_a_backend_that_is_not_built_exits_with_3() -> None:
+    assert refused(3, ECHO, "--backend", "afxdp", *SILENT).startswith("--backend afxdp: ")
+
+
+def test_a_path_where_nothing_may_be_made_exits_with_3() -> None:
+    assert "/proc/x" in refused(3, ECHO, "--bind", "unix:/proc/x", *SILENT)
+    bind = f"tcp://127.0.0.1:{free_port()}"
+    assert "/proc/x" in refused(3, ECHO, "--bind", bind, "--metrics", "off", "--control", "/proc/x")
+
+
+def test_a_second_server_on_the_same_control_path_exits_with_3_and_the_first_goes_on() -> None:
+    with Server(ECHO) as first:
+        port = free_port()
+        line = refused(
+            3, ECHO, "--bind", f"tcp://127.0.0.1:{port}", "--metrics", "off", "--control", str(first.control)
+        )
+        assert str(first.control) in line
+        assert first.ctl("status")["pid"] == first.pid
+
+
+def test_a_stale_control_socket_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+        dead.listen()
+    with Server(ECHO, "--control", str(path)):
+        done = run("usnet-ctl", "status", "--control", str(path))
+        assert done.returncode == 0, done.stderr
+    assert not path.exists()
+
+
+def test_check_prints_the_plan_and_starts_nothing() -> None:
+    port = free_port()
+    done = run("usnet-serve", ECHO, "--check", "--bind", f"tcp://127.0.0.1:{port}", "--queues", "2", "--workers", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    for expected in (ECHO, str(port), "kernel", "shard 1", "worker 1.1"):
+        assert expected in done.stdout
+
+
+def test_check_refuses_what_starting_would_refuse() -> None:
+    assert "--backend tap" in refused(3, ECHO, "--check", "--backend", "tap")
+    core = max(os.sched_getaffinity(0)) + 1
+    assert str(core) in refused(2, ECHO, "--check", "--cores", str(core))
+
+
+def test_version_and_help() -> None:
+    for program in ("usnet-serve", "usnet-ctl"):
+        version = run(program, "--version")
+        assert (version.returncode, version.stdout.split()[0]) == (0, program)
+        assert run(program, "--help").returncode == 0
+
+
+class TestCtl:
+    """usnet-ctl against what is no server."""
+
+    def refused(self, path: Path) -> str:
+        done = run("usnet-ctl", "status", "--control", str(path))
+        assert (done.returncode, done.stdout) == (3, "")
+        (line,) = done.stderr.splitlines()
+        assert str(path) in line
+        return line
+
+    def test_no_server(self, tmp_path: Path) -> None:
+        self.refused(tmp_path / "control.sock")
+
+    def test_a_stale_socket(self, tmp_path: Path) -> None:
+        path = tmp_path / "control.sock"
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(path))
+            dead.listen()
+        self.refused(path)
+
+    def test_a_file_that_is_no_socket(self, tmp_path: Path) -> None:
+        path = tmp_path / "control.sock"
+        path.write_text("")
+        self.refused(path)

@@ -1,0 +1,160 @@
+"""Find the handler class that `module:attribute` names. Runs in worker processes only: importing is the user's code.
+
+The module may also be a path to a file (`/srv/chat.py:Chat`), which is imported under a name of its own and never as
+`__main__`, so that a script that serves a class of its own does not start a second server when a worker imports it.
+
+Every mistake becomes a StartupError of one line. It keeps apart what the user has to do about it: the module is not
+where one looked (check --app-dir), the module exists and fails (file and line of the user's frame), the attribute is
+missing or no handler class.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import os
+import re
+import sys
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+from usnet_framework.errors import StartupError, UsageError
+from usnet_framework.handler import Handler
+
+SCRIPT_MODULE = "__usnet_app__"
+"""What a file is called when it is imported by its path."""
+
+
+def parse_app(app: str) -> tuple[str, str]:
+    """`module:attribute` or `path.py:attribute` as (module, attribute); UsageError when it is neither."""
+    module, colon, attribute = app.rpartition(":")
+    dotted = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
+    is_module = re.fullmatch(dotted, module) or module.endswith(".py")
+    if not colon or not is_module or not re.fullmatch(dotted, attribute):
+        raise UsageError(f"{app!r}: expected module:attribute, for instance examples.echo:Echo")
+    return module, attribute
+
+
+def load_handler(app: str, factory: bool, app_dir: str) -> type[Handler]:
+    """Import the application from `app_dir` or the import path, and return its handler class.
+
+    With `factory` the attribute is called without arguments and returns the class.
+    """
+    module_name, attribute = parse_app(app)
+    module = _import(app, module_name, app_dir)
+    found = _find(app, module, module_name, attribute)
+    if factory:
+        found = _call(app, found)
+    return _check(app, found, factory)
+
+
+def _import(app: str, name: str, app_dir: str) -> ModuleType:
+    folder = str(Path(app_dir).absolute())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        return _import_file(Path(folder, name)) if name.endswith(".py") else importlib.import_module(name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module may also raise SystemExit
+        if isinstance(error, ModuleNotFoundError) and _is_or_contains(error.name, name):
+            raise StartupError(
+                f"{app}: no module named {error.name!r} in {folder} or on the import path; check the name or --app-dir"
+            ) from None
+        if isinstance(error, FileNotFoundError) and name.endswith(".py") and error.filename == str(Path(folder, name)):
+            raise StartupError(f"{app}: there is no file {error.filename}; check the path") from None
+        raise StartupError(f"{app}: importing {name} failed: {_describe(error)}") from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    path = path.resolve()
+    os.stat(path)
+    spec = importlib.util.spec_from_file_location(SCRIPT_MODULE, path)
+    assert spec is not None, path  # never None: the name ends with .py
+    assert spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[SCRIPT_MODULE] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _is_or_contains(missing: str | None, name: str) -> bool:
+    return missing is not None and (name == missing or name.startswith(missing + "."))
+
+
+def _find(app: str, module: ModuleType, module_name: str, attribute: str) -> Any:
+    found: Any = module
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            owner = f"module {module_name!r}" if found is module else repr(getattr(found, "__qualname__", found))
+            raise StartupError(f"{app}: {owner} has no attribute {part!r}{_hint(found, part)}") from None
+    return found
+
+
+def _hint(owner: Any, missing: str) -> str:
+    handlers = [name for name, value in vars(owner).items() if _is_handler(value) and value is not Handler]
+    if nearest := difflib.get_close_matches(missing, handlers, n=1):
+        return f"; did you mean {nearest[0]}?"
+    return f"; its handler classes are {', '.join(sorted(handlers))}" if handlers else "; it has no handler class"
+
+
+def _call(app: str, factory: Any) -> Any:
+    if not callable(factory):
+        raise StartupError(f"{app}: {_kind(factory)} cannot be called; leave --factory out or name a function")
+    try:
+        return factory()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise StartupError(f"{app}: the factory failed: {_describe(error)}") from error
+
+
+def _check(app: str, found: Any, factory: bool) -> type[Handler]:
+    if _is_handler(found):
+        return found  # type: ignore[no-any-return]
+    if factory:
+        raise StartupError(f"{app}: the factory returned {_kind(found)}; it has to return a class derived from Handler")
+    hint = "; is it a factory? Then add --factory" if inspect.isroutine(found) else ""
+    raise StartupError(f"{app}: {_kind(found)} is no class derived from usnet_framework.Handler{hint}")
+
+
+def _is_handler(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Handler)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, type):
+        return f"class {value.__qualname__}"
+    if inspect.isroutine(value):
+        return f"function {getattr(value, '__qualname__', value)}"
+    if isinstance(value, ModuleType):
+        return f"module {value.__name__}"
+    return f"an instance of {type(value).__qualname__}"
+
+
+def _describe(error: BaseException) -> str:
+    """One line: the exception, its message, and the file and line where the user's code raised it."""
+    message = " ".join(str(error).split())
+    name = type(error).__name__
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{name}: {error.msg} ({error.filename}:{error.lineno})"
+    place = _place(error.__traceback__)
+    return f"{name}: {message}{place}" if message else f"{name}{place}"
+
+
+def _place(traceback: TracebackType | None) -> str:
+    """The innermost frame of the user's own files: not the import system's, not an installed library's."""
+    place = own = ""
+    while traceback is not None:
+        filename = traceback.tb_frame.f_code.co_filename
+        if not filename.startswith("<frozen ") and filename not in (__file__, importlib.__file__):
+            place = f" ({filename}:{traceback.tb_lineno})"
+            if "site-packages" not in filename and not filename.startswith(os.path.dirname(os.__file__)):
+                own = place
+        traceback = traceback.tb_next
+    return own or place

@@ -1,0 +1,166 @@
+"""usnet-ctl: ask a running server over its control socket.
+
+    usnet-ctl status     what runs, as a table
+    usnet-ctl conns      the connections, two lines each, like `ss -ti`
+    usnet-ctl doctor     what was asked for, what is in force, and how to get what is not
+    usnet-ctl reload     replace every worker by one that imported the application anew
+    usnet-ctl stop       drain and stop
+
+Exit codes: 0 done, 2 wrong usage, 3 no server answered or it refused. `--json` prints what the server said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
+from typing import Any, NoReturn
+
+from usnet_framework.config import ENVIRONMENT_PREFIX, default_control_path
+from usnet_framework.errors import UsageError, UsnetError
+from usnet_framework.shards import control
+from usnet_framework.values import nearest
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    try:
+        arguments = _parser().parse_args(argv)
+        result = control.request(arguments.control, arguments.command)
+    except UsnetError as error:
+        print(f"usnet-ctl: {error}", file=sys.stderr)
+        return error.exit_code
+    try:
+        print(json.dumps(result) if arguments.json else COMMANDS[arguments.command][1](result), flush=True)
+    except BrokenPipeError:  # `usnet-ctl conns | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def _command(text: str) -> str:
+    if text not in COMMANDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(COMMANDS)}{nearest(text, COMMANDS)}")
+    return text
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="usnet-ctl",
+        description="Ask a running server over its control socket.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="commands:\n" + "\n".join(f"  {name:<8} {text}" for name, (text, _) in COMMANDS.items()),
+        allow_abbrev=False,
+    )
+    path = os.environ.get(ENVIRONMENT_PREFIX + "CONTROL") or default_control_path()
+    parser.add_argument("command", metavar="COMMAND", type=_command)
+    parser.add_argument("--control", metavar="PATH", default=path, help="the server's control socket (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print what the server said as JSON")
+    parser.add_argument("--version", action="version", version=f"usnet-ctl {version('usnet_framework')}")
+    return parser
+
+
+# What people see.
+
+
+def status_text(status: dict[str, Any]) -> str:
+    """A headline, one row per process, and what is not as it was asked for."""
+    up = duration(status["uptime"])
+    head = f"usnet {status['version']}  pid {status['pid']}  up {up}  {status['backend']}, {status['layout']}"
+    rows = [("PROCESS", "PID", "STATE", "SERIAL", "RESTARTS"), ("supervisor", str(status["pid"]), "running", "", "")]
+    for shard in status["shards"]:
+        rows += _shard_rows(shard)
+    rows += [("spare", str(pid), "ready", "", "") for pid in status["spares"]]
+    return "\n".join([head, "", *_columns(rows), *(f"note: {warning}" for warning in status["warnings"])])
+
+
+def _shard_rows(shard: dict[str, Any]) -> list[tuple[str, ...]]:
+    number = shard["shard"]
+    rows: list[tuple[str, ...]] = []
+    if shard["network_pid"]:
+        rows.append((f"network {number}", str(shard["network_pid"]), shard["state"], "", ""))
+        rows.append((f"keeper {number}", str(shard["keeper_pid"]), "running", "", ""))
+    for worker in shard["workers"]:
+        name = f"worker {number}.{worker['seat']}"
+        pid = str(worker["pid"] or "-")
+        rows.append((name, pid, worker["state"], str(worker["serial"]), str(worker["restarts"])))
+    return rows
+
+
+def conns_text(connections: Iterable[dict[str, Any]]) -> str:
+    """Two lines per connection: who speaks with whom, and how it is going."""
+    now = time.monotonic_ns()
+    lines = [f"{'STATE':<8} {'LOCAL':<28} {'PEER':<28} SEAT"]
+    for conn in connections:
+        local, peer = address(conn["local"]), address(conn["peer"])
+        age, idle = _since(now, conn["opened_ns"]), _since(now, conn["active_ns"])
+        queued = max(0, conn["bytes_queued"] - conn["bytes_out"])
+        flags = "".join(f" {flag}" for flag in conn["flags"])
+        lines.append(f"{conn['state']:<8} {local:<28} {peer:<28} {conn['shard']}.{conn['seat']}")
+        lines.append(
+            f"         id:{conn['id']} in:{conn['bytes_in']} out:{conn['bytes_out']} queued:{queued} "
+            f"age:{age} idle:{idle}{flags}"
+        )
+    return "\n".join(lines)
+
+
+def doctor_text(findings: Iterable[dict[str, Any]]) -> str:
+    """One line per finding, with the reason and the fix under those that are less than what was asked for."""
+    lines = []
+    for finding in findings:
+        mark = "ok" if finding["ok"] else "LESS"
+        lines.append(f"{mark:<5} {finding['what']}: asked {finding['asked']}, in force {finding['in_force']}")
+        lines += [f"      {name}: {finding[name]}" for name in ("reason", "fix") if finding[name]]
+    return "\n".join(lines)
+
+
+def done_text(result: Any) -> str:
+    return result if isinstance(result, str) else "done"
+
+
+def address(end: Sequence[Any] | str) -> str:
+    """An end point as it is written in a bind."""
+    if isinstance(end, str):
+        return end or "unix"
+    host, port = end[:2]
+    if len(end) == 2:
+        return f"{host}:{port}"
+    return f"[{host}%{end[3]}]:{port}" if end[3] else f"[{host}]:{port}"
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: 4.2s, 3m05s, 7h02m, 12d03h."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d{hour:02}h"
+    return f"{hours}h{minute:02}m" if hours else f"{minutes}m{second:02}s"
+
+
+def _since(now_ns: int, then_ns: int) -> str:
+    return duration(max(0, now_ns - then_ns) / 1e9)
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+COMMANDS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "status": ("what runs, as a table", status_text),
+    "conns": ("the connections, two lines each", conns_text),
+    "doctor": ("what is in force, and why", doctor_text),
+    "reload": ("replace every worker by one with the application's new code", done_text),
+    "stop": ("drain and stop", done_text),
+}

@@ -1,0 +1,61 @@
+"""usnet-serve: read the options, then serve; `--check` only says what would be done.
+
+Exit codes: 0 stopped cleanly, 2 wrong usage, 3 could not start. A failure is one line on stderr.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from usnet_framework import logs, serving
+from usnet_framework.config import Config, unknown_variables
+from usnet_framework.errors import UsnetError
+from usnet_framework.shards.listeners import parse_bind
+from usnet_framework.shards.placement import Plan, ShardPlan, Wish, plan
+from usnet_framework.shards.topology import read_topology
+
+log = logging.getLogger("usnet.serve")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    try:
+        config = Config.from_command_line(sys.argv[1:] if argv is None else argv, os.environ)
+        if config.check:
+            print(check(config))
+            return 0
+        logs.configure(config.log_level, config.log_format, "supervisor")
+        for warning in unknown_variables(os.environ):
+            log.warning(warning)
+        return serving.run(config)
+    except UsnetError as error:
+        print(f"usnet-serve: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def check(config: Config) -> str:
+    """What the server would be made of on this machine. Raises as starting it would, as far as that needs no start."""
+    backend = config.transport()
+    binds = [parse_bind(bind).text for bind in config.bind]
+    wish = Wish(config.queues, config.workers, config.layout, config.cores, config.poll)
+    placed = plan(read_topology(), wish)
+    rows = [
+        ("application", config.app),
+        ("listening", ", ".join(binds)),
+        ("backend", backend),
+        ("layout", placed.layout),
+        *((f"shard {shard.shard}", _processes(placed, shard)) for shard in placed.shards),
+        ("metrics", config.metrics),
+        ("control", config.control),
+        *(("in force" if finding.ok else "note", str(finding)) for finding in placed.findings),
+    ]
+    return "\n".join(f"{name:<12} {value}" for name, value in rows)
+
+
+def _processes(placed: Plan, shard: ShardPlan) -> str:
+    network = [] if placed.layout == "inline" else [("network process", shard.network_core)]
+    workers = [(f"worker {shard.shard}.{seat}", core) for seat, core in enumerate(shard.worker_cores)]
+    return ", ".join(name if core is None else f"{name} on core {core}" for name, core in [*network, *workers])

@@ -1,0 +1,78 @@
+"""Descriptors: how many this machine grants, and what can be served with them.
+
+Every connection is a descriptor of the process that owns it; every child costs the supervisor a few. Both are known
+before anything starts, so asking for too much is refused at once and in numbers, not by EMFILE under load.
+"""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass
+
+from usnet_framework.errors import StartupError
+from usnet_framework.shards.findings import Finding
+
+SUPERVISOR_RESERVE = 64  # standard streams, loop, control socket and its clients, metrics, libraries
+NETWORK_RESERVE = 64  # standard streams, memories, wake-ups, epoll
+INLINE_RESERVE = 256  # the same, and whatever the application opens
+PER_SHARD = 5  # control socket, pidfd, public memory, wake-up; one to rebuild with
+PER_WORKER = 4  # control socket, pidfd, seat memory, wake-up
+PER_SPARE = 2  # control socket, pidfd
+CONNECTIONS_AUTO = 1 << 17
+"""Connections of one shard when nobody says how many: tables are sized at start, and a limit of descriptors may be a
+billion (container engines set it so)."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a plan needs. `max_connections` is of the whole server, None as many as can be."""
+
+    layout: str
+    shards: int
+    workers: int
+    spares: int
+    listeners: int
+    max_connections: int | None
+
+    @property
+    def supervisor(self) -> int:
+        """Descriptors of the supervisor."""
+        workers = self.shards * self.workers * PER_WORKER + self.spares * PER_SPARE
+        return SUPERVISOR_RESERVE + self.shards * (PER_SHARD + self.listeners) + workers
+
+    @property
+    def reserve(self) -> int:
+        """Descriptors of the process that owns connections, which are not connections."""
+        fixed = INLINE_RESERVE if self.layout == "inline" else NETWORK_RESERVE
+        return fixed + self.listeners + 2 * self.workers
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit of this process and its children to the hard one; the limit in force."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else 1 << 30
+
+
+def connections_per_shard(demand: Demand, limit: int) -> int:
+    """How many connections one shard may have; StartupError when descriptors do not allow what was asked."""
+    if demand.supervisor > limit:
+        raise StartupError(
+            f"--workers {demand.workers} on {demand.shards} shards: needs {demand.supervisor} descriptors in the supervisor"
+            f", the limit is {limit}; use fewer, or raise it (ulimit -Hn, LimitNOFILE=)"
+        )
+    allowed = limit - demand.reserve
+    asked = -(-demand.max_connections // demand.shards) if demand.max_connections is not None else None
+    if allowed < (asked or 1):
+        raise StartupError(
+            f"--max-connections {demand.max_connections or 'auto'}: needs {(asked or 1) + demand.reserve} descriptors in "
+            f"each of {demand.shards} shards, the limit is {limit}; use more --queues, or raise it (ulimit -Hn, LimitNOFILE=)"
+        )
+    return asked if asked is not None else min(allowed, CONNECTIONS_AUTO)
+
+
+def finding(demand: Demand, limit: int, per_shard: int) -> Finding:
+    asked = "auto" if demand.max_connections is None else str(demand.max_connections)
+    reason = f"{demand.shards} x {per_shard}; each process may have {limit} descriptors"
+    return Finding("connections", asked, str(demand.shards * per_shard), reason)

@@ -1,0 +1,236 @@
+"""Listening sockets: opened by the supervisor, inherited by whoever accepts, so that no restart loses a connection.
+
+    tcp://HOST:PORT   one socket per shard and address (SO_REUSEPORT), so that the kernel spreads connections
+    unix:PATH         one socket for all shards
+    fd:N              a socket that somebody else opened and listens on: systemd's first is fd:3
+
+Where one socket serves several shards they share its queue (`shared`).
+
+A port is taken without the risk that two servers share it by mistake: the first socket is bound alone, which fails when
+anybody listens there, and only then is SO_REUSEPORT set, so that ours (and nobody's before ours) may join.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import stat
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from usnet_framework.errors import StartupError, UsageError
+from usnet_framework.shards.unixpath import UnixListener, listen_unix
+
+EXPECTED = "expected tcp://HOST:PORT, unix:PATH or fd:N"
+LISTENERS_MAX = 64  # per shard: UN_LISTENERS_MAX of native/src/engine/engine.h
+SYSTEMD_FIRST_FD = 3  # sd_listen_fds(3)
+
+
+@dataclass(frozen=True)
+class Bind:
+    """A parsed bind. `host` "" is every address of the machine; `fd` is -1 unless kind is "fd"."""
+
+    text: str
+    kind: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    fd: int = -1
+
+
+def parse_bind(text: str) -> Bind:
+    """UsageError when the text is none of the three forms."""
+    if match := re.fullmatch(r"tcp://(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:/\s]*)):([0-9]{1,5})", text):
+        host, port = match[1] or match[2], int(match[3])
+        if port > 65535:
+            raise UsageError(f"--bind {text}: port {port} is above 65535")
+        return Bind(text, "tcp", host="" if host == "*" else host, port=port)
+    if text.startswith("unix:") and text != "unix:" and "\0" not in text:
+        return Bind(text, "unix", path=text.removeprefix("unix:"))
+    if match := re.fullmatch(r"fd:([0-9]{1,6})", text):
+        return Bind(text, "fd", fd=int(match[1]))
+    raise UsageError(f"--bind {text}: {EXPECTED}")
+
+
+@dataclass
+class Listeners:
+    """What is listened on. `addresses` are as they can be connected to, in the order of the binds."""
+
+    shards: list[list[socket.socket]]
+    shared: bool = False
+    addresses: list[str] = field(default_factory=list)
+    files: list[UnixListener] = field(default_factory=list)
+    inherited: list[socket.socket] = field(default_factory=list)
+
+    def fds(self, shard: int) -> list[int]:
+        return [listener.fileno() for listener in self.shards[shard]]
+
+    @property
+    def paths(self) -> list[Path]:
+        return [file.path for file in self.files]
+
+    def refuse(self) -> None:
+        """Have the kernel refuse new connections, whoever else holds the sockets. Those of others are left alone."""
+        for listener in self._unique():
+            if listener not in self.inherited:
+                with suppress(OSError):  # refused already
+                    listener.shutdown(socket.SHUT_RD)
+        for file in self.files:
+            file.unlink()
+
+    def close(self) -> None:
+        for listener in self._unique():
+            listener.close()
+        for file in self.files:
+            file.unlink()
+
+    def _unique(self) -> list[socket.socket]:
+        return list({id(listener): listener for shard in self.shards for listener in shard}.values())
+
+
+def open_listeners(
+    binds: Sequence[Bind], shards: int, backlog: int, environ: Mapping[str, str] = os.environ
+) -> Listeners:
+    """Open every bind for every shard, or nothing: StartupError, one line."""
+    listeners = Listeners(shards=[[] for _ in range(shards)])
+    try:
+        for bind in binds:
+            _open(bind, listeners, backlog, binds, environ)
+        if len(listeners.shards[0]) > LISTENERS_MAX:
+            raise StartupError(f"--bind: {len(listeners.shards[0])} addresses; at most {LISTENERS_MAX} are possible")
+    except BaseException:
+        listeners.close()
+        raise
+    return listeners
+
+
+def _open(bind: Bind, listeners: Listeners, backlog: int, binds: Sequence[Bind], environ: Mapping[str, str]) -> None:
+    if bind.kind == "tcp":
+        _open_tcp(bind, listeners, backlog, binds)
+        return
+    if bind.kind == "unix":
+        file = listen_unix(bind.path, backlog, f"--bind {bind.text}")
+        listener, address = file.socket, f"unix:{file.path}"
+        listeners.files.append(file)
+    else:
+        listener = _adopt(bind, environ)
+        address = f"{bind.text} ({_name(listener)})"
+        listeners.inherited.append(listener)
+    for shard in listeners.shards:
+        shard.append(listener)
+    listeners.shared |= len(listeners.shards) > 1
+    listeners.addresses.append(address)
+
+
+def _open_tcp(bind: Bind, listeners: Listeners, backlog: int, binds: Sequence[Bind]) -> None:
+    for family, address in _resolve(bind):
+        dual = family == socket.AF_INET6 and address[0] == "::" and not _has_ipv4_wildcard(binds, bind.port)
+        opened: list[socket.socket] = []
+        for shard in listeners.shards:
+            listener = _bind_tcp(bind, family, opened[0].getsockname() if opened else address, dual, joins=bool(opened))
+            if len(listeners.shards) > 1:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            opened.append(listener)
+            shard.append(listener)
+        for listener in opened:
+            _listen(bind, listener, backlog)
+        listeners.addresses.append(f"tcp://{_name(opened[0])}")
+
+
+def _resolve(bind: Bind) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+    if not bind.host:
+        wildcard = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+        return [(wildcard, ("::" if wildcard == socket.AF_INET6 else "0.0.0.0", bind.port))]
+    try:
+        found = socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no valid name"
+        raise StartupError(f"--bind {bind.text}: cannot resolve {bind.host!r}: {reason}; give an address") from None
+    inet = [(family, address) for family, _, _, _, address in found if family in (socket.AF_INET, socket.AF_INET6)]
+    return list(dict.fromkeys(inet))  # type: ignore[arg-type]  # typeshed: address may also be of another family
+
+
+def _has_ipv4_wildcard(binds: Sequence[Bind], port: int) -> bool:
+    """0.0.0.0 is bound on its own, so [::] must leave IPv4 alone."""
+    return any(bind.kind == "tcp" and bind.host == "0.0.0.0" and bind.port == port for bind in binds)
+
+
+def _bind_tcp(
+    bind: Bind, family: socket.AddressFamily, address: tuple[str, int], dual: bool, joins: bool
+) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if joins:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections inherit it
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise StartupError(f"--bind {bind.text}: {_explain(error, bind)}") from None
+    return listener
+
+
+def _listen(bind: Bind, listener: socket.socket, backlog: int) -> None:
+    try:
+        listener.listen(backlog)
+    except OSError as error:
+        raise StartupError(f"--bind {bind.text}: {_explain(error, bind)}") from None
+
+
+def _adopt(bind: Bind, environ: Mapping[str, str]) -> socket.socket:
+    """A listening stream socket that this process was started with."""
+    what = f"--bind {bind.text}"
+    try:
+        is_socket = stat.S_ISSOCK(os.fstat(bind.fd).st_mode)
+    except OSError:
+        raise StartupError(f"{what}: no such descriptor was inherited{_activation_hint(bind, environ)}") from None
+    if not is_socket:
+        raise StartupError(f"{what}: the descriptor is no socket{_activation_hint(bind, environ)}")
+    listener = socket.socket(fileno=os.dup(bind.fd))
+    stream = listener.type == socket.SOCK_STREAM
+    known = listener.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+    if not stream or not known or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        listener.close()
+        raise StartupError(f"{what}: not a listening stream socket; call listen() on it before the server is started")
+    listener.setblocking(False)
+    if listener.family != socket.AF_UNIX:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _activation_hint(bind: Bind, environ: Mapping[str, str]) -> str:
+    """What systemd's side of the agreement says (sd_listen_fds(3)), where that explains the mistake."""
+    count = environ.get("LISTEN_FDS", "")
+    if not count.isdigit():
+        return "; start the server with it open, or by a systemd socket unit (its first socket is fd:3)"
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return f"; LISTEN_PID is {environ.get('LISTEN_PID')}, this process is {os.getpid()}: start it without a wrapper"
+    last = SYSTEMD_FIRST_FD + int(count) - 1
+    return f"; systemd passed fd:{SYSTEMD_FIRST_FD} to fd:{last}" if int(count) else "; systemd passed no socket"
+
+
+def _name(listener: socket.socket) -> str:
+    name = listener.getsockname()
+    if listener.family == socket.AF_INET6:
+        return f"[{name[0]}]:{name[1]}"
+    if listener.family == socket.AF_INET:
+        return f"{name[0]}:{name[1]}"
+    return os.fsdecode(name) or "unix"
+
+
+def _explain(error: OSError, bind: Bind) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the port is in use; stop who listens there or use another port"
+    if error.errno == errno.EACCES:
+        return f"no permission for port {bind.port}; use one above 1023, or give the server CAP_NET_BIND_SERVICE"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"this machine has no address {bind.host}; use one of its own, or 0.0.0.0 or [::] for all"
+    return f"{error.strerror}; use another address"

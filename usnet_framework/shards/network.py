@@ -1,0 +1,215 @@
+"""A shard's network process as the supervisor sees it: a keeper (`usnet-network`) and the engine that it keeps.
+
+They speak over one SOCK_SEQPACKET pair in the fixed messages of native/src/engine/control.h. An engine may die at any
+moment; the keeper starts the next one, which reads the requests that nobody read. Requests are only sent while an engine
+serves, and what was not confirmed is sent again by whoever asked when the next one is READY.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Protocol
+
+import usnet_framework
+from usnet_framework.errors import StartupError
+from usnet_framework.shards.child import Child
+
+MESSAGE = struct.Struct("<IIIIQQ")  # type, seat, serial, flags, two arguments
+RESUMES = 1  # flag of ATTACH
+POISONED = 2  # flag of LOST, confirmed
+LINGER_MS = 5000
+"""How long a closed connection may wait for the peer's FIN, its receive side discarding: what slow peers need to read
+the last bytes, short of keeping descriptors for those that never close."""
+
+
+class Kind(IntEnum):
+    """enum un_control_type"""
+
+    ATTACH = 1
+    LOST = 2
+    DRAIN = 3
+    QUIT = 4
+    READY = 16
+    DIED = 17
+    BAD = 18
+    LIMIT = 19
+
+
+class NetworkOwner(Protocol):
+    """The shard. Every method is called in the loop."""
+
+    def engine_ready(self, pid: int, epoch: int) -> None: ...
+    def engine_died(self, pid: int, wait_status: int) -> None: ...
+    def attach_confirmed(self, seat: int, serial: int) -> None: ...
+    def lost_confirmed(self, seat: int, serial: int, poisoned: bool) -> None: ...
+    def worker_bad(self, seat: int, serial: int) -> None: ...
+    def accepting_paused(self, error: int) -> None: ...
+    def network_exited(self, status: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class NetworkSetup:
+    """What a keeper is given; descriptors are inherited."""
+
+    shard: int
+    public_fd: int
+    seat_fds: Sequence[int]
+    seat_wake_fds: Sequence[int]
+    wake_fd: int
+    listener_fds: Sequence[int]
+    shared_listeners: bool
+    connection_limit: int
+    idle_timeout_ms: int
+    poll: str
+    core: int | None
+    cleanup: Sequence[Path]
+
+    def arguments(self) -> list[str]:
+        arguments = [
+            *("--shard", str(self.shard)),
+            *("--public", str(self.public_fd)),
+            *("--seats", _joined(self.seat_fds)),
+            *("--seat-wakes", _joined(self.seat_wake_fds)),
+            *("--wake", str(self.wake_fd)),
+            *("--listeners", _joined(self.listener_fds)),
+            *("--connections", str(self.connection_limit)),
+            *("--idle-timeout-ms", str(self.idle_timeout_ms)),
+            *("--linger-ms", str(LINGER_MS)),
+            *("--poll", self.poll),
+        ]
+        if self.shared_listeners:
+            arguments.append("--shared-listeners")
+        if self.core is not None:
+            arguments += ["--core", str(self.core)]
+        return arguments + _cleanup(self.cleanup)
+
+    def fds(self) -> list[int]:
+        return [self.public_fd, *self.seat_fds, *self.seat_wake_fds, self.wake_fd, *self.listener_fds]
+
+
+class NetworkProcess:
+    """`pid` is the keeper's, `engine_pid` the engine's, None while there is none."""
+
+    def __init__(self, setup: NetworkSetup, owner: NetworkOwner) -> None:
+        self.engine_pid: int | None = None
+        self._owner: NetworkOwner | None = owner
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._child = _spawn(setup.arguments(), theirs, setup.fds(), self._ended)
+        self._control.setblocking(False)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._control, self._readable)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        return self._child.running
+
+    def attach(self, seat: int, serial: int, resumes: bool) -> None:
+        self._send(Kind.ATTACH, seat, serial, RESUMES if resumes else 0)
+
+    def lost(self, seat: int, serial: int) -> None:
+        self._send(Kind.LOST, seat, serial)
+
+    def drain(self) -> None:
+        self._send(Kind.DRAIN)
+
+    def quit(self) -> None:
+        """Reset what is left and exit; for a keeper without an engine the end of the socket says it."""
+        if self.engine_pid is None:
+            self.kill()
+        self._send(Kind.QUIT)
+
+    def kill(self) -> None:
+        """The engine dies with its keeper."""
+        self._child.kill()
+
+    def discard(self) -> None:
+        """Kill it and hear no more of it."""
+        self._owner = None
+        self._child.kill()
+
+    async def wait(self) -> None:
+        await self._child.wait()
+
+    def _send(self, kind: Kind, seat: int = 0, serial: int = 0, flags: int = 0) -> None:
+        if self.engine_pid is not None:
+            with suppress(OSError):  # it is dead or its socket is full: its end is noticed, or it asks again when READY
+                self._control.send(MESSAGE.pack(kind, seat, serial, flags, 0, 0))
+
+    def _readable(self) -> None:
+        with suppress(BlockingIOError, ConnectionResetError):
+            while packet := self._control.recv(MESSAGE.size):
+                self._tell(*MESSAGE.unpack(packet))
+        # At the end of file the keeper is about to be gone; its pidfd tells.
+
+    def _tell(self, kind: int, seat: int, serial: int, flags: int, first: int, second: int) -> None:
+        owner = self._owner
+        if owner is None:
+            return
+        if kind == Kind.ATTACH:
+            owner.attach_confirmed(seat, serial)
+        elif kind == Kind.LOST:
+            owner.lost_confirmed(seat, serial, bool(flags & POISONED))
+        elif kind == Kind.READY:
+            self.engine_pid = first
+            owner.engine_ready(first, second)
+        elif kind == Kind.DIED:
+            self.engine_pid = None
+            owner.engine_died(first, second)
+        elif kind == Kind.BAD:
+            owner.worker_bad(seat, serial)
+        elif kind == Kind.LIMIT:
+            owner.accepting_paused(first)
+
+    def _ended(self, status: int) -> None:
+        self._readable()
+        self._loop.remove_reader(self._control)
+        self._control.close()
+        self.engine_pid = None
+        if self._owner is not None:
+            self._owner.network_exited(status)
+
+
+class Guard:
+    """`usnet-network --guard`: in the inline layout, where no keeper does it, removes socket files if we are killed."""
+
+    def __init__(self, cleanup: Sequence[Path]) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._child = _spawn(["--guard", *_cleanup(cleanup)], theirs, [], lambda status: None)
+
+    async def close(self) -> None:
+        """End it, before it takes the end of its socket for the end of this process."""
+        self._child.kill()
+        await self._child.wait()
+        self._control.close()
+
+
+def _spawn(arguments: list[str], control: socket.socket, fds: Sequence[int], on_exit: Callable[[int], None]) -> Child:
+    program = Path(usnet_framework.__file__).parent / "bin" / "usnet-network"
+    fd = control.fileno()
+    command = [str(program), "--parent", str(os.getpid()), "--control", str(fd), *arguments]
+    try:
+        return Child(command, [fd, *fds], on_exit)
+    except OSError as error:
+        raise StartupError(f"cannot start {program}: {error.strerror}; install usnet_framework again") from None
+
+
+def _joined(fds: Sequence[int]) -> str:
+    return ",".join(map(str, fds))
+
+
+def _cleanup(paths: Sequence[Path]) -> list[str]:
+    return [word for path in paths for word in ("--cleanup", str(path))]

@@ -1,0 +1,48 @@
+"""The quarantine folder: events that were being handled at two consecutive deaths of a worker (P3).
+
+Two files for each: `NAME.bin` holds the bytes that the handler was given, `NAME.json` what is known about them. The
+folder is bounded, because whoever found a request that kills workers may send it again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from usnet_framework.shards.segment import QuarantineRecord
+
+EVENTS_MAX = 1000
+EVENT_TYPES = {1: "connect", 2: "data", 3: "eof", 4: "drain", 5: "close"}  # enum un_event_type
+
+
+class QuarantineFull(Exception):
+    """As many events as the folder may hold are kept already."""
+
+
+def keep(folder: Path, worker: str, record: QuarantineRecord, now: datetime | None = None) -> Path:
+    """Write the event down; the path of its bytes. OSError when the folder does not take it, QuarantineFull."""
+    now = now or datetime.now(UTC)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if len(list(folder.glob("*.bin"))) >= EVENTS_MAX:
+        raise QuarantineFull(f"{folder} holds {EVENTS_MAX} events; remove those that are understood")
+    name = f"{now.strftime('%Y%m%dT%H%M%S.%fZ')}-{record.conn:016x}"
+    facts = {
+        "time": now.isoformat(),
+        "worker": worker,
+        "conn": record.conn,
+        "peer": record.peer,
+        "event": EVENT_TYPES.get(record.event_type, str(record.event_type)),
+        "bytes": len(record.data),
+    }
+    _write(folder / f"{name}.json", json.dumps(facts, indent=2).encode() + b"\n")
+    _write(folder / f"{name}.bin", record.data)
+    return folder / f"{name}.bin"
+
+
+def _write(path: Path, data: bytes) -> None:
+    """It may hold what users sent in confidence: only the owner reads it."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(fd, "wb") as file:
+        file.write(data)

@@ -1,0 +1,110 @@
+"""Listening sockets that are files: made without taking anything from a live server, removed only while still ours.
+
+A file left by a server that was killed is stale: nobody answers a connect, so it is removed and the path is used
+again. A path where somebody answers, or that is no socket at all, is refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from usnet_framework.errors import StartupError
+
+PATH_BYTES_MAX = 107  # sun_path of struct sockaddr_un, less its final zero
+PROBE_TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True)
+class UnixListener:
+    """A bound, listening socket and the file it made."""
+
+    socket: socket.socket
+    path: Path
+    device: int
+    inode: int
+
+    def close(self) -> None:
+        """Close the socket and remove the file, unless somebody else put another one there."""
+        self.socket.close()
+        self.unlink()
+
+    def unlink(self) -> None:
+        try:
+            found = os.lstat(self.path)
+            if (found.st_dev, found.st_ino) == (self.device, self.inode):
+                os.unlink(self.path)
+        except OSError:
+            pass  # gone already, or no longer ours to remove
+
+
+def listen_unix(path: str, backlog: int, what: str, mode: int | None = None) -> UnixListener:
+    """Listen at `path`. `mode` is the file's from its first moment; StartupError opens with `what`."""
+    full = Path(path).absolute()
+    if len(os.fsencode(full)) > PATH_BYTES_MAX:
+        raise StartupError(f"{what}: the path has more than {PATH_BYTES_MAX} bytes; use a shorter one")
+    _make_room(full, what)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _bind(listener, full, mode)
+        listener.listen(backlog)
+    except OSError as error:
+        listener.close()
+        raise StartupError(f"{what}: {_explain(error, full)}") from None
+    listener.setblocking(False)
+    made = os.lstat(full)
+    return UnixListener(listener, full, made.st_dev, made.st_ino)
+
+
+def _bind(listener: socket.socket, path: Path, mode: int | None) -> None:
+    if mode is None:
+        listener.bind(str(path))
+        return
+    umask = os.umask(~mode & 0o777)  # never, not even for a moment, open to others
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(umask)
+
+
+def _make_room(path: Path, what: str) -> None:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StartupError(f"{what}: {_explain(error, path)}") from None
+    if not stat.S_ISSOCK(found.st_mode):
+        raise StartupError(f"{what}: a file that is no socket is there; remove it or use another path")
+    if _answers(path, what):
+        raise StartupError(f"{what}: another server is listening there; stop it or use another path")
+    try:
+        os.unlink(path)
+    except OSError as error:
+        raise StartupError(f"{what}: cannot remove the stale socket: {_explain(error, path)}") from None
+
+
+def _answers(path: Path, what: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_TIMEOUT_S)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except PermissionError as error:
+            raise StartupError(f"{what}: {_explain(error, path)}") from None
+        except OSError:
+            return True  # its backlog is full, or it is of another type: somebody is there
+    return True
+
+
+def _explain(error: OSError, path: Path) -> str:
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission ({os.strerror(error.errno)}); use a path that this user may write"
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return f"there is no folder {path.parent}; make it or use another path"
+    return f"{error.strerror}; use another path"

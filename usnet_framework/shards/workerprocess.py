@@ -1,0 +1,111 @@
+"""A worker process as the supervisor sees it; its own side is worker.py.
+
+It belongs to somebody at every moment of its life (`owner`): the pool of spares while it imports and waits, then the seat
+that it sits on. The owner is told what the worker says, and of its end; after the end nothing is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from usnet_framework.shards.child import Child
+from usnet_framework.shards.messages import Message, receive, send
+
+
+class WorkerOwner(Protocol):
+    """Who has the worker now. `error` and `status` as in messages.py and child.py."""
+
+    def worker_ready(self, worker: WorkerProcess) -> None: ...
+    def worker_attached(self, worker: WorkerProcess) -> None: ...
+    def worker_failed(self, worker: WorkerProcess, error: str) -> None: ...
+    def worker_exited(self, worker: WorkerProcess, status: int) -> None: ...
+
+
+class WorkerProcess:
+    """`generation`: which reload of the code it imports; `resumes` is known once it is ready."""
+
+    def __init__(self, load: Message, generation: int, owner: WorkerOwner) -> None:
+        """Spawn and have it import. OSError when no process can be made."""
+        self.owner: WorkerOwner | None = owner
+        self.generation = generation
+        self.resumes = False
+        self.died_ns = 0  # when its end was noticed
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            module = "usnet_framework.shards.worker"
+            fd = theirs.fileno()
+            try:
+                self._child = Child(
+                    [sys.executable, "-P", "-m", module, str(fd), str(os.getpid())], [fd], self._ended
+                )
+            except OSError:
+                self._control.close()
+                raise
+        self._control.setblocking(False)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._control, self._readable)
+        self._send({"type": "load", **load})
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def attach(self, message: Message, fds: Sequence[int]) -> None:
+        self._send({"type": "attach", **message}, fds)
+
+    def drain(self) -> None:
+        self._send({"type": "drain"})
+
+    def retire(self, timeout_s: float) -> None:
+        self._send({"type": "retire", "timeout": timeout_s})
+
+    def kill(self) -> None:
+        self._child.kill()
+
+    def discard(self) -> None:
+        """Kill it and hear no more of it."""
+        self.owner = None
+        self._child.kill()
+
+    async def wait(self) -> None:
+        await self._child.wait()
+
+    def _send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        try:
+            send(self._control, message, fds)
+        except BlockingIOError:
+            self._child.kill()  # it has not read a handful of messages: it never will
+        except OSError:
+            pass  # it is dead; its pidfd tells
+
+    def _readable(self) -> None:
+        with suppress(BlockingIOError):
+            while (received := receive(self._control)) is not None:
+                self._tell(received[0])
+            self._loop.remove_reader(self._control)
+
+    def _tell(self, message: Message) -> None:
+        if self.owner is None:
+            return
+        if message["type"] == "ready":
+            self.resumes = message["resumes"]
+            self.owner.worker_ready(self)
+        elif message["type"] == "attached":
+            self.owner.worker_attached(self)
+        elif message["type"] == "failed":
+            self.owner.worker_failed(self, message["error"])
+
+    def _ended(self, status: int) -> None:
+        self.died_ns = time.monotonic_ns()
+        self._readable()  # its last words may not have been read yet
+        self._loop.remove_reader(self._control)
+        self._control.close()
+        if self.owner is not None:
+            self.owner.worker_exited(self, status)
