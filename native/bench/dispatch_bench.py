@@ -1,12 +1,12 @@
 """Nanoseconds per event of the dispatcher, without sockets: a fake engine fills the ring, only `Port.run` is timed.
 
-    python native/bench/dispatch_bench.py [--batches N] [--runs N]
+    python native/bench/dispatch_bench.py [--events N] [--runs N]
 
 Prints a line per handler and batch size: the median over the runs of the time per DATA event (60 bytes, 128
-connections), and the best run. `echo` sends every message back; `take` has an on_data that does nothing; `none` does not
-define on_data. Filling the ring and taking the commands happens in Python between two timed runs, so caches are about as
-cold as between two turns of an event loop. To count instructions instead of time, run one case (`--only echo:64`) under
-`valgrind --tool=callgrind --toggle-collect=port_run`.
+connections), and the best run. `echo` sends every message back; `take` has an on_data that does nothing; `none` does
+not define on_data. The ring is filled and the commands are taken by Python code between two timed runs, so caches are
+about as cold as between two turns of an event loop. To count instructions instead of time, run one case (`--only
+echo:64 --runs 1`) under `valgrind --tool=callgrind --toggle-collect=port_run`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def measure(handler: Handler, batch: int, batches: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batches", type=int, default=400, help="batches in a run (default 400)")
+    parser.add_argument("--events", type=int, default=30_000, help="events in a run (default 30000)")
     parser.add_argument("--runs", type=int, default=7, help="runs of each case (default 7)")
     parser.add_argument("--only", metavar="HANDLER:BATCH", help="one case, as echo:64")
     options = parser.parse_args()
@@ -76,7 +76,7 @@ def main() -> None:
         name, _, batch = options.only.partition(":")
         cases = [(name, int(batch))]
     for name, batch in cases:
-        runs = [measure(HANDLERS[name](), batch, options.batches) for _ in range(options.runs)]
+        runs = [measure(HANDLERS[name](), batch, options.events // batch) for _ in range(options.runs)]
         median, best = statistics.median(runs), min(runs)
         print(f"{name:5} batch {batch:2}: median {median:6.0f} ns per event, best {best:6.0f}")
 

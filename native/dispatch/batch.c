@@ -58,7 +58,7 @@ static uint32_t deliver_events(struct un_port_object *port, uint32_t ready, uint
 /* Deliver what is ready and commit; how many events, or -1 when an exception leaves. */
 Py_ssize_t un_batch_run(struct un_port_object *port)
 {
-    uint32_t ready = un_port_peek(port->end);
+    uint32_t ready = port->stopped ? 0 : un_port_peek(port->end);
     if (ready == 0 && !port->ready)
         return 0;
     uint64_t started_ns = now_ns();

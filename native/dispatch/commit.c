@@ -14,12 +14,13 @@ bool un_is_settled(const struct un_connection *conn)
     return !conn->overflow && !conn->owed && !(conn->flags & (UN_WORKING | UN_WAITING | UN_INTERRUPTED));
 }
 
-/* Is to be tried again at the next commit; false when a DRAIN will come, or nothing waits. */
+/* Is to be tried again at the next commit; false when a DRAIN will come and be read, or nothing waits. */
 static bool is_pressing(const struct un_connection *conn)
 {
-    if (conn->overflow)
-        return !(conn->flags & UN_ASKED_DRAIN) || (conn->owed & ~(UN_OWE_EOF | UN_OWE_CLOSE));
-    return conn->owed != 0;
+    bool drain_comes = (conn->flags & UN_ASKED_DRAIN) && !conn->port->stopped;
+    if (conn->overflow && drain_comes)
+        return conn->owed & ~(UN_OWE_EOF | UN_OWE_CLOSE);
+    return conn->overflow || conn->owed;
 }
 
 static bool is_known_to_engine(const struct un_connection *conn)

@@ -59,7 +59,7 @@ struct un_lease {
     uint32_t held;           /* slices that hold a frame or show its bytes */
     bool open;               /* the Port is */
     bool asleep;             /* the loop's thread waits without the GIL: a frame given back must wake it */
-    int wake_fd;             /* the seat's eventfd */
+    int wake_fd;             /* the seat's eventfd; inline: our own */
 };
 
 struct un_slice {

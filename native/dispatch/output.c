@@ -62,7 +62,6 @@ bool un_output_may_send(struct un_connection *conn)
 static void ask_drain(struct un_connection *conn)
 {
     uint64_t mark = in_frames(conn) / 2 < UN_LOW_WATER ? in_frames(conn) / 2 : UN_LOW_WATER;
-    conn->owed &= (uint8_t)~UN_OWE_DRAIN;
     if (un_port_command(conn->port->end, UN_COMMAND_WANT_DRAIN, conn->id, mark))
         conn->flags |= UN_ASKED_DRAIN;
     else
@@ -71,6 +70,7 @@ static void ask_drain(struct un_connection *conn)
 
 static void ask_drain_if_needed(struct un_connection *conn)
 {
+    conn->owed &= (uint8_t)~UN_OWE_DRAIN;
     if (conn->flags & UN_ASKED_DRAIN)
         return;
     bool behind_frames = conn->overflow && in_frames(conn) > 0;

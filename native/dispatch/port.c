@@ -1,12 +1,13 @@
 /* Port: a worker's dispatcher, and the verbs that its event loop's selector uses.
  *
- *   run -> commit -> spin -> sleep, wait for the seat's eventfd, awake -> run ...
+ *   run -> commit -> spin -> sleep, wait for wake_fd, awake -> run ...
  *
  * sleep says no while anything is left to do here: events, inboxes that are ready, frames given back and not published.
  */
 #include "objects.h"
 
 #include <structmember.h>
+#include <sys/eventfd.h>
 #include <time.h>
 
 #include "inline.h"
@@ -41,8 +42,10 @@ static int open_end(struct un_port_object *port, const struct arguments *from)
     int status;
     if (from->engine) {
         lease->engine = Py_NewRef(from->engine);
-        status = un_inline_attach(from->engine, &lease->end);
+        lease->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        status = lease->wake_fd < 0 ? -errno : un_inline_attach(from->engine, &lease->end);
     } else {
+        lease->wake_fd = from->seat_wake_fd;
         status = un_port_open(&lease->end, from->public_fd, from->seat_fd, from->seat, from->engine_wake_fd);
     }
     if (status == 0)
@@ -58,7 +61,6 @@ static int open_port(struct un_port_object *port, const struct arguments *from)
     if (!port->lease || open_end(port, from) < 0)
         return -1;
     port->end = &port->lease->end;
-    port->lease->wake_fd = from->seat_wake_fd;
     port->slots = PyMem_RawCalloc(port->end->header->config.conn_max, sizeof *port->slots);
     port->tasks = PySet_New(NULL);
     if (!port->slots)
@@ -143,8 +145,6 @@ static PyObject *port_run(PyObject *self, PyObject *unused)
     (void)unused;
     if (!is_usable(port))
         return NULL;
-    if (port->stopped)
-        return PyLong_FromLong(0);
     port->running = true;
     Py_ssize_t count = un_batch_run(port);
     port->running = false;
@@ -160,11 +160,26 @@ static PyObject *port_commit(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *set_stopped(PyObject *self, bool stopped)
+{
+    if (!is_usable(as_port(self)))
+        return NULL;
+    as_port(self)->stopped = stopped;
+    for (struct un_connection *conn = as_port(self)->attached; conn; conn = conn->next)
+        un_review(conn); /* no DRAIN is read now: overflow is tried at each commit */
+    Py_RETURN_NONE;
+}
+
 static PyObject *port_stop(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    as_port(self)->stopped = true;
-    Py_RETURN_NONE;
+    return set_stopped(self, true);
+}
+
+static PyObject *port_start(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return set_stopped(self, false);
 }
 
 static uint64_t clock_ns(void)
@@ -193,6 +208,8 @@ static PyObject *port_spin(PyObject *self, PyObject *nanoseconds)
     if (PyErr_Occurred() || !is_usable(as_port(self)))
         return NULL;
     struct un_port *end = as_port(self)->end;
+    if (as_port(self)->stopped)
+        Py_RETURN_FALSE;
     Py_BEGIN_ALLOW_THREADS;
     caught = spin_until(end, clock_ns() + most);
     Py_END_ALLOW_THREADS;
@@ -205,9 +222,9 @@ static PyObject *port_sleep(PyObject *self, PyObject *unused)
     (void)unused;
     if (!is_usable(port))
         return NULL;
-    if (port->stopped)
-        Py_RETURN_TRUE;
-    if (port->ready || un_port_pending(port->end) || !un_port_sleep(port->end, port->attention != NULL))
+    if (port->ready || un_port_pending(port->end))
+        Py_RETURN_FALSE;
+    if (!port->stopped && !un_port_sleep(port->end, port->attention != NULL))
         Py_RETURN_FALSE;
     port->lease->asleep = true;
     Py_RETURN_TRUE;
@@ -324,7 +341,8 @@ static PyMethodDef port_methods[] = {
     {"spin", port_spin, METH_O, "Look for events for so many nanoseconds, without the GIL; True when there are some."},
     {"sleep", port_sleep, METH_NOARGS, "True when it is safe to wait for wake_fd; call awake afterwards."},
     {"awake", port_awake, METH_NOARGS, "The wait is over."},
-    {"stop", port_stop, METH_NOARGS, "Take no more events; commit goes on working."},
+    {"stop", port_stop, METH_NOARGS, "Take no more events; finish and commit what was taken."},
+    {"start", port_start, METH_NOARGS, "Undo stop."},
     {"statistics", port_statistics, METH_NOARGS, "Counters and gauges of this worker by name."},
     {"close", port_close, METH_NOARGS, "Let go of the segment; views stay valid, connections are closed ones."},
     {NULL, NULL, 0, NULL},
@@ -339,7 +357,7 @@ static PyMemberDef port_members[] = {
 static PyGetSetDef port_attributes[] = {
     {"pending_work", get_pending_work, NULL, "True while output, tasks or anything uncommitted is left.", NULL},
     {"pressed", get_pressed, NULL, "True while something waits for space in the segment: commit again soon.", NULL},
-    {"wake_fd", get_wake_fd, NULL, "The seat's eventfd, -1: none.", NULL},
+    {"wake_fd", get_wake_fd, NULL, "The eventfd that wakes the loop, -1: none.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -22,10 +22,11 @@ from usnet_framework.shards.segment import Segment, SegmentConfig
 _HEADER = struct.Struct("<QII14I19Q")
 _EVENT = struct.Struct("<BBHIQIIQ")
 _COMMAND = struct.Struct("<B3xIQIIQ")
-_LAYOUT = (
-    "public_bytes engine seats conns conn_stride event_rings event_ring_bytes tx_accounts tx_account_bytes quarantines "
-    "quarantine_bytes rx_frames rx_seat_bytes seat_bytes command_ring release_ring release_slots dirty tx_frames"
-).split()
+_LAYOUT = [
+    "public_bytes", "engine", "seats", "conns", "conn_stride", "event_rings", "event_ring_bytes", "tx_accounts",
+    "tx_account_bytes", "quarantines", "quarantine_bytes", "rx_frames", "rx_seat_bytes", "seat_bytes", "command_ring",
+    "release_ring", "release_slots", "dirty", "tx_frames",
+]  # fmt: skip
 
 # struct un_seat_public
 _EVENTS_PRODUCED, _COMMANDS_CONSUMED, _RELEASES_CONSUMED, _TX_NODES_FREE = 0, 64, 68, 72
@@ -142,9 +143,8 @@ class FakeEngine:
     def post(self, kind: Event, conn: int, length: int = 0, frame: int = 0, reason: int = 0) -> None:
         slot = self.produced & (self.config.event_slots - 1)
         assert self.produced - self.consumed < self.config.event_slots, "the event ring is full"
-        _EVENT.pack_into(
-            self.public, self.at["event_rings"] + slot * 32, kind, reason, 0, length, conn, frame, 0, time.monotonic_ns()
-        )  # fmt: skip
+        at = self.at["event_rings"] + slot * _EVENT.size
+        _EVENT.pack_into(self.public, at, kind, reason, 0, length, conn, frame, 0, time.monotonic_ns())
         self.produced += 1
         self._set(self.public, self.at["seats"] + _EVENTS_PRODUCED, self.produced)
 
@@ -162,6 +162,13 @@ class FakeEngine:
     @property
     def handling(self) -> int:
         return int(struct.unpack_from("<Q", self.seat, _HANDLING)[0])
+
+    def woken(self) -> int:
+        """How often the eventfd was written since the last call; the same one wakes the loop and this engine."""
+        try:
+            return os.eventfd_read(self.wake_fd)
+        except BlockingIOError:
+            return 0
 
     @property
     def want_space(self) -> int:

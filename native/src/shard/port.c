@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define UN_LOOKS_PER_CREDIT 256 /* bounds its time; a few turns see all frames of a usual segment */
 #define UN_LOOKS_PER_FRAME 2u /* more than one frame comes free for each one opened, so the line stays short */
 
 static const void *map_file(int fd, uint64_t *bytes, int protection)
@@ -308,10 +309,11 @@ bool un_port_state(struct un_port *port, uint64_t conn, const void *bytes, uint3
     return true;
 }
 
-uint32_t un_port_credit(const struct un_port *port)
+uint32_t un_port_credit(struct un_port *port)
 {
     const struct un_segment_config *config = &port->header->config;
-    uint64_t frames = port->tx_free_count + (port->tx_starved ? 0 : port->tx_waiting_count);
+    look_at_waiting(port, UN_LOOKS_PER_CREDIT);
+    uint64_t frames = port->tx_free_count; /* those that slow peers keep do not count */
     uint64_t nodes = un_load(&port->told->tx_nodes_free);
     uint64_t by_frames = config->tx_budget * frames / config->tx_frames;
     uint64_t by_nodes = config->tx_budget * nodes / (config->tx_frames + config->command_slots);

@@ -104,8 +104,9 @@ uint32_t un_port_send(struct un_port *port, uint64_t conn, const void *bytes, ui
 bool un_port_command(struct un_port *port, enum un_command_op op, uint64_t conn, uint64_t arg);
 bool un_port_state(struct un_port *port, uint64_t conn, const void *bytes, uint32_t length);
 
-/* Bytes one connection may have waiting in send frames now; a connection with nothing waiting may always send. */
-uint32_t un_port_credit(const struct un_port *port);
+/* Bytes one connection may have waiting in send frames now, less the fewer frames are known to be free; a connection
+ * with nothing waiting may always send. Ask once per batch: it looks at some of the frames that were not complete. */
+uint32_t un_port_credit(struct un_port *port);
 
 /* Is there anything that a commit would publish? */
 bool un_port_pending(const struct un_port *port);
