@@ -137,9 +137,11 @@ static int deliver_unusual(struct un_port_object *port, struct un_connection *co
             un_port_free_frame(port->end, event->frame);
         return 0;
     }
-    if (!un_is_held_back(conn))
-        return deliver_plainly(port, conn, event);
-    return event->type == UN_EVENT_CLOSE ? put_close(port, conn, event) : un_inbox_put(port, conn, event);
+    if (event->type == UN_EVENT_CLOSE && (conn->flags & (UN_WORKING | UN_WAITING)))
+        return put_close(port, conn, event);
+    if (event->type != UN_EVENT_CLOSE && un_is_held_back(conn))
+        return un_inbox_put(port, conn, event);
+    return deliver_plainly(port, conn, event);
 }
 
 int un_deliver(struct un_port_object *port, const struct un_event *event)

@@ -147,14 +147,13 @@ static Py_ssize_t deliver_inbox(struct un_port_object *port, struct un_connectio
         if (deliver_first(port, conn) < 0)
             return -1;
         count++;
-        if (!conn->inbox) /* that was CLOSE */
-            return count;
         drop_first(conn->inbox);
         if (conn->inbox->count == 0)
             free_inbox(conn);
     }
     un_reading_update(conn);
     un_review(conn);
+    un_connection_detach_if_done(conn);
     return count;
 }
 

@@ -204,7 +204,7 @@ def test_a_callback_may_not_drive_its_port(engine: FakeEngine) -> None:
 
 
 def test_only_handlers_are_accepted(engine: FakeEngine) -> None:
-    with pytest.raises(TypeError, match="instance of usnet_framework.Handler, not object"):
+    with pytest.raises(TypeError, match=r"instance of usnet_framework\.Handler, not object"):
         engine.port(object())  # type: ignore[arg-type]
 
 

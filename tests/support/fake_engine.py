@@ -163,6 +163,12 @@ class FakeEngine:
     def handling(self) -> int:
         return int(struct.unpack_from("<Q", self.seat, _HANDLING)[0])
 
+    def wake(self) -> None:
+        """Wake the worker if it sleeps, as the engine does after it published events."""
+        if self._get(self.seat, _SLEEPING):
+            self._set(self.seat, _SLEEPING, 0)
+            os.eventfd_write(self.wake_fd, 1)
+
     def woken(self) -> int:
         """How often the eventfd was written since the last call; the same one wakes the loop and this engine."""
         try:
@@ -235,6 +241,9 @@ class FakeEngine:
         entry = self._entry(conn)
         self.public[entry + _BLOB : entry + _BLOB + len(blob)] = blob
         self._set(self.public, entry + _STATE_LENGTH, len(blob))
+
+    def set_flags(self, conn: int, flags: int) -> None:
+        self.public[self._entry(conn) + 9] = flags
 
     # Memory.
 

@@ -1,0 +1,177 @@
+"""The inline layout: engine, dispatcher and asyncio in one thread, over loopback sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from support.fake_engine import config
+
+from usnet_framework import CloseReason, Connection, Handler
+from usnet_framework._dispatch import Engine, Port
+from usnet_framework.shards.loop import new_event_loop
+from usnet_framework.shards.segment import Segment
+
+DEADLINE_S = 20
+
+
+class Echo(Handler):
+    def __init__(self) -> None:
+        self.closed: list[CloseReason] = []
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        if data == b"slow":
+            asyncio.get_running_loop().call_later(0.01, conn.send, b"at last")
+        else:
+            conn.send(data)
+
+    def on_close(self, conn: Connection, reason: CloseReason) -> None:
+        self.closed.append(reason)
+
+
+@dataclass
+class Server:
+    segment: Segment
+    engine: Engine
+    port: Port
+    handler: Echo
+    address: tuple[str, int]
+    views: list[memoryview] = field(default_factory=list)
+
+    def run(self, poll: str, test: Callable[[], Awaitable[None]]) -> None:
+        loop = new_event_loop(self.port, poll, self.engine)
+        try:
+            loop.run_until_complete(asyncio.wait_for(test(), DEADLINE_S))
+        finally:
+            loop.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    segment = Segment.create(config(rx_frame_bytes=16384))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        engine = Engine(segment.public_fd, segment.seat_fds[0], [listener.fileno()], 100, 0, 10**9, False, True, 1)
+        handler = Echo()
+        port = Port(engine=engine, handler=handler, resumes=True)
+        yield Server(segment, engine, port, handler, listener.getsockname())
+        port.close()
+        engine.close()
+    segment.close()
+
+
+@pytest.fixture(params=["sleep", "adaptive", "busy"])
+def poll(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_echo(server: Server, poll: str) -> None:
+    async def client(number: int) -> None:
+        reader, writer = await asyncio.open_connection(*server.address)
+        for i in range(50):
+            message = b"%d.%d " % (number, i) * (1 + i * 20)
+            writer.write(message)
+            assert await reader.readexactly(len(message)) == message
+        writer.close()
+        await writer.wait_closed()
+
+    async def test() -> None:
+        await asyncio.gather(*(client(number) for number in range(20)))
+        while len(server.handler.closed) < 20:
+            await asyncio.sleep(0.001)
+
+    server.run(poll, test)
+    assert server.handler.closed == [CloseReason.PEER] * 20
+    assert server.port.statistics()["objects"] == 0
+
+
+def test_large_output(server: Server, poll: str) -> None:
+    payload = os.urandom(1 << 16) * 64
+
+    async def test() -> None:
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(payload)
+        assert await reader.readexactly(len(payload)) == payload
+        writer.close()
+        await writer.wait_closed()
+
+    server.run(poll, test)
+
+
+def test_timers_and_threads(server: Server, poll: str) -> None:
+    async def test() -> None:
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(b"slow")
+        assert await reader.readexactly(7) == b"at last"
+        assert await asyncio.to_thread(lambda: 5) == 5
+        writer.close()
+        await writer.wait_closed()
+
+    server.run(poll, test)
+
+
+def test_reset_all(server: Server) -> None:
+    async def test() -> None:
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"
+        server.engine.reset_all(CloseReason.SHUTDOWN)
+        with pytest.raises(ConnectionResetError):
+            await reader.readexactly(1)
+        while not server.handler.closed:
+            await asyncio.sleep(0.001)
+        writer.close()
+
+    server.run("sleep", test)
+    assert server.handler.closed == [CloseReason.SHUTDOWN]
+
+
+def test_stop_accepting(server: Server) -> None:
+    async def test() -> None:
+        server.engine.stop_accepting()
+        _, writer = await asyncio.open_connection(*server.address)  # the kernel's backlog
+        await asyncio.sleep(0.02)
+        assert server.segment.engine_counters()["accepted"] == 0
+        writer.close()
+
+    server.run("sleep", test)
+
+
+def test_views_outlive_port_and_engine(server: Server) -> None:
+    server.handler.on_data = lambda conn, data: server.views.append(data)  # type: ignore[method-assign]
+    handler = server.handler
+    server.port.close()
+    server.port = Port(engine=server.engine, handler=handler, resumes=True)
+
+    async def test() -> None:
+        _, writer = await asyncio.open_connection(*server.address)
+        writer.write(b"still here")
+        while not server.views:
+            await asyncio.sleep(0.001)
+        writer.close()
+
+    server.run("sleep", test)
+    server.port.close()
+    server.engine.close()
+    del server.port, server.engine
+    gc.collect()
+    assert server.views[0] == b"still here"
+
+
+def test_a_closed_engine(server: Server) -> None:
+    server.port.close()
+    server.engine.close()
+    with pytest.raises(ValueError, match="closed"):
+        server.engine.turn(0)
+
+
+def test_descriptors_that_are_no_segment(server: Server) -> None:
+    with pytest.raises(OSError, match="Invalid argument"):
+        Engine(server.segment.seat_fds[0], server.segment.seat_fds[0], [], 1, 0, 0, False, True)
+    with pytest.raises(ValueError, match="65 listeners"):
+        Engine(server.segment.public_fd, server.segment.seat_fds[0], [0] * 65, 1, 0, 0, False, True)
