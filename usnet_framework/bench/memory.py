@@ -34,6 +34,7 @@ OPEN_DEADLINE_S = 120.0
 ROLES = ("supervisor", "keeper", "network", "worker", "spare")
 SEGMENTS = "segments"
 
+
 @dataclass(frozen=True)
 class Cost:
     part: str
