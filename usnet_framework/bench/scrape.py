@@ -1,12 +1,13 @@
 """`usnet-bench scrape`: does being looked at cost the data path anything? Throughput with and without somebody who
 fetches /metrics every 100 ms, in turn, on one server that runs all the time.
 
-The data path has one core and the load another. The supervisor, which answers scrapes, may run on either: on a machine
-of two cores its processor time is taken from one of them, so it is given beside the change of throughput.
+The data path has one core and the load another. The supervisor, which answers scrapes, gets a third, or that of the
+load when there are only two: what it takes there slows the load down, so its processor time per scrape is given too.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -37,9 +38,11 @@ class Scrapes:
 class Supervisor:
     """How much processor time the server's parent process took, by what was going on."""
 
-    def __init__(self, process: int) -> None:
+    def __init__(self, process: int, core: int) -> None:
         self._process = psutil.Process(process)
         self.seconds = {QUIET: 0.0, SCRAPED: 0.0}
+        for thread in self._process.threads():  # those that answer scrapes are started by one of these
+            os.sched_setaffinity(thread.id, {core})
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -77,7 +80,8 @@ class ScrapeCost:
         return "\n".join(
             [
                 f"{self.layout} layout, {load.connections} connections, {load.size} bytes, {self.rounds} rounds "
-                f"of {load.duration_s:g} s in turn; server on core {self.cores.server}, load on core {self.cores.load}",
+                f"of {load.duration_s:g} s in turn; data path on core {self.cores.server}, "
+                f"load on core {self.cores.load}, supervisor on core {self.cores.extra}",
                 f"{self.scrapes} scrapes, one every {INTERVAL_S:g} s: throughput changes by {change:+.2%}; "
                 f"a scrape takes the supervisor {self.supervisor_ms:.2f} ms",
                 "",
@@ -127,7 +131,7 @@ def run(layout: str, load: Load, rounds: int, cores: Cores) -> ScrapeCost:
     samples = []
     scrapes = Scrapes()
     with running(Loopback(), command) as server:
-        supervisor = Supervisor(server.pid)
+        supervisor = Supervisor(server.pid, cores.extra)
         for number, name in interleave((QUIET, SCRAPED), rounds):
             watching = scraping(f"http://{metrics}/metrics", scrapes) if name == SCRAPED else nullcontext()
             with watching, supervisor.timed(name):
