@@ -91,10 +91,12 @@ class ScrapeCost:
 
 
 @contextmanager
-def scraping(url: str, scrapes: Scrapes) -> Iterator[None]:
+def scraping(url: str, scrapes: Scrapes, core: int) -> Iterator[None]:
+    """Fetches `url` every INTERVAL_S, from a thread on this core."""
     stop = threading.Event()
 
     def work() -> None:
+        os.sched_setaffinity(0, {core})  # of this thread alone
         while not stop.wait(INTERVAL_S):
             try:
                 with urllib.request.urlopen(url, timeout=5) as reply:
@@ -133,7 +135,7 @@ def run(layout: str, load: Load, rounds: int, cores: Cores) -> ScrapeCost:
     with running(Loopback(), command) as server:
         supervisor = Supervisor(server.pid, cores.extra)
         for number, name in interleave((QUIET, SCRAPED), rounds):
-            watching = scraping(f"http://{metrics}/metrics", scrapes) if name == SCRAPED else nullcontext()
+            watching = scraping(f"http://{metrics}/metrics", scrapes, cores.extra) if name == SCRAPED else nullcontext()
             with watching, supervisor.timed(name):
                 samples.append(_measure(server, name, number, load, cores))
     if scrapes.failures:
