@@ -1,9 +1,10 @@
 """`usnet-bench memory`: what an idle connection costs, in each kind of process and in the shared segments.
 
-A process' own memory is its anonymous memory (smaps in proc(5)): heap, stacks, and what it changed of its files. The
-segments are the memfds, by the blocks that the system has given them, counted once however many processes map them.
-Programs and libraries are left out: they do not grow, and their share moves whenever another process maps them. What
-the kernel keeps per socket is not ours and not in here.
+A process' own memory is its anonymous memory (smaps in proc(5)): heap, stacks, what it changed of its files, and what
+it touched of memory that it shares with its children without a name, as an engine does with its keeper. The segments
+are the memfds, by the blocks that the system has given them, counted once however many processes map them. Programs and
+libraries are left out: they do not grow, and their share moves whenever another process maps them. What the kernel
+keeps per socket is not ours and not in here.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ SETTLE_DEADLINE_S = 60.0
 OPEN_DEADLINE_S = 120.0
 ROLES = ("supervisor", "keeper", "network", "worker", "spare")
 SEGMENTS = "segments"
+NAMELESS_SHARED = "/dev/zero (deleted)"  # how the kernel calls a shared anonymous mapping
+
+_MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ ")
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,15 @@ class Memory:
 
 
 def own_bytes(smaps: str) -> int:
-    """The anonymous memory in the text of /proc/PID/smaps."""
-    return 1024 * sum(int(line.split()[1]) for line in smaps.splitlines() if line.startswith("Anonymous:"))
+    """The memory in the text of /proc/PID/smaps that belongs to no file."""
+    total_kib = 0
+    field = "Anonymous:"
+    for line in smaps.splitlines():
+        if _MAPPING.match(line):
+            field = "Rss:" if NAMELESS_SHARED in line else "Anonymous:"
+        elif line.startswith(field):
+            total_kib += int(line.split()[1])
+    return total_kib * 1024
 
 
 def role(process: psutil.Process) -> str:
