@@ -1,5 +1,5 @@
 # One command for each thing one does with a checkout. Every target does all the set-up it needs: Debian packages
-# (tools/setup.sh), a virtual environment in .venv, the build in build/. Nothing is done twice: stamps in build/ remember.
+# (tools/setup.sh), a virtual environment in .venv, the build in build/. Nothing is done twice: stamps remember.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,33 +16,33 @@ NATIVE_BUILDS := build/asan/build.ninja build/tsan/build.ninja
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-serve: build/installed  ## set everything up and serve the echo example
+serve: $(VENV)/installed  ## set everything up and serve the echo example
 	@python tools/serve.py examples.echo:Echo
 
-test: build/installed-for-tests native-test check  ## set everything up and run every test
+test: $(VENV)/installed-for-tests native-test check  ## set everything up and run every test
 	@pytest
 
-check: build/installed-for-tests
+check: $(VENV)/installed-for-tests
 	ruff check .
 	mypy
 
-native-test: build/installed-for-tests $(NATIVE_BUILDS)
+native-test: $(VENV)/installed-for-tests $(NATIVE_BUILDS)
 	meson test -C build/asan --print-errorlogs
 	meson test -C build/tsan --print-errorlogs
 
-bench: build/installed-for-tests  ## compare with asyncio, uvloop and a C server
+bench: $(VENV)/installed-for-tests  ## compare with asyncio, uvloop and a C server
 	usnet-bench compare
 
-soak: build/installed-for-tests  ## the tests that run for minutes
+soak: $(VENV)/installed-for-tests  ## the tests that run for minutes
 	pytest -m slow
 
-fuzz: build/installed-for-tests build/asan/build.ninja  ## run the fuzz targets under the sanitizers
+fuzz: $(VENV)/installed-for-tests build/asan/build.ninja  ## run the fuzz targets under the sanitizers
 	meson test -C build/asan --suite fuzz --print-errorlogs
 
-docs: build/installed  ## write what derives from the code into README.md
+docs: $(VENV)/installed  ## write what derives from the code into README.md
 	python tools/readme.py
 
-install: build/installed  ## the package into .venv
+install: $(VENV)/installed  ## the package into .venv
 
 clean:  ## forget everything that was built
 	rm -rf build $(VENV)
@@ -59,23 +59,23 @@ build/packages-for-tests: tools/setup.sh
 	@tools/setup.sh test
 	@touch $@
 
-build/venv: build/packages pyproject.toml
+$(VENV)/made: build/packages pyproject.toml
 	python3 -m venv $(VENV)
 	python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		> build/requirements.txt
 	pip install --quiet --disable-pip-version-check --requirement build/requirements.txt
 	@touch $@
 
-build/installed: build/venv $(SOURCES)
+$(VENV)/installed: $(VENV)/made $(SOURCES)
 	pip install --quiet --disable-pip-version-check --no-build-isolation -Cbuild-dir=build/python .
 	@touch $@
 
-build/installed-for-tests: build/packages-for-tests build/installed
+$(VENV)/installed-for-tests: build/packages-for-tests $(VENV)/installed
 	pip install --quiet --disable-pip-version-check --no-build-isolation -Cbuild-dir=build/python '.[test]'
 	@touch $@
 
-build/asan/build.ninja: | build/venv
+build/asan/build.ninja: | $(VENV)/made
 	meson setup build/asan -Dpython=false -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false
 
-build/tsan/build.ninja: | build/venv
+build/tsan/build.ninja: | $(VENV)/made
 	meson setup build/tsan -Dpython=false -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import time
+import urllib.request
 
 from usnet_framework.config import default_control_path
 
@@ -45,11 +46,10 @@ def control_path(port: int) -> str:
     return os.path.abspath(f"build/control-{port}.sock")
 
 
-def answers(port: int) -> bool:
+def ready(metrics: int) -> bool:
     try:
-        with socket.create_connection((HOST, port), timeout=1) as client:
-            client.sendall(b"hello\n")
-            return client.recv(6) == b"hello\n"
+        with urllib.request.urlopen(f"http://{HOST}:{metrics}/readyz", timeout=1) as reply:
+            return bool(reply.status == 200)
     except OSError:
         return False
 
@@ -58,18 +58,19 @@ def report(server: int, port: int, metrics: int, control: str) -> None:
     """Print once the server answers; give up silently when it ends first, it has said why."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and os.path.exists(f"/proc/{server}"):
-        if answers(port):
-            ctl = "usnet-ctl" if control == default_control_path() else f"usnet-ctl --control {control}"
-            print(
-                f"\nIt answers. Try, in another terminal:\n"
-                f'  python3 -c \'import socket as s; c = s.create_connection(("{HOST}", {port})); '
-                f'c.send(b"hello\\n"); print(c.recv(99))\'\n'
-                f"  .venv/bin/{ctl} status\n"
-                f"  python3 -m urllib.request http://{HOST}:{metrics}/metrics\n",
-                flush=True,
-            )
+        if ready(metrics):
+            print(hint(port, metrics, control), flush=True)
             return
         time.sleep(0.05)
+
+
+def hint(port: int, metrics: int, control: str) -> str:
+    client = f'import socket; c = socket.create_connection(("{HOST}", {port})); c.send(b"hello"); print(c.recv(99))'
+    ctl = "" if control == default_control_path() else f" --control {control}"
+    return (
+        f"\nServing on {HOST}:{port}. Try:  python3 -c '{client}'\n"
+        f"Look:  .venv/bin/usnet-ctl status{ctl}   Metrics:  http://{HOST}:{metrics}/metrics   Stop:  Ctrl-C\n"
+    )
 
 
 def main(argv: list[str]) -> None:

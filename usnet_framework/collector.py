@@ -42,16 +42,13 @@ Labels = tuple[str, ...]
 
 
 class Observed(Protocol):
-    """What a server shows of itself; the supervisor is one. Asked in the thread of its loop, see Ask."""
+    """What a server shows of itself; the supervisor is one. All of it may be called from any thread."""
 
     @property
     def segments(self) -> Mapping[int, Segment]: ...
     def status(self) -> dict[str, Any]: ...
     def is_ready(self) -> bool: ...
-
-
-Ask = Callable[[Callable[[], Any]], Any]
-"""Calls a function in the thread of the server's loop and returns what it returned."""
+    def is_alive(self) -> bool: ...
 
 
 class Totals:
@@ -124,27 +121,23 @@ class ProcessUsage:
 class ServerCollector(Collector):
     """Reads everything at each scrape. One scrape at a time: the sums are updated by it."""
 
-    def __init__(self, server: Observed, ask: Ask) -> None:
+    def __init__(self, server: Observed) -> None:
         self._server = server
-        self._ask = ask
         self._totals = Totals()
         self._usage = ProcessUsage()
         self._lock = threading.Lock()
 
     def collect(self) -> Iterable[Metric]:
         with self._lock:
-            status, ready, segments = self._ask(self._look)
+            status = self._server.status()
             families = _Families(self._totals)
-            for shard, segment in segments:
+            for shard, segment in sorted(self._server.segments.items()):
                 try:
                     _read_segment(families, str(shard), segment)
                 except ValueError:
-                    continue  # closed since the table was read: the server is stopping
-            _read_status(families, status, ready)
+                    continue  # closed since the table was read: its shard begins afresh, or the server is stopping
+            _read_status(families, status, self._server.is_ready())
             return [*families, *self._usage.collect(status)]
-
-    def _look(self) -> tuple[dict[str, Any], bool, list[tuple[int, Segment]]]:
-        return self._server.status(), self._server.is_ready(), sorted(self._server.segments.items())
 
 
 class _Families:
@@ -241,14 +234,24 @@ def _read_status(families: _Families, status: Mapping[str, Any], ready: bool) ->
     families.info("usnet_build", "what runs", {name: str(status[name]) for name in ("version", "backend", "layout")})
     families.gauge("usnet_ready", "1 while a handler can run on every shard", {}, ready)
     families.gauge("usnet_uptime_seconds", "time since the supervisor started", {}, status["uptime"])
+    families.counter("usnet_reloads", "times the application was imported anew", {}, status["reloads"])
+    families.counter("usnet_reloads_refused", "reloads that left the old code in place", {}, status["reloads_refused"])
     for shard in status["shards"]:
+        labels = {"shard": str(shard["shard"])}
+        for name, help in (
+            ("network_restarts", "network processes replaced after they died"),
+            ("rebuilds", "times the shard began afresh, its connections lost"),
+        ):
+            if name in shard:  # not inline
+                families.counter(f"usnet_{name}", help, labels, shard[name])
         for worker in shard["workers"]:
-            families.counter(
-                "usnet_worker_restarts",
-                "workers replaced after they died",
-                {"shard": str(shard["shard"]), "worker": str(worker["seat"])},
-                worker["restarts"],
-            )
+            labels = {"shard": str(shard["shard"]), "worker": str(worker["seat"])}
+            for name, help, count in (
+                ("worker_restarts", "workers replaced after they died", worker["restarts"]),
+                ("workers_refused", "workers replaced because they wrote nonsense", worker["bad"]),
+                ("poisoned", "events put aside after two workers died of them", worker["poisoned"]),
+            ):
+                families.counter(f"usnet_{name}", help, labels, count)
 
 
 def _roles(status: Mapping[str, Any]) -> Iterator[tuple[Labels, int]]:

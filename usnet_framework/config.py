@@ -82,7 +82,7 @@ def _option(
 class Config:
     """What a server was asked to do. Values are parsed and in range; whether the machine can do it is not known yet."""
 
-    app: str = _option("", "the handler class to serve", values.application, metavar="MODULE:ATTRIBUTE")
+    app: str = _option("", "the handler class to serve", values.text, metavar="MODULE:ATTRIBUTE")
     factory: bool = _option(False, "the attribute is a function that returns the handler class", values.switch)
     app_dir: str = _option(".", "folder that is put in front of the import path", values.text, metavar="PATH")
     bind: tuple[str, ...] = _option(
@@ -109,7 +109,7 @@ class Config:
     )
     queues: int | None = _option(
         None,
-        "number of shards, one per queue of the interface",
+        "number of shards; auto: as many as there are cores for",
         values.or_auto(values.whole(1, SHARDS_MAX)),
         metavar="N",
     )

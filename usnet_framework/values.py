@@ -63,12 +63,6 @@ def or_auto(parse: Parse) -> Parse:
     return parse_or_auto
 
 
-def application(text: str) -> str:
-    if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", text):
-        raise ValueError("MODULE:ATTRIBUTE, for instance examples.echo:Echo")
-    return text
-
-
 def cores(text: str) -> tuple[int, ...]:
     listed: list[int] = []
     for part in text.split(","):

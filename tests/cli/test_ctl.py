@@ -14,6 +14,9 @@ from usnet_framework.errors import ControlError
 
 STATUS = {
     "version": "1.2.3",
+    "app": "examples.echo:Echo",
+    "state": "ready",
+    "listeners": ["tcp://127.0.0.1:7000"],
     "pid": 100,
     "uptime": 3725.0,
     "backend": "kernel",
@@ -24,6 +27,8 @@ STATUS = {
             "network_pid": 102,
             "keeper_pid": 101,
             "state": "serving",
+            "network_restarts": 4,
+            "rebuilds": 0,
             "workers": [
                 {"seat": 0, "pid": 103, "serial": 2, "state": "serving", "restarts": 1},
                 {"seat": 1, "pid": None, "serial": 7, "state": "empty", "restarts": 6},
@@ -78,18 +83,19 @@ def output(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 
 def test_status_is_a_table_of_processes(server: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    head, _, *rows = output(capsys, "status").splitlines()
-    assert head == "usnet 1.2.3  pid 100  up 1h02m  kernel, split"
-    assert [row.split() for row in rows[:-1]] == [
+    head, listening, note, _, *rows = output(capsys, "status").splitlines()
+    assert head == "examples.echo:Echo: ready, up 1h02m, usnet 1.2.3, kernel, split"
+    assert listening == "listening on tcp://127.0.0.1:7000"
+    assert note == "note: pinning: all asked, no process is pinned in force"
+    assert [row.split() for row in rows] == [
         ["PROCESS", "PID", "STATE", "SERIAL", "RESTARTS"],
         ["supervisor", "100", "running"],
-        ["network", "0", "102", "serving"],
-        ["keeper", "0", "101", "running"],
+        ["network", "0", "102", "serving", "4"],
+        ["keeper", "0", "101", "running", "0"],
         ["worker", "0.0", "103", "serving", "2", "1"],
         ["worker", "0.1", "-", "empty", "7", "6"],
         ["spare", "105", "ready"],
     ]
-    assert rows[-1] == "note: pinning: all asked, no process is pinned in force"
     assert (
         len({row.index("PID") for row in rows if "PID" in row} | {row.index("100") for row in rows if "100" in row})
         == 1

@@ -35,7 +35,7 @@ def application(folder: Path, text: str) -> Path:
         ([ECHO, "--workers", "0"], "--workers: '0'"),
         ([ECHO, "--bind", "tcp:/127.0.0.1"], "tcp:/127.0.0.1"),
         ([ECHO, "--bind", "unix:"], "unix:"),
-        (["echo"], "MODULE:ATTRIBUTE"),
+        (["echo"], "'echo': expected module:attribute"),
         ([], "no application"),
     ],
 )

@@ -32,7 +32,7 @@ def segment(server: MemoryServer) -> MemorySegment:
 
 @pytest.fixture
 def collector(server: MemoryServer) -> ServerCollector:
-    return ServerCollector(server, lambda question: question())
+    return ServerCollector(server)
 
 
 def scrape(collector: ServerCollector) -> dict[str, float]:
@@ -167,7 +167,17 @@ def test_cpu_and_memory_are_summed_by_role(server: MemoryServer, collector: Serv
     assert samples['usnet_process_cpu_seconds_total{role="supervisor",shard=""}'] > 0
     assert samples['usnet_process_resident_memory_bytes{role="worker",shard="0"}'] > 1 << 20
     assert samples['usnet_processes{role="network",shard="0"}'] == 1
-    assert not any('role="keeper"' in name for name in samples)
+    assert not any('role="spare"' in name for name in samples)
+
+
+def test_deaths_are_counted_by_who_died(server: MemoryServer, collector: ServerCollector) -> None:
+    server.worker |= {"restarts": 3, "bad": 1, "poisoned": 2}
+    server.network_restarts = 4
+    samples = scrape(collector)
+    assert samples['usnet_worker_restarts_total{shard="0",worker="0"}'] == 3
+    assert samples['usnet_workers_refused_total{shard="0",worker="0"}'] == 1
+    assert samples['usnet_poisoned_total{shard="0",worker="0"}'] == 2
+    assert samples['usnet_network_restarts_total{shard="0"}'] == 4
 
 
 def test_a_spare_that_becomes_a_worker_is_counted_once_and_a_dead_one_stays_counted() -> None:

@@ -37,7 +37,9 @@ class EchoDialogue:
         self._random = random.Random(client)
 
     def message(self, number: int) -> tuple[bytes, bytes]:
-        body = b"%d:%d:" % (self._client, number) + self._random.randbytes(self._random.choice([20, 60, 60, 1500, 20000]))
+        body = b"%d:%d:" % (self._client, number) + self._random.randbytes(
+            self._random.choice([20, 60, 60, 1500, 20000])
+        )
         text = b"%08x" % zlib.crc32(body) + body
         return text, text
 

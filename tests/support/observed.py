@@ -56,19 +56,33 @@ class MemoryServer:
     def __init__(self) -> None:
         self.segments: Any = {0: MemorySegment()}
         self.ready = True
-        self.worker = {"seat": 0, "pid": os.getpid(), "restarts": 0}
+        self.alive = True
+        self.network_restarts = 0
+        self.worker = {"seat": 0, "pid": os.getpid(), "restarts": 0, "bad": 0, "poisoned": 0}
 
     def status(self) -> dict[str, Any]:
-        shard = {"shard": 0, "network_pid": os.getpid(), "keeper_pid": None, "workers": [self.worker]}
+        shard = {
+            "shard": 0,
+            "network_pid": os.getpid(),
+            "keeper_pid": os.getppid(),
+            "network_restarts": self.network_restarts,
+            "rebuilds": 0,
+            "workers": [self.worker],
+        }
         return {
             "pid": os.getpid(),
             "uptime": 1.5,
             "version": "0",
             "backend": "kernel",
             "layout": "split",
+            "reloads": 0,
+            "reloads_refused": 0,
             "shards": [shard],
             "spares": [],
         }
 
     def is_ready(self) -> bool:
         return self.ready
+
+    def is_alive(self) -> bool:
+        return self.alive

@@ -1,4 +1,4 @@
-"""Connections outlive the code (P1, P2): workers are killed and reloaded under full load, and clients notice nothing."""
+"""Connections outlive the code (P1, P2): workers are killed and reloaded under load, and clients notice nothing."""
 
 from __future__ import annotations
 

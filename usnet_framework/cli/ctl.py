@@ -72,22 +72,25 @@ def _parser() -> _Parser:
 
 
 def status_text(status: dict[str, Any]) -> str:
-    """A headline, one row per process, and what is not as it was asked for."""
-    up = duration(status["uptime"])
-    head = f"usnet {status['version']}  pid {status['pid']}  up {up}  {status['backend']}, {status['layout']}"
+    """A headline, what is listened on, what is not as it was asked for, and one row per process."""
+    what = (f"up {duration(status['uptime'])}", f"usnet {status['version']}", status["backend"], status["layout"])
+    head = f"{status['app']}: {', '.join((status['state'], *what))}"
+    listening = [f"listening on {address}" for address in status["listeners"]]
     rows = [("PROCESS", "PID", "STATE", "SERIAL", "RESTARTS"), ("supervisor", str(status["pid"]), "running", "", "")]
     for shard in status["shards"]:
         rows += _shard_rows(shard)
     rows += [("spare", str(pid), "ready", "", "") for pid in status["spares"]]
-    return "\n".join([head, "", *_columns(rows), *(f"note: {warning}" for warning in status["warnings"])])
+    notes = [f"note: {warning}" for warning in status["warnings"]]
+    return "\n".join([head, *listening, *notes, "", *_columns(rows)])
 
 
 def _shard_rows(shard: dict[str, Any]) -> list[tuple[str, ...]]:
     number = shard["shard"]
     rows: list[tuple[str, ...]] = []
     if shard["network_pid"]:
-        rows.append((f"network {number}", str(shard["network_pid"]), shard["state"], "", ""))
-        rows.append((f"keeper {number}", str(shard["keeper_pid"]), "running", "", ""))
+        restarts = str(shard["network_restarts"])
+        rows.append((f"network {number}", str(shard["network_pid"]), shard["state"], "", restarts))
+        rows.append((f"keeper {number}", str(shard["keeper_pid"]), "running", "", str(shard["rebuilds"])))
     for worker in shard["workers"]:
         name = f"worker {number}.{worker['seat']}"
         pid = str(worker["pid"] or "-")

@@ -11,11 +11,12 @@ import sys
 from collections.abc import Sequence
 
 from usnet_framework import logs, serving
+from usnet_framework.app import parse_app
 from usnet_framework.config import Config, unknown_variables
 from usnet_framework.errors import UsnetError
 from usnet_framework.shards.listeners import parse_bind
-from usnet_framework.shards.placement import Plan, ShardPlan, Wish, plan
-from usnet_framework.shards.topology import read_topology
+from usnet_framework.shards.placement import Plan, ShardPlan
+from usnet_framework.shards.preparation import place
 
 log = logging.getLogger("usnet.serve")
 
@@ -38,10 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(config: Config) -> str:
     """What the server would be made of on this machine. Raises as starting it would, as far as that needs no start."""
+    parse_app(config.app)
     backend = config.transport()
     binds = [parse_bind(bind).text for bind in config.bind]
-    wish = Wish(config.queues, config.workers, config.layout, config.cores, config.poll)
-    placed = plan(read_topology(), wish)
+    placed = place(config)
     rows = [
         ("application", config.app),
         ("listening", ", ".join(binds)),

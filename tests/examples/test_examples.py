@@ -1,0 +1,176 @@
+"""The examples, served as the README says, and spoken to over sockets."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from support.server import Server
+
+
+def receive(client: socket.socket, count: int) -> bytes:
+    """Exactly `count` bytes, or what came before the end."""
+    received = b""
+    while len(received) < count and (piece := client.recv(count - len(received))):
+        received += piece
+    return received
+
+
+def kill_worker(server: Server) -> None:
+    """SIGKILL the only worker, and wait until its successor sits on the seat."""
+    (victim,) = server.workers()
+    os.kill(victim.pid, signal.SIGKILL)
+    server.wait("the worker is replaced", lambda: [w for w in server.workers() if w.serial > victim.serial])
+
+
+class TestEcho:
+    @pytest.fixture(scope="class")
+    def server(self) -> Iterator[Server]:
+        with Server("examples.echo:Echo") as server:
+            yield server
+
+    def test_what_is_sent_comes_back(self, server: Server) -> None:
+        with server.connect() as client:
+            for size in (1, 60, 100_000):
+                data = os.urandom(size)
+                client.sendall(data)
+                assert receive(client, size) == data
+
+    def test_a_half_closed_client_gets_everything_and_then_the_end(self, server: Server) -> None:
+        with server.connect() as client:
+            client.sendall(b"last words")
+            client.shutdown(socket.SHUT_WR)
+            assert receive(client, 100) == b"last words"
+
+    def test_a_connection_outlives_its_worker(self, server: Server) -> None:
+        with server.connect() as client:
+            client.sendall(b"before")
+            assert receive(client, 6) == b"before"
+            kill_worker(server)
+            client.sendall(b"after")
+            assert receive(client, 5) == b"after"
+
+
+class TestCounter:
+    @pytest.fixture(scope="class")
+    def server(self) -> Iterator[Server]:
+        with Server("examples.counter:Counter") as server:
+            yield server
+
+    def test_lines_are_counted_per_connection(self, server: Server) -> None:
+        with server.connect() as one, server.connect() as other:
+            one.sendall(b"a\nb\n")
+            assert receive(one, 4) == b"1\n2\n"
+            other.sendall(b"a\n")
+            assert receive(other, 2) == b"1\n"
+
+    def test_the_count_and_an_unfinished_line_survive_a_killed_worker(self, server: Server) -> None:
+        with server.connect() as client:
+            client.sendall(b"one\ntwo\nthr")
+            assert receive(client, 4) == b"1\n2\n"
+            kill_worker(server)
+            client.sendall(b"ee\nfour\n")
+            assert receive(client, 4) == b"3\n4\n"
+
+
+class TestHttpHello:
+    @pytest.fixture(scope="class")
+    def server(self) -> Iterator[Server]:
+        with Server("examples.http_hello:Hello") as server:
+            yield server
+
+    @pytest.fixture
+    def client(self, server: Server) -> Iterator[http.client.HTTPConnection]:
+        client = http.client.HTTPConnection(*server.address, timeout=10)
+        yield client
+        client.close()
+
+    def test_keep_alive_over_methods_and_bodies(self, client: http.client.HTTPConnection) -> None:
+        for method, body, expected in (
+            ("GET", None, b"Hello, world!\n"),
+            ("POST", b"x" * 100_000, b"Hello, world!\n"),
+            ("HEAD", None, b""),
+            ("GET", None, b"Hello, world!\n"),
+        ):
+            client.request(method, "/", body)
+            used = client.sock
+            reply = client.getresponse()
+            assert (reply.status, reply.read(), reply.headers["Content-Length"]) == (200, expected, "14")
+            assert client.sock is used, "the connection was not kept"
+
+    def test_pipelined_requests_are_answered_in_order(self, server: Server) -> None:
+        with server.connect() as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100 + b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+            received = receive(client, 1 << 20)
+        assert received.count(b"HTTP/1.1 200 OK\r\n") == 101
+        assert received.count(b"Connection: close") == 1
+        assert received.endswith(b"Hello, world!\n")
+
+    def test_a_request_in_pieces(self, server: Server) -> None:
+        with server.connect() as client:
+            for byte in b"GET / HTTP/1.0\r\n\r\n":
+                client.sendall(bytes([byte]))
+            assert receive(client, 1 << 16).endswith(b"\r\n\r\nHello, world!\n")
+
+    def test_nonsense_is_a_400_and_the_end(self, server: Server) -> None:
+        with server.connect() as client:
+            client.sendall(b"SSH-2.0-OpenSSH\r\n")
+            assert receive(client, 1 << 16).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+
+    def test_an_upgrade_is_not_taken(self, server: Server) -> None:
+        with server.connect() as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+            received = receive(client, 1 << 16)
+        assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"Connection: close" in received
+
+    def test_a_connection_between_requests_survives_and_one_within_is_reset(
+        self, server: Server, client: http.client.HTTPConnection
+    ) -> None:
+        client.request("GET", "/")
+        assert client.getresponse().read() == b"Hello, world!\n"
+        with server.connect() as half:
+            half.sendall(b"GET / HTTP/1.1\r\nHost:")
+            events = "usnet_worker_events_total"
+            seen = server.metrics()[events]
+            half.sendall(b" x\r\n")
+            server.wait("the half request was handled", lambda: server.metrics()[events] > seen)
+            kill_worker(server)
+            half.sendall(b"\r\n")
+            with pytest.raises(ConnectionResetError):
+                half.recv(1)
+        used = client.sock
+        client.request("GET", "/")
+        assert client.getresponse().read() == b"Hello, world!\n"
+        assert client.sock is used
+
+    def test_curl_is_happy(self, server: Server) -> None:
+        curl = shutil.which("curl")
+        assert curl, "tools/setup.sh test installs curl"
+        url = "http://{}:{}/".format(*server.address)
+        done = subprocess.run(
+            [curl, "-sS", "--max-time", "10", url, url, "-d", "body", "-w", "%{num_connects} "],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "Hello, world!\n1 Hello, world!\n0 "
+
+    def test_wrk_is_happy(self, server: Server) -> None:
+        wrk = shutil.which("wrk")
+        assert wrk, "tools/setup.sh test installs wrk"
+        done = subprocess.run(
+            [wrk, "-t1", "-c8", "-d1", "http://{}:{}/".format(*server.address)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "Requests/sec" in done.stdout
+        assert "errors" not in done.stdout, done.stdout
+        assert "Non-2xx" not in done.stdout, done.stdout

@@ -1,0 +1,91 @@
+"""Includes and imports go down only. The layers of C and of Python stand here, from the bottom up."""
+
+from __future__ import annotations
+
+import re
+from graphlib import TopologicalSorter
+
+import pytest
+from support.tree import files, imported_modules, module_name, text
+
+# What a folder under native/ may include, besides itself.
+INCLUDES = {
+    "src/base": set(),
+    "src/wire": {"src/base"},
+    "src/device": {"src/base"},
+    "src/tcp": {"src/base", "src/wire"},
+    "src/stack": {"src/base", "src/wire", "src/device", "src/tcp"},
+    "src/shard": {"src/base"},
+    "src/engine": {"src/base", "src/wire", "src/device", "src/tcp", "src/stack", "src/shard"},
+    "include": set(),
+    "src": {"include", "src/base", "src/shard", "src/engine"},  # api.c
+    "dispatch": {"src/base", "src/shard", "src/engine"},  # engine.h, for the inline layout
+    "bench": {"src/base"},
+    "bench/tests": {"bench", "src/base"},
+    "tests": {"include", "src/base", "src/wire", "src/device", "src/tcp", "src/stack", "src/shard", "src/engine"},
+    "fuzz": {"include", "src/base", "src/wire", "src/device", "src/tcp", "src/stack", "src/shard", "src/engine"},
+}
+
+# Layers of the package, from the bottom up; a folder stands for all that is in it. A module imports from its own layer
+# and from those before it, and never in a circle.
+LAYERS = (
+    {"errors", "values", "logs", "_usnet"},
+    {"config", "_native", "_dispatch", "handler", "connection", "protocols"},
+    {"app", "collector", "metrics", "shards"},
+    {"serving"},
+    {"", "bench", "testing"},  # "": the package itself, which is what users import
+    {"cli"},
+)
+
+C_FILES = files(".c", ".h")
+PYTHON_FILES = tuple(path for path in files(".py") if path.startswith("usnet_framework/"))
+
+
+def folder_of(path: str) -> str:
+    return path.removeprefix("native/").rpartition("/")[0]
+
+
+def folder_included(path: str, name: str) -> str | None:
+    """The folder under native/ of an include, None when it is the system's."""
+    own = f"native/{folder_of(path)}/"
+    roots = (own, own.removesuffix("tests/"), "native/src/", "native/include/", "native/")
+    for root in roots:
+        if root + name in C_FILES:
+            return folder_of(root + name)
+    return None
+
+
+@pytest.mark.parametrize("path", C_FILES)
+def test_includes_go_down(path: str) -> None:
+    folder = folder_of(path)
+    allowed = INCLUDES[folder] | {folder}
+    for name in re.findall(r'^\s*#\s*include\s*"([^"]+)"', text(path), flags=re.M):
+        included = folder_included(path, name)
+        assert included, f"{path} includes {name}, which is no file of ours: use <> for the system's"
+        assert included in allowed, f"{path} includes {name}: {folder} may use {sorted(allowed)}"
+
+
+def test_only_the_dispatcher_knows_python() -> None:
+    users = {folder_of(path) for path in C_FILES if "<Python.h>" in text(path)}
+    assert users <= {"dispatch"}
+
+
+def layer_of(module: str) -> int:
+    for number, layer in enumerate(LAYERS):
+        if module.partition(".")[0] in layer:
+            return number
+    raise AssertionError(f"{module}: give it a place in LAYERS of {__file__}")
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES)
+def test_imports_go_down(path: str) -> None:
+    own = module_name(path)
+    for line, imported in imported_modules(path):
+        if imported != "":  # for where the package lies, not for what is in it
+            assert layer_of(imported) <= layer_of(own), f"{path}:{line} imports {imported}, which is above it"
+
+
+def test_imports_make_no_circle() -> None:
+    graph = {module_name(path): {name for _, name in imported_modules(path)} - {""} for path in PYTHON_FILES}
+    del graph[""]
+    list(TopologicalSorter(graph).static_order())
