@@ -66,7 +66,7 @@ def _import(app: str, name: str, app_dir: str) -> ModuleType:
             ) from None
         if isinstance(error, FileNotFoundError) and name.endswith(".py") and error.filename == str(Path(folder, name)):
             raise StartupError(f"{app}: there is no file {error.filename}; check the path") from None
-        raise StartupError(f"{app}: importing {name} failed: {_describe(error)}") from error
+        raise StartupError(f"{app}: importing {name} failed: {describe_error(error)}") from error
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -111,7 +111,7 @@ def _call(app: str, factory: Any) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise StartupError(f"{app}: the factory failed: {_describe(error)}") from error
+        raise StartupError(f"{app}: the factory failed: {describe_error(error)}") from error
 
 
 def _check(app: str, found: Any, factory: bool) -> type[Handler]:
@@ -137,7 +137,7 @@ def _kind(value: Any) -> str:
     return f"an instance of {type(value).__qualname__}"
 
 
-def _describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """One line: the exception, its message, and the file and line where the user's code raised it."""
     message = " ".join(str(error).split())
     name = type(error).__name__

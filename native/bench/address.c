@@ -42,6 +42,9 @@ static const char *split_host(const char *text, char *host, size_t size, const c
     memcpy(host, text, length);
     host[length] = '\0';
     *port = colon + 1;
+    char *end;
+    if (strtoul(*port, &end, 10) > UINT16_MAX || *end != '\0') /* getaddrinfo would take it modulo 65536 */
+        return "the port is not a number up to 65535";
     return NULL;
 }
 

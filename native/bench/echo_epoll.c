@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +17,7 @@
 
 #include "address.h"
 #include "base/assert.h"
+#include "process.h"
 
 #define BUFFER_BYTES 65536
 #define BACKLOG 4096
@@ -132,14 +132,6 @@ static void serve(int listener)
     }
 }
 
-static int pin(const char *text)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET((size_t)atoi(text), &set);
-    return sched_setaffinity(0, sizeof set, &set);
-}
-
 static void announce(int listener)
 {
     struct address bound = {.length = sizeof bound.socket};
@@ -158,10 +150,12 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: usnet-echo-epoll HOST:PORT [--core N]\n");
         return 2;
     }
-    if (pinned && pin(argv[3]) < 0) {
-        fprintf(stderr, "usnet-echo-epoll: --core %s: %s\n", argv[3], strerror(errno));
+    int error = pinned ? process_pin(atoi(argv[3])) : 0;
+    if (error < 0) {
+        fprintf(stderr, "usnet-echo-epoll: --core %s: %s\n", argv[3], strerror(-error));
         return 2;
     }
+    process_raise_descriptor_limit();
     struct peer listener = {.fd = listen_on(&address)};
     if (listener.fd < 0) {
         fprintf(stderr, "usnet-echo-epoll: %s: %s\n", argv[1], strerror(-listener.fd));

@@ -9,7 +9,6 @@
  * SIGTERM and SIGINT end the phase that is running; the report still comes.
  */
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -22,6 +21,7 @@
 #include "check.h"
 #include "client.h"
 #include "message.h"
+#include "process.h"
 #include "report.h"
 
 #define CONNECTING_MAX 256        /* an ordinary backlog holds more */
@@ -56,14 +56,6 @@ static void catch_signals(void)
     sigdelset(&signals_while_waiting, SIGINT);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
-}
-
-static int pin(int core)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET((size_t)core, &set);
-    return sched_setaffinity(0, sizeof set, &set);
 }
 
 /* One look at all connections; waits until one is ready or `wake_ns`. */
@@ -291,10 +283,12 @@ int main(int argc, char **argv)
 {
     static struct run run; /* the histogram is large for a stack */
     options_parse(&run.options, argc, argv);
-    if (run.options.core >= 0 && pin(run.options.core) < 0) {
-        fprintf(stderr, "usnet-load: --core: asked for core %d: %s\n", run.options.core, strerror(errno));
+    int error = run.options.core >= 0 ? process_pin(run.options.core) : 0;
+    if (error < 0) {
+        fprintf(stderr, "usnet-load: --core: asked for core %d: %s\n", run.options.core, strerror(-error));
         return 2;
     }
+    process_raise_descriptor_limit();
     catch_signals();
     prctl(PR_SET_TIMERSLACK, 1); /* ns; the timetable of MODE_RATE is finer than the default 50 us */
     message_setup();

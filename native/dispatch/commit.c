@@ -7,6 +7,8 @@
  */
 #include "objects.h"
 
+#include "inline.h"
+
 bool un_is_settled(const struct un_connection *conn)
 {
     return !conn->overflow && !conn->owed && !(conn->flags & (UN_WORKING | UN_WAITING | UN_INTERRUPTED));
@@ -126,8 +128,11 @@ void un_commit(struct un_port_object *port)
     if (port->attention)
         before_commit(port);
     publish_counters(port);
+    bool pending = un_port_pending(port->end);
     un_port_commit(port->end);
     port->credit = UINT32_MAX;
     if (port->attention)
         after_commit(port);
+    if (pending && port->lease->engine)
+        un_inline_take_commits(port->lease->engine);
 }

@@ -44,8 +44,6 @@ struct un_module {
     PyObject *add_done_callback;
 };
 
-extern struct PyModuleDef un_dispatch_module;
-
 static inline struct un_module *un_module_of(PyTypeObject *type)
 {
     return PyType_GetModuleState(type);

@@ -1,9 +1,8 @@
 """A child process and the news of its end.
 
 Spawned with the descriptors that it is told of and no others, in a process group of its own, so that Ctrl-C in a
-terminal reaches the supervisor alone; its end arrives as a readable pidfd. Children ask the kernel to be killed when the
-thread that spawned them ends (PR_SET_PDEATHSIG), so everything here belongs to the thread of the loop.
-"""
+terminal reaches the supervisor alone; its end arrives as a readable pidfd. Children ask the kernel to be killed when
+the thread that spawned them ends (PR_SET_PDEATHSIG), so everything here belongs to the thread of the loop."""
 
 from __future__ import annotations
 

@@ -59,15 +59,16 @@ def connections_per_shard(demand: Demand, limit: int) -> int:
     """How many connections one shard may have; StartupError when descriptors do not allow what was asked."""
     if demand.supervisor > limit:
         raise StartupError(
-            f"--workers {demand.workers} on {demand.shards} shards: needs {demand.supervisor} descriptors in the supervisor"
-            f", the limit is {limit}; use fewer, or raise it (ulimit -Hn, LimitNOFILE=)"
+            f"--workers {demand.workers}: {demand.shards} shards of so many need {demand.supervisor} descriptors, "
+            f"the limit is {limit}; use fewer, or raise it (ulimit -Hn, LimitNOFILE=)"
         )
     allowed = limit - demand.reserve
     asked = -(-demand.max_connections // demand.shards) if demand.max_connections is not None else None
     if allowed < (asked or 1):
         raise StartupError(
-            f"--max-connections {demand.max_connections or 'auto'}: needs {(asked or 1) + demand.reserve} descriptors in "
-            f"each of {demand.shards} shards, the limit is {limit}; use more --queues, or raise it (ulimit -Hn, LimitNOFILE=)"
+            f"--max-connections {demand.max_connections or 'auto'}: each of {demand.shards} shards needs "
+            f"{(asked or 1) + demand.reserve} descriptors, the limit is {limit}; use more --queues, or raise it "
+            "(ulimit -Hn, LimitNOFILE=)"
         )
     return asked if asked is not None else min(allowed, CONNECTIONS_AUTO)
 

@@ -1,12 +1,12 @@
 """Messages between the supervisor and a worker: one msgpack map per packet of a SOCK_SEQPACKET pair, with descriptors.
 
-    to the worker     load    import this application: app, factory, app_dir, log_level, log_format
-                      attach  sit on a seat and serve; with the descriptors of the seat
-                      drain   accept no more (inline layout only: otherwise the network process accepts)
-                      retire  commit what was done, flush within `timeout` seconds, leave
-    to the supervisor ready   imported; `resumes`: the handler class defines on_resume
-                      attached  on_start returned; events are being taken
-                      failed  `error`, one line; the worker leaves
+to the worker     load    import this application: app, factory, app_dir, log_level, log_format
+                  attach  sit on a seat and serve; with the descriptors of the seat
+                  drain   accept no more (inline layout only: otherwise the network process accepts)
+                  retire  commit what was done, flush within `timeout` seconds, leave
+to the supervisor ready   imported; `resumes`: the handler class defines on_resume
+                  attached  on_start returned; events are being taken
+                  failed  `error`, one line; the worker leaves
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 Message = dict[str, Any]
 
@@ -23,15 +23,25 @@ MESSAGE_BYTES_MAX = 65536
 DESCRIPTORS_MAX = 128  # of one message: inline, up to 64 listeners and two memories; the kernel takes 253
 
 
+def pack(message: Any) -> bytes:
+    return msgpack.packb(message)  # type: ignore[no-any-return]
+
+
+def unpack(packet: bytes) -> Any:
+    """ValueError when it is no msgpack."""
+    return msgpack.unpackb(packet)
+
+
 def send(control: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
     """OSError when the other side is gone or does not read."""
-    socket.send_fds(control, [msgpack.packb(message)], list(fds))
+    socket.send_fds(control, [pack(message)], list(fds))
 
 
 def receive(control: socket.socket) -> tuple[Message, list[int]] | None:
-    """The next message and its descriptors, None when the other side is gone. BlockingIOError when there is none yet."""
+    """The next message and its descriptors, None when the other side is gone. BlockingIOError when there is none
+    yet."""
     try:
         packet, fds, _, _ = socket.recv_fds(control, MESSAGE_BYTES_MAX, DESCRIPTORS_MAX)
     except ConnectionResetError:
         return None
-    return (msgpack.unpackb(packet), fds) if packet else None
+    return (unpack(packet), fds) if packet else None

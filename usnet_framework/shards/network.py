@@ -1,9 +1,8 @@
 """A shard's network process as the supervisor sees it: a keeper (`usnet-network`) and the engine that it keeps.
 
 They speak over one SOCK_SEQPACKET pair in the fixed messages of native/src/engine/control.h. An engine may die at any
-moment; the keeper starts the next one, which reads the requests that nobody read. Requests are only sent while an engine
-serves, and what was not confirmed is sent again by whoever asked when the next one is READY.
-"""
+moment; the keeper starts the next one, which reads the requests that nobody read. Requests are only sent while an
+engine serves, and what was not confirmed is sent again by whoever asked when the next one is READY."""
 
 from __future__ import annotations
 

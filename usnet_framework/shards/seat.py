@@ -9,7 +9,7 @@ others, the engine that owns the connections and the pool of spares, and each an
     STARTING   the worker's "attached"        SERVING
     SERVING    retire, or the worker's death  RETIRING, or LOST
     RETIRING   the worker's end               LOST
-    LOST       the engine's confirmation      EMPTY, or CLOSED when the server stops; a poisoned event is put aside first
+    LOST       the engine's confirmation      EMPTY, or CLOSED when the server stops; a poisoned event is kept first
     CLOSED     nothing
 
 A death in ATTACHING waits for the confirmation as well, so the engine always sees ATTACH and LOST in pairs. An engine
@@ -25,9 +25,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Flag, auto
-from typing import Protocol
+from typing import Any, Protocol
 
 from usnet_framework.shards.backoff import Backoff
 from usnet_framework.shards.child import describe_exit
@@ -75,16 +74,6 @@ class Shard(Protocol):
     def seat_changed(self, seat: Seat) -> None: ...
 
 
-@dataclass(frozen=True)
-class SeatStatistics:
-    """`restarts` counts workers that died and were replaced; `replaced_ns` is from the last death to its "attach"."""
-
-    restarts: int
-    poisoned: int
-    bad: int
-    replaced_ns: int | None
-
-
 class Seat:
     """`start_failed(error)` is called when a worker could not start to serve (on_start raised)."""
 
@@ -103,7 +92,7 @@ class Seat:
         self.state = SeatState.EMPTY
         self.worker: WorkerProcess | None = None
         self.serial = 0
-        self._shard_number = shard_number
+        self.start_error: str | None = None  # why the worker cannot serve: on_start raised
         self._engine = engine
         self._shard = shard
         self._pool = pool
@@ -116,10 +105,26 @@ class Seat:
         self._attached_commits = 0
         self._death: tuple[int, int, str] | None = None  # when, who, how; until it is replaced
         self._restarts = self._poisoned = self._bad = 0
-        self._replaced_ns: int | None = None
+        self._replaced_ms: float | None = None
 
-    def statistics(self) -> SeatStatistics:
-        return SeatStatistics(self._restarts, self._poisoned, self._bad, self._replaced_ns)
+    def status(self) -> dict[str, Any]:
+        """`restarts`: workers that died and were replaced; `replaced_ms`: from the last death to its "attach"."""
+        worker = self.worker
+        return {
+            "seat": self.number,
+            "pid": worker.pid if worker is not None else None,
+            "serial": self.serial,
+            "state": (self.state.name or "").lower(),
+            "restarts": self._restarts,
+            "poisoned": self._poisoned,
+            "bad": self._bad,
+            "replaced_ms": self._replaced_ms,
+        }
+
+    @property
+    def generation(self) -> int | None:
+        """Of the code that the worker imported."""
+        return self.worker.generation if self.worker is not None else None
 
     # What the shard asks for.
 
@@ -157,7 +162,7 @@ class Seat:
         """The engine refuses what worker `serial` writes."""
         if serial == self.serial and self.worker is not None:
             self._bad += 1
-            log.error("worker %s wrote nonsense into shared memory; it is killed", self.name, extra=self._extra())
+            log.error("worker wrote nonsense into shared memory; it is killed", extra=self._extra(self.worker.pid))
             self.worker.kill()
 
     def reset(self) -> None:
@@ -182,6 +187,7 @@ class Seat:
         self.worker = worker
         worker.owner = self
         self.serial += 1
+        self.start_error = None
         self._set(SeatState.ATTACHING)
         self._engine.attach(self.number, self.serial, worker.resumes)
 
@@ -216,12 +222,13 @@ class Seat:
 
     def worker_attached(self, worker: WorkerProcess) -> None:
         if self.state is SeatState.STARTING:
-            extra = self._extra() | {"serial": self.serial}
-            log.info("worker %s serves (pid %d, serial %d)", self.name, worker.pid, self.serial, extra=extra)
+            log.info("worker serves", extra=self._extra(worker.pid, serial=self.serial))
             self._set(SeatState.SERVING)
 
     def worker_failed(self, worker: WorkerProcess, error: str) -> None:
+        self.start_error = error
         self._start_failed(error)
+        self._shard.seat_changed(self)
 
     def worker_exited(self, worker: WorkerProcess, status: int) -> None:
         if worker is self._successor:
@@ -245,7 +252,7 @@ class Seat:
     def _kill_if_still(self, worker: WorkerProcess) -> Callable[[], None]:
         def kill() -> None:
             if self.worker is worker and self.state is SeatState.RETIRING:
-                log.warning("worker %s did not leave in time; it is killed", self.name, extra=self._extra())
+                log.warning("worker did not leave in time; it is killed", extra=self._extra(worker.pid))
                 worker.kill()
 
         return kill
@@ -256,16 +263,18 @@ class Seat:
 
     def _fill(self) -> None:
         """Find somebody for the empty seat: the successor, a spare, or one later when workers die as they start."""
-        delay_s = self._backoff.failed() if self._died_quickly() else 0.0
         if self._successor is not None:
             successor, self._successor = self._successor, None
             self.take(successor)
-        elif delay_s == 0.0:
+            return
+        delay_s = self._backoff.failed() if self._died_quickly() else 0.0
+        if delay_s == 0.0:
             self._pool.request(self)
         else:
-            text = "worker %s died %d times in a row before it did anything; the next one starts in %.1f s"
-            log.error(text, self.name, self._backoff.failures, delay_s, extra=self._extra())
             self._later(delay_s, self._request_if_empty)
+        if self.state is SeatState.EMPTY and self._death is not None:
+            why = "no spare is ready" if delay_s == 0.0 else f"it had done nothing, the next one waits {delay_s:.1f} s"
+            log.warning("worker %s; %s", self._death[2], why, extra=self._extra(self._death[1]))
 
     def _request_if_empty(self) -> None:
         if self.state is SeatState.EMPTY and not self._closing:
@@ -284,8 +293,7 @@ class Seat:
     def _note_death(self, worker: WorkerProcess, status: int) -> None:
         self._death = (worker.died_ns, worker.pid, describe_exit(status))
         if self._closing:
-            pid, how = self._death[1:]
-            log.warning("worker %s (pid %d) %s", self.name, pid, how, extra=self._extra() | {"pid": pid})
+            log.warning("worker %s", self._death[2], extra=self._extra(worker.pid))
 
     def _report_replacement(self, worker: WorkerProcess) -> None:
         if self._death is None:
@@ -293,14 +301,13 @@ class Seat:
         died_ns, pid, how = self._death
         self._death = None
         self._restarts += 1
-        self._replaced_ns = time.monotonic_ns() - died_ns
-        extra = self._extra() | {"pid": pid, "new_pid": worker.pid, "replaced_ms": round(self._replaced_ns / 1e6, 3)}
-        text = "worker %s (pid %d) %s; replaced by pid %d in %.1f ms"
-        log.warning(text, self.name, pid, how, worker.pid, self._replaced_ns / 1e6, extra=extra)
+        self._replaced_ms = round((time.monotonic_ns() - died_ns) / 1e6, 3)
+        text = "worker %s; replaced in %.1f ms"
+        log.warning(text, how, self._replaced_ms, extra=self._extra(pid, new_pid=worker.pid))
 
     def _set(self, state: SeatState) -> None:
         self.state = state
         self._shard.seat_changed(self)
 
-    def _extra(self) -> dict[str, object]:
-        return {"shard": self._shard_number, "seat": self.number}
+    def _extra(self, pid: int, **more: object) -> dict[str, object]:
+        return {"worker": self.name, "pid": pid, **more}

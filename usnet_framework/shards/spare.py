@@ -1,13 +1,12 @@
 """Workers that have imported the application and wait for a seat, so that a dead one is replaced in milliseconds.
 
 Whoever needs a worker asks here, at the first start as well as after a death. A ready spare is handed over at once, in
-the same call; otherwise the request waits in line. The pool keeps `spares` more than are asked for. A spare that fails to
-import is tried again with growing delays, because the code on disk may be half deployed; the running workers are not
+the same call; otherwise the request waits in line. The pool keeps `spares` more than are asked for. A spare that fails
+to import is tried again with growing delays, because the code on disk may be half deployed; the running workers are not
 touched by that.
 
-A generation is what the code on disk was when a worker imported it. `adopt` makes a worker of new code the measure: older
-spares leave, older workers on seats are reload.py's business.
-"""
+A generation is what the code on disk was when a worker imported it. `adopt` makes a worker of new code the measure:
+older spares leave, older workers on seats are reload.py's business."""
 
 from __future__ import annotations
 
@@ -37,8 +36,8 @@ class Taker(Protocol):
 
 
 class SparePool:
-    """`spawn(generation, owner)` makes a worker; `later(seconds, callback)` is the loop's; `failed` gets one line when a
-    worker cannot import the application."""
+    """`spawn(generation, owner)` makes a worker; `later(seconds, callback)` is the loop's; `failed` gets one line when
+    a worker cannot import the application."""
 
     def __init__(self, spares: int, spawn: Spawn, later: Later, failed: Callable[[str], None]) -> None:
         self.generation = 0
@@ -79,7 +78,7 @@ class SparePool:
     def refill(self) -> None:
         """Spawn what is missing, no more at a time than there are cores to import on."""
         wanted = len(self._takers) + self._spares
-        while not self._held and not self._closed and len(self._loading) < min(self._parallel, wanted - len(self._ready)):
+        while not (self._held or self._closed) and len(self._loading) < min(self._parallel, wanted - self.ready):
             try:
                 self._loading.add(self._spawn(self.generation, self))
             except OSError as error:

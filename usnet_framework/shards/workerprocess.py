@@ -1,8 +1,7 @@
 """A worker process as the supervisor sees it; its own side is worker.py.
 
-It belongs to somebody at every moment of its life (`owner`): the pool of spares while it imports and waits, then the seat
-that it sits on. The owner is told what the worker says, and of its end; after the end nothing is told.
-"""
+It belongs to somebody at every moment of its life (`owner`): the pool of spares while it imports and waits, then the
+seat that it sits on. The owner is told what the worker says, and of its end; after the end nothing is told."""
 
 from __future__ import annotations
 
@@ -42,9 +41,7 @@ class WorkerProcess:
             module = "usnet_framework.shards.worker"
             fd = theirs.fileno()
             try:
-                self._child = Child(
-                    [sys.executable, "-P", "-m", module, str(fd), str(os.getpid())], [fd], self._ended
-                )
+                self._child = Child([sys.executable, "-P", "-m", module, str(fd), str(os.getpid())], [fd], self._ended)
             except OSError:
                 self._control.close()
                 raise
@@ -56,6 +53,10 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        return self._child.running
 
     def attach(self, message: Message, fds: Sequence[int]) -> None:
         self._send({"type": "attach", **message}, fds)

@@ -116,6 +116,11 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
     return engine;
 }
 
+void un_engine_free(struct un_engine *engine)
+{
+    free(engine);
+}
+
 void un_publish_all(struct un_engine *engine)
 {
     for (uint32_t seat = 0; seat < engine->config->seats; seat++)

@@ -42,6 +42,12 @@ uint64_t un_engine_private_bytes(const struct un_segment_config *config);
 /* Start on fresh private memory, or take over what a dead engine left there. NULL with errno. */
 struct un_engine *un_engine_start(const struct un_engine_setup *setup);
 
+/* Forget an engine whose memories go too, or are taken over; connections and descriptors stay as they are. */
+void un_engine_free(struct un_engine *engine);
+
+/* What a descriptor that is not the engine's may stand in its epoll set with: when it is ready, a turn ends. */
+#define UN_ENGINE_WATCH_OTHER (UINT64_C(4) << 48)
+
 /* One turn: wait up to timeout_ms (-1: until something happens, 0: look only), receive, put events into the rings, take
  * commands, send, and look at deadlines. Returns how much was done, 0 when nothing. */
 uint32_t un_engine_turn(struct un_engine *engine, int timeout_ms);

@@ -22,7 +22,7 @@
 #define UN_LIMIT_TOLD_NS UINT64_C(60000000000) /* a full server says so once a minute, not with every connection */
 
 /* What epoll gives back: a connection id, or, with generation 0, one of these and a listener's number. */
-enum special { SPECIAL_LISTENER = 1, SPECIAL_WAKE = 2, SPECIAL_CONTROL = 3 };
+enum special { SPECIAL_LISTENER = 1, SPECIAL_WAKE = 2, SPECIAL_CONTROL = 3 }; /* 4: UN_ENGINE_WATCH_OTHER */
 #define SPECIAL(kind, number) ((uint64_t)(kind) << 48 | (uint64_t)(number) << 32)
 
 static int watch(struct un_engine *engine, int fd, uint32_t events, uint64_t what)

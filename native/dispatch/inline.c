@@ -1,0 +1,291 @@
+/* Engine: the network engine inside the worker process (inline layout).
+ *
+ * One thread drives both: a turn of the engine receives and fills the event ring, a run of the Port empties it, and its
+ * commit is taken at once. There is no keeper: when this process ends, its connections do. The memories were formatted
+ * by the parent and are mapped writable as a whole; the engine's private memory is anonymous.
+ */
+#include "inline.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+
+struct memory {
+    void *start; /* NULL: not mapped */
+    size_t bytes;
+};
+
+struct engine_object {
+    PyObject_HEAD
+    struct un_engine *engine; /* NULL once closed */
+    struct memory public, seat, private;
+    int epoll_fd;
+};
+
+static struct engine_object *as_engine(PyObject *self)
+{
+    return (struct engine_object *)self;
+}
+
+static int map_file(struct memory *memory, int fd)
+{
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        return -1;
+    void *start = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (start == MAP_FAILED)
+        return -1;
+    *memory = (struct memory){start, (size_t)status.st_size};
+    return 0;
+}
+
+static int map_private(struct memory *memory, uint64_t bytes)
+{
+    void *start = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (start == MAP_FAILED)
+        return -1;
+    *memory = (struct memory){start, bytes};
+    return 0;
+}
+
+static void unmap(struct memory *memory)
+{
+    if (memory->start)
+        munmap(memory->start, memory->bytes);
+    memory->start = NULL;
+}
+
+static int map_memories(struct engine_object *self, int public_fd, int seat_fd)
+{
+    if (map_file(&self->public, public_fd) < 0 || map_file(&self->seat, seat_fd) < 0)
+        return -1;
+    errno = EINVAL;
+    if (un_segment_check(self->public.start, self->public.bytes) < 0 ||
+        self->seat.bytes < un_header(self->public.start)->layout.seat_bytes)
+        return -1;
+    return map_private(&self->private, un_engine_private_bytes(&un_header(self->public.start)->config));
+}
+
+static int start(struct engine_object *self, struct un_engine_setup *setup)
+{
+    setup->private = self->private.start;
+    setup->public = self->public.start;
+    setup->seats[0] = self->seat.start;
+    setup->seat_wake_fds[0] = -1;
+    setup->wake_fd = -1;
+    setup->control_fd = -1;
+    setup->poll_mode = UN_POLL_SLEEP;
+    setup->epoll_fd = self->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (self->epoll_fd < 0)
+        return -1;
+    self->engine = un_engine_start(setup);
+    return self->engine ? 0 : -1;
+}
+
+static int read_listeners(PyObject *listeners, struct un_engine_setup *setup)
+{
+    PyObject *numbers = PySequence_Tuple(listeners);
+    if (!numbers)
+        return -1;
+    Py_ssize_t count = PyTuple_GET_SIZE(numbers);
+    if (count > UN_LISTENERS_MAX)
+        PyErr_Format(PyExc_ValueError, "Engine: %zd listeners, the limit is %d", count, UN_LISTENERS_MAX);
+    for (Py_ssize_t i = 0; i < count && !PyErr_Occurred(); i++)
+        setup->listeners[i] = (int)PyLong_AsLong(PyTuple_GET_ITEM(numbers, i));
+    setup->listener_count = (uint32_t)count;
+    Py_DECREF(numbers);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"public_fd", "seat_fd",          "listeners", "connection_limit", "idle_timeout_ns",
+                            "linger_ns", "shared_listeners", "resumes",   "serial",           NULL};
+    struct un_engine_setup setup = {0};
+    int public_fd, seat_fd, shared, resumes;
+    unsigned int limit, serial = 1;
+    unsigned long long idle_ns, linger_ns;
+    PyObject *listeners;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iiOIKKpp|I:Engine", names, &public_fd, &seat_fd, &listeners,
+                                     &limit, &idle_ns, &linger_ns, &shared, &resumes, &serial) ||
+        read_listeners(listeners, &setup) < 0)
+        return NULL;
+    struct engine_object *self = as_engine(type->tp_alloc(type, 0));
+    if (!self)
+        return NULL;
+    self->epoll_fd = -1;
+    setup.connection_limit = limit;
+    setup.idle_timeout_ns = idle_ns;
+    setup.linger_ns = linger_ns;
+    setup.shared_listeners = shared;
+    if (map_memories(self, public_fd, seat_fd) < 0 || start(self, &setup) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        Py_DECREF(self);
+        return NULL;
+    }
+    un_engine_attach_worker(self->engine, 0, serial, resumes);
+    return (PyObject *)self;
+}
+
+static bool is_usable(PyObject *self)
+{
+    if (as_engine(self)->engine)
+        return true;
+    PyErr_SetString(PyExc_ValueError, "the engine is closed");
+    return false;
+}
+
+int un_inline_attach(PyObject *engine, struct un_port *end)
+{
+    struct engine_object *self = as_engine(engine);
+    if (!self->engine)
+        return -EINVAL;
+    return un_port_attach(end, self->public.start, self->seat.start, 0, -1);
+}
+
+void un_inline_take_commits(PyObject *engine)
+{
+    struct un_engine *inner = as_engine(engine)->engine;
+    if (!inner)
+        return;
+    Py_BEGIN_ALLOW_THREADS;
+    un_engine_take_commits(inner);
+    Py_END_ALLOW_THREADS;
+}
+
+static int sooner(int timeout_ms, int deadline_ms)
+{
+    if (deadline_ms < 0)
+        return timeout_ms;
+    return timeout_ms < 0 || deadline_ms < timeout_ms ? deadline_ms : timeout_ms;
+}
+
+static PyObject *engine_turn(PyObject *self, PyObject *milliseconds)
+{
+    struct engine_object *engine = as_engine(self);
+    uint32_t done;
+    long timeout_ms = PyLong_AsLong(milliseconds);
+    if (PyErr_Occurred() || !is_usable(self))
+        return NULL;
+    timeout_ms = sooner((int)timeout_ms, un_engine_deadline_ms(engine->engine));
+    Py_BEGIN_ALLOW_THREADS;
+    done = un_engine_turn(engine->engine, (int)timeout_ms);
+    Py_END_ALLOW_THREADS;
+    return PyErr_CheckSignals() < 0 ? NULL : PyLong_FromUnsignedLong(done);
+}
+
+static PyObject *engine_watch(PyObject *self, PyObject *descriptor)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = UN_ENGINE_WATCH_OTHER};
+    int fd = PyObject_AsFileDescriptor(descriptor);
+    if (fd < 0 || !is_usable(self))
+        return NULL;
+    if (epoll_ctl(as_engine(self)->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
+}
+
+static PyObject *engine_unwatch(PyObject *self, PyObject *descriptor)
+{
+    int fd = PyObject_AsFileDescriptor(descriptor);
+    if (fd < 0 || !is_usable(self))
+        return NULL;
+    if (epoll_ctl(as_engine(self)->epoll_fd, EPOLL_CTL_DEL, fd, NULL) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
+}
+
+static PyObject *engine_deadline_ms(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return is_usable(self) ? PyLong_FromLong(un_engine_deadline_ms(as_engine(self)->engine)) : NULL;
+}
+
+static PyObject *engine_stop_accepting(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (!is_usable(self))
+        return NULL;
+    un_engine_stop_accepting(as_engine(self)->engine);
+    Py_RETURN_NONE;
+}
+
+static PyObject *engine_reset_all(PyObject *self, PyObject *reason)
+{
+    long number = PyLong_AsLong(reason);
+    if (PyErr_Occurred() || !is_usable(self))
+        return NULL;
+    if (number < 0 || number > UN_REASON_SYSTEM)
+        return PyErr_Format(PyExc_ValueError, "reset_all: %ld is no CloseReason", number);
+    un_engine_reset_all(as_engine(self)->engine, (enum un_reason)number);
+    Py_RETURN_NONE;
+}
+
+static PyObject *engine_fileno(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return is_usable(self) ? PyLong_FromLong(as_engine(self)->epoll_fd) : NULL;
+}
+
+static void close_engine(struct engine_object *self)
+{
+    if (self->engine) {
+        un_engine_reset_all(self->engine, UN_REASON_SHUTDOWN);
+        un_engine_free(self->engine);
+        self->engine = NULL;
+    }
+    if (self->epoll_fd >= 0)
+        close(self->epoll_fd);
+    self->epoll_fd = -1;
+    unmap(&self->private);
+}
+
+static PyObject *engine_close(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    close_engine(as_engine(self));
+    Py_RETURN_NONE;
+}
+
+static void engine_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    close_engine(as_engine(self));
+    unmap(&as_engine(self)->public);
+    unmap(&as_engine(self)->seat);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef engine_methods[] = {
+    {"fileno", engine_fileno, METH_NOARGS, "Its epoll descriptor."},
+    {"turn", engine_turn, METH_O, "Wait so many milliseconds at most (-1: for ever), receive, send; what was done."},
+    {"watch", engine_watch, METH_O, "Let a turn end when this descriptor is readable."},
+    {"unwatch", engine_unwatch, METH_O, "Undo watch."},
+    {"deadline_ms", engine_deadline_ms, METH_NOARGS, "When it wants a turn, -1: when something happens."},
+    {"stop_accepting", engine_stop_accepting, METH_NOARGS, "Take no more connections."},
+    {"reset_all", engine_reset_all, METH_O, "Reset every connection, for a CloseReason."},
+    {"close", engine_close, METH_NOARGS, "Reset what is left and let go; the memories stay while a Port has views."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot engine_slots[] = {
+    {Py_tp_doc, "Engine(public_fd, seat_fd, listeners, connection_limit, idle_timeout_ns, linger_ns, shared_listeners, "
+                "resumes, serial=1)\n\nThe network engine in this process, with its one worker attached. "
+                "OSError: the descriptors are not those of a segment."},
+    {Py_tp_new, engine_new},
+    {Py_tp_dealloc, engine_dealloc},
+    {Py_tp_methods, engine_methods},
+    {0, NULL},
+};
+
+PyType_Spec un_engine_spec = {
+    .name = "usnet_framework._dispatch.Engine",
+    .basicsize = sizeof(struct engine_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = engine_slots,
+};

@@ -1,0 +1,364 @@
+/* Port: a worker's dispatcher, and the verbs that its event loop's selector uses.
+ *
+ *   run -> commit -> spin -> sleep, wait for the seat's eventfd, awake -> run ...
+ *
+ * sleep says no while anything is left to do here: events, inboxes that are ready, frames given back and not published.
+ */
+#include "objects.h"
+
+#include <structmember.h>
+#include <time.h>
+
+#include "inline.h"
+
+#define LOOKS_PER_CLOCK 64 /* looks at the ring for each look at the clock while spinning */
+
+static struct un_port_object *as_port(PyObject *self)
+{
+    return (struct un_port_object *)self;
+}
+
+static bool is_usable(const struct un_port_object *port)
+{
+    if (!port->lease)
+        PyErr_SetString(PyExc_ValueError, "the port is closed");
+    else if (port->running)
+        PyErr_SetString(PyExc_RuntimeError, "a handler's callback may not drive the port that called it");
+    else
+        return true;
+    return false;
+}
+
+struct arguments {
+    int public_fd, seat_fd, engine_wake_fd, seat_wake_fd, resumes;
+    unsigned int seat;
+    PyObject *handler, *engine;
+};
+
+static int open_end(struct un_port_object *port, const struct arguments *from)
+{
+    struct un_lease *lease = port->lease;
+    int status;
+    if (from->engine) {
+        lease->engine = Py_NewRef(from->engine);
+        status = un_inline_attach(from->engine, &lease->end);
+    } else {
+        status = un_port_open(&lease->end, from->public_fd, from->seat_fd, from->seat, from->engine_wake_fd);
+    }
+    if (status == 0)
+        return 0;
+    errno = -status;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return -1;
+}
+
+static int open_port(struct un_port_object *port, const struct arguments *from)
+{
+    port->lease = un_lease_new();
+    if (!port->lease || open_end(port, from) < 0)
+        return -1;
+    port->end = &port->lease->end;
+    port->lease->wake_fd = from->seat_wake_fd;
+    port->slots = PyMem_RawCalloc(port->end->header->config.conn_max, sizeof *port->slots);
+    port->tasks = PySet_New(NULL);
+    if (!port->slots)
+        PyErr_NoMemory();
+    if (!port->slots || !port->tasks)
+        return -1;
+    uint32_t waiting = un_port_peek(port->end);
+    port->redelivered = waiting < UN_BATCH_MAX ? waiting : UN_BATCH_MAX; /* what a dead worker had not committed */
+    port->inherited = port->end->command_ring.own;
+    port->credit = UINT32_MAX;
+    port->ready_tail = &port->ready;
+    port->resumes = from->resumes;
+    return un_handler_bind(port, from->handler);
+}
+
+static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"public_fd", "seat_fd", "seat", "engine_wake_fd", "seat_wake_fd",
+                            "handler",   "resumes", "engine", NULL};
+    struct arguments from = {-1, -1, -1, -1, 1, 0, NULL, NULL};
+    struct un_module *module = un_module_of(type);
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|iiIiiOp$O:Port", names, &from.public_fd, &from.seat_fd,
+                                     &from.seat, &from.engine_wake_fd, &from.seat_wake_fd, &from.handler,
+                                     &from.resumes, &from.engine))
+        return NULL;
+    if (from.engine == Py_None)
+        from.engine = NULL;
+    if (!from.handler || (from.engine && !Py_IS_TYPE(from.engine, module->engine_type))) {
+        PyErr_SetString(PyExc_TypeError, "Port: a handler is needed, and engine must be an Engine");
+        return NULL;
+    }
+    struct un_port_object *port = as_port(type->tp_alloc(type, 0));
+    if (!port)
+        return NULL;
+    port->module = module;
+    if (open_port(port, &from) < 0)
+        Py_CLEAR(port);
+    return (PyObject *)port;
+}
+
+static void drop_list(struct un_connection **list, size_t link)
+{
+    struct un_connection *conn = *list;
+    *list = NULL;
+    while (conn) {
+        struct un_connection *next = *(struct un_connection **)((char *)conn + link);
+        Py_DECREF(conn);
+        conn = next;
+    }
+}
+
+/* Connections become closed ones; the memories go when the last view does. */
+static void close_port(struct un_port_object *port)
+{
+    if (!port->lease)
+        return;
+    while (port->attached)
+        un_connection_detach(port->attached);
+    drop_list(&port->attention, offsetof(struct un_connection, next_attention));
+    drop_list(&port->ready, offsetof(struct un_connection, next_ready));
+    port->ready_tail = &port->ready;
+    struct un_lease *lease = port->lease;
+    port->lease = NULL;
+    port->end = NULL;
+    un_lease_close(lease);
+    PyMem_RawFree(port->slots);
+    port->slots = NULL;
+}
+
+static PyObject *port_close(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (as_port(self)->lease && !is_usable(as_port(self)))
+        return NULL;
+    close_port(as_port(self));
+    Py_RETURN_NONE;
+}
+
+static PyObject *port_run(PyObject *self, PyObject *unused)
+{
+    struct un_port_object *port = as_port(self);
+    (void)unused;
+    if (!is_usable(port))
+        return NULL;
+    if (port->stopped)
+        return PyLong_FromLong(0);
+    port->running = true;
+    Py_ssize_t count = un_batch_run(port);
+    port->running = false;
+    return count < 0 ? NULL : PyLong_FromSsize_t(count);
+}
+
+static PyObject *port_commit(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (!is_usable(as_port(self)))
+        return NULL;
+    un_commit(as_port(self));
+    Py_RETURN_NONE;
+}
+
+static PyObject *port_stop(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    as_port(self)->stopped = true;
+    Py_RETURN_NONE;
+}
+
+static uint64_t clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+static bool spin_until(struct un_port *end, uint64_t deadline_ns)
+{
+    do {
+        for (int i = 0; i < LOOKS_PER_CLOCK; i++) {
+            if (un_port_peek(end) > 0)
+                return true;
+            un_relax();
+        }
+    } while (clock_ns() < deadline_ns);
+    return false;
+}
+
+static PyObject *port_spin(PyObject *self, PyObject *nanoseconds)
+{
+    bool caught;
+    unsigned long long most = PyLong_AsUnsignedLongLong(nanoseconds);
+    if (PyErr_Occurred() || !is_usable(as_port(self)))
+        return NULL;
+    struct un_port *end = as_port(self)->end;
+    Py_BEGIN_ALLOW_THREADS;
+    caught = spin_until(end, clock_ns() + most);
+    Py_END_ALLOW_THREADS;
+    return PyBool_FromLong(caught);
+}
+
+static PyObject *port_sleep(PyObject *self, PyObject *unused)
+{
+    struct un_port_object *port = as_port(self);
+    (void)unused;
+    if (!is_usable(port))
+        return NULL;
+    if (port->stopped)
+        Py_RETURN_TRUE;
+    if (port->ready || un_port_pending(port->end) || !un_port_sleep(port->end, port->attention != NULL))
+        Py_RETURN_FALSE;
+    port->lease->asleep = true;
+    Py_RETURN_TRUE;
+}
+
+static PyObject *port_awake(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (!is_usable(as_port(self)))
+        return NULL;
+    as_port(self)->lease->asleep = false;
+    un_port_awake(as_port(self)->end);
+    Py_RETURN_NONE;
+}
+
+static int add_number(PyObject *dict, const char *name, uint64_t value)
+{
+    PyObject *number = PyLong_FromUnsignedLongLong(value);
+    int status = number ? PyDict_SetItemString(dict, name, number) : -1;
+    Py_XDECREF(number);
+    return status;
+}
+
+static PyObject *port_statistics(PyObject *self, PyObject *unused)
+{
+    struct un_port_object *port = as_port(self);
+    (void)unused;
+    if (!is_usable(port))
+        return NULL;
+    const struct un_seat_counters *counters = &port->end->mine->counters;
+    PyObject *dict = PyDict_New();
+    if (!dict)
+        return NULL;
+#define ADD(name, text) || add_number(dict, #name, un_load(&counters->name)) < 0
+    bool failed = add_number(dict, "held_frames", port->lease->held) < 0 ||
+                  add_number(dict, "overflow_bytes", port->overflow_bytes) < 0 ||
+                  add_number(dict, "objects", port->objects) < 0 UN_SEAT_COUNTERS(ADD);
+#undef ADD
+    if (failed)
+        Py_CLEAR(dict);
+    return dict;
+}
+
+static PyObject *get_pending_work(PyObject *self, void *unused)
+{
+    struct un_port_object *port = as_port(self);
+    (void)unused;
+    if (!port->lease)
+        Py_RETURN_FALSE;
+    return PyBool_FromLong(port->dirty > 0 || PySet_GET_SIZE(port->tasks) > 0 || un_port_pending(port->end));
+}
+
+static PyObject *get_pressed(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(as_port(self)->attention != NULL);
+}
+
+static PyObject *get_wake_fd(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(as_port(self)->lease ? as_port(self)->lease->wake_fd : -1);
+}
+
+static int visit_lists(const struct un_port_object *port, visitproc visit, void *arg)
+{
+    for (struct un_connection *conn = port->attached; conn; conn = conn->next)
+        Py_VISIT(conn);
+    for (struct un_connection *conn = port->attention; conn; conn = conn->next_attention)
+        Py_VISIT(conn);
+    for (struct un_connection *conn = port->ready; conn; conn = conn->next_ready)
+        Py_VISIT(conn);
+    return 0;
+}
+
+static int port_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    struct un_port_object *port = as_port(self);
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(port->handler);
+    Py_VISIT(port->tasks);
+    for (int i = 0; i < UN_CALLBACKS; i++)
+        Py_VISIT(port->callbacks[i]);
+    for (int i = 0; i < (int)UN_REASONS; i++)
+        Py_VISIT(port->reasons[i]);
+    return visit_lists(port, visit, arg);
+}
+
+static int port_clear(PyObject *self)
+{
+    struct un_port_object *port = as_port(self);
+    close_port(port);
+    Py_CLEAR(port->handler);
+    Py_CLEAR(port->tasks);
+    for (int i = 0; i < UN_CALLBACKS; i++)
+        Py_CLEAR(port->callbacks[i]);
+    for (int i = 0; i < (int)UN_REASONS; i++)
+        Py_CLEAR(port->reasons[i]);
+    return 0;
+}
+
+static void port_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    port_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef port_methods[] = {
+    {"run", port_run, METH_NOARGS, "Deliver a batch of events and commit; how many events."},
+    {"commit", port_commit, METH_NOARGS, "Publish what was sent outside of a batch, and frames given back."},
+    {"spin", port_spin, METH_O, "Look for events for so many nanoseconds, without the GIL; True when there are some."},
+    {"sleep", port_sleep, METH_NOARGS, "True when it is safe to wait for wake_fd; call awake afterwards."},
+    {"awake", port_awake, METH_NOARGS, "The wait is over."},
+    {"stop", port_stop, METH_NOARGS, "Take no more events; commit goes on working."},
+    {"statistics", port_statistics, METH_NOARGS, "Counters and gauges of this worker by name."},
+    {"close", port_close, METH_NOARGS, "Let go of the segment; views stay valid, connections are closed ones."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef port_members[] = {
+    {"dirty", T_UINT, offsetof(struct un_port_object, dirty), READONLY, "Connections with work that is in no commit."},
+    {"handler", T_OBJECT, offsetof(struct un_port_object, handler), READONLY, "The handler it calls."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef port_attributes[] = {
+    {"pending_work", get_pending_work, NULL, "True while output, tasks or anything uncommitted is left.", NULL},
+    {"pressed", get_pressed, NULL, "True while something waits for space in the segment: commit again soon.", NULL},
+    {"wake_fd", get_wake_fd, NULL, "The seat's eventfd, -1: none.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot port_slots[] = {
+    {Py_tp_doc, "Port(public_fd, seat_fd, seat, engine_wake_fd, seat_wake_fd, handler, resumes, *, engine=None)\n\n"
+                "A worker's dispatcher. OSError: the descriptors are not those of a segment."},
+    {Py_tp_new, port_new},
+    {Py_tp_dealloc, port_dealloc},
+    {Py_tp_traverse, port_traverse},
+    {Py_tp_clear, port_clear},
+    {Py_tp_methods, port_methods},
+    {Py_tp_members, port_members},
+    {Py_tp_getset, port_attributes},
+    {0, NULL},
+};
+
+PyType_Spec un_port_spec = {
+    .name = "usnet_framework._dispatch.Port",
+    .basicsize = sizeof(struct un_port_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = port_slots,
+};

@@ -1,0 +1,93 @@
+"""usnet-bench compare as a program: what it prints, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from contextlib import suppress
+
+import psutil
+import pytest
+from support.privilege import needs_network_namespaces
+from support.server import command, wait
+
+from usnet_framework.bench.netns import PREFIX, namespaces
+
+SHORT = ["--duration", "0.2", "--warmup", "0.1", "--connections", "8"]
+
+
+def compare(*options: str) -> subprocess.CompletedProcess[str]:
+    line = [command("usnet-bench"), "compare", *SHORT, *options]
+    return subprocess.run(line, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_one_round_of_two_peers_over_loopback() -> None:
+    done = compare(
+        "--servers", "asyncio,epoll-c", "--base", "asyncio", "--rounds", "1", "--network", "loopback", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["network"] == "loopback"
+    assert [row["name"] for row in result["summaries"]] == ["asyncio", "epoll-c"]
+    assert [row["name"] for row in result["samples"]] == ["asyncio", "epoll-c"]
+    assert all(row["throughput"] > 0 for row in result["samples"])
+    assert result["machine"]["processor"]
+
+
+@needs_network_namespaces
+def test_the_table_over_a_veth_pair() -> None:
+    done = compare("--servers", "epoll-c", "--base", "epoll-c", "--rounds", "2", "--network", "veth", "--verify")
+    assert done.returncode == 0, done.stderr
+    assert "veth pair between two network namespaces" in done.stdout
+    assert "steal:" in done.stdout
+    header, row = done.stdout.splitlines()[-2:]
+    assert header.split()[:2] == ["server", "median/s"]
+    assert row.startswith("epoll-c")
+    assert "1.000" in row
+
+
+def _command_lines(parent: int) -> list[list[str]]:
+    lines = []
+    for child in psutil.Process(parent).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            lines.append(child.cmdline())
+    return lines
+
+
+@needs_network_namespaces
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_nothing_behind(number: signal.Signals) -> None:
+    line = [command("usnet-bench"), "compare", "--servers", "epoll-c", "--base", "epoll-c", "--network", "veth"]
+    with subprocess.Popen([*line, "--duration", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        wait("the load runs", lambda: any("--connections" in line for line in _command_lines(process.pid)))
+        started = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert output == b""
+    assert not [name for name in namespaces() if name.startswith(f"{PREFIX}{process.pid}-")]
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert not alive
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "text"),
+    [
+        (["--servers", "nginx"], 2, "unknown server 'nginx'"),
+        (["--servers", "epoll-c", "--base", "uvloop"], 2, "not one of the servers compared"),
+        (["--load-core", "4000"], 2, "core 4000 may not be used here"),
+        (["--rounds", "0"], 2, "--rounds"),
+    ],
+)
+def test_wrong_usage(options: list[str], code: int, text: str) -> None:
+    done = compare(*options)
+    assert done.returncode == code
+    assert text in done.stderr.splitlines()[-1]
+
+
+def test_echo_hands_over_to_the_load_generator() -> None:
+    line = [command("usnet-bench"), "echo", "tcp://127.0.0.1:1", "--connections", "2"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 3
+    assert done.stderr.startswith("usnet-load: 127.0.0.1:1: no connection could be opened")

@@ -1,0 +1,78 @@
+"""Namespaces come and go with the block that made them, however it ends."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from support.privilege import needs_network_namespaces
+
+from usnet_framework.bench import netns, network
+from usnet_framework.bench.netns import VethPair, namespaces
+from usnet_framework.bench.network import open_network
+from usnet_framework.errors import StartupError
+
+pytestmark = needs_network_namespaces
+
+
+def ours() -> list[str]:
+    pair = VethPair()
+    return sorted({pair.server.namespace, pair.client.namespace} & set(namespaces()))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    yield
+    assert ours() == []
+
+
+def test_both_sides_reach_each_other() -> None:
+    with open_network("veth") as pair:
+        assert len(ours()) == 2
+        host, _ = pair.new_address()
+        route = pair.on_client(["ip", "route", "get", host])
+        assert "dev ub" in subprocess.run(route, capture_output=True, text=True, check=True).stdout
+        assert host in subprocess.run(pair.on_server(["ip", "addr"]), capture_output=True, text=True, check=True).stdout
+
+
+def test_the_sending_side_has_a_queue_and_the_route_says_cubic() -> None:
+    with open_network("veth") as pair:
+        for side in (pair.on_client, pair.on_server):
+            queues = subprocess.run(side(["tc", "qdisc"]), capture_output=True, text=True, check=True).stdout
+            routes = subprocess.run(side(["ip", "route"]), capture_output=True, text=True, check=True).stdout
+            assert "qdisc pfifo" in queues
+            assert "congctl cubic" in routes
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_they_are_removed_when_the_block_is_left_by(error: type[BaseException]) -> None:
+    with pytest.raises(error), open_network("veth"):
+        raise error
+    assert ours() == []
+
+
+def test_they_are_removed_when_making_them_fails_half_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(netns, "CONGESTION_CONTROL", "no-such-thing")
+    with pytest.raises(StartupError, match="no-such-thing"), open_network("veth"):
+        pass
+    assert ours() == []
+    with open_network("auto") as fallen_back:
+        assert fallen_back.description.startswith("loopback (no veth pair: ip ")
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next() -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = f"{netns.PREFIX}{dead.pid}-server"
+    subprocess.run(["ip", "netns", "add", left], check=True)
+    with open_network("veth"):
+        assert left not in namespaces()
+
+
+def test_without_the_privilege_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network.os, "geteuid", lambda: 1000)
+    with open_network("auto") as fallen_back:
+        assert fallen_back.description == "loopback (no veth pair: not root)"
+    with pytest.raises(StartupError, match="not root"), open_network("veth"):
+        pass

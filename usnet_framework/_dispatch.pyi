@@ -1,0 +1,133 @@
+"""The dispatcher extension (native/dispatch), as a type checker sees it."""
+
+from collections.abc import Iterable
+from typing import Any, SupportsIndex, TypeAlias, final
+
+from typing_extensions import Buffer
+
+from usnet_framework.connection import ConnectionStatistics
+from usnet_framework.handler import Handler
+
+Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str
+"""As `socket` gives it: (host, port), (host, port, flow, scope) for IPv6, "" for a unix socket."""
+
+@final
+class Connection:
+    """A connection, as its handler sees it. Use it from the loop's thread only."""
+
+    context: Any
+    """Yours; lives as long as this worker. None at first."""
+
+    @property
+    def id(self) -> int:
+        """64 bits: shard 10, slot 22, generation 32. Unique in the life of a server."""
+
+    @property
+    def peer(self) -> Address: ...
+    @property
+    def local(self) -> Address: ...
+    @property
+    def closed(self) -> bool:
+        """True after `close` or `abort`, and once the connection is gone."""
+
+    @property
+    def write_buffer_size(self) -> int:
+        """Bytes sent that the transport has not taken yet."""
+
+    @property
+    def state(self) -> bytes:
+        """Bytes that outlive this worker, `--state-bytes` at most; committed together with its output.
+        ValueError: too long. ConnectionClosed: set after close."""
+
+    @state.setter
+    def state(self, value: Buffer) -> None: ...
+    def send(self, data: Buffer | Iterable[Buffer]) -> bool:
+        """Send bytes, or an iterable of them as one. True while at most 64 KiB wait; after False go on in `on_drain`.
+        Everything is taken either way, except when more than 16 MiB wait already: SendBufferFull.
+        ConnectionClosed: after close, abort, send_eof, or when the connection is gone."""
+
+    def send_eof(self) -> None:
+        """Close the sending side after what was sent. ConnectionClosed: it is closed."""
+
+    def close(self) -> None:
+        """Close after what was sent is out. No further input is delivered; `on_close` follows."""
+
+    def abort(self) -> None:
+        """Reset at once; what waits to be sent is dropped. `on_close` follows."""
+
+    def pause_reading(self) -> None:
+        """Hold `on_data` and `on_eof` back, and let the peer's window close, until `resume_reading`."""
+
+    def resume_reading(self) -> None: ...
+    def statistics(self) -> ConnectionStatistics: ...
+
+@final
+class Engine:
+    """The network engine in this process (inline layout)."""
+
+    def __init__(
+        self,
+        public_fd: int,
+        seat_fd: int,
+        listeners: Iterable[int],
+        connection_limit: int,
+        idle_timeout_ns: int,
+        linger_ns: int,
+        shared_listeners: bool,
+        resumes: bool,
+        serial: int = 1,
+    ) -> None: ...
+    def fileno(self) -> int: ...
+    def turn(self, timeout_ms: int, /) -> int: ...
+    def watch(self, fd: int, /) -> None: ...
+    def unwatch(self, fd: int, /) -> None: ...
+    def deadline_ms(self) -> int: ...
+    def stop_accepting(self) -> None: ...
+    def reset_all(self, reason: SupportsIndex, /) -> None: ...
+    def close(self) -> None: ...
+
+@final
+class Port:
+    """A worker's dispatcher: reads events, calls the handler, commits."""
+
+    def __init__(
+        self,
+        public_fd: int = -1,
+        seat_fd: int = -1,
+        seat: int = 0,
+        engine_wake_fd: int = -1,
+        seat_wake_fd: int = -1,
+        handler: Handler = ...,
+        resumes: bool = False,
+        *,
+        engine: Engine | None = None,
+    ) -> None: ...
+    @property
+    def handler(self) -> Handler: ...
+    @property
+    def wake_fd(self) -> int:
+        """The seat's eventfd, -1: none."""
+
+    @property
+    def dirty(self) -> int:
+        """Connections with work that is in no commit."""
+
+    @property
+    def pending_work(self) -> bool:
+        """True while output, tasks or anything uncommitted is left."""
+
+    @property
+    def pressed(self) -> bool:
+        """True while something waits for space in the segment: commit again soon."""
+
+    def run(self) -> int:
+        """Deliver a batch of events and commit; how many events. Raises what is nobody's error: KeyboardInterrupt,
+        SystemExit, MemoryError; the event at hand is not consumed then."""
+
+    def commit(self) -> None: ...
+    def spin(self, nanoseconds: int, /) -> bool: ...
+    def sleep(self) -> bool: ...
+    def awake(self) -> None: ...
+    def stop(self) -> None: ...
+    def statistics(self) -> dict[str, int]: ...
+    def close(self) -> None: ...

@@ -1,0 +1,106 @@
+"""The base class of an application: its callbacks, when each is called, and the two types they are given.
+
+One instance serves all connections of a worker process, in the thread of its event loop. Callbacks that a class does
+not define are never called, so that a connection costs no Python object before its handler wants one. A callback may be
+`async def`: it then runs as a task of the loop; further input of its connection waits until it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from usnet_framework.connection import Connection
+
+logger = logging.getLogger(__name__)
+
+Result = Awaitable[None] | None
+"""What a callback returns: nothing, or the coroutine of an `async def`."""
+
+
+class CloseReason(IntEnum):
+    """Why a connection ended; `enum un_reason` of native/src/shard/segment.h."""
+
+    NONE = 0
+    PEER = 1
+    """The peer closed, and so did we."""
+    LOCAL = 2
+    """`Connection.close`."""
+    ABORTED = 3
+    """`Connection.abort`."""
+    RESET = 4
+    """The peer reset it."""
+    IDLE = 5
+    """Nothing was sent or received for the idle timeout."""
+    ERROR = 6
+    """A callback raised."""
+    WORKER_LOST = 7
+    """A worker died and the connection could not be carried over."""
+    NETWORK_LOST = 8
+    """The network process died while it was changing this connection."""
+    POISONED = 9
+    """Its event was being handled at two consecutive deaths of a worker."""
+    SHUTDOWN = 10
+    """The server stopped."""
+    SYSTEM = 11
+    """The kernel reported another error: a timeout, an unreachable peer, no memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Where a handler runs; given to `on_start`."""
+
+    shard: int
+    """Number of the shard."""
+    seat: int
+    """Number of the worker within its shard."""
+    serial: int
+    """Which process this is on that seat; above 1 it replaces one that left or died."""
+    layout: str
+    """"split" or "inline"."""
+
+
+class Handler:
+    """Derive from this and override what you need."""
+
+    def on_start(self, shard: Shard) -> Result:
+        """Once, before the first event."""
+
+    def on_stop(self) -> Result:
+        """Once, after the last event, when the worker leaves in good order. A killed one does not get here."""
+
+    def on_connect(self, conn: Connection) -> Result:
+        """A connection was accepted; before anything else of it."""
+
+    def on_data(self, conn: Connection, data: memoryview) -> Result:
+        """Bytes were received. The read-only view shows the receive buffer itself; keep it as long as you like, but a
+        worker that holds many of them gets copies from then on."""
+
+    def on_eof(self, conn: Connection) -> Result:
+        """The peer will send no more; sending is still possible. The default closes."""
+        conn.close()
+        return None
+
+    def on_drain(self, conn: Connection) -> Result:
+        """After `conn.send` returned False: little waits now, go on sending. It does not wait for a task of the
+        connection, since the task may be waiting for it; a connection that ends meanwhile has it called too, and
+        `conn.send` raises then."""
+
+    def on_close(self, conn: Connection, reason: CloseReason) -> Result:
+        """The connection is gone; the last callback of it."""
+
+    def on_resume(self, conn: Connection) -> Result:
+        """An earlier worker opened this connection and left or died; before the first event of it here. `conn.state`
+        is what was committed, `conn.context` is empty. Defining this method says that the handler can go on with such
+        connections; without it they are reset."""
+
+    def on_error(self, conn: Connection, exception: BaseException) -> bool | None:
+        """A callback raised. Return True to keep the connection; the default logs and has it reset."""
+        if isinstance(exception, asyncio.CancelledError):
+            logger.warning("connection %d from %s: a callback was cancelled", conn.id, conn.peer)
+        else:
+            logger.error("connection %d from %s: a callback raised", conn.id, conn.peer, exc_info=exception)
+        return None

@@ -1,0 +1,131 @@
+"""Serve a handler class: from code with `serve`, from the command line with `run`.
+
+The supervisor is only imported when one of them is called: every worker imports this package as well and needs none of
+it. """
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import threading
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from setproctitle import setproctitle
+
+from usnet_framework import logs
+from usnet_framework.errors import UsageError
+
+if TYPE_CHECKING:
+    from usnet_framework.config import Config
+    from usnet_framework.handler import Handler
+    from usnet_framework.shards.supervisor import Supervisor
+
+
+def serve(handler: type[Handler], **options: Any) -> None:
+    """Serve `handler` until SIGINT, SIGTERM or `usnet-ctl stop`.
+
+    `options` are those of the command line, by the names of the fields of Config: `serve(Echo,
+    bind="tcp://[::]:7000")`. The class has to be importable by worker processes: from a module, or from the script that
+    is running, which workers import under another name, so keep this call below `if __name__ == "__main__":`. Signals
+    are handled when the caller is the main thread; where a loop runs in it already (a notebook) the server gets a
+    thread of its own, and an interrupt stops it.
+
+    Raises UsageError or StartupError.
+    """
+    from usnet_framework.config import Config
+    from usnet_framework.shards.supervisor import Supervisor
+
+    app, app_dir = locate(handler)
+    config = replace(Config.from_values(**{"app_dir": app_dir, **options}), app=app)
+    if not logging.getLogger().handlers:
+        logs.configure(config.log_level, config.log_format, "supervisor")
+    supervisor = Supervisor(config)
+    if _loop_is_running():
+        _run_in_thread(supervisor)
+    else:
+        _run(supervisor)
+
+
+def run(config: Config) -> int:
+    """Serve until told to stop; the exit code. Raises UsageError or StartupError."""
+    from usnet_framework.shards.supervisor import Supervisor
+
+    setproctitle("usnet: supervisor")
+    _run(Supervisor(config))
+    return 0
+
+
+def locate(handler: type[Handler]) -> tuple[str, str]:
+    """(`app`, `app_dir`) by which a worker finds the class. UsageError when it cannot."""
+    module = sys.modules.get(handler.__module__)
+    name = handler.__qualname__
+    if "<locals>" in name:
+        raise UsageError(f"{name}: a class within a function cannot be imported by workers; move it out")
+    if module is None or (file := getattr(module, "__file__", None)) is None:
+        raise UsageError(f"{name}: was defined interactively, and workers cannot import it; put it into a file")
+    if module.__name__ == "__main__" and _run_as_module(module) is None:
+        return f"{Path(file).resolve()}:{name}", str(Path(file).resolve().parent)
+    module_name = _run_as_module(module) or module.__name__
+    depth = module_name.count(".") + (Path(file).name == "__init__.py")
+    return f"{module_name}:{name}", str(Path(file).resolve().parents[depth])
+
+
+def _run_as_module(module: ModuleType) -> str | None:
+    """The name that `python -m` was given, if that is how this program was started."""
+    return module.__spec__.name if module.__name__ == "__main__" and module.__spec__ is not None else None
+
+
+def _loop_is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _run_in_thread(supervisor: Supervisor) -> None:
+    """The supervisor's loop in a thread of its own, which children take for their parent."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            _run(supervisor)
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = threading.Thread(target=run, name="usnet supervisor")
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        supervisor.stop_from_thread()
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _run(supervisor: Supervisor) -> None:
+    from usnet_framework.metrics import MetricsServer
+
+    address = supervisor.config.metrics
+    with ExitStack() as stack:
+        if address != "off":
+            metrics = MetricsServer(supervisor, address)
+            stack.callback(metrics.close)
+            metrics.start()
+        asyncio.run(_supervise(supervisor))
+
+
+async def _supervise(supervisor: Supervisor) -> None:
+    if threading.current_thread() is threading.main_thread():
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, supervisor.stop)
+        loop.add_signal_handler(signal.SIGHUP, supervisor.reload)
+    await supervisor.run()

@@ -1,0 +1,127 @@
+"""The control socket: what usnet-ctl asks of a running server, and the client that asks.
+
+A unix socket of mode 0600. Both directions carry frames of four bytes of length (big endian) and one msgpack map: a
+request `{"command": …}`, a reply `{"ok": true, "result": …}` or `{"ok": false, "error": one line}`. Frames are bounded,
+and a client that says nothing is sent away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from usnet_framework.errors import ControlError, StartupError, UsnetError
+from usnet_framework.shards.messages import pack, unpack
+from usnet_framework.shards.unixpath import UnixListener, listen_unix
+
+log = logging.getLogger("usnet.supervisor")
+
+LENGTH = struct.Struct(">I")
+REQUEST_BYTES_MAX = 65536
+REPLY_BYTES_MAX = 1 << 30  # a table of four million connections
+CLIENT_TIMEOUT_S = 10.0
+REPLY_TIMEOUT_S = 600.0  # a reload imports the application once per seat
+
+Command = Callable[[], Awaitable[Any]]
+
+
+def listen(path: str) -> UnixListener:
+    """Make the socket, and its folder when it is missing. StartupError: a server answers there, or no permission."""
+    what = f"--control {path}"
+    try:
+        Path(path).absolute().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartupError(f"{what}: cannot make its folder: {error.strerror}; use another path, or off") from None
+    return listen_unix(path, backlog=16, what=what, mode=0o600)
+
+
+class ControlServer:
+    """Answers commands by name, in the supervisor's loop."""
+
+    def __init__(self, listener: UnixListener, commands: Mapping[str, Command]) -> None:
+        self._listener = listener
+        self._commands = commands
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, sock=self._listener.socket)
+
+    def close(self) -> None:
+        """Ask no more; answers that are being written are finished."""
+        if self._server is not None:
+            self._server.close()
+        self._listener.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            try:
+                while True:
+                    async with asyncio.timeout(CLIENT_TIMEOUT_S):
+                        request = await _read(reader)
+                    writer.write(_frame(await self._answer(request)))
+                    async with asyncio.timeout(CLIENT_TIMEOUT_S):
+                        await writer.drain()
+            except (EOFError, TimeoutError, ConnectionError, ValueError):
+                return  # it has what it wanted, or speaks another language
+
+    async def _answer(self, request: Any) -> dict[str, Any]:
+        command = self._commands.get(str(request.get("command"))) if isinstance(request, dict) else None
+        if command is None:
+            return {"ok": False, "error": f"unknown command; known are {', '.join(self._commands)}"}
+        try:
+            return {"ok": True, "result": await command()}
+        except UsnetError as error:
+            return {"ok": False, "error": str(error)}
+
+
+async def _read(reader: asyncio.StreamReader) -> Any:
+    (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+    if length > REQUEST_BYTES_MAX:
+        raise ValueError("a request this large is none of ours")
+    return unpack(await reader.readexactly(length))
+
+
+def _frame(message: Any) -> bytes:
+    packet = pack(message)
+    return LENGTH.pack(len(packet)) + packet
+
+
+def request(path: str, command: str) -> Any:
+    """The result of a command of the server at `path`. ControlError: nobody answers, or the server refused."""
+    what = f"--control {path}"
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(REPLY_TIMEOUT_S)
+            client.connect(path)
+            client.sendall(_frame({"command": command}))
+            (length,) = LENGTH.unpack(_receive(client, LENGTH.size))
+            if length > REPLY_BYTES_MAX:
+                raise ControlError(f"{what}: no usnet server answers there; use the path it was started with")
+            reply = unpack(_receive(client, length))
+    except FileNotFoundError:
+        raise ControlError(f"{what}: there is no server; start one, or use the path it was started with") from None
+    except (ConnectionRefusedError, EOFError):
+        raise ControlError(f"{what}: no server answers; it was killed, or is stopping") from None
+    except OSError as error:
+        reason = error.strerror or "no answer in time"
+        raise ControlError(f"{what}: {reason}; ask as the user who runs the server ({os.geteuid()} asked)") from None
+    if not reply["ok"]:
+        raise ControlError(f"{command}: {reply['error']}")
+    return reply["result"]
+
+
+def _receive(client: socket.socket, length: int) -> bytes:
+    received = bytearray()
+    while len(received) < length:
+        part = client.recv(min(length - len(received), 1 << 20))
+        if not part:
+            raise EOFError
+        received += part
+    return bytes(received)

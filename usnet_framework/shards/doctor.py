@@ -1,0 +1,47 @@
+"""What was asked for and what is in force, beyond what placement and descriptors say of themselves (P8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from usnet_framework.config import Config
+from usnet_framework.shards.cgroup import read_text
+from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.listeners import Listeners
+from usnet_framework.shards.placement import Plan
+
+
+def backend_findings(config: Config, plan: Plan) -> list[Finding]:
+    return [
+        Finding("backend", config.backend, config.transport()),
+        Finding("layout", config.layout, plan.layout),
+        Finding("huge pages", "no", "no", "no network card writes into this memory with the kernel backend"),
+    ]
+
+
+def listener_findings(config: Config, listeners: Listeners, shards: int, root: Path = Path("/")) -> list[Finding]:
+    return [*_accepting(listeners, shards), *_backlog(config.backlog, listeners, root)]
+
+
+def _accepting(listeners: Listeners, shards: int) -> list[Finding]:
+    """How the kernel spreads connections over the shards."""
+    own = f"a socket for each of {shards} shards (SO_REUSEPORT)" if shards > 1 else "a socket of the only shard"
+    shared = f"one socket, shared by {shards} shards" if shards > 1 else "a socket of the only shard"
+    return [
+        Finding("listener", address, own if address.startswith("tcp:") else shared) for address in listeners.addresses
+    ]
+
+
+def _backlog(backlog: int, listeners: Listeners, root: Path) -> list[Finding]:
+    text = read_text(root / "proc/sys/net/core/somaxconn")
+    most = int(text) if text.isdigit() else backlog
+    if backlog <= most or not _opens(listeners.addresses):
+        return [Finding("backlog", str(backlog), str(backlog))]
+    reason = f"net.core.somaxconn is {most}"
+    return [Finding("backlog", str(backlog), str(most), reason, f"sysctl -w net.core.somaxconn={backlog}", ok=False)]
+
+
+def _opens(addresses: Sequence[str]) -> bool:
+    """Whether any socket was opened by us: those of others keep the backlog they came with."""
+    return any(not address.startswith("fd:") for address in addresses)

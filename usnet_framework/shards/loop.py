@@ -1,0 +1,145 @@
+"""The event loop of a worker: asyncio's own, with a selector that serves the port first.
+
+asyncio asks its selector what is ready once per turn. Ours dispatches a batch of events from shared memory right there,
+without a system call while events keep coming; descriptors of other libraries, signals and threads are looked at every
+16th turn then, and whenever the port is empty. Timers and tasks run between batches as usual.
+
+When the port is empty, what was sent outside of a batch is committed and the worker waits, as `poll` says: "adaptive"
+spins for a time that grows while spinning catches events and shrinks while it does not, then sleeps; "sleep" never
+spins; "busy" never sleeps, and gives the GIL away while it looks. Spinning pays only when the network process has a
+core of its own: who chooses "adaptive" has to know that.
+
+In the inline layout the engine is in this process, and its turn is the wait: one `epoll_wait` on the engine's set, in
+which the loop's own set is a member.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import select
+import selectors
+
+from usnet_framework._dispatch import Engine, Port
+
+LOOK_EVERY = 16
+"""Batches between two looks at other descriptors: a delay below 1 ms, a sixteenth of a system call per batch."""
+
+SPIN_MAX_NS = 50_000
+"""A sleep and its wake-up cost about 10 us on another core; longer spins do not pay."""
+
+SPIN_MIN_NS = 1_000
+"""Short enough to be always affordable, so that a change for the better is noticed."""
+
+PRESSED_S = 0.01
+"""Longest wait while something waits for send frames, whose return nobody announces."""
+
+Ready = list[tuple[selectors.SelectorKey, int]]
+
+
+def _pressed_timeout(timeout: float | None) -> float:
+    return PRESSED_S if timeout is None else min(timeout, PRESSED_S)
+
+
+class PortSelector(selectors.EpollSelector):
+    """Serves a port whose engine is another process."""
+
+    def __init__(self, port: Port, poll: str) -> None:
+        super().__init__()
+        self._port = port
+        self._busy = poll == "busy"
+        self._spins = poll == "adaptive"
+        self._spin_ns = SPIN_MAX_NS
+        self._batches = 0
+        if port.wake_fd >= 0:
+            _register_edge(self.fileno(), port.wake_fd)
+
+    def select(self, timeout: float | None = None) -> Ready:
+        if self._port.run():
+            self._batches += 1
+            return [] if self._batches % LOOK_EVERY else super().select(0)
+        self._port.commit()
+        if timeout is not None and timeout <= 0:
+            return super().select(0)
+        if self._busy:
+            self._port.spin(SPIN_MAX_NS)
+            return super().select(0)
+        if self._spins and self._spin(timeout):
+            self._port.run()
+            return []
+        return self._sleep(timeout)
+
+    def _spin(self, timeout: float | None) -> bool:
+        most = self._spin_ns if timeout is None else min(self._spin_ns, int(timeout * 1e9))
+        caught = self._port.spin(most)
+        self._spin_ns = min(self._spin_ns * 2, SPIN_MAX_NS) if caught else max(self._spin_ns // 2, SPIN_MIN_NS)
+        return caught
+
+    def _sleep(self, timeout: float | None) -> Ready:
+        if self._port.pressed:
+            timeout = _pressed_timeout(timeout)
+        if not self._port.sleep():
+            return []
+        try:
+            ready = super().select(timeout)
+        finally:
+            self._port.awake()
+        self._port.run()
+        return ready
+
+
+class EngineSelector(selectors.EpollSelector):
+    """Serves a port whose engine is in this process."""
+
+    def __init__(self, port: Port, engine: Engine, poll: str) -> None:
+        super().__init__()
+        self._port = port
+        self._engine = engine
+        self._busy = poll == "busy"
+        self._batches = 0
+        if port.wake_fd >= 0:
+            _register_edge(self.fileno(), port.wake_fd)
+        engine.watch(self.fileno())
+
+    def select(self, timeout: float | None = None) -> Ready:
+        port = self._port
+        port.commit()
+        may_wait = not self._busy and port.sleep()
+        try:
+            self._engine.turn(self._milliseconds(timeout) if may_wait else 0)
+        finally:
+            port.awake()
+        if port.run():
+            self._batches += 1
+            if self._batches % LOOK_EVERY:
+                return []
+        return super().select(0)
+
+    def _milliseconds(self, timeout: float | None) -> int:
+        if self._port.pressed:
+            timeout = _pressed_timeout(timeout)
+        return -1 if timeout is None else max(0, math.ceil(timeout * 1000))
+
+    def close(self) -> None:
+        with contextlib.suppress(ValueError):  # the engine or this selector was closed before
+            self._engine.unwatch(self.fileno())
+        super().close()
+
+
+def _register_edge(epoll_fd: int, fd: int) -> None:
+    """Watch an eventfd that nobody reads: each write is an edge. selectors know levels only."""
+    epoll = select.epoll.fromfd(os.dup(epoll_fd))
+    try:
+        epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+    finally:
+        epoll.close()
+
+
+def new_event_loop(port: Port, poll: str, engine: Engine | None = None) -> asyncio.AbstractEventLoop:
+    """A loop that serves the port while it runs; closing the loop leaves port and engine open."""
+    if poll not in ("adaptive", "busy", "sleep"):
+        raise ValueError(f"poll: {poll!r} is none of adaptive, busy, sleep")
+    selector = PortSelector(port, poll) if engine is None else EngineSelector(port, engine, poll)
+    return asyncio.SelectorEventLoop(selector)

@@ -1,0 +1,74 @@
+"""Everything that can be refused before the first process is started."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from usnet_framework.app import parse_app
+from usnet_framework.config import Config
+from usnet_framework.shards import doctor, limits
+from usnet_framework.shards.control import listen
+from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.listeners import Listeners, open_listeners, parse_bind
+from usnet_framework.shards.placement import Plan, Wish, plan
+from usnet_framework.shards.topology import interface_node, read_topology
+from usnet_framework.shards.unixpath import UnixListener
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`connection_limit` is of one shard; `control` is None when it is off."""
+
+    plan: Plan
+    listeners: Listeners
+    control: UnixListener | None
+    connection_limit: int
+    findings: Sequence[Finding]
+
+    @property
+    def socket_files(self) -> list[Path]:
+        return self.listeners.paths + ([self.control.path] if self.control is not None else [])
+
+    def close(self) -> None:
+        self.listeners.close()
+        if self.control is not None:
+            self.control.close()
+
+
+def prepare(config: Config) -> Prepared:
+    """Place the processes and open the sockets, or nothing: UsageError, StartupError."""
+    config.transport()
+    parse_app(config.app)
+    placed = place(config)
+    limit = limits.raise_descriptor_limit()
+    listeners = open_listeners([parse_bind(bind) for bind in config.bind], len(placed.shards), config.backlog)
+    try:
+        demand = limits.Demand(
+            layout=placed.layout,
+            shards=len(placed.shards),
+            workers=config.workers,
+            spares=config.spares,
+            listeners=len(listeners.shards[0]),
+            max_connections=config.max_connections,
+        )
+        connection_limit = limits.connections_per_shard(demand, limit)
+        findings = [
+            *doctor.backend_findings(config, placed),
+            *placed.findings,
+            *doctor.listener_findings(config, listeners, len(placed.shards)),
+            limits.finding(demand, limit, connection_limit),
+        ]
+        control = listen(config.control) if config.control != "off" else None
+    except BaseException:
+        listeners.close()
+        raise
+    return Prepared(placed, listeners, control, connection_limit, findings)
+
+
+def place(config: Config) -> Plan:
+    """The plan for this machine. UsageError."""
+    node = interface_node(config.interface) if config.interface is not None else None
+    wish = Wish(config.queues, config.workers, config.layout, config.cores, config.poll, node)
+    return plan(read_topology(), wish)

@@ -1,0 +1,174 @@
+"""A shard whose connections belong to a network process.
+
+When a worker dies, its connections wait in the network process for the next one; when the engine dies, its keeper
+starts another that goes on with them. Only when the keeper itself dies is everything gone: then the shard is rebuilt,
+on a fresh segment and with fresh workers, and other shards do not notice."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from usnet_framework.errors import StartupError
+from usnet_framework.shards.backoff import Backoff
+from usnet_framework.shards.child import describe_exit
+from usnet_framework.shards.messages import Message
+from usnet_framework.shards.network import NetworkProcess, NetworkSetup
+from usnet_framework.shards.shard import Shard, ShardSetup
+
+log = logging.getLogger("usnet.supervisor")
+
+REBUILDS_FREE = 1  # a keeper that dies once may have been killed
+
+
+class SplitShard(Shard):
+    """Connections belong to a network process (network.NetworkOwner)."""
+
+    def __init__(self, setup: ShardSetup) -> None:
+        super().__init__(setup)
+        self._engine_deaths = 0
+        self._rebuilds = 0
+        self._network: NetworkProcess | None = None
+        self._was_ready = False
+        self._draining = False
+        self._backoff = Backoff(REBUILDS_FREE)
+        self._wakes: list[int] = []  # the engine's, then one per seat
+
+    def status(self) -> dict[str, Any]:
+        network = self._network
+        return super().status() | {
+            "network_pid": network.engine_pid if network is not None else None,
+            "keeper_pid": network.pid if network is not None and network.running else None,
+            "network_restarts": self._engine_deaths,
+            "rebuilds": self._rebuilds,
+        }
+
+    def start(self) -> None:
+        self.segment = self._new_segment()
+        self._wakes = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(1 + len(self.seats))]
+        self._network = NetworkProcess(
+            NetworkSetup(
+                shard=self.number,
+                public_fd=self.segment.public_fd,
+                seat_fds=self.segment.seat_fds,
+                seat_wake_fds=self._wakes[1:],
+                wake_fd=self._wakes[0],
+                listener_fds=self.setup.listener_fds,
+                shared_listeners=self.setup.shared_listeners,
+                connection_limit=self.setup.connection_limit,
+                idle_timeout_ms=self.setup.idle_timeout_ms,
+                poll=self.setup.poll,
+                core=self.setup.plan.network_core,
+                cleanup=self.setup.cleanup,
+            ),
+            self,
+        )
+
+    def drain(self) -> None:
+        self._draining = True
+        if self._network is not None:
+            self._network.drain()
+
+    async def stop(self) -> None:
+        self._stopping = True
+        if self._network is not None:
+            self._network.quit()
+            await self._network.wait()
+        self._release()
+
+    def kill(self) -> None:
+        super().kill()
+        if self._network is not None:
+            self._network.kill()
+
+    # What seats ask.
+
+    def attach(self, seat: int, serial: int, resumes: bool) -> None:
+        if self._network is not None:
+            self._network.attach(seat, serial, resumes)
+
+    def lost(self, seat: int, serial: int) -> None:
+        if self._network is not None:
+            self._network.lost(seat, serial)
+
+    def attachment(self, seat: int, serial: int) -> tuple[Message, list[int]]:
+        assert self.segment is not None, "an engine has confirmed"
+        message = {
+            "layout": "split",
+            "shard": self.number,
+            "seat": seat,
+            "serial": serial,
+            "core": self.setup.plan.worker_cores[seat],
+            "poll": self.setup.poll,
+        }
+        return message, [self.segment.public_fd, self.segment.seat_fds[seat], self._wakes[0], self._wakes[1 + seat]]
+
+    # What the network process tells.
+
+    def engine_ready(self, pid: int, epoch: int) -> None:
+        extra = {"shard": self.number, "pid": pid, "epoch": epoch}
+        if self._was_ready:
+            log.warning("network process is back", extra=extra)
+        else:
+            log.info("network process serves", extra=extra)
+        first, self._was_ready = not self._was_ready, True
+        if self._draining and self._network is not None:
+            self._network.drain()
+        for seat in self.seats:
+            if first:
+                seat.start()
+            else:
+                seat.repeat()
+
+    def engine_died(self, pid: int, wait_status: int) -> None:
+        self._engine_deaths += 1
+        how = describe_exit(os.waitstatus_to_exitcode(wait_status))
+        log.error("network process %s; its keeper starts another", how, extra={"shard": self.number, "pid": pid})
+
+    def attach_confirmed(self, seat: int, serial: int) -> None:
+        self.seats[seat].confirm_attach(serial)
+
+    def lost_confirmed(self, seat: int, serial: int, poisoned: bool) -> None:
+        self.seats[seat].confirm_lost(serial, poisoned)
+
+    def worker_bad(self, seat: int, serial: int) -> None:
+        self.seats[seat].bad(serial)
+
+    def accepting_paused(self, error: int) -> None:
+        reason = os.strerror(error) if error else f"{self.setup.connection_limit} connections are open"
+        log.warning("accepting paused: %s", reason, extra={"shard": self.number})
+
+    def network_exited(self, status: int) -> None:
+        """The keeper is gone, and with it every connection of the shard."""
+        if self._stopping:
+            return
+        if not self._was_ready:
+            self.setup.start_failed(f"the network process of shard {self.number} {describe_exit(status)} as it started")
+        delay_s = self._backoff.failed()
+        text = "keeper %s: the connections of the shard are lost, it is rebuilt in %.1f s"
+        log.error(text, describe_exit(status), delay_s, extra={"shard": self.number})
+        for seat in self.seats:
+            seat.reset()
+        self._release()
+        self.setup.later(delay_s, self._rebuild)
+
+    def _rebuild(self) -> None:
+        if self._stopping:
+            return
+        self._rebuilds += 1
+        self._was_ready = False
+        try:
+            self.start()
+        except StartupError as error:
+            delay_s = self._backoff.failed()
+            log.error("%s; tried again in %.1f s", error, delay_s, extra={"shard": self.number})
+            self._release()
+            self.setup.later(delay_s, self._rebuild)
+
+    def _release(self) -> None:
+        self._network = None
+        self._close_segment()
+        for fd in self._wakes:
+            os.close(fd)
+        self._wakes = []

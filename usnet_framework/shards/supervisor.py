@@ -1,0 +1,356 @@
+"""The supervisor: startup, run, drain, shutdown.
+
+It places and starts the processes of every shard, replaces those that die, and shows what there is. It never imports
+the application, so nothing that the application does can hurt it; it never touches a connection either. Everything
+happens in one asyncio loop, and signals only set flags.
+
+    startup   limits, placement, sockets; then network processes and workers at the same time. Whatever is refused, also
+              the import of the application, is StartupError: nothing is tried again
+    run       children are replaced (seat.py, splitshard.py), SIGHUP reloads (reload.py)
+    drain     accept no more and wait until connections are gone, at most graceful_timeout
+    shutdown  workers finish and leave, network processes quit, sockets are removed; always, whatever happened before
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from usnet_framework.config import Config
+from usnet_framework.errors import StartupError
+from usnet_framework.shards.changes import Changes
+from usnet_framework.shards.control import ControlServer
+from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.inlineshard import InlineShard
+from usnet_framework.shards.network import Guard
+from usnet_framework.shards.placement import ShardPlan
+from usnet_framework.shards.preparation import Prepared, prepare
+from usnet_framework.shards.reload import ReloadRefused, reload
+from usnet_framework.shards.seat import RETIRE_MARGIN_S, Seat
+from usnet_framework.shards.segment import Segment
+from usnet_framework.shards.shard import Shard, ShardSetup
+from usnet_framework.shards.spare import SparePool
+from usnet_framework.shards.splitshard import SplitShard
+from usnet_framework.shards.workerprocess import WorkerOwner, WorkerProcess
+
+log = logging.getLogger("usnet.supervisor")
+
+DRAIN_POLL_S = 0.02  # reads one word of shared memory per shard
+QUIT_TIMEOUT_S = 2.0  # what processes that have nothing left to do get to leave
+BEAT_S = 1.0
+BEATS_MISSED_MAX = 5
+CONNECTIONS_PER_TURN = 1000  # of a listing, between two turns of the loop
+
+
+class Supervisor:
+    """One server. `run` serves until `stop`; the rest may be called at any time, what only reads from any thread."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._started_s = self._beat_s = time.monotonic()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changes = Changes()
+        self._prepared: Prepared | None = None
+        self._pool: SparePool | None = None
+        self._shards: list[Shard] = []
+        self._workers: list[WorkerProcess] = []
+        self._control: ControlServer | None = None
+        self._guard: Guard | None = None
+        self._failure: str | None = None  # of the start
+        self._served = False
+        self._stopping = self._at_once = False
+        self._deadline_s = 0.0
+        self._reload: asyncio.Future[int | ReloadRefused] | None = None  # asked for, not begun
+        self._reloads = self._reloads_refused = 0
+
+    async def run(self) -> None:
+        """Serve until told to stop. UsageError or StartupError when it cannot be."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            await self._startup()
+            await self._run()
+            await self._drain()
+        finally:
+            await self._shutdown()
+
+    def stop(self) -> None:
+        """Drain and stop; asked a second time, stop at once."""
+        self._at_once = self._stopping
+        self._stopping = True
+        self._changes.notify()
+
+    def stop_from_thread(self) -> None:
+        """`stop`, called by another thread than the loop's."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.stop)
+
+    def reload(self) -> asyncio.Future[int | ReloadRefused]:
+        """Replace every worker by one of the application's new code; the future says how many were, or why not."""
+        if self._reload is None:
+            self._reload = asyncio.get_running_loop().create_future()
+            self._changes.notify()
+        return self._reload
+
+    # What there is.
+
+    def is_ready(self) -> bool:
+        """A handler can run on every seat."""
+        return self._served and not self._stopping and all(shard.ready for shard in self._shards)
+
+    def is_alive(self) -> bool:
+        """The loop turns."""
+        return time.monotonic() - self._beat_s < BEAT_S * BEATS_MISSED_MAX
+
+    @property
+    def segments(self) -> dict[int, Segment]:
+        """By shard. One that is closed while it is read raises ValueError."""
+        return {shard.number: segment for shard in self._shards if (segment := shard.segment) is not None}
+
+    @property
+    def addresses(self) -> list[str]:
+        """What is listened on, ports resolved."""
+        return self._prepared.listeners.addresses if self._prepared is not None else []
+
+    def findings(self) -> list[Finding]:
+        """What was asked and what is in force (P8)."""
+        return list(self._prepared.findings) if self._prepared is not None else []
+
+    def status(self) -> dict[str, Any]:
+        """A snapshot that can be written as JSON."""
+        return {
+            "pid": os.getpid(),
+            "uptime": round(time.monotonic() - self._started_s, 3),
+            "version": version("usnet_framework"),
+            "app": self.config.app,
+            "backend": self.config.transport(),
+            "layout": self.config.layout,
+            "state": self._state(),
+            "listeners": self.addresses,
+            "shards": [shard.status() for shard in self._shards],
+            "spares": self._pool.pids if self._pool is not None else [],
+            "reloads": self._reloads,
+            "reloads_refused": self._reloads_refused,
+            "warnings": [str(finding) for finding in self.findings() if not finding.ok],
+        }
+
+    def _state(self) -> str:
+        if self._stopping:
+            return "stopping"
+        return "ready" if self.is_ready() else "degraded" if self._served else "starting"
+
+    # Startup.
+
+    async def _startup(self) -> None:
+        self._beat()
+        self._prepared = prepare(self.config)
+        self._log_plan(self._prepared)
+        if self.config.cores is not None:
+            os.sched_setaffinity(0, self._prepared.plan.cores)  # of this thread; children inherit it
+        await self._open_control(self._prepared)
+        self._pool = SparePool(self.config.spares, self._spawn, self._later, self._start_failed)
+        self._shards = [self._make_shard(self._prepared, self._pool, plan) for plan in self._prepared.plan.shards]
+        for shard in self._shards:
+            shard.start()
+        await self._changes.until(lambda: self._stopping or self._failure is not None or self._all_serve())
+        if self._failure is not None:
+            raise StartupError(self._failure)
+        self._served = True
+        if not self._stopping:
+            log.info("ready in %.0f ms", (time.monotonic() - self._started_s) * 1e3)
+
+    def _log_plan(self, prepared: Prepared) -> None:
+        for address in prepared.listeners.addresses:
+            log.info("listening on %s", address)
+        for finding in prepared.findings:
+            if not finding.ok:
+                log.warning("%s", finding)
+
+    async def _open_control(self, prepared: Prepared) -> None:
+        if prepared.plan.layout == "inline" and prepared.socket_files:
+            self._guard = Guard(prepared.socket_files)
+        if prepared.control is not None:
+            commands = {
+                "status": self._command_status,
+                "conns": self._command_conns,
+                "reload": self._command_reload,
+                "doctor": self._command_doctor,
+                "stop": self._command_stop,
+            }
+            self._control = ControlServer(prepared.control, commands)
+            await self._control.start()
+
+    def _make_shard(self, prepared: Prepared, pool: SparePool, plan: ShardPlan) -> Shard:
+        setup = ShardSetup(
+            plan=plan,
+            poll=prepared.plan.poll,
+            listener_fds=prepared.listeners.fds(plan.shard),
+            shared_listeners=prepared.listeners.shared,
+            connection_limit=prepared.connection_limit,
+            idle_timeout_ms=round(self.config.idle_timeout * 1000),
+            state_bytes=self.config.state_bytes,
+            quarantine=Path(self.config.quarantine).absolute(),
+            cleanup=prepared.socket_files,
+            pool=pool,
+            later=self._later,
+            start_failed=self._start_failed,
+            changed=self._changes.notify,
+        )
+        return InlineShard(setup) if prepared.plan.layout == "inline" else SplitShard(setup)
+
+    def _spawn(self, generation: int, owner: WorkerOwner) -> WorkerProcess:
+        load = {
+            "app": self.config.app,
+            "factory": self.config.factory,
+            "app_dir": self.config.app_dir,
+            "log_level": self.config.log_level,
+            "log_format": self.config.log_format,
+        }
+        worker = WorkerProcess(load, generation, owner)
+        self._workers = [*(known for known in self._workers if known.running), worker]
+        return worker
+
+    def _start_failed(self, error: str) -> None:
+        """The first start is given up; later on whatever failed is tried again."""
+        if self._served:
+            log.error("%s", error)
+        elif self._failure is None:
+            self._failure = error
+            self._changes.notify()
+
+    # Run.
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            await self._changes.until(lambda: self._stopping or self._reload is not None)
+            if self._reload is not None:
+                asked, self._reload = self._reload, None
+                asked.set_result(await self._reload_unless_stopped())
+
+    async def _reload_unless_stopped(self) -> int | ReloadRefused:
+        task = asyncio.create_task(self._reload_now())
+        task.add_done_callback(lambda done: self._changes.notify())
+        await self._changes.until(lambda: self._stopping or task.done())
+        task.cancel()
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return ReloadRefused("the server is stopping")
+
+    async def _reload_now(self) -> int | ReloadRefused:
+        assert self._pool is not None, "the server runs"
+        began_s = time.monotonic()
+        try:
+            seats = list(self._seats())
+            replaced = await reload(self._pool, self._spawn, seats, self._changes, self.config.graceful_timeout)
+        except ReloadRefused as refusal:
+            self._reloads_refused += 1
+            log.error("reload refused: %s", refusal)
+            return refusal
+        self._reloads += 1
+        log.info("reloaded %d workers in %.0f ms", replaced, (time.monotonic() - began_s) * 1e3)
+        return replaced
+
+    # Drain.
+
+    async def _drain(self) -> None:
+        assert self._prepared is not None, "the server was started"
+        self._deadline_s = time.monotonic() + self.config.graceful_timeout
+        for shard in self._shards:
+            shard.drain()
+        self._prepared.listeners.refuse()
+        log.info("stopping: accepting no more; %d connections get %g s", self._open(), self.config.graceful_timeout)
+        while self._open() and time.monotonic() < self._deadline_s and not self._at_once:
+            await asyncio.sleep(DRAIN_POLL_S)
+
+    def _open(self) -> int:
+        return sum(shard.connections for shard in self._shards)
+
+    # Shutdown.
+
+    async def _shutdown(self) -> None:
+        left = self._open()
+        if self._pool is not None:
+            self._pool.close()
+        if self._stopping and not self._at_once:
+            await self._close_seats(max(0.0, self._deadline_s - time.monotonic()))
+        else:
+            for shard in self._shards:
+                shard.kill()
+        await self._end_processes()
+        if self._control is not None:
+            self._control.close()
+        if self._prepared is not None:
+            self._prepared.close()
+        if self._guard is not None:
+            await self._guard.close()
+        log.info("stopped", extra={"connections_reset": left} if left else {})
+
+    async def _close_seats(self, timeout_s: float) -> None:
+        for shard in self._shards:
+            shard.close_seats(timeout_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s + RETIRE_MARGIN_S + QUIT_TIMEOUT_S):
+                await self._changes.until(lambda: self._at_once or all(shard.closed for shard in self._shards))
+
+    async def _end_processes(self) -> None:
+        """Nothing outlives this, whatever it takes."""
+        stops = [asyncio.create_task(shard.stop()) for shard in self._shards]
+        if stops:
+            await asyncio.wait(stops, timeout=QUIT_TIMEOUT_S)
+        for shard in self._shards:
+            shard.kill()
+        await asyncio.gather(*stops)
+        for worker in self._workers:
+            worker.discard()
+            await worker.wait()
+
+    # Commands of the control socket.
+
+    async def _command_status(self) -> dict[str, Any]:
+        return self.status()
+
+    async def _command_conns(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = []
+        for segment in self.segments.values():
+            with suppress(ValueError):  # its shard was rebuilt meanwhile: it has no connections
+                for conn in segment.connections():
+                    listed.append(asdict(conn))
+                    if len(listed) % CONNECTIONS_PER_TURN == 0:
+                        await asyncio.sleep(0)
+        return listed
+
+    async def _command_reload(self) -> str:
+        outcome = await asyncio.shield(self.reload())
+        if isinstance(outcome, ReloadRefused):
+            raise outcome
+        return f"reloaded {outcome} workers"
+
+    async def _command_doctor(self) -> list[dict[str, Any]]:
+        return [finding.as_dict() for finding in self.findings()]
+
+    async def _command_stop(self) -> str:
+        self.stop()
+        return "stopping"
+
+    # Small things.
+
+    def _seats(self) -> Iterator[Seat]:
+        return (seat for shard in self._shards for seat in shard.seats)
+
+    def _all_serve(self) -> bool:
+        return all(shard.ready for shard in self._shards)
+
+    def _later(self, seconds: float, callback: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(seconds, callback)
+
+    def _beat(self) -> None:
+        self._beat_s = time.monotonic()
+        self._later(BEAT_S, self._beat)

@@ -1,0 +1,172 @@
+"""A worker process: `python -P -m usnet_framework.shards.worker CONTROL-DESCRIPTOR SUPERVISOR-PID`.
+
+It imports the application and then waits, as a spare, until the supervisor gives it a seat; what they say to each other
+is in messages.py. From then on the handler's loop runs until the supervisor has it retire. When the supervisor dies,
+the kernel ends it at once.
+
+Exit codes: 0 retired, or never needed; 3 the application could not be imported or started, and the supervisor was told.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from setproctitle import setproctitle
+
+from usnet_framework import logs
+from usnet_framework._dispatch import Engine, Port
+from usnet_framework._native import die_with_parent
+from usnet_framework.app import describe_error, load_handler
+from usnet_framework.errors import UsnetError
+from usnet_framework.handler import Handler, Shard
+from usnet_framework.shards.loop import new_event_loop
+from usnet_framework.shards.messages import Message, receive, send
+
+FAILED = 3
+FLUSH_POLL_S = 0.005  # while a worker that retires waits until what it owes has been taken
+
+
+def main(arguments: list[str]) -> int:
+    control_fd, supervisor_pid = map(int, arguments)
+    try:
+        die_with_parent(signal.SIGKILL, supervisor_pid)
+    except ProcessLookupError:
+        return 0  # the supervisor died while this process started
+    setproctitle("usnet: spare")
+    with socket.socket(fileno=control_fd) as control:
+        loaded = receive(control)
+        if loaded is None:
+            return 0
+        load, _ = loaded
+        logs.configure(load["log_level"], load["log_format"], "spare")
+        try:
+            handler_class = load_handler(load["app"], load["factory"], load["app_dir"])
+        except UsnetError as error:
+            send(control, {"type": "failed", "error": str(error)})
+            return FAILED
+        gc.collect()
+        gc.freeze()  # what the import made stays for good: collections need not look at it again
+        send(control, {"type": "ready", "resumes": resumes(handler_class)})
+        seat = receive(control)
+        return 0 if seat is None else serve(control, handler_class, load, *seat)
+
+
+def resumes(handler_class: type[Handler]) -> bool:
+    """Whether connections may outlive a worker with this handler (P2)."""
+    return handler_class.on_resume is not Handler.on_resume
+
+
+def serve(control: socket.socket, handler_class: type[Handler], load: Message, seat: Message, fds: list[int]) -> int:
+    name = f"worker {seat['shard']}.{seat['seat']}"
+    setproctitle(f"usnet: {name}")
+    logs.configure(load["log_level"], load["log_format"], name)
+    if seat["core"] is not None:
+        os.sched_setaffinity(0, {seat["core"]})
+    worker = Worker(control, handler_class, seat, fds)
+    try:
+        worker.start()
+    except Exception as error:
+        send(control, {"type": "failed", "error": f"{load['app']}: on_start failed: {describe_error(error)}"})
+        return FAILED
+    worker.run()
+    worker.stop()
+    return 0
+
+
+class Worker:
+    """A handler, the seat's port, and the loop that drives both."""
+
+    def __init__(self, control: socket.socket, handler_class: type[Handler], seat: Message, fds: list[int]) -> None:
+        self._control = control
+        self._shard = Shard(seat["shard"], seat["seat"], seat["serial"], seat["layout"])
+        self._handler = handler_class()
+        self._engine = _engine(seat, fds, resumes(handler_class)) if seat["layout"] == "inline" else None
+        self._port = _port(self._engine, self._handler, seat, fds)
+        self._loop = new_event_loop(self._port, seat["poll"], self._engine)
+        self._deadline_s: float | None = None  # of a worker that retires
+
+    def start(self) -> None:
+        """Whatever on_start raises."""
+        self._complete(self._handler.on_start(self._shard))
+        self._control.setblocking(False)
+        self._loop.add_reader(self._control, self._hear)
+        send(self._control, {"type": "attached"})
+
+    def run(self) -> None:
+        self._loop.run_forever()
+
+    def stop(self) -> None:
+        self._port.commit()
+        self._complete(self._handler.on_stop())
+        self._port.close()
+        if self._engine is not None:
+            self._engine.close()
+        self._loop.close()
+
+    def _complete(self, result: Any) -> None:
+        """on_start and on_stop may be coroutines."""
+        if result is not None:
+            self._loop.run_until_complete(result)
+
+    def _hear(self) -> None:
+        try:
+            received = receive(self._control)
+        except BlockingIOError:
+            return
+        if received is None:
+            self._loop.stop()  # the supervisor is gone, and the kernel is about to end this process
+            return
+        message, _ = received
+        if message["type"] == "drain" and self._engine is not None:
+            self._engine.stop_accepting()
+        elif message["type"] == "retire" and self._deadline_s is None:
+            self._deadline_s = time.monotonic() + message["timeout"]
+            self._port.stop()
+            self._leave_when_flushed()
+
+    def _leave_when_flushed(self) -> None:
+        assert self._deadline_s is not None, "the worker retires"
+        if self._port.pending_work and time.monotonic() < self._deadline_s:
+            self._loop.call_later(FLUSH_POLL_S, self._leave_when_flushed)
+        else:
+            self._loop.stop()
+
+
+def _engine(seat: Message, fds: list[int], resumes: bool) -> Engine:
+    public_fd, seat_fd, *listeners = fds
+    return Engine(
+        public_fd=public_fd,
+        seat_fd=seat_fd,
+        listeners=listeners,
+        connection_limit=seat["connection_limit"],
+        idle_timeout_ns=seat["idle_timeout_ms"] * 1_000_000,
+        linger_ns=seat["linger_ms"] * 1_000_000,
+        shared_listeners=seat["shared_listeners"],
+        resumes=resumes,
+        serial=seat["serial"],
+    )
+
+
+def _port(engine: Engine | None, handler: Handler, seat: Message, fds: list[int]) -> Port:
+    if engine is not None:
+        return Port(engine=engine, handler=handler, resumes=resumes(type(handler)))
+    public_fd, seat_fd, engine_wake_fd, seat_wake_fd = fds
+    return Port(
+        public_fd=public_fd,
+        seat_fd=seat_fd,
+        seat=seat["seat"],
+        engine_wake_fd=engine_wake_fd,
+        seat_wake_fd=seat_wake_fd,
+        handler=handler,
+        resumes=resumes(type(handler)),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
