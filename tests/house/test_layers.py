@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from graphlib import TopologicalSorter
+from os.path import normpath
 
 from support.tree import files, imported_modules, module_name, text
 
@@ -22,7 +23,17 @@ INCLUDES = {
     "bench": {"src/base"},
     "bench/tests": {"bench", "src/base"},
     "tests": {"include", "src/base", "src/wire", "src/device", "src/tcp", "src/stack", "src/shard", "src/engine"},
-    "fuzz": {"include", "src/base", "src/wire", "src/device", "src/tcp", "src/stack", "src/shard", "src/engine"},
+    "fuzz": {
+        "tests",
+        "include",
+        "src/base",
+        "src/wire",
+        "src/device",
+        "src/tcp",
+        "src/stack",
+        "src/shard",
+        "src/engine",
+    },
 }
 
 # Layers of the package, from the bottom up; a folder stands for all that is in it. A module imports from its own layer
@@ -49,8 +60,9 @@ def folder_included(path: str, name: str) -> str | None:
     own = f"native/{folder_of(path)}/"
     roots = (own, own.removesuffix("tests/"), "native/src/", "native/include/", "native/")
     for root in roots:
-        if root + name in C_FILES:
-            return folder_of(root + name)
+        included = normpath(root + name)
+        if included in C_FILES:
+            return folder_of(included)
     return None
 
 
