@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from graphlib import TopologicalSorter
+from os.path import normpath
 
 from support.tree import files, imported_modules, module_name, text
 
 # What a folder under native/ may include, besides itself.
+CORE = {"src/base", "src/wire", "src/device", "src/tcp", "src/stack", "src/shard", "src/engine"}
 INCLUDES = {
     "src/base": set(),
     "src/wire": {"src/base"},
@@ -15,14 +17,14 @@ INCLUDES = {
     "src/tcp": {"src/base", "src/wire"},
     "src/stack": {"src/base", "src/wire", "src/device", "src/tcp"},
     "src/shard": {"src/base"},
-    "src/engine": {"src/base", "src/wire", "src/device", "src/tcp", "src/stack", "src/shard"},
+    "src/engine": CORE,
     "include": set(),
     "src": {"include", "src/base", "src/shard", "src/engine"},  # api.c
     "dispatch": {"src/base", "src/shard", "src/engine"},  # engine.h, for the inline layout
     "bench": {"src/base"},
     "bench/tests": {"bench", "src/base"},
-    "tests": {"include", "src/base", "src/wire", "src/device", "src/tcp", "src/stack", "src/shard", "src/engine"},
-    "fuzz": {"include", "src/base", "src/wire", "src/device", "src/tcp", "src/stack", "src/shard", "src/engine"},
+    "tests": CORE | {"include"},
+    "fuzz": CORE | {"include", "tests"},
 }
 
 # Layers of the package, from the bottom up; a folder stands for all that is in it. A module imports from its own layer
@@ -49,8 +51,9 @@ def folder_included(path: str, name: str) -> str | None:
     own = f"native/{folder_of(path)}/"
     roots = (own, own.removesuffix("tests/"), "native/src/", "native/include/", "native/")
     for root in roots:
-        if root + name in C_FILES:
-            return folder_of(root + name)
+        included = normpath(root + name)
+        if included in C_FILES:
+            return folder_of(included)
     return None
 
 
