@@ -57,7 +57,7 @@ class NeverReads(Echo):
     """Pauses a connection that asks for it, for ever."""
 
     def on_data(self, conn: Connection, data: memoryview) -> None:
-        if data == b"stop reading":
+        if data[:12] == b"stop reading":
             conn.pause_reading()
         else:
             conn.send(data)

@@ -1,8 +1,9 @@
 """`usnet-bench memory`: what an idle connection costs, in each kind of process and in the shared segments.
 
-A process' own memory is the proportional set size (PSS, proc(5)) of all its mappings but the memfds; the segments are
-the memfds themselves, by the blocks that the system has given them, counted once however many processes map them.
-What the kernel keeps per socket is not ours and not in here.
+A process' own memory is its anonymous memory (smaps in proc(5)): heap, stacks, and what it changed of its files. The
+segments are the memfds, by the blocks that the system has given them, counted once however many processes map them.
+Programs and libraries are left out: they do not grow, and their share moves whenever another process maps them. What
+the kernel keeps per socket is not ours and not in here.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ SETTLE_DEADLINE_S = 60.0
 OPEN_DEADLINE_S = 120.0
 ROLES = ("supervisor", "keeper", "network", "worker", "spare")
 SEGMENTS = "segments"
-
-_MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ ")
 
 
 @dataclass(frozen=True)
@@ -65,15 +64,8 @@ class Memory:
 
 
 def own_bytes(smaps: str) -> int:
-    """The PSS of all mappings in the text of /proc/PID/smaps but those of memfds."""
-    total_kib = 0
-    counted = True
-    for line in smaps.splitlines():
-        if _MAPPING.match(line):
-            counted = "/memfd:" not in line
-        elif counted and line.startswith("Pss:"):
-            total_kib += int(line.split()[1])
-    return total_kib * 1024
+    """The anonymous memory in the text of /proc/PID/smaps."""
+    return 1024 * sum(int(line.split()[1]) for line in smaps.splitlines() if line.startswith("Anonymous:"))
 
 
 def role(process: psutil.Process) -> str:

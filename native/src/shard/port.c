@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define UN_LOOKS_PER_FRAME 2u /* more than one frame comes free for each one opened, so the line stays short */
+
 static const void *map_file(int fd, uint64_t *bytes, int protection)
 {
     struct stat status;
@@ -29,6 +31,12 @@ static void count_untaken_commands(struct un_port *port, uint32_t taken)
     }
 }
 
+static void push_waiting(struct un_port *port, uint32_t frame)
+{
+    uint32_t frames = port->header->config.tx_frames;
+    port->tx_waiting[(port->tx_waiting_first + port->tx_waiting_count++) % frames] = frame;
+}
+
 static int open_send_frames(struct un_port *port, uint32_t taken)
 {
     uint32_t frames = port->header->config.tx_frames;
@@ -44,7 +52,7 @@ static int open_send_frames(struct un_port *port, uint32_t taken)
         if (un_observe(&port->tx_accounts[frame].done) == port->tx_issued[frame])
             port->tx_free[port->tx_free_count++] = frame;
         else
-            port->tx_waiting[port->tx_waiting_count++] = frame;
+            push_waiting(port, frame);
     }
     port->tx_fill = port->header->config.tx_frame_bytes; /* no frame is open */
     port->tx_frame = UINT32_MAX;
@@ -174,20 +182,23 @@ static bool frame_is_complete(const struct un_port *port, uint32_t frame)
     return un_observe(&port->tx_accounts[frame].done) == port->tx_issued[frame];
 }
 
-static void sweep_waiting_frames(struct un_port *port)
+/* Look at the frames that wait longest: complete ones are free, the others go to the end of the line. */
+static void look_at_waiting(struct un_port *port, uint32_t looks)
 {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < port->tx_waiting_count; i++) {
-        uint32_t frame = port->tx_waiting[i];
+    uint32_t frames = port->header->config.tx_frames;
+    for (looks = looks < port->tx_waiting_count ? looks : port->tx_waiting_count; looks > 0; looks--) {
+        uint32_t frame = port->tx_waiting[port->tx_waiting_first];
+        port->tx_waiting_first = (port->tx_waiting_first + 1) % frames;
+        port->tx_waiting_count--;
         if (frame_is_complete(port, frame))
             port->tx_free[port->tx_free_count++] = frame;
         else
-            port->tx_waiting[kept++] = frame;
+            push_waiting(port, frame);
     }
-    port->tx_waiting_count = kept;
 }
 
-/* Open a frame to fill: the one at hand when it is complete, else a free one. */
+/* Open a frame to fill: the one at hand when it is complete, else one that has become free lately (its memory is in the
+ * cache, and pages never used stay unused), else any free one. */
 static bool open_frame(struct un_port *port)
 {
     if (port->tx_frame != UINT32_MAX) {
@@ -195,12 +206,13 @@ static bool open_frame(struct un_port *port)
             port->tx_fill = 0;
             return true;
         }
-        port->tx_waiting[port->tx_waiting_count++] = port->tx_frame;
+        push_waiting(port, port->tx_frame);
         port->tx_frame = UINT32_MAX;
         port->tx_fill = port->header->config.tx_frame_bytes;
     }
+    look_at_waiting(port, UN_LOOKS_PER_FRAME);
     if (port->tx_free_count == 0 && !port->tx_starved)
-        sweep_waiting_frames(port);
+        look_at_waiting(port, port->tx_waiting_count);
     if (port->tx_free_count == 0) {
         port->tx_starved = true;
         return false;
@@ -353,7 +365,7 @@ static bool space_came(struct un_port *port)
     un_assert(un_ring_producer_saw(&port->command_ring, un_observe(&port->told->commands_consumed)));
     bool frames_ran_out = port->tx_free_count == 0;
     if (frames_ran_out)
-        sweep_waiting_frames(port);
+        look_at_waiting(port, port->tx_waiting_count);
     port->tx_starved = port->tx_free_count == 0;
     return un_ring_reserve(&port->command_ring) != free_slots || (frames_ran_out && !port->tx_starved);
 }

@@ -47,7 +47,8 @@ struct un_port {
     uint32_t *tx_issued;   /* descriptors issued, per frame */
     uint32_t *tx_free;     /* stack of free frames */
     uint32_t tx_free_count;
-    uint32_t *tx_waiting; /* frames that were filled, not known to be complete */
+    uint32_t *tx_waiting; /* frames that were filled, not known to be complete; a circular queue */
+    uint32_t tx_waiting_first;
     uint32_t tx_waiting_count;
 
     uint32_t seat_number;
