@@ -144,7 +144,6 @@ class Supervisor:
 
     async def _startup(self) -> None:
         self._prepared = prepare(self.config)
-        self._log_plan(self._prepared)
         if self.config.cores is not None:
             os.sched_setaffinity(0, self._prepared.plan.cores)  # of this thread; children inherit it
         await self._open_control(self._prepared)
@@ -155,16 +154,20 @@ class Supervisor:
         await self._changes.until(lambda: self._stopping or self._failure is not None or self._all_serve())
         if self._failure is not None:
             raise StartupError(self._failure)
-        self._served = True
         if not self._stopping:
-            log.info("ready in %.0f ms", (time.monotonic() - self._started_s) * 1e3)
+            self._served = True
+            self._report(self._prepared)
 
-    def _log_plan(self, prepared: Prepared) -> None:
-        for address in prepared.listeners.addresses:
-            log.info("listening on %s", address)
+    def _report(self, prepared: Prepared) -> None:
+        """Only now: a start that fails says one line, why."""
         for finding in prepared.findings:
             if not finding.ok:
                 log.warning("%s", finding)
+        for shard in self._shards:
+            log.info("shard %d serves", shard.number, extra=shard.pids())
+        for address in prepared.listeners.addresses:
+            log.info("listening on %s", address)
+        log.info("ready in %.0f ms", (time.monotonic() - self._started_s) * 1e3)
 
     async def _open_control(self, prepared: Prepared) -> None:
         if prepared.plan.layout == "inline" and prepared.socket_files:
@@ -254,7 +257,8 @@ class Supervisor:
     # Drain.
 
     async def _drain(self) -> None:
-        assert self._prepared is not None, "the server was started"
+        if self._prepared is None or not self._served:
+            return
         self._deadline_s = time.monotonic() + self.config.graceful_timeout
         for shard in self._shards:
             shard.drain()
@@ -284,7 +288,8 @@ class Supervisor:
             self._prepared.close()
         if self._guard is not None:
             await self._guard.close()
-        log.info("stopped", extra={"connections_reset": left} if left else {})
+        if self._served:
+            log.info("stopped", extra={"connections_reset": left} if left else {})
 
     async def _close_seats(self, timeout_s: float) -> None:
         for shard in self._shards:
