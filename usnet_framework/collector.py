@@ -42,13 +42,16 @@ Labels = tuple[str, ...]
 
 
 class Observed(Protocol):
-    """What a server shows of itself; the supervisor is one. All of it may be called from any thread."""
+    """What a server shows of itself; the supervisor is one. Asked in the thread of its loop, see Ask."""
 
     @property
     def segments(self) -> Mapping[int, Segment]: ...
     def status(self) -> dict[str, Any]: ...
     def is_ready(self) -> bool: ...
-    def is_alive(self) -> bool: ...
+
+
+Ask = Callable[[Callable[[], Any]], Any]
+"""Calls a function in the thread of the server's loop and returns what it returned."""
 
 
 class Totals:
@@ -121,23 +124,27 @@ class ProcessUsage:
 class ServerCollector(Collector):
     """Reads everything at each scrape. One scrape at a time: the sums are updated by it."""
 
-    def __init__(self, server: Observed) -> None:
+    def __init__(self, server: Observed, ask: Ask) -> None:
         self._server = server
+        self._ask = ask
         self._totals = Totals()
         self._usage = ProcessUsage()
         self._lock = threading.Lock()
 
     def collect(self) -> Iterable[Metric]:
         with self._lock:
-            status = self._server.status()
+            status, ready, segments = self._ask(self._look)
             families = _Families(self._totals)
-            for shard, segment in sorted(self._server.segments.items()):
+            for shard, segment in segments:
                 try:
                     _read_segment(families, str(shard), segment)
                 except ValueError:
-                    continue  # closed since the table was read: its shard begins afresh, or the server is stopping
-            _read_status(families, status, self._server.is_ready())
+                    continue  # closed since the table was read: the server is stopping
+            _read_status(families, status, ready)
             return [*families, *self._usage.collect(status)]
+
+    def _look(self) -> tuple[dict[str, Any], bool, list[tuple[int, Segment]]]:
+        return self._server.status(), self._server.is_ready(), sorted(self._server.segments.items())
 
 
 class _Families:

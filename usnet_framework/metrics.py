@@ -1,16 +1,19 @@
 """The metrics endpoint: /metrics for Prometheus, /healthz (the supervisor's loop turns), /readyz (it can serve).
 
-HTTP by the standard library's wsgiref on daemon threads of the supervisor; what is counted is collector.py's.
+HTTP by the standard library's wsgiref on a daemon thread; what is counted is collector.py's. The supervisor is asked in
+the thread of its own loop, so that nobody needs a lock; when the loop does not answer, every page is a 503.
 """
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import logging
 import socket
 import socketserver
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry
@@ -24,6 +27,9 @@ log = logging.getLogger("usnet.metrics")
 
 REQUEST_TIMEOUT_SECONDS = 10  # a scraper that stalls holds a thread no longer than this
 
+LOOP_SECONDS = 1  # the supervisor's loop never works longer than milliseconds at a time
+
+T = TypeVar("T")
 Reply = tuple[str, list[tuple[str, str]], bytes]
 
 
@@ -31,10 +37,12 @@ class MetricsServer:
     """HTTP on its own daemon thread: /metrics, /healthz (the supervisor's loop turns), /readyz (it can serve)."""
 
     def __init__(self, server: Observed, address: str) -> None:
-        """Listens at once, so that a port in use is a StartupError; serves after `start`."""
+        """Listens at once, so that a port in use is a StartupError; serves after `start`. To be made by a coroutine of
+        the server's loop."""
+        self._loop = asyncio.get_running_loop()
         self._server = server
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(ServerCollector(server))
+        self._registry.register(ServerCollector(server, self._ask))
         self._http = _listen(address)
         self._http.set_app(self._respond)
         self._thread = threading.Thread(target=self._http.serve_forever, name="metrics", daemon=True)
@@ -67,21 +75,39 @@ class MetricsServer:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             status, headers, body = _plain("405 Method Not Allowed", "GET and HEAD are allowed")
             return status, [*headers, ("Allow", "GET, HEAD")], body
-        return page(environ)
+        try:
+            return page(environ)
+        except TimeoutError:
+            return _plain("503 Service Unavailable", "the supervisor's loop does not turn")
 
     def _metrics(self, environ: Mapping[str, Any]) -> Reply:
         encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
         return "200 OK", [("Content-Type", content_type)], encode(self._registry)
 
     def _health(self, environ: Mapping[str, Any]) -> Reply:
-        if self._server.is_alive():
-            return _plain("200 OK", "alive")
-        return _plain("503 Service Unavailable", "the supervisor's loop does not turn")
+        self._ask(lambda: None)
+        return _plain("200 OK", "alive")
 
     def _readiness(self, environ: Mapping[str, Any]) -> Reply:
-        if self._server.is_ready():
+        if self._ask(self._server.is_ready):
             return _plain("200 OK", "ready")
         return _plain("503 Service Unavailable", "not ready: no handler can run on some shard")
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Call in the thread of the server's loop. TimeoutError when the loop does not turn."""
+        answer: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def call() -> None:
+            try:
+                answer.set_result(question())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        try:
+            self._loop.call_soon_threadsafe(call)
+        except RuntimeError:
+            raise TimeoutError("the loop is closed") from None
+        return answer.result(LOOP_SECONDS)
 
 
 def _plain(status: str, text: str) -> Reply:

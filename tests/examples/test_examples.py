@@ -29,11 +29,15 @@ def kill_worker(server: Server) -> None:
     server.wait("the worker is replaced", lambda: [w for w in server.workers() if w.serial > victim.serial])
 
 
+@pytest.fixture(scope="class")
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The class's application, served."""
+    with Server(request.cls.app) as server:
+        yield server
+
+
 class TestEcho:
-    @pytest.fixture(scope="class")
-    def server(self) -> Iterator[Server]:
-        with Server("examples.echo:Echo") as server:
-            yield server
+    app = "examples.echo:Echo"
 
     def test_what_is_sent_comes_back(self, server: Server) -> None:
         with server.connect() as client:
@@ -58,10 +62,7 @@ class TestEcho:
 
 
 class TestCounter:
-    @pytest.fixture(scope="class")
-    def server(self) -> Iterator[Server]:
-        with Server("examples.counter:Counter") as server:
-            yield server
+    app = "examples.counter:Counter"
 
     def test_lines_are_counted_per_connection(self, server: Server) -> None:
         with server.connect() as one, server.connect() as other:
@@ -80,10 +81,7 @@ class TestCounter:
 
 
 class TestHttpHello:
-    @pytest.fixture(scope="class")
-    def server(self) -> Iterator[Server]:
-        with Server("examples.http_hello:Hello") as server:
-            yield server
+    app = "examples.http_hello:Hello"
 
     @pytest.fixture
     def client(self, server: Server) -> Iterator[http.client.HTTPConnection]:

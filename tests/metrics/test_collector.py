@@ -32,7 +32,7 @@ def segment(server: MemoryServer) -> MemorySegment:
 
 @pytest.fixture
 def collector(server: MemoryServer) -> ServerCollector:
-    return ServerCollector(server)
+    return ServerCollector(server, lambda question: question())
 
 
 def scrape(collector: ServerCollector) -> dict[str, float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import socket
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -19,11 +21,26 @@ def server() -> MemoryServer:
 
 
 @pytest.fixture
-def make(server: MemoryServer) -> Iterator[Callable[[str], MetricsServer]]:
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """The server's loop, turning in another thread as far as the endpoint is concerned."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def make(server: MemoryServer, loop: asyncio.AbstractEventLoop) -> Iterator[Callable[[str], MetricsServer]]:
     made = []
 
+    async def construct(address: str) -> MetricsServer:
+        return MetricsServer(server, address)
+
     def make(address: str) -> MetricsServer:
-        made.append(MetricsServer(server, address))
+        made.append(asyncio.run_coroutine_threadsafe(construct(address), loop).result(10))
         return made[-1]
 
     yield make
@@ -62,11 +79,23 @@ def test_openmetrics_is_spoken_to_those_who_ask_for_it(endpoint: MetricsServer) 
     assert body.endswith(b"# EOF\n")
 
 
-def test_health_and_readiness_follow_the_server(endpoint: MetricsServer, server: MemoryServer) -> None:
-    for path, condition in (("/healthz", "alive"), ("/readyz", "ready")):
-        assert ask(endpoint, "GET", path)[0].status == 200
-        setattr(server, condition, False)
-        assert ask(endpoint, "GET", path)[0].status == 503
+def test_readiness_follows_the_server(endpoint: MetricsServer, server: MemoryServer) -> None:
+    assert ask(endpoint, "GET", "/readyz")[0].status == 200
+    server.ready = False
+    assert ask(endpoint, "GET", "/readyz")[0].status == 503
+
+
+def test_nothing_is_healthy_while_the_loop_does_not_turn(
+    endpoint: MetricsServer, loop: asyncio.AbstractEventLoop
+) -> None:
+    assert ask(endpoint, "GET", "/healthz")[0].status == 200
+    released = threading.Event()
+    loop.call_soon_threadsafe(released.wait)
+    try:
+        assert [ask(endpoint, "GET", path)[0].status for path in ("/healthz", "/readyz", "/metrics")] == [503] * 3
+    finally:
+        released.set()
+    assert ask(endpoint, "GET", "/healthz")[0].status == 200
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])

@@ -56,7 +56,6 @@ class MemoryServer:
     def __init__(self) -> None:
         self.segments: Any = {0: MemorySegment()}
         self.ready = True
-        self.alive = True
         self.network_restarts = 0
         self.worker = {"seat": 0, "pid": os.getpid(), "restarts": 0, "bad": 0, "poisoned": 0}
 
@@ -83,6 +82,3 @@ class MemoryServer:
 
     def is_ready(self) -> bool:
         return self.ready
-
-    def is_alive(self) -> bool:
-        return self.alive

@@ -31,9 +31,7 @@ def module_name(path: str) -> str:
 
 def imported_modules(path: str) -> Iterator[tuple[int, str]]:
     """(line, module) of what a file of the package imports from the package; modules named as by module_name."""
-    modules = {module_name(file) for file in files(".py", ".pyi") if file.startswith("usnet_framework/")} | {
-        "_dispatch"
-    }
+    modules = {module_name(file) for file in files(".py", ".pyi") if file.startswith("usnet_framework/")}
     for node in ast.walk(ast.parse(text(path))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -47,25 +45,28 @@ def imported_modules(path: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, inner if inner in modules else inner.rpartition(".")[0]
 
 
-def c_functions(path: str) -> Iterator[tuple[str, int, int]]:
-    """(name, first line, length) of the functions of a C file: a brace in the first column opens and closes one."""
+def functions(path: str) -> Iterator[tuple[str, int]]:
+    """(name, lines of its body) of every function of a file; a docstring does not count."""
+    return _python_functions(path) if path.endswith(".py") else _c_functions(path)
+
+
+def _c_functions(path: str) -> Iterator[tuple[str, int]]:
+    """A brace in the first column opens and closes one."""
     lines = text(path).splitlines()
     start = 0
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines):
         if line.startswith("{"):
             start = number
         elif line.startswith("}") and start:
-            head = " ".join(lines[max(0, start - 4) : start - 1])
-            names = re.findall(r"(\w+)\s*\(", head)
-            yield names[-1] if names else "?", start, number - start + 1
+            head = " ".join(lines[max(0, start - 4) : start])
+            yield (re.findall(r"(\w+)\s*\(", head) or ["?"])[-1], number - start + 1
             start = 0
 
 
-def python_functions(path: str) -> Iterator[tuple[str, int, int]]:
-    """(name, first line, length) of the functions of a Python file, without their docstrings."""
+def _python_functions(path: str) -> Iterator[tuple[str, int]]:
     for node in ast.walk(ast.parse(text(path))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first, last = node.body[0], node.body[-1]
             has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-            documented = (first.end_lineno or 0) - first.lineno + 1 if has_docstring else 0
-            yield node.name, node.lineno, (last.end_lineno or 0) - node.lineno + 1 - documented
+            code = node.body[1] if has_docstring and len(node.body) > 1 else first
+            yield node.name, (last.end_lineno or 0) - code.lineno + 1

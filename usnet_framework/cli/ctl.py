@@ -76,7 +76,8 @@ def status_text(status: dict[str, Any]) -> str:
     what = (f"up {duration(status['uptime'])}", f"usnet {status['version']}", status["backend"], status["layout"])
     head = f"{status['app']}: {', '.join((status['state'], *what))}"
     listening = [f"listening on {address}" for address in status["listeners"]]
-    rows = [("PROCESS", "PID", "STATE", "SERIAL", "RESTARTS"), ("supervisor", str(status["pid"]), "running", "", "")]
+    rows: list[tuple[str, ...]] = [("PROCESS", "PID", "STATE", "SERIAL", "RESTARTS")]
+    rows.append(("supervisor", str(status["pid"]), "running", "", ""))
     for shard in status["shards"]:
         rows += _shard_rows(shard)
     rows += [("spare", str(pid), "ready", "", "") for pid in status["spares"]]
@@ -129,7 +130,7 @@ def done_text(result: Any) -> str:
     return result if isinstance(result, str) else "done"
 
 
-def address(end: Sequence[Any] | str) -> str:
+def address(end: list[Any] | str) -> str:
     """An end point as it is written in a bind."""
     if isinstance(end, str):
         return end or "unix"
