@@ -2,5 +2,6 @@
 
 from usnet_framework.connection import Connection
 from usnet_framework.handler import CloseReason, Handler
+from usnet_framework.serving import serve
 
-__all__ = ["CloseReason", "Connection", "Handler"]
+__all__ = ["CloseReason", "Connection", "Handler", "serve"]

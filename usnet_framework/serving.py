@@ -10,7 +10,6 @@ import logging
 import signal
 import sys
 import threading
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -111,15 +110,7 @@ def _run_in_thread(supervisor: Supervisor) -> None:
 
 
 def _run(supervisor: Supervisor) -> None:
-    from usnet_framework.metrics import MetricsServer
-
-    address = supervisor.config.metrics
-    with ExitStack() as stack:
-        if address != "off":
-            metrics = MetricsServer(supervisor, address)
-            stack.callback(metrics.close)
-            metrics.start()
-        asyncio.run(_supervise(supervisor))
+    asyncio.run(_supervise(supervisor))
 
 
 async def _supervise(supervisor: Supervisor) -> None:
@@ -128,4 +119,18 @@ async def _supervise(supervisor: Supervisor) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, supervisor.stop)
         loop.add_signal_handler(signal.SIGHUP, supervisor.reload)
-    await supervisor.run()
+    if supervisor.config.metrics == "off":
+        await supervisor.run()
+    else:
+        await _run_with_metrics(supervisor)
+
+
+async def _run_with_metrics(supervisor: Supervisor) -> None:
+    from usnet_framework.metrics import MetricsServer
+
+    metrics = MetricsServer(supervisor, supervisor.config.metrics)
+    try:
+        metrics.start()
+        await supervisor.run()
+    finally:
+        await asyncio.to_thread(metrics.close)

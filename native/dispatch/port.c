@@ -167,6 +167,13 @@ static PyObject *port_stop(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *port_start(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    as_port(self)->stopped = false;
+    Py_RETURN_NONE;
+}
+
 static uint64_t clock_ns(void)
 {
     struct timespec now;
@@ -325,6 +332,7 @@ static PyMethodDef port_methods[] = {
     {"sleep", port_sleep, METH_NOARGS, "True when it is safe to wait for wake_fd; call awake afterwards."},
     {"awake", port_awake, METH_NOARGS, "The wait is over."},
     {"stop", port_stop, METH_NOARGS, "Take no more events; commit goes on working."},
+    {"start", port_start, METH_NOARGS, "Undo stop."},
     {"statistics", port_statistics, METH_NOARGS, "Counters and gauges of this worker by name."},
     {"close", port_close, METH_NOARGS, "Let go of the segment; views stay valid, connections are closed ones."},
     {NULL, NULL, 0, NULL},

@@ -60,19 +60,23 @@ def test_the_client_refuses_an_answer_to_another_request() -> None:
 SMAPS = """\
 7f0000000000-7f0000001000 rw-s 00000000 00:01 1024    /memfd:usnet (deleted)
 Size:                  4 kB
-Pss:                1000 kB
-Pss_Dirty:          1000 kB
+Rss:                1000 kB
+Anonymous:             0 kB
 7f0000001000-7f0000002000 rw-p 00000000 00:00 0
-Size:                  4 kB
-Pss:                   8 kB
-Pss_Dirty:             4 kB
-7f0000002000-7f0000003000 r-xp 00000000 00:00 12    /usr/lib/libc.so
-Pss:                   3 kB
+Rss:                   9 kB
+Anonymous:             8 kB
+AnonHugePages:      2048 kB
+7f0000002000-7f0000003000 rw-p 00000000 00:12 12    /usr/lib/libc.so
+Rss:                  30 kB
+Anonymous:             3 kB
+7f0000003000-7f0000004000 rw-s 00000000 00:01 1025    /dev/zero (deleted)
+Rss:                 500 kB
+Anonymous:             0 kB
 """
 
 
-def test_own_memory_leaves_the_segments_out() -> None:
-    assert own_bytes(SMAPS) == 11 * 1024
+def test_own_memory_leaves_segments_and_libraries_out() -> None:
+    assert own_bytes(SMAPS) == 511 * 1024
 
 
 class _ThisProcess:

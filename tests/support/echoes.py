@@ -23,8 +23,8 @@ from usnet_framework.bench.load import program
 Twist = Callable[[int, bytes], bytes]
 
 C_ECHO = ("usnet-echo-epoll", "127.0.0.1:0")
-ASYNCIO_ECHO = (sys.executable, "-m", "usnet_framework.bench.peers", "asyncio", "127.0.0.1", "0")
-UVLOOP_ECHO = (sys.executable, "-m", "usnet_framework.bench.peers", "uvloop", "127.0.0.1", "0")
+ASYNCIO_ECHO = (sys.executable, "-P", "-m", "usnet_framework.bench.peers", "asyncio", "127.0.0.1", "0")
+UVLOOP_ECHO = (sys.executable, "-P", "-m", "usnet_framework.bench.peers", "uvloop", "127.0.0.1", "0")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 
 from usnet_framework import Connection, Handler
 from usnet_framework.bench.signature import sign
+from usnet_framework.handler import Shard
 
 
 class Echo(Handler):
@@ -21,7 +22,7 @@ class Echo(Handler):
 class Signed(Handler):
     """Sends back what comes, each piece behind the process id of the worker that handled it."""
 
-    def on_start(self, shard: int) -> None:
+    def on_start(self, shard: Shard) -> None:
         self._signature = sign(os.getpid())
 
     def on_data(self, conn: Connection, data: memoryview) -> None:

@@ -1,8 +1,10 @@
 """`usnet-bench memory`: what an idle connection costs, in each kind of process and in the shared segments.
 
-A process' own memory is the proportional set size (PSS, proc(5)) of all its mappings but the memfds; the segments are
-the memfds themselves, by the blocks that the system has given them, counted once however many processes map them.
-What the kernel keeps per socket is not ours and not in here.
+A process' own memory is its anonymous memory (smaps in proc(5)): heap, stacks, what it changed of its files, and what
+it touched of memory that it shares with its children without a name, as an engine does with its keeper. The segments
+are the memfds, by the blocks that the system has given them, counted once however many processes map them. Programs and
+libraries are left out: they do not grow, and their share moves whenever another process maps them. What the kernel
+keeps per socket is not ours and not in here.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ SETTLE_DEADLINE_S = 60.0
 OPEN_DEADLINE_S = 120.0
 ROLES = ("supervisor", "keeper", "network", "worker", "spare")
 SEGMENTS = "segments"
+NAMELESS_SHARED = "/dev/zero (deleted)"  # how the kernel calls a shared anonymous mapping
 
 _MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ ")
 
@@ -65,13 +68,13 @@ class Memory:
 
 
 def own_bytes(smaps: str) -> int:
-    """The PSS of all mappings in the text of /proc/PID/smaps but those of memfds."""
+    """The memory in the text of /proc/PID/smaps that belongs to no file."""
     total_kib = 0
-    counted = True
+    field = "Anonymous:"
     for line in smaps.splitlines():
         if _MAPPING.match(line):
-            counted = "/memfd:" not in line
-        elif counted and line.startswith("Pss:"):
+            field = "Rss:" if NAMELESS_SHARED in line else "Anonymous:"
+        elif line.startswith(field):
             total_kib += int(line.split()[1])
     return total_kib * 1024
 

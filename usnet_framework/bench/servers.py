@@ -45,7 +45,7 @@ def _usnet(layout: str) -> Command:
 
 
 def _python(loop: str) -> Command:
-    return lambda host, port: [sys.executable, "-m", "usnet_framework.bench.peers", loop, host, str(port)]
+    return lambda host, port: [sys.executable, "-P", "-m", "usnet_framework.bench.peers", loop, host, str(port)]
 
 
 def _one_core(cores: Cores) -> set[int]:

@@ -103,12 +103,12 @@ class Seat:
         self._backoff = Backoff(QUICK_DEATHS_FREE)
         self._attached_s = 0.0
         self._attached_commits = 0
-        self._death: tuple[int, int, str] | None = None  # when, who, how; until it is replaced
+        self._death: tuple[int, int, str] | None = None  # when, who, how: since then nobody served
         self._restarts = self._poisoned = self._bad = 0
         self._replaced_ms: float | None = None
 
     def status(self) -> dict[str, Any]:
-        """`restarts`: workers that died and were replaced; `replaced_ms`: from the last death to its "attach"."""
+        """`restarts`: workers that died; `replaced_ms`: how long the seat had none after the last of these deaths."""
         worker = self.worker
         return {
             "seat": self.number,
@@ -222,7 +222,7 @@ class Seat:
 
     def worker_attached(self, worker: WorkerProcess) -> None:
         if self.state is SeatState.STARTING:
-            log.info("worker serves", extra=self._extra(worker.pid, serial=self.serial))
+            log.debug("worker serves", extra=self._extra(worker.pid, serial=self.serial))
             self._set(SeatState.SERVING)
 
     def worker_failed(self, worker: WorkerProcess, error: str) -> None:
@@ -291,16 +291,18 @@ class Seat:
         return True
 
     def _note_death(self, worker: WorkerProcess, status: int) -> None:
-        self._death = (worker.died_ns, worker.pid, describe_exit(status))
-        if self._closing:
-            log.warning("worker %s", self._death[2], extra=self._extra(worker.pid))
+        how = describe_exit(status)
+        if self._closing or self.state is SeatState.ATTACHING:
+            log.warning("worker %s", how, extra=self._extra(worker.pid))
+        if not self._closing:
+            self._restarts += 1
+            self._death = self._death or (worker.died_ns, worker.pid, how)
 
     def _report_replacement(self, worker: WorkerProcess) -> None:
         if self._death is None:
             return
         died_ns, pid, how = self._death
         self._death = None
-        self._restarts += 1
         self._replaced_ms = round((time.monotonic_ns() - died_ns) / 1e6, 3)
         text = "worker %s; replaced in %.1f ms"
         log.warning(text, how, self._replaced_ms, extra=self._extra(pid, new_pid=worker.pid))

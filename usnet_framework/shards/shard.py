@@ -80,6 +80,11 @@ class Shard:
             "workers": [seat.status() for seat in self.seats],
         }
 
+    def pids(self) -> dict[str, Any]:
+        """For a log line."""
+        workers = [seat.worker.pid for seat in self.seats if seat.worker is not None]
+        return {"workers": ",".join(map(str, workers))}
+
     def start(self) -> None:
         """Begin to serve; StartupError when the machine refuses."""
         raise NotImplementedError

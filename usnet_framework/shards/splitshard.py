@@ -44,6 +44,9 @@ class SplitShard(Shard):
             "rebuilds": self._rebuilds,
         }
 
+    def pids(self) -> dict[str, Any]:
+        return {"network": self._network.engine_pid if self._network is not None else None} | super().pids()
+
     def start(self) -> None:
         self.segment = self._new_segment()
         self._wakes = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(1 + len(self.seats))]
@@ -110,8 +113,8 @@ class SplitShard(Shard):
         extra = {"shard": self.number, "pid": pid, "epoch": epoch}
         if self._was_ready:
             log.warning("network process is back", extra=extra)
-        else:
-            log.info("network process serves", extra=extra)
+        elif self._rebuilds:
+            log.warning("shard is rebuilt", extra=extra)
         first, self._was_ready = not self._was_ready, True
         if self._draining and self._network is not None:
             self._network.drain()

@@ -45,17 +45,15 @@ log = logging.getLogger("usnet.supervisor")
 
 DRAIN_POLL_S = 0.02  # reads one word of shared memory per shard
 QUIT_TIMEOUT_S = 2.0  # what processes that have nothing left to do get to leave
-BEAT_S = 1.0
-BEATS_MISSED_MAX = 5
 CONNECTIONS_PER_TURN = 1000  # of a listing, between two turns of the loop
 
 
 class Supervisor:
-    """One server. `run` serves until `stop`; the rest may be called at any time, what only reads from any thread."""
+    """One server. `run` serves until `stop`; everything else may be called at any time, in the thread of the loop."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._started_s = self._beat_s = time.monotonic()
+        self._started_s = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changes = Changes()
         self._prepared: Prepared | None = None
@@ -105,10 +103,6 @@ class Supervisor:
         """A handler can run on every seat."""
         return self._served and not self._stopping and all(shard.ready for shard in self._shards)
 
-    def is_alive(self) -> bool:
-        """The loop turns."""
-        return time.monotonic() - self._beat_s < BEAT_S * BEATS_MISSED_MAX
-
     @property
     def segments(self) -> dict[int, Segment]:
         """By shard. One that is closed while it is read raises ValueError."""
@@ -149,9 +143,7 @@ class Supervisor:
     # Startup.
 
     async def _startup(self) -> None:
-        self._beat()
         self._prepared = prepare(self.config)
-        self._log_plan(self._prepared)
         if self.config.cores is not None:
             os.sched_setaffinity(0, self._prepared.plan.cores)  # of this thread; children inherit it
         await self._open_control(self._prepared)
@@ -162,16 +154,20 @@ class Supervisor:
         await self._changes.until(lambda: self._stopping or self._failure is not None or self._all_serve())
         if self._failure is not None:
             raise StartupError(self._failure)
-        self._served = True
         if not self._stopping:
-            log.info("ready in %.0f ms", (time.monotonic() - self._started_s) * 1e3)
+            self._served = True
+            self._report(self._prepared)
 
-    def _log_plan(self, prepared: Prepared) -> None:
-        for address in prepared.listeners.addresses:
-            log.info("listening on %s", address)
+    def _report(self, prepared: Prepared) -> None:
+        """Only now: a start that fails says one line, why."""
         for finding in prepared.findings:
             if not finding.ok:
                 log.warning("%s", finding)
+        for shard in self._shards:
+            log.info("shard %d serves", shard.number, extra=shard.pids())
+        for address in prepared.listeners.addresses:
+            log.info("listening on %s", address)
+        log.info("ready in %.0f ms", (time.monotonic() - self._started_s) * 1e3)
 
     async def _open_control(self, prepared: Prepared) -> None:
         if prepared.plan.layout == "inline" and prepared.socket_files:
@@ -261,7 +257,8 @@ class Supervisor:
     # Drain.
 
     async def _drain(self) -> None:
-        assert self._prepared is not None, "the server was started"
+        if self._prepared is None or not self._served:
+            return
         self._deadline_s = time.monotonic() + self.config.graceful_timeout
         for shard in self._shards:
             shard.drain()
@@ -291,7 +288,8 @@ class Supervisor:
             self._prepared.close()
         if self._guard is not None:
             await self._guard.close()
-        log.info("stopped", extra={"connections_reset": left} if left else {})
+        if self._served:
+            log.info("stopped", extra={"connections_reset": left} if left else {})
 
     async def _close_seats(self, timeout_s: float) -> None:
         for shard in self._shards:
@@ -321,9 +319,10 @@ class Supervisor:
         listed: list[dict[str, Any]] = []
         for segment in self.segments.values():
             with suppress(ValueError):  # its shard was rebuilt meanwhile: it has no connections
-                for conn in segment.connections():
-                    listed.append(asdict(conn))
-                    if len(listed) % CONNECTIONS_PER_TURN == 0:
+                for count, conn in enumerate(segment.connections(), 1):
+                    if conn.state != "closed":  # gone, only its slot is not free yet
+                        listed.append(asdict(conn))
+                    if count % CONNECTIONS_PER_TURN == 0:
                         await asyncio.sleep(0)
         return listed
 
@@ -350,7 +349,3 @@ class Supervisor:
 
     def _later(self, seconds: float, callback: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(seconds, callback)
-
-    def _beat(self) -> None:
-        self._beat_s = time.monotonic()
-        self._later(BEAT_S, self._beat)

@@ -93,7 +93,9 @@ class Worker:
 
     def start(self) -> None:
         """Whatever on_start raises."""
+        self._port.stop()  # on_start may be a coroutine: no event comes before it is done
         self._complete(self._handler.on_start(self._shard))
+        self._port.start()
         self._control.setblocking(False)
         self._loop.add_reader(self._control, self._hear)
         send(self._control, {"type": "attached"})

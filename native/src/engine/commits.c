@@ -27,10 +27,7 @@ static uint32_t take_releases(struct un_engine *engine, uint32_t seat)
         uint32_t frame = *(volatile const uint32_t *)&frames[un_ring_slot(&state->releases, state->releases.own)];
         un_ring_release(&state->releases, 1);
         un_compiler_fence(); /* dying here leaks a slice until the worker is replaced; twice released would be worse */
-        uint32_t kept_open = frame == state->rx_open;
-        if (frame < engine->config->rx_frames && engine->rx_frames[seat][frame].references > kept_open)
-            un_rx_unreference(engine, seat, frame);
-        else
+        if (!un_rx_release(engine, seat, frame))
             count(&engine->counters->bad_releases);
     }
     if (taken)

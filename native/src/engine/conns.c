@@ -99,7 +99,7 @@ static void take_down(struct un_engine *engine, uint32_t slot, enum un_reason re
     engine->transport->close(work->handle, reset);
     work->handle = -1;
     work->flags &= UN_WORK_POST_CONNECT | UN_WORK_POST_EOF | UN_WORK_RECEIVE_LISTED | UN_WORK_FLUSH_LISTED;
-    work->reason = reason;
+    work->reason = (uint8_t)reason;
     conn->state = UN_CONN_CLOSED;
     count_active(engine, conn->seat, -1);
     un_count(&engine->counters->closed[reason], 1);

@@ -29,12 +29,21 @@ static void push_free(struct un_engine *engine, uint32_t seat, uint32_t frame)
     tell_free_frames(engine, seat);
 }
 
-void un_rx_unreference(struct un_engine *engine, uint32_t seat, uint32_t frame)
+static void unreference(struct un_engine *engine, uint32_t seat, uint32_t frame)
 {
     struct un_rx_frame *entry = frame_of(engine, seat, frame);
     un_assert(entry->references > 0);
     if (--entry->references == 0)
         push_free(engine, seat, frame);
+}
+
+bool un_rx_release(struct un_engine *engine, uint32_t seat, uint32_t frame)
+{
+    uint32_t kept_open = frame == engine->own->seats[seat].rx_open;
+    if (frame >= engine->config->rx_frames || frame_of(engine, seat, frame)->references <= kept_open)
+        return false;
+    unreference(engine, seat, frame);
+    return true;
 }
 
 void un_rx_rebuild_free(struct un_engine *engine, uint32_t seat)
@@ -55,7 +64,7 @@ static void close_frame(struct un_engine *engine, uint32_t seat)
     if (frame == UN_NONE)
         return;
     engine->own->seats[seat].rx_open = UN_NONE;
-    un_rx_unreference(engine, seat, frame);
+    unreference(engine, seat, frame);
 }
 
 /* Room in the seat's open frame, opening another one when little is left; 0 when none is free. */

@@ -206,7 +206,7 @@ void un_tell_space(struct un_engine *engine, uint32_t seat); /* to a worker that
 
 /* receive.c */
 void un_receive(struct un_engine *engine, uint32_t slot);
-void un_rx_unreference(struct un_engine *engine, uint32_t seat, uint32_t frame);
+bool un_rx_release(struct un_engine *engine, uint32_t seat, uint32_t frame); /* a slice; false: none is out */
 void un_rx_rebuild_free(struct un_engine *engine, uint32_t seat);
 
 /* transmit.c */

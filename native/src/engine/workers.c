@@ -37,7 +37,7 @@ static uint32_t event_slot(struct un_engine *engine, const struct un_event *even
 static void skip_event(struct un_engine *engine, uint32_t seat, struct un_event *event)
 {
     if (event->type == UN_EVENT_DATA)
-        un_rx_unreference(engine, seat, event->frame);
+        un_rx_release(engine, seat, event->frame); /* none is out when a mad worker released it; all are swept soon */
     event->type = UN_EVENT_SKIP;
 }
 

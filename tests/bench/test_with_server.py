@@ -1,0 +1,55 @@
+"""usnet-bench against usnet-serve: every measurement, as short as it can be, runs to its end and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import psutil
+import pytest
+from support.server import command
+
+SHORT = ["--duration", "0.3", "--warmup", "0.1", "--connections", "8", "--rounds", "1"]
+
+
+def bench(*options: str) -> Any:
+    done = subprocess.run([command("usnet-bench"), *options, "--json"], capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    assert _servers() == []
+    return json.loads(done.stdout)
+
+
+def _servers() -> list[str]:
+    """Processes of servers that usnet-bench started."""
+    lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    return [line for line in lines if "usnet_framework.bench.handlers" in line]
+
+
+def test_compare_in_all_layouts() -> None:
+    servers = ["usnet-inline", "usnet-split", "usnet-split-2"]
+    result = bench("compare", *SHORT, "--servers", ",".join(servers), "--base", "usnet-inline", "--verify")
+    assert [row["name"] for row in result["samples"]] == servers
+    assert all(row["throughput"] > 0 for row in result["samples"])
+    assert any(note.startswith("usnet-split-2 has cores ") for note in result["notes"])
+
+
+def test_kill() -> None:
+    result = bench("kill", "--kills", "3", "--pause", "0.2")
+    assert len(result["milliseconds"]) == 3
+    assert 0 < result["median_ms"] <= result["p99_ms"]
+
+
+def test_memory() -> None:
+    result = bench("memory", "--connections", "300", "--shards", "2")
+    costs = {cost["part"]: cost for cost in result["costs"]}
+    assert {"supervisor", "keeper", "network", "worker", "spare", "segments", "all"} <= costs.keys()
+    assert costs["segments"]["loaded_bytes"] > 0
+    assert costs["worker"]["idle_bytes"] > 2 * (1 << 20)  # two Python processes
+
+
+@pytest.mark.parametrize("layout", ["split", "inline"])
+def test_scrape(layout: str) -> None:
+    result = bench("scrape", *SHORT, "--layout", layout)
+    assert [row["name"] for row in result["samples"]] == ["not scraped", "scraped"]
+    assert result["scrapes"] >= 1
