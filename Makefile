@@ -36,8 +36,8 @@ bench: $(VENV)/installed-for-tests  ## compare with asyncio, uvloop and a C serv
 soak: $(VENV)/installed-for-tests  ## the tests that run for minutes
 	pytest -m slow
 
-fuzz: $(VENV)/installed-for-tests build/asan/build.ninja  ## run the fuzz targets under the sanitizers
-	meson test -C build/asan --suite fuzz --print-errorlogs
+fuzz: $(VENV)/installed-for-tests build/fuzz/build.ninja  ## run the fuzz targets for a minute each
+	meson test -C build/fuzz --suite fuzz --print-errorlogs
 
 docs: $(VENV)/installed  ## write what derives from the code into README.md
 	python tools/readme.py
@@ -76,6 +76,10 @@ $(VENV)/installed-for-tests: build/packages-for-tests $(VENV)/installed
 
 build/asan/build.ninja: | $(VENV)/made
 	meson setup build/asan -Dpython=false -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false
+
+build/fuzz/build.ninja: | $(VENV)/made
+	tools/setup.sh fuzz
+	CC=clang meson setup build/fuzz -Dpython=false -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false
 
 build/tsan/build.ninja: | $(VENV)/made
 	meson setup build/tsan -Dpython=false -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Install the Debian packages that are missing: `setup.sh build` for building and serving, `setup.sh test` for everything.
+# Install the Debian packages that are missing: `setup.sh build` for building and serving, `setup.sh test` for
+# the tests as well, `setup.sh fuzz` for libFuzzer.
 #
 # What is there already is not touched. As root, or with a sudo that asks for no password, apt-get installs the rest;
 # otherwise one line says what to install.
@@ -20,6 +21,9 @@ if [ "$1" = test ]; then
     has ip || needs iproute2
     has curl || needs curl
     has wrk || needs wrk
+fi
+if [ "$1" = fuzz ]; then
+    has clang || needs clang
 fi
 
 [ -n "$missing" ] || exit 0

@@ -158,7 +158,7 @@ class Config:
         "the control socket that usnet-ctl speaks to, or off",
         values.text,
         metavar="PATH",
-        shown="/run/usnet/control.sock (root) or $XDG_RUNTIME_DIR/usnet/control.sock",
+        shown="/run/usnet/control.sock (root), else in $XDG_RUNTIME_DIR/usnet or /tmp/usnet-UID",
     )
     log_level: str = _option(
         "info", "the least severe records to log", values.Choice(("debug", "info", "warning", "error"))

@@ -480,6 +480,7 @@ static void check_receive_frames(uint32_t seat)
         unused += world.engine->rx_frames[seat][frame].references == 0;
     CHECK_EQ(listed, unused);
     CHECK_EQ(listed, state->rx_free_count);
+    CHECK_EQ(listed + (state->rx_open != UN_NONE), world.config.rx_frames); /* both workers gave all slices back */
 }
 
 static void check_nothing_is_lost(uint32_t seat)

@@ -14,7 +14,7 @@ enum {
     MODEL_CONNS = 16,
     MODEL_OUTPUT_MAX = 1 << 20,
     MODEL_DESCRIPTORS_MAX = 4096,
-    MODEL_JOURNAL_MAX = 1 << 16,
+    MODEL_JOURNAL_MAX = 1 << 12,
 };
 
 /* A send descriptor that was taken and is not complete. */

@@ -157,10 +157,8 @@ static void starved_of_frames_a_port_looks_again_after_a_commit(void)
     commit_and_take();
     CHECK_EQ(send_bytes(2, 10), 0);
     model_complete_all(&model);
-    CHECK_EQ(send_bytes(2, 10), 0);
-    CHECK(un_port_command(&port, UN_COMMAND_PAUSE, model_conn_id(2), 0));
-    un_port_commit(&port);
-    CHECK_EQ(send_bytes(2, 10), 10);
+    un_port_commit(&port); /* even if it has nothing to publish */
+    CHECK_EQ(send_bytes(2, 1 << 16), 6 * 2048);
     close_world();
 }
 

@@ -104,6 +104,12 @@ def test_counters_do_not_go_back_when_processes_die(server: Server, client: sock
     assert sum(v for name, v in after.items() if name.startswith("usnet_network_restarts_total")) >= 2
 
 
+def test_an_unknown_variable_is_reported_and_ignored() -> None:
+    with Server(ECHO, env={"USNET_WROKERS": "2"}) as server:
+        assert "USNET_WROKERS: unknown variable, ignored; did you mean USNET_WORKERS?" in server.log
+        assert len(server.workers()) == 1
+
+
 def test_stop_ends_the_server_cleanly() -> None:
     with Server(ECHO, stop=False) as server:
         assert server.ctl("stop") == "stopping"

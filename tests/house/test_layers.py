@@ -23,7 +23,7 @@ INCLUDES = {
     "dispatch": {"src/base", "src/shard", "src/engine"},  # engine.h, for the inline layout
     "bench": {"src/base"},
     "bench/tests": {"bench", "src/base"},
-    "tests": CORE | {"include"},
+    "tests": CORE | {"include", "fuzz"},
     "fuzz": CORE | {"include", "tests"},
 }
 

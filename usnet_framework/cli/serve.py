@@ -11,12 +11,10 @@ import sys
 from collections.abc import Sequence
 
 from usnet_framework import logs, serving
-from usnet_framework.app import parse_app
 from usnet_framework.config import Config, unknown_variables
 from usnet_framework.errors import UsnetError
-from usnet_framework.shards.listeners import parse_bind
 from usnet_framework.shards.placement import Plan, ShardPlan
-from usnet_framework.shards.preparation import place
+from usnet_framework.shards.preparation import understand
 
 log = logging.getLogger("usnet.serve")
 
@@ -39,14 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(config: Config) -> str:
     """What the server would be made of on this machine. Raises as starting it would, as far as that needs no start."""
-    parse_app(config.app)
-    backend = config.transport()
-    binds = [parse_bind(bind).text for bind in config.bind]
-    placed = place(config)
+    intent = understand(config)
+    placed = intent.plan
     rows = [
         ("application", config.app),
-        ("listening", ", ".join(binds)),
-        ("backend", backend),
+        ("listening", ", ".join(bind.text for bind in intent.binds)),
+        ("backend", config.transport()),
         ("layout", placed.layout),
         *((f"shard {shard.shard}", _processes(placed, shard)) for shard in placed.shards),
         ("metrics", config.metrics),

@@ -1,4 +1,7 @@
-"""Everything that can be refused before the first process is started."""
+"""Everything that can be refused before the first process is started.
+
+First what is asked for must mean something on this machine, which takes nothing but reading; then sockets are opened.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,18 @@ from usnet_framework.config import Config
 from usnet_framework.shards import doctor, limits
 from usnet_framework.shards.control import listen
 from usnet_framework.shards.findings import Finding
-from usnet_framework.shards.listeners import Listeners, open_listeners, parse_bind
+from usnet_framework.shards.listeners import Bind, Listeners, open_listeners, parse_bind
 from usnet_framework.shards.placement import Plan, Wish, plan
 from usnet_framework.shards.topology import interface_node, read_topology
 from usnet_framework.shards.unixpath import UnixListener
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What is asked for, understood."""
+
+    plan: Plan
+    binds: Sequence[Bind]
 
 
 @dataclass(frozen=True)
@@ -37,13 +48,21 @@ class Prepared:
             self.control.close()
 
 
-def prepare(config: Config) -> Prepared:
-    """Place the processes and open the sockets, or nothing: UsageError, StartupError."""
+def understand(config: Config) -> Intent:
+    """Place the processes and parse the rest. UsageError; StartupError for a backend that is not there."""
     config.transport()
     parse_app(config.app)
-    placed = place(config)
+    binds = [parse_bind(bind) for bind in config.bind]
+    node = interface_node(config.interface) if config.interface is not None else None
+    wish = Wish(config.queues, config.workers, config.layout, config.cores, config.poll, node)
+    return Intent(plan(read_topology(), wish), binds)
+
+
+def prepare(config: Config, intent: Intent) -> Prepared:
+    """Open the sockets, or nothing: StartupError."""
+    placed = intent.plan
     limit = limits.raise_descriptor_limit()
-    listeners = open_listeners([parse_bind(bind) for bind in config.bind], len(placed.shards), config.backlog)
+    listeners = open_listeners(intent.binds, len(placed.shards), config.backlog)
     try:
         demand = limits.Demand(
             layout=placed.layout,
@@ -65,10 +84,3 @@ def prepare(config: Config) -> Prepared:
         listeners.close()
         raise
     return Prepared(placed, listeners, control, connection_limit, findings)
-
-
-def place(config: Config) -> Plan:
-    """The plan for this machine. UsageError."""
-    node = interface_node(config.interface) if config.interface is not None else None
-    wish = Wish(config.queues, config.workers, config.layout, config.cores, config.poll, node)
-    return plan(read_topology(), wish)

@@ -32,7 +32,7 @@ from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.inlineshard import InlineShard
 from usnet_framework.shards.network import Guard
 from usnet_framework.shards.placement import ShardPlan
-from usnet_framework.shards.preparation import Prepared, prepare
+from usnet_framework.shards.preparation import Prepared, prepare, understand
 from usnet_framework.shards.reload import ReloadRefused, reload
 from usnet_framework.shards.seat import RETIRE_MARGIN_S, Seat
 from usnet_framework.shards.segment import Segment
@@ -52,7 +52,9 @@ class Supervisor:
     """One server. `run` serves until `stop`; everything else may be called at any time, in the thread of the loop."""
 
     def __init__(self, config: Config) -> None:
+        """UsageError, StartupError: what the configuration asks for makes no sense on this machine."""
         self.config = config
+        self._intent = understand(config)
         self._started_s = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changes = Changes()
@@ -143,7 +145,7 @@ class Supervisor:
     # Startup.
 
     async def _startup(self) -> None:
-        self._prepared = prepare(self.config)
+        self._prepared = prepare(self.config, self._intent)
         if self.config.cores is not None:
             os.sched_setaffinity(0, self._prepared.plan.cores)  # of this thread; children inherit it
         await self._open_control(self._prepared)

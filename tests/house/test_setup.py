@@ -1,0 +1,93 @@
+"""tools/setup.sh on machines that lack something, played by a folder of programs that is all of PATH."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.tree import ROOT
+
+PRESENT = ("sh", "id", "env", "echo")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """PATH: Python and a few basics; no compiler, no apt-get, no sudo."""
+    for name in PRESENT:
+        (tmp_path / name).symlink_to(shutil.which(name) or pytest.fail(f"no {name}"))
+    (tmp_path / "python3").symlink_to(sys.executable)
+    return tmp_path
+
+
+def program(machine: Path, name: str, script: str) -> None:
+    (machine / name).unlink(missing_ok=True)
+    (machine / name).write_text(f"#!/bin/sh\n{script}\n")
+    (machine / name).chmod(0o755)
+
+
+def set_up(machine: Path, what: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/sh", ROOT / "tools/setup.sh", what],
+        env={"PATH": str(machine), "HOME": os.environ.get("HOME", "/")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_where_apt_is_unknown_one_line_says_what_is_missing(machine: Path) -> None:
+    done = set_up(machine, "build")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "gcc libc6-dev" in line
+    assert "curl" not in line
+
+
+def test_tests_need_more(machine: Path) -> None:
+    for name in ("iproute2", "curl", "wrk"):
+        assert name in set_up(machine, "test").stderr
+
+
+def test_without_root_and_sudo_one_line_says_what_to_run(machine: Path) -> None:
+    program(machine, "apt-get", "exit 99")
+    program(machine, "id", "echo 1000")
+    done = set_up(machine, "build")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "as root" in line
+    assert "apt-get install --no-install-recommends" in line
+    assert line.endswith("gcc libc6-dev")
+
+
+@pytest.mark.parametrize("user", ["root", "sudo"])
+def test_what_is_missing_is_installed(user: str, machine: Path) -> None:
+    program(machine, "apt-get", f'echo "$@" >> {machine}/apt')
+    if user == "sudo":
+        program(machine, "id", "echo 1000")
+        program(machine, "sudo", 'shift; "$@"')
+        program(machine, "true", "exit 0")
+    else:
+        program(machine, "id", "echo 0")
+    done = set_up(machine, "build")
+    assert (done.returncode, done.stderr) == (0, "")
+    update, install = (machine / "apt").read_text().splitlines()
+    assert update.endswith("update")
+    assert install.endswith("gcc libc6-dev")
+
+
+def test_nothing_is_installed_where_nothing_is_missing(machine: Path) -> None:
+    program(machine, "apt-get", "exit 99")
+    program(machine, "cc", "exit 0")
+    assert set_up(machine, "build").returncode == 0
+
+
+def test_a_python_that_is_too_old_is_one_line(machine: Path) -> None:
+    program(machine, "python3", 'test "$1" = -V && echo Python 3.9.2; exit $#')
+    done = set_up(machine, "build")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        1, ["setup: Python 3.9.2 is too old: Python 3.11 or newer is needed"])  # fmt: skip
