@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -34,6 +35,7 @@
 #endif
 
 #define CLEANUP_MAX 64
+#define THREADS_END_MS 1000
 #define QUICK_DEATHS_MAX 10               /* engines in a row that crash sooner than this: something is wrong with us */
 #define QUICK_DEATH_NS UINT64_C(100000000)
 
@@ -318,11 +320,13 @@ static int guard(const struct keeper *keeper)
     return UN_NETWORK_DONE;
 }
 
-/* A dying process closes its descriptors before it stops being our parent; either is a sign. */
+/* A dying process closes its descriptors before it stops being our parent; either is a sign. Our SIGTERM may be sooner
+ * than both: it comes when the thread that spawned us ends, and other threads may need a moment to follow. */
 static bool supervisor_is_gone(const struct keeper *keeper)
 {
-    char byte;
-    return getppid() != keeper->parent || recv(keeper->setup.control_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    struct pollfd control = {.fd = keeper->setup.control_fd}; /* a hang-up is reported unasked */
+    poll(&control, 1, told_to_stop ? THREADS_END_MS : 0);
+    return (control.revents & POLLHUP) || getppid() != keeper->parent;
 }
 
 static void handle_signals(void)
