@@ -1,7 +1,7 @@
 """Serve a handler class: from code with `serve`, from the command line with `run`.
 
 The supervisor is only imported when one of them is called: every worker imports this package as well and needs none of
-it. """
+it."""
 
 from __future__ import annotations
 

@@ -174,13 +174,13 @@ def test_serve_from_a_script(layout: str, tmp_path: Path) -> None:
 
 def test_serve_where_a_loop_runs_already(tmp_path: Path) -> None:
     port = free_port()
-    call = f'''import asyncio
+    call = f"""import asyncio
     async def cell():
         serve(Shout, bind="tcp://127.0.0.1:{port}", metrics="off", control="off")
     try:
         asyncio.get_event_loop_policy().new_event_loop().run_until_complete(cell())
     except KeyboardInterrupt:
         pass
-'''
+"""
     (tmp_path / "cell.py").write_text(SCRIPT.format(call=call))
     served_by_script(tmp_path / "cell.py", port)

@@ -63,14 +63,14 @@ def test_a_second_signal_stops_at_once(layout: str) -> None:
 @LAYOUTS
 def test_a_killed_supervisor_leaves_nothing(layout: str, tmp_path: Path) -> None:
     path = tmp_path / "s.sock"
-    with Server(ECHO, "--layout", layout, "--bind", f"unix:{path}", stop=False) as server:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(10)
-            client.connect(str(path))
-            exchange(client)
-            os.kill(server.pid, signal.SIGKILL)
-            server.process.wait(10)
-            server.wait("its socket files are gone", lambda: not path.exists() and not server.control.exists())
+    serves = Server(ECHO, "--layout", layout, "--bind", f"unix:{path}", stop=False)
+    with serves as server, socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(str(path))
+        exchange(client)
+        os.kill(server.pid, signal.SIGKILL)
+        server.process.wait(10)
+        server.wait("its socket files are gone", lambda: not path.exists() and not server.control.exists())
 
 
 def test_ctrl_c_reaches_the_supervisor_alone() -> None:

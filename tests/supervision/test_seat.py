@@ -140,6 +140,27 @@ def test_a_successor_that_dies_meanwhile_is_replaced_by_a_spare(stage: Stage) ->
     assert sitting(stage) is not successor
 
 
+def test_reload_does_not_wait_for_a_worker_that_is_only_attaching(stage: Stage) -> None:
+    stage.seat.start()
+    stage.load_all()
+    old = sitting(stage)
+    successor = FakeWorker(1, stage.pool)
+    stage.seat.replace(successor.process, 10)
+    assert old.said == ["kill"]
+    old.dies()
+    stage.seat.confirm_attach(1)
+    stage.seat.confirm_lost(1, poisoned=False)
+    assert sitting(stage) is successor
+
+
+def test_ending_a_seat_forgets_everybody(stage: Stage) -> None:
+    worker = stage.serve()
+    stage.seat.end()
+    worker.dies()
+    assert stage.seat.state is SeatState.CLOSED
+    assert stage.shard.asked == ["attach 1"]
+
+
 def test_a_worker_that_does_not_leave_is_killed(stage: Stage) -> None:
     worker = stage.serve()
     stage.timers.fire()

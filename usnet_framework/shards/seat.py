@@ -139,6 +139,8 @@ class Seat:
         if self.state is SeatState.EMPTY:
             self._pool.withdraw(self)
             self._fill()
+        elif self.state is SeatState.ATTACHING and self.worker is not None:
+            self.worker.kill()  # it did nothing yet
         else:
             self._retire(timeout_s)
 
@@ -153,10 +155,11 @@ class Seat:
         else:
             self._retire(timeout_s)
 
-    def kill(self) -> None:
-        """The worker did what it must not do, or it is too slow to leave."""
-        if self.worker is not None:
-            self.worker.kill()
+    def end(self) -> None:
+        """Nobody sits here any more, whatever it takes."""
+        self._closing = True
+        self.reset()
+        self._set(SeatState.CLOSED)
 
     def bad(self, serial: int) -> None:
         """The engine refuses what worker `serial` writes."""

@@ -24,7 +24,7 @@ from usnet_framework.shards.spare import Later
 log = logging.getLogger("usnet.supervisor")
 
 ENDING_SLOTS = 64
-"""Slots of the connection table beyond the limit: for connections that have ended while their worker was not told yet."""
+"""Slots of the connection table beyond the limit: for connections that ended, of which the worker was not told yet."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,10 @@ class Shard:
         raise NotImplementedError
 
     def kill(self) -> None:
-        """End what was asked to leave and did not."""
+        """End everything at once."""
+        self._stopping = True
         for seat in self.seats:
-            seat.kill()
+            seat.end()
 
     # What seats ask (seat.Engine, seat.Shard).
 

@@ -74,12 +74,14 @@ class Supervisor:
     async def run(self) -> None:
         """Serve until told to stop. UsageError or StartupError when it cannot be."""
         self._loop = asyncio.get_running_loop()
+        affinity = os.sched_getaffinity(0)
         try:
             await self._startup()
             await self._run()
             await self._drain()
         finally:
             await self._shutdown()
+            os.sched_setaffinity(0, affinity)
 
     def stop(self) -> None:
         """Drain and stop; asked a second time, stop at once."""
@@ -147,7 +149,7 @@ class Supervisor:
     async def _startup(self) -> None:
         self._prepared = prepare(self.config, self._intent)
         if self.config.cores is not None:
-            os.sched_setaffinity(0, self._prepared.plan.cores)  # of this thread; children inherit it
+            os.sched_setaffinity(0, self._intent.plan.cores)  # of this thread; children inherit it
         await self._open_control(self._prepared)
         self._pool = SparePool(self.config.spares, self._spawn, self._later, self._start_failed)
         self._shards = [self._make_shard(self._prepared, self._pool, plan) for plan in self._prepared.plan.shards]

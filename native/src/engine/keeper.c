@@ -35,7 +35,7 @@
 #endif
 
 #define CLEANUP_MAX 64
-#define HANG_UP_MS 1000
+#define THREADS_END_MS 1000
 #define QUICK_DEATHS_MAX 10               /* engines in a row that crash sooner than this: something is wrong with us */
 #define QUICK_DEATH_NS UINT64_C(100000000)
 
@@ -320,12 +320,13 @@ static int guard(const struct keeper *keeper)
     return UN_NETWORK_DONE;
 }
 
-/* Is it, or is it about to be? The parent-death signal comes when the thread that started us ends; other threads of a
- * killed supervisor may keep its descriptors open for a moment longer. */
+/* A dying process closes its descriptors before it stops being our parent; either is a sign. Our SIGTERM may be sooner
+ * than both: it comes when the thread that spawned us ends, and other threads may need a moment to follow. */
 static bool supervisor_is_gone(const struct keeper *keeper)
 {
-    struct pollfd control = {.fd = keeper->setup.control_fd}; /* no events: only the hang-up is told */
-    return getppid() != keeper->parent || poll(&control, 1, told_to_stop ? HANG_UP_MS : 0) > 0;
+    struct pollfd control = {.fd = keeper->setup.control_fd}; /* a hang-up is reported unasked */
+    poll(&control, 1, told_to_stop ? THREADS_END_MS : 0);
+    return (control.revents & POLLHUP) || getppid() != keeper->parent;
 }
 
 static void handle_signals(void)

@@ -1,0 +1,120 @@
+"""The control socket: questions and answers, and clients that speak nonsense."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from usnet_framework.errors import ControlError, StartupError
+from usnet_framework.shards import control
+
+
+async def answer() -> dict[str, Any]:
+    return {"pid": 7}
+
+
+async def refuse() -> None:
+    raise StartupError("no, because")
+
+
+def with_server(path: Path, scenario: Callable[[], Any]) -> Any:
+    """Run the scenario in a thread while a server answers at the path."""
+
+    async def run() -> Any:
+        server = control.ControlServer(control.listen(str(path)), {"status": answer, "reload": refuse})
+        await server.start()
+        try:
+            return await asyncio.to_thread(scenario)
+        finally:
+            server.close()
+
+    return asyncio.run(run())
+
+
+def raw(path: Path, sent: bytes) -> bytes:
+    """What the server says to these bytes before it hangs up."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(str(path))
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        received = b""
+        while part := client.recv(65536):
+            received += part
+        return received
+
+
+def test_an_answer(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "c.sock"
+    assert with_server(path, lambda: control.request(str(path), "status")) == {"pid": 7}
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [("reload", "reload: no, because"), ("dance", "dance: unknown command; known are status, reload")],
+)
+def test_a_refusal(tmp_path: Path, command: str, line: str) -> None:
+    path = tmp_path / "c.sock"
+    with pytest.raises(ControlError) as refusal:
+        with_server(path, lambda: control.request(str(path), command))
+    assert str(refusal.value) == line
+
+
+@pytest.mark.parametrize("sent", [b"", b"\0\0", b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\1\xc1", b"\xff\xff\xff\xff"])
+def test_nonsense_is_hung_up_on_and_others_are_answered(tmp_path: Path, sent: bytes) -> None:
+    path = tmp_path / "c.sock"
+
+    def scenario() -> Any:
+        assert raw(path, sent) == b""
+        return control.request(str(path), "status")
+
+    assert with_server(path, scenario) == {"pid": 7}
+
+
+def test_a_request_that_is_no_map_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+    assert b"unknown command" in with_server(path, lambda: raw(path, b"\0\0\0\1\x07"))
+
+
+def test_a_path_where_a_server_answers(tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+
+    def second() -> None:
+        with pytest.raises(StartupError, match="another server is listening there"):
+            control.listen(str(path))
+
+    with_server(path, second)
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+    with pytest.raises(ControlError, match="there is no server"):
+        control.request(str(path), "status")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    with pytest.raises(ControlError, match="it was killed, or is stopping"):
+        control.request(str(path), "status")
+
+
+def test_something_else_answers(tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_unix_server(speak, str(path))
+        async with server:
+            await asyncio.to_thread(control.request, str(path), "status")
+
+    with pytest.raises(ControlError, match="no usnet server answers there"):
+        asyncio.run(run())

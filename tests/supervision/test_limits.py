@@ -1,0 +1,47 @@
+"""Descriptors: what is possible, and the refusal in numbers of what is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from usnet_framework.errors import StartupError
+from usnet_framework.shards.limits import CONNECTIONS_AUTO, NETWORK_RESERVE, Demand, connections_per_shard
+
+DEMAND = Demand(layout="split", shards=2, workers=1, spares=1, listeners=1, max_connections=None)
+
+
+def test_as_many_as_descriptors_allow() -> None:
+    assert connections_per_shard(DEMAND, 20000) == 20000 - NETWORK_RESERVE - 1 - 2
+
+
+def test_a_limit_without_end_does_not_make_tables_without_end() -> None:
+    assert connections_per_shard(DEMAND, 1 << 30) == CONNECTIONS_AUTO
+
+
+def test_what_was_asked_is_shared_by_the_shards() -> None:
+    assert connections_per_shard(replace(DEMAND, max_connections=1001), 20000) == 501
+
+
+def test_an_inline_worker_keeps_descriptors_for_the_application() -> None:
+    assert connections_per_shard(replace(DEMAND, layout="inline"), 20000) < connections_per_shard(DEMAND, 20000)
+
+
+def test_more_connections_than_descriptors() -> None:
+    with pytest.raises(StartupError) as refusal:
+        connections_per_shard(replace(DEMAND, max_connections=100_000), 20000)
+    assert str(refusal.value) == (
+        "--max-connections 100000: each of 2 shards needs 50067 descriptors, the limit is 20000; "
+        "use more --queues, or raise it (ulimit -Hn, LimitNOFILE=)"
+    )
+
+
+def test_more_workers_than_descriptors() -> None:
+    with pytest.raises(StartupError, match=r"--workers 64: 100 shards of so many need \d+ descriptors, the"):
+        connections_per_shard(replace(DEMAND, shards=100, workers=64), 20000)
+
+
+def test_a_limit_that_leaves_no_connection_at_all() -> None:
+    with pytest.raises(StartupError, match="--max-connections auto: each of 1 shards needs"):
+        connections_per_shard(replace(DEMAND, shards=1, workers=1, layout="inline"), 200)

@@ -1,0 +1,40 @@
+"""What is kept of a poisoned event."""
+
+from __future__ import annotations
+
+import json
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from usnet_framework.shards import quarantine
+from usnet_framework.shards.segment import QuarantineRecord
+
+RECORD = QuarantineRecord(conn=0x1_0000_0007, event_type=2, peer=("192.0.2.7", 4711), data=b"\0poison\n")
+NOW = datetime(2026, 3, 1, 12, 0, 0, 123, UTC)
+
+
+def test_bytes_and_facts_are_kept_for_the_owner_alone(tmp_path: Path) -> None:
+    path = quarantine.keep(tmp_path / "quarantine", "0.1", RECORD, NOW)
+    assert path.name == "20260301T120000.000123Z-0000000100000007.bin"
+    assert path.read_bytes() == RECORD.data
+    assert json.loads(path.with_suffix(".json").read_text()) == {
+        "time": "2026-03-01T12:00:00.000123+00:00",
+        "worker": "0.1",
+        "conn": 0x1_0000_0007,
+        "peer": ["192.0.2.7", 4711],
+        "event": "data",
+        "bytes": 8,
+    }
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_the_folder_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quarantine, "EVENTS_MAX", 1)
+    quarantine.keep(tmp_path, "0.1", RECORD)
+    with pytest.raises(quarantine.QuarantineFull, match="holds 1 events"):
+        quarantine.keep(tmp_path, "0.1", RECORD)
+    assert len(list(tmp_path.iterdir())) == 2
