@@ -94,8 +94,8 @@ class Handler:
 
     def on_resume(self, conn: Connection) -> Result:
         """An earlier worker opened this connection and left or died; before the first event of it here. `conn.state`
-        is what was committed, `conn.context` is empty. Defining this method says that the handler can go on with such
-        connections; without it they are reset."""
+        is what was committed, `conn.context` is empty, and reading is still paused if it was. Defining this method
+        says that the handler can go on with such connections; without it they are reset."""
 
     def on_error(self, conn: Connection, exception: BaseException) -> bool | None:
         """A callback raised. Return True to keep the connection; the default logs and has it reset."""

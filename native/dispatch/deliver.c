@@ -155,7 +155,7 @@ int un_deliver(struct un_port_object *port, const struct un_event *event)
     int status = conn->flags & UN_UNUSUAL ? deliver_unusual(port, conn, event) : deliver_plainly(port, conn, event);
     if (__builtin_expect(status < 0, 0) && conn->port) {
         conn->flags |= UN_INTERRUPTED;
-        un_review(conn);
+        un_attention(conn); /* dirty if what the callback did is committed without its event */
     }
     return status;
 }

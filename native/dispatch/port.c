@@ -112,13 +112,17 @@ static void drop_list(struct un_connection **list, size_t link)
     }
 }
 
-/* Connections become closed ones; the memories go when the last view does. */
+/* Connections become closed ones; the memories go when the last view does. What is dirty stays so in the segment: the
+ * engine has to know when this worker is gone. */
 static void close_port(struct un_port_object *port)
 {
     if (!port->lease)
         return;
-    while (port->attached)
+    while (port->attached) {
+        port->attached->flags &= ~(uint32_t)UN_DIRTY;
         un_connection_detach(port->attached);
+    }
+    port->dirty = 0;
     drop_list(&port->attention, offsetof(struct un_connection, next_attention));
     drop_list(&port->ready, offsetof(struct un_connection, next_ready));
     port->ready_tail = &port->ready;

@@ -102,9 +102,10 @@ def test_what_is_nobodys_error_leaves(engine: FakeEngine, leaving: type[BaseExce
         port.run()
     assert engine.committed == (0, 0)
     assert engine.handling == 0
-    assert engine.is_dirty(conn)
+    assert not engine.is_dirty(conn)  # a process that ends here has done nothing
     assert handler.calls[-1] == ("data", conn, b"stop")
     port.commit()
+    assert engine.is_dirty(conn)  # now it has sent the answer to "stop" and not consumed it
     assert engine.consumed == 2  # CONNECT and "before"
     assert stop not in engine.take_releases()
     assert port.run() == 2

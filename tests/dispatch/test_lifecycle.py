@@ -147,6 +147,19 @@ def test_what_a_closed_port_leaves_behind(engine: FakeEngine) -> None:
     assert watch() is None
 
 
+def test_what_was_not_sent_stays_dirty(engine: FakeEngine) -> None:
+    handler = Recorder()
+    port = engine.port(handler)
+    conn, clean = engine.connect(0), engine.connect(1)
+    port.run()
+    handler.conns[conn].send(bytes(100_000))
+    handler.conns[clean].send(b"x")
+    port.commit()
+    port.close()
+    assert engine.is_dirty(conn)
+    assert not engine.is_dirty(clean)
+
+
 def test_a_task_may_outlive_its_port(engine: FakeEngine) -> None:
     class Slow(Recorder):
         async def on_data(self, conn: Connection, data: memoryview) -> None:  # type: ignore[override]

@@ -29,6 +29,9 @@ __all__ = ["ConnectionInfo", "EngineStatus", "QuarantineRecord", "SeatStatus", "
 TX_FRAMES_MIN = 4096
 """16 MiB of send memory per seat: one connection may use it while others idle. Pages are taken when they are used."""
 
+CONN_MAX = 1 << 22
+"""Slots of a connection table: the bits that a connection id has for them."""
+
 TX_FRAMES_MAX = 1 << 22
 """What the layout allows (native/src/shard/segment.c)."""
 

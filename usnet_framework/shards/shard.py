@@ -18,10 +18,13 @@ from usnet_framework.shards import quarantine
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.seat import Pool, Seat, SeatState
-from usnet_framework.shards.segment import QuarantineRecord, Segment, SegmentConfig
+from usnet_framework.shards.segment import CONN_MAX, QuarantineRecord, Segment, SegmentConfig
 from usnet_framework.shards.spare import Later
 
 log = logging.getLogger("usnet.supervisor")
+
+ENDING_SLOTS = 64
+"""Slots of the connection table beyond the limit: for connections that have ended while their worker was not told yet."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +144,8 @@ class Shard:
         log.error(text, extra=extra)
 
     def _new_segment(self) -> Segment:
-        config = SegmentConfig.for_kernel(
-            self.number, len(self.seats), self.setup.connection_limit, self.setup.state_bytes
-        )
+        slots = min(self.setup.connection_limit + ENDING_SLOTS, CONN_MAX)
+        config = SegmentConfig.for_kernel(self.number, len(self.seats), slots, self.setup.state_bytes)
         try:
             return Segment.create(config)
         except OSError as error:

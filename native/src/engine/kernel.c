@@ -110,31 +110,23 @@ static bool accept_failed(struct un_engine *engine, int error)
     return error == ECONNABORTED || error == EINTR || error == EPROTO;
 }
 
-/* One connection; false when there is none, or accepting was paused. */
-static bool accept_one(struct un_engine *engine, int listener)
+/* One connection into a slot; false when there is none, or accepting was paused. */
+static bool accept_into(struct un_engine *engine, uint32_t slot, int listener)
 {
-    if (engine->own->active >= engine->setup.connection_limit) {
-        pause_accepting(engine, 0);
-        return false;
-    }
     struct sockaddr_storage address = {0};
     socklen_t length = sizeof address;
     int fd = accept4(listener, (struct sockaddr *)&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0)
-        return accept_failed(engine, errno);
+    if (fd < 0) {
+        int error = errno;
+        un_conn_free_slot(engine, slot);
+        return accept_failed(engine, error);
+    }
     struct un_endpoint peer, local;
     set_endpoint(&peer, &address);
     length = sizeof address;
     if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)
         memset(&address, 0, sizeof address);
     set_endpoint(&local, &address);
-    uint32_t slot = un_conn_take_slot(engine);
-    if (slot == UN_NONE) { /* closed connections whose end nobody consumed fill the table */
-        close(fd);
-        un_count(&engine->counters->accept_errors, 1);
-        pause_accepting(engine, ENOMEM);
-        return false;
-    }
     un_enter(engine, slot);
     un_conn_opened(engine, slot, fd, &peer, &local);
     uint64_t id = un_load(&un_slot(engine, slot)->id);
@@ -142,6 +134,21 @@ static bool accept_one(struct un_engine *engine, int listener)
         un_conn_finish(engine, slot, UN_REASON_SYSTEM, true);
     un_leave(engine);
     return true;
+}
+
+/* Connections beyond the limit, or without a slot while ends of others are not consumed yet, wait in the backlog. */
+static bool accept_one(struct un_engine *engine, int listener)
+{
+    if (engine->own->active >= engine->setup.connection_limit) {
+        pause_accepting(engine, 0);
+        return false;
+    }
+    uint32_t slot = un_conn_take_slot(engine);
+    if (slot == UN_NONE) {
+        pause_accepting(engine, ENOMEM);
+        return false;
+    }
+    return accept_into(engine, slot, listener);
 }
 
 static void accept_all(struct un_engine *engine, uint32_t listener)

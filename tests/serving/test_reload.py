@@ -1,0 +1,102 @@
+"""SIGHUP: new code for all seats, or no change at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from support.server import Server, run
+
+
+def write(folder: Path, answer: str, more: str = "") -> None:
+    (folder / "app.py").write_text(
+        "from usnet_framework import Handler\n"
+        "class App(Handler):\n"
+        f"    def on_data(self, conn, data): conn.send({answer.encode()!r})\n"
+        "    def on_resume(self, conn): pass\n" + more
+    )
+    # The compiled file is told from the source by its time in seconds and its size.
+    os.utime(folder / "app.py", (answers := sum(answer.encode()) + len(more), answers))
+
+
+def ask(client: socket.socket) -> bytes:
+    client.sendall(b"?")
+    return client.recv(100)
+
+
+def test_new_code_answers_on_old_connections(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    with Server("app:App", "--queues", "1", "--workers", "2", cwd=tmp_path) as server:
+        clients = [server.connect() for _ in range(8)]
+        assert {ask(client) for client in clients} == {b"one"}
+        write(tmp_path, "two")
+        assert server.ctl("reload") == "reloaded 2 workers"
+        assert {ask(client) for client in clients} == {b"two"}
+        assert [worker.serial for worker in server.workers()] == [2, 2]
+        assert server.status()["reloads"] == 1
+        assert server.metrics()["usnet_worker_restarts_total"] == 0
+        for client in clients:
+            client.close()
+
+
+@pytest.mark.parametrize(
+    ("broken", "line"),
+    [
+        ("import no_such_library\n", "importing app failed: ModuleNotFoundError: No module named 'no_such_library'"),
+        ("import os; os.abort()\n", "was killed by SIGABRT while it imported the application"),
+    ],
+)
+def test_code_that_cannot_be_imported_changes_nothing(tmp_path: Path, broken: str, line: str) -> None:
+    write(tmp_path, "one")
+    with Server("app:App", "--queues", "1", cwd=tmp_path) as server, server.connect() as client:
+        assert ask(client) == b"one"
+        before = server.workers()
+        write(tmp_path, "bad", more=broken)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait("the reload is refused", lambda: "reload refused" in server.log)
+        assert line in server.log
+        assert server.workers() == before
+        assert ask(client) == b"one"
+        refused = run("usnet-ctl", "reload", "--control", str(server.control))
+        assert refused.returncode == 3
+        assert line in refused.stderr
+        write(tmp_path, "three")
+        assert server.ctl("reload") == "reloaded 1 workers"
+        assert ask(client) == b"three"
+
+
+def test_code_that_cannot_start_leaves_the_other_seats_alone(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    with Server("app:App", "--queues", "1", "--workers", "2", cwd=tmp_path) as server:
+        write(tmp_path, "bad", more="    def on_start(self, shard): raise RuntimeError('no database')\n")
+        refused = run("usnet-ctl", "reload", "--control", str(server.control))
+        assert refused.returncode == 3
+        assert "on_start failed: RuntimeError: no database" in refused.stderr
+        assert "seats after 0.0 keep the old code" in refused.stderr
+        assert server.workers()[-1].serial == 1
+        write(tmp_path, "four")
+        server.ctl("reload")
+        server.wait("all seats serve again", lambda: server.get("/readyz")[0] == 200)
+        with server.connect() as client:
+            assert ask(client) == b"four"
+
+
+def test_inline_workers_are_reloaded_too(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    with Server("app:App", "--layout", "inline", "--queues", "2", cwd=tmp_path) as server:
+        write(tmp_path, "two")
+        assert server.ctl("reload") == "reloaded 2 workers"
+        with server.connect() as client:
+            assert ask(client) == b"two"
+
+
+def test_a_stop_during_a_reload_is_obeyed(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    with Server("app:App", "--queues", "1", cwd=tmp_path) as server:
+        write(tmp_path, "slow", more="import time; time.sleep(600)\n")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait("the new code is being imported", lambda: len(server.processes()) == 6)
+        assert server.stop() == 0

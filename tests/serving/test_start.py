@@ -1,0 +1,186 @@
+"""What a server may listen on and what it is started with; refusals of the command line are in tests/cli."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from support.server import REPOSITORY, Server, command, free_port, run, wait
+
+ECHO = "examples.echo:Echo"
+SILENT = ("--metrics", "off", "--control", "off")
+LAYOUTS = pytest.mark.parametrize("layout", ["split", "inline"])
+
+
+def hello(client: socket.socket) -> bytes:
+    with client:
+        client.settimeout(10)
+        client.sendall(b"hello")
+        return client.recv(5, socket.MSG_WAITALL)
+
+
+def connect_unix(path: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(path))
+    return client
+
+
+def refused(*args: str, **options: object) -> str:
+    """The one line of a server that does not start."""
+    done = run("usnet-serve", *args, *SILENT, "--bind", f"tcp://127.0.0.1:{free_port()}", **options)  # type: ignore[arg-type]
+    assert done.returncode == 3, done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+@LAYOUTS
+def test_several_addresses_of_every_kind(layout: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+    four, six = free_port(), free_port()
+    binds = (f"tcp://127.0.0.1:{four}", f"tcp://[::1]:{six}", f"unix:{path}")
+    flags = [word for bind in binds for word in ("--bind", bind)]
+    with Server(ECHO, "--layout", layout, "--queues", "2", *flags) as server:
+        assert server.status()["listeners"] == list(binds)
+        for _ in range(8):  # whichever shard accepts
+            assert hello(socket.create_connection(("127.0.0.1", four))) == b"hello"
+            assert hello(socket.create_connection(("::1", six))) == b"hello"
+            assert hello(connect_unix(path)) == b"hello"
+    assert not path.exists()
+
+
+ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@LAYOUTS
+def test_sockets_by_systemd_activation(layout: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        os.set_inheritable(listener.fileno(), True)
+        serve = [command("usnet-serve"), ECHO, "--layout", layout, "--bind", "fd:3", *SILENT]
+        activate = [sys.executable, "-c", ACTIVATE, str(listener.fileno()), *serve]
+        with subprocess.Popen(activate, close_fds=False, cwd=REPOSITORY, start_new_session=True) as server:
+            try:
+                assert hello(socket.create_connection(("127.0.0.1", port))) == b"hello"
+            finally:
+                server.send_signal(signal.SIGTERM)
+                assert server.wait(30) == 0
+        # The socket is not ours to close: connections wait in it for the next start.
+        socket.create_connection(("127.0.0.1", port)).close()
+
+
+def test_a_stale_control_socket_is_replaced_and_only_the_owner_may_use_the_new_one() -> None:
+    server = Server(ECHO)
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(server.control))
+    with server:
+        assert stat.S_IMODE(server.control.stat().st_mode) == 0o600
+        assert server.status()["pid"] == server.pid
+
+
+def test_processes_stay_on_the_cores_that_were_named() -> None:
+    core = min(psutil.Process().cpu_affinity())
+    with Server(ECHO, "--cores", str(core), "--queues", "1") as server:
+        for process in psutil.Process(server.pid).children(recursive=True):
+            assert process.cpu_affinity() == [core], process
+        assert "no process is pinned" in server.log
+        (pinning,) = [finding for finding in server.ctl("doctor") if finding["what"] == "pinning"]
+        assert pinning["ok"] is False
+        assert pinning["fix"]
+
+
+def test_on_start_that_raises_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "from usnet_framework import Handler\n"
+        "class App(Handler):\n"
+        "    def on_start(self, shard):\n"
+        "        raise RuntimeError('no database')\n"
+    )
+    line = refused("app:App", cwd=tmp_path)
+    assert line == f"usnet-serve: app:App: on_start failed: RuntimeError: no database ({tmp_path}/app.py:4)"
+
+
+def test_a_module_that_ends_its_process_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import os; os._exit(9)\n")
+    line = refused("app:App", cwd=tmp_path)
+    assert line == "usnet-serve: a worker exited with 9 while it imported the application"
+
+
+@pytest.mark.parametrize(
+    ("limit", "args", "line"),
+    [
+        (200, ["--queues", "1", "--workers", "60"], "--workers 60: 1 shards of so many need 312 descriptors"),
+        (200, ["--queues", "1", "--max-connections", "1000"], "--max-connections 1000: each of 1 shards needs"),
+    ],
+)
+def test_more_than_descriptors_allow(limit: int, args: list[str], line: str) -> None:
+    serve = [command("usnet-serve"), ECHO, "--bind", f"tcp://127.0.0.1:{free_port()}", *SILENT, *args]
+    script = f"ulimit -n {limit}; exec {' '.join(serve)}"
+    done = subprocess.run(["sh", "-c", script], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    assert done.stderr.startswith(f"usnet-serve: {line}")
+    assert f"the limit is {limit}" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+SCRIPT = """
+from usnet_framework import Handler, serve
+
+class Shout(Handler):
+    def on_data(self, conn, data):
+        conn.send(bytes(data).upper())
+
+if __name__ == "__main__":
+    {call}
+"""
+
+
+def served_by_script(script: Path, port: int) -> None:
+    with subprocess.Popen([sys.executable, str(script)], start_new_session=True) as process:
+        try:
+            answer = wait("it answers", lambda: shout(port))
+            assert answer == b"HELLO"
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+
+
+def shout(port: int) -> bytes | None:
+    try:
+        return hello(socket.create_connection(("127.0.0.1", port)))
+    except ConnectionRefusedError:
+        return None
+
+
+@LAYOUTS
+def test_serve_from_a_script(layout: str, tmp_path: Path) -> None:
+    port = free_port()
+    call = f'serve(Shout, bind="tcp://127.0.0.1:{port}", metrics="off", control="off", layout="{layout}")'
+    (tmp_path / "shout.py").write_text(SCRIPT.format(call=call))
+    served_by_script(tmp_path / "shout.py", port)
+
+
+def test_serve_where_a_loop_runs_already(tmp_path: Path) -> None:
+    port = free_port()
+    call = f'''import asyncio
+    async def cell():
+        serve(Shout, bind="tcp://127.0.0.1:{port}", metrics="off", control="off")
+    try:
+        asyncio.get_event_loop_policy().new_event_loop().run_until_complete(cell())
+    except KeyboardInterrupt:
+        pass
+'''
+    (tmp_path / "cell.py").write_text(SCRIPT.format(call=call))
+    served_by_script(tmp_path / "cell.py", port)

@@ -1,0 +1,153 @@
+"""However a server ends, it ends in order and leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from support.server import Server, run
+
+ECHO = "examples.echo:Echo"
+LAYOUTS = pytest.mark.parametrize("layout", ["split", "inline"])
+
+
+def exchange(client: socket.socket, text: bytes = b"hello") -> None:
+    client.sendall(text)
+    assert client.recv(len(text), socket.MSG_WAITALL) == text
+
+
+def refuses(server: Server) -> bool:
+    try:
+        server.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@LAYOUTS
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_draining_server_serves_who_is_there_and_refuses_who_comes(layout: str, number: signal.Signals) -> None:
+    with Server(ECHO, "--layout", layout, "--graceful-timeout", "60") as server, server.connect() as client:
+        exchange(client)
+        server.process.send_signal(number)
+        server.wait("new connections are refused", lambda: refuses(server))
+        assert server.get("/readyz")[0] == 503
+        exchange(client)
+        client.close()
+        assert server.process.wait(10) == 0, "it waited for the one connection only"
+
+
+@LAYOUTS
+def test_connections_that_stay_are_reset_after_the_graceful_timeout(layout: str) -> None:
+    with Server(ECHO, "--layout", layout, "--graceful-timeout", "0.3") as server, server.connect() as client:
+        exchange(client)
+        assert server.stop() == 0
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+
+
+@LAYOUTS
+def test_a_second_signal_stops_at_once(layout: str) -> None:
+    with Server(ECHO, "--layout", layout, "--graceful-timeout", "600") as server, server.connect() as client:
+        exchange(client)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait("it drains", lambda: server.get("/readyz")[0] == 503)
+        assert server.stop(signal.SIGTERM) == 0
+
+
+@LAYOUTS
+def test_a_killed_supervisor_leaves_nothing(layout: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+    with Server(ECHO, "--layout", layout, "--bind", f"unix:{path}", stop=False) as server:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(str(path))
+            exchange(client)
+            os.kill(server.pid, signal.SIGKILL)
+            server.process.wait(10)
+            server.wait("its socket files are gone", lambda: not path.exists() and not server.control.exists())
+
+
+def test_ctrl_c_reaches_the_supervisor_alone() -> None:
+    with Server(ECHO) as server:
+        children = psutil.Process(server.pid).children(recursive=True)
+        assert len(children) >= 3
+        assert all(os.getpgid(child.pid) != os.getpgid(server.pid) for child in children)
+
+
+def test_ctl_stops_it() -> None:
+    with Server(ECHO) as server:
+        server.ctl("stop")
+        assert server.process.wait(10) == 0
+        gone = run("usnet-ctl", "status", "--control", str(server.control))
+        assert gone.returncode == 3
+        assert "there is no server" in gone.stderr
+
+
+def test_a_stopped_worker_is_killed_when_it_does_not_leave() -> None:
+    with Server(ECHO, "--queues", "1", "--graceful-timeout", "0.1") as server:
+        (worker,) = server.workers()
+        os.kill(worker.pid, signal.SIGSTOP)
+        assert server.stop() == 0
+        assert "did not leave in time" in server.log
+
+
+HOOKS = """
+import asyncio
+from usnet_framework import Handler
+
+class Hooked(Handler):
+    async def on_start(self, shard):
+        print("starting", shard.shard, shard.seat, shard.serial, shard.layout, flush=True)
+        await asyncio.sleep(0.05)
+        self.ready = b"started"
+
+    def on_data(self, conn, data):
+        conn.send(self.ready)
+
+    async def on_stop(self):
+        await asyncio.sleep(0.05)
+        print("stopped in order", flush=True)
+"""
+
+
+@LAYOUTS
+def test_start_and_stop_may_be_coroutines(layout: str, tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text(HOOKS)
+    with Server("hooks:Hooked", "--layout", layout, "--queues", "1", cwd=tmp_path) as server:
+        with server.connect() as client:
+            client.sendall(b"?")
+            assert client.recv(7, socket.MSG_WAITALL) == b"started"
+        assert server.stop() == 0
+        assert f"starting 0 0 1 {layout}" in server.log
+        assert "stopped in order" in server.log
+
+
+def test_what_the_handler_still_owes_is_sent_before_a_worker_leaves(tmp_path: Path) -> None:
+    (tmp_path / "owing.py").write_text(
+        "import asyncio\n"
+        "from usnet_framework import Handler\n"
+        "class Owing(Handler):\n"
+        "    async def on_data(self, conn, data):\n"
+        "        await asyncio.sleep(0.5)\n"
+        "        conn.send(bytes(8 << 20))\n"
+        "    def on_resume(self, conn): pass\n"
+    )
+    with Server("owing:Owing", "--queues", "1", cwd=tmp_path) as server, server.connect() as client:
+        (old,) = server.workers()
+        client.sendall(b"?")
+        time.sleep(0.1)  # the callback is running; that it has not ended yet is all the test needs
+        server.process.send_signal(signal.SIGHUP)
+        left = 8 << 20
+        while left:
+            got = len(client.recv(1 << 20))
+            assert got, "cut short"
+            left -= got
+        server.wait("the worker was replaced", lambda: server.workers()[0].serial > old.serial)
+        client.sendall(b"?")
+        assert client.recv(1) == b"\0"

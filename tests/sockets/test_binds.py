@@ -1,0 +1,115 @@
+"""Where a server listens, whom it lets in, and how long they may be silent."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.server import REPOSITORY, Server, command, free_port, wait
+
+LAYOUTS = ["split", "inline"]
+
+
+def echo(client: socket.socket, text: bytes = b"hello") -> bytes:
+    client.settimeout(10)
+    client.sendall(text)
+    return client.recv(len(text))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_unix_socket_shared_by_shards(layout: str, tmp_path: Path) -> None:
+    path = tmp_path / "echo.sock"
+    with Server("examples.echo:Echo", "--bind", f"unix:{path}", "--layout", layout, "--queues", "2") as server:
+        for _ in range(20):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+                assert echo(client) == b"hello"
+        assert server.ctl("conns") == [] or server.wait("they are gone", lambda: server.ctl("conns") == [])
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_dual_stack(layout: str) -> None:
+    port = free_port()
+    with Server("examples.echo:Echo", "--bind", f"tcp://[::]:{port}", "--layout", layout, "--queues", "1") as server:
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            with socket.socket(family) as client:
+                client.connect((host, port))
+                assert echo(client) == b"hello"
+                (conn,) = server.ctl("conns")
+                assert conn["peer"][:2] == list(client.getsockname()[:2])
+            server.wait("it is gone", lambda: server.ctl("conns") == [])
+
+
+def test_several_binds(tmp_path: Path) -> None:
+    ports = [free_port(), free_port()]
+    binds = [word for port in ports for word in ("--bind", f"tcp://127.0.0.1:{port}")]
+    with Server("examples.echo:Echo", *binds, "--bind", f"unix:{tmp_path / 's'}"):
+        for port in ports:
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                assert echo(client) == b"hello"
+
+
+def test_an_inherited_descriptor_as_systemd_hands_it_down() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("USNET_")}
+        program = [command("usnet-serve"), "examples.echo:Echo", "--bind", "fd:3", "--metrics", "off", "--control", "off"]
+        # What systemd does: the listener becomes descriptor 3, and LISTEN_PID is the server's own.
+        activate = (
+            "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ |= "
+            "{'LISTEN_FDS': '1', 'LISTEN_PID': str(os.getpid())}; os.execv(sys.argv[2], sys.argv[2:])"
+        )
+        server = subprocess.Popen(
+            [sys.executable, "-c", activate, str(listener.fileno()), *program],
+            pass_fds=[listener.fileno()],
+            cwd=REPOSITORY,
+            env=environment,
+        )
+        try:
+            with socket.create_connection(listener.getsockname()) as client:  # waits in the backlog until it serves
+                assert echo(client) == b"hello"
+        finally:
+            server.terminate()
+            assert server.wait(30) == 0
+        with socket.create_connection(listener.getsockname(), 10):
+            pass  # the socket is still the owner's: it goes on listening
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_more_connections_than_allowed_wait_their_turn(layout: str) -> None:
+    options = ["--max-connections", "4", "--layout", layout, "--queues", "1"]
+    with Server("examples.echo:Echo", *options) as server:
+        inside = [server.connect() for _ in range(4)]
+        assert all(echo(client) == b"hello" for client in inside)
+        late = server.connect()
+        late.sendall(b"me too")
+        late.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            late.recv(1)
+        inside[0].close()
+        late.settimeout(10)
+        assert late.recv(6) == b"me too"
+        assert server.metrics()["usnet_accepts_paused_total"] >= 1
+        for client in [*inside[1:], late]:
+            client.close()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_idle_connections_are_closed(layout: str) -> None:
+    with Server("examples.echo:Echo", "--idle-timeout", "1", "--layout", layout, "--queues", "1") as server:
+        with server.connect() as idle, server.connect() as busy:
+            busy.sendall(b"x")
+
+            def idle_is_closed() -> bool:
+                assert echo(busy, b"x") == b"x"
+                return server.metrics().get("usnet_closed_total", 0) >= 1
+
+            busy.recv(1)
+            wait("the idle one is closed", idle_is_closed)
+            with pytest.raises(ConnectionResetError):
+                idle.recv(1)
+            assert echo(busy) == b"hello"
