@@ -1,4 +1,4 @@
-/* A real engine with two seats over unix sockets. Seat 1 has an honest worker that echoes; on seat 0 sits a mad one.
+/* One life of a shard whose first worker has gone mad. Seat 1 of the arena is honest; on seat 0 sits the mad one.
  *
  * The script is a list of steps: the mad worker writes plausible or arbitrary words, commands, releases and dirty bytes
  * into everything it may write; its peers send, shut down, close and connect anew; the supervisor replaces the worker;
@@ -14,63 +14,26 @@
  */
 #include "hostile.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <sys/mman.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../tests/check.h"
-#include "engine/state.h"
-#include "shard/port.h"
-
-enum {
-    MAD = 0,
-    HONEST = 1,
-    SEATS = 2,
-    PEERS = 6,
-    CONN_MAX = 16,
-    PAGE = 4096,
-    ECHO_MAX = 200, /* bytes an honest peer sends at once */
-    STATE_LENGTH = 8,
-};
-
-static const uint8_t secret[16] = "\xd5\x8e\x17\xf0\x9b\xc3\x62\xa4\x3d\xe8\x71\xba\x05\x4f\x96\xdc";
-
-struct peer {
-    int fd; /* -1: not connected */
-    uint32_t seat;
-    uint64_t conn;
-    uint64_t sent;
-    uint64_t received;
-};
-
-static struct {
-    const uint8_t *script;
-    size_t left;
-    struct un_segment_config config;
-    struct un_segment_layout layout;
-    struct un_engine_setup setup;
-    struct un_engine *engine;
-    uint8_t *region; /* guard, secret, memory of seat 0, secret, guard */
-    uint64_t region_bytes;
-    struct un_port honest;
-    struct peer peers[PEERS];
-    uint32_t serial;
-} world;
+#include "arena.h"
 
 /* The script. */
 
+static const uint8_t *script_at;
+static size_t script_left;
+
 static uint8_t next_byte(void)
 {
-    if (world.left == 0)
+    if (script_left == 0)
         return 0;
-    world.left--;
-    return *world.script++;
+    script_left--;
+    return *script_at++;
 }
 
 static uint64_t next_word(void)
@@ -81,256 +44,11 @@ static uint64_t next_word(void)
     return word;
 }
 
-/* Opening and closing. */
-
-static void open_config(void)
-{
-    const char *why;
-    world.config = (struct un_segment_config){
-        .seats = SEATS,
-        .conn_max = CONN_MAX,
-        .state_bytes = 64,
-        .event_slots = 8,
-        .command_slots = 16,
-        .rx_frame_bytes = 2048,
-        .rx_frames = 8,
-        .tx_frame_bytes = 2048,
-        .tx_frames = 4,
-        .rx_budget = 4096,
-        .tx_budget = 4096,
-        .hold_max = 2,
-    };
-    CHECK_EQ(un_segment_plan(&world.config, &world.layout, &why), 0);
-}
-
-static void *map(uint64_t bytes)
-{
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    CHECK(memory != MAP_FAILED);
-    return memory;
-}
-
-static void open_memories(void)
-{
-    uint64_t mad_bytes = world.layout.seat_bytes;
-    world.region_bytes = mad_bytes + 4 * PAGE;
-    world.region = map(world.region_bytes);
-    for (uint64_t at = 0; at < PAGE; at += sizeof secret) {
-        memcpy(world.region + PAGE + at, secret, sizeof secret);
-        memcpy(world.region + 2 * PAGE + mad_bytes + at, secret, sizeof secret);
-    }
-    CHECK_EQ(mprotect(world.region, PAGE, PROT_NONE), 0);
-    CHECK_EQ(mprotect(world.region + 3 * PAGE + mad_bytes, PAGE, PROT_NONE), 0);
-    world.setup.private = map(un_engine_private_bytes(&world.config));
-    world.setup.public = map(world.layout.public_bytes);
-    world.setup.seats[MAD] = world.region + 2 * PAGE;
-    world.setup.seats[HONEST] = map(world.layout.seat_bytes);
-    un_segment_format(world.setup.public, &world.config, &world.layout);
-}
-
-static socklen_t listener_address(struct sockaddr_un *address)
-{
-    memset(address, 0, sizeof *address);
-    address->sun_family = AF_UNIX;
-    int length = snprintf(address->sun_path + 1, sizeof address->sun_path - 1, "usnet-hostile-%d", getpid());
-    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
-}
-
-static void open_descriptors(void)
-{
-    struct sockaddr_un address;
-    socklen_t length = listener_address(&address);
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    CHECK(listener >= 0);
-    CHECK_EQ(bind(listener, (struct sockaddr *)&address, length), 0);
-    CHECK_EQ(listen(listener, 16), 0);
-    world.setup.listeners[0] = listener;
-    world.setup.listener_count = 1;
-    world.setup.connection_limit = CONN_MAX;
-    world.setup.linger_ns = 1000000;
-    world.setup.control_fd = -1;
-    CHECK((world.setup.epoll_fd = epoll_create1(EPOLL_CLOEXEC)) >= 0);
-    CHECK((world.setup.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) >= 0);
-    for (uint32_t seat = 0; seat < SEATS; seat++)
-        CHECK((world.setup.seat_wake_fds[seat] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) >= 0);
-}
-
-static void close_world(void)
-{
-    un_port_close(&world.honest);
-    free(world.engine);
-    for (uint32_t i = 0; i < PEERS; i++)
-        if (world.peers[i].fd >= 0)
-            close(world.peers[i].fd);
-    for (uint32_t seat = 0; seat < SEATS; seat++)
-        close(world.setup.seat_wake_fds[seat]);
-    close(world.setup.wake_fd);
-    close(world.setup.epoll_fd);
-    close(world.setup.listeners[0]);
-    munmap(world.setup.private, un_engine_private_bytes(&world.config));
-    munmap(world.setup.public, world.layout.public_bytes);
-    munmap(world.setup.seats[HONEST], world.layout.seat_bytes);
-    munmap(world.region, world.region_bytes);
-}
-
-/* Peers. */
-
-static void turn(void)
-{
-    un_engine_turn(world.engine, 0);
-}
-
-static uint64_t id_in_slot(uint32_t slot)
-{
-    return un_load(&un_conn_at(world.setup.public, slot)->id);
-}
-
-static void connect_peer(struct peer *peer)
-{
-    struct sockaddr_un address;
-    uint64_t before[CONN_MAX];
-    const struct un_conn *conn = NULL;
-    socklen_t length = listener_address(&address);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    CHECK(fd >= 0);
-    CHECK_EQ(connect(fd, (struct sockaddr *)&address, length), 0);
-    for (uint32_t slot = 0; slot < CONN_MAX; slot++)
-        before[slot] = id_in_slot(slot);
-    turn();
-    for (uint32_t slot = 0; slot < CONN_MAX; slot++)
-        if (id_in_slot(slot) != before[slot])
-            conn = un_conn_at(world.setup.public, slot);
-    if (!conn) { /* closed connections that the mad worker does not acknowledge fill the table */
-        close(fd);
-        turn();
-        return;
-    }
-    *peer = (struct peer){.fd = fd, .seat = conn->seat, .conn = un_load(&conn->id)};
-}
-
-static void disconnect_peer(struct peer *peer)
-{
-    close(peer->fd);
-    peer->fd = -1;
-}
-
-static uint8_t honest_byte(const struct peer *peer, uint64_t position)
-{
-    return (uint8_t)(secret[position % sizeof secret] ^ (peer - world.peers));
-}
-
-static void check_echo(struct peer *peer, const uint8_t *bytes, size_t length)
-{
-    for (size_t i = 0; i < length; i++)
-        CHECK_EQ(bytes[i], honest_byte(peer, peer->received + i));
-    peer->received += length;
-    CHECK(peer->received <= peer->sent);
-}
-
-/* No peer of seat 0 sees the pages around its memory, nor what peers of seat 1 said. */
-static void check_no_secret(const uint8_t *bytes, size_t length)
-{
-    for (uint8_t mask = 0; mask < PEERS; mask++) {
-        uint8_t wanted[sizeof secret];
-        for (size_t i = 0; i < sizeof secret; i++)
-            wanted[i] = secret[i] ^ mask;
-        CHECK(memmem(bytes, length, wanted, sizeof wanted) == NULL);
-    }
-}
-
-static void read_peer(struct peer *peer)
-{
-    uint8_t bytes[PAGE];
-    ssize_t length;
-    while (peer->fd >= 0 && (length = recv(peer->fd, bytes, sizeof bytes, MSG_DONTWAIT)) != -1) {
-        if (length == 0) {
-            CHECK_EQ(peer->seat, MAD); /* nobody closes an honest connection */
-            disconnect_peer(peer);
-        } else if (peer->seat == HONEST) {
-            check_echo(peer, bytes, (size_t)length);
-        } else {
-            check_no_secret(bytes, (size_t)length);
-        }
-    }
-    if (peer->fd >= 0 && errno != EAGAIN) {
-        CHECK_EQ(peer->seat, MAD);
-        disconnect_peer(peer);
-    }
-}
-
-static void write_peer(struct peer *peer, uint32_t length)
-{
-    uint8_t bytes[ECHO_MAX] = {0};
-    for (uint32_t i = 0; peer->seat == HONEST && i < length; i++)
-        bytes[i] = honest_byte(peer, peer->sent + i);
-    ssize_t sent = send(peer->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-    CHECK(sent > 0 || peer->seat == MAD);
-    peer->sent += sent > 0 ? (uint64_t)sent : 0;
-}
-
-/* The honest worker. */
-
-static uint64_t state_of(uint64_t conn)
-{
-    return conn * UINT64_C(0x9e3779b97f4a7c15);
-}
-
-static void handle(struct un_port *port, const struct un_event *event)
-{
-    uint64_t state = state_of(event->conn);
-    if (event->type == UN_EVENT_CONNECT)
-        un_port_state(port, event->conn, &state, STATE_LENGTH);
-    if (event->type != UN_EVENT_DATA)
-        return;
-    un_port_send(port, event->conn, un_port_bytes(port, event), event->length);
-    un_port_free_frame(port, event->frame);
-}
-
-static void serve(struct un_port *port)
-{
-    uint32_t ready;
-    while ((ready = un_port_peek(port)) > 0) {
-        for (uint32_t i = 0; i < ready; i++)
-            handle(port, un_port_event(port, i));
-        un_port_release(port, ready);
-        un_port_commit(port);
-        turn();
-    }
-}
-
-static void check_honest_entry(const struct peer *peer)
-{
-    struct un_conn *conn = un_conn_at(world.setup.public, UN_ID_SLOT(peer->conn));
-    uint64_t state = state_of(peer->conn);
-    CHECK_EQ(un_load(&conn->id), peer->conn);
-    CHECK_EQ(conn->state, UN_CONN_OPEN);
-    CHECK_EQ(conn->seat, HONEST);
-    CHECK_EQ(conn->flags & (UN_CONN_EOF_IN | UN_CONN_EOF_OUT | UN_CONN_PAUSED), 0);
-    CHECK_EQ(conn->state_length, STATE_LENGTH);
-    CHECK(memcmp(un_conn_blob(conn), &state, STATE_LENGTH) == 0);
-}
-
-/* Every honest peer says something and gets it back whole. */
-static void check_seat_1(void)
-{
-    for (uint32_t i = 0; i < PEERS; i++) {
-        struct peer *peer = &world.peers[i];
-        if (peer->fd < 0 || peer->seat != HONEST)
-            continue;
-        write_peer(peer, 1 + next_byte() % ECHO_MAX);
-        turn();
-        serve(&world.honest);
-        read_peer(peer);
-        CHECK_EQ(peer->received, peer->sent);
-        check_honest_entry(peer);
-    }
-}
-
 /* The mad worker. */
 
 static struct un_seat_memory *mad(void)
 {
-    return world.setup.seats[MAD];
+    return arena.setup.seats[MAD];
 }
 
 static void add_to_commit(uint32_t events, uint32_t commands)
@@ -344,7 +62,7 @@ static uint64_t some_conn(void)
 {
     uint8_t choice = next_byte();
     if (choice < 200)
-        return world.peers[choice % PEERS].conn;
+        return arena.peers[choice % PEERS].conn;
     return choice < 230 ? UN_ID(0, choice % (2 * CONN_MAX), 1 + next_byte()) : next_word();
 }
 
@@ -359,16 +77,16 @@ static uint32_t some_number(uint32_t limit)
 
 static void mad_commands(void)
 {
-    struct un_command *ring = un_at(mad(), world.layout.command_ring);
+    struct un_command *ring = un_at(mad(), arena.layout.command_ring);
     uint32_t produced = UN_COMMIT_COMMANDS(un_load(&mad()->commit));
     uint32_t count = 1 + next_byte() % 8;
     for (uint32_t i = 0; i < count; i++)
-        ring[(produced + i) % world.config.command_slots] = (struct un_command){
+        ring[(produced + i) % arena.config.command_slots] = (struct un_command){
             .op = next_byte() % 12,
             .conn = some_conn(),
-            .length = some_number(world.config.tx_frame_bytes),
-            .frame = next_byte() % (world.config.tx_frames + 1),
-            .offset = some_number(world.config.tx_frame_bytes),
+            .length = some_number(arena.config.tx_frame_bytes),
+            .frame = next_byte() % (arena.config.tx_frames + 1),
+            .offset = some_number(arena.config.tx_frame_bytes),
             .arg = next_byte(),
         };
     add_to_commit(0, count);
@@ -376,11 +94,11 @@ static void mad_commands(void)
 
 static void mad_releases(void)
 {
-    uint32_t *ring = un_at(mad(), world.layout.release_ring);
+    uint32_t *ring = un_at(mad(), arena.layout.release_ring);
     uint32_t produced = un_load(&mad()->releases_produced);
     uint32_t count = 1 + next_byte() % 8;
     for (uint32_t i = 0; i < count; i++)
-        ring[(produced + i) % world.layout.release_slots] = next_byte() % (world.config.rx_frames + 1);
+        ring[(produced + i) % arena.layout.release_slots] = next_byte() % (arena.config.rx_frames + 1);
     un_publish(&mad()->releases_produced, produced + count);
 }
 
@@ -399,57 +117,79 @@ static void mad_word(void)
 
 static void mad_scribble(void)
 {
-    uint64_t at = next_word() % world.layout.seat_bytes;
+    uint64_t at = next_word() % arena.layout.seat_bytes;
     uint64_t length = next_byte();
-    for (uint64_t i = 0; i < length && at + i < world.layout.seat_bytes; i++)
+    for (uint64_t i = 0; i < length && at + i < arena.layout.seat_bytes; i++)
         ((uint8_t *)mad())[at + i] = next_byte();
 }
 
 static void mad_dirty(void)
 {
-    uint8_t *dirty = un_at(mad(), world.layout.dirty);
+    uint8_t *dirty = un_at(mad(), arena.layout.dirty);
     dirty[next_byte() % CONN_MAX] = next_byte();
 }
 
 /* The supervisor replaces the mad worker, by another mad one. */
 static void replace_mad_worker(bool resumes)
 {
-    un_engine_lost_worker(world.engine, MAD);
-    un_engine_attach_worker(world.engine, MAD, ++world.serial, resumes);
+    un_engine_lost_worker(arena.engine, MAD);
+    un_engine_attach_worker(arena.engine, MAD, ++arena.serial, resumes);
 }
 
 static void mad_peer(void)
 {
     uint8_t choice = next_byte();
-    struct peer *peer = &world.peers[choice % PEERS];
+    struct peer *peer = &arena.peers[choice % PEERS];
     if (peer->fd < 0) {
-        connect_peer(peer);
-        serve(&world.honest);
+        peer_connect(peer);
+        honest_serve(&arena.honest);
     } else if (peer->seat == MAD) {
         switch (choice / PEERS % 5) {
-        case 0: disconnect_peer(peer); break;
+        case 0: peer_disconnect(peer); break;
         case 1: shutdown(peer->fd, SHUT_WR); break;
-        case 2: read_peer(peer); break;
-        default: write_peer(peer, 1 + next_byte() % ECHO_MAX);
+        case 2: peer_read(peer); break;
+        default: peer_write(peer, 1 + next_byte() % ECHO_MAX);
         }
     }
 }
 
-static void step(void)
+/* Every honest peer says something and gets it back whole. */
+static void check_seat_1(void)
 {
-    switch (next_byte() % 16) {
+    for (uint32_t i = 0; i < PEERS; i++)
+        if (arena.peers[i].fd >= 0 && arena.peers[i].seat == HONEST)
+            honest_check(&arena.peers[i], 1 + next_byte() % ECHO_MAX);
+}
+
+/* Something that a worker can do by itself. */
+static void mad_step(uint8_t choice)
+{
+    switch (choice % 8) {
     case 0: case 1: case 2: mad_commands(); break;
     case 3: add_to_commit(next_byte() % 10, 0); break;
     case 4: mad_releases(); break;
     case 5: mad_word(); break;
     case 6: mad_scribble(); break;
-    case 7: mad_dirty(); break;
+    default: mad_dirty();
+    }
+}
+
+static bool is_bad(void)
+{
+    return un_load(&un_seat_public(arena.setup.public, MAD)->bad);
+}
+
+static void step(void)
+{
+    uint8_t choice = next_byte() % 16;
+    switch (choice) {
     case 8: case 9: case 10: mad_peer(); break;
     case 11: replace_mad_worker(next_byte() & 1); break;
     case 12: check_seat_1(); break;
-    default: turn();
+    case 13: case 14: case 15: arena_turn(); break;
+    default: mad_step(choice);
     }
-    if (un_load(&un_seat_public(world.setup.public, MAD)->bad))
+    if (is_bad())
         replace_mad_worker(next_byte() & 1);
 }
 
@@ -460,72 +200,120 @@ static void check_seat_0_recovers(void)
 {
     struct un_port port;
     replace_mad_worker(true);
-    CHECK_EQ(un_port_attach(&port, world.setup.public, mad(), MAD, world.setup.wake_fd), 0);
-    turn();
-    serve(&port);
+    CHECK_EQ(un_port_attach(&port, arena.setup.public, mad(), MAD, arena.setup.wake_fd), 0);
+    arena_turn();
+    honest_serve(&port);
     un_port_close(&port);
     for (uint32_t i = 0; i < PEERS; i++)
-        read_peer(&world.peers[i]);
+        peer_read(&arena.peers[i]);
 }
 
 static void check_receive_frames(uint32_t seat)
 {
-    const struct un_seat *state = &world.engine->own->seats[seat];
+    const struct un_seat *state = &arena.engine->own->seats[seat];
     uint32_t listed = 0, unused = 0;
-    for (uint32_t frame = state->rx_free; frame != UN_NONE; frame = world.engine->rx_frames[seat][frame].next_free) {
-        CHECK(listed++ < world.config.rx_frames);
-        CHECK_EQ(world.engine->rx_frames[seat][frame].references, 0);
+    for (uint32_t frame = state->rx_free; frame != UN_NONE; frame = arena.engine->rx_frames[seat][frame].next_free) {
+        CHECK(listed++ < arena.config.rx_frames);
+        CHECK_EQ(arena.engine->rx_frames[seat][frame].references, 0);
     }
-    for (uint32_t frame = 0; frame < world.config.rx_frames; frame++)
-        unused += world.engine->rx_frames[seat][frame].references == 0;
+    for (uint32_t frame = 0; frame < arena.config.rx_frames; frame++)
+        unused += arena.engine->rx_frames[seat][frame].references == 0;
     CHECK_EQ(listed, unused);
     CHECK_EQ(listed, state->rx_free_count);
-    CHECK_EQ(listed + (state->rx_open != UN_NONE), world.config.rx_frames); /* both workers gave all slices back */
+    CHECK_EQ(listed + (state->rx_open != UN_NONE), arena.config.rx_frames); /* both workers gave all slices back */
 }
 
 static void check_nothing_is_lost(uint32_t seat)
 {
-    const struct un_tx_account *accounts = un_tx_accounts(world.setup.public, seat);
-    CHECK_EQ(world.engine->own->seats[seat].node_free_count, world.engine->node_count);
-    CHECK_EQ(world.engine->own->seats[seat].connections, 0);
-    for (uint32_t frame = 0; frame < world.config.tx_frames; frame++)
+    const struct un_tx_account *accounts = un_tx_accounts(arena.setup.public, seat);
+    CHECK_EQ(arena.engine->own->seats[seat].node_free_count, arena.engine->node_count);
+    CHECK_EQ(arena.engine->own->seats[seat].connections, 0);
+    for (uint32_t frame = 0; frame < arena.config.tx_frames; frame++)
         CHECK_EQ(un_load(&accounts[frame].queued), un_load(&accounts[frame].done));
     check_receive_frames(seat);
 }
 
-static void open_world(const uint8_t *script, size_t length)
+static void check_the_end(void)
 {
-    memset(&world, 0, sizeof world);
-    world.script = script;
-    world.left = length;
-    open_config();
-    open_memories();
-    open_descriptors();
-    for (uint32_t i = 0; i < PEERS; i++)
-        world.peers[i].fd = -1;
-    CHECK((world.engine = un_engine_start(&world.setup)) != NULL);
-    un_engine_attach_worker(world.engine, MAD, ++world.serial, true);
-    un_engine_attach_worker(world.engine, HONEST, 1, true);
-    CHECK_EQ(un_port_attach(&world.honest, world.setup.public, world.setup.seats[HONEST], HONEST, world.setup.wake_fd), 0);
-    for (uint32_t i = 0; i < PEERS; i++) {
-        connect_peer(&world.peers[i]);
-        CHECK(world.peers[i].fd >= 0);
-        serve(&world.honest);
-    }
+    arena_turn();
+    check_seat_1();
+    check_seat_0_recovers();
+    check_seat_1();
+    un_engine_reset_all(arena.engine, UN_REASON_SHUTDOWN);
+    for (uint32_t seat = 0; seat < SEATS; seat++)
+        check_nothing_is_lost(seat);
 }
 
 void hostile_run(const uint8_t *script, size_t length)
 {
-    open_world(script, length);
+    script_at = script;
+    script_left = length;
+    arena_open();
     check_seat_1();
-    while (world.left > 0)
+    while (script_left > 0)
         step();
-    turn();
-    check_seat_1();
-    check_seat_0_recovers();
-    check_seat_1();
-    un_engine_reset_all(world.engine, UN_REASON_SHUTDOWN);
-    for (uint32_t seat = 0; seat < SEATS; seat++)
-        check_nothing_is_lost(seat);
-    close_world();
+    check_the_end();
+    arena_close();
+}
+
+/* A mad worker of flesh and blood: a process that writes while the engine reads. */
+
+static void refill_script(uint8_t *script, size_t length, uint64_t *random)
+{
+    for (size_t i = 0; i < length; i++)
+        script[i] = (uint8_t)random_next(random);
+    script_at = script;
+    script_left = length;
+}
+
+static _Noreturn void be_mad_for_ever(uint64_t seed)
+{
+    uint8_t script[256];
+    for (uint64_t random = seed;;) {
+        uint8_t choice = (uint8_t)random_next(&random);
+        bool arbitrary_word = choice % 8 == 5;
+        if (arbitrary_word && random_below(&random, 64)) /* most of them condemn the worker at once */
+            continue;
+        refill_script(script, sizeof script, &random);
+        mad_step(choice);
+    }
+}
+
+static pid_t start_mad_worker(uint64_t seed)
+{
+    pid_t parent = getpid(), worker = fork();
+    CHECK(worker >= 0);
+    if (worker > 0)
+        return worker;
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+        _exit(1);
+    be_mad_for_ever(seed);
+}
+
+static void kill_mad_worker(pid_t worker)
+{
+    CHECK_EQ(kill(worker, SIGKILL), 0);
+    CHECK_EQ(waitpid(worker, NULL, 0), worker);
+}
+
+void hostile_race(uint64_t seed, uint32_t turns)
+{
+    uint8_t script[64];
+    arena_open();
+    pid_t worker = start_mad_worker(++seed);
+    for (uint64_t random = seed; turns > 0; turns--) {
+        refill_script(script, sizeof script, &random);
+        arena_turn();
+        mad_peer();
+        if (turns % 16 == 0)
+            check_seat_1();
+        if (is_bad() || turns % 64 == 0) {
+            kill_mad_worker(worker);
+            replace_mad_worker(next_byte() & 1);
+            worker = start_mad_worker(++seed);
+        }
+    }
+    kill_mad_worker(worker);
+    check_the_end();
+    arena_close();
 }

@@ -8,4 +8,7 @@
 /* Play it; a broken promise ends the process. */
 void hostile_run(const uint8_t *script, size_t length);
 
+/* The same without a script, with a mad worker that is a process and writes while the engine reads. */
+void hostile_race(uint64_t seed, uint32_t turns);
+
 #endif

@@ -3,8 +3,8 @@
  * The part between the two `cffi` marks is read twice: by a C compiler, and word by word by cffi, which knows no
  * preprocessor; so it holds plain declarations only (native/src/cffi_source.py cuts it out).
  *
- * Memory. A segment (native/src/shard/segment.h) is one public memory per shard and one seat memory per worker. This API
- * formats fresh public memory once and reads from then on. A reader takes a private copy of the header when it
+ * Memory. A segment (native/src/shard/segment.h) is one public memory per shard and one seat memory per worker. This
+ * API formats fresh public memory once and reads from then on. A reader takes a private copy of the header when it
  * opens a segment and believes no offset, length or index that it finds in shared memory later: whatever a worker
  * writes into its seat memory, a read here returns some numbers and never touches memory outside the two. The memories
  * must stay mapped and keep their size while the segment is open (seal the memfds against shrinking).
@@ -50,7 +50,7 @@ struct usnet_segment_sizes {
 /* Sizes of the two memories that a configuration asks for. -EINVAL with *why a sentence (static text). */
 int usnet_segment_plan(const struct usnet_segment_config *config, struct usnet_segment_sizes *sizes, const char **why);
 
-/* Write the header into fresh, zeroed public memory of at least sizes.public_bytes. -EINVAL: no such plan, or too small. */
+/* Write the header into fresh, zeroed public memory of public_bytes. -EINVAL: no such plan, or it does not fit. */
 int usnet_segment_format(void *public_memory, uint64_t public_bytes, const struct usnet_segment_config *config);
 
 /* 0, or -EINVAL when this is no segment of this version or it does not fit into public_bytes. */
@@ -155,8 +155,8 @@ struct usnet_connection {
 
 /* Copy out up to `max` connections in use, from slot *next_slot on, and set *next_slot to go on from; fewer than max
  * were the last. A connection that changes while it is copied may show a mixture of two moments, never another's id. */
-int usnet_connection_list(const struct usnet_segment *segment, uint32_t *next_slot, struct usnet_connection *connections,
-                          uint32_t max);
+int usnet_connection_list(const struct usnet_segment *segment, uint32_t *next_slot,
+                          struct usnet_connection *connections, uint32_t max);
 
 /* "open", "closing", …; NULL where the number has no meaning. Names of flag bits, bit 0 first. */
 const char *usnet_connection_state_name(uint32_t state);

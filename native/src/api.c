@@ -25,7 +25,8 @@ UN_STATIC_ASSERT(sizeof(struct usnet_segment_config) == sizeof(struct un_segment
 UN_STATIC_ASSERT(offsetof(struct usnet_segment_config, hold_max) == offsetof(struct un_segment_config, hold_max),
                  "one struct, two names");
 UN_STATIC_ASSERT(sizeof(struct usnet_endpoint) == sizeof(struct un_endpoint), "one struct, two names");
-UN_STATIC_ASSERT(offsetof(struct usnet_endpoint, scope) == offsetof(struct un_endpoint, scope), "one struct, two names");
+UN_STATIC_ASSERT(offsetof(struct usnet_endpoint, scope) == offsetof(struct un_endpoint, scope),
+                 "one struct, two names");
 
 /* Plan, format, check. */
 
@@ -350,8 +351,8 @@ static bool copy_connection(const struct usnet_segment *segment, uint32_t slot, 
     return un_observe(&conn->id) == id; /* else the slot changed hands meanwhile */
 }
 
-int usnet_connection_list(const struct usnet_segment *segment, uint32_t *next_slot, struct usnet_connection *connections,
-                          uint32_t max)
+int usnet_connection_list(const struct usnet_segment *segment, uint32_t *next_slot,
+                          struct usnet_connection *connections, uint32_t max)
 {
     uint32_t count = 0;
     while (*next_slot < segment->config.conn_max && count < max) {

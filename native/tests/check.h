@@ -1,4 +1,4 @@
-/* Checks for the native tests: the first failure says where and what, with the seed that replays it, and ends the program. */
+/* Checks for the native tests: the first failure says where, what and with which seed, and ends the program. */
 #ifndef UN_TEST_CHECK_H
 #define UN_TEST_CHECK_H
 

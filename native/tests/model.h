@@ -1,8 +1,8 @@
 /* A segment in anonymous shared memory, and a naive engine on its other side: the oracle of the port's tests.
  *
  * The model keeps everything in plain arrays and trusts nothing to be unchanged: it copies the bytes of a send
- * descriptor when it takes the command and compares them when it completes it, so a send frame that was filled again too
- * early is found. Input frames are counted; a release of one that is not out is an error. One seat, seat 0.
+ * descriptor when it takes the command and compares them when it completes it, so a send frame that was filled again
+ * too early is found. Input frames are counted; a release of one that is not out is an error. One seat, seat 0.
  */
 #ifndef UN_TEST_MODEL_H
 #define UN_TEST_MODEL_H

@@ -21,9 +21,13 @@ uint32_t un_conn_take_slot(struct un_engine *engine)
     return own->conn_high < engine->config->conn_max ? own->conn_high++ : UN_NONE;
 }
 
+/* A slot that stands in the line of its seat waits there: whoever gets it next may belong to another seat, and must not
+ * wait for the ring of this one. */
 void un_conn_free_slot(struct un_engine *engine, uint32_t slot)
 {
     un_slot(engine, slot)->state = UN_CONN_FREE;
+    if (engine->works[slot].flags & UN_WORK_RECEIVE_LISTED)
+        return; /* un_receive_listed comes back */
     engine->works[slot].next_free = engine->own->conn_free;
     engine->own->conn_free = slot;
 }
@@ -60,11 +64,11 @@ void un_conn_opened(struct un_engine *engine, uint32_t slot, int handle, const s
     struct un_work *work = &engine->works[slot];
     struct un_conn *conn = un_slot(engine, slot);
     uint32_t generation = work->generation + 1 ? work->generation + 1 : 1;
-    uint16_t listed = work->flags & (UN_WORK_RECEIVE_LISTED | UN_WORK_FLUSH_LISTED);
+    uint16_t listed = work->flags & UN_WORK_FLUSH_LISTED;
     *work = (struct un_work){.handle = handle,
-                             .flags = listed, /* a slot that is used again may still stand in a list */
+                             .flags = listed, /* a slot that is used again may still stand in this list */
                              .generation = generation,
-                             .next_receive = work->next_receive,
+                             .next_receive = UN_NONE,
                              .next_flush = work->next_flush,
                              .next_free = UN_NONE,
                              .tx_head = UN_NONE,

@@ -1,0 +1,64 @@
+/* The arena of a mad worker: a real engine with two seats over unix sockets, peers, and an honest worker on seat 1.
+ *
+ * The memory of seat 0 lies between two pages that hold a secret, and guard pages beyond those. Peers of seat 1 send
+ * the secret too. Whoever of seat 0 receives it has been sent what it must not see; the peers check that as they read,
+ * and that an honest connection gets exactly its echo and is never closed.
+ */
+#ifndef UN_FUZZ_ARENA_H
+#define UN_FUZZ_ARENA_H
+
+#include "engine/state.h"
+#include "shard/port.h"
+
+enum {
+    MAD = 0,
+    HONEST = 1,
+    SEATS = 2,
+    PEERS = 6,
+    CONN_MAX = 16,
+    PAGE = 4096,
+    ECHO_MAX = 200, /* bytes an honest peer sends at once */
+    STATE_LENGTH = 8,
+};
+
+struct peer {
+    int fd; /* -1: not connected */
+    uint32_t seat;
+    uint64_t conn;
+    uint64_t sent;
+    uint64_t received;
+};
+
+struct arena {
+    struct un_segment_config config;
+    struct un_segment_layout layout;
+    struct un_engine_setup setup;
+    struct un_engine *engine;
+    uint8_t *region; /* guard, secret, memory of seat 0, secret, guard */
+    uint64_t region_bytes;
+    struct un_port honest;
+    struct peer peers[PEERS];
+    uint32_t serial;
+};
+
+extern struct arena arena;
+
+void arena_open(void);
+void arena_close(void);
+
+/* One turn of the engine. */
+void arena_turn(void);
+
+/* Peers. Connecting may fail when the table is full: fd stays -1. */
+void peer_connect(struct peer *peer);
+void peer_disconnect(struct peer *peer);
+void peer_read(struct peer *peer);
+void peer_write(struct peer *peer, uint32_t length);
+
+/* An honest worker: echo all that is in the ring. */
+void honest_serve(struct un_port *port);
+
+/* An honest peer says `length` bytes and gets them back whole; its table entry is as it ought to be. */
+void honest_check(struct peer *peer, uint32_t length);
+
+#endif
