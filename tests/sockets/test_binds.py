@@ -57,7 +57,8 @@ def test_several_binds(tmp_path: Path) -> None:
 def test_an_inherited_descriptor_as_systemd_hands_it_down() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("USNET_")}
-        program = [command("usnet-serve"), "examples.echo:Echo", "--bind", "fd:3", "--metrics", "off", "--control", "off"]
+        options = ["--bind", "fd:3", "--metrics", "off", "--control", "off"]
+        program = [command("usnet-serve"), "examples.echo:Echo", *options]
         # What systemd does: the listener becomes descriptor 3, and LISTEN_PID is the server's own.
         activate = (
             "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ |= "
@@ -100,16 +101,14 @@ def test_more_connections_than_allowed_wait_their_turn(layout: str) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_idle_connections_are_closed(layout: str) -> None:
-    with Server("examples.echo:Echo", "--idle-timeout", "1", "--layout", layout, "--queues", "1") as server:
-        with server.connect() as idle, server.connect() as busy:
-            busy.sendall(b"x")
+    options = ["--idle-timeout", "1", "--layout", layout, "--queues", "1"]
+    with Server("examples.echo:Echo", *options) as server, server.connect() as idle, server.connect() as busy:
 
-            def idle_is_closed() -> bool:
-                assert echo(busy, b"x") == b"x"
-                return server.metrics().get("usnet_closed_total", 0) >= 1
+        def idle_is_closed() -> bool:
+            assert echo(busy, b"x") == b"x"
+            return server.metrics().get("usnet_closed_total", 0) >= 1
 
-            busy.recv(1)
-            wait("the idle one is closed", idle_is_closed)
-            with pytest.raises(ConnectionResetError):
-                idle.recv(1)
-            assert echo(busy) == b"hello"
+        wait("the idle one is closed", idle_is_closed)
+        with pytest.raises(ConnectionResetError):
+            idle.recv(1)
+        assert echo(busy) == b"hello"

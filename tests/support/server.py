@@ -11,6 +11,7 @@ and that no process and no socket file is left. `server.wait(what, predicate)` p
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -250,7 +251,8 @@ class Server:
         """After a failure: show the log, end what runs, keep the failure."""
         print(self.log)
         for process in self.processes():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self.process.wait(STOP_SECONDS)
         self._folder.cleanup()
 

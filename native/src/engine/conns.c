@@ -25,14 +25,18 @@ uint32_t un_conn_take_slot(struct un_engine *engine)
  * wait for the ring of this one. */
 void un_conn_free_slot(struct un_engine *engine, uint32_t slot)
 {
-    un_slot(engine, slot)->state = UN_CONN_FREE;
+    struct un_conn *conn = un_slot(engine, slot);
+    if (conn->state != UN_CONN_FREE)
+        engine->own->seats[conn->seat].slots--;
+    conn->state = UN_CONN_FREE;
     if (engine->works[slot].flags & UN_WORK_RECEIVE_LISTED)
         return; /* un_receive_listed comes back */
     engine->works[slot].next_free = engine->own->conn_free;
     engine->own->conn_free = slot;
 }
 
-/* The attached seat with the fewest connections; any seat when none has a worker yet: its events wait. */
+/* The attached seat with the fewest slots of the table; any seat when none has a worker yet: its events wait. Slots count,
+ * not connections: a worker that takes no notice of closed ones gets no new ones for them. */
 static uint32_t choose_seat(struct un_engine *engine)
 {
     struct un_private *own = engine->own;
@@ -40,7 +44,7 @@ static uint32_t choose_seat(struct un_engine *engine)
     for (uint32_t i = 0; i < seats; i++) {
         uint32_t seat = (own->next_seat + i) % seats;
         const struct un_seat *candidate = &own->seats[seat], *chosen = &own->seats[best];
-        bool fewer = candidate->connections < chosen->connections;
+        bool fewer = candidate->slots < chosen->slots;
         if (candidate->attached != chosen->attached ? candidate->attached : fewer)
             best = seat;
     }
@@ -85,6 +89,7 @@ void un_conn_opened(struct un_engine *engine, uint32_t slot, int handle, const s
     conn->local = *local;
     conn->state = UN_CONN_OPEN;
     un_publish(&conn->id, UN_ID(engine->config->shard, slot, generation));
+    engine->own->seats[conn->seat].slots++;
     count_active(engine, conn->seat, 1);
     un_count(&engine->counters->accepted, 1);
     un_event_post(engine, slot, UN_WORK_POST_CONNECT);

@@ -95,7 +95,8 @@ struct un_seat {
     uint32_t node_free_count;
     struct un_list receive; /* connections with something for the ring */
     uint32_t over_budget;   /* connections not read because the handler is behind */
-    uint32_t connections;
+    uint32_t connections; /* alive */
+    uint32_t slots;       /* of the table: alive, or closed and not consumed */
     uint32_t serial;
     bool attached;
     bool resumes;

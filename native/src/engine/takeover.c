@@ -59,11 +59,13 @@ static void clear_sums(struct un_engine *engine)
     own->conn_free = UN_NONE;
     own->flush = (struct un_list){UN_NONE, UN_NONE};
     for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
-        own->seats[seat].connections = own->seats[seat].over_budget = 0;
+        own->seats[seat].connections = own->seats[seat].slots = own->seats[seat].over_budget = 0;
         own->seats[seat].receive = (struct un_list){UN_NONE, UN_NONE};
         own->seats[seat].commands_stuck = false;
     }
     for (uint32_t slot = 0; slot < own->conn_high; slot++) {
+        if (un_slot(engine, slot)->state != UN_CONN_FREE)
+            own->seats[un_slot(engine, slot)->seat].slots++;
         engine->works[slot].rx_waiting = 0;
         engine->works[slot].flags &=
             (uint16_t)~(UN_WORK_RECEIVE_LISTED | UN_WORK_FLUSH_LISTED | UN_WORK_OVER_BUDGET | UN_WORK_FRESH);
