@@ -106,6 +106,7 @@ class Worker:
     def stop(self) -> None:
         self._port.commit()
         self._complete(self._handler.on_stop())
+        self._port.commit()  # what on_stop sent
         self._port.close()
         if self._engine is not None:
             self._engine.close()
