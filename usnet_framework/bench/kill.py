@@ -1,4 +1,4 @@
-"""`usnet-bench kill`: how long a client waits for the first reply after the only worker, or network process, was killed.
+"""`usnet-bench kill`: how long until the first reply after the only worker, or network process, was killed.
 
 One connection keeps one request outstanding. The handler signs its replies with its process id, so that a reply which
 the dead worker had committed before it died is not mistaken for the first of its successor; and the connection must
