@@ -112,6 +112,21 @@ def test_on_start_that_raises_is_told_in_one_line(tmp_path: Path) -> None:
     assert line == f"usnet-serve: app:App: on_start failed: RuntimeError: no database ({tmp_path}/app.py:4)"
 
 
+@LAYOUTS
+def test_plain_on_start_and_on_stop_have_the_running_loop(layout: str, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "import asyncio\n"
+        "from usnet_framework import Handler\n"
+        "class App(Handler):\n"
+        "    def on_start(self, shard): self.beat = asyncio.create_task(asyncio.sleep(3600))\n"
+        "    def on_stop(self): asyncio.get_running_loop(); self.beat.cancel(); open('left', 'w').close()\n"
+        "    def on_data(self, conn, data): conn.send(b'dead' if self.beat.done() else b'beats')\n"
+    )
+    with Server("app:App", "--layout", layout, "--queues", "1", cwd=tmp_path) as server:
+        assert hello(server.connect()) == b"beats"
+    assert (tmp_path / "left").exists()
+
+
 def test_a_module_that_ends_its_process_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("import os; os._exit(9)\n")
     line = refused("app:App", cwd=tmp_path)
