@@ -187,6 +187,15 @@ def test_serve_from_a_script(layout: str, tmp_path: Path) -> None:
     served_by_script(tmp_path / "shout.py", port)
 
 
+def test_serve_without_a_guard_is_told_what_it_lacks(tmp_path: Path) -> None:
+    script = tmp_path / "shout.py"
+    call = f'serve(Shout, bind="tcp://127.0.0.1:{free_port()}", metrics="off", control="off")'
+    script.write_text(SCRIPT.format(call=call).replace('if __name__ == "__main__":', "if True:"))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert 'put it below if __name__ == "__main__":' in done.stderr.splitlines()[-1]
+
+
 def test_serve_where_a_loop_runs_already(tmp_path: Path) -> None:
     port = free_port()
     call = f"""import asyncio
