@@ -325,7 +325,8 @@ class Supervisor:
             with suppress(ValueError):  # its shard was rebuilt meanwhile: it has no connections
                 for count, conn in enumerate(segment.connections(), 1):
                     if conn.state != "closed":  # gone, only its slot is not free yet
-                        listed.append(asdict(conn))
+                        waiting = max(0, conn.bytes_queued - conn.bytes_out)
+                        listed.append(asdict(conn) | {"bytes_queued": waiting})
                     if count % CONNECTIONS_PER_TURN == 0:
                         await asyncio.sleep(0)
         return listed
