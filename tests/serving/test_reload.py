@@ -64,7 +64,7 @@ def test_code_that_cannot_be_imported_changes_nothing(tmp_path: Path, broken: st
         assert refused.returncode == 3
         assert line in refused.stderr
         write(tmp_path, "three")
-        assert server.ctl("reload") == "reloaded 1 workers"
+        assert server.ctl("reload") == "reloaded 1 worker"
         assert ask(client) == b"three"
 
 

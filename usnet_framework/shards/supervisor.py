@@ -255,7 +255,7 @@ class Supervisor:
             log.error("reload refused: %s", refusal)
             return refusal
         self._reloads += 1
-        log.info("reloaded %d workers in %.0f ms", replaced, (time.monotonic() - began_s) * 1e3)
+        log.info("reloaded %s in %.0f ms", _workers(replaced), (time.monotonic() - began_s) * 1e3)
         return replaced
 
     # Drain.
@@ -335,7 +335,7 @@ class Supervisor:
         outcome = await asyncio.shield(self.reload())
         if isinstance(outcome, ReloadRefused):
             raise outcome
-        return f"reloaded {outcome} workers"
+        return f"reloaded {_workers(outcome)}"
 
     async def _command_doctor(self) -> list[dict[str, Any]]:
         return [finding.as_dict() for finding in self.findings()]
@@ -354,3 +354,7 @@ class Supervisor:
 
     def _later(self, seconds: float, callback: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(seconds, callback)
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
