@@ -8,6 +8,7 @@ import pytest
 from support.clients import Clients, EchoDialogue
 from support.server import Server
 
+
 @pytest.mark.parametrize("poison", [b"poison: do not drink", b"exit: this way"])
 def test_a_poisoned_message_costs_its_own_connection_only(poison: bytes) -> None:
     with Server("support.handlers:Poisonable", "--app-dir", "tests", "--queues", "1") as server:
