@@ -68,11 +68,13 @@ def serve(control: socket.socket, handler_class: type[Handler], load: Message, s
     logs.configure(load["log_level"], load["log_format"], name)
     if seat["core"] is not None:
         os.sched_setaffinity(0, {seat["core"]})
-    worker = Worker(control, handler_class, seat, fds)
+    what = "making the handler"
     try:
+        worker = Worker(control, handler_class, seat, fds)
+        what = "on_start"
         worker.start()
-    except Exception as error:
-        send(control, {"type": "failed", "error": f"{load['app']}: on_start failed: {describe_error(error)}"})
+    except (Exception, SystemExit) as error:
+        send(control, {"type": "failed", "error": f"{load['app']}: {what} failed: {describe_error(error)}"})
         return FAILED
     worker.run()
     worker.stop()
