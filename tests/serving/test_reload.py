@@ -102,6 +102,24 @@ def test_code_that_cannot_start_leaves_the_other_seats_alone(tmp_path: Path, bro
             assert ask(client) == b"four"
 
 
+def test_what_on_stop_sends_arrives_and_what_it_raises_is_logged(tmp_path: Path) -> None:
+    farewell = (
+        "    def on_connect(self, conn): self.conn = conn\n"
+        "    def on_stop(self):\n"
+        "        self.conn.send(b'farewell')\n"
+        "        raise RuntimeError('too late')\n"
+    )
+    write(tmp_path, "one", more=farewell)
+    with Server("app:App", "--queues", "1", cwd=tmp_path) as server, server.connect() as client:
+        assert ask(client) == b"one"
+        write(tmp_path, "two")
+        assert server.ctl("reload") == "reloaded 1 workers"
+        assert client.recv(8, socket.MSG_WAITALL) == b"farewell"
+        assert ask(client) == b"two"
+        assert "on_stop raised" in server.log
+        assert server.metrics()["usnet_worker_restarts_total"] == 0
+
+
 def test_inline_workers_are_reloaded_too(tmp_path: Path) -> None:
     write(tmp_path, "one")
     with Server("app:App", "--layout", "inline", "--queues", "2", cwd=tmp_path) as server:

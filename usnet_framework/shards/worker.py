@@ -10,6 +10,7 @@ Exit codes: 0 retired, or never needed; 3 the application could not be imported 
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -27,6 +28,8 @@ from usnet_framework.errors import UsnetError
 from usnet_framework.handler import Handler, Shard
 from usnet_framework.shards.loop import new_event_loop
 from usnet_framework.shards.messages import Message, receive, send
+
+log = logging.getLogger("usnet.worker")
 
 FAILED = 3
 FLUSH_POLL_S = 0.005  # while a worker that retires waits until what it owes has been taken
@@ -107,7 +110,11 @@ class Worker:
 
     def stop(self) -> None:
         self._port.commit()
-        self._complete(self._handler.on_stop())
+        try:
+            self._complete(self._handler.on_stop())
+        except Exception:
+            log.exception("on_stop raised")
+        self._port.commit()
         self._port.close()
         if self._engine is not None:
             self._engine.close()
