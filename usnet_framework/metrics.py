@@ -137,8 +137,7 @@ def _listen(address: str) -> _HttpServer:
         family, _, _, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         kind = type("_HttpServer", (_HttpServer,), {"address_family": family})
         server: _HttpServer = kind(resolved, _Handler)
-    except OSError as error:
-        raise StartupError(
-            f"--metrics {address}: {(error.strerror or str(error)).lower()}: choose another address, or off"
-        ) from None
+    except (OSError, UnicodeError) as error:
+        reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "no valid host name"
+        raise StartupError(f"--metrics {address}: {reason}: choose another address, or off") from None
     return server

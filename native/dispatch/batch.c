@@ -3,7 +3,8 @@
  * The clock is read before and after a batch, never per event. After an attach the first events are committed one by
  * one: an earlier worker may have died of one of them, so little is done twice and blame falls on the right one (P3).
  * When an exception leaves the dispatcher, the events before the one that raised are consumed, that one is not, and
- * nothing is committed until the next run: a process that ends now has done none of the batch.
+ * nothing is committed until the next run: a process that ends now has done none of the batch. It ends while it handles
+ * that event: the mark stays, so that a handler that calls sys.exit() of a message is poisoned by it as by any death.
  */
 #include "objects.h"
 
@@ -35,10 +36,9 @@ static uint32_t deliver_events(struct un_port_object *port, uint32_t ready, uint
         uint64_t wait = started_ns > event->time_ns ? started_ns - event->time_ns : 0;
         port->tally.bytes_in += event->type == UN_EVENT_DATA ? event->length : 0;
         un_port_handling(port->end, unreleased);
-        int status = un_deliver(port, event);
-        un_port_handled(port->end);
-        if (status < 0)
+        if (un_deliver(port, event) < 0)
             break;
+        un_port_handled(port->end);
         note_wait(counters, wait);
         wait_ns += wait;
         unreleased++;

@@ -101,8 +101,8 @@ def test_what_is_nobodys_error_leaves(engine: FakeEngine, leaving: type[BaseExce
     with pytest.raises(leaving):
         port.run()
     assert engine.committed == (0, 0)
-    assert engine.handling == 0
-    assert not engine.is_dirty(conn)  # a process that ends here has done nothing
+    assert engine.handling == 1 << 32 | 2  # a process that ends here dies of "stop" (P3)
+    assert not engine.is_dirty(conn)  # and has done nothing
     assert handler.calls[-1] == ("data", conn, b"stop")
     port.commit()
     assert engine.is_dirty(conn)  # now it has sent the answer to "stop" and not consumed it
@@ -110,6 +110,7 @@ def test_what_is_nobodys_error_leaves(engine: FakeEngine, leaving: type[BaseExce
     assert stop not in engine.take_releases()
     assert port.run() == 2
     assert [call[2] for call in handler.calls[1:]] == [b"before ", b"stop", b"stop", b" after"]
+    assert engine.handling == 0
     assert not engine.is_dirty(conn)
     assert stop in engine.take_releases()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -125,9 +126,10 @@ def test_a_port_in_use_is_one_line(endpoint: MetricsServer, make: Callable[[str]
     assert str(caught.value) == f"--metrics {host}:{port}: address already in use: choose another address, or off"
 
 
-def test_a_host_that_is_none_is_one_line(make: Callable[[str], MetricsServer]) -> None:
-    with pytest.raises(StartupError, match=r"--metrics no\.such\.host\.invalid:1: "):
-        make("no.such.host.invalid:1")
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "a" * 64, "two..dots"])
+def test_a_host_that_is_none_is_one_line(make: Callable[[str], MetricsServer], host: str) -> None:
+    with pytest.raises(StartupError, match=re.escape(f"--metrics {host}:1: ")):
+        make(f"{host}:1")
 
 
 def test_ipv6(make: Callable[[str], MetricsServer]) -> None:

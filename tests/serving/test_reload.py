@@ -68,13 +68,31 @@ def test_code_that_cannot_be_imported_changes_nothing(tmp_path: Path, broken: st
         assert ask(client) == b"three"
 
 
-def test_code_that_cannot_start_leaves_the_other_seats_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("broken", "line"),
+    [
+        (
+            "    def on_start(self, shard): raise RuntimeError('no database')\n",
+            "on_start failed: RuntimeError: no database",
+        ),
+        (
+            "    def on_start(self, shard): raise SystemExit('no database')\n",
+            "on_start failed: SystemExit: no database",
+        ),
+        ("    def on_start(self, shard): import os; os._exit(9)\n", "worker 0.0 exited with 9 before it served"),
+        (
+            "    def __init__(self): raise RuntimeError('no database')\n",
+            "making the handler failed: RuntimeError: no data",
+        ),
+    ],
+)
+def test_code_that_cannot_start_leaves_the_other_seats_alone(tmp_path: Path, broken: str, line: str) -> None:
     write(tmp_path, "one")
     with Server("app:App", "--queues", "1", "--workers", "2", cwd=tmp_path) as server:
-        write(tmp_path, "bad", more="    def on_start(self, shard): raise RuntimeError('no database')\n")
+        write(tmp_path, "bad", more=broken)
         refused = run("usnet-ctl", "reload", "--control", str(server.control))
         assert refused.returncode == 3
-        assert "on_start failed: RuntimeError: no database" in refused.stderr
+        assert line in refused.stderr
         assert "seats after 0.0 keep the old code" in refused.stderr
         assert server.workers()[-1].serial == 1
         write(tmp_path, "four")
@@ -82,6 +100,24 @@ def test_code_that_cannot_start_leaves_the_other_seats_alone(tmp_path: Path) -> 
         server.wait("all seats serve again", lambda: server.get("/readyz")[0] == 200)
         with server.connect() as client:
             assert ask(client) == b"four"
+
+
+def test_what_on_stop_sends_arrives_and_what_it_raises_is_logged(tmp_path: Path) -> None:
+    farewell = (
+        "    def on_connect(self, conn): self.conn = conn\n"
+        "    def on_stop(self):\n"
+        "        self.conn.send(b'farewell')\n"
+        "        raise RuntimeError('too late')\n"
+    )
+    write(tmp_path, "one", more=farewell)
+    with Server("app:App", "--queues", "1", cwd=tmp_path) as server, server.connect() as client:
+        assert ask(client) == b"one"
+        write(tmp_path, "two")
+        assert server.ctl("reload") == "reloaded 1 workers"
+        assert client.recv(8, socket.MSG_WAITALL) == b"farewell"
+        assert ask(client) == b"two"
+        assert "on_stop raised" in server.log
+        assert server.metrics()["usnet_worker_restarts_total"] == 0
 
 
 def test_inline_workers_are_reloaded_too(tmp_path: Path) -> None:

@@ -208,3 +208,19 @@ def test_serve_where_a_loop_runs_already(tmp_path: Path) -> None:
 """
     (tmp_path / "cell.py").write_text(SCRIPT.format(call=call))
     served_by_script(tmp_path / "cell.py", port)
+
+
+@LAYOUTS
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("def __init__(self): raise ValueError('no\\nway')", "making the handler failed: ValueError: no way"),
+        ("def on_start(self, shard): raise SystemExit(9)", "on_start failed: SystemExit: 9"),
+        ("def on_start(self, shard): import os; os._exit(9)", "worker 0.0 exited with 9 before it served"),
+    ],
+)
+def test_a_handler_that_ends_its_worker_before_it_serves_is_refused(
+    layout: str, body: str, line: str, tmp_path: Path
+) -> None:
+    (tmp_path / "app.py").write_text(f"from usnet_framework import Handler\nclass App(Handler):\n    {body}\n")
+    assert line in refused("app:App", "--layout", layout, "--queues", "1", cwd=tmp_path)

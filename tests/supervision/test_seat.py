@@ -251,6 +251,29 @@ def test_on_start_that_raises_is_reported_and_tried_again(stage: Stage) -> None:
     worker.dies(status=3)
     stage.seat.confirm_lost(1, poisoned=False)
     assert stage.shard.asked[-1] == "attach 2"
+    assert stage.failures == ["on_start failed"]
+    stage.confirm()
+    assert stage.seat.start_error is None
+
+
+def test_a_worker_that_ends_before_it_serves_is_reported(stage: Stage) -> None:
+    stage.seat.start()
+    stage.load_all()
+    stage.seat.confirm_attach(1)
+    sitting(stage).dies(status=9)
+    assert stage.failures == ["worker 0.0 exited with 9 before it served; look at the handler's on_start"]
+    assert stage.seat.start_error == stage.failures[0]
+
+
+def test_a_successor_is_not_blamed_for_the_worker_before_it(stage: Stage) -> None:
+    stage.seat.start()
+    stage.load_all()
+    stage.seat.confirm_attach(1)
+    old = sitting(stage)
+    old.fails("on_start failed")
+    stage.seat.replace(FakeWorker(1, stage.pool).process, timeout_s=1)
+    assert stage.seat.start_error is None
+    old.dies(status=3)
     assert stage.seat.start_error is None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 from usnet_framework import Connection, Handler
 
@@ -27,11 +28,13 @@ class Echo(Forgetful):
 
 
 class Poisonable(Echo):
-    """Dies of messages that begin with "poison"."""
+    """Dies of messages that begin with "poison", and ends itself for those that begin with "exit"."""
 
     def on_data(self, conn: Connection, data: memoryview) -> None:
         if data[:6] == b"poison":
             os.kill(os.getpid(), signal.SIGKILL)
+        if data[:4] == b"exit":
+            sys.exit(1)
         conn.send(data)
 
 

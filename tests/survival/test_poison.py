@@ -8,13 +8,12 @@ import pytest
 from support.clients import Clients, EchoDialogue
 from support.server import Server
 
-POISON = b"poison: do not drink"
 
-
-def test_a_poisoned_message_costs_its_own_connection_only() -> None:
+@pytest.mark.parametrize("poison", [b"poison: do not drink", b"exit: this way"])
+def test_a_poisoned_message_costs_its_own_connection_only(poison: bytes) -> None:
     with Server("support.handlers:Poisonable", "--app-dir", "tests", "--queues", "1") as server:
         with Clients(server.address, 16, EchoDialogue) as clients, server.connect() as victim:
-            victim.sendall(POISON)
+            victim.sendall(poison)
             with pytest.raises(ConnectionResetError):
                 victim.recv(1)
             server.wait("the message is put aside", lambda: list(server.folder.glob("quarantine/*.bin")))
@@ -22,7 +21,7 @@ def test_a_poisoned_message_costs_its_own_connection_only() -> None:
             server.wait("the others go on", lambda: clients.answered > before + 16)
         assert not clients.incidents, clients.incidents
         (record,) = server.folder.glob("quarantine/*.bin")
-        assert record.read_bytes() == POISON
+        assert record.read_bytes() == poison
         metrics = server.metrics()
         assert metrics["usnet_poisoned_total"] == 1
         assert metrics["usnet_worker_restarts_total"] == 2

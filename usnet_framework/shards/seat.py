@@ -75,7 +75,7 @@ class Shard(Protocol):
 
 
 class Seat:
-    """`start_failed(error)` is called when a worker could not start to serve (on_start raised)."""
+    """`start_failed(error)` is called when a worker could not start to serve: on_start raised, or ended it."""
 
     def __init__(
         self,
@@ -92,7 +92,8 @@ class Seat:
         self.state = SeatState.EMPTY
         self.worker: WorkerProcess | None = None
         self.serial = 0
-        self.start_error: str | None = None  # why the worker cannot serve: on_start raised
+        self.start_error: str | None = None  # why nobody serves: the worker ended, or on_start raised, before it did
+        self._failed_serial = 0  # the last worker of which that was reported
         self._engine = engine
         self._shard = shard
         self._pool = pool
@@ -136,6 +137,7 @@ class Seat:
         """Let the worker finish and leave; then `successor`, which is ready, sits here."""
         self._successor = successor
         successor.owner = self
+        self.start_error = None  # of the worker that goes
         if self.state is SeatState.EMPTY:
             self._pool.withdraw(self)
             self._fill()
@@ -190,7 +192,6 @@ class Seat:
         self.worker = worker
         worker.owner = self
         self.serial += 1
-        self.start_error = None
         self._set(SeatState.ATTACHING)
         self._engine.attach(self.number, self.serial, worker.resumes)
 
@@ -226,17 +227,23 @@ class Seat:
     def worker_attached(self, worker: WorkerProcess) -> None:
         if self.state is SeatState.STARTING:
             log.debug("worker serves", extra=self._extra(worker.pid, serial=self.serial))
+            self.start_error = None
             self._set(SeatState.SERVING)
 
     def worker_failed(self, worker: WorkerProcess, error: str) -> None:
-        self.start_error = error
-        self._start_failed(error)
-        self._shard.seat_changed(self)
+        if self.state is SeatState.STARTING:
+            self.start_error = error
+            self._failed_serial = self.serial
+            self._start_failed(error)
+            self._shard.seat_changed(self)
 
     def worker_exited(self, worker: WorkerProcess, status: int) -> None:
         if worker is self._successor:
             self._successor = None
             return
+        if self._failed_serial != self.serial:
+            how = describe_exit(status)
+            self.worker_failed(worker, f"worker {self.name} {how} before it served; look at the handler's on_start")
         if self.state is not SeatState.RETIRING or status != 0:
             self._note_death(worker, status)
         self.worker = None
@@ -275,7 +282,8 @@ class Seat:
             self._pool.request(self)
         else:
             self._later(delay_s, self._request_if_empty)
-        if self.state is SeatState.EMPTY and self._death is not None:
+        reported = self.start_error is not None and delay_s == 0.0
+        if self.state is SeatState.EMPTY and self._death is not None and not reported:
             why = "no spare is ready" if delay_s == 0.0 else f"it had done nothing, the next one waits {delay_s:.1f} s"
             log.warning("worker %s; %s", self._death[2], why, extra=self._extra(self._death[1]))
 
@@ -307,8 +315,9 @@ class Seat:
         died_ns, pid, how = self._death
         self._death = None
         self._replaced_ms = round((time.monotonic_ns() - died_ns) / 1e6, 3)
-        text = "worker %s; replaced in %.1f ms"
-        log.warning(text, how, self._replaced_ms, extra=self._extra(pid, new_pid=worker.pid))
+        if self.start_error is None:  # else its end was reported as an error
+            text = "worker %s; replaced in %.1f ms"
+            log.warning(text, how, self._replaced_ms, extra=self._extra(pid, new_pid=worker.pid))
 
     def _set(self, state: SeatState) -> None:
         self.state = state

@@ -10,6 +10,7 @@ Exit codes: 0 retired, or never needed; 3 the application could not be imported 
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -28,6 +29,8 @@ from usnet_framework.errors import UsnetError
 from usnet_framework.handler import Handler, Result, Shard
 from usnet_framework.shards.loop import new_event_loop
 from usnet_framework.shards.messages import Message, receive, send
+
+log = logging.getLogger("usnet.worker")
 
 FAILED = 3
 FLUSH_POLL_S = 0.005  # while a worker that retires waits until what it owes has been taken
@@ -69,11 +72,13 @@ def serve(control: socket.socket, handler_class: type[Handler], load: Message, s
     logs.configure(load["log_level"], load["log_format"], name)
     if seat["core"] is not None:
         os.sched_setaffinity(0, {seat["core"]})
-    worker = Worker(control, handler_class, seat, fds)
+    what = "making the handler"
     try:
+        worker = Worker(control, handler_class, seat, fds)
+        what = "on_start"
         worker.start()
-    except Exception as error:
-        send(control, {"type": "failed", "error": f"{load['app']}: on_start failed: {describe_error(error)}"})
+    except (Exception, SystemExit) as error:
+        send(control, {"type": "failed", "error": f"{load['app']}: {what} failed: {describe_error(error)}"})
         return FAILED
     worker.run()
     worker.stop()
@@ -106,7 +111,10 @@ class Worker:
 
     def stop(self) -> None:
         self._port.commit()
-        self._complete(self._handler.on_stop)
+        try:
+            self._complete(self._handler.on_stop)
+        except Exception:
+            log.exception("on_stop raised")
         self._port.commit()  # what on_stop sent
         self._port.close()
         if self._engine is not None:
