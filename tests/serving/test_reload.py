@@ -113,7 +113,7 @@ def test_what_on_stop_sends_arrives_and_what_it_raises_is_logged(tmp_path: Path)
     with Server("app:App", "--queues", "1", cwd=tmp_path) as server, server.connect() as client:
         assert ask(client) == b"one"
         write(tmp_path, "two")
-        assert server.ctl("reload") == "reloaded 1 workers"
+        assert server.ctl("reload") == "reloaded 1 worker"
         assert client.recv(8, socket.MSG_WAITALL) == b"farewell"
         assert ask(client) == b"two"
         assert "on_stop raised" in server.log
