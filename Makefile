@@ -7,11 +7,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 SOURCES := $(shell find native usnet_framework -not -name __pycache__ -not -name '*.pyc') \
 	meson.build meson.options pyproject.toml README.md
+# What exercises the extension, the network process and their deaths most; the sanitizers find nothing in the others.
+SANITIZED_TESTS := tests/dispatch tests/native tests/sockets tests/serving/test_replace.py tests/serving/test_stop.py \
+	tests/survival/test_network_process.py tests/survival/test_poison.py
 NATIVE_BUILDS := build/asan/build.ninja build/tsan/build.ninja
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve test check native-test bench soak fuzz docs install clean
+.PHONY: help serve test check native-test sanitized-test bench soak fuzz docs install clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -19,7 +22,7 @@ help:  ## this list
 serve: $(VENV)/installed  ## set everything up and serve the echo example
 	@python tools/serve.py examples.echo:Echo
 
-test: $(VENV)/installed-for-tests native-test check  ## set everything up and run every test
+test: $(VENV)/installed-for-tests native-test sanitized-test check  ## set everything up and run every test
 	@pytest
 
 check: $(VENV)/installed-for-tests
@@ -29,6 +32,9 @@ check: $(VENV)/installed-for-tests
 native-test: $(VENV)/installed-for-tests $(NATIVE_BUILDS)
 	meson test -C build/asan --print-errorlogs
 	meson test -C build/tsan --print-errorlogs
+
+sanitized-test: build/sanitized/installed
+	tools/sanitized.sh build/sanitized build/sanitizer-reports -q $(SANITIZED_TESTS)
 
 bench: $(VENV)/installed-for-tests  ## compare with asyncio, uvloop and a C server
 	usnet-bench compare
@@ -72,6 +78,14 @@ $(VENV)/installed: $(VENV)/made $(SOURCES)
 
 $(VENV)/installed-for-tests: build/packages-for-tests $(VENV)/installed
 	pip install --quiet --disable-pip-version-check --no-build-isolation -Cbuild-dir=build/python '.[test]'
+	@touch $@
+
+# The package once more, for tools/sanitized.sh. It is compiled as in .venv, but for the sanitizers.
+build/sanitized/installed: $(VENV)/installed-for-tests
+	rm -rf build/sanitized
+	pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --target build/sanitized \
+		-Cbuild-dir=build/python-asan -Csetup-args=-Dbuildtype=debugoptimized \
+		-Csetup-args=-Db_sanitize=address,undefined -Csetup-args=-Db_lundef=false .
 	@touch $@
 
 build/asan/build.ninja: | $(VENV)/made

@@ -193,6 +193,7 @@ static void begin(struct un_engine *engine, uint32_t seat, uint32_t slot, const 
     busy->command = engine->own->seats[seat].commands.own;
     busy->frame_seat = seat;
     busy->queued_before = account ? un_load(&account->queued) : 0;
+    un_compiler_fence();
     busy->frame = account ? command->frame + 1 : 0;
     un_enter(engine, slot); /* UN_NONE is none */
 }

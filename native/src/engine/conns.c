@@ -70,7 +70,9 @@ void un_conn_opened(struct un_engine *engine, uint32_t slot, int handle, const s
     uint32_t generation = work->generation + 1 ? work->generation + 1 : 1;
     uint16_t listed = work->flags & UN_WORK_FLUSH_LISTED;
     *work = (struct un_work){.handle = handle,
-                             .flags = listed, /* a slot that is used again may still stand in this list */
+                             /* A slot that is used again may still stand in this list. And from the moment it lives
+                              * its worker is owed the news. */
+                             .flags = listed | UN_WORK_POST_CONNECT,
                              .generation = generation,
                              .next_receive = UN_NONE,
                              .next_flush = work->next_flush,
@@ -87,6 +89,7 @@ void un_conn_opened(struct un_engine *engine, uint32_t slot, int handle, const s
     un_store(&conn->active_ns, engine->now_ns);
     conn->peer = *peer;
     conn->local = *local;
+    un_compiler_fence(); /* what is found alive is whole */
     conn->state = UN_CONN_OPEN;
     un_publish(&conn->id, UN_ID(engine->config->shard, slot, generation));
     engine->own->seats[conn->seat].slots++;
@@ -95,8 +98,9 @@ void un_conn_opened(struct un_engine *engine, uint32_t slot, int handle, const s
     un_event_post(engine, slot, UN_WORK_POST_CONNECT);
 }
 
-/* Take it off the network and give its output back; what remains is to tell the worker. */
-static void take_down(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool reset)
+/* Take it off the network and give its output back; what remains is to tell the worker, by these posts. They are owed
+ * from the moment it is closed: an engine may die before it has told. */
+static void take_down(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool reset, uint16_t posts)
 {
     struct un_work *work = &engine->works[slot];
     struct un_conn *conn = un_slot(engine, slot);
@@ -107,8 +111,9 @@ static void take_down(struct un_engine *engine, uint32_t slot, enum un_reason re
     un_transmit_drop(engine, slot);
     engine->transport->close(work->handle, reset);
     work->handle = -1;
-    work->flags &= UN_WORK_POST_CONNECT | UN_WORK_POST_EOF | UN_WORK_RECEIVE_LISTED | UN_WORK_FLUSH_LISTED;
+    work->flags = (work->flags & (UN_WORK_RECEIVE_LISTED | UN_WORK_FLUSH_LISTED)) | posts;
     work->reason = (uint8_t)reason;
+    un_compiler_fence();
     conn->state = UN_CONN_CLOSED;
     count_active(engine, conn->seat, -1);
     un_count(&engine->counters->closed[reason], 1);
@@ -116,14 +121,14 @@ static void take_down(struct un_engine *engine, uint32_t slot, enum un_reason re
 
 void un_conn_finish(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool reset)
 {
-    take_down(engine, slot, reason, reset);
+    uint16_t before = engine->works[slot].flags & (UN_WORK_POST_CONNECT | UN_WORK_POST_EOF);
+    take_down(engine, slot, reason, reset, before | UN_WORK_POST_CLOSE);
     un_event_post(engine, slot, UN_WORK_POST_CLOSE);
 }
 
 void un_conn_discard(struct un_engine *engine, uint32_t slot, enum un_reason reason)
 {
-    take_down(engine, slot, reason, true);
-    engine->works[slot].flags &= (uint16_t)~UN_WORK_POSTS;
+    take_down(engine, slot, reason, true, 0);
     un_conn_free_slot(engine, slot);
 }
 

@@ -21,6 +21,25 @@ static void settle_command(struct un_engine *engine)
     busy->frame = 0;
 }
 
+/* An event that stands in the ring is not posted once more: the last engine may have died before it took the note of
+ * it back. Each of these comes once in the life of a connection. */
+static void settle_posts(struct un_engine *engine, uint32_t seat)
+{
+    static const uint16_t posts[] = {[UN_EVENT_CONNECT] = UN_WORK_POST_CONNECT,
+                                     [UN_EVENT_DATA] = 0,
+                                     [UN_EVENT_EOF] = UN_WORK_POST_EOF,
+                                     [UN_EVENT_DRAIN] = 0,
+                                     [UN_EVENT_CLOSE] = UN_WORK_POST_CLOSE};
+    const struct un_seat *state = &engine->own->seats[seat];
+    const struct un_event *ring = un_event_ring(engine->setup.public, seat);
+    for (uint32_t i = state->walked; i != state->events.own; i++) {
+        const struct un_event *event = &ring[un_ring_slot(&state->events, i)];
+        struct un_work *work = &engine->works[UN_ID_SLOT(event->conn)];
+        if (work->generation == UN_ID_GENERATION(event->conn))
+            work->flags &= (uint16_t)~posts[event->type];
+    }
+}
+
 /* The queue of the connection in change may be half linked; its nodes are found free by the rebuild. */
 static void reset_busy(struct un_engine *engine)
 {
@@ -108,8 +127,10 @@ void un_takeover(struct un_engine *engine)
     un_assert(closing != NULL);
     engine->now_ns = un_clock_ns();
     settle_command(engine);
-    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
+    for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
         own->seats[seat].rx_free = own->seats[seat].node_free = UN_NONE;
+        settle_posts(engine, seat);
+    }
     clear_sums(engine);
     reset_busy(engine);
     clear_sums(engine);

@@ -50,25 +50,27 @@ static void give_node(struct un_engine *engine, uint32_t seat, uint32_t node)
     engine->own->seats[seat].gave_space = true;
 }
 
-/* Nodes that stand in no live connection's queue become the free list, and accounts are settled with the ones that do. */
+/* Nodes that stand in no live connection's queue become the free list, and accounts are settled with the ones that do:
+ * by one store each, because the worker may be looking, and fills a frame anew that is said to be done. */
 void un_transmit_rebuild(struct un_engine *engine, uint32_t seat)
 {
     struct un_seat *state = &engine->own->seats[seat];
     struct un_tx_account *accounts = un_tx_accounts(engine->setup.public, seat);
     bool *used = calloc(engine->node_count, sizeof *used);
-    un_assert(used != NULL);
-    for (uint32_t frame = 0; frame < engine->config->tx_frames; frame++)
-        un_store(&accounts[frame].done, un_load(&accounts[frame].queued));
+    uint32_t *waiting = calloc(engine->config->tx_frames, sizeof *waiting);
+    un_assert(used != NULL && waiting != NULL);
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
         const struct un_conn *conn = un_slot(engine, slot);
         if (!un_is_alive(conn) || conn->seat != seat)
             continue;
         for (uint32_t node = engine->works[slot].tx_head; node != UN_NONE; node = node_at(engine, seat, node)->next) {
-            un_shared32 *done = &accounts[node_at(engine, seat, node)->frame].done;
-            un_store(done, un_load(done) - 1);
+            waiting[node_at(engine, seat, node)->frame]++;
             used[node] = true;
         }
     }
+    for (uint32_t frame = 0; frame < engine->config->tx_frames; frame++)
+        un_publish(&accounts[frame].done, un_load(&accounts[frame].queued) - waiting[frame]);
+    free(waiting);
     state->node_free = UN_NONE;
     state->node_free_count = 0;
     for (uint32_t node = engine->node_count; node-- > 0;)

@@ -1,0 +1,293 @@
+/* Takeover (P10): an engine killed at any instruction leaves what its successor can go on with.
+ *
+ * A forked engine is single-stepped through a turn, or through a takeover. Each state of the memories that it leaves
+ * after an instruction is judged in a copy: the next engine takes over, and the rings must tell each worker of every
+ * connection once that it began and once that it ended, and at most one connection may end for it. A send frame is
+ * never called done before it is, because its worker runs on and would fill it anew.
+ */
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../fuzz/arena.h"
+#include "check.h"
+
+enum { MEMORIES = 4 };
+
+struct memory {
+    void *start;
+    uint64_t bytes;
+    uint8_t *last; /* as it was when it was last judged */
+};
+
+static struct memory memories[MEMORIES];
+
+static void set_memory(uint32_t i, void *start, uint64_t bytes)
+{
+    memories[i] = (struct memory){start, bytes, malloc(bytes)};
+    CHECK(memories[i].last != NULL);
+    memcpy(memories[i].last, start, bytes);
+}
+
+static void watch_memories(void)
+{
+    set_memory(0, arena.setup.private, un_engine_private_bytes(&arena.config));
+    set_memory(1, arena.setup.public, arena.layout.public_bytes);
+    set_memory(2, arena.setup.seats[MAD], arena.layout.seat_bytes);
+    set_memory(3, arena.setup.seats[HONEST], arena.layout.seat_bytes);
+}
+
+static void forget_memories(void)
+{
+    for (uint32_t i = 0; i < MEMORIES; i++)
+        free(memories[i].last);
+}
+
+static bool memories_changed(void)
+{
+    bool changed = false;
+    for (uint32_t i = 0; i < MEMORIES; i++) {
+        changed |= memcmp(memories[i].last, memories[i].start, memories[i].bytes) != 0;
+        memcpy(memories[i].last, memories[i].start, memories[i].bytes);
+    }
+    return changed;
+}
+
+/* What a worker that hears the ring from its unconsumed start knows. */
+
+static uint64_t known[CONN_MAX];       /* ids of connections that began and did not end */
+static uint64_t known_before[CONN_MAX]; /* of those, the ones whose beginning was consumed */
+
+static void hear(const struct un_event *event)
+{
+    uint32_t slot = UN_ID_SLOT(event->conn);
+    if (event->type == UN_EVENT_CONNECT) {
+        CHECK_EQ(known[slot], 0);
+        known[slot] = event->conn;
+    } else if (event->type != UN_EVENT_SKIP) {
+        CHECK_EQ(known[slot], event->conn);
+    }
+    if (event->type == UN_EVENT_CLOSE)
+        known[slot] = 0;
+}
+
+static void hear_rings(const struct un_engine *engine)
+{
+    memcpy(known, known_before, sizeof known);
+    for (uint32_t seat = 0; seat < SEATS; seat++) {
+        const struct un_ring *ring = &engine->own->seats[seat].events;
+        for (uint32_t i = ring->seen; i != ring->own; i++)
+            hear(&un_event_ring(arena.setup.public, seat)[un_ring_slot(ring, i)]);
+    }
+}
+
+static void check_known(struct un_engine *engine, uint32_t slot)
+{
+    const struct un_conn *conn = un_slot(engine, slot);
+    uint16_t flags = engine->works[slot].flags;
+    if (un_is_alive(conn))
+        CHECK(known[slot] == un_load(&conn->id) || (flags & UN_WORK_POST_CONNECT));
+    else if (known[slot])
+        CHECK(conn->state == UN_CONN_CLOSED && (flags & UN_WORK_POST_CLOSE)); /* it will be told */
+}
+
+static uint32_t lost_for_the_engine(const struct un_engine *engine)
+{
+    return (uint32_t)un_load(&engine->counters->closed[UN_REASON_NETWORK_LOST]);
+}
+
+static void check_takeover(void)
+{
+    struct un_engine *engine = un_engine_start(&arena.setup);
+    CHECK(engine != NULL);
+    hear_rings(engine);
+    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
+        check_known(engine, slot);
+    CHECK(lost_for_the_engine(engine) <= 1);
+    free(engine);
+}
+
+/* In a process of its own, with memories of its own and no hold on the descriptors. */
+static void judge(void)
+{
+    pid_t judge = fork();
+    int status;
+    CHECK(judge >= 0);
+    if (judge == 0) {
+        for (uint32_t i = 0; i < MEMORIES; i++) {
+            void *copy = mmap(memories[i].start, memories[i].bytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+            CHECK(copy == memories[i].start);
+            memcpy(copy, memories[i].last, memories[i].bytes);
+        }
+        check_takeover();
+        _exit(0);
+    }
+    CHECK_EQ(waitpid(judge, &status, 0), judge);
+    CHECK_EQ(status, 0);
+}
+
+/* An engine under ptrace. */
+
+static _Noreturn void be_engine(void (*act)(void))
+{
+    ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+    raise(SIGSTOP);
+    act();
+    raise(SIGSTOP);
+    _exit(1);
+}
+
+static bool step(pid_t engine)
+{
+    int status;
+    CHECK_EQ(ptrace(PTRACE_SINGLESTEP, engine, NULL, NULL), 0);
+    CHECK_EQ(waitpid(engine, &status, 0), engine);
+    CHECK(WIFSTOPPED(status));
+    CHECK(WSTOPSIG(status) == SIGTRAP || WSTOPSIG(status) == SIGSTOP);
+    return WSTOPSIG(status) == SIGTRAP;
+}
+
+/* `look` after every instruction of act() that changed a memory. */
+static void step_through(void (*act)(void), void (*look)(void))
+{
+    int status;
+    uint64_t states = 0;
+    watch_memories();
+    fflush(stdout);
+    pid_t engine = fork();
+    CHECK(engine >= 0);
+    if (engine == 0)
+        be_engine(act);
+    CHECK_EQ(waitpid(engine, &status, 0), engine);
+    CHECK_EQ(ptrace(PTRACE_SETOPTIONS, engine, NULL, PTRACE_O_EXITKILL), 0);
+    while (step(engine)) {
+        if (!memories_changed())
+            continue;
+        look();
+        states++;
+    }
+    CHECK_EQ(kill(engine, SIGKILL), 0);
+    CHECK_EQ(waitpid(engine, &status, 0), engine);
+    CHECK(states > 10);
+    printf("# %" PRIu64 " states\n", states);
+    forget_memories();
+}
+
+static void start(void)
+{
+    arena_open();
+    memset(known_before, 0, sizeof known_before);
+    for (uint32_t i = 0; i < PEERS; i++)
+        if (arena.peers[i].seat == HONEST)
+            known_before[UN_ID_SLOT(arena.peers[i].conn)] = arena.peers[i].conn;
+}
+
+static struct peer *honest_peer(void)
+{
+    struct peer *peer = arena.peers;
+    while (peer->seat != HONEST)
+        peer++;
+    return peer;
+}
+
+static void turn(void)
+{
+    arena_turn();
+}
+
+static void killed_while_a_connection_begins(void)
+{
+    struct sockaddr_un address;
+    socklen_t length = sizeof address;
+    start();
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK_EQ(getsockname(arena.setup.listeners[0], (struct sockaddr *)&address, &length), 0);
+    CHECK_EQ(connect(fd, (struct sockaddr *)&address, length), 0);
+    step_through(turn, judge);
+    close(fd);
+    arena_close();
+}
+
+static void killed_while_a_connection_ends(void)
+{
+    start();
+    struct peer *peer = honest_peer();
+    CHECK(un_port_command(&arena.honest, UN_COMMAND_ABORT, peer->conn, UN_REASON_ABORTED));
+    un_port_commit(&arena.honest);
+    step_through(turn, judge);
+    arena_close();
+}
+
+static void killed_while_a_request_is_answered(void)
+{
+    start();
+    struct peer *peer = honest_peer();
+    CHECK_EQ(un_port_send(&arena.honest, peer->conn, "answer", 6), 6);
+    un_port_commit(&arena.honest);
+    peer_write(peer, 100);
+    step_through(turn, judge);
+    arena_close();
+}
+
+/* The worker runs on while the next engine takes over. */
+
+static uint32_t done_before[16];
+
+static void read_done(uint32_t *done)
+{
+    for (uint32_t frame = 0; frame < arena.config.tx_frames; frame++)
+        done[frame] = un_load(&un_tx_accounts(arena.setup.public, HONEST)[frame].done);
+}
+
+static void check_done(void)
+{
+    uint32_t done[16];
+    read_done(done);
+    CHECK_EQ(memcmp(done, done_before, sizeof done[0] * arena.config.tx_frames), 0);
+}
+
+static void check_done_and_judge(void)
+{
+    check_done();
+    judge();
+}
+
+static void take_over(void)
+{
+    CHECK(un_engine_start(&arena.setup) != NULL);
+}
+
+static void fill_the_way_to(const struct peer *peer)
+{
+    uint8_t bytes[1000] = {0};
+    const struct un_conn *conn = un_conn_at(arena.setup.public, UN_ID_SLOT(peer->conn));
+    while (!(conn->flags & UN_CONN_BLOCKED)) {
+        CHECK(un_port_send(&arena.honest, peer->conn, bytes, sizeof bytes) > 0);
+        un_port_commit(&arena.honest);
+        arena_turn();
+    }
+}
+
+static void no_frame_is_done_before_it_is_while_another_engine_takes_over(void)
+{
+    start();
+    fill_the_way_to(honest_peer());
+    read_done(done_before);
+    step_through(take_over, check_done_and_judge);
+    arena_close();
+}
+
+int main(void)
+{
+    RUN(killed_while_a_connection_begins);
+    RUN(killed_while_a_connection_ends);
+    RUN(killed_while_a_request_is_answered);
+    RUN(no_frame_is_done_before_it_is_while_another_engine_takes_over);
+    return 0;
+}
