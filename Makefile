@@ -36,8 +36,14 @@ native-test: $(VENV)/installed-for-tests $(NATIVE_BUILDS)
 sanitized-test: build/sanitized/installed
 	tools/sanitized.sh build/sanitized build/sanitizer-reports -q $(SANITIZED_TESTS)
 
-bench: $(VENV)/installed-for-tests  ## compare with asyncio, uvloop and a C server
-	usnet-bench compare
+bench: $(VENV)/installed-for-tests build/release/build.ninja  ## every figure of the README, on a quiet machine
+	usnet-bench compare --rounds 9
+	usnet-bench kill --kills 100
+	usnet-bench kill --process network
+	usnet-bench memory
+	usnet-bench scrape
+	python native/bench/dispatch_bench.py
+	meson test -C build/release --benchmark --verbose
 
 soak: $(VENV)/installed-for-tests  ## the tests that run for minutes
 	pytest -m slow
@@ -94,6 +100,9 @@ build/asan/build.ninja: | $(VENV)/made
 build/fuzz/build.ninja: | $(VENV)/made
 	tools/setup.sh fuzz
 	CC=clang meson setup build/fuzz -Dpython=false -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false
+
+build/release/build.ninja: | $(VENV)/made
+	meson setup build/release -Dpython=false
 
 build/tsan/build.ninja: | $(VENV)/made
 	meson setup build/tsan -Dpython=false -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false

@@ -257,6 +257,8 @@ uint32_t un_commits_take(struct un_engine *engine, uint32_t seat)
     if (state->bad)
         return 0;
     uint32_t work = take_releases(engine, seat);
+    if (state->bad)
+        return work;
     uint64_t word = un_observe(&un_seat_memory(engine, seat)->commit);
     struct un_ring events = state->events;
     if (!un_ring_producer_saw(&events, UN_COMMIT_EVENTS(word)) ||
@@ -280,7 +282,9 @@ bool un_commits_changed(struct un_engine *engine)
         const struct un_seat_memory *memory = un_seat_memory(engine, seat);
         if (state->bad)
             continue;
-        if (un_observe(&memory->commit) != UN_COMMIT(state->events.seen, state->commands.own) && !state->commands_stuck)
+        uint64_t word = un_observe(&memory->commit);
+        bool commands_came = UN_COMMIT_COMMANDS(word) != state->commands.own && !state->commands_stuck;
+        if (commands_came || UN_COMMIT_EVENTS(word) != state->events.seen)
             return true;
         if (un_observe(&memory->releases_produced) != state->releases.own)
             return true;

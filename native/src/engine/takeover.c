@@ -7,6 +7,7 @@
  */
 #include <stdlib.h>
 
+#include "engine/control.h"
 #include "engine/state.h"
 #include "engine/transport.h"
 
@@ -143,6 +144,8 @@ void un_takeover(struct un_engine *engine)
         un_store(&un_seat_public(engine->setup.public, seat)->connections, own->seats[seat].connections);
         un_events_publish(engine, seat);
         un_wake_worker(engine, seat);
+        if (own->seats[seat].bad) /* the dead engine may not have come to say so */
+            un_control_tell(engine, UN_CONTROL_BAD, seat, own->seats[seat].serial, 0, 0, 0);
     }
     own->busy.slot = 0;
     un_store(&engine->counters->active, own->active);
