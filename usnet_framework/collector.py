@@ -10,7 +10,9 @@ that say why something was refused are one family, usnet_drops_total, by reason.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -37,6 +39,7 @@ DROPS = (
     "accept_errors",
 )
 NANOSECONDS = 1e-9
+USAGE_SECONDS = 1.0
 
 Labels = tuple[str, ...]
 
@@ -76,14 +79,25 @@ class ProcessUsage:
 
     A process contributes what it used since it was last looked at, to the role that it has now; so a spare that became
     a worker is counted for each while it was that, and a process that ended has been counted for what was seen of it.
+    Asking the kernel costs more than all the rest of a scrape, so it is asked once a second at most.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._looked_s = -math.inf
+        self._families: list[Metric] = []
         self._processes: dict[int, psutil.Process] = {}
         self._seen: dict[psutil.Process, float] = {}
         self._seconds: dict[Labels, float] = {}
 
-    def collect(self, status: Mapping[str, Any]) -> Iterator[Metric]:
+    def collect(self, status: Mapping[str, Any]) -> list[Metric]:
+        now_s = self._clock()
+        if now_s - self._looked_s >= USAGE_SECONDS:
+            self._looked_s = now_s
+            self._families = self._look(status)
+        return self._families
+
+    def _look(self, status: Mapping[str, Any]) -> list[Metric]:
         seconds = CounterMetricFamily(
             "usnet_process_cpu_seconds", "user and system CPU time by role", labels=["role", "shard"]
         )
@@ -118,7 +132,7 @@ class ProcessUsage:
         for labels in running:
             memory.add_metric(labels, resident[labels])
             count.add_metric(labels, running[labels])
-        yield from (seconds, memory, count)
+        return [seconds, memory, count]
 
 
 class ServerCollector(Collector):

@@ -116,7 +116,7 @@ class Config:
     workers: int = _option(1, "worker processes per shard", values.whole(1, WORKERS_MAX), metavar="N")
     layout: str = _option(
         "split",
-        "split: a network process and workers; inline: a worker polls the network itself",
+        "split: a network process and workers; inline: a worker polls the network itself, its connections end with it",
         values.Choice(("split", "inline")),
     )
     cores: tuple[int, ...] | None = _option(

@@ -87,7 +87,7 @@ class Handler:
     def on_drain(self, conn: Connection) -> Result:
         """After `conn.send` returned False: little waits now, go on sending. It does not wait for a task of the
         connection, since the task may be waiting for it; a connection that ends meanwhile has it called too, and
-        `conn.send` raises then."""
+        `conn.send` raises ConnectionClosed then."""
 
     def on_close(self, conn: Connection, reason: CloseReason) -> Result:
         """The connection is gone; the last callback of it."""
@@ -95,7 +95,8 @@ class Handler:
     def on_resume(self, conn: Connection) -> Result:
         """An earlier worker opened this connection and left or died; before the first event of it here. `conn.state`
         is what was committed, `conn.context` is empty, and reading is still paused if it was. Defining this method
-        says that the handler can go on with such connections; without it they are reset."""
+        says that the handler can go on with such connections; without it they are reset. A connection without events
+        stays unknown to the new worker: a broadcast from there does not reach it before it sends something."""
 
     def on_error(self, conn: Connection, exception: BaseException) -> bool | None:
         """A callback raised. Return True to keep the connection; the default logs and has it reset."""

@@ -19,11 +19,14 @@ from setproctitle import setproctitle
 
 from usnet_framework import logs
 from usnet_framework.errors import UsageError
+from usnet_framework.handler import Handler
 
 if TYPE_CHECKING:
     from usnet_framework.config import Config
-    from usnet_framework.handler import Handler
     from usnet_framework.shards.supervisor import Supervisor
+
+WORKER_MODULE = "usnet_framework.shards.worker"
+"""What a worker process runs. It imports the module of the class, and must not serve from there."""
 
 
 def serve(handler: type[Handler], **options: Any) -> None:
@@ -40,6 +43,8 @@ def serve(handler: type[Handler], **options: Any) -> None:
     from usnet_framework.config import Config
     from usnet_framework.shards.supervisor import Supervisor
 
+    if _run_as_module(sys.modules["__main__"]) == WORKER_MODULE:
+        raise UsageError('serve() is called wherever the module is imported; put it below if __name__ == "__main__":')
     app, app_dir = locate(handler)
     config = replace(Config.from_values(**{"app_dir": app_dir, **options}), app=app)
     if not logging.getLogger().handlers:
@@ -62,6 +67,8 @@ def run(config: Config) -> int:
 
 def locate(handler: type[Handler]) -> tuple[str, str]:
     """(`app`, `app_dir`) by which a worker finds the class. UsageError when it cannot."""
+    if not (isinstance(handler, type) and issubclass(handler, Handler)):
+        raise UsageError(f"serve({handler!r}): expected a class derived from usnet_framework.Handler")
     module = sys.modules.get(handler.__module__)
     name = handler.__qualname__
     if "<locals>" in name:

@@ -237,7 +237,9 @@ static void connection_dealloc(PyObject *self)
 }
 
 static PyMethodDef connection_methods[] = {
-    {"send", connection_send, METH_O, "Send bytes or an iterable of them; False when the peer is slow."},
+    {"send", connection_send, METH_O,
+     "Send bytes or an iterable of them; False when the peer is slow: go on in on_drain. SendBufferFull when too much\n"
+     "waits already, ConnectionClosed after the end: then nothing was taken."},
     {"send_eof", connection_send_eof, METH_NOARGS, "Close the sending side after what was sent."},
     {"close", connection_close, METH_NOARGS, "Close after what was sent is out."},
     {"abort", connection_abort, METH_NOARGS, "Reset at once; what waits to be sent is dropped."},

@@ -61,6 +61,12 @@ def run_as(module: ModuleType, monkeypatch: pytest.MonkeyPatch, spec: bool) -> N
         monkeypatch.setattr(module, "__spec__", None)
 
 
+def test_only_a_handler_class_is_served(module: ModuleType) -> None:
+    for wrong in (module.Outer.App(), module.Outer, "pack.sub.mod:Outer.App"):
+        with pytest.raises(UsageError, match="expected a class derived from"):
+            locate(wrong)
+
+
 def test_a_class_within_a_function_is_refused() -> None:
     class Local(Handler):
         pass

@@ -34,8 +34,9 @@ def test_compare_in_all_layouts() -> None:
     assert any(note.startswith("usnet-split-2 has cores ") for note in result["notes"])
 
 
-def test_kill() -> None:
-    result = bench("kill", "--kills", "3", "--pause", "0.2")
+@pytest.mark.parametrize("process", ["worker", "network"])
+def test_kill(process: str) -> None:
+    result = bench("kill", "--process", process, "--kills", "3", "--pause", "0.2")
     assert len(result["milliseconds"]) == 3
     assert 0 < result["median_ms"] <= result["p99_ms"]
 

@@ -52,7 +52,7 @@ def connection(**different: Any) -> dict[str, Any]:
         "local": ["127.0.0.1", 7000],
         "bytes_in": 10,
         "bytes_out": 20,
-        "bytes_queued": 25,
+        "bytes_queued": 5,
         "opened_ns": now - 90 * 10**9,
         "active_ns": now,
     } | different

@@ -108,6 +108,8 @@ def test_an_unknown_variable_is_reported_and_ignored() -> None:
     with Server(ECHO, env={"USNET_WROKERS": "2"}) as server:
         assert "USNET_WROKERS: unknown variable, ignored; did you mean USNET_WORKERS?" in server.log
         assert len(server.workers()) == 1
+    plan = run("usnet-serve", ECHO, "--check", env={"USNET_WROKERS": "2"}).stdout
+    assert "note         USNET_WROKERS: unknown variable, ignored; did you mean USNET_WORKERS?" in plan
 
 
 def test_stop_ends_the_server_cleanly() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -181,7 +182,7 @@ def test_deaths_are_counted_by_who_died(server: MemoryServer, collector: ServerC
 
 
 def test_a_spare_that_becomes_a_worker_is_counted_once_and_a_dead_one_stays_counted() -> None:
-    usage = ProcessUsage()
+    usage = ProcessUsage(clock=itertools.count().__next__)
     burn = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
     with subprocess.Popen([sys.executable, "-c", burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
@@ -206,3 +207,12 @@ def test_a_spare_that_becomes_a_worker_is_counted_once_and_a_dead_one_stays_coun
     assert not psutil.pid_exists(child.pid)
     gone = seconds([child.pid], [])
     assert (gone["spare"], gone["worker"]) == (as_worker["spare"], as_worker["worker"])
+
+
+def test_processes_are_looked_at_once_a_second_at_most() -> None:
+    clock = iter([0.0, 0.9, 1.0])
+    usage = ProcessUsage(clock=lambda: next(clock))
+    nobody = {"pid": os.getpid(), "shards": [], "spares": []}
+    first, second, third = (usage.collect(nobody) for _ in range(3))
+    assert second is first
+    assert third is not first

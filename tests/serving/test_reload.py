@@ -64,7 +64,7 @@ def test_code_that_cannot_be_imported_changes_nothing(tmp_path: Path, broken: st
         assert refused.returncode == 3
         assert line in refused.stderr
         write(tmp_path, "three")
-        assert server.ctl("reload") == "reloaded 1 workers"
+        assert server.ctl("reload") == "reloaded 1 worker"
         assert ask(client) == b"three"
 
 
@@ -113,7 +113,7 @@ def test_what_on_stop_sends_arrives_and_what_it_raises_is_logged(tmp_path: Path)
     with Server("app:App", "--queues", "1", cwd=tmp_path) as server, server.connect() as client:
         assert ask(client) == b"one"
         write(tmp_path, "two")
-        assert server.ctl("reload") == "reloaded 1 workers"
+        assert server.ctl("reload") == "reloaded 1 worker"
         assert client.recv(8, socket.MSG_WAITALL) == b"farewell"
         assert ask(client) == b"two"
         assert "on_stop raised" in server.log
@@ -136,3 +136,20 @@ def test_a_stop_during_a_reload_is_obeyed(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGHUP)
         server.wait("the new code is being imported", lambda: len(server.processes()) == 6)
         assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("app", "layout", "in_force", "fix"),
+    [
+        ("examples.echo:Echo", "split", "yes", ""),
+        ("examples.echo:Echo", "inline", "no", "use --layout split"),
+        ("support.handlers:Forgetful", "split", "no", "define it"),
+    ],
+)
+def test_who_loses_connections_by_a_reload_is_told(app: str, layout: str, in_force: str, fix: str) -> None:
+    with Server(app, "--app-dir", "tests" if "support" in app else ".", "--layout", layout, "--queues", "1") as server:
+        findings = {finding["what"]: finding for finding in server.ctl("doctor")}
+        assert findings["connections outlive workers"]["in_force"] == in_force
+        assert findings["connections outlive workers"]["fix"] == fix
+        server.ctl("reload")
+        assert ("connections were reset by the reload" in server.log) == (in_force == "no")

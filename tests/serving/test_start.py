@@ -112,6 +112,21 @@ def test_on_start_that_raises_is_told_in_one_line(tmp_path: Path) -> None:
     assert line == f"usnet-serve: app:App: on_start failed: RuntimeError: no database ({tmp_path}/app.py:4)"
 
 
+@LAYOUTS
+def test_plain_on_start_and_on_stop_have_the_running_loop(layout: str, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "import asyncio\n"
+        "from usnet_framework import Handler\n"
+        "class App(Handler):\n"
+        "    def on_start(self, shard): self.beat = asyncio.create_task(asyncio.sleep(3600))\n"
+        "    def on_stop(self): asyncio.get_running_loop(); self.beat.cancel(); open('left', 'w').close()\n"
+        "    def on_data(self, conn, data): conn.send(b'dead' if self.beat.done() else b'beats')\n"
+    )
+    with Server("app:App", "--layout", layout, "--queues", "1", cwd=tmp_path) as server:
+        assert hello(server.connect()) == b"beats"
+    assert (tmp_path / "left").exists()
+
+
 def test_a_module_that_ends_its_process_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("import os; os._exit(9)\n")
     line = refused("app:App", cwd=tmp_path)
@@ -170,6 +185,15 @@ def test_serve_from_a_script(layout: str, tmp_path: Path) -> None:
     call = f'serve(Shout, bind="tcp://127.0.0.1:{port}", metrics="off", control="off", layout="{layout}")'
     (tmp_path / "shout.py").write_text(SCRIPT.format(call=call))
     served_by_script(tmp_path / "shout.py", port)
+
+
+def test_serve_without_a_guard_is_told_what_it_lacks(tmp_path: Path) -> None:
+    script = tmp_path / "shout.py"
+    call = f'serve(Shout, bind="tcp://127.0.0.1:{free_port()}", metrics="off", control="off")'
+    script.write_text(SCRIPT.format(call=call).replace('if __name__ == "__main__":', "if True:"))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert 'put it below if __name__ == "__main__":' in done.stderr.splitlines()[-1]
 
 
 def test_serve_where_a_loop_runs_already(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ def refuses(server: Server) -> bool:
         server.connect().close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        pass  # it stood in the queue when the listener closed
     return False
 
 
@@ -151,3 +153,32 @@ def test_what_the_handler_still_owes_is_sent_before_a_worker_leaves(tmp_path: Pa
         server.wait("the worker was replaced", lambda: any(new.serial > old.serial for new in server.workers()))
         client.sendall(b"?")
         assert client.recv(1) == b"\0"
+
+
+FAREWELL = """
+from usnet_framework import Handler
+
+class Farewell(Handler):
+    def on_start(self, shard):
+        self.conns = set()
+
+    def on_connect(self, conn):
+        self.conns.add(conn)
+        conn.send(b"hello")
+
+    def on_stop(self):
+        for conn in self.conns:
+            conn.send(b"good bye")
+            conn.close()
+"""
+
+
+@LAYOUTS
+def test_what_on_stop_sends_arrives(layout: str, tmp_path: Path) -> None:
+    (tmp_path / "farewell.py").write_text(FAREWELL)
+    options = ["--layout", layout, "--queues", "1", "--graceful-timeout", "0.2"]
+    with Server("farewell:Farewell", *options, cwd=tmp_path) as server, server.connect() as client:
+        assert client.recv(5, socket.MSG_WAITALL) == b"hello"
+        assert server.stop() == 0
+        assert client.recv(100) == b"good bye"
+        assert client.recv(1) == b""

@@ -42,6 +42,7 @@ def test_dual_stack(layout: str) -> None:
                 assert echo(client) == b"hello"
                 (conn,) = server.ctl("conns")
                 assert conn["peer"][:2] == list(client.getsockname()[:2])
+                server.wait("all was taken", lambda: [conn["bytes_queued"] for conn in server.ctl("conns")] == [0])
             server.wait("it is gone", lambda: server.ctl("conns") == [])
 
 

@@ -1,11 +1,11 @@
 """A handler that does what its peer asks for: one command a line, for the socket suite.
 
-    echo TEXT     send TEXT back            big N       send N bytes of `pattern`
-    close         close in order            abort       reset
-    eof           half-close                late TEXT   send TEXT once the peer has half-closed, then close
-    pause S       stop reading for S seconds
-    count         send how many bytes came on this connection, after this line
-    who           send what the handler knows of both addresses
+echo TEXT     send TEXT back            big N       send N bytes of `pattern`
+close         close in order            abort       reset
+eof           half-close                late TEXT   send TEXT once the peer has half-closed, then close
+pause S       stop reading for S seconds
+count         send how many bytes came on this connection, after this line
+who           send what the handler knows of both addresses
 """
 
 from __future__ import annotations

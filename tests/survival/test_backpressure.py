@@ -10,7 +10,7 @@ from support.clients import Clients, EchoDialogue
 from support.handlers import FLOOD_BYTES, flood_chunk
 from support.server import Server
 
-MEMORY_MAX = 96 << 20  # resident, of a network process or a worker: segment pages in use, and Python itself
+MEMORY_MAX = 64 << 20  # resident, of a network process or a worker: segment pages in use, and Python itself
 
 
 def resident(pid: int) -> int:
@@ -39,7 +39,8 @@ def test_a_gibibyte_to_a_slow_reader() -> None:
             expected.update(chunk)
         assert received == FLOOD_BYTES
         assert digest.digest() == expected.digest()
-        assert most < MEMORY_MAX, f"{most >> 20} MiB"
+        print(f"1 GiB to a slow reader: at most {most >> 20} MiB resident in the worker or the network process")
+        assert most < MEMORY_MAX
         assert not others.incidents, others.incidents
 
 
@@ -65,7 +66,9 @@ def test_a_handler_that_never_reads() -> None:
             taken = [fill(client) for client in stuck]
             before = others.answered
             server.wait("the others go on", lambda: others.answered > before + 8)
-            assert max(map(resident, pids)) < MEMORY_MAX
+            most = max(map(resident, pids))
+            print(f"a handler that never reads: {max(taken) >> 10} KiB taken from a peer, {most >> 20} MiB resident")
+            assert most < MEMORY_MAX
             for client in stuck:
                 client.close()
         assert all(count < 64 << 20 for count in taken), taken

@@ -1,28 +1,35 @@
-"""`usnet-bench kill`: how long a client waits for the first reply after the only worker was killed.
+"""`usnet-bench kill`: how long until the first reply after the only worker, or network process, was killed.
 
 One connection keeps one request outstanding. The handler signs its replies with its process id, so that a reply which
 the dead worker had committed before it died is not mistaken for the first of its successor; and the connection must
-bring back every request once and in order, or the measurement fails.
+bring back every request once and in order, or the measurement fails. A killed network process may cost a connection
+that it was changing, so there the client may connect anew; it asks when the process is gone.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import select
 import signal
 import socket
 import statistics
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import psutil
+
 from usnet_framework.bench import machine, report
 from usnet_framework.bench.network import Loopback
-from usnet_framework.bench.servers import running, usnet_command
+from usnet_framework.bench.servers import Server, running, usnet_command
 from usnet_framework.bench.signature import SIGNATURE_BYTES, signer
 from usnet_framework.errors import StartupError
 
 REPLY_DEADLINE_S = 30.0
 REQUEST_BYTES = 60
+PROCESS_NAMES = {"worker": "worker", "network": "network process"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,8 @@ class Kills:
     machine: dict[str, str | int]
     pause_s: float
     milliseconds: tuple[float, ...]
+    process: str = "worker"
+    reconnects: int = 0
 
     @property
     def p99_ms(self) -> float:
@@ -44,9 +53,10 @@ class Kills:
         median = statistics.median(self.milliseconds)
         return "\n".join(
             [
-                f"first reply after SIGKILL of the only worker, {len(self.milliseconds)} kills, "
+                f"first reply after SIGKILL of the only {PROCESS_NAMES[self.process]}, {len(self.milliseconds)} kills, "
                 f"{self.pause_s:g} s of requests between them; {self.machine['processor']}",
-                f"median {median:.2f} ms  p99 {self.p99_ms:.2f} ms  max {max(self.milliseconds):.2f} ms",
+                f"median {median:.2f} ms  p99 {self.p99_ms:.2f} ms  max {max(self.milliseconds):.2f} ms  "
+                f"connections lost {self.reconnects}",
             ]
         )
 
@@ -56,9 +66,16 @@ class Client:
 
     def __init__(self, target: str) -> None:
         host, port = target.rsplit(":", 1)
-        self._socket = socket.create_connection((host, int(port)), timeout=REPLY_DEADLINE_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._address = host, int(port)
         self._asked = 0
+        self.reconnects = -1
+        self.connect()
+
+    def connect(self) -> None:
+        """The first connection, or one instead of a lost one."""
+        self._socket = socket.create_connection(self._address, timeout=REPLY_DEADLINE_S)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.reconnects += 1
 
     def ask(self) -> None:
         self._socket.sendall(self._request())
@@ -82,7 +99,7 @@ class Client:
         while len(received) < size:
             part = self._socket.recv(size - len(received))
             if not part:
-                raise StartupError(f"the server closed the connection at request {self._asked}")
+                raise ConnectionAbortedError(f"the server closed the connection at request {self._asked}")
             received += part
         return received
 
@@ -97,7 +114,7 @@ def _run_for(client: Client, seconds: float) -> int:
             return process
 
 
-def first_reply_ms(client: Client, worker: int) -> float:
+def after_worker_ms(client: Client, worker: int) -> float:
     client.ask()
     killed_ns = time.monotonic_ns()
     os.kill(worker, signal.SIGKILL)
@@ -106,20 +123,59 @@ def first_reply_ms(client: Client, worker: int) -> float:
     return (time.monotonic_ns() - killed_ns) / 1e6
 
 
-def measure(target: str, kills: int, pause_s: float) -> list[float]:
-    client = Client(target)
+def after_network_ms(client: Client, network: int) -> float:
+    pidfd = os.pidfd_open(network)
+    killed_ns = time.monotonic_ns()
+    os.kill(network, signal.SIGKILL)
+    select.select([pidfd], [], [])
+    os.close(pidfd)
     try:
-        return [first_reply_ms(client, _run_for(client, pause_s)) for _ in range(kills)]
-    except OSError as error:
-        raise StartupError(f"{target}: the connection did not survive: {error}") from error
-    finally:
+        client.ask()
+        client.reply()
+    except ConnectionError:
         client.close()
+        client.connect()
+        client.ask()
+        client.reply()
+    return (time.monotonic_ns() - killed_ns) / 1e6
 
 
-def run(kills: int, pause_s: float) -> Kills:
+def _network_of(server: int) -> int:
+    """Of a server with one shard."""
+    for process in psutil.Process(server).children(recursive=True):
+        if process.cmdline()[0].startswith("usnet: network"):
+            return int(process.pid)
+    raise StartupError("the server has no network process")
+
+
+def _measure_workers(server: Server, client: Client, pause_s: float) -> Iterator[float]:
+    while True:
+        yield after_worker_ms(client, _run_for(client, pause_s))
+
+
+def _measure_networks(server: Server, client: Client, pause_s: float) -> Iterator[float]:
+    while True:
+        _run_for(client, pause_s)
+        yield after_network_ms(client, _network_of(server.pid))
+
+
+PROCESSES: dict[str, Callable[[Server, Client, float], Iterator[float]]] = {
+    "worker": _measure_workers,
+    "network": _measure_networks,
+}
+
+
+def run(process: str, kills: int, pause_s: float) -> Kills:
     def command(host: str, port: int) -> list[str]:
         return usnet_command("Signed", host, port, "--layout", "split", "--workers", "1")
 
     report.progress(f"{kills} kills, about {kills * pause_s:.0f} s")
     with running(Loopback(), command) as server:
-        return Kills(machine.describe(), pause_s, tuple(measure(server.target, kills, pause_s)))
+        client = Client(server.target)
+        try:
+            milliseconds = itertools.islice(PROCESSES[process](server, client, pause_s), kills)
+            return Kills(machine.describe(), pause_s, tuple(milliseconds), process, client.reconnects)
+        except OSError as error:
+            raise StartupError(f"{server.target}: the connection did not survive: {error}") from error
+        finally:
+            client.close()

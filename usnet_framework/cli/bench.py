@@ -64,7 +64,7 @@ def _compare(options: argparse.Namespace) -> Result:
 
 
 def _kill(options: argparse.Namespace) -> Result:
-    return kill.run(options.kills, options.pause)
+    return kill.run(options.process, options.kills, options.pause)
 
 
 def _memory(options: argparse.Namespace) -> Result:
@@ -128,7 +128,8 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--network", choices=CHOICES, default="auto", help="where they meet (%(default)s)")
     _load_options(table)
 
-    kills = _command(commands, "kill", _kill, "first reply after SIGKILL of the only worker")
+    kills = _command(commands, "kill", _kill, "first reply after SIGKILL of the only worker or network process")
+    kills.add_argument("--process", choices=tuple(kill.PROCESSES), default="worker", help="which (%(default)s)")
     kills.add_argument("--kills", type=_whole, default=50, metavar="N", help="how many (%(default)s)")
     kills.add_argument("--pause", type=_seconds, default=1.0, metavar="S", help="seconds between kills (%(default)s)")
 

@@ -106,11 +106,10 @@ def conns_text(connections: Iterable[dict[str, Any]]) -> str:
     for conn in connections:
         local, peer = address(conn["local"]), address(conn["peer"])
         age, idle = _since(now, conn["opened_ns"]), _since(now, conn["active_ns"])
-        queued = max(0, conn["bytes_queued"] - conn["bytes_out"])
         flags = "".join(f" {flag}" for flag in conn["flags"])
         lines.append(f"{conn['state']:<8} {local:<28} {peer:<28} {conn['shard']}.{conn['seat']}")
         lines.append(
-            f"         id:{conn['id']} in:{conn['bytes_in']} out:{conn['bytes_out']} queued:{queued} "
+            f"         id:{conn['id']} in:{conn['bytes_in']} out:{conn['bytes_out']} queued:{conn['bytes_queued']} "
             f"age:{age} idle:{idle}{flags}"
         )
     return "\n".join(lines)

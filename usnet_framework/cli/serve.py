@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = Config.from_command_line(sys.argv[1:] if argv is None else argv, os.environ)
         if config.check:
-            print(check(config))
+            print("\n".join([check(config), *(_row("note", warning) for warning in unknown_variables(os.environ))]))
             return 0
         logs.configure(config.log_level, config.log_format, "supervisor")
         for warning in unknown_variables(os.environ):
@@ -49,7 +49,11 @@ def check(config: Config) -> str:
         ("control", config.control),
         *(("in force" if finding.ok else "note", str(finding)) for finding in placed.findings),
     ]
-    return "\n".join(f"{name:<12} {value}" for name, value in rows)
+    return "\n".join(_row(name, value) for name, value in rows)
+
+
+def _row(name: str, value: str) -> str:
+    return f"{name:<12} {value}"
 
 
 def _processes(placed: Plan, shard: ShardPlan) -> str:

@@ -20,6 +20,16 @@ def backend_findings(config: Config, plan: Plan) -> list[Finding]:
     ]
 
 
+def survival_finding(layout: str, resumes: bool) -> Finding:
+    """Whether connections outlive the worker that serves them, a reload included (P2)."""
+    what, kept, lost = "connections outlive workers", "yes", "no"
+    if layout == "inline":
+        return Finding(what, lost, lost, "inline, a worker owns its connections", "use --layout split")
+    if not resumes:
+        return Finding(what, lost, lost, "the handler class does not define on_resume", "define it")
+    return Finding(what, kept, kept)
+
+
 def listener_findings(config: Config, listeners: Listeners, shards: int, root: Path = Path("/")) -> list[Finding]:
     return [*_accepting(listeners, shards), *_backlog(config.backlog, listeners, root)]
 

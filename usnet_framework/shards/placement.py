@@ -147,8 +147,7 @@ def _findings(machine: Topology, wish: Wish, count: int, overprovisioned: bool) 
             "poll",
             "busy",
             "busy",
-            f"a CPU quota of {machine.quota:g} cores goes into spinning; then the group rests until the next "
-            "period",
+            f"a CPU quota of {machine.quota:g} cores goes into spinning; then the group rests until the next period",
             "use --poll adaptive, or lift the quota",
             ok=False,
         )

@@ -28,6 +28,7 @@ from usnet_framework.config import Config
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.changes import Changes
 from usnet_framework.shards.control import ControlServer
+from usnet_framework.shards.doctor import survival_finding
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.inlineshard import InlineShard
 from usnet_framework.shards.network import Guard
@@ -119,7 +120,11 @@ class Supervisor:
 
     def findings(self) -> list[Finding]:
         """What was asked and what is in force (P8)."""
-        return list(self._prepared.findings) if self._prepared is not None else []
+        return [*self._prepared.findings, self._survival()] if self._prepared is not None else []
+
+    def _survival(self) -> Finding:
+        workers = [seat.worker for seat in self._seats() if seat.worker is not None]
+        return survival_finding(self.config.layout, all(worker.resumes for worker in workers))
 
     def status(self) -> dict[str, Any]:
         """A snapshot that can be written as JSON."""
@@ -246,7 +251,7 @@ class Supervisor:
 
     async def _reload_now(self) -> int | ReloadRefused:
         assert self._pool is not None, "the server runs"
-        began_s = time.monotonic()
+        began_s, survival = time.monotonic(), self._survival()
         try:
             seats = list(self._seats())
             replaced = await reload(self._pool, self._spawn, seats, self._changes, self.config.graceful_timeout)
@@ -255,7 +260,9 @@ class Supervisor:
             log.error("reload refused: %s", refusal)
             return refusal
         self._reloads += 1
-        log.info("reloaded %d workers in %.0f ms", replaced, (time.monotonic() - began_s) * 1e3)
+        log.info("reloaded %s in %.0f ms", _workers(replaced), (time.monotonic() - began_s) * 1e3)
+        if survival.in_force == "no":
+            log.warning("connections were reset by the reload: %s; %s", survival.reason, survival.fix)
         return replaced
 
     # Drain.
@@ -325,7 +332,8 @@ class Supervisor:
             with suppress(ValueError):  # its shard was rebuilt meanwhile: it has no connections
                 for count, conn in enumerate(segment.connections(), 1):
                     if conn.state != "closed":  # gone, only its slot is not free yet
-                        listed.append(asdict(conn))
+                        waiting = max(0, conn.bytes_queued - conn.bytes_out)
+                        listed.append(asdict(conn) | {"bytes_queued": waiting})
                     if count % CONNECTIONS_PER_TURN == 0:
                         await asyncio.sleep(0)
         return listed
@@ -334,7 +342,7 @@ class Supervisor:
         outcome = await asyncio.shield(self.reload())
         if isinstance(outcome, ReloadRefused):
             raise outcome
-        return f"reloaded {outcome} workers"
+        return f"reloaded {_workers(outcome)}"
 
     async def _command_doctor(self) -> list[dict[str, Any]]:
         return [finding.as_dict() for finding in self.findings()]
@@ -353,3 +361,7 @@ class Supervisor:
 
     def _later(self, seconds: float, callback: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(seconds, callback)
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"

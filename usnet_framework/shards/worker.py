@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from setproctitle import setproctitle
@@ -25,7 +26,7 @@ from usnet_framework._dispatch import Engine, Port
 from usnet_framework._native import die_with_parent
 from usnet_framework.app import describe_error, load_handler
 from usnet_framework.errors import UsnetError
-from usnet_framework.handler import Handler, Shard
+from usnet_framework.handler import Handler, Result, Shard
 from usnet_framework.shards.loop import new_event_loop
 from usnet_framework.shards.messages import Message, receive, send
 
@@ -99,7 +100,7 @@ class Worker:
     def start(self) -> None:
         """Whatever on_start raises."""
         self._port.stop()  # on_start may be a coroutine: no event comes before it is done
-        self._complete(self._handler.on_start(self._shard))
+        self._complete(self._handler.on_start, self._shard)
         self._port.start()
         self._control.setblocking(False)
         self._loop.add_reader(self._control, self._hear)
@@ -111,19 +112,24 @@ class Worker:
     def stop(self) -> None:
         self._port.commit()
         try:
-            self._complete(self._handler.on_stop())
+            self._complete(self._handler.on_stop)
         except Exception:
             log.exception("on_stop raised")
-        self._port.commit()
+        self._port.commit()  # what on_stop sent
         self._port.close()
         if self._engine is not None:
             self._engine.close()
         self._loop.close()
 
-    def _complete(self, result: Any) -> None:
-        """on_start and on_stop may be coroutines."""
-        if result is not None:
-            self._loop.run_until_complete(result)
+    def _complete(self, callback: Callable[..., Result], *args: Any) -> None:
+        """on_start and on_stop: called within the running loop, so that a plain one can start tasks and timers too."""
+
+        async def call() -> None:
+            result = callback(*args)
+            if result is not None:
+                await result
+
+        self._loop.run_until_complete(call())
 
     def _hear(self) -> None:
         try:

@@ -253,9 +253,11 @@ void un_engine_stop_accepting(struct un_engine *engine)
 
 void un_engine_reset_all(struct un_engine *engine, enum un_reason reason)
 {
-    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
+    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
+        uint8_t state = un_slot(engine, slot)->state;
         if (un_is_alive(un_slot(engine, slot)))
-            un_conn_finish(engine, slot, reason, true);
+            un_conn_finish(engine, slot, reason, state != UN_CONN_LINGER); /* one that lingers has said all it had to */
+    }
 }
 
 bool un_engine_wants_exit(const struct un_engine *engine)
