@@ -11,6 +11,7 @@ import concurrent.futures
 import logging
 import socket
 import socketserver
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -26,6 +27,8 @@ from usnet_framework.values import split_endpoint
 log = logging.getLogger("usnet.metrics")
 
 REQUEST_TIMEOUT_SECONDS = 10  # a scraper that stalls holds a thread no longer than this
+
+CLIENTS_MAX = 64  # each has a thread and a descriptor of the supervisor; more are hung up on
 
 LOOP_SECONDS = 1  # the supervisor's loop never works longer than milliseconds at a time
 
@@ -81,7 +84,10 @@ class MetricsServer:
             return _plain("503 Service Unavailable", "the supervisor's loop does not turn")
 
     def _metrics(self, environ: Mapping[str, Any]) -> Reply:
-        encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
+        try:
+            encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
+        except (TypeError, ValueError):  # a version that is no number
+            encode, content_type = choose_encoder("")
         return "200 OK", [("Content-Type", content_type)], encode(self._registry)
 
     def _health(self, environ: Mapping[str, Any]) -> Reply:
@@ -124,6 +130,27 @@ class _Handler(WSGIRequestHandler):
 class _HttpServer(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
     block_on_close = False
+
+    def __init__(self, *args: Any) -> None:
+        self._places = threading.Semaphore(CLIENTS_MAX)
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that stalled or went away is no news; the default prints a traceback."""
+        failed = not isinstance(sys.exc_info()[1], OSError)
+        log.log(logging.ERROR if failed else logging.DEBUG, "a request failed", exc_info=failed)
 
     def server_bind(self) -> None:
         socketserver.TCPServer.server_bind(self)  # HTTPServer's would look the host's name up in the DNS

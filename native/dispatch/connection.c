@@ -13,6 +13,17 @@ PyObject *un_connection_raise_closed(const struct un_connection *conn)
     return NULL;
 }
 
+/* Whether a method that changes something may go on; the exception is set otherwise. */
+static bool is_in_loop_thread(const struct un_connection *conn)
+{
+    if (!conn->port || conn->port->thread == PyThread_get_thread_ident())
+        return true;
+    PyErr_Format(PyExc_RuntimeError,
+                 "connection %llu: used by another thread than its loop's; pass the call to loop.call_soon_threadsafe",
+                 (unsigned long long)conn->id);
+    return false;
+}
+
 static bool is_open(const struct un_connection *conn)
 {
     return conn->port && !(conn->flags & (UN_GONE | UN_CLOSED));
@@ -41,13 +52,16 @@ void un_connection_abort(struct un_connection *conn, enum un_reason reason)
 
 static PyObject *connection_send(PyObject *self, PyObject *data)
 {
-    return un_output_send_object((struct un_connection *)self, data);
+    struct un_connection *conn = (struct un_connection *)self;
+    return is_in_loop_thread(conn) ? un_output_send_object(conn, data) : NULL;
 }
 
 static PyObject *connection_send_eof(PyObject *self, PyObject *unused)
 {
     struct un_connection *conn = (struct un_connection *)self;
     (void)unused;
+    if (!is_in_loop_thread(conn))
+        return NULL;
     if (!is_open(conn))
         return un_connection_raise_closed(conn);
     if (!(conn->flags & UN_EOF_SENT)) {
@@ -60,6 +74,8 @@ static PyObject *connection_send_eof(PyObject *self, PyObject *unused)
 static PyObject *connection_close(PyObject *self, PyObject *unused)
 {
     (void)unused;
+    if (!is_in_loop_thread((struct un_connection *)self))
+        return NULL;
     un_connection_close((struct un_connection *)self);
     Py_RETURN_NONE;
 }
@@ -67,6 +83,8 @@ static PyObject *connection_close(PyObject *self, PyObject *unused)
 static PyObject *connection_abort(PyObject *self, PyObject *unused)
 {
     (void)unused;
+    if (!is_in_loop_thread((struct un_connection *)self))
+        return NULL;
     un_connection_abort((struct un_connection *)self, UN_REASON_ABORTED);
     Py_RETURN_NONE;
 }
@@ -74,6 +92,8 @@ static PyObject *connection_abort(PyObject *self, PyObject *unused)
 static PyObject *set_reading(PyObject *self, bool paused)
 {
     struct un_connection *conn = (struct un_connection *)self;
+    if (!is_in_loop_thread(conn))
+        return NULL;
     if (conn->port) {
         conn->flags = paused ? conn->flags | UN_READ_PAUSED : conn->flags & ~(uint32_t)UN_READ_PAUSED;
         un_reading_update(conn);
@@ -170,6 +190,8 @@ static int set_state(PyObject *self, PyObject *value, void *unused)
 {
     struct un_connection *conn = (struct un_connection *)self;
     (void)unused;
+    if (!is_in_loop_thread(conn))
+        return -1;
     if (!value) {
         PyErr_SetString(PyExc_TypeError, "state cannot be deleted; set it to b''");
         return -1;

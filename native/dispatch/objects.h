@@ -10,7 +10,8 @@
  * points to them. `connection.port` is a plain pointer, not NULL exactly while the connection is attached. A reference
  * is also held by the two work lists (`attention`, `ready`), whose members may have been detached meanwhile.
  *
- * Threads. Everything here runs under the GIL. Callbacks, sends and commits belong to the thread of the loop; the death
+ * Threads. Everything here runs under the GIL. Callbacks, sends and commits belong to the thread of the loop, and what
+ * another one asks of a connection is refused: nobody would commit it, or its commit would cut a batch in two. The death
  * of a Slice may happen in any thread and touches only the producer's end of the release ring, which is published by
  * the next commit.
  */
@@ -166,6 +167,7 @@ struct un_port_object {
     uint32_t redelivered; /* events that a dead worker may have been handling: one commit each */
     uint32_t objects;
     uint32_t dirty;
+    unsigned long thread; /* of the loop: who opened the port, then who runs it */
     uint32_t credit; /* un_port_credit, asked for once between commits; UINT32_MAX: not yet */
     bool running;
     bool stopped;

@@ -70,6 +70,7 @@ static int open_port(struct un_port_object *port, const struct arguments *from)
     uint32_t waiting = un_port_peek(port->end);
     port->redelivered = waiting < UN_BATCH_MAX ? waiting : UN_BATCH_MAX; /* what a dead worker had not committed */
     port->inherited = port->end->command_ring.own;
+    port->thread = PyThread_get_thread_ident();
     port->credit = UINT32_MAX;
     port->ready_tail = &port->ready;
     port->resumes = from->resumes;
@@ -150,6 +151,7 @@ static PyObject *port_run(PyObject *self, PyObject *unused)
     if (!is_usable(port))
         return NULL;
     port->running = true;
+    port->thread = PyThread_get_thread_ident();
     Py_ssize_t count = un_batch_run(port);
     port->running = false;
     return count < 0 ? NULL : PyLong_FromSsize_t(count);

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.fake_engine import Command, FakeEngine, Op
@@ -148,3 +150,26 @@ def test_an_interrupted_resume_comes_again(engine: FakeEngine) -> None:
         port.run()
     port.run()
     assert handler.names() == ["resume", "resume", "data"]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda conn: conn.send(b"x"),
+        Connection.send_eof,
+        Connection.close,
+        Connection.abort,
+        Connection.pause_reading,
+        Connection.resume_reading,
+        lambda conn: setattr(conn, "state", b"x"),
+    ],
+)
+def test_another_thread_is_refused(engine: FakeEngine, use: Callable[[Connection], object]) -> None:
+    handler = Recorder()
+    port = engine.port(handler)
+    conn = engine.connect()
+    port.run()
+    with ThreadPoolExecutor(1) as threads, pytest.raises(RuntimeError, match="call_soon_threadsafe"):
+        threads.submit(use, handler.conns[conn]).result(10)
+    port.commit()
+    assert engine.take() == []

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from support.observed import MemoryServer
+from support.server import wait
 
 from usnet_framework.errors import StartupError
 from usnet_framework.metrics import MetricsServer
@@ -117,6 +118,36 @@ def test_a_client_that_stalls_does_not_hold_others_up(endpoint: MetricsServer) -
     with socket.create_connection(endpoint.address) as stalled:
         stalled.sendall(b"GET /metr")
         assert ask(endpoint, "GET", "/healthz")[0].status == 200
+
+
+def test_clients_that_stall_are_bounded_and_leave_without_a_word(
+    make: Callable[[str], MetricsServer], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("usnet_framework.metrics.CLIENTS_MAX", 2)
+    monkeypatch.setattr("usnet_framework.metrics._Handler.timeout", 1)
+    endpoint = make("127.0.0.1:0")
+    endpoint.start()
+    stalled = [socket.create_connection(endpoint.address, 10) for _ in range(2)]
+    with socket.create_connection(endpoint.address, 10) as refused:
+        assert refused.recv(1) == b""
+    for client in stalled:
+        assert client.recv(1) == b""  # sent away after the timeout
+        client.close()
+    wait("others are served again", lambda: is_served(endpoint))
+    assert capfd.readouterr().err == ""
+
+
+def is_served(endpoint: MetricsServer) -> bool:
+    try:
+        return ask(endpoint, "GET", "/healthz")[0].status == 200
+    except OSError:
+        return False
+
+
+def test_nonsense_in_accept_gets_the_plain_format(endpoint: MetricsServer) -> None:
+    reply, _ = ask(endpoint, "GET", "/metrics", Accept="application/openmetrics-text; version=nonsense")
+    assert reply.status == 200
+    assert reply.headers["Content-Type"].startswith("text/plain")
 
 
 def test_a_port_in_use_is_one_line(endpoint: MetricsServer, make: Callable[[str], MetricsServer]) -> None:

@@ -118,3 +118,17 @@ def test_something_else_answers(tmp_path: Path) -> None:
 
     with pytest.raises(ControlError, match="no usnet server answers there"):
         asyncio.run(run())
+
+
+@pytest.mark.parametrize("command", ["status", "reload"])
+def test_a_server_that_stands_still_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(control, "REPLY_TIMEOUT_S", 0.1)
+    path = tmp_path / "c.sock"
+    listener = control.listen(str(path))  # nobody accepts
+    try:
+        with pytest.raises(ControlError, match="the server does not answer"):
+            control.request(str(path), command)
+    finally:
+        listener.close()

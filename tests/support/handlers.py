@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 
 from usnet_framework import Connection, Handler
 
@@ -35,6 +37,19 @@ class Poisonable(Echo):
             os.kill(os.getpid(), signal.SIGKILL)
         if data[:4] == b"exit":
             sys.exit(1)
+        conn.send(data)
+
+
+class Scribbler(Echo):
+    """Of "scribble" it writes ones over all of the segment that it can write, until it is killed; of "scribble N" over
+    the first N bytes."""
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        while data[:8] == b"scribble":
+            for line in Path("/proc/self/maps").read_text().splitlines():
+                if "rw-s" in line and "memfd" in line:
+                    start, end = (int(address, 16) for address in line.split()[0].split("-"))
+                    ctypes.memset(start, 0xFF, int(data[9:] or end - start))
         conn.send(data)
 
 

@@ -27,7 +27,9 @@ LENGTH = struct.Struct(">I")
 REQUEST_BYTES_MAX = 65536
 REPLY_BYTES_MAX = 1 << 30  # a table of four million connections
 CLIENT_TIMEOUT_S = 10.0
-REPLY_TIMEOUT_S = 600.0  # a reload imports the application once per seat
+REPLY_TIMEOUT_S = 10.0  # the supervisor never works longer than milliseconds at a time
+SLOW_REPLY_TIMEOUT_S = 600.0
+SLOW_COMMANDS = ("reload", "conns")  # one imports the application once per seat, the other lists millions
 
 Command = Callable[[], Awaitable[Any]]
 
@@ -100,21 +102,30 @@ def request(path: str, command: str) -> Any:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(REPLY_TIMEOUT_S)
             client.connect(path)
-            client.sendall(_frame({"command": command}))
-            (length,) = LENGTH.unpack(_receive(client, LENGTH.size))
-            if length > REPLY_BYTES_MAX:
-                raise ControlError(f"{what}: no usnet server answers there; use the path it was started with")
-            reply = unpack(_receive(client, length))
+            if command in SLOW_COMMANDS:
+                _ask(client, "status", what)  # is anybody there who could?
+                client.settimeout(SLOW_REPLY_TIMEOUT_S)
+            reply = _ask(client, command, what)
     except FileNotFoundError:
         raise ControlError(f"{what}: there is no server; start one, or use the path it was started with") from None
     except (ConnectionRefusedError, EOFError):
         raise ControlError(f"{what}: no server answers; it was killed, or is stopping") from None
+    except (TimeoutError, BlockingIOError):  # a full backlog is the latter
+        raise ControlError(f"{what}: the server does not answer; look whether it is stopped, or stop it") from None
     except OSError as error:
-        reason = error.strerror or "no answer in time"
-        raise ControlError(f"{what}: {reason}; ask as the user who runs the server ({os.geteuid()} asked)") from None
+        asked = f"ask as the user who runs the server ({os.geteuid()} asked)"
+        raise ControlError(f"{what}: {error.strerror or error}; {asked}") from None
     if not reply["ok"]:
         raise ControlError(f"{command}: {reply['error']}")
     return reply["result"]
+
+
+def _ask(client: socket.socket, command: str, what: str) -> Any:
+    client.sendall(_frame({"command": command}))
+    (length,) = LENGTH.unpack(_receive(client, LENGTH.size))
+    if length > REPLY_BYTES_MAX:
+        raise ControlError(f"{what}: no usnet server answers there; use the path it was started with")
+    return unpack(_receive(client, length))
 
 
 def _receive(client: socket.socket, length: int) -> bytes:

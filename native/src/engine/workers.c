@@ -132,13 +132,17 @@ static void take_to_the_end(struct un_engine *engine, uint32_t seat)
     }
 }
 
-/* The event that was being handled, or NULL. Later events of the ring are none of the dead worker's business. */
+/* The event that was being handled, or NULL. Later events of the ring are none of the dead worker's business. One that
+ * wrote nonsense may have written over this word too: then it is the first that was not committed, which is the right
+ * one from the second death on, because events are committed one by one after an attach. */
 static struct un_event *handled_event(struct un_engine *engine, uint32_t seat, uint32_t *index)
 {
     const struct un_seat *state = &engine->own->seats[seat];
     uint64_t word = un_load(&un_seat_memory(engine, seat)->handling);
-    *index = (uint32_t)word;
-    if (word >> 32 != 1 || *index - state->events.seen >= state->events.own - state->events.seen)
+    uint32_t waiting = state->events.own - state->events.seen;
+    bool known = word >> 32 == 1 && (uint32_t)word - state->events.seen < waiting;
+    *index = known ? (uint32_t)word : state->events.seen;
+    if (!known && (waiting == 0 || (word == 0 && !state->bad)))
         return NULL;
     return waiting_event(engine, seat, *index);
 }
