@@ -97,7 +97,7 @@ def _find(app: str, module: ModuleType, module_name: str, attribute: str) -> Any
 
 
 def _hint(owner: Any, missing: str) -> str:
-    handlers = [name for name, value in vars(owner).items() if _is_handler(value) and value is not Handler]
+    handlers = [name for name, value in vars(owner).items() if _is_handler(value)]
     if nearest := difflib.get_close_matches(missing, handlers, n=1):
         return f"; did you mean {nearest[0]}?"
     return f"; its handler classes are {', '.join(sorted(handlers))}" if handlers else "; it has no handler class"
@@ -124,7 +124,8 @@ def _check(app: str, found: Any, factory: bool) -> type[Handler]:
 
 
 def _is_handler(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, Handler)
+    """A class derived from Handler; Handler itself answers to nothing."""
+    return isinstance(value, type) and issubclass(value, Handler) and value is not Handler
 
 
 def _kind(value: Any) -> str:

@@ -149,6 +149,7 @@ def test_no_such_attribute(tmp_path: Path, write: Write) -> None:
 def test_not_a_handler_class(tmp_path: Path, write: Write) -> None:
     write("one.py", ECHO)
     assert refusal(tmp_path, "one:Box") == "one:Box: class Box is no class derived from usnet_framework.Handler"
+    assert refusal(tmp_path, "one:Handler").startswith("one:Handler: class Handler is no class derived from")
     assert refusal(tmp_path, "one:number").startswith("one:number: an instance of int is no class")
     assert refusal(tmp_path, "one:make").endswith("is it a factory? Then add --factory")
 
