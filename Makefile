@@ -46,7 +46,7 @@ bench: $(VENV)/installed-for-tests build/release/build.ninja  ## every figure of
 	meson test -C build/release --benchmark --verbose
 
 soak: $(VENV)/installed-for-tests  ## the tests that run for minutes
-	pytest -m slow
+	pytest -rP -m slow
 
 fuzz: $(VENV)/installed-for-tests build/fuzz/build.ninja  ## run the fuzz targets for a minute each
 	meson test -C build/fuzz --suite fuzz --print-errorlogs

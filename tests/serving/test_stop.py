@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import time
 from pathlib import Path
 
 import psutil
@@ -143,7 +142,7 @@ def test_what_the_handler_still_owes_is_sent_before_a_worker_leaves(tmp_path: Pa
     with Server("owing:Owing", "--queues", "1", cwd=tmp_path) as server, server.connect() as client:
         (old,) = server.workers()
         client.sendall(b"?")
-        time.sleep(0.1)  # the callback is running; that it has not ended yet is all the test needs
+        server.wait("the callback runs", lambda: any(conn["bytes_in"] for conn in server.ctl("conns")))
         server.process.send_signal(signal.SIGHUP)
         left = 8 << 20
         while left:

@@ -259,8 +259,3 @@ void un_engine_reset_all(struct un_engine *engine, enum un_reason reason)
             un_conn_finish(engine, slot, reason, state != UN_CONN_LINGER); /* one that lingers has said all it had to */
     }
 }
-
-bool un_engine_wants_exit(const struct un_engine *engine)
-{
-    return engine->exit;
-}

@@ -63,6 +63,5 @@ void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t s
 bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat); /* true: an event was quarantined */
 void un_engine_stop_accepting(struct un_engine *engine);
 void un_engine_reset_all(struct un_engine *engine, enum un_reason reason);
-bool un_engine_wants_exit(const struct un_engine *engine);
 
 #endif
