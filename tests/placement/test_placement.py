@@ -39,7 +39,6 @@ def test_one_core_is_overprovisioned() -> None:
     found = plan(flat(1), Wish())
     assert len(found.shards) == 1
     assert found.overprovisioned
-    assert not found.pinned
     assert found.poll == "sleep"
     assert used(found) == [None, None]
     assert finding(found, "pinning") == (
@@ -56,7 +55,6 @@ def test_one_core_inline_has_room_for_its_only_process() -> None:
 
 def test_two_cores_are_one_pair() -> None:
     found = plan(flat(2), Wish())
-    assert found.pinned
     assert used(found) == [0, 1]
     assert found.poll == "adaptive"
     assert all(finding.ok for finding in found.findings)

@@ -55,7 +55,6 @@ class Plan:
     layout: str
     shards: tuple[ShardPlan, ...]
     cores: tuple[int, ...]
-    pinned: bool
     overprovisioned: bool
     poll: str
     findings: tuple[Finding, ...]
@@ -77,7 +76,6 @@ def plan(topology: Topology, wish: Wish) -> Plan:
         layout=wish.layout,
         shards=tuple(_shard(number, wish, groups[number] if groups else None) for number in range(count)),
         cores=tuple(sorted(machine.numbers)),
-        pinned=not overprovisioned,
         overprovisioned=overprovisioned,
         poll="sleep" if overprovisioned else wish.poll,
         findings=tuple(_findings(machine, wish, count, overprovisioned)),
