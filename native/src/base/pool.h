@@ -1,0 +1,104 @@
+/* Frames: fixed-size pieces of memory that hold packets and payload, counted by reference and linked by index.
+ *
+ * The pool has two parts: `struct un_pool_memory` with a `struct un_frame` per frame, which lie in the arena of a stack,
+ * and the bytes of the frames. A `struct un_pool` is one process's view of them. A frame is free (references 0, in the
+ * free list) or has owners; whoever drops the last reference frees it. The record of a frame serves its owner as a list
+ * node, so that a queue of payload needs no nodes of its own: `next`, `seq`, `offset` and `length` mean what the owner
+ * says. A packet that is larger than a frame is a chain by `next`, UN_NONE at its end.
+ *
+ * The free list is a cache: un_pool_rebuild makes it anew from the references, which a scan of the owners has set.
+ */
+#ifndef UN_POOL_H
+#define UN_POOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/assert.h"
+
+#ifndef UN_NONE
+#define UN_NONE UINT32_MAX
+#endif
+
+struct un_frame {
+    uint32_t next;
+    uint32_t seq;
+    uint16_t offset; /* of the first byte that counts */
+    uint16_t length; /* how many count */
+    uint16_t references;
+    uint16_t flags;
+};
+UN_STATIC_ASSERT(sizeof(struct un_frame) == 16, "four to a cache line");
+
+struct un_pool_memory {
+    uint32_t count;
+    uint32_t frame_bytes; /* <= UN_FRAME_BYTES_MAX, multiple of 64 */
+    uint32_t free_head;
+    uint32_t free_count;
+};
+
+#define UN_FRAME_BYTES_MAX 32768u
+
+struct un_pool {
+    struct un_pool_memory *own;
+    struct un_frame *frames;
+    uint8_t *bytes;
+};
+
+/* A piece of something that is being sent: bytes in a frame, or (frame UN_NONE) bytes that are only lent. */
+struct un_piece {
+    const uint8_t *bytes;
+    uint32_t length;
+    uint32_t frame;
+};
+
+static inline uint8_t *un_pool_bytes(const struct un_pool *pool, uint32_t frame)
+{
+    return pool->bytes + (uint64_t)frame * pool->own->frame_bytes;
+}
+
+/* A frame with one reference, offset 0, length 0, next UN_NONE; or UN_NONE when none is free. */
+static inline uint32_t un_pool_take(struct un_pool *pool)
+{
+    uint32_t frame = pool->own->free_head;
+    if (frame == UN_NONE)
+        return UN_NONE;
+    pool->own->free_head = pool->frames[frame].next;
+    pool->own->free_count--;
+    pool->frames[frame] = (struct un_frame){.next = UN_NONE, .references = 1};
+    return frame;
+}
+
+static inline void un_pool_keep(struct un_pool *pool, uint32_t frame)
+{
+    un_assert(pool->frames[frame].references > 0 && pool->frames[frame].references < UINT16_MAX);
+    pool->frames[frame].references++;
+}
+
+static inline void un_pool_drop(struct un_pool *pool, uint32_t frame)
+{
+    un_assert(frame < pool->own->count && pool->frames[frame].references > 0);
+    if (--pool->frames[frame].references > 0)
+        return;
+    pool->frames[frame].next = pool->own->free_head;
+    pool->own->free_head = frame;
+    pool->own->free_count++;
+}
+
+/* Drop every frame of a chain. */
+static inline void un_pool_drop_chain(struct un_pool *pool, uint32_t frame)
+{
+    while (frame != UN_NONE) {
+        uint32_t next = pool->frames[frame].next;
+        un_pool_drop(pool, frame);
+        frame = next;
+    }
+}
+
+/* All frames free. */
+void un_pool_format(struct un_pool *pool, uint32_t count, uint32_t frame_bytes);
+
+/* The free list anew: every frame without a reference. */
+void un_pool_rebuild(struct un_pool *pool);
+
+#endif

@@ -1,0 +1,151 @@
+/* Packet I/O under the stack: one table of functions, one file a device.
+ *
+ * A device is one queue of an interface, used by one thread. What it receives lies in frames of the pool it was opened
+ * with: the device takes free frames, fills them and hands them up; it never touches them again. What is sent is a
+ * gather list; a device that reads it later than submit (DMA) keeps references to the frames named there until then,
+ * and bytes that are only lent (frame UN_NONE: headers) are copied in submit. Nobody rewrites the bytes of a frame that
+ * has been submitted; a device that needs room in front of payload uses a frame of its own while the last submission of
+ * that frame is not complete.
+ *
+ *   send      reserve  how many packets may be submitted now     submit   that many, at most what was reserved
+ *             flush    put on the wire what was submitted (once per turn)
+ *   receive   peek     packets that have come, oldest first       release  that many belong to the caller now
+ *
+ * Sleep and wake: `fd` becomes readable when a packet may be there (-1: the device has none, and is looked at by its
+ * owner); before a caller sleeps on it, it calls sleep, which says false when there is something to do at once.
+ * When reserve gave less than was asked for, fd may not tell about room; the caller looks again after a millisecond,
+ * or when packets come. */
+#ifndef UN_DEVICE_H
+#define UN_DEVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/pool.h"
+
+#define UN_DEVICE_NAME_MAX 64
+#define UN_TX_PIECES_MAX 64u /* headers, and 64 KiB of payload in frames of 2 KiB that begin anywhere */
+
+/* What is in force, not what was asked for (P8). */
+struct un_device_capabilities {
+    uint8_t mac[6];
+    uint16_t mtu;               /* bytes of an IP packet */
+    uint32_t tx_segment_bytes;  /* the device cuts TCP super-segments of up to so many payload bytes; 0: it does not */
+    bool tx_checksum;           /* the device completes a partial checksum */
+    bool rx_checksum;           /* received packets say UN_RX_CHECKSUM_GOOD where the device knows */
+    bool rx_coalesce;           /* received TCP packets may be larger than the MTU */
+    uint16_t queues;
+    uint16_t queue;             /* this one, from 0 */
+};
+
+enum un_rx_flag {
+    UN_RX_CHECKSUM_GOOD = 1 << 0,
+    UN_RX_CHECKSUM_PARTIAL = 1 << 1, /* the sender's kernel left it to a device that is not there: enum un_checksum_state */
+};
+
+/* A packet that came: a chain of frames, `offset` and `length` of each set. */
+struct un_rx {
+    uint32_t frame;
+    uint32_t length; /* of all frames */
+    uint16_t flags;  /* enum un_rx_flag */
+    uint16_t segment_bytes; /* of a coalesced packet: the payload size its parts had; else 0 */
+};
+
+enum un_tx_flag {
+    UN_TX_CHECKSUM = 1 << 0, /* complete the transport checksum: the field holds the folded pseudo-header sum */
+    UN_TX_SEGMENT = 1 << 1,  /* cut into segments of segment_bytes of payload; implies UN_TX_CHECKSUM */
+    UN_TX_IPV6 = 1 << 2,
+};
+
+/* A packet to send. pieces[0] holds all headers. */
+struct un_tx {
+    const struct un_piece *pieces;
+    uint16_t count;
+    uint16_t flags;           /* enum un_tx_flag */
+    uint16_t segment_bytes;
+    uint16_t header_length;   /* Ethernet, IP and transport */
+    uint16_t checksum_start;  /* offset of the transport header */
+    uint16_t checksum_offset; /* of the field within it */
+    uint32_t length;          /* of all pieces */
+};
+
+/* Counters, one writer. */
+#define UN_DEVICE_COUNTERS(X)                                                                                          \
+    X(rx_packets, "packets received")                                                                                  \
+    X(rx_bytes, "bytes received, with Ethernet headers")                                                               \
+    X(rx_no_frame, "times no frame was free to receive into")                                                          \
+    X(rx_errors, "receives that failed")                                                                               \
+    X(rx_dropped, "packets that came and were dropped by the device")                                                  \
+    X(tx_packets, "packets sent")                                                                                      \
+    X(tx_bytes, "bytes sent, with Ethernet headers")                                                                   \
+    X(tx_full, "times the device took no more")                                                                        \
+    X(tx_errors, "sends that failed")
+
+struct un_device_counters {
+#define UN_FIELD(name, text) uint64_t name;
+    UN_DEVICE_COUNTERS(UN_FIELD)
+#undef UN_FIELD
+};
+
+struct un_device;
+
+struct un_device_operations {
+    const char *name;
+    uint32_t (*reserve)(struct un_device *device, uint32_t count);
+    void (*submit)(struct un_device *device, const struct un_tx *packets, uint32_t count);
+    void (*flush)(struct un_device *device);
+    uint32_t (*peek)(struct un_device *device, struct un_rx *packets, uint32_t most);
+    void (*release)(struct un_device *device, uint32_t count);
+    bool (*sleep)(struct un_device *device);
+    void (*close)(struct un_device *device); /* drops the frames it holds and frees itself */
+};
+
+/* The start of every device. */
+struct un_device {
+    const struct un_device_operations *operations;
+    struct un_pool *pool; /* receives into it; set by un_device_attach before the first call of any verb */
+    int fd;
+    struct un_device_capabilities capabilities;
+    struct un_device_counters counters;
+};
+
+/* Each constructor returns NULL with errno, and *why (static or thread-local text) a sentence for the user. */
+
+/* Two ends of a wire in this process; ends[0] and ends[1] receive what the other one sends, at most `slots` packets on
+ * their way in each direction (a power of two). Both report `capabilities` as they are given: with tx_segment_bytes the
+ * wire carries super-segments whole, with tx_checksum it marks them UN_RX_CHECKSUM_GOOD. No descriptor. */
+int un_memory_pair(struct un_device *ends[2], const struct un_device_capabilities capabilities[2], uint32_t slots);
+
+/* Packets in and out by hand: the far end of un_memory_pair without a device around it. un_hand_input queues a packet for
+ * the owner of the device (0, -ENOBUFS); un_hand_output takes the oldest packet it sent: its length, 0 when there is none,
+ * -EMSGSIZE when it does not fit. *out (may be NULL) receives flags, segment_bytes and offsets, pieces NULL. */
+struct un_device *un_hand_open(const struct un_device_capabilities *capabilities, uint32_t slots);
+int un_hand_input(struct un_device *device, const void *bytes, uint32_t length, uint16_t rx_flags, uint16_t segment_bytes);
+int un_hand_output(struct un_device *device, void *bytes, uint32_t most, struct un_tx *out);
+
+/* One queue of a TAP interface, created when there is none of that name (needs CAP_NET_ADMIN), joined otherwise. The
+ * descriptor may be made elsewhere and inherited: un_tap_queue makes it, un_tap_open takes it over. */
+int un_tap_queue(const char *name, bool multi_queue, const char **why); /* descriptor or -errno */
+int un_tap_steer(int fd, uint16_t queues, const char **why); /* frames by the hash of their 4-tuple (steering.h) */
+struct un_device *un_tap_open(int fd, uint16_t queue, uint16_t queues, const char **why);
+
+/* Wrappers; both own what they wrap. */
+struct un_device *un_pcap_wrap(struct un_device *inner, const char *path, uint64_t (*clock_ns)(void *), void *context,
+                               const char **why);
+
+/* Probabilities are out of 1,000,000. */
+struct un_fault_profile {
+    uint64_t seed;
+    uint32_t loss;
+    uint32_t duplicate;
+    uint32_t corrupt;  /* one bit flipped anywhere behind the Ethernet header */
+    uint32_t reorder;  /* held back until 1 to 8 later packets have passed */
+};
+struct un_device *un_fault_wrap(struct un_device *inner, const struct un_fault_profile *profile);
+
+static inline void un_device_attach(struct un_device *device, struct un_pool *pool)
+{
+    device->pool = pool;
+}
+
+#endif

@@ -1,0 +1,191 @@
+/* The stack: frames in, frames out, events out. No clock, no I/O, no randomness of its own.
+ *
+ * All it knows lies in one arena that the caller supplies, linked by index: a stack copied between two calls to another
+ * address or another process goes on from there (un_stack_adopt), and one whose process was killed in the middle of a
+ * call loses at most the connection that `busy` names. `struct un_stack` is one process's view. Truth is in the
+ * connection blocks, listeners, endpoints, addresses, routes and neighbours; look-up table, timer wheel, lists and free
+ * lists are made anew by a scan.
+ *
+ *   arena   struct un_stack_memory | blocks | look-up buckets | records of sent packets | frame records | frames
+ *
+ * A turn is un_stack_poll: take what the device received, run what is due, send what may be sent, flush. Calls between
+ * turns (write, consume, close …) only note that a connection has something to send; it leaves in the next turn.
+ *
+ * Handles of connections are generation << 32 | slot; 0 is none. A stale one gets -EBADF. Results: 0, a count, or -errno.
+ *
+ * Files: stack.c create, adopt, poll; input.c from a frame to its owner; flows.c look-up table; wheel.c timers; listen.c
+ * listeners, backlog, SYN cookies; output.c headers, routes to the device; neighbour.c ARP and neighbour discovery;
+ * route.c addresses, routes, router advertisements; icmp.c; fragment.c; udp.c; conn.c what the application calls. */
+#ifndef UN_STACK_H
+#define UN_STACK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/drop.h"
+#include "base/pool.h"
+#include "device/device.h"
+#include "tcp/tcp.h"
+#include "wire/ip.h"
+
+#define UN_STACK_ADDRESSES_MAX 16u
+#define UN_STACK_ROUTES_MAX 16u
+#define UN_STACK_LISTENERS_MAX 64u
+#define UN_STACK_SHARDS_MAX 1024u
+#define UN_SECRET_BYTES 16u
+
+struct un_stack_config {
+    uint32_t conn_max;
+    uint32_t frames;
+    uint32_t frame_bytes;      /* multiple of 64; a whole packet of the device's MTU should fit, or it becomes a chain */
+    uint32_t sents;            /* packets in flight, of all connections */
+    uint32_t udp_max;          /* UDP endpoints */
+    uint32_t neighbours;       /* power of two */
+    uint32_t time_wait_max;    /* connections in TIME-WAIT; the oldest give way */
+    uint32_t resets_per_s;
+    uint32_t icmp_per_s;
+    uint16_t port_low;         /* of connections we open: RFC 6335 section 6 */
+    uint16_t port_high;
+    bool accept_partial_checksum; /* enum un_checksum_state; for virtual links on one host */
+    bool accept_router_advertisements;
+    uint8_t secret[UN_SECRET_BYTES]; /* of sequence numbers, cookies, look-up; the same for all shards of a server */
+    uint64_t seed;             /* of everything else that looks random */
+    struct un_tcp_config tcp;
+};
+
+/* Everything at its default, for so many connections; secret and seed are zero: the caller sets them. */
+void un_stack_defaults(struct un_stack_config *config, uint32_t conn_max);
+
+#define UN_STACK_COUNTERS(X)                                                                                           \
+    X(rx_packets, "packets taken from the device")                                                                     \
+    X(tx_packets, "packets given to the device")                                                                       \
+    X(arp_in, "ARP packets received")                                                                                  \
+    X(arp_out, "ARP packets sent")                                                                                     \
+    X(icmp_in, "ICMP messages received")                                                                               \
+    X(icmp_out, "ICMP messages sent")                                                                                  \
+    X(echo_replies, "echo requests answered")                                                                          \
+    X(udp_in, "UDP datagrams delivered")                                                                               \
+    X(udp_out, "UDP datagrams sent")                                                                                   \
+    X(fragments_in, "fragments received")                                                                              \
+    X(reassembled, "datagrams put together from fragments")                                                            \
+    X(handed_over, "packets of another shard's connections, given to their owner")                                     \
+    X(taken_over, "packets of our connections that came through another shard")                                        \
+    X(neighbours_failed, "next hops that did not answer")                                                              \
+    X(adopted, "times the stack went on in another process")
+
+struct un_stack_counters {
+#define UN_FIELD(name, text) uint64_t name;
+    UN_STACK_COUNTERS(UN_FIELD)
+#undef UN_FIELD
+};
+
+struct un_stack_memory; /* state.h */
+
+/* Which shard owns a flow (P6), and where its packets go. */
+struct un_stack_shards {
+    uint32_t shard;
+    uint32_t shards;  /* 1: no other */
+    /* Give a copy of a packet (chain of frames, head first) to another shard, or to all others (UN_NONE). */
+    void (*hand_over)(void *context, uint32_t shard, const struct un_rx *packet);
+    void *context;
+};
+
+struct un_stack {
+    struct un_tcp tcp; /* first: the operations of tcp/ find the stack by it */
+    struct un_stack_memory *own;
+    const struct un_stack_config *config;
+    struct un_stack_counters *counters;
+    struct un_device *device;
+    struct un_stack_shards shards;
+    void *tables[8]; /* pointers into the arena: state.h */
+};
+
+/* Bytes of arena for a configuration; -EINVAL with *why a sentence. */
+int64_t un_stack_bytes(const struct un_stack_config *config, const char **why);
+/* memory: zeroed, aligned to 4096. */
+int un_stack_create(struct un_stack *stack, void *memory, uint64_t bytes, const struct un_stack_config *config);
+/* Go on with the arena of a stack that another view had. -EINVAL: this is none, or of another version. */
+int un_stack_adopt(struct un_stack *stack, void *memory, uint64_t bytes);
+void un_stack_set_device(struct un_stack *stack, struct un_device *device); /* before anything moves; again after adopt */
+void un_stack_set_shards(struct un_stack *stack, const struct un_stack_shards *shards);
+
+/* Addresses of our own, and ways to others. The prefix is a directly connected route. */
+int un_stack_add_address(struct un_stack *stack, const struct un_ip *ip, uint8_t prefix);
+int un_stack_add_route(struct un_stack *stack, const struct un_ip *network, uint8_t prefix, const struct un_ip *gateway);
+
+/* One turn: returns how much was done. UINT64_MAX: no deadline. */
+uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns);
+uint64_t un_stack_deadline_ns(const struct un_stack *stack);
+/* A packet that did not come from the device (another shard handed it over): a chain of this stack's frames. */
+void un_stack_input(struct un_stack *stack, const struct un_rx *packet);
+
+/* Events: every connection stands in the list at most once, its bits add up. */
+struct un_stack_event {
+    uint64_t conn;     /* handle; of a UDP endpoint: its number */
+    uint64_t user;     /* of the connection; of ACCEPTED: of the listener */
+    uint32_t events;   /* enum un_tcp_event; of UDP: READABLE, WRITABLE */
+    uint16_t listener; /* of ACCEPTED */
+    bool is_udp;
+    uint8_t reason;    /* of CLOSED: enum un_tcp_reason */
+};
+bool un_stack_next_event(struct un_stack *stack, struct un_stack_event *event);
+
+/* Listeners. ip: one of ours or any (::, 0.0.0.0; :: takes IPv4 as well). backlog bounds connections that are not yet
+ * accepted; beyond it, SYN cookies. Returns the listener's number. */
+int un_stack_listen(struct un_stack *stack, const struct un_ip *ip, uint16_t port, uint32_t backlog, uint64_t user);
+int un_stack_unlisten(struct un_stack *stack, uint32_t listener); /* connections not accepted are reset */
+int un_stack_pause_listener(struct un_stack *stack, uint32_t listener, bool paused); /* SYNs are dropped, not refused */
+/* The application takes an ACCEPTED connection: it no longer counts in the backlog. */
+int un_stack_accept(struct un_stack *stack, uint64_t conn, uint64_t user);
+
+struct un_stack_peer {
+    struct un_ip ip;
+    uint16_t port;
+};
+/* Open a connection; local ip any and port 0: chosen. The handle in *conn. */
+int un_stack_connect(struct un_stack *stack, const struct un_stack_peer *remote, const struct un_stack_peer *local,
+                     uint64_t user, uint64_t *conn);
+
+int64_t un_stack_write(struct un_stack *stack, uint64_t conn, const struct un_piece *pieces, int count); /* -EAGAIN: full */
+int64_t un_stack_read(struct un_stack *stack, uint64_t conn, void *bytes, uint32_t most); /* copies; 0: end; -EAGAIN */
+int un_stack_peek(struct un_stack *stack, uint64_t conn, struct un_piece *pieces, int most); /* in place; -EAGAIN; 0: end */
+int un_stack_consume(struct un_stack *stack, uint64_t conn, uint32_t bytes);
+int un_stack_shutdown(struct un_stack *stack, uint64_t conn); /* no more output */
+int un_stack_close(struct un_stack *stack, uint64_t conn);    /* orderly, in the background; the handle is gone */
+int un_stack_abort(struct un_stack *stack, uint64_t conn);    /* reset; the handle is gone */
+int un_stack_set_user(struct un_stack *stack, uint64_t conn, uint64_t user);
+
+enum un_stack_option {
+    UN_OPTION_NODELAY,
+    UN_OPTION_CORK,
+    UN_OPTION_KEEPALIVE,      /* 0, 1 */
+    UN_OPTION_KEEP_IDLE_S,
+    UN_OPTION_KEEP_INTERVAL_S,
+    UN_OPTION_KEEP_COUNT,
+    UN_OPTION_USER_TIMEOUT_MS,
+    UN_OPTION_RECEIVE_BYTES,
+    UN_OPTION_SEND_BYTES,
+    UN_OPTION_CONGESTION,     /* index of un_congestions; before or after the handshake */
+    UN_OPTION_QUICKACK,
+    UN_OPTION_MSS,            /* upper limit, before the handshake */
+};
+int un_stack_set_option(struct un_stack *stack, uint64_t conn, enum un_stack_option option, uint32_t value);
+int un_stack_get_option(struct un_stack *stack, uint64_t conn, enum un_stack_option option, uint32_t *value);
+
+struct un_tcb *un_stack_conn(struct un_stack *stack, uint64_t conn); /* NULL: stale */
+int un_stack_names(struct un_stack *stack, uint64_t conn, struct un_stack_peer *local, struct un_stack_peer *remote);
+uint64_t un_stack_handle(const struct un_stack *stack, const struct un_tcb *tcb);
+
+/* UDP. ip and port as in listen, port 0: chosen. Returns the endpoint's number. */
+int un_stack_udp_open(struct un_stack *stack, const struct un_stack_peer *local, uint64_t user);
+int un_stack_udp_close(struct un_stack *stack, uint32_t endpoint);
+int64_t un_stack_udp_send(struct un_stack *stack, uint32_t endpoint, const struct un_stack_peer *to, const void *bytes,
+                          uint32_t length); /* -EAGAIN, -EMSGSIZE, -EHOSTUNREACH */
+int64_t un_stack_udp_receive(struct un_stack *stack, uint32_t endpoint, struct un_stack_peer *from, void *bytes,
+                             uint32_t most); /* the length of the datagram, cut to `most` */
+
+/* What un_stack_check found wrong, or NULL: invariants over the whole arena (frames and records all accounted for, lists
+ * whole, sums right). For tests and simulation. */
+const char *un_stack_check(struct un_stack *stack);
+
+#endif

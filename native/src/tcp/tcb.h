@@ -1,0 +1,249 @@
+/* The transmission control block: all that is known of one connection, in 448 bytes, linked by index.
+ *
+ * Names are those of RFC 9293 (snd_una, rcv_nxt …). A connection that is idle owns nothing besides this and its entry in
+ * the look-up table; records of what is in flight (struct un_sent) and frames come from pools while they are needed.
+ * The block is truth, the rest (wheel, lists, look-up table, free lists) are caches that a scan of the blocks rebuilds. */
+#ifndef UN_TCB_H
+#define UN_TCB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/assert.h"
+#include "base/pool.h"
+#include "wire/ip.h"
+#include "wire/seg.h"
+
+/* One bit each, so that sets of states have names. */
+enum un_tcp_state {
+    UN_TCP_CLOSED = 1 << 0, /* of a slot: free */
+    UN_TCP_SYN_SENT = 1 << 1,
+    UN_TCP_SYN_RECEIVED = 1 << 2,
+    UN_TCP_ESTABLISHED = 1 << 3,
+    UN_TCP_FIN_WAIT_1 = 1 << 4,
+    UN_TCP_FIN_WAIT_2 = 1 << 5,
+    UN_TCP_CLOSE_WAIT = 1 << 6,
+    UN_TCP_CLOSING = 1 << 7,
+    UN_TCP_LAST_ACK = 1 << 8,
+    UN_TCP_TIME_WAIT = 1 << 9,
+    UN_TCP_DEAD = 1 << 10, /* ended, and the application has not let go yet: remembers why, answers as CLOSED does */
+};
+
+#define UN_TCP_SYNCHRONIZED                                                                                            \
+    (UN_TCP_ESTABLISHED | UN_TCP_FIN_WAIT_1 | UN_TCP_FIN_WAIT_2 | UN_TCP_CLOSE_WAIT | UN_TCP_CLOSING |                 \
+     UN_TCP_LAST_ACK | UN_TCP_TIME_WAIT)
+#define UN_TCP_CAN_RECEIVE (UN_TCP_ESTABLISHED | UN_TCP_FIN_WAIT_1 | UN_TCP_FIN_WAIT_2)
+#define UN_TCP_CAN_SEND (UN_TCP_ESTABLISHED | UN_TCP_CLOSE_WAIT)      /* the application may still write */
+#define UN_TCP_SENDING                                                                                                 \
+    (UN_TCP_CAN_SEND | UN_TCP_FIN_WAIT_1 | UN_TCP_CLOSING | UN_TCP_LAST_ACK) /* data or FIN may be unacknowledged */
+
+/* Why a connection ended. */
+enum un_tcp_reason {
+    UN_TCP_REASON_NONE,
+    UN_TCP_REASON_CLOSED,      /* in order, by both sides */
+    UN_TCP_REASON_RESET,       /* by the peer */
+    UN_TCP_REASON_REFUSED,     /* reset, or port unreachable, while connecting */
+    UN_TCP_REASON_ABORTED,     /* by us */
+    UN_TCP_REASON_TIMEOUT,     /* the peer stopped acknowledging */
+    UN_TCP_REASON_KEEPALIVE,   /* the peer did not answer keepalive probes */
+    UN_TCP_REASON_UNREACHABLE, /* no way to the peer while connecting */
+    UN_TCP_REASON_ADOPTED,     /* it was being changed when its process died */
+    UN_TCP_REASON_COUNT,
+};
+
+enum un_tcb_flag {
+    UN_TCB_WSCALE = 1 << 0,       /* agreed on in the handshake: */
+    UN_TCB_TIMESTAMP = 1 << 1,
+    UN_TCB_SACK = 1 << 2,
+    UN_TCB_ECN = 1 << 3,
+    UN_TCB_ACTIVE = 1 << 4,       /* we called connect */
+    UN_TCB_ACCEPTED = 1 << 5,     /* the application knows of it */
+    UN_TCB_DETACHED = 1 << 6,     /* the application has closed it for good: no events, input is refused */
+    UN_TCB_NODELAY = 1 << 7,
+    UN_TCB_KEEPALIVE = 1 << 8,
+    UN_TCB_CORK = 1 << 9,
+    UN_TCB_ACK_NOW = 1 << 10,     /* an ACK has to leave with the next dispatch */
+    UN_TCB_ACK_LATER = 1 << 11,   /* delayed: UN_TIMER_ACK runs */
+    UN_TCB_FIN_QUEUED = 1 << 12,  /* send FIN behind what is queued */
+    UN_TCB_FIN_SENT = 1 << 13,    /* it took a sequence number: snd_nxt is past it */
+    UN_TCB_FIN_RECEIVED = 1 << 14, /* in order; rcv_nxt is past it */
+    UN_TCB_FIN_SEEN = 1 << 15,    /* fin_seq is valid (it may still be out of order) */
+    UN_TCB_ECE = 1 << 16,         /* echo congestion until CWR comes */
+    UN_TCB_CWR = 1 << 17,         /* say so with the next new data */
+    UN_TCB_RECOVERY = 1 << 18,    /* fast recovery until snd_una reaches recover */
+    UN_TCB_LOSS = 1 << 19,        /* recovery after a retransmission timeout */
+    UN_TCB_PROBE_OUT = 1 << 20,   /* a tail loss probe is in flight: tlp_end */
+    UN_TCB_PROBE_DUE = 1 << 21,   /* dispatch is to send one, whatever the window */
+    UN_TCB_PERSIST = 1 << 22,     /* UN_TIMER_RETRANSMIT is the persist timer */
+    UN_TCB_WINDOW_PROBE = 1 << 23, /* dispatch is to send one */
+    UN_TCB_KEEPALIVE_DUE = 1 << 24, /* dispatch is to send one */
+    UN_TCB_NO_NEIGHBOUR = 1 << 25, /* waits for the next hop's address */
+    UN_TCB_RACK_REORDER = 1 << 26, /* reordering was seen on this path */
+    UN_TCB_FRTO = 1 << 27,        /* the timeout may have been spurious: RFC 5682 */
+    UN_TCB_SYN_COOKIE = 1 << 28,  /* made from a cookie */
+    UN_TCB_WANT_WRITE = 1 << 29,  /* the application was refused: tell it when there is room */
+    UN_TCB_READABLE_TOLD = 1 << 30,
+    UN_TCB_QUICKACK = 1u << 31,   /* acknowledge at once: the peer is probing, or in slow start */
+};
+
+/* Deadlines of a connection; the wheel holds the earliest. 0: not running. */
+enum un_timer {
+    UN_TIMER_RETRANSMIT, /* RTO, or persist */
+    UN_TIMER_REORDER,    /* RACK's reordering window, or the tail loss probe */
+    UN_TIMER_ACK,        /* delayed ACK */
+    UN_TIMER_LIFE,       /* keepalive; orphaned FIN-WAIT-2, TIME-WAIT; user timeout while connecting */
+    UN_TIMERS,
+};
+
+enum un_sent_flag {
+    UN_SENT_SACKED = 1 << 0,
+    UN_SENT_LOST = 1 << 1,
+    UN_SENT_RESENT = 1 << 2, /* ever */
+    UN_SENT_IN_FLIGHT = 1 << 3, /* the last transmission was neither SACKed nor given up */
+    UN_SENT_SYN = 1 << 4,
+    UN_SENT_FIN = 1 << 5,
+    UN_SENT_PROBE = 1 << 6,
+};
+
+/* What one packet carried, until it is acknowledged; a list by sequence number per connection. */
+struct un_sent {
+    uint32_t next;
+    uint32_t seq;
+    uint32_t length;  /* sequence space: payload, SYN, FIN */
+    uint32_t frame;   /* of the first payload byte, in the send queue */
+    uint32_t offset;  /* within that frame's bytes */
+    uint32_t sent_us; /* clock of the last transmission, microseconds modulo 2^32 */
+    uint16_t flags;   /* enum un_sent_flag */
+    uint16_t times;   /* transmitted */
+    uint32_t tsval;   /* timestamp it carried last */
+};
+UN_STATIC_ASSERT(sizeof(struct un_sent) == 32, "two to a cache line");
+
+/* Payload as it came, or waits to be sent: frames linked by `next`. */
+struct un_queue {
+    uint32_t head;
+    uint32_t tail;
+};
+
+struct un_tcb {
+    /* Who: read by look-up. */
+    struct un_ip peer;
+    uint16_t peer_port;
+    uint16_t local_port;
+    uint16_t local;  /* index into the stack's addresses */
+    uint16_t state;  /* enum un_tcp_state */
+    uint32_t hash;
+    uint32_t generation; /* of the slot; never 0 */
+    uint64_t user;   /* the application's: returned with every event */
+    uint32_t flags;  /* enum un_tcb_flag */
+    uint32_t events; /* enum un_event bits not yet fetched */
+
+    /* Receive. */
+    uint32_t rcv_nxt;
+    uint32_t rcv_edge;      /* right edge of the window as last advertised; never moves left */
+    uint32_t rcv_acked;     /* Last.ACK.sent (RFC 7323) */
+    uint32_t rcv_limit;     /* bytes that may wait */
+    uint32_t rcv_bytes;     /* waiting in order */
+    uint32_t rcv_ooo_bytes; /* waiting out of order */
+    uint16_t rcv_ooo_frames;
+    uint16_t rcv_frames;
+    struct un_queue rcv;    /* in order; the first byte not read is the head's */
+    uint32_t rcv_ooo;       /* head of the out-of-order queue, by seq, no overlaps */
+    uint32_t sack_recent[UN_SACK_BLOCKS_MAX]; /* a seq within each recent block, newest first; sack_count of them */
+    struct un_sack_block dsack;
+    uint8_t sack_count;
+    uint8_t rcv_wscale;
+    uint8_t snd_wscale;
+    uint8_t has_dsack;
+    uint32_t fin_seq;
+    uint32_t irs;
+    uint32_t ts_recent;
+    uint32_t ts_recent_s;   /* clock in seconds when it was set (24-day rule) */
+    uint32_t ts_offset;     /* added to the clock in milliseconds */
+    uint16_t rcv_mss;       /* largest segment seen: what "every second full segment" means */
+    uint16_t unacked_segments; /* full segments since the last ACK */
+
+    /* Send. */
+    uint32_t snd_una;
+    uint32_t snd_nxt;
+    uint32_t snd_wnd;       /* scaled */
+    uint32_t snd_wnd_max;
+    uint32_t snd_wl1;
+    uint32_t snd_wl2;
+    uint32_t iss;
+    uint32_t snd_limit;     /* bytes that may be queued */
+    uint32_t snd_bytes;     /* queued: unacknowledged and unsent payload */
+    struct un_queue snd;    /* frames from snd_una's byte on */
+    uint32_t snd_head_offset; /* acknowledged bytes of the head frame that are still in it */
+    uint32_t unsent_frame;  /* of the byte snd_nxt, UN_NONE when all is sent */
+    uint32_t unsent_offset; /* within its bytes */
+    uint32_t sent_head;     /* records, by seq */
+    uint32_t sent_tail;
+    uint16_t snd_mss;       /* payload of a segment, without any option: min(peer's MSS, path MTU - headers) */
+    uint16_t peer_mss;
+    uint16_t path_mtu;
+    uint16_t probe_mtu;     /* reserved for a probe in flight, else 0 */
+
+    /* Round trip and timers (RFC 6298). Microseconds. */
+    uint32_t srtt_us; /* 0: no sample yet */
+    uint32_t rttvar_us;
+    uint32_t rto_us;
+    uint32_t min_rtt_us;
+    uint32_t min_rtt_at_s;
+    uint8_t backoff;      /* timeouts in a row */
+    uint8_t probes;       /* keepalives or window probes in a row */
+    uint8_t dup_acks;
+    uint8_t congestion;   /* index of the congestion control */
+    uint64_t timers[UN_TIMERS]; /* ns */
+    uint64_t unacked_ns;  /* when the oldest unacknowledged data was first sent, for the user timeout; 0: none */
+
+    /* Recovery (RFC 6675, 8985, 6937bis). */
+    uint32_t cwnd;
+    uint32_t ssthresh;
+    uint32_t in_flight;  /* bytes */
+    uint32_t recover;
+    uint32_t sacked_bytes;
+    uint32_t lost_bytes;
+    uint32_t prr_delivered;
+    uint32_t prr_out;
+    uint32_t prior_cwnd;     /* to undo */
+    uint32_t prior_ssthresh;
+    uint32_t undo_tsval;     /* our timestamp of the first retransmission: an ACK that echoes an older one says spurious */
+    uint32_t rack_us;        /* RACK.xmit_ts */
+    uint32_t rack_end;       /* RACK.end_seq */
+    uint32_t rack_rtt_us;
+    uint8_t rack_mult;
+    uint8_t rack_persist;
+    uint8_t undo_count;      /* retransmissions that D-SACK has not reported as needless */
+    uint8_t reason;          /* enum un_tcp_reason, of a DEAD one */
+    uint32_t tlp_end;
+    uint32_t high_sacked;    /* highest seq end SACKed */
+    uint32_t sent_at_us;     /* clock of the last transmission of data (restart after idle) */
+    uint32_t cc_state[6];    /* of the congestion control */
+
+    /* Settings. */
+    uint16_t keep_idle_s;
+    uint16_t keep_interval_s;
+    uint8_t keep_count;
+    uint8_t tos;
+    uint16_t listener;       /* that made it, or UINT16_MAX */
+    uint32_t user_timeout_ms; /* 0: the stack's default */
+
+    /* Links: caches. */
+    uint32_t wheel_next;
+    uint32_t wheel_prev;
+    uint32_t wheel_at;   /* slot of the wheel, or UN_NONE */
+    uint32_t event_next;
+    uint32_t output_next;
+    uint32_t next_free;
+    uint8_t listed;      /* enum un_listed, the stack's */
+    uint8_t challenges;   /* challenge ACKs sent in that second */
+    uint16_t challenge_s; /* clock in seconds */
+    uint32_t retransmitted; /* segments, for statistics */
+    uint64_t wheel_ns;   /* the deadline it stands at */
+    uint64_t bytes_in;
+    uint64_t bytes_out;
+};
+UN_STATIC_ASSERT(sizeof(struct un_tcb) <= 512 - 16, "with its entry in the look-up table at most 512 bytes");
+
+#endif

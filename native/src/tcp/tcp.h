@@ -1,0 +1,284 @@
+/* TCP without time, I/O or randomness of its own: what happens to one connection.
+ *
+ * Three verbs (and the application's): process (a segment arrived), dispatch (something may leave), expire (a deadline
+ * passed). `struct un_tcp` is the environment they work in; the stack fills it in and sets the clock before each call.
+ * What goes out and what is to be known outside goes through un_tcp_operations.
+ *
+ * Files: input.c segment arrival, the steps of RFC 9293 section 3.10.7; output.c what may leave, windows and ACKs;
+ * state.c set_state, open, close, end; timers.c; recovery.c, rack.c loss detection; rtt.c; congestion.c with reno.c and
+ * cubic.c; rxqueue.c, txqueue.c payload in frames; sent.c records of what is in flight; cookie.c. */
+#ifndef UN_TCP_H
+#define UN_TCP_H
+
+#include "base/drop.h"
+#include "base/pool.h"
+#include "tcp/seq.h"
+#include "tcp/tcb.h"
+#include "wire/seg.h"
+
+#define UN_SECOND_NS UINT64_C(1000000000)
+#define UN_MS_NS UINT64_C(1000000)
+#define UN_US_NS UINT64_C(1000)
+
+/* What the application is told; bits add up until they are fetched. */
+enum un_tcp_event {
+    UN_TCP_EVENT_ACCEPTED = 1 << 0,  /* a listener has a new connection: this one */
+    UN_TCP_EVENT_CONNECTED = 1 << 1,
+    UN_TCP_EVENT_READABLE = 1 << 2,  /* payload is there that was not before */
+    UN_TCP_EVENT_EOF = 1 << 3,       /* the peer's FIN is next after what can be read */
+    UN_TCP_EVENT_WRITABLE = 1 << 4,  /* room again, after a write that took less than it was given */
+    UN_TCP_EVENT_CLOSED = 1 << 5,    /* over; why: un_tcb's reason. The last one */
+};
+
+/* Limits and defaults of a stack; every number says where it comes from in config.h of stack/. */
+struct un_tcp_config {
+    uint32_t rcv_limit;           /* bytes of a connection's receive buffer */
+    uint32_t snd_limit;
+    uint32_t rto_min_us;
+    uint32_t rto_max_us;
+    uint32_t rto_initial_us;      /* RFC 6298: 1 s */
+    uint32_t delayed_ack_us;
+    uint32_t msl_ms;              /* TIME-WAIT lasts twice this */
+    uint32_t user_timeout_ms;     /* R2 of RFC 9293: >= 100 s */
+    uint32_t fin_wait_2_ms;
+    uint32_t persist_max_us;
+    uint16_t keep_idle_s;
+    uint16_t keep_interval_s;
+    uint8_t keep_count;
+    uint8_t syn_retries;          /* of SYN */
+    uint8_t syn_ack_retries;
+    uint8_t initial_window;       /* segments: RFC 6928 says 10 */
+    uint8_t congestion;           /* default: index of un_congestions */
+    bool ecn;
+    bool timestamps;
+    bool sack;
+    bool window_scaling;
+    bool path_mtu_probing;
+    uint16_t ooo_frames_max;      /* out-of-order frames per connection */
+    uint16_t rcv_frames_max;      /* in-order frames per connection before they are compacted */
+    uint16_t challenge_acks_per_s; /* per connection: RFC 5961 section 7 */
+    uint16_t tx_segments_max;     /* segments of one super-segment at most (device's limit in bytes applies too) */
+};
+
+/* Counters, one writer; the first group after RFC 4022. */
+#define UN_TCP_COUNTERS(X)                                                                                             \
+    X(active_opens, "connections opened by connect")                                                                   \
+    X(passive_opens, "connections opened by peers")                                                                    \
+    X(attempt_fails, "connections that failed before they were established")                                           \
+    X(established_resets, "established connections that were reset")                                                   \
+    X(in_segments, "segments received")                                                                                \
+    X(out_segments, "segments sent, super-segments counted once")                                                      \
+    X(retransmitted, "segments sent again")                                                                            \
+    X(out_resets, "resets sent")                                                                                       \
+    X(bytes_in, "payload bytes received in order")                                                                     \
+    X(bytes_out, "payload bytes sent for the first time")                                                              \
+    X(timeouts, "retransmission timeouts")                                                                             \
+    X(fast_recoveries, "losses found without a timeout")                                                               \
+    X(spurious, "recoveries that turned out to be needless and were undone")                                           \
+    X(tail_probes, "tail loss probes sent")                                                                            \
+    X(window_probes, "zero-window probes sent")                                                                        \
+    X(keepalives, "keepalive probes sent")                                                                             \
+    X(delayed_acks, "ACKs that waited for their timer")                                                                \
+    X(duplicate_acks, "duplicate ACKs received")                                                                       \
+    X(challenge_acks, "challenge ACKs sent (RFC 5961)")                                                                \
+    X(out_of_order, "segments queued out of order")                                                                    \
+    X(compacted, "payload copied together because frames were short")                                                  \
+    X(syn_cookies_sent, "SYN cookies sent")                                                                            \
+    X(syn_cookies_received, "connections made from a SYN cookie")                                                      \
+    X(ecn_marks, "congestion experienced marks received")                                                              \
+    X(path_mtu_lowered, "times a path MTU went down")                                                                  \
+    X(path_mtu_probes, "path MTU probes sent")
+
+struct un_tcp_counters {
+#define UN_FIELD(name, text) uint64_t name;
+    UN_TCP_COUNTERS(UN_FIELD)
+#undef UN_FIELD
+};
+
+struct un_sent_pool {
+    uint32_t count;
+    uint32_t free_head;
+    uint32_t free_count;
+};
+
+struct un_tcp;
+
+/* A segment to send. Pieces are the payload; nothing is sent when the result is < 0. */
+struct un_tcp_operations {
+    /* Put the segment on the wire with this connection's addresses. segment_bytes > 0: more payload than one segment,
+     * cut it (only where tx_segment_bytes allows). 0; -EAGAIN: not now, the stack dispatches this connection again later. */
+    int (*emit)(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, const struct un_piece *pieces, int count,
+                uint32_t segment_bytes);
+    void (*event)(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t events); /* enum un_tcp_event */
+    void (*arm)(struct un_tcp *tcp, struct un_tcb *tcb, uint64_t deadline_ns); /* look at it then at the latest */
+    void (*output)(struct un_tcp *tcp, struct un_tcb *tcb); /* dispatch it before the turn ends */
+    void (*ended)(struct un_tcp *tcp, struct un_tcb *tcb);  /* CLOSED: take it out of the tables; the slot is free */
+};
+
+/* The environment: a view made by the stack, pointers into its arena. */
+struct un_tcp {
+    uint64_t now_ns;
+    uint32_t now_us; /* the same clock, microseconds modulo 2^32 */
+    struct un_pool pool;
+    struct un_tcb *tcbs;
+    struct un_sent *sents;
+    struct un_sent_pool *sent_pool;
+    const struct un_tcp_config *config;
+    struct un_tcp_counters *counters;
+    uint64_t *drops; /* by enum un_drop */
+    const struct un_tcp_operations *operations;
+    uint32_t tx_segment_bytes; /* of the device: 0 when it does not segment */
+};
+
+static inline void un_tcp_set_now(struct un_tcp *tcp, uint64_t now_ns)
+{
+    tcp->now_ns = now_ns;
+    tcp->now_us = (uint32_t)(now_ns / UN_US_NS);
+}
+
+/* ---- state.c: a connection begins and ends. Owner: tcp core. ---- */
+
+/* What a connection starts with; the stack has filled in addresses, ports, hash, local, generation, user, listener. */
+void un_tcp_init(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t iss, uint32_t ts_offset, uint16_t path_mtu);
+
+/* Active open: SYN-SENT, SYN leaves with the next dispatch. */
+void un_tcp_connect(struct un_tcp *tcp, struct un_tcb *tcb);
+
+/* Passive open by a SYN: SYN-RECEIVED, SYN-ACK leaves with the next dispatch. */
+void un_tcp_accept_syn(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *syn);
+
+/* Passive open by the ACK that returns a cookie: as if SYN and SYN-ACK had been exchanged with `syn`, whose options the
+ * cookie remembered. The ACK itself is then processed with un_tcp_process. */
+void un_tcp_accept_cookie(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *syn);
+
+/* The application: orderly end of its output (RFC 9293 section 3.10.4); no more events and no input either (close);
+ * at once, with a reset (abort). close of a connection with unread input aborts (RFC 2525 section 2.17). */
+void un_tcp_shutdown(struct un_tcp *tcp, struct un_tcb *tcb);
+void un_tcp_close(struct un_tcp *tcp, struct un_tcb *tcb);
+void un_tcp_abort(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_reason reason);
+
+void un_tcp_set_state(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_state state);
+/* Over, for this reason: everything it held is given back; DEAD while the application has not let go, else CLOSED. */
+void un_tcp_end(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_reason reason);
+/* The application lets go of a DEAD one. */
+void un_tcp_forget(struct un_tcp *tcp, struct un_tcb *tcb);
+enum un_tcp_reason un_tcp_reason(const struct un_tcb *tcb); /* of a DEAD one */
+
+/* ---- input.c ---- */
+
+/* A segment for this connection. `frame`: chain that holds the payload (offset and length of each frame are set to the
+ * payload alone), UN_NONE when seg->length is 0. The chain's references pass to the callee. UN_DROP_NONE, or why the
+ * segment (or all of its payload) was not taken; it is counted already. */
+enum un_drop un_tcp_process(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t frame);
+
+/* An ICMP error about a segment of this connection, whose sequence number was quoted. Soft errors are remembered for a
+ * connection attempt and otherwise ignored (RFC 5927); mtu: the packet was too big for this next hop, 0 otherwise. */
+void un_tcp_icmp(struct un_tcp *tcp, struct un_tcb *tcb, bool hard, uint32_t mtu, uint32_t seq);
+
+/* The answer to a segment of no connection (RFC 9293 section 3.10.7.1) into *reset; false: none is to be given. */
+bool un_tcp_refuse(const struct un_seg *seg, struct un_seg *reset);
+
+/* ---- output.c ---- */
+
+/* Send what may be sent now, and an ACK if one is due. -EAGAIN: emit said so. */
+int un_tcp_dispatch(struct un_tcp *tcp, struct un_tcb *tcb);
+
+/* Bytes the application may queue; queue them (copied); returns how many were taken, or -EPIPE after shutdown,
+ * -ENOTCONN before the connection is established, -ECONNRESET and the like when it is over. */
+uint32_t un_tcp_write_room(const struct un_tcp *tcp, const struct un_tcb *tcb);
+int64_t un_tcp_write(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_piece *pieces, int count);
+
+/* What can be read; then let go of that many bytes, which may open the window. 0 readable bytes with un_tcp_is_eof: no
+ * more will come. */
+int un_tcp_peek(const struct un_tcp *tcp, const struct un_tcb *tcb, struct un_piece *pieces, int most);
+void un_tcp_consume(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes);
+bool un_tcp_is_eof(const struct un_tcb *tcb);
+
+/* ---- timers.c ---- */
+void un_tcp_expire(struct un_tcp *tcp, struct un_tcb *tcb); /* whatever is due at now_ns */
+void un_tcp_arm(struct un_tcp *tcp, struct un_tcb *tcb, enum un_timer timer, uint64_t deadline_ns);
+static inline void un_tcp_disarm(struct un_tcb *tcb, enum un_timer timer)
+{
+    tcb->timers[timer] = 0; /* the wheel finds out when it looks */
+}
+uint64_t un_tcp_deadline_ns(const struct un_tcb *tcb); /* the earliest, 0: none */
+
+/* Keepalive settings changed, or something was heard. */
+void un_tcp_rearm_keepalive(struct un_tcp *tcp, struct un_tcb *tcb);
+
+/* ---- recovery.c, rack.c, rtt.c, congestion.c. Owner: loss recovery. ---- */
+
+void un_recovery_init(struct un_tcp *tcp, struct un_tcb *tcb);
+/* When the handshake is over: initial window from the agreed MSS, congestion control begins. */
+void un_recovery_established(struct un_tcp *tcp, struct un_tcb *tcb);
+
+/* An acceptable ACK (snd_una <= seg->ack <= snd_nxt), before snd_una, the send queue and snd_wnd are updated: takes samples,
+ * marks and frees records, detects loss, moves the congestion window, restarts or stops UN_TIMER_RETRANSMIT and
+ * UN_TIMER_REORDER. is_window_update: the segment changed the window (so it is no duplicate ACK, RFC 5681 section 2). */
+void un_recovery_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, bool is_window_update);
+
+/* Payload and flags that were sent for the first time, from snd_nxt on (before snd_nxt moves). false: no record is free,
+ * nothing may be sent. Call un_recovery_can_record first. Starts the retransmission timer when it does not run. */
+bool un_recovery_can_record(const struct un_tcp *tcp);
+void un_recovery_sent(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length, uint32_t frame, uint32_t offset,
+                      uint16_t flags, uint32_t tsval);
+
+/* The next record that is to be sent again and may be now, or UN_NONE. It is at most `most` bytes of payload long: a longer one
+ * is split. */
+uint32_t un_recovery_next(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t most);
+void un_recovery_resent(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t sent, uint32_t tsval);
+
+/* Bytes of new data that congestion control lets go now: cwnd, PRR, limited transmit. */
+uint32_t un_recovery_allowance(const struct un_tcp *tcp, const struct un_tcb *tcb);
+
+void un_recovery_timeout(struct un_tcp *tcp, struct un_tcb *tcb);      /* UN_TIMER_RETRANSMIT, not persisting, data in flight */
+void un_recovery_reorder_timeout(struct un_tcp *tcp, struct un_tcb *tcb); /* UN_TIMER_REORDER: RACK or TLP */
+void un_recovery_congestion(struct un_tcp *tcp, struct un_tcb *tcb);   /* ECN-Echo came (RFC 3168): once per round trip */
+void un_recovery_resegment(struct un_tcp *tcp, struct un_tcb *tcb);    /* snd_mss went down: what is too big is lost */
+void un_recovery_end(struct un_tcp *tcp, struct un_tcb *tcb);          /* give all records back */
+void un_recovery_spurious_syn(struct un_tcp *tcp, struct un_tcb *tcb); /* the SYN was resent: RFC 6298 (5.7) */
+uint64_t un_recovery_rto_ns(const struct un_tcp *tcp, const struct un_tcb *tcb); /* with backoff */
+void un_rtt_sample(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t rtt_us);
+void un_recovery_rebuild(struct un_tcp *tcp, const bool *used); /* free list of records, after adoption */
+
+/* Congestion control: RFC 5681, RFC 9438. All in bytes; cwnd and ssthresh are in the tcb, the rest in cc_state. */
+struct un_congestion {
+    const char *name;
+    void (*init)(const struct un_tcp *tcp, struct un_tcb *tcb);
+    void (*acked)(const struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes, bool cwnd_limited); /* not in recovery */
+    uint32_t (*reduce)(const struct un_tcp *tcp, struct un_tcb *tcb); /* loss or ECN: returns the new ssthresh */
+    void (*timeout)(const struct un_tcp *tcp, struct un_tcb *tcb);
+    void (*undo)(const struct un_tcp *tcp, struct un_tcb *tcb);
+    void (*idle)(const struct un_tcp *tcp, struct un_tcb *tcb); /* before sending again after more than an RTO */
+};
+extern const struct un_congestion *const un_congestions[];
+enum { UN_CONGESTION_CUBIC = 0, UN_CONGESTION_RENO = 1, UN_CONGESTIONS = 2 };
+
+/* ---- rxqueue.c. Owner: structures. ---- */
+
+/* Payload [seq, seq + bytes of the chain), which may begin before rcv_nxt and end beyond rcv_edge: what is new and within the
+ * window is kept, references to the rest are dropped. In order: appended, rcv_nxt moves, and what was waiting behind it
+ * follows. Sets rcv_bytes, rcv_ooo_bytes, the recent blocks and the D-SACK block (RFC 2883). Returns the bytes by which
+ * rcv_nxt moved; *drop says why something was not kept (UN_DROP_NONE, tcp_duplicate, tcp_out_of_order). */
+uint32_t un_rx_insert(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t frame, enum un_drop *drop);
+void un_rx_sack_blocks(const struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, uint32_t most); /* D-SACK first, then newest */
+int un_rx_peek(const struct un_tcp *tcp, const struct un_tcb *tcb, struct un_piece *pieces, int most);
+void un_rx_consume(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes);
+void un_rx_drop_all(struct un_tcp *tcp, struct un_tcb *tcb);
+void un_rx_drop_out_of_order(struct un_tcp *tcp, struct un_tcb *tcb); /* frames are short: in-order data matters more */
+
+/* ---- txqueue.c ---- */
+
+uint32_t un_tx_append(struct un_tcp *tcp, struct un_tcb *tcb, const void *bytes, uint32_t length); /* copied; bytes taken */
+/* Bytes that lie in a frame already: it is referenced until they are acknowledged, and nobody may change them. */
+void un_tx_append_frame(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame, uint32_t offset, uint32_t length);
+/* Pieces of `length` bytes from (frame, offset) on; returns how many, and in *got the bytes they hold (less when `most`
+ * pieces do not suffice). */
+int un_tx_pieces(const struct un_tcp *tcp, uint32_t frame, uint32_t offset, uint32_t length, struct un_piece *pieces,
+                 int most, uint32_t *got);
+void un_tx_advance(const struct un_tcp *tcp, uint32_t *frame, uint32_t *offset, uint32_t length); /* a cursor */
+uint32_t un_tx_unsent(const struct un_tcb *tcb); /* bytes queued that were never sent */
+void un_tx_acked(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes);
+void un_tx_drop_all(struct un_tcp *tcp, struct un_tcb *tcb);
+
+#endif

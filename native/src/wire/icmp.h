@@ -1,0 +1,71 @@
+/* ICMP (RFC 792), ICMPv6 (RFC 4443) and neighbour discovery (RFC 4861), as one kind of message.
+ *
+ * Both families are parsed into the same struct with the meaning normalised, so that nothing above has two cases. */
+#ifndef UN_ICMP_H
+#define UN_ICMP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/drop.h"
+#include "wire/ip.h"
+
+enum un_icmp_kind {
+    UN_ICMP_OTHER,
+    UN_ICMP_ECHO_REQUEST,
+    UN_ICMP_ECHO_REPLY,
+    UN_ICMP_UNREACHABLE_HOST,     /* a soft error: network, host, source route failed, communication prohibited … */
+    UN_ICMP_UNREACHABLE_PORT,
+    UN_ICMP_UNREACHABLE_PROTOCOL,
+    UN_ICMP_PACKET_TOO_BIG,       /* IPv4: fragmentation needed */
+    UN_ICMP_TIME_EXCEEDED,
+    UN_ICMP_PARAMETER_PROBLEM,
+    UN_ICMP_NEIGHBOUR_SOLICITATION,
+    UN_ICMP_NEIGHBOUR_ADVERTISEMENT,
+    UN_ICMP_ROUTER_SOLICITATION,
+    UN_ICMP_ROUTER_ADVERTISEMENT,
+};
+
+/* The packet that an error is about, as far as it was quoted. */
+struct un_icmp_quote {
+    struct un_ip source; /* ours, if the error is about a packet of ours */
+    struct un_ip destination;
+    uint8_t protocol;
+    uint16_t source_port;
+    uint16_t destination_port;
+    uint32_t seq; /* of TCP */
+};
+
+struct un_icmp {
+    enum un_icmp_kind kind;
+    uint8_t type;
+    uint8_t code;
+    uint16_t id;          /* echo */
+    uint16_t sequence;    /* echo */
+    uint32_t mtu;         /* packet too big; router advertisement with an MTU option, else 0 */
+    bool has_quote;       /* an error whose quoted packet could be read */
+    struct un_icmp_quote quote;
+    /* neighbour discovery */
+    struct un_ip target;
+    bool has_mac;         /* source or target link-layer address option */
+    uint8_t mac[UN_MAC_BYTES];
+    bool is_router;
+    bool is_solicited;
+    bool overrides;
+    uint16_t router_lifetime_s;
+    uint16_t payload;        /* offset of the echo data from the start of the message */
+    uint32_t payload_length;
+};
+
+/* `length` bytes of a message are contiguous at `at`, `total` bytes are there in all. hop_limit: neighbour discovery
+ * counts only with 255 (RFC 4861 section 7.1). The checksum is the caller's business. */
+enum un_drop un_icmp_parse(struct un_icmp *icmp, bool is_v6, uint8_t hop_limit, const uint8_t *at, uint32_t length,
+                           uint32_t total);
+
+/* Write the header of a message (checksum zero) and return its length; an echo's data or an error's quoted packet follows
+ * behind it. Neighbour solicitation and advertisement carry their link-layer address option when has_mac. */
+uint32_t un_icmp_emit(const struct un_icmp *icmp, bool is_v6, uint8_t *at);
+
+#define UN_ICMP_EMIT_MAX 40u
+
+#endif
