@@ -83,7 +83,7 @@ enum un_tcb_flag {
     UN_TCB_SYN_COOKIE = 1 << 28,  /* made from a cookie */
     UN_TCB_WANT_WRITE = 1 << 29,  /* the application was refused: tell it when there is room */
     UN_TCB_READABLE_TOLD = 1 << 30,
-    UN_TCB_QUICKACK = 1u << 31,   /* acknowledge at once: the peer is probing, or in slow start */
+    UN_TCB_QUICKACK = 1u << 31,   /* the application wants all input acknowledged at once */
 };
 
 /* Deadlines of a connection; the wheel holds the earliest. 0: not running. */
@@ -161,7 +161,7 @@ struct un_tcb {
     uint32_t ts_recent_s;   /* clock in seconds when it was set (24-day rule) */
     uint32_t ts_offset;     /* added to the clock in milliseconds */
     uint16_t rcv_mss;       /* largest segment seen: what "every second full segment" means */
-    uint16_t unacked_segments; /* full segments since the last ACK */
+    uint16_t quickacks;     /* full segments that are still acknowledged at once: the peer is in slow start */
 
     /* Send. */
     uint32_t snd_una;
@@ -170,6 +170,7 @@ struct un_tcb {
     uint32_t snd_wnd_max;
     uint32_t snd_wl1;
     uint32_t snd_wl2;
+    uint32_t snd_small_end; /* end of the last small segment sent: another waits until this is acknowledged */
     uint32_t iss;
     uint32_t snd_limit;     /* bytes that may be queued */
     uint32_t snd_bytes;     /* queued: unacknowledged and unsent payload */
@@ -225,6 +226,7 @@ struct un_tcb {
     uint16_t keep_idle_s;
     uint16_t keep_interval_s;
     uint8_t keep_count;
+    uint8_t soft_error; /* ICMP said while connecting that there is no way */
     uint8_t tos;
     uint16_t listener;       /* that made it, or UINT16_MAX */
     uint32_t user_timeout_ms; /* 0: the stack's default */

@@ -16,6 +16,8 @@
 #include "tcp/tcb.h"
 #include "wire/seg.h"
 
+#define UN_TCP_PIECES_MAX 63 /* of payload in one segment: with headers, what a device takes */
+
 #define UN_SECOND_NS UINT64_C(1000000000)
 #define UN_MS_NS UINT64_C(1000000)
 #define UN_US_NS UINT64_C(1000)
@@ -174,6 +176,11 @@ enum un_drop un_tcp_process(struct un_tcp *tcp, struct un_tcb *tcb, const struct
 /* An ICMP error about a segment of this connection, whose sequence number was quoted. Soft errors are remembered for a
  * connection attempt and otherwise ignored (RFC 5927); mtu: the packet was too big for this next hop, 0 otherwise. */
 void un_tcp_icmp(struct un_tcp *tcp, struct un_tcb *tcb, bool hard, uint32_t mtu, uint32_t seq);
+
+/* May this SYN, which is for a connection in TIME-WAIT, begin a new one with the same ends (RFC 9293 section 3.6.1, RFC
+ * 6191)? Then the caller ends the old one (un_tcp_end, UN_TCP_REASON_CLOSED) and treats the SYN as one for a listener;
+ * *iss, which it would have used, is moved beyond what the old connection sent. Otherwise: un_tcp_process. */
+bool un_tcp_is_reusable(const struct un_tcb *tcb, const struct un_seg *syn, uint32_t *iss);
 
 /* The answer to a segment of no connection (RFC 9293 section 3.10.7.1) into *reset; false: none is to be given. */
 bool un_tcp_refuse(const struct un_seg *seg, struct un_seg *reset);
