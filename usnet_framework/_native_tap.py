@@ -1,0 +1,28 @@
+"""Queues of a TAP interface (native/include/usnet_tap.h) as typed Python."""
+
+from __future__ import annotations
+
+from usnet_framework._native import c_text
+from usnet_framework._usnet import ffi, lib
+
+
+class TapError(OSError):
+    """No queue, or no steering; `strerror` is a sentence that says why and what to do."""
+
+
+def tap_queue(name: str, multi_queue: bool) -> int:
+    """A descriptor of one more queue of an interface, which is created when there is none of that name."""
+    why = ffi.new("const char **")
+    return _checked(lib.usnet_tap_queue(name.encode(), multi_queue, why), why)
+
+
+def steer_tap(fd: int, queues: int) -> None:
+    """Let the kernel put frames into the queue of the shard that owns their flow."""
+    why = ffi.new("const char **")
+    _checked(lib.usnet_tap_steer(fd, queues, why), why)
+
+
+def _checked(result: int, why: object) -> int:
+    if result < 0:
+        raise TapError(-result, c_text(why[0]))  # type: ignore[index]  # cffi's types are not known
+    return result
