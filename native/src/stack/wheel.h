@@ -1,13 +1,13 @@
 /* Timer wheel: which connection is to be looked at next, for a million connections at O(1) each.
  *
- * Six levels of 64 slots and a list of what is farther than those reach. A deadline is rounded up to a tick (2^18 ns,
- * 0.26 ms), so that nothing fires early. With `now` the tick the wheel has come to, a deadline T stands at the level of the
- * highest of the 6-bit digits in which T and now differ, in the slot of that digit of T. From this follows all the rest:
+ * Eight levels of 64 slots, which reach to the end of time (2^64 ns). A deadline is rounded up to a tick (2^18 ns,
+ * 0.26 ms), so that nothing fires early. With `now` the tick the wheel has come to, a deadline T stands at the level of
+ * the highest of the 6-bit digits in which T and now differ, in the slot of that digit of T. From this follows the rest:
  *   - a level holds only slots after the digit of now, so nothing wraps around (level 0: also the slot of now itself);
  *   - whatever stands at a level is due before all that stands at the levels above: the first slot of the lowest
  *     occupied level is next, which one bitmap a level says without a scan;
- *   - when now enters a slot of a level above 0, its connections go to lower levels (cascade): five times at most in
- *     the life of a deadline. A slot may hold very many; one call moves at most UN_WHEEL_CASCADE_MAX of them, and
+ *   - when now enters a slot of a level above 0, its connections go to lower levels (cascade): seven times at most in
+ *     the life of a deadline, once or twice in that of a retransmission timer. A slot may hold very many; one call moves at most UN_WHEEL_CASCADE_MAX of them, and
  *     nothing else fires until the slot is empty.
  * Times between two occupied slots are skipped: a long sleep costs nothing.
  *
@@ -23,16 +23,16 @@
 
 #define UN_WHEEL_TICK_BITS 18u
 #define UN_WHEEL_DIGIT_BITS 6u
-#define UN_WHEEL_LEVELS 6u
+#define UN_WHEEL_LEVELS 8u
 #define UN_WHEEL_SLOTS (1u << UN_WHEEL_DIGIT_BITS)
-#define UN_WHEEL_FAR (UN_WHEEL_LEVELS * UN_WHEEL_SLOTS) /* the list of what is 208 days away */
-#define UN_WHEEL_CASCADE_MAX 256u
+#define UN_WHEEL_CASCADE_MAX 256u /* some 20 us, when every block has to come from memory */
+UN_STATIC_ASSERT(UN_WHEEL_TICK_BITS + UN_WHEEL_LEVELS * UN_WHEEL_DIGIT_BITS >= 64, "every deadline has a slot");
 
 struct un_wheel_memory {
     uint64_t tick;                      /* the wheel has come to */
     uint64_t occupied[UN_WHEEL_LEVELS]; /* bit by slot */
     uint32_t cascading;                 /* the slot that is being moved down, or UN_NONE */
-    uint32_t heads[UN_WHEEL_FAR + 1];   /* by slot, level by level */
+    uint32_t heads[UN_WHEEL_LEVELS * UN_WHEEL_SLOTS]; /* by slot, level by level */
 };
 
 void un_wheel_init(struct un_wheel_memory *wheel, uint64_t now_ns);
