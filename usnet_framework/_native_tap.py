@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from usnet_framework._native import c_text
 from usnet_framework._usnet import ffi, lib
 
 
 class TapError(OSError):
-    """No queue, or no steering; `strerror` is a sentence that says why and what to do."""
+    """No queue, or no steering; its text is a sentence that says why and what to do."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 def tap_queue(name: str, multi_queue: bool) -> int:
@@ -22,7 +27,7 @@ def steer_tap(fd: int, queues: int) -> None:
     _checked(lib.usnet_tap_steer(fd, queues, why), why)
 
 
-def _checked(result: int, why: object) -> int:
+def _checked(result: int, why: Any) -> int:
     if result < 0:
-        raise TapError(-result, c_text(why[0]))  # type: ignore[index]  # cffi's types are not known
+        raise TapError(-result, c_text(why[0]))
     return result

@@ -30,8 +30,8 @@ ENDING_SLOTS = 64
 
 @dataclass(frozen=True)
 class ShardSetup:
-    """What a shard is given; `stack` is None with the kernel backend. `start_failed` gets one line when something of it cannot start; `changed` is called after
-    every change that may concern readiness."""
+    """What a shard is given; `stack` is None with the kernel backend. `start_failed` gets one line when something of it
+    cannot start; `changed` is called after every change that may concern readiness."""
 
     plan: ShardPlan
     poll: str

@@ -109,7 +109,7 @@ class Tap:
         if not (multi_queue or self._created) and refused.errno == errno.EINVAL:
             with suppress(TapError):
                 return tap_queue(name, multi_queue=True)  # made for several queues, of which we need one
-        raise StartupError(f"--interface {name}: {refused.strerror}")
+        raise StartupError(f"--interface {name}: {refused}")
 
     def _steer(self, queues: int) -> Finding:
         what = "steering"
@@ -120,7 +120,7 @@ class Tap:
             steer_tap(self._queues[0], queues)
         except TapError as error:
             found = "flows come through any queue and are handed over"
-            return Finding(what, asked, found, error.strerror, "give the server CAP_BPF, or use one queue", ok=False)
+            return Finding(what, asked, found, str(error), "give the server CAP_BPF, or use one queue", ok=False)
         return Finding(what, asked, asked)
 
     def _set_up(self) -> Finding:
