@@ -25,6 +25,7 @@
 #include "base/drop.h"
 #include "base/pool.h"
 #include "device/device.h"
+#include "stack/flows.h"
 #include "tcp/tcp.h"
 #include "wire/ip.h"
 
@@ -97,7 +98,15 @@ struct un_stack {
     struct un_stack_counters *counters;
     struct un_device *device;
     struct un_stack_shards shards;
-    void *tables[8]; /* pointers into the arena: state.h */
+    uint32_t tx_room;       /* packets the device said it takes, of which none was submitted yet */
+    bool has_submitted;     /* something waits for flush */
+    struct un_flows flows;
+    struct un_flows_key flows_key;
+    struct un_neighbour *neighbours; /* the other tables of the arena: state.h */
+    struct un_endpoint *endpoints;
+    struct un_time_wait *time_waits;
+    uint16_t *frame_scratch;
+    bool *sent_scratch;
 };
 
 /* Bytes of arena for a configuration; -EINVAL with *why a sentence. */
