@@ -1,4 +1,4 @@
-/* The transmission control block: all that is known of one connection, in 448 bytes, linked by index.
+/* The transmission control block: all that is known of one connection, in less than 496 bytes, linked by index.
  *
  * Names are those of RFC 9293 (snd_una, rcv_nxt …). A connection that is idle owns nothing besides this and its entry in
  * the look-up table; records of what is in flight (struct un_sent) and frames come from pools while they are needed.
@@ -119,7 +119,7 @@ struct un_sent {
 };
 UN_STATIC_ASSERT(sizeof(struct un_sent) == 32, "two to a cache line");
 
-/* Payload as it came, or waits to be sent: frames linked by `next`. */
+/* Payload as it came, or waits to be sent: frames linked by `next`. Empty: head is UN_NONE (and tail means nothing). */
 struct un_queue {
     uint32_t head;
     uint32_t tail;
@@ -145,11 +145,11 @@ struct un_tcb {
     uint32_t rcv_limit;     /* bytes that may wait */
     uint32_t rcv_bytes;     /* waiting in order */
     uint32_t rcv_ooo_bytes; /* waiting out of order */
-    uint16_t rcv_ooo_frames;
-    uint16_t rcv_frames;
+    uint32_t rcv_ooo_frames;
+    uint32_t rcv_frames;
     struct un_queue rcv;    /* in order; the first byte not read is the head's */
-    uint32_t rcv_ooo;       /* head of the out-of-order queue, by seq, no overlaps */
-    uint32_t sack_recent[UN_SACK_BLOCKS_MAX]; /* a seq within each recent block, newest first; sack_count of them */
+    struct un_queue rcv_ooo; /* out of order: by seq, no overlaps, all of it beyond rcv_nxt */
+    struct un_sack_block sack_recent[UN_SACK_BLOCKS_MAX]; /* runs of rcv_ooo, newest first; sack_count of them */
     struct un_sack_block dsack;
     uint8_t sack_count;
     uint8_t rcv_wscale;
@@ -242,6 +242,7 @@ struct un_tcb {
     uint8_t challenges;   /* challenge ACKs sent in that second */
     uint16_t challenge_s; /* clock in seconds */
     uint32_t retransmitted; /* segments, for statistics */
+    uint32_t next_hop;   /* cache, the stack's: stamp of the neighbour that packets go to; 0: not known */
     uint64_t wheel_ns;   /* the deadline it stands at */
     uint64_t bytes_in;
     uint64_t bytes_out;
