@@ -49,7 +49,8 @@
     X(no_frame, "packets dropped because no frame was free")                                                           \
     X(no_neighbour, "packets dropped because the next hop did not answer")                                             \
     X(no_route, "packets dropped because there is no way to their destination")                                        \
-    X(device_full, "packets dropped because the device took no more")
+    X(device_full, "packets dropped because the device took no more")                                                  \
+    X(hand_over_full, "packets of another shard's connections dropped because its queue was full")
 
 enum un_drop {
     UN_DROP_NONE,

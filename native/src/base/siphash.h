@@ -1,5 +1,5 @@
-/* SipHash-2-4 (Aumasson and Bernstein, 2012): a keyed function of bytes that cannot be told from a random one without the
- * key. For initial sequence numbers (RFC 6528), SYN cookies, timestamp offsets and ports. */
+/* SipHash-2-4 (Aumasson and Bernstein, 2012): a keyed function of bytes that cannot be told from a random one without
+ * the key. For initial sequence numbers (RFC 6528), SYN cookies, timestamp offsets and ports. */
 #ifndef UN_SIPHASH_H
 #define UN_SIPHASH_H
 

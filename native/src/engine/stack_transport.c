@@ -245,6 +245,7 @@ static uint32_t stack_poll(struct un_engine *engine, int timeout_ms)
     if (timeout_ms != 0 || ++link->polls % LOOK_EVERY == 0)
         work += look_at_descriptors(engine, timeout_ms);
     engine->now_ns = un_clock_ns();
+    un_tcp_set_now(&link->stack.tcp, engine->now_ns);
     work += take_over_packets(link);
     work += un_stack_poll(&link->stack, engine->now_ns);
     while (un_stack_next_event(&link->stack, &event)) {
@@ -257,7 +258,7 @@ static uint32_t stack_poll(struct un_engine *engine, int timeout_ms)
 
 static void stack_flush(struct un_engine *engine)
 {
-    un_stack_flush(&engine->link->stack, engine->now_ns);
+    un_stack_poll_output(&engine->link->stack, un_clock_ns());
 }
 
 /* Connections. */

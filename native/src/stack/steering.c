@@ -1,9 +1,10 @@
 /* See steering.h.
  *
- * Toeplitz: bit i of the input (from the left) contributes the 32 bits of the key that begin at bit i. With a key that
- * repeats after 16 bits, a bit contributes the same wherever its 16-bit word stands: the words of the input may be added
- * up (exclusive or) first, which makes the hash symmetric, and the hash is a 16-bit value twice. The twelve bytes before
- * an IPv4 address in its mapped form are the same in both addresses, so they cancel: one function for both families. */
+ * Toeplitz: bit i of the input (from the left) contributes the 32 bits of the key that begin at bit i. With a key
+ * that repeats after 16 bits, a bit contributes the same wherever its 16-bit word stands: the words of the input may
+ * be added up (exclusive or) first, which makes the hash symmetric, and the hash is a 16-bit value twice. The twelve
+ * bytes before an IPv4 address in its mapped form are the same in both addresses, so they cancel: one function for
+ * both families. */
 #include "stack/steering.h"
 
 #define KEY 0x6d5au

@@ -36,15 +36,16 @@ static struct un_sack_block run_from(const struct un_tcp *tcp, uint32_t frame, u
     return run;
 }
 
-static struct un_sack_block find_run(const struct un_tcp *tcp, const struct un_tcb *tcb, const struct un_sack_block *part)
+static struct un_sack_block find_run(const struct un_tcp *tcp, const struct un_tcb *tcb,
+                                     const struct un_sack_block *part)
 {
-    for (uint32_t frame = tcb->rcv_ooo.head; frame != UN_NONE;) {
+    uint32_t frame = tcb->rcv_ooo.head;
+    for (;;) {
+        un_assert(frame != UN_NONE); /* it is in the queue */
         struct un_sack_block run = run_from(tcp, frame, &frame);
         if (contains(&run, part))
             return run;
     }
-    un_assert(!"the payload stands in the queue");
-    return *part;
 }
 
 void un_rx_blocks_note(const struct un_tcp *tcp, struct un_tcb *tcb, uint32_t start, uint32_t end, bool joins_left,

@@ -2,12 +2,13 @@
  *
  * Two queues of frames: what is in order and waits for the application (rcv), and what waits for a gap to be filled
  * (rcv_ooo: by sequence number, without overlaps, all of it beyond rcv_nxt). Nothing is copied, with two exceptions:
- *   - frames are short, or this connection has very many: payload that fits into the room behind what the frame before it
- *     holds is put there, if nobody else refers to that frame. Bytes that the application was shown do not move.
+ *   - frames are short, or this connection has very many: payload that fits into the room behind what the frame
+ *     before it holds is put there, if nobody else refers to that frame. Bytes that the application was shown do not
+ *     move.
  *   - a frame comes that covers others out of order: it takes their place, with their bytes. What came first wins, as
  *     overlaps must not let a peer say one thing to us and another to whoever listens (RFC 9293 leaves it open).
- * Out of order, a connection holds at most ooo_frames_max frames; beyond that the highest payload gives way, as the peer
- * will get to it last (RFC 2018 section 8 lets us forget what was SACKed). Payload in order is always taken.
+ * Out of order, a connection holds at most ooo_frames_max frames; beyond that the highest payload gives way, as the
+ * peer will get to it last (RFC 2018 section 8 lets us forget what was SACKed). Payload in order is always taken.
  *
  * Work per frame: O(1) for payload in order and for payload behind all that waits; else a walk over rcv_ooo. */
 #include "tcp/rxblocks.h"
@@ -153,8 +154,8 @@ static bool trim_left(struct arrival *arrival, uint32_t before, uint32_t frame)
     return false;
 }
 
-/* Settle overlaps with the frames behind: the place of those it covers is taken, with their bytes, and it ends where the
- * first of the others begins. true: it took at least one place. */
+/* Settle overlaps with the frames behind: the place of those it covers is taken, with their bytes, and it ends where
+ * the first of the others begins. true: it took at least one place. */
 static bool trim_right(struct arrival *arrival, uint32_t before, uint32_t frame)
 {
     struct un_frame *record = &arrival->frames[frame];
@@ -174,7 +175,8 @@ static bool trim_right(struct arrival *arrival, uint32_t before, uint32_t frame)
             record->length = (uint16_t)at;
             return took_place;
         }
-        memcpy(un_pool_bytes(pool, frame) + record->offset + at, un_pool_bytes(pool, behind) + old->offset, old->length);
+        memcpy(un_pool_bytes(pool, frame) + record->offset + at, un_pool_bytes(pool, behind) + old->offset,
+               old->length);
         un_pool_drop(pool, unlink_behind(arrival->frames, arrival->tcb, before));
         took_place = true;
     }

@@ -1,12 +1,11 @@
 /* Payload that waits to be sent, or to be acknowledged.
  *
- * One queue of frames from the byte snd_una on. Bytes are copied behind those of the tail frame while it has room, so that
- * several small writes share a frame, and into frames from the pool otherwise; bytes that lie in a frame already are
- * queued as they are. What has been queued never moves and is never rewritten, since devices may read it later than they
- * were told of it: acknowledged bytes stay in their frame until it holds nothing else (snd_head_offset says how many),
- * which keeps cursors valid, too.
- * `seq` of a frame here means how many bytes it may come to hold: of frames that were queued as they are only `length`, as
- * the rest belongs to somebody else. */
+ * One queue of frames from the byte snd_una on. Bytes are copied behind those of the tail frame while it has room, so
+ * that several small writes share a frame, and into frames from the pool otherwise; bytes that lie in a frame already
+ * are queued as they are. What has been queued never moves and is never rewritten, since devices may read it later
+ * than they were told of it: acknowledged bytes stay in their frame until it holds nothing else (snd_head_offset says
+ * how many), which keeps cursors valid, too. `seq` of a frame here means how many bytes it may come to hold: of
+ * frames that were queued as they are only `length`, as the rest belongs to somebody else. */
 #include "tcp/tcp.h"
 
 #include <string.h>
