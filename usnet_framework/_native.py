@@ -1,4 +1,4 @@
-"""A shard's memory (native/include/usnet_segment.h) as typed Python; with `_native_stack`, all that imports `_usnet`.
+"""A shard's memory (native/include/usnet_segment.h) as typed Python; its siblings import `_usnet` too.
 
 What is read from shared memory comes back as plain integers, strings and frozen dataclasses. Numbers that a worker
 wrote are hearsay: they may be anything from 0 to 2**64 - 1, but reading them is always safe.

@@ -9,7 +9,7 @@ from usnet_framework._usnet import ffi, lib
 
 ROOT = Path(__file__).parents[2]
 
-WRAPPERS = {"usnet.h": "_native_stack.py", "usnet_segment.h": "_native.py"}
+WRAPPERS = {"usnet.h": "_native_stack.py", "usnet_segment.h": "_native.py", "usnet_tap.h": "_native_tap.py"}
 """Each header and the module over it."""
 
 FOR_C_CALLERS = {

@@ -32,7 +32,7 @@ INCLUDES = {
 # and from those before it, and never in a circle.
 LAYERS = (
     {"errors", "values", "logs", "_usnet"},
-    {"config", "_native", "_native_stack", "_dispatch", "handler", "connection", "protocols"},
+    {"config", "_native", "_native_stack", "_native_tap", "_dispatch", "handler", "connection", "protocols"},
     {"app", "collector", "metrics", "shards"},
     {"serving"},
     {"", "bench", "testing"},  # "": the package itself, which is what users import

@@ -92,7 +92,7 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
         return NULL;
     engine->setup = *setup;
     engine->config = &un_header(setup->public)->config;
-    engine->transport = &un_kernel_transport;
+    engine->transport = setup->stack ? &un_stack_transport : &un_kernel_transport;
     engine->told = un_engine_public(setup->public);
     engine->counters = &engine->told->counters;
     engine->node_count = nodes_per_seat(engine->config);

@@ -242,6 +242,7 @@ struct un_tcb {
     uint8_t challenges;   /* challenge ACKs sent in that second */
     uint16_t challenge_s; /* clock in seconds */
     uint32_t retransmitted; /* segments, for statistics */
+    uint32_t next_hop;   /* cache, the stack's: stamp of the neighbour that packets go to; 0: not known */
     uint64_t wheel_ns;   /* the deadline it stands at */
     uint64_t bytes_in;
     uint64_t bytes_out;
