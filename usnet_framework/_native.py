@@ -1,4 +1,4 @@
-"""The C API (native/include/usnet.h) as typed Python: the only module that imports `_usnet`.
+"""A shard's memory (native/include/usnet_segment.h) as typed Python; its siblings import `_usnet` too.
 
 What is read from shared memory comes back as plain integers, strings and frozen dataclasses. Numbers that a worker
 wrote are hearsay: they may be anything from 0 to 2**64 - 1, but reading them is always safe.
@@ -25,18 +25,19 @@ CONNECTIONS_PER_CALL = 256
 """Connections copied out under one call into C: large enough to forget the call, small enough for the lock."""
 
 
-def _text(value: Any) -> str:
+def c_text(value: Any) -> str:
+    """A string of C."""
     return str(ffi.string(value).decode())
 
 
 def _names(name_of: Any, numbers: range) -> dict[int, str]:
     found = {number: name_of(number) for number in numbers}
-    return {number: _text(name) for number, name in found.items() if name}
+    return {number: c_text(name) for number, name in found.items() if name}
 
 
 def _counters(kind: int) -> tuple[tuple[str, str], ...]:
     return tuple(
-        (_text(lib.usnet_counter_name(kind, index)), _text(lib.usnet_counter_help(kind, index)))
+        (c_text(lib.usnet_counter_name(kind, index)), c_text(lib.usnet_counter_help(kind, index)))
         for index in range(lib.usnet_counter_count(kind))
     )
 
@@ -130,14 +131,14 @@ def plan_segment(config: Mapping[str, int]) -> SegmentSizes:
     sizes = ffi.new("struct usnet_segment_sizes *")
     why = ffi.new("const char **")
     if lib.usnet_segment_plan(ffi.new(_CONFIG, dict(config)), sizes, why) < 0:
-        raise ValueError(_text(why[0]))
+        raise ValueError(c_text(why[0]))
     return SegmentSizes(public_bytes=sizes.public_bytes, seat_bytes=sizes.seat_bytes)
 
 
 def format_segment(public: mmap, config: Mapping[str, int]) -> None:
     """Write the header into fresh, writable public memory."""
     with ffi.from_buffer("uint8_t[]", public, require_writable=True) as memory:
-        _check(lib.usnet_segment_format(memory, len(memory), ffi.new(_CONFIG, dict(config))))
+        checked(lib.usnet_segment_format(memory, len(memory), ffi.new(_CONFIG, dict(config))))
 
 
 def die_with_parent(signal: int, parent_pid: int) -> None:
@@ -145,7 +146,7 @@ def die_with_parent(signal: int, parent_pid: int) -> None:
 
     ProcessLookupError: parent_pid is not our parent any more, so the signal will not come; leave at once.
     """
-    _check(lib.usnet_die_with_parent(signal, parent_pid))
+    checked(lib.usnet_die_with_parent(signal, parent_pid))
 
 
 class SegmentReader:
@@ -160,7 +161,7 @@ class SegmentReader:
         memories = ffi.new("const void *[]", seat_memories)
         sizes = ffi.new("uint64_t[]", [len(memory) for memory in seat_memories])
         try:
-            _check(lib.usnet_segment_open(handle, public_memory, len(public_memory), memories, sizes, self._seats))
+            checked(lib.usnet_segment_open(handle, public_memory, len(public_memory), memories, sizes, self._seats))
         except OSError:
             self._release()
             raise
@@ -187,7 +188,7 @@ class SegmentReader:
     def _read_words(self, function: Any, *arguments: Any, count: int) -> list[int]:
         values = ffi.new("uint64_t[]", count)
         with self._lock:
-            read = _check(function(self._opened(), *arguments, values, count))
+            read = checked(function(self._opened(), *arguments, values, count))
         return list(values[0:read])
 
     def engine_counters(self) -> dict[str, int]:
@@ -215,7 +216,7 @@ class SegmentReader:
     def seat_status(self, seat: int) -> SeatStatus:
         status = ffi.new("struct usnet_seat_status *")
         with self._lock:
-            _check(lib.usnet_seat_status(self._opened(), seat, status))
+            checked(lib.usnet_seat_status(self._opened(), seat, status))
         return SeatStatus(
             serial=status.serial,
             attached=bool(status.attached),
@@ -250,7 +251,7 @@ class SegmentReader:
         with self._lock:
             size = self._config().rx_frame_bytes
             data = ffi.new("uint8_t[]", size)
-            found = _check(lib.usnet_quarantine_read(self._opened(), seat, record, data, size))
+            found = checked(lib.usnet_quarantine_read(self._opened(), seat, record, data, size))
         if not found:
             return None
         return QuarantineRecord(
@@ -266,7 +267,8 @@ class SegmentReader:
         return config
 
 
-def _check(status: int) -> int:
+def checked(status: int) -> int:
+    """A result of C that is no error; OSError with its errno if it is one."""
     if status < 0:
         raise OSError(-status, os.strerror(-status))
     return status

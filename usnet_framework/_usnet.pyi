@@ -1,4 +1,4 @@
-"""The cffi module over native/include/usnet.h, as a type checker sees it; only `_native` imports it."""
+"""The cffi module over native/include, as a type checker sees it; only `_native` and its siblings import it."""
 
 from typing import Any
 

@@ -26,6 +26,9 @@ WORKERS_MAX = 64  # seats of a shard: UN_SEATS_MAX of native/src/shard/segment.h
 SHARDS_MAX = 1024  # UN_SHARD_MAX
 STATE_BYTES_MAX = 4096  # UN_STATE_BYTES_MAX
 CONNECTIONS_MAX = 1 << 22  # UN_CONN_MAX
+PACKET_BACKENDS = ("afxdp", "netmap", "tap")
+PACKET_BIND = ("tcp://*:7000",)
+"""Where a packet backend listens when nobody says: its addresses are its own, and none is 127.0.0.1."""
 
 
 def default_control_path() -> str:
@@ -87,25 +90,31 @@ class Config:
     app_dir: str = _option(".", "folder that is put in front of the import path", values.text, metavar="PATH")
     bind: tuple[str, ...] = _option(
         ("tcp://127.0.0.1:7000",),
-        "where to listen: tcp://HOST:PORT, unix:PATH or fd:N; may be given several times",
+        "where to listen: tcp://HOST:PORT, unix:PATH or fd:N; may be given several times; a packet backend listens on "
+        "port 7000 of all its addresses unless told otherwise",
         values.text,
         metavar="ADDRESS",
         repeated=True,
     )
     backend: str = _option(
         "auto",
-        "what carries the connections; auto: kernel",
+        "what carries the connections: the kernel, or a stack of our own on a packet device; auto: kernel",
         values.Choice(("auto", "kernel", "afxdp", "netmap", "tap")),
     )
     interface: str | None = _option(
-        None, "network interface of a packet backend", values.text, metavar="NAME", shown="none"
-    )
-    address: str | None = _option(
         None,
-        "an address of our own for a packet backend, instead of the interface's",
+        "network interface of a packet backend; tap: created when there is none of that name",
         values.text,
+        metavar="NAME",
+        shown="usnet0 for tap",
+    )
+    address: tuple[str, ...] = _option(
+        (),
+        "an address of our own for a packet backend, with its prefix; may be given several times",
+        values.own_address,
         metavar="CIDR",
         shown="none",
+        repeated=True,
     )
     queues: int | None = _option(
         None,
@@ -197,6 +206,8 @@ class Config:
 
     @classmethod
     def _checked(cls, given: Mapping[str, Any]) -> Config:
+        if given.get("backend") in PACKET_BACKENDS and "bind" not in given:
+            given = {**given, "bind": PACKET_BIND}
         config = cls(**given)
         if config.layout == "inline" and config.workers > 1:
             raise UsageError(
@@ -206,15 +217,15 @@ class Config:
 
     def transport(self) -> str:
         """The backend that will carry the connections. StartupError when this build lacks it."""
+        if self.backend == "tap":
+            return "tap"
         if self.backend not in ("auto", "kernel"):
             raise StartupError(
-                f"--backend {self.backend}: this build carries connections over the kernel only: use --backend kernel"
+                f"--backend {self.backend}: this build has no such device: use --backend kernel or --backend tap"
             )
-        for name in ("interface", "address"):
-            if getattr(self, name) is not None:
-                raise StartupError(
-                    f"--{name} {getattr(self, name)}: the kernel backend does not take it: name the address in --bind"
-                )
+        for name, value in (("interface", self.interface), ("address", ",".join(self.address))):
+            if value:
+                raise StartupError(f"--{name} {value}: the kernel backend does not take it: name the address in --bind")
         return "kernel"
 
 

@@ -6,6 +6,7 @@ Also `nearest`, the "did you mean" of every message about an unknown name.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -79,6 +80,20 @@ def endpoint_or_off(text: str) -> str:
     if text != "off":
         split_endpoint(text)
     return text
+
+
+def own_address(text: str) -> str:
+    """An address that a host may have, with its prefix, in its usual form."""
+    expected = "an address with its prefix, like 10.0.0.1/24 or fd00::1/64"
+    try:
+        address = ipaddress.ip_interface(text)
+    except ValueError:
+        raise ValueError(expected) from None
+    ip = address.ip
+    is_nobodys = ip.is_unspecified or ip.is_multicast or ip.is_loopback or str(ip) == "255.255.255.255"
+    if "/" not in text or is_nobodys:
+        raise ValueError(f"{expected}, of one host on a network")
+    return address.with_prefixlen
 
 
 def text(text: str) -> str:

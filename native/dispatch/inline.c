@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "engine/engine.h"
+#include "engine/stack_setup.h"
 
 struct memory {
     void *start; /* NULL: not mapped */
@@ -22,7 +23,8 @@ struct memory {
 struct engine_object {
     PyObject_HEAD
     struct un_engine *engine; /* NULL once closed */
-    struct memory public, seat, private;
+    struct memory public, seat, private, arena;
+    struct un_stack_setup stack; /* in use when there is an arena */
     int epoll_fd;
 };
 
@@ -70,6 +72,18 @@ static int map_memories(struct engine_object *self, int public_fd, int seat_fd)
     return map_private(&self->private, un_engine_private_bytes(&un_header(self->public.start)->config));
 }
 
+/* The memory of a stack, when connections are to be carried by one. */
+static int map_arena(struct engine_object *self, struct un_engine_setup *setup)
+{
+    if (self->stack.address_count == 0)
+        return 0;
+    if (map_private(&self->arena, un_stack_setup_bytes(&self->stack, setup->connection_limit)) < 0)
+        return -1;
+    self->stack.memory = self->arena.start;
+    setup->stack = &self->stack;
+    return 0;
+}
+
 static int start(struct engine_object *self, struct un_engine_setup *setup)
 {
     setup->private = self->private.start;
@@ -86,43 +100,75 @@ static int start(struct engine_object *self, struct un_engine_setup *setup)
     return self->engine ? 0 : -1;
 }
 
-static int read_listeners(PyObject *listeners, struct un_engine_setup *setup)
+/* How many numbers there are, -1 with an exception. */
+static Py_ssize_t read_numbers(PyObject *sequence, int *values, Py_ssize_t most, const char *what)
 {
-    PyObject *numbers = PySequence_Tuple(listeners);
+    PyObject *numbers = PySequence_Tuple(sequence);
     if (!numbers)
         return -1;
     Py_ssize_t count = PyTuple_GET_SIZE(numbers);
-    if (count > UN_LISTENERS_MAX)
-        PyErr_Format(PyExc_ValueError, "Engine: %zd listeners, the limit is %d", count, UN_LISTENERS_MAX);
+    if (count > most)
+        PyErr_Format(PyExc_ValueError, "Engine: %zd %s, the limit is %zd", count, what, most);
     for (Py_ssize_t i = 0; i < count && !PyErr_Occurred(); i++)
-        setup->listeners[i] = (int)PyLong_AsLong(PyTuple_GET_ITEM(numbers, i));
-    setup->listener_count = (uint32_t)count;
+        values[i] = (int)PyLong_AsLong(PyTuple_GET_ITEM(numbers, i));
     Py_DECREF(numbers);
-    return PyErr_Occurred() ? -1 : 0;
+    return PyErr_Occurred() ? -1 : count;
+}
+
+static int read_listeners(PyObject *listeners, struct un_engine_setup *setup)
+{
+    Py_ssize_t count = read_numbers(listeners, setup->listeners, UN_LISTENERS_MAX, "listeners");
+    setup->listener_count = count < 0 ? 0 : (uint32_t)count;
+    return count < 0 ? -1 : 0;
+}
+
+/* (tap_fd, queue, queues, addresses, listen, backlog, exchange_fd, exchange_wake_fds), or None: the kernel's sockets. */
+static int read_stack(PyObject *parts, struct un_stack_setup *stack)
+{
+    const char *addresses, *listen;
+    PyObject *wakes;
+    if (parts == Py_None)
+        return 0;
+    if (!PyArg_ParseTuple(parts, "iHHssIiO:Engine", &stack->tap_fd, &stack->queue, &stack->queues, &addresses, &listen,
+                          &stack->backlog, &stack->exchange_fd, &wakes))
+        return -1;
+    Py_ssize_t count = read_numbers(wakes, stack->exchange_wake_fds, UN_EXCHANGE_SHARDS_MAX, "wake-ups");
+    if (count < 0)
+        return -1;
+    if (count == stack->queues && stack->queue < stack->queues && un_stack_setup_addresses(stack, addresses) == 0 &&
+        un_stack_setup_listeners(stack, listen) == 0)
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "Engine: queues, addresses or listeners of the stack make no sense");
+    return -1;
 }
 
 static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"public_fd", "seat_fd",          "listeners", "connection_limit", "idle_timeout_ns",
-                            "linger_ns", "shared_listeners", "resumes",   "serial",           NULL};
+                            "linger_ns", "shared_listeners", "resumes",   "serial",           "stack",
+                            NULL};
     struct un_engine_setup setup = {0};
     int public_fd, seat_fd, shared, resumes;
     unsigned int limit, serial = 1;
     unsigned long long idle_ns, linger_ns;
-    PyObject *listeners;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iiOIKKpp|I:Engine", names, &public_fd, &seat_fd, &listeners,
-                                     &limit, &idle_ns, &linger_ns, &shared, &resumes, &serial) ||
+    PyObject *listeners, *stack = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iiOIKKpp|IO:Engine", names, &public_fd, &seat_fd, &listeners,
+                                     &limit, &idle_ns, &linger_ns, &shared, &resumes, &serial, &stack) ||
         read_listeners(listeners, &setup) < 0)
         return NULL;
     struct engine_object *self = as_engine(type->tp_alloc(type, 0));
     if (!self)
         return NULL;
     self->epoll_fd = -1;
+    if (read_stack(stack, &self->stack) < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
     setup.connection_limit = limit;
     setup.idle_timeout_ns = idle_ns;
     setup.linger_ns = linger_ns;
     setup.shared_listeners = shared;
-    if (map_memories(self, public_fd, seat_fd) < 0 || start(self, &setup) < 0) {
+    if (map_memories(self, public_fd, seat_fd) < 0 || map_arena(self, &setup) < 0 || start(self, &setup) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         Py_DECREF(self);
         return NULL;
@@ -242,6 +288,7 @@ static void close_engine(struct engine_object *self)
         close(self->epoll_fd);
     self->epoll_fd = -1;
     unmap(&self->private);
+    unmap(&self->arena);
 }
 
 static PyObject *engine_close(PyObject *self, PyObject *unused)
@@ -275,7 +322,7 @@ static PyMethodDef engine_methods[] = {
 
 static PyType_Slot engine_slots[] = {
     {Py_tp_doc, "Engine(public_fd, seat_fd, listeners, connection_limit, idle_timeout_ns, linger_ns, shared_listeners, "
-                "resumes, serial=1)\n\nThe network engine in this process, with its one worker attached. "
+                "resumes, serial=1, stack=None)\n\nThe network engine in this process, with its one worker attached. "
                 "OSError: the descriptors are not those of a segment."},
     {Py_tp_new, engine_new},
     {Py_tp_dealloc, engine_dealloc},

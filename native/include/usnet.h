@@ -1,16 +1,27 @@
-/* The public C API: what a supervisor, a tool or a test needs of a shard's shared memory.
+/* The public C API of the TCP/IP stack: frames in, frames out, events out; no time, no I/O, no threads of its own.
+ *
+ * The caller owns the clock and the wire. One turn of a stack:
+ *
+ *     usnet_stack_input(stack, frame, …)          as often as a frame came
+ *     usnet_stack_poll(stack, now_ns)             what came, what is due and what may leave is done
+ *     while (usnet_stack_event(stack, &event))    what the application is to know
+ *         … usnet_stack_read, usnet_stack_write, usnet_stack_close …
+ *     usnet_stack_poll(stack, now_ns)             what the application asked for leaves
+ *     while ((length = usnet_stack_output(stack, frame, sizeof frame, &output)) > 0)
+ *         … put the frame on the wire …
+ *     usnet_stack_deadline_ns(stack)              poll again then, or when a frame comes
+ *
+ * Equal calls with equal arguments have equal results, to the byte: that is what tests and simulations build on.
+ * Time is nanoseconds of any clock that never goes back; calls between two polls happen at the time of the last one.
+ *
+ * All that a stack knows lies in one memory that the caller may supply. It holds no pointers: copied between two calls,
+ * to another address or another process, it goes on from there (usnet_stack_adopt).
+ *
+ * Functions return 0, a count, or a negative errno. A stack is used by one thread at a time; several share nothing.
+ * Handles of connections are never 0; one whose connection is over gets -EBADF and never reaches another connection.
  *
  * The part between the two `cffi` marks is read twice: by a C compiler, and word by word by cffi, which knows no
  * preprocessor; so it holds plain declarations only (native/src/cffi_source.py cuts it out).
- *
- * Memory. A segment (native/src/shard/segment.h) is one public memory per shard and one seat memory per worker. This
- * API formats fresh public memory once and reads from then on. A reader takes a private copy of the header when it
- * opens a segment and believes no offset, length or index that it finds in shared memory later: whatever a worker
- * writes into its seat memory, a read here returns some numbers and never touches memory outside the two. The memories
- * must stay mapped and keep their size while the segment is open (seal the memfds against shrinking).
- *
- * Every function returns 0 or a count, or a negative errno. None is safe against a concurrent usnet_segment_close;
- * otherwise all may be called from several threads.
  */
 #ifndef USNET_H
 #define USNET_H
@@ -24,158 +35,327 @@ extern "C" {
 
 /* cffi: begin */
 
-/* How large everything is in a segment; the same numbers for every seat of a shard. */
-struct usnet_segment_config {
-    uint32_t shard;
-    uint32_t seats;
-    uint32_t conn_max;
-    uint32_t state_bytes;    /* of the state blob per connection; multiple of 64 */
-    uint32_t event_slots;    /* power of two */
-    uint32_t command_slots;  /* power of two */
-    uint32_t rx_frame_bytes; /* power of two */
-    uint32_t rx_frames;      /* per seat */
-    uint32_t tx_frame_bytes; /* power of two */
-    uint32_t tx_frames;      /* per seat */
-    uint32_t rx_budget;      /* bytes of one connection that may wait unconsumed */
-    uint32_t tx_budget;      /* bytes of one connection that may wait in send frames */
-    uint32_t hold_max;       /* receive slices a worker may keep beyond its callback */
-    uint32_t reserved;
-};
-
-struct usnet_segment_sizes {
-    uint64_t public_bytes;
-    uint64_t seat_bytes; /* of each seat memory */
-};
-
-/* Sizes of the two memories that a configuration asks for. -EINVAL with *why a sentence (static text). */
-int usnet_segment_plan(const struct usnet_segment_config *config, struct usnet_segment_sizes *sizes, const char **why);
-
-/* Write the header into fresh, zeroed public memory of public_bytes. -EINVAL: no such plan, or it does not fit. */
-int usnet_segment_format(void *public_memory, uint64_t public_bytes, const struct usnet_segment_config *config);
-
-/* 0, or -EINVAL when this is no segment of this version or it does not fit into public_bytes. */
-int usnet_segment_check(const void *public_memory, uint64_t public_bytes);
-
-/* A segment opened for reading. */
-struct usnet_segment;
-
-/* Open mapped memories: seats[i] is the seat memory of seat i, seat_bytes[i] its size; a NULL one is read as zeros.
- * seat_count may not exceed the seats of the segment. -EINVAL or -ENOMEM. */
-int usnet_segment_open(struct usnet_segment **segment, const void *public_memory, uint64_t public_bytes,
-                       const void *const *seats, const uint64_t *seat_bytes, uint32_t seat_count);
-void usnet_segment_close(struct usnet_segment *segment);
-
-/* The configuration that the segment was formatted with. */
-void usnet_segment_config(const struct usnet_segment *segment, struct usnet_segment_config *config);
-
-/* Counters. They only grow (modulo 2^64) while the segment lives; each has one writer. */
-enum usnet_counter_kind {
-    USNET_COUNTER_ENGINE, /* written by the network process */
-    USNET_COUNTER_SEAT,   /* written by the worker: hearsay */
-};
-
-/* How many counters of a kind there are, and their name and help text: static strings, NULL past the last one. */
-uint32_t usnet_counter_count(enum usnet_counter_kind kind);
-const char *usnet_counter_name(enum usnet_counter_kind kind, uint32_t index);
-const char *usnet_counter_help(enum usnet_counter_kind kind, uint32_t index);
-
-/* Read the first `max` counters in index order; returns how many were read. -EINVAL: no such seat. */
-int usnet_engine_counters(const struct usnet_segment *segment, uint64_t *values, uint32_t max);
-int usnet_seat_counters(const struct usnet_segment *segment, uint32_t seat, uint64_t *values, uint32_t max);
-
-/* Connections closed, by reason number; the name of a reason, NULL where the number has no meaning. */
-int usnet_engine_closed(const struct usnet_segment *segment, uint64_t *values, uint32_t max);
-const char *usnet_reason_name(uint32_t reason);
-
-/* Events by the time they waited in the ring: bucket i counts waits of less than 2^i microseconds that bucket i - 1
- * does not count; the last one counts everything longer. */
-int usnet_seat_wait(const struct usnet_segment *segment, uint32_t seat, uint64_t *values, uint32_t max);
-
-struct usnet_engine_status {
-    uint64_t active; /* connections */
-    uint64_t pid;
-    uint64_t epoch;    /* how many engines this segment has had */
-    uint32_t sleeping; /* 0 awake, 1 woken by commands, 2 woken by anything */
-    uint32_t reserved;
-};
-
-void usnet_engine_status(const struct usnet_segment *segment, struct usnet_engine_status *status);
-
-struct usnet_seat_status {
-    /* as the engine says */
-    uint32_t serial; /* of the worker attached; 0: none yet */
-    uint32_t attached;
-    uint32_t bad; /* the worker wrote nonsense and is to be replaced */
-    uint32_t tx_nodes_free;
-    uint64_t connections;
-    uint64_t rx_frames_free;
-    /* from indices of both sides; a number that cannot be is shown as a full ring */
-    uint32_t events_produced;
-    uint32_t events_consumed;
-    uint32_t commands_produced;
-    uint32_t commands_consumed;
-    uint32_t events_waiting;
-    uint32_t commands_waiting;
-    uint32_t releases_waiting;
-    /* as the worker says */
-    uint32_t sleeping;
-    uint32_t handling; /* 1 while a handler is being called */
-    uint32_t reserved;
-    uint64_t held_frames;
-    uint64_t overflow_bytes;
-    uint64_t objects;
-};
-
-int usnet_seat_status(const struct usnet_segment *segment, uint32_t seat, struct usnet_seat_status *status);
-
-/* family 4: IPv4 in the first four bytes; 6: IPv6; 1: unix; 0: none. Port in host order. */
+/* An address with a port in host order. family 4: IPv4 in the first four bytes of ip; 6: IPv6; 0: any of both. */
 struct usnet_endpoint {
     uint8_t ip[16];
     uint16_t port;
     uint16_t family;
-    uint32_t scope;
+    uint32_t scope; /* of a link-local address, as a kernel numbers its interfaces; the stack ignores it */
 };
 
-struct usnet_connection {
-    uint64_t id; /* shard 10 bits, slot 22 bits, generation 32 bits */
-    uint64_t bytes_in;
-    uint64_t bytes_queued; /* accepted from the worker */
-    uint64_t bytes_out;    /* taken by the transport */
-    uint64_t opened_ns;    /* CLOCK_MONOTONIC */
-    uint64_t active_ns;    /* last receive or send, coarse */
-    uint32_t shard;
-    uint32_t slot;
-    uint16_t seat;
-    uint8_t state; /* usnet_connection_state_name */
-    uint8_t flags; /* bits, usnet_connection_flag_name */
-    uint32_t state_length;
-    struct usnet_endpoint peer;
+/* ---- Create a stack. ---- */
+
+struct usnet_stack;
+
+/* How large a stack is and how it behaves; usnet_stack_defaults says what is usual. */
+struct usnet_stack_options {
+    /* Sizes. */
+    uint32_t conn_max;
+    uint32_t frames;        /* pieces of memory that packets and payload lie in */
+    uint32_t frame_bytes;   /* of each; multiple of 64, at most 32768; best if it holds a whole packet */
+    uint32_t sents;         /* packets in flight, of all connections */
+    uint32_t udp_max;       /* UDP endpoints */
+    uint32_t neighbours;    /* link-layer addresses that are remembered; power of two */
+    uint32_t time_wait_max; /* connections in TIME-WAIT; the oldest give way */
+    /* Limits on answers to nobody's packets. */
+    uint32_t resets_per_s;
+    uint32_t icmp_per_s;
+    /* Ports of connections that are opened here. */
+    uint16_t port_low;
+    uint16_t port_high;
+    bool accept_partial_checksum;      /* virtual links: a checksum may be left to a device that is not there */
+    bool accept_router_advertisements; /* IPv6: they set the default route */
+    uint8_t secret[16];                /* of sequence numbers, cookies, look-up; keep it and draw it at random */
+    uint64_t seed;                     /* of everything else that looks random */
+    /* TCP. */
+    uint32_t rcv_limit;           /* bytes of a connection that may wait to be read */
+    uint32_t snd_limit;           /* bytes of a connection that may wait to be acknowledged */
+    uint32_t rto_min_us;          /* retransmission timeout: RFC 6298 */
+    uint32_t rto_max_us;
+    uint32_t rto_initial_us;
+    uint32_t delayed_ack_us;      /* how long an ACK may wait for company: RFC 9293 says less than 500 ms */
+    uint32_t msl_ms;              /* TIME-WAIT lasts twice this */
+    uint32_t user_timeout_ms;     /* without acknowledgment a connection is given up */
+    uint32_t fin_wait_2_ms;       /* how long a closed connection waits for the peer's end */
+    uint32_t persist_max_us;      /* between two probes of a zero window */
+    uint16_t keep_idle_s;         /* keepalive, for connections that turn it on */
+    uint16_t keep_interval_s;
+    uint8_t keep_count;
+    uint8_t syn_retries;
+    uint8_t syn_ack_retries;
+    uint8_t initial_window;       /* segments: RFC 6928 */
+    uint8_t congestion;           /* index of usnet_congestion_name */
+    bool ecn;
+    bool timestamps;
+    bool sack;
+    bool window_scaling;
+    bool path_mtu_probing;
+    uint16_t ooo_frames_max;      /* frames per connection that wait out of order */
+    uint16_t rcv_frames_max;      /* frames per connection that wait in order before they are packed tighter */
+    uint16_t challenge_acks_per_s; /* per connection: RFC 5961 section 7 */
+    uint16_t tx_segments_max;     /* segments of one super-segment, where the link cuts them */
+};
+
+/* The link that the frames come from and go to. */
+struct usnet_link {
+    uint8_t mac[6];
+    uint16_t mtu;              /* bytes of an IP packet */
+    uint32_t tx_segment_bytes; /* it cuts TCP super-segments of up to so many payload bytes; 0: it does not */
+    bool tx_checksum;          /* it completes transport checksums */
+    bool rx_checksum;          /* it says of received frames whether their checksum is good */
+    bool rx_coalesce;          /* it may join TCP segments to packets larger than the MTU */
+    uint32_t slots;            /* frames on their way in each direction; power of two */
+};
+
+/* Everything at its default, for so many connections. secret and seed are zero: set them. */
+void usnet_stack_defaults(struct usnet_stack_options *options, uint32_t conn_max);
+
+/* Bytes of memory for a stack; -EINVAL with *why a sentence (static text) when there is no such stack. */
+int64_t usnet_stack_bytes(const struct usnet_stack_options *options, const char **why);
+
+/* Make a stack in `memory`: usnet_stack_bytes of zeros, aligned to 4096, which outlive the stack; or, where memory is
+ * NULL, in memory of its own. -EINVAL: no such stack, or it does not fit; -ENOMEM. */
+int usnet_stack_create(struct usnet_stack **stack, const struct usnet_stack_options *options,
+                       const struct usnet_link *link, void *memory, uint64_t bytes);
+
+/* Go on with the memory of a stack that stands still: another one's, or a copy, wherever it lies. A stack that stood in
+ * the middle of a call resets the connection that it was changing. Frames that had come in or were to go out are the
+ * link's, not the memory's. -EINVAL: this is no stack, or of another version; -ENOMEM. */
+int usnet_stack_adopt(struct usnet_stack **stack, const struct usnet_link *link, void *memory, uint64_t bytes);
+
+/* Let go of it: memory of its own is freed, the caller's is left as it is. */
+void usnet_stack_destroy(struct usnet_stack *stack);
+
+/* Addresses of our own, whose prefix is on the link; ways to all others. Ports mean nothing here. */
+int usnet_stack_add_address(struct usnet_stack *stack, const struct usnet_endpoint *address, uint8_t prefix);
+int usnet_stack_add_route(struct usnet_stack *stack, const struct usnet_endpoint *network, uint8_t prefix,
+                          const struct usnet_endpoint *gateway);
+
+/* ---- Packets and time. ---- */
+
+enum usnet_input_flag {
+    USNET_INPUT_CHECKSUM_GOOD = 1,    /* the transport checksum is known to be right */
+    USNET_INPUT_CHECKSUM_PARTIAL = 2, /* it may hold the sum of the pseudo-header only: accept_partial_checksum */
+};
+
+/* A frame came, from its Ethernet header on; the next poll looks at it. segment_bytes: of a packet that was joined from
+ * several, the payload each had, else 0. -ENOBUFS: `slots` wait already, or no memory for it is free; -EMSGSIZE: longer
+ * than any frame. */
+int usnet_stack_input(struct usnet_stack *stack, const uint8_t *frame, uint32_t length, uint32_t flags,
+                      uint32_t segment_bytes);
+
+/* Do all that is to be done at this time; returns how much that was, 0 for nothing. */
+uint32_t usnet_stack_poll(struct usnet_stack *stack, uint64_t now_ns);
+
+/* When to poll again if nothing happens before; 2^64 - 1: never. */
+uint64_t usnet_stack_deadline_ns(struct usnet_stack *stack);
+
+enum usnet_output_flag {
+    USNET_OUTPUT_CHECKSUM = 1, /* the transport checksum is to be completed: it holds the pseudo-header's sum */
+    USNET_OUTPUT_SEGMENT = 2,  /* to be cut into segments of segment_bytes of payload */
+    USNET_OUTPUT_IPV6 = 4,
+};
+
+/* What the link is to do with a frame. */
+struct usnet_output {
+    uint16_t flags;           /* enum usnet_output_flag */
+    uint16_t segment_bytes;
+    uint16_t header_length;   /* Ethernet, IP and transport */
+    uint16_t checksum_start;  /* where the bytes begin that the checksum is over */
+    uint16_t checksum_offset; /* where it lies, from there */
+};
+
+/* Take the oldest frame that is to be sent: its length; 0: there is none; -EMSGSIZE: it is longer than `most`, and
+ * stays. output may be NULL. */
+int usnet_stack_output(struct usnet_stack *stack, uint8_t *frame, uint32_t most, struct usnet_output *output);
+
+/* ---- Events. ---- */
+
+enum usnet_event_bit {
+    USNET_EVENT_ACCEPTED = 1,  /* a listener has a new connection: this one */
+    USNET_EVENT_CONNECTED = 2,
+    USNET_EVENT_READABLE = 4,  /* something came since the last time */
+    USNET_EVENT_EOF = 8,       /* the peer has ended its output; what came before can still be read */
+    USNET_EVENT_WRITABLE = 16, /* room again, after a write that was not taken whole */
+    USNET_EVENT_CLOSED = 32,   /* it is over; the last one */
+};
+
+struct usnet_event {
+    uint64_t conn;     /* the connection; of a UDP endpoint its number */
+    uint64_t user;     /* as set for it; with ACCEPTED, the listener's */
+    uint32_t events;   /* enum usnet_event_bit; they add up until they are fetched */
+    uint16_t listener; /* with ACCEPTED */
+    uint8_t is_udp;
+    uint8_t reason;    /* with CLOSED: why, usnet_tcp_reason_name */
+};
+
+/* 1 and the next connection with news, or 0. */
+int usnet_stack_event(struct usnet_stack *stack, struct usnet_event *event);
+
+/* ---- TCP. ---- */
+
+/* Wait for connections at this address. Up to `backlog` of them may wait to be accepted; beyond that, SYN cookies are
+ * handed out. Returns the listener's number. -EADDRINUSE, -EADDRNOTAVAIL, -ENOBUFS: too many listeners. */
+int usnet_stack_listen(struct usnet_stack *stack, const struct usnet_endpoint *local, uint32_t backlog, uint64_t user);
+int usnet_stack_unlisten(struct usnet_stack *stack, uint32_t listener); /* those not accepted are reset */
+int usnet_stack_pause_listener(struct usnet_stack *stack, uint32_t listener, bool paused); /* it ignores SYNs */
+
+/* Take a connection that an event announced as ACCEPTED: the backlog has room for another one. */
+int usnet_stack_accept(struct usnet_stack *stack, uint64_t conn, uint64_t user);
+
+/* Open a connection; local may be NULL, or have family 0 or port 0 where any will do. The handle in *conn: CONNECTED or
+ * CLOSED follows. -EHOSTUNREACH: no way there; -EADDRNOTAVAIL, -EADDRINUSE; -ENOBUFS. */
+int usnet_stack_connect(struct usnet_stack *stack, const struct usnet_endpoint *remote,
+                        const struct usnet_endpoint *local, uint64_t user, uint64_t *conn);
+
+/* Output: returns how much was taken. -EAGAIN: nothing, WRITABLE follows; -EPIPE: after shutdown; -ENOTCONN: not yet;
+ * -ECONNRESET, -ETIMEDOUT and the like: over. */
+int64_t usnet_stack_write(struct usnet_stack *stack, uint64_t conn, const void *bytes, uint32_t length);
+
+/* Input: copied out, and gone. 0: the peer has ended its output and all was read; -EAGAIN: nothing there, READABLE or
+ * EOF follows. */
+int64_t usnet_stack_read(struct usnet_stack *stack, uint64_t conn, void *bytes, uint32_t most);
+
+struct usnet_piece {
+    const uint8_t *bytes;
+    uint32_t length;
+};
+
+/* Input where it lies: up to `most` pieces, valid until the next call that takes the stack; results as of read. What
+ * was dealt with is consumed then, which may open the window. */
+int usnet_stack_peek(struct usnet_stack *stack, uint64_t conn, struct usnet_piece *pieces, uint32_t most);
+int usnet_stack_consume(struct usnet_stack *stack, uint64_t conn, uint32_t bytes); /* -EINVAL: more than there is */
+
+int usnet_stack_shutdown(struct usnet_stack *stack, uint64_t conn); /* end of output; input goes on */
+int usnet_stack_close(struct usnet_stack *stack, uint64_t conn); /* in order, in the background; the handle is gone */
+int usnet_stack_abort(struct usnet_stack *stack, uint64_t conn); /* with a reset; the handle is gone */
+int usnet_stack_set_user(struct usnet_stack *stack, uint64_t conn, uint64_t user);
+
+enum usnet_option {
+    USNET_OPTION_NODELAY = 0,   /* send small segments at once */
+    USNET_OPTION_CORK = 1,      /* send only full segments */
+    USNET_OPTION_KEEPALIVE = 2,
+    USNET_OPTION_KEEP_IDLE_S = 3,
+    USNET_OPTION_KEEP_INTERVAL_S = 4,
+    USNET_OPTION_KEEP_COUNT = 5,
+    USNET_OPTION_USER_TIMEOUT_MS = 6,
+    USNET_OPTION_RECEIVE_BYTES = 7,
+    USNET_OPTION_SEND_BYTES = 8,
+    USNET_OPTION_CONGESTION = 9, /* index of usnet_congestion_name */
+    USNET_OPTION_QUICKACK = 10,
+    USNET_OPTION_MSS = 11,       /* upper limit */
+};
+
+/* -ENOPROTOOPT: no such option; -EINVAL: no such value, or not now. */
+int usnet_stack_set_option(struct usnet_stack *stack, uint64_t conn, uint32_t option, uint32_t value);
+int usnet_stack_get_option(struct usnet_stack *stack, uint64_t conn, uint32_t option, uint32_t *value);
+const char *usnet_congestion_name(uint32_t index); /* NULL past the last one */
+
+enum usnet_tcp_state {
+    USNET_TCP_CLOSED = 1,
+    USNET_TCP_SYN_SENT = 2,
+    USNET_TCP_SYN_RECEIVED = 4,
+    USNET_TCP_ESTABLISHED = 8,
+    USNET_TCP_FIN_WAIT_1 = 16,
+    USNET_TCP_FIN_WAIT_2 = 32,
+    USNET_TCP_CLOSE_WAIT = 64,
+    USNET_TCP_CLOSING = 128,
+    USNET_TCP_LAST_ACK = 256,
+    USNET_TCP_TIME_WAIT = 512,
+    USNET_TCP_DEAD = 1024, /* over; remembers why until it is closed */
+};
+
+enum usnet_tcp_agreed {
+    USNET_TCP_WINDOW_SCALING = 1,
+    USNET_TCP_TIMESTAMPS = 2,
+    USNET_TCP_SACK = 4,
+    USNET_TCP_ECN = 8,
+};
+
+/* What is known of a connection, in the words of RFC 9293, 6298, 5681. */
+struct usnet_tcp_info {
     struct usnet_endpoint local;
+    struct usnet_endpoint remote;
+    uint64_t user;
+    uint32_t state;  /* enum usnet_tcp_state */
+    uint32_t agreed; /* enum usnet_tcp_agreed */
+    uint32_t reason; /* of a DEAD one: usnet_tcp_reason_name */
+    uint32_t congestion;
+    uint8_t snd_wscale;
+    uint8_t rcv_wscale;
+    uint8_t backoff; /* timeouts in a row */
+    uint8_t probes;  /* unanswered keepalives or window probes in a row */
+    bool in_recovery;
+    bool in_loss;    /* recovery after a timeout */
+    /* sequence space */
+    uint32_t iss;
+    uint32_t irs;
+    uint32_t snd_una;
+    uint32_t snd_nxt;
+    uint32_t snd_wnd;
+    uint32_t rcv_nxt;
+    uint32_t rcv_wnd; /* as last advertised */
+    /* sizes, in bytes */
+    uint32_t snd_mss;
+    uint32_t path_mtu;
+    uint32_t unread;       /* in order */
+    uint32_t out_of_order;
+    uint32_t queued;       /* output that is not acknowledged */
+    uint32_t cwnd;
+    uint32_t ssthresh;
+    uint32_t in_flight;
+    uint32_t sacked;
+    uint32_t lost;
+    /* microseconds */
+    uint32_t rto_us; /* with backoff */
+    uint32_t srtt_us;
+    uint32_t rttvar_us;
+    uint32_t min_rtt_us;
+    uint32_t retransmitted; /* segments */
+    uint64_t bytes_in;
+    uint64_t bytes_out;
 };
 
-/* Copy out up to `max` connections in use, from slot *next_slot on, and set *next_slot to go on from; fewer than max
- * were the last. A connection that changes while it is copied may show a mixture of two moments, never another's id. */
-int usnet_connection_list(const struct usnet_segment *segment, uint32_t *next_slot,
-                          struct usnet_connection *connections, uint32_t max);
+int usnet_stack_info(struct usnet_stack *stack, uint64_t conn, struct usnet_tcp_info *info);
 
-/* "open", "closing", …; NULL where the number has no meaning. Names of flag bits, bit 0 first. */
-const char *usnet_connection_state_name(uint32_t state);
-const char *usnet_connection_flag_name(uint32_t bit);
+/* "established", "reset" …; NULL where the number has no meaning. */
+const char *usnet_tcp_state_name(uint32_t state);
+const char *usnet_tcp_reason_name(uint32_t reason);
 
-struct usnet_quarantine {
-    uint64_t conn;
-    uint32_t event_type;
-    uint32_t length; /* bytes kept */
-    struct usnet_endpoint peer;
+/* ---- UDP. ---- */
+
+/* An endpoint, whose number is returned; port 0: any free one. -EADDRINUSE, -EADDRNOTAVAIL, -ENOBUFS. */
+int usnet_stack_udp_open(struct usnet_stack *stack, const struct usnet_endpoint *local, uint64_t user);
+int usnet_stack_udp_close(struct usnet_stack *stack, uint32_t endpoint);
+
+/* The whole datagram or nothing: -EAGAIN, -EMSGSIZE, -EHOSTUNREACH. */
+int64_t usnet_stack_udp_send(struct usnet_stack *stack, uint32_t endpoint, const struct usnet_endpoint *to,
+                             const void *bytes, uint32_t length);
+
+/* One datagram, cut to `most` bytes; returns the length that it has. from may be NULL. -EAGAIN: none there. */
+int64_t usnet_stack_udp_receive(struct usnet_stack *stack, uint32_t endpoint, struct usnet_endpoint *from, void *bytes,
+                                uint32_t most);
+
+/* ---- To look at. ---- */
+
+enum usnet_stack_counter_kind {
+    USNET_STACK_TCP,    /* in the spirit of RFC 4022 */
+    USNET_STACK_IP,     /* everything below and beside TCP */
+    USNET_STACK_DROPS,  /* why something was not taken */
+    USNET_STACK_DEVICE, /* of the link: they begin at 0 again when a stack is adopted */
 };
 
-/* 1 and the record with its bytes (up to `max` of them) when the seat's quarantine holds an event, else 0. */
-int usnet_quarantine_read(const struct usnet_segment *segment, uint32_t seat, struct usnet_quarantine *record,
-                          uint8_t *bytes, uint32_t max);
+/* How many counters of a kind there are, and their name and help text: static strings, NULL past the last one. */
+uint32_t usnet_stack_counter_count(enum usnet_stack_counter_kind kind);
+const char *usnet_stack_counter_name(enum usnet_stack_counter_kind kind, uint32_t index);
+const char *usnet_stack_counter_help(enum usnet_stack_counter_kind kind, uint32_t index);
 
-/* Let the kernel send `signal` to this process when the thread that spawned it ends. -ESRCH: parent_pid is gone
- * already, so the signal will never come; the caller must leave. */
-int usnet_die_with_parent(int signal, int parent_pid);
+/* Read the first `max` counters in index order; returns how many were read. */
+int usnet_stack_counters(const struct usnet_stack *stack, enum usnet_stack_counter_kind kind, uint64_t *values,
+                         uint32_t max);
+
+/* NULL, or what is wrong: invariants over all memory of the stack. For tests and simulation; slow. */
+const char *usnet_stack_check(struct usnet_stack *stack);
 
 /* cffi: end */
 

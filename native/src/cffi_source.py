@@ -1,7 +1,7 @@
-"""Write the C source of `usnet_framework._usnet` from the public header: `cffi_source.py HEADER OUTPUT`.
+"""Write the C source of `usnet_framework._usnet` from the public headers: `cffi_source.py HEADER… OUTPUT`.
 
-cffi has no preprocessor, so it reads the part of the header between the two `cffi` marks, and nothing else: there is
-no second copy of the declarations that could drift away.
+cffi has no preprocessor, so it reads the part of each header between the two `cffi` marks, and nothing else: there is
+no second copy of the declarations that could drift away. A header comes after those that it includes.
 """
 
 import sys
@@ -15,12 +15,13 @@ def declarations(header: str) -> str:
     return header.split("/* cffi: begin */", 1)[1].split("/* cffi: end */", 1)[0]
 
 
-def main(header: str, output: str) -> None:
+def main(headers: list[Path], output: str) -> None:
     builder = cffi.FFI()
-    builder.cdef(declarations(Path(header).read_text(encoding="utf-8")))
-    builder.set_source("usnet_framework._usnet", '#include "usnet.h"')
+    for header in headers:
+        builder.cdef(declarations(header.read_text(encoding="utf-8")))
+    builder.set_source("usnet_framework._usnet", "\n".join(f'#include "{header.name}"' for header in headers))
     builder.emit_c_code(output)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main([Path(argument) for argument in sys.argv[1:-1]], sys.argv[-1])

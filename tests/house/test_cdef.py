@@ -1,37 +1,56 @@
-"""The declarations that cffi reads are those of the header: what is bound, what is declared and what is used agree."""
+"""The declarations that cffi reads are those of the headers: what is bound, what is declared and what is used agree."""
 
 import re
 from pathlib import Path
 
+import pytest
+
 from usnet_framework._usnet import ffi, lib
 
 ROOT = Path(__file__).parents[2]
-HEADER = (ROOT / "native/include/usnet.h").read_text(encoding="utf-8")
-CODE = re.sub(r"/\*.*?\*/", "", HEADER, flags=re.S)
-FUNCTIONS = set(re.findall(r"\b(usnet_\w+)\(", CODE))
-STRUCTS = set(re.findall(r"^struct (usnet_\w+) \{", CODE, flags=re.M))
+
+WRAPPERS = {"usnet.h": "_native_stack.py", "usnet_segment.h": "_native.py", "usnet_tap.h": "_native_tap.py"}
+"""Each header and the module over it."""
+
+FOR_C_CALLERS = {
+    "usnet_segment_check",  # opening checks as well
+}
 
 
-def test_every_function_of_the_header_is_bound() -> None:
+def code(header: str) -> str:
+    """A header without its comments."""
+    return re.sub(r"/\*.*?\*/", "", (ROOT / "native/include" / header).read_text(encoding="utf-8"), flags=re.S)
+
+
+def functions(header: str) -> set[str]:
+    return set(re.findall(r"\b(usnet_\w+)\(", code(header)))
+
+
+STRUCTS = {
+    name: list(re.findall(r"(\w+)(?:\[\d+\])?;", body))
+    for header in WRAPPERS
+    for name, body in re.findall(r"^struct (usnet_\w+) \{(.*?)\n\};", code(header), flags=re.S | re.M)
+}
+
+
+def test_every_function_of_the_headers_is_bound() -> None:
     bound = {name for name in dir(lib) if name.startswith("usnet_")}
-    assert len(FUNCTIONS) > 10
-    assert bound == FUNCTIONS
+    assert len(bound) > 50
+    assert bound == set().union(*map(functions, WRAPPERS))
 
 
-def test_every_struct_of_the_header_is_bound_with_its_fields() -> None:
-    for name in STRUCTS:
-        body = re.search(rf"struct {name} \{{(.*?)\n\}};", CODE, flags=re.S)
-        assert body is not None
-        declared = re.findall(r"(\w+)(?:\[\d+\])?;", body[1])
-        assert [field for field, _ in ffi.typeof(f"struct {name}").fields] == declared
+@pytest.mark.parametrize("name", STRUCTS)
+def test_every_struct_is_bound_with_its_fields(name: str) -> None:
+    assert [field for field, _ in ffi.typeof(f"struct {name}").fields] == STRUCTS[name]
 
 
-def test_the_wrapper_uses_every_function() -> None:
-    used = set(re.findall(r"lib\.(usnet_\w+)", (ROOT / "usnet_framework/_native.py").read_text(encoding="utf-8")))
-    assert used == FUNCTIONS - {"usnet_segment_check"}  # which is for C callers; opening checks as well
+@pytest.mark.parametrize("header", WRAPPERS)
+def test_the_wrapper_uses_every_function(header: str) -> None:
+    wrapper = (ROOT / "usnet_framework" / WRAPPERS[header]).read_text(encoding="utf-8")
+    assert set(re.findall(r"lib\.(usnet_\w+)", wrapper)) == functions(header) - FOR_C_CALLERS
 
 
-def test_only_the_wrapper_imports_the_module() -> None:
+def test_only_the_wrappers_import_the_module() -> None:
     importing = re.compile(r"^\s*(?:from|import) .*\b_usnet\b", flags=re.M)
-    users = [path for path in (ROOT / "usnet_framework").rglob("*.py") if importing.search(path.read_text("utf-8"))]
-    assert [path.name for path in users] == ["_native.py"]
+    modules = (ROOT / "usnet_framework").rglob("*.py")
+    assert {path.name for path in modules if importing.search(path.read_text("utf-8"))} == set(WRAPPERS.values())

@@ -6,6 +6,7 @@ The listening sockets stay open in the supervisor, so connections that nobody ac
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.messages import Message
@@ -68,6 +69,21 @@ class InlineShard(Shard):
             "idle_timeout_ms": self.setup.idle_timeout_ms,
             "linger_ms": LINGER_MS,
             "shared_listeners": self.setup.shared_listeners,
+            "stack": self._stack(),
         }
+        stack_fds = self.setup.stack.fds() if self.setup.stack is not None else []
         listeners = [] if self._draining else self.setup.listener_fds
-        return message, [self.segment.public_fd, self.segment.seat_fds[seat], *listeners]
+        return message, [self.segment.public_fd, self.segment.seat_fds[seat], *stack_fds, *listeners]
+
+    def _stack(self) -> dict[str, Any] | None:
+        """All of it but descriptors."""
+        stack = self.setup.stack
+        if stack is None:
+            return None
+        return {
+            "queue": stack.queue,
+            "queues": stack.queues,
+            "addresses": stack.addresses,
+            "listen": "" if self._draining else stack.listen,
+            "backlog": stack.backlog,
+        }

@@ -1,7 +1,8 @@
 """Descriptors: how many this machine grants, and what can be served with them.
 
 Every connection is a descriptor of the process that owns it; every child costs the supervisor a few. Both are known
-before anything starts, so asking for too much is refused at once and in numbers, not by EMFILE under load.
+before anything starts, so asking for too much is refused at once and in numbers, not by EMFILE under load. With a stack
+of our own connections are entries of a table.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ INLINE_RESERVE = 256  # the same, and whatever the application opens
 PER_SHARD = 5  # control socket, pidfd, public memory, wake-up; one to rebuild with
 PER_WORKER = 4  # control socket, pidfd, seat memory, wake-up
 PER_SPARE = 2  # control socket, pidfd
+PER_QUEUE = 2  # queue, wake-up: of a packet device
+STACK_CONNECTIONS_AUTO = 1 << 14
+"""Connections of one shard on a stack of our own when nobody says: its tables are made at start, 10 KB for each
+connection in all, most of it only taken when it is used."""
 CONNECTIONS_AUTO = 1 << 17
 """Connections of one shard when nobody says how many: tables are sized at start, and a limit of descriptors may be a
 billion (container engines set it so)."""
@@ -25,7 +30,8 @@ billion (container engines set it so)."""
 
 @dataclass(frozen=True)
 class Demand:
-    """What a plan needs. `max_connections` is of the whole server, None as many as can be."""
+    """What a plan needs. `max_connections` is of the whole server, None as many as can be. `own_stack`: connections are
+    no descriptors."""
 
     layout: str
     shards: int
@@ -33,12 +39,14 @@ class Demand:
     spares: int
     listeners: int
     max_connections: int | None
+    own_stack: bool = False
 
     @property
     def supervisor(self) -> int:
         """Descriptors of the supervisor."""
         workers = self.shards * self.workers * PER_WORKER + self.spares * PER_SPARE
-        return SUPERVISOR_RESERVE + self.shards * (PER_SHARD + self.listeners) + workers
+        per_shard = PER_SHARD + self.listeners + (PER_QUEUE if self.own_stack else 0)
+        return SUPERVISOR_RESERVE + self.shards * per_shard + workers
 
     @property
     def reserve(self) -> int:
@@ -62,8 +70,10 @@ def connections_per_shard(demand: Demand, limit: int) -> int:
             f"--workers {demand.workers}: {demand.shards} shards of so many need {demand.supervisor} descriptors, "
             f"the limit is {limit}; use fewer, or raise it (ulimit -Hn, LimitNOFILE=)"
         )
-    allowed = limit - demand.reserve
     asked = -(-demand.max_connections // demand.shards) if demand.max_connections is not None else None
+    if demand.own_stack:
+        return asked if asked is not None else STACK_CONNECTIONS_AUTO
+    allowed = limit - demand.reserve
     if allowed < (asked or 1):
         raise StartupError(
             f"--max-connections {demand.max_connections or 'auto'}: each of {demand.shards} shards needs "
@@ -75,5 +85,6 @@ def connections_per_shard(demand: Demand, limit: int) -> int:
 
 def finding(demand: Demand, limit: int, per_shard: int) -> Finding:
     asked = "auto" if demand.max_connections is None else str(demand.max_connections)
-    reason = f"{demand.shards} x {per_shard}; each process may have {limit} descriptors"
+    bound = "tables are made at start" if demand.own_stack else f"each process may have {limit} descriptors"
+    reason = f"{demand.shards} x {per_shard}; {bound}"
     return Finding("connections", asked, str(demand.shards * per_shard), reason)

@@ -20,7 +20,7 @@ import msgpack  # type: ignore[import-untyped]
 Message = dict[str, Any]
 
 MESSAGE_BYTES_MAX = 65536
-DESCRIPTORS_MAX = 128  # of one message: inline, up to 64 listeners and two memories; the kernel takes 253
+DESCRIPTORS_MAX = 253  # of one message: what the kernel takes; inline, up to 64 listeners, or wake-ups of all shards
 
 
 def pack(message: Any) -> bytes:

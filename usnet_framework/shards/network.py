@@ -19,6 +19,7 @@ from typing import Protocol
 
 import usnet_framework
 from usnet_framework.errors import StartupError
+from usnet_framework.shards import tap
 from usnet_framework.shards.child import Child
 
 MESSAGE = struct.Struct("<IIIIQQ")  # type, seat, serial, flags, two arguments
@@ -56,7 +57,7 @@ class NetworkOwner(Protocol):
 
 @dataclass(frozen=True)
 class NetworkSetup:
-    """What a keeper is given; descriptors are inherited."""
+    """What a keeper is given; descriptors are inherited. `stack` is None with the kernel backend."""
 
     shard: int
     public_fd: int
@@ -70,6 +71,7 @@ class NetworkSetup:
     poll: str
     core: int | None
     cleanup: Sequence[Path]
+    stack: tap.StackSetup | None = None
 
     def arguments(self) -> list[str]:
         arguments = [
@@ -88,10 +90,13 @@ class NetworkSetup:
             arguments.append("--shared-listeners")
         if self.core is not None:
             arguments += ["--core", str(self.core)]
+        if self.stack is not None:
+            arguments += tap.arguments(self.stack)
         return arguments + _cleanup(self.cleanup)
 
     def fds(self) -> list[int]:
-        return [self.public_fd, *self.seat_fds, *self.seat_wake_fds, self.wake_fd, *self.listener_fds]
+        stack = self.stack.fds() if self.stack is not None else []
+        return [self.public_fd, *self.seat_fds, *self.seat_wake_fds, self.wake_fd, *self.listener_fds, *stack]
 
 
 class NetworkProcess:

@@ -1,6 +1,7 @@
 """Everything that can be refused before the first process is started.
 
-First what is asked for must mean something on this machine, which takes nothing but reading; then sockets are opened.
+First what is asked for must mean something on this machine, which takes nothing but reading; then sockets are opened,
+or the interface of a packet backend.
 """
 
 from __future__ import annotations
@@ -16,24 +17,28 @@ from usnet_framework.shards.control import listen
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.listeners import Bind, Listeners, open_listeners, parse_bind
 from usnet_framework.shards.placement import Plan, Wish, plan
+from usnet_framework.shards.stackplan import StackPlan, plan_stack
+from usnet_framework.shards.tap import StackSetup, Tap
 from usnet_framework.shards.topology import interface_node, read_topology
 from usnet_framework.shards.unixpath import UnixListener
 
 
 @dataclass(frozen=True)
 class Intent:
-    """What is asked for, understood."""
+    """What is asked for, understood. `stack` is None with the kernel backend."""
 
     plan: Plan
     binds: Sequence[Bind]
+    stack: StackPlan | None
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """`connection_limit` is of one shard; `control` is None when it is off."""
+    """`connection_limit` is of one shard; `control` is None when it is off, `tap` with the kernel backend."""
 
     plan: Plan
     listeners: Listeners
+    tap: Tap | None
     control: UnixListener | None
     connection_limit: int
     findings: Sequence[Finding]
@@ -42,27 +47,36 @@ class Prepared:
     def socket_files(self) -> list[Path]:
         return self.listeners.paths + ([self.control.path] if self.control is not None else [])
 
+    def stack(self, shard: int) -> StackSetup | None:
+        return self.tap.shard(shard) if self.tap is not None else None
+
     def close(self) -> None:
         self.listeners.close()
+        if self.tap is not None:
+            self.tap.close()
         if self.control is not None:
             self.control.close()
 
 
 def understand(config: Config) -> Intent:
     """Place the processes and parse the rest. UsageError; StartupError for a backend that is not there."""
-    config.transport()
+    transport = config.transport()
     parse_app(config.app)
     binds = [parse_bind(bind) for bind in config.bind]
     node = interface_node(config.interface) if config.interface is not None else None
     wish = Wish(config.queues, config.workers, config.layout, config.cores, config.poll, node)
-    return Intent(plan(read_topology(), wish), binds)
+    placed = plan(read_topology(), wish)
+    stack = None
+    if transport == "tap":
+        stack = plan_stack(config.interface, config.address, binds, len(placed.shards))
+    return Intent(placed, binds, stack)
 
 
 def prepare(config: Config, intent: Intent) -> Prepared:
-    """Open the sockets, or nothing: StartupError."""
+    """Open the sockets or the interface, or nothing: StartupError."""
     placed = intent.plan
     limit = limits.raise_descriptor_limit()
-    listeners = open_listeners(intent.binds, len(placed.shards), config.backlog)
+    listeners, tap = _open(config, intent)
     try:
         demand = limits.Demand(
             layout=placed.layout,
@@ -71,16 +85,28 @@ def prepare(config: Config, intent: Intent) -> Prepared:
             spares=config.spares,
             listeners=len(listeners.shards[0]),
             max_connections=config.max_connections,
+            own_stack=tap is not None,
         )
         connection_limit = limits.connections_per_shard(demand, limit)
         findings = [
             *doctor.backend_findings(config, placed),
             *placed.findings,
-            *doctor.listener_findings(config, listeners, len(placed.shards)),
+            *(doctor.listener_findings(config, listeners, len(placed.shards)) if tap is None else tap.findings()),
             limits.finding(demand, limit, connection_limit),
         ]
         control = listen(config.control) if config.control != "off" else None
     except BaseException:
         listeners.close()
+        if tap is not None:
+            tap.close()
         raise
-    return Prepared(placed, listeners, control, connection_limit, findings)
+    return Prepared(placed, listeners, tap, control, connection_limit, findings)
+
+
+def _open(config: Config, intent: Intent) -> tuple[Listeners, Tap | None]:
+    """With a stack of our own nobody has a listening socket, only addresses to show."""
+    shards = len(intent.plan.shards)
+    if intent.stack is None:
+        return open_listeners(intent.binds, shards, config.backlog), None
+    tap = Tap(intent.stack, shards, config.backlog)
+    return Listeners(shards=[[] for _ in range(shards)], addresses=list(intent.stack.shown)), tap

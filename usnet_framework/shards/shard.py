@@ -20,6 +20,7 @@ from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.seat import Pool, Seat, SeatState
 from usnet_framework.shards.segment import CONN_MAX, QuarantineRecord, Segment, SegmentConfig
 from usnet_framework.shards.spare import Later
+from usnet_framework.shards.tap import StackSetup
 
 log = logging.getLogger("usnet.supervisor")
 
@@ -29,13 +30,14 @@ ENDING_SLOTS = 64
 
 @dataclass(frozen=True)
 class ShardSetup:
-    """What a shard is given. `start_failed` gets one line when something of it cannot start; `changed` is called after
-    every change that may concern readiness."""
+    """What a shard is given; `stack` is None with the kernel backend. `start_failed` gets one line when something of it
+    cannot start; `changed` is called after every change that may concern readiness."""
 
     plan: ShardPlan
     poll: str
     listener_fds: Sequence[int]
     shared_listeners: bool
+    stack: StackSetup | None
     connection_limit: int
     idle_timeout_ms: int
     state_bytes: int

@@ -59,6 +59,7 @@ class SplitShard(Shard):
                 wake_fd=self._wakes[0],
                 listener_fds=self.setup.listener_fds,
                 shared_listeners=self.setup.shared_listeners,
+                stack=self.setup.stack,
                 connection_limit=self.setup.connection_limit,
                 idle_timeout_ms=self.setup.idle_timeout_ms,
                 poll=self.setup.poll,

@@ -198,6 +198,7 @@ class Supervisor:
             poll=prepared.plan.poll,
             listener_fds=prepared.listeners.fds(plan.shard),
             shared_listeners=prepared.listeners.shared,
+            stack=prepared.stack(plan.shard),
             connection_limit=prepared.connection_limit,
             idle_timeout_ms=round(self.config.idle_timeout * 1000),
             state_bytes=self.config.state_bytes,

@@ -157,6 +157,12 @@ class Worker:
 
 def _engine(seat: Message, fds: list[int], resumes: bool) -> Engine:
     public_fd, seat_fd, *listeners = fds
+    stack = None
+    if (told := seat["stack"]) is not None:
+        tap_fd, exchange_fd, *rest = listeners
+        wake_fds, listeners = rest[: told["queues"]], rest[told["queues"] :]
+        names = ("queue", "queues", "addresses", "listen", "backlog")
+        stack = (tap_fd, *(told[name] for name in names), exchange_fd, wake_fds)
     return Engine(
         public_fd=public_fd,
         seat_fd=seat_fd,
@@ -167,6 +173,7 @@ def _engine(seat: Message, fds: list[int], resumes: bool) -> Engine:
         shared_listeners=seat["shared_listeners"],
         resumes=resumes,
         serial=seat["serial"],
+        stack=stack,
     )
 
 

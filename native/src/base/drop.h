@@ -22,6 +22,7 @@
     X(icmp_checksum, "ICMP messages with a wrong checksum")                                                            \
     X(icmp_unmatched, "ICMP errors about packets that are not on their way")                                           \
     X(icmp_rate, "ICMP answers not sent because of the rate limit")                                                    \
+    X(icmp_too_big, "echo requests whose answer does not fit into a packet")                                           \
     X(nd_malformed, "neighbour discovery messages that make no sense")                                                 \
     X(udp_malformed, "UDP datagrams with a wrong length")                                                              \
     X(udp_checksum, "UDP datagrams with a wrong checksum")                                                             \
@@ -48,7 +49,8 @@
     X(no_frame, "packets dropped because no frame was free")                                                           \
     X(no_neighbour, "packets dropped because the next hop did not answer")                                             \
     X(no_route, "packets dropped because there is no way to their destination")                                        \
-    X(device_full, "packets dropped because the device took no more")
+    X(device_full, "packets dropped because the device took no more")                                                  \
+    X(hand_over_full, "packets of another shard's connections dropped because its queue was full")
 
 enum un_drop {
     UN_DROP_NONE,

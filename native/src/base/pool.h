@@ -85,6 +85,18 @@ static inline void un_pool_drop(struct un_pool *pool, uint32_t frame)
     pool->own->free_count++;
 }
 
+/* Fewer than a quarter of the frames are free: payload is copied together. Fewer than a sixteenth: only what frees others
+ * (payload in order) may hold more, so that a device always finds frames to receive acknowledgements into. */
+static inline bool un_pool_is_short(const struct un_pool *pool)
+{
+    return pool->own->free_count < pool->own->count / 4;
+}
+
+static inline bool un_pool_is_nearly_empty(const struct un_pool *pool)
+{
+    return pool->own->free_count < pool->own->count / 16;
+}
+
 /* Drop every frame of a chain. */
 static inline void un_pool_drop_chain(struct un_pool *pool, uint32_t frame)
 {

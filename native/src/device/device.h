@@ -91,6 +91,7 @@ struct un_device;
 
 struct un_device_operations {
     const char *name;
+    void (*attach)(struct un_device *device, struct un_pool *pool); /* see un_device_attach */
     uint32_t (*reserve)(struct un_device *device, uint32_t count);
     void (*submit)(struct un_device *device, const struct un_tx *packets, uint32_t count);
     void (*flush)(struct un_device *device);
@@ -113,7 +114,9 @@ struct un_device {
 
 /* Two ends of a wire in this process; ends[0] and ends[1] receive what the other one sends, at most `slots` packets on
  * their way in each direction (a power of two). Both report `capabilities` as they are given: with tx_segment_bytes the
- * wire carries super-segments whole, with tx_checksum it marks them UN_RX_CHECKSUM_GOOD. No descriptor. */
+ * wire carries super-segments whole, with tx_checksum it marks them UN_RX_CHECKSUM_GOOD. -EINVAL when the other end does
+ * not take that (rx_coalesce, rx_checksum). A packet larger than the MTU of the sender is its error, one larger than the
+ * MTU of the receiver is dropped there. No descriptor. Both ends are used by one thread; either may be closed first. */
 int un_memory_pair(struct un_device *ends[2], const struct un_device_capabilities capabilities[2], uint32_t slots);
 
 /* Packets in and out by hand: the far end of un_memory_pair without a device around it. un_hand_input queues a packet for
@@ -143,9 +146,13 @@ struct un_fault_profile {
 };
 struct un_device *un_fault_wrap(struct un_device *inner, const struct un_fault_profile *profile);
 
+/* Receive into this pool from now on. When the device had another one (its owner was adopted elsewhere), packets that
+ * came and were not released are lost, and their frames are forgotten, not dropped: the scan that made the new pool's
+ * free list has counted them as free. */
 static inline void un_device_attach(struct un_device *device, struct un_pool *pool)
 {
     device->pool = pool;
+    device->operations->attach(device, pool);
 }
 
 #endif

@@ -109,7 +109,7 @@ static void take_down(struct un_engine *engine, uint32_t slot, enum un_reason re
     if (work->flags & UN_WORK_OVER_BUDGET)
         engine->own->seats[conn->seat].over_budget--;
     un_transmit_drop(engine, slot);
-    engine->transport->close(work->handle, reset);
+    engine->transport->close(engine, work->handle, reset);
     work->handle = -1;
     work->flags = (work->flags & (UN_WORK_RECEIVE_LISTED | UN_WORK_FLUSH_LISTED)) | posts;
     work->reason = (uint8_t)reason;
@@ -143,7 +143,7 @@ static void send_fin(struct un_engine *engine, uint32_t slot)
     if (work->flags & UN_WORK_FIN_SENT)
         return;
     work->flags |= UN_WORK_FIN_SENT;
-    engine->transport->send_eof(work->handle); /* fails when the peer reset it; receive will tell */
+    engine->transport->send_eof(engine, work->handle); /* fails when the peer reset it; receive will tell */
 }
 
 static bool is_closed_both_ways(struct un_engine *engine, uint32_t slot)
@@ -218,6 +218,16 @@ void un_conn_failed(struct un_engine *engine, uint64_t id)
     un_enter(engine, slot);
     if (conn->flags & UN_CONN_EOF_IN) /* nothing is left to read that would tell */
         un_conn_finish(engine, slot, UN_REASON_RESET, true);
+    un_leave(engine);
+}
+
+void un_conn_ended(struct un_engine *engine, uint64_t id, enum un_reason reason)
+{
+    uint32_t slot = UN_ID_SLOT(id);
+    if (engine->works[slot].generation != UN_ID_GENERATION(id) || !un_is_alive(un_slot(engine, slot)))
+        return;
+    un_enter(engine, slot);
+    un_conn_finish(engine, slot, reason, true);
     un_leave(engine);
 }
 

@@ -92,23 +92,23 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
         return NULL;
     engine->setup = *setup;
     engine->config = &un_header(setup->public)->config;
-    engine->transport = &un_kernel_transport;
+    engine->transport = setup->stack ? &un_stack_transport : &un_kernel_transport;
     engine->told = un_engine_public(setup->public);
     engine->counters = &engine->told->counters;
     engine->node_count = nodes_per_seat(engine->config);
     engine->spin_ns = UN_SPIN_MAX_NS;
     engine->now_ns = un_clock_ns();
     map_private(engine);
-    if (engine->own->magic == UN_PRIVATE_MAGIC)
-        un_takeover(engine);
-    else
-        format_private(engine);
     int status = engine->transport->start(engine);
     if (status < 0) {
         free(engine);
         errno = -status;
         return NULL;
     }
+    if (engine->own->magic == UN_PRIVATE_MAGIC)
+        un_takeover(engine);
+    else
+        format_private(engine);
     engine->own->paused = false;
     engine->transport->listen(engine, engine->own->accepting);
     un_store(&engine->told->sleeping, UN_ENGINE_AWAKE);
@@ -118,6 +118,7 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
 
 void un_engine_free(struct un_engine *engine)
 {
+    engine->transport->stop(engine);
     free(engine);
 }
 
@@ -139,6 +140,7 @@ uint32_t un_engine_take_commits(struct un_engine *engine)
         if (engine->own->seats[seat].receive.head != UN_NONE)
             un_receive_listed(engine, seat);
     }
+    engine->transport->flush(engine);
     un_publish_all(engine);
     return work;
 }
@@ -213,17 +215,6 @@ static uint32_t wait(struct un_engine *engine, int timeout_ms)
     return sleep_in_transport(engine, mode, timeout_ms);
 }
 
-static void accept_again(struct un_engine *engine)
-{
-    struct un_private *own = engine->own;
-    if (!own->paused || !own->accepting || own->active >= engine->setup.connection_limit)
-        return;
-    if (own->accept_again_ns > un_clock_ns())
-        return;
-    own->paused = false;
-    engine->transport->listen(engine, true);
-}
-
 int un_engine_deadline_ms(const struct un_engine *engine)
 {
     const struct un_private *own = engine->own;
@@ -240,7 +231,8 @@ uint32_t un_engine_turn(struct un_engine *engine, int timeout_ms)
     if (un_engine_deadline_ms(engine) >= 0) {
         un_conn_sweep_deadlines(engine);
         un_publish_all(engine);
-        accept_again(engine);
+        un_accept_resume(engine);
+        engine->transport->flush(engine);
     }
     return work;
 }
@@ -258,4 +250,5 @@ void un_engine_reset_all(struct un_engine *engine, enum un_reason reason)
         if (un_is_alive(un_slot(engine, slot)))
             un_conn_finish(engine, slot, reason, state != UN_CONN_LINGER); /* one that lingers has said all it had to */
     }
+    engine->transport->flush(engine);
 }

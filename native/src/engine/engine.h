@@ -17,6 +17,7 @@
 enum un_poll_mode { UN_POLL_SLEEP = 0, UN_POLL_ADAPTIVE = 1, UN_POLL_BUSY = 2 };
 
 struct un_engine;
+struct un_stack_setup; /* stack_setup.h */
 
 /* What an engine is given. Memories are mapped and formatted (segment.h); descriptors stay open while it runs. */
 struct un_engine_setup {
@@ -34,6 +35,7 @@ struct un_engine_setup {
     uint64_t linger_ns;              /* how long a closed connection may wait for the peer's FIN */
     enum un_poll_mode poll_mode;
     bool shared_listeners;           /* other shards accept from these too: wake one of them, not all */
+    const struct un_stack_setup *stack; /* a stack of our own carries the connections; NULL: the kernel's sockets */
 };
 
 /* Bytes of private memory for a segment; it must be zero when the first engine starts on it. */

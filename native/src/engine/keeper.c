@@ -28,6 +28,7 @@
 
 #include "engine/control.h"
 #include "engine/network.h"
+#include "engine/stack_setup.h"
 #include "engine/state.h"
 
 #ifndef F_SEAL_FUTURE_WRITE
@@ -47,12 +48,14 @@ struct cleanup {
 
 struct keeper {
     struct un_engine_setup setup;
+    struct un_stack_setup stack; /* in use when it has a queue: tap_fd >= 0 */
     uint32_t shard;
     pid_t parent;
     int public_fd;
     int seat_fds[UN_SEATS_MAX];
     uint32_t seats;
     uint32_t seat_wakes;
+    uint32_t exchange_wakes;
     int core;        /* of the engine, -1: any */
     int keeper_core;
     bool guard;
@@ -128,7 +131,8 @@ static enum un_poll_mode poll_mode(const char *text)
 enum option_code {
     OPTION_SHARD = 256, OPTION_PARENT, OPTION_PUBLIC, OPTION_SEATS, OPTION_SEAT_WAKES, OPTION_WAKE, OPTION_CONTROL,
     OPTION_LISTENERS, OPTION_CONNECTIONS, OPTION_IDLE, OPTION_LINGER, OPTION_POLL, OPTION_SHARED, OPTION_CORE,
-    OPTION_KEEPER_CORE, OPTION_CLEANUP, OPTION_GUARD,
+    OPTION_KEEPER_CORE, OPTION_CLEANUP, OPTION_GUARD, OPTION_TAP, OPTION_QUEUE, OPTION_QUEUES, OPTION_ADDRESSES,
+    OPTION_LISTEN, OPTION_BACKLOG, OPTION_EXCHANGE, OPTION_EXCHANGE_WAKES,
 };
 
 static const struct option long_options[] = {
@@ -149,8 +153,42 @@ static const struct option long_options[] = {
     {"keeper-core", required_argument, NULL, OPTION_KEEPER_CORE},
     {"cleanup", required_argument, NULL, OPTION_CLEANUP},
     {"guard", no_argument, NULL, OPTION_GUARD},
+    {"tap", required_argument, NULL, OPTION_TAP},
+    {"queue", required_argument, NULL, OPTION_QUEUE},
+    {"queues", required_argument, NULL, OPTION_QUEUES},
+    {"addresses", required_argument, NULL, OPTION_ADDRESSES},
+    {"listen", required_argument, NULL, OPTION_LISTEN},
+    {"backlog", required_argument, NULL, OPTION_BACKLOG},
+    {"exchange", required_argument, NULL, OPTION_EXCHANGE},
+    {"exchange-wakes", required_argument, NULL, OPTION_EXCHANGE_WAKES},
     {NULL, 0, NULL, 0},
 };
+
+static void set_stack_option(struct keeper *keeper, int code, char *value)
+{
+    struct un_stack_setup *stack = &keeper->stack;
+    const long queues_max = UN_EXCHANGE_SHARDS_MAX;
+    switch (code) {
+    case OPTION_TAP: stack->tap_fd = (int)number(value, "--tap", INT32_MAX); break;
+    case OPTION_QUEUE: stack->queue = (uint16_t)number(value, "--queue", queues_max - 1); break;
+    case OPTION_QUEUES: stack->queues = (uint16_t)number(value, "--queues", queues_max); break;
+    case OPTION_ADDRESSES:
+        if (un_stack_setup_addresses(stack, value) < 0)
+            usage("--addresses");
+        break;
+    case OPTION_LISTEN:
+        if (un_stack_setup_listeners(stack, value) < 0)
+            usage("--listen");
+        break;
+    case OPTION_BACKLOG: stack->backlog = (uint32_t)number(value, "--backlog", UINT16_MAX); break;
+    case OPTION_EXCHANGE: stack->exchange_fd = (int)number(value, "--exchange", INT32_MAX); break;
+    case OPTION_EXCHANGE_WAKES:
+        keeper->exchange_wakes =
+            numbers(value, stack->exchange_wake_fds, UN_EXCHANGE_SHARDS_MAX, "--exchange-wakes");
+        break;
+    default: exit(2); /* getopt has said why */
+    }
+}
 
 static void set_option(struct keeper *keeper, int code, char *value)
 {
@@ -178,7 +216,7 @@ static void set_option(struct keeper *keeper, int code, char *value)
     case OPTION_KEEPER_CORE: keeper->keeper_core = (int)number(value, "--keeper-core", CPU_SETSIZE - 1); break;
     case OPTION_CLEANUP: add_cleanup(keeper, value); break;
     case OPTION_GUARD: keeper->guard = true; break;
-    default: exit(2); /* getopt has said why */
+    default: set_stack_option(keeper, code, value);
     }
 }
 
@@ -193,6 +231,13 @@ static void read_options(struct keeper *keeper, int argc, char **argv)
         usage("--control");
     if (!keeper->guard && (keeper->public_fd < 0 || keeper->seats == 0 || keeper->seat_wakes != keeper->seats))
         usage("--public, --seats or --seat-wakes");
+    if (keeper->stack.tap_fd < 0)
+        return;
+    if (keeper->stack.address_count == 0 || keeper->stack.listener_count == 0 || keeper->stack.queues == 0 ||
+        keeper->stack.queue >= keeper->stack.queues || keeper->exchange_wakes != keeper->stack.queues ||
+        keeper->stack.exchange_fd < 0)
+        usage("--addresses, --listen, --queue, --queues, --exchange or --exchange-wakes");
+    keeper->setup.stack = &keeper->stack;
 }
 
 /* What ps shows. The words of argv lie in one piece of memory; the title overwrites them. */
@@ -232,6 +277,15 @@ static void *map_writable(int fd, uint64_t *bytes)
     return memory;
 }
 
+/* Shared with the engines that are cloned; pages are taken when they are used. */
+static void *map_private(uint64_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        fail("cannot make the private memory");
+    return memory;
+}
+
 static void map_memories(struct keeper *keeper)
 {
     uint64_t bytes;
@@ -252,10 +306,9 @@ static void map_memories(struct keeper *keeper)
         if (bytes < header->layout.seat_bytes)
             usage("--seats: memory too small");
     }
-    keeper->setup.private = mmap(NULL, un_engine_private_bytes(&header->config), PROT_READ | PROT_WRITE,
-                                 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (keeper->setup.private == MAP_FAILED)
-        fail("cannot make the private memory");
+    keeper->setup.private = map_private(un_engine_private_bytes(&header->config));
+    if (keeper->setup.stack)
+        keeper->stack.memory = map_private(un_stack_setup_bytes(&keeper->stack, keeper->setup.connection_limit));
 }
 
 static pid_t start_engine(const struct keeper *keeper)
@@ -342,6 +395,7 @@ int main(int argc, char **argv)
 {
     struct keeper keeper = {.public_fd = -1, .core = -1, .keeper_core = -1};
     keeper.setup.wake_fd = keeper.setup.control_fd = -1;
+    keeper.stack.tap_fd = keeper.stack.exchange_fd = -1;
     keeper.setup.linger_ns = UINT64_C(5000000000);
     char *words_end = argv[argc - 1] + strlen(argv[argc - 1]);
     handle_signals();

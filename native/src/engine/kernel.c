@@ -2,8 +2,7 @@
  *
  * Edges are safe with one read per edge because a read that brings less than it asked for has emptied the socket, and
  * what comes later raises a new edge (epoll(7)); after a FIN was signalled reads go on until end of file. Listeners are
- * level-triggered and, when other shards accept from them too, exclusive. The eventfd that workers write is
- * edge-triggered, so it is never read. */
+ * level-triggered and, when other shards accept from them too, exclusive. */
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
@@ -18,26 +17,12 @@
 #include "engine/control.h"
 #include "engine/transport.h"
 
-#define UN_ACCEPT_RETRY_NS UINT64_C(100000000) /* after the descriptor limit was hit */
-#define UN_LIMIT_TOLD_NS UINT64_C(60000000000) /* a full server says so once a minute, not with every connection */
-
-/* What epoll gives back: a connection id, or, with generation 0, one of these and a listener's number. */
-enum special { SPECIAL_LISTENER = 1, SPECIAL_WAKE = 2, SPECIAL_CONTROL = 3 }; /* 4: UN_ENGINE_WATCH_OTHER */
-#define SPECIAL(kind, number) ((uint64_t)(kind) << 48 | (uint64_t)(number) << 32)
-
-static int watch(struct un_engine *engine, int fd, uint32_t events, uint64_t what)
-{
-    struct epoll_event event = {.events = events, .data.u64 = what};
-    int status = epoll_ctl(engine->setup.epoll_fd, EPOLL_CTL_ADD, fd, &event);
-    return status < 0 && errno != EEXIST ? -errno : 0;
-}
-
 static void kernel_listen(struct un_engine *engine, bool on)
 {
     uint32_t exclusive = engine->setup.shared_listeners ? EPOLLEXCLUSIVE : 0;
     for (uint32_t i = 0; i < engine->setup.listener_count; i++) {
         if (on)
-            watch(engine, engine->setup.listeners[i], EPOLLIN | exclusive, SPECIAL(SPECIAL_LISTENER, i));
+            un_watch(engine, engine->setup.listeners[i], EPOLLIN | exclusive, UN_WATCHED(UN_WATCHED_LISTENER, i));
         else
             epoll_ctl(engine->setup.epoll_fd, EPOLL_CTL_DEL, engine->setup.listeners[i], NULL);
     }
@@ -45,12 +30,12 @@ static void kernel_listen(struct un_engine *engine, bool on)
 
 static int kernel_start(struct un_engine *engine)
 {
-    int status = 0;
-    if (engine->setup.wake_fd >= 0)
-        status = watch(engine, engine->setup.wake_fd, EPOLLIN | EPOLLET, SPECIAL(SPECIAL_WAKE, 0));
-    if (status == 0 && engine->setup.control_fd >= 0)
-        status = watch(engine, engine->setup.control_fd, EPOLLIN, SPECIAL(SPECIAL_CONTROL, 0));
-    return status;
+    return un_watch_start(engine);
+}
+
+static void kernel_stop(struct un_engine *engine)
+{
+    (void)engine;
 }
 
 static void set_ipv6(struct un_endpoint *endpoint, const struct sockaddr_in6 *address)
@@ -81,18 +66,6 @@ static void set_endpoint(struct un_endpoint *endpoint, const struct sockaddr_sto
     }
 }
 
-static void pause_accepting(struct un_engine *engine, int error)
-{
-    engine->own->paused = true;
-    engine->own->accept_again_ns = error ? engine->now_ns + UN_ACCEPT_RETRY_NS : 0;
-    kernel_listen(engine, false);
-    un_count(&engine->counters->accepts_paused, 1);
-    if (engine->now_ns >= engine->own->limit_told_ns + UN_LIMIT_TOLD_NS) {
-        engine->own->limit_told_ns = engine->now_ns;
-        un_control_tell(engine, UN_CONTROL_LIMIT, 0, 0, 0, (uint64_t)error, engine->own->active);
-    }
-}
-
 static bool is_lack_of_resources(int error)
 {
     return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
@@ -104,7 +77,7 @@ static bool accept_failed(struct un_engine *engine, int error)
     if (error == EAGAIN)
         return false;
     if (is_lack_of_resources(error))
-        pause_accepting(engine, error);
+        un_accept_pause(engine, error);
     else if (error != EINTR)
         un_count(&engine->counters->accept_errors, 1);
     return error == ECONNABORTED || error == EINTR || error == EPROTO;
@@ -130,22 +103,19 @@ static bool accept_into(struct un_engine *engine, uint32_t slot, int listener)
     un_enter(engine, slot);
     un_conn_opened(engine, slot, fd, &peer, &local);
     uint64_t id = un_load(&un_slot(engine, slot)->id);
-    if (watch(engine, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, id) < 0)
+    if (un_watch(engine, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, id) < 0)
         un_conn_finish(engine, slot, UN_REASON_SYSTEM, true);
     un_leave(engine);
     return true;
 }
 
-/* Connections beyond the limit, or without a slot while ends of others are not consumed yet, wait in the backlog. */
 static bool accept_one(struct un_engine *engine, int listener)
 {
-    if (engine->own->active >= engine->setup.connection_limit) {
-        pause_accepting(engine, 0);
+    if (!un_accept_is_allowed(engine))
         return false;
-    }
     uint32_t slot = un_conn_take_slot(engine);
     if (slot == UN_NONE) {
-        pause_accepting(engine, ENOMEM);
+        un_accept_pause(engine, ENOMEM);
         return false;
     }
     return accept_into(engine, slot, listener);
@@ -153,20 +123,18 @@ static bool accept_one(struct un_engine *engine, int listener)
 
 static void accept_all(struct un_engine *engine, uint32_t listener)
 {
-    if (!engine->own->accepting || engine->own->paused)
-        return;
     for (int i = 0; i < UN_ACCEPT_BATCH; i++)
         if (!accept_one(engine, engine->setup.listeners[listener]))
             return;
 }
 
-static void handle_special(struct un_engine *engine, uint64_t what)
+static void handle_watched(struct un_engine *engine, uint64_t what)
 {
-    switch (what >> 48) {
-    case SPECIAL_LISTENER:
-        accept_all(engine, (uint32_t)(what >> 32) & 0xffff);
+    switch (UN_WATCHED_KIND(what)) {
+    case UN_WATCHED_LISTENER:
+        accept_all(engine, UN_WATCHED_NUMBER(what));
         break;
-    case SPECIAL_CONTROL:
+    case UN_WATCHED_CONTROL:
         un_control_read(engine);
         break;
     default: /* a wake-up: the turn that follows looks at the commits */
@@ -192,23 +160,25 @@ static uint32_t kernel_poll(struct un_engine *engine, int timeout_ms)
         return 0;
     engine->now_ns = un_clock_ns();
     for (int i = 0; i < count; i++) {
-        if ((uint32_t)events[i].data.u64 == 0)
-            handle_special(engine, events[i].data.u64);
+        if (UN_IS_WATCHED(events[i].data.u64))
+            handle_watched(engine, events[i].data.u64);
         else
             handle_conn(engine, events[i].data.u64, events[i].events);
     }
     return (uint32_t)count;
 }
 
-static ssize_t kernel_receive(int handle, void *bytes, size_t length)
+static ssize_t kernel_receive(struct un_engine *engine, int handle, void *bytes, size_t length)
 {
+    (void)engine;
     ssize_t received = recv(handle, bytes, length, MSG_DONTWAIT);
     return received < 0 ? -errno : received;
 }
 
-static ssize_t kernel_send(int handle, const struct iovec *pieces, int count)
+static ssize_t kernel_send(struct un_engine *engine, int handle, const struct iovec *pieces, int count)
 {
     ssize_t sent;
+    (void)engine;
     if (count == 1) {
         sent = send(handle, pieces->iov_base, pieces->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
     } else {
@@ -218,13 +188,15 @@ static ssize_t kernel_send(int handle, const struct iovec *pieces, int count)
     return sent < 0 ? -errno : sent;
 }
 
-static int kernel_send_eof(int handle)
+static int kernel_send_eof(struct un_engine *engine, int handle)
 {
+    (void)engine;
     return shutdown(handle, SHUT_WR) < 0 ? -errno : 0;
 }
 
-static void kernel_close(int handle, bool reset)
+static void kernel_close(struct un_engine *engine, int handle, bool reset)
 {
+    (void)engine;
     if (handle < 0)
         return;
     if (reset) {
@@ -232,6 +204,12 @@ static void kernel_close(int handle, bool reset)
         setsockopt(handle, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
     }
     close(handle);
+}
+
+/* A socket has sent what it took. */
+static void kernel_flush(struct un_engine *engine)
+{
+    (void)engine;
 }
 
 static bool is_ours(const struct un_engine *engine, int fd, const bool *owned, int owned_max)
@@ -262,7 +240,7 @@ static void kernel_close_strangers(struct un_engine *engine)
         struct stat status;
         if (fd > STDERR_FILENO && fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode) &&
             !is_ours(engine, fd, owned, owned_max))
-            kernel_close(fd, true);
+            kernel_close(engine, fd, true);
     }
     if (directory)
         closedir(directory);
@@ -271,11 +249,13 @@ static void kernel_close_strangers(struct un_engine *engine)
 
 const struct un_transport un_kernel_transport = {
     .start = kernel_start,
+    .stop = kernel_stop,
     .poll = kernel_poll,
     .receive = kernel_receive,
     .send = kernel_send,
     .send_eof = kernel_send_eof,
     .close = kernel_close,
+    .flush = kernel_flush,
     .listen = kernel_listen,
     .close_strangers = kernel_close_strangers,
 };

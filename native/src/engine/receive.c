@@ -130,7 +130,7 @@ static void receive_and_discard(struct un_engine *engine, uint32_t slot)
     static char waste[65536];
     struct un_work *work = &engine->works[slot];
     for (int i = 0; i < UN_RECEIVES_PER_TURN; i++) {
-        ssize_t length = engine->transport->receive(work->handle, waste, sizeof waste);
+        ssize_t length = engine->transport->receive(engine, work->handle, waste, sizeof waste);
         if (length <= 0) {
             receive_stopped(engine, slot, length);
             return;
@@ -174,7 +174,7 @@ static bool receive_slice(struct un_engine *engine, uint32_t slot)
     if (room == 0)
         return false;
     uint8_t *into = un_rx_frame(engine->setup.public, conn->seat, state->rx_open) + state->rx_fill;
-    ssize_t length = engine->transport->receive(work->handle, into, room);
+    ssize_t length = engine->transport->receive(engine, work->handle, into, room);
     if (length <= 0) {
         receive_stopped(engine, slot, length);
         return false;

@@ -138,6 +138,7 @@ struct un_private {
 /* One engine process's view. Nothing here needs to outlive it. */
 struct un_engine {
     struct un_engine_setup setup;
+    struct un_link *link; /* of the stack transport */
     const struct un_segment_config *config;
     const struct un_transport *transport;
     struct un_private *own;

@@ -172,7 +172,7 @@ static bool send_queue(struct un_engine *engine, uint32_t slot)
     while (work->tx_head != UN_NONE) {
         struct iovec pieces[UN_IOV_MAX];
         int count = gather(engine, slot, pieces);
-        ssize_t sent = engine->transport->send(work->handle, pieces, count);
+        ssize_t sent = engine->transport->send(engine, work->handle, pieces, count);
         if (sent == -EINTR)
             continue;
         if (sent < 0 && sent != -EAGAIN) {

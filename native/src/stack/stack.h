@@ -25,6 +25,7 @@
 #include "base/drop.h"
 #include "base/pool.h"
 #include "device/device.h"
+#include "stack/flows.h"
 #include "tcp/tcp.h"
 #include "wire/ip.h"
 
@@ -97,7 +98,15 @@ struct un_stack {
     struct un_stack_counters *counters;
     struct un_device *device;
     struct un_stack_shards shards;
-    void *tables[8]; /* pointers into the arena: state.h */
+    uint32_t tx_room;       /* packets the device said it takes, of which none was submitted yet */
+    bool has_submitted;     /* something waits for flush */
+    struct un_flows flows;
+    struct un_flows_key flows_key;
+    struct un_neighbour *neighbours; /* the other tables of the arena: state.h */
+    struct un_endpoint *endpoints;
+    struct un_time_wait *time_waits;
+    uint16_t *frame_scratch;
+    bool *sent_scratch;
 };
 
 /* Bytes of arena for a configuration; -EINVAL with *why a sentence. */
@@ -116,6 +125,8 @@ int un_stack_add_route(struct un_stack *stack, const struct un_ip *network, uint
 /* One turn: returns how much was done. UINT64_MAX: no deadline. */
 uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns);
 uint64_t un_stack_deadline_ns(const struct un_stack *stack);
+/* The second half of a turn alone: send what may be sent, flush. For answers to what the turn brought. */
+uint32_t un_stack_poll_output(struct un_stack *stack, uint64_t now_ns);
 /* A packet that did not come from the device (another shard handed it over): a chain of this stack's frames. */
 void un_stack_input(struct un_stack *stack, const struct un_rx *packet);
 

@@ -1,4 +1,4 @@
-/* The transmission control block: all that is known of one connection, in 448 bytes, linked by index.
+/* The transmission control block: all that is known of one connection, in less than 496 bytes, linked by index.
  *
  * Names are those of RFC 9293 (snd_una, rcv_nxt …). A connection that is idle owns nothing besides this and its entry in
  * the look-up table; records of what is in flight (struct un_sent) and frames come from pools while they are needed.
@@ -83,7 +83,7 @@ enum un_tcb_flag {
     UN_TCB_SYN_COOKIE = 1 << 28,  /* made from a cookie */
     UN_TCB_WANT_WRITE = 1 << 29,  /* the application was refused: tell it when there is room */
     UN_TCB_READABLE_TOLD = 1 << 30,
-    UN_TCB_QUICKACK = 1u << 31,   /* acknowledge at once: the peer is probing, or in slow start */
+    UN_TCB_QUICKACK = 1u << 31,   /* the application wants all input acknowledged at once */
 };
 
 /* Deadlines of a connection; the wheel holds the earliest. 0: not running. */
@@ -118,7 +118,7 @@ struct un_sent {
 };
 UN_STATIC_ASSERT(sizeof(struct un_sent) == 32, "two to a cache line");
 
-/* Payload as it came, or waits to be sent: frames linked by `next`. */
+/* Payload as it came, or waits to be sent: frames linked by `next`. Empty: head is UN_NONE (and tail means nothing). */
 struct un_queue {
     uint32_t head;
     uint32_t tail;
@@ -144,11 +144,11 @@ struct un_tcb {
     uint32_t rcv_limit;     /* bytes that may wait */
     uint32_t rcv_bytes;     /* waiting in order */
     uint32_t rcv_ooo_bytes; /* waiting out of order */
-    uint16_t rcv_ooo_frames;
-    uint16_t rcv_frames;
+    uint32_t rcv_ooo_frames;
+    uint32_t rcv_frames;
     struct un_queue rcv;    /* in order; the first byte not read is the head's */
-    uint32_t rcv_ooo;       /* head of the out-of-order queue, by seq, no overlaps */
-    uint32_t sack_recent[UN_SACK_BLOCKS_MAX]; /* a seq within each recent block, newest first; sack_count of them */
+    struct un_queue rcv_ooo; /* out of order: by seq, no overlaps, all of it beyond rcv_nxt */
+    struct un_sack_block sack_recent[UN_SACK_BLOCKS_MAX]; /* runs of rcv_ooo, newest first; sack_count of them */
     struct un_sack_block dsack;
     uint8_t sack_count;
     uint8_t rcv_wscale;
@@ -160,7 +160,7 @@ struct un_tcb {
     uint32_t ts_recent_s;   /* clock in seconds when it was set (24-day rule) */
     uint32_t ts_offset;     /* added to the clock in milliseconds */
     uint16_t rcv_mss;       /* largest segment seen: what "every second full segment" means */
-    uint16_t unacked_segments; /* full segments since the last ACK */
+    uint16_t quickacks;     /* full segments that are still acknowledged at once: the peer is in slow start */
 
     /* Send. */
     uint32_t snd_una;
@@ -169,6 +169,7 @@ struct un_tcb {
     uint32_t snd_wnd_max;
     uint32_t snd_wl1;
     uint32_t snd_wl2;
+    uint32_t snd_small_end; /* end of the last small segment sent: another waits until this is acknowledged */
     uint32_t iss;
     uint32_t snd_limit;     /* bytes that may be queued */
     uint32_t snd_bytes;     /* queued: unacknowledged and unsent payload */
@@ -226,6 +227,7 @@ struct un_tcb {
     uint16_t keep_idle_s;
     uint16_t keep_interval_s;
     uint8_t keep_count;
+    uint8_t soft_error; /* ICMP said while connecting that there is no way */
     uint8_t tos;
     uint16_t listener;       /* that made it, or UINT16_MAX */
     uint32_t user_timeout_ms; /* 0: the stack's default */
@@ -241,6 +243,7 @@ struct un_tcb {
     uint8_t challenges;   /* challenge ACKs sent in that second */
     uint16_t challenge_s; /* clock in seconds */
     uint32_t retransmitted; /* segments, for statistics */
+    uint32_t next_hop;   /* cache, the stack's: stamp of the neighbour that packets go to; 0: not known */
     uint64_t wheel_ns;   /* the deadline it stands at */
     uint64_t bytes_in;
     uint64_t bytes_out;

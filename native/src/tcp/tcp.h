@@ -17,6 +17,8 @@
 #include "tcp/tcb.h"
 #include "wire/seg.h"
 
+#define UN_TCP_PIECES_MAX 63 /* of payload in one segment: with headers, what a device takes */
+
 #define UN_SECOND_NS UINT64_C(1000000000)
 #define UN_MS_NS UINT64_C(1000000)
 #define UN_US_NS UINT64_C(1000)
@@ -176,6 +178,11 @@ enum un_drop un_tcp_process(struct un_tcp *tcp, struct un_tcb *tcb, const struct
  * connection attempt and otherwise ignored (RFC 5927); mtu: the packet was too big for this next hop, 0 otherwise. */
 void un_tcp_icmp(struct un_tcp *tcp, struct un_tcb *tcb, bool hard, uint32_t mtu, uint32_t seq);
 
+/* May this SYN, which is for a connection in TIME-WAIT, begin a new one with the same ends (RFC 9293 section 3.6.1, RFC
+ * 6191)? Then the caller ends the old one (un_tcp_end, UN_TCP_REASON_CLOSED) and treats the SYN as one for a listener;
+ * *iss, which it would have used, is moved beyond what the old connection sent. Otherwise: un_tcp_process. */
+bool un_tcp_is_reusable(const struct un_tcb *tcb, const struct un_seg *syn, uint32_t *iss);
+
 /* The answer to a segment of no connection (RFC 9293 section 3.10.7.1) into *reset; false: none is to be given. */
 bool un_tcp_refuse(const struct un_seg *seg, struct un_seg *reset);
 
@@ -264,31 +271,42 @@ struct un_congestion {
 extern const struct un_congestion *const un_congestions[];
 enum { UN_CONGESTION_CUBIC = 0, UN_CONGESTION_RENO = 1, UN_CONGESTIONS = 2 };
 
-/* ---- rxqueue.c. Owner: structures. ---- */
+/* ---- rxqueue.c. Owner: structures. A new block has rcv.head and rcv_ooo.head UN_NONE, all else zero. ---- */
 
 /* Payload [seq, seq + bytes of the chain), which may begin before rcv_nxt and end beyond rcv_edge: what is new and within the
  * window is kept, references to the rest are dropped. In order: appended, rcv_nxt moves, and what was waiting behind it
  * follows. Sets rcv_bytes, rcv_ooo_bytes, the recent blocks and the D-SACK block (RFC 2883). Returns the bytes by which
- * rcv_nxt moved; *drop says why something was not kept (UN_DROP_NONE, tcp_duplicate, tcp_out_of_order). */
+ * rcv_nxt moved; *drop says why something was not kept: UN_DROP_NONE; tcp_duplicate; tcp_out_of_order, tcp_window when
+ * any of it was new. It is the caller who counts that; counted here: compacted, out_of_order. */
 uint32_t un_rx_insert(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t frame, enum un_drop *drop);
-void un_rx_sack_blocks(const struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, uint32_t most); /* D-SACK first, then newest */
+/* D-SACK first, then newest; at most `most` in all. The D-SACK block is forgotten: it is reported once. */
+void un_rx_sack_blocks(const struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, uint32_t most);
+/* Pieces of what is in order, at most `most`. Their bytes stay where they are until they are consumed. */
 int un_rx_peek(const struct un_tcp *tcp, const struct un_tcb *tcb, struct un_piece *pieces, int most);
-void un_rx_consume(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes);
+void un_rx_consume(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes); /* at most rcv_bytes */
 void un_rx_drop_all(struct un_tcp *tcp, struct un_tcb *tcb);
 void un_rx_drop_out_of_order(struct un_tcp *tcp, struct un_tcb *tcb); /* frames are short: in-order data matters more */
 
-/* ---- txqueue.c ---- */
+/* ---- txqueue.c. A new block has snd.head and unsent_frame UN_NONE, snd_head_offset and snd_bytes 0. ----
+ *
+ * A cursor is a frame of the queue and an offset into its bytes (un_frame's offset not included); it is valid until its byte
+ * is acknowledged. A cursor that has come to the end of a frame stands at the start of the next one; at the end of the queue
+ * its frame is UN_NONE. Appending makes unsent_frame a cursor to the new bytes when it was UN_NONE, be they in the room of
+ * the tail frame or in a frame of their own. */
 
-uint32_t un_tx_append(struct un_tcp *tcp, struct un_tcb *tcb, const void *bytes, uint32_t length); /* copied; bytes taken */
-/* Bytes that lie in a frame already: it is referenced until they are acknowledged, and nobody may change them. */
+/* Copied, as many as snd_limit and the pool let in: bytes taken. */
+uint32_t un_tx_append(struct un_tcp *tcp, struct un_tcb *tcb, const void *bytes, uint32_t length);
+/* Bytes that lie in a frame already: nobody may change them until they are acknowledged. A reference of the caller's passes
+ * to the queue, and the frame's record with it, which must not stand in any other list. */
 void un_tx_append_frame(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame, uint32_t offset, uint32_t length);
 /* Pieces of `length` bytes from (frame, offset) on; returns how many, and in *got the bytes they hold (less when `most`
- * pieces do not suffice). */
+ * pieces do not suffice, or the queue ends). */
 int un_tx_pieces(const struct un_tcp *tcp, uint32_t frame, uint32_t offset, uint32_t length, struct un_piece *pieces,
                  int most, uint32_t *got);
-void un_tx_advance(const struct un_tcp *tcp, uint32_t *frame, uint32_t *offset, uint32_t length); /* a cursor */
-uint32_t un_tx_unsent(const struct un_tcb *tcb); /* bytes queued that were never sent */
-void un_tx_acked(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes);
+/* Move a cursor by bytes that are in the queue. */
+void un_tx_advance(const struct un_tcp *tcp, uint32_t *frame, uint32_t *offset, uint32_t length);
+uint32_t un_tx_unsent(const struct un_tcb *tcb); /* bytes queued that were never sent; needs snd_una, snd_nxt, snd_bytes in step */
+void un_tx_acked(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes); /* payload bytes that were sent */
 void un_tx_drop_all(struct un_tcp *tcp, struct un_tcb *tcb);
 
 #endif

@@ -1,4 +1,7 @@
-/* ARP for IPv4 over Ethernet (RFC 826), probes and announcements included (RFC 5227). */
+/* ARP for IPv4 over Ethernet (RFC 826), probes and announcements included (RFC 5227).
+ *
+ * Only requests and replies are taken, and only from a sender that is one station: no group has a MAC or IP address of
+ * its own. 0.0.0.0 as the sender is a probe. */
 #ifndef UN_ARP_H
 #define UN_ARP_H
 

@@ -2,8 +2,12 @@
  *
  * Nothing above wire/ indexes a packet before this has checked it. Offsets count from the first byte of the frame.
  * Ethernet with at most one VLAN tag (802.1Q, tolerated: priority tags and tagged access ports); IPv4 with options
- * skipped (RFC 791), IPv6 with extension headers walked (RFC 8200): hop-by-hop, destination options, routing with no
- * segments left, fragment. */
+ * skipped (RFC 791) unless they choose the route, IPv6 with extension headers walked (RFC 8200): hop-by-hop, destination
+ * options, routing with no segments left, fragment. Fragments are reported, not put together; a fragment header on a
+ * whole packet is none (RFC 6946).
+ *
+ * What the parser leaves to the stack: whether a MAC or IP address is ours, and whether it can be a source. What it does
+ * promise: an IPv6 packet never has a mapped IPv4 address, and ICMP comes with IPv4 only, ICMPv6 with IPv6 only. */
 #ifndef UN_PACKET_H
 #define UN_PACKET_H
 
@@ -35,15 +39,15 @@ struct un_packet {
     uint16_t network;     /* offset of the ARP or IP header */
     uint8_t destination_mac[UN_MAC_BYTES];
     uint8_t source_mac[UN_MAC_BYTES];
-    uint8_t protocol;     /* of the transport; meaningless for ARP */
-    uint8_t ecn;          /* enum un_ecn */
-    uint8_t hop_limit;
     bool is_fragment;
     bool more_fragments;
-    uint16_t fragment_offset; /* bytes */
+    uint16_t fragment_offset; /* bytes; with the fragment and an IP header never beyond 65,535 */
     uint32_t fragment_id;
-    uint16_t transport;        /* offset of the transport header */
-    uint32_t transport_length; /* header and payload; what the IP header says, never beyond the frame */
+    uint8_t protocol;     /* of the transport; of an IPv6 fragment what its header says, be it an extension; ARP: 0 */
+    uint8_t hop_limit;
+    uint8_t ecn;          /* enum un_ecn */
+    uint16_t transport;        /* offset of the transport header, within the first piece; of a fragment: of its part */
+    uint32_t transport_length; /* header and payload; what the IP header says, never beyond the frame. ARP: all there is */
     struct un_ip source;
     struct un_ip destination;
 };
@@ -52,8 +56,8 @@ struct un_packet {
  * (Ethernet padding) are ignored. UN_DROP_NONE, or why not. */
 enum un_drop un_packet_parse(struct un_packet *packet, const struct iovec *pieces, int count);
 
-/* Whether the transport checksum (TCP, UDP, ICMPv6 with pseudo-header; ICMP without) is right. A UDP checksum of zero is
- * right over IPv4 only. */
+/* Whether the transport checksum (TCP, UDP, ICMPv6 with pseudo-header; ICMP without) of a packet that is no fragment is
+ * right. A UDP checksum of zero is right over IPv4 only. Of other protocols nothing is known: false. */
 bool un_packet_checksum_good(const struct un_packet *packet, const struct iovec *pieces, int count,
                              enum un_checksum_state state);
 

@@ -1,7 +1,11 @@
 /* A TCP segment, between its bytes and the state machine: parsed once, emitted once (RFC 9293 section 3.1).
  *
  * The same struct describes what arrived and what is to be sent. Options are only those that both sides of a
- * connection may use; others are skipped. Lengths are checked while parsing, so nothing above looks at the bytes. */
+ * connection may use; others are skipped. Lengths are checked while parsing, so nothing above looks at the bytes.
+ *
+ * An option of a known kind with a wrong length counts as absent; one that does not fit in the header ends them. MSS,
+ * window scale and SACK-permitted count only in a SYN, SACK blocks only elsewhere (RFC 9293 section 3.2, RFC 7323 section
+ * 2.2, RFC 2018); an MSS of 0 does not count at all. Of several options of a kind the last one does. */
 #ifndef UN_SEG_H
 #define UN_SEG_H
 
@@ -48,7 +52,7 @@ struct un_seg {
     uint16_t mss;
     uint8_t wscale;   /* as received; the reader caps it at 14 (RFC 7323 section 2.3) */
     uint8_t sack_count;
-    uint8_t ecn;      /* the two ECN bits of the IP header: 0 not capable, 1 ECT(1), 2 ECT(0), 3 CE */
+    uint8_t ecn;      /* the two ECN bits of the IP header, enum un_ecn: the parser leaves 0, the caller knows */
     uint8_t header_length; /* as parsed */
     uint16_t urgent;
     uint16_t source_port;
@@ -62,7 +66,8 @@ static inline uint32_t un_seg_space(const struct un_seg *seg)
     return seg->length + !!(seg->flags & UN_TCP_SYN) + !!(seg->flags & UN_TCP_FIN);
 }
 
-/* From `length` bytes at `at`, of which all headers are contiguous, of a segment of `total` bytes (>= length).
+/* From a segment of `total` bytes, of which the first `length` (<= total) are contiguous at `at`: all headers must be. Of
+ * the options, only what seg->options and sack_count name is set.
  * UN_DROP_NONE or UN_DROP_tcp_malformed. The checksum is the caller's business. */
 enum un_drop un_seg_parse(struct un_seg *seg, const uint8_t *at, uint32_t length, uint32_t total);
 

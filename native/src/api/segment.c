@@ -1,9 +1,9 @@
-/* The exported symbols: see ../include/usnet.h.
+/* The exported symbols of a shard's shared memory: see usnet_segment.h.
  *
  * A reader keeps its own copy of the header, so that no offset is ever taken from memory that somebody else may write
  * (the inline worker writes the public memory too). Indices and lengths are clamped where they are used.
  */
-#include "usnet.h"
+#include "usnet_segment.h"
 
 #include <errno.h>
 #include <signal.h>

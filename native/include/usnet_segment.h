@@ -1,0 +1,178 @@
+/* The public C API of a shard's shared memory: what a supervisor, a tool or a test needs of it.
+ *
+ * The part between the two `cffi` marks is read twice, as in usnet.h.
+ *
+ * Memory. A segment (native/src/shard/segment.h) is one public memory per shard and one seat memory per worker. This
+ * API formats fresh public memory once and reads from then on. A reader takes a private copy of the header when it
+ * opens a segment and believes no offset, length or index that it finds in shared memory later: whatever a worker
+ * writes into its seat memory, a read here returns some numbers and never touches memory outside the two. The memories
+ * must stay mapped and keep their size while the segment is open (seal the memfds against shrinking).
+ *
+ * Every function returns 0 or a count, or a negative errno. None is safe against a concurrent usnet_segment_close;
+ * otherwise all may be called from several threads.
+ */
+#ifndef USNET_SEGMENT_H
+#define USNET_SEGMENT_H
+
+#include <stdint.h>
+
+#include "usnet.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cffi: begin */
+
+/* How large everything is in a segment; the same numbers for every seat of a shard. */
+struct usnet_segment_config {
+    uint32_t shard;
+    uint32_t seats;
+    uint32_t conn_max;
+    uint32_t state_bytes;    /* of the state blob per connection; multiple of 64 */
+    uint32_t event_slots;    /* power of two */
+    uint32_t command_slots;  /* power of two */
+    uint32_t rx_frame_bytes; /* power of two */
+    uint32_t rx_frames;      /* per seat */
+    uint32_t tx_frame_bytes; /* power of two */
+    uint32_t tx_frames;      /* per seat */
+    uint32_t rx_budget;      /* bytes of one connection that may wait unconsumed */
+    uint32_t tx_budget;      /* bytes of one connection that may wait in send frames */
+    uint32_t hold_max;       /* receive slices a worker may keep beyond its callback */
+    uint32_t reserved;
+};
+
+struct usnet_segment_sizes {
+    uint64_t public_bytes;
+    uint64_t seat_bytes; /* of each seat memory */
+};
+
+/* Sizes of the two memories that a configuration asks for. -EINVAL with *why a sentence (static text). */
+int usnet_segment_plan(const struct usnet_segment_config *config, struct usnet_segment_sizes *sizes, const char **why);
+
+/* Write the header into fresh, zeroed public memory of public_bytes. -EINVAL: no such plan, or it does not fit. */
+int usnet_segment_format(void *public_memory, uint64_t public_bytes, const struct usnet_segment_config *config);
+
+/* 0, or -EINVAL when this is no segment of this version or it does not fit into public_bytes. */
+int usnet_segment_check(const void *public_memory, uint64_t public_bytes);
+
+/* A segment opened for reading. */
+struct usnet_segment;
+
+/* Open mapped memories: seats[i] is the seat memory of seat i, seat_bytes[i] its size; a NULL one is read as zeros.
+ * seat_count may not exceed the seats of the segment. -EINVAL or -ENOMEM. */
+int usnet_segment_open(struct usnet_segment **segment, const void *public_memory, uint64_t public_bytes,
+                       const void *const *seats, const uint64_t *seat_bytes, uint32_t seat_count);
+void usnet_segment_close(struct usnet_segment *segment);
+
+/* The configuration that the segment was formatted with. */
+void usnet_segment_config(const struct usnet_segment *segment, struct usnet_segment_config *config);
+
+/* Counters. They only grow (modulo 2^64) while the segment lives; each has one writer. */
+enum usnet_counter_kind {
+    USNET_COUNTER_ENGINE, /* written by the network process */
+    USNET_COUNTER_SEAT,   /* written by the worker: hearsay */
+};
+
+/* How many counters of a kind there are, and their name and help text: static strings, NULL past the last one. */
+uint32_t usnet_counter_count(enum usnet_counter_kind kind);
+const char *usnet_counter_name(enum usnet_counter_kind kind, uint32_t index);
+const char *usnet_counter_help(enum usnet_counter_kind kind, uint32_t index);
+
+/* Read the first `max` counters in index order; returns how many were read. -EINVAL: no such seat. */
+int usnet_engine_counters(const struct usnet_segment *segment, uint64_t *values, uint32_t max);
+int usnet_seat_counters(const struct usnet_segment *segment, uint32_t seat, uint64_t *values, uint32_t max);
+
+/* Connections closed, by reason number; the name of a reason, NULL where the number has no meaning. */
+int usnet_engine_closed(const struct usnet_segment *segment, uint64_t *values, uint32_t max);
+const char *usnet_reason_name(uint32_t reason);
+
+/* Events by the time they waited in the ring: bucket i counts waits of less than 2^i microseconds that bucket i - 1
+ * does not count; the last one counts everything longer. */
+int usnet_seat_wait(const struct usnet_segment *segment, uint32_t seat, uint64_t *values, uint32_t max);
+
+struct usnet_engine_status {
+    uint64_t active; /* connections */
+    uint64_t pid;
+    uint64_t epoch;    /* how many engines this segment has had */
+    uint32_t sleeping; /* 0 awake, 1 woken by commands, 2 woken by anything */
+    uint32_t reserved;
+};
+
+void usnet_engine_status(const struct usnet_segment *segment, struct usnet_engine_status *status);
+
+struct usnet_seat_status {
+    /* as the engine says */
+    uint32_t serial; /* of the worker attached; 0: none yet */
+    uint32_t attached;
+    uint32_t bad; /* the worker wrote nonsense and is to be replaced */
+    uint32_t tx_nodes_free;
+    uint64_t connections;
+    uint64_t rx_frames_free;
+    /* from indices of both sides; a number that cannot be is shown as a full ring */
+    uint32_t events_produced;
+    uint32_t events_consumed;
+    uint32_t commands_produced;
+    uint32_t commands_consumed;
+    uint32_t events_waiting;
+    uint32_t commands_waiting;
+    uint32_t releases_waiting;
+    /* as the worker says */
+    uint32_t sleeping;
+    uint32_t handling; /* 1 while a handler is being called */
+    uint32_t reserved;
+    uint64_t held_frames;
+    uint64_t overflow_bytes;
+    uint64_t objects;
+};
+
+int usnet_seat_status(const struct usnet_segment *segment, uint32_t seat, struct usnet_seat_status *status);
+
+struct usnet_connection {
+    uint64_t id; /* shard 10 bits, slot 22 bits, generation 32 bits */
+    uint64_t bytes_in;
+    uint64_t bytes_queued; /* accepted from the worker */
+    uint64_t bytes_out;    /* taken by the transport */
+    uint64_t opened_ns;    /* CLOCK_MONOTONIC */
+    uint64_t active_ns;    /* last receive or send, coarse */
+    uint32_t shard;
+    uint32_t slot;
+    uint16_t seat;
+    uint8_t state; /* usnet_connection_state_name */
+    uint8_t flags; /* bits, usnet_connection_flag_name */
+    uint32_t state_length;
+    struct usnet_endpoint peer;  /* family 1: a unix socket */
+    struct usnet_endpoint local;
+};
+
+/* Copy out up to `max` connections in use, from slot *next_slot on, and set *next_slot to go on from; fewer than max
+ * were the last. A connection that changes while it is copied may show a mixture of two moments, never another's id. */
+int usnet_connection_list(const struct usnet_segment *segment, uint32_t *next_slot,
+                          struct usnet_connection *connections, uint32_t max);
+
+/* "open", "closing", …; NULL where the number has no meaning. Names of flag bits, bit 0 first. */
+const char *usnet_connection_state_name(uint32_t state);
+const char *usnet_connection_flag_name(uint32_t bit);
+
+struct usnet_quarantine {
+    uint64_t conn;
+    uint32_t event_type;
+    uint32_t length; /* bytes kept */
+    struct usnet_endpoint peer;
+};
+
+/* 1 and the record with its bytes (up to `max` of them) when the seat's quarantine holds an event, else 0. */
+int usnet_quarantine_read(const struct usnet_segment *segment, uint32_t seat, struct usnet_quarantine *record,
+                          uint8_t *bytes, uint32_t max);
+
+/* Let the kernel send `signal` to this process when the thread that spawned it ends. -ESRCH: parent_pid is gone
+ * already, so the signal will never come; the caller must leave. */
+int usnet_die_with_parent(int signal, int parent_pid);
+
+/* cffi: end */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,22 @@
+/* What the handle of a stack is, and how addresses of the API become those of the stack. */
+#ifndef UN_API_VIEW_H
+#define UN_API_VIEW_H
+
+#include "stack/stack.h"
+#include "usnet.h"
+
+/* Enumerators of the header are the stack's own under another name. */
+#define UN_API_SAME(outer, inner) UN_STATIC_ASSERT((int)(outer) == (int)(inner), "one number, two names")
+
+struct usnet_stack {
+    struct un_stack inner;
+    struct un_device *device; /* un_hand_open: frames come and go by the calls of the API */
+    void *memory;             /* NULL when it is the caller's */
+    uint64_t memory_bytes;
+};
+
+struct un_ip un_api_ip(const struct usnet_endpoint *endpoint);
+struct un_stack_peer un_api_peer(const struct usnet_endpoint *endpoint);
+struct usnet_endpoint un_api_endpoint(const struct un_stack_peer *peer);
+
+#endif

@@ -1,0 +1,42 @@
+/* Limits of accepting: connections beyond the limit, or without a slot while ends of others are not consumed yet, wait
+ * in the transport's backlog. */
+#include <errno.h>
+
+#include "engine/control.h"
+#include "engine/transport.h"
+
+#define UN_ACCEPT_RETRY_NS UINT64_C(100000000) /* after descriptors or slots ran out */
+#define UN_LIMIT_TOLD_NS UINT64_C(60000000000) /* a full server says so once a minute, not with every connection */
+
+bool un_accept_is_allowed(struct un_engine *engine)
+{
+    if (!engine->own->accepting || engine->own->paused)
+        return false;
+    if (engine->own->active < engine->setup.connection_limit)
+        return true;
+    un_accept_pause(engine, 0);
+    return false;
+}
+
+void un_accept_pause(struct un_engine *engine, int error)
+{
+    engine->own->paused = true;
+    engine->own->accept_again_ns = error ? engine->now_ns + UN_ACCEPT_RETRY_NS : 0;
+    engine->transport->listen(engine, false);
+    un_count(&engine->counters->accepts_paused, 1);
+    if (engine->now_ns >= engine->own->limit_told_ns + UN_LIMIT_TOLD_NS) {
+        engine->own->limit_told_ns = engine->now_ns;
+        un_control_tell(engine, UN_CONTROL_LIMIT, 0, 0, 0, (uint64_t)error, engine->own->active);
+    }
+}
+
+void un_accept_resume(struct un_engine *engine)
+{
+    struct un_private *own = engine->own;
+    if (!own->paused || !own->accepting || own->active >= engine->setup.connection_limit)
+        return;
+    if (own->accept_again_ns > un_clock_ns())
+        return;
+    own->paused = false;
+    engine->transport->listen(engine, true);
+}

@@ -1,0 +1,225 @@
+/* See exchange.h. */
+#include "engine/exchange.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/barrier.h"
+#include "base/ring.h"
+
+#define CELL_BYTES 64u
+#define CELLS 4096u /* 256 KiB: three super-segments, or some thousand small packets, in one turn of the receiver */
+#define PACKET_BYTES_MAX 65536u
+
+struct record {
+    uint32_t length;
+    uint16_t flags; /* enum un_rx_flag */
+    uint16_t segment_bytes;
+};
+
+struct ring {
+    un_shared32 produced __attribute__((aligned(UN_CACHE_LINE)));
+    un_shared32 consumed __attribute__((aligned(UN_CACHE_LINE)));
+    uint8_t cells[CELLS * CELL_BYTES] __attribute__((aligned(UN_CACHE_LINE)));
+};
+
+struct inbox {
+    un_shared32 told __attribute__((aligned(UN_CACHE_LINE))); /* 1: some ring to this shard may hold a packet */
+    un_shared32 sleeping;
+};
+
+struct un_exchange_memory {
+    uint8_t secret[UN_EXCHANGE_SECRET_BYTES]; /* written by the supervisor */
+    struct inbox inboxes[UN_EXCHANGE_SHARDS_MAX];
+    struct ring rings[]; /* from × to */
+};
+
+static uint64_t memory_bytes(uint32_t shards)
+{
+    return sizeof(struct un_exchange_memory) + (uint64_t)shards * shards * sizeof(struct ring);
+}
+
+void un_exchange_close(struct un_exchange *exchange)
+{
+    if (exchange->memory)
+        munmap(exchange->memory, memory_bytes(exchange->shards));
+    exchange->memory = NULL;
+}
+
+const uint8_t *un_exchange_secret(const struct un_exchange *exchange)
+{
+    return exchange->memory->secret;
+}
+
+static struct ring *ring_between(const struct un_exchange *exchange, uint32_t from, uint32_t to)
+{
+    return &exchange->memory->rings[from * exchange->shards + to];
+}
+
+static uint32_t cells_of(uint32_t length)
+{
+    return (uint32_t)(sizeof(struct record) + length + CELL_BYTES - 1) / CELL_BYTES;
+}
+
+/* Bytes to or from the cells, from byte `at` of the ring on, around its end. */
+
+static void put(struct ring *ring, uint32_t at, const void *bytes, uint32_t length)
+{
+    uint32_t start = at % sizeof ring->cells;
+    uint32_t first = length < sizeof ring->cells - start ? length : (uint32_t)sizeof ring->cells - start;
+    memcpy(ring->cells + start, bytes, first);
+    memcpy(ring->cells, (const uint8_t *)bytes + first, length - first);
+}
+
+static void get(const struct ring *ring, uint32_t at, void *bytes, uint32_t length)
+{
+    uint32_t start = at % sizeof ring->cells;
+    uint32_t first = length < sizeof ring->cells - start ? length : (uint32_t)sizeof ring->cells - start;
+    memcpy(bytes, ring->cells + start, first);
+    memcpy((uint8_t *)bytes + first, ring->cells, length - first);
+}
+
+static void tell(struct un_exchange *exchange, uint32_t shard)
+{
+    struct inbox *inbox = &exchange->memory->inboxes[shard];
+    un_fence(); /* the packet is there before it is told of */
+    un_store(&inbox->told, 1);
+    un_fence();
+    if (!un_load(&inbox->sleeping))
+        return;
+    un_store(&inbox->sleeping, 0);
+    uint64_t one = 1;
+    ssize_t written = write(exchange->wake_fds[shard], &one, sizeof one);
+    (void)written; /* EAGAIN: it has wake-ups enough */
+}
+
+int un_exchange_open(struct un_exchange *exchange, int fd, uint32_t shard, uint32_t shards, const int *wake_fds)
+{
+    if (shards == 0 || shards > UN_EXCHANGE_SHARDS_MAX || shard >= shards)
+        return -EINVAL;
+    if (ftruncate(fd, (off_t)memory_bytes(shards)) < 0) /* every shard says the same */
+        return -errno;
+    void *memory = mmap(NULL, memory_bytes(shards), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED)
+        return -errno;
+    *exchange = (struct un_exchange){.memory = memory, .shard = shard, .shards = shards, .wake_fds = wake_fds};
+    for (uint32_t other = 0; other < shards; other++)
+        tell(exchange, other); /* a predecessor may have died before it did, or before it took what it was told of */
+    return 0;
+}
+
+static bool give_to(struct un_exchange *exchange, const struct un_pool *pool, uint32_t shard,
+                    const struct un_rx *packet)
+{
+    struct ring *ring = ring_between(exchange, exchange->shard, shard);
+    uint32_t produced = un_load(&ring->produced), cells = cells_of(packet->length);
+    if (packet->length > PACKET_BYTES_MAX || cells > CELLS - (produced - un_observe(&ring->consumed)))
+        return false;
+    struct record record = {packet->length, packet->flags, packet->segment_bytes};
+    uint32_t at = produced * CELL_BYTES;
+    put(ring, at, &record, sizeof record);
+    at += (uint32_t)sizeof record;
+    for (uint32_t frame = packet->frame; frame != UN_NONE; frame = pool->frames[frame].next) {
+        put(ring, at, un_pool_bytes(pool, frame) + pool->frames[frame].offset, pool->frames[frame].length);
+        at += pool->frames[frame].length;
+    }
+    un_publish(&ring->produced, produced + cells);
+    tell(exchange, shard);
+    return true;
+}
+
+uint32_t un_exchange_give(struct un_exchange *exchange, const struct un_pool *pool, uint32_t shard,
+                          const struct un_rx *packet)
+{
+    uint32_t refused = 0;
+    if (shard != UN_NONE)
+        return !give_to(exchange, pool, shard, packet);
+    for (uint32_t other = 0; other < exchange->shards; other++)
+        if (other != exchange->shard)
+            refused += !give_to(exchange, pool, other, packet);
+    return refused;
+}
+
+/* Frames for so many bytes, offset 0, lengths set; UN_NONE when there are not enough. */
+static uint32_t take_chain(struct un_pool *pool, uint32_t length)
+{
+    uint32_t head = UN_NONE, *link = &head;
+    do {
+        uint32_t frame = un_pool_take(pool);
+        if (frame == UN_NONE) {
+            un_pool_drop_chain(pool, head);
+            return UN_NONE;
+        }
+        uint32_t part = length < pool->own->frame_bytes ? length : pool->own->frame_bytes;
+        pool->frames[frame].length = (uint16_t)part;
+        *link = frame;
+        link = &pool->frames[frame].next;
+        length -= part;
+    } while (length > 0);
+    return head;
+}
+
+static bool take_from(struct ring *ring, struct un_pool *pool, struct un_rx *packet)
+{
+    struct record record;
+    uint32_t consumed = un_load(&ring->consumed), filled = un_observe(&ring->produced) - consumed;
+    uint32_t at = consumed * CELL_BYTES;
+    if (filled == 0)
+        return false;
+    get(ring, at, &record, sizeof record);
+    if (filled > CELLS || cells_of(record.length) > filled) { /* a shard gone mad: nothing of it makes sense */
+        un_publish(&ring->consumed, consumed + filled);
+        return false;
+    }
+    uint32_t head = take_chain(pool, record.length);
+    at += (uint32_t)sizeof record;
+    for (uint32_t frame = head; frame != UN_NONE; frame = pool->frames[frame].next) {
+        get(ring, at, un_pool_bytes(pool, frame), pool->frames[frame].length);
+        at += pool->frames[frame].length;
+    }
+    *packet = (struct un_rx){head, record.length, record.flags, record.segment_bytes};
+    un_publish(&ring->consumed, consumed + cells_of(record.length));
+    return true;
+}
+
+/* One packet of the shards in turn. */
+static bool take_next(struct un_exchange *exchange, struct un_pool *pool, struct un_rx *packet)
+{
+    for (uint32_t i = 0; i < exchange->shards; i++) {
+        uint32_t from = exchange->next;
+        exchange->next = from + 1 < exchange->shards ? from + 1 : 0;
+        if (from != exchange->shard && take_from(ring_between(exchange, from, exchange->shard), pool, packet))
+            return true;
+    }
+    return false;
+}
+
+bool un_exchange_take(struct un_exchange *exchange, struct un_pool *pool, struct un_rx *packet)
+{
+    struct inbox *inbox = &exchange->memory->inboxes[exchange->shard];
+    if (!un_load(&inbox->told))
+        return false;
+    if (take_next(exchange, pool, packet))
+        return true;
+    un_store(&inbox->told, 0);
+    un_fence(); /* whoever tells now is seen next time; who told before is found by one more look */
+    if (!take_next(exchange, pool, packet))
+        return false;
+    un_store(&inbox->told, 1);
+    return true;
+}
+
+bool un_exchange_sleep(struct un_exchange *exchange)
+{
+    struct inbox *inbox = &exchange->memory->inboxes[exchange->shard];
+    un_store(&inbox->sleeping, 1);
+    un_fence();
+    return !un_load(&inbox->told);
+}
+
+void un_exchange_awake(struct un_exchange *exchange)
+{
+    un_store(&exchange->memory->inboxes[exchange->shard].sleeping, 0);
+}

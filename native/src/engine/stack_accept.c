@@ -1,0 +1,92 @@
+/* Connections from the stack's backlog into the engine's table.
+ *
+ * Each stands in the line from its ACCEPTED event until it is taken, or found to be gone. The line has twice the room of
+ * the stack's table, so when it is full at least half of it is gone connections, which then leave it all at once. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/link.h"
+#include "engine/transport.h"
+
+int un_link_make_line(struct un_link *link)
+{
+    uint32_t room = 2;
+    link->conn_max = link->stack.config->conn_max;
+    while (room < 2 * link->conn_max)
+        room *= 2;
+    link->waiting_mask = room - 1;
+    link->waiting = calloc(room, sizeof *link->waiting);
+    return link->waiting ? 0 : -ENOMEM;
+}
+
+static uint64_t *at(struct un_link *link, uint32_t index)
+{
+    return &link->waiting[index & link->waiting_mask];
+}
+
+static void leave_gone_out(struct un_link *link)
+{
+    uint32_t end = link->waiting_first;
+    for (uint32_t i = link->waiting_first; i != link->waiting_end; i++)
+        if (un_stack_conn(&link->stack, *at(link, i)))
+            *at(link, end++) = *at(link, i);
+    link->waiting_end = end;
+}
+
+void un_link_wait_in_line(struct un_link *link, uint64_t conn)
+{
+    if (link->waiting_end - link->waiting_first > link->waiting_mask)
+        leave_gone_out(link);
+    *at(link, link->waiting_end++) = conn;
+}
+
+static void set_endpoint(struct un_endpoint *endpoint, const struct un_stack_peer *peer)
+{
+    memset(endpoint, 0, sizeof *endpoint);
+    endpoint->port = peer->port;
+    endpoint->family = un_ip_is_v4(&peer->ip) ? UN_FAMILY_IPV4 : UN_FAMILY_IPV6;
+    if (un_ip_is_v4(&peer->ip))
+        memcpy(endpoint->ip, un_ip_v4(&peer->ip), 4);
+    else
+        memcpy(endpoint->ip, peer->ip.bytes, 16);
+}
+
+/* What came before it was accepted has no event any more: everything is tried. */
+static void accept_into(struct un_engine *engine, uint32_t slot, uint64_t conn)
+{
+    struct un_link *link = engine->link;
+    struct un_stack_peer local, remote;
+    struct un_endpoint local_end, remote_end;
+    un_assert(un_stack_names(&link->stack, conn, &local, &remote) == 0);
+    set_endpoint(&local_end, &local);
+    set_endpoint(&remote_end, &remote);
+    un_enter(engine, slot);
+    un_conn_opened(engine, slot, (int)(uint32_t)conn, &remote_end, &local_end);
+    uint64_t id = un_load(&un_slot(engine, slot)->id);
+    un_assert(un_stack_accept(&link->stack, conn, id) == 0);
+    un_stack_set_option(&link->stack, conn, UN_OPTION_NODELAY, 1);
+    un_leave(engine);
+    un_conn_can_receive(engine, id, true);
+}
+
+void un_link_accept(struct un_engine *engine)
+{
+    struct un_link *link = engine->link;
+    while (link->waiting_first != link->waiting_end) {
+        uint64_t conn = *at(link, link->waiting_first);
+        if (!un_stack_conn(&link->stack, conn)) {
+            link->waiting_first++;
+            continue;
+        }
+        if (!un_accept_is_allowed(engine))
+            return;
+        uint32_t slot = un_conn_take_slot(engine);
+        if (slot == UN_NONE) {
+            un_accept_pause(engine, ENOMEM);
+            return;
+        }
+        link->waiting_first++;
+        accept_into(engine, slot, conn);
+    }
+}

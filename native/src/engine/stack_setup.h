@@ -1,0 +1,46 @@
+/* What an engine over a stack of our own is given, and how large its memory is.
+ *
+ * Addresses and listeners come as text, the same from the command line of usnet-network and from the inline worker:
+ * `10.0.0.1/24,fd00::1/64` and `10.0.0.1:7000,[::]:80`. Who writes it has explained mistakes to the user already; here
+ * they are refused. The memory outlives the engine, as its private memory does. */
+#ifndef UN_STACK_SETUP_H
+#define UN_STACK_SETUP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/engine.h"
+#include "engine/exchange.h"
+#include "stack/stack.h"
+
+#define UN_STACK_HEAD_BYTES 4096u /* in front of the arena: what the transport itself has to remember */
+
+struct un_own_address {
+    struct un_ip ip;
+    uint8_t prefix;
+};
+
+struct un_stack_setup {
+    void *memory;  /* un_stack_setup_bytes of it, zero when the first engine starts on it */
+    int tap_fd;    /* one queue of a TAP interface (device.h) */
+    uint16_t queue;
+    uint16_t queues;
+    int exchange_fd; /* memory of all shards: exchange.h */
+    int exchange_wake_fds[UN_EXCHANGE_SHARDS_MAX]; /* one eventfd per shard */
+    uint32_t address_count;
+    uint32_t listener_count;
+    uint32_t backlog; /* of each listener */
+    struct un_own_address addresses[UN_STACK_ADDRESSES_MAX];
+    struct un_stack_peer listeners[UN_LISTENERS_MAX];
+};
+
+/* 0, or -EINVAL: what stands there is no list of addresses, or too long a one. */
+int un_stack_setup_addresses(struct un_stack_setup *setup, const char *text);
+int un_stack_setup_listeners(struct un_stack_setup *setup, const char *text);
+
+/* Sizes and limits of the stack for so many connections that are accepted at a time. Secret and seed are zero. */
+void un_stack_setup_config(const struct un_stack_setup *setup, uint32_t connections, struct un_stack_config *config);
+
+uint64_t un_stack_setup_bytes(const struct un_stack_setup *setup, uint32_t connections);
+
+#endif

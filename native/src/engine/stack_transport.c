@@ -1,0 +1,355 @@
+/* A stack of our own as transport: TCP over one queue of a packet device.
+ *
+ * A handle is the stack's slot of the connection; the stack keeps it until the engine closes it, also when the connection
+ * is over, so it is never somebody else's. The connection's `user` is the engine's id, which tells the two sides of a
+ * connection apart from its successors on either.
+ *
+ * poll looks at descriptors only before it sleeps, and now and then: while packets come, reading the device is the one
+ * system call that is needed. Connections that the engine cannot take yet wait in the stack's backlog, and in a line
+ * here, which is a cache. Whatever the stack has to remember outlives this process in its arena. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+
+#include "engine/link.h"
+#include "engine/transport.h"
+
+#define LOOK_EVERY 16u /* polls that may not sleep, for one look at descriptors: a delay far below a millisecond */
+
+/* Start and stop. */
+
+static int listen_all(struct un_engine *engine)
+{
+    const struct un_stack_setup *setup = engine->setup.stack;
+    struct un_link *link = engine->link;
+    for (uint32_t i = 0; i < setup->listener_count; i++) {
+        const struct un_stack_peer *at = &setup->listeners[i];
+        if (link->head->listeners[i])
+            continue;
+        int listener = un_stack_listen(&link->stack, &at->ip, at->port, setup->backlog, 0);
+        if (listener < 0)
+            return listener;
+        link->head->listeners[i] = (uint32_t)listener + 1;
+    }
+    return 0;
+}
+
+static void unlisten_all(struct un_engine *engine)
+{
+    struct un_link *link = engine->link;
+    for (uint32_t i = 0; i < engine->setup.stack->listener_count; i++) {
+        if (link->head->listeners[i])
+            un_stack_unlisten(&link->stack, link->head->listeners[i] - 1);
+        link->head->listeners[i] = 0;
+    }
+}
+
+static int create_stack(struct un_engine *engine, void *arena, uint64_t bytes)
+{
+    const struct un_stack_setup *setup = engine->setup.stack;
+    struct un_link *link = engine->link;
+    struct un_stack_config config;
+    un_stack_setup_config(setup, engine->setup.connection_limit, &config);
+    memcpy(config.secret, un_exchange_secret(&link->exchange), sizeof config.secret);
+    if (getrandom(&config.seed, sizeof config.seed, 0) != sizeof config.seed)
+        return -errno;
+    int status = un_stack_create(&link->stack, arena, bytes, &config);
+    for (uint32_t i = 0; status == 0 && i < setup->address_count; i++)
+        status = un_stack_add_address(&link->stack, &setup->addresses[i].ip, setup->addresses[i].prefix);
+    if (status >= 0)
+        status = listen_all(engine);
+    return status < 0 ? status : 0;
+}
+
+/* Go on with the stack that lies in the memory, or make one there. One that was not complete when its process died had
+ * no connections. */
+static int open_stack(struct un_engine *engine)
+{
+    struct un_link *link = engine->link;
+    uint64_t bytes = un_stack_setup_bytes(engine->setup.stack, engine->setup.connection_limit);
+    uint8_t *arena = (uint8_t *)engine->setup.stack->memory + UN_STACK_HEAD_BYTES;
+    if (link->head->ready)
+        return un_stack_adopt(&link->stack, arena, bytes - UN_STACK_HEAD_BYTES);
+    if (link->head->begun && madvise(link->head, bytes, MADV_REMOVE) < 0)
+        return -errno;
+    link->head->begun = 1;
+    un_compiler_fence();
+    int status = create_stack(engine, arena, bytes - UN_STACK_HEAD_BYTES);
+    un_compiler_fence();
+    link->head->ready = status == 0;
+    return status;
+}
+
+static int open_device(struct un_engine *engine)
+{
+    const struct un_stack_setup *setup = engine->setup.stack;
+    struct un_link *link = engine->link;
+    const char *why = "";
+    link->device = un_tap_open(setup->tap_fd, setup->queue, setup->queues, &why);
+    if (!link->device) {
+        int status = errno ? -errno : -EIO;
+        fprintf(stderr, "usnet: queue %u of the interface: %s\n", setup->queue, why);
+        return status;
+    }
+    un_stack_set_device(&link->stack, link->device);
+    return 0;
+}
+
+static void hand_over(void *context, uint32_t shard, const struct un_rx *packet)
+{
+    struct un_link *link = context;
+    link->stack.tcp.drops[UN_DROP_hand_over_full] +=
+        un_exchange_give(&link->exchange, &link->stack.tcp.pool, shard, packet);
+}
+
+static void join_shards(struct un_engine *engine)
+{
+    struct un_link *link = engine->link;
+    struct un_stack_shards shards = {engine->setup.stack->queue, engine->setup.stack->queues, hand_over, link};
+    un_stack_set_shards(&link->stack, &shards);
+}
+
+static int watch_all(struct un_engine *engine)
+{
+    const struct un_stack_setup *setup = engine->setup.stack;
+    int status = un_watch_start(engine);
+    if (status == 0)
+        status = un_watch(engine, engine->link->device->fd, EPOLLIN, UN_WATCHED(UN_WATCHED_DEVICE, 0));
+    if (status == 0)
+        status = un_watch(engine, setup->exchange_wake_fds[setup->queue], EPOLLIN | EPOLLET,
+                          UN_WATCHED(UN_WATCHED_WAKE, 0));
+    return status;
+}
+
+static void stack_stop(struct un_engine *engine)
+{
+    struct un_link *link = engine->link;
+    if (link->device)
+        link->device->operations->close(link->device);
+    un_exchange_close(&link->exchange);
+    free(link->waiting);
+    free(link);
+    engine->link = NULL;
+}
+
+static int open_all(struct un_engine *engine)
+{
+    const struct un_stack_setup *setup = engine->setup.stack;
+    struct un_link *link = engine->link;
+    int status = un_exchange_open(&link->exchange, setup->exchange_fd, setup->queue, setup->queues,
+                                  setup->exchange_wake_fds);
+    if (status == 0)
+        status = open_stack(engine);
+    if (status == 0)
+        status = un_link_make_line(link);
+    if (status == 0)
+        status = open_device(engine);
+    if (status == 0) {
+        join_shards(engine);
+        status = watch_all(engine);
+    }
+    return status;
+}
+
+static int stack_start(struct un_engine *engine)
+{
+    engine->link = calloc(1, sizeof *engine->link);
+    if (!engine->link)
+        return -ENOMEM;
+    engine->link->head = engine->setup.stack->memory;
+    int status = open_all(engine);
+    if (status < 0)
+        stack_stop(engine);
+    return status;
+}
+
+/* A turn. */
+
+static uint64_t handle_of(const struct un_link *link, int slot)
+{
+    return un_stack_handle(&link->stack, &link->stack.tcp.tcbs[slot]);
+}
+
+static enum un_reason reason_of(uint8_t reason)
+{
+    switch (reason) {
+    case UN_TCP_REASON_CLOSED: return UN_REASON_PEER;
+    case UN_TCP_REASON_RESET: return UN_REASON_RESET;
+    case UN_TCP_REASON_ADOPTED: return UN_REASON_NETWORK_LOST;
+    default: return UN_REASON_SYSTEM;
+    }
+}
+
+static void handle_event(struct un_engine *engine, const struct un_stack_event *event)
+{
+    if (event->events & UN_TCP_EVENT_ACCEPTED)
+        un_link_wait_in_line(engine->link, event->conn);
+    if (event->user == 0)
+        return; /* the engine does not know it yet, and tries everything when it does */
+    if (event->events & UN_TCP_EVENT_CLOSED && event->reason != UN_TCP_REASON_CLOSED) {
+        un_conn_ended(engine, event->user, reason_of(event->reason));
+        return;
+    }
+    if (event->events & (UN_TCP_EVENT_READABLE | UN_TCP_EVENT_EOF | UN_TCP_EVENT_CLOSED))
+        un_conn_can_receive(engine, event->user, event->events & (UN_TCP_EVENT_EOF | UN_TCP_EVENT_CLOSED));
+    if (event->events & UN_TCP_EVENT_WRITABLE)
+        un_conn_can_send(engine, event->user);
+}
+
+/* How long to sleep at most, in whole milliseconds, late rather than early: deadlines of TCP can be a bit late. */
+static int sleep_ms(struct un_link *link, int timeout_ms)
+{
+    uint64_t deadline_ns = un_stack_deadline_ns(&link->stack), now_ns = un_clock_ns();
+    if (!link->device->operations->sleep(link->device) || !un_exchange_sleep(&link->exchange) || deadline_ns <= now_ns)
+        return 0;
+    uint64_t wait_ms = (deadline_ns - now_ns) / UN_MS_NS + 1;
+    return timeout_ms >= 0 && (uint64_t)timeout_ms < wait_ms ? timeout_ms : wait_ms < INT32_MAX ? (int)wait_ms : -1;
+}
+
+static uint32_t look_at_descriptors(struct un_engine *engine, int timeout_ms)
+{
+    struct epoll_event events[UN_EPOLL_BATCH];
+    if (timeout_ms != 0)
+        timeout_ms = sleep_ms(engine->link, timeout_ms);
+    int count = epoll_wait(engine->setup.epoll_fd, events, UN_EPOLL_BATCH, timeout_ms);
+    un_exchange_awake(&engine->link->exchange);
+    for (int i = 0; i < count; i++)
+        if (UN_WATCHED_KIND(events[i].data.u64) == UN_WATCHED_CONTROL)
+            un_control_read(engine);
+    return count > 0 ? (uint32_t)count : 0;
+}
+
+static uint32_t take_over_packets(struct un_link *link)
+{
+    struct un_rx packet;
+    uint32_t taken = 0;
+    while (taken < UN_EPOLL_BATCH && un_exchange_take(&link->exchange, &link->stack.tcp.pool, &packet)) {
+        if (packet.frame == UN_NONE)
+            link->stack.tcp.drops[UN_DROP_no_frame]++;
+        else
+            un_stack_input(&link->stack, &packet);
+        taken++;
+    }
+    return taken;
+}
+
+static uint32_t stack_poll(struct un_engine *engine, int timeout_ms)
+{
+    struct un_link *link = engine->link;
+    struct un_stack_event event;
+    uint32_t work = 0;
+    if (timeout_ms != 0 || ++link->polls % LOOK_EVERY == 0)
+        work += look_at_descriptors(engine, timeout_ms);
+    engine->now_ns = un_clock_ns();
+    un_tcp_set_now(&link->stack.tcp, engine->now_ns);
+    work += take_over_packets(link);
+    work += un_stack_poll(&link->stack, engine->now_ns);
+    while (un_stack_next_event(&link->stack, &event)) {
+        handle_event(engine, &event);
+        work++;
+    }
+    un_link_accept(engine);
+    return work;
+}
+
+static void stack_flush(struct un_engine *engine)
+{
+    un_stack_poll_output(&engine->link->stack, un_clock_ns());
+}
+
+/* Connections. */
+
+static ssize_t stack_receive(struct un_engine *engine, int handle, void *bytes, size_t length)
+{
+    return (ssize_t)un_stack_read(&engine->link->stack, handle_of(engine->link, handle), bytes, (uint32_t)length);
+}
+
+static ssize_t stack_send(struct un_engine *engine, int handle, const struct iovec *pieces, int count)
+{
+    struct un_piece lent[UN_IOV_MAX];
+    for (int i = 0; i < count; i++)
+        lent[i] = (struct un_piece){pieces[i].iov_base, (uint32_t)pieces[i].iov_len, UN_NONE};
+    return (ssize_t)un_stack_write(&engine->link->stack, handle_of(engine->link, handle), lent, count);
+}
+
+static int stack_send_eof(struct un_engine *engine, int handle)
+{
+    return un_stack_shutdown(&engine->link->stack, handle_of(engine->link, handle));
+}
+
+static void stack_close(struct un_engine *engine, int handle, bool reset)
+{
+    struct un_link *link = engine->link;
+    if (handle < 0)
+        return;
+    if (reset)
+        un_stack_abort(&link->stack, handle_of(link, handle));
+    else
+        un_stack_close(&link->stack, handle_of(link, handle));
+}
+
+/* Paused, connections wait in the backlog; when the server drains, they are refused. */
+static void stack_listen(struct un_engine *engine, bool on)
+{
+    if (on) {
+        listen_all(engine);
+        un_link_accept(engine);
+    } else if (!engine->own->accepting) {
+        unlisten_all(engine);
+    }
+}
+
+/* After a takeover: both sides know the same connections, or those that one side alone knows end. */
+
+static bool is_owned(struct un_engine *engine, uint32_t slot)
+{
+    uint64_t id = engine->link->stack.tcp.tcbs[slot].user;
+    uint32_t ours = UN_ID_SLOT(id);
+    return ours < engine->own->conn_high && un_is_alive(un_slot(engine, ours)) &&
+           un_load(&un_slot(engine, ours)->id) == id && engine->works[ours].handle == (int32_t)slot;
+}
+
+static void settle_ours(struct un_engine *engine, uint32_t slot)
+{
+    struct un_work *work = &engine->works[slot];
+    const struct un_tcb *tcb = &engine->link->stack.tcp.tcbs[work->handle];
+    bool gone = tcb->state == UN_TCP_CLOSED || tcb->user != un_load(&un_slot(engine, slot)->id);
+    if (gone)
+        work->handle = -1; /* whosever the slot is now */
+    if (gone || tcb->state == UN_TCP_DEAD)
+        un_conn_finish(engine, slot, gone ? UN_REASON_NETWORK_LOST : reason_of(tcb->reason), true);
+}
+
+static void stack_close_strangers(struct un_engine *engine)
+{
+    struct un_link *link = engine->link;
+    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
+        if (un_is_alive(un_slot(engine, slot)))
+            settle_ours(engine, slot);
+    for (uint32_t slot = 0; slot < link->conn_max; slot++) {
+        const struct un_tcb *tcb = &link->stack.tcp.tcbs[slot];
+        if (tcb->state == UN_TCP_CLOSED || tcb->flags & UN_TCB_DETACHED)
+            continue;
+        if (tcb->flags & UN_TCB_ACCEPTED && !is_owned(engine, slot))
+            un_stack_abort(&link->stack, handle_of(link, (int)slot));
+        else if (!(tcb->flags & UN_TCB_ACCEPTED) && tcb->state & UN_TCP_SYNCHRONIZED)
+            un_link_wait_in_line(link, handle_of(link, (int)slot));
+    }
+}
+
+const struct un_transport un_stack_transport = {
+    .start = stack_start,
+    .stop = stack_stop,
+    .poll = stack_poll,
+    .receive = stack_receive,
+    .send = stack_send,
+    .send_eof = stack_send_eof,
+    .close = stack_close,
+    .flush = stack_flush,
+    .listen = stack_listen,
+    .close_strangers = stack_close_strangers,
+};

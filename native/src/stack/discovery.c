@@ -1,0 +1,230 @@
+/* What is said between neighbours: ARP (RFC 826, RFC 5227) and IPv6 neighbour discovery (RFC 4861).
+ *
+ * A question for one of our addresses is answered, and whoever asked is learnt (his answer will be needed in a moment);
+ * answers and announcements change entries that exist, and make none. Every shard hears every message, one speaks. */
+#include "base/bytes.h"
+#include "stack/state.h"
+#include "wire/arp.h"
+#include "wire/checksum.h"
+
+#define UN_ND_HOP_LIMIT 255u /* RFC 4861 section 7.1: nothing else counts */
+#define UN_IPV6_MTU_MIN 1280u
+
+static const uint8_t broadcast_mac[UN_MAC_BYTES] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+static const struct un_ip any_v6;
+static const struct un_ip all_nodes = {{0xff, 2, [15] = 1}};
+static const struct un_ip all_routers = {{0xff, 2, [15] = 2}};
+
+static struct un_ip solicited_node(const struct un_ip *ip)
+{
+    return (struct un_ip){{0xff, 2, [11] = 1, 0xff, ip->bytes[13], ip->bytes[14], ip->bytes[15]}};
+}
+
+/* ---- ARP ---- */
+
+static void send_arp(struct un_stack *stack, struct un_arp *arp, const uint8_t *to)
+{
+    uint8_t bytes[UN_ETH_BYTES + UN_ARP_BYTES];
+    const uint8_t *own = stack->device->capabilities.mac;
+    memcpy(arp->sender_mac, own, UN_MAC_BYTES);
+    uint32_t length = un_eth_emit(bytes, to, own, UN_ETHER_ARP);
+    length += un_arp_emit(arp, bytes + length);
+    struct un_piece piece = {bytes, length, UN_NONE};
+    struct un_tx tx = {.pieces = &piece, .count = 1, .header_length = (uint16_t)length, .length = length};
+    if (un_stack_transmit(stack, &tx))
+        un_stack_drop(stack, UN_DROP_device_full);
+    else
+        stack->counters->arp_out++;
+}
+
+static void reply_arp(struct un_stack *stack, const struct un_arp *question)
+{
+    struct un_arp reply = {.operation = UN_ARP_REPLY, .sender = question->target, .target = question->sender};
+    memcpy(reply.target_mac, question->sender_mac, UN_MAC_BYTES);
+    send_arp(stack, &reply, question->sender_mac);
+}
+
+static void learn_from_arp(struct un_stack *stack, const struct un_arp *arp, bool is_for_us)
+{
+    bool is_question = arp->operation == UN_ARP_REQUEST;
+    struct un_neighbour *neighbour = is_question && is_for_us ? un_neighbour_offered(stack, &arp->sender)
+                                                              : un_neighbour_find(stack, &arp->sender);
+    if (neighbour)
+        un_neighbour_learn(stack, neighbour, arp->sender_mac, !is_question && is_for_us);
+}
+
+enum un_drop un_arp_input(struct un_stack *stack, struct un_arrival *arrival)
+{
+    struct un_arp arp;
+    uint16_t at = arrival->packet.network;
+    enum un_drop why = un_arp_parse(&arp, (const uint8_t *)arrival->pieces[0].iov_base + at,
+                                    (uint32_t)arrival->pieces[0].iov_len - at);
+    if (why)
+        return why;
+    stack->counters->arp_in++;
+    if ((arp.sender_mac[0] & 1) || un_address_find(stack, &arp.sender) >= 0)
+        return UN_DROP_ip_source;
+    bool is_for_us = un_address_find(stack, &arp.target) >= 0;
+    if (!un_ip_is_any(&arp.sender))
+        learn_from_arp(stack, &arp, is_for_us);
+    if (arp.operation == UN_ARP_REQUEST && is_for_us && !arrival->is_foreign)
+        reply_arp(stack, &arp);
+    un_hand_over(stack, arrival, UN_NONE);
+    return UN_DROP_NONE;
+}
+
+/* ---- neighbour discovery ---- */
+
+static void send_discovery(struct un_stack *stack, struct un_icmp *icmp, const struct un_ip *from, const struct un_ip *to,
+                           const uint8_t *mac)
+{
+    uint8_t header[UN_ICMP_EMIT_MAX];
+    icmp->has_mac = !un_ip_is_any(from);
+    memcpy(icmp->mac, stack->device->capabilities.mac, UN_MAC_BYTES);
+    struct un_datagram datagram = {
+        .ip = {.source = *from, .destination = *to, .protocol = UN_PROTOCOL_ICMPV6, .hop_limit = UN_ND_HOP_LIMIT},
+        .header = header,
+        .header_length = un_icmp_emit(icmp, true, header),
+        .checksum_offset = 2,
+    };
+    if (mac ? un_stack_send_to(stack, &datagram, mac) : un_stack_send(stack, &datagram))
+        un_stack_drop(stack, UN_DROP_device_full);
+    else
+        stack->counters->icmp_out++;
+}
+
+static void advertise(struct un_stack *stack, const struct un_ip *target, const struct un_ip *to)
+{
+    bool is_solicited = !un_ip_is_multicast(to);
+    struct un_icmp icmp = {.kind = UN_ICMP_NEIGHBOUR_ADVERTISEMENT,
+                           .target = *target,
+                           .is_solicited = is_solicited,
+                           .overrides = true};
+    send_discovery(stack, &icmp, target, to, NULL);
+}
+
+static enum un_drop solicitation(struct un_stack *stack, struct un_arrival *arrival, const struct un_icmp *icmp)
+{
+    const struct un_ip *source = &arrival->packet.source;
+    if (un_address_find(stack, &icmp->target) < 0)
+        return UN_DROP_NONE;
+    if (un_ip_is_any(source)) { /* somebody checks whether our address is taken */
+        if (!arrival->is_foreign)
+            advertise(stack, &icmp->target, &all_nodes);
+        return UN_DROP_NONE;
+    }
+    if (icmp->has_mac && !(icmp->mac[0] & 1)) {
+        struct un_neighbour *neighbour = un_neighbour_offered(stack, source);
+        if (neighbour)
+            un_neighbour_learn(stack, neighbour, icmp->mac, false);
+    }
+    if (!arrival->is_foreign)
+        advertise(stack, &icmp->target, source);
+    return UN_DROP_NONE;
+}
+
+/* RFC 4861 section 7.2.5. */
+static enum un_drop advertisement(struct un_stack *stack, const struct un_icmp *icmp)
+{
+    struct un_neighbour *neighbour = un_neighbour_find(stack, &icmp->target);
+    if (!neighbour || (icmp->has_mac && (icmp->mac[0] & 1)))
+        return UN_DROP_NONE;
+    bool is_known = un_neighbour_is_known(neighbour);
+    if (!is_known && !icmp->has_mac)
+        return UN_DROP_NONE;
+    const uint8_t *mac = icmp->has_mac ? icmp->mac : neighbour->ethernet;
+    bool differs = is_known && !un_neighbour_has_mac(neighbour, mac);
+    if (differs && !icmp->overrides) {
+        if (neighbour->state == UN_NEIGHBOUR_REACHABLE)
+            un_neighbour_doubt(neighbour);
+        return UN_DROP_NONE;
+    }
+    if (neighbour->is_router && !icmp->is_router)
+        un_route_advertised(stack, &icmp->target, 0);
+    neighbour->is_router = icmp->is_router;
+    un_neighbour_learn(stack, neighbour, mac, icmp->is_solicited);
+    return UN_DROP_NONE;
+}
+
+static enum un_drop router(struct un_stack *stack, struct un_arrival *arrival, const struct un_icmp *icmp)
+{
+    const struct un_ip *source = &arrival->packet.source;
+    if (!stack->config->accept_router_advertisements)
+        return UN_DROP_NONE;
+    if (!un_ip_is_link_local(source))
+        return UN_DROP_nd_malformed;
+    if (icmp->has_mac && !(icmp->mac[0] & 1)) {
+        struct un_neighbour *neighbour = un_neighbour_offered(stack, source);
+        if (neighbour) {
+            neighbour->is_router = true;
+            un_neighbour_learn(stack, neighbour, icmp->mac, false);
+        }
+    }
+    if (icmp->mtu >= UN_IPV6_MTU_MIN && icmp->mtu <= UINT16_MAX)
+        stack->own->link_mtu = (uint16_t)icmp->mtu;
+    un_route_advertised(stack, source, icmp->router_lifetime_s);
+    return UN_DROP_NONE;
+}
+
+enum un_drop un_discovery_input(struct un_stack *stack, struct un_arrival *arrival, const struct un_icmp *icmp)
+{
+    if (un_address_find(stack, &arrival->packet.source) >= 0)
+        return UN_DROP_ip_source;
+    un_hand_over(stack, arrival, UN_NONE);
+    if (icmp->kind == UN_ICMP_NEIGHBOUR_SOLICITATION)
+        return solicitation(stack, arrival, icmp);
+    if (icmp->kind == UN_ICMP_NEIGHBOUR_ADVERTISEMENT)
+        return advertisement(stack, icmp);
+    if (icmp->kind == UN_ICMP_ROUTER_ADVERTISEMENT)
+        return router(stack, arrival, icmp);
+    return UN_DROP_NONE; /* router solicitations: we are none */
+}
+
+/* ---- questions and announcements ---- */
+
+static void ask_arp(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    int source = un_route_source(stack, &neighbour->ip);
+    if (source < 0)
+        return;
+    struct un_arp question = {
+        .operation = UN_ARP_REQUEST, .sender = stack->own->addresses[source].ip, .target = neighbour->ip};
+    bool is_known = neighbour->state == UN_NEIGHBOUR_PROBE;
+    send_arp(stack, &question, is_known ? neighbour->ethernet : broadcast_mac);
+}
+
+static void ask_discovery(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    int source = un_route_source(stack, &neighbour->ip);
+    if (source < 0)
+        return;
+    struct un_icmp question = {.kind = UN_ICMP_NEIGHBOUR_SOLICITATION, .target = neighbour->ip};
+    bool is_known = neighbour->state == UN_NEIGHBOUR_PROBE;
+    struct un_ip group = solicited_node(&neighbour->ip);
+    send_discovery(stack, &question, &stack->own->addresses[source].ip, is_known ? &neighbour->ip : &group,
+                   is_known ? neighbour->ethernet : NULL);
+}
+
+void un_neighbour_solicit(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    if (un_ip_is_v4(&neighbour->ip))
+        ask_arp(stack, neighbour);
+    else
+        ask_discovery(stack, neighbour);
+}
+
+void un_address_announce(struct un_stack *stack, const struct un_ip *ip)
+{
+    struct un_arp announcement = {.operation = UN_ARP_REQUEST, .sender = *ip, .target = *ip};
+    if (un_ip_is_v4(ip))
+        send_arp(stack, &announcement, broadcast_mac);
+    else
+        advertise(stack, ip, &all_nodes);
+}
+
+void un_router_solicit(struct un_stack *stack)
+{
+    int source = un_route_source(stack, &all_routers);
+    struct un_icmp question = {.kind = UN_ICMP_ROUTER_SOLICITATION};
+    send_discovery(stack, &question, source < 0 ? &any_v6 : &stack->own->addresses[source].ip, &all_routers, NULL);
+}

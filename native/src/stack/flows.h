@@ -1,0 +1,75 @@
+/* Look-up of connections by peer, ports and local address.
+ *
+ * Buckets of one cache line with seven entries each, four of them used on average when the table is full: what is
+ * searched is found in the first line in nineteen of twenty cases, and the block of a connection is only touched when
+ * all 32 bits of the hash agree. An entry that found its bucket full lies in one of the next; every bucket it was
+ * carried past counts it in `spilled`, so that a search goes on only where it has to and removal leaves no tombstone.
+ *
+ * The hash is keyed: multilinear hashing in pairs of words (Lemire and Kaser, "Strongly universal string hashing is
+ * fast"), for which any two different flows collide with probability 2^-32 over the choice of the key, whatever the
+ * peer chose them to be. Three multiplications.
+ *
+ * The table is a cache: un_flows_clear and un_flows_insert of every connection make it anew. */
+#ifndef UN_FLOWS_H
+#define UN_FLOWS_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "tcp/tcb.h"
+#include "wire/ip.h"
+
+#define UN_FLOWS_ENTRIES 7u
+#define UN_FLOWS_LOAD 4u /* entries per bucket of a full table: 16 bytes a connection */
+
+struct un_flows_bucket {
+    uint32_t hashes[UN_FLOWS_ENTRIES];
+    uint32_t spilled;                 /* entries that were carried past this bucket */
+    uint32_t conns[UN_FLOWS_ENTRIES]; /* index + 1; 0: free */
+    uint32_t used;                    /* entries in this bucket */
+};
+UN_STATIC_ASSERT(sizeof(struct un_flows_bucket) == 64, "one cache line");
+
+/* A process's view; the buckets lie in the arena, aligned to 64. */
+struct un_flows {
+    struct un_flows_bucket *buckets;
+    uint32_t count;
+};
+
+struct un_flows_key {
+    uint64_t words[7];
+};
+
+void un_flows_key_init(struct un_flows_key *key, const uint8_t *secret); /* UN_SIPHASH_KEY_BYTES of it */
+
+static inline uint32_t un_flows_hash(const struct un_flows_key *key, const struct un_ip *peer, uint16_t peer_port,
+                                     uint16_t local_port, uint16_t local)
+{
+    const uint64_t *words = key->words;
+    uint64_t low, high;
+    memcpy(&low, peer->bytes, 8);
+    memcpy(&high, peer->bytes + 8, 8);
+    uint64_t sum = words[0];
+    sum += (words[1] + (uint32_t)low) * (words[2] + (low >> 32));
+    sum += (words[3] + (uint32_t)high) * (words[4] + (high >> 32));
+    sum += (words[5] + ((uint32_t)peer_port << 16 | local_port)) * (words[6] + local);
+    return (uint32_t)(sum >> 32);
+}
+
+/* Buckets of a table for so many connections. */
+static inline uint32_t un_flows_buckets(uint32_t conn_max)
+{
+    return conn_max / UN_FLOWS_LOAD + 1;
+}
+
+void un_flows_clear(struct un_flows *flows);
+
+/* The block's hash, peer, ports and local are set, and stay as they are until it is removed. */
+void un_flows_insert(struct un_flows *flows, const struct un_tcb *tcbs, uint32_t index);
+void un_flows_remove(struct un_flows *flows, const struct un_tcb *tcbs, uint32_t index);
+
+/* The index, or UN_NONE. hash is un_flows_hash of the rest. */
+uint32_t un_flows_find(const struct un_flows *flows, const struct un_tcb *tcbs, uint32_t hash, const struct un_ip *peer,
+                       uint16_t peer_port, uint16_t local_port, uint16_t local);
+
+#endif

@@ -1,0 +1,296 @@
+/* Connections in and out of the tables and lists of the stack, and the operations that tcp/ calls.
+ *
+ * A connection stands in the list of events at most once, and in one of the lists for output: of all that have something
+ * to send, or of a neighbour whose address they wait for. The lists are linked one way, so a connection that ends while it
+ * stands in one stays there, CLOSED, and its slot becomes free when it is taken out. */
+#include "stack/state.h"
+
+static void push_output(struct un_stack *stack, struct un_list *list, struct un_tcb *tcb)
+{
+    uint32_t slot = un_stack_slot(stack, tcb);
+    tcb->output_next = UN_NONE;
+    if (list->head == UN_NONE)
+        list->head = slot;
+    else
+        stack->tcp.tcbs[list->tail].output_next = slot;
+    list->tail = slot;
+}
+
+void un_conn_list_output(struct un_stack *stack, struct un_tcb *tcb)
+{
+    if (tcb->listed & UN_LISTED_OUTPUT)
+        return;
+    tcb->listed |= UN_LISTED_OUTPUT;
+    push_output(stack, &stack->own->outputs, tcb);
+}
+
+void un_conn_wait(struct un_stack *stack, struct un_tcb *tcb, struct un_neighbour *neighbour)
+{
+    tcb->flags |= UN_TCB_NO_NEIGHBOUR;
+    if (tcb->listed & UN_LISTED_OUTPUT)
+        return;
+    tcb->listed |= UN_LISTED_OUTPUT;
+    push_output(stack, &neighbour->waiting, tcb);
+}
+
+void un_conn_wake(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    struct un_list *from = &neighbour->waiting;
+    struct un_list *to = &stack->own->outputs;
+    if (from->head == UN_NONE)
+        return;
+    if (to->head == UN_NONE)
+        to->head = from->head;
+    else
+        stack->tcp.tcbs[to->tail].output_next = from->head;
+    to->tail = from->tail;
+    *from = UN_LIST_EMPTY;
+}
+
+struct un_tcb *un_conn_next_output(struct un_stack *stack)
+{
+    struct un_list *list = &stack->own->outputs;
+    while (list->head != UN_NONE) {
+        struct un_tcb *tcb = &stack->tcp.tcbs[list->head];
+        list->head = tcb->output_next;
+        tcb->listed &= (uint8_t)~UN_LISTED_OUTPUT;
+        tcb->flags &= ~UN_TCB_NO_NEIGHBOUR;
+        if (tcb->state != UN_TCP_CLOSED)
+            return tcb;
+        un_conn_give_back(stack, tcb);
+    }
+    return NULL;
+}
+
+void un_conn_list_event(struct un_stack *stack, struct un_tcb *tcb)
+{
+    if (tcb->listed & UN_LISTED_EVENTS)
+        return;
+    struct un_list *list = &stack->own->events;
+    uint32_t slot = un_stack_slot(stack, tcb);
+    tcb->listed |= UN_LISTED_EVENTS;
+    tcb->event_next = UN_NONE;
+    if (list->head == UN_NONE)
+        list->head = slot;
+    else
+        stack->tcp.tcbs[list->tail].event_next = slot;
+    list->tail = slot;
+}
+
+struct un_tcb *un_conn_next_event(struct un_stack *stack)
+{
+    struct un_list *list = &stack->own->events;
+    while (list->head != UN_NONE) {
+        struct un_tcb *tcb = &stack->tcp.tcbs[list->head];
+        list->head = tcb->event_next;
+        tcb->listed &= (uint8_t)~UN_LISTED_EVENTS;
+        if (tcb->state == UN_TCP_CLOSED)
+            un_conn_give_back(stack, tcb);
+        else if (tcb->events)
+            return tcb;
+    }
+    return NULL;
+}
+
+/* ---- slots ---- */
+
+static void clear_block(struct un_tcb *tcb)
+{
+    uint32_t generation = tcb->generation + 1;
+    memset(tcb, 0, sizeof *tcb);
+    tcb->generation = generation ? generation : 1;
+    tcb->state = UN_TCP_CLOSED;
+    tcb->listener = UINT16_MAX;
+    tcb->rcv = tcb->rcv_ooo = tcb->snd = (struct un_queue){UN_NONE, UN_NONE};
+    tcb->unsent_frame = tcb->sent_head = tcb->sent_tail = UN_NONE;
+    tcb->wheel_next = tcb->wheel_prev = tcb->wheel_at = UN_NONE;
+    tcb->event_next = tcb->output_next = tcb->next_free = UN_NONE;
+}
+
+/* Slots that were used before come first: their memory is warm, and a stack that was made for many connections and
+ * has few does not touch the rest. */
+static struct un_tcb *take_slot(struct un_stack *stack)
+{
+    struct un_stack_memory *own = stack->own;
+    uint32_t slot = own->conn_free;
+    if (slot != UN_NONE)
+        own->conn_free = stack->tcp.tcbs[slot].next_free;
+    else if (own->conn_fresh < own->config.conn_max)
+        slot = own->conn_fresh++;
+    else
+        return NULL;
+    own->conn_count++;
+    return &stack->tcp.tcbs[slot];
+}
+
+void un_conn_give_back(struct un_stack *stack, struct un_tcb *tcb)
+{
+    un_assert(tcb->state == UN_TCP_CLOSED);
+    if (tcb->listed & UN_LISTED_LINKED)
+        return;
+    tcb->next_free = stack->own->conn_free;
+    stack->own->conn_free = un_stack_slot(stack, tcb);
+    stack->own->conn_count--;
+}
+
+void un_conn_end(struct un_stack *stack, struct un_tcb *tcb, enum un_tcp_reason reason)
+{
+    un_stack_busy(stack, tcb);
+    un_tcp_end(&stack->tcp, tcb, reason);
+    un_stack_idle(stack);
+}
+
+static void enter_flows(struct un_stack *stack, struct un_tcb *tcb)
+{
+    tcb->listed |= UN_LISTED_FLOWS;
+    un_flows_insert(&stack->flows, stack->tcp.tcbs, un_stack_slot(stack, tcb));
+}
+
+struct un_tcb *un_conn_begin(struct un_stack *stack, const struct un_opening *opening)
+{
+    struct un_tcb *tcb = take_slot(stack);
+    if (!tcb && un_conn_make_room(stack))
+        tcb = take_slot(stack);
+    if (!tcb)
+        return NULL;
+    const struct un_ip *local = &stack->own->addresses[opening->local].ip;
+    un_stack_busy(stack, tcb);
+    clear_block(tcb);
+    tcb->peer = opening->peer;
+    tcb->peer_port = opening->peer_port;
+    tcb->local_port = opening->local_port;
+    tcb->local = opening->local;
+    tcb->hash = un_flows_hash(&stack->flows_key, &tcb->peer, tcb->peer_port, tcb->local_port, tcb->local);
+    tcb->user = opening->user;
+    tcb->listener = opening->listener;
+    un_tcp_init(&stack->tcp, tcb, opening->iss,
+                un_timestamp_offset(stack, local, tcb->local_port, &tcb->peer, tcb->peer_port),
+                un_path_mtu(stack, &tcb->peer));
+    enter_flows(stack, tcb);
+    return tcb;
+}
+
+static void leave_flows(struct un_stack *stack, struct un_tcb *tcb)
+{
+    if (!(tcb->listed & UN_LISTED_FLOWS))
+        return;
+    tcb->listed &= (uint8_t)~UN_LISTED_FLOWS;
+    un_flows_remove(&stack->flows, stack->tcp.tcbs, un_stack_slot(stack, tcb));
+}
+
+/* ---- backlog ---- */
+
+void un_conn_half_open(struct un_stack *stack, struct un_tcb *tcb)
+{
+    tcb->listed |= UN_LISTED_HALF_OPEN;
+    stack->own->listeners[tcb->listener].half_open++;
+}
+
+static void leave_half_open(struct un_stack *stack, struct un_tcb *tcb)
+{
+    if (!(tcb->listed & UN_LISTED_HALF_OPEN))
+        return;
+    tcb->listed &= (uint8_t)~UN_LISTED_HALF_OPEN;
+    stack->own->listeners[tcb->listener].half_open--;
+}
+
+static void enter_ready(struct un_stack *stack, struct un_tcb *tcb)
+{
+    tcb->listed |= UN_LISTED_READY;
+    stack->own->listeners[tcb->listener].ready++;
+}
+
+void un_conn_accepted(struct un_stack *stack, struct un_tcb *tcb)
+{
+    if (!(tcb->listed & UN_LISTED_READY))
+        return;
+    tcb->listed &= (uint8_t)~UN_LISTED_READY;
+    stack->own->listeners[tcb->listener].ready--;
+}
+
+/* ---- TIME-WAIT ---- */
+
+/* The ring remembers who came when; entries of connections that are gone are passed over. A full ring therefore bounds
+ * the connections in TIME-WAIT. */
+static struct un_tcb *oldest_time_wait(struct un_stack *stack)
+{
+    struct un_stack_memory *own = stack->own;
+    while (own->time_wait_count > 0) {
+        struct un_time_wait entry = stack->time_waits[own->time_wait_head];
+        own->time_wait_head = own->time_wait_head + 1 == own->config.time_wait_max ? 0 : own->time_wait_head + 1;
+        own->time_wait_count--;
+        struct un_tcb *tcb = &stack->tcp.tcbs[entry.slot];
+        if (tcb->generation == entry.generation && tcb->state == UN_TCP_TIME_WAIT)
+            return tcb;
+    }
+    return NULL;
+}
+
+bool un_conn_make_room(struct un_stack *stack)
+{
+    struct un_tcb *tcb = oldest_time_wait(stack);
+    if (tcb)
+        un_conn_end(stack, tcb, UN_TCP_REASON_CLOSED);
+    return tcb != NULL;
+}
+
+void un_conn_time_wait(struct un_stack *stack, struct un_tcb *tcb)
+{
+    struct un_stack_memory *own = stack->own;
+    uint32_t most = own->config.time_wait_max;
+    if (own->time_wait_count == most)
+        un_conn_make_room(stack);
+    uint32_t at = own->time_wait_head + own->time_wait_count;
+    stack->time_waits[at >= most ? at - most : at] =
+        (struct un_time_wait){un_stack_slot(stack, tcb), tcb->generation};
+    own->time_wait_count++;
+    tcb->listed |= UN_LISTED_TIME_WAIT;
+}
+
+/* ---- what tcp/ calls ---- */
+
+static void on_event(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t events)
+{
+    struct un_stack *stack = un_stack_of(tcp);
+    if (events & UN_TCP_EVENT_ACCEPTED) {
+        leave_half_open(stack, tcb);
+        enter_ready(stack, tcb);
+    }
+    if (events & UN_TCP_EVENT_CLOSED)
+        leave_flows(stack, tcb);
+    if (tcb->flags & UN_TCB_DETACHED)
+        return;
+    tcb->events |= events;
+    un_conn_list_event(stack, tcb);
+}
+
+static void on_arm(struct un_tcp *tcp, struct un_tcb *tcb, uint64_t deadline_ns)
+{
+    struct un_stack *stack = un_stack_of(tcp);
+    un_wheel_arm(&stack->own->wheel, tcp->tcbs, un_stack_slot(stack, tcb), deadline_ns);
+}
+
+static void on_output(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    un_conn_list_output(un_stack_of(tcp), tcb);
+}
+
+static void on_ended(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    struct un_stack *stack = un_stack_of(tcp);
+    leave_flows(stack, tcb);
+    leave_half_open(stack, tcb);
+    un_conn_accepted(stack, tcb);
+    un_wheel_cancel(&stack->own->wheel, tcp->tcbs, un_stack_slot(stack, tcb));
+    tcb->listed &= UN_LISTED_LINKED;
+    tcb->events = 0;
+    un_conn_give_back(stack, tcb);
+}
+
+const struct un_tcp_operations un_stack_operations = {
+    .emit = un_stack_emit,
+    .event = on_event,
+    .arm = on_arm,
+    .output = on_output,
+    .ended = on_ended,
+};

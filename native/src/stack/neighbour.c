@@ -1,0 +1,395 @@
+/* The neighbour cache: which Ethernet address an IP address of our links has (RFC 4861 section 7.3; ARP the same way).
+ *
+ *   INCOMPLETE  asked, no answer yet: packets and connections wait   → REACHABLE by an answer, FAILED after three questions
+ *   REACHABLE   known to hear us, for thirty seconds since the last proof   → STALE
+ *   STALE       the address is known, whether it is right is not: used at once, and then   → DELAY
+ *   DELAY       five seconds in which traffic may prove it   → REACHABLE or PROBE
+ *   PROBE       asked directly, three times, used meanwhile   → REACHABLE or FAILED
+ *   FAILED      did not answer: packets are lost, asked again after three seconds when there is something to send
+ *
+ * The table has sets of eight places, chosen by a keyed hash, so that a neighbour who invents addresses can only push out
+ * what shares a set with them. What is learnt unasked never makes an entry that is REACHABLE go, and only a question to us
+ * makes a new one.
+ *
+ * Connections remember a neighbour by its stamp: place in the low bits, a count of changes above. It is renewed when the
+ * place goes to somebody else and when routes change. good_until_ns is the time until which the fast path need not ask:
+ * the deadline of the state, 0 where every packet has to come by here. */
+#include <errno.h>
+
+#include "stack/state.h"
+
+#define UN_SOLICITATIONS 3u                        /* RFC 4861 section 10: MAX_MULTICAST_SOLICIT, MAX_UNICAST_SOLICIT */
+#define UN_RETRANSMIT_NS UN_SECOND_NS              /* RETRANS_TIMER */
+#define UN_REACHABLE_NS (30 * UN_SECOND_NS)        /* REACHABLE_TIME */
+#define UN_DELAY_NS (5 * UN_SECOND_NS)             /* DELAY_FIRST_PROBE_TIME */
+#define UN_FAILED_NS (3 * UN_SECOND_NS)            /* as long as asking took */
+#define UN_RUN_INTERVAL_NS (50 * UN_MS_NS)         /* deadlines wait for one another: a scan costs a table */
+#define UN_QUEUE_PACKETS 8u                        /* waiting for one neighbour; RFC 4861 section 7.2.2 asks for one */
+
+static void arm(struct un_stack *stack, struct un_neighbour *neighbour, uint64_t delay_ns)
+{
+    neighbour->deadline_ns = stack->tcp.now_ns + delay_ns;
+    stack->own->neighbours_next_ns = un_min64(stack->own->neighbours_next_ns, neighbour->deadline_ns);
+}
+
+static void set_state(struct un_neighbour *neighbour, enum un_neighbour_state state)
+{
+    neighbour->state = state;
+    neighbour->probes = 0;
+    neighbour->deadline_ns = 0;
+    neighbour->good_until_ns = 0;
+}
+
+static void stamp(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    uint32_t place = (uint32_t)(neighbour - stack->neighbours);
+    uint32_t number = ++stack->own->neighbour_stamps * stack->config->neighbours;
+    if (number == 0) /* wrapped: 0 is the stamp that no neighbour has */
+        number = ++stack->own->neighbour_stamps * stack->config->neighbours;
+    neighbour->stamp = number + place;
+}
+
+void un_neighbours_restamp(struct un_stack *stack)
+{
+    for (uint32_t i = 0; i < stack->config->neighbours; i++)
+        if (stack->neighbours[i].state != UN_NEIGHBOUR_FREE)
+            stamp(stack, &stack->neighbours[i]);
+}
+
+/* ---- packets that wait ---- */
+
+static void drop_packet(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    struct un_frame *frames = stack->tcp.pool.frames;
+    bool is_last = false;
+    while (!is_last) {
+        uint32_t frame = neighbour->queue.head;
+        is_last = frames[frame].flags & UN_FRAME_LAST;
+        neighbour->queue.head = frames[frame].next;
+        un_pool_drop(&stack->tcp.pool, frame);
+    }
+    neighbour->queued--;
+    if (neighbour->queued == 0)
+        neighbour->queue = UN_LIST_EMPTY;
+}
+
+static void drop_queue(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    while (neighbour->queued > 0) {
+        drop_packet(stack, neighbour);
+        un_stack_drop(stack, UN_DROP_no_neighbour);
+    }
+}
+
+/* Bytes of all pieces into new frames; the first of them, its last one in *tail. UN_NONE: too few are free. */
+static uint32_t copy_pieces(struct un_stack *stack, const struct un_piece *pieces, int count, uint32_t *tail)
+{
+    struct un_pool *pool = &stack->tcp.pool;
+    uint32_t head = un_pool_take(pool);
+    *tail = head;
+    for (int i = 0; i < count && *tail != UN_NONE; i++) {
+        uint32_t done = 0;
+        while (done < pieces[i].length && *tail != UN_NONE) {
+            struct un_frame *frame = &pool->frames[*tail];
+            uint32_t room = pool->own->frame_bytes - frame->length;
+            uint32_t more = pieces[i].length - done < room ? pieces[i].length - done : room;
+            memcpy(un_pool_bytes(pool, *tail) + frame->length, pieces[i].bytes + done, more);
+            frame->length = (uint16_t)(frame->length + more);
+            done += more;
+            if (done < pieces[i].length)
+                *tail = frame->next = un_pool_take(pool);
+        }
+    }
+    if (*tail != UN_NONE)
+        return head;
+    un_pool_drop_chain(pool, head);
+    return UN_NONE;
+}
+
+void un_neighbour_queue(struct un_stack *stack, struct un_neighbour *neighbour, const struct un_piece *pieces, int count)
+{
+    struct un_frame *frames = stack->tcp.pool.frames;
+    uint32_t tail;
+    uint32_t head = copy_pieces(stack, pieces, count, &tail);
+    if (head == UN_NONE) {
+        un_stack_drop(stack, UN_DROP_no_frame);
+        return;
+    }
+    frames[tail].flags = UN_FRAME_LAST;
+    if (neighbour->queued == UN_QUEUE_PACKETS) {
+        drop_packet(stack, neighbour);
+        un_stack_drop(stack, UN_DROP_no_neighbour);
+    }
+    if (neighbour->queue.head == UN_NONE)
+        neighbour->queue.head = head;
+    else
+        frames[neighbour->queue.tail].next = head;
+    neighbour->queue.tail = tail;
+    neighbour->queued++;
+}
+
+/* The oldest packet of the queue as a gather list, its Ethernet header completed. */
+static void send_packet(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    const struct un_pool *pool = &stack->tcp.pool;
+    struct un_piece pieces[UN_TX_PIECES_MAX];
+    struct un_tx tx = {.pieces = pieces};
+    uint32_t frame = neighbour->queue.head;
+    memcpy(un_pool_bytes(pool, frame), neighbour->ethernet, UN_ETH_BYTES);
+    for (bool is_last = false; !is_last && tx.count < UN_TX_PIECES_MAX; frame = pool->frames[frame].next) {
+        pieces[tx.count++] = (struct un_piece){un_pool_bytes(pool, frame), pool->frames[frame].length, frame};
+        tx.length += pool->frames[frame].length;
+        is_last = pool->frames[frame].flags & UN_FRAME_LAST;
+    }
+    tx.flags = un_ip_is_v4(&neighbour->ip) ? 0 : UN_TX_IPV6;
+    tx.header_length = (uint16_t)pieces[0].length;
+    if (un_stack_transmit(stack, &tx))
+        un_stack_drop(stack, UN_DROP_device_full);
+}
+
+/* The address is known: everything that waited for it goes. */
+static void release(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    while (neighbour->queued > 0) {
+        send_packet(stack, neighbour);
+        drop_packet(stack, neighbour);
+    }
+    un_conn_wake(stack, neighbour);
+}
+
+/* ---- places ---- */
+
+static struct un_neighbour *set_of(struct un_stack *stack, const struct un_ip *ip)
+{
+    uint32_t sets = stack->config->neighbours / UN_NEIGHBOUR_WAYS;
+    uint32_t hash = un_flows_hash(&stack->flows_key, ip, 0, 0, 0);
+    return &stack->neighbours[(hash & (sets - 1)) * UN_NEIGHBOUR_WAYS];
+}
+
+struct un_neighbour *un_neighbour_find(struct un_stack *stack, const struct un_ip *ip)
+{
+    struct un_neighbour *set = set_of(stack, ip);
+    for (uint32_t way = 0; way < UN_NEIGHBOUR_WAYS; way++)
+        if (set[way].state != UN_NEIGHBOUR_FREE && un_ip_equal(&set[way].ip, ip))
+            return &set[way];
+    return NULL;
+}
+
+/* Who goes first when a set is full: nobody there, then those without an answer, then the doubtful, routers last. */
+static uint32_t worth(const struct un_neighbour *neighbour)
+{
+    static const uint8_t by_state[] = {
+        [UN_NEIGHBOUR_FREE] = 0,  [UN_NEIGHBOUR_FAILED] = 1, [UN_NEIGHBOUR_INCOMPLETE] = 2, [UN_NEIGHBOUR_STALE] = 3,
+        [UN_NEIGHBOUR_PROBE] = 4, [UN_NEIGHBOUR_DELAY] = 5,  [UN_NEIGHBOUR_REACHABLE] = 6,
+    };
+    return by_state[neighbour->state] + (neighbour->is_router ? 8u : 0u);
+}
+
+static struct un_neighbour *least(struct un_neighbour *set)
+{
+    struct un_neighbour *best = set;
+    for (uint32_t way = 1; way < UN_NEIGHBOUR_WAYS; way++) {
+        struct un_neighbour *other = &set[way];
+        if (worth(other) < worth(best) || (worth(other) == worth(best) && other->used_ns < best->used_ns))
+            best = other;
+    }
+    return best;
+}
+
+/* The place goes to another; the connections that waited ask for theirs again. */
+static void take_place(struct un_stack *stack, struct un_neighbour *neighbour, const struct un_ip *ip)
+{
+    drop_queue(stack, neighbour);
+    un_conn_wake(stack, neighbour);
+    set_state(neighbour, UN_NEIGHBOUR_FREE);
+    un_compiler_fence();
+    neighbour->ip = *ip;
+    neighbour->is_router = false;
+    neighbour->confirmed_ns = 0;
+    neighbour->used_ns = stack->tcp.now_ns;
+    stamp(stack, neighbour);
+}
+
+static void ask(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    un_compiler_fence();
+    set_state(neighbour, UN_NEIGHBOUR_INCOMPLETE);
+    neighbour->probes = 1;
+    arm(stack, neighbour, UN_RETRANSMIT_NS);
+    un_neighbour_solicit(stack, neighbour);
+}
+
+struct un_neighbour *un_neighbour_make(struct un_stack *stack, const struct un_ip *ip)
+{
+    struct un_neighbour *neighbour = un_neighbour_find(stack, ip);
+    if (neighbour)
+        return neighbour;
+    neighbour = least(set_of(stack, ip));
+    take_place(stack, neighbour, ip);
+    ask(stack, neighbour);
+    return neighbour;
+}
+
+struct un_neighbour *un_neighbour_offered(struct un_stack *stack, const struct un_ip *ip)
+{
+    struct un_neighbour *neighbour = un_neighbour_find(stack, ip);
+    if (neighbour)
+        return neighbour;
+    neighbour = least(set_of(stack, ip));
+    if (neighbour->state >= UN_NEIGHBOUR_REACHABLE && neighbour->state != UN_NEIGHBOUR_STALE &&
+        neighbour->state != UN_NEIGHBOUR_FAILED)
+        return NULL;
+    take_place(stack, neighbour, ip);
+    return neighbour;
+}
+
+/* ---- what is learnt ---- */
+
+static void set_reachable(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    set_state(neighbour, UN_NEIGHBOUR_REACHABLE);
+    neighbour->confirmed_ns = stack->tcp.now_ns;
+    neighbour->good_until_ns = stack->tcp.now_ns + UN_REACHABLE_NS;
+}
+
+bool un_neighbour_has_mac(const struct un_neighbour *neighbour, const uint8_t *mac)
+{
+    return memcmp(neighbour->ethernet, mac, UN_MAC_BYTES) == 0;
+}
+
+bool un_neighbour_is_known(const struct un_neighbour *neighbour)
+{
+    return neighbour->state >= UN_NEIGHBOUR_REACHABLE && neighbour->state <= UN_NEIGHBOUR_PROBE;
+}
+
+void un_neighbour_learn(struct un_stack *stack, struct un_neighbour *neighbour, const uint8_t *mac, bool is_reachable)
+{
+    bool is_new = !un_neighbour_is_known(neighbour) || !un_neighbour_has_mac(neighbour, mac);
+    if (is_new) {
+        uint16_t type = un_ip_is_v4(&neighbour->ip) ? UN_ETHER_IPV4 : UN_ETHER_IPV6;
+        un_eth_emit(neighbour->ethernet, mac, stack->device->capabilities.mac, type);
+        un_compiler_fence();
+    }
+    if (is_reachable)
+        set_reachable(stack, neighbour);
+    else if (is_new)
+        set_state(neighbour, UN_NEIGHBOUR_STALE);
+    release(stack, neighbour);
+}
+
+void un_neighbour_doubt(struct un_neighbour *neighbour)
+{
+    set_state(neighbour, UN_NEIGHBOUR_STALE);
+}
+
+/* ---- what is used ---- */
+
+static bool is_confirmed(const struct un_stack *stack, const struct un_neighbour *neighbour)
+{
+    return neighbour->confirmed_ns && neighbour->confirmed_ns + UN_REACHABLE_NS > stack->tcp.now_ns;
+}
+
+static void start_delay(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    set_state(neighbour, UN_NEIGHBOUR_DELAY);
+    arm(stack, neighbour, UN_DELAY_NS);
+    neighbour->good_until_ns = neighbour->deadline_ns;
+}
+
+int un_neighbour_use(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    neighbour->used_ns = stack->tcp.now_ns;
+    switch ((enum un_neighbour_state)neighbour->state) {
+    case UN_NEIGHBOUR_REACHABLE:
+        if (is_confirmed(stack, neighbour))
+            neighbour->good_until_ns = neighbour->confirmed_ns + UN_REACHABLE_NS;
+        else
+            start_delay(stack, neighbour);
+        return 0;
+    case UN_NEIGHBOUR_STALE:
+        start_delay(stack, neighbour);
+        return 0;
+    case UN_NEIGHBOUR_DELAY:
+    case UN_NEIGHBOUR_PROBE:
+        return 0;
+    case UN_NEIGHBOUR_FAILED:
+        if (stack->tcp.now_ns < neighbour->deadline_ns)
+            return -EHOSTUNREACH;
+        ask(stack, neighbour);
+        return -EAGAIN;
+    case UN_NEIGHBOUR_FREE:
+        ask(stack, neighbour);
+        return -EAGAIN;
+    case UN_NEIGHBOUR_INCOMPLETE:
+        break;
+    }
+    return -EAGAIN;
+}
+
+/* ---- what is due ---- */
+
+static void fail(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    set_state(neighbour, UN_NEIGHBOUR_FAILED);
+    neighbour->deadline_ns = stack->tcp.now_ns + UN_FAILED_NS; /* looked at when it is used */
+    stack->counters->neighbours_failed++;
+    drop_queue(stack, neighbour);
+    un_conn_wake(stack, neighbour);
+}
+
+static void probe(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    if (neighbour->probes == UN_SOLICITATIONS) {
+        fail(stack, neighbour);
+        return;
+    }
+    neighbour->probes++;
+    arm(stack, neighbour, UN_RETRANSMIT_NS);
+    if (neighbour->state == UN_NEIGHBOUR_PROBE)
+        neighbour->good_until_ns = neighbour->deadline_ns;
+    un_neighbour_solicit(stack, neighbour);
+}
+
+static void run_one(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    if (neighbour->state == UN_NEIGHBOUR_DELAY) {
+        if (is_confirmed(stack, neighbour)) {
+            set_state(neighbour, UN_NEIGHBOUR_REACHABLE);
+            return;
+        }
+        set_state(neighbour, UN_NEIGHBOUR_PROBE);
+    }
+    probe(stack, neighbour);
+}
+
+static bool has_timer(const struct un_neighbour *neighbour)
+{
+    return neighbour->state == UN_NEIGHBOUR_INCOMPLETE || neighbour->state == UN_NEIGHBOUR_DELAY ||
+           neighbour->state == UN_NEIGHBOUR_PROBE;
+}
+
+void un_neighbours_run(struct un_stack *stack)
+{
+    struct un_stack_memory *own = stack->own;
+    uint64_t next = UINT64_MAX;
+    for (uint32_t i = 0; i < own->config.neighbours; i++) {
+        struct un_neighbour *neighbour = &stack->neighbours[i];
+        if (has_timer(neighbour) && neighbour->deadline_ns <= own->now_ns)
+            run_one(stack, neighbour);
+        if (has_timer(neighbour))
+            next = un_min64(next, neighbour->deadline_ns);
+    }
+    if (next != UINT64_MAX && next < own->now_ns + UN_RUN_INTERVAL_NS)
+        next = own->now_ns + UN_RUN_INTERVAL_NS;
+    own->neighbours_next_ns = next;
+}
+
+void un_neighbours_forget_waiting(struct un_stack *stack)
+{
+    stack->own->neighbours_next_ns = stack->own->now_ns;
+    for (uint32_t i = 0; i < stack->config->neighbours; i++) {
+        struct un_neighbour *neighbour = &stack->neighbours[i];
+        neighbour->waiting = neighbour->queue = UN_LIST_EMPTY;
+        neighbour->queued = 0;
+    }
+}

@@ -1,0 +1,269 @@
+/* From a segment or datagram to the device: IP and Ethernet headers, checksums, the next hop.
+ *
+ * The headers are written on the C stack and lent to the device; payload is named by its frames and never copied, except
+ * for packets of no connection whose next hop is not known yet. A connection remembers its next hop by the stamp of the
+ * neighbour, which is good as long as the neighbour says so (neighbour.c): the usual segment costs one comparison of
+ * stamps and one of times. */
+#include <errno.h>
+
+#include "base/bytes.h"
+#include "stack/state.h"
+#include "wire/checksum.h"
+
+#define UN_HOP_LIMIT 64u         /* RFC 1700, and what everybody sends */
+#define UN_ROOM_ASKED 16u        /* packets: one question to the device for so many */
+#define UN_DEVICE_RETRY_NS UN_MS_NS /* device.h: look for room again after a millisecond */
+#define UN_TCP_CHECKSUM_OFFSET 16u
+
+/* A packet that is being put together. */
+struct packet {
+    uint8_t header[UN_HEADERS_MAX];
+    uint32_t header_length;
+    struct un_piece pieces[UN_TX_PIECES_MAX];
+    struct un_tx tx;
+};
+
+bool un_stack_ask_room(struct un_stack *stack)
+{
+    stack->tx_room = stack->device->operations->reserve(stack->device, UN_ROOM_ASKED);
+    if (stack->tx_room == 0)
+        stack->own->retry_ns = stack->tcp.now_ns + UN_DEVICE_RETRY_NS;
+    return stack->tx_room > 0;
+}
+
+int un_stack_transmit(struct un_stack *stack, const struct un_tx *packet)
+{
+    if (!un_stack_has_room(stack))
+        return -EAGAIN;
+    stack->device->operations->submit(stack->device, packet, 1);
+    stack->tx_room--;
+    stack->has_submitted = true;
+    stack->counters->tx_packets++;
+    return 0;
+}
+
+void un_stack_flush(struct un_stack *stack)
+{
+    if (!stack->has_submitted)
+        return;
+    stack->has_submitted = false;
+    stack->device->operations->flush(stack->device);
+}
+
+/* Sum of the payload, which begins at an even offset of the packet. */
+static uint64_t sum_pieces(const struct un_piece *pieces, int count)
+{
+    uint64_t sum = 0;
+    bool is_odd = false;
+    for (int i = 0; i < count; i++) {
+        uint64_t part = un_sum(pieces[i].bytes, pieces[i].length);
+        sum += is_odd ? un_sum_odd(part) : part;
+        is_odd ^= pieces[i].length & 1;
+    }
+    return sum;
+}
+
+static uint32_t length_of(const struct un_piece *pieces, int count)
+{
+    uint32_t length = 0;
+    for (int i = 0; i < count; i++)
+        length += pieces[i].length;
+    return length;
+}
+
+/* The gather list: headers first. */
+static void gather(struct packet *packet, const struct un_piece *pieces, int count, uint32_t payload)
+{
+    un_assert(count < (int)UN_TX_PIECES_MAX);
+    packet->pieces[0] = (struct un_piece){packet->header, packet->header_length, UN_NONE};
+    for (int i = 0; i < count; i++)
+        packet->pieces[i + 1] = pieces[i];
+    packet->tx.pieces = packet->pieces;
+    packet->tx.count = (uint16_t)(count + 1);
+    packet->tx.header_length = (uint16_t)packet->header_length;
+    packet->tx.length = packet->header_length + payload;
+}
+
+/* ---- segments of connections ---- */
+
+static int find_next_hop(struct un_stack *stack, const struct un_ip *destination, struct un_neighbour **neighbour)
+{
+    struct un_ip next_hop;
+    int result = un_route_find(stack, destination, &next_hop);
+    if (result)
+        return result;
+    *neighbour = un_neighbour_make(stack, &next_hop);
+    return un_neighbour_use(stack, *neighbour);
+}
+
+/* The neighbour that the connection's packets go to; or the result of emit in *result. One that did not answer loses the
+ * segment, as a wire does, so that the connection's own timers decide how long to go on. */
+static struct un_neighbour *slow_next_hop(struct un_stack *stack, struct un_tcb *tcb, int *result)
+{
+    struct un_neighbour *neighbour = NULL;
+    *result = find_next_hop(stack, &tcb->peer, &neighbour);
+    if (neighbour)
+        tcb->next_hop = neighbour->stamp;
+    if (*result == 0)
+        return neighbour;
+    if (*result == -EAGAIN) {
+        un_conn_wait(stack, tcb, neighbour);
+    } else {
+        tcb->flags |= UN_TCB_NO_NEIGHBOUR;
+        un_stack_drop(stack, neighbour ? UN_DROP_no_neighbour : UN_DROP_no_route);
+        *result = 0;
+    }
+    return NULL;
+}
+
+static inline struct un_neighbour *next_hop(struct un_stack *stack, struct un_tcb *tcb, int *result)
+{
+    struct un_neighbour *neighbour = &stack->neighbours[tcb->next_hop & (stack->config->neighbours - 1)];
+    if (__builtin_expect(neighbour->stamp == tcb->next_hop && stack->tcp.now_ns < neighbour->good_until_ns, 1))
+        return neighbour;
+    return slow_next_hop(stack, tcb, result);
+}
+
+static void put_tcp_checksum(struct packet *packet, const struct un_ip_header *ip, uint8_t *at, uint32_t header_length,
+                             const struct un_piece *pieces, int count)
+{
+    uint64_t sum = un_sum_pseudo(&ip->source, &ip->destination, UN_PROTOCOL_TCP, ip->payload_length);
+    uint16_t field;
+    if (packet->tx.flags & UN_TX_CHECKSUM)
+        field = un_sum_fold(sum);
+    else
+        field = un_checksum(sum + un_sum(at, header_length) + sum_pieces(pieces, count));
+    memcpy(at + UN_TCP_CHECKSUM_OFFSET, &field, sizeof field);
+}
+
+int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, const struct un_piece *pieces, int count,
+                  uint32_t segment_bytes)
+{
+    struct un_stack *stack = un_stack_of(tcp);
+    int result = 0;
+    const struct un_neighbour *neighbour = next_hop(stack, tcb, &result);
+    if (!neighbour)
+        return result;
+    if (!un_stack_has_room(stack)) {
+        un_conn_list_output(stack, tcb);
+        return -EAGAIN;
+    }
+    struct packet packet;
+    memcpy(packet.header, neighbour->ethernet, UN_ETH_BYTES);
+    uint32_t transport = UN_ETH_BYTES + un_ip_header_length(&tcb->peer);
+    uint8_t *at = packet.header + transport;
+    seg->source_port = tcb->local_port;
+    seg->destination_port = tcb->peer_port;
+    uint32_t header_length = un_seg_emit(seg, at);
+    struct un_ip_header ip = {
+        .source = stack->own->addresses[tcb->local].ip,
+        .destination = tcb->peer,
+        .protocol = UN_PROTOCOL_TCP,
+        .hop_limit = UN_HOP_LIMIT,
+        .ecn = seg->ecn,
+        .dscp = tcb->tos >> 2,
+        .dont_fragment = true,
+        .identification = stack->own->ip_identification++,
+        .payload_length = header_length + seg->length,
+    };
+    un_ip_emit(packet.header + UN_ETH_BYTES, &ip);
+    const struct un_device_capabilities *can = &stack->device->capabilities;
+    packet.header_length = transport + header_length;
+    packet.tx.flags = (uint16_t)((can->tx_checksum ? UN_TX_CHECKSUM : 0) | (segment_bytes ? UN_TX_SEGMENT : 0) |
+                                 (transport == UN_ETH_BYTES + UN_IPV6_BYTES ? UN_TX_IPV6 : 0));
+    packet.tx.segment_bytes = (uint16_t)segment_bytes;
+    packet.tx.checksum_start = (uint16_t)transport;
+    packet.tx.checksum_offset = UN_TCP_CHECKSUM_OFFSET;
+    put_tcp_checksum(&packet, &ip, at, header_length, pieces, count);
+    gather(&packet, pieces, count, seg->length);
+    return un_stack_transmit(stack, &packet.tx);
+}
+
+/* ---- packets of no connection ---- */
+
+/* Everything but the Ethernet header; the checksum is always computed here. */
+static void build(struct un_stack *stack, struct un_datagram *datagram, struct packet *packet)
+{
+    struct un_ip_header *ip = &datagram->ip;
+    uint32_t payload = length_of(datagram->pieces, datagram->count);
+    ip->payload_length = datagram->header_length + payload;
+    ip->dont_fragment = true;
+    ip->identification = stack->own->ip_identification++;
+    if (ip->hop_limit == 0)
+        ip->hop_limit = UN_HOP_LIMIT;
+    uint8_t *at = packet->header + UN_ETH_BYTES;
+    at += un_ip_emit(at, ip);
+    memcpy(at, datagram->header, datagram->header_length);
+    uint64_t sum = un_sum(at, datagram->header_length) + sum_pieces(datagram->pieces, datagram->count);
+    if (ip->protocol != UN_PROTOCOL_ICMP)
+        sum += un_sum_pseudo(&ip->source, &ip->destination, ip->protocol, ip->payload_length);
+    uint16_t field = un_checksum(sum);
+    if (field == 0 && ip->protocol == UN_PROTOCOL_UDP)
+        field = 0xffff; /* RFC 768: zero says that there is none */
+    memcpy(at + datagram->checksum_offset, &field, sizeof field);
+    packet->header_length = (uint32_t)(at - packet->header) + datagram->header_length;
+    packet->tx = (struct un_tx){.flags = un_ip_is_v4(&ip->destination) ? 0 : UN_TX_IPV6,
+                                .checksum_start = (uint16_t)(at - packet->header),
+                                .checksum_offset = (uint16_t)datagram->checksum_offset};
+    gather(packet, datagram->pieces, datagram->count, payload);
+}
+
+int un_stack_send_to(struct un_stack *stack, struct un_datagram *datagram, const uint8_t *mac)
+{
+    struct packet packet;
+    uint16_t type = un_ip_is_v4(&datagram->ip.destination) ? UN_ETHER_IPV4 : UN_ETHER_IPV6;
+    un_eth_emit(packet.header, mac, stack->device->capabilities.mac, type);
+    build(stack, datagram, &packet);
+    return un_stack_transmit(stack, &packet.tx);
+}
+
+/* RFC 1112 section 6.4, RFC 2464 section 7. */
+static void group_mac(const struct un_ip *ip, uint8_t *mac)
+{
+    if (!un_ip_is_v4(ip)) {
+        memcpy(mac, "\x33\x33", 2);
+        memcpy(mac + 2, ip->bytes + 12, 4);
+    } else if (un_ip_is_multicast(ip)) {
+        memcpy(mac, "\x01\x00\x5e", 3);
+        mac[3] = ip->bytes[13] & 0x7f;
+        memcpy(mac + 4, ip->bytes + 14, 2);
+    } else {
+        memset(mac, 0xff, UN_MAC_BYTES);
+    }
+}
+
+int un_stack_send(struct un_stack *stack, struct un_datagram *datagram)
+{
+    const struct un_ip *destination = &datagram->ip.destination;
+    if (un_ip_is_multicast(destination) || un_address_is_broadcast(stack, destination)) {
+        uint8_t mac[UN_MAC_BYTES];
+        group_mac(destination, mac);
+        return un_stack_send_to(stack, datagram, mac);
+    }
+    struct un_neighbour *neighbour = NULL;
+    int result = find_next_hop(stack, destination, &neighbour);
+    if (result == 0)
+        return un_stack_send_to(stack, datagram, neighbour->ethernet);
+    if (result == -EAGAIN) {
+        struct packet packet;
+        build(stack, datagram, &packet);
+        un_neighbour_queue(stack, neighbour, packet.pieces, packet.tx.count);
+        return 0;
+    }
+    un_stack_drop(stack, neighbour ? UN_DROP_no_neighbour : UN_DROP_no_route);
+    return result;
+}
+
+void un_stack_send_segment(struct un_stack *stack, const struct un_ip *local, const struct un_ip *peer,
+                           const struct un_seg *seg)
+{
+    uint8_t header[UN_TCP_HEADER_MAX];
+    struct un_datagram datagram = {
+        .ip = {.source = *local, .destination = *peer, .protocol = UN_PROTOCOL_TCP, .ecn = UN_ECN_NONE},
+        .header = header,
+        .header_length = un_seg_emit(seg, header),
+        .checksum_offset = UN_TCP_CHECKSUM_OFFSET,
+    };
+    if (un_stack_send(stack, &datagram) == -EAGAIN)
+        un_stack_drop(stack, UN_DROP_device_full);
+}

@@ -1,0 +1,311 @@
+/* A stack begins, goes on elsewhere, and takes its turns. The plan of the arena is here and nowhere else. */
+#include "stack/stack.h"
+
+#include <errno.h>
+
+#include "stack/state.h"
+#include "tcp/cookie.h"
+
+#define UN_TURN_PACKETS 64u  /* taken from the device: what one gather of it brings, and stays in the L1 cache */
+#define UN_TURN_TIMERS 1024u /* connections whose deadline has come */
+#define UN_TURN_OUTPUTS 256u /* connections that send */
+
+static uint64_t take(uint64_t *at, uint64_t count, uint64_t size)
+{
+    uint64_t start = (*at + 63) & ~UINT64_C(63);
+    *at = start + count * size;
+    return start;
+}
+
+static const char *config_wrong(const struct un_stack_config *config)
+{
+    if (config->conn_max == 0 || config->conn_max > 1u << 28)
+        return "conn_max must lie between 1 and 268435456";
+    if (config->frames == 0 || config->frames > 1u << 28)
+        return "frames must lie between 1 and 268435456";
+    if (config->frame_bytes < 256 || config->frame_bytes > UN_FRAME_BYTES_MAX || config->frame_bytes % 64)
+        return "frame_bytes must be a multiple of 64 between 256 and 32768";
+    if (config->sents == 0 || config->sents > 1u << 28)
+        return "sents must lie between 1 and 268435456";
+    if (config->neighbours < UN_NEIGHBOUR_WAYS || config->neighbours > 1u << 16 ||
+        (config->neighbours & (config->neighbours - 1)))
+        return "neighbours must be a power of two between 8 and 65536";
+    if (config->udp_max > 1u << 16)
+        return "udp_max must not exceed 65536";
+    if (config->time_wait_max == 0)
+        return "time_wait_max must not be 0";
+    if (config->resets_per_s == 0 || config->icmp_per_s == 0)
+        return "resets_per_s and icmp_per_s must not be 0";
+    if (config->port_low == 0 || config->port_low > config->port_high)
+        return "port_low must lie between 1 and port_high";
+    return NULL;
+}
+
+int un_stack_plan(const struct un_stack_config *config, struct un_stack_plan *plan, const char **why)
+{
+    *why = config_wrong(config);
+    if (*why)
+        return -EINVAL;
+    uint64_t at = sizeof(struct un_stack_memory);
+    plan->tcbs = take(&at, config->conn_max, sizeof(struct un_tcb));
+    plan->neighbours = take(&at, config->neighbours, sizeof(struct un_neighbour));
+    plan->endpoints = take(&at, config->udp_max, sizeof(struct un_endpoint));
+    plan->time_waits = take(&at, config->time_wait_max, sizeof(struct un_time_wait));
+    plan->flows = take(&at, un_flows_buckets(config->conn_max), sizeof(struct un_flows_bucket));
+    plan->sents = take(&at, config->sents, sizeof(struct un_sent));
+    plan->frames = take(&at, config->frames, sizeof(struct un_frame));
+    plan->frame_scratch = take(&at, config->frames, sizeof(uint16_t));
+    plan->sent_scratch = take(&at, config->sents, sizeof(bool));
+    at = (at + 4095) & ~UINT64_C(4095);
+    plan->bytes_of_frames = take(&at, config->frames, config->frame_bytes);
+    plan->total = at;
+    return 0;
+}
+
+int64_t un_stack_bytes(const struct un_stack_config *config, const char **why)
+{
+    struct un_stack_plan plan;
+    int result = un_stack_plan(config, &plan, why);
+    return result ? result : (int64_t)plan.total;
+}
+
+/* A process's pointers into the arena. */
+static void make_view(struct un_stack *stack, uint8_t *memory, const struct un_stack_plan *plan)
+{
+    memset(stack, 0, sizeof *stack);
+    stack->own = (struct un_stack_memory *)memory;
+    stack->config = &stack->own->config;
+    stack->counters = &stack->own->counters;
+    stack->shards.shards = 1;
+    stack->neighbours = (struct un_neighbour *)(memory + plan->neighbours);
+    stack->endpoints = (struct un_endpoint *)(memory + plan->endpoints);
+    stack->time_waits = (struct un_time_wait *)(memory + plan->time_waits);
+    stack->frame_scratch = (uint16_t *)(memory + plan->frame_scratch);
+    stack->sent_scratch = (bool *)(memory + plan->sent_scratch);
+    stack->flows.buckets = (struct un_flows_bucket *)(memory + plan->flows);
+    stack->flows.count = un_flows_buckets(stack->config->conn_max);
+    un_flows_key_init(&stack->flows_key, stack->config->secret);
+    struct un_tcp *tcp = &stack->tcp;
+    tcp->pool.own = &stack->own->pool;
+    tcp->pool.frames = (struct un_frame *)(memory + plan->frames);
+    tcp->pool.bytes = memory + plan->bytes_of_frames;
+    tcp->tcbs = (struct un_tcb *)(memory + plan->tcbs);
+    tcp->sents = (struct un_sent *)(memory + plan->sents);
+    tcp->sent_pool = &stack->own->sent_pool;
+    tcp->config = &stack->config->tcp;
+    tcp->counters = &stack->own->tcp_counters;
+    tcp->drops = stack->own->drops;
+    tcp->operations = &un_stack_operations;
+    un_tcp_set_now(tcp, stack->own->now_ns);
+}
+
+static void format_neighbours(struct un_stack *stack)
+{
+    for (uint32_t i = 0; i < stack->config->neighbours; i++) {
+        stack->neighbours[i].waiting = UN_LIST_EMPTY;
+        stack->neighbours[i].queue = UN_LIST_EMPTY;
+    }
+}
+
+int un_stack_create(struct un_stack *stack, void *memory, uint64_t bytes, const struct un_stack_config *config)
+{
+    struct un_stack_plan plan;
+    const char *why;
+    if (un_stack_plan(config, &plan, &why) || bytes < plan.total || (uintptr_t)memory % 4096)
+        return -EINVAL;
+    struct un_stack_memory *own = memory;
+    own->config = *config;
+    own->version = UN_STACK_VERSION;
+    own->bytes = plan.total;
+    own->random = config->seed * 2 + 1;
+    own->conn_free = UN_NONE;
+    own->events = own->outputs = own->endpoint_events = UN_LIST_EMPTY;
+    own->sent_pool.count = config->sents;
+    own->neighbours_next_ns = own->fragments_next_ns = UINT64_MAX;
+    make_view(stack, memory, &plan);
+    un_pool_format(&stack->tcp.pool, config->frames, config->frame_bytes);
+    un_recovery_rebuild(&stack->tcp, stack->sent_scratch);
+    un_flows_clear(&stack->flows);
+    un_wheel_init(&own->wheel, 0);
+    format_neighbours(stack);
+    un_udp_rebuild(stack);
+    own->magic = UN_STACK_MAGIC;
+    return 0;
+}
+
+int un_stack_adopt(struct un_stack *stack, void *memory, uint64_t bytes)
+{
+    struct un_stack_memory *own = memory;
+    struct un_stack_plan plan;
+    const char *why;
+    if (bytes < sizeof *own || (uintptr_t)memory % 4096 || own->magic != UN_STACK_MAGIC ||
+        own->version != UN_STACK_VERSION || own->bytes > bytes)
+        return -EINVAL;
+    if (un_stack_plan(&own->config, &plan, &why) || plan.total != own->bytes)
+        return -EINVAL;
+    make_view(stack, memory, &plan);
+    un_stack_rebuild(stack);
+    own->counters.adopted++;
+    return 0;
+}
+
+void un_stack_set_device(struct un_stack *stack, struct un_device *device)
+{
+    stack->device = device;
+    stack->tx_room = 0;
+    stack->tcp.tx_segment_bytes = device->capabilities.tx_segment_bytes;
+    un_device_attach(device, &stack->tcp.pool);
+    un_addresses_attach(stack);
+}
+
+void un_stack_set_shards(struct un_stack *stack, const struct un_stack_shards *shards)
+{
+    un_assert(shards->shards > 0 && shards->shards <= UN_STACK_SHARDS_MAX && shards->shard < shards->shards);
+    stack->shards = *shards;
+}
+
+/* ---- a turn ---- */
+
+/* The packets belong to us before the first of them is looked at: whoever goes on after a sudden death must not find
+ * them in the device again, while their frames wait in a connection's queue. */
+static uint32_t take_packets(struct un_stack *stack)
+{
+    struct un_rx packets[UN_TURN_PACKETS];
+    const struct un_device_operations *device = stack->device->operations;
+    uint32_t count = device->peek(stack->device, packets, UN_TURN_PACKETS);
+    if (count == 0)
+        return 0;
+    device->release(stack->device, count);
+    stack->counters->rx_packets += count;
+    for (uint32_t i = 0; i < count; i++) {
+        if (i + 1 < count)
+            __builtin_prefetch(un_pool_bytes(&stack->tcp.pool, packets[i + 1].frame) + 64);
+        un_stack_take_in(stack, &packets[i], false);
+    }
+    return count;
+}
+
+static uint32_t run_timers(struct un_stack *stack)
+{
+    struct un_wheel_memory *wheel = &stack->own->wheel;
+    struct un_tcb *tcbs = stack->tcp.tcbs;
+    for (uint32_t done = 0; done < UN_TURN_TIMERS; done++) {
+        uint32_t slot = un_wheel_expired(wheel, tcbs, stack->tcp.now_ns);
+        if (slot == UN_NONE)
+            return done;
+        struct un_tcb *tcb = &tcbs[slot];
+        uint64_t deadline = un_tcp_deadline_ns(tcb);
+        if (deadline && deadline <= stack->tcp.now_ns) {
+            un_stack_busy(stack, tcb);
+            un_tcp_expire(&stack->tcp, tcb);
+            un_stack_idle(stack);
+            deadline = un_tcp_deadline_ns(tcb);
+        }
+        if (deadline)
+            un_wheel_arm(wheel, tcbs, slot, deadline);
+    }
+    return UN_TURN_TIMERS;
+}
+
+/* A connection attempt whose next hop did not answer, or to which no way leads any more: it neither left nor waits. */
+static bool is_unreachable(const struct un_tcb *tcb)
+{
+    return tcb->state == UN_TCP_SYN_SENT && (tcb->flags & UN_TCB_NO_NEIGHBOUR) && !(tcb->listed & UN_LISTED_OUTPUT);
+}
+
+/* Connections with something to send, each as much as it may. One that finds the device full stays, and ends the round. */
+static uint32_t run_outputs(struct un_stack *stack)
+{
+    uint32_t done = 0;
+    while (done < UN_TURN_OUTPUTS && !stack->own->retry_ns) {
+        struct un_tcb *tcb = un_conn_next_output(stack);
+        if (!tcb)
+            break;
+        un_stack_busy(stack, tcb);
+        un_tcp_dispatch(&stack->tcp, tcb);
+        if (is_unreachable(tcb))
+            un_tcp_end(&stack->tcp, tcb, UN_TCP_REASON_UNREACHABLE);
+        un_stack_idle(stack);
+        done += !stack->own->retry_ns;
+    }
+    return done;
+}
+
+/* What is rarely due: neighbours, fragments, announcements. */
+static void run_slow(struct un_stack *stack)
+{
+    struct un_stack_memory *own = stack->own;
+    uint64_t now_ns = stack->tcp.now_ns;
+    if (own->neighbours_next_ns <= now_ns)
+        un_neighbours_run(stack);
+    if (own->fragments_next_ns <= now_ns)
+        un_fragments_run(stack);
+    if (own->addresses_next_ns <= now_ns)
+        un_addresses_run(stack);
+}
+
+uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns)
+{
+    struct un_stack_memory *own = stack->own;
+    own->now_ns = now_ns;
+    un_tcp_set_now(&stack->tcp, now_ns);
+    own->retry_ns = 0;
+    stack->tx_room = 0;
+    uint32_t done = take_packets(stack);
+    done += run_timers(stack);
+    run_slow(stack);
+    done += run_outputs(stack);
+    un_udp_room(stack);
+    un_stack_flush(stack);
+    return done;
+}
+
+uint32_t un_stack_poll_output(struct un_stack *stack, uint64_t now_ns)
+{
+    stack->own->now_ns = now_ns;
+    un_tcp_set_now(&stack->tcp, now_ns);
+    uint32_t done = run_outputs(stack);
+    un_stack_flush(stack);
+    return done;
+}
+
+uint64_t un_stack_deadline_ns(const struct un_stack *stack)
+{
+    const struct un_stack_memory *own = stack->own;
+    if (!own->retry_ns && (own->outputs.head != UN_NONE || stack->has_submitted))
+        return own->now_ns;
+    uint64_t next = own->retry_ns ? own->retry_ns : UINT64_MAX;
+    next = un_min64(next, un_wheel_next_ns(&own->wheel));
+    next = un_min64(next, own->neighbours_next_ns);
+    next = un_min64(next, own->fragments_next_ns);
+    return un_min64(next, own->addresses_next_ns);
+}
+
+void un_stack_input(struct un_stack *stack, const struct un_rx *packet)
+{
+    stack->counters->taken_over++;
+    un_stack_take_in(stack, packet, true);
+}
+
+/* ---- small things that several files need ---- */
+
+/* xorshift64*: spreads delays and identifications; secrets come from SipHash. */
+uint64_t un_stack_random(struct un_stack *stack)
+{
+    uint64_t state = stack->own->random;
+    state ^= state >> 12;
+    state ^= state << 25;
+    state ^= state >> 27;
+    stack->own->random = state;
+    return state * UINT64_C(2685821657736338717);
+}
+
+/* A burst of one second's worth is let through. */
+bool un_rate_allows(struct un_rate *rate, uint32_t per_second, uint64_t now_ns)
+{
+    uint64_t paid = rate->paid_until_ns > now_ns ? rate->paid_until_ns : now_ns;
+    if (paid - now_ns >= UN_SECOND_NS)
+        return false;
+    rate->paid_until_ns = paid + UN_SECOND_NS / per_second;
+    return true;
+}

@@ -1,0 +1,94 @@
+"""What a server on a stack of our own is to serve: interface, addresses, listeners; checked against each other.
+
+    --address 10.0.0.1/24    an address that the stack answers for; what lies in its prefix is on the link
+    --bind tcp://HOST:PORT   HOST one of these addresses, or 0.0.0.0 (IPv4), [::] or * (all of them)
+
+Pure: nothing is opened here."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from usnet_framework.errors import StartupError
+from usnet_framework.shards.listeners import LISTENERS_MAX, Bind
+
+INTERFACE = "usnet0"
+"""The TAP interface when nobody names one."""
+
+INTERFACE_BYTES_MAX = 15  # IFNAMSIZ - 1
+
+ADDRESSES_MAX = 15
+"""UN_STACK_ADDRESSES_MAX of native/src/stack/stack.h, less the link-local address that the stack gives itself."""
+
+QUEUES_MAX = 256
+"""Of a TAP interface: MAX_TAP_QUEUES of the kernel."""
+
+IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+
+@dataclass(frozen=True)
+class StackPlan:
+    """`listen` is HOST:PORT as the stack takes it, `shown` the same as users write it."""
+
+    interface: str
+    addresses: tuple[str, ...]
+    listen: tuple[str, ...]
+    shown: tuple[str, ...]
+
+
+def plan_stack(interface: str | None, addresses: Sequence[str], binds: Sequence[Bind], queues: int) -> StackPlan:
+    """StartupError when the parts do not fit together."""
+    name = INTERFACE if interface is None else interface
+    if not re.fullmatch(rf"[^/:%\s]{{1,{INTERFACE_BYTES_MAX}}}", name) or name in (".", ".."):
+        raise StartupError(
+            f"--interface {name}: not a name of an interface: up to {INTERFACE_BYTES_MAX} letters, no slash"
+        )
+    if queues > QUEUES_MAX:
+        raise StartupError(f"--queues {queues}: a TAP interface has at most {QUEUES_MAX}")
+    ours = _own_addresses(addresses)
+    if len(binds) > LISTENERS_MAX:
+        raise StartupError(f"--bind: {len(binds)} addresses; at most {LISTENERS_MAX} are possible")
+    listen = tuple(_endpoint(bind, ours) for bind in binds)
+    for number, endpoint in enumerate(listen):
+        if endpoint in listen[:number]:
+            raise StartupError(f"--bind {binds[number].text}: is given twice")
+    return StackPlan(
+        interface=name,
+        addresses=tuple(map(str, ours)),
+        listen=listen,
+        shown=tuple(f"tcp://{endpoint}" for endpoint in listen),
+    )
+
+
+def _own_addresses(addresses: Sequence[str]) -> list[IpInterface]:
+    if not addresses:
+        raise StartupError(
+            "--backend tap: no --address is given; name the address to serve and its prefix, like 10.0.0.1/24"
+        )
+    if len(addresses) > ADDRESSES_MAX:
+        raise StartupError(f"--address: {len(addresses)} are given; at most {ADDRESSES_MAX} are possible")
+    ours = [ipaddress.ip_interface(address) for address in addresses]
+    for number, address in enumerate(ours):
+        if address.ip in [other.ip for other in ours[:number]]:
+            raise StartupError(f"--address {addresses[number]}: is given twice")
+    return ours
+
+
+def _endpoint(bind: Bind, ours: Sequence[IpInterface]) -> str:
+    what = f"--bind {bind.text}"
+    if bind.kind != "tcp":
+        raise StartupError(f"{what}: a stack of our own serves TCP only; give tcp://HOST:PORT, or --backend kernel")
+    if bind.port == 0:
+        raise StartupError(f"{what}: a port has to be named")
+    host = bind.host or "::"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    if address is None or not (address.is_unspecified or address in [one.ip for one in ours]):
+        listed = ", ".join(str(one.ip) for one in ours)
+        raise StartupError(f"{what}: {host} is none of our addresses, which are {listed}; name one, or [::] for all")
+    return f"{address}:{bind.port}" if address.version == 4 else f"[{address}]:{bind.port}"
