@@ -251,7 +251,6 @@ uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns)
     own->now_ns = now_ns;
     un_tcp_set_now(&stack->tcp, now_ns);
     own->retry_ns = 0;
-    stack->tx_room = 0;
     uint32_t done = take_packets(stack);
     done += run_timers(stack);
     run_slow(stack);
