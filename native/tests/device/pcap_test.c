@@ -4,7 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "../check.h"
 #include "far_end.h"
 
 static char path[] = "/tmp/usnet_pcap_test.XXXXXX";
