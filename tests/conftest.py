@@ -1,12 +1,34 @@
-"""Rules for the whole suite: where CI=true, a test that was skipped for lack of a privilege has failed."""
+"""Rules for the whole suite: where CI=true, a test that was skipped for lack of a privilege has failed. Besides, the
+backends that a test may run on."""
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
-from support.privilege import PREFIX
+from support.backends import Backend, Kernel, Tap, network_namespace
+from support.privilege import PREFIX, needs_tap
+from support.server import Serve, Server
+
+BACKENDS = ["kernel", pytest.param("tap", marks=needs_tap)]
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Each backend in turn; with tap, the test runs in a network namespace of its own."""
+    if request.param == "kernel":
+        yield Kernel()
+    else:
+        with network_namespace():
+            yield Tap()
+
+
+@pytest.fixture
+def serve(backend: Backend) -> Serve:
+    """A server on each backend in turn: `with serve("examples.echo:Echo", …) as server:`."""
+    return functools.partial(Server, backend=backend)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.server import REPOSITORY, Server, command, free_port, wait
+from support.server import REPOSITORY, Serve, Server, command, free_port, wait
 
 LAYOUTS = ["split", "inline"]
 
@@ -82,9 +82,9 @@ def test_an_inherited_descriptor_as_systemd_hands_it_down() -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_more_connections_than_allowed_wait_their_turn(layout: str) -> None:
+def test_more_connections_than_allowed_wait_their_turn(serve: Serve, layout: str) -> None:
     options = ["--max-connections", "4", "--layout", layout, "--queues", "1"]
-    with Server("examples.echo:Echo", *options) as server:
+    with serve("examples.echo:Echo", *options) as server:
         inside = [server.connect() for _ in range(4)]
         assert all(echo(client) == b"hello" for client in inside)
         late = server.connect()
@@ -101,9 +101,9 @@ def test_more_connections_than_allowed_wait_their_turn(layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_idle_connections_are_closed(layout: str) -> None:
+def test_idle_connections_are_closed(serve: Serve, layout: str) -> None:
     options = ["--idle-timeout", "1", "--layout", layout, "--queues", "1"]
-    with Server("examples.echo:Echo", *options) as server, server.connect() as idle, server.connect() as busy:
+    with serve("examples.echo:Echo", *options) as server, server.connect() as idle, server.connect() as busy:
 
         def idle_is_closed() -> bool:
             assert echo(busy, b"x") == b"x"

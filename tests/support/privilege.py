@@ -23,6 +23,16 @@ def _can_make_namespaces() -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
+@functools.cache
+def _can_make_tap_interfaces() -> bool:
+    if not _can_make_namespaces():
+        return False
+    probe = ["unshare", "--net", "ip", "tuntap", "add", "dev", "usnet0", "mode", "tap", "multi_queue"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+needs_tap = pytest.mark.skipif(not _can_make_tap_interfaces(), reason=PREFIX + "may not create TAP interfaces")
+
 needs_network_namespaces = pytest.mark.skipif(
     not _can_make_namespaces(), reason=PREFIX + "may not create network namespaces"
 )

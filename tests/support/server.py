@@ -30,6 +30,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
+from support.backends import Backend, Kernel
 
 from usnet_framework.shards import control
 
@@ -39,6 +40,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.01
+
+Serve = Callable[..., "Server"]
+"""Server with a backend that the fixture `serve` has chosen."""
 
 
 class Worker(NamedTuple):
@@ -92,20 +96,29 @@ class Server:
     """usnet-serve on a free port; see the top of this file."""
 
     def __init__(
-        self, app: str, *args: str, cwd: Path = REPOSITORY, env: Mapping[str, str] | None = None, stop: bool = True
+        self,
+        app: str,
+        *args: str,
+        cwd: Path = REPOSITORY,
+        env: Mapping[str, str] | None = None,
+        stop: bool = True,
+        backend: Backend | None = None,
     ) -> None:
-        """`stop=False`: the test ends the server itself; only what is left is looked at."""
+        """`stop=False`: the test ends the server itself; only what is left is looked at. `backend`: the kernel, unless
+        given."""
+        backend = Kernel() if backend is None else backend
         self._folder = tempfile.TemporaryDirectory(prefix="usnet-test-")
         self.folder = Path(self._folder.name)
-        self.address = ("127.0.0.1", free_port())
+        port = free_port()
+        self.address = backend.address(port)
         self.metrics_address = ("127.0.0.1", free_port())
         self.control = self.folder / "control.sock"
         self._stops = stop
+        self._backend = backend
         self._cwd = cwd
         self._env = env
-        self._command = [command("usnet-serve"), app, *args]
+        self._command = [command("usnet-serve"), app, *(backend.options(port) if "--bind" not in args else []), *args]
         for flag, value in {
-            "--bind": f"tcp://127.0.0.1:{self.address[1]}",
             "--metrics": f"127.0.0.1:{self.metrics_address[1]}",
             "--control": str(self.control),
             "--quarantine": str(self.folder / "quarantine"),
@@ -128,6 +141,7 @@ class Server:
             )
         try:
             wait("the server is ready", self._started)
+            self._backend.started()
         except BaseException:
             self._abandon()
             raise
@@ -238,6 +252,7 @@ class Server:
         self.wait("every process is gone", lambda: not self.processes())
         left = [path for path in self.folder.rglob("*") if path.is_socket()]
         assert not left, f"socket files left: {left}"
+        self._backend.ended()
 
     def _started(self) -> bool:
         if self.process.poll() is not None:

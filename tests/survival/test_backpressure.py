@@ -8,7 +8,7 @@ import socket
 import psutil
 from support.clients import Clients, EchoDialogue
 from support.handlers import FLOOD_BYTES, flood_chunk
-from support.server import Server
+from support.server import Serve
 
 MEMORY_MAX = 64 << 20  # resident, of a network process or a worker: segment pages in use, and Python itself
 
@@ -17,8 +17,8 @@ def resident(pid: int) -> int:
     return int(psutil.Process(pid).memory_info().rss)
 
 
-def test_a_gibibyte_to_a_slow_reader() -> None:
-    with Server("support.handlers:Flood", "--app-dir", "tests", "--queues", "1") as server:
+def test_a_gibibyte_to_a_slow_reader(serve: Serve) -> None:
+    with serve("support.handlers:Flood", "--app-dir", "tests", "--queues", "1") as server:
         (worker,) = server.workers()
         pids = [worker.pid, *server.network_pids()]
         with Clients(server.address, 8, EchoDialogue) as others, server.connect(timeout=60) as client:
@@ -55,8 +55,8 @@ def fill(client: socket.socket) -> int:
         return sent
 
 
-def test_a_handler_that_never_reads() -> None:
-    with Server("support.handlers:NeverReads", "--app-dir", "tests", "--queues", "1") as server:
+def test_a_handler_that_never_reads(serve: Serve) -> None:
+    with serve("support.handlers:NeverReads", "--app-dir", "tests", "--queues", "1") as server:
         (worker,) = server.workers()
         pids = [worker.pid, *server.network_pids()]
         with Clients(server.address, 8, EchoDialogue) as others:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 from support.clients import Clients, EchoDialogue
-from support.server import Server
+from support.server import Serve
 
 
 @pytest.mark.parametrize("message", [b"scribble", b"scribble 320"])
-def test_a_message_that_makes_workers_scribble_costs_their_connections_only(message: bytes) -> None:
-    with Server("support.handlers:Scribbler", "--app-dir", "tests", "--queues", "1", "--workers", "2") as server:
+def test_a_message_that_makes_workers_scribble_costs_their_connections_only(serve: Serve, message: bytes) -> None:
+    with serve("support.handlers:Scribbler", "--app-dir", "tests", "--queues", "1", "--workers", "2") as server:
         with Clients(server.address, 16, EchoDialogue) as clients, server.connect() as victim:
             network = server.network_pids()
             victim.sendall(b"hello")

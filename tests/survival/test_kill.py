@@ -9,7 +9,7 @@ import time
 
 import pytest
 from support.clients import Clients, CounterDialogue, Dialogue, EchoDialogue
-from support.server import Server, Worker
+from support.server import Serve, Server, Worker
 
 CLIENTS = 64
 KILLS = 200
@@ -47,8 +47,8 @@ def assert_undisturbed(clients: Clients, server: Server) -> None:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(("app", "dialogue"), DIALOGUES)
-def test_killed_workers_lose_nothing(app: str, dialogue: type[Dialogue]) -> None:
-    with Server(app, "--workers", "2", "--queues", "1") as server:
+def test_killed_workers_lose_nothing(serve: Serve, app: str, dialogue: type[Dialogue]) -> None:
+    with serve(app, "--workers", "2", "--queues", "1") as server:
         with Clients(server.address, CLIENTS, dialogue) as clients:
             kill_workers(server, KILLS)
         assert_undisturbed(clients, server)
@@ -57,8 +57,8 @@ def test_killed_workers_lose_nothing(app: str, dialogue: type[Dialogue]) -> None
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(("app", "dialogue"), DIALOGUES)
-def test_reloads_lose_nothing(app: str, dialogue: type[Dialogue]) -> None:
-    with Server(app, "--queues", "1") as server:
+def test_reloads_lose_nothing(serve: Serve, app: str, dialogue: type[Dialogue]) -> None:
+    with serve(app, "--queues", "1") as server:
         with Clients(server.address, CLIENTS, dialogue) as clients:
             reload_workers(server, RELOADS)
         assert_undisturbed(clients, server)
@@ -66,8 +66,8 @@ def test_reloads_lose_nothing(app: str, dialogue: type[Dialogue]) -> None:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(("app", "dialogue"), DIALOGUES)
-def test_kills_and_reloads_together_lose_nothing(app: str, dialogue: type[Dialogue]) -> None:
-    with Server(app, "--workers", "2", "--queues", "1") as server:
+def test_kills_and_reloads_together_lose_nothing(serve: Serve, app: str, dialogue: type[Dialogue]) -> None:
+    with serve(app, "--workers", "2", "--queues", "1") as server:
         with Clients(server.address, CLIENTS, dialogue) as clients:
             for _ in range(20):
                 kill_workers(server, 5)
@@ -75,8 +75,8 @@ def test_kills_and_reloads_together_lose_nothing(app: str, dialogue: type[Dialog
         assert_undisturbed(clients, server)
 
 
-def test_a_stopped_worker_loses_nothing() -> None:
-    with Server("examples.echo:Echo", "--queues", "1") as server:
+def test_a_stopped_worker_loses_nothing(serve: Serve) -> None:
+    with serve("examples.echo:Echo", "--queues", "1") as server:
         with Clients(server.address, CLIENTS, EchoDialogue) as clients:
             (worker,) = server.workers()
             os.kill(worker.pid, signal.SIGSTOP)
@@ -88,8 +88,8 @@ def test_a_stopped_worker_loses_nothing() -> None:
         assert server.workers() == [worker]
 
 
-def test_without_on_resume_the_killed_workers_connections_are_reset_and_no_other() -> None:
-    with Server("support.handlers:Forgetful", "--app-dir", "tests", "--workers", "2", "--queues", "1") as server:
+def test_without_on_resume_the_killed_workers_connections_are_reset_and_no_other(serve: Serve) -> None:
+    with serve("support.handlers:Forgetful", "--app-dir", "tests", "--workers", "2", "--queues", "1") as server:
         with Clients(server.address, CLIENTS, EchoDialogue) as clients:
             worker, other = server.workers()
             seats = {conn["peer"][1]: conn["seat"] for conn in server.ctl("conns")}

@@ -8,7 +8,7 @@ import signal
 import time
 
 from support.clients import Clients, EchoDialogue
-from support.server import Server
+from support.server import Serve, Server
 
 KILLS = 30
 
@@ -19,8 +19,8 @@ def kill_network_process(server: Server, shard: int) -> None:
     server.wait("another network process serves", lambda: server.network_pids()[shard] not in (0, old))
 
 
-def test_connections_go_on_with_the_next_network_process() -> None:
-    with Server("examples.echo:Echo", "--queues", "2") as server:
+def test_connections_go_on_with_the_next_network_process(serve: Serve) -> None:
+    with serve("examples.echo:Echo", "--queues", "2") as server:
         with Clients(server.address, 64, EchoDialogue) as clients:
             shards = {conn["peer"][1]: conn["shard"] for conn in server.ctl("conns")}
             for _ in range(KILLS):
@@ -38,8 +38,8 @@ def test_connections_go_on_with_the_next_network_process() -> None:
         assert server.metrics()["usnet_takeovers_total"] == KILLS
 
 
-def test_both_processes_of_a_shard_may_die_together() -> None:
-    with Server("examples.echo:Echo", "--queues", "1") as server:
+def test_both_processes_of_a_shard_may_die_together(serve: Serve) -> None:
+    with serve("examples.echo:Echo", "--queues", "1") as server:
         with Clients(server.address, 16, EchoDialogue) as clients:
             for _ in range(20):
                 (worker,) = server.workers()

@@ -6,12 +6,12 @@ import json
 
 import pytest
 from support.clients import Clients, EchoDialogue
-from support.server import Server
+from support.server import Serve
 
 
 @pytest.mark.parametrize("poison", [b"poison: do not drink", b"exit: this way"])
-def test_a_poisoned_message_costs_its_own_connection_only(poison: bytes) -> None:
-    with Server("support.handlers:Poisonable", "--app-dir", "tests", "--queues", "1") as server:
+def test_a_poisoned_message_costs_its_own_connection_only(serve: Serve, poison: bytes) -> None:
+    with serve("support.handlers:Poisonable", "--app-dir", "tests", "--queues", "1") as server:
         with Clients(server.address, 16, EchoDialogue) as clients, server.connect() as victim:
             victim.sendall(poison)
             with pytest.raises(ConnectionResetError):

@@ -258,7 +258,7 @@ static uint32_t stack_poll(struct un_engine *engine, int timeout_ms)
 
 static void stack_flush(struct un_engine *engine)
 {
-    un_stack_transmit(&engine->link->stack, un_clock_ns());
+    un_stack_poll_output(&engine->link->stack, un_clock_ns());
 }
 
 /* Connections. */

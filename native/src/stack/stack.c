@@ -260,6 +260,15 @@ uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns)
     return done;
 }
 
+uint32_t un_stack_poll_output(struct un_stack *stack, uint64_t now_ns)
+{
+    stack->own->now_ns = now_ns;
+    un_tcp_set_now(&stack->tcp, now_ns);
+    uint32_t done = run_outputs(stack);
+    un_stack_flush(stack);
+    return done;
+}
+
 uint64_t un_stack_deadline_ns(const struct un_stack *stack)
 {
     const struct un_stack_memory *own = stack->own;

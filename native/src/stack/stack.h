@@ -126,7 +126,7 @@ int un_stack_add_route(struct un_stack *stack, const struct un_ip *network, uint
 uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns);
 uint64_t un_stack_deadline_ns(const struct un_stack *stack);
 /* The second half of a turn alone: send what may be sent, flush. For answers to what the turn brought. */
-uint32_t un_stack_transmit(struct un_stack *stack, uint64_t now_ns);
+uint32_t un_stack_poll_output(struct un_stack *stack, uint64_t now_ns);
 /* A packet that did not come from the device (another shard handed it over): a chain of this stack's frames. */
 void un_stack_input(struct un_stack *stack, const struct un_rx *packet);
 
