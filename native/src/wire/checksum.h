@@ -12,10 +12,23 @@
 
 #include "wire/ip.h"
 
-uint64_t un_sum(const void *bytes, uint32_t length); /* vectorised where it pays */
+/* `sum` and that of the bytes, in one. Vectorised where it pays. */
+uint64_t un_sum_more(uint64_t sum, const void *bytes, uint32_t length);
+
+static inline uint64_t un_sum(const void *bytes, uint32_t length)
+{
+    return un_sum_more(0, bytes, length);
+}
 
 /* Of `length` bytes of the pieces in a row, of which the first `skip` do not count. */
 uint64_t un_sum_pieces(const struct iovec *pieces, int count, uint32_t skip, uint32_t length);
+
+/* One's-complement addition of 64 bits: what is carried out comes in again. */
+static inline uint64_t un_sum_carry(uint64_t sum, uint64_t word)
+{
+    sum += word;
+    return sum + (sum < word);
+}
 
 /* Eight bytes as they lie in memory. */
 static inline uint64_t un_sum_word(uint64_t word)
@@ -31,17 +44,17 @@ static inline uint64_t un_sum_pseudo(const struct un_ip *source, const struct un
     uint64_t words[4];
     memcpy(words, source->bytes, 16);
     memcpy(words + 2, destination->bytes, 16);
-    return un_sum_word(words[0]) + un_sum_word(words[1]) + un_sum_word(words[2]) + un_sum_word(words[3]) +
-           __builtin_bswap32(length) + ((uint64_t)protocol << 8);
+    uint64_t addresses = un_sum_carry(un_sum_carry(un_sum_carry(words[0], words[1]), words[2]), words[3]);
+    return un_sum_word(addresses) + __builtin_bswap32(length) + ((uint64_t)protocol << 8);
 }
 
+/* Adding a number to itself with its halves swapped leaves their sum, carry included, in the upper half. */
 static inline uint16_t un_sum_fold(uint64_t sum)
 {
-    sum = (sum & 0xffffffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return (uint16_t)sum;
+    sum += sum << 32 | sum >> 32;
+    uint32_t half = (uint32_t)(sum >> 32);
+    half += half << 16 | half >> 16;
+    return (uint16_t)(half >> 16);
 }
 
 /* Whether bytes that contain their checksum sum up to what they must. */

@@ -39,13 +39,13 @@ struct un_packet {
     uint16_t network;     /* offset of the ARP or IP header */
     uint8_t destination_mac[UN_MAC_BYTES];
     uint8_t source_mac[UN_MAC_BYTES];
-    uint8_t protocol;     /* of the transport; of an IPv6 fragment what its header says, be it an extension; ARP: 0 */
-    uint8_t ecn;          /* enum un_ecn */
-    uint8_t hop_limit;
     bool is_fragment;
     bool more_fragments;
     uint16_t fragment_offset; /* bytes; with the fragment and an IP header never beyond 65,535 */
     uint32_t fragment_id;
+    uint8_t protocol;     /* of the transport; of an IPv6 fragment what its header says, be it an extension; ARP: 0 */
+    uint8_t hop_limit;
+    uint8_t ecn;          /* enum un_ecn */
     uint16_t transport;        /* offset of the transport header, within the first piece; of a fragment: of its part */
     uint32_t transport_length; /* header and payload; what the IP header says, never beyond the frame. ARP: all there is */
     struct un_ip source;

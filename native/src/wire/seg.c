@@ -68,7 +68,7 @@ static void parse_option(struct un_seg *seg, uint8_t kind, const uint8_t *at, ui
         parse_sacks(seg, at, length - 2);
 }
 
-static void parse_options(struct un_seg *seg, const uint8_t *at, uint32_t length)
+static __attribute__((noinline)) enum un_drop parse_options(struct un_seg *seg, const uint8_t *at, uint32_t length)
 {
     for (uint32_t i = 0; i < length && at[i] != KIND_END;) {
         if (at[i] == KIND_NOP) {
@@ -76,10 +76,11 @@ static void parse_options(struct un_seg *seg, const uint8_t *at, uint32_t length
             continue;
         }
         if (length - i < 2 || at[i + 1] < 2 || at[i + 1] > length - i)
-            return;
+            break;
         parse_option(seg, at[i], at + i + 2, at[i + 1]);
         i += at[i + 1];
     }
+    return UN_DROP_NONE;
 }
 
 enum un_drop un_seg_parse(struct un_seg *seg, const uint8_t *at, uint32_t length, uint32_t total)
@@ -87,7 +88,7 @@ enum un_drop un_seg_parse(struct un_seg *seg, const uint8_t *at, uint32_t length
     un_assert(length <= total);
     if (length < UN_TCP_HEADER_BYTES)
         return UN_DROP_tcp_malformed;
-    uint32_t header = at[12] >> 4 << 2;
+    uint32_t header = at[12] >> 2 & 0x3c; /* in words of four bytes */
     if (header < UN_TCP_HEADER_BYTES || header > length)
         return UN_DROP_tcp_malformed;
     seg->source_port = un_get16(at);
@@ -106,7 +107,7 @@ enum un_drop un_seg_parse(struct un_seg *seg, const uint8_t *at, uint32_t length
     if (header == UN_TCP_HEADER_BYTES + 12 && un_get32(options) == NOP_NOP_TIMESTAMP)
         parse_timestamp(seg, options + 4);
     else if (header > UN_TCP_HEADER_BYTES)
-        parse_options(seg, options, header - UN_TCP_HEADER_BYTES);
+        return parse_options(seg, options, header - UN_TCP_HEADER_BYTES);
     return UN_DROP_NONE;
 }
 

@@ -1,0 +1,155 @@
+/* What the files of the state machine share, and nobody else includes.
+ *
+ *   input.c      a segment arrives: the fast path, then the steps        handshake.c  SYN-SENT, SYN-RECEIVED, options
+ *   ack.c        what its ACK and window change                          receive.c    what its payload and FIN change
+ *   output.c     dispatch: resend, send, probe                           segment.c    one segment is built and emitted
+ *   window.c     the window we offer                                     path.c       segment size, path MTU, ICMP
+ *   state.c      states, beginning and end                               timers.c     deadlines
+ *
+ * A function that may end the connection says so by its name or its result; whoever calls it touches the block no more
+ * when it did, since the slot may be in other hands. */
+#ifndef UN_TCP_INTERNAL_H
+#define UN_TCP_INTERNAL_H
+
+#include "tcp/tcp.h"
+
+#define UN_TCP_IPV4_HEADERS 40u /* IP and TCP, without options */
+#define UN_TCP_IPV6_HEADERS 60u
+#define UN_TCP_TIMESTAMP_BYTES 12u /* with padding */
+#define UN_TCP_SACK_BYTES(blocks) (4u + 8u * (blocks))
+
+/* Segments of the handshake that are acknowledged at once, and full ones after it (RFC 5681 lets ACKs wait; a peer in slow
+ * start would grow more slowly for it): a window of 16 covers an initial window of 10 and its first doubling. */
+#define UN_TCP_QUICKACKS 16u
+
+/* Smallest segment of a peer that is believed to be full: a stream of small messages is no bulk transfer. */
+#define UN_TCP_RCV_MSS_MIN 536u
+
+static inline uint32_t un_min32(uint32_t left, uint32_t right)
+{
+    return left < right ? left : right;
+}
+
+static inline uint32_t un_max32(uint32_t left, uint32_t right)
+{
+    return left < right ? right : left;
+}
+
+static inline uint32_t un_tcp_clock_s(const struct un_tcp *tcp)
+{
+    return (uint32_t)(tcp->now_ns / UN_SECOND_NS);
+}
+
+/* Our timestamp clock: milliseconds from an offset of the connection's own (RFC 7323 section 5.4). */
+static inline uint32_t un_tcp_timestamp(const struct un_tcp *tcp, const struct un_tcb *tcb)
+{
+    return (uint32_t)(tcp->now_ns / UN_MS_NS) + tcb->ts_offset;
+}
+
+static inline enum un_drop un_tcp_drop(struct un_tcp *tcp, enum un_drop why)
+{
+    tcp->drops[why] += why != UN_DROP_NONE;
+    return why;
+}
+
+static inline void un_tcp_want_output(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    tcp->operations->output(tcp, tcb);
+}
+
+static inline void un_tcp_ack_now(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    tcb->flags |= UN_TCB_ACK_NOW;
+    un_tcp_want_output(tcp, tcb);
+}
+
+/* Tell the application, unless it let go or has not fetched the same before. */
+static inline void un_tcp_raise(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t events)
+{
+    if (!(tcb->flags & UN_TCB_DETACHED) && (tcb->events & events) != events)
+        tcp->operations->event(tcp, tcb, events);
+}
+
+static inline bool un_tcp_is_over(const struct un_tcb *tcb)
+{
+    return tcb->state & (UN_TCP_CLOSED | UN_TCP_DEAD);
+}
+
+/* FIN is to be sent for the first time. */
+static inline bool un_tcp_fin_pending(const struct un_tcb *tcb)
+{
+    return (tcb->flags & (UN_TCB_FIN_QUEUED | UN_TCB_FIN_SENT)) == UN_TCB_FIN_QUEUED;
+}
+
+static inline bool un_tcp_fin_acked(const struct un_tcb *tcb)
+{
+    return (tcb->flags & UN_TCB_FIN_SENT) && tcb->snd_una == tcb->snd_nxt;
+}
+
+static inline bool un_tcp_has_unsent(const struct un_tcb *tcb)
+{
+    return tcb->unsent_frame != UN_NONE || un_tcp_fin_pending(tcb);
+}
+
+static inline uint32_t un_tcp_option_bytes(const struct un_seg *seg)
+{
+    return (seg->options & UN_SEG_TIMESTAMP ? UN_TCP_TIMESTAMP_BYTES : 0) +
+           (seg->sack_count ? UN_TCP_SACK_BYTES(seg->sack_count) : 0);
+}
+
+/* ---- handshake.c ---- */
+/* What we offer for a receive buffer of `limit` bytes. */
+uint8_t un_tcp_window_scale(const struct un_tcp_config *config, uint32_t limit);
+enum un_drop un_tcp_process_syn_sent(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t frame);
+/* Our SYN is acknowledged; `window` is what the segment means, which with SYN is not scaled. */
+void un_tcp_process_syn_acked(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t window);
+
+/* ---- ack.c ---- */
+/* snd_una <= seg->ack <= snd_nxt. May end the connection. */
+void un_tcp_process_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg);
+/* The probe of a zero window carried a byte that counts as sent only when the peer takes it. */
+bool un_tcp_acks_probe(const struct un_tcb *tcb, uint32_t ack);
+
+/* ---- receive.c ---- */
+/* Payload [seq, seq + length) that is at least in part within the window; the chain is taken. */
+enum un_drop un_tcp_receive(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t length, uint32_t frame);
+/* A FIN that stands at fin_seq. May end the connection. */
+void un_tcp_receive_fin(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t fin_seq);
+/* All payload before a FIN seen earlier may be there now. May end the connection. */
+void un_tcp_take_fin(struct un_tcp *tcp, struct un_tcb *tcb);
+
+/* ---- window.c ---- */
+uint16_t un_tcp_window_syn(const struct un_tcb *tcb);  /* of SYN and SYN-ACK: never scaled */
+uint16_t un_tcp_window_next(const struct un_tcb *tcb); /* of all other segments */
+bool un_tcp_window_opened(const struct un_tcb *tcb);   /* enough for a window update of its own */
+
+/* ---- segment.c: what is emitted; 0 or -EAGAIN, and then nothing has changed ---- */
+/* Fill in all but payload; seq is snd_nxt. */
+void un_tcp_segment(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, uint8_t flags);
+/* Emit a segment that un_tcp_segment began: it acknowledges whatever was to be acknowledged. */
+int un_tcp_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, const struct un_piece *pieces, int count,
+                uint32_t segment_bytes);
+int un_tcp_send_ack(struct un_tcp *tcp, struct un_tcb *tcb);
+int un_tcp_send_syn(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t *tsval); /* or SYN-ACK, by the state */
+void un_tcp_send_reset(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, bool has_ack);
+/* An ACK that a forger may have provoked: bounded per second (RFC 5961 section 7). */
+void un_tcp_challenge(struct un_tcp *tcp, struct un_tcb *tcb);
+
+/* ---- path.c ---- */
+uint16_t un_tcp_announced_mss(const struct un_ip *peer, uint16_t path_mtu);
+void un_tcp_set_peer_mss(struct un_tcb *tcb, const struct un_seg *syn);
+/* Full segments were lost again and again: perhaps they are too big (RFC 8899 section 4.3). */
+void un_tcp_suspect_black_hole(struct un_tcp *tcp, struct un_tcb *tcb);
+
+/* ---- state.c ---- */
+/* The handshake is over. */
+void un_tcp_establish(struct un_tcp *tcp, struct un_tcb *tcb);
+void un_tcp_enter_time_wait(struct un_tcp *tcp, struct un_tcb *tcb);
+void un_tcp_enter_fin_wait_2(struct un_tcp *tcp, struct un_tcb *tcb);
+
+/* ---- timers.c ---- */
+/* Nothing is in flight, and something waits: look again, more and more seldom. */
+void un_tcp_arm_persist(struct un_tcp *tcp, struct un_tcb *tcb);
+void un_tcp_leave_persist(struct un_tcb *tcb);
+
+#endif

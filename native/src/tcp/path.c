@@ -1,0 +1,81 @@
+/* The size of our segments: what the peer takes (RFC 9293 section 3.7.1, RFC 6691) and what the path carries (RFC 1191, RFC
+ * 8201), which routers tell by ICMP (matched as RFC 5927 has it) and silence tells when they do not (RFC 8899). */
+#include "tcp/internal.h"
+
+#define PATH_MTU_MIN_IPV4 552u  /* what RFC 1191 section 7.1 knows of real links; less is an attack */
+#define PATH_MTU_MIN_IPV6 1280u /* RFC 8200 section 5 */
+#define PATH_MTU_BASE 1280u     /* carried nearly everywhere: RFC 8899 section 5.1.2 says 1200 of payload */
+#define MSS_DEFAULT_IPV4 536u   /* RFC 9293 MUST-15 */
+#define MSS_DEFAULT_IPV6 1220u
+#define MSS_MIN 64u             /* a peer that asks for less would make us send nothing but headers */
+#define BLACK_HOLE_TIMEOUTS 3u  /* of full segments in a row */
+
+static uint32_t headers(const struct un_ip *peer)
+{
+    return un_ip_is_v4(peer) ? UN_TCP_IPV4_HEADERS : UN_TCP_IPV6_HEADERS;
+}
+
+static void set_segment_size(struct un_tcb *tcb)
+{
+    uint32_t path = tcb->path_mtu - headers(&tcb->peer);
+    tcb->snd_mss = (uint16_t)un_min32(tcb->peer_mss, path);
+}
+
+uint16_t un_tcp_announced_mss(const struct un_ip *peer, uint16_t path_mtu)
+{
+    return (uint16_t)(path_mtu - headers(peer));
+}
+
+/* From the SYN; without one, or without the option, the default. */
+void un_tcp_set_peer_mss(struct un_tcb *tcb, const struct un_seg *syn)
+{
+    uint32_t mss = un_ip_is_v4(&tcb->peer) ? MSS_DEFAULT_IPV4 : MSS_DEFAULT_IPV6;
+    if (syn && (syn->options & UN_SEG_MSS))
+        mss = un_max32(syn->mss, MSS_MIN);
+    tcb->peer_mss = (uint16_t)mss;
+    set_segment_size(tcb);
+}
+
+static void lower_path_mtu(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t mtu)
+{
+    uint32_t least = un_ip_is_v4(&tcb->peer) ? PATH_MTU_MIN_IPV4 : PATH_MTU_MIN_IPV6;
+    uint16_t before = tcb->snd_mss;
+    mtu = un_max32(mtu, least);
+    if (mtu >= tcb->path_mtu)
+        return;
+    tcb->path_mtu = (uint16_t)mtu;
+    tcp->counters->path_mtu_lowered++;
+    set_segment_size(tcb);
+    if (tcb->snd_mss == before || !(tcb->state & UN_TCP_SYNCHRONIZED))
+        return;
+    un_recovery_resegment(tcp, tcb);
+    un_tcp_want_output(tcp, tcb);
+}
+
+void un_tcp_suspect_black_hole(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    bool is_full = tcb->snd_nxt - tcb->snd_una >= tcb->snd_mss;
+    if (tcp->config->path_mtu_probing && is_full && tcb->backoff >= BLACK_HOLE_TIMEOUTS && tcb->path_mtu > PATH_MTU_BASE)
+        lower_path_mtu(tcp, tcb, PATH_MTU_BASE);
+}
+
+static bool is_in_flight(const struct un_tcb *tcb, uint32_t seq)
+{
+    return un_seq_le(tcb->snd_una, seq) && un_seq_lt(seq, tcb->snd_nxt);
+}
+
+void un_tcp_icmp(struct un_tcp *tcp, struct un_tcb *tcb, bool hard, uint32_t mtu, uint32_t seq)
+{
+    if (un_tcp_is_over(tcb) || !is_in_flight(tcb, seq)) {
+        un_tcp_drop(tcp, UN_DROP_icmp_unmatched);
+        return;
+    }
+    bool is_connecting = tcb->state == UN_TCP_SYN_SENT ||
+                         (tcb->state == UN_TCP_SYN_RECEIVED && (tcb->flags & UN_TCB_ACTIVE));
+    if (mtu > 0)
+        lower_path_mtu(tcp, tcb, mtu);
+    else if (is_connecting && hard)
+        un_tcp_end(tcp, tcb, UN_TCP_REASON_REFUSED);
+    else if (is_connecting)
+        tcb->soft_error = 1;
+}

@@ -1,0 +1,126 @@
+/* One segment is built and emitted. Whatever leaves with ACK acknowledges what was to be acknowledged, so that no second
+ * ACK follows in the same dispatch. What depends on having been sent (the edge of the window, Last.ACK.sent, the flags)
+ * changes only when it was. */
+#include "tcp/internal.h"
+
+void un_tcp_segment(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, uint8_t flags)
+{
+    seg->seq = tcb->snd_nxt;
+    seg->ack = tcb->rcv_nxt;
+    seg->length = 0;
+    seg->wnd = un_tcp_window_next(tcb);
+    seg->flags = flags | UN_TCP_ACK | (tcb->flags & UN_TCB_ECE ? UN_TCP_ECE : 0);
+    seg->options = 0;
+    seg->sack_count = 0;
+    seg->ecn = 0;
+    seg->urgent = 0;
+    if (tcb->flags & UN_TCB_TIMESTAMP) {
+        seg->options = UN_SEG_TIMESTAMP;
+        seg->tsval = un_tcp_timestamp(tcp, tcb);
+        seg->tsecr = tcb->ts_recent;
+    }
+    if ((tcb->flags & UN_TCB_SACK) && (tcb->sack_count || tcb->has_dsack))
+        un_rx_sack_blocks(tcp, tcb, seg, seg->options ? UN_SACK_BLOCKS_MAX - 1 : UN_SACK_BLOCKS_MAX);
+}
+
+/* A duplicate is reported in one segment; un_tcp_segment has taken the report out of the block. */
+static bool reports_dsack(const struct un_tcb *tcb, const struct un_seg *seg)
+{
+    return seg->sack_count && seg->sacks[0].start == tcb->dsack.start && seg->sacks[0].end == tcb->dsack.end;
+}
+
+int un_tcp_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, const struct un_piece *pieces, int count,
+                uint32_t segment_bytes)
+{
+    int result = tcp->operations->emit(tcp, tcb, seg, pieces, count, segment_bytes);
+    if (result < 0) {
+        tcb->has_dsack |= reports_dsack(tcb, seg);
+        return result;
+    }
+    tcp->counters->out_segments++;
+    tcb->rcv_edge = seg->ack + ((uint32_t)seg->wnd << tcb->rcv_wscale);
+    tcb->rcv_acked = seg->ack;
+    tcb->flags &= ~(uint32_t)(UN_TCB_ACK_NOW | UN_TCB_ACK_LATER);
+    un_tcp_disarm(tcb, UN_TIMER_ACK);
+    return 0;
+}
+
+int un_tcp_send_ack(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    struct un_seg seg;
+    un_tcp_segment(tcp, tcb, &seg, 0);
+    return un_tcp_emit(tcp, tcb, &seg, NULL, 0, 0);
+}
+
+/* The options that we offer, or accept; the block's flags say which. */
+static void syn_options(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg)
+{
+    seg->options = UN_SEG_MSS;
+    seg->mss = un_tcp_announced_mss(&tcb->peer, tcb->path_mtu);
+    if (tcb->flags & UN_TCB_WSCALE) {
+        seg->options |= UN_SEG_WSCALE;
+        seg->wscale = tcb->rcv_wscale;
+    }
+    if (tcb->flags & UN_TCB_SACK)
+        seg->options |= UN_SEG_SACK_PERMITTED;
+    if (tcb->flags & UN_TCB_TIMESTAMP) {
+        seg->options |= UN_SEG_TIMESTAMP;
+        seg->tsval = un_tcp_timestamp(tcp, tcb);
+        seg->tsecr = tcb->ts_recent;
+    }
+}
+
+/* ECN is not asked for again when a SYN was lost: some paths drop such SYNs (RFC 3168 section 6.1.1.1). */
+static uint8_t syn_flags(const struct un_tcb *tcb)
+{
+    bool is_answer = tcb->state == UN_TCP_SYN_RECEIVED;
+    uint8_t flags = is_answer ? UN_TCP_SYN | UN_TCP_ACK : UN_TCP_SYN;
+    if (tcb->flags & UN_TCB_ECN)
+        flags |= is_answer ? UN_TCP_ECE : tcb->backoff == 0 ? UN_TCP_ECE | UN_TCP_CWR : 0;
+    return flags;
+}
+
+int un_tcp_send_syn(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t *tsval)
+{
+    struct un_seg seg = {.seq = tcb->iss, .wnd = un_tcp_window_syn(tcb), .flags = syn_flags(tcb)};
+    seg.ack = seg.flags & UN_TCP_ACK ? tcb->rcv_nxt : 0;
+    syn_options(tcp, tcb, &seg);
+    int result = tcp->operations->emit(tcp, tcb, &seg, NULL, 0, 0);
+    if (result < 0)
+        return result;
+    tcp->counters->out_segments++;
+    *tsval = seg.tsval;
+    tcb->rcv_acked = seg.ack;
+    tcb->rcv_edge = seg.ack + seg.wnd;
+    tcb->flags &= ~(uint32_t)UN_TCB_ACK_NOW;
+    return 0;
+}
+
+void un_tcp_send_reset(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, bool has_ack)
+{
+    struct un_seg seg = {.seq = seq, .flags = UN_TCP_RST};
+    if (has_ack) {
+        seg.flags |= UN_TCP_ACK;
+        seg.ack = tcb->rcv_nxt;
+    }
+    if (tcp->operations->emit(tcp, tcb, &seg, NULL, 0, 0) < 0)
+        return;
+    tcp->counters->out_segments++;
+    tcp->counters->out_resets++;
+}
+
+void un_tcp_challenge(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    uint16_t second = (uint16_t)un_tcp_clock_s(tcp);
+    if (tcb->challenge_s != second) {
+        tcb->challenge_s = second;
+        tcb->challenges = 0;
+    }
+    if (tcb->challenges >= un_min32(tcp->config->challenge_acks_per_s, UINT8_MAX)) {
+        un_tcp_drop(tcp, UN_DROP_tcp_challenge_rate);
+        return;
+    }
+    tcb->challenges++;
+    tcp->counters->challenge_acks++;
+    un_tcp_ack_now(tcp, tcb);
+}
