@@ -51,6 +51,8 @@ def put_connection(segment: Segment, slot: int, *, seat: int = 1, family: int = 
 def test_fresh_segment_reads_as_zero(segment: Segment) -> None:
     assert set(segment.engine_counters().values()) == {0}
     assert set(segment.closed_by_reason().values()) == {0}
+    assert set(segment.stack_counters().values()) == {0}
+    assert {name.partition("_")[0] for name in segment.stack_counters()} == {"ip", "tcp", "device", "drop"}
     assert segment.closed_by_reason().keys() >= {"peer", "worker_lost", "poisoned"}
     assert set(segment.seat_counters(1).values()) == {0}
     assert segment.wait_histogram(0) == [0] * 24
