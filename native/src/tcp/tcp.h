@@ -279,10 +279,10 @@ void un_rx_drop_out_of_order(struct un_tcp *tcp, struct un_tcb *tcb); /* frames 
 
 /* ---- txqueue.c. A new block has snd.head and unsent_frame UN_NONE, snd_head_offset and snd_bytes 0. ----
  *
- * A cursor is a frame of the queue and an offset into its bytes (un_frame's offset not included); it is valid until its byte
- * is acknowledged. A cursor that has come to the end of a frame stands at the start of the next one; at the end of the queue
- * its frame is UN_NONE. Appending makes unsent_frame a cursor to the new bytes when it was UN_NONE, be they in the room of
- * the tail frame or in a frame of their own. */
+ * A cursor is a frame of the queue and an offset into its bytes (un_frame's offset not included); it is valid until its
+ * byte is acknowledged: records move on before un_tx_acked. A cursor that has come to the end of a frame stands at the
+ * start of the next one; at the end of the queue its frame is UN_NONE. Appending makes unsent_frame a cursor to the new
+ * bytes when it was UN_NONE, be they in the room of the tail frame or in a frame of their own. */
 
 /* Copied, as many as snd_limit and the pool let in: bytes taken. */
 uint32_t un_tx_append(struct un_tcp *tcp, struct un_tcb *tcb, const void *bytes, uint32_t length);
