@@ -65,7 +65,9 @@ def plan_stack(interface: str | None, addresses: Sequence[str], binds: Sequence[
 
 def _own_addresses(addresses: Sequence[str]) -> list[IpInterface]:
     if not addresses:
-        raise StartupError("--address: none is given; name the address to serve and its prefix, like 10.0.0.1/24")
+        raise StartupError(
+            "--backend tap: no --address is given; name the address to serve and its prefix, like 10.0.0.1/24"
+        )
     if len(addresses) > ADDRESSES_MAX:
         raise StartupError(f"--address: {len(addresses)} are given; at most {ADDRESSES_MAX} are possible")
     ours = [ipaddress.ip_interface(address) for address in addresses]

@@ -19,7 +19,7 @@ static bool is_station(const struct un_stack *stack, const uint8_t *mac)
 }
 
 /* RFC 1122 section 3.2.1.3, RFC 4291: what cannot be where a packet comes from. */
-static bool is_source(const struct un_stack *stack, const struct un_ip *ip)
+bool un_can_be_source(const struct un_stack *stack, const struct un_ip *ip)
 {
     return !un_ip_is_any(ip) && !un_ip_is_multicast(ip) && !un_ip_is_loopback(ip) &&
            !un_address_is_broadcast(stack, ip) && un_address_find(stack, ip) < 0;
@@ -29,9 +29,7 @@ static enum un_checksum_state checksum_state(const struct un_stack *stack, uint1
 {
     if (flags & UN_RX_CHECKSUM_GOOD)
         return UN_CHECKSUM_GOOD;
-    if ((flags & UN_RX_CHECKSUM_PARTIAL) || stack->config->accept_partial_checksum)
-        return stack->config->accept_partial_checksum ? UN_CHECKSUM_PARTIAL : UN_CHECKSUM_UNKNOWN;
-    return UN_CHECKSUM_UNKNOWN;
+    return stack->config->accept_partial_checksum ? UN_CHECKSUM_PARTIAL : UN_CHECKSUM_UNKNOWN;
 }
 
 static bool is_checksum_good(const struct un_stack *stack, const struct un_arrival *arrival)
@@ -123,7 +121,11 @@ uint32_t un_flow_find(struct un_stack *stack, const struct un_ip *peer, uint16_t
                       uint16_t local)
 {
     uint32_t hash = un_flows_hash(&stack->flows_key, peer, peer_port, local_port, local);
-    return un_flows_find(&stack->flows, stack->tcp.tcbs, hash, peer, peer_port, local_port, local);
+    uint32_t slot = un_flows_find(&stack->flows, stack->tcp.tcbs, hash, peer, peer_port, local_port, local);
+    if (slot == UN_NONE || __builtin_expect(stack->tcp.tcbs[slot].state != UN_TCP_DEAD, 1))
+        return slot;
+    un_conn_leave_flows(stack, &stack->tcp.tcbs[slot]); /* it is over: its ends are free for another */
+    return UN_NONE;
 }
 
 /* An ACK of something new proves that the next hop hears us (RFC 4861 section 7.3.1). */
@@ -162,13 +164,12 @@ static enum un_drop take_tcp(struct un_stack *stack, struct un_arrival *arrival)
         un_flow_find(stack, &packet->source, seg.source_port, seg.destination_port, arrival->local);
     if (__builtin_expect(slot != UN_NONE, 1)) {
         struct un_tcb *tcb = &stack->tcp.tcbs[slot];
-        if (tcb->state != UN_TCP_TIME_WAIT || !un_listen_reuses(stack, tcb, &seg)) {
+        if (tcb->state != UN_TCP_TIME_WAIT || !un_listen_reuse(stack, arrival, tcb, &seg))
             un_stack_process(stack, arrival, tcb, &seg);
-            return UN_DROP_NONE;
-        }
+        return UN_DROP_NONE;
     }
     stack->own->tcp_counters.in_segments++;
-    if (!is_source(stack, &packet->source))
+    if (!un_can_be_source(stack, &packet->source))
         return UN_DROP_ip_source;
     if (un_hand_to_owner(stack, arrival, seg.source_port, seg.destination_port))
         return UN_DROP_NONE;
@@ -179,7 +180,7 @@ static enum un_drop take_tcp(struct un_stack *stack, struct un_arrival *arrival)
 
 static enum un_drop take_udp(struct un_stack *stack, struct un_arrival *arrival)
 {
-    if (!is_source(stack, &arrival->packet.source))
+    if (!un_can_be_source(stack, &arrival->packet.source))
         return UN_DROP_ip_source;
     return is_checksum_good(stack, arrival) ? un_udp_input(stack, arrival) : UN_DROP_udp_checksum;
 }
@@ -191,7 +192,7 @@ static enum un_drop take_icmp(struct un_stack *stack, struct un_arrival *arrival
     if (is_v6 == un_ip_is_v4(&packet->destination))
         return UN_DROP_ip_protocol;
     /* :: is where a neighbour asks from that has no address yet. */
-    if (!is_source(stack, &packet->source) && !(is_v6 && un_ip_is_any(&packet->source)))
+    if (!un_can_be_source(stack, &packet->source) && !(is_v6 && un_ip_is_any(&packet->source)))
         return UN_DROP_ip_source;
     return is_checksum_good(stack, arrival) ? un_icmp_input(stack, arrival) : UN_DROP_icmp_checksum;
 }
@@ -207,7 +208,7 @@ static enum un_drop take_transport(struct un_stack *stack, struct un_arrival *ar
     case UN_PROTOCOL_ICMPV6:
         return take_icmp(stack, arrival);
     default:
-        if (arrival->is_unicast && is_source(stack, &arrival->packet.source))
+        if (arrival->is_unicast && un_can_be_source(stack, &arrival->packet.source))
             un_icmp_refuse(stack, arrival, UN_ICMP_UNREACHABLE_PROTOCOL);
         return UN_DROP_ip_protocol;
     }

@@ -101,15 +101,15 @@ static void clear_block(struct un_tcb *tcb)
     tcb->generation = generation ? generation : 1;
     tcb->state = UN_TCP_CLOSED;
     tcb->listener = UINT16_MAX;
-    tcb->rcv = tcb->snd = (struct un_queue){UN_NONE, UN_NONE};
-    tcb->rcv_ooo = tcb->unsent_frame = tcb->sent_head = tcb->sent_tail = UN_NONE;
+    tcb->rcv = tcb->rcv_ooo = tcb->snd = (struct un_queue){UN_NONE, UN_NONE};
+    tcb->unsent_frame = tcb->sent_head = tcb->sent_tail = UN_NONE;
     tcb->wheel_next = tcb->wheel_prev = tcb->wheel_at = UN_NONE;
     tcb->event_next = tcb->output_next = tcb->next_free = UN_NONE;
 }
 
 /* Slots that were used before come first: their memory is warm, and a stack that was made for many connections and
  * has few does not touch the rest. */
-struct un_tcb *un_conn_take(struct un_stack *stack)
+static struct un_tcb *take_slot(struct un_stack *stack)
 {
     struct un_stack_memory *own = stack->own;
     uint32_t slot = own->conn_free;
@@ -120,7 +120,6 @@ struct un_tcb *un_conn_take(struct un_stack *stack)
     else
         return NULL;
     own->conn_count++;
-    clear_block(&stack->tcp.tcbs[slot]);
     return &stack->tcp.tcbs[slot];
 }
 
@@ -134,13 +133,44 @@ void un_conn_give_back(struct un_stack *stack, struct un_tcb *tcb)
     stack->own->conn_count--;
 }
 
-void un_conn_enter(struct un_stack *stack, struct un_tcb *tcb)
+void un_conn_end(struct un_stack *stack, struct un_tcb *tcb, enum un_tcp_reason reason)
+{
+    un_stack_busy(stack, tcb);
+    un_tcp_end(&stack->tcp, tcb, reason);
+    un_stack_idle(stack);
+}
+
+void un_conn_enter_flows(struct un_stack *stack, struct un_tcb *tcb)
 {
     tcb->listed |= UN_LISTED_FLOWS;
     un_flows_insert(&stack->flows, stack->tcp.tcbs, un_stack_slot(stack, tcb));
 }
 
-static void leave_flows(struct un_stack *stack, struct un_tcb *tcb)
+struct un_tcb *un_conn_begin(struct un_stack *stack, const struct un_opening *opening)
+{
+    struct un_tcb *tcb = take_slot(stack);
+    if (!tcb && un_conn_make_room(stack))
+        tcb = take_slot(stack);
+    if (!tcb)
+        return NULL;
+    const struct un_ip *local = &stack->own->addresses[opening->local].ip;
+    un_stack_busy(stack, tcb);
+    clear_block(tcb);
+    tcb->peer = opening->peer;
+    tcb->peer_port = opening->peer_port;
+    tcb->local_port = opening->local_port;
+    tcb->local = opening->local;
+    tcb->hash = un_flows_hash(&stack->flows_key, &tcb->peer, tcb->peer_port, tcb->local_port, tcb->local);
+    tcb->user = opening->user;
+    tcb->listener = opening->listener;
+    un_tcp_init(&stack->tcp, tcb, opening->iss,
+                un_timestamp_offset(stack, local, tcb->local_port, &tcb->peer, tcb->peer_port),
+                un_path_mtu(stack, &tcb->peer));
+    un_conn_enter_flows(stack, tcb);
+    return tcb;
+}
+
+void un_conn_leave_flows(struct un_stack *stack, struct un_tcb *tcb)
 {
     if (!(tcb->listed & UN_LISTED_FLOWS))
         return;
@@ -164,7 +194,7 @@ static void leave_half_open(struct un_stack *stack, struct un_tcb *tcb)
     stack->own->listeners[tcb->listener].half_open--;
 }
 
-static void enter_ready(struct un_stack *stack, struct un_tcb *tcb)
+void un_conn_ready(struct un_stack *stack, struct un_tcb *tcb)
 {
     tcb->listed |= UN_LISTED_READY;
     stack->own->listeners[tcb->listener].ready++;
@@ -199,12 +229,9 @@ static struct un_tcb *oldest_time_wait(struct un_stack *stack)
 bool un_conn_make_room(struct un_stack *stack)
 {
     struct un_tcb *tcb = oldest_time_wait(stack);
-    if (!tcb)
-        return false;
-    un_stack_busy(stack, tcb);
-    un_tcp_end(&stack->tcp, tcb, UN_TCP_REASON_CLOSED);
-    un_stack_idle(stack);
-    return true;
+    if (tcb)
+        un_conn_end(stack, tcb, UN_TCP_REASON_CLOSED);
+    return tcb != NULL;
 }
 
 void un_conn_time_wait(struct un_stack *stack, struct un_tcb *tcb)
@@ -227,10 +254,8 @@ static void on_event(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t events)
     struct un_stack *stack = un_stack_of(tcp);
     if (events & UN_TCP_EVENT_ACCEPTED) {
         leave_half_open(stack, tcb);
-        enter_ready(stack, tcb);
+        un_conn_ready(stack, tcb);
     }
-    if (events & UN_TCP_EVENT_CLOSED)
-        leave_flows(stack, tcb);
     if (tcb->flags & UN_TCB_DETACHED)
         return;
     tcb->events |= events;
@@ -251,7 +276,7 @@ static void on_output(struct un_tcp *tcp, struct un_tcb *tcb)
 static void on_ended(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     struct un_stack *stack = un_stack_of(tcp);
-    leave_flows(stack, tcb);
+    un_conn_leave_flows(stack, tcb);
     leave_half_open(stack, tcb);
     un_conn_accepted(stack, tcb);
     un_wheel_cancel(&stack->own->wheel, tcp->tcbs, un_stack_slot(stack, tcb));

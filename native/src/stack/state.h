@@ -66,6 +66,7 @@ struct un_listener {
     uint32_t backlog;
     uint32_t half_open; /* cache: handshakes that are not over */
     uint32_t ready;     /* cache: connections that the application has not accepted */
+    uint64_t cookies_until_ns; /* cookies of this listener may still come back */
     uint16_t port;
     bool is_open;
     bool is_paused;
@@ -107,6 +108,8 @@ struct un_fragments {
     uint8_t protocol;
     bool is_used;
     uint16_t frames;
+    uint16_t header_length; /* that lies in front of the first one's payload: Ethernet and IP … */
+    uint16_t network;       /* … of which this is where IP begins */
     uint32_t head;
     uint32_t received; /* bytes */
     uint32_t total;    /* bytes, 0: the last fragment has not come */
@@ -147,6 +150,17 @@ struct un_router_solicitation {
     uint32_t left;
 };
 
+/* What is left of the connection that was being changed when its process died. */
+struct un_farewell {
+    struct un_ip peer;
+    uint16_t peer_port;
+    uint16_t local_port;
+    uint16_t local;
+    bool is_due;
+    uint32_t seq;
+    uint32_t ack;
+};
+
 struct un_stack_memory {
     uint64_t magic;
     uint32_t version;
@@ -169,6 +183,7 @@ struct un_stack_memory {
     uint32_t time_wait_head;
     uint32_t time_wait_count; /* entries of the ring, stale ones included */
     uint32_t endpoint_buckets[UN_ENDPOINT_BUCKETS];
+    uint32_t endpoints_refused; /* endpoints that were told that the device is full */
 
     struct un_stack_counters counters;
     struct un_tcp_counters tcp_counters;
@@ -183,6 +198,7 @@ struct un_stack_memory {
     uint64_t addresses_next_ns;
     uint64_t retry_ns; /* the device had no room: look again then; 0: it had */
     struct un_router_solicitation solicitation;
+    struct un_farewell farewell;
     struct un_rate resets;
     struct un_rate icmp;
     uint32_t port_counters[UN_PORT_COUNTERS];
@@ -272,20 +288,35 @@ static inline uint32_t un_arrival_contiguous(const struct un_arrival *arrival)
 uint64_t un_stack_random(struct un_stack *stack);
 bool un_rate_allows(struct un_rate *rate, uint32_t per_second, uint64_t now_ns);
 
+/* ---- scan.c: what the queues hold, counted into the scratch tables ---- */
+void un_scan_begin(struct un_stack *stack);
+/* Queues that are not damaged: no index beyond a table, no frame or record in two places. */
+bool un_scan_conn(struct un_stack *stack, const struct un_tcb *tcb);
+bool un_scan_frames(struct un_stack *stack, uint32_t head, uint32_t *frames, uint32_t *bytes, uint32_t *tail);
+
 /* ---- rebuild.c: after adoption ---- */
 void un_stack_rebuild(struct un_stack *stack);
+void un_stack_say_farewell(struct un_stack *stack); /* a reset for the connection that was being changed */
 
-/* What the queues of a connection, and all other lists, hold: counted into the scratch tables, which are cleared first.
- * false: a list is damaged (an index beyond the table, a frame twice). */
-bool un_scan_begin(struct un_stack *stack);
-bool un_scan_conn(struct un_stack *stack, const struct un_tcb *tcb);
-bool un_scan_frames(struct un_stack *stack, uint32_t head, uint32_t *count);
+/* ---- conn.c ---- */
+void un_conn_abort(struct un_stack *stack, struct un_tcb *tcb); /* reset, and no more of the application's */
 
 /* ---- lists.c: connections in and out of the tables ---- */
 extern const struct un_tcp_operations un_stack_operations;
-struct un_tcb *un_conn_take(struct un_stack *stack); /* NULL: none is free */
-void un_conn_enter(struct un_stack *stack, struct un_tcb *tcb);  /* into the look-up table */
-void un_conn_leave(struct un_stack *stack, struct un_tcb *tcb);
+struct un_opening {
+    struct un_ip peer;
+    uint16_t peer_port;
+    uint16_t local; /* index of the address */
+    uint16_t local_port;
+    uint16_t listener; /* UINT16_MAX: none */
+    uint32_t iss;
+    uint64_t user;
+};
+/* A block for a new connection, in the look-up table, initialised; it is busy, the caller ends that. NULL: none is free. */
+struct un_tcb *un_conn_begin(struct un_stack *stack, const struct un_opening *opening);
+void un_conn_enter_flows(struct un_stack *stack, struct un_tcb *tcb);
+void un_conn_leave_flows(struct un_stack *stack, struct un_tcb *tcb);
+void un_conn_end(struct un_stack *stack, struct un_tcb *tcb, enum un_tcp_reason reason);
 void un_conn_give_back(struct un_stack *stack, struct un_tcb *tcb); /* once it stands in no list */
 void un_conn_list_output(struct un_stack *stack, struct un_tcb *tcb);
 void un_conn_list_event(struct un_stack *stack, struct un_tcb *tcb);
@@ -296,23 +327,30 @@ struct un_tcb *un_conn_next_event(struct un_stack *stack);
 void un_conn_half_open(struct un_stack *stack, struct un_tcb *tcb); /* counts in the backlog of its listener */
 void un_conn_time_wait(struct un_stack *stack, struct un_tcb *tcb); /* it entered TIME-WAIT: the oldest may have to go */
 bool un_conn_make_room(struct un_stack *stack);                     /* the oldest in TIME-WAIT goes; false: there is none */
+void un_conn_ready(struct un_stack *stack, struct un_tcb *tcb);     /* established, and waits for the application */
 void un_conn_accepted(struct un_stack *stack, struct un_tcb *tcb);  /* no longer in its listener's backlog */
 
 /* ---- input.c ---- */
 void un_stack_take_in(struct un_stack *stack, const struct un_rx *packet, bool is_foreign);
 void un_stack_process(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb, const struct un_seg *seg);
+/* Not: any, group, broadcast, loopback, one of ours (RFC 1122 section 3.2.1.3). */
+bool un_can_be_source(const struct un_stack *stack, const struct un_ip *ip);
 uint32_t un_flow_find(struct un_stack *stack, const struct un_ip *peer, uint16_t peer_port, uint16_t local_port,
                       uint16_t local);
 /* The shard that owns packets with these ends (ours second). */
 uint32_t un_flow_owner(const struct un_stack *stack, const struct un_ip *peer, uint16_t peer_port,
                        const struct un_ip *local, uint16_t local_port);
-void un_hand_over(struct un_stack *stack, const struct un_arrival *arrival, uint32_t shard);
+void un_hand_over(struct un_stack *stack, const struct un_arrival *arrival, uint32_t shard); /* UN_NONE: all others */
+/* true: the flow is another shard's, which has it now. */
+bool un_hand_to_owner(struct un_stack *stack, const struct un_arrival *arrival, uint16_t peer_port, uint16_t local_port);
+/* Payload of the transport packet, header and padding cut off; the frames are the caller's then. */
+uint32_t un_arrival_payload(struct un_stack *stack, struct un_arrival *arrival, uint32_t header_length);
 
 /* ---- listen.c ---- */
 /* A segment that no connection takes. */
 enum un_drop un_listen_input(struct un_stack *stack, struct un_arrival *arrival, const struct un_seg *seg);
-/* A SYN for a connection in TIME-WAIT: true when a new one may take its place (RFC 6191, RFC 9293 MAY-2). */
-bool un_listen_reuses(struct un_stack *stack, const struct un_tcb *tcb, const struct un_seg *seg);
+/* A segment for a connection in TIME-WAIT: true when it was a SYN by which a new one took its place. */
+bool un_listen_reuse(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb, const struct un_seg *seg);
 uint32_t un_initial_sequence(const struct un_stack *stack, const struct un_ip *local, uint16_t local_port,
                              const struct un_ip *peer, uint16_t peer_port);
 uint32_t un_timestamp_offset(const struct un_stack *stack, const struct un_ip *local, uint16_t local_port,

@@ -138,20 +138,26 @@ static uint32_t find_before(const struct arrival *arrival, uint32_t seq)
     return at;
 }
 
-/* Cut off what the frame before it holds; false: that is all of it. */
-static bool trim_left(struct arrival *arrival, uint32_t before, uint32_t frame)
+/* Cut off what the frame before it holds, and those that follow that one without a gap (*before becomes the last of
+ * them); false: that is all of it. */
+static bool trim_left(struct arrival *arrival, uint32_t *before, uint32_t frame)
 {
+    const struct un_frame *frames = arrival->frames;
     struct un_frame *record = &arrival->frames[frame];
-    if (before == UN_NONE || un_seq_le(un_frame_end(&arrival->frames[before]), record->seq))
-        return true;
-    uint32_t start = record->seq;
-    uint32_t end = un_seq_min(un_frame_end(&arrival->frames[before]), un_frame_end(record));
-    duplicate(arrival, start, end);
-    skip(record, end - start);
-    if (record->length > 0)
-        return true;
-    un_rx_blocks_note(arrival->tcp, arrival->tcb, start, end, true, true); /* RFC 2883: reported behind the D-SACK */
-    return false;
+    while (*before != UN_NONE && un_seq_lt(record->seq, un_frame_end(&frames[*before]))) {
+        uint32_t start = record->seq;
+        uint32_t end = un_seq_min(un_frame_end(&frames[*before]), un_frame_end(record));
+        duplicate(arrival, start, end);
+        skip(record, end - start);
+        if (record->length == 0) { /* RFC 2883: behind the D-SACK, the run that holds it */
+            un_rx_blocks_note(arrival->tcp, arrival->tcb, start, end, true, true);
+            return false;
+        }
+        uint32_t behind = frames[*before].next;
+        if (behind != UN_NONE && frames[behind].seq == end)
+            *before = behind;
+    }
+    return true;
 }
 
 /* Settle overlaps with the frames behind: the place of those it covers is taken, with their bytes, and it ends where
@@ -240,7 +246,7 @@ static void place(struct arrival *arrival, uint32_t frame)
     bool is_new = trim_to_window(arrival, frame);
     if (is_new) {
         before = find_before(arrival, arrival->frames[frame].seq);
-        is_new = trim_left(arrival, before, frame);
+        is_new = trim_left(arrival, &before, frame);
     }
     if (!is_new) {
         un_pool_drop(&arrival->tcp->pool, frame);
@@ -257,7 +263,7 @@ static void place(struct arrival *arrival, uint32_t frame)
 
 static bool is_simple(const struct un_tcb *tcb, uint32_t seq, uint32_t length)
 {
-    return seq == tcb->rcv_nxt && tcb->rcv_ooo.head == UN_NONE && length > 0 &&
+    return seq == tcb->rcv_nxt && tcb->rcv_ooo.head == UN_NONE &&
            (int32_t)length <= un_seq_diff(tcb->rcv_edge, seq);
 }
 
@@ -269,7 +275,9 @@ uint32_t un_rx_insert(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint
         struct un_frame *record = &arrival.frames[frame];
         uint32_t next = record->next, length = record->length;
         record->seq = seq;
-        if (is_simple(tcb, seq, length))
+        if (length == 0)
+            un_pool_drop(&tcp->pool, frame);
+        else if (is_simple(tcb, seq, length))
             append(tcp, tcb, frame);
         else
             place(&arrival, frame);

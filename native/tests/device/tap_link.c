@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "../check.h"
 
 #define SKIPPED 77 /* meson's word for it */
 
@@ -67,9 +67,9 @@ static struct un_device *open_queue(bool multi_queue, uint16_t queue, uint16_t q
     return device;
 }
 
-struct un_device *tap_open(bool multi_queue, bool ipv6)
+struct un_device *tap_open(bool multi_queue)
 {
-    set_sysctl("/proc/sys/net/ipv6/conf/default/disable_ipv6", ipv6 ? "0" : "1");
+    set_sysctl("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
     struct un_device *device = open_queue(multi_queue, 0, 1);
     tap_ip("link set " TAP_NAME " up");
     return device;
@@ -78,6 +78,11 @@ struct un_device *tap_open(bool multi_queue, bool ipv6)
 struct un_device *tap_join(uint16_t queue, uint16_t queues)
 {
     return open_queue(true, queue, queues);
+}
+
+void tap_enable_ipv6(void)
+{
+    set_sysctl("/proc/sys/net/ipv6/conf/" TAP_NAME "/disable_ipv6", "0");
 }
 
 int tap_far_open(uint16_t ether_type, bool headers)

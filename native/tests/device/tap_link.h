@@ -10,9 +10,10 @@
 
 void tap_enter_namespace(void);
 
-/* Queue 0 of a new interface that is up; IPv6 is off unless asked for, so that the kernel says nothing by itself. */
-struct un_device *tap_open(bool multi_queue, bool ipv6);
+/* Queue 0 of a new interface that is up; IPv6 is off until it is asked for, so that the kernel says nothing by itself. */
+struct un_device *tap_open(bool multi_queue);
 struct un_device *tap_join(uint16_t queue, uint16_t queues);
+void tap_enable_ipv6(void);
 
 /* A packet socket on the kernel's end, non-blocking; with headers: a virtio-net header in front of every packet. */
 int tap_far_open(uint16_t ether_type, bool headers);

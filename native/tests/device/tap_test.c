@@ -6,20 +6,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "../check.h"
 #include "tap_link.h"
 
 #define EXPERIMENTAL 0x88b5
 
 static void open_single(struct conformance_link *link)
 {
-    link->device = tap_open(false, false);
+    link->device = tap_open(false);
     tap_far_attach(link, tap_far_open(EXPERIMENTAL, false));
 }
 
 static void open_multi(struct conformance_link *link)
 {
-    link->device = tap_open(true, false);
+    link->device = tap_open(true);
     tap_far_attach(link, tap_far_open(EXPERIMENTAL, false));
 }
 
@@ -37,14 +37,14 @@ static void close_device(struct un_device *device)
 
 static void it_says_what_is_in_force(void)
 {
-    struct un_device *device = tap_open(false, false);
+    struct un_device *device = tap_open(false);
     CHECK_EQ(device->capabilities.mtu, 1500);
     CHECK(device->capabilities.tx_checksum && device->capabilities.rx_checksum && device->capabilities.rx_coalesce);
     CHECK(device->capabilities.tx_segment_bytes > 60000);
     CHECK_EQ(device->capabilities.queues, 1);
     CHECK_EQ(device->capabilities.queue, 0);
     close_device(device);
-    device = tap_open(true, false);
+    device = tap_open(true);
     tap_ip("link set " TAP_NAME " mtu 9000");
     struct un_device *second = tap_join(1, 2);
     CHECK_EQ(second->capabilities.mtu, 9000);
@@ -57,7 +57,7 @@ static void it_says_what_is_in_force(void)
 static void our_station_is_one_for_all_queues_and_every_start(void)
 {
     uint8_t mac[6], kernel[6];
-    struct un_device *device = tap_open(true, false), *second = tap_join(1, 2);
+    struct un_device *device = tap_open(true), *second = tap_join(1, 2);
     memcpy(mac, device->capabilities.mac, 6);
     tap_kernel_mac(kernel);
     CHECK_EQ(mac[0] & 3, 2); /* locally administered, one station */
@@ -65,7 +65,7 @@ static void our_station_is_one_for_all_queues_and_every_start(void)
     CHECK(memcmp(mac, kernel, 6) != 0);
     close_device(device);
     close_device(second);
-    device = tap_open(true, false);
+    device = tap_open(true);
     CHECK_EQ(memcmp(mac, device->capabilities.mac, 6), 0);
     char command[128];
     snprintf(command, sizeof command, "link set " TAP_NAME " address %02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
@@ -99,11 +99,11 @@ static void a_wrong_name_is_said(void)
 
 static void an_interface_of_the_other_kind_is_said(void)
 {
-    struct un_device *device = tap_open(false, false);
+    struct un_device *device = tap_open(false);
     refused(TAP_NAME, true, -EINVAL, "single queue");
     refused(TAP_NAME, false, -EBUSY, "used by another process");
     close_device(device);
-    device = tap_open(true, false);
+    device = tap_open(true);
     refused(TAP_NAME, false, -EINVAL, "several queues");
     close_device(device);
 }
@@ -135,7 +135,7 @@ static void another_descriptor_is_said(void)
 static void an_interface_that_is_down_is_counted(void)
 {
     struct un_pool pool = conformance_pool(64, 2048);
-    struct conformance_link link = {.device = tap_open(false, false), .pool = &pool};
+    struct conformance_link link = {.device = tap_open(false), .pool = &pool};
     uint8_t bytes[100], got[2048];
     un_device_attach(link.device, &pool);
     tap_far_attach(&link, tap_far_open(EXPERIMENTAL, false));

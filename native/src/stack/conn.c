@@ -1,0 +1,286 @@
+/* What the application calls about connections. Nothing leaves here: a connection that has something to send is listed,
+ * and takes its turn. */
+#include <errno.h>
+
+#include "base/siphash.h"
+#include "stack/state.h"
+
+struct un_tcb *un_stack_conn(struct un_stack *stack, uint64_t conn)
+{
+    uint32_t slot = (uint32_t)conn;
+    if (slot >= stack->own->conn_fresh)
+        return NULL;
+    struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+    bool is_it = tcb->generation == conn >> 32 && tcb->state != UN_TCP_CLOSED && !(tcb->flags & UN_TCB_DETACHED);
+    return is_it ? tcb : NULL;
+}
+
+uint64_t un_stack_handle(const struct un_stack *stack, const struct un_tcb *tcb)
+{
+    return (uint64_t)tcb->generation << 32 | un_stack_slot(stack, tcb);
+}
+
+int un_stack_names(struct un_stack *stack, uint64_t conn, struct un_stack_peer *local, struct un_stack_peer *remote)
+{
+    const struct un_tcb *tcb = un_stack_conn(stack, conn);
+    if (!tcb)
+        return -EBADF;
+    *local = (struct un_stack_peer){stack->own->addresses[tcb->local].ip, tcb->local_port};
+    *remote = (struct un_stack_peer){tcb->peer, tcb->peer_port};
+    return 0;
+}
+
+bool un_stack_next_event(struct un_stack *stack, struct un_stack_event *event)
+{
+    struct un_tcb *tcb = un_conn_next_event(stack);
+    if (!tcb)
+        return un_udp_next_event(stack, event);
+    *event = (struct un_stack_event){
+        .conn = un_stack_handle(stack, tcb),
+        .user = tcb->user,
+        .events = tcb->events,
+        .listener = tcb->listener,
+        .reason = (uint8_t)(tcb->events & UN_TCP_EVENT_CLOSED ? un_tcp_reason(tcb) : UN_TCP_REASON_NONE),
+    };
+    tcb->events = 0;
+    return true;
+}
+
+/* ---- open ---- */
+
+/* A keyed hash of both addresses and the peer's port; `salt` makes two functions of it. */
+static uint32_t port_hash(const struct un_stack *stack, const struct un_ip *local, const struct un_stack_peer *remote,
+                          uint32_t salt)
+{
+    struct {
+        struct un_ip local;
+        struct un_ip remote;
+        uint32_t port;
+        uint32_t salt;
+    } text = {*local, remote->ip, remote->port, salt};
+    return (uint32_t)un_siphash(stack->config->secret, &text, sizeof text);
+}
+
+/* Free, and such that the peer's answers come to this shard. */
+static bool is_port_free(struct un_stack *stack, const struct un_stack_peer *remote, uint16_t local, uint16_t port)
+{
+    const struct un_ip *ip = &stack->own->addresses[local].ip;
+    if (un_flow_find(stack, &remote->ip, remote->port, port, local) != UN_NONE)
+        return false;
+    return stack->shards.shards == 1 ||
+           un_flow_owner(stack, &remote->ip, remote->port, ip, port) == stack->shards.shard;
+}
+
+/* Double-hash port selection, RFC 6056 section 3.3.4. 0: none is free. */
+static uint16_t choose_port(struct un_stack *stack, const struct un_stack_peer *remote, uint16_t local)
+{
+    enum { SALT_OFFSET = 0x100, SALT_COUNTER };
+    const struct un_ip *ip = &stack->own->addresses[local].ip;
+    uint32_t low = stack->config->port_low;
+    uint32_t range = stack->config->port_high - low + 1;
+    uint32_t offset = port_hash(stack, ip, remote, SALT_OFFSET);
+    uint32_t *counter = &stack->own->port_counters[port_hash(stack, ip, remote, SALT_COUNTER) % UN_PORT_COUNTERS];
+    for (uint32_t i = 0; i < range; i++) {
+        uint16_t port = (uint16_t)(low + (offset + (*counter)++) % range);
+        if (is_port_free(stack, remote, local, port))
+            return port;
+    }
+    return 0;
+}
+
+static int choose_local(struct un_stack *stack, const struct un_stack_peer *remote, const struct un_stack_peer *local)
+{
+    struct un_ip next_hop;
+    if (un_route_find(stack, &remote->ip, &next_hop))
+        return -EHOSTUNREACH;
+    if (!local || un_ip_is_any(&local->ip))
+        return un_route_source(stack, &remote->ip);
+    if (un_ip_is_v4(&local->ip) != un_ip_is_v4(&remote->ip))
+        return -EAFNOSUPPORT;
+    int index = un_address_find(stack, &local->ip);
+    return index < 0 ? -EADDRNOTAVAIL : index;
+}
+
+int un_stack_connect(struct un_stack *stack, const struct un_stack_peer *remote, const struct un_stack_peer *local,
+                     uint64_t user, uint64_t *conn)
+{
+    if (remote->port == 0 || !un_can_be_source(stack, &remote->ip))
+        return -EINVAL;
+    int address = choose_local(stack, remote, local);
+    if (address < 0)
+        return address;
+    struct un_opening opening = {.peer = remote->ip,
+                                 .peer_port = remote->port,
+                                 .local = (uint16_t)address,
+                                 .local_port = local ? local->port : 0,
+                                 .listener = UINT16_MAX,
+                                 .user = user};
+    if (opening.local_port == 0)
+        opening.local_port = choose_port(stack, remote, opening.local);
+    else if (!is_port_free(stack, remote, opening.local, opening.local_port))
+        return -EADDRINUSE;
+    if (opening.local_port == 0)
+        return -EADDRNOTAVAIL;
+    opening.iss = un_initial_sequence(stack, &stack->own->addresses[address].ip, opening.local_port, &remote->ip,
+                                      remote->port);
+    struct un_tcb *tcb = un_conn_begin(stack, &opening);
+    if (!tcb)
+        return -ENOBUFS;
+    un_tcp_connect(&stack->tcp, tcb);
+    un_stack_idle(stack);
+    *conn = un_stack_handle(stack, tcb);
+    return 0;
+}
+
+int un_stack_accept(struct un_stack *stack, uint64_t conn, uint64_t user)
+{
+    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    if (!tcb)
+        return -EBADF;
+    un_conn_accepted(stack, tcb);
+    tcb->flags |= UN_TCB_ACCEPTED;
+    tcb->user = user;
+    return 0;
+}
+
+int un_stack_set_user(struct un_stack *stack, uint64_t conn, uint64_t user)
+{
+    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    if (!tcb)
+        return -EBADF;
+    tcb->user = user;
+    return 0;
+}
+
+/* ---- payload ---- */
+
+int64_t un_stack_write(struct un_stack *stack, uint64_t conn, const struct un_piece *pieces, int count)
+{
+    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    if (!tcb)
+        return -EBADF;
+    un_stack_busy(stack, tcb);
+    int64_t taken = un_tcp_write(&stack->tcp, tcb, pieces, count);
+    un_stack_idle(stack);
+    bool is_empty = true;
+    for (int i = 0; i < count && is_empty; i++)
+        is_empty = pieces[i].length == 0;
+    return taken == 0 && !is_empty ? -EAGAIN : taken;
+}
+
+/* Why nothing can be read: 0 at the end of input, -EAGAIN before it. */
+static int nothing(const struct un_tcb *tcb)
+{
+    if (un_tcp_is_eof(tcb))
+        return 0;
+    if (tcb->state != UN_TCP_DEAD)
+        return -EAGAIN;
+    switch (un_tcp_reason(tcb)) {
+    case UN_TCP_REASON_CLOSED:
+        return 0;
+    case UN_TCP_REASON_REFUSED:
+        return -ECONNREFUSED;
+    case UN_TCP_REASON_TIMEOUT:
+    case UN_TCP_REASON_KEEPALIVE:
+        return -ETIMEDOUT;
+    case UN_TCP_REASON_UNREACHABLE:
+        return -EHOSTUNREACH;
+    default:
+        return -ECONNRESET;
+    }
+}
+
+int un_stack_peek(struct un_stack *stack, uint64_t conn, struct un_piece *pieces, int most)
+{
+    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    if (!tcb)
+        return -EBADF;
+    int count = un_tcp_peek(&stack->tcp, tcb, pieces, most);
+    return count > 0 ? count : nothing(tcb);
+}
+
+int un_stack_consume(struct un_stack *stack, uint64_t conn, uint32_t bytes)
+{
+    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    if (!tcb)
+        return -EBADF;
+    if (bytes > tcb->rcv_bytes)
+        return -EINVAL;
+    un_stack_busy(stack, tcb);
+    un_tcp_consume(&stack->tcp, tcb, bytes);
+    un_stack_idle(stack);
+    return 0;
+}
+
+int64_t un_stack_read(struct un_stack *stack, uint64_t conn, void *bytes, uint32_t most)
+{
+    enum { PIECES = 64 };
+    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    if (!tcb)
+        return -EBADF;
+    uint32_t done = 0;
+    while (done < most) {
+        struct un_piece pieces[PIECES];
+        uint32_t before = done;
+        int count = un_tcp_peek(&stack->tcp, tcb, pieces, PIECES);
+        for (int i = 0; i < count && done < most; i++) {
+            uint32_t part = most - done < pieces[i].length ? most - done : pieces[i].length;
+            memcpy((uint8_t *)bytes + done, pieces[i].bytes, part);
+            done += part;
+        }
+        if (done == before)
+            break;
+        un_stack_busy(stack, tcb);
+        un_tcp_consume(&stack->tcp, tcb, done - before);
+        un_stack_idle(stack);
+    }
+    return done > 0 || most == 0 ? (int64_t)done : nothing(tcb);
+}
+
+/* ---- end ---- */
+
+int un_stack_shutdown(struct un_stack *stack, uint64_t conn)
+{
+    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    if (!tcb)
+        return -EBADF;
+    un_stack_busy(stack, tcb);
+    un_tcp_shutdown(&stack->tcp, tcb);
+    un_stack_idle(stack);
+    return 0;
+}
+
+static void let_go(struct un_stack *stack, struct un_tcb *tcb, bool orderly)
+{
+    un_stack_busy(stack, tcb);
+    un_conn_accepted(stack, tcb);
+    tcb->events = 0;
+    if (orderly)
+        un_tcp_close(&stack->tcp, tcb);
+    else
+        un_tcp_abort(&stack->tcp, tcb, UN_TCP_REASON_ABORTED);
+    un_stack_idle(stack);
+}
+
+void un_conn_abort(struct un_stack *stack, struct un_tcb *tcb)
+{
+    let_go(stack, tcb, false);
+}
+
+int un_stack_close(struct un_stack *stack, uint64_t conn)
+{
+    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    if (!tcb)
+        return -EBADF;
+    let_go(stack, tcb, true);
+    return 0;
+}
+
+int un_stack_abort(struct un_stack *stack, uint64_t conn)
+{
+    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    if (!tcb)
+        return -EBADF;
+    let_go(stack, tcb, false);
+    return 0;
+}

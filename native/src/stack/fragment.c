@@ -1,0 +1,235 @@
+/* Fragments put together (RFC 791, RFC 8200 section 4.5), in the frames they came in.
+ *
+ * Sixteen datagrams at a time, each of at most sixty-three frames, for thirty seconds (IPv4) or sixty (IPv6); when there is
+ * no place, the oldest gives way. Small fragments that follow one another share a frame. A datagram of which parts
+ * overlap is dropped as a whole (RFC 5722); what lies wholly within what is there already is a duplicate and ignored.
+ * A complete datagram is one packet again, its header says so, and it takes the usual way in. */
+#include "base/bytes.h"
+#include "stack/state.h"
+#include "wire/checksum.h"
+
+#define UN_FRAGMENT_IPV4_NS (30 * UN_SECOND_NS) /* what others wait; RFC 1122 section 3.3.2 allows more */
+#define UN_FRAGMENT_IPV6_NS (60 * UN_SECOND_NS) /* RFC 8200 section 4.5 */
+
+static void drop_datagram(struct un_stack *stack, struct un_fragments *datagram, enum un_drop why)
+{
+    datagram->is_used = false;
+    un_pool_drop_chain(&stack->tcp.pool, datagram->head);
+    datagram->head = UN_NONE;
+    un_stack_drop(stack, why);
+}
+
+static bool is_part(const struct un_fragments *datagram, const struct un_packet *packet)
+{
+    /* The protocol tells datagrams of IPv4 apart; of IPv6 it may differ between fragments and the first one counts. */
+    return datagram->is_used && datagram->id == packet->fragment_id &&
+           un_ip_equal(&datagram->source, &packet->source) &&
+           un_ip_equal(&datagram->destination, &packet->destination) &&
+           (datagram->protocol == packet->protocol || !un_ip_is_v4(&packet->source));
+}
+
+/* The datagram that the packet is part of, else a free place, else that of the oldest. */
+static struct un_fragments *find_place(struct un_stack *stack, const struct un_packet *packet)
+{
+    struct un_fragments *all = stack->own->fragments;
+    struct un_fragments *best = &all[0];
+    for (uint32_t i = 0; i < UN_FRAGMENTS_MAX; i++) {
+        if (is_part(&all[i], packet))
+            return &all[i];
+        if (best->is_used && (!all[i].is_used || all[i].deadline_ns < best->deadline_ns))
+            best = &all[i];
+    }
+    if (best->is_used)
+        drop_datagram(stack, best, UN_DROP_fragment_budget);
+    return best;
+}
+
+static struct un_fragments *datagram_of(struct un_stack *stack, const struct un_packet *packet)
+{
+    struct un_fragments *datagram = find_place(stack, packet);
+    if (datagram->is_used)
+        return datagram;
+    uint64_t life_ns = un_ip_is_v4(&packet->source) ? UN_FRAGMENT_IPV4_NS : UN_FRAGMENT_IPV6_NS;
+    *datagram = (struct un_fragments){
+        .source = packet->source,
+        .destination = packet->destination,
+        .id = packet->fragment_id,
+        .protocol = packet->protocol,
+        .is_used = true,
+        .head = UN_NONE,
+        .deadline_ns = stack->tcp.now_ns + life_ns,
+    };
+    stack->own->fragments_next_ns = un_min64(stack->own->fragments_next_ns, datagram->deadline_ns);
+    return datagram;
+}
+
+static uint32_t end_of(const struct un_frame *frame)
+{
+    return frame->seq + frame->length;
+}
+
+/* Where a part goes: behind the frame `before`, or it is there already, or it overlaps. */
+enum place { PLACE_FREE, PLACE_TAKEN, PLACE_OVERLAPS };
+
+static enum place find_gap(const struct un_stack *stack, const struct un_fragments *datagram, uint32_t start, uint32_t end,
+                           uint32_t *before)
+{
+    const struct un_frame *frames = stack->tcp.pool.frames;
+    uint32_t at = datagram->head;
+    *before = UN_NONE;
+    while (at != UN_NONE && end_of(&frames[at]) <= start) {
+        *before = at;
+        at = frames[at].next;
+    }
+    if (at == UN_NONE || end <= frames[at].seq)
+        return PLACE_FREE;
+    uint32_t covered = frames[at].seq <= start ? start : UINT32_MAX;
+    while (at != UN_NONE && frames[at].seq <= covered) {
+        covered = end_of(&frames[at]);
+        at = frames[at].next;
+    }
+    return covered != UINT32_MAX && covered >= end ? PLACE_TAKEN : PLACE_OVERLAPS;
+}
+
+/* Into the room behind the part before it. */
+static bool join(struct un_stack *stack, uint32_t before, uint32_t start, uint32_t frame)
+{
+    struct un_pool *pool = &stack->tcp.pool;
+    const struct un_frame *part = &pool->frames[frame];
+    if (before == UN_NONE || part->next != UN_NONE)
+        return false;
+    struct un_frame *target = &pool->frames[before];
+    uint32_t end = (uint32_t)target->offset + target->length;
+    if (end_of(target) != start || target->references != 1 || part->length > pool->own->frame_bytes - end)
+        return false;
+    memcpy(un_pool_bytes(pool, before) + end, un_pool_bytes(pool, frame) + part->offset, part->length);
+    target->length = (uint16_t)(target->length + part->length);
+    un_pool_drop(pool, frame);
+    return true;
+}
+
+static void insert(struct un_stack *stack, struct un_fragments *datagram, uint32_t before, uint32_t start, uint32_t frame)
+{
+    struct un_frame *frames = stack->tcp.pool.frames;
+    if (join(stack, before, start, frame))
+        return;
+    uint32_t *link = before == UN_NONE ? &datagram->head : &frames[before].next;
+    uint32_t behind = *link;
+    *link = frame;
+    for (uint32_t at = frame;; at = frames[at].next) {
+        frames[at].seq = start;
+        start += frames[at].length;
+        datagram->frames++;
+        if (frames[at].next == UN_NONE) {
+            frames[at].next = behind;
+            return;
+        }
+    }
+}
+
+/* What the part says about the length of the whole; false: that contradicts another one. */
+static bool note_length(const struct un_stack *stack, struct un_fragments *datagram, const struct un_packet *packet)
+{
+    uint32_t end = (uint32_t)packet->fragment_offset + packet->transport_length;
+    if (packet->more_fragments)
+        return datagram->total == 0 || end <= datagram->total;
+    if (datagram->total && datagram->total != end)
+        return false;
+    datagram->total = end;
+    for (uint32_t at = datagram->head; at != UN_NONE; at = stack->tcp.pool.frames[at].next)
+        if (end_of(&stack->tcp.pool.frames[at]) > end)
+            return false;
+    return true;
+}
+
+/* ---- whole again ---- */
+
+static void rewrite_ipv4(uint8_t *at, uint32_t header, uint32_t total)
+{
+    un_put16(at + 2, (uint16_t)(header + total));
+    un_put16(at + 6, 0);
+    un_put16(at + 10, 0);
+    uint16_t checksum = un_checksum(un_sum(at, header));
+    memcpy(at + 10, &checksum, sizeof checksum);
+}
+
+/* The fragment header stays, and says that there is one fragment (RFC 6946). It is the last before the payload. */
+static void rewrite_ipv6(uint8_t *at, uint32_t header, uint32_t total)
+{
+    un_put16(at + 4, (uint16_t)(header - UN_IPV6_BYTES + total));
+    un_put16(at + header - 6, 0);
+}
+
+static void deliver(struct un_stack *stack, struct un_fragments *datagram)
+{
+    struct un_pool *pool = &stack->tcp.pool;
+    struct un_frame *first = &pool->frames[datagram->head];
+    struct un_rx packet = {.frame = datagram->head, .length = datagram->header_length + datagram->total};
+    uint32_t header = (uint32_t)datagram->header_length - datagram->network;
+    if (header + datagram->total > UINT16_MAX) {
+        drop_datagram(stack, datagram, UN_DROP_fragment_malformed);
+        return;
+    }
+    first->offset = (uint16_t)(first->offset - datagram->header_length);
+    first->length = (uint16_t)(first->length + datagram->header_length);
+    uint8_t *at = un_pool_bytes(pool, datagram->head) + first->offset + datagram->network;
+    if (un_ip_is_v4(&datagram->source))
+        rewrite_ipv4(at, header, datagram->total);
+    else
+        rewrite_ipv6(at, header, datagram->total);
+    datagram->is_used = false;
+    datagram->head = UN_NONE;
+    stack->counters->reassembled++;
+    un_stack_take_in(stack, &packet, false);
+}
+
+static bool is_whole(const struct un_fragments *datagram)
+{
+    return datagram->total && datagram->received == datagram->total;
+}
+
+enum un_drop un_fragment_input(struct un_stack *stack, struct un_arrival *arrival)
+{
+    const struct un_packet *packet = &arrival->packet;
+    uint32_t start = packet->fragment_offset;
+    uint32_t length = packet->transport_length;
+    stack->counters->fragments_in++;
+    if (length == 0 || (start == 0 && un_arrival_contiguous(arrival) == 0))
+        return UN_DROP_fragment_malformed;
+    if (un_pool_is_short(&stack->tcp.pool))
+        return UN_DROP_fragment_budget;
+    struct un_fragments *datagram = datagram_of(stack, packet);
+    uint32_t before;
+    enum place place = find_gap(stack, datagram, start, start + length, &before);
+    if (place == PLACE_TAKEN)
+        return UN_DROP_NONE;
+    bool fits = datagram->frames + arrival->count <= (int)UN_FRAGMENT_FRAMES_MAX;
+    if (place == PLACE_OVERLAPS || !fits || !note_length(stack, datagram, packet)) {
+        drop_datagram(stack, datagram, fits ? UN_DROP_fragment_malformed : UN_DROP_fragment_budget);
+        return UN_DROP_NONE;
+    }
+    if (start == 0) {
+        datagram->header_length = packet->transport;
+        datagram->network = packet->network;
+    }
+    datagram->received += length;
+    insert(stack, datagram, before, start, un_arrival_payload(stack, arrival, 0));
+    if (is_whole(datagram))
+        deliver(stack, datagram);
+    return UN_DROP_NONE;
+}
+
+void un_fragments_run(struct un_stack *stack)
+{
+    struct un_stack_memory *own = stack->own;
+    own->fragments_next_ns = UINT64_MAX;
+    for (uint32_t i = 0; i < UN_FRAGMENTS_MAX; i++) {
+        struct un_fragments *datagram = &own->fragments[i];
+        if (!datagram->is_used)
+            continue;
+        if (datagram->deadline_ns <= own->now_ns)
+            drop_datagram(stack, datagram, UN_DROP_fragment_timeout);
+        else
+            own->fragments_next_ns = un_min64(own->fragments_next_ns, datagram->deadline_ns);
+    }
+}

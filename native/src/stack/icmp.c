@@ -1,0 +1,174 @@
+/* ICMP of both families: echo is answered, errors go to the connection they are about, datagrams for nobody are refused.
+ *
+ * An error counts only when it quotes a packet of a connection that exists; whether the quoted sequence number is in
+ * flight is tcp/'s question (RFC 5927). */
+#include "stack/state.h"
+
+#define UN_QUOTE_IPV4 548u  /* RFC 1812 section 4.3.2.3: a packet of 576 bytes, less IP and ICMP headers */
+#define UN_QUOTE_IPV6 1232u /* RFC 4443 section 2.4 (c): the same of 1280 */
+#define UN_IPV6_MTU_MIN 1280u
+#define UN_IPV4_MTU_MIN 552u /* below this an error is more likely an attack than a link (RFC 5927 section 7) */
+#define UN_ICMP_CHECKSUM_OFFSET 2u
+
+static bool may_send(struct un_stack *stack)
+{
+    if (un_rate_allows(&stack->own->icmp, stack->config->icmp_per_s, stack->tcp.now_ns))
+        return true;
+    un_stack_drop(stack, UN_DROP_icmp_rate);
+    return false;
+}
+
+static bool send_icmp(struct un_stack *stack, const struct un_icmp *icmp, const struct un_ip *from, const struct un_ip *to,
+                      const struct un_piece *pieces, int count)
+{
+    uint8_t header[UN_ICMP_EMIT_MAX];
+    bool is_v6 = !un_ip_is_v4(to);
+    struct un_datagram datagram = {
+        .ip = {.source = *from, .destination = *to, .protocol = is_v6 ? UN_PROTOCOL_ICMPV6 : UN_PROTOCOL_ICMP},
+        .header = header,
+        .header_length = un_icmp_emit(icmp, is_v6, header),
+        .checksum_offset = UN_ICMP_CHECKSUM_OFFSET,
+        .pieces = pieces,
+        .count = count,
+    };
+    if (un_stack_send(stack, &datagram)) {
+        un_stack_drop(stack, UN_DROP_device_full);
+        return false;
+    }
+    stack->counters->icmp_out++;
+    return true;
+}
+
+/* ---- echo ---- */
+
+/* `length` bytes of the packet from offset `skip` on, where they lie. */
+static int pieces_of(const struct un_stack *stack, const struct un_arrival *arrival, uint32_t skip, uint32_t length,
+                     struct un_piece *pieces)
+{
+    const struct un_pool *pool = &stack->tcp.pool;
+    int count = 0;
+    for (uint32_t at = arrival->rx.frame; at != UN_NONE && length > 0; at = pool->frames[at].next) {
+        const struct un_frame *frame = &pool->frames[at];
+        uint32_t cut = skip < frame->length ? skip : frame->length;
+        uint32_t part = frame->length - cut < length ? frame->length - cut : length;
+        if (part > 0)
+            pieces[count++] = (struct un_piece){un_pool_bytes(pool, at) + frame->offset + cut, part, at};
+        skip -= cut;
+        length -= part;
+    }
+    return count;
+}
+
+static enum un_drop answer_echo(struct un_stack *stack, const struct un_arrival *arrival, const struct un_icmp *request)
+{
+    const struct un_packet *packet = &arrival->packet;
+    const struct un_ip *from = &packet->destination;
+    if (!arrival->is_unicast) {
+        int source = un_route_source(stack, &packet->source);
+        if (source < 0 || un_ip_is_v4(from)) /* RFC 1122 section 3.2.2.6 lets us ignore these */
+            return UN_DROP_ip_destination;
+        from = &stack->own->addresses[source].ip;
+    }
+    if (un_ip_header_length(from) + packet->transport_length > un_path_mtu(stack, &packet->source))
+        return UN_DROP_icmp_too_big;
+    if (!may_send(stack))
+        return UN_DROP_NONE;
+    struct un_piece pieces[UN_TX_PIECES_MAX];
+    struct un_icmp reply = {.kind = UN_ICMP_ECHO_REPLY, .id = request->id, .sequence = request->sequence};
+    int count = pieces_of(stack, arrival, packet->transport + request->payload, request->payload_length, pieces);
+    if (send_icmp(stack, &reply, from, &packet->source, pieces, count))
+        stack->counters->echo_replies++;
+    return UN_DROP_NONE;
+}
+
+/* ---- errors about packets of ours ---- */
+
+/* RFC 1191 section 7: what to try when a router does not say its MTU. */
+static uint32_t plateau_below(uint32_t mtu)
+{
+    static const uint16_t plateaus[] = {32000, 17914, 8166, 4352, 2002, 1492, 1006};
+    for (uint32_t i = 0; i < sizeof plateaus / sizeof plateaus[0]; i++)
+        if (plateaus[i] < mtu)
+            return plateaus[i];
+    return UN_IPV4_MTU_MIN;
+}
+
+static uint32_t next_mtu(const struct un_icmp *icmp, const struct un_tcb *tcb)
+{
+    if (icmp->kind != UN_ICMP_PACKET_TOO_BIG)
+        return 0;
+    uint32_t least = un_ip_is_v4(&tcb->peer) ? UN_IPV4_MTU_MIN : UN_IPV6_MTU_MIN;
+    uint32_t mtu = icmp->mtu ? icmp->mtu : plateau_below(tcb->path_mtu);
+    return mtu > least ? mtu : least;
+}
+
+static enum un_drop error(struct un_stack *stack, struct un_arrival *arrival, const struct un_icmp *icmp)
+{
+    const struct un_icmp_quote *quote = &icmp->quote;
+    int local = un_address_find(stack, &quote->source);
+    if (!icmp->has_quote || local < 0 || quote->protocol != UN_PROTOCOL_TCP)
+        return UN_DROP_icmp_unmatched;
+    uint32_t slot =
+        un_flow_find(stack, &quote->destination, quote->destination_port, quote->source_port, (uint16_t)local);
+    if (slot == UN_NONE) {
+        un_hand_over(stack, arrival, UN_NONE);
+        return UN_DROP_icmp_unmatched;
+    }
+    struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+    bool is_hard = icmp->kind == UN_ICMP_UNREACHABLE_PORT || icmp->kind == UN_ICMP_UNREACHABLE_PROTOCOL;
+    un_stack_busy(stack, tcb);
+    un_tcp_icmp(&stack->tcp, tcb, is_hard, next_mtu(icmp, tcb), quote->seq);
+    un_stack_idle(stack);
+    return UN_DROP_NONE;
+}
+
+enum un_drop un_icmp_input(struct un_stack *stack, struct un_arrival *arrival)
+{
+    const struct un_packet *packet = &arrival->packet;
+    struct un_icmp icmp;
+    enum un_drop why =
+        un_icmp_parse(&icmp, packet->protocol == UN_PROTOCOL_ICMPV6, packet->hop_limit, un_arrival_transport(arrival),
+                      un_arrival_contiguous(arrival), packet->transport_length);
+    if (why)
+        return why;
+    stack->counters->icmp_in++;
+    switch (icmp.kind) {
+    case UN_ICMP_ECHO_REQUEST:
+        return answer_echo(stack, arrival, &icmp);
+    case UN_ICMP_UNREACHABLE_HOST:
+    case UN_ICMP_UNREACHABLE_PORT:
+    case UN_ICMP_UNREACHABLE_PROTOCOL:
+    case UN_ICMP_PACKET_TOO_BIG:
+    case UN_ICMP_TIME_EXCEEDED:
+    case UN_ICMP_PARAMETER_PROBLEM:
+        return error(stack, arrival, &icmp);
+    case UN_ICMP_NEIGHBOUR_SOLICITATION:
+    case UN_ICMP_NEIGHBOUR_ADVERTISEMENT:
+    case UN_ICMP_ROUTER_SOLICITATION:
+    case UN_ICMP_ROUTER_ADVERTISEMENT:
+        return un_discovery_input(stack, arrival, &icmp);
+    case UN_ICMP_ECHO_REPLY:
+    case UN_ICMP_OTHER:
+        break;
+    }
+    return UN_DROP_NONE;
+}
+
+/* ---- errors about packets of others ---- */
+
+void un_icmp_refuse(struct un_stack *stack, struct un_arrival *arrival, enum un_icmp_kind kind)
+{
+    const struct un_packet *packet = &arrival->packet;
+    bool is_v4 = un_ip_is_v4(&packet->source);
+    uint32_t header = (uint32_t)packet->transport - packet->network;
+    if (!is_v4 && kind == UN_ICMP_UNREACHABLE_PROTOCOL && header != UN_IPV6_BYTES)
+        return; /* the field to blame lies in an extension header */
+    if (!may_send(stack))
+        return;
+    uint32_t most = is_v4 ? UN_QUOTE_IPV4 : UN_QUOTE_IPV6;
+    uint32_t there = header + un_arrival_contiguous(arrival);
+    struct un_piece quote = {(const uint8_t *)arrival->pieces[0].iov_base + packet->network,
+                             there < most ? there : most, arrival->rx.frame};
+    struct un_icmp icmp = {.kind = kind, .pointer = 6}; /* next header of an IPv6 header */
+    send_icmp(stack, &icmp, &packet->destination, &packet->source, &quote, 1);
+}
