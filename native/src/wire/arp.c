@@ -1,4 +1,4 @@
-/* ARP in and out. */
+/* See arp.h. */
 #include "wire/arp.h"
 
 #include <stdbool.h>

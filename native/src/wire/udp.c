@@ -1,4 +1,4 @@
-/* UDP in and out. */
+/* See udp.h. */
 #include "wire/udp.h"
 
 #include "base/assert.h"
