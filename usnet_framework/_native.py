@@ -48,6 +48,9 @@ ENGINE_COUNTERS = _counters(lib.USNET_COUNTER_ENGINE)
 SEAT_COUNTERS = _counters(lib.USNET_COUNTER_SEAT)
 """(name, help) of each counter that a worker keeps."""
 
+STACK_COUNTERS = _counters(lib.USNET_COUNTER_STACK)
+"""(name, help) of each counter that a stack of our own keeps; names begin with ip_, tcp_, device_ or drop_."""
+
 REASONS = _names(lib.usnet_reason_name, range(256))
 """Why a connection was closed: number to name."""
 
@@ -194,6 +197,10 @@ class SegmentReader:
     def engine_counters(self) -> dict[str, int]:
         values = self._read_words(lib.usnet_engine_counters, count=len(ENGINE_COUNTERS))
         return {name: value for (name, _), value in zip(ENGINE_COUNTERS, values, strict=True)}
+
+    def stack_counters(self) -> dict[str, int]:
+        values = self._read_words(lib.usnet_segment_stack_counters, count=len(STACK_COUNTERS))
+        return {name: value for (name, _), value in zip(STACK_COUNTERS, values, strict=True)}
 
     def closed_by_reason(self) -> dict[str, int]:
         values = self._read_words(lib.usnet_engine_closed, count=max(REASONS) + 1)

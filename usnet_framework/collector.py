@@ -26,7 +26,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from usnet_framework._native import ENGINE_COUNTERS, SEAT_COUNTERS
+from usnet_framework._native import ENGINE_COUNTERS, SEAT_COUNTERS, STACK_COUNTERS
 from usnet_framework.shards.segment import Segment
 
 DROPS = (
@@ -152,6 +152,8 @@ class ServerCollector(Collector):
             for shard, segment in segments:
                 try:
                     _read_segment(families, str(shard), segment)
+                    if status["backend"] != "kernel":
+                        _read_stack(families, str(shard), segment)
                 except ValueError:
                     continue  # closed since the table was read: the server is stopping
             _read_status(families, status, ready)
@@ -216,6 +218,17 @@ def _read_segment(families: _Families, shard: str, segment: Segment) -> None:
             families.counter("usnet_closed", "connections closed, by reason", {**labels, "reason": reason}, count)
     for seat in range(segment.config.seats):
         _read_seat(families, {**labels, "worker": str(seat)}, segment, seat)
+
+
+def _read_stack(families: _Families, shard: str, segment: Segment) -> None:
+    labels = {"shard": shard}
+    counters = segment.stack_counters()
+    for name, help in STACK_COUNTERS:
+        if name.startswith("drop_"):
+            reason = {**labels, "reason": name.removeprefix("drop_")}
+            families.counter("usnet_drops", "what was refused or lost", reason, counters[name])
+        else:
+            families.counter(f"usnet_{name}", help, labels, counters[name])
 
 
 def _read_seat(families: _Families, labels: Mapping[str, str], segment: Segment, seat: int) -> None:

@@ -72,6 +72,8 @@ void usnet_segment_config(const struct usnet_segment *segment, struct usnet_segm
 enum usnet_counter_kind {
     USNET_COUNTER_ENGINE, /* written by the network process */
     USNET_COUNTER_SEAT,   /* written by the worker: hearsay */
+    USNET_COUNTER_STACK,  /* written by the network process when a stack of our own carries the connections, else 0; names
+                           * begin with ip_, tcp_, device_ or drop_ */
 };
 
 /* How many counters of a kind there are, and their name and help text: static strings, NULL past the last one. */
@@ -82,6 +84,7 @@ const char *usnet_counter_help(enum usnet_counter_kind kind, uint32_t index);
 /* Read the first `max` counters in index order; returns how many were read. -EINVAL: no such seat. */
 int usnet_engine_counters(const struct usnet_segment *segment, uint64_t *values, uint32_t max);
 int usnet_seat_counters(const struct usnet_segment *segment, uint32_t seat, uint64_t *values, uint32_t max);
+int usnet_segment_stack_counters(const struct usnet_segment *segment, uint64_t *values, uint32_t max);
 
 /* Connections closed, by reason number; the name of a reason, NULL where the number has no meaning. */
 int usnet_engine_closed(const struct usnet_segment *segment, uint64_t *values, uint32_t max);

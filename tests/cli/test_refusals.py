@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from support.backends import Tap, network_namespace
+from support.privilege import needs_network_namespaces, needs_tap
 from support.server import Server, free_port, run
 
 ECHO = "examples.echo:Echo"
 SILENT = ("--metrics", "off", "--control", "off")
 
 
-def refused(code: int, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
+def refused(
+    code: int, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None, prefix: Sequence[str] = ()
+) -> str:
     """The one line of a usnet-serve that does not start. What it did before may be in the log, but no trouble."""
-    done = run("usnet-serve", *args, **({"cwd": cwd} if cwd else {}), env=env)
+    done = run("usnet-serve", *args, **({"cwd": cwd} if cwd else {}), env=env, prefix=prefix)
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
     *records, line = done.stderr.splitlines()
@@ -79,6 +84,39 @@ def test_a_port_in_use_exits_with_3(option: str) -> None:
 
 def test_a_backend_that_is_not_built_exits_with_3() -> None:
     assert refused(3, ECHO, "--backend", "afxdp", *SILENT).startswith("--backend afxdp: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--bind", "tcp://10.9.9.9:1"], "10.9.9.9 is none of our addresses, which are 10.77.0.1"),
+        (["--bind", "unix:/tmp/x"], "serves TCP only"),
+        (["--interface", "a/b"], "--interface a/b: not a name"),
+    ],
+)
+def test_what_a_stack_of_our_own_cannot_serve_exits_with_3(options: list[str], expected: str) -> None:
+    assert expected in refused(3, ECHO, "--backend", "tap", "--address", "10.77.0.1/24", *options, *SILENT)
+
+
+TAP = (ECHO, "--backend", "tap", "--address", "10.77.0.1/24", "--queues", "1", *SILENT)
+
+
+@needs_tap
+def test_an_interface_that_is_no_tap_exits_with_3() -> None:
+    assert "--interface lo: lo is there and no TAP interface" in refused(3, *TAP, "--interface", "lo")
+
+
+@needs_tap
+def test_an_interface_that_another_server_has_exits_with_3() -> None:
+    with network_namespace(), Server(ECHO, "--queues", "1", backend=Tap()):
+        assert "is used by another process" in refused(3, *TAP, "--interface", Tap.interface)
+
+
+@needs_network_namespaces
+def test_without_privilege_a_tap_exits_with_3() -> None:
+    line = refused(3, *TAP, prefix=["unshare", "--user"])
+    assert line.startswith("--interface usnet0: ")
+    assert "CAP_NET_ADMIN" in line
 
 
 def test_a_path_where_nothing_may_be_made_exits_with_3() -> None:

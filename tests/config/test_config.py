@@ -155,8 +155,21 @@ def test_a_backend_that_is_not_built_never_becomes_another_one() -> None:
     with pytest.raises(StartupError, match="--backend afxdp: this build") as caught:
         parse("--backend", "afxdp").transport()
     assert caught.value.exit_code == 3
+    assert parse("--backend", "tap").transport() == "tap"
     with pytest.raises(StartupError, match="--interface eth0"):
         parse("--interface", "eth0").transport()
+    with pytest.raises(StartupError, match=r"--address 10\.0\.0\.1/24,fd00::1/64"):
+        parse("--address", "10.0.0.1/24", "--address", "fd00::1/64").transport()
+
+
+def test_a_packet_backend_listens_on_all_its_addresses_unless_told() -> None:
+    assert parse("--backend", "tap").bind == ("tcp://*:7000",)
+    assert parse("--backend", "tap", "--bind", "tcp://10.0.0.1:1").bind == ("tcp://10.0.0.1:1",)
+    assert parse("--backend", "kernel").bind == Config().bind
+
+
+def test_an_address_that_is_none_is_refused() -> None:
+    assert "--address: '10.0.0.1' was given; expected an address with its prefix" in refusal("--address", "10.0.0.1")
 
 
 def test_unknown_variables_are_reported_with_the_nearest_name() -> None:

@@ -25,7 +25,10 @@ INCLUDES = {
     "bench/tests": {"bench", "src/base"},
     "tests": CORE | {"include", "fuzz"},
     "fuzz": CORE | {"include", "tests"},
-    **{f"tests/{part}": CORE | {"tests"} for part in ("structures", "wire", "tcp", "recovery", "stack", "device")},
+    **{
+        f"tests/{part}": CORE | {"tests"}
+        for part in ("engine", "structures", "wire", "tcp", "recovery", "stack", "device")
+    },
 }
 
 # Layers of the package, from the bottom up; a folder stands for all that is in it. A module imports from its own layer

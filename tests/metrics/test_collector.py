@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from support.observed import MemorySegment, MemoryServer
 
-from usnet_framework._native import ENGINE_COUNTERS, SEAT_COUNTERS
+from usnet_framework._native import ENGINE_COUNTERS, SEAT_COUNTERS, STACK_COUNTERS
 from usnet_framework.collector import DROPS, ProcessUsage, ServerCollector, Totals
 from usnet_framework.shards.segment import Segment, SegmentConfig
 
@@ -47,6 +47,20 @@ def scrape(collector: ServerCollector) -> dict[str, float]:
             assert name not in samples, f"twice: {name}"
             samples[name] = float(value)
     return samples
+
+
+def test_counters_of_a_stack_are_exported_where_there_is_one(collector: ServerCollector, server: MemoryServer) -> None:
+    segment = server.segments[0]
+    for number, name in enumerate(segment.stack):
+        segment.stack[name] = number + 1
+    assert not [name for name in scrape(collector) if "tcp" in name or "device" in name]
+    server.backend = "tap"
+    samples = scrape(collector)
+    for name, _ in STACK_COUNTERS:
+        drop = name.startswith("drop_")
+        reason = name.removeprefix("drop_")
+        key = f'usnet_drops_total{{reason="{reason}",shard="0"}}' if drop else f'usnet_{name}_total{{shard="0"}}'
+        assert samples[key] == segment.stack[name]
 
 
 @given(st.lists(st.integers(0, 5), max_size=30))

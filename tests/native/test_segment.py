@@ -29,11 +29,18 @@ def writable(fd: int) -> mmap.mmap:
     return mmap.mmap(fd, os.fstat(fd).st_size)
 
 
-def conn_table(segment: Segment) -> tuple[int, int]:
-    """Offset and stride of the connection table, from the header: magic, version, config, then the layout's words."""
+def layout(segment: Segment) -> dict[str, int]:
+    """The layout's first words, from the header: behind magic, version and config."""
+    names = (
+        "public_bytes engine stack seats conns conn_stride event_rings event_ring_bytes tx_accounts tx_account_bytes"
+    )
+    words = [*names.split(), "quarantines", "quarantine_bytes"]
     with writable(segment.public_fd) as public:
-        _public_bytes, _engine, _seats, conns, stride = struct.unpack_from("<5Q", public, 16 + 14 * 4)
-    return conns, stride
+        return dict(zip(words, struct.unpack_from("<12Q", public, 16 + 14 * 4), strict=True))
+
+
+def conn_table(segment: Segment) -> tuple[int, int]:
+    return layout(segment)["conns"], layout(segment)["conn_stride"]
 
 
 def put_connection(segment: Segment, slot: int, *, seat: int = 1, family: int = 4) -> int:
@@ -51,6 +58,8 @@ def put_connection(segment: Segment, slot: int, *, seat: int = 1, family: int = 
 def test_fresh_segment_reads_as_zero(segment: Segment) -> None:
     assert set(segment.engine_counters().values()) == {0}
     assert set(segment.closed_by_reason().values()) == {0}
+    assert set(segment.stack_counters().values()) == {0}
+    assert {name.partition("_")[0] for name in segment.stack_counters()} == {"ip", "tcp", "device", "drop"}
     assert segment.closed_by_reason().keys() >= {"peer", "worker_lost", "poisoned"}
     assert set(segment.seat_counters(1).values()) == {0}
     assert segment.wait_histogram(0) == [0] * 24
@@ -100,8 +109,7 @@ def test_full_table_is_listed_whole(segment: Segment) -> None:
 
 def test_quarantine_record(segment: Segment) -> None:
     with writable(segment.public_fd) as public:
-        words = struct.unpack_from("<13Q", public, 16 + 14 * 4)
-        start = words[9] + words[10]  # seat 1
+        start = layout(segment)["quarantines"] + layout(segment)["quarantine_bytes"]  # seat 1
         record = struct.pack("<IIIIQ", 1, 5, 2, 0, 77) + bytes([10, 0, 0, 8]).ljust(16, b"\0")
         record += struct.pack("<HHI", 99, 4, 0) + b"hello world"
         public[start : start + len(record)] = record
@@ -109,6 +117,14 @@ def test_quarantine_record(segment: Segment) -> None:
     found = segment.quarantine(1)
     assert found is not None
     assert (found.conn, found.event_type, found.peer, found.data) == (77, 2, ("10.0.0.8", 99), b"hello")
+
+
+def test_counters_of_a_stack_are_read_in_their_order(segment: Segment) -> None:
+    at, names = layout(segment)["stack"], list(segment.stack_counters())
+    none = next(number for number, name in enumerate(names) if name.startswith("drop_"))  # a word that counts nothing
+    with writable(segment.public_fd) as public:
+        struct.pack_into(f"<{len(names) + 1}Q", public, at, *range(len(names) + 1))
+    assert list(segment.stack_counters().values()) == [word for word in range(len(names) + 1) if word != none]
 
 
 @pytest.mark.parametrize("seed", range(8))

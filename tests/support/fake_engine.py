@@ -19,13 +19,13 @@ from usnet_framework import CloseReason, Handler
 from usnet_framework._dispatch import Port
 from usnet_framework.shards.segment import Segment, SegmentConfig
 
-_HEADER = struct.Struct("<QII14I19Q")
+_HEADER = struct.Struct("<QII14I20Q")
 _EVENT = struct.Struct("<BBHIQIIQ")
 _COMMAND = struct.Struct("<B3xIQIIQ")
 _LAYOUT = [
-    "public_bytes", "engine", "seats", "conns", "conn_stride", "event_rings", "event_ring_bytes", "tx_accounts",
-    "tx_account_bytes", "quarantines", "quarantine_bytes", "rx_frames", "rx_seat_bytes", "seat_bytes", "command_ring",
-    "release_ring", "release_slots", "dirty", "tx_frames",
+    "public_bytes", "engine", "stack", "seats", "conns", "conn_stride", "event_rings", "event_ring_bytes",
+    "tx_accounts", "tx_account_bytes", "quarantines", "quarantine_bytes", "rx_frames", "rx_seat_bytes", "seat_bytes",
+    "command_ring", "release_ring", "release_slots", "dirty", "tx_frames",
 ]  # fmt: skip
 
 # struct un_seat_public

@@ -6,7 +6,7 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
-from usnet_framework._native import ENGINE_COUNTERS, REASONS, SEAT_COUNTERS
+from usnet_framework._native import ENGINE_COUNTERS, REASONS, SEAT_COUNTERS, STACK_COUNTERS
 
 BUCKETS = 24
 
@@ -17,6 +17,7 @@ class MemorySegment:
     def __init__(self) -> None:
         self.config = SimpleNamespace(seats=1, event_slots=4096, command_slots=8192)
         self.engine = dict.fromkeys((name for name, _ in ENGINE_COUNTERS), 0)
+        self.stack = dict.fromkeys((name for name, _ in STACK_COUNTERS), 0)
         self.closed = dict.fromkeys(REASONS.values(), 0)
         self.seat = dict.fromkeys((name for name, _ in SEAT_COUNTERS), 0)
         self.waits = [0] * BUCKETS
@@ -36,6 +37,9 @@ class MemorySegment:
         if not self.is_open:
             raise ValueError("the segment is closed")
         return self.engine
+
+    def stack_counters(self) -> dict[str, int]:
+        return self.stack
 
     def closed_by_reason(self) -> dict[str, int]:
         return self.closed
@@ -57,6 +61,7 @@ class MemoryServer:
         self.segments: Any = {0: MemorySegment()}
         self.ready = True
         self.network_restarts = 0
+        self.backend = "kernel"
         self.worker = {"seat": 0, "pid": os.getpid(), "restarts": 0, "bad": 0, "poisoned": 0}
 
     def status(self) -> dict[str, Any]:
@@ -72,7 +77,7 @@ class MemoryServer:
             "pid": os.getpid(),
             "uptime": 1.5,
             "version": "0",
-            "backend": "kernel",
+            "backend": self.backend,
             "layout": "split",
             "reloads": 0,
             "reloads_refused": 0,

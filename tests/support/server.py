@@ -23,7 +23,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
@@ -60,11 +60,18 @@ def command(name: str) -> str:
 
 
 def run(
-    name: str, *args: str, cwd: Path = REPOSITORY, env: Mapping[str, str] | None = None
+    name: str, *args: str, cwd: Path = REPOSITORY, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end; for command lines that are refused and for usnet-ctl."""
+    """Run a program to its end, by another one (`prefix`) if need be; for command lines that are refused and for
+    usnet-ctl."""
     return subprocess.run(
-        [command(name), *args], cwd=cwd, env=_environment(env), capture_output=True, text=True, timeout=60, check=False
+        [*prefix, command(name), *args],
+        cwd=cwd,
+        env=_environment(env),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 

@@ -124,6 +124,10 @@ class Segment:
         """Counters of the network process by name (`_native.ENGINE_COUNTERS` has the help texts)."""
         return self._reader.engine_counters()
 
+    def stack_counters(self) -> dict[str, int]:
+        """Counters of a stack of our own (`_native.STACK_COUNTERS`); zeros with the kernel backend."""
+        return self._reader.stack_counters()
+
     def closed_by_reason(self) -> dict[str, int]:
         """Connections closed so far, by the name of the reason."""
         return self._reader.closed_by_reason()

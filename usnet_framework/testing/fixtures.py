@@ -22,9 +22,22 @@ from usnet_framework.testing.host import Host
 from usnet_framework.testing.scenario import Scenario
 
 __all__ = [
-    "close_wait", "closing", "established", "established_client", "family", "fin_wait_1", "fin_wait_2", "host",
-    "last_ack", "listening", "pytest_configure", "syn_received", "syn_sent", "time_wait",
-]  # fmt: skip
+    "close_wait",
+    "closing",
+    "established",
+    "established_client",
+    "family",
+    "fin_wait_1",
+    "fin_wait_2",
+    "host",
+    "last_ack",
+    "listening",
+    "pytest_configure",
+    "stack_options",
+    "syn_received",
+    "syn_sent",
+    "time_wait",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,6 +51,12 @@ def family() -> int:
     return 4
 
 
+@pytest.fixture
+def stack_options() -> dict[str, int | bool | bytes]:
+    """Options of every stack, for a conftest.py to override; marks come on top."""
+    return {}
+
+
 def _marked(request: pytest.FixtureRequest, name: str) -> dict[str, Any]:
     """What all marks of a name say, the closest one last."""
     marks = reversed(list(request.node.iter_markers(name)))
@@ -45,11 +64,12 @@ def _marked(request: pytest.FixtureRequest, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def host(request: pytest.FixtureRequest, family: int) -> Iterator[Host]:
+def host(request: pytest.FixtureRequest, family: int, stack_options: dict[str, int | bool | bytes]) -> Iterator[Host]:
     """A host under test."""
+    options = stack_options | _marked(request, "stack")
     link = _marked(request, "link")
     neighbours = link.pop("neighbours", True)
-    with Host(family=family, link=Link(**link), neighbours=neighbours, **_marked(request, "stack")) as made:
+    with Host(family=family, link=Link(**link), neighbours=neighbours, **options) as made:
         yield made
 
 

@@ -58,7 +58,8 @@ class Peer:
         self.data: dict[int, bytes] = {}
         """What was sent instead of the pattern, by position."""
         self._offer: Line | None = None
-        self._ts_base = chance.randrange(SEQ)
+        self.ts_base = chance.randrange(SEQ)
+        """Its timestamps count from here."""
         self._ts_sent = {0}
         self._ts_last = 0
         self._began_s = clock_s()
@@ -118,12 +119,12 @@ class Peer:
         elapsed_ms = round((self._clock_s() - self._began_s) * 1000)
         value = max(elapsed_ms, self._ts_last) if line.ts is None else line.ts
         self._ts_last = max(self._ts_last, value)
-        self._ts_sent.add((self._ts_base + value) % SEQ)
+        self._ts_sent.add((self.ts_base + value) % SEQ)
         if self._stack_ts_first is None:
             echo = line.ecr or 0
         else:
             echo = self._stack_ts_last if line.ecr is None else (self._stack_ts_first + line.ecr) % SEQ
-        return (self._ts_base + value) % SEQ, echo
+        return (self.ts_base + value) % SEQ, echo
 
     # What it receives.
 
@@ -157,7 +158,7 @@ class Peer:
     def _relative_options(self, options: Options) -> Options:
         stamps = options.timestamps
         if stamps and self._stack_ts_first is not None:
-            echoed = relative(stamps[1], self._ts_base) if stamps[1] else 0
+            echoed = relative(stamps[1], self.ts_base) if stamps[1] else 0
             stamps = (relative(stamps[0], self._stack_ts_first), echoed)
         blocks = tuple((relative(first, self.iss), relative(past, self.iss)) for first, past in options.sack)
         return replace(options, timestamps=stamps, sack=blocks)

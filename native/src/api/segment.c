@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "engine/stack_counters.h"
 #include "shard/segment.h"
 
 struct usnet_segment {
@@ -157,6 +158,24 @@ static const struct counter engine_counters[] = {UN_ENGINE_COUNTERS(COUNTER)};
 static const struct counter seat_counters[] = {UN_SEAT_COUNTERS(COUNTER)};
 #undef COUNTER
 
+/* As they lie in struct un_told_counters, but for the reason that is none. */
+#define COUNTER(name, text) {PREFIX #name, text},
+static const struct counter stack_counters[] = {
+#define PREFIX "ip_"
+    UN_STACK_COUNTERS(COUNTER)
+#undef PREFIX
+#define PREFIX "tcp_"
+    UN_TCP_COUNTERS(COUNTER)
+#undef PREFIX
+#define PREFIX "device_"
+    UN_DEVICE_COUNTERS(COUNTER)
+#undef PREFIX
+#define PREFIX "drop_"
+    UN_DROPS(COUNTER)
+#undef PREFIX
+};
+#undef COUNTER
+
 #define LENGTH(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
 
 /* The counters of a struct are its first members, so that they can be read as an array. */
@@ -165,16 +184,25 @@ UN_STATIC_ASSERT(offsetof(struct un_engine_counters, closed) == sizeof(un_shared
 UN_STATIC_ASSERT(offsetof(struct un_seat_counters, wait) == sizeof(un_shared64) * LENGTH(seat_counters),
                  "counters come first, without gaps");
 
+UN_STATIC_ASSERT(sizeof(struct un_told_counters) == sizeof(uint64_t) * (LENGTH(stack_counters) + 1), "and the one more");
+
+static const struct counter_table {
+    const struct counter *counters;
+    uint32_t count;
+} counter_tables[] = {
+    [USNET_COUNTER_ENGINE] = {engine_counters, LENGTH(engine_counters)},
+    [USNET_COUNTER_SEAT] = {seat_counters, LENGTH(seat_counters)},
+    [USNET_COUNTER_STACK] = {stack_counters, LENGTH(stack_counters)},
+};
+
 static const struct counter *counter_at(enum usnet_counter_kind kind, uint32_t index)
 {
-    if (index >= usnet_counter_count(kind))
-        return NULL;
-    return kind == USNET_COUNTER_ENGINE ? &engine_counters[index] : &seat_counters[index];
+    return index < usnet_counter_count(kind) ? &counter_tables[kind].counters[index] : NULL;
 }
 
 uint32_t usnet_counter_count(enum usnet_counter_kind kind)
 {
-    return kind == USNET_COUNTER_ENGINE ? LENGTH(engine_counters) : LENGTH(seat_counters);
+    return (uint32_t)kind < LENGTH(counter_tables) ? counter_tables[kind].count : 0;
 }
 
 const char *usnet_counter_name(enum usnet_counter_kind kind, uint32_t index)
@@ -209,6 +237,16 @@ int usnet_seat_counters(const struct usnet_segment *segment, uint32_t seat, uint
         return -EINVAL;
     const un_shared64 *words = (const un_shared64 *)&seat_memory(segment, seat)->counters;
     return read_words(words, LENGTH(seat_counters), values, max);
+}
+
+int usnet_segment_stack_counters(const struct usnet_segment *segment, uint64_t *values, uint32_t max)
+{
+    const un_shared64 *words = un_at(segment->public, segment->layout.stack);
+    const uint32_t before = offsetof(struct un_told_counters, drops) / sizeof(uint64_t);
+    int read = read_words(words, before, values, max);
+    if (max > before)
+        read += read_words(words + before + 1, UN_DROP_COUNT - 1, values + before, max - before);
+    return read;
 }
 
 int usnet_engine_closed(const struct usnet_segment *segment, uint64_t *values, uint32_t max)

@@ -148,7 +148,7 @@ struct un_device *un_fault_wrap(struct un_device *inner, const struct un_fault_p
 
 /* Receive into this pool from now on. When the device had another one (its owner was adopted elsewhere), packets that
  * came and were not released are lost, and their frames are forgotten, not dropped: the scan that made the new pool's
- * free list has counted them as free. */
+ * free list has counted them as free. The view has to stay where it is until the device is closed or attached anew. */
 static inline void un_device_attach(struct un_device *device, struct un_pool *pool)
 {
     device->pool = pool;

@@ -7,6 +7,9 @@
  *
  *     iov   … | header | spare | spare | …         holes = 1: one frame has gone, and none was free to replace it
  *
+ * The kernel takes long to look at many pieces (a tenth of a small read), so after a small packet only the first few
+ * frames are offered, and in their neighbour's place a buffer for the rest of a packet that turns out to be large.
+ *
  * When the pool runs short, fewer are offered, and a packet that does not fit is dropped; without any, packets wait in the
  * kernel's queue. Send: one write a packet, done in submit; the kernel has copied it when that returns. Room is known
  * only by trying: a packet that the kernel does not take is dropped and counted, and there is no room until the next flush. */
@@ -28,6 +31,7 @@
 #define PACKET_BYTES_MAX 65553u /* 64 KiB - 1 of IP packet, Ethernet, a VLAN tag */
 #define SEGMENT_BYTES_MAX 65455u /* of payload: what an IPv4 packet has room for besides 20 and 60 bytes of headers */
 #define SPARE_MAX 1023u /* IOV_MAX - 1 */
+#define NARROW 6u /* frames offered when a small packet is expected: up to 8 pieces are quick (UIO_FASTIOV) */
 #define HEADER_BYTES sizeof(struct virtio_net_hdr)
 #define ETHERNET_BYTES 14u
 #define BATCH 64u
@@ -40,9 +44,11 @@ struct tap {
     uint32_t waiting;        /* packets read and not released: from `first` in ready, a ring */
     uint32_t first;
     bool full;
+    bool wide;               /* the last packet was large */
     struct un_rx ready[BATCH];
     uint32_t spares[SPARE_MAX];
     struct iovec iov[SPARE_MAX + 1]; /* iov[i + 1] is spares[i] */
+    uint8_t rest[PACKET_BYTES_MAX];
 };
 
 static struct tap *tap_of(struct un_device *device)
@@ -98,27 +104,56 @@ static struct un_rx describe(const struct virtio_net_hdr *header, uint32_t frame
     };
 }
 
+/* The rest of a packet that was not expected to be large, to the frames where it belongs. */
+static void spread_rest(struct tap *tap, uint32_t length)
+{
+    uint32_t frame_bytes = tap->device.pool->own->frame_bytes;
+    const uint8_t *from = tap->rest;
+    for (struct iovec *to = &tap->iov[tap->holes + NARROW + 1]; length > 0; to++) {
+        uint32_t step = length < frame_bytes ? length : frame_bytes;
+        memcpy(to->iov_base, from, step);
+        from += step;
+        length -= step;
+    }
+}
+
+/* As readv into the header and all spare frames. */
+static ssize_t read_packet(struct tap *tap, uint32_t spares)
+{
+    struct iovec *iov = &tap->iov[tap->holes];
+    *iov = (struct iovec){&tap->header, HEADER_BYTES};
+    if (tap->wide || spares <= NARROW)
+        return readv(tap->device.fd, iov, (int)spares + 1);
+    struct iovec *last = &iov[NARROW + 1], spare = *last;
+    *last = (struct iovec){tap->rest, sizeof tap->rest};
+    ssize_t got = readv(tap->device.fd, iov, NARROW + 2);
+    *last = spare;
+    return got;
+}
+
 /* Read one packet; false when there is none, or none can be taken. */
 static bool receive(struct tap *tap)
 {
     struct un_device_counters *counters = &tap->device.counters;
     fill_holes(tap);
-    uint32_t spares = tap->spare_count - tap->holes;
-    if (tap->holes > 0)
-        counters->rx_no_frame++;
+    uint32_t spares = tap->spare_count - tap->holes, frame_bytes = tap->device.pool->own->frame_bytes;
+    counters->rx_no_frame += tap->holes > 0;
     if (spares == 0)
         return false;
-    tap->iov[tap->holes] = (struct iovec){&tap->header, HEADER_BYTES};
-    ssize_t got = readv(tap->device.fd, &tap->iov[tap->holes], (int)spares + 1);
+    ssize_t got = read_packet(tap, spares);
     if (got < 0) {
         counters->rx_errors += errno != EAGAIN;
         return false;
     }
     uint32_t length = (uint32_t)got - (uint32_t)HEADER_BYTES;
-    if (got < (ssize_t)(HEADER_BYTES + ETHERNET_BYTES) || length >= spares * tap->device.pool->own->frame_bytes) {
+    if (got < (ssize_t)(HEADER_BYTES + ETHERNET_BYTES) || length >= spares * frame_bytes) {
         counters->rx_dropped++; /* too short for Ethernet, or cut off */
         return true;
     }
+    bool large = length > NARROW * frame_bytes;
+    if (large && !tap->wide)
+        spread_rest(tap, length - NARROW * frame_bytes);
+    tap->wide = large;
     uint32_t at = (tap->first + tap->waiting++) % BATCH;
     tap->ready[at] = describe(&tap->header, take_chain(tap, length), length);
     counters->rx_packets++;

@@ -3,6 +3,7 @@
 #define UN_LINK_H
 
 #include "engine/exchange.h"
+#include "engine/stack_counters.h"
 #include "engine/stack_setup.h"
 #include "engine/state.h"
 #include "stack/stack.h"
@@ -20,6 +21,8 @@ struct un_link {
     struct un_device *device;
     struct un_link_head *head;
     struct un_exchange exchange;
+    struct un_told_counters *told;
+    struct un_device_counters told_before; /* what devices of earlier engines counted */
     uint32_t conn_max; /* of the stack */
     uint32_t polls;
     uint64_t *waiting; /* handles, oldest first; a ring, indices run freely */

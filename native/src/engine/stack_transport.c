@@ -99,6 +99,26 @@ static int open_device(struct un_engine *engine)
     return 0;
 }
 
+/* The stack counts where the supervisor looks; it has no counters of its own then. */
+static void tell_counters(struct un_engine *engine)
+{
+    struct un_link *link = engine->link;
+    link->told = un_told_counters(engine->setup.public);
+    link->stack.counters = &link->told->ip;
+    link->stack.tcp.counters = &link->told->tcp;
+    link->stack.tcp.drops = link->told->drops;
+    link->told_before = link->told->device;
+}
+
+/* The device has its own, which begin anew with each engine. */
+static void tell_device_counters(struct un_link *link)
+{
+    const uint64_t *before = (const uint64_t *)&link->told_before, *now = (const uint64_t *)&link->device->counters;
+    uint64_t *told = (uint64_t *)&link->told->device;
+    for (size_t i = 0; i < sizeof link->told->device / sizeof *told; i++)
+        told[i] = before[i] + now[i];
+}
+
 static void hand_over(void *context, uint32_t shard, const struct un_rx *packet)
 {
     struct un_link *link = context;
@@ -146,8 +166,10 @@ static int open_all(struct un_engine *engine)
         status = open_stack(engine);
     if (status == 0)
         status = un_link_make_line(link);
-    if (status == 0)
+    if (status == 0) {
+        tell_counters(engine);
         status = open_device(engine);
+    }
     if (status == 0) {
         join_shards(engine);
         status = watch_all(engine);
@@ -215,6 +237,7 @@ static uint32_t look_at_descriptors(struct un_engine *engine, int timeout_ms)
     struct epoll_event events[UN_EPOLL_BATCH];
     if (timeout_ms != 0)
         timeout_ms = sleep_ms(engine->link, timeout_ms);
+    tell_device_counters(engine->link);
     int count = epoll_wait(engine->setup.epoll_fd, events, UN_EPOLL_BATCH, timeout_ms);
     un_exchange_awake(&engine->link->exchange);
     for (int i = 0; i < count; i++)

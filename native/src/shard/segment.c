@@ -66,6 +66,7 @@ int un_segment_plan(const struct un_segment_config *config, struct un_segment_la
 
     uint64_t end = sizeof(struct un_segment_header);
     layout->engine = take(&end, sizeof(struct un_engine_public), UN_PAGE);
+    layout->stack = take(&end, UN_STACK_WORDS * sizeof(uint64_t), UN_CACHE_LINE);
     layout->seats = take(&end, config->seats * sizeof(struct un_seat_public), UN_PAGE);
     layout->conns = take(&end, config->conn_max * layout->conn_stride, UN_PAGE);
     layout->event_rings = take(&end, config->seats * layout->event_ring_bytes, UN_PAGE);

@@ -31,7 +31,7 @@
 #include "base/barrier.h"
 
 #define UN_SEGMENT_MAGIC UINT64_C(0x31544553554e5355)
-#define UN_SEGMENT_VERSION 1u
+#define UN_SEGMENT_VERSION 2u
 
 #define UN_SEATS_MAX 64u            /* workers of one shard; a bound for loops, far above cores per queue */
 #define UN_CONN_MAX (1u << 22)      /* 22 bits of slot in a connection id */
@@ -40,6 +40,7 @@
 #define UN_RX_SLICE_ALIGN 64u       /* slices of one receive frame do not share a cache line between two cores */
 #define UN_WAIT_BUCKETS 24u         /* histogram of time in the ring: bucket i counts waits < 2^i microseconds */
 #define UN_REASONS 16u
+#define UN_STACK_WORDS 256u         /* counters of a stack of our own: engine/stack_counters.h */
 
 /* Connection id: shard 10 bits | slot 22 bits | generation 32 bits. A generation is never 0, nor is an id. */
 #define UN_ID(shard, slot, generation) ((uint64_t)(shard) << 54 | (uint64_t)(slot) << 32 | (generation))
@@ -295,6 +296,7 @@ struct un_segment_config {
 struct un_segment_layout {
     uint64_t public_bytes;
     uint64_t engine; /* struct un_engine_public */
+    uint64_t stack;  /* UN_STACK_WORDS of 64 bits */
     uint64_t seats;  /* struct un_seat_public per seat */
     uint64_t conns;
     uint64_t conn_stride;

@@ -175,7 +175,19 @@ static int nothing(const struct un_tcb *tcb)
         return 0;
     if (tcb->state != UN_TCP_DEAD)
         return -EAGAIN;
-    return un_tcp_reason(tcb) == UN_TCP_REASON_CLOSED ? 0 : -ECONNRESET;
+    switch (un_tcp_reason(tcb)) {
+    case UN_TCP_REASON_CLOSED:
+        return 0;
+    case UN_TCP_REASON_REFUSED:
+        return -ECONNREFUSED;
+    case UN_TCP_REASON_TIMEOUT:
+    case UN_TCP_REASON_KEEPALIVE:
+        return -ETIMEDOUT;
+    case UN_TCP_REASON_UNREACHABLE:
+        return -EHOSTUNREACH;
+    default:
+        return -ECONNRESET;
+    }
 }
 
 int un_stack_peek(struct un_stack *stack, uint64_t conn, struct un_piece *pieces, int most)
@@ -242,14 +254,11 @@ static void let_go(struct un_stack *stack, struct un_tcb *tcb, bool orderly)
 {
     un_stack_busy(stack, tcb);
     un_conn_accepted(stack, tcb);
-    if (tcb->state == UN_TCP_DEAD)
-        un_tcp_forget(&stack->tcp, tcb);
-    else if (orderly)
+    tcb->events = 0;
+    if (orderly)
         un_tcp_close(&stack->tcp, tcb);
     else
         un_tcp_abort(&stack->tcp, tcb, UN_TCP_REASON_ABORTED);
-    if (tcb->state == UN_TCP_DEAD)
-        un_tcp_forget(&stack->tcp, tcb);
     un_stack_idle(stack);
 }
 

@@ -121,7 +121,11 @@ uint32_t un_flow_find(struct un_stack *stack, const struct un_ip *peer, uint16_t
                       uint16_t local)
 {
     uint32_t hash = un_flows_hash(&stack->flows_key, peer, peer_port, local_port, local);
-    return un_flows_find(&stack->flows, stack->tcp.tcbs, hash, peer, peer_port, local_port, local);
+    uint32_t slot = un_flows_find(&stack->flows, stack->tcp.tcbs, hash, peer, peer_port, local_port, local);
+    if (slot == UN_NONE || __builtin_expect(stack->tcp.tcbs[slot].state != UN_TCP_DEAD, 1))
+        return slot;
+    un_conn_leave_flows(stack, &stack->tcp.tcbs[slot]); /* it is over: its ends are free for another */
+    return UN_NONE;
 }
 
 /* An ACK of something new proves that the next hop hears us (RFC 4861 section 7.3.1). */

@@ -140,7 +140,7 @@ void un_conn_end(struct un_stack *stack, struct un_tcb *tcb, enum un_tcp_reason 
     un_stack_idle(stack);
 }
 
-static void enter_flows(struct un_stack *stack, struct un_tcb *tcb)
+void un_conn_enter_flows(struct un_stack *stack, struct un_tcb *tcb)
 {
     tcb->listed |= UN_LISTED_FLOWS;
     un_flows_insert(&stack->flows, stack->tcp.tcbs, un_stack_slot(stack, tcb));
@@ -166,11 +166,11 @@ struct un_tcb *un_conn_begin(struct un_stack *stack, const struct un_opening *op
     un_tcp_init(&stack->tcp, tcb, opening->iss,
                 un_timestamp_offset(stack, local, tcb->local_port, &tcb->peer, tcb->peer_port),
                 un_path_mtu(stack, &tcb->peer));
-    enter_flows(stack, tcb);
+    un_conn_enter_flows(stack, tcb);
     return tcb;
 }
 
-static void leave_flows(struct un_stack *stack, struct un_tcb *tcb)
+void un_conn_leave_flows(struct un_stack *stack, struct un_tcb *tcb)
 {
     if (!(tcb->listed & UN_LISTED_FLOWS))
         return;
@@ -194,7 +194,7 @@ static void leave_half_open(struct un_stack *stack, struct un_tcb *tcb)
     stack->own->listeners[tcb->listener].half_open--;
 }
 
-static void enter_ready(struct un_stack *stack, struct un_tcb *tcb)
+void un_conn_ready(struct un_stack *stack, struct un_tcb *tcb)
 {
     tcb->listed |= UN_LISTED_READY;
     stack->own->listeners[tcb->listener].ready++;
@@ -254,10 +254,8 @@ static void on_event(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t events)
     struct un_stack *stack = un_stack_of(tcp);
     if (events & UN_TCP_EVENT_ACCEPTED) {
         leave_half_open(stack, tcb);
-        enter_ready(stack, tcb);
+        un_conn_ready(stack, tcb);
     }
-    if (events & UN_TCP_EVENT_CLOSED)
-        leave_flows(stack, tcb);
     if (tcb->flags & UN_TCB_DETACHED)
         return;
     tcb->events |= events;
@@ -278,7 +276,7 @@ static void on_output(struct un_tcp *tcp, struct un_tcb *tcb)
 static void on_ended(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     struct un_stack *stack = un_stack_of(tcp);
-    leave_flows(stack, tcb);
+    un_conn_leave_flows(stack, tcb);
     leave_half_open(stack, tcb);
     un_conn_accepted(stack, tcb);
     un_wheel_cancel(&stack->own->wheel, tcp->tcbs, un_stack_slot(stack, tcb));

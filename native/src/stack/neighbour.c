@@ -267,6 +267,8 @@ void un_neighbour_learn(struct un_stack *stack, struct un_neighbour *neighbour, 
     bool is_new = !un_neighbour_is_known(neighbour) || !un_neighbour_has_mac(neighbour, mac);
     if (is_new) {
         uint16_t type = un_ip_is_v4(&neighbour->ip) ? UN_ETHER_IPV4 : UN_ETHER_IPV6;
+        set_state(neighbour, UN_NEIGHBOUR_INCOMPLETE); /* half an address must never be used */
+        un_compiler_fence();
         un_eth_emit(neighbour->ethernet, mac, stack->device->capabilities.mac, type);
         un_compiler_fence();
     }

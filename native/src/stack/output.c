@@ -44,6 +44,7 @@ int un_stack_transmit(struct un_stack *stack, const struct un_tx *packet)
 
 void un_stack_flush(struct un_stack *stack)
 {
+    stack->tx_room = 0; /* what the device said holds for this turn */
     if (!stack->has_submitted)
         return;
     stack->has_submitted = false;

@@ -54,7 +54,7 @@ int un_stack_plan(const struct un_stack_config *config, struct un_stack_plan *pl
     plan->flows = take(&at, un_flows_buckets(config->conn_max), sizeof(struct un_flows_bucket));
     plan->sents = take(&at, config->sents, sizeof(struct un_sent));
     plan->frames = take(&at, config->frames, sizeof(struct un_frame));
-    plan->frame_scratch = take(&at, config->frames, sizeof(uint16_t));
+    plan->frame_scratch = take(&at, config->frames, sizeof(bool));
     plan->sent_scratch = take(&at, config->sents, sizeof(bool));
     at = (at + 4095) & ~UINT64_C(4095);
     plan->bytes_of_frames = take(&at, config->frames, config->frame_bytes);
@@ -80,7 +80,7 @@ static void make_view(struct un_stack *stack, uint8_t *memory, const struct un_s
     stack->neighbours = (struct un_neighbour *)(memory + plan->neighbours);
     stack->endpoints = (struct un_endpoint *)(memory + plan->endpoints);
     stack->time_waits = (struct un_time_wait *)(memory + plan->time_waits);
-    stack->frame_scratch = (uint16_t *)(memory + plan->frame_scratch);
+    stack->frame_scratch = (bool *)(memory + plan->frame_scratch);
     stack->sent_scratch = (bool *)(memory + plan->sent_scratch);
     stack->flows.buckets = (struct un_flows_bucket *)(memory + plan->flows);
     stack->flows.count = un_flows_buckets(stack->config->conn_max);
@@ -156,6 +156,7 @@ void un_stack_set_device(struct un_stack *stack, struct un_device *device)
     stack->tcp.tx_segment_bytes = device->capabilities.tx_segment_bytes;
     un_device_attach(device, &stack->tcp.pool);
     un_addresses_attach(stack);
+    un_stack_say_farewell(stack);
 }
 
 void un_stack_set_shards(struct un_stack *stack, const struct un_stack_shards *shards)
@@ -250,7 +251,6 @@ uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns)
     own->now_ns = now_ns;
     un_tcp_set_now(&stack->tcp, now_ns);
     own->retry_ns = 0;
-    stack->tx_room = 0;
     uint32_t done = take_packets(stack);
     done += run_timers(stack);
     run_slow(stack);

@@ -105,7 +105,7 @@ struct un_stack {
     struct un_neighbour *neighbours; /* the other tables of the arena: state.h */
     struct un_endpoint *endpoints;
     struct un_time_wait *time_waits;
-    uint16_t *frame_scratch;
+    bool *frame_scratch;
     bool *sent_scratch;
 };
 
@@ -198,5 +198,7 @@ int64_t un_stack_udp_receive(struct un_stack *stack, uint32_t endpoint, struct u
 /* What un_stack_check found wrong, or NULL: invariants over the whole arena (frames and records all accounted for, lists
  * whole, sums right). For tests and simulation. */
 const char *un_stack_check(struct un_stack *stack);
+/* Frames with owners that no list of the stack knows: the device, and whoever keeps frames he was shown. */
+uint32_t un_stack_frames_elsewhere(struct un_stack *stack);
 
 #endif

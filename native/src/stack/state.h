@@ -150,6 +150,17 @@ struct un_router_solicitation {
     uint32_t left;
 };
 
+/* What is left of the connection that was being changed when its process died. */
+struct un_farewell {
+    struct un_ip peer;
+    uint16_t peer_port;
+    uint16_t local_port;
+    uint16_t local;
+    bool is_due;
+    uint32_t seq;
+    uint32_t ack;
+};
+
 struct un_stack_memory {
     uint64_t magic;
     uint32_t version;
@@ -187,6 +198,7 @@ struct un_stack_memory {
     uint64_t addresses_next_ns;
     uint64_t retry_ns; /* the device had no room: look again then; 0: it had */
     struct un_router_solicitation solicitation;
+    struct un_farewell farewell;
     struct un_rate resets;
     struct un_rate icmp;
     uint32_t port_counters[UN_PORT_COUNTERS];
@@ -276,14 +288,15 @@ static inline uint32_t un_arrival_contiguous(const struct un_arrival *arrival)
 uint64_t un_stack_random(struct un_stack *stack);
 bool un_rate_allows(struct un_rate *rate, uint32_t per_second, uint64_t now_ns);
 
+/* ---- scan.c: what the queues hold, counted into the scratch tables ---- */
+void un_scan_begin(struct un_stack *stack);
+/* Queues that are not damaged: no index beyond a table, no frame or record in two places. */
+bool un_scan_conn(struct un_stack *stack, const struct un_tcb *tcb);
+bool un_scan_frames(struct un_stack *stack, uint32_t head, uint32_t *frames, uint32_t *bytes, uint32_t *tail);
+
 /* ---- rebuild.c: after adoption ---- */
 void un_stack_rebuild(struct un_stack *stack);
-
-/* What the queues of a connection, and all other lists, hold: counted into the scratch tables, which are cleared first.
- * false: a list is damaged (an index beyond the table, a frame twice). */
-bool un_scan_begin(struct un_stack *stack);
-bool un_scan_conn(struct un_stack *stack, const struct un_tcb *tcb);
-bool un_scan_frames(struct un_stack *stack, uint32_t head, uint32_t *count);
+void un_stack_say_farewell(struct un_stack *stack); /* a reset for the connection that was being changed */
 
 /* ---- conn.c ---- */
 void un_conn_abort(struct un_stack *stack, struct un_tcb *tcb); /* reset, and no more of the application's */
@@ -301,6 +314,8 @@ struct un_opening {
 };
 /* A block for a new connection, in the look-up table, initialised; it is busy, the caller ends that. NULL: none is free. */
 struct un_tcb *un_conn_begin(struct un_stack *stack, const struct un_opening *opening);
+void un_conn_enter_flows(struct un_stack *stack, struct un_tcb *tcb);
+void un_conn_leave_flows(struct un_stack *stack, struct un_tcb *tcb);
 void un_conn_end(struct un_stack *stack, struct un_tcb *tcb, enum un_tcp_reason reason);
 void un_conn_give_back(struct un_stack *stack, struct un_tcb *tcb); /* once it stands in no list */
 void un_conn_list_output(struct un_stack *stack, struct un_tcb *tcb);
@@ -312,6 +327,7 @@ struct un_tcb *un_conn_next_event(struct un_stack *stack);
 void un_conn_half_open(struct un_stack *stack, struct un_tcb *tcb); /* counts in the backlog of its listener */
 void un_conn_time_wait(struct un_stack *stack, struct un_tcb *tcb); /* it entered TIME-WAIT: the oldest may have to go */
 bool un_conn_make_room(struct un_stack *stack);                     /* the oldest in TIME-WAIT goes; false: there is none */
+void un_conn_ready(struct un_stack *stack, struct un_tcb *tcb);     /* established, and waits for the application */
 void un_conn_accepted(struct un_stack *stack, struct un_tcb *tcb);  /* no longer in its listener's backlog */
 
 /* ---- input.c ---- */

@@ -82,12 +82,12 @@ void un_tcp_process_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_
 {
     uint32_t window = (uint32_t)seg->wnd << tcb->snd_wscale;
     bool sets_window = is_newer(tcb, seg);
-    if (tcb->snd_una != tcb->snd_nxt) {
-        un_recovery_ack(tcp, tcb, seg, sets_window && window != tcb->snd_wnd);
-        if ((seg->flags & UN_TCP_ECE) && (tcb->flags & UN_TCB_ECN))
-            un_recovery_congestion(tcp, tcb);
-    } else if (seg->ack != tcb->snd_nxt) {
+    if (tcb->snd_una == tcb->snd_nxt && seg->ack != tcb->snd_nxt) {
         take_probe(tcp, tcb);
+    } else { /* what was needless is often told when nothing is in flight any more */
+        un_recovery_ack(tcp, tcb, seg, sets_window && window != tcb->snd_wnd);
+        if ((seg->flags & UN_TCP_ECE) && (tcb->flags & UN_TCB_ECN) && tcb->snd_una != tcb->snd_nxt)
+            un_recovery_congestion(tcp, tcb);
     }
     if (seg->ack != tcb->snd_una)
         advance(tcp, tcb, seg->ack);

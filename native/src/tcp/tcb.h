@@ -72,8 +72,8 @@ enum un_tcb_flag {
     UN_TCB_CWR = 1 << 17,         /* say so with the next new data */
     UN_TCB_RECOVERY = 1 << 18,    /* fast recovery until snd_una reaches recover */
     UN_TCB_LOSS = 1 << 19,        /* recovery after a retransmission timeout */
-    UN_TCB_PROBE_OUT = 1 << 20,   /* a tail loss probe is in flight: tlp_end */
-    UN_TCB_PROBE_DUE = 1 << 21,   /* dispatch is to send one, whatever the window */
+    UN_TCB_PROBE_OUT = 1 << 20,   /* a tail loss probe is in flight until snd_una reaches recover */
+    UN_TCB_PROBE_DUE = 1 << 21,   /* dispatch is to send one, whatever cwnd and Nagle say */
     UN_TCB_PERSIST = 1 << 22,     /* UN_TIMER_RETRANSMIT is the persist timer */
     UN_TCB_WINDOW_PROBE = 1 << 23, /* dispatch is to send one */
     UN_TCB_KEEPALIVE_DUE = 1 << 24, /* dispatch is to send one */
@@ -96,16 +96,15 @@ enum un_timer {
 };
 
 enum un_sent_flag {
-    UN_SENT_SACKED = 1 << 0,
-    UN_SENT_LOST = 1 << 1,
-    UN_SENT_RESENT = 1 << 2, /* ever */
-    UN_SENT_IN_FLIGHT = 1 << 3, /* the last transmission was neither SACKed nor given up */
+    UN_SENT_SACKED = 1 << 0,    /* exactly one of these three: */
+    UN_SENT_LOST = 1 << 1,      /* given up, and not sent again yet */
+    UN_SENT_IN_FLIGHT = 1 << 2, /* the last transmission was neither SACKed nor given up */
+    UN_SENT_RESENT = 1 << 3,    /* ever; or what is known of it was withdrawn */
     UN_SENT_SYN = 1 << 4,
     UN_SENT_FIN = 1 << 5,
-    UN_SENT_PROBE = 1 << 6,
 };
 
-/* What one packet carried, until it is acknowledged; a list by sequence number per connection. */
+/* What one packet (or a run of SACKed ones) carried, until it is acknowledged; a list by sequence number per connection. */
 struct un_sent {
     uint32_t next;
     uint32_t seq;
@@ -202,22 +201,24 @@ struct un_tcb {
     uint32_t cwnd;
     uint32_t ssthresh;
     uint32_t in_flight;  /* bytes */
-    uint32_t recover;
+    uint32_t recover;        /* where what goes on ends: a recovery, a reduction by ECN, a tail loss probe */
     uint32_t sacked_bytes;
     uint32_t lost_bytes;
     uint32_t prr_delivered;
     uint32_t prr_out;
+    uint32_t prr_flight;     /* RecoverFS */
+    uint32_t lost_hint;      /* no record before this one is LOST; UN_NONE: look from the head */
     uint32_t prior_cwnd;     /* to undo */
     uint32_t prior_ssthresh;
     uint32_t undo_tsval;     /* our timestamp of the first retransmission: an ACK that echoes an older one says spurious */
+    uint32_t undo_bytes;     /* sent again in this recovery, and not reported as needless by D-SACK */
     uint32_t rack_us;        /* RACK.xmit_ts */
     uint32_t rack_end;       /* RACK.end_seq */
     uint32_t rack_rtt_us;
     uint8_t rack_mult;
     uint8_t rack_persist;
-    uint8_t undo_count;      /* retransmissions that D-SACK has not reported as needless */
+    uint8_t recovery;        /* enum un_recovery_bit, of recovery.h */
     uint8_t reason;          /* enum un_tcp_reason, of a DEAD one */
-    uint32_t tlp_end;
     uint32_t high_sacked;    /* highest seq end SACKed */
     uint32_t sent_at_us;     /* clock of the last transmission of data (restart after idle) */
     uint32_t cc_state[6];    /* of the congestion control */

@@ -5,8 +5,9 @@
  * What goes out and what is to be known outside goes through un_tcp_operations.
  *
  * Files: input.c segment arrival, the steps of RFC 9293 section 3.10.7; output.c what may leave, windows and ACKs;
- * state.c set_state, open, close, end; timers.c; recovery.c, rack.c loss detection; rtt.c; congestion.c with reno.c and
- * cubic.c; rxqueue.c, txqueue.c payload in frames; sent.c records of what is in flight; cookie.c. */
+ * state.c set_state, open, close, end; timers.c; rxqueue.c, txqueue.c payload in frames; cookie.c; sent.c records of what is
+ * in flight; recovery.c what an ACK or a timeout means for them, with sack.c, rack.c, probe.c, undo.c, prr.c, flight.c and
+ * rtt.c (recovery.h); congestion.c with reno.c, cubic.c and hystart.c. */
 #ifndef UN_TCP_H
 #define UN_TCP_H
 
@@ -213,29 +214,35 @@ uint64_t un_tcp_deadline_ns(const struct un_tcb *tcb); /* the earliest, 0: none 
 /* Keepalive settings changed, or something was heard. */
 void un_tcp_rearm_keepalive(struct un_tcp *tcp, struct un_tcb *tcb);
 
-/* ---- recovery.c, rack.c, rtt.c, congestion.c. Owner: loss recovery. ---- */
+/* ---- recovery.c, flight.c, sack.c, rack.c, probe.c, undo.c, prr.c, rtt.c, sent.c, congestion.c. Owner: loss recovery. ----
+ *
+ * They arm and disarm UN_TIMER_RETRANSMIT (unless UN_TCB_PERSIST is set) and UN_TIMER_REORDER, and keep everything of a tcb
+ * from srtt_us to backoff, dup_acks, `retransmitted`, and what stands under "Recovery". They count timeouts,
+ * fast_recoveries, spurious, tail_probes, duplicate_acks and retransmitted. */
 
+/* What a new block starts with. It sends no more than a SYN. */
 void un_recovery_init(struct un_tcp *tcp, struct un_tcb *tcb);
 /* When the handshake is over: initial window from the agreed MSS, congestion control begins. */
 void un_recovery_established(struct un_tcp *tcp, struct un_tcb *tcb);
 
 /* An acceptable ACK (snd_una <= seg->ack <= snd_nxt), before snd_una, the send queue and snd_wnd are updated: takes samples,
- * marks and frees records, detects loss, moves the congestion window, restarts or stops UN_TIMER_RETRANSMIT and
- * UN_TIMER_REORDER. is_window_update: the segment changed the window (so it is no duplicate ACK, RFC 5681 section 2). */
+ * marks and frees records, detects loss, moves the congestion window, restarts or stops the timers, and asks for output when
+ * something is to be sent again. is_window_update: the segment changed the window (so it is no duplicate ACK, RFC 5681
+ * section 2). */
 void un_recovery_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, bool is_window_update);
 
-/* Payload and flags that were sent for the first time, from snd_nxt on (before snd_nxt moves). false: no record is free,
- * nothing may be sent. Call un_recovery_can_record first. Starts the retransmission timer when it does not run. */
+/* Payload and flags that were sent for the first time, from snd_nxt on (before snd_nxt moves). Call un_recovery_can_record
+ * before anything is sent. length: with SYN and FIN. Starts the retransmission timer when it does not run. */
 bool un_recovery_can_record(const struct un_tcp *tcp);
 void un_recovery_sent(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length, uint32_t frame, uint32_t offset,
                       uint16_t flags, uint32_t tsval);
 
-/* The next record that is to be sent again and may be now, or UN_NONE. It is at most `most` bytes of payload long: a longer one
- * is split. */
+/* The next record that is to be sent again and may be now, or UN_NONE. It is at most `most` (> 0) bytes of payload long: a
+ * longer one is split. Ask again after un_recovery_resent; ask before new data is sent. */
 uint32_t un_recovery_next(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t most);
 void un_recovery_resent(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t sent, uint32_t tsval);
 
-/* Bytes of new data that congestion control lets go now: cwnd, PRR, limited transmit. */
+/* Bytes of new data that congestion control lets go now: cwnd, PRR, limited transmit, a probe that is due. */
 uint32_t un_recovery_allowance(const struct un_tcp *tcp, const struct un_tcb *tcb);
 
 void un_recovery_timeout(struct un_tcp *tcp, struct un_tcb *tcb);      /* UN_TIMER_RETRANSMIT, not persisting, data in flight */
@@ -246,7 +253,10 @@ void un_recovery_end(struct un_tcp *tcp, struct un_tcb *tcb);          /* give a
 void un_recovery_spurious_syn(struct un_tcp *tcp, struct un_tcb *tcb); /* the SYN was resent: RFC 6298 (5.7) */
 uint64_t un_recovery_rto_ns(const struct un_tcp *tcp, const struct un_tcb *tcb); /* with backoff */
 void un_rtt_sample(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t rtt_us);
-void un_recovery_rebuild(struct un_tcp *tcp, const bool *used); /* free list of records, after adoption */
+/* The free list of records, after adoption (used[index]: some list has it) or at the beginning (NULL: none has). */
+void un_recovery_rebuild(struct un_tcp *tcp, const bool *used);
+/* What is wrong with the records of a connection or the sums over them, or NULL. */
+const char *un_recovery_check(const struct un_tcp *tcp, const struct un_tcb *tcb);
 
 /* Congestion control: RFC 5681, RFC 9438. All in bytes; cwnd and ssthresh are in the tcb, the rest in cc_state. */
 struct un_congestion {

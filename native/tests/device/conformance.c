@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "check.h"
+#include "../check.h"
 
 #define PACKET_MAX 70000u
 #define ETHERNET_BYTES 14u

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "check.h"
+#include "../check.h"
 #include "far_end.h"
 #include "wire/checksum.h"
 

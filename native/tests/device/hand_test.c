@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "check.h"
+#include "../check.h"
 #include "far_end.h"
 
 #define SLOTS 128u

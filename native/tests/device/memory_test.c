@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "check.h"
+#include "../check.h"
 #include "far_end.h"
 
 static struct un_device *ends[2];

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "check.h"
+#include "../check.h"
 #include "device/tap_steer.h"
 #include "stack/steering.h"
 

@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "../check.h"
 
 #define SKIPPED 77 /* meson's word for it */
 

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "check.h"
+#include "../check.h"
 #include "tap_link.h"
 #include "wire/checksum.h"
 #include "wire/packet.h"

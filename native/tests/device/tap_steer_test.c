@@ -4,7 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "../check.h"
 #include "stack/steering.h"
 #include "tap_link.h"
 #include "wire/packet.h"

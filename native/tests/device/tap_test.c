@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "../check.h"
 #include "tap_link.h"
 
 #define EXPERIMENTAL 0x88b5

@@ -1,5 +1,5 @@
-/* Reassembly against an array of bytes: random segments of random frames, contradicting each other, with gaps, overlaps,
- * limits, short pools, frames that others hold, and an application that reads now and then.
+/* Reassembly against an array of bytes: random segments of random frames, contradicting each other, with gaps,
+ * overlaps, limits, short pools, frames that others hold, and an application that reads now and then.
  *
  * The array knows of each position whether it was kept and which byte came first. Where the queue may refuse or give up
  * payload, what it holds afterwards is read from it, held against the rules, and taken over. */
@@ -84,7 +84,7 @@ static void hold(uint32_t frame)
     un_pool_keep(&tcp->pool, frame);
 }
 
-/* Positions [start, start + length) as a chain; UN_NONE when the pool does not suffice. *is_shared: others hold a frame. */
+/* Positions [start, start + length) as a chain; UN_NONE: the pool does not suffice. *is_shared: others hold a frame. */
 static uint32_t make_chain(uint32_t start, uint32_t length, bool *is_shared)
 {
     uint32_t head = UN_NONE, *link = &head, frame_bytes = fixture.memory.frame_bytes;
@@ -155,7 +155,7 @@ static void take_over(void)
     CHECK(frames <= fixture.config.ooo_frames_max);
 }
 
-/* Every block is a run: kept, as large as it can be, beyond rcv_nxt, and said once; none is missing that has to be there. */
+/* Every block is a run: kept, as large as it can be, beyond rcv_nxt, and said once; there is one if anything waits. */
 static void check_blocks(const struct un_sack_block *blocks, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {

@@ -1,7 +1,7 @@
-/* The send queue against a string of bytes: what is sent, sent again and acknowledged, in frames of our own and of others.
+/* The send queue against a string of bytes: sent, sent again and acknowledged, in frames of our own and of others.
  *
- * A device that reads late is part of it: it refers to the frames of what was sent, and their bytes must still be the same
- * when it lets go. The owner of a frame that was queued as it is goes on writing behind the bytes it has queued. */
+ * A device that reads late is part of it: it refers to the frames of what was sent, and their bytes must still be the
+ * same when it lets go. */
 #include "fixture.h"
 
 #include <stdbool.h>
@@ -34,6 +34,12 @@ static struct {
 } device[DEVICE];
 static uint32_t device_count;
 
+/* The last frame that was queued as it is: what its owner has around the bytes that were queued is left alone. */
+static struct {
+    uint32_t frame; /* UN_NONE: none */
+    uint32_t offset, length;
+} lent;
+
 static uint32_t below(uint32_t bound)
 {
     return random_below(&model.random, bound);
@@ -46,6 +52,7 @@ static void start(uint64_t seed)
     model.random = seed;
     model.iss = (uint32_t)-below(2 * STREAM);
     record_count = device_count = 0;
+    lent.frame = UN_NONE;
     fixture_start(&fixture, 8 + below(200), frame_bytes[below(4)]);
     tcb->snd_una = tcb->snd_nxt = model.iss;
     tcb->snd_limit = below(3) ? below(20000) : UINT32_MAX;
@@ -87,6 +94,17 @@ static void write_copied(void)
     model.queued += taken;
 }
 
+static void owner_lets_go(void)
+{
+    if (lent.frame == UN_NONE)
+        return;
+    const uint8_t *bytes = un_pool_bytes(&tcp->pool, lent.frame);
+    for (uint32_t at = 0; at < fixture.memory.frame_bytes; at++)
+        CHECK((at >= lent.offset && at < lent.offset + lent.length) || bytes[at] == 0xbb);
+    un_pool_drop(&tcp->pool, lent.frame);
+    lent.frame = UN_NONE;
+}
+
 static void write_frame(void)
 {
     uint32_t frame = un_pool_take(&tcp->pool), frame_bytes = fixture.memory.frame_bytes;
@@ -97,12 +115,15 @@ static void write_frame(void)
         un_pool_drop(&tcp->pool, frame);
         return;
     }
-    uint8_t *bytes = un_pool_bytes(&tcp->pool, frame);
-    memcpy(bytes + offset, model.bytes + model.queued, length);
+    memset(un_pool_bytes(&tcp->pool, frame), 0xbb, frame_bytes);
+    memcpy(un_pool_bytes(&tcp->pool, frame) + offset, model.bytes + model.queued, length);
     un_tx_append_frame(tcp, tcb, frame, offset, length);
-    memset(bytes, 0xaa, offset);
-    memset(bytes + offset + length, 0xbb, frame_bytes - offset - length);
     model.queued += length;
+    owner_lets_go();
+    lent.frame = frame;
+    lent.offset = offset;
+    lent.length = length;
+    un_pool_keep(&tcp->pool, frame);
 }
 
 static void expect_stream(const struct un_piece *pieces, int count, uint32_t position)
@@ -225,6 +246,7 @@ static void run(uint64_t seed)
     CHECK_EQ(un_tx_unsent(tcb), 0);
     while (device_count > 0)
         device_lets_go();
+    owner_lets_go();
     fixture_check_whole(&fixture);
 }
 

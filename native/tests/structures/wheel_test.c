@@ -134,15 +134,30 @@ static void few_wakes(void)
     }
 }
 
+/* As many as one call moves: the slot is empty, and the next call finds that out. */
+static void slot_of_one_call(void)
+{
+    start(0);
+    for (uint32_t i = 0; i < UN_WHEEL_CASCADE_MAX; i++)
+        arm(i, SECOND_NS + i);
+    uint64_t enters = un_wheel_next_ns(&wheel);
+    CHECK(enters < SECOND_NS);
+    CHECK_EQ(un_wheel_expired(&wheel, tcbs, enters), UN_NONE);
+    CHECK(un_wheel_next_ns(&wheel) > enters && un_wheel_next_ns(&wheel) <= rounded_up(SECOND_NS));
+    sweep(SECOND_NS + TICK_NS);
+    CHECK_EQ(earliest(), UINT64_MAX);
+}
+
 /* A slot with very many is moved down in parts, and nothing is late or lost. */
 static void large_slot(void)
 {
     start(0);
     for (uint32_t i = 0; i < CONNS; i++)
         arm(i, 7200 * SECOND_NS + i * UINT64_C(1000000));
-    uint64_t now = 7200 * SECOND_NS - SECOND_NS / 10;
-    uint32_t calls = 1;
+    uint64_t now = un_wheel_next_ns(&wheel);
+    CHECK(now < 7199 * SECOND_NS);
     CHECK_EQ(un_wheel_expired(&wheel, tcbs, now), UN_NONE);
+    uint32_t calls = 1;
     for (; un_wheel_next_ns(&wheel) <= now; calls++) {
         cancel(random_below(&(uint64_t){calls}, CONNS)); /* in the middle of it */
         CHECK_EQ(un_wheel_expired(&wheel, tcbs, now), UN_NONE);
@@ -181,6 +196,7 @@ int main(void)
 {
     RUN(lazily);
     RUN(few_wakes);
+    RUN(slot_of_one_call);
     RUN(large_slot);
     RUN(never);
     RUN(at_random);

@@ -1,0 +1,22 @@
+/* What a stack counts, as the supervisor reads it: the counters lie in the public memory of the shard, and the stack of
+ * the engine writes them there itself, so that looking costs nobody anything (P9). One writer, plain words of 64 bits. */
+#ifndef UN_STACK_COUNTERS_H
+#define UN_STACK_COUNTERS_H
+
+#include "shard/segment.h"
+#include "stack/stack.h"
+
+struct un_told_counters {
+    struct un_stack_counters ip;
+    struct un_tcp_counters tcp;
+    struct un_device_counters device;
+    uint64_t drops[UN_DROP_COUNT];
+};
+UN_STATIC_ASSERT(sizeof(struct un_told_counters) <= UN_STACK_WORDS * sizeof(uint64_t), "the segment has room for them");
+
+static inline struct un_told_counters *un_told_counters(const void *public)
+{
+    return un_at(public, un_header(public)->layout.stack);
+}
+
+#endif

@@ -1,0 +1,248 @@
+/* Everything that must hold between two calls, over the whole arena. A naive count beside each clever structure: slow, and
+ * for tests and simulation only. Each check returns what is wrong, or NULL. */
+#include "stack/state.h"
+#include "tcp/seq.h"
+
+static bool is_live(const struct un_tcb *tcb)
+{
+    return tcb->state != UN_TCP_CLOSED;
+}
+
+/* ---- frames and records ---- */
+
+static const char *check_neighbours(struct un_stack *stack)
+{
+    for (uint32_t i = 0; i < stack->config->neighbours; i++) {
+        const struct un_neighbour *neighbour = &stack->neighbours[i];
+        uint32_t count, bytes, tail;
+        if (!un_scan_frames(stack, neighbour->queue.head, &count, &bytes, &tail))
+            return "a neighbour's queue is damaged";
+        if ((count == 0) != (neighbour->queued == 0) || (count > 0 && tail != neighbour->queue.tail))
+            return "a neighbour's queue is not what its count says";
+        if (neighbour->queued > 0 && neighbour->state != UN_NEIGHBOUR_INCOMPLETE)
+            return "packets wait for a neighbour that is not being asked";
+    }
+    return NULL;
+}
+
+static const char *check_endpoints(struct un_stack *stack)
+{
+    for (uint32_t i = 0; i < stack->config->udp_max; i++) {
+        const struct un_endpoint *endpoint = &stack->endpoints[i];
+        uint32_t count, bytes, tail;
+        if (!endpoint->is_open)
+            continue;
+        if (!un_scan_frames(stack, endpoint->queue.head, &count, &bytes, &tail) || count != endpoint->frames)
+            return "an endpoint's queue is damaged";
+        if (count > 0 && (tail != endpoint->queue.tail || !(stack->tcp.pool.frames[tail].flags & UN_FRAME_LAST)))
+            return "an endpoint's queue has no end";
+    }
+    return NULL;
+}
+
+static const char *check_fragments(struct un_stack *stack)
+{
+    for (uint32_t i = 0; i < UN_FRAGMENTS_MAX; i++) {
+        const struct un_fragments *datagram = &stack->own->fragments[i];
+        uint32_t count, bytes, tail;
+        if (!datagram->is_used)
+            continue;
+        if (!un_scan_frames(stack, datagram->head, &count, &bytes, &tail))
+            return "fragments are damaged";
+        if (count != datagram->frames || bytes != datagram->received)
+            return "fragments are not what their counts say";
+    }
+    return NULL;
+}
+
+static const char *check_blocks(struct un_stack *stack)
+{
+    for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++)
+        if (is_live(&stack->tcp.tcbs[slot]) && !un_scan_conn(stack, &stack->tcp.tcbs[slot]))
+            return "a connection's queues are not what its counts say";
+    return NULL;
+}
+
+/* References of what was scanned, and the free list. */
+static const char *check_pool(struct un_stack *stack)
+{
+    const struct un_pool *pool = &stack->tcp.pool;
+    uint32_t free_count = 0, listed = 0;
+    for (uint32_t frame = 0; frame < pool->own->count; frame++) {
+        if (stack->frame_scratch[frame] && pool->frames[frame].references == 0)
+            return "a frame that is in use has no reference";
+        free_count += pool->frames[frame].references == 0;
+    }
+    for (uint32_t at = pool->own->free_head; at != UN_NONE; at = pool->frames[at].next)
+        if (at >= pool->own->count || pool->frames[at].references > 0 || ++listed > free_count)
+            return "the free list of frames is damaged";
+    return listed != free_count || free_count != pool->own->free_count ? "frames are lost" : NULL;
+}
+
+static const char *check_sents(struct un_stack *stack)
+{
+    const struct un_sent_pool *pool = stack->tcp.sent_pool;
+    uint32_t used = 0, listed = 0;
+    for (uint32_t at = 0; at < pool->count; at++)
+        used += stack->sent_scratch[at];
+    for (uint32_t at = pool->free_head; at != UN_NONE; at = stack->tcp.sents[at].next)
+        if (at >= pool->count || stack->sent_scratch[at] || ++listed > pool->count)
+            return "the free list of records is damaged";
+    return listed != pool->free_count || listed + used != pool->count ? "records are lost" : NULL;
+}
+
+/* ---- connections and the tables they stand in ---- */
+
+static const char *check_flow(struct un_stack *stack, uint32_t slot, uint32_t *entries)
+{
+    const struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+    bool is_entered = tcb->listed & UN_LISTED_FLOWS;
+    *entries += is_entered;
+    if (!is_live(tcb) && is_entered)
+        return "a closed connection stands in the look-up table";
+    if (is_live(tcb) && tcb->state != UN_TCP_DEAD && !is_entered)
+        return "a connection is missing in the look-up table";
+    uint32_t found = is_entered ? un_flows_find(&stack->flows, stack->tcp.tcbs, tcb->hash, &tcb->peer, tcb->peer_port,
+                                                tcb->local_port, tcb->local)
+                                : slot;
+    return found == slot ? NULL : "a connection is not found";
+}
+
+static const char *check_timer(const struct un_tcb *tcb)
+{
+    uint64_t deadline = is_live(tcb) ? un_tcp_deadline_ns(tcb) : 0;
+    if (!is_live(tcb) && tcb->wheel_at != UN_NONE)
+        return "a closed connection stands in the wheel";
+    if (deadline && (tcb->wheel_at == UN_NONE || tcb->wheel_ns > deadline))
+        return "a connection stands too late in the wheel";
+    return NULL;
+}
+
+static const char *check_conns(struct un_stack *stack)
+{
+    uint32_t entries = 0, used = 0, time_waits = 0;
+    for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++) {
+        const struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+        const char *wrong = check_flow(stack, slot, &entries);
+        if (!wrong)
+            wrong = check_timer(tcb);
+        if (wrong)
+            return wrong;
+        if (tcb->events && !(tcb->listed & UN_LISTED_EVENTS))
+            return "a connection has events and is not listed";
+        if (tcb->state == UN_TCP_TIME_WAIT && !(tcb->listed & UN_LISTED_TIME_WAIT))
+            return "a connection in TIME-WAIT is not in its ring";
+        time_waits += tcb->state == UN_TCP_TIME_WAIT;
+        used += is_live(tcb) || (tcb->listed & UN_LISTED_LINKED);
+    }
+    for (uint32_t bucket = 0; bucket < stack->flows.count; bucket++)
+        entries -= stack->flows.buckets[bucket].used;
+    if (entries != 0)
+        return "the look-up table holds what is not there";
+    if (time_waits > stack->own->time_wait_count)
+        return "more connections are in TIME-WAIT than their ring holds";
+    return used == stack->own->conn_count ? NULL : "the count of connections is wrong";
+}
+
+static const char *check_free_slots(struct un_stack *stack)
+{
+    const struct un_stack_memory *own = stack->own;
+    uint32_t count = 0;
+    for (uint32_t at = own->conn_free; at != UN_NONE; at = stack->tcp.tcbs[at].next_free) {
+        if (at >= own->conn_fresh || is_live(&stack->tcp.tcbs[at]) || ++count > own->conn_fresh)
+            return "the free list of connections is damaged";
+        if (stack->tcp.tcbs[at].listed)
+            return "a free connection stands in a list";
+    }
+    return count + own->conn_count == own->conn_fresh ? NULL : "connections are lost";
+}
+
+/* ---- lists ---- */
+
+/* Members of a list by output_next. */
+static const char *count_outputs(struct un_stack *stack, const struct un_list *list, uint32_t *count)
+{
+    uint32_t tail = list->tail;
+    for (uint32_t at = list->head; at != UN_NONE; at = stack->tcp.tcbs[at].output_next) {
+        if (at >= stack->own->conn_fresh || !(stack->tcp.tcbs[at].listed & UN_LISTED_OUTPUT))
+            return "a list of connections with output is damaged";
+        if (++*count > stack->own->conn_fresh)
+            return "a list of connections with output has no end";
+        tail = at;
+    }
+    return list->head == UN_NONE || tail == list->tail ? NULL : "a list of connections with output has a wrong end";
+}
+
+static const char *check_outputs(struct un_stack *stack)
+{
+    uint32_t count = 0;
+    const char *wrong = count_outputs(stack, &stack->own->outputs, &count);
+    for (uint32_t i = 0; !wrong && i < stack->config->neighbours; i++)
+        wrong = count_outputs(stack, &stack->neighbours[i].waiting, &count);
+    for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++)
+        count -= (stack->tcp.tcbs[slot].listed & UN_LISTED_OUTPUT) != 0;
+    return wrong || count == 0 ? wrong : "a connection with output is in no list";
+}
+
+static const char *check_events(struct un_stack *stack)
+{
+    uint32_t count = 0;
+    for (uint32_t at = stack->own->events.head; at != UN_NONE; at = stack->tcp.tcbs[at].event_next) {
+        if (at >= stack->own->conn_fresh || !(stack->tcp.tcbs[at].listed & UN_LISTED_EVENTS))
+            return "the list of events is damaged";
+        if (++count > stack->own->conn_fresh)
+            return "the list of events has no end";
+    }
+    for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++)
+        count -= (stack->tcp.tcbs[slot].listed & UN_LISTED_EVENTS) != 0;
+    return count == 0 ? NULL : "a connection with events is in no list";
+}
+
+static const char *check_backlogs(struct un_stack *stack)
+{
+    for (uint32_t i = 0; i < UN_STACK_LISTENERS_MAX; i++) {
+        const struct un_listener *listener = &stack->own->listeners[i];
+        uint32_t half_open = 0, ready = 0;
+        if (!listener->is_open && listener->half_open + listener->ready == 0)
+            continue;
+        for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++) {
+            const struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+            half_open += tcb->listener == i && (tcb->listed & UN_LISTED_HALF_OPEN);
+            ready += tcb->listener == i && (tcb->listed & UN_LISTED_READY);
+        }
+        if (half_open != listener->half_open || ready != listener->ready)
+            return "a listener counts its backlog wrong";
+    }
+    return NULL;
+}
+
+const char *un_stack_check(struct un_stack *stack)
+{
+    static const char *(*const checks[])(struct un_stack *) = {
+        check_blocks, check_endpoints,  check_fragments, check_neighbours, check_pool,     check_sents,
+        check_conns,  check_free_slots, check_outputs,   check_events,     check_backlogs,
+    };
+    if (stack->own->busy || stack->own->busy_endpoint)
+        return "a change was not finished";
+    un_scan_begin(stack);
+    for (uint32_t i = 0; i < sizeof checks / sizeof checks[0]; i++) {
+        const char *wrong = checks[i](stack);
+        if (wrong)
+            return wrong;
+    }
+    return NULL;
+}
+
+uint32_t un_stack_frames_elsewhere(struct un_stack *stack)
+{
+    const struct un_pool *pool = &stack->tcp.pool;
+    uint32_t count = 0;
+    un_scan_begin(stack);
+    check_blocks(stack);
+    check_endpoints(stack);
+    check_fragments(stack);
+    check_neighbours(stack);
+    for (uint32_t frame = 0; frame < pool->own->count; frame++)
+        count += pool->frames[frame].references > (uint32_t)stack->frame_scratch[frame];
+    return count;
+}

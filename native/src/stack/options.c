@@ -1,0 +1,126 @@
+/* Settings of a connection. */
+#include <errno.h>
+
+#include "stack/state.h"
+
+static bool is_handshake_over(const struct un_tcb *tcb)
+{
+    return tcb->state & UN_TCP_SYNCHRONIZED;
+}
+
+static void set_flag(struct un_tcb *tcb, uint32_t flag, uint32_t value)
+{
+    tcb->flags = value ? tcb->flags | flag : tcb->flags & ~flag;
+}
+
+static int set_congestion(struct un_stack *stack, struct un_tcb *tcb, uint32_t value)
+{
+    if (value >= UN_CONGESTIONS)
+        return -EINVAL;
+    tcb->congestion = (uint8_t)value;
+    un_congestions[value]->init(&stack->tcp, tcb);
+    return 0;
+}
+
+/* Only downwards: the option in our SYN says what the other direction may send us. */
+static int set_mss(struct un_tcb *tcb, uint32_t value)
+{
+    enum { MSS_MIN = 88, HEADERS_IPV4 = 40, HEADERS_IPV6 = 60 }; /* Linux takes no less than 88 */
+    uint32_t mtu = value + (un_ip_is_v4(&tcb->peer) ? HEADERS_IPV4 : HEADERS_IPV6);
+    if (value < MSS_MIN || mtu > UINT16_MAX)
+        return -EINVAL;
+    if (is_handshake_over(tcb))
+        return -EISCONN;
+    if (mtu < tcb->path_mtu)
+        tcb->path_mtu = (uint16_t)mtu;
+    return 0;
+}
+
+static int set(struct un_stack *stack, struct un_tcb *tcb, enum un_stack_option option, uint32_t value)
+{
+    bool is_seconds = option == UN_OPTION_KEEP_IDLE_S || option == UN_OPTION_KEEP_INTERVAL_S;
+    if (is_seconds && (value == 0 || value > INT16_MAX)) /* the range of Linux */
+        return -EINVAL;
+    if (option == UN_OPTION_KEEP_COUNT && (value == 0 || value > INT8_MAX))
+        return -EINVAL;
+    switch (option) {
+    case UN_OPTION_NODELAY:
+        set_flag(tcb, UN_TCB_NODELAY, value);
+        break;
+    case UN_OPTION_CORK:
+        set_flag(tcb, UN_TCB_CORK, value);
+        break;
+    case UN_OPTION_KEEPALIVE:
+        set_flag(tcb, UN_TCB_KEEPALIVE, value);
+        break;
+    case UN_OPTION_KEEP_IDLE_S:
+        tcb->keep_idle_s = (uint16_t)value;
+        break;
+    case UN_OPTION_KEEP_INTERVAL_S:
+        tcb->keep_interval_s = (uint16_t)value;
+        break;
+    case UN_OPTION_KEEP_COUNT:
+        tcb->keep_count = (uint8_t)value;
+        break;
+    case UN_OPTION_USER_TIMEOUT_MS:
+        tcb->user_timeout_ms = value;
+        break;
+    case UN_OPTION_RECEIVE_BYTES:
+        tcb->rcv_limit = value;
+        break;
+    case UN_OPTION_SEND_BYTES:
+        tcb->snd_limit = value;
+        break;
+    case UN_OPTION_CONGESTION:
+        return set_congestion(stack, tcb, value);
+    case UN_OPTION_QUICKACK:
+        set_flag(tcb, UN_TCB_QUICKACK, value);
+        break;
+    case UN_OPTION_MSS:
+        return set_mss(tcb, value);
+    default:
+        return -ENOPROTOOPT;
+    }
+    return 0;
+}
+
+int un_stack_set_option(struct un_stack *stack, uint64_t conn, enum un_stack_option option, uint32_t value)
+{
+    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    if (!tcb)
+        return -EBADF;
+    un_stack_busy(stack, tcb);
+    int result = set(stack, tcb, option, value);
+    bool is_keepalive = option >= UN_OPTION_KEEPALIVE && option <= UN_OPTION_KEEP_COUNT;
+    if (result == 0 && is_keepalive && is_handshake_over(tcb))
+        un_tcp_rearm_keepalive(&stack->tcp, tcb);
+    if (result == 0 && (option == UN_OPTION_NODELAY || option == UN_OPTION_CORK) && is_handshake_over(tcb))
+        un_conn_list_output(stack, tcb); /* what waited for more may go */
+    un_stack_idle(stack);
+    return result;
+}
+
+int un_stack_get_option(struct un_stack *stack, uint64_t conn, enum un_stack_option option, uint32_t *value)
+{
+    const struct un_tcb *tcb = un_stack_conn(stack, conn);
+    if (!tcb)
+        return -EBADF;
+    const uint32_t values[] = {
+        [UN_OPTION_NODELAY] = (tcb->flags & UN_TCB_NODELAY) != 0,
+        [UN_OPTION_CORK] = (tcb->flags & UN_TCB_CORK) != 0,
+        [UN_OPTION_KEEPALIVE] = (tcb->flags & UN_TCB_KEEPALIVE) != 0,
+        [UN_OPTION_KEEP_IDLE_S] = tcb->keep_idle_s,
+        [UN_OPTION_KEEP_INTERVAL_S] = tcb->keep_interval_s,
+        [UN_OPTION_KEEP_COUNT] = tcb->keep_count,
+        [UN_OPTION_USER_TIMEOUT_MS] = tcb->user_timeout_ms,
+        [UN_OPTION_RECEIVE_BYTES] = tcb->rcv_limit,
+        [UN_OPTION_SEND_BYTES] = tcb->snd_limit,
+        [UN_OPTION_CONGESTION] = tcb->congestion,
+        [UN_OPTION_QUICKACK] = (tcb->flags & UN_TCB_QUICKACK) != 0,
+        [UN_OPTION_MSS] = tcb->snd_mss,
+    };
+    if ((uint32_t)option >= sizeof values / sizeof values[0])
+        return -ENOPROTOOPT;
+    *value = values[option];
+    return 0;
+}

@@ -1,0 +1,205 @@
+/* A stack goes on in another process, or after the sudden death of its own (P10).
+ *
+ * The blocks say what is true; all else is made again from them: references of frames and free lists by a scan of the
+ * queues, look-up table and wheel by entering every connection, lists by giving every connection a turn. Events that the
+ * application had fetched and may not have acted upon are told again. The connection that was being changed (`busy`) may be
+ * half one thing and half another: its queues are forgotten, the application hears that it is over, the peer gets a reset
+ * as soon as there is a device. */
+#include "stack/state.h"
+
+static bool is_live(const struct un_tcb *tcb)
+{
+    return tcb->state != 0 && tcb->state != UN_TCP_CLOSED;
+}
+
+static void forget_queues(struct un_tcb *tcb)
+{
+    tcb->rcv = tcb->rcv_ooo = tcb->snd = (struct un_queue){UN_NONE, UN_NONE};
+    tcb->rcv_bytes = tcb->rcv_frames = tcb->rcv_ooo_bytes = tcb->rcv_ooo_frames = 0;
+    tcb->snd_bytes = tcb->snd_head_offset = 0;
+    tcb->sack_count = 0;
+    tcb->unsent_frame = tcb->sent_head = tcb->sent_tail = UN_NONE;
+}
+
+/* ---- frames and records ---- */
+
+static void scan_conns(struct un_stack *stack, uint32_t doomed)
+{
+    for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++) {
+        struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+        if (!is_live(tcb) || slot == doomed)
+            continue;
+        un_assert(un_scan_conn(stack, tcb)); /* only the one that was being changed may be damaged */
+    }
+}
+
+static void scan_endpoints(struct un_stack *stack)
+{
+    uint32_t doomed = stack->own->busy_endpoint;
+    stack->own->busy_endpoint = 0;
+    for (uint32_t i = 0; i < stack->config->udp_max; i++) {
+        struct un_endpoint *endpoint = &stack->endpoints[i];
+        uint32_t bytes;
+        if (!endpoint->is_open || i + 1 == doomed) {
+            endpoint->queue = UN_LIST_EMPTY;
+            endpoint->frames = 0;
+            continue;
+        }
+        un_assert(un_scan_frames(stack, endpoint->queue.head, &endpoint->frames, &bytes, &endpoint->queue.tail));
+    }
+}
+
+static void rebuild_pools(struct un_stack *stack)
+{
+    struct un_pool *pool = &stack->tcp.pool;
+    pool->own->count = stack->config->frames;
+    pool->own->frame_bytes = stack->config->frame_bytes;
+    for (uint32_t frame = 0; frame < pool->own->count; frame++)
+        pool->frames[frame].references = stack->frame_scratch[frame];
+    un_pool_rebuild(pool);
+    stack->own->sent_pool.count = stack->config->sents;
+    un_recovery_rebuild(&stack->tcp, stack->sent_scratch);
+}
+
+/* ---- connections ---- */
+
+static void reset_caches(struct un_stack *stack)
+{
+    struct un_stack_memory *own = stack->own;
+    own->events = own->outputs = UN_LIST_EMPTY;
+    own->conn_free = UN_NONE;
+    own->conn_count = own->time_wait_head = own->time_wait_count = 0;
+    own->retry_ns = 0;
+    for (uint32_t i = 0; i < UN_STACK_LISTENERS_MAX; i++)
+        own->listeners[i].half_open = own->listeners[i].ready = 0;
+    for (uint32_t i = 0; i < UN_FRAGMENTS_MAX; i++)
+        own->fragments[i] = (struct un_fragments){.head = UN_NONE};
+    own->fragments_next_ns = UINT64_MAX;
+    own->addresses_next_ns = own->now_ns;
+    un_flows_clear(&stack->flows);
+    un_wheel_init(&own->wheel, own->now_ns);
+}
+
+static void count_backlog(struct un_stack *stack, struct un_tcb *tcb)
+{
+    if (tcb->listener == UINT16_MAX || (tcb->flags & (UN_TCB_ACTIVE | UN_TCB_ACCEPTED | UN_TCB_DETACHED)))
+        return;
+    if (tcb->state == UN_TCP_SYN_RECEIVED)
+        un_conn_half_open(stack, tcb);
+    else
+        un_conn_ready(stack, tcb);
+}
+
+/* Once too often is harmless, once too few is not. */
+static void tell_again(struct un_stack *stack, struct un_tcb *tcb)
+{
+    if (tcb->flags & UN_TCB_DETACHED)
+        return;
+    if (tcb->listed & UN_LISTED_READY)
+        tcb->events |= UN_TCP_EVENT_ACCEPTED;
+    if (tcb->rcv_bytes > 0)
+        tcb->events |= UN_TCP_EVENT_READABLE;
+    else if (un_tcp_reason(tcb) != UN_TCP_REASON_NONE)
+        tcb->events |= UN_TCP_EVENT_CLOSED;
+    if (un_tcp_is_eof(tcb))
+        tcb->events |= UN_TCP_EVENT_EOF;
+    if (tcb->events)
+        un_conn_list_event(stack, tcb);
+}
+
+static void enter(struct un_stack *stack, struct un_tcb *tcb)
+{
+    uint64_t deadline = un_tcp_deadline_ns(tcb);
+    stack->own->conn_count++;
+    count_backlog(stack, tcb);
+    if (tcb->state != UN_TCP_DEAD)
+        un_conn_enter_flows(stack, tcb);
+    if (tcb->state == UN_TCP_TIME_WAIT)
+        un_conn_time_wait(stack, tcb);
+    if (deadline)
+        un_wheel_arm(&stack->own->wheel, stack->tcp.tcbs, un_stack_slot(stack, tcb), deadline);
+    un_conn_list_output(stack, tcb);
+    tell_again(stack, tcb);
+}
+
+static void unlink_block(struct un_tcb *tcb)
+{
+    tcb->wheel_next = tcb->wheel_prev = tcb->wheel_at = UN_NONE;
+    tcb->event_next = tcb->output_next = tcb->next_free = UN_NONE;
+    tcb->listed = 0;
+    tcb->flags &= ~UN_TCB_NO_NEIGHBOUR;
+}
+
+/* From the last to the first, so that low slots are taken first again. */
+static void enter_conns(struct un_stack *stack)
+{
+    for (uint32_t slot = stack->own->conn_fresh; slot-- > 0;) {
+        struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+        unlink_block(tcb);
+        if (is_live(tcb)) {
+            enter(stack, tcb);
+            continue;
+        }
+        tcb->state = UN_TCP_CLOSED;
+        tcb->next_free = stack->own->conn_free;
+        stack->own->conn_free = slot;
+    }
+}
+
+/* ---- the one that was being changed ---- */
+
+static void note_farewell(struct un_stack *stack, const struct un_tcb *tcb)
+{
+    if (!(tcb->state & (UN_TCP_SYNCHRONIZED | UN_TCP_SYN_RECEIVED)) || tcb->state == UN_TCP_TIME_WAIT)
+        return;
+    stack->own->farewell = (struct un_farewell){
+        .peer = tcb->peer,
+        .peer_port = tcb->peer_port,
+        .local_port = tcb->local_port,
+        .local = tcb->local,
+        .is_due = true,
+        .seq = tcb->snd_nxt,
+        .ack = tcb->rcv_nxt,
+    };
+}
+
+static void end_doomed(struct un_stack *stack, struct un_tcb *tcb)
+{
+    note_farewell(stack, tcb);
+    tcb->reason = UN_TCP_REASON_NONE;
+    un_conn_end(stack, tcb, UN_TCP_REASON_ADOPTED);
+}
+
+void un_stack_say_farewell(struct un_stack *stack)
+{
+    struct un_farewell *farewell = &stack->own->farewell;
+    if (!farewell->is_due)
+        return;
+    farewell->is_due = false;
+    struct un_seg reset = {.seq = farewell->seq,
+                           .ack = farewell->ack,
+                           .flags = UN_TCP_RST | UN_TCP_ACK,
+                           .source_port = farewell->local_port,
+                           .destination_port = farewell->peer_port};
+    stack->own->tcp_counters.out_resets++;
+    un_stack_send_segment(stack, &stack->own->addresses[farewell->local].ip, &farewell->peer, &reset);
+}
+
+void un_stack_rebuild(struct un_stack *stack)
+{
+    struct un_stack_memory *own = stack->own;
+    uint32_t doomed = own->busy - 1; /* UN_NONE: none */
+    own->busy = 0;
+    un_scan_begin(stack);
+    scan_conns(stack, doomed);
+    scan_endpoints(stack);
+    rebuild_pools(stack);
+    reset_caches(stack);
+    un_udp_rebuild(stack);
+    un_neighbours_forget_waiting(stack);
+    if (doomed < own->conn_fresh)
+        forget_queues(&stack->tcp.tcbs[doomed]);
+    enter_conns(stack);
+    if (doomed < own->conn_fresh && is_live(&stack->tcp.tcbs[doomed]))
+        end_doomed(stack, &stack->tcp.tcbs[doomed]);
+}

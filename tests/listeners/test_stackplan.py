@@ -1,0 +1,81 @@
+"""What is asked for on a stack of our own fits together, or is refused with what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from usnet_framework import values
+from usnet_framework.errors import StartupError
+from usnet_framework.shards.listeners import parse_bind
+from usnet_framework.shards.stackplan import StackPlan, plan_stack
+
+ADDRESSES = ("10.0.0.1/24", "fd00::1/64")
+
+
+def plan(
+    *binds: str, addresses: tuple[str, ...] = ADDRESSES, interface: str | None = None, queues: int = 1
+) -> StackPlan:
+    return plan_stack(interface, addresses, [parse_bind(bind) for bind in binds], queues)
+
+
+def refusal(*binds: str, **options: object) -> str:
+    with pytest.raises(StartupError) as caught:
+        plan(*binds, **options)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("bind", "listen"),
+    [
+        ("tcp://*:80", "[::]:80"),
+        ("tcp://[::]:80", "[::]:80"),
+        ("tcp://0.0.0.0:80", "0.0.0.0:80"),
+        ("tcp://10.0.0.1:80", "10.0.0.1:80"),
+        ("tcp://[fd00:0::1]:80", "[fd00::1]:80"),
+    ],
+)
+def test_a_bind_names_addresses_of_ours(bind: str, listen: str) -> None:
+    assert plan(bind).listen == (listen,)
+    assert plan(bind).shown == (f"tcp://{listen}",)
+
+
+def test_the_interface_has_a_name() -> None:
+    assert plan("tcp://*:80").interface == "usnet0"
+    assert plan("tcp://*:80", interface="tap7").interface == "tap7"
+
+
+@pytest.mark.parametrize(
+    ("binds", "options", "expected"),
+    [
+        (
+            ["tcp://127.0.0.1:80"],
+            {},
+            "--bind tcp://127.0.0.1:80: 127.0.0.1 is none of our addresses, which are 10.0.0.1",
+        ),
+        (["tcp://host:80"], {}, "host is none of our addresses"),
+        (["tcp://*:0"], {}, "--bind tcp://*:0: a port has to be named"),
+        (["unix:/a"], {}, "--bind unix:/a: a stack of our own serves TCP only"),
+        (["tcp://*:80", "tcp://[::]:80"], {}, "--bind tcp://[::]:80: is given twice"),
+        (["tcp://*:80"], {"addresses": ()}, "--backend tap: no --address is given"),
+        (["tcp://*:80"], {"addresses": ("10.0.0.1/24", "10.0.0.1/8")}, "--address 10.0.0.1/8: is given twice"),
+        (["tcp://*:80"], {"addresses": tuple(f"10.0.0.{i}/24" for i in range(1, 20))}, "at most 15"),
+        (["tcp://*:80"], {"interface": "a/b"}, "--interface a/b: not a name"),
+        (["tcp://*:80"], {"interface": "sixteen-letters-"}, "not a name"),
+        (["tcp://*:80"], {"queues": 257}, "--queues 257: a TAP interface has at most 256"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(binds: list[str], options: dict[str, object], expected: str) -> None:
+    assert expected in refusal(*binds, **options)
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/24", "fd00::1/64", "192.0.2.255/31"])
+def test_an_address_has_a_prefix(text: str) -> None:
+    assert values.own_address(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0.0.1", "10.0.0/24", "10.0.0.1/33", "x", "127.0.0.1/8", "0.0.0.0/0", "ff02::1/64", "::1/128"]
+)
+def test_what_is_no_address_of_a_host_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="an address with its prefix"):
+        values.own_address(text)

@@ -1,0 +1,110 @@
+"""What only a server on a TAP interface has: addresses of its own, an interface, queues."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.backends import Tap, network_namespace
+from support.echo import ping
+from support.privilege import needs_tap
+from support.server import Server
+
+pytestmark = needs_tap
+LAYOUTS = pytest.mark.parametrize("layout", ["split", "inline"])
+
+
+@pytest.fixture(autouse=True)
+def _namespace() -> Iterator[None]:
+    with network_namespace():
+        yield
+
+
+def serve(*options: str) -> Server:
+    return Server("examples.echo:Echo", *options, backend=Tap())
+
+
+def hello(host: str, port: int) -> bytes:
+    with socket.create_connection((host, port), 10) as client:
+        client.sendall(b"hello")
+        return client.recv(5, socket.MSG_WAITALL)
+
+
+def findings(server: Server) -> dict[str, dict[str, str]]:
+    return {finding["what"]: finding for finding in server.ctl("doctor")}
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
+
+
+@LAYOUTS
+def test_both_families_are_served_and_answer_pings(layout: str) -> None:
+    with serve("--layout", layout, "--queues", "1") as server:
+        for host in (Tap.ipv4, Tap.ipv6):
+            ping(host)
+            assert hello(host, server.address[1]) == b"hello"
+
+
+@LAYOUTS
+def test_a_connection_knows_both_of_its_ends(layout: str) -> None:
+    with serve("--layout", layout, "--queues", "1") as server:
+        for host in (Tap.ipv4, Tap.ipv6):
+            with socket.create_connection((host, server.address[1]), 10) as client:
+                client.sendall(b"hello")
+                assert client.recv(5, socket.MSG_WAITALL) == b"hello"
+                (conn,) = server.ctl("conns")
+                assert conn["peer"][:2] == list(client.getsockname()[:2])
+                assert conn["local"][:2] == list(client.getpeername()[:2])
+            server.wait("it is gone", lambda: server.ctl("conns") == [])
+
+
+def test_one_address_of_several_is_served_and_the_rest_refuses() -> None:
+    port = 7000
+    with serve("--queues", "1", "--bind", f"tcp://{Tap.ipv4}:{port}", *Tap().options(port)[:-2]) as server:
+        assert server.status()["listeners"] == [f"tcp://{Tap.ipv4}:{port}"]
+        assert hello(Tap.ipv4, port) == b"hello"
+        for host, closed in ((Tap.ipv4, port + 1), (Tap.ipv6, port)):
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((host, closed), 10)
+
+
+def test_the_interface_is_made_and_said_to_be() -> None:
+    with serve("--queues", "1") as server:
+        found = findings(server)
+        assert found["backend"]["in_force"] == "tap"
+        assert "created" in found["interface"]["in_force"]
+        assert found["link"]["in_force"] == "up"
+        assert Path(f"/proc/{server.pid}/fd").exists()
+
+
+def test_an_interface_that_was_there_is_joined_and_stays() -> None:
+    ip("tuntap", "add", "dev", Tap.interface, "mode", "tap", "multi_queue")
+    tap = Tap()
+    tap.ended = lambda: None  # type: ignore[method-assign]  # it stays
+    with Server("examples.echo:Echo", "--queues", "1", backend=tap) as server:
+        found = findings(server)
+        assert "joined" in found["interface"]["in_force"]
+        assert not found["link"]["ok"]
+        assert found["link"]["fix"] == f"ip link set {Tap.interface} up"
+        ip("link", "set", Tap.interface, "up")
+        assert hello(*server.address) == b"hello"
+    assert socket.if_nametoindex(Tap.interface)
+
+
+@LAYOUTS
+def test_flows_go_to_the_shard_that_owns_them(layout: str) -> None:
+    with serve("--layout", layout, "--queues", "4") as server:
+        assert findings(server)["steering"]["ok"]
+        clients = [server.connect() for _ in range(64)]
+        for client in clients:
+            client.sendall(b"hello")
+        for client in clients:
+            assert client.recv(5, socket.MSG_WAITALL) == b"hello"
+        shards = [conn["shard"] for conn in server.ctl("conns")]
+        assert sorted(set(shards)) == [0, 1, 2, 3]
+        for client in clients:
+            client.close()
