@@ -164,9 +164,7 @@ uint32_t un_socket_ready(struct usnet *context, const struct un_socket *socket)
         return socket->pending_count > 0 ? USN_EPOLLIN : 0;
     case UN_SOCKET_DATAGRAM:
         return USN_EPOLLOUT |
-               (socket->number != UN_NONE && un_stack_udp_waiting(un_context_stack(context), socket->number) > 0
-                    ? USN_EPOLLIN
-                    : 0);
+               (un_stack_udp_waiting(un_context_stack(context), socket->number) ? USN_EPOLLIN : 0);
     default:
         return USN_EPOLLHUP | USN_EPOLLOUT; /* as the system says of a socket that was never connected */
     }
