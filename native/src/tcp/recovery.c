@@ -187,14 +187,16 @@ static uint32_t detect(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t una, uin
     return again_us;
 }
 
-/* What was acknowledged in fast recovery does not let cwnd grow, the last of it included. */
+/* What was acknowledged in fast recovery does not let cwnd grow, the last of it included. After a timeout one ACK may cover
+ * what had arrived long ago: it counts for one segment (RFC 3465 section 2.3). */
 static void move_window(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack, uint32_t before, bool is_safe)
 {
     if (tcb->flags & UN_TCB_RECOVERY) {
         if (tcb->flags & UN_TCB_SACK)
             un_prr_update(tcb, ack->delivered, is_safe);
     } else if (ack->acked > 0 && !(before & UN_TCB_RECOVERY)) {
-        un_congestion_of(tcb)->acked(tcp, tcb, ack->acked, tcb->recovery & UN_RECOVERY_LIMITED);
+        uint32_t bytes = before & UN_TCB_LOSS && ack->acked > tcb->snd_mss ? tcb->snd_mss : ack->acked;
+        un_congestion_of(tcb)->acked(tcp, tcb, bytes, tcb->recovery & UN_RECOVERY_LIMITED);
     }
 }
 

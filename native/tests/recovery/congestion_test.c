@@ -162,7 +162,7 @@ static void a_timeout_leaves_one_segment(void)
     EXPECT_NOTHING();
     CHECK_EQ(sender.tcb.ssthresh, 7 * MSS); /* the same segment */
     wait_us(ROUND_US);
-    receive_ack(20 * MSS, NO_SACK); /* it had all arrived: worth one segment */
+    receive_ack(10 * MSS, NO_SACK); /* it had all arrived: worth one segment */
     CHECK_EQ(sender.tcb.cwnd, 2 * MSS);
 }
 
@@ -229,8 +229,8 @@ static void follow_cubic(uint32_t segments, uint32_t rtt_us, double seconds)
 
 static void cubic_grows_as_the_formula_says(void)
 {
-    follow_cubic(400, 100000, 9);  /* K is 6.7 s */
-    follow_cubic(900, 200000, 12); /* 8.8 s */
+    follow_cubic(200, 100000, 8); /* K is 5.3 s */
+    follow_cubic(400, 60000, 9);  /* 6.7 s */
 }
 
 static void short_round_trips_make_it_grow_like_reno(void)

@@ -139,8 +139,8 @@ static void send_again(void)
         CHECK(sent->length <= segment_bytes());
         emit(sent->seq, sent->length, sent->frame, sent->offset, true);
         un_recovery_resent(&sender.tcp, &sender.tcb, index, timestamp());
-        check_sender();
     }
+    check_sender();
 }
 
 static uint32_t next_length(void)
@@ -167,8 +167,8 @@ void dispatch(void)
         un_recovery_sent(&sender.tcp, tcb, length, tcb->unsent_frame, tcb->unsent_offset, 0, timestamp());
         un_tx_advance(&sender.tcp, &tcb->unsent_frame, &tcb->unsent_offset, length);
         tcb->snd_nxt += length;
-        check_sender();
     }
+    check_sender();
 }
 
 void write_bytes(uint32_t length)
