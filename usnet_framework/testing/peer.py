@@ -68,11 +68,9 @@ class Peer:
         self.stack_next = 0
         self.written = bytearray()
         """All that the application wrote."""
-        self.timestamps = False
-        """They were agreed on."""
+        self._stack_offer: Options | None = None
         self._stack_ts_first: int | None = None
         self._stack_ts_last = 0
-        self._stack_wscale = 0
         self._edge: int | None = None  # of the stack's window, the furthest right
 
     # What it sends.
@@ -130,7 +128,7 @@ class Peer:
 
     def study(self, sent: Sent, tcp: Tcp) -> Seen:
         """A segment of the stack in relative numbers, held to the rules."""
-        if "S" in tcp.flags and self.stack_iss is None:
+        if "S" in tcp.flags:
             self._learn(tcp)
         seen = Seen(
             output=sent.output,
@@ -148,12 +146,23 @@ class Peer:
         return seen
 
     def _learn(self, syn: Tcp) -> None:
-        self.stack_iss = syn.seq
-        offered = self._offer
-        self.timestamps = bool(syn.options.timestamps and (offered is None or offered.ts is not None))
-        self._stack_wscale = syn.options.wscale or 0
-        if syn.options.timestamps:
+        self._stack_offer = syn.options
+        if self.stack_iss is None:
+            self.stack_iss = syn.seq
+        if syn.options.timestamps and self._stack_ts_first is None:
             self._stack_ts_first = self._stack_ts_last = syn.options.timestamps[0]
+
+    @property
+    def timestamps(self) -> bool:
+        """They were agreed on: in both SYNs."""
+        mine, theirs = self._offer, self._stack_offer
+        return mine is not None and theirs is not None and mine.ts is not None and theirs.timestamps is not None
+
+    @property
+    def _wscale(self) -> int:
+        """Of the stack's windows."""
+        mine, theirs = self._offer, self._stack_offer
+        return theirs.wscale or 0 if mine and theirs and mine.wscale is not None else 0
 
     def _relative_options(self, options: Options) -> Options:
         stamps = options.timestamps
@@ -178,8 +187,7 @@ class Peer:
     def _hold_window_to_rules(self, seen: Seen) -> None:
         if "." not in seen.tcp.flags:
             return
-        scaled = "S" not in seen.tcp.flags and self._offer is not None and self._offer.wscale is not None
-        shift = self._stack_wscale if scaled else 0
+        shift = 0 if "S" in seen.tcp.flags else self._wscale
         edge = seen.ack + (seen.tcp.window << shift)
         rounding = (1 << shift) - 1  # RFC 7323 section 2.4
         self._rule(self._edge is None or edge + rounding >= self._edge, "the window shrank", seen)
