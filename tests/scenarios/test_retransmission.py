@@ -101,8 +101,7 @@ def test_an_acknowledgment_of_new_data_ends_the_backoff(host: Host) -> None:
     """RFC 6298 section 5.7 and RFC 9293: the next loss waits one RTO again."""
     scenario = warm(host, KILO_PLAIN)
     first = in_flight(scenario, 1)
-    scenario.advance(4)
-    assert scenario.take()
+    assert scenario.take(4)
     scenario.send(f". 1:1(0) ack {first + 1000}")
     in_flight(scenario, 1)
     begin = host.now_s
@@ -116,8 +115,7 @@ def test_no_sample_is_taken_from_what_was_sent_again(host: Host) -> None:
     scenario = warm(host, KILO_PLAIN)
     before = scenario.info.srtt_us
     first = in_flight(scenario, 1)
-    scenario.advance(2)
-    assert scenario.take()
+    assert scenario.take(2)
     scenario.send(f". 1:1(0) ack {first + 1000}")
     assert scenario.info.srtt_us == before
 
@@ -126,8 +124,7 @@ def test_timestamps_tell_which_transmission_was_acknowledged(host: Host) -> None
     """RFC 7323 section 4: then a sample can be taken."""
     scenario = warm(host, KILO_STAMPED)
     first = in_flight(scenario, 1)
-    scenario.advance(1)
-    last = scenario.take()[-1]
+    last = scenario.take(1)[-1]
     assert last.options.timestamps is not None
     scenario.advance(0.1)
     scenario.send(f". 1:1(0) ack {first + 1000} <ts 100000 ecr {last.options.timestamps[0]}>")
@@ -157,8 +154,7 @@ def test_after_a_timeout_everything_arrives(host: Host) -> None:
     first = in_flight(scenario, 8)
     done = first
     for _ in range(40):
-        scenario.advance(0.5)
-        ends = {seen.first: seen.past for seen in scenario.take()}
+        ends = {seen.first: seen.past for seen in scenario.take(0.5)}
         while done in ends:
             done = ends[done]
         scenario.send(f". 1:1(0) ack {done}")
@@ -175,11 +171,9 @@ def test_a_peer_that_is_silent_is_given_up(sacks: bool, host: Host) -> None:
     """RFC 9293 MUST-20, SHLD-11: R2, 100 s at least."""
     scenario = warm(host, KILO if sacks else KILO_PLAIN)
     in_flight(scenario, 1)
-    scenario.advance(100)
-    scenario.take()
+    scenario.take(100)
     assert scenario.state == "established"
-    scenario.advance(200)
-    scenario.take()
+    scenario.take(200)
     assert scenario.closed_by() == "timeout"
     with pytest.raises(TimeoutError):
         scenario.write(1)
@@ -190,11 +184,9 @@ def test_the_user_timeout_can_be_shorter(host: Host) -> None:
     scenario = warm(host)
     scenario.set_option("user_timeout_ms", 5000)
     in_flight(scenario, 1)
-    scenario.advance(4)
-    scenario.take()
+    scenario.take(4)
     assert scenario.state == "established"
-    scenario.advance(10)
-    scenario.take()
+    scenario.take(10)
     assert scenario.closed_by() == "timeout"
 
 
@@ -301,8 +293,7 @@ def test_three_reported_segments_are_a_loss(host: Host) -> None:
     scenario.send(f". 1:1(0) ack {first} <sack {first + 1000}:{first + 4000}>")
     again = scenario.take()
     if not again:
-        scenario.advance(0.05)
-        again = scenario.take()
+        again = scenario.take(0.05)
     assert again[0].first == first
     assert all(seen.first in (first, *range(first + 10000, first + 20000)) for seen in again)
 
@@ -337,16 +328,14 @@ def test_a_retransmission_that_is_lost_is_found(host: Host) -> None:
     first = in_flight(scenario, 10)
     scenario.advance(0.1)
     scenario.send(f". 1:1(0) ack {first} <sack {first + 1000}:{first + 5000}>")
-    scenario.advance(0.05)
-    again = scenario.take()
+    again = scenario.take(0.05)
     assert again[0].first == first
     scenario.write(10_000)
     scenario.take()
     scenario.advance(0.1)
     newest = scenario.peer.stack_next
     scenario.send(f". 1:1(0) ack {first} <sack {first + 1000}:{newest}>")
-    scenario.advance(0.06)
-    assert first in [seen.first for seen in scenario.take()]
+    assert first in [seen.first for seen in scenario.take(0.06)]
     assert host.counter("timeouts") == 0
 
 
@@ -387,8 +376,7 @@ def test_a_probe_that_was_needless_changes_nothing(host: Host) -> None:
     scenario = warm(host, rounds=10)
     first = in_flight(scenario, 3)
     window = scenario.info.cwnd
-    scenario.advance(0.22)
-    assert len(scenario.take()) == 1
+    assert len(scenario.take(0.22)) == 1
     scenario.send(f". 1:1(0) ack {first + 3000}")
     scenario.send(f". 1:1(0) ack {first + 3000} <sack {first + 2000}:{first + 3000}>")
     assert scenario.info.cwnd >= window
@@ -401,8 +389,7 @@ def test_a_probe_that_repaired_a_loss_reduces_the_window(host: Host) -> None:
     window = scenario.info.cwnd
     scenario.advance(0.1)
     scenario.send(f". 1:1(0) ack {first + 9000}")
-    scenario.advance(0.3)
-    assert [seen.first for seen in scenario.take()][:1] == [first + 9000]
+    assert [seen.first for seen in scenario.take(0.3)][:1] == [first + 9000]
     scenario.advance(0.1)
     scenario.send(f". 1:1(0) ack {first + 10000}")
     scenario.take()
@@ -460,8 +447,7 @@ def test_needless_retransmissions_are_undone_by_reports(host: Host) -> None:
     scenario.advance(0.1)
     window = scenario.info.cwnd
     scenario.send(f". 1:1(0) ack {first} <sack {first + 1000}:{first + 8000}>")
-    scenario.advance(0.05)
-    assert [seen.first for seen in scenario.take()] == [first]
+    assert [seen.first for seen in scenario.take(0.05)] == [first]
     scenario.send(f". 1:1(0) ack {first + 8000}")
     scenario.send(f". 1:1(0) ack {first + 8000} <sack {first}:{first + 1000}>")
     assert scenario.info.cwnd >= window
@@ -474,8 +460,7 @@ def test_an_acknowledgment_in_the_middle_of_a_segment(host: Host) -> None:
     scenario = warm(host, KILO_PLAIN)
     first = in_flight(scenario, 2)
     scenario.send(f". 1:1(0) ack {first + 500}")
-    scenario.advance(2)
-    again = scenario.take()
+    again = scenario.take(2)
     assert again[0].first in (first, first + 500)
     assert again[0].past == first + 1000
     scenario.send(f". 1:1(0) ack {first + 2000}")
@@ -495,8 +480,6 @@ def test_segments_that_were_resent_keep_their_content(host: Host) -> None:
     scenario = warm(host, KILO)
     for _ in range(10):
         scenario.write(1500)
-        scenario.advance(0.05)
-        scenario.take()
-    scenario.advance(5)
-    for seen in scenario.take():
+        scenario.take(0.05)
+    for seen in scenario.take(5):
         assert seen.tcp.payload
