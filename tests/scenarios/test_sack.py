@@ -111,7 +111,7 @@ def test_the_part_of_a_segment_that_was_there_is_reported(established: Scenario)
 @pytest.fixture
 def sender(host: Host) -> Scenario:
     """10 segments of 1000 bytes in flight, 100 ms after they were sent."""
-    scenario = states.established(host, states.SYN.replace("1460", "1000"))
+    scenario = states.established(host, states.SYN.replace("1460", "1000"), rtt=0.1)
     scenario.write(10000)
     scenario.expect_data(1, 10001)
     scenario.advance(0.1)

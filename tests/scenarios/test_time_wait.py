@@ -90,16 +90,22 @@ def test_an_old_syn_opens_nothing(back: int, time_wait: Scenario) -> None:
     time_wait.expect(". 2:2(0) ack 2")
 
 
-@pytest.mark.parametrize(("stamp", "opens"), [(5000, True), (1999, False), (1000, False)])
-def test_a_later_timestamp_opens_a_new_connection_whatever_the_number(stamp: int, opens: bool, host: Host) -> None:
+def test_a_later_timestamp_opens_a_new_connection_whatever_the_number(host: Host) -> None:
     """RFC 6191 section 2."""
-    old = states.time_wait(host, syn=states.SYN_WITH_TIMESTAMPS.replace("ts 0", "ts 2000"))
+    old = states.time_wait(host, syn=states.SYN_WITH_TIMESTAMPS)
     host.advance(1)
     new = again(old, host, old.peer.iss - 70000)
     new.peer.ts_base = old.peer.ts_base
-    new.send(f"S 0:0(0) win 65535 <mss 1460,sackOK,ts {stamp} ecr 0>")
-    answers = {seen.tcp.flags for seen in (new.take() if opens else old.take() + new.take())}
-    assert answers == ({"S."} if opens else {"."})
+    new.send("S 0:0(0) win 65535 <mss 1460,sackOK,ts 5000 ecr 0>")
+    new.expect("S. 0:0(0) ack 1")
+
+
+@pytest.mark.parametrize("stamp", [1999, 1000])
+def test_an_older_timestamp_opens_nothing(stamp: int, host: Host) -> None:
+    old = states.time_wait(host, syn=states.SYN_WITH_TIMESTAMPS.replace("ts 0", "ts 2000"))
+    host.advance(1)
+    old.send(f"S 1:1(0) win 65535 <mss 1460,sackOK,ts {stamp} ecr 0>", seq=(old.peer.iss - 70000) % 2**32)
+    old.expect(". 2:2(0) ack 2")
 
 
 @pytest.mark.stack(time_wait_max=4, conn_max=8)
