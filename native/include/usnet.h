@@ -1,4 +1,5 @@
-/* The public C API of the TCP/IP stack: frames in, frames out, events out; no time, no I/O, no threads of its own.
+/* The public C API of the TCP/IP stack, in two levels: a stack without time, I/O or threads of its own (usnet_stack_*:
+ * frames in, frames out, events out), and sockets over one (usnet_setup and what follows, at the end).
  *
  * The caller owns the clock and the wire. One turn of a stack:
  *
@@ -356,6 +357,123 @@ int usnet_stack_counters(const struct usnet_stack *stack, enum usnet_stack_count
 
 /* NULL, or what is wrong: invariants over all memory of the stack. For tests and simulation; slow. */
 const char *usnet_stack_check(struct usnet_stack *stack);
+
+/* ---- Sockets: the familiar calls, over a stack of their own. ----
+ *
+ * A context is a stack with a device and a clock, used by one thread at a time. Descriptors are small numbers that mean
+ * something within their context only. All sockets are non-blocking: a call that cannot go on returns -EAGAIN, and
+ * usnet_epoll_wait says when it can. Errors are negative errno values; addresses are the system's struct sockaddr_in
+ * and sockaddr_in6. What was written leaves with the next usnet_epoll_wait, or with usnet_poll. */
+
+struct sockaddr;
+struct usnet;
+struct usnet_device;
+
+/* Devices. Each constructor returns NULL on failure, with *why (which may be NULL) a sentence for the user. A device
+ * belongs to the context that it was given to, and to its wrapper before that; otherwise usnet_device_close ends it. */
+
+/* One queue of the TAP interface `name`, which is created when there is none. It can be waited for. */
+struct usnet_device *usnet_device_tap(const char *name, const char **why);
+
+/* Two ends of a wire in this process, for two contexts of one thread. 0, or -ENOMEM. */
+int usnet_device_memory(struct usnet_device *ends[2], const struct usnet_link *link);
+
+/* Frames in and out by hand: usnet_device_input and usnet_device_output, which are as usnet_stack_input and
+ * usnet_stack_output. */
+struct usnet_device *usnet_device_hand(const struct usnet_link *link);
+int usnet_device_input(struct usnet_device *device, const uint8_t *frame, uint32_t length, uint32_t flags,
+                       uint32_t segment_bytes);
+int usnet_device_output(struct usnet_device *device, uint8_t *frame, uint32_t most, struct usnet_output *output);
+
+void usnet_device_close(struct usnet_device *device);
+
+struct usnet_setup_options {
+    struct usnet_stack_options stack; /* usnet_setup_defaults fills it in, secret and seed at random */
+    uint32_t sockets;                 /* descriptors, those of epoll included */
+    /* Nanoseconds that never go back; NULL: CLOCK_MONOTONIC. With a clock of the caller's nothing ever sleeps:
+     * usnet_epoll_wait looks once, and usnet_deadline_ns says when time has to have moved on. */
+    uint64_t (*clock_ns)(void *argument);
+    void *argument;
+};
+
+void usnet_setup_defaults(struct usnet_setup_options *options, uint32_t sockets);
+
+/* NULL when there is no memory or options make no sense: *why (may be NULL) is a sentence. The device is the context's from
+ * then on, and was closed if this fails. */
+struct usnet *usnet_setup(const struct usnet_setup_options *options, struct usnet_device *device, const char **why);
+void usnet_teardown(struct usnet *context); /* connections are not ended: the peer hears no more */
+
+/* An address of this host as "10.0.0.1/24" or "fd00::1/64"; a way to others: network "0.0.0.0/0", gateway "10.0.0.254".
+ * -EINVAL: not written so. */
+int usnet_add_address(struct usnet *context, const char *address);
+int usnet_add_route(struct usnet *context, const char *network, const char *gateway);
+
+/* A turn by hand: what came, what is due, what may leave. How much was done. */
+uint32_t usnet_poll(struct usnet *context);
+uint64_t usnet_deadline_ns(struct usnet *context); /* as usnet_stack_deadline_ns */
+int usnet_fd(struct usnet *context); /* readable when frames may be there; -1: the device has none */
+
+/* The stack underneath, to look at: usnet_stack_counters, usnet_stack_info, usnet_stack_check. */
+struct usnet_stack *usnet_stack_of(struct usnet *context);
+uint64_t usnet_conn_of(struct usnet *context, int fd); /* handle of the socket's connection; 0: none */
+
+/* The calls. domain, type, how, level and names are the system's constants (AF_INET, SOCK_STREAM, SHUT_WR, TCP_NODELAY …). */
+int usnet_socket(struct usnet *context, int domain, int type, int protocol);
+int usnet_bind(struct usnet *context, int fd, const struct sockaddr *address, uint32_t length);
+int usnet_listen(struct usnet *context, int fd, int backlog);
+int usnet_accept(struct usnet *context, int fd, struct sockaddr *address, uint32_t *length);
+int usnet_connect(struct usnet *context, int fd, const struct sockaddr *address, uint32_t length); /* -EINPROGRESS */
+int64_t usnet_read(struct usnet *context, int fd, void *bytes, uint64_t most);
+int64_t usnet_write(struct usnet *context, int fd, const void *bytes, uint64_t length);
+int64_t usnet_recvfrom(struct usnet *context, int fd, void *bytes, uint64_t most, struct sockaddr *address,
+                       uint32_t *address_length);
+int64_t usnet_sendto(struct usnet *context, int fd, const void *bytes, uint64_t length, const struct sockaddr *address,
+                     uint32_t address_length);
+int usnet_shutdown(struct usnet *context, int fd, int how);
+int usnet_close(struct usnet *context, int fd);
+int usnet_getsockname(struct usnet *context, int fd, struct sockaddr *address, uint32_t *length);
+int usnet_getpeername(struct usnet *context, int fd, struct sockaddr *address, uint32_t *length);
+
+/* SOL_SOCKET: SO_ERROR, SO_TYPE, SO_RCVBUF, SO_SNDBUF, SO_KEEPALIVE, SO_LINGER (zero: close resets; other times: as
+ * without), SO_REUSEADDR (accepted, and without meaning). IPPROTO_TCP: TCP_NODELAY, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL,
+ * TCP_KEEPCNT, TCP_USER_TIMEOUT, TCP_QUICKACK, TCP_MAXSEG, TCP_CONGESTION (a name), TCP_INFO (struct usnet_tcp_info).
+ * Connections that a listener accepts have its options. -ENOPROTOOPT: none of these. */
+int usnet_getsockopt(struct usnet *context, int fd, int level, int name, void *value, uint32_t *length);
+int usnet_setsockopt(struct usnet *context, int fd, int level, int name, const void *value, uint32_t length);
+
+/* Bits as in epoll(7), with the same meaning. */
+enum usnet_epoll_bit {
+    USN_EPOLLIN = 0x1,
+    USN_EPOLLOUT = 0x4,
+    USN_EPOLLERR = 0x8,
+    USN_EPOLLHUP = 0x10,
+    USN_EPOLLRDHUP = 0x2000,
+    USN_EPOLLONESHOT = 0x40000000,
+    USN_EPOLLET = -0x7fffffff - 1, /* the highest bit: 1 << 31 */
+};
+
+enum usnet_epoll_operation { USN_EPOLL_CTL_ADD = 1, USN_EPOLL_CTL_DEL = 2, USN_EPOLL_CTL_MOD = 3 };
+
+union usnet_epoll_data {
+    void *ptr;
+    int fd;
+    uint32_t u32;
+    uint64_t u64;
+};
+
+struct usnet_epoll_event {
+    uint32_t events; /* enum usnet_epoll_bit */
+    union usnet_epoll_data data;
+};
+
+/* A socket stands in one epoll instance at most: -EEXIST otherwise. An instance cannot be watched itself: -EINVAL. */
+int usnet_epoll_create(struct usnet *context);
+int usnet_epoll_ctl(struct usnet *context, int epoll_fd, int operation, int fd, const struct usnet_epoll_event *event);
+
+/* Take turns until something is ready, at most timeout_ms (-1: without end): how many events were written, 0 when time ran
+ * out. -EINTR: a signal came. On a device that cannot be waited for it sleeps only while a timer of the stack will wake
+ * it; with nothing to wait for at all it returns 0. */
+int usnet_epoll_wait(struct usnet *context, int epoll_fd, struct usnet_epoll_event *events, int most, int timeout_ms);
 
 /* cffi: end */
 

@@ -86,7 +86,7 @@ struct usnet_endpoint un_api_endpoint(const struct un_stack_peer *peer)
     X(challenge_acks_per_s)                                                                                            \
     X(tx_segments_max)
 
-static struct un_stack_config inner_config(const struct usnet_stack_options *options)
+struct un_stack_config un_api_config(const struct usnet_stack_options *options)
 {
     struct un_stack_config config;
     un_stack_defaults(&config, options->conn_max);
@@ -115,13 +115,13 @@ void usnet_stack_defaults(struct usnet_stack_options *options, uint32_t conn_max
 
 int64_t usnet_stack_bytes(const struct usnet_stack_options *options, const char **why)
 {
-    struct un_stack_config config = inner_config(options);
+    struct un_stack_config config = un_api_config(options);
     return un_stack_bytes(&config, why);
 }
 
 /* Create and adopt. */
 
-static struct un_device *open_link(const struct usnet_link *link)
+struct un_device_capabilities un_api_capabilities(const struct usnet_link *link)
 {
     struct un_device_capabilities capabilities = {
         .mtu = link->mtu,
@@ -132,6 +132,12 @@ static struct un_device *open_link(const struct usnet_link *link)
         .queues = 1,
     };
     memcpy(capabilities.mac, link->mac, sizeof capabilities.mac);
+    return capabilities;
+}
+
+static struct un_device *open_link(const struct usnet_link *link)
+{
+    struct un_device_capabilities capabilities = un_api_capabilities(link);
     return un_hand_open(&capabilities, link->slots);
 }
 
@@ -186,7 +192,7 @@ static int finish(struct usnet_stack **stack, struct usnet_stack *made, int stat
 int usnet_stack_create(struct usnet_stack **stack, const struct usnet_stack_options *options,
                        const struct usnet_link *link, void *memory, uint64_t bytes)
 {
-    struct un_stack_config config = inner_config(options);
+    struct un_stack_config config = un_api_config(options);
     struct usnet_stack *made = new_view(link);
     if (!made)
         return -ENOMEM;
@@ -241,10 +247,10 @@ uint64_t usnet_stack_deadline_ns(struct usnet_stack *stack)
     return un_stack_deadline_ns(&stack->inner);
 }
 
-int usnet_stack_output(struct usnet_stack *stack, uint8_t *frame, uint32_t most, struct usnet_output *output)
+int un_api_output(struct un_device *device, uint8_t *frame, uint32_t most, struct usnet_output *output)
 {
     struct un_tx packet;
-    int length = un_hand_output(stack->device, frame, most, &packet);
+    int length = un_hand_output(device, frame, most, &packet);
     if (length > 0 && output)
         *output = (struct usnet_output){
             .flags = packet.flags,
@@ -254,6 +260,11 @@ int usnet_stack_output(struct usnet_stack *stack, uint8_t *frame, uint32_t most,
             .checksum_offset = packet.checksum_offset,
         };
     return length;
+}
+
+int usnet_stack_output(struct usnet_stack *stack, uint8_t *frame, uint32_t most, struct usnet_output *output)
+{
+    return un_api_output(stack->device, frame, most, output);
 }
 
 int usnet_stack_event(struct usnet_stack *stack, struct usnet_event *event)

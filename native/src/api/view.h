@@ -15,6 +15,9 @@ struct usnet_stack {
     uint64_t memory_bytes;
 };
 
+struct un_stack_config un_api_config(const struct usnet_stack_options *options);
+struct un_device_capabilities un_api_capabilities(const struct usnet_link *link);
+int un_api_output(struct un_device *device, uint8_t *frame, uint32_t most, struct usnet_output *output);
 struct un_ip un_api_ip(const struct usnet_endpoint *endpoint);
 struct un_stack_peer un_api_peer(const struct usnet_endpoint *endpoint);
 struct usnet_endpoint un_api_endpoint(const struct un_stack_peer *peer);

@@ -11,6 +11,8 @@
 #define UN_FRAGMENT_IPV4_NS (30 * UN_SECOND_NS) /* what others wait; RFC 1122 section 3.3.2 allows more */
 #define UN_FRAGMENT_IPV6_NS (60 * UN_SECOND_NS) /* RFC 8200 section 4.5 */
 
+#define UN_TRANSPORT_HEADERS 64u               /* TCP's with all options, and IPv6 extensions of usual length */
+
 static void drop_datagram(struct un_stack *stack, struct un_fragments *datagram, enum un_drop why)
 {
     datagram->is_used = false;
@@ -36,7 +38,7 @@ static struct un_fragments *find_place(struct un_stack *stack, const struct un_p
     for (uint32_t i = 0; i < UN_FRAGMENTS_MAX; i++) {
         if (is_part(&all[i], packet))
             return &all[i];
-        if (best->is_used && (!all[i].is_used || all[i].deadline_ns < best->deadline_ns))
+        if (best->is_used && (!all[i].is_used || all[i].started_ns < best->started_ns))
             best = &all[i];
     }
     if (best->is_used)
@@ -57,6 +59,7 @@ static struct un_fragments *datagram_of(struct un_stack *stack, const struct un_
         .protocol = packet->protocol,
         .is_used = true,
         .head = UN_NONE,
+        .started_ns = stack->tcp.now_ns,
         .deadline_ns = stack->tcp.now_ns + life_ns,
     };
     stack->own->fragments_next_ns = un_min64(stack->own->fragments_next_ns, datagram->deadline_ns);
@@ -83,12 +86,10 @@ static enum place find_gap(const struct un_stack *stack, const struct un_fragmen
     }
     if (at == UN_NONE || end <= frames[at].seq)
         return PLACE_FREE;
-    uint32_t covered = frames[at].seq <= start ? start : UINT32_MAX;
-    while (at != UN_NONE && frames[at].seq <= covered) {
+    uint32_t covered = start; /* from there on is covered by what is there, up to here */
+    for (; at != UN_NONE && frames[at].seq <= covered; at = frames[at].next)
         covered = end_of(&frames[at]);
-        at = frames[at].next;
-    }
-    return covered != UINT32_MAX && covered >= end ? PLACE_TAKEN : PLACE_OVERLAPS;
+    return covered >= end ? PLACE_TAKEN : PLACE_OVERLAPS;
 }
 
 /* Into the room behind the part before it. */
@@ -160,6 +161,27 @@ static void rewrite_ipv6(uint8_t *at, uint32_t header, uint32_t total)
     un_put16(at + header - 6, 0);
 }
 
+/* Parsers want headers in a row, however small the parts were that they came in. */
+static void pull_up(struct un_pool *pool, uint32_t head, uint32_t most)
+{
+    struct un_frame *first = &pool->frames[head];
+    uint32_t room = pool->own->frame_bytes - first->offset;
+    uint32_t want = most < room ? most : room;
+    while (first->length < want && first->next != UN_NONE) {
+        uint32_t from = first->next;
+        struct un_frame *next = &pool->frames[from];
+        uint32_t more = want - first->length < next->length ? want - first->length : next->length;
+        memcpy(un_pool_bytes(pool, head) + first->offset + first->length, un_pool_bytes(pool, from) + next->offset, more);
+        first->length = (uint16_t)(first->length + more);
+        next->offset = (uint16_t)(next->offset + more);
+        next->length = (uint16_t)(next->length - more);
+        if (next->length > 0)
+            return;
+        first->next = next->next;
+        un_pool_drop(pool, from);
+    }
+}
+
 static void deliver(struct un_stack *stack, struct un_fragments *datagram)
 {
     struct un_pool *pool = &stack->tcp.pool;
@@ -177,6 +199,7 @@ static void deliver(struct un_stack *stack, struct un_fragments *datagram)
         rewrite_ipv4(at, header, datagram->total);
     else
         rewrite_ipv6(at, header, datagram->total);
+    pull_up(pool, datagram->head, datagram->header_length + UN_TRANSPORT_HEADERS);
     datagram->is_used = false;
     datagram->head = UN_NONE;
     stack->counters->reassembled++;

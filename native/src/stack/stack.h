@@ -192,6 +192,7 @@ int un_stack_udp_open(struct un_stack *stack, const struct un_stack_peer *local,
 int un_stack_udp_close(struct un_stack *stack, uint32_t endpoint);
 int64_t un_stack_udp_send(struct un_stack *stack, uint32_t endpoint, const struct un_stack_peer *to, const void *bytes,
                           uint32_t length); /* -EAGAIN, -EMSGSIZE, -EHOSTUNREACH */
+bool un_stack_udp_waiting(struct un_stack *stack, uint32_t endpoint); /* a datagram can be received */
 int64_t un_stack_udp_receive(struct un_stack *stack, uint32_t endpoint, struct un_stack_peer *from, void *bytes,
                              uint32_t most); /* the length of the datagram, cut to `most` */
 

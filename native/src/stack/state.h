@@ -113,6 +113,7 @@ struct un_fragments {
     uint32_t head;
     uint32_t received; /* bytes */
     uint32_t total;    /* bytes, 0: the last fragment has not come */
+    uint64_t started_ns;
     uint64_t deadline_ns;
 };
 

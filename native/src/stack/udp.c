@@ -319,6 +319,12 @@ int64_t un_stack_udp_send(struct un_stack *stack, uint32_t number, const struct 
     return length;
 }
 
+bool un_stack_udp_waiting(struct un_stack *stack, uint32_t number)
+{
+    const struct un_endpoint *endpoint = open_endpoint(stack, number);
+    return endpoint && endpoint->queue.head != UN_NONE;
+}
+
 int64_t un_stack_udp_receive(struct un_stack *stack, uint32_t number, struct un_stack_peer *from, void *bytes,
                              uint32_t most)
 {

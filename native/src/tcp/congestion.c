@@ -63,8 +63,7 @@ void un_congestion_react(struct un_tcp *tcp, struct un_tcb *tcb)
 
 uint32_t un_congestion_slow_start(const struct un_tcb *tcb, uint32_t acked)
 {
-    /* After a timeout one ACK may cover what had arrived long ago: RFC 3465 section 2.3. */
-    uint32_t most = (tcb->flags & UN_TCB_LOSS ? 1 : UN_SLOW_START_LIMIT) * tcb->snd_mss;
+    uint32_t most = UN_SLOW_START_LIMIT * tcb->snd_mss;
     return acked < most ? acked : most;
 }
 

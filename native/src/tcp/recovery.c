@@ -187,13 +187,16 @@ static uint32_t detect(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t una, uin
     return again_us;
 }
 
-static void move_window(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack, bool is_safe)
+/* What was acknowledged in fast recovery does not let cwnd grow, the last of it included. After a timeout one ACK may cover
+ * what had arrived long ago: it counts for one segment (RFC 3465 section 2.3). */
+static void move_window(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack, uint32_t before, bool is_safe)
 {
-    if (!(tcb->flags & UN_TCB_RECOVERY)) {
-        if (ack->acked > 0)
-            un_congestion_of(tcb)->acked(tcp, tcb, ack->acked, tcb->recovery & UN_RECOVERY_LIMITED);
-    } else if (tcb->flags & UN_TCB_SACK) {
-        un_prr_update(tcb, ack->delivered, is_safe);
+    if (tcb->flags & UN_TCB_RECOVERY) {
+        if (tcb->flags & UN_TCB_SACK)
+            un_prr_update(tcb, ack->delivered, is_safe);
+    } else if (ack->acked > 0 && !(before & UN_TCB_RECOVERY)) {
+        uint32_t bytes = before & UN_TCB_LOSS && ack->acked > tcb->snd_mss ? tcb->snd_mss : ack->acked;
+        un_congestion_of(tcb)->acked(tcp, tcb, bytes, tcb->recovery & UN_RECOVERY_LIMITED);
     }
 }
 
@@ -214,7 +217,7 @@ static void acknowledge(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_
         .acked = seg->ack - tcb->snd_una,
         .flight = tcb->in_flight + tcb->lost_bytes,
     };
-    bool was_recovering = tcb->flags & (UN_TCB_RECOVERY | UN_TCB_LOSS);
+    uint32_t before = tcb->flags & (UN_TCB_RECOVERY | UN_TCB_LOSS);
     if (tcb->high_sacked - tcb->snd_una > tcb->snd_nxt - tcb->snd_una)
         tcb->high_sacked = tcb->snd_una;
     if (ack.acked > 0)
@@ -229,9 +232,9 @@ static void acknowledge(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_
     uint32_t lost_bytes = tcb->lost_bytes, again_us = detect(tcp, tcb, seg->ack, ack.flight);
     if (!(tcb->flags & UN_TCB_SACK))
         new_reno(tcp, tcb, &ack);
-    move_window(tcp, tcb, &ack, ack.acked > 0 && tcb->lost_bytes <= lost_bytes);
+    move_window(tcp, tcb, &ack, before, ack.acked > 0 && tcb->lost_bytes <= lost_bytes);
     set_timers(tcp, tcb, ack.acked > 0, again_us);
-    if (was_recovering || tcb->lost_bytes > 0 || tcb->dup_acks > 0)
+    if (before || tcb->lost_bytes > 0 || tcb->dup_acks > 0)
         tcp->operations->output(tcp, tcb);
 }
 

@@ -59,27 +59,37 @@ static bool compact(struct un_tcp *tcp, uint32_t into, uint32_t frame)
     return true;
 }
 
-static void push(struct un_frame *frames, struct un_queue *queue, uint32_t frame)
+/* Rather copy than hold one more frame. */
+static inline bool is_crowded(const struct un_tcp *tcp, uint32_t frames, uint32_t most)
 {
-    frames[frame].next = UN_NONE;
-    if (queue->head == UN_NONE)
-        queue->head = frame;
-    else
-        frames[queue->tail].next = frame;
-    queue->tail = frame;
+    return frames >= most || un_pool_is_short(&tcp->pool);
 }
 
-/* A frame whose payload begins at rcv_nxt. */
-static void append(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame)
+/* A frame whose payload begins at rcv_nxt becomes the last in order. */
+static inline void append(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame, uint32_t length)
 {
-    uint32_t length = tcp->pool.frames[frame].length;
+    struct un_frame *frames = tcp->pool.frames;
+    frames[frame].next = UN_NONE;
+    if (tcb->rcv.head == UN_NONE)
+        tcb->rcv.head = frame;
+    else
+        frames[tcb->rcv.tail].next = frame;
+    tcb->rcv.tail = frame;
+    tcb->rcv_frames++;
     tcb->rcv_nxt += length;
     tcb->rcv_bytes += length;
-    bool is_crowded = tcb->rcv_frames >= tcp->config->rcv_frames_max || un_pool_is_short(&tcp->pool);
-    if (is_crowded && tcb->rcv.head != UN_NONE && compact(tcp, tcb->rcv.tail, frame))
+}
+
+static void append_or_compact(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame)
+{
+    uint32_t length = tcp->pool.frames[frame].length;
+    if (tcb->rcv.head != UN_NONE && is_crowded(tcp, tcb->rcv_frames, tcp->config->rcv_frames_max) &&
+        compact(tcp, tcb->rcv.tail, frame)) {
+        tcb->rcv_nxt += length;
+        tcb->rcv_bytes += length;
         return;
-    push(tcp->pool.frames, &tcb->rcv, frame);
-    tcb->rcv_frames++;
+    }
+    append(tcp, tcb, frame, length);
 }
 
 /* Take the frame behind `before` (UN_NONE: the first one) out of the out-of-order queue. */
@@ -100,7 +110,7 @@ static void drain(struct arrival *arrival)
 {
     struct un_tcb *tcb = arrival->tcb;
     while (tcb->rcv_ooo.head != UN_NONE && arrival->frames[tcb->rcv_ooo.head].seq == tcb->rcv_nxt)
-        append(arrival->tcp, tcb, unlink_behind(arrival->frames, tcb, UN_NONE));
+        append_or_compact(arrival->tcp, tcb, unlink_behind(arrival->frames, tcb, UN_NONE));
     un_rx_blocks_pass(arrival->tcp, tcb);
 }
 
@@ -219,8 +229,8 @@ static void queue(struct arrival *arrival, uint32_t before, uint32_t frame, bool
     struct un_frame *frames = arrival->frames;
     uint32_t start = frames[frame].seq, end = un_frame_end(&frames[frame]);
     bool joins_left = before != UN_NONE && un_frame_end(&frames[before]) == start;
-    bool is_crowded = tcb->rcv_ooo_frames >= tcp->config->ooo_frames_max || un_pool_is_short(&tcp->pool);
-    if (!(is_crowded && joins_left && compact(tcp, before, frame))) {
+    bool may_compact = joins_left && is_crowded(tcp, tcb->rcv_ooo_frames, tcp->config->ooo_frames_max);
+    if (!may_compact || !compact(tcp, before, frame)) {
         if (!took_place && !may_queue(arrival, before)) {
             lost(arrival, frame, UN_DROP_tcp_out_of_order);
             return;
@@ -257,17 +267,17 @@ static void place(struct arrival *arrival, uint32_t frame)
         queue(arrival, before, frame, took_place);
         return;
     }
-    append(arrival->tcp, arrival->tcb, frame);
+    append_or_compact(arrival->tcp, arrival->tcb, frame);
     drain(arrival);
 }
 
-static bool is_simple(const struct un_tcb *tcb, uint32_t seq, uint32_t length)
+/* The next payload, within the window, and nothing waits behind it. */
+static inline bool is_next(const struct un_tcb *tcb, uint32_t seq, uint32_t length)
 {
-    return seq == tcb->rcv_nxt && tcb->rcv_ooo.head == UN_NONE &&
-           (int32_t)length <= un_seq_diff(tcb->rcv_edge, seq);
+    return seq == tcb->rcv_nxt && tcb->rcv_ooo.head == UN_NONE && (int32_t)length <= un_seq_diff(tcb->rcv_edge, seq);
 }
 
-uint32_t un_rx_insert(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t frame, enum un_drop *drop)
+static uint32_t insert_chain(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t frame, enum un_drop *drop)
 {
     struct arrival arrival = {tcp, tcb, tcp->pool.frames, UN_DROP_NONE, false};
     uint32_t rcv_nxt = tcb->rcv_nxt;
@@ -277,8 +287,8 @@ uint32_t un_rx_insert(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint
         record->seq = seq;
         if (length == 0)
             un_pool_drop(&tcp->pool, frame);
-        else if (is_simple(tcb, seq, length))
-            append(tcp, tcb, frame);
+        else if (is_next(tcb, seq, length))
+            append_or_compact(tcp, tcb, frame);
         else
             place(&arrival, frame);
         seq += length;
@@ -287,6 +297,18 @@ uint32_t un_rx_insert(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint
     tcp->counters->out_of_order += arrival.is_queued;
     *drop = arrival.drop;
     return tcb->rcv_nxt - rcv_nxt;
+}
+
+uint32_t un_rx_insert(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t frame, enum un_drop *drop)
+{
+    const struct un_frame *record = &tcp->pool.frames[frame];
+    uint32_t length = record->length;
+    if (record->next != UN_NONE || length == 0 || !is_next(tcb, seq, length) ||
+        is_crowded(tcp, tcb->rcv_frames, tcp->config->rcv_frames_max))
+        return insert_chain(tcp, tcb, seq, frame, drop);
+    append(tcp, tcb, frame, length);
+    *drop = UN_DROP_NONE;
+    return length;
 }
 
 int un_rx_peek(const struct un_tcp *tcp, const struct un_tcb *tcb, struct un_piece *pieces, int most)

@@ -21,24 +21,22 @@ static void push(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame)
     tcb->snd.tail = frame;
 }
 
-static uint32_t tail_room(const struct un_tcp *tcp, const struct un_tcb *tcb)
+/* The tail, with room in it: as it is, or a new one; NULL: no frame may be taken. */
+static struct un_frame *tail_with_room(struct un_tcp *tcp, struct un_tcb *tcb)
 {
-    if (tcb->snd.head == UN_NONE)
-        return 0;
-    const struct un_frame *tail = &tcp->pool.frames[tcb->snd.tail];
-    return tail->seq - tail->length;
-}
-
-static bool add_frame(struct un_tcp *tcp, struct un_tcb *tcb)
-{
+    if (tcb->snd.head != UN_NONE) {
+        struct un_frame *tail = &tcp->pool.frames[tcb->snd.tail];
+        if (tail->length < tail->seq)
+            return tail;
+    }
     if (un_pool_is_nearly_empty(&tcp->pool))
-        return false;
+        return NULL;
     uint32_t frame = un_pool_take(&tcp->pool);
     if (frame == UN_NONE)
-        return false;
+        return NULL;
     tcp->pool.frames[frame].seq = tcp->pool.own->frame_bytes;
     push(tcp, tcb, frame);
-    return true;
+    return &tcp->pool.frames[frame];
 }
 
 /* What begins at (tail, offset) is new. */
@@ -58,10 +56,10 @@ uint32_t un_tx_append(struct un_tcp *tcp, struct un_tcb *tcb, const void *bytes,
     uint32_t left = length < room ? length : room;
     uint32_t taken = left;
     while (left > 0) {
-        if (tail_room(tcp, tcb) == 0 && !add_frame(tcp, tcb))
+        struct un_frame *tail = tail_with_room(tcp, tcb);
+        if (!tail)
             break;
-        struct un_frame *tail = &tcp->pool.frames[tcb->snd.tail];
-        uint32_t part = tail_room(tcp, tcb);
+        uint32_t part = tail->seq - tail->length;
         part = left < part ? left : part;
         memcpy(un_pool_bytes(&tcp->pool, tcb->snd.tail) + tail->offset + tail->length, from, part);
         queued(tcb, tail->length, part);

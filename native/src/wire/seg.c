@@ -37,7 +37,7 @@ static void parse_timestamp(struct un_seg *seg, const uint8_t *at)
 
 static void parse_sacks(struct un_seg *seg, const uint8_t *at, uint32_t length)
 {
-    if (length == 0 || length % SACK_BLOCK_BYTES != 0)
+    if (length % SACK_BLOCK_BYTES != 0)
         return;
     seg->sack_count = (uint8_t)(length / SACK_BLOCK_BYTES); /* 40 bytes of options hold no more than there is room for */
     for (uint32_t i = 0; i < seg->sack_count; i++, at += SACK_BLOCK_BYTES)

@@ -322,7 +322,7 @@ static void run(uint64_t seed)
 
 static void against_array(void)
 {
-    for_each_seed(UN_TEST_SANITIZED ? 60 : 300, run);
+    for_each_seed(UN_TEST_SANITIZED ? 25 : 300, run);
 }
 
 int main(void)

@@ -146,6 +146,21 @@ static void all_kinds_in_order(void)
         CHECK_EQ(frame_parse(&frame, &packet), UN_DROP_ip_malformed);
 }
 
+/* The frame goes on behind the packet: padding is no header. */
+static void a_packet_that_ends_within_its_extension_headers(void)
+{
+    struct frame frame;
+    struct un_packet packet;
+    frame_tcp(&frame, false, 10);
+    frame_extension(&frame, ROUTING, "0000 000000000000");
+    frame_extension(&frame, DESTINATION, "0001 0000000000000000000000000000");
+    for (uint16_t payload = 0; payload <= 24; payload++) {
+        un_put16(frame.bytes + IP + 4, payload);
+        CHECK_EQ(frame_parse(&frame, &packet), payload < 24 ? UN_DROP_ip_malformed : UN_DROP_NONE);
+    }
+    CHECK_EQ(packet.transport_length, 0);
+}
+
 static void extension_headers_lie_in_the_first_piece(void)
 {
     struct frame frame;
@@ -200,6 +215,7 @@ int main(void)
     RUN(headers_that_are_malformed);
     RUN(a_header_in_the_wrong_place_or_too_often);
     RUN(all_kinds_in_order);
+    RUN(a_packet_that_ends_within_its_extension_headers);
     RUN(extension_headers_lie_in_the_first_piece);
     RUN(fragments);
     RUN(what_a_fragment_begins_with_is_not_looked_at);

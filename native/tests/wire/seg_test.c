@@ -103,6 +103,8 @@ static void what_ends_the_options_does_not_undo_those_before(void)
     CHECK_EQ(parse_options(UN_TCP_SYN, "020403e8 0300 0101").options, UN_SEG_MSS);     /* length 0 */
     CHECK_EQ(parse_options(UN_TCP_SYN, "020403e8 0301 0303").options, UN_SEG_MSS);     /* length 1 */
     CHECK_EQ(parse_options(UN_TCP_SYN, "020403e8 01080a00").options, UN_SEG_MSS);      /* beyond the header */
+    CHECK_EQ(parse_options(UN_TCP_SYN, "020403e8 6301 030307 010101").options, UN_SEG_MSS);
+    CHECK_EQ(parse_options(UN_TCP_SYN, "020403e8 01010303").options, UN_SEG_MSS);      /* one byte beyond */
     CHECK_EQ(parse_options(UN_TCP_SYN, "020403e8 01010103").options, UN_SEG_MSS);      /* no length */
     CHECK_EQ(parse_options(UN_TCP_SYN, "63ff0000 020403e8").options, 0);
 }

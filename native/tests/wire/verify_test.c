@@ -120,6 +120,16 @@ static void udp_shorter_than_its_packet(void)
     }
 }
 
+/* Its ports are such that they and the pseudo-header would pass for a datagram of four bytes. */
+static void udp_that_leaves_out_its_checksum(void)
+{
+    frame_udp(&frame, true, 10);
+    un_put16(transport() + 4, 4);
+    un_put16(transport(), 0);
+    un_put16(transport() + 2, (uint16_t)~pseudo_sum(UN_PROTOCOL_UDP, 4));
+    CHECK(!is_good(UN_CHECKSUM_UNKNOWN));
+}
+
 /* ICMP is summed without a pseudo-header, so that there is nothing to leave to a device. */
 static void icmp_of_both_families(void)
 {
@@ -172,6 +182,7 @@ int main(void)
     RUN(a_partial_checksum_counts_where_it_may_be);
     RUN(udp_without_a_checksum);
     RUN(udp_shorter_than_its_packet);
+    RUN(udp_that_leaves_out_its_checksum);
     RUN(icmp_of_both_families);
     RUN(what_is_too_short_to_have_one);
     RUN(a_protocol_that_is_not_known);

@@ -1,0 +1,97 @@
+/* Sockets over a stack: what a context holds, and how its parts reach each other.
+ *
+ * A socket is an entry of a table of fixed size; its number is the descriptor. Connections carry the descriptor as `user`, so
+ * an event finds its socket at once; one that nobody has accepted carries USER_PENDING. Readiness is never stored: it is
+ * asked of the stack when it matters (un_socket_ready). What is stored is only who may have become ready: a list per
+ * epoll instance, in which a socket stands at most once. */
+#ifndef UN_API_CONTEXT_H
+#define UN_API_CONTEXT_H
+
+#include <sys/socket.h>
+
+#include "api/view.h"
+
+#define UN_OPTIONS (UN_OPTION_MSS + 1)
+#define UN_USER_PENDING UINT64_MAX
+
+enum un_socket_kind {
+    UN_SOCKET_FREE,
+    UN_SOCKET_STREAM,   /* not yet listening or connecting */
+    UN_SOCKET_LISTENER,
+    UN_SOCKET_CONN,     /* connecting, connected, or over */
+    UN_SOCKET_DATAGRAM,
+    UN_SOCKET_EPOLL,
+};
+
+struct un_socket {
+    uint8_t kind; /* enum un_socket_kind */
+    uint8_t domain;
+    bool bound;
+    bool connecting;
+    bool over;         /* of a connection: the stack has said CLOSED */
+    bool read_shut;
+    bool resets;       /* SO_LINGER with no time: close resets */
+    bool has_remote;   /* of a datagram socket: connected */
+    int error;         /* positive errno that SO_ERROR will tell */
+    uint32_t number;   /* of the stack's listener or UDP endpoint, UN_NONE: none yet */
+    uint64_t conn;     /* handle */
+    struct un_stack_peer local;
+    struct un_stack_peer remote;
+    uint32_t options_set; /* bits of enum un_stack_option */
+    uint32_t options[UN_OPTIONS];
+    /* Of a listener: connections to accept. */
+    uint64_t *pending;
+    uint32_t pending_size;
+    uint32_t pending_first;
+    uint32_t pending_count;
+    /* As watched by an epoll instance. */
+    uint32_t epoll; /* its descriptor, UN_NONE: nobody's */
+    uint32_t interest;
+    union usnet_epoll_data data;
+    bool disarmed; /* ONESHOT has fired */
+    bool listed;
+    uint32_t next;
+    uint32_t previous;
+    /* Of an epoll instance: who may be ready. Of a free entry: `first` is the next free one. */
+    uint32_t first;
+    uint32_t last;
+    uint32_t count;
+};
+
+struct usnet {
+    struct usnet_stack stack; /* first; its device is any */
+    struct un_socket *sockets;
+    uint32_t socket_count;
+    uint32_t free_first;
+    uint64_t (*clock_ns)(void *argument);
+    void *argument;
+};
+
+static inline struct un_stack *un_context_stack(struct usnet *context)
+{
+    return &context->stack.inner;
+}
+
+/* context.c */
+struct un_socket *un_socket_at(struct usnet *context, int fd); /* NULL: no such descriptor */
+int un_socket_new(struct usnet *context, enum un_socket_kind kind); /* descriptor or -EMFILE */
+void un_socket_free(struct usnet *context, int fd);
+int un_socket_error(enum un_tcp_reason reason); /* positive errno */
+void un_context_take_events(struct usnet *context);
+
+/* epoll.c */
+void un_socket_may_be_ready(struct usnet *context, uint32_t fd);
+void un_socket_unwatch(struct usnet *context, uint32_t fd);
+void un_epoll_forget_all(struct usnet *context, uint32_t epoll);
+
+/* transfer.c */
+uint32_t un_socket_ready(struct usnet *context, const struct un_socket *socket); /* enum usnet_epoll_bit */
+
+/* options.c */
+void un_socket_apply_options(struct usnet *context, const struct un_socket *from, uint64_t conn);
+
+/* sockaddr.c: -EAFNOSUPPORT, -EINVAL. */
+int un_peer_from_sockaddr(struct un_stack_peer *peer, uint8_t domain, const struct sockaddr *address, uint32_t length);
+int un_peer_to_sockaddr(const struct un_stack_peer *peer, uint8_t domain, struct sockaddr *address, uint32_t *length);
+
+#endif

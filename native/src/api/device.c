@@ -1,0 +1,68 @@
+/* Devices as the public API hands them out. A `struct usnet_device` is a `struct un_device` under another name. */
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "api/view.h"
+
+static struct usnet_device *outer(struct un_device *device)
+{
+    return (struct usnet_device *)device;
+}
+
+static struct un_device *inner(struct usnet_device *device)
+{
+    return (struct un_device *)device;
+}
+
+struct usnet_device *usnet_device_tap(const char *name, const char **why)
+{
+    const char *unread;
+    why = why ? why : &unread;
+    int fd = un_tap_queue(name, false, why);
+    if (fd < 0) {
+        errno = -fd;
+        return NULL;
+    }
+    struct un_device *device = un_tap_open(fd, 0, 1, why);
+    if (!device)
+        close(fd);
+    return outer(device);
+}
+
+int usnet_device_memory(struct usnet_device *ends[2], const struct usnet_link *link)
+{
+    struct un_device_capabilities capabilities[2] = {un_api_capabilities(link), un_api_capabilities(link)};
+    struct un_device *made[2];
+    capabilities[1].mac[5] ^= 1; /* two stations */
+    int status = un_memory_pair(made, capabilities, link->slots);
+    if (status < 0)
+        return status;
+    ends[0] = outer(made[0]);
+    ends[1] = outer(made[1]);
+    return 0;
+}
+
+struct usnet_device *usnet_device_hand(const struct usnet_link *link)
+{
+    struct un_device_capabilities capabilities = un_api_capabilities(link);
+    return outer(un_hand_open(&capabilities, link->slots));
+}
+
+int usnet_device_input(struct usnet_device *device, const uint8_t *frame, uint32_t length, uint32_t flags,
+                       uint32_t segment_bytes)
+{
+    return un_hand_input(inner(device), frame, length, (uint16_t)flags, (uint16_t)segment_bytes);
+}
+
+int usnet_device_output(struct usnet_device *device, uint8_t *frame, uint32_t most, struct usnet_output *output)
+{
+    return un_api_output(inner(device), frame, most, output);
+}
+
+void usnet_device_close(struct usnet_device *device)
+{
+    if (device)
+        inner(device)->operations->close(inner(device));
+}

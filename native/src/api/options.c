@@ -1,0 +1,176 @@
+/* Options of sockets. Those of a connection are kept with the socket until there is one, and accepted connections get
+ * their listener's. See usnet.h. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+
+#include "api/context.h"
+
+#ifndef TCP_USER_TIMEOUT
+#define TCP_USER_TIMEOUT 18
+#endif
+
+/* Options that are one number, on both sides. */
+static const struct number_option {
+    int level;
+    int name;
+    enum un_stack_option option;
+} numbers[] = {
+    {SOL_SOCKET, SO_KEEPALIVE, UN_OPTION_KEEPALIVE},
+    {SOL_SOCKET, SO_RCVBUF, UN_OPTION_RECEIVE_BYTES},
+    {SOL_SOCKET, SO_SNDBUF, UN_OPTION_SEND_BYTES},
+    {IPPROTO_TCP, TCP_NODELAY, UN_OPTION_NODELAY},
+    {IPPROTO_TCP, TCP_CORK, UN_OPTION_CORK},
+    {IPPROTO_TCP, TCP_KEEPIDLE, UN_OPTION_KEEP_IDLE_S},
+    {IPPROTO_TCP, TCP_KEEPINTVL, UN_OPTION_KEEP_INTERVAL_S},
+    {IPPROTO_TCP, TCP_KEEPCNT, UN_OPTION_KEEP_COUNT},
+    {IPPROTO_TCP, TCP_USER_TIMEOUT, UN_OPTION_USER_TIMEOUT_MS},
+    {IPPROTO_TCP, TCP_QUICKACK, UN_OPTION_QUICKACK},
+    {IPPROTO_TCP, TCP_MAXSEG, UN_OPTION_MSS},
+};
+
+static const struct number_option *number_option(int level, int name)
+{
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (numbers[i].level == level && numbers[i].name == name)
+            return &numbers[i];
+    return NULL;
+}
+
+void un_socket_apply_options(struct usnet *context, const struct un_socket *from, uint64_t conn)
+{
+    for (uint32_t option = 0; option < UN_OPTIONS; option++)
+        if (from->options_set & 1u << option)
+            un_stack_set_option(un_context_stack(context), conn, option, from->options[option]);
+}
+
+static int set_option(struct usnet *context, struct un_socket *socket, enum un_stack_option option, uint32_t value)
+{
+    if (socket->kind == UN_SOCKET_CONN)
+        return un_stack_set_option(un_context_stack(context), socket->conn, option, value);
+    socket->options[option] = value;
+    socket->options_set |= 1u << option;
+    return 0;
+}
+
+static int set_linger(struct un_socket *socket, const void *value, uint32_t length)
+{
+    struct linger linger;
+    if (length < sizeof linger)
+        return -EINVAL;
+    memcpy(&linger, value, sizeof linger);
+    socket->resets = linger.l_onoff && linger.l_linger == 0;
+    return 0;
+}
+
+static int set_congestion(struct usnet *context, struct un_socket *socket, const char *value, uint32_t length)
+{
+    const char *name;
+    for (uint32_t i = 0; (name = usnet_congestion_name(i)) != NULL; i++)
+        if (strnlen(value, length) == strlen(name) && memcmp(value, name, strlen(name)) == 0)
+            return set_option(context, socket, UN_OPTION_CONGESTION, i);
+    return -ENOENT;
+}
+
+int usnet_setsockopt(struct usnet *context, int fd, int level, int name, const void *value, uint32_t length)
+{
+    struct un_socket *socket = un_socket_at(context, fd);
+    int number;
+    if (!socket || socket->kind == UN_SOCKET_EPOLL)
+        return socket ? -ENOTSOCK : -EBADF;
+    if (level == SOL_SOCKET && name == SO_LINGER)
+        return set_linger(socket, value, length);
+    if (level == IPPROTO_TCP && name == TCP_CONGESTION)
+        return set_congestion(context, socket, value, length);
+    const struct number_option *option = number_option(level, name);
+    bool is_reuse = level == SOL_SOCKET && name == SO_REUSEADDR;
+    if (!option && !is_reuse)
+        return -ENOPROTOOPT;
+    if (length < sizeof number)
+        return -EINVAL;
+    memcpy(&number, value, sizeof number);
+    if (is_reuse)
+        return 0;
+    return number < 0 ? -EINVAL : set_option(context, socket, option->option, (uint32_t)number);
+}
+
+static int give(void *value, uint32_t *length, const void *answer, uint32_t bytes)
+{
+    if (!value || !length)
+        return -EFAULT;
+    *length = *length < bytes ? *length : bytes;
+    memcpy(value, answer, *length);
+    return 0;
+}
+
+static int give_number(void *value, uint32_t *length, int number)
+{
+    return give(value, length, &number, sizeof number);
+}
+
+static int get_option(struct usnet *context, const struct un_socket *socket, enum un_stack_option option, void *value,
+                      uint32_t *length)
+{
+    uint32_t number = socket->options[option];
+    int status = 0;
+    if (socket->kind == UN_SOCKET_CONN)
+        status = un_stack_get_option(un_context_stack(context), socket->conn, option, &number);
+    return status < 0 ? status : give_number(value, length, (int)number);
+}
+
+static int get_error(struct un_socket *socket, void *value, uint32_t *length)
+{
+    int status = give_number(value, length, socket->error);
+    if (status == 0)
+        socket->error = 0;
+    return status;
+}
+
+static int get_info(struct usnet *context, const struct un_socket *socket, void *value, uint32_t *length)
+{
+    struct usnet_tcp_info info;
+    if (socket->kind != UN_SOCKET_CONN)
+        return -ENOTCONN;
+    int status = usnet_stack_info(&context->stack, socket->conn, &info);
+    return status < 0 ? status : give(value, length, &info, sizeof info);
+}
+
+static int get_congestion(struct usnet *context, const struct un_socket *socket, void *value, uint32_t *length)
+{
+    uint32_t index = socket->options[UN_OPTION_CONGESTION];
+    if (socket->kind == UN_SOCKET_CONN)
+        un_stack_get_option(un_context_stack(context), socket->conn, UN_OPTION_CONGESTION, &index);
+    const char *name = usnet_congestion_name(index);
+    return name ? give(value, length, name, (uint32_t)strlen(name) + 1) : -ENOENT;
+}
+
+int usnet_getsockopt(struct usnet *context, int fd, int level, int name, void *value, uint32_t *length)
+{
+    struct un_socket *socket = un_socket_at(context, fd);
+    if (!socket || socket->kind == UN_SOCKET_EPOLL)
+        return socket ? -ENOTSOCK : -EBADF;
+    if (level == IPPROTO_TCP && name == TCP_INFO)
+        return get_info(context, socket, value, length);
+    if (level == IPPROTO_TCP && name == TCP_CONGESTION)
+        return get_congestion(context, socket, value, length);
+    const struct number_option *option = number_option(level, name);
+    if (option)
+        return get_option(context, socket, option->option, value, length);
+    if (level != SOL_SOCKET)
+        return -ENOPROTOOPT;
+    switch (name) {
+    case SO_ERROR:
+        return get_error(socket, value, length);
+    case SO_TYPE:
+        return give_number(value, length, socket->kind == UN_SOCKET_DATAGRAM ? SOCK_DGRAM : SOCK_STREAM);
+    case SO_REUSEADDR:
+        return give_number(value, length, 1);
+    case SO_LINGER: {
+        struct linger linger = {.l_onoff = socket->resets};
+        return give(value, length, &linger, sizeof linger);
+    }
+    default:
+        return -ENOPROTOOPT;
+    }
+}
