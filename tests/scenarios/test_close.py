@@ -63,8 +63,7 @@ def test_a_fin_alone_that_comes_too_early(established: Scenario) -> None:
     established.take()
     assert established.state == "established"
     established.send("P. 1:101(100) ack 1")
-    established.advance(0.5)
-    answers = established.take()
+    answers = established.take(0.5)
     if answers[-1].ack == 101:  # it was not kept: the peer sends it again
         established.send("F. 101:101(0) ack 1")
         established.expect(". 1:1(0) ack 102", within=0.5)
@@ -80,8 +79,7 @@ def test_a_repeated_fin_is_acknowledged_again(close_wait: Scenario) -> None:
 def test_data_behind_the_peers_fin_is_none(close_wait: Scenario) -> None:
     """RFC 9293 section 3.10.7.4, seventh step: this should not occur; ignore the segment text."""
     close_wait.send("P. 2:102(100) ack 1")
-    close_wait.advance(0.5)
-    assert all(seen.ack == 2 for seen in close_wait.take())
+    assert all(seen.ack == 2 for seen in close_wait.take(0.5))
     assert close_wait.read() == b""
 
 
@@ -94,7 +92,7 @@ def test_closing_with_output_queued_sends_it_first(established: Scenario) -> Non
 
 
 def test_our_fin_waits_for_the_window(host: Host) -> None:
-    scenario = states.established(host, states.PLAIN_SYN, win=1000)
+    scenario = states.established(host, "S 0:0(0) win 1000 <mss 1460>")
     scenario.write(1500)
     scenario.expect(". 1:1001(1000) ack 1")
     scenario.close()
@@ -145,8 +143,7 @@ def test_a_lost_fin_is_sent_again(state: str, request: pytest.FixtureRequest) ->
 def test_a_fin_that_is_never_acknowledged_is_given_up(state: str, request: pytest.FixtureRequest) -> None:
     scenario = request.getfixturevalue(state)
     scenario.close()
-    scenario.advance(600)
-    again = scenario.take()
+    again = scenario.take(600)
     assert 3 < len(again) < 30
     scenario.send(". ack 1")
     (reset,) = scenario.take()
@@ -161,8 +158,7 @@ def test_a_half_closed_connection_still_receives(state: str, request: pytest.Fix
     for first in range(1, 10001, 1000):
         scenario.send(f"P. {first}:{first + 1000}(1000) ack {ack}")
         scenario.take()
-    scenario.advance(0.1)
-    scenario.take()
+    scenario.take(0.1)
     assert len(scenario.read()) == 10000
     scenario.send(f"F. 10001:10001(0) ack {ack}")
     assert 10002 in [seen.ack for seen in scenario.take()]
@@ -187,8 +183,7 @@ def test_an_orphan_does_not_wait_for_ever(host: Host) -> None:
 
 def test_an_orphan_that_waited_too_long_is_gone(host: Host) -> None:
     orphan = states.fin_wait_2(host, how="close")
-    orphan.advance(61)
-    assert {seen.tcp.flags for seen in orphan.take()} <= {"R."}
+    assert {seen.tcp.flags for seen in orphan.take(61)} <= {"R."}
     orphan.send("F. 1:1(0) ack 2")
     (reset,) = orphan.take()
     assert "R" in reset.tcp.flags
@@ -231,8 +226,7 @@ def test_nothing_is_told_after_close(established: Scenario) -> None:
 
 def test_closing_with_input_unread_is_a_reset(established: Scenario) -> None:
     established.send("P. 1:101(100) ack 1")
-    established.advance(0.5)
-    established.take()
+    established.take(0.5)
     established.close()
     established.expect("R. 1:1(0) ack 101")
     established.expect_nothing(100)
@@ -240,8 +234,7 @@ def test_closing_with_input_unread_is_a_reset(established: Scenario) -> None:
 
 def test_closing_when_all_was_read_is_no_reset(established: Scenario) -> None:
     established.send("P. 1:101(100) ack 1")
-    established.advance(0.5)
-    established.take()
+    established.take(0.5)
     established.read()
     established.close()
     established.expect("F. 1:1(0) ack 101")

@@ -58,8 +58,7 @@ def test_the_peer_answers_a_challenge_with_the_exact_number(plain: Scenario) -> 
 
 def test_what_was_received_before_a_reset(plain: Scenario) -> None:
     plain.send("P. 1:101(100) ack 1")
-    plain.advance(0.5)
-    plain.take()
+    plain.take(0.5)
     plain.send("R 101:101(0)")
     assert plain.closed_by() == "reset"
     with pytest.raises(OSError, match="reset"):

@@ -111,7 +111,7 @@ def test_the_part_of_a_segment_that_was_there_is_reported(established: Scenario)
 @pytest.fixture
 def sender(host: Host) -> Scenario:
     """10 segments of 1000 bytes in flight, 100 ms after they were sent."""
-    scenario = states.established(host, states.SYN.replace("1460", "1000"))
+    scenario = states.established(host, states.SYN.replace("1460", "1000"), rtt=0.1)
     scenario.write(10000)
     scenario.expect_data(1, 10001)
     scenario.advance(0.1)
@@ -125,8 +125,7 @@ def test_what_the_peer_has_is_not_sent_again(sender: Scenario) -> None:
     sender.take()
     sender.send(". 1:1(0) ack 1 <sack 1001:5001>")
     again = sender.take()
-    sender.advance(0.05)
-    again += sender.take()
+    again += sender.take(0.05)
     assert [(seen.first, seen.past) for seen in again if seen.first < 10001] == [(1, 1001)]
 
 
@@ -134,15 +133,13 @@ def test_two_holes_are_both_filled(sender: Scenario) -> None:
     sender.send(". 1:1(0) ack 1 <sack 6001:10001 1001:5001>")
     again = sender.take()
     for _ in range(10):
-        sender.advance(0.01)
-        again += sender.take()
+        again += sender.take(0.01)
     assert [(seen.first, seen.past) for seen in again] == [(1, 1001), (5001, 6001)]
 
 
 def test_everything_is_acknowledged_in_the_end(sender: Scenario) -> None:
     sender.send(". 1:1(0) ack 1 <sack 2001:10001>")
-    sender.advance(0.1)
-    sender.take()
+    sender.take(0.1)
     sender.send(". 1:1(0) ack 10001")
     sender.expect_nothing(10)
     assert sender.info.queued == 0
@@ -155,8 +152,7 @@ def test_a_peer_that_takes_back_what_it_reported(sender: Scenario) -> None:
     resent = {seen.first for seen in sender.take()}
     done, sizes = 1, {1: 1000}
     for _ in range(200):
-        sender.advance(0.5)
-        seen = sender.take()
+        seen = sender.take(0.5)
         resent |= {each.first for each in seen}
         sizes |= {each.first: len(each.tcp.payload) for each in seen}
         while done in sizes:

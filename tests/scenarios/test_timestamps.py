@@ -54,8 +54,7 @@ def test_a_delayed_acknowledgment_echoes_the_earliest(stamped: Scenario) -> None
         answers = stamped.take()
         if answers:
             stamped.send(f"P. {first + 100}:{first + 200}(100) ack 1 <ts {1005 + turn * 10} ecr 0>")
-            stamped.advance(0.5)
-            stamped.take()
+            stamped.take(0.5)
             stamped.read()
             continue
         stamped.send(f"P. {first + 100}:{first + 200}(100) ack 1 <ts {1005 + turn * 10} ecr 0>")
@@ -105,8 +104,7 @@ def test_an_equal_timestamp_is_not_from_the_past(stamped: Scenario) -> None:
     stamped.send("P. 1:101(100) ack 1 <ts 200 ecr 0>")
     stamped.take()
     stamped.send("P. 101:201(100) ack 1 <ts 200 ecr 0>")
-    stamped.advance(0.5)
-    stamped.take()
+    stamped.take(0.5)
     assert len(stamped.read()) == 200
 
 
@@ -132,8 +130,7 @@ def test_a_reset_is_exempt(stamped: Scenario) -> None:
 def test_a_segment_without_one_is_dropped(stamped: Scenario) -> None:
     """RFC 7323 section 3.2: silently."""
     stamped.send("P. 1:101(100) ack 1 <nots>")
-    stamped.advance(0.5)
-    stamped.take()
+    stamped.take(0.5)
     assert not stamped.can_read()
     assert stamped.host.counter("tcp_no_timestamp") == 1
 
@@ -149,8 +146,7 @@ def test_timestamps_wrap(host: Host) -> None:
     scenario.send("P. 1:101(100) ack 1 <ts 4294967296 ecr 0>")
     scenario.take()
     scenario.send("P. 101:201(100) ack 1 <ts 4294967300 ecr 0>")
-    scenario.advance(0.5)
-    scenario.take()
+    scenario.take(0.5)
     assert len(scenario.read()) == 200
 
 
@@ -208,7 +204,7 @@ def test_zero_echo_does_no_harm(stamped: Scenario) -> None:
     (seen,) = stamped.take()
     stamped.advance(0.1)
     stamped.send(
-        ". 1:1(0) ack 101 <ts 100>", options=seen.tcp.options.__class__(timestamps=(stamped.peer._ts_base + 100, 0))
+        ". 1:1(0) ack 101 <ts 100>", options=seen.tcp.options.__class__(timestamps=(stamped.peer.ts_base + 100, 0))
     )
     assert stamped.state == "established"
     stamped.write(10)

@@ -222,10 +222,10 @@ class Host:
         while output := self.stack.output():
             moved += 1
             sent = self._take_apart(output)
-            self.note("out", self._hand_on(sent))
             if self.neighbours and self._is_neighbour_business(sent):
                 self._answer_neighbour(sent)
             else:
+                self.note("out", self._hand_on(sent))
                 self.sent.append(sent)
         for event in self.stack.events():
             moved += 1

@@ -71,6 +71,7 @@ class Peer:
         self._stack_offer: Options | None = None
         self._stack_ts_first: int | None = None
         self._stack_ts_last = 0
+        self._stack_ts_at_s = 0.0
         self._edge: int | None = None  # of the stack's window, the furthest right
 
     # What it sends.
@@ -197,9 +198,11 @@ class Peer:
         if not seen.tcp.options.timestamps:
             return
         value, echoed = seen.tcp.options.timestamps
-        self._rule(relative(value, self._stack_ts_last) >= 0, "a timestamp that goes back", seen)
+        comparable = self._clock_s() - self._stack_ts_at_s < 24 * 24 * 3600  # RFC 7323 section 5.5
+        back = comparable and relative(value, self._stack_ts_last) < 0
+        self._rule(not back, "a timestamp that goes back", seen)
         self._rule(echoed in self._ts_sent, "a timestamp echoed that was never sent", seen)
-        self._stack_ts_last = value
+        self._stack_ts_last, self._stack_ts_at_s = value, self._clock_s()
 
     def _rule(self, holds: bool, what: str, seen: Seen) -> None:
         if not holds:

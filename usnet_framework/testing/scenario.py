@@ -116,9 +116,10 @@ class Scenario:
             self.host.fail("another segment than expected\n" + "\n".join(lines))
         return seen
 
-    def take(self) -> list[Seen]:
-        """All segments that wait to be expected, whatever they are: a network that loses them, or a test that looks
-        closer."""
+    def take(self, seconds: float = 0.0) -> list[Seen]:
+        """All segments that wait to be expected or are sent within so many seconds, whatever they are: for a test that
+        looks closer, or a network that loses them."""
+        self.host.run_until(self.host.now_ns + round(seconds * SECOND_NS), lambda: False)
         return [self._take(sent) for sent in self._pending()]
 
     def expect_data(self, first: int, past: int, *, size: int | None = None) -> list[int]:

@@ -37,11 +37,14 @@ def syn_received(host: Host, syn: str = SYN, **scenario: Any) -> Scenario:
     return conversation
 
 
-def established(host: Host, syn: str = SYN, *, win: int = 65535, **scenario: Any) -> Scenario:
-    """The peer has opened the connection, and the application has accepted it. win: the peer's window, as it stands in
-    the header."""
+def established(
+    host: Host, syn: str = SYN, *, win: int | None = None, rtt: float = 0.0, **scenario: Any
+) -> Scenario:
+    """The peer has opened the connection, and the application has accepted it. win: the peer's window after the
+    handshake, as it stands in the header; that of the SYN unless given. rtt: how long the handshake took."""
     conversation = syn_received(host, syn, **scenario)
-    conversation.send(f". 1:1(0) ack 1 win {win}")
+    conversation.advance(rtt)
+    conversation.send(". 1:1(0) ack 1" if win is None else f". 1:1(0) ack 1 win {win}")
     conversation.accept()
     conversation.events()
     return conversation

@@ -18,24 +18,14 @@ void un_flows_clear(struct un_flows *flows)
     memset(flows->buckets, 0, sizeof *flows->buckets * (size_t)flows->count);
 }
 
-static uint32_t home_of(const struct un_flows *flows, uint32_t hash)
-{
-    return (uint32_t)((uint64_t)hash * flows->count >> 32);
-}
-
-static uint32_t next_of(const struct un_flows *flows, uint32_t bucket)
-{
-    return bucket + 1 < flows->count ? bucket + 1 : 0;
-}
-
 void un_flows_insert(struct un_flows *flows, const struct un_tcb *tcbs, uint32_t index)
 {
     uint32_t hash = tcbs[index].hash;
-    uint32_t at = home_of(flows, hash);
+    uint32_t at = un_flows_home(flows, hash);
     for (uint32_t step = 0; flows->buckets[at].used == UN_FLOWS_ENTRIES; step++) {
         un_assert(step < flows->count); /* more connections than the table is made for */
         flows->buckets[at].spilled++;
-        at = next_of(flows, at);
+        at = un_flows_next(flows, at);
     }
     struct un_flows_bucket *bucket = &flows->buckets[at];
     uint32_t entry = 0;
@@ -60,37 +50,10 @@ static bool take_out(struct un_flows_bucket *bucket, uint32_t index)
 
 void un_flows_remove(struct un_flows *flows, const struct un_tcb *tcbs, uint32_t index)
 {
-    uint32_t at = home_of(flows, tcbs[index].hash);
+    uint32_t at = un_flows_home(flows, tcbs[index].hash);
     while (!take_out(&flows->buckets[at], index)) {
         un_assert(flows->buckets[at].spilled > 0); /* it stands in no bucket */
         flows->buckets[at].spilled--;
-        at = next_of(flows, at);
+        at = un_flows_next(flows, at);
     }
-}
-
-static bool is_flow(const struct un_tcb *tcb, const struct un_ip *peer, uint16_t peer_port, uint16_t local_port,
-                    uint16_t local)
-{
-    return tcb->peer_port == peer_port && tcb->local_port == local_port && tcb->local == local &&
-           un_ip_equal(&tcb->peer, peer);
-}
-
-uint32_t un_flows_find(const struct un_flows *flows, const struct un_tcb *tcbs, uint32_t hash, const struct un_ip *peer,
-                       uint16_t peer_port, uint16_t local_port, uint16_t local)
-{
-    uint32_t at = home_of(flows, hash);
-    for (uint32_t step = 0; step < flows->count; step++) {
-        const struct un_flows_bucket *bucket = &flows->buckets[at];
-        for (uint32_t entry = 0; entry < UN_FLOWS_ENTRIES; entry++) {
-            if (bucket->hashes[entry] != hash || bucket->conns[entry] == 0)
-                continue;
-            uint32_t index = bucket->conns[entry] - 1;
-            if (is_flow(&tcbs[index], peer, peer_port, local_port, local))
-                return index;
-        }
-        if (bucket->spilled == 0)
-            break;
-        at = next_of(flows, at);
-    }
-    return UN_NONE;
 }

@@ -13,6 +13,7 @@
 #ifndef UN_FLOWS_H
 #define UN_FLOWS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -68,8 +69,42 @@ void un_flows_clear(struct un_flows *flows);
 void un_flows_insert(struct un_flows *flows, const struct un_tcb *tcbs, uint32_t index);
 void un_flows_remove(struct un_flows *flows, const struct un_tcb *tcbs, uint32_t index);
 
-/* The index, or UN_NONE. hash is un_flows_hash of the rest. */
-uint32_t un_flows_find(const struct un_flows *flows, const struct un_tcb *tcbs, uint32_t hash, const struct un_ip *peer,
-                       uint16_t peer_port, uint16_t local_port, uint16_t local);
+static inline uint32_t un_flows_home(const struct un_flows *flows, uint32_t hash)
+{
+    return (uint32_t)((uint64_t)hash * flows->count >> 32);
+}
+
+static inline uint32_t un_flows_next(const struct un_flows *flows, uint32_t bucket)
+{
+    return bucket + 1 < flows->count ? bucket + 1 : 0;
+}
+
+static inline bool un_flows_is(const struct un_tcb *tcb, const struct un_ip *peer, uint16_t peer_port,
+                               uint16_t local_port, uint16_t local)
+{
+    return tcb->peer_port == peer_port && tcb->local_port == local_port && tcb->local == local &&
+           un_ip_equal(&tcb->peer, peer);
+}
+
+/* The index, or UN_NONE. hash is un_flows_hash of the rest. Inline: every packet is looked up. */
+static inline uint32_t un_flows_find(const struct un_flows *flows, const struct un_tcb *tcbs, uint32_t hash,
+                                     const struct un_ip *peer, uint16_t peer_port, uint16_t local_port, uint16_t local)
+{
+    uint32_t at = un_flows_home(flows, hash);
+    for (uint32_t step = 0; step < flows->count; step++) {
+        const struct un_flows_bucket *bucket = &flows->buckets[at];
+        for (uint32_t entry = 0; entry < UN_FLOWS_ENTRIES; entry++) {
+            if (bucket->hashes[entry] != hash || bucket->conns[entry] == 0)
+                continue;
+            uint32_t index = bucket->conns[entry] - 1;
+            if (un_flows_is(&tcbs[index], peer, peer_port, local_port, local))
+                return index;
+        }
+        if (bucket->spilled == 0)
+            break;
+        at = un_flows_next(flows, at);
+    }
+    return UN_NONE;
+}
 
 #endif

@@ -2,7 +2,8 @@
  *
  * Parse, find our address, check the transport checksum, find the connection. A packet that no connection of this shard
  * takes may be another shard's (P6): nothing is answered before its owner was looked for. Packets that another shard gave
- * to us are never handed on. The usual segment passes un_stack_take_in, take_unicast, take_tcp, un_stack_process. */
+ * to us are never handed on. The usual segment passes un_stack_take_in, take_packet, take_tcp and process, which are meant
+ * to become one function; what other files call of them are wrappers. */
 #include "stack/state.h"
 #include "stack/steering.h"
 #include "wire/udp.h"
@@ -96,7 +97,7 @@ static uint32_t trim(struct un_stack *stack, uint32_t head, uint32_t skip, uint3
     return first;
 }
 
-uint32_t un_arrival_payload(struct un_stack *stack, struct un_arrival *arrival, uint32_t header_length)
+static inline uint32_t take_payload(struct un_stack *stack, struct un_arrival *arrival, uint32_t header_length)
 {
     const struct un_packet *packet = &arrival->packet;
     uint32_t skip = packet->transport + header_length;
@@ -115,14 +116,25 @@ uint32_t un_arrival_payload(struct un_stack *stack, struct un_arrival *arrival, 
     return head;
 }
 
+uint32_t un_arrival_payload(struct un_stack *stack, struct un_arrival *arrival, uint32_t header_length)
+{
+    return take_payload(stack, arrival, header_length);
+}
+
 /* ---- TCP ---- */
+
+static inline uint32_t find_flow(struct un_stack *stack, const struct un_ip *peer, uint16_t peer_port,
+                                 uint16_t local_port, uint16_t local)
+{
+    uint32_t hash = un_flows_hash(&stack->flows_key, peer, peer_port, local_port, local);
+    return un_flows_find(&stack->flows, stack->tcp.tcbs, hash, peer, peer_port, local_port, local);
+}
 
 uint32_t un_flow_find(struct un_stack *stack, const struct un_ip *peer, uint16_t peer_port, uint16_t local_port,
                       uint16_t local)
 {
-    uint32_t hash = un_flows_hash(&stack->flows_key, peer, peer_port, local_port, local);
-    uint32_t slot = un_flows_find(&stack->flows, stack->tcp.tcbs, hash, peer, peer_port, local_port, local);
-    if (slot == UN_NONE || __builtin_expect(stack->tcp.tcbs[slot].state != UN_TCP_DEAD, 1))
+    uint32_t slot = find_flow(stack, peer, peer_port, local_port, local);
+    if (slot == UN_NONE || stack->tcp.tcbs[slot].state != UN_TCP_DEAD)
         return slot;
     un_conn_leave_flows(stack, &stack->tcp.tcbs[slot]); /* it is over: its ends are free for another */
     return UN_NONE;
@@ -136,9 +148,10 @@ static void confirm_neighbour(struct un_stack *stack, const struct un_tcb *tcb)
         neighbour->confirmed_ns = stack->tcp.now_ns;
 }
 
-void un_stack_process(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb, const struct un_seg *seg)
+static inline void process(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb,
+                           const struct un_seg *seg)
 {
-    uint32_t payload = un_arrival_payload(stack, arrival, seg->header_length);
+    uint32_t payload = take_payload(stack, arrival, seg->header_length);
     uint32_t acked = tcb->snd_una;
     un_stack_busy(stack, tcb);
     un_tcp_process(&stack->tcp, tcb, seg, payload);
@@ -147,6 +160,23 @@ void un_stack_process(struct un_stack *stack, struct un_arrival *arrival, struct
         confirm_neighbour(stack, tcb);
     if (tcb->state == UN_TCP_TIME_WAIT && !(tcb->listed & UN_LISTED_TIME_WAIT))
         un_conn_time_wait(stack, tcb);
+}
+
+void un_stack_process(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb, const struct un_seg *seg)
+{
+    process(stack, arrival, tcb, seg);
+}
+
+/* A segment for a connection that is over, or nearly. false: it is for nobody. */
+static bool take_for_old(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb, const struct un_seg *seg)
+{
+    if (tcb->state == UN_TCP_DEAD) {
+        un_conn_leave_flows(stack, tcb);
+        return false;
+    }
+    if (!un_listen_reuse(stack, arrival, tcb, seg))
+        process(stack, arrival, tcb, seg);
+    return true;
 }
 
 static enum un_drop take_tcp(struct un_stack *stack, struct un_arrival *arrival)
@@ -161,12 +191,15 @@ static enum un_drop take_tcp(struct un_stack *stack, struct un_arrival *arrival)
         return UN_DROP_tcp_checksum;
     seg.ecn = packet->ecn;
     uint32_t slot =
-        un_flow_find(stack, &packet->source, seg.source_port, seg.destination_port, arrival->local);
+        find_flow(stack, &packet->source, seg.source_port, seg.destination_port, arrival->local);
     if (__builtin_expect(slot != UN_NONE, 1)) {
         struct un_tcb *tcb = &stack->tcp.tcbs[slot];
-        if (tcb->state != UN_TCP_TIME_WAIT || !un_listen_reuse(stack, arrival, tcb, &seg))
-            un_stack_process(stack, arrival, tcb, &seg);
-        return UN_DROP_NONE;
+        if (__builtin_expect(!(tcb->state & (UN_TCP_TIME_WAIT | UN_TCP_DEAD)), 1)) {
+            process(stack, arrival, tcb, &seg);
+            return UN_DROP_NONE;
+        }
+        if (take_for_old(stack, arrival, tcb, &seg))
+            return UN_DROP_NONE;
     }
     stack->own->tcp_counters.in_segments++;
     if (!un_can_be_source(stack, &packet->source))
@@ -199,9 +232,9 @@ static enum un_drop take_icmp(struct un_stack *stack, struct un_arrival *arrival
 
 static enum un_drop take_transport(struct un_stack *stack, struct un_arrival *arrival)
 {
-    switch (arrival->packet.protocol) {
-    case UN_PROTOCOL_TCP:
+    if (__builtin_expect(arrival->packet.protocol == UN_PROTOCOL_TCP, 1))
         return arrival->is_unicast ? take_tcp(stack, arrival) : UN_DROP_ip_destination;
+    switch (arrival->packet.protocol) {
     case UN_PROTOCOL_UDP:
         return take_udp(stack, arrival);
     case UN_PROTOCOL_ICMP:
@@ -242,17 +275,22 @@ static enum un_drop take_packet(struct un_stack *stack, struct un_arrival *arriv
     return take_transport(stack, arrival);
 }
 
+static inline void add_piece(const struct un_pool *pool, struct un_arrival *arrival, uint32_t at)
+{
+    const struct un_frame *frame = &pool->frames[at];
+    arrival->pieces[arrival->count++] = (struct iovec){un_pool_bytes(pool, at) + frame->offset, frame->length};
+}
+
 /* false: more pieces than any packet has. */
-static bool gather(const struct un_stack *stack, struct un_arrival *arrival)
+static inline bool gather(const struct un_stack *stack, struct un_arrival *arrival)
 {
     const struct un_pool *pool = &stack->tcp.pool;
     arrival->count = 0;
-    for (uint32_t at = arrival->rx.frame; at != UN_NONE; at = pool->frames[at].next) {
+    add_piece(pool, arrival, arrival->rx.frame);
+    for (uint32_t at = pool->frames[arrival->rx.frame].next; at != UN_NONE; at = pool->frames[at].next) {
         if (arrival->count == (int)UN_TX_PIECES_MAX)
             return false;
-        const struct un_frame *frame = &pool->frames[at];
-        arrival->pieces[arrival->count++] =
-            (struct iovec){un_pool_bytes(pool, at) + frame->offset, frame->length};
+        add_piece(pool, arrival, at);
     }
     return true;
 }

@@ -265,6 +265,8 @@ static void on_event(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t events)
 static void on_arm(struct un_tcp *tcp, struct un_tcb *tcb, uint64_t deadline_ns)
 {
     struct un_stack *stack = un_stack_of(tcp);
+    uint64_t tick = UINT64_C(1) << UN_WHEEL_TICK_BITS;
+    stack->own->timers_next_ns = un_min64(stack->own->timers_next_ns, (deadline_ns + tick - 1) & ~(tick - 1));
     un_wheel_arm(&stack->own->wheel, tcp->tcbs, un_stack_slot(stack, tcb), deadline_ns);
 }
 

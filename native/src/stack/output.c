@@ -77,8 +77,10 @@ static void gather(struct packet *packet, const struct un_piece *pieces, int cou
 {
     un_assert(count < (int)UN_TX_PIECES_MAX);
     packet->pieces[0] = (struct un_piece){packet->header, packet->header_length, UN_NONE};
-    for (int i = 0; i < count; i++)
-        packet->pieces[i + 1] = pieces[i];
+    if (count > 0)
+        packet->pieces[1] = pieces[0]; /* mostly there is one: no call of memcpy for it */
+    if (count > 1)
+        memcpy(packet->pieces + 2, pieces + 1, (size_t)(count - 1) * sizeof *pieces);
     packet->tx.pieces = packet->pieces;
     packet->tx.count = (uint16_t)(count + 1);
     packet->tx.header_length = (uint16_t)packet->header_length;

@@ -78,6 +78,7 @@ static void reset_caches(struct un_stack *stack)
     own->addresses_next_ns = own->now_ns;
     un_flows_clear(&stack->flows);
     un_wheel_init(&own->wheel, own->now_ns);
+    own->timers_next_ns = own->now_ns;
 }
 
 static void count_backlog(struct un_stack *stack, struct un_tcb *tcb)

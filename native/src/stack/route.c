@@ -22,15 +22,6 @@ uint16_t un_path_mtu(const struct un_stack *stack, const struct un_ip *destinati
 
 /* ---- addresses ---- */
 
-int un_address_find(const struct un_stack *stack, const struct un_ip *ip)
-{
-    const struct un_stack_memory *own = stack->own;
-    for (uint32_t i = 0; i < own->address_count; i++)
-        if (un_ip_equal(&own->addresses[i].ip, ip))
-            return (int)i;
-    return -1;
-}
-
 /* 255.255.255.255, or the last address of a network of ours. */
 bool un_address_is_broadcast(const struct un_stack *stack, const struct un_ip *ip)
 {

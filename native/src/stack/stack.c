@@ -121,7 +121,7 @@ int un_stack_create(struct un_stack *stack, void *memory, uint64_t bytes, const 
     own->conn_free = UN_NONE;
     own->events = own->outputs = own->endpoint_events = UN_LIST_EMPTY;
     own->sent_pool.count = config->sents;
-    own->neighbours_next_ns = own->fragments_next_ns = UINT64_MAX;
+    own->timers_next_ns = own->neighbours_next_ns = own->fragments_next_ns = UINT64_MAX;
     make_view(stack, memory, &plan);
     un_pool_format(&stack->tcp.pool, config->frames, config->frame_bytes);
     un_recovery_rebuild(&stack->tcp, stack->sent_scratch);
@@ -190,10 +190,12 @@ static uint32_t run_timers(struct un_stack *stack)
 {
     struct un_wheel_memory *wheel = &stack->own->wheel;
     struct un_tcb *tcbs = stack->tcp.tcbs;
-    for (uint32_t done = 0; done < UN_TURN_TIMERS; done++) {
+    uint32_t done = 0;
+    while (done < UN_TURN_TIMERS) {
         uint32_t slot = un_wheel_expired(wheel, tcbs, stack->tcp.now_ns);
         if (slot == UN_NONE)
-            return done;
+            break;
+        done++;
         struct un_tcb *tcb = &tcbs[slot];
         uint64_t deadline = un_tcp_deadline_ns(tcb);
         if (deadline && deadline <= stack->tcp.now_ns) {
@@ -205,7 +207,8 @@ static uint32_t run_timers(struct un_stack *stack)
         if (deadline)
             un_wheel_arm(wheel, tcbs, slot, deadline);
     }
-    return UN_TURN_TIMERS;
+    stack->own->timers_next_ns = un_wheel_next_ns(wheel);
+    return done;
 }
 
 /* A connection attempt whose next hop did not answer, or to which no way leads any more: it neither left nor waits. */
@@ -252,7 +255,8 @@ uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns)
     un_tcp_set_now(&stack->tcp, now_ns);
     own->retry_ns = 0;
     uint32_t done = take_packets(stack);
-    done += run_timers(stack);
+    if (own->timers_next_ns <= now_ns)
+        done += run_timers(stack);
     run_slow(stack);
     done += run_outputs(stack);
     un_udp_room(stack);
@@ -275,7 +279,7 @@ uint64_t un_stack_deadline_ns(const struct un_stack *stack)
     if (!own->retry_ns && (own->outputs.head != UN_NONE || stack->has_submitted))
         return own->now_ns;
     uint64_t next = own->retry_ns ? own->retry_ns : UINT64_MAX;
-    next = un_min64(next, un_wheel_next_ns(&own->wheel));
+    next = un_min64(next, own->timers_next_ns);
     next = un_min64(next, own->neighbours_next_ns);
     next = un_min64(next, own->fragments_next_ns);
     return un_min64(next, own->addresses_next_ns);

@@ -194,6 +194,7 @@ struct un_stack_memory {
     uint16_t ip_identification;
     uint16_t link_mtu; /* from a router advertisement; 0: the device's */
     uint32_t neighbour_stamps; /* given out */
+    uint64_t timers_next_ns; /* nothing is due in the wheel before; cache */
     uint64_t neighbours_next_ns;
     uint64_t fragments_next_ns;
     uint64_t addresses_next_ns;
@@ -246,6 +247,16 @@ static inline void un_stack_drop(struct un_stack *stack, enum un_drop why)
 static inline uint64_t un_min64(uint64_t left, uint64_t right)
 {
     return left < right ? left : right;
+}
+
+/* The index of an address of ours, or -1. */
+static inline int un_address_find(const struct un_stack *stack, const struct un_ip *ip)
+{
+    const struct un_stack_memory *own = stack->own;
+    for (uint32_t i = 0; i < own->address_count; i++)
+        if (un_ip_equal(&own->addresses[i].ip, ip))
+            return (int)i;
+    return -1;
 }
 
 /* Around every change of a connection. Not nested: one connection at a time. */
@@ -410,7 +421,6 @@ void un_router_solicit(struct un_stack *stack);
 uint16_t un_path_mtu(const struct un_stack *stack, const struct un_ip *destination);
 int un_route_find(const struct un_stack *stack, const struct un_ip *destination, struct un_ip *next_hop); /* -EHOSTUNREACH */
 int un_route_source(const struct un_stack *stack, const struct un_ip *destination); /* index of an address, -EHOSTUNREACH */
-int un_address_find(const struct un_stack *stack, const struct un_ip *ip); /* index, -1 */
 bool un_address_is_broadcast(const struct un_stack *stack, const struct un_ip *ip);
 bool un_address_is_group(const struct un_stack *stack, const struct un_ip *ip); /* multicast that we listen to */
 void un_route_advertised(struct un_stack *stack, const struct un_ip *router, uint16_t lifetime_s);

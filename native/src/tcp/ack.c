@@ -51,14 +51,14 @@ static void set_window(struct un_tcb *tcb, const struct un_seg *seg, uint32_t wi
     tcb->snd_wl2 = seg->ack;
 }
 
-/* A peer that keeps its window shut and says so is alive: the user timeout begins anew (RFC 9293 section 3.8.6.1), but for
- * a connection that its application has left, lest peers make us keep what nobody wants. */
-static void hear_shut_window(const struct un_tcp *tcp, struct un_tcb *tcb)
+/* A peer that keeps its window shut and says so is alive: the user timeout begins anew with what is sent next (RFC 9293
+ * section 3.8.6.1), but for a connection that its application has left, lest peers make us keep what nobody wants. */
+static void hear_shut_window(struct un_tcb *tcb)
 {
     if (tcb->flags & UN_TCB_DETACHED)
         return;
     tcb->probes = 0;
-    tcb->unacked_ns = tcb->snd_una == tcb->snd_nxt ? 0 : tcp->now_ns;
+    tcb->unacked_ns = 0;
 }
 
 /* The states that waited for the ACK of our FIN. May end the connection. */
@@ -94,7 +94,7 @@ void un_tcp_process_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_
     if (sets_window)
         set_window(tcb, seg, window);
     if (tcb->snd_wnd == 0)
-        hear_shut_window(tcp, tcb);
+        hear_shut_window(tcb);
     if (un_tcp_fin_acked(tcb))
         fin_acked(tcp, tcb);
     else if (un_tcp_has_unsent(tcb)) /* what is to be sent again, recovery asks for itself */

@@ -35,6 +35,13 @@ static int emit(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out)
     return un_tcp_emit(tcp, tcb, &out->seg, out->pieces, out->count, is_super ? out->mss : 0);
 }
 
+/* The user timeout runs from the first of what is not answered. */
+static void begin_waiting(const struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    if (tcb->unacked_ns == 0)
+        tcb->unacked_ns = tcp->now_ns;
+}
+
 /* ---- again ---- */
 
 static int resend_syn(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t sent)
@@ -63,9 +70,11 @@ static int resend_one(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *o
     if (record->seq + record->length == tcb->snd_nxt)
         out->seg.flags |= UN_TCP_PSH;
     int result = emit(tcp, tcb, out);
-    if (result == 0)
-        un_recovery_resent(tcp, tcb, sent, out->seg.tsval);
-    return result;
+    if (result < 0)
+        return result;
+    un_recovery_resent(tcp, tcb, sent, out->seg.tsval);
+    begin_waiting(tcp, tcb);
+    return 0;
 }
 
 /* Segments are as long as with all the options they may carry: those of an ACK come and go. */
@@ -121,19 +130,22 @@ static uint32_t next_length(const struct un_tcp *tcp, const struct un_tcb *tcb, 
     if (most < mss) /* cwnd waits for a full segment; the window is used when it is half of the largest */
         return most == window && window >= tcb->snd_wnd_max / 2 && may_send_small(tcb) ? most : 0;
     uint32_t length = un_min32(un_min32(unsent, most), burst_most(tcp, tcb, mss));
-    if (length < 2 * mss)
-        return mss;
-    return length == unsent && may_send_small(tcb) ? length : length - length % mss;
+    if (length == unsent && may_send_small(tcb))
+        return length;
+    return length < 2 * mss ? mss : length - length % mss;
 }
 
-/* The pieces; fewer bytes when they are too many. */
+/* The pieces; when they are too many, of fewer bytes, in whole segments if that is one at least. */
 static uint32_t gather(const struct un_tcp *tcp, const struct un_tcb *tcb, struct outgoing *out, uint32_t length)
 {
-    uint32_t got = 0;
-    out->count = length > 0 ? un_tx_pieces(tcp, tcb->unsent_frame, tcb->unsent_offset, length, out->pieces,
-                                           UN_TCP_PIECES_MAX, &got)
-                            : 0;
-    un_assert(length == 0 || got > 0);
+    uint32_t frame = tcb->unsent_frame, offset = tcb->unsent_offset, got = 0;
+    if (length == 0)
+        return 0;
+    out->count = un_tx_pieces(tcp, frame, offset, length, out->pieces, UN_TCP_PIECES_MAX, &got);
+    un_assert(got > 0);
+    if (got == length || got <= out->mss)
+        return got;
+    out->count = un_tx_pieces(tcp, frame, offset, got - got % out->mss, out->pieces, UN_TCP_PIECES_MAX, &got);
     return got;
 }
 
@@ -157,8 +169,7 @@ static void sent_new(struct un_tcp *tcp, struct un_tcb *tcb, const struct outgoi
         tcb->flags |= UN_TCB_FIN_SENT;
     else if (!(tcb->flags & UN_TCB_NODELAY) && length != out->mss && length % out->mss != 0)
         tcb->snd_small_end = tcb->snd_nxt;
-    if (tcb->unacked_ns == 0)
-        tcb->unacked_ns = tcp->now_ns;
+    begin_waiting(tcp, tcb);
 }
 
 /* New data is what ECN marks, and what says that cwnd was reduced (RFC 3168 sections 6.1.2 and 6.1.5). */
@@ -219,8 +230,7 @@ static int send_beyond_window(struct un_tcp *tcp, struct un_tcb *tcb, struct out
     tcp->counters->window_probes++;
     if (tcb->probes < UINT8_MAX)
         tcb->probes++;
-    if (tcb->unacked_ns == 0)
-        tcb->unacked_ns = tcp->now_ns;
+    begin_waiting(tcp, tcb);
     return 0;
 }
 

@@ -54,7 +54,8 @@ static void lower_path_mtu(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t mtu)
 
 void un_tcp_suspect_black_hole(struct un_tcp *tcp, struct un_tcb *tcb)
 {
-    bool is_full = tcb->snd_nxt - tcb->snd_una >= tcb->snd_mss;
+    uint32_t outstanding = tcb->snd_nxt - tcb->snd_una;
+    bool is_full = outstanding >= tcb->snd_mss && tcb->snd_wnd >= tcb->snd_mss; /* else the window is why */
     if (tcp->config->path_mtu_probing && is_full && tcb->backoff >= BLACK_HOLE_TIMEOUTS && tcb->path_mtu > PATH_MTU_BASE)
         lower_path_mtu(tcp, tcb, PATH_MTU_BASE);
 }

@@ -22,9 +22,10 @@ static void give(struct un_tcp *tcp, uint32_t index)
     pool->free_count++;
 }
 
+/* The last sixteenth is for cutting what is to be sent again: without it nobody who holds a record could go on. */
 bool un_recovery_can_record(const struct un_tcp *tcp)
 {
-    return tcp->sent_pool->free_head != UN_NONE;
+    return tcp->sent_pool->free_count > tcp->sent_pool->count / 16;
 }
 
 void un_sent_append(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_sent *sent)

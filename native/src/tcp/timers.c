@@ -101,10 +101,11 @@ static void persist_expired(struct un_tcp *tcp, struct un_tcb *tcb)
         un_tcp_abort(tcp, tcb, UN_TCP_REASON_TIMEOUT);
         return;
     }
-    if (tcb->snd_wnd == 0 && tcb->backoff < BACKOFF_MAX)
-        tcb->backoff++;
-    if (un_tcp_has_unsent(tcb) && (tcb->state & UN_TCP_SYNCHRONIZED))
+    if (un_tcp_has_unsent(tcb) && (tcb->state & UN_TCP_SYNCHRONIZED)) {
         tcb->flags |= UN_TCB_WINDOW_PROBE;
+        if (tcb->snd_wnd == 0 && tcb->backoff < BACKOFF_MAX)
+            tcb->backoff++;
+    }
     if ((tcb->flags & UN_TCB_WANT_WRITE) && un_tcp_write_room(tcp, tcb) > 0) { /* it was frames that were short */
         tcb->flags &= ~(uint32_t)UN_TCB_WANT_WRITE;
         un_tcp_raise(tcp, tcb, UN_TCP_EVENT_WRITABLE);

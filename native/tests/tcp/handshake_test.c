@@ -164,9 +164,9 @@ static void lost_syn_is_sent_again_and_given_up(void)
     ADVANCE_MS(20);
     EXPECT(.flags = SYN, .seq = 0); /* without ECN: perhaps that was the reason */
     for (uint32_t wait_s = 2; wait_s <= 32; wait_s *= 2) {
-        ADVANCE_MS(wait_s * 1000 - 50);
+        ADVANCE_MS(wait_s * 1000 - 20);
         NOTHING();
-        ADVANCE_MS(100);
+        ADVANCE_MS(20);
         EXPECT(.flags = SYN, .seq = 0);
     }
     ADVANCE_MS(63000);
@@ -222,10 +222,11 @@ static void lost_syn_ack_is_sent_again_and_given_up(void)
     bench->config.syn_ack_retries = 3;
     bench_listen((struct un_seg){.options = UN_SEG_MSS, .mss = MSS});
     EXPECT(.flags = SYN | ACK, .seq = 0, .ack = 1);
+    ADVANCE_MS(10);
     for (uint32_t wait_s = 1; wait_s <= 4; wait_s *= 2) {
-        ADVANCE_MS(wait_s * 1000 - 50);
+        ADVANCE_MS(wait_s * 1000 - 20);
         NOTHING();
-        ADVANCE_MS(100);
+        ADVANCE_MS(20);
         EXPECT(.flags = SYN | ACK, .seq = 0, .ack = 1);
     }
     ADVANCE_MS(9000);

@@ -194,7 +194,7 @@ void bench_run(const char *name, void (*test)(void))
 
 void bench_nothing(const char *file, int line)
 {
-    if (bench->out_head == bench->out_tail)
+    if (!bench_has_sent())
         return;
     const struct un_seg *seg = &bench->out[bench->out_head].seg;
     fprintf(stderr, "sent: flags %02x seq %u ack %u length %u wnd %u\n", seg->flags, seg->seq, seg->ack, seg->length,
@@ -264,9 +264,11 @@ static void compare(const char *file, int line, const char *what, uint32_t got, 
 
 struct un_seg *bench_expect(const char *file, int line, struct un_seg want)
 {
-    if (bench->out_head == bench->out_tail)
+    if (!bench_has_sent())
         check_failed(file, line, "something was sent");
     struct un_seg *got = &bench->out[bench->out_head++].seg;
+    if (!bench_has_sent() && bench->out_tail > SENT_MAX / 2)
+        bench_ignore();
     compare(file, line, "flags", got->flags, want.flags);
     compare(file, line, "seq", got->seq, want.seq);
     compare(file, line, "ack", got->ack, want.ack);
@@ -274,6 +276,11 @@ struct un_seg *bench_expect(const char *file, int line, struct un_seg want)
     if (want.wnd)
         compare(file, line, "wnd", got->wnd, want.wnd);
     return got;
+}
+
+bool bench_has_sent(void)
+{
+    return bench->out_head != bench->out_tail;
 }
 
 void bench_ignore(void)

@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "../check.h"
-#include "tcp/tcp.h"
+#include "tcp/internal.h"
 
 #define FIN UN_TCP_FIN
 #define SYN UN_TCP_SYN
@@ -76,6 +76,7 @@ void bench_queue(struct un_seg seg); /* without dispatch: more follows in the sa
 void bench_dispatch(void);
 struct un_seg *bench_expect(const char *file, int line, struct un_seg want);
 void bench_nothing(const char *file, int line);
+bool bench_has_sent(void);
 /* Everything that was sent is forgotten. */
 void bench_ignore(void);
 void bench_advance_us(const char *file, int line, uint64_t us);
