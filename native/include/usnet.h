@@ -355,6 +355,16 @@ const char *usnet_stack_counter_help(enum usnet_stack_counter_kind kind, uint32_
 int usnet_stack_counters(const struct usnet_stack *stack, enum usnet_stack_counter_kind kind, uint64_t *values,
                          uint32_t max);
 
+/* How full a stack is; all of it is bounded by the stack's options. At rest without connections, all frames and records
+ * are free again, but for frames that datagrams lie in which nobody received. */
+struct usnet_stack_usage {
+    uint32_t conns; /* those in TIME-WAIT included */
+    uint32_t frames_free;
+    uint32_t sents_free;
+};
+
+void usnet_stack_usage(const struct usnet_stack *stack, struct usnet_stack_usage *usage);
+
 /* NULL, or what is wrong: invariants over all memory of the stack. For tests and simulation; slow. */
 const char *usnet_stack_check(struct usnet_stack *stack);
 

@@ -119,9 +119,19 @@ def test_many_of_them_do_not_fill_the_table(host: Host) -> None:
     ended[-1].expect(". 2:2(0) ack 2")
 
 
-def test_it_is_not_told_as_an_error(time_wait: Scenario) -> None:
+def test_its_end_is_no_news(time_wait: Scenario) -> None:
+    """The application was told when both sides were done."""
+    time_wait.expect_nothing(TWO_MSL + 1)
+    assert time_wait.events() == set()
     time_wait.close()
-    time_wait.expect_nothing(100)
+    assert time_wait.state == "closed"
+
+
+def test_the_application_may_let_go_of_it(time_wait: Scenario) -> None:
+    time_wait.close()
+    time_wait.expect_nothing(TWO_MSL - 1)
+    time_wait.send("F. 1:1(0) ack 2")
+    time_wait.expect(". 2:2(0) ack 2")
 
 
 def test_closing_side_by_side_ends_there_too(closing: Scenario) -> None:

@@ -266,6 +266,8 @@ bool un_listen_reuse(struct un_stack *stack, struct un_arrival *arrival, struct 
     if (!un_tcp_is_reusable(tcb, seg, &opening.iss))
         return false;
     un_conn_end(stack, tcb, UN_TCP_REASON_CLOSED);
+    if (tcb->state == UN_TCP_DEAD) /* its application has not let go: its ends are another's all the same */
+        un_conn_leave_flows(stack, tcb);
     take_syn(stack, listener, arrival, seg, &opening);
     return true;
 }

@@ -186,6 +186,7 @@ int un_stack_get_option(struct un_stack *stack, uint64_t conn, enum un_stack_opt
 struct un_tcb *un_stack_conn(struct un_stack *stack, uint64_t conn); /* NULL: stale */
 int un_stack_names(struct un_stack *stack, uint64_t conn, struct un_stack_peer *local, struct un_stack_peer *remote);
 uint64_t un_stack_handle(const struct un_stack *stack, const struct un_tcb *tcb);
+uint32_t un_stack_slots(const struct un_stack *stack); /* connections that ever were have slots below it */
 
 /* UDP. ip and port as in listen, port 0: chosen. Returns the endpoint's number. */
 int un_stack_udp_open(struct un_stack *stack, const struct un_stack_peer *local, uint64_t user);

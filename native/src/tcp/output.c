@@ -67,7 +67,7 @@ static int resend_one(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *o
     out->seg.length = length;
     if (has_fin)
         out->seg.flags |= UN_TCP_FIN;
-    if (record->seq + record->length == tcb->snd_nxt)
+    if (length > 0 && record->seq + record->length == tcb->snd_nxt)
         out->seg.flags |= UN_TCP_PSH;
     int result = emit(tcp, tcb, out);
     if (result < 0)
