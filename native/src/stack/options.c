@@ -41,6 +41,8 @@ static int set(struct un_stack *stack, struct un_tcb *tcb, enum un_stack_option 
     bool is_seconds = option == UN_OPTION_KEEP_IDLE_S || option == UN_OPTION_KEEP_INTERVAL_S;
     if (is_seconds && (value == 0 || value > INT16_MAX)) /* the range of Linux */
         return -EINVAL;
+    if ((option == UN_OPTION_RECEIVE_BYTES || option == UN_OPTION_SEND_BYTES) && value == 0)
+        return -EINVAL;
     if (option == UN_OPTION_KEEP_COUNT && (value == 0 || value > INT8_MAX))
         return -EINVAL;
     switch (option) {

@@ -13,9 +13,11 @@
  *
  * Handles of connections are generation << 32 | slot; 0 is none. A stale one gets -EBADF. Results: 0, a count, or -errno.
  *
- * Files: stack.c create, adopt, poll; input.c from a frame to its owner; flows.c look-up table; wheel.c timers; listen.c
- * listeners, backlog, SYN cookies; output.c headers, routes to the device; neighbour.c ARP and neighbour discovery;
- * route.c addresses, routes, router advertisements; icmp.c; fragment.c; udp.c; conn.c what the application calls. */
+ * Files: stack.c create, adopt, poll; rebuild.c, scan.c, check.c what adoption makes anew and what must hold; defaults.c;
+ * input.c from a frame to its owner; flows.c look-up table; wheel.c timers; lists.c connections in and out of all lists;
+ * listen.c listeners, backlog, SYN cookies; output.c headers, routes to the device; neighbour.c, discovery.c, waiting.c ARP
+ * and neighbour discovery; route.c addresses, routes, router advertisements; icmp.c; fragment.c; udp.c; conn.c, options.c
+ * what the application calls. */
 #ifndef UN_STACK_H
 #define UN_STACK_H
 
@@ -192,7 +194,7 @@ uint32_t un_stack_slots(const struct un_stack *stack); /* connections that ever 
 int un_stack_udp_open(struct un_stack *stack, const struct un_stack_peer *local, uint64_t user);
 int un_stack_udp_close(struct un_stack *stack, uint32_t endpoint);
 int64_t un_stack_udp_send(struct un_stack *stack, uint32_t endpoint, const struct un_stack_peer *to, const void *bytes,
-                          uint32_t length); /* -EAGAIN, -EMSGSIZE, -EHOSTUNREACH */
+                          uint32_t length); /* -EAGAIN, -EMSGSIZE, -EHOSTUNREACH, -ENOBUFS */
 bool un_stack_udp_waiting(struct un_stack *stack, uint32_t endpoint); /* a datagram can be received */
 int64_t un_stack_udp_receive(struct un_stack *stack, uint32_t endpoint, struct un_stack_peer *from, void *bytes,
                              uint32_t most); /* the length of the datagram, cut to `most` */

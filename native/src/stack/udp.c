@@ -201,7 +201,8 @@ static enum un_drop refuse(struct un_stack *stack, struct un_arrival *arrival, c
 {
     if (!arrival->is_unicast)
         return UN_DROP_udp_no_port;
-    if (un_hand_to_owner(stack, arrival, udp->source_port, udp->destination_port))
+    const struct un_packet *packet = &arrival->packet;
+    if (un_hand_to_owner(stack, arrival, &packet->source, udp->source_port, &packet->destination, udp->destination_port))
         return UN_DROP_NONE;
     un_icmp_refuse(stack, arrival, UN_ICMP_UNREACHABLE_PORT);
     return UN_DROP_udp_no_port;
