@@ -326,6 +326,21 @@ bool un_stack_udp_waiting(struct un_stack *stack, uint32_t number)
     return endpoint && endpoint->queue.head != UN_NONE;
 }
 
+bool un_stack_udp_may_send(struct un_stack *stack, uint32_t number)
+{
+    const struct un_endpoint *endpoint = open_endpoint(stack, number);
+    return endpoint && !endpoint->wants_room;
+}
+
+int un_stack_udp_name(struct un_stack *stack, uint32_t number, struct un_stack_peer *local)
+{
+    const struct un_endpoint *endpoint = open_endpoint(stack, number);
+    if (!endpoint)
+        return -EBADF;
+    *local = (struct un_stack_peer){endpoint->ip, endpoint->port};
+    return 0;
+}
+
 int64_t un_stack_udp_receive(struct un_stack *stack, uint32_t number, struct un_stack_peer *from, void *bytes,
                              uint32_t most)
 {
