@@ -34,7 +34,7 @@ static void arm(struct un_stack *stack, struct un_neighbour *neighbour, uint64_t
 
 static void set_state(struct un_neighbour *neighbour, enum un_neighbour_state state)
 {
-    neighbour->state = state;
+    neighbour->state = (uint8_t)state;
     neighbour->probes = 0;
     neighbour->deadline_ns = 0;
     neighbour->good_until_ns = 0;
