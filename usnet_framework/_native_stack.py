@@ -137,6 +137,17 @@ class TcpInfo:
     bytes_out: int
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How full a stack is."""
+
+    conns: int
+    """Those in TIME-WAIT included."""
+    frames_free: int
+    sents_free: int
+    """Records of packets in flight."""
+
+
 class Stack:
     """A TCP/IP stack: `input` frames, `poll` with the time, take `output` and `events`.
 
@@ -173,6 +184,7 @@ class Stack:
         self._bytes = ffi.from_buffer("uint8_t[]", memory, require_writable=True)
         self._handle = ffi.new("struct usnet_stack **")
         self._frame = ffi.new("uint8_t[]", 2**16 + 64)
+        self._output = ffi.new("struct usnet_output *")
 
     @property
     def _stack(self) -> Any:
@@ -229,7 +241,7 @@ class Stack:
 
     def output(self) -> OutputFrame | None:
         """The oldest frame that is to be sent."""
-        info = ffi.new("struct usnet_output *")
+        info = self._output
         length = checked(lib.usnet_stack_output(self._stack, self._frame, len(self._frame), info))
         if length == 0:
             return None
@@ -284,8 +296,8 @@ class Stack:
 
     def read(self, conn: int, most: int = 2**16) -> bytes:
         """b"": the peer has ended its output."""
-        data = ffi.new("uint8_t[]", most)
-        return bytes(ffi.buffer(data, checked(lib.usnet_stack_read(self._stack, conn, data, most))))
+        most = min(most, len(self._frame))
+        return bytes(ffi.buffer(self._frame, checked(lib.usnet_stack_read(self._stack, conn, self._frame, most))))
 
     def peek(self, conn: int, most: int = 64) -> list[bytes]:
         """What can be read, in up to `most` pieces, as it lies in the stack's memory (copied here)."""
@@ -356,6 +368,11 @@ class Stack:
         values = ffi.new("uint64_t[]", len(COUNTERS[kind]))
         checked(lib.usnet_stack_counters(self._stack, COUNTER_KINDS[kind], values, len(values)))
         return {name: values[index] for index, (name, _) in enumerate(COUNTERS[kind])}
+
+    def usage(self) -> Usage:
+        found = ffi.new("struct usnet_stack_usage *")
+        lib.usnet_stack_usage(self._stack, found)
+        return Usage(**{field.name: getattr(found, field.name) for field in fields(Usage)})
 
     def check(self) -> str | None:
         """None, or what is wrong with the stack's memory."""

@@ -77,7 +77,8 @@ static int map_arena(struct engine_object *self, struct un_engine_setup *setup)
 {
     if (self->stack.address_count == 0)
         return 0;
-    if (map_private(&self->arena, un_stack_setup_bytes(&self->stack, setup->connection_limit)) < 0)
+    un_stack_setup_sizes(&self->stack, setup->connection_limit);
+    if (map_private(&self->arena, un_stack_setup_bytes(&self->stack)) < 0)
         return -1;
     self->stack.memory = self->arena.start;
     setup->stack = &self->stack;

@@ -5,57 +5,22 @@
  * connection once that it began and once that it ended, and at most one connection may end for it. A send frame is
  * never called done before it is, because its worker runs on and would fill it anew.
  */
-#include <signal.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../fuzz/arena.h"
 #include "check.h"
-
-enum { MEMORIES = 4 };
-
-struct memory {
-    void *start;
-    uint64_t bytes;
-    uint8_t *last; /* as it was when it was last judged */
-};
-
-static struct memory memories[MEMORIES];
-
-static void set_memory(uint32_t i, void *start, uint64_t bytes)
-{
-    memories[i] = (struct memory){start, bytes, malloc(bytes)};
-    CHECK(memories[i].last != NULL);
-    memcpy(memories[i].last, start, bytes);
-}
+#include "step.h"
 
 static void watch_memories(void)
 {
-    set_memory(0, arena.setup.private, un_engine_private_bytes(&arena.config));
-    set_memory(1, arena.setup.public, arena.layout.public_bytes);
-    set_memory(2, arena.setup.seats[MAD], arena.layout.seat_bytes);
-    set_memory(3, arena.setup.seats[HONEST], arena.layout.seat_bytes);
-}
-
-static void forget_memories(void)
-{
-    for (uint32_t i = 0; i < MEMORIES; i++)
-        free(memories[i].last);
-}
-
-static bool memories_changed(void)
-{
-    bool changed = false;
-    for (uint32_t i = 0; i < MEMORIES; i++) {
-        changed |= memcmp(memories[i].last, memories[i].start, memories[i].bytes) != 0;
-        memcpy(memories[i].last, memories[i].start, memories[i].bytes);
-    }
-    return changed;
+    step_forget();
+    step_watch(arena.setup.private, un_engine_private_bytes(&arena.config));
+    step_watch(arena.setup.public, arena.layout.public_bytes);
+    step_watch(arena.setup.seats[MAD], arena.layout.seat_bytes);
+    step_watch(arena.setup.seats[HONEST], arena.layout.seat_bytes);
 }
 
 /* What a worker that hears the ring from its unconsumed start knows. */
@@ -112,71 +77,9 @@ static void check_takeover(void)
     free(engine);
 }
 
-/* In a process of its own, with memories of its own and no hold on the descriptors. */
 static void judge(void)
 {
-    pid_t judge = fork();
-    int status;
-    CHECK(judge >= 0);
-    if (judge == 0) {
-        for (uint32_t i = 0; i < MEMORIES; i++) {
-            void *copy = mmap(memories[i].start, memories[i].bytes, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-            CHECK(copy == memories[i].start);
-            memcpy(copy, memories[i].last, memories[i].bytes);
-        }
-        check_takeover();
-        _exit(0);
-    }
-    CHECK_EQ(waitpid(judge, &status, 0), judge);
-    CHECK_EQ(status, 0);
-}
-
-/* An engine under ptrace. */
-
-static _Noreturn void be_engine(void (*act)(void))
-{
-    ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-    raise(SIGSTOP);
-    act();
-    raise(SIGSTOP);
-    _exit(1);
-}
-
-static bool step(pid_t engine)
-{
-    int status;
-    CHECK_EQ(ptrace(PTRACE_SINGLESTEP, engine, NULL, NULL), 0);
-    CHECK_EQ(waitpid(engine, &status, 0), engine);
-    CHECK(WIFSTOPPED(status));
-    CHECK(WSTOPSIG(status) == SIGTRAP || WSTOPSIG(status) == SIGSTOP);
-    return WSTOPSIG(status) == SIGTRAP;
-}
-
-/* `look` after every instruction of act() that changed a memory. */
-static void step_through(void (*act)(void), void (*look)(void))
-{
-    int status;
-    uint64_t states = 0;
-    watch_memories();
-    fflush(stdout);
-    pid_t engine = fork();
-    CHECK(engine >= 0);
-    if (engine == 0)
-        be_engine(act);
-    CHECK_EQ(waitpid(engine, &status, 0), engine);
-    CHECK_EQ(ptrace(PTRACE_SETOPTIONS, engine, NULL, PTRACE_O_EXITKILL), 0);
-    while (step(engine)) {
-        if (!memories_changed())
-            continue;
-        look();
-        states++;
-    }
-    CHECK_EQ(kill(engine, SIGKILL), 0);
-    CHECK_EQ(waitpid(engine, &status, 0), engine);
-    CHECK(states > 10);
-    printf("# %" PRIu64 " states\n", states);
-    forget_memories();
+    step_judge(check_takeover);
 }
 
 static void start(void)
@@ -209,6 +112,7 @@ static void killed_while_a_connection_begins(void)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     CHECK_EQ(getsockname(arena.setup.listeners[0], (struct sockaddr *)&address, &length), 0);
     CHECK_EQ(connect(fd, (struct sockaddr *)&address, length), 0);
+    watch_memories();
     step_through(turn, judge);
     close(fd);
     arena_close();
@@ -220,6 +124,7 @@ static void killed_while_a_connection_ends(void)
     struct peer *peer = honest_peer();
     CHECK(un_port_command(&arena.honest, UN_COMMAND_ABORT, peer->conn, UN_REASON_ABORTED));
     un_port_commit(&arena.honest);
+    watch_memories();
     step_through(turn, judge);
     arena_close();
 }
@@ -231,6 +136,7 @@ static void killed_while_a_request_is_answered(void)
     CHECK_EQ(un_port_send(&arena.honest, peer->conn, "answer", 6), 6);
     un_port_commit(&arena.honest);
     peer_write(peer, 100);
+    watch_memories();
     step_through(turn, judge);
     arena_close();
 }
@@ -279,6 +185,7 @@ static void no_frame_is_done_before_it_is_while_another_engine_takes_over(void)
     start();
     fill_the_way_to(honest_peer());
     read_done(done_before);
+    watch_memories();
     step_through(take_over, check_done_and_judge);
     arena_close();
 }

@@ -3,10 +3,19 @@
 `Stack` is the stack itself: frames in, frames out, events out. `Host` puts it on a scripted link with a clock, and
 `Scenario` is one TCP connection as a script (see `scenario`; `states` has one in each state to begin with, `fixtures`
 the same for pytest). `packets` and `segments` build and take apart what goes over the link, independently of the stack.
+
+`Network` is a simulated network of several stacks, whose cables lose, double, reorder, corrupt and delay packets as a
+`Profile` says; `applications` has what runs on the connections. `python -m usnet_framework.testing.simulate` runs
+random networks, one from each seed.
 """
 
 from usnet_framework._native_stack import Link, OutputFrame, Stack, StackEvent, TcpInfo
 from usnet_framework.testing.host import Host, ScenarioFailed
+from usnet_framework.testing.links import Clock, Profile
+from usnet_framework.testing.network import Application, Network, Node, SimulationFailed, Socket
 from usnet_framework.testing.scenario import Scenario
 
-__all__ = ["Host", "Link", "OutputFrame", "Scenario", "ScenarioFailed", "Stack", "StackEvent", "TcpInfo"]
+__all__ = [
+    "Application", "Clock", "Host", "Link", "Network", "Node", "OutputFrame", "Profile", "Scenario", "ScenarioFailed",
+    "SimulationFailed", "Socket", "Stack", "StackEvent", "TcpInfo",
+]  # fmt: skip

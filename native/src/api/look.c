@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "api/view.h"
+#include "stack/state.h"
 
 #define LENGTH(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
 
@@ -73,6 +74,18 @@ int usnet_stack_info(struct usnet_stack *stack, uint64_t conn, struct usnet_tcp_
     info->local = un_api_endpoint(&local);
     info->remote = un_api_endpoint(&remote);
     return 0;
+}
+
+/* The stack. */
+
+void usnet_stack_usage(const struct usnet_stack *stack, struct usnet_stack_usage *usage)
+{
+    const struct un_stack *inner = &stack->inner;
+    *usage = (struct usnet_stack_usage){
+        .conns = inner->own->conn_count,
+        .frames_free = inner->tcp.pool.own->free_count,
+        .sents_free = inner->tcp.sent_pool->free_count,
+    };
 }
 
 /* Names. */

@@ -307,8 +307,10 @@ static void map_memories(struct keeper *keeper)
             usage("--seats: memory too small");
     }
     keeper->setup.private = map_private(un_engine_private_bytes(&header->config));
-    if (keeper->setup.stack)
-        keeper->stack.memory = map_private(un_stack_setup_bytes(&keeper->stack, keeper->setup.connection_limit));
+    if (keeper->setup.stack) {
+        un_stack_setup_sizes(&keeper->stack, keeper->setup.connection_limit);
+        keeper->stack.memory = map_private(un_stack_setup_bytes(&keeper->stack));
+    }
 }
 
 static pid_t start_engine(const struct keeper *keeper)

@@ -23,7 +23,6 @@ struct un_link {
     struct un_exchange exchange;
     struct un_told_counters *told;
     struct un_device_counters told_before; /* what devices of earlier engines counted */
-    uint32_t conn_max; /* of the stack */
     uint32_t polls;
     uint64_t *waiting; /* handles, oldest first; a ring, indices run freely */
     uint32_t waiting_mask;

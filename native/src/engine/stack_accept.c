@@ -1,7 +1,8 @@
 /* Connections from the stack's backlog into the engine's table.
  *
- * Each stands in the line from its ACCEPTED event until it is taken, or found to be gone. The line has twice the room of
- * the stack's table, so when it is full at least half of it is gone connections, which then leave it all at once. */
+ * Each stands in the line from its ACCEPTED event, which may be told twice, until it is taken or found to be gone. The
+ * line has twice the room of the stack's table, so when it is full at least half of it waits no more, and leaves it all at
+ * once. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +13,7 @@
 int un_link_make_line(struct un_link *link)
 {
     uint32_t room = 2;
-    link->conn_max = link->stack.config->conn_max;
-    while (room < 2 * link->conn_max)
+    while (room < 2 * link->stack.config->conn_max)
         room *= 2;
     link->waiting_mask = room - 1;
     link->waiting = calloc(room, sizeof *link->waiting);
@@ -25,11 +25,17 @@ static uint64_t *at(struct un_link *link, uint32_t index)
     return &link->waiting[index & link->waiting_mask];
 }
 
+static bool waits(struct un_link *link, uint64_t conn)
+{
+    const struct un_tcb *tcb = un_stack_conn(&link->stack, conn);
+    return tcb && !(tcb->flags & UN_TCB_ACCEPTED);
+}
+
 static void leave_gone_out(struct un_link *link)
 {
     uint32_t end = link->waiting_first;
     for (uint32_t i = link->waiting_first; i != link->waiting_end; i++)
-        if (un_stack_conn(&link->stack, *at(link, i)))
+        if (waits(link, *at(link, i)))
             *at(link, end++) = *at(link, i);
     link->waiting_end = end;
 }
@@ -75,7 +81,7 @@ void un_link_accept(struct un_engine *engine)
     struct un_link *link = engine->link;
     while (link->waiting_first != link->waiting_end) {
         uint64_t conn = *at(link, link->waiting_first);
-        if (!un_stack_conn(&link->stack, conn)) {
+        if (!waits(link, conn)) {
             link->waiting_first++;
             continue;
         }

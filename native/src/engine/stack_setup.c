@@ -113,8 +113,9 @@ static uint32_t within(uint32_t value, uint32_t least, uint32_t most)
     return value < least ? least : value > most ? most : value;
 }
 
-void un_stack_setup_config(const struct un_stack_setup *setup, uint32_t connections, struct un_stack_config *config)
+void un_stack_setup_sizes(struct un_stack_setup *setup, uint32_t connections)
 {
+    struct un_stack_config *config = &setup->config;
     uint32_t ending = within(connections / 2, UN_STACK_ENDING_MIN, UN_STACK_ENDING_MAX);
     uint32_t waiting = within(setup->backlog, 1, UN_STACK_ENDING_MAX);
     un_stack_defaults(config, connections + ending + waiting);
@@ -125,12 +126,10 @@ void un_stack_setup_config(const struct un_stack_setup *setup, uint32_t connecti
     config->accept_partial_checksum = true; /* a TAP is a link within one host */
 }
 
-uint64_t un_stack_setup_bytes(const struct un_stack_setup *setup, uint32_t connections)
+uint64_t un_stack_setup_bytes(const struct un_stack_setup *setup)
 {
-    struct un_stack_config config;
     const char *why;
-    un_stack_setup_config(setup, connections, &config);
-    int64_t bytes = un_stack_bytes(&config, &why);
+    int64_t bytes = un_stack_bytes(&setup->config, &why);
     un_assert(bytes > 0); /* the sizes are ours */
     return UN_STACK_HEAD_BYTES + (uint64_t)bytes;
 }

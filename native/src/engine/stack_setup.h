@@ -23,6 +23,7 @@ struct un_own_address {
 struct un_stack_setup {
     void *memory;  /* un_stack_setup_bytes of it, zero when the first engine starts on it */
     int tap_fd;    /* one queue of a TAP interface (device.h) */
+    struct un_device *device; /* instead of it, when not NULL; closed with the engine */
     uint16_t queue;
     uint16_t queues;
     int exchange_fd; /* memory of all shards: exchange.h */
@@ -32,15 +33,16 @@ struct un_stack_setup {
     uint32_t backlog; /* of each listener */
     struct un_own_address addresses[UN_STACK_ADDRESSES_MAX];
     struct un_stack_peer listeners[UN_LISTENERS_MAX];
+    struct un_stack_config config; /* un_stack_setup_sizes; secret and seed are filled in where the stack is made */
 };
 
 /* 0, or -EINVAL: what stands there is no list of addresses, or too long a one. */
 int un_stack_setup_addresses(struct un_stack_setup *setup, const char *text);
 int un_stack_setup_listeners(struct un_stack_setup *setup, const char *text);
 
-/* Sizes and limits of the stack for so many connections that are accepted at a time. Secret and seed are zero. */
-void un_stack_setup_config(const struct un_stack_setup *setup, uint32_t connections, struct un_stack_config *config);
+/* Sizes and limits of the stack for so many connections that are accepted at a time, and the backlog. */
+void un_stack_setup_sizes(struct un_stack_setup *setup, uint32_t connections);
 
-uint64_t un_stack_setup_bytes(const struct un_stack_setup *setup, uint32_t connections);
+uint64_t un_stack_setup_bytes(const struct un_stack_setup *setup);
 
 #endif

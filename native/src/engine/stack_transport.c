@@ -52,8 +52,7 @@ static int create_stack(struct un_engine *engine, void *arena, uint64_t bytes)
 {
     const struct un_stack_setup *setup = engine->setup.stack;
     struct un_link *link = engine->link;
-    struct un_stack_config config;
-    un_stack_setup_config(setup, engine->setup.connection_limit, &config);
+    struct un_stack_config config = setup->config;
     memcpy(config.secret, un_exchange_secret(&link->exchange), sizeof config.secret);
     if (getrandom(&config.seed, sizeof config.seed, 0) != sizeof config.seed)
         return -errno;
@@ -70,7 +69,7 @@ static int create_stack(struct un_engine *engine, void *arena, uint64_t bytes)
 static int open_stack(struct un_engine *engine)
 {
     struct un_link *link = engine->link;
-    uint64_t bytes = un_stack_setup_bytes(engine->setup.stack, engine->setup.connection_limit);
+    uint64_t bytes = un_stack_setup_bytes(engine->setup.stack);
     uint8_t *arena = (uint8_t *)engine->setup.stack->memory + UN_STACK_HEAD_BYTES;
     if (link->head->ready)
         return un_stack_adopt(&link->stack, arena, bytes - UN_STACK_HEAD_BYTES);
@@ -89,7 +88,7 @@ static int open_device(struct un_engine *engine)
     const struct un_stack_setup *setup = engine->setup.stack;
     struct un_link *link = engine->link;
     const char *why = "";
-    link->device = un_tap_open(setup->tap_fd, setup->queue, setup->queues, &why);
+    link->device = setup->device ? setup->device : un_tap_open(setup->tap_fd, setup->queue, setup->queues, &why);
     if (!link->device) {
         int status = errno ? -errno : -EIO;
         fprintf(stderr, "usnet: queue %u of the interface: %s\n", setup->queue, why);
@@ -137,7 +136,7 @@ static int watch_all(struct un_engine *engine)
 {
     const struct un_stack_setup *setup = engine->setup.stack;
     int status = un_watch_start(engine);
-    if (status == 0)
+    if (status == 0 && engine->link->device->fd >= 0)
         status = un_watch(engine, engine->link->device->fd, EPOLLIN, UN_WATCHED(UN_WATCHED_DEVICE, 0));
     if (status == 0)
         status = un_watch(engine, setup->exchange_wake_fds[setup->queue], EPOLLIN | EPOLLET,
@@ -326,7 +325,8 @@ static void stack_listen(struct un_engine *engine, bool on)
     }
 }
 
-/* After a takeover: both sides know the same connections, or those that one side alone knows end. */
+/* After a takeover: both sides know the same connections, or those that one side alone knows end. Of what came and of
+ * ends that were not acted upon the stack tells again, of connections that wait to be accepted too. */
 
 static bool is_owned(struct un_engine *engine, uint32_t slot)
 {
@@ -340,11 +340,10 @@ static void settle_ours(struct un_engine *engine, uint32_t slot)
 {
     struct un_work *work = &engine->works[slot];
     const struct un_tcb *tcb = &engine->link->stack.tcp.tcbs[work->handle];
-    bool gone = tcb->state == UN_TCP_CLOSED || tcb->user != un_load(&un_slot(engine, slot)->id);
-    if (gone)
-        work->handle = -1; /* whosever the slot is now */
-    if (gone || tcb->state == UN_TCP_DEAD)
-        un_conn_finish(engine, slot, gone ? UN_REASON_NETWORK_LOST : reason_of(tcb->reason), true);
+    if (tcb->state != UN_TCP_CLOSED && tcb->user == un_load(&un_slot(engine, slot)->id))
+        return;
+    work->handle = -1; /* whosever the slot is now */
+    un_conn_finish(engine, slot, UN_REASON_NETWORK_LOST, true);
 }
 
 static void stack_close_strangers(struct un_engine *engine)
@@ -353,14 +352,11 @@ static void stack_close_strangers(struct un_engine *engine)
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
         if (un_is_alive(un_slot(engine, slot)))
             settle_ours(engine, slot);
-    for (uint32_t slot = 0; slot < link->conn_max; slot++) {
+    for (uint32_t slot = 0; slot < un_stack_slots(&link->stack); slot++) {
         const struct un_tcb *tcb = &link->stack.tcp.tcbs[slot];
-        if (tcb->state == UN_TCP_CLOSED || tcb->flags & UN_TCB_DETACHED)
-            continue;
-        if (tcb->flags & UN_TCB_ACCEPTED && !is_owned(engine, slot))
+        bool was_ours = tcb->flags & UN_TCB_ACCEPTED && !(tcb->flags & UN_TCB_DETACHED);
+        if (was_ours && tcb->state != UN_TCP_CLOSED && !is_owned(engine, slot))
             un_stack_abort(&link->stack, handle_of(link, (int)slot));
-        else if (!(tcb->flags & UN_TCB_ACCEPTED) && tcb->state & UN_TCP_SYNCHRONIZED)
-            un_link_wait_in_line(link, handle_of(link, (int)slot));
     }
 }
 

@@ -20,6 +20,11 @@ uint64_t un_stack_handle(const struct un_stack *stack, const struct un_tcb *tcb)
     return (uint64_t)tcb->generation << 32 | un_stack_slot(stack, tcb);
 }
 
+uint32_t un_stack_slots(const struct un_stack *stack)
+{
+    return stack->own->conn_fresh;
+}
+
 int un_stack_names(struct un_stack *stack, uint64_t conn, struct un_stack_peer *local, struct un_stack_peer *remote)
 {
     const struct un_tcb *tcb = un_stack_conn(stack, conn);

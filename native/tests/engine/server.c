@@ -1,0 +1,220 @@
+/* See server.h. */
+#include "server.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "check.h"
+
+struct server server;
+
+static void *map(uint64_t bytes, int kind)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, kind | MAP_ANONYMOUS, -1, 0);
+    CHECK(memory != MAP_FAILED);
+    return memory;
+}
+
+static void *shared(uint64_t bytes)
+{
+    return map(bytes, MAP_SHARED);
+}
+
+static struct un_ip ip_of(const char *text)
+{
+    uint8_t four[4];
+    CHECK_EQ(inet_pton(AF_INET, text, four), 1);
+    return un_ip_from_v4(four);
+}
+
+static void open_wire(void)
+{
+    struct un_device_capabilities ends[2] = {{.mac = {2, 0, 0, 0, 0, 1}, .mtu = 1500, .queues = 1},
+                                             {.mac = {2, 0, 0, 0, 0, 2}, .mtu = 1500, .queues = 1}};
+    CHECK_EQ(un_memory_pair(server.wire, ends, 64), 0);
+}
+
+static void shrink(struct un_stack_config *config, uint32_t conn_max)
+{
+    un_stack_defaults(config, conn_max);
+    config->frames = 64;
+    config->frame_bytes = 2048;
+    config->sents = 64;
+    config->udp_max = 0;
+    config->neighbours = 8;
+    config->time_wait_max = 4;
+}
+
+static void open_segment(void)
+{
+    const char *why;
+    server.config = (struct un_segment_config){.seats = 1,
+                                               .conn_max = SERVER_CONN_MAX,
+                                               .state_bytes = 64,
+                                               .event_slots = 16,
+                                               .command_slots = 16,
+                                               .rx_frame_bytes = 2048,
+                                               .rx_frames = 8,
+                                               .tx_frame_bytes = 2048,
+                                               .tx_frames = 4,
+                                               .rx_budget = 4096,
+                                               .tx_budget = 4096,
+                                               .hold_max = 2};
+    CHECK_EQ(un_segment_plan(&server.config, &server.layout, &why), 0);
+    server.setup.private = shared(un_engine_private_bytes(&server.config));
+    server.setup.public = shared(server.layout.public_bytes);
+    server.setup.seats[0] = shared(server.layout.seat_bytes);
+    un_segment_format(server.setup.public, &server.config, &server.layout);
+}
+
+static void open_stack(void)
+{
+    struct un_stack_setup *stack = &server.stack;
+    CHECK_EQ(un_stack_setup_addresses(stack, "10.0.0.1/24"), 0);
+    CHECK_EQ(un_stack_setup_listeners(stack, "0.0.0.0:7000"), 0);
+    stack->queues = 1;
+    stack->backlog = 4;
+    stack->device = server.wire[0];
+    shrink(&stack->config, SERVER_CONN_MAX);
+    stack->memory = shared(un_stack_setup_bytes(stack));
+    CHECK((stack->exchange_fd = memfd_create("exchange", MFD_CLOEXEC)) >= 0);
+    CHECK((stack->exchange_wake_fds[0] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) >= 0);
+    server.setup.stack = stack;
+}
+
+static void open_engine(void)
+{
+    server.setup.seat_wake_fds[0] = server.setup.wake_fd = server.setup.control_fd = -1;
+    server.setup.connection_limit = SERVER_CONN_MAX;
+    server.setup.linger_ns = 1000000000;
+    CHECK((server.setup.epoll_fd = epoll_create1(EPOLL_CLOEXEC)) >= 0);
+    server.engine = un_engine_start(&server.setup);
+    CHECK(server.engine != NULL);
+    un_engine_attach_worker(server.engine, 0, 1, true);
+    CHECK_EQ(un_port_attach(&server.worker, server.setup.public, server.setup.seats[0], 0, -1), 0);
+}
+
+static void open_clients(void)
+{
+    struct un_stack_config config;
+    struct un_ip ip = ip_of("10.0.0.2");
+    const char *why;
+    shrink(&config, CLIENTS + 2);
+    config.seed = 7;
+    int64_t bytes = un_stack_bytes(&config, &why);
+    CHECK(bytes > 0);
+    server.far_bytes = (uint64_t)bytes;
+    server.far_memory = map(server.far_bytes, MAP_PRIVATE);
+    CHECK_EQ(un_stack_create(&server.far, server.far_memory, (uint64_t)bytes, &config), 0);
+    un_stack_set_device(&server.far, server.wire[1]);
+    CHECK(un_stack_add_address(&server.far, &ip, 24) >= 0);
+}
+
+void server_turn(void)
+{
+    un_engine_turn(server.engine, 0);
+}
+
+void clients_turn(void)
+{
+    struct un_stack_event event;
+    un_stack_poll(&server.far, un_clock_ns());
+    while (un_stack_next_event(&server.far, &event))
+        ;
+}
+
+uint64_t client_connect(void)
+{
+    struct un_stack_peer remote = {ip_of("10.0.0.1"), SERVER_PORT};
+    uint64_t client;
+    CHECK_EQ(un_stack_connect(&server.far, &remote, NULL, 0, &client), 0);
+    return client;
+}
+
+static bool has_events(void)
+{
+    return un_port_peek(&server.worker) > 0;
+}
+
+static void open_connection(uint32_t number)
+{
+    server.clients[number] = client_connect();
+    for (int i = 0; i < 100 && !has_events(); i++) {
+        clients_turn();
+        server_turn();
+    }
+    CHECK(has_events());
+    server.conns[number] = un_port_event(&server.worker, 0)->conn;
+    worker_take();
+    server_turn();
+    clients_turn();
+}
+
+void server_open(void)
+{
+    memset(&server, 0, sizeof server);
+    open_wire();
+    open_segment();
+    open_stack();
+    open_clients();
+    open_engine();
+    for (uint32_t i = 0; i < CLIENTS; i++)
+        open_connection(i);
+}
+
+void server_forget_packets(void)
+{
+    un_device_attach(server.wire[0], &server.engine->link->stack.tcp.pool);
+}
+
+void server_close(void)
+{
+    un_port_close(&server.worker);
+    un_engine_free(server.engine);
+    server.wire[1]->operations->close(server.wire[1]);
+    close(server.setup.epoll_fd);
+    close(server.stack.exchange_fd);
+    close(server.stack.exchange_wake_fds[0]);
+    munmap(server.setup.private, un_engine_private_bytes(&server.config));
+    munmap(server.setup.public, server.layout.public_bytes);
+    munmap(server.setup.seats[0], server.layout.seat_bytes);
+    munmap(server.stack.memory, un_stack_setup_bytes(&server.stack));
+    munmap(server.far_memory, server.far_bytes);
+}
+
+void client_send(uint64_t client, uint32_t length)
+{
+    uint8_t bytes[2048] = {0};
+    struct un_piece piece = {bytes, length, UN_NONE};
+    CHECK_EQ(un_stack_write(&server.far, client, &piece, 1), length);
+    clients_turn();
+}
+
+bool client_is_open(uint64_t client)
+{
+    const struct un_tcb *tcb = un_stack_conn(&server.far, client);
+    return tcb && tcb->state == UN_TCP_ESTABLISHED;
+}
+
+void worker_take(void)
+{
+    uint32_t ready;
+    while ((ready = un_port_peek(&server.worker)) > 0) {
+        for (uint32_t i = 0; i < ready; i++)
+            if (un_port_event(&server.worker, i)->type == UN_EVENT_DATA)
+                un_port_free_frame(&server.worker, un_port_event(&server.worker, i)->frame);
+        un_port_release(&server.worker, ready);
+    }
+    un_port_commit(&server.worker);
+}
+
+void worker_send(uint64_t conn, uint32_t length)
+{
+    uint8_t bytes[2048] = {0};
+    CHECK_EQ(un_port_send(&server.worker, conn, bytes, length), length);
+    un_port_commit(&server.worker);
+}

@@ -1,0 +1,45 @@
+/* An engine over a stack of our own with an honest worker, and clients on a stack of theirs at the other end of a wire; all
+ * of it in this process, small, so that it can be stepped through. Memories that outlive an engine are shared. */
+#ifndef UN_TEST_SERVER_H
+#define UN_TEST_SERVER_H
+
+#include "engine/link.h"
+#include "shard/port.h"
+
+enum { SERVER_CONN_MAX = 8, CLIENTS = 2, SERVER_PORT = 7000 };
+
+struct server {
+    struct un_segment_config config;
+    struct un_segment_layout layout;
+    struct un_stack_setup stack;
+    struct un_engine_setup setup;
+    struct un_engine *engine;
+    struct un_port worker;
+    struct un_device *wire[2]; /* ours, the clients' */
+    struct un_stack far;
+    void *far_memory;
+    uint64_t far_bytes;
+    uint64_t clients[CLIENTS]; /* handles of the clients' stack */
+    uint64_t conns[CLIENTS];   /* the engine's ids */
+};
+
+extern struct server server;
+
+/* Everything, with CLIENTS connections that the worker knows. */
+void server_open(void);
+void server_close(void);
+
+/* Another process has used the engine's memories: what the wire has put there is no more. */
+void server_forget_packets(void);
+
+void server_turn(void);  /* one turn of the engine, nothing else */
+void clients_turn(void); /* of the clients' stack */
+uint64_t client_connect(void);
+void client_send(uint64_t client, uint32_t length);
+bool client_is_open(uint64_t client);
+
+/* The worker takes all events; what it is to answer it is told. */
+void worker_take(void);
+void worker_send(uint64_t conn, uint32_t length);
+
+#endif

@@ -1,0 +1,158 @@
+/* Takeover (P10) over a stack of our own: an engine killed at any instruction of a turn, or of a takeover, leaves an engine's
+ * and a stack's memory with which the next one goes on. At most one connection ends for it, both sides know the same
+ * connections afterwards, and nothing of the stack is lost. Sanitized, every 16th state is judged. */
+#include "check.h"
+#include "server.h"
+#include "step.h"
+
+static uint32_t states;
+
+/* The connections that the engine has are the stack's, and the other way round. */
+static void check_both_sides(struct un_engine *engine)
+{
+    struct un_stack *stack = &engine->link->stack;
+    uint32_t alive = 0, accepted = 0;
+    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
+        const struct un_conn *conn = un_slot(engine, slot);
+        if (!un_is_alive(conn))
+            continue;
+        const struct un_tcb *tcb = &stack->tcp.tcbs[engine->works[slot].handle];
+        CHECK_EQ(tcb->user, un_load(&conn->id));
+        CHECK(tcb->flags & UN_TCB_ACCEPTED);
+        CHECK(tcb->state & (UN_TCP_SYNCHRONIZED | UN_TCP_DEAD)); /* of one that is over the engine is told next */
+        alive++;
+    }
+    for (uint32_t slot = 0; slot < un_stack_slots(stack); slot++) {
+        const struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+        accepted += tcb->state != UN_TCP_CLOSED && tcb->flags & UN_TCB_ACCEPTED && !(tcb->flags & UN_TCB_DETACHED);
+    }
+    CHECK_EQ(alive, accepted);
+}
+
+static void check_takeover(void)
+{
+    struct un_engine *engine = un_engine_start(&server.setup);
+    CHECK(engine != NULL);
+    const char *wrong = un_stack_check(&engine->link->stack);
+    if (wrong)
+        check_failed(__FILE__, __LINE__, wrong);
+    check_both_sides(engine);
+    CHECK(un_load(&engine->counters->closed[UN_REASON_NETWORK_LOST]) <= 1);
+    un_engine_turn(engine, 0);
+    check_both_sides(engine);
+    CHECK(un_stack_check(&engine->link->stack) == NULL);
+}
+
+static void judge(void)
+{
+    if (!UN_TEST_SANITIZED || states++ % 16 == 0)
+        step_judge(check_takeover);
+}
+
+static void start(void)
+{
+    server_open();
+    step_forget();
+}
+
+static void step(void (*act)(void))
+{
+    step_watch(server.setup.private, un_engine_private_bytes(&server.config));
+    step_watch(server.setup.public, server.layout.public_bytes);
+    step_watch(server.setup.seats[0], server.layout.seat_bytes);
+    step_watch(server.stack.memory, un_stack_setup_bytes(&server.stack));
+    step_through(act, judge);
+    server_forget_packets();
+    server_close();
+}
+
+static void killed_while_a_connection_begins(void)
+{
+    start();
+    client_connect();
+    clients_turn(); /* SYN */
+    server_turn();
+    clients_turn(); /* ACK */
+    step(server_turn);
+}
+
+static void killed_while_a_request_comes_and_an_answer_leaves(void)
+{
+    start();
+    worker_send(server.conns[0], 1000);
+    client_send(server.clients[1], 300);
+    step(server_turn);
+}
+
+static void killed_while_the_peer_ends_it(void)
+{
+    start();
+    CHECK_EQ(un_stack_shutdown(&server.far, server.clients[0]), 0);
+    clients_turn();
+    step(server_turn);
+}
+
+static void killed_while_the_worker_aborts_it(void)
+{
+    start();
+    CHECK(un_port_command(&server.worker, UN_COMMAND_ABORT, server.conns[0], UN_REASON_ABORTED));
+    un_port_commit(&server.worker);
+    step(server_turn);
+}
+
+static void killed_while_the_worker_closes_it(void)
+{
+    start();
+    CHECK(un_port_command(&server.worker, UN_COMMAND_CLOSE, server.conns[0], 0));
+    un_port_commit(&server.worker);
+    step(server_turn);
+}
+
+static void take_over(void)
+{
+    CHECK(un_engine_start(&server.setup) != NULL);
+}
+
+static void killed_while_it_takes_over(void)
+{
+    start();
+    client_send(server.clients[1], 300);
+    worker_send(server.conns[0], 1000);
+    step(take_over);
+}
+
+/* Not stepped: what a client sees of it. */
+static void connections_go_on_with_the_next_engine(void)
+{
+    start();
+    struct un_engine *dead = server.engine;
+    server.engine = un_engine_start(&server.setup);
+    CHECK(server.engine != NULL);
+    client_send(server.clients[0], 500);
+    server_turn();
+    CHECK_EQ(un_port_peek(&server.worker), 1);
+    CHECK_EQ(un_port_event(&server.worker, 0)->length, 500);
+    worker_send(server.conns[0], 700);
+    server_turn();
+    clients_turn();
+    CHECK_EQ(un_stack_conn(&server.far, server.clients[0])->rcv_bytes, 700);
+    for (uint32_t i = 0; i < CLIENTS; i++)
+        CHECK(client_is_open(server.clients[i]));
+    free(dead->link->waiting); /* its device is its successor's */
+    un_exchange_close(&dead->link->exchange);
+    free(dead->link);
+    free(dead);
+    server_close();
+}
+
+int main(void)
+{
+    RUN(connections_go_on_with_the_next_engine);
+    RUN(killed_while_a_connection_begins);
+    RUN(killed_while_a_request_comes_and_an_answer_leaves);
+    RUN(killed_while_the_peer_ends_it);
+    RUN(killed_while_the_worker_aborts_it);
+    RUN(killed_while_the_worker_closes_it);
+    RUN(killed_while_it_takes_over);
+    return 0;
+}

@@ -1,0 +1,112 @@
+/* See step.h. */
+#include "step.h"
+
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+
+enum { MEMORIES_MAX = 8 };
+
+struct memory {
+    void *start;
+    uint64_t bytes;
+    uint8_t *last; /* as it was when it was last looked at */
+};
+
+static struct memory memories[MEMORIES_MAX];
+static uint32_t memory_count;
+
+void step_watch(void *start, uint64_t bytes)
+{
+    CHECK(memory_count < MEMORIES_MAX);
+    uint8_t *last = malloc(bytes);
+    CHECK(last != NULL);
+    memcpy(last, start, bytes);
+    memories[memory_count++] = (struct memory){start, bytes, last};
+}
+
+void step_forget(void)
+{
+    while (memory_count > 0)
+        free(memories[--memory_count].last);
+}
+
+static bool memories_changed(void)
+{
+    bool changed = false;
+    for (uint32_t i = 0; i < memory_count; i++) {
+        if (memcmp(memories[i].last, memories[i].start, memories[i].bytes) == 0)
+            continue;
+        changed = true;
+        memcpy(memories[i].last, memories[i].start, memories[i].bytes);
+    }
+    return changed;
+}
+
+/* No hold on the descriptors: what check() does to them is the checker's own affair. */
+void step_judge(void (*check)(void))
+{
+    pid_t judge = fork();
+    int status;
+    CHECK(judge >= 0);
+    if (judge == 0) {
+        for (uint32_t i = 0; i < memory_count; i++) {
+            void *copy = mmap(memories[i].start, memories[i].bytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+            CHECK(copy == memories[i].start);
+            memcpy(copy, memories[i].last, memories[i].bytes);
+        }
+        check();
+        _exit(0);
+    }
+    CHECK_EQ(waitpid(judge, &status, 0), judge);
+    CHECK_EQ(status, 0);
+}
+
+static _Noreturn void be_stepped(void (*act)(void))
+{
+    ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+    raise(SIGSTOP);
+    act();
+    raise(SIGSTOP);
+    _exit(1);
+}
+
+static bool step(pid_t stepped)
+{
+    int status;
+    CHECK_EQ(ptrace(PTRACE_SINGLESTEP, stepped, NULL, NULL), 0);
+    CHECK_EQ(waitpid(stepped, &status, 0), stepped);
+    CHECK(WIFSTOPPED(status));
+    CHECK(WSTOPSIG(status) == SIGTRAP || WSTOPSIG(status) == SIGSTOP);
+    return WSTOPSIG(status) == SIGTRAP;
+}
+
+void step_through(void (*act)(void), void (*look)(void))
+{
+    int status;
+    uint64_t states = 0;
+    fflush(stdout);
+    pid_t stepped = fork();
+    CHECK(stepped >= 0);
+    if (stepped == 0)
+        be_stepped(act);
+    CHECK_EQ(waitpid(stepped, &status, 0), stepped);
+    CHECK_EQ(ptrace(PTRACE_SETOPTIONS, stepped, NULL, PTRACE_O_EXITKILL), 0);
+    while (step(stepped)) {
+        if (!memories_changed())
+            continue;
+        look();
+        states++;
+    }
+    CHECK_EQ(kill(stepped, SIGKILL), 0);
+    CHECK_EQ(waitpid(stepped, &status, 0), stepped);
+    CHECK(states > 10);
+    printf("# %" PRIu64 " states\n", states);
+}

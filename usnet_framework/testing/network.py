@@ -1,0 +1,368 @@
+"""A simulated network: stacks on a switch, in virtual time.
+
+Each `Node` is a stack on a cable to one switch; `up` and `down` say how the cable's directions treat packets. What runs
+on a connection is an `Application`; `applications` has some to begin with. Equal seeds give equal runs, to the byte.
+
+    with Network(seed=1) as network:
+        server = network.node("10.0.0.1/24")
+        client = network.node("10.0.0.2/24", up=Profile(delay_s=0.01, loss=0.02), down=Profile(delay_s=0.01))
+        server.listen(80, Echo)
+        sender = client.connect(("10.0.0.1", 80), Sender(100_000, echoed=True))
+        network.run(until=lambda: sender.is_over)
+        assert sender.received == 100_000
+        print(network.now_s, client.stack.counters("tcp")["retransmitted"])
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, BinaryIO, Literal, Self, TypeVar
+
+from usnet_framework._native_stack import Endpoint, Link, OutputFrame, Stack, StackEvent, TcpInfo
+from usnet_framework.testing import offload
+from usnet_framework.testing.links import Clock, Profile, Wire
+from usnet_framework.testing.offload import Frame
+
+TURNS_MAX = 1000
+"""Polls of a stack at one moment; more, and it does not come to rest."""
+
+Offload = Literal["none", "card", "virtual"]
+"""What the cable's end does for the stack: nothing; complete checksums and cut super-segments, as a network card does;
+hand super-segments on as they are, as a virtual link does."""
+
+SUPER_SEGMENT_BYTES = 65000
+OFFLOADS: dict[Offload, dict[str, int | bool]] = {
+    "none": {},
+    "card": {"tx_checksum": True, "tx_segment_bytes": SUPER_SEGMENT_BYTES},
+    "virtual": {"tx_checksum": True, "tx_segment_bytes": SUPER_SEGMENT_BYTES, "rx_coalesce": True},
+}
+
+
+class SimulationFailed(AssertionError):
+    """The simulation found something that must not be; the text says what."""
+
+
+class Application:
+    """What runs on a connection: override what matters. `socket` is there from `on_open` on, or from `connect`."""
+
+    socket: Socket
+
+    def on_open(self) -> None:
+        """The connection is established."""
+
+    def on_readable(self) -> None:
+        """Something came since the last time."""
+
+    def on_eof(self) -> None:
+        """The peer has ended its output; what came before can still be read."""
+
+    def on_writable(self) -> None:
+        """There is room again, after a write that was not taken whole."""
+
+    def on_close(self, reason: str) -> None:
+        """It is over, without `close` or `abort` having been called."""
+
+
+LATER_OR_OVER = {errno.EAGAIN, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.ETIMEDOUT,
+                 errno.EHOSTUNREACH}  # fmt: skip
+"""What is no mistake of the application: an event follows."""
+
+Result = TypeVar("Result")
+AnyApplication = TypeVar("AnyApplication", bound=Application)
+
+
+def _ignored(error: OSError, result: Result) -> Result:
+    if error.errno not in LATER_OR_OVER:
+        raise error
+    return result
+
+
+class Socket:
+    """One end of a connection. Once it is over or given up, calls raise OSError (EBADF)."""
+
+    def __init__(self, node: Node, conn: int, application: Application) -> None:
+        self.node = node
+        self.conn = conn
+        self.application = application
+        info = node.stack.info(conn)
+        self.local, self.remote = info.local, info.remote
+
+    @property
+    def is_open(self) -> bool:
+        return self.conn in self.node.sockets
+
+    def write(self, data: bytes) -> int:
+        """How much was taken; if not all, `on_writable` or `on_close` follows."""
+        self.node.touch()
+        try:
+            return self.node.stack.write(self.conn, data)
+        except OSError as error:
+            return _ignored(error, 0)
+
+    def read(self, most: int = 2**16) -> bytes | None:
+        """None: nothing is there; b"": the peer has ended its output."""
+        self.node.touch()
+        try:
+            return self.node.stack.read(self.conn, most)
+        except OSError as error:
+            return _ignored(error, None)
+
+    def shutdown(self) -> None:
+        """End of output."""
+        self.node.touch()
+        try:
+            self.node.stack.shutdown(self.conn)
+        except OSError as error:
+            _ignored(error, None)
+
+    def close(self) -> None:
+        """Give it up, in order."""
+        self.node.touch()
+        del self.node.sockets[self.conn]
+        self.node.stack.close_connection(self.conn)
+
+    def abort(self) -> None:
+        """Give it up, with a reset."""
+        self.node.touch()
+        del self.node.sockets[self.conn]
+        self.node.stack.abort(self.conn)
+
+    def set_option(self, option: str, value: int) -> None:
+        """`option`: as of `Stack.set_option`."""
+        self.node.stack.set_option(self.conn, option, value)
+
+    def info(self) -> TcpInfo:
+        return self.node.stack.info(self.conn)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call it then, if the connection is still there."""
+        self.node.network.clock.later(seconds, lambda: call() if self.is_open else None)
+
+
+class Node:
+    """A stack, its cable, its listeners and the sockets on it. `Network.node` makes them."""
+
+    def __init__(self, network: Network, stack: Stack, offload: Offload) -> None:
+        self.network = network
+        self.stack = stack
+        self.offload = offload
+        self.sockets: dict[int, Socket] = {}
+        self.listeners: dict[int, Callable[[], Application]] = {}
+        name = stack.link.mac.hex()
+        self.up = Wire(network.clock, f"{network.seed} up {name}", network.switch, self.receive)
+        self.down = Wire(network.clock, f"{network.seed} down {name}", self.receive, network.switch)
+        self.overruns = 0
+        self.turns = 0
+        self.is_touched = False
+        self._wake_ns: int | None = None
+
+    # What the user calls.
+
+    def listen(self, port: int, make: Callable[[], Application], backlog: int = 128) -> int:
+        """An application for each connection that comes; returns the listener's number."""
+        listener = self.stack.listen(("", port), backlog)
+        self.listeners[listener] = make
+        return listener
+
+    def connect(self, to: Endpoint, application: AnyApplication) -> AnyApplication:
+        """Returns the application, which has its socket then. OSError: as of `Stack.connect`."""
+        conn = self.stack.connect(to)
+        self._adopt_socket(conn, application)
+        self.touch()
+        return application
+
+    def move(self) -> None:
+        """Go on with a copy of the stack's memory elsewhere, as after the death of its process: nobody is to notice."""
+        self.turn()
+        old, link = self.stack, self.stack.link
+        self.stack = Stack.adopt(old.image(), link)
+        old.close()
+        self.touch()
+
+    # Turns.
+
+    def touch(self) -> None:
+        """The stack has something to do at this moment."""
+        if not self.is_touched:
+            self.is_touched = True
+            self.network.touched.append(self)
+
+    def receive(self, frame: Frame) -> None:
+        """A frame comes out of the cable."""
+        self.touch()
+        if isinstance(frame, OutputFrame) and self.offload == "virtual":
+            self._input(frame.data, partial=frame.needs_checksum, segment_bytes=frame.segment_bytes)
+        else:
+            for piece in offload.complete(frame):
+                self._input(piece)
+
+    def _input(self, data: bytes, *, partial: bool = False, segment_bytes: int = 0) -> None:
+        if self.network.capture:
+            self.network.capture_frame(data)
+        try:
+            self.stack.input(data, checksum_partial=partial, segment_bytes=segment_bytes)
+        except OSError:
+            self.overruns += 1
+
+    def turn(self) -> None:
+        """Poll the stack until it is at rest: what it sends leaves, applications get its events."""
+        self.is_touched = False
+        stack, now_ns = self.stack, self.network.clock.now_ns
+        for _ in range(TURNS_MAX):
+            moved = stack.poll(now_ns)
+            while output := stack.output():
+                moved += 1
+                self._transmit(output)
+            for event in stack.events():
+                moved += 1
+                self._on_event(event)
+            if not moved:
+                break
+        else:
+            raise SimulationFailed(f"the stack {stack.link.mac.hex()} does not come to rest")
+        self.turns += 1
+        if self.turns % self.network.check_every == 0:
+            self.check()
+        self._sleep()
+
+    def _transmit(self, output: OutputFrame) -> None:
+        if self.offload == "none":
+            self.up.send(output.data)
+        elif self.offload == "card":
+            for piece in offload.complete(output):
+                self.up.send(piece)
+        else:
+            self.up.send(output)
+
+    def check(self) -> None:
+        """SimulationFailed unless the stack's memory is in order."""
+        if wrong := self.stack.check():
+            raise SimulationFailed(f"the memory of the stack {self.stack.link.mac.hex()} is not in order: {wrong}")
+
+    def _sleep(self) -> None:
+        """Wake up at the stack's deadline, or before it: an earlier call that is under way will do."""
+        deadline_ns = self.stack.deadline_ns()
+        if deadline_ns is not None and (self._wake_ns is None or deadline_ns < self._wake_ns):
+            self._wake_ns = deadline_ns
+            self.network.clock.at(deadline_ns, self._wake, deadline_ns)
+
+    def _wake(self, deadline_ns: int) -> None:
+        if deadline_ns == self._wake_ns:
+            self._wake_ns = None
+            self.touch()
+
+    # Events.
+
+    def _adopt_socket(self, conn: int, application: Application) -> Socket:
+        application.socket = self.sockets[conn] = Socket(self, conn, application)
+        return application.socket
+
+    def _on_event(self, event: StackEvent) -> None:
+        conn, events = event.conn, event.events
+        if "accepted" in events:
+            self.stack.accept(conn)
+            self._adopt_socket(conn, self.listeners[event.listener]())
+        socket = self.sockets.get(conn)
+        if socket is None or event.is_udp:
+            return
+        application = socket.application
+        calls = [application.on_open] if "accepted" in events or "connected" in events else []
+        calls += [getattr(application, f"on_{name}") for name in ("readable", "eof", "writable") if name in events]
+        for call in calls:
+            if conn in self.sockets:
+                call()
+        if "closed" in events and conn in self.sockets:
+            socket.close()
+            application.on_close(event.reason)
+
+
+class Network:
+    """Nodes on a switch, and the clock. `check_every`: turns of a node between two checks of all its memory.
+
+    capture: a file that gets all frames that arrive, in the format of pcap, readable by Wireshark.
+    """
+
+    def __init__(self, seed: int = 0, *, check_every: int = 64, capture: BinaryIO | None = None) -> None:
+        self.seed = seed
+        self.clock = Clock()
+        self.check_every = check_every
+        self.capture = capture
+        self.nodes: list[Node] = []
+        self.touched: list[Node] = []
+        self._by_mac: dict[bytes, Node] = {}
+        if capture:
+            capture.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 2**18, 1))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in self.nodes:
+            node.stack.close()
+
+    @property
+    def now_s(self) -> float:
+        """Seconds since the network was made."""
+        return self.clock.now_s
+
+    def node(self, *addresses: str, up: Profile | None = None, down: Profile | None = None, mtu: int = 1500,
+             offload: Offload = "none", slots: int = 1024, **options: Any) -> Node:  # fmt: skip
+        """A stack with these addresses ("10.0.0.1/24") on a cable of its own; options are those of `Stack`."""
+        number = len(self.nodes) + 1
+        mac = bytes.fromhex("02000000") + number.to_bytes(2, "big")
+        link = replace(Link(mac=mac, mtu=mtu, slots=slots), **OFFLOADS[offload])  # type: ignore[arg-type]
+        chosen = {"seed": self.seed * 1000 + number, "secret": bytes([number]) * 16, **options}
+        chosen.setdefault("accept_partial_checksum", offload == "virtual")
+        node = Node(self, Stack(link=link, **chosen), offload)
+        for address in addresses:
+            node.stack.add_address(address)
+        node.up.profile = up or Profile()
+        node.down.profile = down or Profile()
+        self.nodes.append(node)
+        self._by_mac[mac] = node
+        node.touch()
+        return node
+
+    def switch(self, frame: Frame) -> None:
+        """A frame comes out of a cable at the switch."""
+        data = frame if isinstance(frame, bytes) else frame.data
+        if data[0] & 1:
+            source = data[6:12]
+            for mac, node in self._by_mac.items():
+                if mac != source:
+                    node.down.send(frame)
+        elif node := self._by_mac.get(data[:6]):  # type: ignore[assignment]
+            node.down.send(frame)
+
+    def step(self) -> bool:
+        """All that happens at one moment, the next one; False: nothing will ever happen."""
+        if not self.touched:
+            if self.clock.next_ns() is None:
+                return False
+            self.clock.step()
+        while self.touched:
+            nodes, self.touched = self.touched, []
+            for node in nodes:
+                node.turn()
+        return True
+
+    def run(self, seconds: float | None = None, *, until: Callable[[], bool] = lambda: False) -> bool:
+        """Let time pass: so many seconds, or until that holds, or until nothing happens any more. Whether it holds."""
+        end_ns = None if seconds is None else self.clock.now_ns + round(seconds * 1e9)
+        while not until():
+            next_ns = self.clock.next_ns()
+            if not self.touched and end_ns is not None and (next_ns is None or next_ns > end_ns):
+                self.clock.now_ns = end_ns
+                return until()
+            if not self.step():
+                return until()
+        return True
+
+    def capture_frame(self, data: bytes) -> None:
+        """One more frame for the file."""
+        if self.capture:
+            seconds, ns = divmod(self.clock.now_ns, 10**9)
+            self.capture.write(struct.pack("<IIII", seconds, ns, len(data), len(data)) + data)
