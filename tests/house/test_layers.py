@@ -24,7 +24,7 @@ INCLUDES = {
     "bench": {"src/base"},
     "bench/tests": {"bench", "src/base"},
     "tests": CORE | {"include", "fuzz"},
-    "fuzz": CORE | {"include", "tests"},
+    "fuzz": CORE | {"include", "tests", "tests/wire", "tests/stack"},
     **{
         f"tests/{part}": CORE | {"tests"}
         for part in ("engine", "structures", "wire", "tcp", "recovery", "stack", "device")
