@@ -101,6 +101,22 @@ def test_an_interface_that_was_there_is_joined_and_stays() -> None:
     assert socket.if_nametoindex(Tap.interface)
 
 
+def test_an_interface_made_for_a_user_needs_no_privilege_and_what_is_missing_is_said() -> None:
+    ip("tuntap", "add", "dev", Tap.interface, "mode", "tap", "multi_queue", "user", str(os.geteuid()))
+    ip("link", "set", Tap.interface, "up")
+    tap = Tap()
+    tap.ended = lambda: None  # type: ignore[method-assign]  # it stays
+    tap.started = lambda: None  # type: ignore[method-assign]  # the address is set below
+    ip("address", "add", "10.77.0.2/24", "dev", Tap.interface)
+    unprivileged = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    with Server("examples.echo:Echo", "--queues", "2", backend=tap, prefix=unprivileged) as server:
+        steering = findings(server)["steering"]
+        assert not steering["ok"]
+        assert "CAP_BPF" in steering["fix"]
+        for _ in range(8):  # whichever queue they come through
+            assert hello(*server.address) == b"hello"
+
+
 @LAYOUTS
 def test_flows_go_to_the_shard_that_owns_them(layout: str) -> None:
     with serve("--layout", layout, "--queues", "4") as server:
