@@ -5,9 +5,10 @@
  * What goes out and what is to be known outside goes through un_tcp_operations.
  *
  * Files: input.c segment arrival, the steps of RFC 9293 section 3.10.7, with handshake.c, ack.c, receive.c and window.c;
- * output.c what may leave, with segment.c; path.c path MTU and ICMP; state.c set_state, close, end; timers.c; rxqueue.c, txqueue.c payload in frames; cookie.c; sent.c records of what is
- * in flight; recovery.c what an ACK or a timeout means for them, with sack.c, rack.c, probe.c, undo.c, prr.c, flight.c and
- * rtt.c (recovery.h); congestion.c with reno.c, cubic.c and hystart.c. */
+ * output.c what may leave, with segment.c; path.c path MTU and ICMP; state.c set_state, close, end; timers.c; rxqueue.c,
+ * txqueue.c payload in frames; cookie.c; sent.c records of what is in flight; recovery.c what an ACK or a timeout means for
+ * them, with sack.c, rack.c, probe.c, undo.c, prr.c, flight.c and rtt.c (recovery.h); congestion.c with reno.c, cubic.c and
+ * hystart.c. */
 #ifndef UN_TCP_H
 #define UN_TCP_H
 
