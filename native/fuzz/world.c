@@ -1,3 +1,4 @@
+/* See world.h. */
 #include "world.h"
 
 #include <errno.h>
