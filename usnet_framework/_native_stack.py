@@ -354,12 +354,12 @@ class Stack:
     def udp_send(self, endpoint: int, to: Endpoint, data: bytes) -> None:
         checked(lib.usnet_stack_udp_send(self._stack, endpoint, _endpoint(to), data, len(data)))
 
-    def udp_receive(self, endpoint: int, most: int = 2**16) -> tuple[bytes, Endpoint, int]:
-        """(bytes, where from, length of the whole datagram)."""
+    def udp_receive(self, endpoint: int, most: int = 2**16) -> tuple[bytes, Endpoint]:
+        """A datagram, of which what is beyond `most` bytes is lost, and who sent it."""
         data = ffi.new("uint8_t[]", most)
         sender = ffi.new("struct usnet_endpoint *")
         length = checked(lib.usnet_stack_udp_receive(self._stack, endpoint, sender, data, most))
-        return bytes(ffi.buffer(data, min(length, most))), _address(sender), length
+        return bytes(ffi.buffer(data, length)), _address(sender)
 
     # To look at.
 

@@ -127,7 +127,8 @@ int usnet_stack_adopt(struct usnet_stack **stack, const struct usnet_link *link,
 /* Let go of it: memory of its own is freed, the caller's is left as it is. */
 void usnet_stack_destroy(struct usnet_stack *stack);
 
-/* Addresses of our own, whose prefix is on the link; ways to all others. Ports mean nothing here. */
+/* Addresses of our own, whose prefix is on the link; ways to all others. Ports mean nothing here. -EINVAL, -EEXIST,
+ * -ENOSPC: too many; -EHOSTUNREACH: the gateway is not on the link. */
 int usnet_stack_add_address(struct usnet_stack *stack, const struct usnet_endpoint *address, uint8_t prefix);
 int usnet_stack_add_route(struct usnet_stack *stack, const struct usnet_endpoint *network, uint8_t prefix,
                           const struct usnet_endpoint *gateway);
@@ -196,7 +197,7 @@ int usnet_stack_event(struct usnet_stack *stack, struct usnet_event *event);
 /* ---- TCP. ---- */
 
 /* Wait for connections at this address. Up to `backlog` of them may wait to be accepted; beyond that, SYN cookies are
- * handed out. Returns the listener's number. -EADDRINUSE, -EADDRNOTAVAIL, -ENOBUFS: too many listeners. */
+ * handed out. Returns the listener's number. -EADDRINUSE, -EADDRNOTAVAIL, -ENOSPC: too many listeners. */
 int usnet_stack_listen(struct usnet_stack *stack, const struct usnet_endpoint *local, uint32_t backlog, uint64_t user);
 int usnet_stack_unlisten(struct usnet_stack *stack, uint32_t listener); /* those not accepted are reset */
 int usnet_stack_pause_listener(struct usnet_stack *stack, uint32_t listener, bool paused); /* it ignores SYNs */
@@ -205,7 +206,7 @@ int usnet_stack_pause_listener(struct usnet_stack *stack, uint32_t listener, boo
 int usnet_stack_accept(struct usnet_stack *stack, uint64_t conn, uint64_t user);
 
 /* Open a connection; local may be NULL, or have family 0 or port 0 where any will do. The handle in *conn: CONNECTED or
- * CLOSED follows. -EHOSTUNREACH: no way there; -EADDRNOTAVAIL, -EADDRINUSE; -ENOBUFS. */
+ * CLOSED follows. -EHOSTUNREACH: no way there; -EADDRNOTAVAIL, -EADDRINUSE; -ENOBUFS: conn_max. */
 int usnet_stack_connect(struct usnet_stack *stack, const struct usnet_endpoint *remote,
                         const struct usnet_endpoint *local, uint64_t user, uint64_t *conn);
 
@@ -325,7 +326,7 @@ const char *usnet_tcp_reason_name(uint32_t reason);
 
 /* ---- UDP. ---- */
 
-/* An endpoint, whose number is returned; port 0: any free one. -EADDRINUSE, -EADDRNOTAVAIL, -ENOBUFS. */
+/* An endpoint, whose number is returned; port 0: any free one. -EADDRINUSE, -EADDRNOTAVAIL, -ENOSPC: udp_max. */
 int usnet_stack_udp_open(struct usnet_stack *stack, const struct usnet_endpoint *local, uint64_t user);
 int usnet_stack_udp_close(struct usnet_stack *stack, uint32_t endpoint);
 
@@ -333,7 +334,7 @@ int usnet_stack_udp_close(struct usnet_stack *stack, uint32_t endpoint);
 int64_t usnet_stack_udp_send(struct usnet_stack *stack, uint32_t endpoint, const struct usnet_endpoint *to,
                              const void *bytes, uint32_t length);
 
-/* One datagram, cut to `most` bytes; returns the length that it has. from may be NULL. -EAGAIN: none there. */
+/* One datagram: its length. What is beyond `most` bytes of it is lost. from may be NULL. -EAGAIN: none there. */
 int64_t usnet_stack_udp_receive(struct usnet_stack *stack, uint32_t endpoint, struct usnet_endpoint *from, void *bytes,
                                 uint32_t most);
 
@@ -372,28 +373,45 @@ const char *usnet_stack_check(struct usnet_stack *stack);
  *
  * A context is a stack with a device and a clock, used by one thread at a time. Descriptors are small numbers that mean
  * something within their context only. All sockets are non-blocking: a call that cannot go on returns -EAGAIN, and
- * usnet_epoll_wait says when it can. Errors are negative errno values; addresses are the system's struct sockaddr_in
- * and sockaddr_in6. What was written leaves with the next usnet_epoll_wait, or with usnet_poll. */
+ * usnet_epoll_wait says when it can. Errors are negative errno values, those that the kernel's sockets give; addresses
+ * are the system's struct sockaddr_in and sockaddr_in6. What was written leaves with the next usnet_epoll_wait, or with
+ * usnet_poll. NULL where bytes are needed is -EFAULT. */
 
 struct sockaddr;
 struct usnet;
 struct usnet_device;
 
 /* Devices. Each constructor returns NULL on failure, with *why (which may be NULL) a sentence for the user. A device
- * belongs to the context that it was given to, and to its wrapper before that; otherwise usnet_device_close ends it. */
+ * belongs to the context that it was given to, or to its wrapper; otherwise usnet_device_close ends it. */
 
 /* One queue of the TAP interface `name`, which is created when there is none. It can be waited for. */
 struct usnet_device *usnet_device_tap(const char *name, const char **why);
 
-/* Two ends of a wire in this process, for two contexts of one thread. 0, or -ENOMEM. */
+/* Two ends of a wire in this process, for two contexts of one thread. The second one's MAC address is that of the link
+ * with its last bit changed. 0, -EINVAL, or -ENOMEM. */
 int usnet_device_memory(struct usnet_device *ends[2], const struct usnet_link *link);
 
 /* Frames in and out by hand: usnet_device_input and usnet_device_output, which are as usnet_stack_input and
- * usnet_stack_output. */
+ * usnet_stack_output. -EINVAL: it is another device. */
 struct usnet_device *usnet_device_hand(const struct usnet_link *link);
 int usnet_device_input(struct usnet_device *device, const uint8_t *frame, uint32_t length, uint32_t flags,
                        uint32_t segment_bytes);
 int usnet_device_output(struct usnet_device *device, uint8_t *frame, uint32_t most, struct usnet_output *output);
+
+/* Wrappers of any device, which is theirs from then on (and still the caller's when they fail). What passes is written to
+ * a pcap file; the clock, in nanoseconds of Unix time, may be NULL: CLOCK_REALTIME. */
+struct usnet_device *usnet_device_pcap(struct usnet_device *device, const char *path, uint64_t (*clock_ns)(void *argument),
+                                       void *argument, const char **why);
+
+/* Faults in both directions, each with its probability out of 1,000,000; equal seeds, equal faults. NULL: no memory. */
+struct usnet_faults {
+    uint64_t seed;
+    uint32_t loss;
+    uint32_t duplicate;
+    uint32_t corrupt; /* one bit is flipped, behind the Ethernet header */
+    uint32_t reorder; /* held back until 1 to 8 later packets have passed */
+};
+struct usnet_device *usnet_device_fault(struct usnet_device *device, const struct usnet_faults *faults);
 
 void usnet_device_close(struct usnet_device *device);
 
@@ -408,8 +426,8 @@ struct usnet_setup_options {
 
 void usnet_setup_defaults(struct usnet_setup_options *options, uint32_t sockets);
 
-/* NULL when there is no memory or options make no sense: *why (may be NULL) is a sentence. The device is the context's from
- * then on, and was closed if this fails. */
+/* NULL, with errno, when there is no device, no memory, or the options make no sense: *why (may be NULL) is a sentence. The
+ * device is the context's from then on, and was closed if this fails. */
 struct usnet *usnet_setup(const struct usnet_setup_options *options, struct usnet_device *device, const char **why);
 void usnet_teardown(struct usnet *context); /* connections are not ended: the peer hears no more */
 
@@ -423,14 +441,19 @@ uint32_t usnet_poll(struct usnet *context);
 uint64_t usnet_deadline_ns(struct usnet *context); /* as usnet_stack_deadline_ns */
 int usnet_fd(struct usnet *context); /* readable when frames may be there; -1: the device has none */
 
-/* The stack underneath, to look at: usnet_stack_counters, usnet_stack_info, usnet_stack_check. */
+/* The stack underneath, to look at (usnet_stack_counters, usnet_stack_info, usnet_stack_check), and to read where the bytes
+ * lie: usnet_stack_peek and usnet_stack_consume. Its events are the context's. */
 struct usnet_stack *usnet_stack_of(struct usnet *context);
 uint64_t usnet_conn_of(struct usnet *context, int fd); /* handle of the socket's connection; 0: none */
 
-/* The calls. domain, type, how, level and names are the system's constants (AF_INET, SOCK_STREAM, SHUT_WR, TCP_NODELAY …). */
+/* The calls. domain, type, how, level and names are the system's constants (AF_INET, SOCK_STREAM, SHUT_WR, TCP_NODELAY …).
+ *
+ * That a port is taken is found out by listen or connect, not by bind of a stream socket. An AF_INET6 socket that is bound
+ * to :: takes IPv4 as well; there is no way to the context's own addresses. A connection that was reset before anybody
+ * accepted it is accepted, and says so when it is read. A datagram is never cut into fragments: -EMSGSIZE. */
 int usnet_socket(struct usnet *context, int domain, int type, int protocol);
 int usnet_bind(struct usnet *context, int fd, const struct sockaddr *address, uint32_t length);
-int usnet_listen(struct usnet *context, int fd, int backlog);
+int usnet_listen(struct usnet *context, int fd, int backlog); /* again: no change. Without a port, any free one */
 int usnet_accept(struct usnet *context, int fd, struct sockaddr *address, uint32_t *length);
 int usnet_connect(struct usnet *context, int fd, const struct sockaddr *address, uint32_t length); /* -EINPROGRESS */
 int64_t usnet_read(struct usnet *context, int fd, void *bytes, uint64_t most);
@@ -451,7 +474,7 @@ int usnet_getpeername(struct usnet *context, int fd, struct sockaddr *address, u
 int usnet_getsockopt(struct usnet *context, int fd, int level, int name, void *value, uint32_t *length);
 int usnet_setsockopt(struct usnet *context, int fd, int level, int name, const void *value, uint32_t length);
 
-/* Bits as in epoll(7), with the same meaning. */
+/* Bits as in epoll(7), with the same meaning; others are -EINVAL. */
 enum usnet_epoll_bit {
     USN_EPOLLIN = 0x1,
     USN_EPOLLOUT = 0x4,

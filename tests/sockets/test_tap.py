@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
+import os
+import signal
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.backends import Tap, network_namespace
+from support.clients import Clients, EchoDialogue
 from support.echo import ping
 from support.privilege import needs_tap
 from support.server import Server
@@ -30,7 +36,7 @@ def serve(*options: str) -> Server:
 def hello(host: str, port: int) -> bytes:
     with socket.create_connection((host, port), 10) as client:
         client.sendall(b"hello")
-        return client.recv(5, socket.MSG_WAITALL)
+        return client.recv(5)
 
 
 def findings(server: Server) -> dict[str, dict[str, str]]:
@@ -55,7 +61,7 @@ def test_a_connection_knows_both_of_its_ends(layout: str) -> None:
         for host in (Tap.ipv4, Tap.ipv6):
             with socket.create_connection((host, server.address[1]), 10) as client:
                 client.sendall(b"hello")
-                assert client.recv(5, socket.MSG_WAITALL) == b"hello"
+                assert client.recv(5) == b"hello"
                 (conn,) = server.ctl("conns")
                 assert conn["peer"][:2] == list(client.getsockname()[:2])
                 assert conn["local"][:2] == list(client.getpeername()[:2])
@@ -78,7 +84,7 @@ def test_the_interface_is_made_and_said_to_be() -> None:
         assert found["backend"]["in_force"] == "tap"
         assert "created" in found["interface"]["in_force"]
         assert found["link"]["in_force"] == "up"
-        assert Path(f"/proc/{server.pid}/fd").exists()
+        assert socket.if_nametoindex(Tap.interface)
 
 
 def test_an_interface_that_was_there_is_joined_and_stays() -> None:
@@ -95,6 +101,22 @@ def test_an_interface_that_was_there_is_joined_and_stays() -> None:
     assert socket.if_nametoindex(Tap.interface)
 
 
+def test_an_interface_made_for_a_user_needs_no_privilege_and_what_is_missing_is_said() -> None:
+    ip("tuntap", "add", "dev", Tap.interface, "mode", "tap", "multi_queue", "user", str(os.geteuid()))
+    ip("link", "set", Tap.interface, "up")
+    tap = Tap()
+    tap.ended = lambda: None  # type: ignore[method-assign]  # it stays
+    tap.started = lambda: None  # type: ignore[method-assign]  # the address is set below
+    ip("address", "add", "10.77.0.2/24", "dev", Tap.interface)
+    unprivileged = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    with Server("examples.echo:Echo", "--queues", "2", backend=tap, prefix=unprivileged) as server:
+        steering = findings(server)["steering"]
+        assert not steering["ok"]
+        assert "CAP_BPF" in steering["fix"]
+        for _ in range(8):  # whichever queue they come through
+            assert hello(*server.address) == b"hello"
+
+
 @LAYOUTS
 def test_flows_go_to_the_shard_that_owns_them(layout: str) -> None:
     with serve("--layout", layout, "--queues", "4") as server:
@@ -103,8 +125,108 @@ def test_flows_go_to_the_shard_that_owns_them(layout: str) -> None:
         for client in clients:
             client.sendall(b"hello")
         for client in clients:
-            assert client.recv(5, socket.MSG_WAITALL) == b"hello"
+            assert client.recv(5) == b"hello"
         shards = [conn["shard"] for conn in server.ctl("conns")]
         assert sorted(set(shards)) == [0, 1, 2, 3]
         for client in clients:
             client.close()
+        assert server.metrics()["usnet_ip_handed_over_total"] < 16  # of neighbours all shards hear
+
+
+def leave_queues_to_the_kernel(server: Server) -> None:
+    """Take the steering program off, through a copy of the supervisor's descriptor: frames come through any queue."""
+    pidfd_getfd, set_steering = 438, 0x800454E0  # TUNSETSTEERINGEBPF
+    queue = next(path for path in Path(f"/proc/{server.pid}/fd").iterdir() if os.readlink(path) == "/dev/net/tun")
+    pidfd = os.pidfd_open(server.pid)
+    fd = ctypes.CDLL(None).syscall(pidfd_getfd, pidfd, int(queue.name), 0)
+    assert fd >= 0
+    fcntl.ioctl(fd, set_steering, struct.pack("i", -1))
+    os.close(fd)
+    os.close(pidfd)
+
+
+def test_frames_that_come_through_another_queue_are_handed_to_their_owner() -> None:
+    with serve("--queues", "4") as server:
+        leave_queues_to_the_kernel(server)
+        with Clients(server.address, 32, EchoDialogue) as clients:
+            server.wait("answers come", lambda: clients.answered > 320)
+            shards = {conn["shard"] for conn in server.ctl("conns")}
+        assert not clients.incidents, clients.incidents
+        assert shards == {0, 1, 2, 3}
+        metrics = server.metrics()
+        assert metrics["usnet_ip_handed_over_total"] > 16
+        assert metrics["usnet_ip_taken_over_total"] >= metrics["usnet_ip_handed_over_total"]
+        assert metrics["usnet_drops_total"] < 16
+
+
+@LAYOUTS
+def test_peers_beyond_the_link_are_reached_by_the_gateway(layout: str) -> None:
+    with serve("--layout", layout, "--queues", "1", "--gateway", "10.77.0.2") as server:
+        ip("address", "add", "192.0.2.1/32", "dev", "lo")
+        with socket.create_connection(server.address, 10, source_address=("192.0.2.1", 0)) as client:
+            client.sendall(b"hello")
+            assert client.recv(5) == b"hello"
+
+
+def test_without_a_gateway_peers_beyond_the_link_are_not_answered() -> None:
+    with serve("--queues", "1") as server:
+        ip("address", "add", "192.0.2.1/32", "dev", "lo")
+        with pytest.raises(TimeoutError):
+            socket.create_connection(server.address, 0.5, source_address=("192.0.2.1", 0))
+        server.wait("it is counted", lambda: server.metrics()["usnet_drops_total"] > 0)
+        assert hello(*server.address) == b"hello"
+
+
+@LAYOUTS
+def test_a_stopping_server_finishes_what_is_open_and_refuses_the_rest(layout: str) -> None:
+    with serve("--layout", layout, "--queues", "1") as server, server.connect() as client:
+        client.sendall(b"hello")
+        assert client.recv(5) == b"hello"
+        server.process.send_signal(signal.SIGTERM)
+        server.wait("it stops", lambda: server.status()["state"] == "stopping")
+        server.wait("new ones are refused", lambda: is_refused(server.address))
+        client.sendall(b"still here")
+        assert client.recv(10) == b"still here"
+
+
+def is_refused(address: tuple[str, int]) -> bool:
+    try:
+        with socket.create_connection(address, 10) as client:
+            return client.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+@LAYOUTS
+def test_an_interface_that_is_removed_is_noticed(layout: str) -> None:
+    with serve("--layout", layout, "--queues", "1") as server:
+        ip("link", "delete", Tap.interface)
+        server.wait("it says so", lambda: server.get("/readyz")[0] == 503)
+        assert "the interface was removed" in server.log
+
+
+def test_an_inline_worker_that_dies_is_replaced_on_the_same_queue() -> None:
+    with serve("--layout", "inline", "--queues", "1") as server:
+        with server.connect() as client:
+            client.sendall(b"hello")
+            assert client.recv(5) == b"hello"
+            (old,) = server.workers()
+            os.kill(old.pid, signal.SIGKILL)
+            server.wait("another one serves", lambda: [new.serial for new in server.workers()] == [old.serial + 1])
+            client.sendall(b"hello")
+            with pytest.raises(ConnectionResetError):  # the next one knows nothing of it
+                client.recv(5)
+        assert hello(*server.address) == b"hello"
+
+
+def test_a_shard_that_is_rebuilt_takes_its_queue_again() -> None:
+    with serve("--queues", "1") as server:
+        with server.connect() as client:
+            client.sendall(b"hello")
+            assert client.recv(5) == b"hello"
+            os.kill(server.status()["shards"][0]["keeper_pid"], signal.SIGKILL)
+            server.wait("it is rebuilt", lambda: server.status()["shards"][0]["rebuilds"] == 1 and server.workers())
+            client.sendall(b"hello")
+            with pytest.raises(ConnectionResetError):
+                client.recv(5)
+        assert hello(*server.address) == b"hello"

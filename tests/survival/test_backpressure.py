@@ -8,6 +8,7 @@ import socket
 import psutil
 from support.clients import Clients, EchoDialogue
 from support.handlers import FLOOD_BYTES, flood_chunk
+from support.obedient import pattern
 from support.server import Serve
 
 MEMORY_MAX = 64 << 20  # resident, of a network process or a worker: segment pages in use, and Python itself
@@ -42,6 +43,30 @@ def test_a_gibibyte_to_a_slow_reader(serve: Serve) -> None:
         print(f"1 GiB to a slow reader: at most {most >> 20} MiB resident in the worker or the network process")
         assert most < MEMORY_MAX
         assert not others.incidents, others.incidents
+
+
+def receive(client: socket.socket, length: int) -> bytes:
+    received = bytearray()
+    while len(received) < length:
+        piece = client.recv(length - len(received))
+        assert piece, f"ended after {len(received)} bytes"
+        received += piece
+    return bytes(received)
+
+
+def test_many_slow_readers_leave_room_for_the_others(serve: Serve) -> None:
+    """Each holds what a connection may hold; the frames of a stack of our own are then short."""
+    with serve("support.obedient:Obedient", "--app-dir", "tests", "--queues", "1") as server:
+        slow = [server.connect(timeout=60) for _ in range(200)]
+        for client in slow:
+            client.sendall(b"big 1000000\n")
+        for number in range(100):
+            with server.connect() as client:
+                client.sendall(b"echo %04d\n" % number)
+                assert receive(client, 4) == b"%04d" % number
+        for client in slow:
+            assert receive(client, 1000000) == pattern(1000000)
+            client.close()
 
 
 def fill(client: socket.socket) -> int:

@@ -1,4 +1,4 @@
-"""Everything that may happen to a server, in random order, for minutes: `make soak`.
+"""Everything that may happen to a server, in random order, for minutes, on each backend: `make soak`.
 
 USNET_SOAK_SECONDS says how long (600), USNET_SOAK_SEED repeats the order of an earlier run.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 from support.clients import Clients, CounterDialogue
-from support.server import Server
+from support.server import Serve, Server
 
 SECONDS = float(os.environ.get("USNET_SOAK_SECONDS", "600"))
 SEED = int(os.environ.get("USNET_SOAK_SEED", str(random.randrange(1 << 32))))
@@ -50,12 +50,12 @@ def reload(server: Server, chance: random.Random) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 300)
-def test_connections_outlive_everything() -> None:
+def test_connections_outlive_everything(serve: Serve) -> None:
     print(f"USNET_SOAK_SEED={SEED}")
     chance = random.Random(SEED)
     acts: list[Act] = [kill_worker, kill_worker, kill_worker, kill_network_process, stop_a_process, reload]
     network_kills = 0
-    with Server("examples.counter:Counter", "--queues", "2", "--workers", "2") as server:
+    with serve("examples.counter:Counter", "--queues", "2", "--workers", "2") as server:
         with Clients(server.address, CLIENTS, CounterDialogue) as clients:
             end = time.monotonic() + SECONDS
             while time.monotonic() < end:

@@ -37,9 +37,7 @@ def syn_received(host: Host, syn: str = SYN, **scenario: Any) -> Scenario:
     return conversation
 
 
-def established(
-    host: Host, syn: str = SYN, *, win: int | None = None, rtt: float = 0.0, **scenario: Any
-) -> Scenario:
+def established(host: Host, syn: str = SYN, *, win: int | None = None, rtt: float = 0.0, **scenario: Any) -> Scenario:
     """The peer has opened the connection, and the application has accepted it. win: the peer's window after the
     handshake, as it stands in the header; that of the SYN unless given. rtt: how long the handshake took."""
     conversation = syn_received(host, syn, **scenario)

@@ -69,15 +69,23 @@ static int make_stack(struct usnet *context, const struct un_stack_config *confi
     return un_stack_create(un_context_stack(context), memory, (uint64_t)bytes, config);
 }
 
+static const char *options_wrong(const struct usnet_setup_options *options, const struct usnet_device *device)
+{
+    if (!device)
+        return "there is no device";
+    if (!options || options->sockets == 0 || options->sockets > SOCKETS_MAX)
+        return "sockets must lie between 1 and 4194304";
+    return NULL;
+}
+
 struct usnet *usnet_setup(const struct usnet_setup_options *options, struct usnet_device *device, const char **why)
 {
     const char *unread;
     why = why ? why : &unread;
-    *why = "there is not enough memory";
-    if (options->sockets == 0 || options->sockets > SOCKETS_MAX) {
-        *why = "sockets is to be between 1 and 4194304";
+    *why = options_wrong(options, device);
+    if (*why)
         return refuse(NULL, device, EINVAL);
-    }
+    *why = "there is not enough memory";
     struct usnet *context = calloc(1, sizeof *context);
     struct un_socket *sockets = calloc(options->sockets, sizeof *sockets);
     if (!context || !sockets) {
@@ -88,6 +96,7 @@ struct usnet *usnet_setup(const struct usnet_setup_options *options, struct usne
     context->socket_count = options->sockets;
     context->clock_ns = options->clock_ns;
     context->argument = options->argument;
+    context->port_next = (uint32_t)options->stack.seed;
     format_sockets(context);
     struct un_stack_config config = un_api_config(&options->stack);
     int status = make_stack(context, &config, why);
@@ -101,8 +110,10 @@ struct usnet *usnet_setup(const struct usnet_setup_options *options, struct usne
 
 void usnet_teardown(struct usnet *context)
 {
+    if (!context)
+        return;
     for (uint32_t fd = 0; fd < context->socket_count; fd++)
-        free(context->sockets[fd].pending);
+        free(context->sockets[fd].pending.conns);
     context->stack.device->operations->close(context->stack.device);
     munmap(context->stack.memory, context->stack.memory_bytes);
     free(context->sockets);
@@ -114,6 +125,8 @@ static int parse_prefix(const char *text, struct un_ip *ip, uint8_t *prefix)
 {
     char host[64];
     uint8_t bytes[16];
+    if (!text)
+        return -EINVAL;
     const char *slash = strchr(text, '/');
     size_t length = slash ? (size_t)(slash - text) : strlen(text);
     if (length >= sizeof host)
@@ -150,13 +163,114 @@ int usnet_add_route(struct usnet *context, const char *network, const char *gate
     return status < 0 ? status : un_stack_add_route(un_context_stack(context), &to, prefix, &through);
 }
 
-/* Turns. */
+/* ---- the table ---- */
+
+struct un_socket *un_socket_at(struct usnet *context, int fd)
+{
+    if (fd < 0 || (uint32_t)fd >= context->socket_count || context->sockets[fd].kind == UN_SOCKET_FREE)
+        return NULL;
+    return &context->sockets[fd];
+}
+
+int un_socket_find(struct usnet *context, int fd, struct un_socket **socket)
+{
+    *socket = un_socket_at(context, fd);
+    if (!*socket)
+        return -EBADF;
+    return (*socket)->kind == UN_SOCKET_EPOLL ? -ENOTSOCK : 0;
+}
+
+int un_socket_new(struct usnet *context, enum un_socket_kind kind)
+{
+    uint32_t fd = context->free_first;
+    if (fd == UN_NONE)
+        return -EMFILE;
+    context->free_first = context->sockets[fd].first;
+    context->sockets[fd] = (struct un_socket){
+        .kind = (uint8_t)kind, .number = UN_NONE, .epoll = UN_NONE, .first = UN_NONE, .last = UN_NONE};
+    return (int)fd;
+}
+
+void un_socket_free(struct usnet *context, int fd)
+{
+    free(context->sockets[fd].pending.conns);
+    context->sockets[fd] = (struct un_socket){.kind = UN_SOCKET_FREE, .first = context->free_first};
+    context->free_first = (uint32_t)fd;
+}
+
+/* ---- events of the stack ---- */
+
+/* As the kernel has it: a peer that ended its output first and then reset has broken a pipe. */
+static int error_of(const struct un_socket *socket, const struct un_tcb *tcb)
+{
+    static const int errors[UN_TCP_REASON_COUNT] = {
+        [UN_TCP_REASON_RESET] = ECONNRESET,       [UN_TCP_REASON_REFUSED] = ECONNREFUSED,
+        [UN_TCP_REASON_ABORTED] = ECONNABORTED,   [UN_TCP_REASON_TIMEOUT] = ETIMEDOUT,
+        [UN_TCP_REASON_KEEPALIVE] = ETIMEDOUT,    [UN_TCP_REASON_UNREACHABLE] = EHOSTUNREACH,
+        [UN_TCP_REASON_ADOPTED] = ECONNRESET,
+    };
+    enum un_tcp_reason reason = un_tcp_reason(tcb);
+    bool is_half_closed = (tcb->flags & UN_TCB_FIN_RECEIVED) && !socket->write_shut;
+    return reason == UN_TCP_REASON_RESET && is_half_closed ? EPIPE : errors[reason];
+}
+
+void un_socket_end(struct usnet *context, struct un_socket *socket)
+{
+    socket->over = true;
+    socket->error = error_of(socket, un_stack_conn(un_context_stack(context), socket->conn));
+}
+
+/* The stack keeps the backlog: at most twice as many are ever there (stack/listen.c). */
+static void connection_came(struct usnet *context, const struct un_stack_event *event)
+{
+    struct un_socket *listener = un_socket_at(context, (int)event->user);
+    un_assert(listener && listener->kind == UN_SOCKET_LISTENER);
+    struct un_pending *pending = &listener->pending;
+    un_assert(pending->count < pending->size);
+    un_stack_set_user(un_context_stack(context), event->conn, UN_USER_PENDING);
+    pending->conns[(pending->first + pending->count++) % pending->size] = event->conn;
+    un_socket_may_be_ready(context, (uint32_t)event->user, USN_EPOLLIN);
+}
+
+/* Bytes that came wake those who wait for input, room those who wait for room; all else changes what the socket is. */
+static uint32_t bits_of(uint32_t events)
+{
+    uint32_t bits = events & UN_TCP_EVENT_READABLE ? USN_EPOLLIN : 0;
+    bits |= events & UN_TCP_EVENT_WRITABLE ? USN_EPOLLOUT : 0;
+    return events & ~(uint32_t)(UN_TCP_EVENT_READABLE | UN_TCP_EVENT_WRITABLE) ? UN_READY_ANY : bits;
+}
+
+static void connection_changed(struct usnet *context, const struct un_stack_event *event)
+{
+    struct un_socket *socket = un_socket_at(context, (int)event->user);
+    un_assert(socket && socket->conn == event->conn);
+    if (event->events & UN_TCP_EVENT_CONNECTED)
+        socket->connecting = false;
+    if (event->events & UN_TCP_EVENT_CLOSED)
+        un_socket_end(context, socket);
+    un_socket_may_be_ready(context, (uint32_t)event->user, bits_of(event->events));
+}
+
+static void take_events(struct usnet *context)
+{
+    struct un_stack_event event;
+    while (un_stack_next_event(un_context_stack(context), &event)) {
+        if (event.is_udp)
+            un_socket_may_be_ready(context, (uint32_t)event.user, bits_of(event.events));
+        else if (event.events & UN_TCP_EVENT_ACCEPTED)
+            connection_came(context, &event);
+        else if (event.user != UN_USER_PENDING)
+            connection_changed(context, &event);
+    }
+}
+
+/* ---- turns ---- */
 
 uint32_t usnet_poll(struct usnet *context)
 {
     uint64_t now_ns = context->clock_ns ? context->clock_ns(context->argument) : monotonic_ns(NULL);
     uint32_t work = un_stack_poll(un_context_stack(context), now_ns);
-    un_context_take_events(context);
+    take_events(context);
     return work;
 }
 
@@ -179,85 +293,4 @@ uint64_t usnet_conn_of(struct usnet *context, int fd)
 {
     const struct un_socket *socket = un_socket_at(context, fd);
     return socket && socket->kind == UN_SOCKET_CONN ? socket->conn : 0;
-}
-
-/* The table. */
-
-struct un_socket *un_socket_at(struct usnet *context, int fd)
-{
-    if (fd < 0 || (uint32_t)fd >= context->socket_count || context->sockets[fd].kind == UN_SOCKET_FREE)
-        return NULL;
-    return &context->sockets[fd];
-}
-
-int un_socket_new(struct usnet *context, enum un_socket_kind kind)
-{
-    uint32_t fd = context->free_first;
-    if (fd == UN_NONE)
-        return -EMFILE;
-    context->free_first = context->sockets[fd].first;
-    context->sockets[fd] = (struct un_socket){
-        .kind = (uint8_t)kind, .number = UN_NONE, .epoll = UN_NONE, .first = UN_NONE, .last = UN_NONE};
-    return (int)fd;
-}
-
-void un_socket_free(struct usnet *context, int fd)
-{
-    free(context->sockets[fd].pending);
-    context->sockets[fd] = (struct un_socket){.kind = UN_SOCKET_FREE, .first = context->free_first};
-    context->free_first = (uint32_t)fd;
-}
-
-int un_socket_error(enum un_tcp_reason reason)
-{
-    static const int errors[UN_TCP_REASON_COUNT] = {
-        [UN_TCP_REASON_RESET] = ECONNRESET,         [UN_TCP_REASON_REFUSED] = ECONNREFUSED,
-        [UN_TCP_REASON_ABORTED] = ECONNABORTED,     [UN_TCP_REASON_TIMEOUT] = ETIMEDOUT,
-        [UN_TCP_REASON_KEEPALIVE] = ETIMEDOUT,      [UN_TCP_REASON_UNREACHABLE] = EHOSTUNREACH,
-        [UN_TCP_REASON_ADOPTED] = ECONNRESET,
-    };
-    return errors[reason];
-}
-
-/* Events. */
-
-static void connection_came(struct usnet *context, const struct un_stack_event *event)
-{
-    struct un_socket *listener = un_socket_at(context, (int)event->user);
-    un_assert(listener && listener->kind == UN_SOCKET_LISTENER);
-    if (event->events & UN_TCP_EVENT_CLOSED || listener->pending_count == listener->pending_size) {
-        un_stack_abort(un_context_stack(context), event->conn);
-        return;
-    }
-    un_stack_set_user(un_context_stack(context), event->conn, UN_USER_PENDING);
-    listener->pending[(listener->pending_first + listener->pending_count++) % listener->pending_size] = event->conn;
-    un_socket_may_be_ready(context, (uint32_t)event->user);
-}
-
-static void connection_changed(struct usnet *context, const struct un_stack_event *event)
-{
-    struct un_socket *socket = un_socket_at(context, (int)event->user);
-    un_assert(socket && socket->conn == event->conn);
-    if (event->events & (UN_TCP_EVENT_CONNECTED | UN_TCP_EVENT_CLOSED))
-        socket->connecting = false;
-    if (event->events & UN_TCP_EVENT_CLOSED) {
-        socket->over = true;
-        socket->error = un_socket_error(event->reason);
-    }
-    un_socket_may_be_ready(context, (uint32_t)event->user);
-}
-
-void un_context_take_events(struct usnet *context)
-{
-    struct un_stack_event event;
-    while (un_stack_next_event(un_context_stack(context), &event)) {
-        if (event.is_udp)
-            un_socket_may_be_ready(context, (uint32_t)event.user);
-        else if (event.events & UN_TCP_EVENT_ACCEPTED)
-            connection_came(context, &event);
-        else if (event.user != UN_USER_PENDING)
-            connection_changed(context, &event);
-        else if (event.events & UN_TCP_EVENT_CLOSED) /* before anybody accepted it: accept will find it gone */
-            un_stack_abort(un_context_stack(context), event.conn);
-    }
 }

@@ -3,7 +3,9 @@
  * A socket is an entry of a table of fixed size; its number is the descriptor. Connections carry the descriptor as `user`, so
  * an event finds its socket at once; one that nobody has accepted carries USER_PENDING. Readiness is never stored: it is
  * asked of the stack when it matters (un_socket_ready). What is stored is only who may have become ready: a list per
- * epoll instance, in which a socket stands at most once. */
+ * epoll instance, in which a socket stands at most once.
+ *
+ * The stack keeps a connection until its socket lets go of it, so the handle in a socket is never stale. */
 #ifndef UN_API_CONTEXT_H
 #define UN_API_CONTEXT_H
 
@@ -13,49 +15,55 @@
 
 #define UN_OPTIONS (UN_OPTION_MSS + 1)
 #define UN_USER_PENDING UINT64_MAX
+#define UN_READY_ANY UINT32_MAX
 
 enum un_socket_kind {
     UN_SOCKET_FREE,
-    UN_SOCKET_STREAM,   /* not yet listening or connecting */
+    UN_SOCKET_STREAM,   /* neither listening nor connecting */
     UN_SOCKET_LISTENER,
     UN_SOCKET_CONN,     /* connecting, connected, or over */
     UN_SOCKET_DATAGRAM,
     UN_SOCKET_EPOLL,
 };
 
+/* Connections to be accepted: a ring. */
+struct un_pending {
+    uint64_t *conns;
+    uint32_t size;
+    uint32_t first;
+    uint32_t count;
+};
+
 struct un_socket {
     uint8_t kind; /* enum un_socket_kind */
     uint8_t domain;
     bool bound;
-    bool connecting;
-    bool over;         /* of a connection: the stack has said CLOSED */
-    bool read_shut;
-    bool resets;       /* SO_LINGER with no time: close resets */
     bool has_remote;   /* of a datagram socket: connected */
-    int error;         /* positive errno that SO_ERROR will tell */
-    uint32_t number;   /* of the stack's listener or UDP endpoint, UN_NONE: none yet */
-    uint64_t conn;     /* handle */
-    struct un_stack_peer local;
-    struct un_stack_peer remote;
-    uint32_t options_set; /* bits of enum un_stack_option */
-    uint32_t options[UN_OPTIONS];
-    /* Of a listener: connections to accept. */
-    uint64_t *pending;
-    uint32_t pending_size;
-    uint32_t pending_first;
-    uint32_t pending_count;
+    bool resets;       /* SO_LINGER with no time: close resets */
+    bool connecting;   /* of a connection: it was opened here and never established … */
+    bool over;         /* … and the stack has said CLOSED: with `connecting`, the attempt failed */
+    bool read_shut;
+    bool write_shut;
     /* As watched by an epoll instance. */
-    uint32_t epoll; /* its descriptor, UN_NONE: nobody's */
+    bool disarmed;     /* ONESHOT has fired */
+    bool listed;
+    int error;         /* positive errno that SO_ERROR will tell; only of a connection that is over */
+    uint64_t conn;     /* handle */
+    uint32_t epoll;    /* descriptor of the instance, UN_NONE: nobody's */
     uint32_t interest;
     union usnet_epoll_data data;
-    bool disarmed; /* ONESHOT has fired */
-    bool listed;
     uint32_t next;
     uint32_t previous;
     /* Of an epoll instance: who may be ready. Of a free entry: `first` is the next free one. */
     uint32_t first;
     uint32_t last;
     uint32_t count;
+    uint32_t number;   /* of the stack's listener or UDP endpoint, UN_NONE: none yet */
+    struct un_pending pending; /* of a listener */
+    struct un_stack_peer local;  /* as bound */
+    struct un_stack_peer remote; /* of a connected datagram socket */
+    uint32_t options_set; /* bits of enum un_stack_option */
+    uint32_t options[UN_OPTIONS];
 };
 
 struct usnet {
@@ -63,6 +71,7 @@ struct usnet {
     struct un_socket *sockets;
     uint32_t socket_count;
     uint32_t free_first;
+    uint32_t port_next; /* where to look for a free port to listen on */
     uint64_t (*clock_ns)(void *argument);
     void *argument;
 };
@@ -74,24 +83,37 @@ static inline struct un_stack *un_context_stack(struct usnet *context)
 
 /* context.c */
 struct un_socket *un_socket_at(struct usnet *context, int fd); /* NULL: no such descriptor */
+int un_socket_find(struct usnet *context, int fd, struct un_socket **socket); /* 0, -EBADF; -ENOTSOCK: an epoll instance */
 int un_socket_new(struct usnet *context, enum un_socket_kind kind); /* descriptor or -EMFILE */
 void un_socket_free(struct usnet *context, int fd);
-int un_socket_error(enum un_tcp_reason reason); /* positive errno */
-void un_context_take_events(struct usnet *context);
+void un_socket_end(struct usnet *context, struct un_socket *socket); /* its connection is over */
+
+/* The error of a connection that has ended is told once: 0 from then on. */
+static inline int un_socket_take_error(struct un_socket *socket)
+{
+    int error = socket->error;
+    socket->error = 0;
+    return error;
+}
+
+/* descriptor.c */
+int un_datagram_open(struct usnet *context, int fd); /* the stack's side of it, if it has none yet */
 
 /* epoll.c */
-void un_socket_may_be_ready(struct usnet *context, uint32_t fd);
+/* Something happened that may have made one of these bits true. */
+void un_socket_may_be_ready(struct usnet *context, uint32_t fd, uint32_t bits);
 void un_socket_unwatch(struct usnet *context, uint32_t fd);
 void un_epoll_forget_all(struct usnet *context, uint32_t epoll);
 
-/* transfer.c */
+/* ready.c */
 uint32_t un_socket_ready(struct usnet *context, const struct un_socket *socket); /* enum usnet_epoll_bit */
 
 /* options.c */
+void un_socket_default_options(struct usnet *context, struct un_socket *socket);
 void un_socket_apply_options(struct usnet *context, const struct un_socket *from, uint64_t conn);
 
-/* sockaddr.c: -EAFNOSUPPORT, -EINVAL. */
+/* sockaddr.c: -EAFNOSUPPORT, -EINVAL, -EFAULT. */
 int un_peer_from_sockaddr(struct un_stack_peer *peer, uint8_t domain, const struct sockaddr *address, uint32_t length);
-int un_peer_to_sockaddr(const struct un_stack_peer *peer, uint8_t domain, struct sockaddr *address, uint32_t *length);
+void un_peer_to_sockaddr(const struct un_stack_peer *peer, uint8_t domain, struct sockaddr *address, uint32_t *length);
 
 #endif

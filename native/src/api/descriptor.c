@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 
 #include "api/context.h"
 
@@ -10,6 +9,7 @@
 
 int usnet_socket(struct usnet *context, int domain, int type, int protocol)
 {
+    static const uint8_t zero[4];
     int plain = type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC); /* always, and without meaning */
     if (domain != AF_INET && domain != AF_INET6)
         return -EAFNOSUPPORT;
@@ -20,164 +20,222 @@ int usnet_socket(struct usnet *context, int domain, int type, int protocol)
     if (fd < 0)
         return fd;
     struct un_socket *socket = &context->sockets[fd];
-    static const uint8_t zero[4];
     socket->domain = (uint8_t)domain;
     if (domain == AF_INET)
         socket->local.ip = un_ip_from_v4(zero);
+    un_socket_default_options(context, socket);
     return fd;
 }
 
-static int open_datagram(struct usnet *context, int fd)
+int un_datagram_open(struct usnet *context, int fd)
 {
     struct un_socket *socket = &context->sockets[fd];
+    if (socket->number != UN_NONE)
+        return 0;
     int number = un_stack_udp_open(un_context_stack(context), &socket->local, (uint64_t)fd);
     if (number < 0)
         return number;
     socket->number = (uint32_t)number;
+    socket->bound = true;
     return 0;
 }
 
 int usnet_bind(struct usnet *context, int fd, const struct sockaddr *address, uint32_t length)
 {
-    struct un_socket *socket = un_socket_at(context, fd);
+    struct un_socket *socket;
     struct un_stack_peer local;
-    if (!socket)
-        return -EBADF;
-    if ((socket->kind != UN_SOCKET_STREAM && socket->kind != UN_SOCKET_DATAGRAM) || socket->bound)
-        return -EINVAL;
-    int status = un_peer_from_sockaddr(&local, socket->domain, address, length);
+    int status = un_socket_find(context, fd, &socket);
     if (status < 0)
         return status;
+    if ((socket->kind != UN_SOCKET_STREAM && socket->kind != UN_SOCKET_DATAGRAM) || socket->bound)
+        return -EINVAL;
+    status = un_peer_from_sockaddr(&local, socket->domain, address, length);
+    if (status < 0)
+        return status;
+    if (!un_ip_is_any(&local.ip) && !un_stack_has_address(un_context_stack(context), &local.ip))
+        return -EADDRNOTAVAIL;
     struct un_stack_peer before = socket->local;
     socket->local = local;
-    if (socket->kind == UN_SOCKET_DATAGRAM && (status = open_datagram(context, fd)) < 0) {
+    status = socket->kind == UN_SOCKET_DATAGRAM ? un_datagram_open(context, fd) : 0;
+    if (status < 0)
         socket->local = before;
-        return status;
+    socket->bound = status == 0;
+    return status;
+}
+
+/* ---- listeners ---- */
+
+/* At the port of the socket, or at one that is free. */
+static int listen_somewhere(struct usnet *context, int fd, uint32_t backlog)
+{
+    struct un_socket *socket = &context->sockets[fd];
+    struct un_stack *stack = un_context_stack(context);
+    uint32_t low = stack->config->port_low;
+    uint32_t range = stack->config->port_high - low + 1;
+    bool is_chosen = socket->local.port == 0;
+    int number = -EADDRINUSE;
+    for (uint32_t tries = 0; number == -EADDRINUSE && tries < (is_chosen ? range : 1); tries++) {
+        uint16_t port = socket->local.port;
+        if (is_chosen)
+            port = (uint16_t)(low + context->port_next++ % range);
+        number = un_stack_listen(stack, &socket->local.ip, port, backlog, (uint64_t)fd);
+        if (number >= 0)
+            socket->local.port = port;
     }
-    socket->bound = true;
-    return 0;
+    return number;
 }
 
 int usnet_listen(struct usnet *context, int fd, int backlog)
 {
-    struct un_socket *socket = un_socket_at(context, fd);
-    if (!socket)
-        return -EBADF;
+    struct un_socket *socket;
+    int status = un_socket_find(context, fd, &socket);
+    if (status < 0)
+        return status;
+    if (socket->kind == UN_SOCKET_LISTENER)
+        return 0;
     if (socket->kind != UN_SOCKET_STREAM)
         return socket->kind == UN_SOCKET_DATAGRAM ? -EOPNOTSUPP : -EINVAL;
-    if (!socket->bound || socket->local.port == 0)
-        return -EDESTADDRREQ;
-    uint32_t size = backlog < 1 ? 1 : backlog > BACKLOG_MAX ? BACKLOG_MAX : (uint32_t)backlog;
-    uint64_t *pending = calloc(size, sizeof *pending);
-    if (!pending)
+    uint32_t most = backlog < 1 ? 1 : backlog > BACKLOG_MAX ? BACKLOG_MAX : (uint32_t)backlog;
+    uint64_t *conns = calloc(2 * most, sizeof *conns); /* context.c: connection_came */
+    if (!conns)
         return -ENOMEM;
-    int number = un_stack_listen(un_context_stack(context), &socket->local.ip, socket->local.port, size, (uint64_t)fd);
+    int number = listen_somewhere(context, fd, most);
     if (number < 0) {
-        free(pending);
+        free(conns);
         return number;
     }
     socket->kind = UN_SOCKET_LISTENER;
     socket->number = (uint32_t)number;
-    socket->pending = pending;
-    socket->pending_size = size;
+    socket->pending = (struct un_pending){.conns = conns, .size = 2 * most};
+    un_socket_may_be_ready(context, (uint32_t)fd, UN_READY_ANY);
     return 0;
 }
 
-/* The next connection that is still there, 0 when none is. */
-static uint64_t next_pending(struct usnet *context, struct un_socket *listener)
+static uint64_t next_pending(struct un_pending *pending)
 {
-    while (listener->pending_count > 0) {
-        uint64_t conn = listener->pending[listener->pending_first];
-        listener->pending_first = (listener->pending_first + 1) % listener->pending_size;
-        listener->pending_count--;
-        if (un_stack_conn(un_context_stack(context), conn))
-            return conn;
-    }
-    return 0;
+    uint64_t conn = pending->conns[pending->first];
+    pending->first = (pending->first + 1) % pending->size;
+    pending->count--;
+    return conn;
 }
 
 int usnet_accept(struct usnet *context, int fd, struct sockaddr *address, uint32_t *length)
 {
-    struct un_socket *listener = un_socket_at(context, fd);
-    if (!listener)
-        return -EBADF;
+    struct un_socket *listener;
+    struct un_stack *stack = un_context_stack(context);
+    int status = un_socket_find(context, fd, &listener);
+    if (status < 0)
+        return status;
     if (listener->kind != UN_SOCKET_LISTENER)
-        return -EINVAL;
-    if (listener->pending_count > 0 && context->free_first == UN_NONE)
-        return -EMFILE;
-    uint64_t conn = next_pending(context, listener);
-    if (conn == 0)
+        return listener->kind == UN_SOCKET_DATAGRAM ? -EOPNOTSUPP : -EINVAL;
+    if (address && !length)
+        return -EFAULT;
+    if (listener->pending.count == 0)
         return -EAGAIN;
     int accepted = un_socket_new(context, UN_SOCKET_CONN);
+    if (accepted < 0)
+        return accepted;
     struct un_socket *socket = &context->sockets[accepted];
     socket->domain = listener->domain;
-    socket->conn = conn;
     socket->resets = listener->resets;
-    un_stack_accept(un_context_stack(context), conn, (uint64_t)accepted);
-    un_stack_names(un_context_stack(context), conn, &socket->local, &socket->remote);
-    un_socket_apply_options(context, listener, conn);
-    un_peer_to_sockaddr(&socket->remote, socket->domain, address, length);
+    socket->conn = next_pending(&listener->pending);
+    un_stack_accept(stack, socket->conn, (uint64_t)accepted);
+    un_socket_apply_options(context, listener, socket->conn);
+    if (un_stack_conn(stack, socket->conn)->state == UN_TCP_DEAD)
+        un_socket_end(context, socket);
+    if (address)
+        usnet_getpeername(context, accepted, address, length);
     return accepted;
 }
 
-static int connect_datagram(struct un_socket *socket, const struct un_stack_peer *remote)
+/* ---- connecting ---- */
+
+static int connect_datagram(struct usnet *context, int fd, const struct un_stack_peer *remote)
 {
+    struct un_socket *socket = &context->sockets[fd];
+    int status = un_datagram_open(context, fd);
+    if (status < 0)
+        return status;
     socket->remote = *remote;
     socket->has_remote = true;
     return 0;
 }
 
-/* What a second connect on a socket says. */
-static int connect_again(struct un_socket *socket)
+/* An attempt has failed, and is told now if it was not before: the socket is as it was. */
+static int give_up_attempt(struct usnet *context, int fd)
 {
-    if (socket->connecting)
-        return -EALREADY;
-    if (!socket->over)
+    struct un_socket *socket = &context->sockets[fd];
+    int error = un_socket_take_error(socket);
+    un_stack_close(un_context_stack(context), socket->conn);
+    socket->kind = UN_SOCKET_STREAM;
+    socket->conn = 0;
+    socket->connecting = socket->over = false;
+    return error ? -error : -ECONNABORTED;
+}
+
+static int connect_again(struct usnet *context, int fd)
+{
+    const struct un_socket *socket = &context->sockets[fd];
+    if (!socket->connecting)
         return -EISCONN;
-    int error = socket->error;
-    socket->error = 0;
-    return error ? -error : -EISCONN;
+    return socket->over ? give_up_attempt(context, fd) : -EALREADY;
+}
+
+static int connect_stream(struct usnet *context, int fd, const struct un_stack_peer *remote)
+{
+    struct un_socket *socket = &context->sockets[fd];
+    uint64_t conn;
+    int status = un_stack_connect(un_context_stack(context), remote, &socket->local, (uint64_t)fd, &conn);
+    if (status < 0)
+        return status;
+    socket->kind = UN_SOCKET_CONN;
+    socket->conn = conn;
+    socket->connecting = true;
+    un_socket_apply_options(context, socket, conn);
+    return -EINPROGRESS;
 }
 
 int usnet_connect(struct usnet *context, int fd, const struct sockaddr *address, uint32_t length)
 {
-    struct un_socket *socket = un_socket_at(context, fd);
+    struct un_socket *socket;
     struct un_stack_peer remote;
-    if (!socket)
-        return -EBADF;
+    int status = un_socket_find(context, fd, &socket);
+    if (status < 0)
+        return status;
+    if (socket->kind == UN_SOCKET_LISTENER)
+        return -EISCONN;
     if (socket->kind == UN_SOCKET_CONN)
-        return connect_again(socket);
-    if (socket->kind != UN_SOCKET_STREAM && socket->kind != UN_SOCKET_DATAGRAM)
-        return -EOPNOTSUPP;
-    int status = un_peer_from_sockaddr(&remote, socket->domain, address, length);
+        return connect_again(context, fd);
+    status = un_peer_from_sockaddr(&remote, socket->domain, address, length);
     if (status < 0)
         return status;
-    if (socket->kind == UN_SOCKET_DATAGRAM)
-        return connect_datagram(socket, &remote);
-    status = un_stack_connect(un_context_stack(context), &remote, &socket->local, (uint64_t)fd, &socket->conn);
-    if (status < 0)
-        return status;
-    socket->kind = UN_SOCKET_CONN;
-    socket->connecting = true;
-    un_stack_names(un_context_stack(context), socket->conn, &socket->local, &socket->remote);
-    un_socket_apply_options(context, socket, socket->conn);
-    return -EINPROGRESS;
+    return socket->kind == UN_SOCKET_DATAGRAM ? connect_datagram(context, fd, &remote)
+                                              : connect_stream(context, fd, &remote);
+}
+
+/* ---- the end ---- */
+
+static bool is_connected(const struct un_socket *socket)
+{
+    return socket->kind == UN_SOCKET_CONN && !socket->connecting && !socket->over;
 }
 
 int usnet_shutdown(struct usnet *context, int fd, int how)
 {
-    struct un_socket *socket = un_socket_at(context, fd);
-    if (!socket)
-        return -EBADF;
+    struct un_socket *socket;
+    int status = un_socket_find(context, fd, &socket);
+    if (status < 0)
+        return status;
     if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
         return -EINVAL;
-    if (socket->kind != UN_SOCKET_CONN || socket->connecting)
+    if (!is_connected(socket))
         return -ENOTCONN;
-    if (how != SHUT_WR) {
-        socket->read_shut = true;
-        un_socket_may_be_ready(context, (uint32_t)fd);
-    }
-    return how == SHUT_RD ? 0 : un_stack_shutdown(un_context_stack(context), socket->conn);
+    socket->read_shut |= how != SHUT_WR;
+    socket->write_shut |= how != SHUT_RD;
+    if (how != SHUT_RD)
+        un_stack_shutdown(un_context_stack(context), socket->conn);
+    un_socket_may_be_ready(context, (uint32_t)fd, UN_READY_ANY);
+    return 0;
 }
 
 static void close_stack_side(struct usnet *context, const struct un_socket *socket)
@@ -193,9 +251,10 @@ static void close_stack_side(struct usnet *context, const struct un_socket *sock
         un_stack_udp_close(stack, socket->number);
 }
 
+/* The stack has no events for what was closed, so none will name this descriptor before it is another socket's. */
 int usnet_close(struct usnet *context, int fd)
 {
-    struct un_socket *socket = un_socket_at(context, fd);
+    const struct un_socket *socket = un_socket_at(context, fd);
     if (!socket)
         return -EBADF;
     if (socket->kind == UN_SOCKET_EPOLL)
@@ -204,24 +263,41 @@ int usnet_close(struct usnet *context, int fd)
         un_socket_unwatch(context, (uint32_t)fd);
     close_stack_side(context, socket);
     un_socket_free(context, fd);
-    un_context_take_events(context); /* what is in the list may still name this descriptor */
     return 0;
 }
 
+/* ---- names ---- */
+
 int usnet_getsockname(struct usnet *context, int fd, struct sockaddr *address, uint32_t *length)
 {
-    const struct un_socket *socket = un_socket_at(context, fd);
-    if (!socket || socket->kind == UN_SOCKET_EPOLL)
-        return socket ? -ENOTSOCK : -EBADF;
-    return un_peer_to_sockaddr(&socket->local, socket->domain, address, length);
+    struct un_socket *socket;
+    int status = un_socket_find(context, fd, &socket);
+    if (status < 0)
+        return status;
+    if (!address || !length)
+        return -EFAULT;
+    struct un_stack_peer local = socket->local, remote;
+    if (socket->kind == UN_SOCKET_CONN)
+        un_stack_names(un_context_stack(context), socket->conn, &local, &remote);
+    else if (socket->kind == UN_SOCKET_DATAGRAM && socket->number != UN_NONE)
+        un_stack_udp_name(un_context_stack(context), socket->number, &local);
+    un_peer_to_sockaddr(&local, socket->domain, address, length);
+    return 0;
 }
 
 int usnet_getpeername(struct usnet *context, int fd, struct sockaddr *address, uint32_t *length)
 {
-    const struct un_socket *socket = un_socket_at(context, fd);
-    if (!socket || socket->kind == UN_SOCKET_EPOLL)
-        return socket ? -ENOTSOCK : -EBADF;
-    if ((socket->kind != UN_SOCKET_CONN || socket->connecting) && !socket->has_remote)
+    struct un_socket *socket;
+    int status = un_socket_find(context, fd, &socket);
+    if (status < 0)
+        return status;
+    if (!address || !length)
+        return -EFAULT;
+    struct un_stack_peer local, remote = socket->remote;
+    if (socket->kind == UN_SOCKET_CONN && !socket->connecting)
+        un_stack_names(un_context_stack(context), socket->conn, &local, &remote);
+    else if (!socket->has_remote)
         return -ENOTCONN;
-    return un_peer_to_sockaddr(&socket->remote, socket->domain, address, length);
+    un_peer_to_sockaddr(&remote, socket->domain, address, length);
+    return 0;
 }

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "api/view.h"
@@ -50,15 +51,44 @@ struct usnet_device *usnet_device_hand(const struct usnet_link *link)
     return outer(un_hand_open(&capabilities, link->slots));
 }
 
+static bool is_hand(struct usnet_device *device)
+{
+    return device && strcmp(inner(device)->operations->name, "hand") == 0;
+}
+
 int usnet_device_input(struct usnet_device *device, const uint8_t *frame, uint32_t length, uint32_t flags,
                        uint32_t segment_bytes)
 {
+    if (!is_hand(device))
+        return -EINVAL;
     return un_hand_input(inner(device), frame, length, (uint16_t)flags, (uint16_t)segment_bytes);
 }
 
 int usnet_device_output(struct usnet_device *device, uint8_t *frame, uint32_t most, struct usnet_output *output)
 {
-    return un_api_output(inner(device), frame, most, output);
+    return is_hand(device) ? un_api_output(inner(device), frame, most, output) : -EINVAL;
+}
+
+static uint64_t unix_time_ns(void *argument)
+{
+    struct timespec now;
+    (void)argument;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * UN_SECOND_NS + (uint64_t)now.tv_nsec;
+}
+
+struct usnet_device *usnet_device_pcap(struct usnet_device *device, const char *path, uint64_t (*clock_ns)(void *argument),
+                                       void *argument, const char **why)
+{
+    const char *unread;
+    return outer(un_pcap_wrap(inner(device), path, clock_ns ? clock_ns : unix_time_ns, argument, why ? why : &unread));
+}
+
+struct usnet_device *usnet_device_fault(struct usnet_device *device, const struct usnet_faults *faults)
+{
+    struct un_fault_profile profile = {.seed = faults->seed, .loss = faults->loss, .duplicate = faults->duplicate,
+                                       .corrupt = faults->corrupt, .reorder = faults->reorder};
+    return outer(un_fault_wrap(inner(device), &profile));
 }
 
 void usnet_device_close(struct usnet_device *device)

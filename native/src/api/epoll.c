@@ -36,10 +36,11 @@ static void list(struct usnet *context, uint32_t fd)
     socket->listed = true;
 }
 
-void un_socket_may_be_ready(struct usnet *context, uint32_t fd)
+void un_socket_may_be_ready(struct usnet *context, uint32_t fd, uint32_t bits)
 {
     const struct un_socket *socket = &context->sockets[fd];
-    if (socket->epoll != UN_NONE && !socket->listed && !socket->disarmed)
+    bool is_wanted = bits & (socket->interest | ALWAYS);
+    if (socket->epoll != UN_NONE && is_wanted && !socket->listed && !socket->disarmed)
         list(context, fd);
 }
 
@@ -66,7 +67,9 @@ int usnet_epoll_create(struct usnet *context)
 static int watch(struct usnet *context, uint32_t epoll, uint32_t fd, const struct usnet_epoll_event *event)
 {
     struct un_socket *socket = &context->sockets[fd];
-    if (!event || (event->events & ~(BITS | USN_EPOLLONESHOT | (uint32_t)USN_EPOLLET)))
+    if (!event)
+        return -EFAULT;
+    if (event->events & ~(BITS | USN_EPOLLONESHOT | (uint32_t)USN_EPOLLET))
         return -EINVAL;
     if (socket->listed)
         unlist(context, fd);
@@ -74,7 +77,7 @@ static int watch(struct usnet *context, uint32_t epoll, uint32_t fd, const struc
     socket->interest = event->events;
     socket->data = event->data;
     socket->disarmed = false;
-    un_socket_may_be_ready(context, fd);
+    un_socket_may_be_ready(context, fd, UN_READY_ANY);
     return 0;
 }
 
@@ -115,7 +118,7 @@ static int collect(struct usnet *context, uint32_t epoll, struct usnet_epoll_eve
         events[found++] = (struct usnet_epoll_event){.events = ready, .data = socket->data};
         socket->disarmed = socket->interest & USN_EPOLLONESHOT;
         if (!(socket->interest & (uint32_t)USN_EPOLLET))
-            un_socket_may_be_ready(context, fd);
+            un_socket_may_be_ready(context, fd, UN_READY_ANY);
     }
     return found;
 }
@@ -124,6 +127,8 @@ static int collect(struct usnet *context, uint32_t epoll, struct usnet_epoll_eve
 static int sleep_for(struct usnet *context, uint64_t now_ns, uint64_t timeout_ns)
 {
     struct un_device *device = context->stack.device;
+    if (!device->operations->sleep(device))
+        return 1;
     uint64_t deadline_ns = un_stack_deadline_ns(un_context_stack(context));
     uint64_t wait_ns = deadline_ns <= now_ns ? 0 : deadline_ns - now_ns;
     bool has_timer = deadline_ns != UINT64_MAX;
@@ -133,8 +138,6 @@ static int sleep_for(struct usnet *context, uint64_t now_ns, uint64_t timeout_ns
     struct timespec wait = {.tv_sec = (time_t)(wait_ns / UN_SECOND_NS), .tv_nsec = (long)(wait_ns % UN_SECOND_NS)};
     if (device->fd < 0)
         return nanosleep(&wait, NULL) < 0 ? -EINTR : 1;
-    if (!device->operations->sleep(device))
-        return 1;
     struct pollfd watched = {.fd = device->fd, .events = POLLIN};
     bool endless = !has_timer && timeout_ns == UINT64_MAX;
     return ppoll(&watched, 1, endless ? NULL : &wait, NULL) < 0 && errno == EINTR ? -EINTR : 1;
@@ -147,6 +150,8 @@ int usnet_epoll_wait(struct usnet *context, int epoll_fd, struct usnet_epoll_eve
         return -EBADF;
     if (epoll->kind != UN_SOCKET_EPOLL || most <= 0)
         return -EINVAL;
+    if (!events)
+        return -EFAULT;
     uint64_t end_ns = 0;
     for (bool is_first = true;; is_first = false) {
         usnet_poll(context);

@@ -11,23 +11,29 @@
 #define TCP_USER_TIMEOUT 18
 #endif
 
+#define BUFFER_MIN 4096u       /* as the kernel, which takes any number and makes it fit */
+#define BUFFER_MAX (1u << 30)  /* RFC 7323 section 2.3: the largest window */
+
+enum number_kind { SWITCH, COUNT, BUFFER };
+
 /* Options that are one number, on both sides. */
 static const struct number_option {
     int level;
     int name;
     enum un_stack_option option;
+    enum number_kind kind;
 } numbers[] = {
-    {SOL_SOCKET, SO_KEEPALIVE, UN_OPTION_KEEPALIVE},
-    {SOL_SOCKET, SO_RCVBUF, UN_OPTION_RECEIVE_BYTES},
-    {SOL_SOCKET, SO_SNDBUF, UN_OPTION_SEND_BYTES},
-    {IPPROTO_TCP, TCP_NODELAY, UN_OPTION_NODELAY},
-    {IPPROTO_TCP, TCP_CORK, UN_OPTION_CORK},
-    {IPPROTO_TCP, TCP_KEEPIDLE, UN_OPTION_KEEP_IDLE_S},
-    {IPPROTO_TCP, TCP_KEEPINTVL, UN_OPTION_KEEP_INTERVAL_S},
-    {IPPROTO_TCP, TCP_KEEPCNT, UN_OPTION_KEEP_COUNT},
-    {IPPROTO_TCP, TCP_USER_TIMEOUT, UN_OPTION_USER_TIMEOUT_MS},
-    {IPPROTO_TCP, TCP_QUICKACK, UN_OPTION_QUICKACK},
-    {IPPROTO_TCP, TCP_MAXSEG, UN_OPTION_MSS},
+    {SOL_SOCKET, SO_KEEPALIVE, UN_OPTION_KEEPALIVE, SWITCH},
+    {SOL_SOCKET, SO_RCVBUF, UN_OPTION_RECEIVE_BYTES, BUFFER},
+    {SOL_SOCKET, SO_SNDBUF, UN_OPTION_SEND_BYTES, BUFFER},
+    {IPPROTO_TCP, TCP_NODELAY, UN_OPTION_NODELAY, SWITCH},
+    {IPPROTO_TCP, TCP_CORK, UN_OPTION_CORK, SWITCH},
+    {IPPROTO_TCP, TCP_KEEPIDLE, UN_OPTION_KEEP_IDLE_S, COUNT},
+    {IPPROTO_TCP, TCP_KEEPINTVL, UN_OPTION_KEEP_INTERVAL_S, COUNT},
+    {IPPROTO_TCP, TCP_KEEPCNT, UN_OPTION_KEEP_COUNT, COUNT},
+    {IPPROTO_TCP, TCP_USER_TIMEOUT, UN_OPTION_USER_TIMEOUT_MS, COUNT},
+    {IPPROTO_TCP, TCP_QUICKACK, UN_OPTION_QUICKACK, SWITCH},
+    {IPPROTO_TCP, TCP_MAXSEG, UN_OPTION_MSS, COUNT},
 };
 
 static const struct number_option *number_option(int level, int name)
@@ -38,20 +44,47 @@ static const struct number_option *number_option(int level, int name)
     return NULL;
 }
 
+void un_socket_default_options(struct usnet *context, struct un_socket *socket)
+{
+    const struct un_tcp_config *config = &un_context_stack(context)->config->tcp;
+    socket->options[UN_OPTION_KEEP_IDLE_S] = config->keep_idle_s;
+    socket->options[UN_OPTION_KEEP_INTERVAL_S] = config->keep_interval_s;
+    socket->options[UN_OPTION_KEEP_COUNT] = config->keep_count;
+    socket->options[UN_OPTION_RECEIVE_BYTES] = config->rcv_limit;
+    socket->options[UN_OPTION_SEND_BYTES] = config->snd_limit;
+    socket->options[UN_OPTION_CONGESTION] = config->congestion;
+}
+
 void un_socket_apply_options(struct usnet *context, const struct un_socket *from, uint64_t conn)
 {
-    for (uint32_t option = 0; option < UN_OPTIONS; option++)
-        if (from->options_set & 1u << option)
-            un_stack_set_option(un_context_stack(context), conn, option, from->options[option]);
+    for (uint32_t left = from->options_set; left != 0; left &= left - 1) {
+        uint32_t option = (uint32_t)__builtin_ctz(left);
+        un_stack_set_option(un_context_stack(context), conn, option, from->options[option]);
+    }
 }
 
 static int set_option(struct usnet *context, struct un_socket *socket, enum un_stack_option option, uint32_t value)
 {
-    if (socket->kind == UN_SOCKET_CONN)
-        return un_stack_set_option(un_context_stack(context), socket->conn, option, value);
+    int status = socket->kind == UN_SOCKET_CONN
+                     ? un_stack_set_option(un_context_stack(context), socket->conn, option, value)
+                     : un_stack_check_option(option, value);
+    if (status < 0)
+        return status;
     socket->options[option] = value;
     socket->options_set |= 1u << option;
     return 0;
+}
+
+static int set_number(struct usnet *context, struct un_socket *socket, const struct number_option *option, int number)
+{
+    uint32_t value = (uint32_t)number;
+    if (option->kind == SWITCH)
+        value = number != 0;
+    else if (option->kind == BUFFER)
+        value = value < BUFFER_MIN ? BUFFER_MIN : value > BUFFER_MAX ? BUFFER_MAX : value;
+    else if (number < 0)
+        return -EINVAL;
+    return set_option(context, socket, option->option, value);
 }
 
 static int set_linger(struct un_socket *socket, const void *value, uint32_t length)
@@ -75,10 +108,13 @@ static int set_congestion(struct usnet *context, struct un_socket *socket, const
 
 int usnet_setsockopt(struct usnet *context, int fd, int level, int name, const void *value, uint32_t length)
 {
-    struct un_socket *socket = un_socket_at(context, fd);
+    struct un_socket *socket;
     int number;
-    if (!socket || socket->kind == UN_SOCKET_EPOLL)
-        return socket ? -ENOTSOCK : -EBADF;
+    int status = un_socket_find(context, fd, &socket);
+    if (status < 0)
+        return status;
+    if (!value)
+        return -EFAULT;
     if (level == SOL_SOCKET && name == SO_LINGER)
         return set_linger(socket, value, length);
     if (level == IPPROTO_TCP && name == TCP_CONGESTION)
@@ -90,15 +126,11 @@ int usnet_setsockopt(struct usnet *context, int fd, int level, int name, const v
     if (length < sizeof number)
         return -EINVAL;
     memcpy(&number, value, sizeof number);
-    if (is_reuse)
-        return 0;
-    return number < 0 ? -EINVAL : set_option(context, socket, option->option, (uint32_t)number);
+    return is_reuse ? 0 : set_number(context, socket, option, number);
 }
 
 static int give(void *value, uint32_t *length, const void *answer, uint32_t bytes)
 {
-    if (!value || !length)
-        return -EFAULT;
     *length = *length < bytes ? *length : bytes;
     memcpy(value, answer, *length);
     return 0;
@@ -121,10 +153,7 @@ static int get_option(struct usnet *context, const struct un_socket *socket, enu
 
 static int get_error(struct un_socket *socket, void *value, uint32_t *length)
 {
-    int status = give_number(value, length, socket->error);
-    if (status == 0)
-        socket->error = 0;
-    return status;
+    return give_number(value, length, un_socket_take_error(socket));
 }
 
 static int get_info(struct usnet *context, const struct un_socket *socket, void *value, uint32_t *length)
@@ -147,9 +176,12 @@ static int get_congestion(struct usnet *context, const struct un_socket *socket,
 
 int usnet_getsockopt(struct usnet *context, int fd, int level, int name, void *value, uint32_t *length)
 {
-    struct un_socket *socket = un_socket_at(context, fd);
-    if (!socket || socket->kind == UN_SOCKET_EPOLL)
-        return socket ? -ENOTSOCK : -EBADF;
+    struct un_socket *socket;
+    int status = un_socket_find(context, fd, &socket);
+    if (status < 0)
+        return status;
+    if (!value || !length)
+        return -EFAULT;
     if (level == IPPROTO_TCP && name == TCP_INFO)
         return get_info(context, socket, value, length);
     if (level == IPPROTO_TCP && name == TCP_CONGESTION)

@@ -168,6 +168,8 @@ static enum un_drop router(struct un_stack *stack, struct un_arrival *arrival, c
 
 enum un_drop un_discovery_input(struct un_stack *stack, struct un_arrival *arrival, const struct un_icmp *icmp)
 {
+    if (arrival->packet.has_fragment_header) /* guards on the link do not look into fragments: RFC 6980 section 5 */
+        return UN_DROP_nd_malformed;
     if (un_address_find(stack, &arrival->packet.source) >= 0)
         return UN_DROP_ip_source;
     un_hand_over(stack, arrival, UN_NONE);

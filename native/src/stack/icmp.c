@@ -106,14 +106,15 @@ static enum un_drop error(struct un_stack *stack, struct un_arrival *arrival, co
 {
     const struct un_icmp_quote *quote = &icmp->quote;
     int local = un_address_find(stack, &quote->source);
-    if (!icmp->has_quote || local < 0 || quote->protocol != UN_PROTOCOL_TCP)
+    if (!icmp->has_quote || local < 0 || !arrival->is_unicast || quote->protocol != UN_PROTOCOL_TCP)
         return UN_DROP_icmp_unmatched;
     uint32_t slot =
         un_flow_find(stack, &quote->destination, quote->destination_port, quote->source_port, (uint16_t)local);
-    if (slot == UN_NONE) {
-        un_hand_over(stack, arrival, UN_NONE);
-        return UN_DROP_icmp_unmatched;
-    }
+    if (slot == UN_NONE)
+        return un_hand_to_owner(stack, arrival, &quote->destination, quote->destination_port, &quote->source,
+                                quote->source_port)
+                   ? UN_DROP_NONE
+                   : UN_DROP_icmp_unmatched;
     struct un_tcb *tcb = &stack->tcp.tcbs[slot];
     bool is_hard = icmp->kind == UN_ICMP_UNREACHABLE_PORT || icmp->kind == UN_ICMP_UNREACHABLE_PROTOCOL;
     un_stack_busy(stack, tcb);

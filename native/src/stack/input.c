@@ -55,12 +55,12 @@ void un_hand_over(struct un_stack *stack, const struct un_arrival *arrival, uint
     stack->shards.hand_over(stack->shards.context, shard, &arrival->rx);
 }
 
-bool un_hand_to_owner(struct un_stack *stack, const struct un_arrival *arrival, uint16_t peer_port, uint16_t local_port)
+bool un_hand_to_owner(struct un_stack *stack, const struct un_arrival *arrival, const struct un_ip *peer,
+                      uint16_t peer_port, const struct un_ip *local, uint16_t local_port)
 {
     if (arrival->is_foreign || stack->shards.shards == 1)
         return false;
-    const struct un_packet *packet = &arrival->packet;
-    uint32_t owner = un_flow_owner(stack, &packet->source, peer_port, &packet->destination, local_port);
+    uint32_t owner = un_flow_owner(stack, peer, peer_port, local, local_port);
     if (owner == stack->shards.shard)
         return false;
     un_hand_over(stack, arrival, owner);
@@ -204,7 +204,7 @@ static enum un_drop take_tcp(struct un_stack *stack, struct un_arrival *arrival)
     stack->own->tcp_counters.in_segments++;
     if (!un_can_be_source(stack, &packet->source))
         return UN_DROP_ip_source;
-    if (un_hand_to_owner(stack, arrival, seg.source_port, seg.destination_port))
+    if (un_hand_to_owner(stack, arrival, &packet->source, seg.source_port, &packet->destination, seg.destination_port))
         return UN_DROP_NONE;
     return un_listen_input(stack, arrival, &seg);
 }

@@ -181,6 +181,7 @@ static void answer_with_cookie(struct un_stack *stack, struct un_listener *liste
     answer.source_port = syn->destination_port;
     answer.destination_port = syn->source_port;
     listener->cookies_until_ns = stack->tcp.now_ns + UN_COOKIE_LIFE_NS;
+    stack->own->tcp_counters.syn_cookies_sent++;
     un_stack_send_segment(stack, &flow.local, &flow.peer, &answer);
 }
 

@@ -24,7 +24,6 @@
 #define UN_DELAY_NS (5 * UN_SECOND_NS)             /* DELAY_FIRST_PROBE_TIME */
 #define UN_FAILED_NS (3 * UN_SECOND_NS)            /* as long as asking took */
 #define UN_RUN_INTERVAL_NS (50 * UN_MS_NS)         /* deadlines wait for one another: a scan costs a table */
-#define UN_QUEUE_PACKETS 8u                        /* waiting for one neighbour; RFC 4861 section 7.2.2 asks for one */
 
 static void arm(struct un_stack *stack, struct un_neighbour *neighbour, uint64_t delay_ns)
 {
@@ -34,7 +33,7 @@ static void arm(struct un_stack *stack, struct un_neighbour *neighbour, uint64_t
 
 static void set_state(struct un_neighbour *neighbour, enum un_neighbour_state state)
 {
-    neighbour->state = state;
+    neighbour->state = (uint8_t)state;
     neighbour->probes = 0;
     neighbour->deadline_ns = 0;
     neighbour->good_until_ns = 0;
@@ -56,107 +55,6 @@ void un_neighbours_restamp(struct un_stack *stack)
             stamp(stack, &stack->neighbours[i]);
 }
 
-/* ---- packets that wait ---- */
-
-static void drop_packet(struct un_stack *stack, struct un_neighbour *neighbour)
-{
-    struct un_frame *frames = stack->tcp.pool.frames;
-    bool is_last = false;
-    while (!is_last) {
-        uint32_t frame = neighbour->queue.head;
-        is_last = frames[frame].flags & UN_FRAME_LAST;
-        neighbour->queue.head = frames[frame].next;
-        un_pool_drop(&stack->tcp.pool, frame);
-    }
-    neighbour->queued--;
-    if (neighbour->queued == 0)
-        neighbour->queue = UN_LIST_EMPTY;
-}
-
-static void drop_queue(struct un_stack *stack, struct un_neighbour *neighbour)
-{
-    while (neighbour->queued > 0) {
-        drop_packet(stack, neighbour);
-        un_stack_drop(stack, UN_DROP_no_neighbour);
-    }
-}
-
-/* Bytes of all pieces into new frames; the first of them, its last one in *tail. UN_NONE: too few are free. */
-static uint32_t copy_pieces(struct un_stack *stack, const struct un_piece *pieces, int count, uint32_t *tail)
-{
-    struct un_pool *pool = &stack->tcp.pool;
-    uint32_t head = un_pool_take(pool);
-    *tail = head;
-    for (int i = 0; i < count && *tail != UN_NONE; i++) {
-        uint32_t done = 0;
-        while (done < pieces[i].length && *tail != UN_NONE) {
-            struct un_frame *frame = &pool->frames[*tail];
-            uint32_t room = pool->own->frame_bytes - frame->length;
-            uint32_t more = pieces[i].length - done < room ? pieces[i].length - done : room;
-            memcpy(un_pool_bytes(pool, *tail) + frame->length, pieces[i].bytes + done, more);
-            frame->length = (uint16_t)(frame->length + more);
-            done += more;
-            if (done < pieces[i].length)
-                *tail = frame->next = un_pool_take(pool);
-        }
-    }
-    if (*tail != UN_NONE)
-        return head;
-    un_pool_drop_chain(pool, head);
-    return UN_NONE;
-}
-
-void un_neighbour_queue(struct un_stack *stack, struct un_neighbour *neighbour, const struct un_piece *pieces, int count)
-{
-    struct un_frame *frames = stack->tcp.pool.frames;
-    uint32_t tail;
-    uint32_t head = copy_pieces(stack, pieces, count, &tail);
-    if (head == UN_NONE) {
-        un_stack_drop(stack, UN_DROP_no_frame);
-        return;
-    }
-    frames[tail].flags = UN_FRAME_LAST;
-    if (neighbour->queued == UN_QUEUE_PACKETS) {
-        drop_packet(stack, neighbour);
-        un_stack_drop(stack, UN_DROP_no_neighbour);
-    }
-    if (neighbour->queue.head == UN_NONE)
-        neighbour->queue.head = head;
-    else
-        frames[neighbour->queue.tail].next = head;
-    neighbour->queue.tail = tail;
-    neighbour->queued++;
-}
-
-/* The oldest packet of the queue as a gather list, its Ethernet header completed. */
-static void send_packet(struct un_stack *stack, struct un_neighbour *neighbour)
-{
-    const struct un_pool *pool = &stack->tcp.pool;
-    struct un_piece pieces[UN_TX_PIECES_MAX];
-    struct un_tx tx = {.pieces = pieces};
-    uint32_t frame = neighbour->queue.head;
-    memcpy(un_pool_bytes(pool, frame), neighbour->ethernet, UN_ETH_BYTES);
-    for (bool is_last = false; !is_last && tx.count < UN_TX_PIECES_MAX; frame = pool->frames[frame].next) {
-        pieces[tx.count++] = (struct un_piece){un_pool_bytes(pool, frame), pool->frames[frame].length, frame};
-        tx.length += pool->frames[frame].length;
-        is_last = pool->frames[frame].flags & UN_FRAME_LAST;
-    }
-    tx.flags = un_ip_is_v4(&neighbour->ip) ? 0 : UN_TX_IPV6;
-    tx.header_length = (uint16_t)pieces[0].length;
-    if (un_stack_transmit(stack, &tx))
-        un_stack_drop(stack, UN_DROP_device_full);
-}
-
-/* The address is known: everything that waited for it goes. */
-static void release(struct un_stack *stack, struct un_neighbour *neighbour)
-{
-    while (neighbour->queued > 0) {
-        send_packet(stack, neighbour);
-        drop_packet(stack, neighbour);
-    }
-    un_conn_wake(stack, neighbour);
-}
-
 /* ---- places ---- */
 
 static struct un_neighbour *set_of(struct un_stack *stack, const struct un_ip *ip)
@@ -175,6 +73,12 @@ struct un_neighbour *un_neighbour_find(struct un_stack *stack, const struct un_i
     return NULL;
 }
 
+/* Connections wait for its answer: it is never pushed out. They would ask again at once, and push out another. */
+static bool is_awaited(const struct un_neighbour *neighbour)
+{
+    return neighbour->waiting.head != UN_NONE;
+}
+
 /* Who goes first when a set is full: nobody there, then those without an answer, then the doubtful, routers last. */
 static uint32_t worth(const struct un_neighbour *neighbour)
 {
@@ -182,7 +86,7 @@ static uint32_t worth(const struct un_neighbour *neighbour)
         [UN_NEIGHBOUR_FREE] = 0,  [UN_NEIGHBOUR_FAILED] = 1, [UN_NEIGHBOUR_INCOMPLETE] = 2, [UN_NEIGHBOUR_STALE] = 3,
         [UN_NEIGHBOUR_PROBE] = 4, [UN_NEIGHBOUR_DELAY] = 5,  [UN_NEIGHBOUR_REACHABLE] = 6,
     };
-    return by_state[neighbour->state] + (neighbour->is_router ? 8u : 0u);
+    return by_state[neighbour->state] + (neighbour->is_router ? 8u : 0u) + (is_awaited(neighbour) ? 16u : 0u);
 }
 
 static struct un_neighbour *least(struct un_neighbour *set)
@@ -196,11 +100,10 @@ static struct un_neighbour *least(struct un_neighbour *set)
     return best;
 }
 
-/* The place goes to another; the connections that waited ask for theirs again. */
+/* The place goes to another. */
 static void take_place(struct un_stack *stack, struct un_neighbour *neighbour, const struct un_ip *ip)
 {
-    drop_queue(stack, neighbour);
-    un_conn_wake(stack, neighbour);
+    un_waiting_drop(stack, neighbour);
     set_state(neighbour, UN_NEIGHBOUR_FREE);
     un_compiler_fence();
     neighbour->ip = *ip;
@@ -225,6 +128,8 @@ struct un_neighbour *un_neighbour_make(struct un_stack *stack, const struct un_i
     if (neighbour)
         return neighbour;
     neighbour = least(set_of(stack, ip));
+    if (is_awaited(neighbour))
+        return NULL;
     take_place(stack, neighbour, ip);
     ask(stack, neighbour);
     return neighbour;
@@ -236,8 +141,9 @@ struct un_neighbour *un_neighbour_offered(struct un_stack *stack, const struct u
     if (neighbour)
         return neighbour;
     neighbour = least(set_of(stack, ip));
-    if (neighbour->state >= UN_NEIGHBOUR_REACHABLE && neighbour->state != UN_NEIGHBOUR_STALE &&
-        neighbour->state != UN_NEIGHBOUR_FAILED)
+    bool is_used = neighbour->state == UN_NEIGHBOUR_REACHABLE || neighbour->state == UN_NEIGHBOUR_DELAY ||
+                   neighbour->state == UN_NEIGHBOUR_PROBE;
+    if (is_used || is_awaited(neighbour))
         return NULL;
     take_place(stack, neighbour, ip);
     return neighbour;
@@ -276,7 +182,7 @@ void un_neighbour_learn(struct un_stack *stack, struct un_neighbour *neighbour, 
         set_reachable(stack, neighbour);
     else if (is_new)
         set_state(neighbour, UN_NEIGHBOUR_STALE);
-    release(stack, neighbour);
+    un_waiting_release(stack, neighbour);
 }
 
 void un_neighbour_doubt(struct un_neighbour *neighbour)
@@ -335,7 +241,7 @@ static void fail(struct un_stack *stack, struct un_neighbour *neighbour)
     set_state(neighbour, UN_NEIGHBOUR_FAILED);
     neighbour->deadline_ns = stack->tcp.now_ns + UN_FAILED_NS; /* looked at when it is used */
     stack->counters->neighbours_failed++;
-    drop_queue(stack, neighbour);
+    un_waiting_drop(stack, neighbour);
     un_conn_wake(stack, neighbour);
 }
 

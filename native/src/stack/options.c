@@ -3,6 +3,9 @@
 
 #include "stack/state.h"
 
+#define BUFFER_MAX (1u << 30) /* RFC 7323 section 2.3: the largest window */
+#define MSS_MIN 88u           /* Linux takes no less */
+
 static bool is_handshake_over(const struct un_tcb *tcb)
 {
     return tcb->state & UN_TCP_SYNCHRONIZED;
@@ -13,21 +16,18 @@ static void set_flag(struct un_tcb *tcb, uint32_t flag, uint32_t value)
     tcb->flags = value ? tcb->flags | flag : tcb->flags & ~flag;
 }
 
-static int set_congestion(struct un_stack *stack, struct un_tcb *tcb, uint32_t value)
+static void set_congestion(struct un_stack *stack, struct un_tcb *tcb, uint32_t value)
 {
-    if (value >= UN_CONGESTIONS)
-        return -EINVAL;
     tcb->congestion = (uint8_t)value;
     un_congestions[value]->init(&stack->tcp, tcb);
-    return 0;
 }
 
 /* Only downwards: the option in our SYN says what the other direction may send us. */
 static int set_mss(struct un_tcb *tcb, uint32_t value)
 {
-    enum { MSS_MIN = 88, HEADERS_IPV4 = 40, HEADERS_IPV6 = 60 }; /* Linux takes no less than 88 */
+    enum { HEADERS_IPV4 = 40, HEADERS_IPV6 = 60 };
     uint32_t mtu = value + (un_ip_is_v4(&tcb->peer) ? HEADERS_IPV4 : HEADERS_IPV6);
-    if (value < MSS_MIN || mtu > UINT16_MAX)
+    if (mtu > UINT16_MAX)
         return -EINVAL;
     if (is_handshake_over(tcb))
         return -EISCONN;
@@ -36,13 +36,34 @@ static int set_mss(struct un_tcb *tcb, uint32_t value)
     return 0;
 }
 
+int un_stack_check_option(enum un_stack_option option, uint32_t value)
+{
+    switch (option) {
+    case UN_OPTION_NODELAY:
+    case UN_OPTION_CORK:
+    case UN_OPTION_KEEPALIVE:
+    case UN_OPTION_QUICKACK:
+    case UN_OPTION_USER_TIMEOUT_MS:
+        return 0;
+    case UN_OPTION_KEEP_IDLE_S:
+    case UN_OPTION_KEEP_INTERVAL_S:
+        return value > 0 && value <= INT16_MAX ? 0 : -EINVAL; /* the ranges of Linux */
+    case UN_OPTION_KEEP_COUNT:
+        return value > 0 && value <= INT8_MAX ? 0 : -EINVAL;
+    case UN_OPTION_RECEIVE_BYTES:
+    case UN_OPTION_SEND_BYTES:
+        return value > 0 && value <= BUFFER_MAX ? 0 : -EINVAL;
+    case UN_OPTION_CONGESTION:
+        return value < UN_CONGESTIONS ? 0 : -EINVAL;
+    case UN_OPTION_MSS:
+        return value >= MSS_MIN && value <= UINT16_MAX ? 0 : -EINVAL;
+    default:
+        return -ENOPROTOOPT;
+    }
+}
+
 static int set(struct un_stack *stack, struct un_tcb *tcb, enum un_stack_option option, uint32_t value)
 {
-    bool is_seconds = option == UN_OPTION_KEEP_IDLE_S || option == UN_OPTION_KEEP_INTERVAL_S;
-    if (is_seconds && (value == 0 || value > INT16_MAX)) /* the range of Linux */
-        return -EINVAL;
-    if (option == UN_OPTION_KEEP_COUNT && (value == 0 || value > INT8_MAX))
-        return -EINVAL;
     switch (option) {
     case UN_OPTION_NODELAY:
         set_flag(tcb, UN_TCB_NODELAY, value);
@@ -72,7 +93,8 @@ static int set(struct un_stack *stack, struct un_tcb *tcb, enum un_stack_option 
         tcb->snd_limit = value;
         break;
     case UN_OPTION_CONGESTION:
-        return set_congestion(stack, tcb, value);
+        set_congestion(stack, tcb, value);
+        break;
     case UN_OPTION_QUICKACK:
         set_flag(tcb, UN_TCB_QUICKACK, value);
         break;
@@ -89,8 +111,11 @@ int un_stack_set_option(struct un_stack *stack, uint64_t conn, enum un_stack_opt
     struct un_tcb *tcb = un_stack_conn(stack, conn);
     if (!tcb)
         return -EBADF;
+    int result = un_stack_check_option(option, value);
+    if (result < 0)
+        return result;
     un_stack_busy(stack, tcb);
-    int result = set(stack, tcb, option, value);
+    result = set(stack, tcb, option, value);
     bool is_keepalive = option >= UN_OPTION_KEEPALIVE && option <= UN_OPTION_KEEP_COUNT;
     if (result == 0 && is_keepalive && is_handshake_over(tcb))
         un_tcp_rearm_keepalive(&stack->tcp, tcb);

@@ -89,6 +89,7 @@ static void gather(struct packet *packet, const struct un_piece *pieces, int cou
 
 /* ---- segments of connections ---- */
 
+/* -ENOBUFS: the neighbours that share its places are all being asked for. */
 static int find_next_hop(struct un_stack *stack, const struct un_ip *destination, struct un_neighbour **neighbour)
 {
     struct un_ip next_hop;
@@ -96,7 +97,16 @@ static int find_next_hop(struct un_stack *stack, const struct un_ip *destination
     if (result)
         return result;
     *neighbour = un_neighbour_make(stack, &next_hop);
+    if (!*neighbour)
+        return -ENOBUFS;
+    (*neighbour)->is_router |= !un_ip_equal(&next_hop, destination);
     return un_neighbour_use(stack, *neighbour);
+}
+
+static void count_lost(struct un_stack *stack, int result, const struct un_neighbour *neighbour)
+{
+    bool has_route = neighbour || result == -ENOBUFS;
+    un_stack_drop(stack, has_route ? UN_DROP_no_neighbour : UN_DROP_no_route);
 }
 
 /* The neighbour that the connection's packets go to; or the result of emit in *result. One that did not answer loses the
@@ -111,11 +121,12 @@ static struct un_neighbour *slow_next_hop(struct un_stack *stack, struct un_tcb 
         return neighbour;
     if (*result == -EAGAIN) {
         un_conn_wait(stack, tcb, neighbour);
-    } else {
-        tcb->flags |= UN_TCB_NO_NEIGHBOUR;
-        un_stack_drop(stack, neighbour ? UN_DROP_no_neighbour : UN_DROP_no_route);
-        *result = 0;
+        return NULL;
     }
+    if (*result == -EHOSTUNREACH)
+        tcb->flags |= UN_TCB_NO_NEIGHBOUR;
+    count_lost(stack, *result, neighbour);
+    *result = 0;
     return NULL;
 }
 
@@ -250,10 +261,10 @@ int un_stack_send(struct un_stack *stack, struct un_datagram *datagram)
     if (result == -EAGAIN) {
         struct packet packet;
         build(stack, datagram, &packet);
-        un_neighbour_queue(stack, neighbour, packet.pieces, packet.tx.count);
+        un_waiting_add(stack, neighbour, packet.pieces, packet.tx.count);
         return 0;
     }
-    un_stack_drop(stack, neighbour ? UN_DROP_no_neighbour : UN_DROP_no_route);
+    count_lost(stack, result, neighbour);
     return result;
 }
 

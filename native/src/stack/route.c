@@ -122,6 +122,11 @@ static int set_route(struct un_stack *stack, const struct un_route *route)
     return 0;
 }
 
+bool un_stack_has_address(const struct un_stack *stack, const struct un_ip *ip)
+{
+    return un_address_find(stack, ip) >= 0;
+}
+
 int un_stack_add_route(struct un_stack *stack, const struct un_ip *network, uint8_t prefix, const struct un_ip *gateway)
 {
     bool is_v4 = un_ip_is_v4(network);

@@ -13,9 +13,11 @@
  *
  * Handles of connections are generation << 32 | slot; 0 is none. A stale one gets -EBADF. Results: 0, a count, or -errno.
  *
- * Files: stack.c create, adopt, poll; input.c from a frame to its owner; flows.c look-up table; wheel.c timers; listen.c
- * listeners, backlog, SYN cookies; output.c headers, routes to the device; neighbour.c ARP and neighbour discovery;
- * route.c addresses, routes, router advertisements; icmp.c; fragment.c; udp.c; conn.c what the application calls. */
+ * Files: stack.c create, adopt, poll; rebuild.c, scan.c, check.c what adoption makes anew and what must hold; defaults.c;
+ * input.c from a frame to its owner; flows.c look-up table; wheel.c timers; lists.c connections in and out of all lists;
+ * listen.c listeners, backlog, SYN cookies; output.c headers, routes to the device; neighbour.c, discovery.c, waiting.c ARP
+ * and neighbour discovery; route.c addresses, routes, router advertisements; icmp.c; fragment.c; udp.c; conn.c, options.c
+ * what the application calls. */
 #ifndef UN_STACK_H
 #define UN_STACK_H
 
@@ -120,6 +122,7 @@ void un_stack_set_shards(struct un_stack *stack, const struct un_stack_shards *s
 
 /* Addresses of our own, and ways to others. The prefix is a directly connected route. */
 int un_stack_add_address(struct un_stack *stack, const struct un_ip *ip, uint8_t prefix);
+bool un_stack_has_address(const struct un_stack *stack, const struct un_ip *ip);
 int un_stack_add_route(struct un_stack *stack, const struct un_ip *network, uint8_t prefix, const struct un_ip *gateway);
 
 /* One turn: returns how much was done. UINT64_MAX: no deadline. */
@@ -181,6 +184,7 @@ enum un_stack_option {
     UN_OPTION_MSS,            /* upper limit, before the handshake */
 };
 int un_stack_set_option(struct un_stack *stack, uint64_t conn, enum un_stack_option option, uint32_t value);
+int un_stack_check_option(enum un_stack_option option, uint32_t value); /* would any connection take it? */
 int un_stack_get_option(struct un_stack *stack, uint64_t conn, enum un_stack_option option, uint32_t *value);
 
 struct un_tcb *un_stack_conn(struct un_stack *stack, uint64_t conn); /* NULL: stale */
@@ -192,8 +196,10 @@ uint32_t un_stack_slots(const struct un_stack *stack); /* connections that ever 
 int un_stack_udp_open(struct un_stack *stack, const struct un_stack_peer *local, uint64_t user);
 int un_stack_udp_close(struct un_stack *stack, uint32_t endpoint);
 int64_t un_stack_udp_send(struct un_stack *stack, uint32_t endpoint, const struct un_stack_peer *to, const void *bytes,
-                          uint32_t length); /* -EAGAIN, -EMSGSIZE, -EHOSTUNREACH */
+                          uint32_t length); /* -EAGAIN, -EMSGSIZE, -EHOSTUNREACH, -ENOBUFS */
 bool un_stack_udp_waiting(struct un_stack *stack, uint32_t endpoint); /* a datagram can be received */
+bool un_stack_udp_may_send(struct un_stack *stack, uint32_t endpoint); /* false after -EAGAIN, until WRITABLE */
+int un_stack_udp_name(struct un_stack *stack, uint32_t endpoint, struct un_stack_peer *local);
 int64_t un_stack_udp_receive(struct un_stack *stack, uint32_t endpoint, struct un_stack_peer *from, void *bytes,
                              uint32_t most); /* the length of the datagram, cut to `most` */
 

@@ -353,8 +353,9 @@ uint32_t un_flow_find(struct un_stack *stack, const struct un_ip *peer, uint16_t
 uint32_t un_flow_owner(const struct un_stack *stack, const struct un_ip *peer, uint16_t peer_port,
                        const struct un_ip *local, uint16_t local_port);
 void un_hand_over(struct un_stack *stack, const struct un_arrival *arrival, uint32_t shard); /* UN_NONE: all others */
-/* true: the flow is another shard's, which has it now. */
-bool un_hand_to_owner(struct un_stack *stack, const struct un_arrival *arrival, uint16_t peer_port, uint16_t local_port);
+/* true: the flow of these two ends is another shard's, which has the packet now. */
+bool un_hand_to_owner(struct un_stack *stack, const struct un_arrival *arrival, const struct un_ip *peer,
+                      uint16_t peer_port, const struct un_ip *local, uint16_t local_port);
 /* Payload of the transport packet, header and padding cut off; the frames are the caller's then. */
 uint32_t un_arrival_payload(struct un_stack *stack, struct un_arrival *arrival, uint32_t header_length);
 
@@ -397,10 +398,9 @@ static inline bool un_stack_has_room(struct un_stack *stack)
 
 /* ---- neighbour.c, discovery.c ---- */
 struct un_neighbour *un_neighbour_find(struct un_stack *stack, const struct un_ip *ip);
-struct un_neighbour *un_neighbour_make(struct un_stack *stack, const struct un_ip *ip); /* found, or put in */
+struct un_neighbour *un_neighbour_make(struct un_stack *stack, const struct un_ip *ip); /* found, or put in; NULL: no place */
 /* May packets go to it now? 0, -EAGAIN: it is being asked, -EHOSTUNREACH: it did not answer. */
 int un_neighbour_use(struct un_stack *stack, struct un_neighbour *neighbour);
-void un_neighbour_queue(struct un_stack *stack, struct un_neighbour *neighbour, const struct un_piece *pieces, int count);
 void un_neighbour_learn(struct un_stack *stack, struct un_neighbour *neighbour, const uint8_t *mac, bool is_reachable);
 void un_neighbour_doubt(struct un_neighbour *neighbour);
 /* Somebody asked us: found, or put in where that pushes nobody out who is in use; NULL. To be followed by learn. */
@@ -416,6 +416,11 @@ enum un_drop un_arp_input(struct un_stack *stack, struct un_arrival *arrival);
 enum un_drop un_discovery_input(struct un_stack *stack, struct un_arrival *arrival, const struct un_icmp *icmp);
 void un_address_announce(struct un_stack *stack, const struct un_ip *ip);
 void un_router_solicit(struct un_stack *stack);
+
+/* ---- waiting.c ---- */
+void un_waiting_add(struct un_stack *stack, struct un_neighbour *neighbour, const struct un_piece *pieces, int count);
+void un_waiting_drop(struct un_stack *stack, struct un_neighbour *neighbour);    /* all, counted */
+void un_waiting_release(struct un_stack *stack, struct un_neighbour *neighbour); /* packets and connections go */
 
 /* ---- route.c ---- */
 uint16_t un_path_mtu(const struct un_stack *stack, const struct un_ip *destination);

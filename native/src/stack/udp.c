@@ -201,7 +201,8 @@ static enum un_drop refuse(struct un_stack *stack, struct un_arrival *arrival, c
 {
     if (!arrival->is_unicast)
         return UN_DROP_udp_no_port;
-    if (un_hand_to_owner(stack, arrival, udp->source_port, udp->destination_port))
+    const struct un_packet *packet = &arrival->packet;
+    if (un_hand_to_owner(stack, arrival, &packet->source, udp->source_port, &packet->destination, udp->destination_port))
         return UN_DROP_NONE;
     un_icmp_refuse(stack, arrival, UN_ICMP_UNREACHABLE_PORT);
     return UN_DROP_udp_no_port;
@@ -323,6 +324,21 @@ bool un_stack_udp_waiting(struct un_stack *stack, uint32_t number)
 {
     const struct un_endpoint *endpoint = open_endpoint(stack, number);
     return endpoint && endpoint->queue.head != UN_NONE;
+}
+
+bool un_stack_udp_may_send(struct un_stack *stack, uint32_t number)
+{
+    const struct un_endpoint *endpoint = open_endpoint(stack, number);
+    return endpoint && !endpoint->wants_room;
+}
+
+int un_stack_udp_name(struct un_stack *stack, uint32_t number, struct un_stack_peer *local)
+{
+    const struct un_endpoint *endpoint = open_endpoint(stack, number);
+    if (!endpoint)
+        return -EBADF;
+    *local = (struct un_stack_peer){endpoint->ip, endpoint->port};
+    return 0;
 }
 
 int64_t un_stack_udp_receive(struct un_stack *stack, uint32_t number, struct un_stack_peer *from, void *bytes,

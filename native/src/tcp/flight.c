@@ -70,6 +70,7 @@ static void begin_flight(struct un_tcp *tcp, struct un_tcb *tcb)
         un_congestion_of(tcb)->idle(tcp, tcb);
     tcb->rack_us = tcp->now_us;
     tcb->rack_end = tcb->snd_nxt;
+    tcb->recovery &= (uint8_t)~UN_RECOVERY_RACK_RESENT;
 }
 
 void un_recovery_sent(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length, uint32_t frame, uint32_t offset,

@@ -78,7 +78,7 @@ static int resend_one(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *o
 }
 
 /* Segments are as long as with all the options they may carry: those of an ACK come and go. */
-static uint32_t resend_most(const struct un_tcb *tcb)
+static uint32_t segment_most(const struct un_tcb *tcb)
 {
     uint32_t timestamp = tcb->flags & UN_TCB_TIMESTAMP ? UN_TCP_TIMESTAMP_BYTES : 0;
     uint32_t blocks = un_min32(tcb->sack_count + tcb->has_dsack, timestamp ? UN_SACK_BLOCKS_MAX - 1 : UN_SACK_BLOCKS_MAX);
@@ -88,7 +88,7 @@ static uint32_t resend_most(const struct un_tcb *tcb)
 static int resend(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out)
 {
     uint32_t sent;
-    while ((sent = un_recovery_next(tcp, tcb, resend_most(tcb))) != UN_NONE) {
+    while ((sent = un_recovery_next(tcp, tcb, segment_most(tcb))) != UN_NONE) {
         int result = resend_one(tcp, tcb, out, sent);
         if (result < 0)
             return result;
@@ -182,10 +182,9 @@ static void mark_ecn(const struct un_tcb *tcb, struct un_seg *seg)
         seg->flags |= UN_TCP_CWR;
 }
 
-/* Send so much new data, and the FIN when it is next and has room. */
-static int send_one(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out, uint32_t length)
+/* Send so much of `unsent` bytes, and the FIN when it is next and has room. */
+static int send_one(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out, uint32_t length, uint32_t unsent)
 {
-    uint32_t unsent = un_tx_unsent(tcb);
     prepare(tcp, tcb, out);
     out->seg.length = gather(tcp, tcb, out, length);
     if (out->seg.length == unsent) {
@@ -202,13 +201,13 @@ static int send_one(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out
 
 static int send_new(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out)
 {
-    uint32_t mss = resend_most(tcb);
+    uint32_t mss = segment_most(tcb);
     while (un_tcp_has_unsent(tcb) && un_recovery_can_record(tcp)) {
         uint32_t unsent = un_tx_unsent(tcb);
         uint32_t length = unsent > 0 ? next_length(tcp, tcb, unsent, mss) : 0;
         if (length == 0 && (unsent > 0 || window_left(tcb) == 0))
             return 0;
-        int result = send_one(tcp, tcb, out, length);
+        int result = send_one(tcp, tcb, out, length, unsent);
         if (result < 0)
             return result;
     }
@@ -244,7 +243,7 @@ static int probe_window(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing 
         if (window == 0)
             result = send_beyond_window(tcp, tcb, out);
         else if (un_recovery_can_record(tcp))
-            result = send_one(tcp, tcb, out, un_min32(un_min32(window, unsent), resend_most(tcb)));
+            result = send_one(tcp, tcb, out, un_min32(un_min32(window, unsent), segment_most(tcb)), unsent);
     }
     if (result == 0)
         tcb->flags &= ~(uint32_t)UN_TCB_WINDOW_PROBE;
@@ -270,12 +269,12 @@ static int send_keepalive(struct un_tcp *tcp, struct un_tcb *tcb)
 static int dispatch_stream(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     struct outgoing out;
-    int result = tcb->snd_una != tcb->snd_nxt ? resend(tcp, tcb, &out) : 0;
-    if (result == 0)
+    int result = tcb->lost_bytes > 0 || (tcb->flags & UN_TCB_PROBE_DUE) ? resend(tcp, tcb, &out) : 0;
+    if (result == 0 && un_tcp_has_unsent(tcb))
         result = send_new(tcp, tcb, &out);
     if (result == 0 && (tcb->flags & UN_TCB_WINDOW_PROBE))
         result = probe_window(tcp, tcb, &out);
-    if (result == 0)
+    if (result == 0 && tcb->snd_una == tcb->snd_nxt)
         un_tcp_arm_persist(tcp, tcb);
     return result;
 }
@@ -349,7 +348,7 @@ static int refuse_write(const struct un_tcb *tcb)
     }
 }
 
-/* A lent piece is copied as far as it fits; one that lies in a frame passes to the queue as a whole, when there is any room. */
+/* A lent piece is copied as far as it fits; one in a frame passes to the queue as a whole, when there is any room. */
 static uint32_t append(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_piece *piece)
 {
     if (piece->frame == UN_NONE)

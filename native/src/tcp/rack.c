@@ -14,12 +14,23 @@ static bool is_after(uint32_t left_us, uint32_t left_end, uint32_t right_us, uin
     return later_us > 0 || (later_us == 0 && un_seq_lt(right_end, left_end));
 }
 
-/* Is it the arrival of an earlier transmission that we hear of? RFC 8985 section 6.2 step 2. */
+/* Was the record sent before what has arrived? Within a tick of the clock both new data and what is resent go out by
+ * sequence number; which of the two kinds went first, nobody knows. */
+static bool is_overtaken(const struct un_tcb *tcb, const struct un_sent *sent)
+{
+    if (sent->flags & UN_SENT_RESENT && !(tcb->recovery & UN_RECOVERY_RACK_RESENT))
+        return un_seq_lt(sent->sent_us, tcb->rack_us);
+    return is_after(tcb->rack_us, tcb->rack_end, sent->sent_us, sent->seq + sent->length);
+}
+
+/* Is it the arrival of an earlier transmission that we hear of? RFC 8985 section 6.2 step 2. The timestamp tells only of
+ * what is acknowledged: an ACK that SACKs echoes that of the last segment in order. */
 static bool is_ambiguous(const struct un_tcb *tcb, const struct un_ack *ack, const struct un_sent *sent, uint32_t rtt_us)
 {
     if (!(sent->flags & UN_SENT_RESENT))
         return false;
-    bool has_echo = tcb->flags & UN_TCB_TIMESTAMP && ack->seg->options & UN_SEG_TIMESTAMP;
+    bool has_echo = tcb->flags & UN_TCB_TIMESTAMP && ack->seg->options & UN_SEG_TIMESTAMP &&
+                    un_seq_lt(sent->seq, ack->seg->ack);
     return (has_echo && un_seq_lt(ack->seg->tsecr, sent->tsval)) || rtt_us < tcb->min_rtt_us;
 }
 
@@ -37,6 +48,8 @@ void un_rack_delivered(const struct un_tcp *tcp, struct un_tcb *tcb, const struc
     if (is_after(sent->sent_us, end, tcb->rack_us, tcb->rack_end)) {
         tcb->rack_us = sent->sent_us;
         tcb->rack_end = end;
+        tcb->recovery &= (uint8_t)~UN_RECOVERY_RACK_RESENT;
+        tcb->recovery |= sent->flags & UN_SENT_RESENT ? UN_RECOVERY_RACK_RESENT : 0;
     }
 }
 
@@ -78,7 +91,7 @@ uint32_t un_rack_detect(struct un_tcp *tcp, struct un_tcb *tcb)
         if (!(sent->flags & UN_SENT_IN_FLIGHT))
             continue;
         left -= sent->length;
-        if (!is_after(tcb->rack_us, tcb->rack_end, sent->sent_us, sent->seq + sent->length)) {
+        if (!is_overtaken(tcb, sent)) {
             if (sent->flags & UN_SENT_RESENT)
                 continue;
             break; /* all behind it were sent later */

@@ -47,6 +47,7 @@ static void acknowledge_in_order(struct un_tcp *tcp, struct un_tcb *tcb, const s
         if (!(sent->flags & UN_SENT_RESENT)) {
             tcb->rack_us = sent->sent_us;
             tcb->rack_end = sent->seq + length;
+            tcb->recovery &= (uint8_t)~UN_RECOVERY_RACK_RESENT;
         }
         if (length == sent->length)
             un_sent_pop(tcp, tcb);

@@ -24,6 +24,7 @@ enum un_recovery_bit {
     UN_RECOVERY_PROBE_RESENT = 1 << 2, /* the probe in flight was a retransmission */
     UN_RECOVERY_LIMITED = 1 << 3,      /* cwnd was used up by what was sent last (RFC 7661: only then it may grow) */
     UN_RECOVERY_ADVANCED = 1 << 4,     /* snd_una has moved since the timeout */
+    UN_RECOVERY_RACK_RESENT = 1 << 5,  /* what rack_us tells of had been resent */
 };
 
 /* What one ACK has told so far. */

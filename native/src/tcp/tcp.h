@@ -4,10 +4,11 @@
  * passed). `struct un_tcp` is the environment they work in; the stack fills it in and sets the clock before each call.
  * What goes out and what is to be known outside goes through un_tcp_operations.
  *
- * Files: input.c segment arrival, the steps of RFC 9293 section 3.10.7; output.c what may leave, windows and ACKs;
- * state.c set_state, open, close, end; timers.c; rxqueue.c, txqueue.c payload in frames; cookie.c; sent.c records of what is
- * in flight; recovery.c what an ACK or a timeout means for them, with sack.c, rack.c, probe.c, undo.c, prr.c, flight.c and
- * rtt.c (recovery.h); congestion.c with reno.c, cubic.c and hystart.c. */
+ * Files: input.c segment arrival, the steps of RFC 9293 section 3.10.7, with handshake.c, ack.c, receive.c and window.c;
+ * output.c what may leave, with segment.c; path.c path MTU and ICMP; state.c set_state, close, end; timers.c; rxqueue.c,
+ * txqueue.c payload in frames; cookie.c; sent.c records of what is in flight; recovery.c what an ACK or a timeout means for
+ * them, with sack.c, rack.c, probe.c, undo.c, prr.c, flight.c and rtt.c (recovery.h); congestion.c with reno.c, cubic.c and
+ * hystart.c. */
 #ifndef UN_TCP_H
 #define UN_TCP_H
 
@@ -30,7 +31,9 @@ enum un_tcp_event {
     UN_TCP_EVENT_READABLE = 1 << 2,  /* payload is there that was not before */
     UN_TCP_EVENT_EOF = 1 << 3,       /* the peer's FIN is next after what can be read */
     UN_TCP_EVENT_WRITABLE = 1 << 4,  /* room again, after a write that took less than it was given */
-    UN_TCP_EVENT_CLOSED = 1 << 5,    /* over; why: un_tcb's reason. The last one */
+    /* Over; why: un_tcb's reason. The last one: it does not come before all that can be read was read. It comes with
+     * TIME-WAIT, when the connection has still to answer a peer who missed the last ACK: only a DEAD one is out of use. */
+    UN_TCP_EVENT_CLOSED = 1 << 5,
 };
 
 /* Limits and defaults of a stack; every number says where it comes from in config.h of stack/. */
@@ -108,7 +111,8 @@ struct un_tcp;
 
 /* A segment to send. Pieces are the payload; nothing is sent when the result is < 0. */
 struct un_tcp_operations {
-    /* Put the segment on the wire with this connection's addresses. segment_bytes > 0: more payload than one segment,
+    /* Put the segment on the wire with this connection's addresses; not only dispatch calls it, since resets and some
+     * ACKs cannot wait for one. segment_bytes > 0: more payload than one segment,
      * cut it (only where tx_segment_bytes allows). 0; -EAGAIN: not now, the stack dispatches this connection again later. */
     int (*emit)(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, const struct un_piece *pieces, int count,
                 uint32_t segment_bytes);
@@ -191,8 +195,9 @@ bool un_tcp_refuse(const struct un_seg *seg, struct un_seg *reset);
 /* Send what may be sent now, and an ACK if one is due. -EAGAIN: emit said so. */
 int un_tcp_dispatch(struct un_tcp *tcp, struct un_tcb *tcb);
 
-/* Bytes the application may queue; queue them (copied); returns how many were taken, or -EPIPE after shutdown,
- * -ENOTCONN before the connection is established, -ECONNRESET and the like when it is over. */
+/* Bytes the application may queue; queue them: lent ones are copied, a piece in a frame passes to the queue as a whole
+ * (un_tx_append_frame) as soon as there is any room. Returns how many bytes were taken, or -EPIPE after shutdown, -ENOTCONN
+ * before the connection is established, -ECONNRESET and the like when it is over. */
 uint32_t un_tcp_write_room(const struct un_tcp *tcp, const struct un_tcb *tcb);
 int64_t un_tcp_write(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_piece *pieces, int count);
 

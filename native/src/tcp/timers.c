@@ -73,7 +73,7 @@ static bool waits(const struct un_tcb *tcb)
 
 void un_tcp_arm_persist(struct un_tcp *tcp, struct un_tcb *tcb)
 {
-    if (tcb->snd_una != tcb->snd_nxt || tcb->timers[UN_TIMER_RETRANSMIT] || !waits(tcb))
+    if (tcb->timers[UN_TIMER_RETRANSMIT] || !waits(tcb))
         return;
     uint64_t wait = un_recovery_rto_ns(tcp, tcb);
     uint64_t most = tcb->snd_wnd == 0 ? tcp->config->persist_max_us * UN_US_NS : OVERRIDE_MAX_NS;

@@ -53,6 +53,7 @@ static enum un_drop check_length(const struct un_packet *packet, uint32_t there,
 static enum un_drop walk_fragment(struct un_packet *packet, const uint8_t *at)
 {
     uint16_t word = un_get16(at + 2);
+    packet->has_fragment_header = true;
     packet->more_fragments = word & 1;
     packet->fragment_offset = word & 0xfff8;
     packet->fragment_id = un_get32(at + 4);
@@ -92,7 +93,8 @@ enum un_drop un_extensions_walk(struct un_packet *packet, const uint8_t *frame, 
 {
     for (uint32_t i = 0; is_extension(packet->protocol); i++) {
         bool is_misplaced = i > 0 && packet->protocol == EXTENSION_HOP_BY_HOP; /* first or nowhere (section 4.1) */
-        if (is_misplaced || i == UN_EXTENSIONS_MAX)
+        bool is_nested = packet->has_fragment_header && packet->protocol == EXTENSION_FRAGMENT; /* fragment of a fragment */
+        if (is_misplaced || is_nested || i == UN_EXTENSIONS_MAX)
             return UN_DROP_ip_options;
         enum un_drop drop = walk_one(packet, frame, there);
         if (drop || packet->is_fragment)

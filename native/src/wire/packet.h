@@ -40,6 +40,7 @@ struct un_packet {
     uint8_t destination_mac[UN_MAC_BYTES];
     uint8_t source_mac[UN_MAC_BYTES];
     bool is_fragment;
+    bool has_fragment_header; /* IPv6: of a fragment, of what was put together from some, of a whole packet (RFC 6946) */
     bool more_fragments;
     uint16_t fragment_offset; /* bytes; with the fragment and an IP header never beyond 65,535 */
     uint32_t fragment_id;

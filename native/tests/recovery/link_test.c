@@ -22,6 +22,7 @@ struct link {
 
 struct flying {
     uint64_t at_us;
+    uint64_t number; /* those that arrive at the same time arrive in order */
     bool is_ack;
     struct packet packet;
     struct un_seg ack;
@@ -35,6 +36,7 @@ static struct {
     uint32_t lost;
     struct flying flying[PACKETS_MAX];
     uint32_t count;
+    uint64_t launched;
     /* The receiver. */
     uint8_t got[STREAM_MAX];
     uint32_t una;
@@ -59,7 +61,7 @@ static struct flying *launch(uint64_t delay_us)
     struct flying *flying = &net.flying[net.count++];
     if (happens(net.link.reordered))
         delay_us += random_below(&net.random, (uint32_t)net.link.reordering_us);
-    *flying = (struct flying){.at_us = now_us() + delay_us};
+    *flying = (struct flying){.at_us = now_us() + delay_us, .number = net.launched++};
     return flying;
 }
 
@@ -142,11 +144,16 @@ static void receive(const struct packet *packet)
 
 /* ---- the run ---- */
 
+static bool is_earlier(const struct flying *left, const struct flying *right)
+{
+    return left->at_us < right->at_us || (left->at_us == right->at_us && left->number < right->number);
+}
+
 static uint32_t earliest(void)
 {
     uint32_t best = 0;
     for (uint32_t i = 1; i < net.count; i++)
-        if (net.flying[i].at_us < net.flying[best].at_us)
+        if (is_earlier(&net.flying[i], &net.flying[best]))
             best = i;
     return best;
 }

@@ -207,11 +207,16 @@ static void a_lost_retransmission_is_found_by_what_was_sent_after_it(void)
     receive_ack(0, SACK(MSS, 9 * MSS));
     EXPECT_RESENT(0, MSS); /* lost again */
     EXPECT_SENT(10 * MSS, MSS);
-    forget_log();
-    wait_us(ROUND_US);
+    EXPECT_SENT(11 * MSS, MSS);
+    EXPECT_SENT(12 * MSS, MSS);
+    wait_us(1000);
     receive_ack(0, SACK(MSS, 10 * MSS)); /* sent before it */
     EXPECT_SENT(13 * MSS, MSS);
-    receive_ack(0, SACK(MSS, 11 * MSS));
+    wait_us(ROUND_US - 1000);
+    receive_ack(0, SACK(MSS, 13 * MSS)); /* sent with it, who knows in which order */
+    forget_log();
+    wait_us(1000);
+    receive_ack(0, SACK(MSS, 14 * MSS));
     EXPECT_RESENT(0, MSS);
     CHECK_EQ(sender.counters.timeouts, 0);
 }

@@ -98,7 +98,7 @@ void check_sender(void)
     const char *wrong = un_recovery_check(&sender.tcp, &sender.tcb);
     if (wrong) {
         fprintf(stderr, "%s\n", wrong);
-        CHECK(!"the records are sound");
+        check_failed(__FILE__, __LINE__, "the records are sound");
     }
     uint32_t used = 0;
     for (uint32_t index = sender.tcb.sent_head; index != UN_NONE; index = sender.sents[index].next)
@@ -265,12 +265,12 @@ void expect_sent(int line, uint32_t seq, uint32_t length, bool is_resent)
     const struct packet *packet = &sender.log[sender.seen % SENDER_LOG];
     if (sender.seen == sender.logged) {
         fprintf(stderr, "line %d: %u:%u was not sent\n", line, seq, seq + length);
-        CHECK(!"something was sent");
+        check_failed(__FILE__, __LINE__, "something was sent");
     }
     if (packet->seq != seq || packet->length != length || packet->is_resent != is_resent) {
         fprintf(stderr, "line %d: %u:%u%s was sent, not %u:%u%s\n", line, packet->seq, packet->seq + packet->length,
                 packet->is_resent ? " again" : "", seq, seq + length, is_resent ? " again" : "");
-        CHECK(!"what was sent is what was expected");
+        check_failed(__FILE__, __LINE__, "what was sent is what was expected");
     }
     sender.seen++;
 }
@@ -282,7 +282,7 @@ void expect_nothing(int line)
     const struct packet *packet = &sender.log[sender.seen % SENDER_LOG];
     fprintf(stderr, "line %d: %u:%u%s was sent\n", line, packet->seq, packet->seq + packet->length,
             packet->is_resent ? " again" : "");
-    CHECK(!"nothing was sent");
+    check_failed(__FILE__, __LINE__, "nothing was sent");
 }
 
 void forget_log(void)

@@ -262,6 +262,35 @@ static void a_full_table_keeps_those_in_use(void)
     far_close(&far);
 }
 
+/* More next hops that do not answer than a set has places: nobody pushes anybody out, and nothing spins. */
+static void connections_to_many_silent_neighbours_wait_in_peace(void)
+{
+    uint64_t conns[40];
+    open_quiet();
+    for (uint32_t i = 0; i < 40; i++) {
+        struct un_stack_peer remote = {ip4(10, 0, 0, (uint8_t)(100 + i)), 80};
+        CHECK_EQ(un_stack_connect(&far.host.stack, &remote, NULL, 0, &conns[i]), 0);
+    }
+    far_turn(&far);
+    uint64_t asked = far.host.stack.counters->arp_out;
+    far_wait(&far, NET_SECOND / 2);
+    CHECK_EQ(far.host.stack.counters->arp_out, asked);
+    CHECK(far.host.stack.tcp.drops[UN_DROP_no_neighbour] > 0);
+    struct un_stack_event event;
+    for (int i = 0; i < 20; i++) {
+        struct far_packet packet;
+        far_wait(&far, 10 * NET_SECOND);
+        while (far_take(&far, &packet))
+            ;
+    }
+    for (uint32_t i = 0; i < 40; i++) {
+        CHECK(un_stack_next_event(&far.host.stack, &event));
+        CHECK_EQ(event.events, UN_TCP_EVENT_CLOSED);
+        CHECK_EQ(un_stack_close(&far.host.stack, event.conn), 0);
+    }
+    far_close(&far);
+}
+
 int main(void)
 {
     RUN(addresses_are_announced_and_routers_asked);
@@ -275,5 +304,6 @@ int main(void)
     RUN(a_router_advertisement_gives_the_default_route);
     RUN(the_longest_prefix_wins);
     RUN(a_full_table_keeps_those_in_use);
+    RUN(connections_to_many_silent_neighbours_wait_in_peace);
     return 0;
 }

@@ -82,11 +82,10 @@ void host_close(struct host *host)
     free(host->arena);
 }
 
-void net_pair(struct net *net, struct host *left, struct host *right)
+static void make_pair(struct net *net, struct host *left, struct host *right,
+                      const struct un_device_capabilities capabilities[2], struct un_stack_config config)
 {
     struct un_device *ends[2];
-    const struct un_device_capabilities capabilities[2] = {net_capabilities(1), net_capabilities(2)};
-    struct un_stack_config config = net_config();
     CHECK_EQ(un_memory_pair(ends, capabilities, 64), 0);
     host_make(left, &config, ends[0]);
     config.secret[0] ^= 0xff;
@@ -95,6 +94,24 @@ void net_pair(struct net *net, struct host *left, struct host *right)
     host_address(right, 2);
     *net = (struct net){.now_ns = NET_SECOND, .hosts = {left, right}, .count = 2};
     net_settle(net);
+}
+
+void net_pair(struct net *net, struct host *left, struct host *right)
+{
+    const struct un_device_capabilities capabilities[2] = {net_capabilities(1), net_capabilities(2)};
+    make_pair(net, left, right, capabilities, net_config());
+}
+
+void net_pair_offloads(struct net *net, struct host *left, struct host *right, uint32_t frames)
+{
+    struct un_device_capabilities capabilities[2] = {net_capabilities(1), net_capabilities(2)};
+    struct un_stack_config config = net_config();
+    config.frames = frames;
+    for (int i = 0; i < 2; i++) {
+        capabilities[i].tx_segment_bytes = 65000;
+        capabilities[i].tx_checksum = capabilities[i].rx_checksum = capabilities[i].rx_coalesce = true;
+    }
+    make_pair(net, left, right, capabilities, config);
 }
 
 void net_settle(struct net *net)

@@ -32,6 +32,8 @@ void host_move(struct host *host);
 void host_close(struct host *host); /* nothing may be left: frames, records, connections (but TIME-WAIT) */
 
 void net_pair(struct net *net, struct host *left, struct host *right); /* over a wire, addresses 1 and 2 */
+/* The same over devices that complete checksums and cut super-segments, with so many frames each. */
+void net_pair_offloads(struct net *net, struct host *left, struct host *right, uint32_t frames);
 /* Turns until nothing is to be done; then to the next deadline, until so much time has passed. */
 void net_run(struct net *net, uint64_t duration_ns);
 void net_settle(struct net *net); /* without time passing */

@@ -119,44 +119,93 @@ static void a_silent_next_hop_is_unreachable(void)
     close_hosts();
 }
 
-static void bulk_arrives_whole_though_both_stacks_move(void)
+enum { TOTAL = 2000000 };
+static uint8_t chunk[16384];
+
+static uint8_t pattern(uint32_t at)
 {
-    enum { TOTAL = 2000000 };
-    static uint8_t sent[4096], got[4096];
-    open_pair(80);
-    struct un_ip to = ip4(10, 0, 0, 2);
-    struct pair pair = connect_pair(&net, &client, &server, &to, 80);
+    return (uint8_t)(at * 2654435761u >> 24);
+}
+
+static uint32_t write_pattern(uint64_t conn, uint32_t from)
+{
+    for (int64_t taken = 1; from < TOTAL && taken > 0; from += taken > 0 ? (uint32_t)taken : 0) {
+        uint32_t length = TOTAL - from < sizeof chunk ? TOTAL - from : (uint32_t)sizeof chunk;
+        for (uint32_t i = 0; i < length; i++)
+            chunk[i] = pattern(from + i);
+        taken = write_bytes(&client, conn, chunk, length);
+    }
+    return from;
+}
+
+static uint32_t read_pattern(uint64_t conn, uint32_t from)
+{
+    for (int64_t length; (length = un_stack_read(&server.stack, conn, chunk, sizeof chunk)) > 0; from += (uint32_t)length)
+        for (int64_t i = 0; i < length; i++)
+            CHECK_EQ(chunk[i], pattern(from + (uint32_t)i));
+    return from;
+}
+
+/* Everything from client to server; `between` after each round. */
+static void bulk(struct pair pair, void (*between)(int round))
+{
     uint32_t written = 0, read = 0;
     for (int round = 0; read < TOTAL; round++) {
         CHECK(round < 100000);
-        for (int64_t taken = 1; written < TOTAL && taken > 0;) {
-            uint32_t length = TOTAL - written < sizeof sent ? TOTAL - written : (uint32_t)sizeof sent;
-            for (uint32_t i = 0; i < length; i++)
-                sent[i] = (uint8_t)((written + i) * 2654435761u >> 24);
-            taken = write_bytes(&client, pair.client, sent, length);
-            written += taken > 0 ? (uint32_t)taken : 0;
-        }
+        written = write_pattern(pair.client, written);
         for (int turn = 0; turn < 3; turn++) {
             un_stack_poll(&client.stack, net.now_ns);
             un_stack_poll(&server.stack, net.now_ns);
         }
-        for (int64_t length = 1; length > 0;) {
-            length = un_stack_read(&server.stack, pair.server, got, sizeof got);
-            for (int64_t i = 0; i < length; i++)
-                CHECK_EQ(got[i], (uint8_t)((read + (uint32_t)i) * 2654435761u >> 24));
-            read += length > 0 ? (uint32_t)length : 0;
-        }
-        if (round % 7 == 3)
-            host_move(&client);
-        if (round % 5 == 2)
-            host_move(&server);
+        read = read_pattern(pair.server, read);
+        between(round);
         net_run(&net, 10000000);
     }
     struct un_stack_event event;
     while (un_stack_next_event(&client.stack, &event) || un_stack_next_event(&server.stack, &event))
         CHECK(event.events != 0);
+}
+
+static void move_both(int round)
+{
+    if (round % 7 == 3)
+        host_move(&client);
+    if (round % 5 == 2)
+        host_move(&server);
+}
+
+static void stay(int round)
+{
+    (void)round;
+}
+
+static void bulk_arrives_whole_though_both_stacks_move(void)
+{
+    open_pair(80);
+    struct un_ip to = ip4(10, 0, 0, 2);
+    struct pair pair = connect_pair(&net, &client, &server, &to, 80);
+    bulk(pair, move_both);
     close_conns(pair);
     close_hosts();
+}
+
+static void bulk_with_offloads(const struct un_ip *to)
+{
+    net_pair_offloads(&net, &client, &server, 2048);
+    CHECK_EQ(un_stack_listen(&server.stack, &any, 80, 8, 9), 0);
+    struct pair pair = connect_pair(&net, &client, &server, to, 80);
+    bulk(pair, stay);
+    CHECK(server.stack.counters->rx_packets < TOTAL / 1500 / 4); /* most of it came in super-segments */
+    CHECK_EQ(server.stack.tcp.drops[UN_DROP_tcp_checksum], 0);
+    close_conns(pair);
+    close_hosts();
+}
+
+static void super_segments_are_sent_where_the_device_cuts_them(void)
+{
+    struct un_ip v4 = ip4(10, 0, 0, 2), v6 = ip6(2);
+    bulk_with_offloads(&v4);
+    bulk_with_offloads(&v6);
 }
 
 static void the_connection_that_was_being_changed_is_reset(void)
@@ -308,6 +357,7 @@ int main(void)
     RUN(a_closed_port_refuses);
     RUN(a_silent_next_hop_is_unreachable);
     RUN(bulk_arrives_whole_though_both_stacks_move);
+    RUN(super_segments_are_sent_where_the_device_cuts_them);
     RUN(the_connection_that_was_being_changed_is_reset);
     RUN(what_was_fetched_is_told_again_after_adoption);
     RUN(unlisten_resets_what_was_not_accepted);

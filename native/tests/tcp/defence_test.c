@@ -205,6 +205,19 @@ static void keepalive_gives_up(void)
     CHECK_EQ(un_tcp_reason(&bench->tcb), UN_TCP_REASON_KEEPALIVE);
 }
 
+static void keepalive_leaves_the_asking_to_data(void)
+{
+    keep_alive();
+    SEND(.flags = ACK, .seq = 1, .ack = 1, .wnd = UINT16_MAX);
+    bench_write(10);
+    for (uint32_t i = 0; i < 1000; i++) {
+        ADVANCE_MS(100);
+        while (bench_has_sent())
+            EXPECT(.flags = ACK, .seq = 1, .ack = 1, .length = 1);
+    }
+    CHECK_EQ(bench->counters.keepalives, 0);
+}
+
 static void without_keepalive_silence_is_eternal(void)
 {
     bench_establish();
@@ -373,6 +386,7 @@ int main(void)
     TEST(user_timeout);
     TEST(keepalive_asks_and_hears);
     TEST(keepalive_gives_up);
+    TEST(keepalive_leaves_the_asking_to_data);
     TEST(without_keepalive_silence_is_eternal);
     TEST(keepalive_that_is_switched_off_is_off);
     RUN(refusals);

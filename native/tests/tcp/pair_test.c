@@ -72,7 +72,8 @@ static void put_on_wire(struct end *to, const struct un_seg *seg, const uint8_t 
     if (below(1000) < network->loss || network->count == FLIGHT_MAX)
         return;
     struct packet *packet = &network->flight[network->count++];
-    packet->arrival_ns = network->now_ns + network->delay_ns + (network->jitter_ns ? random_next(&network->random) % network->jitter_ns : 0);
+    packet->arrival_ns = network->now_ns + network->delay_ns;
+    packet->arrival_ns += network->jitter_ns ? random_next(&network->random) % network->jitter_ns : 0;
     packet->to = to;
     packet->seg = *seg;
     packet->payload = malloc(seg->length + 1);

@@ -178,7 +178,7 @@ static void fragments(void)
 {
     struct un_packet packet;
     CHECK_EQ(parse_with(&packet, FRAGMENT, "0000 0000 12345678"), UN_DROP_NONE); /* whole: it is none */
-    CHECK(!packet.is_fragment);
+    CHECK(!packet.is_fragment && packet.has_fragment_header);
     CHECK_EQ(parse_with(&packet, FRAGMENT, "0000 0010 12345678"), UN_DROP_NONE);
     CHECK(packet.is_fragment && !packet.more_fragments);
     CHECK_EQ(packet.fragment_offset, 16);
@@ -205,6 +205,20 @@ static void what_a_fragment_begins_with_is_not_looked_at(void)
     CHECK_EQ(packet.transport, FIRST + 8);
 }
 
+static void a_fragment_of_a_fragment_is_refused(void)
+{
+    const char *const inner[] = {"0000 0000 00000001", "0000 0010 00000001"};
+    for (uint32_t i = 0; i < 2; i++) {
+        struct frame frame;
+        struct un_packet packet;
+        frame_tcp(&frame, false, 12);
+        frame_extension(&frame, FRAGMENT, inner[i]);
+        frame_extension(&frame, DESTINATION, "0000 000000000000");
+        frame_extension(&frame, FRAGMENT, "0000 0000 12345678");
+        CHECK_EQ(frame_parse(&frame, &packet), UN_DROP_ip_options);
+    }
+}
+
 int main(void)
 {
     RUN(a_known_frame);
@@ -219,5 +233,6 @@ int main(void)
     RUN(extension_headers_lie_in_the_first_piece);
     RUN(fragments);
     RUN(what_a_fragment_begins_with_is_not_looked_at);
+    RUN(a_fragment_of_a_fragment_is_refused);
     return 0;
 }

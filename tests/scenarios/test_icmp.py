@@ -1,0 +1,330 @@
+"""ICMP about connections (RFC 9293 section 3.9.2.2, RFC 5927, RFC 1122), path MTU (RFC 1191, RFC 8201), and echo."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from usnet_framework.testing import Host, Scenario, packets, states
+from usnet_framework.testing.host import LOCAL, PEER
+from usnet_framework.testing.packets import Icmp
+from usnet_framework.testing.peer import quote
+
+BOTH = pytest.mark.parametrize("family", [4, 6])
+
+SOFT = [(3, 0), (3, 1), (3, 5), (3, 6), (3, 7), (3, 11), (3, 13), (11, 0), (11, 1), (12, 0)]
+HARD = [(3, 2), (3, 3)]
+TOO_BIG = {4: (3, 4), 6: (2, 0)}
+PORT = {4: (3, 3), 6: (1, 4)}
+
+
+@pytest.mark.parametrize(("kind", "code"), SOFT + HARD)
+def test_an_established_connection_survives_every_error(kind: int, code: int, plain: Scenario) -> None:
+    """RFC 9293 MUST-56 and RFC 5927 section 5: they may be forged, and what is meant may pass."""
+    plain.write(100)
+    plain.expect("P. 1:101(100) ack 1")
+    plain.send_icmp(kind, code, about=1)
+    plain.expect_nothing(0.1)
+    assert plain.state == "established"
+    plain.send(". 1:1(0) ack 101")
+
+
+@BOTH
+def test_a_port_that_is_not_there_ends_an_attempt(syn_sent: Scenario, family: int) -> None:
+    """RFC 1122 section 4.2.3.9: hard errors."""
+    syn_sent.send_icmp(*PORT[family], about=0)
+    syn_sent.expect_nothing(10)
+    assert syn_sent.closed_by() == "refused"
+
+
+@pytest.mark.parametrize(("kind", "code"), SOFT)
+def test_a_soft_error_does_not_end_an_attempt(kind: int, code: int, syn_sent: Scenario) -> None:
+    """RFC 9293 MUST-56."""
+    syn_sent.send_icmp(kind, code, about=0, source="10.0.0.254")
+    syn_sent.expect_nothing()
+    assert syn_sent.state == "syn_sent"
+    syn_sent.send(states.SYN_ACK)
+    syn_sent.expect(". 1:1(0) ack 1")
+
+
+def test_an_attempt_that_fails_after_a_soft_error_says_why(syn_sent: Scenario) -> None:
+    """RFC 9293 section 3.9.2.2: the information is made available."""
+    syn_sent.send_icmp(3, 1, about=0, source="10.0.0.254")
+    syn_sent.take(120)
+    assert syn_sent.closed_by() in ("unreachable", "timeout")
+
+
+@pytest.mark.parametrize("about", [1, 5, 100000, 2**31])
+def test_an_error_about_something_else_does_not_end_an_attempt(about: int, syn_sent: Scenario) -> None:
+    """RFC 5927 section 4.1: the sequence number is that of something in flight."""
+    syn_sent.send_icmp(3, 3, about=about)
+    syn_sent.expect_nothing()
+    assert syn_sent.state == "syn_sent"
+
+
+def test_an_error_about_another_connection(syn_sent: Scenario, host: Host) -> None:
+    other = Scenario(host, local_port=50001)
+    other.send_icmp(3, 3, about=0)
+    syn_sent.expect_nothing()
+    assert syn_sent.state == "syn_sent"
+    assert host.counter("icmp_unmatched") == 1
+
+
+def test_a_source_quench_is_ignored(plain: Scenario) -> None:
+    """RFC 6633."""
+    plain.write(3000)
+    plain.expect_data(1, 3001)
+    before = plain.info.cwnd
+    plain.send_icmp(4, 0, about=1)
+    plain.expect_nothing()
+    assert plain.info.cwnd == before
+
+
+def test_a_wrong_checksum_of_an_error(syn_sent: Scenario) -> None:
+    quoted = quote(syn_sent.local, syn_sent.remote, syn_sent.peer.of_stack(0))
+    syn_sent.host.send_body(Icmp(3, 3, payload=quoted, checksum_xor=1))
+    syn_sent.expect_nothing()
+    assert syn_sent.state == "syn_sent"
+    assert syn_sent.host.counter("icmp_checksum") == 1
+
+
+@pytest.mark.parametrize("length", range(0, 28, 3))
+def test_an_error_that_quotes_too_little(length: int, syn_sent: Scenario) -> None:
+    quoted = quote(syn_sent.local, syn_sent.remote, syn_sent.peer.of_stack(0))
+    syn_sent.host.send_body(Icmp(3, 3, payload=quoted[:length]))
+    syn_sent.expect_nothing()
+    assert syn_sent.state == "syn_sent"
+
+
+# Path MTU.
+
+
+@BOTH
+def test_a_smaller_path_takes_smaller_segments(host: Host, family: int) -> None:
+    """RFC 1191 section 6.4, RFC 8201 section 5.4: what was too big is sent again at once."""
+    scenario = states.established(host, states.PLAIN_SYN)
+    headers = 40 if family == 4 else 60
+    scenario.write(4000)
+    sizes = scenario.expect_data(1, 4001)
+    scenario.send_icmp(*TOO_BIG[family], about=1, mtu=1400, source=GATEWAYS[family])
+    again = scenario.take()
+    assert again[0].first == 1
+    assert all(len(seen.tcp.payload) <= 1400 - headers for seen in again)
+    assert scenario.info.path_mtu == 1400
+    assert host.counter("path_mtu_lowered") == 1
+    assert sizes[0] > 1400 - headers
+
+
+GATEWAYS = {4: "10.0.0.254", 6: "fd00::fe"}
+
+
+def test_everything_arrives_over_a_smaller_path(host: Host) -> None:
+    scenario = states.established(host, states.PLAIN_SYN, rtt=0.05)
+    scenario.write(8000)
+    scenario.expect_data(1, 8001)
+    scenario.send_icmp(3, 4, about=1, mtu=1000, source="10.0.0.254")
+    done, pieces = 1, {}
+    for _ in range(60):
+        pieces |= {seen.first: seen.past for seen in scenario.take(0.05)}
+        while done in pieces:
+            done = pieces[done]
+        scenario.send(f". 1:1(0) ack {done}")
+    assert done == 8001
+    assert host.counter("timeouts") <= 1
+
+
+@pytest.mark.parametrize("about", [4001, 100000, 2**31, 2**32 - 2000])
+def test_a_report_about_what_is_not_in_flight_is_ignored(about: int, plain: Scenario) -> None:
+    """RFC 5927 section 4.1."""
+    plain.write(4000)
+    plain.expect_data(1, 4001)
+    plain.send_icmp(3, 4, about=about, mtu=600)
+    plain.expect_nothing()
+    assert plain.info.path_mtu == 1500
+
+
+def test_a_report_about_what_was_acknowledged_is_ignored(plain: Scenario) -> None:
+    plain.write(4000)
+    plain.expect_data(1, 4001)
+    plain.send(". 1:1(0) ack 4001")
+    plain.send_icmp(3, 4, about=1, mtu=600)
+    plain.expect_nothing()
+    assert plain.info.path_mtu == 1500
+
+
+@pytest.mark.parametrize(("mtu", "least"), [(68, 68), (20, 68), (1, 68)])
+def test_a_tiny_path_is_not_believed_altogether(mtu: int, least: int, plain: Scenario) -> None:
+    """RFC 1191 section 3: no path is below 68; RFC 5927 section 7.2: a floor keeps an attacker from more."""
+    plain.write(4000)
+    plain.expect_data(1, 4001)
+    plain.send_icmp(3, 4, about=1, mtu=mtu)
+    plain.take()
+    assert plain.info.path_mtu >= least
+    assert plain.info.snd_mss >= 28
+
+
+def test_an_old_router_names_no_mtu(plain: Scenario) -> None:
+    """RFC 1191 section 5: something smaller is tried, a plateau."""
+    plain.write(4000)
+    plain.expect_data(1, 4001)
+    plain.send_icmp(3, 4, about=1, mtu=0)
+    plain.take()
+    assert 500 <= plain.info.path_mtu <= 1500
+
+
+@pytest.mark.parametrize("mtu", [1500, 1501, 9000, 65535])
+def test_a_report_never_raises_the_path_mtu(mtu: int, plain: Scenario) -> None:
+    """RFC 8201 section 4."""
+    plain.write(4000)
+    plain.expect_data(1, 4001)
+    plain.send_icmp(3, 4, about=1, mtu=mtu)
+    plain.take()
+    assert plain.info.path_mtu <= 1500
+
+
+@pytest.mark.parametrize("family", [6])
+@pytest.mark.parametrize("mtu", [1279, 600, 0])
+def test_an_ipv6_path_is_never_below_1280(mtu: int, host: Host, family: int) -> None:
+    """RFC 8200 section 5."""
+    scenario = states.established(host, states.PLAIN_SYN)
+    scenario.write(4000)
+    scenario.expect_data(1, 4001)
+    scenario.send_icmp(2, 0, about=1, mtu=mtu)
+    scenario.take()
+    assert scenario.info.path_mtu >= 1280
+
+
+def test_a_smaller_path_is_no_congestion(plain: Scenario) -> None:
+    """RFC 1191 section 6.4: it should not cause slow start."""
+    plain.write(4000)
+    plain.expect_data(1, 4001)
+    plain.send_icmp(3, 4, about=1, mtu=1400)
+    plain.take()
+    assert plain.info.cwnd >= 4000
+
+
+def test_the_window_of_the_mss_is_not_touched_by_a_larger_report_later(plain: Scenario) -> None:
+    plain.write(4000)
+    plain.expect_data(1, 4001)
+    plain.send_icmp(3, 4, about=1, mtu=1000)
+    plain.take()
+    plain.send_icmp(3, 4, about=1, mtu=1400)
+    plain.take()
+    assert plain.info.path_mtu == 1000
+
+
+# Echo.
+
+
+@BOTH
+@pytest.mark.parametrize("size", [0, 1, 56, 1400])
+def test_an_echo_is_answered(size: int, host: Host, family: int) -> None:
+    """RFC 1122 section 3.2.2.6, RFC 4443 section 4.2."""
+    request, reply = (8, 0) if family == 4 else (128, 129)
+    host.send_body(Icmp(request, rest=b"\x12\x34\x00\x05", payload=bytes(size)))
+    icmp, sent = host.expect_body(Icmp)
+    assert (icmp.type, icmp.code, icmp.rest) == (reply, 0, b"\x12\x34\x00\x05")
+    assert sent.ip is not None
+    assert (sent.ip.source, sent.ip.destination) == (LOCAL[family], PEER[family])
+
+
+def test_the_payload_of_an_echo_comes_back(host: Host) -> None:
+    payload = bytes(range(200))
+    host.send_body(Icmp(8, payload=payload))
+    assert host.expect_body(Icmp)[0].payload == payload
+
+
+@pytest.mark.parametrize("destination", ["255.255.255.255", "10.0.0.255", "224.0.0.1"])
+def test_an_echo_to_everybody_is_not_answered(destination: str, host: Host) -> None:
+    """RFC 1122 allows silence, and silence is no amplifier."""
+    host.send_body(Icmp(8), destination=destination)
+    host.expect_nothing()
+
+
+def test_a_broken_echo_is_not_answered(host: Host) -> None:
+    host.send_body(Icmp(8, checksum_xor=1))
+    host.expect_nothing()
+    assert host.counter("icmp_checksum") == 1
+
+
+@pytest.mark.stack(icmp_per_s=5)
+def test_answers_are_limited(host: Host) -> None:
+    for _ in range(50):
+        host.send_body(Icmp(8))
+        host.sent.clear()
+    assert host.counter("echo_replies") <= 6
+    host.advance(1)
+    host.send_body(Icmp(8))
+    assert host.expect_body(Icmp)[0].type == 0
+
+
+@pytest.mark.parametrize("kind", [0, 13, 15, 17, 30, 255])
+def test_other_messages_are_not_answered(kind: int, host: Host) -> None:
+    host.send_body(Icmp(kind, payload=bytes(12)))
+    host.expect_nothing()
+
+
+# Errors of our own.
+
+
+@BOTH
+def test_a_closed_udp_port_is_told(host: Host, family: int) -> None:
+    """RFC 1122 section 4.1.3.1, RFC 4443 section 3.1."""
+    host.send_body(packets.Udp(5000, 7, b"hello"))
+    icmp, _ = host.expect_body(Icmp)
+    assert (icmp.type, icmp.code) == PORT[family]
+    quoted = packets.parse_ip(icmp.payload)
+    assert (quoted.source, quoted.destination, quoted.protocol) == (PEER[family], LOCAL[family], 17)
+    assert quoted.payload[:8] == packets.Udp(5000, 7, b"hello").build(PEER[family], LOCAL[family])[:8]
+
+
+@BOTH
+def test_an_unknown_protocol(host: Host, family: int) -> None:
+    """RFC 1122 section 3.2.2.1, RFC 4443 section 3.4; or silence."""
+    host.send_ip(packets.ip_packet(PEER[family], LOCAL[family], 253, bytes(20)))
+    told = [sent.body for sent in host.sent]
+    host.sent.clear()
+    assert [(icmp.type, icmp.code) for icmp in told if isinstance(icmp, Icmp)] in ([], [(3, 2)], [(4, 1)])
+    assert host.counter("ip_protocol") == 1
+
+
+@pytest.mark.parametrize("destination", ["255.255.255.255", "10.0.0.255", "224.0.0.1"])
+def test_no_error_is_sent_about_what_went_to_everybody(destination: str, host: Host) -> None:
+    """RFC 1122 section 3.2.2."""
+    host.send_body(packets.Udp(5000, 7, b"hello"), destination=destination)
+    host.expect_nothing()
+
+
+def test_no_error_is_sent_about_an_error(host: Host) -> None:
+    quoted = packets.ip_packet(LOCAL[4], PEER[4], 17, packets.Udp(9, 9).build(LOCAL[4], PEER[4])).build()
+    host.send_body(Icmp(3, 3, payload=quoted))
+    host.expect_nothing()
+
+
+@pytest.mark.parametrize(("source", "destination"), [("0.0.0.0", LOCAL[4]), ("127.0.0.1", LOCAL[4]), ("::", LOCAL[6])])
+def test_no_error_is_sent_to_nobody(source: str, destination: str, host: Host) -> None:
+    host.send_body(packets.Udp(5000, 7), source, destination)
+    host.expect_nothing()
+
+
+@pytest.mark.parametrize("family", [6])
+def test_an_unknown_option_that_asks_for_an_error(host: Host, family: int) -> None:
+    """RFC 8200 section 4.2: the two high bits of an option say what to do; dropping is the least."""
+    listening = states.listening(host)
+    for option in (0x5E, 0x9E, 0xDE):
+        extension = (packets.DESTINATION_OPTIONS, bytes([0, option, 4, 0, 0, 0, 0]))
+        listening.send(states.SYN, ip={"extensions": (extension,)})
+        assert not listening.take()
+        host.sent.clear()
+    listening.send(states.SYN, ip={"extensions": ((packets.DESTINATION_OPTIONS, bytes([0, 0x1E, 4, 0, 0, 0, 0])),)})
+    listening.expect("S. 0:0(0) ack 1")
+
+
+def test_the_quote_of_an_error_is_the_packet(host: Host) -> None:
+    """RFC 1812 section 4.3.2.3: as much as fits into 576 bytes; at least 8 bytes of the payload."""
+    host.send_body(packets.Udp(5000, 7, bytes(1000)))
+    icmp, sent = host.expect_body(Icmp)
+    assert sent.ip is not None
+    assert 28 <= len(icmp.payload) <= 576 - 28
+    assert struct.unpack_from("!H", icmp.payload, 2)[0] == 1028
