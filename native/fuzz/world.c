@@ -176,11 +176,48 @@ void world_expect_heard(void)
 
 /* ---- packets ---- */
 
+/* What waits out of order: ascending, apart, behind what is in order, within the window. */
+static void check_out_of_order(const struct un_stack *stack, const struct un_tcb *tcb)
+{
+    uint32_t end = tcb->rcv_nxt;
+    for (uint32_t at = tcb->rcv_ooo.head; at != UN_NONE; at = stack->tcp.pool.frames[at].next) {
+        const struct un_frame *frame = &stack->tcp.pool.frames[at];
+        CHECK(un_seq_le(end, frame->seq) && frame->seq != tcb->rcv_nxt);
+        end = frame->seq + frame->length;
+    }
+    CHECK(tcb->rcv_ooo.head == UN_NONE || un_seq_le(end, tcb->rcv_edge));
+}
+
 static void check(struct host *host)
 {
-    const char *wrong = un_stack_check(&host->stack);
+    struct un_stack *stack = &host->stack;
+    const char *wrong = un_stack_check(stack);
+    for (uint32_t slot = 0; !wrong && slot < stack->own->conn_fresh; slot++) {
+        const struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+        if (tcb->state & (UN_TCP_CLOSED | UN_TCP_DEAD))
+            continue;
+        wrong = un_recovery_check(&stack->tcp, tcb);
+        check_out_of_order(stack, tcb);
+    }
     if (wrong)
         check_failed(__FILE__, __LINE__, wrong);
+}
+
+/* The last segment to the attacker is remembered; whatever is sent makes sense. */
+static void look_at(const uint8_t *bytes, uint32_t length, const struct un_tx *out)
+{
+    struct iovec piece = {(void *)bytes, length};
+    struct un_packet packet;
+    CHECK_EQ(un_packet_parse(&packet, &piece, 1), UN_DROP_NONE);
+    if (packet.ether_type == UN_ETHER_ARP)
+        return;
+    CHECK(out->flags || un_packet_checksum_good(&packet, &piece, 1, UN_CHECKSUM_UNKNOWN));
+    struct un_seg seg;
+    if (packet.protocol != UN_PROTOCOL_TCP)
+        return;
+    CHECK_EQ(un_seg_parse(&seg, bytes + packet.transport, packet.transport_length, packet.transport_length), UN_DROP_NONE);
+    if (memcmp(bytes, world_attacker_mac, UN_MAC_BYTES) == 0)
+        world.answer = seg;
 }
 
 void world_send(const uint8_t *bytes, uint32_t length)
@@ -283,6 +320,7 @@ static uint32_t ferry(struct host *from, struct host *to)
         int length = un_hand_output(from->device, bytes, sizeof bytes, &out);
         if (length <= 0)
             return count;
+        look_at(bytes, (uint32_t)length, &out);
         bool is_group = bytes[0] & 1;
         bool is_offloaded = out.flags & (UN_TX_CHECKSUM | UN_TX_SEGMENT);
         uint16_t segment = out.flags & UN_TX_SEGMENT ? out.segment_bytes : 0;
@@ -346,7 +384,7 @@ void world_close(void)
         if (tcb->state != UN_TCP_CLOSED)
             un_stack_abort(stack, un_stack_handle(stack, tcb));
     }
-    world_wait(400 * NET_SECOND); /* the longest a peer that is silent keeps what was closed properly */
+    world_wait(500 * NET_SECOND); /* the user timeout, and the longest until somebody looks at it */
     host_close(&world.it);
     host_close(&world.friend);
 }

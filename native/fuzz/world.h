@@ -47,7 +47,8 @@ struct world {
     uint64_t speaker;      /* the bystander's handle at the friend's end; 0: it is over */
     uint32_t spoken;       /* bytes the friend sent on it, and heard again */
     uint32_t heard;
-    bool is_quiet;         /* the attacker does not answer who asks for his address */
+    struct un_seg answer;  /* the last segment to the attacker */
+    bool is_quiet;         /* he does not answer who asks for his address */
 };
 extern struct world world;
 extern const uint8_t world_attacker_mac[UN_MAC_BYTES];

@@ -187,7 +187,7 @@ enum usnet_event_bit {
     USNET_EVENT_READABLE = 4,  /* something came since the last time */
     USNET_EVENT_EOF = 8,       /* the peer has ended its output; what came before can still be read */
     USNET_EVENT_WRITABLE = 16, /* room again, after a write that was not taken whole */
-    USNET_EVENT_CLOSED = 32,   /* it is over; the last one */
+    USNET_EVENT_CLOSED = 32,   /* it is over; the last one. What had come can still be read */
 };
 
 struct usnet_event {

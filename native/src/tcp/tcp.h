@@ -209,7 +209,12 @@ bool un_tcp_is_eof(const struct un_tcb *tcb);
 
 /* ---- timers.c ---- */
 void un_tcp_expire(struct un_tcp *tcp, struct un_tcb *tcb); /* whatever is due at now_ns */
-void un_tcp_arm(struct un_tcp *tcp, struct un_tcb *tcb, enum un_timer timer, uint64_t deadline_ns);
+static inline void un_tcp_arm(struct un_tcp *tcp, struct un_tcb *tcb, enum un_timer timer, uint64_t deadline_ns)
+{
+    tcb->timers[timer] = deadline_ns;
+    if (tcb->wheel_at == UN_NONE || deadline_ns < tcb->wheel_ns)
+        tcp->operations->arm(tcp, tcb, deadline_ns);
+}
 static inline void un_tcp_disarm(struct un_tcb *tcb, enum un_timer timer)
 {
     tcb->timers[timer] = 0; /* the wheel finds out when it looks */
