@@ -275,7 +275,7 @@ static void throughput_is_what_the_response_function_says(void)
             seconds += (double)transfer_us(&link, seed, 1000000) / 1e6;
             bytes += 1000000;
         }
-        CHECK(bytes / seconds > 0.7 * expected && bytes / seconds < 1.45 * expected);
+        CHECK(bytes / seconds > 0.8 * expected && bytes / seconds < 1.25 * expected);
     }
 }
 
