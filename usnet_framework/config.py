@@ -116,6 +116,15 @@ class Config:
         shown="none",
         repeated=True,
     )
+    gateway: tuple[str, ...] = _option(
+        (),
+        "router to networks beyond the link, for a packet backend; one for IPv4, one for IPv6, where router "
+        "advertisements are taken too",
+        values.host_address,
+        metavar="ADDRESS",
+        shown="none",
+        repeated=True,
+    )
     queues: int | None = _option(
         None,
         "number of shards; auto: as many as there are cores for",
@@ -223,7 +232,8 @@ class Config:
             raise StartupError(
                 f"--backend {self.backend}: this build has no such device: use --backend kernel or --backend tap"
             )
-        for name, value in (("interface", self.interface), ("address", ",".join(self.address))):
+        packet = {"interface": self.interface, "address": ",".join(self.address), "gateway": ",".join(self.gateway)}
+        for name, value in packet.items():
             if value:
                 raise StartupError(f"--{name} {value}: the kernel backend does not take it: name the address in --bind")
         return "kernel"

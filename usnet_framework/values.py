@@ -96,6 +96,13 @@ def own_address(text: str) -> str:
     return address.with_prefixlen
 
 
+def host_address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("an address, like 10.0.0.254 or fd00::fe") from None
+
+
 def text(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError("a text that is not empty")

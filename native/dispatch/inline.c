@@ -123,23 +123,24 @@ static int read_listeners(PyObject *listeners, struct un_engine_setup *setup)
     return count < 0 ? -1 : 0;
 }
 
-/* (tap_fd, queue, queues, addresses, listen, backlog, exchange_fd, exchange_wake_fds), or None: the kernel's sockets. */
+/* (tap_fd, queue, queues, addresses, gateways, listen, backlog, exchange_fd, exchange_wake_fds), or None: the kernel's
+ * sockets. */
 static int read_stack(PyObject *parts, struct un_stack_setup *stack)
 {
-    const char *addresses, *listen;
+    const char *addresses, *gateways, *listen;
     PyObject *wakes;
     if (parts == Py_None)
         return 0;
-    if (!PyArg_ParseTuple(parts, "iHHssIiO:Engine", &stack->tap_fd, &stack->queue, &stack->queues, &addresses, &listen,
-                          &stack->backlog, &stack->exchange_fd, &wakes))
+    if (!PyArg_ParseTuple(parts, "iHHsssIiO:Engine", &stack->tap_fd, &stack->queue, &stack->queues, &addresses,
+                          &gateways, &listen, &stack->backlog, &stack->exchange_fd, &wakes))
         return -1;
     Py_ssize_t count = read_numbers(wakes, stack->exchange_wake_fds, UN_EXCHANGE_SHARDS_MAX, "wake-ups");
     if (count < 0)
         return -1;
     if (count == stack->queues && stack->queue < stack->queues && un_stack_setup_addresses(stack, addresses) == 0 &&
-        un_stack_setup_listeners(stack, listen) == 0)
+        un_stack_setup_gateways(stack, gateways) == 0 && un_stack_setup_listeners(stack, listen) == 0)
         return 0;
-    PyErr_SetString(PyExc_ValueError, "Engine: queues, addresses or listeners of the stack make no sense");
+    PyErr_SetString(PyExc_ValueError, "Engine: queues, addresses, gateways or listeners of the stack make no sense");
     return -1;
 }
 
@@ -222,6 +223,10 @@ static PyObject *engine_turn(PyObject *self, PyObject *milliseconds)
     Py_BEGIN_ALLOW_THREADS;
     done = un_engine_turn(engine->engine, (int)timeout_ms);
     Py_END_ALLOW_THREADS;
+    if (un_engine_has_failed(engine->engine)) {
+        errno = ENODEV;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
     return PyErr_CheckSignals() < 0 ? NULL : PyLong_FromUnsignedLong(done);
 }
 

@@ -127,10 +127,19 @@ int usnet_stack_adopt(struct usnet_stack **stack, const struct usnet_link *link,
 /* Let go of it: memory of its own is freed, the caller's is left as it is. */
 void usnet_stack_destroy(struct usnet_stack *stack);
 
-/* Addresses of our own, whose prefix is on the link; ways to all others. Ports mean nothing here. */
+/* Addresses of our own, whose prefix is on the link; ways to all others. Ports mean nothing here. -EINVAL, -EEXIST,
+ * -ENOSPC: too many; -EHOSTUNREACH: the gateway is not on the link. */
 int usnet_stack_add_address(struct usnet_stack *stack, const struct usnet_endpoint *address, uint8_t prefix);
 int usnet_stack_add_route(struct usnet_stack *stack, const struct usnet_endpoint *network, uint8_t prefix,
                           const struct usnet_endpoint *gateway);
+
+/* Make stacks of one process the shards of one server: a connection belongs to one of them by its addresses and ports,
+ * and what comes to another one goes to its owner at the owner's next poll. They have the same addresses, listeners and
+ * secret, and live as long as one another is polled. Once for each stack. -EINVAL, -ENOMEM. */
+int usnet_stack_join(struct usnet_stack *const *stacks, uint32_t count);
+
+/* The number of the shard that a connection belongs to. */
+uint32_t usnet_stack_owner(const struct usnet_endpoint *remote, const struct usnet_endpoint *local, uint32_t shards);
 
 /* ---- Packets and time. ---- */
 
@@ -196,7 +205,7 @@ int usnet_stack_event(struct usnet_stack *stack, struct usnet_event *event);
 /* ---- TCP. ---- */
 
 /* Wait for connections at this address. Up to `backlog` of them may wait to be accepted; beyond that, SYN cookies are
- * handed out. Returns the listener's number. -EADDRINUSE, -EADDRNOTAVAIL, -ENOBUFS: too many listeners. */
+ * handed out. Returns the listener's number. -EADDRINUSE, -EADDRNOTAVAIL, -ENOSPC: too many listeners. */
 int usnet_stack_listen(struct usnet_stack *stack, const struct usnet_endpoint *local, uint32_t backlog, uint64_t user);
 int usnet_stack_unlisten(struct usnet_stack *stack, uint32_t listener); /* those not accepted are reset */
 int usnet_stack_pause_listener(struct usnet_stack *stack, uint32_t listener, bool paused); /* it ignores SYNs */
@@ -205,7 +214,7 @@ int usnet_stack_pause_listener(struct usnet_stack *stack, uint32_t listener, boo
 int usnet_stack_accept(struct usnet_stack *stack, uint64_t conn, uint64_t user);
 
 /* Open a connection; local may be NULL, or have family 0 or port 0 where any will do. The handle in *conn: CONNECTED or
- * CLOSED follows. -EHOSTUNREACH: no way there; -EADDRNOTAVAIL, -EADDRINUSE; -ENOBUFS. */
+ * CLOSED follows. -EHOSTUNREACH: no way there; -EADDRNOTAVAIL, -EADDRINUSE; -ENOBUFS: conn_max. */
 int usnet_stack_connect(struct usnet_stack *stack, const struct usnet_endpoint *remote,
                         const struct usnet_endpoint *local, uint64_t user, uint64_t *conn);
 
@@ -325,7 +334,7 @@ const char *usnet_tcp_reason_name(uint32_t reason);
 
 /* ---- UDP. ---- */
 
-/* An endpoint, whose number is returned; port 0: any free one. -EADDRINUSE, -EADDRNOTAVAIL, -ENOBUFS. */
+/* An endpoint, whose number is returned; port 0: any free one. -EADDRINUSE, -EADDRNOTAVAIL, -ENOSPC: udp_max. */
 int usnet_stack_udp_open(struct usnet_stack *stack, const struct usnet_endpoint *local, uint64_t user);
 int usnet_stack_udp_close(struct usnet_stack *stack, uint32_t endpoint);
 
@@ -333,7 +342,7 @@ int usnet_stack_udp_close(struct usnet_stack *stack, uint32_t endpoint);
 int64_t usnet_stack_udp_send(struct usnet_stack *stack, uint32_t endpoint, const struct usnet_endpoint *to,
                              const void *bytes, uint32_t length);
 
-/* One datagram, cut to `most` bytes; returns the length that it has. from may be NULL. -EAGAIN: none there. */
+/* One datagram: its length. What is beyond `most` bytes of it is lost. from may be NULL. -EAGAIN: none there. */
 int64_t usnet_stack_udp_receive(struct usnet_stack *stack, uint32_t endpoint, struct usnet_endpoint *from, void *bytes,
                                 uint32_t most);
 

@@ -24,7 +24,7 @@ INCLUDES = {
     "bench": {"src/base"},
     "bench/tests": {"bench", "src/base"},
     "tests": CORE | {"include", "fuzz"},
-    "fuzz": CORE | {"include", "tests"},
+    "fuzz": CORE | {"include", "tests", "tests/wire", "tests/stack"},
     **{
         f"tests/{part}": CORE | {"tests"}
         for part in ("engine", "structures", "wire", "tcp", "recovery", "stack", "device")
@@ -53,7 +53,7 @@ def folder_of(path: str) -> str:
 def folder_included(path: str, name: str) -> str | None:
     """The folder under native/ of an include, None when it is the system's."""
     own = f"native/{folder_of(path)}/"
-    roots = (own, own.removesuffix("tests/"), "native/src/", "native/include/", "native/")
+    roots = (own, own.removesuffix("tests/"), f"{own}../", "native/src/", "native/include/", "native/")
     for root in roots:
         included = normpath(root + name)
         if included in C_FILES:

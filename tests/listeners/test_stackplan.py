@@ -13,9 +13,13 @@ ADDRESSES = ("10.0.0.1/24", "fd00::1/64")
 
 
 def plan(
-    *binds: str, addresses: tuple[str, ...] = ADDRESSES, interface: str | None = None, queues: int = 1
+    *binds: str,
+    addresses: tuple[str, ...] = ADDRESSES,
+    gateways: tuple[str, ...] = (),
+    interface: str | None = None,
+    queues: int = 1,
 ) -> StackPlan:
-    return plan_stack(interface, addresses, [parse_bind(bind) for bind in binds], queues)
+    return plan_stack(interface, addresses, gateways, [parse_bind(bind) for bind in binds], queues)
 
 
 def refusal(*binds: str, **options: object) -> str:
@@ -44,6 +48,10 @@ def test_the_interface_has_a_name() -> None:
     assert plan("tcp://*:80", interface="tap7").interface == "tap7"
 
 
+def test_a_gateway_of_each_family_lies_on_the_link() -> None:
+    assert plan("tcp://*:80", gateways=("10.0.0.254", "fd00::fe")).gateways == ("10.0.0.254", "fd00::fe")
+
+
 @pytest.mark.parametrize(
     ("binds", "options", "expected"),
     [
@@ -59,6 +67,9 @@ def test_the_interface_has_a_name() -> None:
         (["tcp://*:80"], {"addresses": ()}, "--backend tap: no --address is given"),
         (["tcp://*:80"], {"addresses": ("10.0.0.1/24", "10.0.0.1/8")}, "--address 10.0.0.1/8: is given twice"),
         (["tcp://*:80"], {"addresses": tuple(f"10.0.0.{i}/24" for i in range(1, 20))}, "at most 15"),
+        (["tcp://*:80"], {"gateways": ("10.1.0.1",)}, "--gateway 10.1.0.1: is not on the link"),
+        (["tcp://*:80"], {"gateways": ("10.0.0.1",)}, "--gateway 10.0.0.1: is not on the link"),
+        (["tcp://*:80"], {"gateways": ("10.0.0.2", "10.0.0.3")}, "there is one for IPv4 already"),
         (["tcp://*:80"], {"interface": "a/b"}, "--interface a/b: not a name"),
         (["tcp://*:80"], {"interface": "sixteen-letters-"}, "not a name"),
         (["tcp://*:80"], {"queues": 257}, "--queues 257: a TAP interface has at most 256"),

@@ -9,6 +9,7 @@ import pytest
 from usnet_framework.testing import Host, Scenario, packets, states
 from usnet_framework.testing.host import LOCAL, PEER
 from usnet_framework.testing.packets import Icmp
+from usnet_framework.testing.peer import quote
 
 BOTH = pytest.mark.parametrize("family", [4, 6])
 

@@ -101,6 +101,22 @@ def test_an_interface_that_was_there_is_joined_and_stays() -> None:
     assert socket.if_nametoindex(Tap.interface)
 
 
+def test_an_interface_made_for_a_user_needs_no_privilege_and_what_is_missing_is_said() -> None:
+    ip("tuntap", "add", "dev", Tap.interface, "mode", "tap", "multi_queue", "user", str(os.geteuid()))
+    ip("link", "set", Tap.interface, "up")
+    tap = Tap()
+    tap.ended = lambda: None  # type: ignore[method-assign]  # it stays
+    tap.started = lambda: None  # type: ignore[method-assign]  # the address is set below
+    ip("address", "add", "10.77.0.2/24", "dev", Tap.interface)
+    unprivileged = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    with Server("examples.echo:Echo", "--queues", "2", backend=tap, prefix=unprivileged) as server:
+        steering = findings(server)["steering"]
+        assert not steering["ok"]
+        assert "CAP_BPF" in steering["fix"]
+        for _ in range(8):  # whichever queue they come through
+            assert hello(*server.address) == b"hello"
+
+
 @LAYOUTS
 def test_flows_go_to_the_shard_that_owns_them(layout: str) -> None:
     with serve("--layout", layout, "--queues", "4") as server:
@@ -141,6 +157,52 @@ def test_frames_that_come_through_another_queue_are_handed_to_their_owner() -> N
         assert metrics["usnet_ip_handed_over_total"] > 16
         assert metrics["usnet_ip_taken_over_total"] >= metrics["usnet_ip_handed_over_total"]
         assert metrics["usnet_drops_total"] < 16
+
+
+@LAYOUTS
+def test_peers_beyond_the_link_are_reached_by_the_gateway(layout: str) -> None:
+    with serve("--layout", layout, "--queues", "1", "--gateway", "10.77.0.2") as server:
+        ip("address", "add", "192.0.2.1/32", "dev", "lo")
+        with socket.create_connection(server.address, 10, source_address=("192.0.2.1", 0)) as client:
+            client.sendall(b"hello")
+            assert client.recv(5) == b"hello"
+
+
+def test_without_a_gateway_peers_beyond_the_link_are_not_answered() -> None:
+    with serve("--queues", "1") as server:
+        ip("address", "add", "192.0.2.1/32", "dev", "lo")
+        with pytest.raises(TimeoutError):
+            socket.create_connection(server.address, 0.5, source_address=("192.0.2.1", 0))
+        server.wait("it is counted", lambda: server.metrics()["usnet_drops_total"] > 0)
+        assert hello(*server.address) == b"hello"
+
+
+@LAYOUTS
+def test_a_stopping_server_finishes_what_is_open_and_refuses_the_rest(layout: str) -> None:
+    with serve("--layout", layout, "--queues", "1") as server, server.connect() as client:
+        client.sendall(b"hello")
+        assert client.recv(5) == b"hello"
+        server.process.send_signal(signal.SIGTERM)
+        server.wait("it stops", lambda: server.status()["state"] == "stopping")
+        server.wait("new ones are refused", lambda: is_refused(server.address))
+        client.sendall(b"still here")
+        assert client.recv(10) == b"still here"
+
+
+def is_refused(address: tuple[str, int]) -> bool:
+    try:
+        with socket.create_connection(address, 10) as client:
+            return client.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+@LAYOUTS
+def test_an_interface_that_is_removed_is_noticed(layout: str) -> None:
+    with serve("--layout", layout, "--queues", "1") as server:
+        ip("link", "delete", Tap.interface)
+        server.wait("it says so", lambda: server.get("/readyz")[0] == 503)
+        assert "the interface was removed" in server.log
 
 
 def test_an_inline_worker_that_dies_is_replaced_on_the_same_queue() -> None:

@@ -110,9 +110,10 @@ class Server:
         env: Mapping[str, str] | None = None,
         stop: bool = True,
         backend: Backend | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         """`stop=False`: the test ends the server itself; only what is left is looked at. `backend`: the kernel, unless
-        given."""
+        given. `prefix`: a program that becomes the server."""
         backend = Kernel() if backend is None else backend
         self._folder = tempfile.TemporaryDirectory(prefix="usnet-test-")
         self.folder = Path(self._folder.name)
@@ -124,7 +125,13 @@ class Server:
         self._backend = backend
         self._cwd = cwd
         self._env = env
-        self._command = [command("usnet-serve"), app, *(backend.options(port) if "--bind" not in args else []), *args]
+        self._command = [
+            *prefix,
+            command("usnet-serve"),
+            app,
+            *(backend.options(port) if "--bind" not in args else []),
+            *args,
+        ]
         for flag, value in {
             "--metrics": f"127.0.0.1:{self.metrics_address[1]}",
             "--control": str(self.control),

@@ -38,11 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def check(config: Config) -> str:
     """What the server would be made of on this machine. Raises as starting it would, as far as that needs no start."""
     intent = understand(config)
-    placed = intent.plan
+    placed, stack = intent.plan, intent.stack
     rows = [
         ("application", config.app),
         ("listening", ", ".join(bind.text for bind in intent.binds)),
         ("backend", config.transport()),
+        *([("interface", stack.interface), ("addresses", ", ".join(stack.addresses))] if stack is not None else []),
         ("layout", placed.layout),
         *((f"shard {shard.shard}", _processes(placed, shard)) for shard in placed.shards),
         ("metrics", config.metrics),

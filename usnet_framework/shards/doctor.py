@@ -13,10 +13,11 @@ from usnet_framework.shards.placement import Plan
 
 
 def backend_findings(config: Config, plan: Plan) -> list[Finding]:
+    transport = config.transport()
     return [
-        Finding("backend", config.backend, config.transport()),
+        Finding("backend", config.backend, transport),
         Finding("layout", config.layout, plan.layout),
-        Finding("huge pages", "no", "no", "no network card writes into this memory with the kernel backend"),
+        Finding("huge pages", "no", "no", f"no network card writes into this memory with the {transport} backend"),
     ]
 
 

@@ -84,6 +84,7 @@ class InlineShard(Shard):
             "queue": stack.queue,
             "queues": stack.queues,
             "addresses": stack.addresses,
+            "gateways": stack.gateways,
             "listen": "" if self._draining else stack.listen,
             "backlog": stack.backlog,
         }

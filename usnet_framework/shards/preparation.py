@@ -68,7 +68,7 @@ def understand(config: Config) -> Intent:
     placed = plan(read_topology(), wish)
     stack = None
     if transport == "tap":
-        stack = plan_stack(config.interface, config.address, binds, len(placed.shards))
+        stack = plan_stack(config.interface, config.address, config.gateway, binds, len(placed.shards))
     return Intent(placed, binds, stack)
 
 

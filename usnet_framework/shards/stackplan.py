@@ -1,6 +1,7 @@
 """What a server on a stack of our own is to serve: interface, addresses, listeners; checked against each other.
 
     --address 10.0.0.1/24    an address that the stack answers for; what lies in its prefix is on the link
+    --gateway 10.0.0.254     the router to all the rest; without it peers have to be on the link
     --bind tcp://HOST:PORT   HOST one of these addresses, or 0.0.0.0 (IPv4), [::] or * (all of them)
 
 Pure: nothing is opened here."""
@@ -35,11 +36,14 @@ class StackPlan:
 
     interface: str
     addresses: tuple[str, ...]
+    gateways: tuple[str, ...]
     listen: tuple[str, ...]
     shown: tuple[str, ...]
 
 
-def plan_stack(interface: str | None, addresses: Sequence[str], binds: Sequence[Bind], queues: int) -> StackPlan:
+def plan_stack(
+    interface: str | None, addresses: Sequence[str], gateways: Sequence[str], binds: Sequence[Bind], queues: int
+) -> StackPlan:
     """StartupError when the parts do not fit together."""
     name = INTERFACE if interface is None else interface
     if not re.fullmatch(rf"[^/:%\s]{{1,{INTERFACE_BYTES_MAX}}}", name) or name in (".", ".."):
@@ -58,6 +62,7 @@ def plan_stack(interface: str | None, addresses: Sequence[str], binds: Sequence[
     return StackPlan(
         interface=name,
         addresses=tuple(map(str, ours)),
+        gateways=_gateways(gateways, ours),
         listen=listen,
         shown=tuple(f"tcp://{endpoint}" for endpoint in listen),
     )
@@ -75,6 +80,16 @@ def _own_addresses(addresses: Sequence[str]) -> list[IpInterface]:
         if address.ip in [other.ip for other in ours[:number]]:
             raise StartupError(f"--address {addresses[number]}: is given twice")
     return ours
+
+
+def _gateways(gateways: Sequence[str], ours: Sequence[IpInterface]) -> tuple[str, ...]:
+    routers = [ipaddress.ip_address(gateway) for gateway in gateways]
+    for number, router in enumerate(routers):
+        if router.version in [other.version for other in routers[:number]]:
+            raise StartupError(f"--gateway {router}: there is one for IPv{router.version} already")
+        if not any(router in address.network and router != address.ip for address in ours):
+            raise StartupError(f"--gateway {router}: is not on the link; it has to lie in the prefix of an --address")
+    return tuple(map(str, routers))
 
 
 def _endpoint(bind: Bind, ours: Sequence[IpInterface]) -> str:

@@ -34,6 +34,7 @@ class StackSetup:
     queue: int
     queues: int
     addresses: str
+    gateways: str
     listen: str
     backlog: int
     exchange_fd: int
@@ -71,6 +72,7 @@ class Tap:
             queue=number,
             queues=len(self._queues),
             addresses=",".join(self._plan.addresses),
+            gateways=",".join(self._plan.gateways),
             listen=",".join(self._plan.listen),
             backlog=self._backlog,
             exchange_fd=self._exchange,
@@ -84,6 +86,7 @@ class Tap:
             Finding("interface", plan.interface, f"{plan.interface}, {how}"),
             self._up,
             *(Finding("address", address, "answered by the server") for address in plan.addresses),
+            *(Finding("gateway", gateway, "for all that is not on the link") for gateway in plan.gateways),
             Finding("offloads", "checksum and segmentation", "checksum and segmentation, both ways"),
             self._steering,
         ]
@@ -165,6 +168,7 @@ def arguments(setup: StackSetup) -> Sequence[str]:
         *("--queue", str(setup.queue)),
         *("--queues", str(setup.queues)),
         *("--addresses", setup.addresses),
+        *("--gateways", setup.gateways),
         *("--listen", setup.listen),
         *("--backlog", str(setup.backlog)),
         *("--exchange", str(setup.exchange_fd)),

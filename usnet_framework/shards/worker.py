@@ -161,7 +161,7 @@ def _engine(seat: Message, fds: list[int], resumes: bool) -> Engine:
     if (told := seat["stack"]) is not None:
         tap_fd, exchange_fd, *rest = listeners
         wake_fds, listeners = rest[: told["queues"]], rest[told["queues"] :]
-        names = ("queue", "queues", "addresses", "listen", "backlog")
+        names = ("queue", "queues", "addresses", "gateways", "listen", "backlog")
         stack = (tap_fd, *(told[name] for name in names), exchange_fd, wake_fds)
     return Engine(
         public_fd=public_fd,

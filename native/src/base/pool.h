@@ -85,17 +85,32 @@ static inline void un_pool_drop(struct un_pool *pool, uint32_t frame)
     pool->own->free_count++;
 }
 
-/* Fewer than a quarter of the frames are free: payload is copied together. Fewer than a sixteenth: only what frees others
- * (payload in order) may hold more, so that a device always finds frames to receive acknowledgements into. */
+/* Fewer than a quarter of the frames are free: payload is copied together. Fewer than an eighth: who holds several gets no
+ * more, so that a connection that nobody reads, or whose peer does not, leaves the others alone. Fewer than a sixteenth:
+ * no more payload is taken in. Fewer than a thirty-second: nor is it taken from an application, which is later, as who
+ * reads and writes gives frames back by it. The rest is for a device to receive acknowledgements into. */
 static inline bool un_pool_is_short(const struct un_pool *pool)
 {
     return pool->own->free_count < pool->own->count / 4;
+}
+
+static inline bool un_pool_is_scarce(const struct un_pool *pool)
+{
+    return pool->own->free_count < pool->own->count / 8;
 }
 
 static inline bool un_pool_is_nearly_empty(const struct un_pool *pool)
 {
     return pool->own->free_count < pool->own->count / 16;
 }
+
+static inline bool un_pool_is_at_its_end(const struct un_pool *pool)
+{
+    return pool->own->free_count < pool->own->count / 32;
+}
+
+/* Frames of a connection that never count as several. */
+#define UN_POOL_FEW 4u
 
 /* Drop every frame of a chain. */
 static inline void un_pool_drop_chain(struct un_pool *pool, uint32_t frame)

@@ -122,6 +122,11 @@ void un_engine_free(struct un_engine *engine)
     free(engine);
 }
 
+bool un_engine_has_failed(const struct un_engine *engine)
+{
+    return engine->failed;
+}
+
 void un_publish_all(struct un_engine *engine)
 {
     for (uint32_t seat = 0; seat < engine->config->seats; seat++)

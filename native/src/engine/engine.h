@@ -50,6 +50,9 @@ void un_engine_free(struct un_engine *engine);
 /* What a descriptor that is not the engine's may stand in its epoll set with: when it is ready, a turn ends. */
 #define UN_ENGINE_WATCH_OTHER (UINT64_C(4) << 48)
 
+/* Nothing can be carried any more (its interface is gone); the reason stands on stderr. Of the kernel's sockets never. */
+bool un_engine_has_failed(const struct un_engine *engine);
+
 /* One turn: wait up to timeout_ms (-1: until something happens, 0: look only), receive, put events into the rings, take
  * commands, send, and look at deadlines. Returns how much was done, 0 when nothing. */
 uint32_t un_engine_turn(struct un_engine *engine, int timeout_ms);

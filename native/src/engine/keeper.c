@@ -132,7 +132,7 @@ enum option_code {
     OPTION_SHARD = 256, OPTION_PARENT, OPTION_PUBLIC, OPTION_SEATS, OPTION_SEAT_WAKES, OPTION_WAKE, OPTION_CONTROL,
     OPTION_LISTENERS, OPTION_CONNECTIONS, OPTION_IDLE, OPTION_LINGER, OPTION_POLL, OPTION_SHARED, OPTION_CORE,
     OPTION_KEEPER_CORE, OPTION_CLEANUP, OPTION_GUARD, OPTION_TAP, OPTION_QUEUE, OPTION_QUEUES, OPTION_ADDRESSES,
-    OPTION_LISTEN, OPTION_BACKLOG, OPTION_EXCHANGE, OPTION_EXCHANGE_WAKES,
+    OPTION_GATEWAYS, OPTION_LISTEN, OPTION_BACKLOG, OPTION_EXCHANGE, OPTION_EXCHANGE_WAKES,
 };
 
 static const struct option long_options[] = {
@@ -157,6 +157,7 @@ static const struct option long_options[] = {
     {"queue", required_argument, NULL, OPTION_QUEUE},
     {"queues", required_argument, NULL, OPTION_QUEUES},
     {"addresses", required_argument, NULL, OPTION_ADDRESSES},
+    {"gateways", required_argument, NULL, OPTION_GATEWAYS},
     {"listen", required_argument, NULL, OPTION_LISTEN},
     {"backlog", required_argument, NULL, OPTION_BACKLOG},
     {"exchange", required_argument, NULL, OPTION_EXCHANGE},
@@ -175,6 +176,10 @@ static void set_stack_option(struct keeper *keeper, int code, char *value)
     case OPTION_ADDRESSES:
         if (un_stack_setup_addresses(stack, value) < 0)
             usage("--addresses");
+        break;
+    case OPTION_GATEWAYS:
+        if (un_stack_setup_gateways(stack, value) < 0)
+            usage("--gateways");
         break;
     case OPTION_LISTEN:
         if (un_stack_setup_listeners(stack, value) < 0)

@@ -20,5 +20,5 @@ int un_network_run(const struct un_engine_setup *setup)
     un_control_tell(engine, UN_CONTROL_READY, 0, 0, 0, (uint64_t)getpid(), engine->own->epoch);
     while (!engine->exit)
         un_engine_turn(engine, un_engine_deadline_ms(engine));
-    return UN_NETWORK_DONE;
+    return un_engine_has_failed(engine) ? UN_NETWORK_FAILED : UN_NETWORK_DONE;
 }

@@ -96,6 +96,17 @@ int un_stack_setup_addresses(struct un_stack_setup *setup, const char *text)
     return setup->address_count ? 0 : -EINVAL;
 }
 
+int un_stack_setup_gateways(struct un_stack_setup *setup, const char *text)
+{
+    char item[UN_TEXT_MAX];
+    while (next_item(&text, item)) {
+        if (setup->gateway_count == UN_GATEWAYS_MAX || !parse_ip(item, &setup->gateways[setup->gateway_count]))
+            return -EINVAL;
+        setup->gateway_count++;
+    }
+    return 0;
+}
+
 int un_stack_setup_listeners(struct un_stack_setup *setup, const char *text)
 {
     char item[UN_TEXT_MAX];

@@ -48,6 +48,13 @@ static void unlisten_all(struct un_engine *engine)
     }
 }
 
+static int add_default_route(struct un_stack *stack, const struct un_ip *gateway)
+{
+    static const uint8_t nothing[16];
+    struct un_ip all = un_ip_is_v4(gateway) ? un_ip_from_v4(nothing) : un_ip_from_v6(nothing);
+    return un_stack_add_route(stack, &all, 0, gateway);
+}
+
 static int create_stack(struct un_engine *engine, void *arena, uint64_t bytes)
 {
     const struct un_stack_setup *setup = engine->setup.stack;
@@ -57,8 +64,10 @@ static int create_stack(struct un_engine *engine, void *arena, uint64_t bytes)
     if (getrandom(&config.seed, sizeof config.seed, 0) != sizeof config.seed)
         return -errno;
     int status = un_stack_create(&link->stack, arena, bytes, &config);
-    for (uint32_t i = 0; status == 0 && i < setup->address_count; i++)
+    for (uint32_t i = 0; status >= 0 && i < setup->address_count; i++)
         status = un_stack_add_address(&link->stack, &setup->addresses[i].ip, setup->addresses[i].prefix);
+    for (uint32_t i = 0; status >= 0 && i < setup->gateway_count; i++)
+        status = add_default_route(&link->stack, &setup->gateways[i]);
     if (status >= 0)
         status = listen_all(engine);
     return status < 0 ? status : 0;
@@ -231,6 +240,12 @@ static int sleep_ms(struct un_link *link, int timeout_ms)
     return timeout_ms >= 0 && (uint64_t)timeout_ms < wait_ms ? timeout_ms : wait_ms < INT32_MAX ? (int)wait_ms : -1;
 }
 
+static void device_is_gone(struct un_engine *engine)
+{
+    fprintf(stderr, "usnet: queue %u: the interface was removed\n", engine->setup.stack->queue);
+    engine->failed = engine->exit = true;
+}
+
 static uint32_t look_at_descriptors(struct un_engine *engine, int timeout_ms)
 {
     struct epoll_event events[UN_EPOLL_BATCH];
@@ -239,9 +254,12 @@ static uint32_t look_at_descriptors(struct un_engine *engine, int timeout_ms)
     tell_device_counters(engine->link);
     int count = epoll_wait(engine->setup.epoll_fd, events, UN_EPOLL_BATCH, timeout_ms);
     un_exchange_awake(&engine->link->exchange);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
         if (UN_WATCHED_KIND(events[i].data.u64) == UN_WATCHED_CONTROL)
             un_control_read(engine);
+        else if (UN_WATCHED_KIND(events[i].data.u64) == UN_WATCHED_DEVICE && events[i].events & EPOLLERR)
+            device_is_gone(engine);
+    }
     return count > 0 ? (uint32_t)count : 0;
 }
 

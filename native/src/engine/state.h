@@ -151,6 +151,7 @@ struct un_engine {
     uint64_t spin_ns;
     uint32_t node_count; /* per seat */
     bool exit;
+    bool failed;
 };
 
 static inline void un_enter(struct un_engine *engine, uint32_t slot)

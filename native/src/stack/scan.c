@@ -14,7 +14,8 @@ bool un_scan_frames(struct un_stack *stack, uint32_t head, uint32_t *count, uint
     *count = *bytes = 0;
     *tail = UN_NONE;
     for (uint32_t at = head; at != UN_NONE; at = frames[at].next) {
-        if (at >= stack->config->frames || stack->frame_scratch[at])
+        if (at >= stack->config->frames || stack->frame_scratch[at] ||
+            (uint32_t)frames[at].offset + frames[at].length > stack->config->frame_bytes)
             return false;
         stack->frame_scratch[at] = true;
         *bytes += frames[at].length;

@@ -302,7 +302,7 @@ bool un_rate_allows(struct un_rate *rate, uint32_t per_second, uint64_t now_ns);
 
 /* ---- scan.c: what the queues hold, counted into the scratch tables ---- */
 void un_scan_begin(struct un_stack *stack);
-/* Queues that are not damaged: no index beyond a table, no frame or record in two places. */
+/* Queues that are not damaged: no index beyond a table, no bytes beyond a frame, no frame or record in two places. */
 bool un_scan_conn(struct un_stack *stack, const struct un_tcb *tcb);
 bool un_scan_frames(struct un_stack *stack, uint32_t head, uint32_t *frames, uint32_t *bytes, uint32_t *tail);
 

@@ -1,4 +1,4 @@
-/* UDP endpoints.
+/* UDP endpoints (RFC 768).
  *
  * A datagram waits in the frames it came in; who sent it stands in front of its payload, where the headers were. An
  * endpoint holds at most so many frames (not bytes: a small datagram holds a whole one), and none when frames are short.

@@ -18,19 +18,6 @@ uint32_t un_congestion_initial(const struct un_tcp *tcp, const struct un_tcb *tc
     return segments * mss < most ? segments * mss : most;
 }
 
-bool un_congestion_is_stale(const struct un_tcp *tcp, const struct un_tcb *tcb)
-{
-    return tcb->sent_head == UN_NONE && tcp->now_us - tcb->sent_at_us > tcb->rto_us;
-}
-
-uint32_t un_congestion_window(const struct un_tcp *tcp, const struct un_tcb *tcb)
-{
-    if (!un_congestion_is_stale(tcp, tcb))
-        return tcb->cwnd;
-    uint32_t initial = un_congestion_initial(tcp, tcb);
-    return initial < tcb->cwnd ? initial : tcb->cwnd;
-}
-
 uint32_t un_congestion_used(const struct un_tcb *tcb)
 {
     uint32_t flight = tcb->snd_nxt - tcb->snd_una;
@@ -70,12 +57,4 @@ uint32_t un_congestion_slow_start(const struct un_tcb *tcb, uint32_t acked)
 void un_congestion_grow(struct un_tcb *tcb, uint32_t bytes)
 {
     tcb->cwnd = bytes < UN_CWND_MAX - tcb->cwnd ? tcb->cwnd + bytes : UN_CWND_MAX;
-}
-
-/* In slow start half of cwnd is enough, since the other half is what the last round trip has added. */
-void un_congestion_sent(struct un_tcb *tcb)
-{
-    bool is_limited = tcb->cwnd < tcb->ssthresh ? 2 * tcb->in_flight >= tcb->cwnd
-                                                : tcb->in_flight + tcb->snd_mss > tcb->cwnd;
-    tcb->recovery = (uint8_t)((tcb->recovery & ~UN_RECOVERY_LIMITED) | (is_limited ? UN_RECOVERY_LIMITED : 0));
 }

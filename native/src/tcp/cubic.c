@@ -1,8 +1,8 @@
 /* Congestion control of CUBIC (RFC 9438): after a loss cwnd returns to where it was along a cubic function of time, stays
  * there for a while, and then looks for more; never slower than Reno would.
  *
- * In integers: bytes and milliseconds. W(t) = C (t - K)^3 + W_max with C = 0.4 segments / s^3. No division by a variable per
- * ACK: what was acknowledged adds to a credit, and cwnd grows by an MSS when the credit suffices. The first slow start is
+ * In integers: bytes and milliseconds. W(t) = C (t - K)^3 + W_max with C = 0.4 segments / s^3. What is acknowledged adds up
+ * to a sixteenth of cwnd before any of this is computed, so that most ACKs cost an addition. The first slow start is
  * HyStart++'s, which uses the same memory until ssthresh is set. While the application does not use cwnd the clock stands
  * still: the epoch begins again at the next ACK that counts (sections 4.2, 5.8). */
 #include <string.h>
@@ -10,7 +10,7 @@
 #include "tcp/recovery.h"
 
 #define INTERVAL_MAX_MS 100000u /* |t - K|: 400 MSS per ms by then; keeps the cube within 64 bits */
-#define CREDIT_SHIFT 14         /* keeps the credit within 32 bits */
+#define STEP_SHIFT 4            /* a sixteenth of cwnd at a time */
 
 struct un_cubic {
     uint32_t epoch_us;  /* when this stage of congestion avoidance began; 0: it has not */
@@ -18,7 +18,7 @@ struct un_cubic {
     uint32_t k_ms;      /* from the epoch until cwnd is W_max again */
     uint32_t w_est;     /* what Reno's window would be */
     uint32_t est_acked; /* bytes acknowledged since w_est grew */
-    uint32_t credit;
+    uint32_t pending;   /* bytes acknowledged that nothing was done about yet */
 };
 UN_STATIC_ASSERT(sizeof(struct un_cubic) <= sizeof((struct un_tcb *)0)->cc_state, "it lies in cc_state");
 
@@ -50,7 +50,7 @@ static uint32_t cube_root(uint64_t number)
 static void begin_epoch(struct un_cubic *cubic, const struct un_tcb *tcb, uint32_t now_us)
 {
     cubic->epoch_us = now_us + !now_us;
-    cubic->credit = 0;
+    cubic->pending = 0;
     cubic->est_acked = 0;
     cubic->w_est = tcb->cwnd;
     cubic->k_ms = 0;
@@ -82,20 +82,13 @@ static void grow_like_reno(struct un_cubic *cubic, const struct un_tcb *tcb, uin
     cubic->w_est += tcb->snd_mss;
 }
 
-/* cwnd += bytes * (target - cwnd) / cwnd, in steps of an MSS. */
-static void grow_towards(struct un_cubic *cubic, struct un_tcb *tcb, uint64_t target, uint32_t bytes)
+/* Section 4.4, for bytes instead of segments. */
+static void grow_towards(struct un_tcb *tcb, uint64_t target, uint32_t bytes)
 {
     uint64_t most = tcb->cwnd + tcb->cwnd / 2;
-    if (target <= tcb->cwnd)
-        return;
     target = target < most ? target : most;
-    uint64_t credit = cubic->credit + ((bytes * (target - tcb->cwnd)) >> CREDIT_SHIFT);
-    uint64_t price = ((uint64_t)tcb->cwnd * tcb->snd_mss) >> CREDIT_SHIFT;
-    if (credit >= price) {
-        credit -= price;
-        un_congestion_grow(tcb, tcb->snd_mss);
-    }
-    cubic->credit = (uint32_t)(credit < price ? credit : price);
+    if (target > tcb->cwnd)
+        un_congestion_grow(tcb, (uint32_t)(bytes * (target - tcb->cwnd) / tcb->cwnd));
 }
 
 static void avoid(const struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes)
@@ -103,27 +96,33 @@ static void avoid(const struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes)
     struct un_cubic *cubic = cubic_of(tcb);
     if (cubic->epoch_us == 0 || (int32_t)(tcp->now_us - cubic->epoch_us) < 0)
         begin_epoch(cubic, tcb, tcp->now_us);
+    cubic->pending += bytes;
+    if (cubic->pending < tcb->cwnd >> STEP_SHIFT)
+        return;
+    bytes = cubic->pending;
+    cubic->pending = 0;
     uint32_t at_ms = (tcp->now_us - cubic->epoch_us) / 1000;
     grow_like_reno(cubic, tcb, bytes);
     if (window_at(cubic, tcb->snd_mss, at_ms) >= cubic->w_est)
-        grow_towards(cubic, tcb, window_at(cubic, tcb->snd_mss, at_ms + tcb->srtt_us / 1000), bytes);
+        grow_towards(tcb, window_at(cubic, tcb->snd_mss, at_ms + tcb->srtt_us / 1000), bytes);
     else if (tcb->cwnd < cubic->w_est)
         un_congestion_grow(tcb, cubic->w_est - tcb->cwnd);
 }
 
 static void acked(const struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes, bool cwnd_limited)
 {
-    if (tcb->ssthresh == UINT32_MAX) {
-        un_hystart_acked(tcb, bytes, cwnd_limited);
+    bool is_first = tcb->ssthresh == UINT32_MAX;
+    if (!cwnd_limited) {
+        if (!is_first)
+            cubic_of(tcb)->epoch_us = 0;
+    } else if (is_first) {
+        un_hystart_acked(tcb, bytes);
         if (tcb->ssthresh != UINT32_MAX)
             init(tcp, tcb);
     } else if (tcb->cwnd < tcb->ssthresh) {
-        if (cwnd_limited)
-            un_congestion_grow(tcb, un_congestion_slow_start(tcb, bytes));
-    } else if (cwnd_limited) {
-        avoid(tcp, tcb, bytes);
+        un_congestion_grow(tcb, un_congestion_slow_start(tcb, bytes));
     } else {
-        cubic_of(tcb)->epoch_us = 0;
+        avoid(tcp, tcb, bytes);
     }
 }
 

@@ -68,6 +68,7 @@ static void begin_flight(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     if (un_congestion_is_stale(tcp, tcb))
         un_congestion_of(tcb)->idle(tcp, tcb);
+    tcb->sampled_us = tcp->now_us;
     tcb->rack_us = tcp->now_us;
     tcb->rack_end = tcb->snd_nxt;
     tcb->recovery &= (uint8_t)~UN_RECOVERY_RACK_RESENT;
@@ -78,7 +79,7 @@ void un_recovery_sent(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length, u
 {
     if (tcb->sent_head == UN_NONE)
         begin_flight(tcp, tcb);
-    const struct un_sent sent = {
+    *un_sent_append(tcp, tcb) = (struct un_sent){
         .next = UN_NONE,
         .seq = tcb->snd_nxt,
         .length = length,
@@ -89,7 +90,6 @@ void un_recovery_sent(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length, u
         .times = 1,
         .tsval = tsval,
     };
-    un_sent_append(tcp, tcb, &sent);
     tcb->in_flight += length;
     tcb->sent_at_us = tcp->now_us;
     un_congestion_sent(tcb);

@@ -68,7 +68,7 @@ static void take_sample(struct un_hystart *hystart, uint32_t rtt_us)
     }
 }
 
-void un_hystart_acked(struct un_tcb *tcb, uint32_t acked, bool cwnd_limited)
+void un_hystart_acked(struct un_tcb *tcb, uint32_t acked)
 {
     struct un_hystart *hystart = hystart_of(tcb);
     if (un_seq_le(hystart->round_end, tcb->snd_una + acked))
@@ -79,6 +79,5 @@ void un_hystart_acked(struct un_tcb *tcb, uint32_t acked, bool cwnd_limited)
     }
     if (tcb->rack_rtt_us != 0)
         take_sample(hystart, tcb->rack_rtt_us);
-    if (cwnd_limited)
-        un_congestion_grow(tcb, un_congestion_slow_start(tcb, acked) / (hystart->rounds > 0 ? CONSERVATIVE_DIVISOR : 1));
+    un_congestion_grow(tcb, un_congestion_slow_start(tcb, acked) / (hystart->rounds > 0 ? CONSERVATIVE_DIVISOR : 1));
 }

@@ -348,7 +348,7 @@ static int refuse_write(const struct un_tcb *tcb)
     }
 }
 
-/* A lent piece is copied as far as it fits; one that lies in a frame passes to the queue as a whole, when there is any room. */
+/* A lent piece is copied as far as it fits; one in a frame passes to the queue as a whole, when there is any room. */
 static uint32_t append(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_piece *piece)
 {
     if (piece->frame == UN_NONE)

@@ -8,7 +8,7 @@
 #define MSS_DEFAULT_IPV4 536u   /* RFC 9293 MUST-15 */
 #define MSS_DEFAULT_IPV6 1220u
 #define MSS_MIN 64u             /* a peer that asks for less would make us send nothing but headers */
-#define BLACK_HOLE_TIMEOUTS 3u  /* of full segments in a row */
+#define BLACK_HOLE_TIMEOUTS 3u  /* of large packets in a row */
 
 static uint32_t headers(const struct un_ip *peer)
 {
@@ -52,11 +52,20 @@ static void lower_path_mtu(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t mtu)
     un_tcp_want_output(tcp, tcb);
 }
 
-void un_tcp_suspect_black_hole(struct un_tcp *tcp, struct un_tcb *tcb)
+/* A packet is in flight that a path of PATH_MTU_BASE does not carry; or several small ones, which lose little by it. */
+static bool has_large_in_flight(const struct un_tcb *tcb)
 {
     uint32_t outstanding = tcb->snd_nxt - tcb->snd_una;
-    bool is_full = outstanding >= tcb->snd_mss && tcb->snd_wnd >= tcb->snd_mss; /* else the window is why */
-    if (tcp->config->path_mtu_probing && is_full && tcb->backoff >= BLACK_HOLE_TIMEOUTS && tcb->path_mtu > PATH_MTU_BASE)
+    uint32_t options = tcb->flags & UN_TCB_TIMESTAMP ? UN_TCP_TIMESTAMP_BYTES : 0;
+    if (tcb->snd_wnd < un_min32(outstanding, tcb->snd_mss)) /* that is why */
+        return false;
+    return outstanding + headers(&tcb->peer) + options > PATH_MTU_BASE;
+}
+
+void un_tcp_suspect_black_hole(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    if (tcp->config->path_mtu_probing && tcb->path_mtu > PATH_MTU_BASE && tcb->backoff >= BLACK_HOLE_TIMEOUTS &&
+        has_large_in_flight(tcb))
         lower_path_mtu(tcp, tcb, PATH_MTU_BASE);
 }
 

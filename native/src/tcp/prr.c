@@ -36,9 +36,3 @@ void un_prr_update(struct un_tcb *tcb, uint32_t delivered, bool is_safe)
         out = tcb->snd_mss;
     tcb->cwnd = tcb->in_flight + (uint32_t)(out > 0 ? out : 0);
 }
-
-void un_prr_sent(struct un_tcb *tcb, uint32_t bytes)
-{
-    if (tcb->flags & UN_TCB_RECOVERY)
-        tcb->prr_out += bytes;
-}

@@ -12,6 +12,7 @@ void un_recovery_init(struct un_tcp *tcp, struct un_tcb *tcb)
     tcb->sent_head = tcb->sent_tail = tcb->lost_hint = UN_NONE;
     tcb->in_flight = tcb->sacked_bytes = tcb->lost_bytes = 0;
     tcb->srtt_us = tcb->rttvar_us = tcb->min_rtt_us = 0;
+    tcb->sampled_us = tcp->now_us;
     tcb->rto_us = tcp->config->rto_initial_us;
     tcb->backoff = tcb->dup_acks = tcb->recovery = 0;
     tcb->cwnd = 1;
@@ -33,27 +34,41 @@ void un_recovery_established(struct un_tcp *tcp, struct un_tcb *tcb)
 
 /* ---- an ACK in order ---- */
 
+/* Take off the list what is acknowledged; the chain of records goes to the free list as it is. Returns the last record of
+ * which something was acknowledged, be it one that is free by now. */
+static const struct un_sent *take_off(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t acked, uint32_t *flags)
+{
+    struct un_sent *sents = tcp->sents, *last = NULL;
+    struct un_sent_pool *pool = tcp->sent_pool;
+    uint32_t first = tcb->sent_head, index = first, count = 0;
+    while (index != UN_NONE && acked >= sents[index].length) {
+        last = &sents[index];
+        *flags |= last->flags;
+        acked -= last->length;
+        index = last->next;
+        count++;
+    }
+    if (last) {
+        last->next = pool->free_head;
+        pool->free_head = first;
+        pool->free_count += count;
+        tcb->sent_head = index;
+    }
+    if (acked == 0)
+        return last;
+    *flags |= sents[index].flags;
+    un_sent_trim(tcp, &sents[index], acked);
+    return &sents[index];
+}
+
 /* Everything outstanding is in flight and nothing special goes on: records go, a sample comes, cwnd grows. */
 static void acknowledge_in_order(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
 {
     uint32_t acked = seg->ack - tcb->snd_una, flags = 0;
     uint32_t oldest_us = tcp->sents[tcb->sent_head].sent_us;
-    for (uint32_t left = acked; left > 0 && tcb->sent_head != UN_NONE;) {
-        struct un_sent *sent = &tcp->sents[tcb->sent_head];
-        uint32_t length = left < sent->length ? left : sent->length;
-        left -= length;
-        flags |= sent->flags;
-        tcb->in_flight -= length;
-        if (!(sent->flags & UN_SENT_RESENT)) {
-            tcb->rack_us = sent->sent_us;
-            tcb->rack_end = sent->seq + length;
-            tcb->recovery &= (uint8_t)~UN_RECOVERY_RACK_RESENT;
-        }
-        if (length == sent->length)
-            un_sent_pop(tcp, tcb);
-        else
-            un_sent_trim(tcp, sent, length);
-    }
+    const struct un_sent *newest = take_off(tcp, tcb, acked, &flags);
+    tcb->in_flight -= acked;
+    tcb->lost_hint = UN_NONE;
     tcb->high_sacked = seg->ack;
     tcb->dup_acks = 0;
     if (flags & UN_SENT_RESENT) {
@@ -61,9 +76,12 @@ static void acknowledge_in_order(struct un_tcp *tcp, struct un_tcb *tcb, const s
         if (rtt_us)
             un_rtt_sample(tcp, tcb, rtt_us);
     } else {
-        tcb->rack_rtt_us = un_rtt_since(tcp, tcb->rack_us);
-        un_rtt_min(tcp, tcb, tcb->rack_rtt_us);
-        un_rtt_sample(tcp, tcb, un_rtt_since(tcp, oldest_us));
+        tcb->rack_us = newest->sent_us;
+        tcb->rack_end = seg->ack;
+        tcb->recovery &= (uint8_t)~UN_RECOVERY_RACK_RESENT;
+        tcb->rack_rtt_us = un_rtt_since(tcp, newest->sent_us);
+        un_rtt_min(tcb, tcb->rack_rtt_us);
+        un_rtt_measure(tcp, tcb, oldest_us);
     }
     un_congestion_of(tcb)->acked(tcp, tcb, acked, tcb->recovery & UN_RECOVERY_LIMITED);
 }
@@ -159,12 +177,14 @@ static void sample(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *
     uint32_t rtt_us = ack->acked_resent ? 0 : ack->rtt_us;
     if (rtt_us == 0)
         rtt_us = ack->sack_rtt_us;
-    if (ack->rtt_us != 0 || ack->sack_rtt_us != 0)
-        un_rtt_min(tcp, tcb, ack->sack_rtt_us ? ack->sack_rtt_us : ack->rtt_us);
-    if (rtt_us == 0 && ack->acked_resent)
+    if (rtt_us != 0) {
+        un_rtt_min(tcb, rtt_us);
+        un_rtt_measure(tcp, tcb, tcp->now_us - rtt_us);
+    } else if (ack->acked_resent) {
         rtt_us = un_rtt_echoed(tcp, tcb, ack->seg);
-    if (rtt_us != 0)
-        un_rtt_sample(tcp, tcb, rtt_us);
+        if (rtt_us != 0)
+            un_rtt_sample(tcp, tcb, rtt_us);
+    }
 }
 
 /* Is what goes on needless, or over? */
@@ -211,7 +231,8 @@ static void set_timers(struct un_tcp *tcp, struct un_tcb *tcb, bool has_advanced
         un_tcp_disarm(tcb, UN_TIMER_REORDER);
 }
 
-static void acknowledge(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, bool is_window_update)
+/* Not inlined: the fast path need not save the registers that this takes. */
+__attribute__((noinline)) static void acknowledge(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, bool is_window_update)
 {
     struct un_ack ack = {
         .seg = seg,

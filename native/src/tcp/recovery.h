@@ -46,7 +46,8 @@ struct un_ack {
 
 /* ---- sent.c: records ---- */
 
-void un_sent_append(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_sent *sent);
+/* One more at the end of the list, for the caller to fill in: next is UN_NONE. */
+struct un_sent *un_sent_append(struct un_tcp *tcp, struct un_tcb *tcb);
 /* Give the head back; its bytes have left the sums already. */
 void un_sent_pop(struct un_tcp *tcp, struct un_tcb *tcb);
 /* Take the first bytes of a record off it. */
@@ -117,14 +118,31 @@ void un_undo_frto(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *a
 void un_prr_begin(struct un_tcb *tcb, uint32_t flight);
 /* After detection: cwnd for what is in flight and may be added. is_safe: snd_una moved and nothing else is lost. */
 void un_prr_update(struct un_tcb *tcb, uint32_t delivered, bool is_safe);
-void un_prr_sent(struct un_tcb *tcb, uint32_t bytes);
+
+static inline void un_prr_sent(struct un_tcb *tcb, uint32_t bytes)
+{
+    if (tcb->flags & UN_TCB_RECOVERY)
+        tcb->prr_out += bytes;
+}
 
 /* ---- rtt.c ---- */
 
-void un_rtt_min(const struct un_tcp *tcp, struct un_tcb *tcb, uint32_t rtt_us);
 /* A sample from the timestamp that a segment echoes (RFC 7323 section 4), to a millisecond; 0: none. */
 uint32_t un_rtt_echoed(const struct un_tcp *tcp, const struct un_tcb *tcb, const struct un_seg *seg);
 void un_rto_arm(struct un_tcp *tcp, struct un_tcb *tcb);
+
+static inline void un_rtt_min(struct un_tcb *tcb, uint32_t rtt_us)
+{
+    if (rtt_us < tcb->min_rtt_us)
+        tcb->min_rtt_us = rtt_us; /* until forgotten with a later sample */
+}
+
+/* What was sent then has arrived. */
+static inline void un_rtt_measure(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t sent_us)
+{
+    if (un_seq_le(tcb->sampled_us, sent_us))
+        un_rtt_sample(tcp, tcb, tcp->now_us - sent_us);
+}
 
 static inline uint32_t un_rtt_since(const struct un_tcp *tcp, uint32_t sent_us)
 {
@@ -136,8 +154,19 @@ static inline uint32_t un_rtt_since(const struct un_tcp *tcp, uint32_t sent_us)
 
 uint32_t un_congestion_initial(const struct un_tcp *tcp, const struct un_tcb *tcb); /* initial window: RFC 6928 */
 /* Was nothing sent for so long that cwnd says nothing any more (RFC 5681 section 4.1)? Then it is the restart window. */
-bool un_congestion_is_stale(const struct un_tcp *tcp, const struct un_tcb *tcb);
-uint32_t un_congestion_window(const struct un_tcp *tcp, const struct un_tcb *tcb);
+static inline bool un_congestion_is_stale(const struct un_tcp *tcp, const struct un_tcb *tcb)
+{
+    return tcb->sent_head == UN_NONE && tcp->now_us - tcb->sent_at_us > tcb->rto_us;
+}
+
+static inline uint32_t un_congestion_window(const struct un_tcp *tcp, const struct un_tcb *tcb)
+{
+    if (!un_congestion_is_stale(tcp, tcb))
+        return tcb->cwnd;
+    uint32_t initial = un_congestion_initial(tcp, tcb);
+    return initial < tcb->cwnd ? initial : tcb->cwnd;
+}
+
 void un_congestion_reduce(struct un_tcp *tcp, struct un_tcb *tcb); /* a new ssthresh, by the connection's algorithm */
 /* Was this done for the window that ends after `una` already? */
 bool un_congestion_is_reduced(const struct un_tcb *tcb, uint32_t una);
@@ -148,7 +177,14 @@ uint32_t un_congestion_used(const struct un_tcb *tcb);
 /* By how much one ACK of so many bytes may let cwnd grow in slow start. */
 uint32_t un_congestion_slow_start(const struct un_tcb *tcb, uint32_t acked);
 void un_congestion_grow(struct un_tcb *tcb, uint32_t bytes);
-void un_congestion_sent(struct un_tcb *tcb); /* notes whether cwnd is used up */
+
+/* Is cwnd used up? In slow start half of it is enough, since the other half is what the last round trip has added. */
+static inline void un_congestion_sent(struct un_tcb *tcb)
+{
+    bool is_limited = tcb->cwnd < tcb->ssthresh ? 2 * tcb->in_flight >= tcb->cwnd
+                                                : tcb->in_flight + tcb->snd_mss > tcb->cwnd;
+    tcb->recovery = (uint8_t)((tcb->recovery & ~UN_RECOVERY_LIMITED) | (is_limited ? UN_RECOVERY_LIMITED : 0));
+}
 
 static inline const struct un_congestion *un_congestion_of(const struct un_tcb *tcb)
 {
@@ -161,7 +197,7 @@ extern const struct un_congestion un_congestion_cubic; /* cubic.c */
 /* ---- hystart.c: when to leave the first slow start, RFC 9406; its state lies in cc_state meanwhile ---- */
 
 void un_hystart_init(struct un_tcb *tcb);
-/* An ACK of so many bytes in slow start; sets ssthresh when slow start is over. */
-void un_hystart_acked(struct un_tcb *tcb, uint32_t acked, bool cwnd_limited);
+/* An ACK of so many bytes in slow start lets cwnd grow; sets ssthresh when slow start is over. */
+void un_hystart_acked(struct un_tcb *tcb, uint32_t acked);
 
 #endif

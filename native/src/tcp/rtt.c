@@ -1,20 +1,21 @@
-/* Round-trip time and retransmission timeout (RFC 6298), and the smallest round trip of late (RFC 8985 section 6.2). */
+/* Round-trip time and retransmission timeout (RFC 6298), and the smallest round trip of late (RFC 8985 section 6.2).
+ *
+ * There is one sample in a round trip, whatever the number of ACKs: with more of them the estimate would forget within a
+ * fraction of it how much round trips vary (RFC 7323 appendix G). */
 #include "tcp/recovery.h"
 
 #define UN_RTT_GRANULARITY_US 1000u /* G of RFC 6298: what the timer wheel resolves is less */
 #define UN_RTT_MAX_US 60000000u     /* longer ones are mistakes */
 #define UN_MIN_RTT_WINDOW_S 60u     /* then the path may have changed */
-#define UN_RTT_SPREAD_MAX 6u
 
-/* RFC 7323 appendix G: with many samples in a round trip each counts less, or the estimate forgets within a fraction of it.
- * The logarithm of the samples expected, one for every second segment. */
-static uint32_t spread(const struct un_tcb *tcb)
+/* The smallest one may be of a path that is no more. */
+static void forget_min(const struct un_tcp *tcp, struct un_tcb *tcb, uint32_t rtt_us)
 {
-    uint32_t samples = tcb->in_flight >> 1, mss = tcb->snd_mss;
-    uint32_t shift = 0;
-    while (shift < UN_RTT_SPREAD_MAX && samples >> shift > mss)
-        shift++;
-    return shift;
+    uint32_t now_s = (uint32_t)(tcp->now_ns / UN_SECOND_NS);
+    if (rtt_us > tcb->min_rtt_us && tcb->min_rtt_us != 0 && now_s - tcb->min_rtt_at_s < UN_MIN_RTT_WINDOW_S)
+        return;
+    tcb->min_rtt_us = rtt_us;
+    tcb->min_rtt_at_s = now_s;
 }
 
 void un_rtt_sample(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t rtt_us)
@@ -25,26 +26,18 @@ void un_rtt_sample(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t rtt_us)
         tcb->srtt_us = rtt;
         tcb->rttvar_us = rtt / 2;
     } else {
-        uint32_t shift = spread(tcb);
         int32_t error_us = (int32_t)(rtt - tcb->srtt_us);
         int32_t deviation_us = error_us < 0 ? -error_us : error_us;
-        tcb->rttvar_us += (uint32_t)((deviation_us - (int32_t)tcb->rttvar_us) >> (2 + shift));
-        tcb->srtt_us += (uint32_t)(error_us >> (3 + shift));
+        tcb->rttvar_us += (uint32_t)((deviation_us - (int32_t)tcb->rttvar_us) >> 2);
+        tcb->srtt_us += (uint32_t)(error_us >> 3);
     }
     uint32_t margin_us = 4 * tcb->rttvar_us;
     uint32_t rto_us = tcb->srtt_us + (margin_us > UN_RTT_GRANULARITY_US ? margin_us : UN_RTT_GRANULARITY_US);
     rto_us = rto_us < config->rto_min_us ? config->rto_min_us : rto_us;
     tcb->rto_us = rto_us > config->rto_max_us ? config->rto_max_us : rto_us;
+    tcb->sampled_us = tcp->now_us;
+    forget_min(tcp, tcb, rtt);
     tcb->backoff = 0; /* RFC 6298 section 5: only a sample ends the backing off */
-}
-
-void un_rtt_min(const struct un_tcp *tcp, struct un_tcb *tcb, uint32_t rtt_us)
-{
-    uint32_t now_s = (uint32_t)(tcp->now_ns / UN_SECOND_NS);
-    if (rtt_us > tcb->min_rtt_us && tcb->min_rtt_us != 0 && now_s - tcb->min_rtt_at_s < UN_MIN_RTT_WINDOW_S)
-        return;
-    tcb->min_rtt_us = rtt_us;
-    tcb->min_rtt_at_s = now_s;
 }
 
 uint32_t un_rtt_echoed(const struct un_tcp *tcp, const struct un_tcb *tcb, const struct un_seg *seg)

@@ -8,7 +8,9 @@
  *   - a frame comes that covers others out of order: it takes their place, with their bytes. What came first wins, as
  *     overlaps must not let a peer say one thing to us and another to whoever listens (RFC 9293 leaves it open).
  * Out of order, a connection holds at most ooo_frames_max frames; beyond that the highest payload gives way, as the
- * peer will get to it last (RFC 2018 section 8 lets us forget what was SACKed). Payload in order is always taken.
+ * peer will get to it last (RFC 2018 section 8 lets us forget what was SACKed). Payload in order is taken unless frames
+ * are scarce and the connection holds several that nobody has read: it comes again, when somebody has. A gap is filled in
+ * any case, in the place of the highest payload behind it if need be, as that is what sets the frames behind it free.
  *
  * Work per frame: O(1) for payload in order and for payload behind all that waits; else a walk over rcv_ooo. */
 #include "tcp/rxblocks.h"
@@ -80,16 +82,24 @@ static inline void append(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame
     tcb->rcv_bytes += length;
 }
 
-static void append_or_compact(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame)
+/* The same, without one more frame, where frames are short and the last one has room for it. */
+static bool append_by_copy(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame)
 {
     uint32_t length = tcp->pool.frames[frame].length;
-    if (tcb->rcv.head != UN_NONE && is_crowded(tcp, tcb->rcv_frames, tcp->config->rcv_frames_max) &&
-        compact(tcp, tcb->rcv.tail, frame)) {
-        tcb->rcv_nxt += length;
-        tcb->rcv_bytes += length;
-        return;
-    }
-    append(tcp, tcb, frame, length);
+    if (tcb->rcv.head == UN_NONE || !is_crowded(tcp, tcb->rcv_frames, tcp->config->rcv_frames_max) ||
+        !compact(tcp, tcb->rcv.tail, frame))
+        return false;
+    tcb->rcv_nxt += length;
+    tcb->rcv_bytes += length;
+    return true;
+}
+
+/* May this connection, which holds so many frames already, keep one more? */
+static bool may_keep(const struct un_tcp *tcp, uint32_t frames)
+{
+    if (!un_pool_is_scarce(&tcp->pool))
+        return true;
+    return frames < UN_POOL_FEW && !un_pool_is_nearly_empty(&tcp->pool);
 }
 
 /* Take the frame behind `before` (UN_NONE: the first one) out of the out-of-order queue. */
@@ -105,12 +115,19 @@ static uint32_t unlink_behind(struct un_frame *frames, struct un_tcb *tcb, uint3
     return frame;
 }
 
+static void move_in_order(struct arrival *arrival)
+{
+    uint32_t frame = unlink_behind(arrival->frames, arrival->tcb, UN_NONE);
+    if (!append_by_copy(arrival->tcp, arrival->tcb, frame))
+        append(arrival->tcp, arrival->tcb, frame, arrival->frames[frame].length);
+}
+
 /* What waited for the gap that has been filled. */
 static void drain(struct arrival *arrival)
 {
     struct un_tcb *tcb = arrival->tcb;
     while (tcb->rcv_ooo.head != UN_NONE && arrival->frames[tcb->rcv_ooo.head].seq == tcb->rcv_nxt)
-        append_or_compact(arrival->tcp, tcb, unlink_behind(arrival->frames, tcb, UN_NONE));
+        move_in_order(arrival);
     un_rx_blocks_pass(arrival->tcp, tcb);
 }
 
@@ -216,7 +233,8 @@ static bool prune(struct arrival *arrival, uint32_t before)
 
 static bool may_queue(struct arrival *arrival, uint32_t before)
 {
-    if (un_pool_is_nearly_empty(&arrival->tcp->pool))
+    const struct un_tcb *tcb = arrival->tcb;
+    if (!may_keep(arrival->tcp, (uint32_t)tcb->rcv_frames + tcb->rcv_ooo_frames))
         return false;
     return arrival->tcb->rcv_ooo_frames < arrival->tcp->config->ooo_frames_max || prune(arrival, before);
 }
@@ -249,6 +267,21 @@ static void queue(struct arrival *arrival, uint32_t before, uint32_t frame, bool
     un_rx_blocks_note(tcp, tcb, start, end, joins_left, behind != UN_NONE && frames[behind].seq == end);
 }
 
+/* Payload that begins at rcv_nxt. */
+static void take_in_order(struct arrival *arrival, uint32_t frame)
+{
+    struct un_tcp *tcp = arrival->tcp;
+    struct un_tcb *tcb = arrival->tcb;
+    if (!append_by_copy(tcp, tcb, frame)) {
+        if (!may_keep(tcp, tcb->rcv_frames) && !prune(arrival, UN_NONE)) {
+            lost(arrival, frame, UN_DROP_no_frame);
+            return;
+        }
+        append(tcp, tcb, frame, arrival->frames[frame].length);
+    }
+    drain(arrival);
+}
+
 /* A frame of which only its sequence number is known. */
 static void place(struct arrival *arrival, uint32_t frame)
 {
@@ -267,8 +300,7 @@ static void place(struct arrival *arrival, uint32_t frame)
         queue(arrival, before, frame, took_place);
         return;
     }
-    append_or_compact(arrival->tcp, arrival->tcb, frame);
-    drain(arrival);
+    take_in_order(arrival, frame);
 }
 
 /* The next payload, within the window, and nothing waits behind it. */
@@ -288,7 +320,7 @@ static uint32_t insert_chain(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t se
         if (length == 0)
             un_pool_drop(&tcp->pool, frame);
         else if (is_next(tcb, seq, length))
-            append_or_compact(tcp, tcb, frame);
+            take_in_order(&arrival, frame);
         else
             place(&arrival, frame);
         seq += length;

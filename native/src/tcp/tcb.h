@@ -190,6 +190,7 @@ struct un_tcb {
     uint32_t rto_us;
     uint32_t min_rtt_us;
     uint32_t min_rtt_at_s;
+    uint32_t sampled_us;  /* clock of the last sample; the next one is of what was sent since */
     uint8_t backoff;      /* timeouts in a row */
     uint8_t probes;       /* keepalives or window probes in a row */
     uint8_t dup_acks;

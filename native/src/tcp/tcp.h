@@ -5,9 +5,10 @@
  * What goes out and what is to be known outside goes through un_tcp_operations.
  *
  * Files: input.c segment arrival, the steps of RFC 9293 section 3.10.7, with handshake.c, ack.c, receive.c and window.c;
- * output.c what may leave, with segment.c; path.c path MTU and ICMP; state.c set_state, close, end; timers.c; rxqueue.c, txqueue.c payload in frames; cookie.c; sent.c records of what is
- * in flight; recovery.c what an ACK or a timeout means for them, with sack.c, rack.c, probe.c, undo.c, prr.c, flight.c and
- * rtt.c (recovery.h); congestion.c with reno.c, cubic.c and hystart.c. */
+ * output.c what may leave, with segment.c; path.c path MTU and ICMP; state.c set_state, close, end; timers.c; rxqueue.c,
+ * txqueue.c payload in frames; cookie.c; sent.c records of what is in flight; recovery.c what an ACK or a timeout means for
+ * them, with sack.c, rack.c, probe.c, undo.c, prr.c, flight.c and rtt.c (recovery.h); congestion.c with reno.c, cubic.c and
+ * hystart.c. */
 #ifndef UN_TCP_H
 #define UN_TCP_H
 
@@ -208,7 +209,12 @@ bool un_tcp_is_eof(const struct un_tcb *tcb);
 
 /* ---- timers.c ---- */
 void un_tcp_expire(struct un_tcp *tcp, struct un_tcb *tcb); /* whatever is due at now_ns */
-void un_tcp_arm(struct un_tcp *tcp, struct un_tcb *tcb, enum un_timer timer, uint64_t deadline_ns);
+static inline void un_tcp_arm(struct un_tcp *tcp, struct un_tcb *tcb, enum un_timer timer, uint64_t deadline_ns)
+{
+    tcb->timers[timer] = deadline_ns;
+    if (tcb->wheel_at == UN_NONE || deadline_ns < tcb->wheel_ns)
+        tcp->operations->arm(tcp, tcb, deadline_ns);
+}
 static inline void un_tcp_disarm(struct un_tcb *tcb, enum un_timer timer)
 {
     tcb->timers[timer] = 0; /* the wheel finds out when it looks */

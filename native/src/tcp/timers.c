@@ -5,13 +5,6 @@
 #define BACKOFF_MAX 16u          /* doublings; the timeout has long come to its maximum */
 #define OVERRIDE_MAX_NS UN_SECOND_NS /* silly window avoidance gives way after 0.1 to 1 s: RFC 9293 section 3.8.6.2.1 */
 
-void un_tcp_arm(struct un_tcp *tcp, struct un_tcb *tcb, enum un_timer timer, uint64_t deadline_ns)
-{
-    tcb->timers[timer] = deadline_ns;
-    if (tcb->wheel_at == UN_NONE || deadline_ns < tcb->wheel_ns)
-        tcp->operations->arm(tcp, tcb, deadline_ns);
-}
-
 uint64_t un_tcp_deadline_ns(const struct un_tcb *tcb)
 {
     uint64_t earliest = 0;

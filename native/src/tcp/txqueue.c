@@ -29,7 +29,8 @@ static struct un_frame *tail_with_room(struct un_tcp *tcp, struct un_tcb *tcb)
         if (tail->length < tail->seq)
             return tail;
     }
-    if (un_pool_is_nearly_empty(&tcp->pool))
+    if (un_pool_is_at_its_end(&tcp->pool) ||
+        (un_pool_is_scarce(&tcp->pool) && tcb->snd_bytes >= UN_POOL_FEW * tcp->pool.own->frame_bytes))
         return NULL;
     uint32_t frame = un_pool_take(&tcp->pool);
     if (frame == UN_NONE)

@@ -2,7 +2,7 @@
  *
  * rcv_edge is the right edge as the peer sees it: ack + (field << scale) of the last segment. It never moves left, though
  * what is left of a window is seldom a multiple of the scale: it is rounded up, and the buffer takes that much more
- * (rounding_room bounds it; a peer that sends single bytes into a window with a large scale comes to that bound, and then
+ * (rounded_limit bounds it; a peer that sends single bytes into a window with a large scale comes to that bound, and then
  * sees the edge move left by less than one unit, which RFC 7323 section 2.4 allows). The edge moves right only by a
  * segment or half the buffer (the receiver's silly window avoidance, section 3.8.6.2.2). */
 #include "tcp/internal.h"
@@ -12,9 +12,9 @@ static uint32_t window_left(const struct un_tcb *tcb)
     return un_seq_lt(tcb->rcv_nxt, tcb->rcv_edge) ? tcb->rcv_edge - tcb->rcv_nxt : 0;
 }
 
-static uint32_t buffer_free(const struct un_tcb *tcb)
+static uint32_t free_of(const struct un_tcb *tcb, uint32_t limit)
 {
-    return tcb->rcv_bytes < tcb->rcv_limit ? tcb->rcv_limit - tcb->rcv_bytes : 0;
+    return tcb->rcv_bytes < limit ? limit - tcb->rcv_bytes : 0;
 }
 
 /* The least by which the edge moves. */
@@ -23,9 +23,10 @@ static uint32_t least_step(const struct un_tcb *tcb)
     return un_max32(1, un_min32(un_max32(tcb->snd_mss, tcb->rcv_mss), tcb->rcv_limit / 2));
 }
 
-static uint32_t rounding_room(const struct un_tcb *tcb)
+/* What the buffer holds at most, because of what was rounded up. */
+static uint32_t rounded_limit(const struct un_tcb *tcb)
 {
-    return tcb->rcv_limit / 16;
+    return tcb->rcv_limit + tcb->rcv_limit / 16;
 }
 
 uint16_t un_tcp_window_syn(const struct un_tcb *tcb)
@@ -36,12 +37,12 @@ uint16_t un_tcp_window_syn(const struct un_tcb *tcb)
 uint16_t un_tcp_window_next(const struct un_tcb *tcb)
 {
     uint32_t left = window_left(tcb);
-    uint32_t most = buffer_free(tcb);
+    uint32_t most = free_of(tcb, tcb->rcv_limit);
     uint32_t scale = tcb->rcv_wscale;
     uint32_t field = (left + (1u << scale) - 1) >> scale;
     if (most >= left + least_step(tcb))
         field = un_max32(field, most >> scale);
-    else if ((field << scale) > most + rounding_room(tcb))
+    else if ((field << scale) > free_of(tcb, rounded_limit(tcb)))
         field = left >> scale;
     return (uint16_t)un_min32(field, UINT16_MAX);
 }
@@ -51,6 +52,6 @@ uint16_t un_tcp_window_next(const struct un_tcb *tcb)
 bool un_tcp_window_opened(const struct un_tcb *tcb)
 {
     uint32_t left = window_left(tcb);
-    uint32_t most = un_min32(buffer_free(tcb), (uint32_t)UINT16_MAX << tcb->rcv_wscale);
+    uint32_t most = un_min32(free_of(tcb, tcb->rcv_limit), (uint32_t)UINT16_MAX << tcb->rcv_wscale);
     return most >= left + least_step(tcb) && most - left >= left;
 }

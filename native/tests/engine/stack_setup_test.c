@@ -42,6 +42,16 @@ static void listeners_of_both_families(void)
     CHECK_EQ(listeners(""), 0); /* a server that drains listens nowhere */
 }
 
+static void gateways_of_both_families(void)
+{
+    memset(&setup, 0, sizeof setup);
+    CHECK_EQ(un_stack_setup_gateways(&setup, ""), 0);
+    CHECK_EQ(setup.gateway_count, 0);
+    CHECK_EQ(un_stack_setup_gateways(&setup, "10.0.0.254,fd00::fe"), 0);
+    CHECK_EQ(setup.gateway_count, 2);
+    CHECK_EQ(un_stack_setup_gateways(&setup, "10.0.0.1"), -EINVAL); /* one too many */
+}
+
 static void what_makes_no_sense_is_refused(void)
 {
     static const char *const bad_addresses[] = {
@@ -67,6 +77,7 @@ int main(void)
 {
     RUN(addresses_of_both_families);
     RUN(listeners_of_both_families);
+    RUN(gateways_of_both_families);
     RUN(what_makes_no_sense_is_refused);
     RUN(too_many_are_refused);
     return 0;

@@ -40,15 +40,17 @@ static void later_samples_are_smoothed(void)
     }
 }
 
-static void many_samples_in_a_round_trip_count_less_each(void)
+static void there_is_one_sample_in_a_round_trip(void)
 {
     open_sender(0, UN_CONGESTION_RENO);
     measure_us(100000);
-    sender.tcb.cwnd = 64 * MSS;
-    write_bytes(64 * MSS);
-    wait_us(200000);
-    receive_ack(2 * MSS, NO_SACK);
-    CHECK(sender.tcb.srtt_us > 100000 && sender.tcb.srtt_us < 101000); /* one alone would make it 112500 */
+    write_bytes(10 * MSS);
+    wait_us(180000);
+    for (uint32_t end = 1; end <= 10; end++)
+        receive_ack(end * MSS, NO_SACK);
+    CHECK_EQ(sender.tcb.srtt_us, 110000);
+    round_trip(110000);
+    CHECK_EQ(sender.tcb.rttvar_us, 43125); /* 50, 57.5, and a deviation of nothing */
 }
 
 static void the_minimum_and_the_maximum_hold(void)
@@ -175,7 +177,7 @@ int main(void)
 {
     RUN(the_first_sample_sets_everything);
     RUN(later_samples_are_smoothed);
-    RUN(many_samples_in_a_round_trip_count_less_each);
+    RUN(there_is_one_sample_in_a_round_trip);
     RUN(the_minimum_and_the_maximum_hold);
     RUN(each_timeout_doubles_it_up_to_the_maximum);
     RUN(the_timer_runs_while_something_is_in_flight_and_starts_anew_with_progress);

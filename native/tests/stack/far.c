@@ -1,3 +1,4 @@
+/* See far.h. */
 #include "far.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* See net.h. */
 #include "net.h"
 
 #include <stdlib.h>

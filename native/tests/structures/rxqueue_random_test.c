@@ -220,10 +220,12 @@ static void check_kept(uint32_t start, uint32_t end, uint32_t old_nxt, bool is_s
         for (uint32_t at = start; at < end && at < edge; at++)
             CHECK(model.is_kept[at] || at < model.consumed);
     }
-    if (start <= old_nxt && end > old_nxt && !is_shared) /* in order: always */
+    if (start <= old_nxt && end > old_nxt && !is_shared && !un_pool_is_short(&tcp->pool))
         CHECK(position(tcb->rcv_nxt) >= (end < edge ? end : edge));
     if (drop == UN_DROP_tcp_window)
         CHECK(end > edge);
+    else if (drop == UN_DROP_no_frame)
+        CHECK(un_pool_is_short(&tcp->pool));
     else if (drop == UN_DROP_tcp_out_of_order)
         CHECK(model.is_limited || is_shared || un_pool_is_short(&tcp->pool));
     else

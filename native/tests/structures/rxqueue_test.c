@@ -301,6 +301,59 @@ static void frames_are_short(void)
     finish();
 }
 
+#define HALF 130u /* bytes: two of them do not fit into one frame */
+
+static uint32_t arrive_half(uint32_t number)
+{
+    char text[HALF + 1];
+    memset(text, 'x', HALF);
+    text[HALF] = 0;
+    return arrive(number * HALF, text);
+}
+
+/* It gets no more until somebody reads, which leaves an eighth of the frames to others. */
+static void an_unread_connection_holds_no_last_frames(void)
+{
+    start();
+    tcb->rcv_edge = NXT + 100 * HALF;
+    uint32_t hoarded = hoard(13), count = 0;
+    while (arrive_half(count) == HALF)
+        count++;
+    CHECK_EQ(drop, UN_DROP_no_frame);
+    CHECK_EQ(count, 5);
+    CHECK_EQ(fixture.memory.free_count, 8);
+    un_rx_consume(tcp, tcb, 4 * HALF);
+    CHECK_EQ(arrive_half(count), HALF);
+    un_pool_drop_chain(&tcp->pool, hoarded);
+    finish();
+}
+
+static void little_is_kept_until_a_sixteenth_is_left(void)
+{
+    start();
+    uint32_t hoarded = hoard(6);
+    CHECK_EQ(arrive_half(0), HALF);
+    CHECK_EQ(arrive_half(1), HALF);
+    CHECK_EQ(arrive_half(2), 0);
+    CHECK_EQ(drop, UN_DROP_no_frame);
+    CHECK_EQ(fixture.memory.free_count, 4);
+    un_pool_drop_chain(&tcp->pool, hoarded);
+    finish();
+}
+
+static void a_gap_is_filled_in_the_place_of_what_is_behind(void)
+{
+    start();
+    arrive_half(1);
+    arrive_half(2);
+    uint32_t hoarded = hoard(3);
+    CHECK_EQ(arrive_half(0), 2 * HALF);
+    CHECK_EQ(drop, UN_DROP_tcp_out_of_order);
+    CHECK_EQ(fixture.memory.free_count, 3);
+    un_pool_drop_chain(&tcp->pool, hoarded);
+    finish();
+}
+
 int main(void)
 {
     RUN(in_order);
@@ -315,5 +368,8 @@ int main(void)
     RUN(out_of_order_limit);
     RUN(compacted_in_order);
     RUN(frames_are_short);
+    RUN(an_unread_connection_holds_no_last_frames);
+    RUN(little_is_kept_until_a_sixteenth_is_left);
+    RUN(a_gap_is_filled_in_the_place_of_what_is_behind);
     return 0;
 }

@@ -88,7 +88,7 @@ static void write_copied(void)
     uint32_t room = tcb->snd_limit > tcb->snd_bytes ? tcb->snd_limit - tcb->snd_bytes : 0;
     uint32_t taken = un_tx_append(tcp, tcb, bytes, length);
     CHECK(taken <= length && taken <= room);
-    bool is_short = fixture.memory.free_count == 0 || un_pool_is_nearly_empty(&tcp->pool);
+    bool is_short = fixture.memory.free_count == 0 || un_pool_is_scarce(&tcp->pool);
     CHECK(is_short || taken == (length < room ? length : room));
     memset(bytes, 0xee, sizeof bytes); /* they were only lent */
     model.queued += taken;

@@ -1,4 +1,4 @@
-/* The end of a connection: FIN in all orders, TIME-WAIT, half-close, what close and abort do (RFC 9293 sections 3.6, 3.10). */
+/* The end of a connection: FIN in all orders, TIME-WAIT, half-close, close and abort (RFC 9293 sections 3.6, 3.10). */
 #include "harness.h"
 
 static void close_it(void)

@@ -103,16 +103,34 @@ static void packet_too_big_is_sent_smaller(void)
     bench_ignore();
 }
 
-static void black_hole_is_found(void)
+static uint32_t path_mtu_after_silence(uint32_t written)
 {
-    bench_establish();
-    bench_write(MSS);
+    bench_write(written);
     for (uint32_t i = 0; i < 40; i++) {
         bench_ignore();
         ADVANCE_MS(100);
     }
-    CHECK_EQ(bench->tcb.path_mtu, 1280);
     bench_ignore();
+    return bench->tcb.path_mtu;
+}
+
+static void black_hole_is_found(void)
+{
+    bench_establish();
+    CHECK_EQ(path_mtu_after_silence(MSS), 1280);
+}
+
+/* Large enough not to be carried, though no full segment. */
+static void black_hole_is_found_by_what_is_left(void)
+{
+    bench_establish();
+    CHECK_EQ(path_mtu_after_silence(1241), 1280);
+}
+
+static void small_segments_suspect_nothing(void)
+{
+    bench_establish();
+    CHECK_EQ(path_mtu_after_silence(1240), 1500);
 }
 
 /* ---- time ---- */
@@ -185,6 +203,19 @@ static void keepalive_gives_up(void)
     ADVANCE_MS(10000);
     EXPECT(.flags = RST | ACK, .seq = 1, .ack = 1);
     CHECK_EQ(un_tcp_reason(&bench->tcb), UN_TCP_REASON_KEEPALIVE);
+}
+
+static void keepalive_leaves_the_asking_to_data(void)
+{
+    keep_alive();
+    SEND(.flags = ACK, .seq = 1, .ack = 1, .wnd = UINT16_MAX);
+    bench_write(10);
+    for (uint32_t i = 0; i < 1000; i++) {
+        ADVANCE_MS(100);
+        while (bench_has_sent())
+            EXPECT(.flags = ACK, .seq = 1, .ack = 1, .length = 1);
+    }
+    CHECK_EQ(bench->counters.keepalives, 0);
 }
 
 static void without_keepalive_silence_is_eternal(void)
@@ -349,10 +380,13 @@ int main(void)
     TEST(errors_do_not_end_a_connection);
     TEST(packet_too_big_is_sent_smaller);
     TEST(black_hole_is_found);
+    TEST(black_hole_is_found_by_what_is_left);
+    TEST(small_segments_suspect_nothing);
     TEST(silent_peer_is_given_up);
     TEST(user_timeout);
     TEST(keepalive_asks_and_hears);
     TEST(keepalive_gives_up);
+    TEST(keepalive_leaves_the_asking_to_data);
     TEST(without_keepalive_silence_is_eternal);
     TEST(keepalive_that_is_switched_off_is_off);
     RUN(refusals);

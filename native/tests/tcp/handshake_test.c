@@ -72,6 +72,15 @@ static void timestamps_shorten_segments(void)
     EXPECT(.flags = ACK | PSH, .seq = 525, .ack = 1, .length = 12);
 }
 
+static void addresses_of_ipv6_leave_less_room(void)
+{
+    const uint8_t peer[16] = {0xfe, 0x80, [15] = 2};
+    bench->tcb.peer = un_ip_from_v6(peer);
+    bench_listen((struct un_seg){.flags = 0});
+    CHECK_EQ(EXPECT(.flags = SYN | ACK, .seq = 0, .ack = 1)->mss, MTU - 60);
+    CHECK_EQ(bench->tcb.snd_mss, 1220);
+}
+
 static void tiny_mss_is_raised(void)
 {
     bench_listen((struct un_seg){.options = UN_SEG_MSS, .mss = 1});
@@ -100,6 +109,31 @@ static void syn_ack_may_carry_payload_and_fin(void)
     EXPECT(.flags = ACK, .seq = 1, .ack = 2);
     CHECK_EQ(bench->tcb.state, UN_TCP_CLOSE_WAIT);
     CHECK_EQ(bench_take_events(), UN_TCP_EVENT_CONNECTED | UN_TCP_EVENT_EOF);
+}
+
+static void syn_ack_may_carry_payload(void)
+{
+    bench_connect();
+    bench_ignore();
+    struct un_seg seg = {.flags = SYN | ACK, .seq = bench_base + 77, .ack = bench_base + 1, .length = 1, .wnd = 1000};
+    uint32_t frame = un_pool_take(&bench->tcp.pool);
+    bench->frames[frame].length = 1; /* the first byte, which the bench's peer would place before the SYN */
+    CHECK_EQ(un_tcp_process(&bench->tcp, &bench->tcb, &seg, frame), UN_DROP_NONE);
+    bench_dispatch();
+    EXPECT(.flags = ACK, .seq = 1, .ack = 2);
+    CHECK_EQ(bench_read(10), 1);
+}
+
+static void answer_to_a_syn_sent_again(void)
+{
+    bench_connect();
+    bench_ignore();
+    ADVANCE_MS(1100);
+    EXPECT(.flags = SYN, .seq = 0);
+    SEND(.flags = SYN | ACK, .seq = 0, .ack = 1, .options = UN_SEG_MSS, .mss = MSS);
+    EXPECT(.flags = ACK, .seq = 1, .ack = 1);
+    CHECK_EQ(bench->tcb.rto_us, 3000000); /* RFC 6298 (5.7) */
+    CHECK_EQ(bench->tcb.backoff, 0);
 }
 
 static void simultaneous_open(void)
@@ -344,9 +378,12 @@ int main(void)
     TEST(options_that_are_off_are_not_offered);
     TEST(without_mss_segments_are_of_536);
     TEST(timestamps_shorten_segments);
+    TEST(addresses_of_ipv6_leave_less_room);
     TEST(tiny_mss_is_raised);
     TEST(active_open);
     TEST(syn_ack_may_carry_payload_and_fin);
+    TEST(syn_ack_may_carry_payload);
+    TEST(answer_to_a_syn_sent_again);
     TEST(simultaneous_open);
     TEST(simultaneous_open_ends_with_the_other_syn_ack);
     TEST(refused);

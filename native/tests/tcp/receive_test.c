@@ -301,6 +301,25 @@ static void edge_never_moves_left(void)
     for_each_seed(3, edge_is_monotone);
 }
 
+/* Rounding up the window does not let a peer fill us by single bytes for ever. */
+static void single_bytes_close_a_scaled_window(void)
+{
+    bench->config.rcv_limit = 1 << 17;
+    bench_establish_with(UN_SEG_MSS | UN_SEG_WSCALE);
+    bench->tcb.flags |= UN_TCB_QUICKACK;
+    uint32_t window = UINT16_MAX;
+    for (uint32_t at = 0; window > 0; at++) {
+        CHECK(at <= bench->config.rcv_limit / 16 * 17 + 4);
+        QUEUE(.flags = ACK, .seq = 1 + at, .ack = 1, .length = 1);
+        bench_dispatch();
+        window = EXPECT(.flags = ACK, .seq = 1, .ack = 2 + at)->wnd;
+        NOTHING();
+    }
+    CHECK(bench->tcb.rcv_bytes >= bench->config.rcv_limit);
+    CHECK_EQ(bench_read(UINT32_MAX), bench->tcb.bytes_in);
+    bench_ignore();
+}
+
 /* ---- timestamps ---- */
 
 static void timestamp_of_the_earliest_segment_is_echoed(void)
@@ -390,6 +409,7 @@ int main(void)
     TEST(small_buffer_opens_by_half);
     TEST(shut_window_takes_ack_fin_and_reset);
     RUN(edge_never_moves_left);
+    TEST(single_bytes_close_a_scaled_window);
     TEST(timestamp_of_the_earliest_segment_is_echoed);
     TEST(old_timestamp_is_refused);
     TEST(timestamp_wraps);

@@ -1,0 +1,186 @@
+"""Memory is bounded, whatever peers do, and one connection's trouble is not another's."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from usnet_framework.testing import Host, Scenario, states
+
+
+def lively(scenario: Scenario) -> None:
+    """The connection still carries data both ways; what others send meanwhile is lost."""
+    first = scenario.peer.next or 1
+    scenario.host.sent.clear()
+    scenario.send(f"P. {first}:{first + 100}(100)")
+    scenario.take(0.5)
+    while scenario.can_read() and scenario.read():
+        pass
+    scenario.take()
+    past = scenario.peer.stack_next
+    scenario.write(100)
+    assert scenario.take()[-1].past >= past + 100
+    scenario.host.sent.clear()
+    scenario.send(".")
+
+
+def take_all(scenarios: list[Scenario], done: list[int]) -> None:
+    """What each of them has sent, in order: `done` is where it stands."""
+    for number, scenario in enumerate(scenarios):
+        for seen in scenario.take():
+            done[number] = max(done[number], seen.past if seen.first <= done[number] else 0)
+
+
+@pytest.mark.stack(rcv_limit=1 << 20)
+def test_tiny_segments_out_of_order(host: Host) -> None:
+    """A frame each, if one lets them: there is a limit, and what is in order is always taken."""
+    victim, other = states.established(host), states.established(host)
+    for step in range(3000):
+        first = 3 + 2 * step
+        victim.send(f". {first}:{first + 1}(1) ack 1")
+        victim.take()
+    assert host.counter("tcp_out_of_order") > 0 or victim.info.out_of_order < 3000
+    lively(other)
+    victim.send(". 1:3(2) ack 1")
+    assert victim.take()[-1].ack >= 4
+    assert victim.state == "established"
+
+
+@pytest.mark.stack(rcv_limit=1 << 18)
+def test_tiny_segments_in_order_that_nobody_reads(host: Host) -> None:
+    """They are packed together, so that a window of bytes does not cost a frame a byte."""
+    victim, other = states.established(host), states.established(host)
+    for first in range(1, 3001):
+        victim.send(f"P. {first}:{first + 1}(1) ack 1")
+        victim.take()
+    victim.take(0.5)
+    lively(other)
+    assert len(victim.read()) == 3000
+    assert host.counter("compacted") > 0
+
+
+@pytest.mark.stack(frames=64, rcv_limit=1 << 20, rcv_frames_max=16)
+def test_frames_run_out(host: Host) -> None:
+    """More may be promised than there is; nothing breaks, what was not taken comes again."""
+    scenarios = [states.established(host) for _ in range(4)]
+    chance = random.Random(1)
+    received = [1] * 4
+    for _ in range(400):
+        number = chance.randrange(4)
+        scenario = scenarios[number]
+        first = received[number]
+        scenario.send(f". {first}:{first + 1000}(1000) ack 1")
+        received[number] = max([received[number], *(seen.ack for seen in scenario.take(0.05))])
+        if chance.random() < 0.3 and scenario.can_read():
+            scenario.read()
+            scenario.take()
+    for scenario in scenarios:
+        while scenario.can_read():
+            scenario.read()
+        scenario.take()
+    for scenario in scenarios:
+        lively(scenario)
+
+
+@pytest.mark.stack(frames=64)
+def test_output_that_finds_no_frame(host: Host) -> None:
+    """Writing takes less, and goes on when there is room."""
+    scenario = states.established(host, win=0)
+    taken = 0
+    try:
+        while taken < 1 << 20:
+            taken += scenario.write(10_000)
+    except BlockingIOError:
+        pass
+    assert 0 < taken <= 64 * 2048
+    done = 1
+    for _ in range(400):
+        scenario.send(f". 1:1(0) ack {done} win 65535")
+        done = max([done, *(seen.past for seen in scenario.take(0.02))])
+    assert done == taken + 1
+    assert scenario.write(10) == 10
+    scenario.take()
+
+
+@pytest.mark.stack(sents=16)
+def test_records_of_what_is_in_flight_run_out(host: Host) -> None:
+    """Less is in flight then."""
+    scenarios = [states.established(host, rtt=0.1) for _ in range(4)]
+    done = [1] * 4
+    for scenario in scenarios:
+        scenario.write(30_000)
+    for _ in range(200):
+        take_all(scenarios, done)
+        for number, scenario in enumerate(scenarios):
+            scenario.send(f". 1:1(0) ack {done[number]}")
+            take_all(scenarios, done)
+        host.advance(0.02)
+    take_all(scenarios, done)
+    assert done == [30_001] * 4
+
+
+def test_a_peer_that_never_reads(host: Host) -> None:
+    victim, other = states.established(host, win=0), states.established(host)
+    victim.write(1_000_000)
+    with pytest.raises(BlockingIOError):
+        victim.write(1)
+    assert victim.info.queued == 262_144
+    lively(other)
+
+
+@pytest.mark.stack(conn_max=4)
+def test_the_table_of_connections_is_full(host: Host) -> None:
+    for _ in range(4):
+        states.established(host)
+    with pytest.raises(OSError, match="No buffer space"):
+        host.stack.connect(("10.0.0.2", 80))
+
+
+@pytest.mark.stack(conn_max=8)
+def test_connections_come_and_go_without_end(host: Host) -> None:
+    """Handles of old ones never reach new ones."""
+    old = []
+    for _ in range(100):
+        scenario = states.established(host)
+        old.append(scenario.conn)
+        scenario.abort()
+        scenario.take()
+    assert len(set(old)) == 100
+    fresh = states.established(host)
+    for conn in old:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            host.stack.write(conn, b"x")
+    lively(fresh)
+
+
+@pytest.mark.parametrize("conn", [0, 1, 2**32, 2**63, 2**64 - 1, (1 << 32) | 9999])
+def test_handles_that_never_were(conn: int, host: Host) -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        host.stack.read(conn)
+
+
+@pytest.mark.parametrize("number", [1, 63, 64, 2**16, 2**32 - 1])
+def test_numbers_that_never_were(number: int, host: Host) -> None:
+    for use in (host.stack.unlisten, host.stack.udp_close, host.stack.udp_receive):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            use(number)
+
+
+def test_a_long_conversation_leaks_nothing(host: Host) -> None:
+    """Every frame and record is back in the end: the scenario checks after each step that all are accounted for."""
+    chance = random.Random(7)
+    for _ in range(30):
+        scenario = states.established(host, chance.choice([states.SYN, states.PLAIN_SYN, states.SYN_WITH_TIMESTAMPS]))
+        for _ in range(chance.randrange(10)):
+            lively(scenario)
+        ending = chance.choice(["close", "abort", "reset"])
+        if ending == "reset":
+            scenario.send(f"R {scenario.peer.next}:{scenario.peer.next}(0)")
+            scenario.close()
+        else:
+            getattr(scenario, ending)()
+        scenario.take()
+    host.run_until(host.now_ns + 300 * 10**9, lambda: bool(host.sent.clear()))
+    host.sent.clear()
+    assert host.stack.check() is None
