@@ -167,6 +167,7 @@ void un_stack_set_device(struct un_stack *stack, struct un_device *device)
     un_device_attach(device, &stack->tcp.pool);
     un_addresses_attach(stack);
     un_stack_say_farewell(stack);
+    un_listen_finish(stack);
 }
 
 void un_stack_set_shards(struct un_stack *stack, const struct un_stack_shards *shards)
