@@ -79,19 +79,19 @@ $(VENV)/made: build/packages pyproject.toml
 	@touch $@
 
 $(VENV)/installed: $(VENV)/made $(SOURCES)
-	pip install --quiet --disable-pip-version-check --no-build-isolation -Cbuild-dir=build/python .
+	pip install --quiet --disable-pip-version-check --no-build-isolation --config-settings=build-dir=build/python .
 	@touch $@
 
 $(VENV)/installed-for-tests: build/packages-for-tests $(VENV)/installed
-	pip install --quiet --disable-pip-version-check --no-build-isolation -Cbuild-dir=build/python '.[test]'
+	pip install --quiet --disable-pip-version-check --no-build-isolation --config-settings=build-dir=build/python '.[test]'
 	@touch $@
 
 # The package once more, for tools/sanitized.sh. It is compiled as in .venv, but for the sanitizers.
 build/sanitized/installed: $(VENV)/installed-for-tests
 	rm -rf build/sanitized
 	pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --target build/sanitized \
-		-Cbuild-dir=build/python-asan -Csetup-args=-Dbuildtype=debugoptimized \
-		-Csetup-args=-Db_sanitize=address,undefined -Csetup-args=-Db_lundef=false .
+		--config-settings=build-dir=build/python-asan --config-settings=setup-args=-Dbuildtype=debugoptimized \
+		--config-settings=setup-args=-Db_sanitize=address,undefined --config-settings=setup-args=-Db_lundef=false .
 	@touch $@
 
 build/asan/build.ninja: | $(VENV)/made

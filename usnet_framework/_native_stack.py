@@ -7,7 +7,7 @@ is what `usnet_framework.testing` is made of; nothing of the data path of a serv
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from mmap import mmap
 from typing import Any, Self
@@ -178,6 +178,11 @@ class Stack:
         stack._open(memory)
         checked(lib.usnet_stack_adopt(stack._handle, _link(stack.link), stack._bytes, len(image)))
         return stack
+
+    @staticmethod
+    def join(stacks: Sequence[Stack]) -> None:
+        """Make stacks the shards of one server: what comes to one goes to the owner of its connection (`owner`)."""
+        checked(lib.usnet_stack_join([stack._stack for stack in stacks], len(stacks)))
 
     def _open(self, memory: mmap) -> None:
         self._memory = memory
@@ -378,6 +383,11 @@ class Stack:
         """None, or what is wrong with the stack's memory."""
         wrong = lib.usnet_stack_check(self._stack)
         return c_text(wrong) if wrong else None
+
+
+def owner(remote: Endpoint, local: Endpoint, shards: int) -> int:
+    """The number of the shard that a connection belongs to."""
+    return int(lib.usnet_stack_owner(_endpoint(remote), _endpoint(local), shards))
 
 
 def _option_fields() -> tuple[str, ...]:

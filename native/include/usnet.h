@@ -133,6 +133,14 @@ int usnet_stack_add_address(struct usnet_stack *stack, const struct usnet_endpoi
 int usnet_stack_add_route(struct usnet_stack *stack, const struct usnet_endpoint *network, uint8_t prefix,
                           const struct usnet_endpoint *gateway);
 
+/* Make stacks of one process the shards of one server: a connection belongs to one of them by its addresses and ports,
+ * and what comes to another one goes to its owner at the owner's next poll. They have the same addresses, listeners and
+ * secret, and live as long as one another is polled. Once for each stack. -EINVAL, -ENOMEM. */
+int usnet_stack_join(struct usnet_stack *const *stacks, uint32_t count);
+
+/* The number of the shard that a connection belongs to. */
+uint32_t usnet_stack_owner(const struct usnet_endpoint *remote, const struct usnet_endpoint *local, uint32_t shards);
+
 /* ---- Packets and time. ---- */
 
 enum usnet_input_flag {
@@ -179,7 +187,7 @@ enum usnet_event_bit {
     USNET_EVENT_READABLE = 4,  /* something came since the last time */
     USNET_EVENT_EOF = 8,       /* the peer has ended its output; what came before can still be read */
     USNET_EVENT_WRITABLE = 16, /* room again, after a write that was not taken whole */
-    USNET_EVENT_CLOSED = 32,   /* it is over; the last one */
+    USNET_EVENT_CLOSED = 32,   /* it is over; the last one. What had come can still be read */
 };
 
 struct usnet_event {

@@ -7,6 +7,18 @@ import pytest
 from usnet_framework.testing import Host, Scenario, states
 from usnet_framework.testing.fixtures import *  # noqa: F403
 
+SHARDED = {
+    *("close", "congestion", "data", "ecn", "handshake", "icmp", "keepalive"),
+    *("reset", "retransmission", "sack", "time_wait", "timestamps", "window"),
+}
+"""Subjects whose scenarios run a second time with every frame at the wrong shard, and have the same output."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    subject = metafunc.module.__name__.rpartition("test_")[2]
+    if subject in SHARDED and "host" in metafunc.fixturenames:
+        metafunc.parametrize("shards", [1, 2], ids=["", "wrong shard"])
+
 
 @pytest.fixture
 def stack_options() -> dict[str, int | bool | bytes]:

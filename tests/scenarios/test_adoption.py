@@ -15,7 +15,7 @@ def move(host: Host) -> None:
     image = host.stack.image()
     link = host.stack.link
     host.stack.close()
-    host.stack = Stack.adopt(image, link)
+    host.stacks[0] = Stack.adopt(image, link)
     host.turn()
 
 

@@ -271,10 +271,10 @@ def test_the_initial_sequence_number_depends_on_the_secret(secret: bytes, same: 
 
 
 def test_a_paused_listener_ignores_connections(listening: Scenario) -> None:
-    listening.host.stack.pause_listener(listening.host.listeners[0], True)
+    listening.stack.pause_listener(listening.host.listeners[0], True)
     listening.send(states.SYN)
     listening.expect_nothing()
-    listening.host.stack.pause_listener(listening.host.listeners[0], False)
+    listening.stack.pause_listener(listening.host.listeners[0], False)
     listening.send(states.SYN)
     listening.expect("S. 0:0(0) ack 1")
 
@@ -283,7 +283,8 @@ def test_closing_a_listener_resets_what_was_not_accepted(host: Host) -> None:
     established = states.syn_received(host)
     established.send(". 1:1(0) ack 1")
     attempt = states.syn_received(host)
-    host.stack.unlisten(host.listeners[0])
+    for stack in host.stacks:
+        stack.unlisten(host.listeners[0])
     host.turn()
     established.expect("R. 1:1(0) ack 1")
     assert "S" not in "".join(seen.tcp.flags for seen in attempt.take())
@@ -293,7 +294,7 @@ def test_closing_a_listener_resets_what_was_not_accepted(host: Host) -> None:
 
 
 def test_closing_a_listener_leaves_what_was_accepted(established: Scenario) -> None:
-    established.host.stack.unlisten(established.host.listeners[0])
+    established.stack.unlisten(established.host.listeners[0])
     established.send("P. 1:101(100) ack 1")
     established.expect(". 1:1(0) ack 101", within=0.5)
 
@@ -352,7 +353,8 @@ def test_without_a_route_nobody_can_be_reached(remote: str, host: Host) -> None:
 
 @pytest.mark.parametrize(("family", "remote", "all"), [(4, "192.0.2.1", "0.0.0.0/0"), (6, "2001:db8::1", "::/0")])
 def test_a_gateway_leads_everywhere(family: int, remote: str, all: str, host: Host) -> None:
-    host.stack.add_route(all, GATEWAY[family])
+    for stack in host.stacks:
+        stack.add_route(all, GATEWAY[family])
     client = Scenario(host, local_port=50000, remote=(remote, 80))
     client.connect()
     client.expect("S 0:0(0)")

@@ -23,7 +23,7 @@ def test_it_is_off(established: Scenario) -> None:
 
 def test_the_usual_time_is_two_hours(established: Scenario) -> None:
     """MUST-28: no less than two hours unless it is set."""
-    assert established.host.stack.get_option(established.conn, "keep_idle_s") >= 7200
+    assert established.stack.get_option(established.conn, "keep_idle_s") >= 7200
 
 
 def test_a_silent_peer_is_probed(kept: Scenario) -> None:

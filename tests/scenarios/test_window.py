@@ -162,7 +162,7 @@ def test_a_smaller_buffer_does_not_take_back_what_was_promised(plain: Scenario) 
 
 def test_a_larger_buffer_opens_the_window(plain: Scenario) -> None:
     plain.set_option("receive_bytes", 60000)
-    assert plain.host.stack.get_option(plain.conn, "receive_bytes") == 60000
+    assert plain.stack.get_option(plain.conn, "receive_bytes") == 60000
 
 
 # The peer's.

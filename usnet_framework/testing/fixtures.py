@@ -33,6 +33,7 @@ __all__ = [
     "last_ack",
     "listening",
     "pytest_configure",
+    "shards",
     "stack_options",
     "syn_received",
     "syn_sent",
@@ -64,12 +65,20 @@ def _marked(request: pytest.FixtureRequest, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def host(request: pytest.FixtureRequest, family: int, stack_options: dict[str, int | bool | bytes]) -> Iterator[Host]:
+def shards() -> int:
+    """How many stacks the host is made of; with more than one, every frame comes to the wrong one."""
+    return 1
+
+
+@pytest.fixture
+def host(
+    request: pytest.FixtureRequest, family: int, shards: int, stack_options: dict[str, int | bool | bytes]
+) -> Iterator[Host]:
     """A host under test."""
     options = stack_options | _marked(request, "stack")
     link = _marked(request, "link")
     neighbours = link.pop("neighbours", True)
-    with Host(family=family, link=Link(**link), neighbours=neighbours, **options) as made:
+    with Host(family=family, link=Link(**link), neighbours=neighbours, shards=shards, **options) as made:
         yield made
 
 

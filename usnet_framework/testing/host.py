@@ -15,11 +15,12 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from operator import methodcaller
 from pathlib import Path
 from typing import NoReturn, Self, TypeVar
 
-from usnet_framework._native_stack import Link, OutputFrame, Stack, StackEvent
+from usnet_framework._native_stack import Link, OutputFrame, Stack, StackEvent, owner
 from usnet_framework.testing import packets
 from usnet_framework.testing.packets import Arp, Ethernet, Icmp, Ip, Ipv4, Ipv6, Malformed, Udp
 from usnet_framework.testing.segments import Tcp
@@ -67,27 +68,49 @@ class Sent:
 class Host:
     """A stack with a clock, addresses of both families, a link, and a log.
 
-    `family` is that of the scenarios that say nothing else. `options` are those of `Stack`. Use it in a `with` block:
-    the end checks that nothing unexpected was sent and that the stack's memory is in order.
+    `family` is that of the scenarios that say nothing else. `options` are those of `Stack`. With `shards` there are as
+    many stacks, and every frame comes to one that does not own its connection. Use it in a `with` block: the end checks
+    that nothing unexpected was sent and that the stack's memory is in order.
     """
 
     def __init__(
-        self, *, family: int = 4, link: Link | None = None, neighbours: bool = True, **options: int | bool | bytes
+        self,
+        *,
+        family: int = 4,
+        link: Link | None = None,
+        neighbours: bool = True,
+        shards: int = 1,
+        **options: int | bool | bytes,
     ) -> None:
         self.family = family
         self.neighbours = neighbours
-        self.stack = Stack(**{**SMALL, "seed": 1, "secret": bytes(range(16)), **options}, link=link)  # type: ignore[arg-type]
+        chosen = {**SMALL, "seed": 1, "secret": bytes(range(16)), **options}
+        self.stacks = [Stack(**chosen, link=link) for _ in range(shards)]  # type: ignore[arg-type]
+        if shards > 1:
+            Stack.join(self.stacks)
         self.now_ns = BEGIN_S * SECOND_NS
         self.sent: deque[Sent] = deque()
-        self.events: deque[StackEvent] = deque()
+        self.events: deque[tuple[Stack, StackEvent]] = deque()
         self.conversations: dict[tuple[str, int, int], Callable[[Sent, Tcp], str]] = {}  # by peer, its port, and ours
         self.listeners: list[int] = []
-        self.waiting: list[int] = []  # connections that were announced and are to be accepted
+        self.waiting: list[tuple[Stack, int]] = []  # connections that were announced and are to be accepted
+        self.ports = count(40000)
+        """Of peers that say nothing else, one after the other."""
         self.log: list[str] = []
         self.failed = False
-        for address, prefix in ((LOCAL[4], 24), (LOCAL[6], 64)):
-            self.stack.add_address(f"{address}/{prefix}")
+        for stack in self.stacks:
+            for address, prefix in ((LOCAL[4], 24), (LOCAL[6], 64)):
+                stack.add_address(f"{address}/{prefix}")
         self.turn()
+
+    @property
+    def stack(self) -> Stack:
+        """The only one, or the first."""
+        return self.stacks[0]
+
+    def shard_of(self, remote: tuple[str, int], local: tuple[str, int]) -> int:
+        """The number of the stack that owns a connection."""
+        return owner(remote, local, len(self.stacks))
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +120,8 @@ class Host:
             if kind is None and not self.failed:
                 self.no_surprise()
         finally:
-            self.stack.close()
+            for stack in self.stacks:
+                stack.close()
 
     # Time.
 
@@ -115,9 +139,9 @@ class Host:
         """Go from deadline to deadline, to `end_ns` at the latest, until `stop` says so."""
         idle = 0
         while self.now_ns < end_ns and not stop():
-            deadline_ns = self.stack.deadline_ns()
+            deadlines_ns = [deadline for stack in self.stacks if (deadline := stack.deadline_ns()) is not None]
             before_ns = self.now_ns
-            self.now_ns = min(end_ns, max(self.now_ns, end_ns if deadline_ns is None else deadline_ns))
+            self.now_ns = min(end_ns, max(self.now_ns, min(deadlines_ns, default=end_ns)))
             done = self.turn()
             idle = 0 if done or self.now_ns > before_ns else idle + 1
             if idle > TURNS_MAX:
@@ -128,20 +152,33 @@ class Host:
     def turn(self) -> bool:
         """Poll the stack until it is at rest; whether it did anything."""
         turns = 0
-        while self.stack.poll(self.now_ns) + self._collect():
+        while sum(stack.poll(self.now_ns) for stack in self.stacks) + self._collect():
             turns += 1
             if turns > TURNS_MAX:
                 self.fail("the stack does not come to rest")
-        if wrong := self.stack.check():
-            self.fail(f"the stack's memory is not in order: {wrong}")
+        for stack in self.stacks:
+            if wrong := stack.check():
+                self.fail(f"the stack's memory is not in order: {wrong}")
         return turns > 0
 
     def send_frame(self, frame: bytes, text: str = "", **flags: bool | int) -> None:
         """A frame comes in; flags as of `Stack.input`."""
         self.no_surprise()
         self.note("in", text or f"frame of {len(frame)} bytes")
-        self.stack.input(frame, **flags)  # type: ignore[arg-type]
+        self.stacks[self._wrong_shard(frame)].input(frame, **flags)  # type: ignore[arg-type]
         self.turn()
+
+    def _wrong_shard(self, frame: bytes) -> int:
+        """The one behind the owner of the connection; the last one for all that belongs to none."""
+        if len(self.stacks) == 1:
+            return 0
+        try:
+            ip = packets.parse_ip(Ethernet.parse(frame).payload)
+            tcp = Tcp.parse(ip.payload, ip.source, ip.destination)
+        except Malformed:
+            return len(self.stacks) - 1
+        ends = (ip.source, tcp.source_port), (ip.destination, tcp.destination_port)
+        return (self.shard_of(*ends) + 1) % len(self.stacks)
 
     def send_ip(self, ip: Ip, text: str = "", **flags: bool | int) -> None:
         """An IP packet comes in from the peer's MAC address."""
@@ -188,29 +225,23 @@ class Host:
     # Counters and events.
 
     def counter(self, name: str) -> int:
-        """A counter of the stack, of whichever kind."""
+        """A counter of the stack, of whichever kind; of all shards together."""
         for kind in ("tcp", "ip", "drops"):
-            counters = self.stack.counters(kind)
-            if name in counters:
-                return counters[name]
+            if name in self.stack.counters(kind):
+                return sum(stack.counters(kind)[name] for stack in self.stacks)
         raise KeyError(name)
 
-    def take_events(self, conn: int, *, is_udp: bool = False) -> list[StackEvent]:
+    def take_events(self, conn: int, *, shard: int = 0, is_udp: bool = False) -> list[StackEvent]:
         """Events of a connection or UDP endpoint since the last time."""
-        own = [event for event in self.events if event.conn == conn and event.is_udp == is_udp]
-        self.events = deque(event for event in self.events if event not in own)
-        return own
-
-    def remote_of(self, conn: int) -> tuple[str, int] | None:
-        """The peer of a connection; None: it is over."""
-        try:
-            return self.stack.info(conn).remote
-        except OSError:
-            return None
+        own = [(stack, event) for stack, event in self.events
+               if (stack, event.conn, event.is_udp) == (self.stacks[shard], conn, is_udp)]  # fmt: skip
+        self.events = deque(pair for pair in self.events if pair not in own)
+        return [event for _, event in own]
 
     def listen(self, port: int = 80, address: str = "", backlog: int = 128) -> int:
         """Returns the listener's number."""
-        listener = self.stack.listen((address, port), backlog)
+        for stack in self.stacks:
+            listener = stack.listen((address, port), backlog)
         self.listeners.append(listener)
         self.note("app", f"listen on port {port}")
         return listener
@@ -219,22 +250,29 @@ class Host:
 
     def _collect(self) -> int:
         moved = 0
-        while output := self.stack.output():
-            moved += 1
-            sent = self._take_apart(output)
-            if self.neighbours and self._is_neighbour_business(sent):
-                self._answer_neighbour(sent)
-            else:
-                self.note("out", self._hand_on(sent))
-                self.sent.append(sent)
-        for event in self.stack.events():
-            moved += 1
-            names = ", ".join(sorted(event.events)) + (f" ({event.reason})" if "closed" in event.events else "")
-            self.note("event", names)
-            if "accepted" in event.events:
-                self.waiting.append(event.conn)
-            self.events.append(event)
+        for stack in self.stacks:
+            while output := stack.output():
+                moved += 1
+                self._take_output(stack, output)
+            for event in stack.events():
+                moved += 1
+                self._take_event(stack, event)
         return moved
+
+    def _take_output(self, stack: Stack, output: OutputFrame) -> None:
+        sent = self._take_apart(output)
+        if self.neighbours and self._is_neighbour_business(sent):
+            self._answer_neighbour(stack.link.mac, sent)
+        else:
+            self.note("out", self._hand_on(sent))
+            self.sent.append(sent)
+
+    def _take_event(self, stack: Stack, event: StackEvent) -> None:
+        names = ", ".join(sorted(event.events)) + (f" ({event.reason})" if "closed" in event.events else "")
+        self.note("event", names)
+        if "accepted" in event.events:
+            self.waiting.append((stack, event.conn))
+        self.events.append((stack, event))
 
     def _hand_on(self, sent: Sent) -> str:
         """To the conversation that it belongs to, if any; what is to be told of it."""
@@ -280,18 +318,17 @@ class Host:
         is_v6 = isinstance(sent.ip, Ipv6)
         return isinstance(sent.body, Arp) or (isinstance(sent.body, Icmp) and is_v6 and 133 <= sent.body.type <= 136)
 
-    def _answer_neighbour(self, sent: Sent) -> None:
-        mac = self.stack.link.mac
+    def _answer_neighbour(self, mac: bytes, sent: Sent) -> None:
         if isinstance(sent.body, Arp) and sent.body.operation == Arp.REQUEST and sent.body.target not in LOCAL.values():
             reply = Arp(Arp.REPLY, PEER_MAC, sent.body.target, mac, sent.body.sender)
-            self.stack.input(Ethernet(mac, PEER_MAC, packets.ETHER_ARP, reply.build()).build())
+            self.stacks[-1].input(Ethernet(mac, PEER_MAC, packets.ETHER_ARP, reply.build()).build())
         elif isinstance(sent.body, Icmp) and sent.ip and sent.body.type == packets.NEIGHBOUR_SOLICITATION:
             target = packets.text(sent.body.payload[:16])
             if target in LOCAL.values() or sent.ip.source == "::":
                 return
             advertisement = packets.neighbour_advertisement(target, PEER_MAC).build(target, sent.ip.source)
             ip = Ipv6(target, sent.ip.source, packets.PROTOCOL_ICMPV6, advertisement, hop_limit=255)
-            self.stack.input(Ethernet(mac, PEER_MAC, packets.ETHER_IPV6, ip.build()).build())
+            self.stacks[-1].input(Ethernet(mac, PEER_MAC, packets.ETHER_IPV6, ip.build()).build())
 
     # What is told of it.
 

@@ -24,7 +24,7 @@ from itertools import pairwise
 from operator import methodcaller
 from typing import Any
 
-from usnet_framework._native_stack import TcpInfo
+from usnet_framework._native_stack import Stack, StackEvent, TcpInfo
 from usnet_framework.testing import language, packets
 from usnet_framework.testing.compare import Seen, differences
 from usnet_framework.testing.host import LOCAL, PEER, SECOND_NS, Host, ScenarioFailed, Sent, family_of
@@ -51,13 +51,19 @@ class Scenario:
         self, host: Host, *, local_port: int = 80, remote: tuple[str, int] | None = None, peer_iss: int | None = None
     ) -> None:
         self.host = host
-        self.remote = remote or (PEER[host.family], 40000 + len(host.conversations))
+        self.remote = remote or (PEER[host.family], next(host.ports))
         self.local = (LOCAL[family_of(self.remote[0])], local_port)
         self.peer = Peer(self.local, self.remote, peer_iss, lambda: host.now_s, host.fail)
+        self.shard = host.shard_of(self.remote, self.local)
         self.conn = 0
         self._read = 0
         self._seen: dict[int, tuple[Sent, Seen]] = {}
         host.conversations[*self.remote, local_port] = self._see
+
+    @property
+    def stack(self) -> Stack:
+        """The one that owns the connection."""
+        return self.host.stacks[self.shard]
 
     # What the peer sends.
 
@@ -101,13 +107,14 @@ class Scenario:
         after: it is sent so many seconds from now, exactly. within: so many seconds from now at the latest. Time passes
         until it comes, and no longer.
         """
+        line = language.parse(text)
         begin_s = self.host.now_s
         wait_ns = round((within if after is None else after + TOLERANCE_S) * SECOND_NS)
         self.host.run_until(self.host.now_ns + wait_ns, lambda: bool(self._pending()))
         if not self._pending():
             self.host.fail(f"nothing was sent\n  expected  {text}")
         seen = self._take(self._pending()[0])
-        wrong = differences(language.parse(text), seen)
+        wrong = differences(line, seen)
         waited_s = self.host.now_s - begin_s
         if after is not None and abs(waited_s - after) > TOLERANCE_S:
             wrong.append(f"moment: after {after} s, got it after {waited_s:.4f} s")
@@ -147,18 +154,25 @@ class Scenario:
 
     def accept(self) -> int:
         """Take this connection, which the stack has announced."""
-        for conn in self.host.waiting:
-            if self.host.remote_of(conn) == self.remote:
-                self.host.waiting.remove(conn)
+        for stack, conn in self.host.waiting:
+            if stack is self.stack and self._is_of(conn):
+                self.host.waiting.remove((stack, conn))
                 self.conn = conn
-                self.host.stack.accept(conn)
+                stack.accept(conn)
                 self._did("accept")
                 return conn
         return self.host.fail("there is no connection to accept")
 
+    def _is_of(self, conn: int) -> bool:
+        """Whether it is this connection; one that is over is none."""
+        try:
+            return self.stack.info(conn).remote == self.remote
+        except OSError:
+            return False
+
     def connect(self) -> int:
         """Open this connection."""
-        self.conn = self.host.stack.connect(self.remote, ("", self.local[1]))
+        self.conn = self.stack.connect(self.remote, ("", self.local[1]))
         self._did(f"connect to {self.remote}")
         return self.conn
 
@@ -166,35 +180,35 @@ class Scenario:
         """Write bytes, or so many of the pattern; returns how many were taken."""
         if isinstance(data, int):
             data = pattern(len(self.peer.written), data)
-        taken = self.host.stack.write(self.conn, data)
+        taken = self.stack.write(self.conn, data)
         self.peer.written += data[:taken]
         self._did(f"write {len(data)}, {taken} taken")
         return taken
 
     def read(self, most: int = 2**16) -> bytes:
         """Read, and verify that it is what the peer sent. b"": the end. BlockingIOError: nothing there."""
-        data = self.host.stack.read(self.conn, most)
+        data = self.stack.read(self.conn, most)
         self._verify(data)
         self._did(f"read {len(data)}")
         return data
 
     def peek(self) -> bytes:
         """What can be read, or as much of it as lies in 64 pieces; verified. As `read` otherwise."""
-        data = b"".join(self.host.stack.peek(self.conn))
+        data = b"".join(self.stack.peek(self.conn))
         self._verify(data)
         self._read -= len(data)
         return data
 
     def consume(self, size: int) -> None:
         """Let go of bytes that were looked at."""
-        self.host.stack.consume(self.conn, size)
+        self.stack.consume(self.conn, size)
         self._read += size
         self._did(f"consume {size}")
 
     def can_read(self) -> bool:
         """Whether input waits in order, or the end of it."""
         try:
-            self.host.stack.peek(self.conn)
+            self.stack.peek(self.conn)
         except BlockingIOError:
             return False
         return True
@@ -211,22 +225,22 @@ class Scenario:
 
     def shutdown(self) -> None:
         """End the output."""
-        self.host.stack.shutdown(self.conn)
+        self.stack.shutdown(self.conn)
         self._did("shutdown")
 
     def close(self) -> None:
         """Let go of the connection, in order."""
-        self.host.stack.close_connection(self.conn)
+        self.stack.close_connection(self.conn)
         self._did("close")
 
     def abort(self) -> None:
         """Let go of the connection, with a reset."""
-        self.host.stack.abort(self.conn)
+        self.stack.abort(self.conn)
         self._did("abort")
 
     def set_option(self, option: str, value: int) -> None:
         """An option of usnet.h by name: nodelay, keepalive …"""
-        self.host.stack.set_option(self.conn, option, value)
+        self.stack.set_option(self.conn, option, value)
         self._did(f"set {option} to {value}")
 
     def _did(self, what: str) -> None:
@@ -241,7 +255,7 @@ class Scenario:
     @property
     def info(self) -> TcpInfo:
         """What the stack knows of the connection. OSError with EBADF: nothing any more."""
-        return self.host.stack.info(self.conn)
+        return self.stack.info(self.conn)
 
     @property
     def state(self) -> str:
@@ -253,9 +267,14 @@ class Scenario:
 
     def events(self) -> set[str]:
         """What the application was told since the last time."""
-        return {name for event in self.host.take_events(self.conn) for name in event.events}
+        return {name for event in self._take_events() for name in event.events}
 
     def closed_by(self) -> str | None:
         """Why the connection is over, as the application was told; None: it was not."""
-        reasons = [event.reason for event in self.host.take_events(self.conn) if "closed" in event.events]
+        reasons = [
+            event.reason for event in self.host.take_events(self.conn, shard=self.shard) if "closed" in event.events
+        ]
         return reasons[0] if reasons else None
+
+    def _take_events(self) -> list[StackEvent]:
+        return self.host.take_events(self.conn, shard=self.shard)

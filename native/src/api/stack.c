@@ -209,6 +209,7 @@ int usnet_stack_adopt(struct usnet_stack **stack, const struct usnet_link *link,
 
 void usnet_stack_destroy(struct usnet_stack *stack)
 {
+    un_api_leave_shards(stack);
     stack->device->operations->close(stack->device);
     if (stack->memory)
         munmap(stack->memory, stack->memory_bytes);
@@ -239,7 +240,9 @@ int usnet_stack_input(struct usnet_stack *stack, const uint8_t *frame, uint32_t 
 
 uint32_t usnet_stack_poll(struct usnet_stack *stack, uint64_t now_ns)
 {
-    return un_stack_poll(&stack->inner, now_ns);
+    uint32_t done = un_stack_poll(&stack->inner, now_ns);
+    uint32_t handed = stack->mailbox ? un_api_take_handed(stack) : 0;
+    return handed ? done + handed + un_stack_poll_output(&stack->inner, now_ns) : done;
 }
 
 uint64_t usnet_stack_deadline_ns(struct usnet_stack *stack)

@@ -3,6 +3,7 @@
 #define UN_API_VIEW_H
 
 #include "stack/stack.h"
+#include "stack/steering.h"
 #include "usnet.h"
 
 /* Enumerators of the header are the stack's own under another name. */
@@ -13,7 +14,14 @@ struct usnet_stack {
     struct un_device *device; /* un_hand_open: frames come and go by the calls of the API */
     void *memory;             /* NULL when it is the caller's */
     uint64_t memory_bytes;
+    struct un_device *mailbox; /* what other shards handed over; NULL: there are none */
+    struct usnet_stack **shards;
+    uint32_t shard_count;
 };
+
+/* Of a stack that is a shard: take in what waits in its mailbox; be none any more. */
+uint32_t un_api_take_handed(struct usnet_stack *stack);
+void un_api_leave_shards(struct usnet_stack *stack);
 
 struct un_stack_config un_api_config(const struct usnet_stack_options *options);
 struct un_device_capabilities un_api_capabilities(const struct usnet_link *link);

@@ -1,9 +1,9 @@
 /* The states of a connection (RFC 9293 section 3.3.2), its beginning and its end. See tcp.h.
  *
  * Two states are ours. CLOSED is a free slot. DEAD is a connection that is over while its application still holds it: it
- * remembers why, and what was received in order and not yet read when both sides had closed properly. The application
- * hears of the end once (finish): at TIME-WAIT, since nothing more can happen for it then, or when the connection ends
- * before that; but not before it has read everything. tcb->reason is set from then on.
+ * remembers why, and what was received in order and not yet read. The application hears of the end once (finish): at
+ * TIME-WAIT, since nothing more can happen for it then, or when the connection ends before that; but of an orderly end not
+ * before it has read everything. tcb->reason is set from then on.
  *
  *            connect          accept_syn     accept_cookie
  *   CLOSED ---------> SYN-SENT    |               |
@@ -91,13 +91,13 @@ void un_tcp_establish(struct un_tcp *tcp, struct un_tcb *tcb)
     }
 }
 
-/* The application hears that it is over, once, and not before it has read everything. */
+/* The application hears that it is over, once: of an orderly end when it has read everything, of any other at once. */
 static void finish(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_reason reason)
 {
     if (tcb->reason != UN_TCP_REASON_NONE)
         return;
     tcb->reason = (uint8_t)reason;
-    if (tcb->rcv_bytes == 0)
+    if (tcb->rcv_bytes == 0 || reason != UN_TCP_REASON_CLOSED)
         un_tcp_raise(tcp, tcb, UN_TCP_EVENT_CLOSED);
 }
 
@@ -137,7 +137,7 @@ void un_tcp_end(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_reason reaso
     count_end(tcp, tcb, reason);
     un_recovery_end(tcp, tcb);
     un_tx_drop_all(tcp, tcb);
-    if (is_held && reason == UN_TCP_REASON_CLOSED)
+    if (is_held && reason != UN_TCP_REASON_ADOPTED) /* what was acknowledged can still be read, as in BSD and Linux */
         un_rx_drop_out_of_order(tcp, tcb);
     else
         un_rx_drop_all(tcp, tcb);

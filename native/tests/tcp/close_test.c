@@ -258,7 +258,7 @@ static void unread_data_outlives_time_wait(void)
     CHECK_EQ(bench_take_events(), UN_TCP_EVENT_CLOSED);
 }
 
-static void reset_drops_unread_data(void)
+static void unread_data_outlives_a_reset(void)
 {
     bench_establish();
     SEND(.flags = ACK, .seq = 1, .ack = 1, .length = 100);
@@ -266,7 +266,8 @@ static void reset_drops_unread_data(void)
     SEND(.flags = RST, .seq = 101);
     CHECK_EQ(bench_take_events(), UN_TCP_EVENT_CLOSED);
     CHECK_EQ(un_tcp_reason(&bench->tcb), UN_TCP_REASON_RESET);
-    CHECK_EQ(bench_read(100), 0);
+    CHECK_EQ(bench_read(1000), 100);
+    CHECK_EQ(bench_take_events(), 0);
     CHECK_EQ(bench_write(1), -104);
     CHECK_EQ(bench->counters.established_resets, 1);
 }
@@ -413,7 +414,7 @@ int main(void)
     TEST(newer_timestamp_may_reuse);
     TEST(unread_data_outlives_the_connection);
     TEST(unread_data_outlives_time_wait);
-    TEST(reset_drops_unread_data);
+    TEST(unread_data_outlives_a_reset);
     TEST(close_sends_what_was_written);
     TEST(close_with_unread_data_resets);
     TEST(data_after_close_is_reset);
