@@ -180,7 +180,7 @@ void un_stack_set_shards(struct un_stack *stack, const struct un_stack_shards *s
 
 /* The packets belong to us before the first of them is looked at: whoever goes on after a sudden death must not find
  * them in the device again, while their frames wait in a connection's queue. */
-static uint32_t take_packets(struct un_stack *stack)
+static inline uint32_t take_packets(struct un_stack *stack)
 {
     struct un_rx packets[UN_TURN_PACKETS];
     const struct un_device_operations *device = stack->device->operations;
@@ -197,7 +197,7 @@ static uint32_t take_packets(struct un_stack *stack)
     return count;
 }
 
-static uint32_t run_timers(struct un_stack *stack)
+static __attribute__((noinline)) uint32_t run_timers(struct un_stack *stack)
 {
     struct un_wheel_memory *wheel = &stack->own->wheel;
     struct un_tcb *tcbs = stack->tcp.tcbs;
@@ -229,7 +229,7 @@ static bool is_unreachable(const struct un_tcb *tcb)
 }
 
 /* Connections with something to send, each as much as it may. One that finds the device full stays, and ends the round. */
-static uint32_t run_outputs(struct un_stack *stack)
+static inline uint32_t run_outputs(struct un_stack *stack)
 {
     uint32_t done = 0;
     while (done < UN_TURN_OUTPUTS && !stack->own->retry_ns) {
@@ -247,10 +247,9 @@ static uint32_t run_outputs(struct un_stack *stack)
 }
 
 /* What is rarely due: neighbours, fragments, announcements. */
-static void run_slow(struct un_stack *stack)
+static inline void run_slow(struct un_stack *stack, uint64_t now_ns)
 {
     struct un_stack_memory *own = stack->own;
-    uint64_t now_ns = stack->tcp.now_ns;
     if (own->neighbours_next_ns <= now_ns)
         un_neighbours_run(stack);
     if (own->fragments_next_ns <= now_ns)
@@ -268,9 +267,10 @@ uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns)
     uint32_t done = take_packets(stack);
     if (own->timers_next_ns <= now_ns)
         done += run_timers(stack);
-    run_slow(stack);
+    run_slow(stack, now_ns);
     done += run_outputs(stack);
-    un_udp_room(stack);
+    if (own->endpoints_refused > 0)
+        un_udp_room(stack);
     un_stack_flush(stack);
     return done;
 }
