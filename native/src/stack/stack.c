@@ -17,6 +17,16 @@ static uint64_t take(uint64_t *at, uint64_t count, uint64_t size)
     return start;
 }
 
+static const char *tcp_config_wrong(const struct un_tcp_config *config)
+{
+    if (un_stack_check_option(UN_OPTION_RECEIVE_BYTES, config->rcv_limit) ||
+        un_stack_check_option(UN_OPTION_SEND_BYTES, config->snd_limit))
+        return "rcv_limit and snd_limit must lie between 1 and 1073741824";
+    if (config->congestion >= UN_CONGESTIONS)
+        return "congestion must be the index of a congestion control";
+    return NULL;
+}
+
 static const char *config_wrong(const struct un_stack_config *config)
 {
     if (config->conn_max == 0 || config->conn_max > 1u << 28)
@@ -38,7 +48,7 @@ static const char *config_wrong(const struct un_stack_config *config)
         return "resets_per_s and icmp_per_s must not be 0";
     if (config->port_low == 0 || config->port_low > config->port_high)
         return "port_low must lie between 1 and port_high";
-    return NULL;
+    return tcp_config_wrong(&config->tcp);
 }
 
 int un_stack_plan(const struct un_stack_config *config, struct un_stack_plan *plan, const char **why)
@@ -157,6 +167,7 @@ void un_stack_set_device(struct un_stack *stack, struct un_device *device)
     un_device_attach(device, &stack->tcp.pool);
     un_addresses_attach(stack);
     un_stack_say_farewell(stack);
+    un_listen_finish(stack);
 }
 
 void un_stack_set_shards(struct un_stack *stack, const struct un_stack_shards *shards)
