@@ -73,7 +73,9 @@ static const char *options_wrong(const struct usnet_setup_options *options, cons
 {
     if (!device)
         return "there is no device";
-    if (!options || options->sockets == 0 || options->sockets > SOCKETS_MAX)
+    if (!options)
+        return "there are no options";
+    if (options->sockets == 0 || options->sockets > SOCKETS_MAX)
         return "sockets must lie between 1 and 4194304";
     return NULL;
 }

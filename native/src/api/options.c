@@ -11,6 +11,7 @@
 #define TCP_USER_TIMEOUT 18
 #endif
 
+#define MSS_UNKNOWN 536u       /* before there is a connection: RFC 9293 section 3.7.1 */
 #define BUFFER_MIN 4096u       /* as the kernel, which takes any number and makes it fit */
 #define BUFFER_MAX (1u << 30)  /* RFC 7323 section 2.3: the largest window */
 
@@ -53,6 +54,7 @@ void un_socket_default_options(struct usnet *context, struct un_socket *socket)
     socket->options[UN_OPTION_RECEIVE_BYTES] = config->rcv_limit;
     socket->options[UN_OPTION_SEND_BYTES] = config->snd_limit;
     socket->options[UN_OPTION_CONGESTION] = config->congestion;
+    socket->options[UN_OPTION_MSS] = MSS_UNKNOWN;
 }
 
 void un_socket_apply_options(struct usnet *context, const struct un_socket *from, uint64_t conn)

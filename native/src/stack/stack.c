@@ -17,6 +17,16 @@ static uint64_t take(uint64_t *at, uint64_t count, uint64_t size)
     return start;
 }
 
+static const char *tcp_config_wrong(const struct un_tcp_config *config)
+{
+    if (un_stack_check_option(UN_OPTION_RECEIVE_BYTES, config->rcv_limit) ||
+        un_stack_check_option(UN_OPTION_SEND_BYTES, config->snd_limit))
+        return "rcv_limit and snd_limit must lie between 1 and 1073741824";
+    if (config->congestion >= UN_CONGESTIONS)
+        return "congestion must be the index of a congestion control";
+    return NULL;
+}
+
 static const char *config_wrong(const struct un_stack_config *config)
 {
     if (config->conn_max == 0 || config->conn_max > 1u << 28)
@@ -38,7 +48,7 @@ static const char *config_wrong(const struct un_stack_config *config)
         return "resets_per_s and icmp_per_s must not be 0";
     if (config->port_low == 0 || config->port_low > config->port_high)
         return "port_low must lie between 1 and port_high";
-    return NULL;
+    return tcp_config_wrong(&config->tcp);
 }
 
 int un_stack_plan(const struct un_stack_config *config, struct un_stack_plan *plan, const char **why)
@@ -187,7 +197,7 @@ static uint32_t take_packets(struct un_stack *stack)
     return count;
 }
 
-static uint32_t run_timers(struct un_stack *stack)
+static __attribute__((noinline)) uint32_t run_timers(struct un_stack *stack)
 {
     struct un_wheel_memory *wheel = &stack->own->wheel;
     struct un_tcb *tcbs = stack->tcp.tcbs;
@@ -237,10 +247,9 @@ static uint32_t run_outputs(struct un_stack *stack)
 }
 
 /* What is rarely due: neighbours, fragments, announcements. */
-static void run_slow(struct un_stack *stack)
+static inline void run_slow(struct un_stack *stack, uint64_t now_ns)
 {
     struct un_stack_memory *own = stack->own;
-    uint64_t now_ns = stack->tcp.now_ns;
     if (own->neighbours_next_ns <= now_ns)
         un_neighbours_run(stack);
     if (own->fragments_next_ns <= now_ns)
@@ -258,9 +267,11 @@ uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns)
     uint32_t done = take_packets(stack);
     if (own->timers_next_ns <= now_ns)
         done += run_timers(stack);
-    run_slow(stack);
-    done += run_outputs(stack);
-    un_udp_room(stack);
+    run_slow(stack, now_ns);
+    if (own->outputs.head != UN_NONE)
+        done += run_outputs(stack);
+    if (own->endpoints_refused > 0)
+        un_udp_room(stack);
     un_stack_flush(stack);
     return done;
 }

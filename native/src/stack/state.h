@@ -443,7 +443,7 @@ void un_fragments_run(struct un_stack *stack);
 
 /* ---- udp.c ---- */
 enum un_drop un_udp_input(struct un_stack *stack, struct un_arrival *arrival);
-void un_udp_room(struct un_stack *stack); /* the device has room again */
+void un_udp_room(struct un_stack *stack); /* endpoints were refused: has the device room again? */
 bool un_udp_next_event(struct un_stack *stack, struct un_stack_event *event);
 void un_udp_rebuild(struct un_stack *stack);
 

@@ -135,7 +135,7 @@ bool un_udp_next_event(struct un_stack *stack, struct un_stack_event *event)
 
 void un_udp_room(struct un_stack *stack)
 {
-    if (stack->own->endpoints_refused == 0 || !un_stack_has_room(stack))
+    if (!un_stack_has_room(stack))
         return;
     stack->own->endpoints_refused = 0;
     for (uint32_t i = 0; i < stack->config->udp_max; i++) {

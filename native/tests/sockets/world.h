@@ -29,6 +29,7 @@ struct world {
     uint64_t now_ns;
     struct usnet *sides[2];
     int epolls[2];
+    bool has_faults;
 };
 extern struct world world;
 

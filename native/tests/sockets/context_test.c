@@ -1,0 +1,388 @@
+/* Contexts: made and not made, descriptors, the caller's mistakes, clocks and sleep. */
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "api/context.h"
+#include "world.h"
+
+static void refused_setup(const struct usnet_setup_options *options, bool has_device, const char *text)
+{
+    struct usnet_link link = world_link();
+    const char *why = NULL;
+    CHECK(usnet_setup(options, has_device ? usnet_device_hand(&link) : NULL, &why) == NULL);
+    CHECK_EQ(errno, EINVAL);
+    if (!why || !strstr(why, text))
+        fprintf(stderr, "%s\n", why ? why : "nothing");
+    CHECK(why && strstr(why, text));
+    CHECK(usnet_setup(options, NULL, NULL) == NULL);
+}
+
+static void what_makes_no_sense_is_said(void)
+{
+    struct usnet_setup_options options = world_options(8);
+    refused_setup(&options, false, "no device");
+    refused_setup(NULL, true, "options");
+    options.sockets = 0;
+    refused_setup(&options, true, "sockets must lie between");
+    options = world_options(8);
+    options.stack.frame_bytes = 100;
+    refused_setup(&options, true, "frame_bytes");
+    options = world_options(8);
+    options.stack.congestion = 77;
+    refused_setup(&options, true, "congestion");
+    options = world_options(8);
+    options.stack.rcv_limit = 0;
+    refused_setup(&options, true, "rcv_limit");
+    usnet_teardown(NULL);
+    usnet_device_close(NULL);
+}
+
+static void defaults_are_drawn_at_random(void)
+{
+    struct usnet_setup_options one, other;
+    usnet_setup_defaults(&one, 100);
+    usnet_setup_defaults(&other, 100);
+    CHECK(memcmp(one.stack.secret, other.stack.secret, sizeof one.stack.secret) != 0);
+    CHECK(one.stack.seed != other.stack.seed);
+    CHECK(one.stack.conn_max > 100);
+}
+
+static void addresses_are_written_as_everywhere(void)
+{
+    static const char *const wrong[] = {"", "/", "10.0.0.1/33", "10.0.0/8", "fd00::1/129", "10.0.0.1/", "10.0.0.1/x", NULL,
+                                        "10.0.0.1/-1", "10.0.0.1/8 ",
+                                        "1111111111111111111111111111111111111111111111111111111111111111111111111"};
+    world_open();
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        CHECK_EQ(usnet_add_address(world.sides[0], wrong[i]), -EINVAL);
+        CHECK_EQ(usnet_add_route(world.sides[0], wrong[i], "10.0.0.9"), -EINVAL);
+        CHECK_EQ(usnet_add_route(world.sides[0], "0.0.0.0/0", wrong[i]), -EINVAL);
+    }
+    CHECK_EQ(usnet_add_address(world.sides[0], "192.168.7.1"), 0);
+    CHECK_EQ(usnet_add_route(world.sides[0], "0.0.0.0/0", "10.0.0.2"), 0);
+    CHECK_EQ(usnet_add_route(world.sides[0], "0.0.0.0/0", "fd00::2"), -EINVAL);
+    CHECK_EQ(usnet_add_route(world.sides[0], "::/0", "fd00::2"), 0);
+    world_close();
+}
+
+static void descriptors_run_out(void)
+{
+    struct usnet_setup_options options = world_options(4);
+    world_open_with(&options, NULL);
+    int listener = world_listen(PORT, 8);
+    struct sockaddr_in to = ipv4(SERVER, PORT);
+    struct usnet *client = world.sides[CLIENT], *server = world.sides[SERVER];
+    int fds[3], accepted[2];
+    for (int i = 0; i < 3; i++) {
+        fds[i] = usnet_socket(client, AF_INET, SOCK_STREAM, 0);
+        CHECK(fds[i] >= 0);
+        CHECK_EQ(usnet_connect(client, fds[i], ADDRESS(to)), -EINPROGRESS);
+    }
+    CHECK_EQ(usnet_socket(client, AF_INET, SOCK_DGRAM, 0), -EMFILE);
+    CHECK_EQ(usnet_epoll_create(client), -EMFILE);
+    world_settle();
+    world_watch(SERVER, listener, IN);
+    for (int i = 0; i < 2; i++)
+        accepted[i] = world_accept(listener);
+    CHECK_EQ(usnet_accept(server, listener, NULL, NULL), -EMFILE);
+    CHECK_EQ(world_ready(SERVER, listener), IN);
+    CHECK_EQ(usnet_close(server, accepted[0]), 0);
+    CHECK_EQ(world_accept(listener), accepted[0]);
+    CHECK_EQ(world_ready(SERVER, listener), 0);
+    CHECK_EQ(usnet_accept(server, listener, NULL, NULL), -EAGAIN);
+    world_close();
+}
+
+static void a_closed_descriptor_is_nobody(void)
+{
+    char byte;
+    world_open();
+    int listener = world_listen(PORT, 8);
+    struct ends ends = world_connect(listener, PORT);
+    struct usnet *server = world.sides[SERVER];
+    world_watch(SERVER, ends.server, IN | ET);
+    world_write(CLIENT, ends.client, "news");
+    world_settle();
+    CHECK_EQ(usnet_close(server, ends.server), 0); /* it stands in the list of its instance */
+    CHECK_EQ(usnet_close(server, ends.server), -EBADF);
+    CHECK_EQ(usnet_read(server, ends.server, &byte, 1), -EBADF);
+    CHECK_EQ(usnet_conn_of(server, ends.server), 0);
+    int next = usnet_socket(server, AF_INET, SOCK_STREAM, 0);
+    CHECK_EQ(next, ends.server);
+    CHECK_EQ(world_ready(SERVER, next), 0);
+    CHECK_EQ(usnet_epoll_ctl(server, world.epolls[SERVER], USN_EPOLL_CTL_DEL, next, NULL), -ENOENT);
+    world_watch(SERVER, next, IN);
+    CHECK_EQ(world_ready(SERVER, next), HUP);
+    world_close();
+}
+
+static void descriptors_that_are_none(void)
+{
+    static const int none[] = {-1, -1000000, 32, 1 << 30, 5};
+    struct sockaddr_in address = ipv4(SERVER, PORT);
+    struct usnet_epoll_event event = {.events = IN};
+    char byte;
+    world_open();
+    struct usnet *context = world.sides[CLIENT];
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        int fd = none[i];
+        uint32_t length = sizeof address;
+        CHECK_EQ(usnet_bind(context, fd, ADDRESS(address)), -EBADF);
+        CHECK_EQ(usnet_listen(context, fd, 1), -EBADF);
+        CHECK_EQ(usnet_accept(context, fd, NULL, NULL), -EBADF);
+        CHECK_EQ(usnet_connect(context, fd, ADDRESS(address)), -EBADF);
+        CHECK_EQ(usnet_read(context, fd, &byte, 1), -EBADF);
+        CHECK_EQ(usnet_write(context, fd, &byte, 1), -EBADF);
+        CHECK_EQ(usnet_shutdown(context, fd, SHUT_WR), -EBADF);
+        CHECK_EQ(usnet_close(context, fd), -EBADF);
+        CHECK_EQ(usnet_getsockname(context, fd, (struct sockaddr *)&address, &length), -EBADF);
+        CHECK_EQ(usnet_getpeername(context, fd, (struct sockaddr *)&address, &length), -EBADF);
+        CHECK_EQ(usnet_getsockopt(context, fd, SOL_SOCKET, SO_ERROR, &byte, &length), -EBADF);
+        CHECK_EQ(usnet_setsockopt(context, fd, SOL_SOCKET, SO_KEEPALIVE, &byte, 1), -EBADF);
+        CHECK_EQ(usnet_epoll_ctl(context, world.epolls[CLIENT], USN_EPOLL_CTL_ADD, fd, &event), -EBADF);
+        CHECK_EQ(usnet_epoll_ctl(context, fd, USN_EPOLL_CTL_ADD, world.epolls[CLIENT], &event), -EBADF);
+        CHECK_EQ(usnet_epoll_wait(context, fd, &event, 1, 0), -EBADF);
+    }
+    world_close();
+}
+
+static void an_epoll_instance_is_no_socket(void)
+{
+    struct sockaddr_in address = ipv4(SERVER, PORT);
+    uint32_t length = sizeof address;
+    char byte;
+    world_open();
+    struct usnet *context = world.sides[CLIENT];
+    int fd = world.epolls[CLIENT];
+    CHECK_EQ(usnet_bind(context, fd, ADDRESS(address)), -ENOTSOCK);
+    CHECK_EQ(usnet_listen(context, fd, 1), -ENOTSOCK);
+    CHECK_EQ(usnet_accept(context, fd, NULL, NULL), -ENOTSOCK);
+    CHECK_EQ(usnet_connect(context, fd, ADDRESS(address)), -ENOTSOCK);
+    CHECK_EQ(usnet_read(context, fd, &byte, 1), -ENOTSOCK);
+    CHECK_EQ(usnet_write(context, fd, &byte, 1), -ENOTSOCK);
+    CHECK_EQ(usnet_shutdown(context, fd, SHUT_WR), -ENOTSOCK);
+    CHECK_EQ(usnet_getsockname(context, fd, (struct sockaddr *)&address, &length), -ENOTSOCK);
+    CHECK_EQ(usnet_setsockopt(context, fd, SOL_SOCKET, SO_KEEPALIVE, &length, 4), -ENOTSOCK);
+    world_close();
+}
+
+static void null_is_a_fault(void)
+{
+    char bytes[64] = "";
+    uint32_t length = sizeof bytes;
+    world_open();
+    struct ends ends = world_connect(world_listen(PORT, 4), PORT);
+    struct usnet *context = world.sides[CLIENT];
+    struct sockaddr *address = (struct sockaddr *)bytes;
+    CHECK_EQ(usnet_read(context, ends.client, NULL, 1), -EFAULT);
+    CHECK_EQ(usnet_write(context, ends.client, NULL, 1), -EFAULT);
+    CHECK_EQ(usnet_read(context, ends.client, NULL, 0), 0);
+    CHECK_EQ(usnet_write(context, ends.client, NULL, 0), 0);
+    CHECK_EQ(usnet_recvfrom(context, ends.client, bytes, 1, address, NULL), -EFAULT);
+    CHECK_EQ(usnet_getsockname(context, ends.client, NULL, &length), -EFAULT);
+    CHECK_EQ(usnet_getpeername(context, ends.client, address, NULL), -EFAULT);
+    CHECK_EQ(usnet_getsockopt(context, ends.client, SOL_SOCKET, SO_ERROR, NULL, &length), -EFAULT);
+    CHECK_EQ(usnet_getsockopt(context, ends.client, SOL_SOCKET, SO_ERROR, bytes, NULL), -EFAULT);
+    CHECK_EQ(usnet_setsockopt(context, ends.client, SOL_SOCKET, SO_KEEPALIVE, NULL, 4), -EFAULT);
+    CHECK_EQ(usnet_epoll_ctl(context, world.epolls[CLIENT], USN_EPOLL_CTL_ADD, ends.client, NULL), -EFAULT);
+    CHECK_EQ(usnet_epoll_wait(context, world.epolls[CLIENT], NULL, 1, 0), -EFAULT);
+    int fd = usnet_socket(context, AF_INET, SOCK_DGRAM, 0);
+    CHECK_EQ(usnet_bind(context, fd, NULL, 16), -EFAULT);
+    CHECK_EQ(usnet_connect(context, fd, NULL, 16), -EFAULT);
+    CHECK_EQ(usnet_sendto(context, fd, NULL, 5, address, 16), -EFAULT);
+    CHECK_EQ(usnet_accept(world.sides[SERVER], 1, address, NULL), -EFAULT);
+    world_close();
+}
+
+static void sockets_of_other_kinds(void)
+{
+    world_open();
+    struct usnet *context = world.sides[CLIENT];
+    CHECK_EQ(usnet_socket(context, AF_UNIX, SOCK_STREAM, 0), -EAFNOSUPPORT);
+    CHECK_EQ(usnet_socket(context, AF_INET, SOCK_RAW, 0), -EPROTONOSUPPORT);
+    CHECK_EQ(usnet_socket(context, AF_INET, SOCK_STREAM, IPPROTO_UDP), -EPROTONOSUPPORT);
+    CHECK(usnet_socket(context, AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP) >= 0);
+    world_close();
+}
+
+static void frames_by_hand(void)
+{
+    struct usnet_link link = world_link();
+    struct usnet_setup_options options = world_options(4);
+    struct usnet_device *device = usnet_device_hand(&link), *ends[2];
+    uint8_t frame[2048] = {0};
+    CHECK_EQ(usnet_device_memory(ends, &link), 0);
+    CHECK_EQ(usnet_device_input(ends[0], frame, 60, 0, 0), -EINVAL);
+    CHECK_EQ(usnet_device_output(ends[0], frame, sizeof frame, NULL), -EINVAL);
+    CHECK_EQ(usnet_device_input(NULL, frame, 60, 0, 0), -EINVAL);
+    usnet_device_close(ends[0]);
+    usnet_device_close(ends[1]);
+    struct usnet *context = usnet_setup(&options, device, NULL);
+    CHECK(context != NULL);
+    CHECK_EQ(usnet_fd(context), -1);
+    CHECK_EQ(usnet_add_address(context, "10.0.0.1/24"), 0);
+    while (usnet_device_output(device, frame, sizeof frame, NULL) > 0)
+        ;
+    struct sockaddr_in to = ipv4(SERVER, PORT);
+    int fd = usnet_socket(context, AF_INET, SOCK_STREAM, 0);
+    CHECK_EQ(usnet_connect(context, fd, ADDRESS(to)), -EINPROGRESS);
+    CHECK(usnet_poll(context) > 0);
+    struct usnet_output output;
+    do { /* until ARP asks for 10.0.0.2; what else a new host says may come before */
+        CHECK(usnet_device_output(device, frame, sizeof frame, &output) > 0);
+    } while (frame[12] != 0x08 || frame[13] != 0x06 || frame[41] != 2);
+    CHECK_EQ(output.flags, 0);
+    CHECK_EQ(usnet_device_input(device, frame, 60, 0, 0), 0);
+    CHECK_EQ(usnet_deadline_ns(context) > world.now_ns, true);
+    usnet_teardown(context);
+}
+
+static uint64_t no_clock(void *argument)
+{
+    return *(uint64_t *)argument;
+}
+
+static void what_passes_is_captured(void)
+{
+    struct usnet_setup_options options = world_options(4);
+    struct usnet_link link = world_link();
+    char path[] = "/tmp/usnet-pcap-XXXXXX";
+    int file = mkstemp(path);
+    uint64_t now_ns = 1;
+    const char *why = NULL;
+    CHECK(file >= 0);
+    struct usnet_device *inner = usnet_device_hand(&link);
+    CHECK(usnet_device_pcap(inner, "/nowhere/at/all", NULL, NULL, &why) == NULL);
+    CHECK(why && strstr(why, "/nowhere/at/all"));
+    struct usnet *context = usnet_setup(&options, usnet_device_pcap(inner, path, no_clock, &now_ns, NULL), NULL);
+    CHECK(context != NULL);
+    CHECK_EQ(usnet_add_address(context, "10.0.0.1/24"), 0);
+    usnet_poll(context); /* the address is announced */
+    usnet_teardown(context);
+    CHECK(lseek(file, 0, SEEK_END) > 24 + 16 + 42);
+    close(file);
+    unlink(path);
+}
+
+static void interrupted(int signal)
+{
+    (void)signal;
+}
+
+static struct usnet *open_alone(void)
+{
+    struct usnet_setup_options options = world_options(4);
+    struct usnet_link link = world_link();
+    options.clock_ns = NULL;
+    options.stack.accept_router_advertisements = false;
+    struct usnet *context = usnet_setup(&options, usnet_device_hand(&link), NULL);
+    CHECK(context != NULL);
+    CHECK_EQ(usnet_add_address(context, "10.0.0.1/32"), 0);
+    CHECK_EQ(usnet_add_route(context, "0.0.0.0/0", "10.0.0.2"), 0);
+    return context;
+}
+
+static int connect_to_nobody(struct usnet *context)
+{
+    struct sockaddr_in to = ipv4(SERVER, PORT);
+    int fd = usnet_socket(context, AF_INET, SOCK_STREAM, 0);
+    CHECK(fd >= 0);
+    CHECK_EQ(usnet_connect(context, fd, ADDRESS(to)), -EINPROGRESS);
+    return fd;
+}
+
+static uint64_t monotonic_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void it_sleeps_until_time_is_over(void)
+{
+    struct usnet *context = open_alone();
+    struct usnet_epoll_event event;
+    int epoll = usnet_epoll_create(context);
+    connect_to_nobody(context);
+    uint64_t start_ms = monotonic_ms();
+    CHECK_EQ(usnet_epoll_wait(context, epoll, &event, 1, 20), 0);
+    CHECK(monotonic_ms() - start_ms >= 19);
+    usnet_teardown(context);
+}
+
+/* Timers of the stack wake it: the peer stands still after it has answered ARP, so that the attempt fails. */
+static void it_wakes_for_a_timer(void)
+{
+    struct usnet_setup_options options = world_options(4);
+    struct usnet_link link = world_link();
+    struct usnet_device *ends[2];
+    options.clock_ns = NULL;
+    options.stack.rto_initial_us = 20000;
+    options.stack.syn_retries = 1;
+    CHECK_EQ(usnet_device_memory(ends, &link), 0);
+    struct usnet *context = usnet_setup(&options, ends[0], NULL), *peer = usnet_setup(&options, ends[1], NULL);
+    CHECK_EQ(usnet_add_address(context, "10.0.0.1/24"), 0);
+    CHECK_EQ(usnet_add_address(peer, "10.0.0.2/24"), 0);
+    struct usnet_epoll_event event = {.events = OUT, .data.u64 = 77};
+    int epoll = usnet_epoll_create(context), fd = connect_to_nobody(context);
+    CHECK_EQ(usnet_epoll_ctl(context, epoll, USN_EPOLL_CTL_ADD, fd, &event), 0);
+    usnet_poll(context);
+    usnet_poll(peer);
+    event.data.u64 = 0;
+    CHECK_EQ(usnet_epoll_wait(context, epoll, &event, 1, -1), 1);
+    CHECK_EQ(event.data.u64, 77);
+    CHECK_EQ(event.events, OUT | HUP | ERR);
+    CHECK_EQ(usnet_connect(context, fd, NULL, 0), -ETIMEDOUT);
+    usnet_teardown(peer);
+    usnet_teardown(context);
+}
+
+static void a_signal_ends_the_wait(void)
+{
+    struct usnet *context = open_alone();
+    struct usnet_epoll_event event;
+    struct sigaction action = {.sa_handler = interrupted}, before;
+    struct itimerval often = {{0, 5000}, {0, 5000}}, never = {{0, 0}, {0, 0}};
+    int epoll = usnet_epoll_create(context);
+    connect_to_nobody(context);
+    CHECK_EQ(sigaction(SIGALRM, &action, &before), 0);
+    CHECK_EQ(setitimer(ITIMER_REAL, &often, NULL), 0);
+    CHECK_EQ(usnet_epoll_wait(context, epoll, &event, 1, 60000), -EINTR);
+    CHECK_EQ(setitimer(ITIMER_REAL, &never, NULL), 0);
+    CHECK_EQ(sigaction(SIGALRM, &before, NULL), 0);
+    usnet_teardown(context);
+}
+
+static void with_nothing_to_wait_for_it_returns(void)
+{
+    struct usnet *context = open_alone();
+    struct usnet_epoll_event event;
+    int epoll = usnet_epoll_create(context);
+    for (int i = 0; i < 10 && usnet_deadline_ns(context) != UINT64_MAX; i++)
+        usnet_epoll_wait(context, epoll, &event, 1, 10000); /* announcements */
+    CHECK_EQ(usnet_epoll_wait(context, epoll, &event, 1, -1), 0);
+    usnet_teardown(context);
+}
+
+int main(void)
+{
+    RUN(what_makes_no_sense_is_said);
+    RUN(defaults_are_drawn_at_random);
+    RUN(addresses_are_written_as_everywhere);
+    RUN(descriptors_run_out);
+    RUN(a_closed_descriptor_is_nobody);
+    RUN(descriptors_that_are_none);
+    RUN(an_epoll_instance_is_no_socket);
+    RUN(null_is_a_fault);
+    RUN(sockets_of_other_kinds);
+    RUN(frames_by_hand);
+    RUN(what_passes_is_captured);
+    RUN(it_sleeps_until_time_is_over);
+    RUN(it_wakes_for_a_timer);
+    RUN(a_signal_ends_the_wait);
+    RUN(with_nothing_to_wait_for_it_returns);
+    return 0;
+}
