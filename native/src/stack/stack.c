@@ -180,7 +180,7 @@ void un_stack_set_shards(struct un_stack *stack, const struct un_stack_shards *s
 
 /* The packets belong to us before the first of them is looked at: whoever goes on after a sudden death must not find
  * them in the device again, while their frames wait in a connection's queue. */
-static inline uint32_t take_packets(struct un_stack *stack)
+static uint32_t take_packets(struct un_stack *stack)
 {
     struct un_rx packets[UN_TURN_PACKETS];
     const struct un_device_operations *device = stack->device->operations;
@@ -229,7 +229,7 @@ static bool is_unreachable(const struct un_tcb *tcb)
 }
 
 /* Connections with something to send, each as much as it may. One that finds the device full stays, and ends the round. */
-static inline uint32_t run_outputs(struct un_stack *stack)
+static uint32_t run_outputs(struct un_stack *stack)
 {
     uint32_t done = 0;
     while (done < UN_TURN_OUTPUTS && !stack->own->retry_ns) {
@@ -268,7 +268,8 @@ uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns)
     if (own->timers_next_ns <= now_ns)
         done += run_timers(stack);
     run_slow(stack, now_ns);
-    done += run_outputs(stack);
+    if (own->outputs.head != UN_NONE)
+        done += run_outputs(stack);
     if (own->endpoints_refused > 0)
         un_udp_room(stack);
     un_stack_flush(stack);

@@ -259,6 +259,10 @@ static void udp_reopen(void)
 static void adopt(void)
 {
     un_stack_adopt(stack(), world.remains->arena, world.arena_bytes);
+}
+
+static void set_device(void)
+{
     un_stack_set_device(stack(), &world.it.device.device);
 }
 
@@ -380,9 +384,26 @@ static void dead_once(void)
     stack()->endpoints[0].queue.tail = 9;
 }
 
+static void adopted_after(void (*death)(void))
+{
+    death();
+    adopt();
+    CHECK_EQ(world.it.stack.own->busy, 0);
+}
+
+static void adopted(void)
+{
+    adopted_after(dead_once);
+}
+
 static void dead_within_unlisten(void)
 {
     world.it.stack.own->listeners[0].is_open = false;
+}
+
+static void adopted_without_listener(void)
+{
+    adopted_after(dead_within_unlisten);
 }
 
 /* ---- tests ---- */
@@ -434,9 +455,9 @@ static void while_the_application_ends_connections(void)
 /* The next process may die, too. */
 static void while_it_is_adopted(void)
 {
-    try(NULL, adopt, 0, 0);
     try(dead_once, adopt, ONE(FLIGHT), ONE(FLIGHT));
-    try(dead_within_unlisten, adopt, ONE(READY) | ONE(SYN_RECEIVED), ONE(READY) | ONE(SYN_RECEIVED));
+    try(adopted, set_device, 0, ONE(FLIGHT));
+    try(adopted_without_listener, set_device, ONE(READY) | ONE(SYN_RECEIVED), ONE(READY) | ONE(SYN_RECEIVED));
 }
 
 static void dies(uint64_t seed)

@@ -1,3 +1,4 @@
+/* See adopt_world.h. */
 #include "adopt_world.h"
 
 #include <errno.h>
