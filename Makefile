@@ -57,8 +57,11 @@ bench: $(VENV)/installed-for-tests build/release/build.ninja  ## every figure of
 soak: $(VENV)/installed-for-tests  ## the tests that run for minutes
 	pytest -rP -m slow
 
-fuzz: $(VENV)/installed-for-tests build/fuzz/build.ninja  ## run the fuzz targets for a minute each
-	meson test -C build/fuzz --suite fuzz --print-errorlogs
+FUZZ_SECONDS := 60
+
+fuzz: $(VENV)/installed-for-tests build/fuzz/build.ninja  ## run the fuzz targets for a minute each, or FUZZ_SECONDS
+	meson test -C build/fuzz --suite fuzz --print-errorlogs --timeout-multiplier 0 \
+		--test-args=-max_total_time=$(FUZZ_SECONDS)
 
 docs: $(VENV)/installed  ## write what derives from the code into README.md
 	python tools/readme.py
