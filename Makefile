@@ -10,6 +10,7 @@ SOURCES := $(shell find native usnet_framework -not -name __pycache__ -not -name
 # What exercises the extension, the network process and their deaths most; the sanitizers find nothing in the others.
 SANITIZED_TESTS := tests/dispatch tests/native tests/sockets tests/serving/test_replace.py tests/serving/test_stop.py \
 	tests/survival/test_network_process.py tests/survival/test_poison.py
+OVER_TAP := epoll-c,usnet-tap-inline,usnet-tap-split
 NATIVE_BUILDS := build/asan/build.ninja build/tsan/build.ninja
 
 .DELETE_ON_ERROR:
@@ -38,6 +39,9 @@ sanitized-test: build/sanitized/installed
 
 bench: $(VENV)/installed-for-tests build/release/build.ninja  ## every figure of the README, on a quiet machine
 	usnet-bench compare --rounds 9
+	for load in "" "--connections 1" "--connect" "--connections 4 --size 1048576"; do \
+		usnet-bench compare --rounds 9 --servers $(OVER_TAP) --base epoll-c $$load || exit; \
+	done
 	usnet-bench kill --kills 100
 	usnet-bench kill --process network
 	usnet-bench memory
@@ -48,8 +52,11 @@ bench: $(VENV)/installed-for-tests build/release/build.ninja  ## every figure of
 soak: $(VENV)/installed-for-tests  ## the tests that run for minutes
 	pytest -rP -m slow
 
-fuzz: $(VENV)/installed-for-tests build/fuzz/build.ninja  ## run the fuzz targets for a minute each
-	meson test -C build/fuzz --suite fuzz --print-errorlogs
+FUZZ_SECONDS := 60
+
+fuzz: $(VENV)/installed-for-tests build/fuzz/build.ninja  ## run the fuzz targets for a minute each, or FUZZ_SECONDS
+	meson test -C build/fuzz --suite fuzz --print-errorlogs --timeout-multiplier 0 \
+		--test-args=-max_total_time=$(FUZZ_SECONDS)
 
 docs: $(VENV)/installed  ## write what derives from the code into README.md
 	python tools/readme.py
@@ -79,19 +86,19 @@ $(VENV)/made: build/packages pyproject.toml
 	@touch $@
 
 $(VENV)/installed: $(VENV)/made $(SOURCES)
-	pip install --quiet --disable-pip-version-check --no-build-isolation -Cbuild-dir=build/python .
+	pip install --quiet --disable-pip-version-check --no-build-isolation --config-settings=build-dir=build/python .
 	@touch $@
 
 $(VENV)/installed-for-tests: build/packages-for-tests $(VENV)/installed
-	pip install --quiet --disable-pip-version-check --no-build-isolation -Cbuild-dir=build/python '.[test]'
+	pip install --quiet --disable-pip-version-check --no-build-isolation --config-settings=build-dir=build/python '.[test]'
 	@touch $@
 
 # The package once more, for tools/sanitized.sh. It is compiled as in .venv, but for the sanitizers.
 build/sanitized/installed: $(VENV)/installed-for-tests
 	rm -rf build/sanitized
 	pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --target build/sanitized \
-		-Cbuild-dir=build/python-asan -Csetup-args=-Dbuildtype=debugoptimized \
-		-Csetup-args=-Db_sanitize=address,undefined -Csetup-args=-Db_lundef=false .
+		--config-settings=build-dir=build/python-asan --config-settings=setup-args=-Dbuildtype=debugoptimized \
+		--config-settings=setup-args=-Db_sanitize=address,undefined --config-settings=setup-args=-Db_lundef=false .
 	@touch $@
 
 build/asan/build.ninja: | $(VENV)/made

@@ -10,8 +10,8 @@ runs=9 # of the benchmark itself
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 
-count() { # what, function
-    valgrind --tool=callgrind --toggle-collect="$2" --callgrind-out-file="$output" "$bench" "$1" $rounds 2>&1 |
+count() { # what, function: the name may have got an ending at link time
+    valgrind --tool=callgrind --toggle-collect="$2*" --callgrind-out-file="$output" "$bench" "$1" $rounds 2>&1 |
         awk -v what="$1" -v rounds=$((rounds * runs)) '/Collected/ { printf "%s: %.0f instructions\n", what, $4 / rounds }'
 }
 

@@ -59,6 +59,7 @@ static struct un_stack_config make_config(uint8_t settings, const uint8_t *scrip
     config.frames = FRAMES;
     config.frame_bytes = settings & WITH_LARGE_FRAMES ? 2048 : 512;
     config.sents = 128;
+    config.resets_per_s = config.icmp_per_s = 100;
     config.accept_partial_checksum = settings & WITH_PARTIAL_CHECKSUMS;
     config.tcp.rcv_limit = config.tcp.snd_limit = 16384;
     config.tcp.ooo_frames_max = 12;
@@ -109,18 +110,14 @@ static void echo(struct un_tcb *tcb)
 {
     struct un_stack *stack = &world.it.stack;
     uint64_t conn = un_stack_handle(stack, tcb);
-    uint8_t bytes[2048];
+    struct un_piece piece;
     un_stack_accept(stack, conn, 0);
-    for (;;) {
-        uint32_t room = un_tcp_write_room(&stack->tcp, tcb);
-        struct un_piece piece = {bytes, 0, UN_NONE};
-        if (room == 0 || un_pool_is_nearly_empty(&stack->tcp.pool))
+    while (un_stack_peek(stack, conn, &piece, 1) > 0) {
+        piece.frame = UN_NONE; /* copied */
+        int64_t taken = un_stack_write(stack, conn, &piece, 1);
+        if (taken <= 0)
             return;
-        int64_t got = un_stack_read(stack, conn, bytes, room < sizeof bytes ? room : sizeof bytes);
-        if (got <= 0)
-            return;
-        piece.length = (uint32_t)got;
-        CHECK_EQ(un_stack_write(stack, conn, &piece, 1), got);
+        CHECK_EQ(un_stack_consume(stack, conn, (uint32_t)taken), 0);
     }
 }
 

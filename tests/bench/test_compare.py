@@ -47,6 +47,14 @@ def test_the_table_over_a_veth_pair() -> None:
     assert "1.000" in row
 
 
+def test_a_new_connection_for_each_message() -> None:
+    done = compare(
+        "--servers", "epoll-c", "--base", "epoll-c", "--rounds", "1", "--network", "loopback", "--connect", "--verify"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "a new connection for each message" in done.stdout
+
+
 def _command_lines(parent: int) -> list[list[str]]:
     lines = []
     for child in psutil.Process(parent).children(recursive=True):
@@ -78,12 +86,20 @@ def test_a_signal_leaves_nothing_behind(number: signal.Signals) -> None:
         (["--servers", "epoll-c", "--base", "uvloop"], 2, "not one of the servers compared"),
         (["--load-core", "4000"], 2, "core 4000 may not be used here"),
         (["--rounds", "0"], 2, "--rounds"),
+        (["--connect", "--rate", "10"], 2, "not allowed with"),
+        (["--servers", "usnet-tap-inline", "--base", "usnet-tap-inline", "--network", "loopback"], 3, "not loopback"),
     ],
 )
 def test_wrong_usage(options: list[str], code: int, text: str) -> None:
     done = compare(*options)
     assert done.returncode == code
     assert text in done.stderr.splitlines()[-1]
+
+
+def test_the_help_says_what_cannot_be_compared() -> None:
+    text = " ".join(compare("--help").stdout.split())
+    assert "over TAP, as root: usnet-tap-inline, usnet-tap-split" in text
+    assert "A server on kernel sockets cannot be measured there" in text
 
 
 def test_echo_hands_over_to_the_load_generator() -> None:

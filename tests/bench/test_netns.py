@@ -6,11 +6,11 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from support.privilege import needs_network_namespaces
+from support.privilege import needs_network_namespaces, needs_tap
 
 from usnet_framework.bench import netns, network
 from usnet_framework.bench.netns import VethPair, namespaces
-from usnet_framework.bench.network import open_network
+from usnet_framework.bench.network import add_tap, open_network
 from usnet_framework.errors import StartupError
 
 pytestmark = needs_network_namespaces
@@ -43,6 +43,26 @@ def test_the_sending_side_has_a_queue_and_the_route_says_cubic() -> None:
             routes = subprocess.run(side(["ip", "route"]), capture_output=True, text=True, check=True).stdout
             assert "qdisc pfifo" in queues
             assert "congctl cubic" in routes
+
+
+@needs_tap
+def test_a_tap_interface_has_the_queue_and_the_route_of_the_pair() -> None:
+    with open_network("veth") as pair:
+        tap = add_tap(pair)
+        queues = subprocess.run(tap.on_client(["tc", "qdisc"]), capture_output=True, text=True, check=True).stdout
+        host, _ = tap.new_address()
+        way = subprocess.run(tap.on_server(["ip", "route"]), capture_output=True, text=True, check=True).stdout
+    kinds = [line.split()[1] for line in queues.splitlines() if f"dev {netns.TAP_INTERFACE}" in line]
+    routes = [line for line in way.splitlines() if f"dev {netns.TAP_INTERFACE}" in line]
+    assert host not in way
+    assert kinds == ["pfifo"]
+    assert [line.split()[0] for line in routes] == [netns.TAP_NETWORK]
+    assert "congctl cubic" in routes[0]
+
+
+def test_a_tap_interface_needs_namespaces() -> None:
+    with open_network("loopback") as loopback, pytest.raises(StartupError, match="not loopback"):
+        add_tap(loopback)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])

@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
+from support.privilege import needs_tap
 from support.server import command
 
 SHORT = ["--duration", "0.3", "--warmup", "0.1", "--connections", "8", "--rounds", "1"]
@@ -32,6 +33,19 @@ def test_compare_in_all_layouts() -> None:
     assert [row["name"] for row in result["samples"]] == servers
     assert all(row["throughput"] > 0 for row in result["samples"])
     assert any(note.startswith("usnet-split-2 has cores ") for note in result["notes"])
+
+
+@needs_tap
+@pytest.mark.parametrize(
+    "load", [[], ["--connect"], ["--connections", "2", "--size", "1048576"]], ids=["echo", "connect", "bulk"]
+)
+def test_compare_over_tap(load: list[str]) -> None:
+    servers = ["epoll-c", "usnet-tap-inline", "usnet-tap-split"]
+    options = ["--servers", ",".join(servers), "--base", "epoll-c", "--network", "veth", "--verify"]
+    result = bench("compare", *SHORT, *options, *load)
+    assert [row["name"] for row in result["samples"]] == servers
+    assert all(row["throughput"] > 0 for row in result["samples"])
+    assert any(note.startswith("usnet-tap-*: over a TAP interface") for note in result["notes"])
 
 
 @pytest.mark.parametrize("process", ["worker", "network"])

@@ -25,6 +25,7 @@ INCLUDES = {
     "bench/tests": {"bench", "src/base"},
     "tests": CORE | {"include", "fuzz"},
     "fuzz": CORE | {"include", "tests", "tests/wire", "tests/stack"},
+    "tests/sockets": CORE | {"include", "src/api", "tests"},
     **{
         f"tests/{part}": CORE | {"tests"}
         for part in ("engine", "structures", "wire", "tcp", "recovery", "stack", "device")

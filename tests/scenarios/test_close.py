@@ -296,3 +296,138 @@ def test_an_abort_forgets_what_was_queued(established: Scenario) -> None:
     established.abort()
     established.expect("R. 3001:3001(0) ack 1")
     established.expect_nothing(100)
+
+
+# Ends in unusual moments.
+
+
+def test_shutting_down_before_the_connection_is_open(syn_sent: Scenario) -> None:
+    """RFC 9293 section 3.10.4: the FIN follows the handshake."""
+    syn_sent.shutdown()
+    syn_sent.expect_nothing()
+    syn_sent.send(states.SYN_ACK)
+    seen = syn_sent.take()
+    assert [each.tcp.flags for each in seen] in (["F."], [".", "F."])
+    syn_sent.send("F. 1:1(0) ack 2")
+    syn_sent.expect(". 2:2(0) ack 2")
+
+
+def test_closing_before_it_was_accepted_by_anybody(syn_received: Scenario) -> None:
+    """The peer ends an attempt that nobody has taken yet: it is announced all the same, with its end."""
+    syn_received.send("F. 1:1(0) ack 1")
+    syn_received.expect(". 1:1(0) ack 2", within=0.5)
+    syn_received.accept()
+    assert "eof" in syn_received.events()
+    syn_received.close()
+    syn_received.expect("F. 1:1(0) ack 2")
+
+
+def test_a_reset_before_it_was_accepted(syn_received: Scenario) -> None:
+    syn_received.send(". 1:1(0) ack 1")
+    syn_received.send("R 1:1(0)")
+    try:
+        syn_received.accept()
+    except AssertionError:
+        syn_received.host.failed = False  # it may be gone without anybody knowing of it
+    else:
+        assert "closed" in syn_received.events()
+        syn_received.close()
+    states.established(syn_received.host)
+
+
+def test_an_orphan_delivers_what_was_queued(host: Host) -> None:
+    """RFC 9293 section 3.10.4: close means "I have no more to send", not "forget it"."""
+    scenario = states.established(host, "S 0:0(0) win 1460 <mss 1460>")
+    scenario.write(14_600)
+    scenario.close()
+    done, finished = 1, False
+    for _ in range(40):
+        for seen in scenario.take(0.05):
+            done = max(done, seen.past if seen.first <= done else 0)
+            finished = finished or "F" in seen.tcp.flags
+        scenario.send(f". 1:1(0) ack {done + finished} win 1460")
+    assert (done, finished) == (14_601, True)
+
+
+def test_an_orphan_at_a_closed_window_is_bounded(host: Host) -> None:
+    """The peer answers every probe and never opens: an orphan may not hold memory for ever."""
+    scenario = states.established(host, win=0)
+    scenario.write(1000)
+    scenario.close()
+    for _ in range(600):
+        if scenario.take(10):
+            scenario.send(". 1:1(0) ack 1 win 0")
+            if any("R" in seen.tcp.flags for seen in scenario.take()):
+                break
+    else:
+        pytest.fail("it is still there after 100 minutes")
+
+
+def test_an_orphan_whose_peer_vanished_is_given_up(host: Host) -> None:
+    scenario = states.established(host)
+    scenario.write(1000)
+    scenario.close()
+    scenario.take(300)
+    scenario.send(". 1:1(0) ack 1")
+    assert "R" in scenario.take()[-1].tcp.flags
+
+
+@pytest.mark.parametrize("ack", [1, 51, 101])
+def test_a_fin_that_acknowledges_a_part(ack: int, established: Scenario) -> None:
+    """Our FIN is behind data that is not acknowledged yet."""
+    established.write(100)
+    established.expect("P. 1:101(100) ack 1")
+    established.shutdown()
+    established.expect("F. 101:101(0) ack 1")
+    established.send(f"F. 1:1(0) ack {ack}")
+    established.expect(". 102:102(0) ack 2")
+    assert established.state == "closing"
+    established.send(". 2:2(0) ack 102")
+    assert established.state == "time_wait"
+
+
+@pytest.mark.parametrize("state", ["closing", "last_ack", "time_wait", "close_wait"])
+def test_the_peers_fin_again(state: str, request: pytest.FixtureRequest) -> None:
+    """It did not hear our acknowledgment."""
+    scenario = request.getfixturevalue(state)
+    before = scenario.state
+    scenario.send("F. 1:1(0)", ack=scenario.peer.of_stack(2 if state == "time_wait" else 1))
+    assert scenario.take()[-1].ack == 2
+    assert scenario.state == before
+
+
+def test_a_reset_after_the_peers_fin(close_wait: Scenario) -> None:
+    close_wait.send("R 2:2(0)")
+    assert close_wait.closed_by() == "reset"
+
+
+def test_what_came_before_a_reset_can_be_read(established: Scenario) -> None:
+    """And then it is no end, but a reset: the application is never told that all is there."""
+    established.send("P. 1:101(100) ack 1")
+    established.take(0.5)
+    established.send("R 101:101(0)")
+    assert len(established.read()) == 100
+    with pytest.raises(ConnectionResetError):
+        established.read()
+
+
+def test_input_can_be_read_after_both_sides_are_done(established: Scenario) -> None:
+    """The application reads late: nothing that was acknowledged is lost."""
+    established.shutdown()
+    established.expect("F. 1:1(0) ack 1")
+    established.send("FP. 1:1001(1000) ack 2")
+    established.expect(". 2:2(0) ack 1002")
+    established.advance(100)
+    assert len(established.read()) == 1000
+    assert established.read() == b""
+    established.close()
+    assert established.state == "closed"
+
+
+def test_closing_with_input_unread_when_both_sides_are_done_is_silent(established: Scenario) -> None:
+    established.shutdown()
+    established.expect("F. 1:1(0) ack 1")
+    established.send("FP. 1:1001(1000) ack 2")
+    established.expect(". 2:2(0) ack 1002")
+    established.close()
+    established.expect_nothing(100)

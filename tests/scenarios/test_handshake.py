@@ -360,3 +360,68 @@ def test_a_gateway_leads_everywhere(family: int, remote: str, all: str, host: Ho
     client.expect("S 0:0(0)")
     client.send(states.SYN_ACK)
     client.expect(". 1:1(0) ack 1")
+
+
+# SYN-RECEIVED, and what else may come.
+
+
+@pytest.mark.parametrize("number", [1, 5, 1000])
+def test_another_syn_of_the_same_peer(number: int, syn_received: Scenario) -> None:
+    """RFC 9293 section 3.10.7.4, fourth step: back to LISTEN, or a challenge (RFC 5961); nothing is left behind."""
+    syn_received.send(f"S {number}:{number}(0) win 1000")
+    answers = syn_received.take()
+    assert {seen.tcp.flags for seen in answers} <= {".", "S."}
+    syn_received.send("R 1:1(0)")
+    syn_received.take(100)
+    states.established(syn_received.host)
+
+
+def test_a_fin_without_acknowledgment_in_an_attempt(syn_received: Scenario) -> None:
+    syn_received.send("F 1:1(0)")
+    syn_received.expect_nothing()
+    syn_received.send(". 1:1(0) ack 1")
+    syn_received.accept()
+
+
+def test_data_outside_the_window_in_an_attempt(syn_received: Scenario) -> None:
+    syn_received.send("P. 200000:200100(100) ack 1")
+    syn_received.expect(". 1:1(0) ack 1")
+    syn_received.send(". 1:1(0) ack 1")
+    syn_received.accept()
+
+
+def test_the_round_trip_of_the_handshake_is_measured(host: Host) -> None:
+    scenario = states.established(host, rtt=0.25)
+    assert scenario.info.srtt_us == pytest.approx(250_000, abs=1000)
+
+
+def test_the_round_trip_of_an_active_open_is_measured(syn_sent: Scenario) -> None:
+    syn_sent.advance(0.25)
+    syn_sent.send(states.SYN_ACK)
+    syn_sent.expect(". 1:1(0) ack 1")
+    assert syn_sent.info.srtt_us == pytest.approx(250_000, abs=1000)
+
+
+def test_data_with_the_syn_ack(syn_sent: Scenario) -> None:
+    """It may be queued, or left to be sent again."""
+    syn_sent.send("S. 0:0(0) ack 1 win 65535 <mss 1460>")
+    syn_sent.expect(". 1:1(0) ack 1")
+    syn_sent.send("P. 1:101(100) ack 1")
+    syn_sent.expect(". 1:1(0) ack 101", within=0.5)
+    assert len(syn_sent.read()) == 100
+
+
+def test_what_is_told_of_a_connection(established: Scenario) -> None:
+    info = established.info
+    assert (info.local, info.remote) == (established.local, established.remote)
+    assert (info.iss, info.irs) == (established.peer.stack_iss, established.peer.iss)
+    assert (info.snd_nxt - info.iss, info.rcv_nxt - info.irs) == (1, 1)
+
+
+def test_user_data_comes_back_with_events(established: Scenario) -> None:
+    established.stack.set_user(established.conn, 2**64 - 7)
+    established.send("P. 1:101(100) ack 1")
+    established.take(0.5)
+    (event,) = established.host.take_events(established.conn, shard=established.shard)
+    assert event.user == 2**64 - 7
+    assert established.info.user == 2**64 - 7

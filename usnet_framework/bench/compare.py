@@ -9,7 +9,7 @@ from typing import Any
 from usnet_framework.bench import machine, report
 from usnet_framework.bench.load import Load, run_load
 from usnet_framework.bench.machine import Cores, Usage
-from usnet_framework.bench.network import Network, open_network
+from usnet_framework.bench.network import Network, add_tap, open_network
 from usnet_framework.bench.rounds import STEAL_LIMIT, Sample, Summary, interleave, summarise
 from usnet_framework.bench.servers import KINDS, Kind, running
 from usnet_framework.errors import UsageError
@@ -35,6 +35,7 @@ class Comparison:
     def to_text(self) -> str:
         load = self.load
         pace = f"{load.rate:,.0f} messages/s" if load.rate is not None else "closed loop"
+        pace = "a new connection for each message" if load.connect else pace
         lines = [
             f"{load.connections} connections, {load.size} bytes, pipeline {load.pipeline}, {pace}, "
             f"{self.rounds} rounds of {load.duration_s:g} s, servers in turn",
@@ -43,7 +44,7 @@ class Comparison:
             f"network: {self.network}; server on core {self.cores.server}, load on core {self.cores.load}",
             *self.notes,
             "",
-            report.summary_table(self.summaries, self.base),
+            report.summary_table(self.summaries, self.base, load.size),
         ]
         return "\n".join(lines)
 
@@ -54,6 +55,11 @@ def notes(kinds: Sequence[Kind], cores: Cores, samples: Sequence[Sample]) -> lis
     if any(len(kind.cores(cores)) > 1 for kind in kinds):
         shared = ", which it shares with the load" if cores.extra_is_shared else ""
         found.append(f"usnet-split-2 has cores {cores.server} and {cores.extra}{shared}")
+    if any(kind.over_tap for kind in kinds):
+        found.append(
+            "usnet-tap-*: over a TAP interface, with the load at its kernel's end, where therefore no server on "
+            "kernel sockets can be"
+        )
     if cores.server == cores.load:
         found.append("only one core: server and load share it, so these figures are of both together")
     worst = max(sample.steal for sample in samples)
@@ -81,15 +87,22 @@ def choose(names: Sequence[str], base: str) -> list[Kind]:
     return [KINDS[name] for name in names]
 
 
+def meeting_places(kinds: Sequence[Kind], network: Network) -> dict[str, Network]:
+    """Where each of them meets the load, by name."""
+    tap = add_tap(network) if any(kind.over_tap for kind in kinds) else network
+    return {kind.name: tap if kind.over_tap else network for kind in kinds}
+
+
 def compare(names: Sequence[str], base: str, load: Load, rounds: int, network_choice: str, cores: Cores) -> Comparison:
     kinds = choose(names, base)
     samples = []
     with open_network(network_choice) as network:
+        places = meeting_places(kinds, network)
         for number, name in interleave(names, rounds):
-            sample = measure(network, KINDS[name], number, load, cores)
+            sample = measure(places[name], KINDS[name], number, load, cores)
             samples.append(sample)
             report.progress(
-                f"round {number + 1}/{rounds} {name:14} {sample.throughput:12,.0f}/s  steal {sample.steal:.0%}"
+                f"round {number + 1}/{rounds} {name:16} {sample.throughput:12,.0f}/s  steal {sample.steal:.0%}"
             )
         description = network.description
     return Comparison(

@@ -33,12 +33,14 @@ class Load:
     pipeline: int = 1
     rate: float | None = None  # messages per second; None: closed loop
     verify: bool = False
+    connect: bool = False  # each message over a connection of its own
 
     def command(self, target: str, core: int | None) -> list[str]:
         command = [program("usnet-load"), "--json", "--target", target, "--connections", str(self.connections)]
         command += ["--size", str(self.size), "--duration", str(self.duration_s), "--warmup", str(self.warmup_s)]
         command += ["--pipeline", str(self.pipeline)]
         command += ["--mode", "rate", "--rate", str(self.rate)] if self.rate is not None else []
+        command += ["--mode", "connect"] if self.connect else []
         command += ["--verify"] if self.verify else []
         command += ["--core", str(core)] if core is not None else []
         return command

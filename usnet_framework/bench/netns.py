@@ -5,6 +5,10 @@ Names hold our process id, so that several can exist, and so that one which a ki
 it is removed by the next that is made. The sending side gets a queue (pfifo): without one a veth ring of 256 frames
 drops bursts. Congestion control is set by the routes, on both sides alike: the default of some machines (BBR) paces
 even an echo by timers, which measures the timers.
+
+A server with a stack of its own gets a TAP interface instead (TapLink), in the namespace of the load: the load sits at
+the kernel's end of it, with the same queue and route. No server on kernel sockets can be measured there, because its
+packets to that load would never touch the interface.
 """
 
 from __future__ import annotations
@@ -21,6 +25,11 @@ QUEUE_PACKETS = 1000
 CONGESTION_CONTROL = "cubic"
 SERVER_ADDRESS = "192.0.2.1"  # RFC 5737: for documentation, never on a real network
 CLIENT_ADDRESS = "192.0.2.2"
+PAIR_NETWORK = "192.0.2.0/30"
+TAP_SERVER_ADDRESS = "192.0.2.5"
+TAP_CLIENT_ADDRESS = "192.0.2.6"
+TAP_NETWORK = "192.0.2.4/30"
+TAP_INTERFACE = "usnet0"
 PORT = 7000
 
 
@@ -58,6 +67,22 @@ def remove_abandoned() -> None:
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
 
 
+def configure(side: Side, network: str) -> None:
+    ip = ["ip", "-n", side.namespace]
+    run(*ip, "address", "add", f"{side.address}/30", "dev", side.device, "noprefixroute")
+    run(*ip, "link", "set", side.device, "up")
+    run(*ip, "route", "add", network, "dev", side.device, "congctl", CONGESTION_CONTROL)
+    queue = ["root", "pfifo", "limit", str(QUEUE_PACKETS)]
+    run("tc", "-n", side.namespace, "qdisc", "replace", "dev", side.device, *queue)
+
+
+def reuse_ports_soon(side: Side) -> None:
+    """The side that closes first keeps each port for a minute. That of the load may take it again after a second
+    (timestamps tell old segments from new ones), or short connections would use up all ports at once."""
+    settings = "echo 1 > /proc/sys/net/ipv4/tcp_tw_reuse && echo 1024 65535 > /proc/sys/net/ipv4/ip_local_port_range"
+    run("ip", "netns", "exec", side.namespace, "sh", "-c", settings)
+
+
 class VethPair:
     """A Network (network.py). `remove` may be called at any time, after a `create` that failed half-way too."""
 
@@ -75,16 +100,9 @@ class VethPair:
         peer = ["type", "veth", "peer", "name", client.device, "netns", client.namespace]
         run("ip", "link", "add", server.device, "netns", server.namespace, *peer)
         for side in (server, client):
-            self._configure(side)
-
-    def _configure(self, side: Side) -> None:
-        ip = ["ip", "-n", side.namespace]
-        run(*ip, "link", "set", "lo", "up")
-        run(*ip, "address", "add", f"{side.address}/30", "dev", side.device, "noprefixroute")
-        run(*ip, "link", "set", side.device, "up")
-        run(*ip, "route", "add", "192.0.2.0/30", "dev", side.device, "congctl", CONGESTION_CONTROL)
-        queue = ["root", "pfifo", "limit", str(QUEUE_PACKETS)]
-        run("tc", "-n", side.namespace, "qdisc", "replace", "dev", side.device, *queue)
+            run("ip", "-n", side.namespace, "link", "set", "lo", "up")
+            configure(side, PAIR_NETWORK)
+        reuse_ports_soon(client)
 
     def remove(self) -> None:
         for side in (self.server, self.client):
@@ -96,6 +114,28 @@ class VethPair:
 
     def on_server(self, command: Sequence[str]) -> list[str]:
         return ["ip", "netns", "exec", self.server.namespace, *command]
+
+    def on_client(self, command: Sequence[str]) -> list[str]:
+        return ["ip", "netns", "exec", self.client.namespace, *command]
+
+
+class TapLink:
+    """A Network too: a server with its own stack at one end of a TAP interface, the load at the kernel's end. It lies
+    in the client's namespace of a pair and goes with it."""
+
+    def __init__(self, pair: VethPair) -> None:
+        self.client = Side(pair.client.namespace, TAP_INTERFACE, TAP_CLIENT_ADDRESS)
+        self.description = "TAP interface"
+
+    def create(self) -> None:
+        run("ip", "-n", self.client.namespace, "tuntap", "add", "dev", TAP_INTERFACE, "mode", "tap")
+        configure(self.client, TAP_NETWORK)
+
+    def new_address(self) -> tuple[str, int]:
+        return TAP_SERVER_ADDRESS, PORT
+
+    def on_server(self, command: Sequence[str]) -> list[str]:
+        return self.on_client(command)
 
     def on_client(self, command: Sequence[str]) -> list[str]:
         return ["ip", "netns", "exec", self.client.namespace, *command]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from usnet_framework.bench.netns import NamespaceError, VethPair
+from usnet_framework.bench.netns import NamespaceError, TapLink, VethPair
 from usnet_framework.errors import StartupError
 
 CHOICES = ("auto", "veth", "loopback")
@@ -59,10 +59,10 @@ def why_no_namespaces() -> str:
     return ""
 
 
-def _create(pair: VethPair) -> str:
-    """Empty, or why the pair could not be made."""
+def _create(made: VethPair | TapLink) -> str:
+    """Empty, or why it could not be made."""
     try:
-        pair.create()
+        made.create()
     except NamespaceError as error:
         return str(error)
     return ""
@@ -82,3 +82,14 @@ def open_network(choice: str) -> Iterator[Network]:
         yield Loopback(f"no veth pair: {missing}") if missing else pair
     finally:
         pair.remove()
+
+
+def add_tap(network: Network) -> Network:
+    """A TAP interface beside a veth pair, for servers with a stack of their own. It is removed with the pair."""
+    if not isinstance(network, VethPair):
+        raise StartupError(f"servers over TAP need network namespaces, not {network.description}")
+    link = TapLink(network)
+    missing = _create(link)
+    if missing:
+        raise StartupError(f"servers over TAP: {missing}")
+    return link

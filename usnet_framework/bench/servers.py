@@ -16,6 +16,7 @@ from pathlib import Path
 
 from usnet_framework.bench.load import READY_DEADLINE_S, answers, program
 from usnet_framework.bench.machine import Cores
+from usnet_framework.bench.netns import TAP_INTERFACE
 from usnet_framework.bench.network import Network
 from usnet_framework.errors import StartupError
 
@@ -31,6 +32,7 @@ class Kind:
     name: str
     command: Command
     cores: Callable[[Cores], set[int]]
+    over_tap: bool = False  # it has its own stack and meets the load at a TAP interface
 
 
 def usnet_command(handler: str, host: str, port: int, *options: str) -> list[str]:
@@ -42,6 +44,11 @@ def usnet_command(handler: str, host: str, port: int, *options: str) -> list[str
 
 def _usnet(layout: str) -> Command:
     return lambda host, port: usnet_command("Echo", host, port, "--layout", layout)
+
+
+def _usnet_tap(layout: str) -> Command:
+    stack = ["--backend", "tap", "--interface", TAP_INTERFACE]
+    return lambda host, port: usnet_command("Echo", host, port, "--layout", layout, *stack, "--address", f"{host}/30")
 
 
 def _python(loop: str) -> Command:
@@ -60,12 +67,15 @@ def _kinds() -> Iterator[Kind]:
     yield Kind("usnet-inline", _usnet("inline"), _one_core)
     yield Kind("usnet-split", _usnet("split"), _one_core)
     yield Kind("usnet-split-2", _usnet("split"), _two_cores)
+    yield Kind("usnet-tap-inline", _usnet_tap("inline"), _one_core, over_tap=True)
+    yield Kind("usnet-tap-split", _usnet_tap("split"), _one_core, over_tap=True)
     yield Kind("asyncio", _python("asyncio"), _one_core)
     yield Kind("uvloop", _python("uvloop"), _one_core)
     yield Kind("epoll-c", lambda host, port: [program("usnet-echo-epoll"), f"{host}:{port}"], _one_core)
 
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _kinds()}
+DEFAULT_NAMES = tuple(kind.name for kind in KINDS.values() if not kind.over_tap)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from usnet_framework.bench import compare, kill, memory, report, scrape
 from usnet_framework.bench.load import Load, program
 from usnet_framework.bench.machine import Cores, available_cores, plan_cores
 from usnet_framework.bench.network import CHOICES
-from usnet_framework.bench.servers import KINDS
+from usnet_framework.bench.servers import DEFAULT_NAMES, KINDS
 from usnet_framework.errors import UsageError, UsnetError
 
 
@@ -84,6 +84,7 @@ def _load(options: argparse.Namespace) -> Load:
         pipeline=options.pipeline,
         rate=options.rate,
         verify=options.verify,
+        connect=options.connect,
     )
 
 
@@ -123,7 +124,13 @@ def _parser() -> argparse.ArgumentParser:
     echo.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTION", help="see usnet-bench echo ADDRESS --help")
 
     table = _command(commands, "compare", _compare, "servers side by side, in turn, under the same load")
-    table.add_argument("--servers", default=",".join(KINDS), metavar="LIST", help="which (default: %(default)s)")
+    others = ", ".join(name for name in KINDS if name not in DEFAULT_NAMES)
+    which = "which (%(default)s); there are also, over TAP, as root: " + others
+    table.add_argument("--servers", default=",".join(DEFAULT_NAMES), metavar="LIST", help=which)
+    table.epilog = (
+        "A server over TAP has its own stack at one end of the interface, and the load sits at the kernel's end. A "
+        "server on kernel sockets cannot be measured there: the others meet the load over --network, in turn with it."
+    )
     table.add_argument("--base", default=compare.DEFAULT_BASE, metavar="NAME", help="ratios to this one (%(default)s)")
     table.add_argument("--network", choices=CHOICES, default="auto", help="where they meet (%(default)s)")
     _load_options(table)
@@ -157,7 +164,9 @@ def _load_options(parser: argparse.ArgumentParser) -> None:
     add("--connections", type=_whole, default=128, metavar="N", help="(%(default)s)")
     add("--size", type=_whole, default=60, metavar="BYTES", help="of a message (%(default)s)")
     add("--pipeline", type=_whole, default=1, metavar="K", help="unanswered messages per connection (%(default)s)")
-    add("--rate", type=_seconds, metavar="R", help="messages per second (default: as fast as answers come)")
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--rate", type=_seconds, metavar="R", help="messages per second (default: as answers come)")
+    pace.add_argument("--connect", action="store_true", help="a new connection for each message")
     add("--duration", type=_seconds, default=2.0, metavar="S", help="seconds of each run (%(default)s)")
     add("--warmup", type=_seconds, default=0.5, metavar="S", help="seconds before, not measured (%(default)s)")
     add("--rounds", type=_whole, default=7, metavar="N", help="(%(default)s)")

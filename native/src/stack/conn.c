@@ -159,6 +159,14 @@ int un_stack_set_user(struct un_stack *stack, uint64_t conn, uint64_t user)
 
 /* ---- payload ---- */
 
+static bool is_empty(const struct un_piece *pieces, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (pieces[i].length > 0)
+            return false;
+    return true;
+}
+
 int64_t un_stack_write(struct un_stack *stack, uint64_t conn, const struct un_piece *pieces, int count)
 {
     struct un_tcb *tcb = un_stack_conn(stack, conn);
@@ -167,10 +175,7 @@ int64_t un_stack_write(struct un_stack *stack, uint64_t conn, const struct un_pi
     un_stack_busy(stack, tcb);
     int64_t taken = un_tcp_write(&stack->tcp, tcb, pieces, count);
     un_stack_idle(stack);
-    bool is_empty = true;
-    for (int i = 0; i < count && is_empty; i++)
-        is_empty = pieces[i].length == 0;
-    return taken == 0 && !is_empty ? -EAGAIN : taken;
+    return taken != 0 || is_empty(pieces, count) ? taken : -EAGAIN;
 }
 
 /* Why nothing can be read: 0 at the end of input, -EAGAIN before it. */
@@ -219,26 +224,12 @@ int un_stack_consume(struct un_stack *stack, uint64_t conn, uint32_t bytes)
 
 int64_t un_stack_read(struct un_stack *stack, uint64_t conn, void *bytes, uint32_t most)
 {
-    enum { PIECES = 64 };
     struct un_tcb *tcb = un_stack_conn(stack, conn);
     if (!tcb)
         return -EBADF;
-    uint32_t done = 0;
-    while (done < most) {
-        struct un_piece pieces[PIECES];
-        uint32_t before = done;
-        int count = un_tcp_peek(&stack->tcp, tcb, pieces, PIECES);
-        for (int i = 0; i < count && done < most; i++) {
-            uint32_t part = most - done < pieces[i].length ? most - done : pieces[i].length;
-            memcpy((uint8_t *)bytes + done, pieces[i].bytes, part);
-            done += part;
-        }
-        if (done == before)
-            break;
-        un_stack_busy(stack, tcb);
-        un_tcp_consume(&stack->tcp, tcb, done - before);
-        un_stack_idle(stack);
-    }
+    un_stack_busy(stack, tcb);
+    uint32_t done = un_tcp_read(&stack->tcp, tcb, bytes, most);
+    un_stack_idle(stack);
     return done > 0 || most == 0 ? (int64_t)done : nothing(tcb);
 }
 

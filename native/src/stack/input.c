@@ -2,10 +2,11 @@
  *
  * Parse, find our address, check the transport checksum, find the connection. A packet that no connection of this shard
  * takes may be another shard's (P6): nothing is answered before its owner was looked for. Packets that another shard gave
- * to us are never handed on. The usual segment passes un_stack_take_in, take_packet, take_tcp and process, which are meant
- * to become one function; what other files call of them are wrappers. */
+ * to us are never handed on. The usual segment (wire/plain.h) of a connection that is there takes a short way, take_plain,
+ * on which no un_packet is filled in. */
 #include "stack/state.h"
 #include "stack/steering.h"
+#include "wire/plain.h"
 #include "wire/udp.h"
 
 static const uint8_t *own_mac(const struct un_stack *stack)
@@ -148,10 +149,8 @@ static void confirm_neighbour(struct un_stack *stack, const struct un_tcb *tcb)
         neighbour->confirmed_ns = stack->tcp.now_ns;
 }
 
-static inline void process(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb,
-                           const struct un_seg *seg)
+static inline void process(struct un_stack *stack, struct un_tcb *tcb, const struct un_seg *seg, uint32_t payload)
 {
-    uint32_t payload = take_payload(stack, arrival, seg->header_length);
     uint32_t acked = tcb->snd_una;
     un_stack_busy(stack, tcb);
     un_tcp_process(&stack->tcp, tcb, seg, payload);
@@ -164,7 +163,7 @@ static inline void process(struct un_stack *stack, struct un_arrival *arrival, s
 
 void un_stack_process(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb, const struct un_seg *seg)
 {
-    process(stack, arrival, tcb, seg);
+    process(stack, tcb, seg, take_payload(stack, arrival, seg->header_length));
 }
 
 /* A segment for a connection that is over, or nearly. false: it is for nobody. */
@@ -175,7 +174,7 @@ static bool take_for_old(struct un_stack *stack, struct un_arrival *arrival, str
         return false;
     }
     if (!un_listen_reuse(stack, arrival, tcb, seg))
-        process(stack, arrival, tcb, seg);
+        un_stack_process(stack, arrival, tcb, seg);
     return true;
 }
 
@@ -195,7 +194,7 @@ static enum un_drop take_tcp(struct un_stack *stack, struct un_arrival *arrival)
     if (__builtin_expect(slot != UN_NONE, 1)) {
         struct un_tcb *tcb = &stack->tcp.tcbs[slot];
         if (__builtin_expect(!(tcb->state & (UN_TCP_TIME_WAIT | UN_TCP_DEAD)), 1)) {
-            process(stack, arrival, tcb, &seg);
+            un_stack_process(stack, arrival, tcb, &seg);
             return UN_DROP_NONE;
         }
         if (take_for_old(stack, arrival, tcb, &seg))
@@ -295,7 +294,7 @@ static inline bool gather(const struct un_stack *stack, struct un_arrival *arriv
     return true;
 }
 
-void un_stack_take_in(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)
+static __attribute__((noinline)) void take_any(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)
 {
     struct un_arrival arrival;
     arrival.rx = *packet;
@@ -309,4 +308,46 @@ void un_stack_take_in(struct un_stack *stack, const struct un_rx *packet, bool i
         un_stack_drop(stack, why);
     if (arrival.rx.frame != UN_NONE)
         un_pool_drop_chain(&stack->tcp.pool, arrival.rx.frame);
+}
+
+/* The connection of the usual segment, or NULL: no such segment, or no such connection. */
+static inline struct un_tcb *find_plain(struct un_stack *stack, const struct un_rx *packet, struct un_plain *plain,
+                                        struct un_seg *seg)
+{
+    const struct un_pool *pool = &stack->tcp.pool;
+    const struct un_frame *frame = &pool->frames[packet->frame];
+    const uint8_t *at = un_pool_bytes(pool, packet->frame) + frame->offset;
+    if (frame->next != UN_NONE ||
+        !un_plain_parse(plain, seg, at, frame->length, own_mac(stack), packet->flags & UN_RX_CHECKSUM_GOOD))
+        return NULL;
+    int local = un_address_find(stack, &plain->destination);
+    if (local < 0)
+        return NULL;
+    uint32_t slot = find_flow(stack, &plain->source, seg->source_port, seg->destination_port, (uint16_t)local);
+    if (slot == UN_NONE || (stack->tcp.tcbs[slot].state & (UN_TCP_TIME_WAIT | UN_TCP_DEAD)))
+        return NULL;
+    return &stack->tcp.tcbs[slot];
+}
+
+/* false: nothing was done. */
+static inline bool take_plain(struct un_stack *stack, const struct un_rx *packet)
+{
+    struct un_plain plain;
+    struct un_seg seg;
+    struct un_tcb *tcb = find_plain(stack, packet, &plain, &seg);
+    if (__builtin_expect(!tcb, 0))
+        return false;
+    struct un_frame *frame = &stack->tcp.pool.frames[packet->frame];
+    frame->offset = (uint16_t)(frame->offset + plain.transport + seg.header_length);
+    frame->length = (uint16_t)seg.length;
+    if (seg.length == 0)
+        un_pool_drop(&stack->tcp.pool, packet->frame);
+    process(stack, tcb, &seg, seg.length > 0 ? packet->frame : UN_NONE);
+    return true;
+}
+
+void un_stack_take_in(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)
+{
+    if (!take_plain(stack, packet))
+        take_any(stack, packet, is_foreign);
 }

@@ -121,21 +121,37 @@ int un_stack_pause_listener(struct un_stack *stack, uint32_t number, bool paused
     return 0;
 }
 
+/* Resets `left` connections that wait for listeners which are no more. */
+static void reset_orphans(struct un_stack *stack, uint32_t left)
+{
+    for (uint32_t slot = 0; left > 0 && slot < stack->own->conn_fresh; slot++) {
+        struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+        if (!(tcb->listed & (UN_LISTED_HALF_OPEN | UN_LISTED_READY)) || stack->own->listeners[tcb->listener].is_open)
+            continue;
+        left--;
+        un_conn_abort(stack, tcb);
+    }
+}
+
 int un_stack_unlisten(struct un_stack *stack, uint32_t number)
 {
     struct un_listener *listener = open_listener(stack, number);
     if (!listener)
         return -EBADF;
     listener->is_open = false;
-    uint32_t left = listener->half_open + listener->ready;
-    for (uint32_t slot = 0; left > 0 && slot < stack->own->conn_fresh; slot++) {
-        struct un_tcb *tcb = &stack->tcp.tcbs[slot];
-        if (tcb->listener != number || !(tcb->listed & (UN_LISTED_HALF_OPEN | UN_LISTED_READY)))
-            continue;
-        left--;
-        un_conn_abort(stack, tcb);
-    }
+    reset_orphans(stack, listener->half_open + listener->ready);
     return 0;
+}
+
+void un_listen_finish(struct un_stack *stack)
+{
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < UN_STACK_LISTENERS_MAX; i++) {
+        const struct un_listener *listener = &stack->own->listeners[i];
+        if (!listener->is_open)
+            left += listener->half_open + listener->ready;
+    }
+    reset_orphans(stack, left);
 }
 
 /* ---- a segment for a listener, or for nobody ---- */

@@ -8,7 +8,7 @@
 
 #include "base/bytes.h"
 #include "stack/state.h"
-#include "wire/checksum.h"
+#include "wire/plain.h"
 
 #define UN_HOP_LIMIT 64u         /* RFC 1700, and what everybody sends */
 #define UN_ROOM_ASKED 16u        /* packets: one question to the device for so many */
@@ -31,14 +31,19 @@ bool un_stack_ask_room(struct un_stack *stack)
     return stack->tx_room > 0;
 }
 
-int un_stack_transmit(struct un_stack *stack, const struct un_tx *packet)
+static inline void submit(struct un_stack *stack, const struct un_tx *packet)
 {
-    if (!un_stack_has_room(stack))
-        return -EAGAIN;
     stack->device->operations->submit(stack->device, packet, 1);
     stack->tx_room--;
     stack->has_submitted = true;
     stack->counters->tx_packets++;
+}
+
+int un_stack_transmit(struct un_stack *stack, const struct un_tx *packet)
+{
+    if (!un_stack_has_room(stack))
+        return -EAGAIN;
+    submit(stack, packet);
     return 0;
 }
 
@@ -73,7 +78,7 @@ static uint32_t length_of(const struct un_piece *pieces, int count)
 }
 
 /* The gather list: headers first. */
-static void gather(struct packet *packet, const struct un_piece *pieces, int count, uint32_t payload)
+static inline void gather(struct packet *packet, const struct un_piece *pieces, int count, uint32_t payload)
 {
     un_assert(count < (int)UN_TX_PIECES_MAX);
     packet->pieces[0] = (struct un_piece){packet->header, packet->header_length, UN_NONE};
@@ -138,16 +143,66 @@ static inline struct un_neighbour *next_hop(struct un_stack *stack, struct un_tc
     return slow_next_hop(stack, tcb, result);
 }
 
-static void put_tcp_checksum(struct packet *packet, const struct un_ip_header *ip, uint8_t *at, uint32_t header_length,
-                             const struct un_piece *pieces, int count)
+static inline void put_tcp_checksum(struct packet *packet, const struct un_ip_header *ip, uint8_t *at, uint64_t header_sum,
+                                    const struct un_piece *pieces, int count)
 {
     uint64_t sum = un_sum_pseudo(&ip->source, &ip->destination, UN_PROTOCOL_TCP, ip->payload_length);
     uint16_t field;
     if (packet->tx.flags & UN_TX_CHECKSUM)
         field = un_sum_fold(sum);
+    else if (count == 1)
+        field = un_checksum(un_sum_more(sum + header_sum, pieces[0].bytes, pieces[0].length));
     else
-        field = un_checksum(sum + un_sum(at, header_length) + sum_pieces(pieces, count));
+        field = un_checksum(sum + header_sum + sum_pieces(pieces, count));
     memcpy(at + UN_TCP_CHECKSUM_OFFSET, &field, sizeof field);
+}
+
+/* The TCP header at `at`; its sum in *sum. */
+static inline uint32_t emit_segment(uint8_t *at, const struct un_seg *seg, uint64_t *sum)
+{
+    if (__builtin_expect(un_plain_is_header(seg), 1))
+        return un_plain_emit(at, seg, sum);
+    uint32_t length = un_seg_emit(seg, at);
+    *sum = un_sum(at, length);
+    return length;
+}
+
+/* Everything but the payload; there is room for it, and the next hop is known. */
+static inline void compose(struct un_stack *stack, const struct un_tcb *tcb, const struct un_neighbour *neighbour,
+                           struct un_seg *seg, struct packet *packet, const struct un_piece *pieces, int count,
+                           uint32_t segment_bytes)
+{
+    const struct un_device_capabilities *can = &stack->device->capabilities;
+    bool is_v4 = un_ip_is_v4(&tcb->peer);
+    uint32_t transport = UN_ETH_BYTES + (is_v4 ? UN_IPV4_BYTES : UN_IPV6_BYTES);
+    uint8_t *at = packet->header + transport;
+    uint64_t header_sum;
+    seg->source_port = tcb->local_port;
+    seg->destination_port = tcb->peer_port;
+    uint32_t header_length = emit_segment(at, seg, &header_sum);
+    struct un_ip_header ip = {
+        .source = stack->own->addresses[tcb->local].ip,
+        .destination = tcb->peer,
+        .protocol = UN_PROTOCOL_TCP,
+        .hop_limit = UN_HOP_LIMIT,
+        .ecn = seg->ecn,
+        .dscp = tcb->tos >> 2,
+        .dont_fragment = true,
+        .identification = stack->own->ip_identification++,
+        .payload_length = header_length + seg->length,
+    };
+    memcpy(packet->header, neighbour->ethernet, UN_ETH_BYTES);
+    if (__builtin_expect(is_v4, 1))
+        un_ipv4_emit(packet->header + UN_ETH_BYTES, &ip);
+    else
+        un_ip_emit(packet->header + UN_ETH_BYTES, &ip);
+    packet->header_length = transport + header_length;
+    packet->tx.flags = (uint16_t)((can->tx_checksum ? UN_TX_CHECKSUM : 0) | (segment_bytes ? UN_TX_SEGMENT : 0) |
+                                  (is_v4 ? 0 : UN_TX_IPV6));
+    packet->tx.segment_bytes = (uint16_t)segment_bytes;
+    packet->tx.checksum_start = (uint16_t)transport;
+    packet->tx.checksum_offset = UN_TCP_CHECKSUM_OFFSET;
+    put_tcp_checksum(packet, &ip, at, header_sum, pieces, count);
 }
 
 int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, const struct un_piece *pieces, int count,
@@ -163,34 +218,10 @@ int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, co
         return -EAGAIN;
     }
     struct packet packet;
-    memcpy(packet.header, neighbour->ethernet, UN_ETH_BYTES);
-    uint32_t transport = UN_ETH_BYTES + un_ip_header_length(&tcb->peer);
-    uint8_t *at = packet.header + transport;
-    seg->source_port = tcb->local_port;
-    seg->destination_port = tcb->peer_port;
-    uint32_t header_length = un_seg_emit(seg, at);
-    struct un_ip_header ip = {
-        .source = stack->own->addresses[tcb->local].ip,
-        .destination = tcb->peer,
-        .protocol = UN_PROTOCOL_TCP,
-        .hop_limit = UN_HOP_LIMIT,
-        .ecn = seg->ecn,
-        .dscp = tcb->tos >> 2,
-        .dont_fragment = true,
-        .identification = stack->own->ip_identification++,
-        .payload_length = header_length + seg->length,
-    };
-    un_ip_emit(packet.header + UN_ETH_BYTES, &ip);
-    const struct un_device_capabilities *can = &stack->device->capabilities;
-    packet.header_length = transport + header_length;
-    packet.tx.flags = (uint16_t)((can->tx_checksum ? UN_TX_CHECKSUM : 0) | (segment_bytes ? UN_TX_SEGMENT : 0) |
-                                 (transport == UN_ETH_BYTES + UN_IPV6_BYTES ? UN_TX_IPV6 : 0));
-    packet.tx.segment_bytes = (uint16_t)segment_bytes;
-    packet.tx.checksum_start = (uint16_t)transport;
-    packet.tx.checksum_offset = UN_TCP_CHECKSUM_OFFSET;
-    put_tcp_checksum(&packet, &ip, at, header_length, pieces, count);
+    compose(stack, tcb, neighbour, seg, &packet, pieces, count, segment_bytes);
     gather(&packet, pieces, count, seg->length);
-    return un_stack_transmit(stack, &packet.tx);
+    submit(stack, &packet.tx);
+    return 0;
 }
 
 /* ---- packets of no connection ---- */

@@ -4,7 +4,10 @@
  * queues, look-up table and wheel by entering every connection, lists by giving every connection a turn. Events that the
  * application had fetched and may not have acted upon are told again. The connection that was being changed (`busy`) may be
  * half one thing and half another: its queues are forgotten, the application hears that it is over, the peer gets a reset
- * as soon as there is a device. */
+ * as soon as there is a device.
+ *
+ * This process may die as well. What is damaged goes first, and its name (`busy`, `busy_endpoint`) last of all that has to
+ * do with it; the rest is done anew by whoever comes next. */
 #include "stack/state.h"
 
 static bool is_live(const struct un_tcb *tcb)
@@ -23,20 +26,18 @@ static void forget_queues(struct un_tcb *tcb)
 
 /* ---- frames and records ---- */
 
-static void scan_conns(struct un_stack *stack, uint32_t doomed)
+static void scan_conns(struct un_stack *stack)
 {
     for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++) {
         struct un_tcb *tcb = &stack->tcp.tcbs[slot];
-        if (!is_live(tcb) || slot == doomed)
-            continue;
-        un_assert(un_scan_conn(stack, tcb)); /* only the one that was being changed may be damaged */
+        if (is_live(tcb))
+            un_assert(un_scan_conn(stack, tcb)); /* only the one that was being changed could be damaged */
     }
 }
 
 static void scan_endpoints(struct un_stack *stack)
 {
     uint32_t doomed = stack->own->busy_endpoint;
-    stack->own->busy_endpoint = 0;
     for (uint32_t i = 0; i < stack->config->udp_max; i++) {
         struct un_endpoint *endpoint = &stack->endpoints[i];
         uint32_t bytes;
@@ -47,6 +48,8 @@ static void scan_endpoints(struct un_stack *stack)
         }
         un_assert(un_scan_frames(stack, endpoint->queue.head, &endpoint->frames, &bytes, &endpoint->queue.tail));
     }
+    un_compiler_fence();
+    stack->own->busy_endpoint = 0;
 }
 
 static void rebuild_pools(struct un_stack *stack)
@@ -164,11 +167,22 @@ static void note_farewell(struct un_stack *stack, const struct un_tcb *tcb)
     };
 }
 
-static void end_doomed(struct un_stack *stack, struct un_tcb *tcb)
+/* Over before anything else looks at it. Needs empty caches, and fills them with what does not count. */
+static void end_doomed(struct un_stack *stack)
 {
-    note_farewell(stack, tcb);
-    tcb->reason = UN_TCP_REASON_NONE;
-    un_conn_end(stack, tcb, UN_TCP_REASON_ADOPTED);
+    uint32_t slot = stack->own->busy - 1; /* UN_NONE: none */
+    if (slot < stack->own->conn_fresh && is_live(&stack->tcp.tcbs[slot])) {
+        struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+        reset_caches(stack);
+        unlink_block(tcb);
+        forget_queues(tcb);
+        note_farewell(stack, tcb);
+        un_compiler_fence();
+        tcb->reason = UN_TCP_REASON_NONE;
+        un_tcp_end(&stack->tcp, tcb, UN_TCP_REASON_ADOPTED);
+    }
+    un_compiler_fence();
+    stack->own->busy = 0;
 }
 
 void un_stack_say_farewell(struct un_stack *stack)
@@ -188,19 +202,13 @@ void un_stack_say_farewell(struct un_stack *stack)
 
 void un_stack_rebuild(struct un_stack *stack)
 {
-    struct un_stack_memory *own = stack->own;
-    uint32_t doomed = own->busy - 1; /* UN_NONE: none */
-    own->busy = 0;
+    end_doomed(stack);
     un_scan_begin(stack);
-    scan_conns(stack, doomed);
+    scan_conns(stack);
     scan_endpoints(stack);
     rebuild_pools(stack);
     reset_caches(stack);
     un_udp_rebuild(stack);
     un_neighbours_forget_waiting(stack);
-    if (doomed < own->conn_fresh)
-        forget_queues(&stack->tcp.tcbs[doomed]);
     enter_conns(stack);
-    if (doomed < own->conn_fresh && is_live(&stack->tcp.tcbs[doomed]))
-        end_doomed(stack, &stack->tcp.tcbs[doomed]);
 }

@@ -167,6 +167,7 @@ void un_stack_set_device(struct un_stack *stack, struct un_device *device)
     un_device_attach(device, &stack->tcp.pool);
     un_addresses_attach(stack);
     un_stack_say_farewell(stack);
+    un_listen_finish(stack);
 }
 
 void un_stack_set_shards(struct un_stack *stack, const struct un_stack_shards *shards)
@@ -196,7 +197,7 @@ static uint32_t take_packets(struct un_stack *stack)
     return count;
 }
 
-static uint32_t run_timers(struct un_stack *stack)
+static __attribute__((noinline)) uint32_t run_timers(struct un_stack *stack)
 {
     struct un_wheel_memory *wheel = &stack->own->wheel;
     struct un_tcb *tcbs = stack->tcp.tcbs;
@@ -246,10 +247,9 @@ static uint32_t run_outputs(struct un_stack *stack)
 }
 
 /* What is rarely due: neighbours, fragments, announcements. */
-static void run_slow(struct un_stack *stack)
+static inline void run_slow(struct un_stack *stack, uint64_t now_ns)
 {
     struct un_stack_memory *own = stack->own;
-    uint64_t now_ns = stack->tcp.now_ns;
     if (own->neighbours_next_ns <= now_ns)
         un_neighbours_run(stack);
     if (own->fragments_next_ns <= now_ns)
@@ -267,9 +267,11 @@ uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns)
     uint32_t done = take_packets(stack);
     if (own->timers_next_ns <= now_ns)
         done += run_timers(stack);
-    run_slow(stack);
-    done += run_outputs(stack);
-    un_udp_room(stack);
+    run_slow(stack, now_ns);
+    if (own->outputs.head != UN_NONE)
+        done += run_outputs(stack);
+    if (own->endpoints_refused > 0)
+        un_udp_room(stack);
     un_stack_flush(stack);
     return done;
 }

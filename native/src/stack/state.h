@@ -360,6 +360,7 @@ bool un_hand_to_owner(struct un_stack *stack, const struct un_arrival *arrival, 
 uint32_t un_arrival_payload(struct un_stack *stack, struct un_arrival *arrival, uint32_t header_length);
 
 /* ---- listen.c ---- */
+void un_listen_finish(struct un_stack *stack); /* an unlisten that its process did not live to finish */
 /* A segment that no connection takes. */
 enum un_drop un_listen_input(struct un_stack *stack, struct un_arrival *arrival, const struct un_seg *seg);
 /* A segment for a connection in TIME-WAIT: true when it was a SYN by which a new one took its place. */
@@ -442,7 +443,7 @@ void un_fragments_run(struct un_stack *stack);
 
 /* ---- udp.c ---- */
 enum un_drop un_udp_input(struct un_stack *stack, struct un_arrival *arrival);
-void un_udp_room(struct un_stack *stack); /* the device has room again */
+void un_udp_room(struct un_stack *stack); /* endpoints were refused: has the device room again? */
 bool un_udp_next_event(struct un_stack *stack, struct un_stack_event *event);
 void un_udp_rebuild(struct un_stack *stack);
 

@@ -135,7 +135,7 @@ bool un_udp_next_event(struct un_stack *stack, struct un_stack_event *event)
 
 void un_udp_room(struct un_stack *stack)
 {
-    if (stack->own->endpoints_refused == 0 || !un_stack_has_room(stack))
+    if (!un_stack_has_room(stack))
         return;
     stack->own->endpoints_refused = 0;
     for (uint32_t i = 0; i < stack->config->udp_max; i++) {
@@ -208,6 +208,15 @@ static enum un_drop refuse(struct un_stack *stack, struct un_arrival *arrival, c
     return UN_DROP_udp_no_port;
 }
 
+/* An endpoint that nobody reads leaves frames to the others: pool.h. */
+static bool may_keep(const struct un_stack *stack, const struct un_endpoint *endpoint, uint32_t frames)
+{
+    const struct un_pool *pool = &stack->tcp.pool;
+    if (un_pool_is_nearly_empty(pool) || (un_pool_is_scarce(pool) && endpoint->frames >= UN_POOL_FEW))
+        return false;
+    return endpoint->frames + frames <= UN_ENDPOINT_FRAMES_MAX;
+}
+
 enum un_drop un_udp_input(struct un_stack *stack, struct un_arrival *arrival)
 {
     const struct un_packet *packet = &arrival->packet;
@@ -221,8 +230,7 @@ enum un_drop un_udp_input(struct un_stack *stack, struct un_arrival *arrival)
     struct un_endpoint *endpoint = find(stack, &packet->destination, udp.destination_port);
     if (!endpoint)
         return refuse(stack, arrival, &udp);
-    if (endpoint->frames + (uint32_t)arrival->count > UN_ENDPOINT_FRAMES_MAX ||
-        un_pool_is_nearly_empty(&stack->tcp.pool))
+    if (!may_keep(stack, endpoint, (uint32_t)arrival->count))
         return UN_DROP_udp_full;
     deliver(stack, endpoint, arrival, &udp);
     return UN_DROP_NONE;

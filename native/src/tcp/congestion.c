@@ -1,10 +1,10 @@
-/* What all congestion control algorithms share: the initial and the restart window (RFC 6928, 5681), whether cwnd is used
- * (RFC 7661), appropriate byte counting (RFC 3465), reduction once per round trip. */
+/* What all congestion control algorithms share: the initial and the restart window (RFC 6928, 5681), whether cwnd is
+ * used (RFC 7661), appropriate byte counting (RFC 3465), reduction once per round trip. */
 #include "tcp/recovery.h"
 
 #define UN_CWND_MAX (1u << 29)
 #define UN_INITIAL_MSS 1460u  /* RFC 6928: 10 segments, and not more than 14,600 bytes unless that is less than 2 */
-#define UN_SLOW_START_LIMIT 8u /* L, without pacing: RFC 9406 section 4.2. Receivers that coalesce acknowledge much at once */
+#define UN_SLOW_START_LIMIT 8u /* L, without pacing: RFC 9406 section 4.2; coalescing peers acknowledge much at once */
 
 const struct un_congestion *const un_congestions[UN_CONGESTIONS] = {
     [UN_CONGESTION_CUBIC] = &un_congestion_cubic,

@@ -1,10 +1,10 @@
-/* Congestion control of CUBIC (RFC 9438): after a loss cwnd returns to where it was along a cubic function of time, stays
- * there for a while, and then looks for more; never slower than Reno would.
+/* Congestion control of CUBIC (RFC 9438): after a loss cwnd returns to where it was along a cubic function of time,
+ * stays there for a while, and then looks for more; never slower than Reno would.
  *
- * In integers: bytes and milliseconds. W(t) = C (t - K)^3 + W_max with C = 0.4 segments / s^3. What is acknowledged adds up
- * to a sixteenth of cwnd before any of this is computed, so that most ACKs cost an addition. The first slow start is
- * HyStart++'s, which uses the same memory until ssthresh is set. While the application does not use cwnd the clock stands
- * still: the epoch begins again at the next ACK that counts (sections 4.2, 5.8). */
+ * In integers: bytes and milliseconds. W(t) = C (t - K)^3 + W_max with C = 0.4 segments / s^3. What is acknowledged
+ * adds up to a sixteenth of cwnd before any of this is computed, so that most ACKs cost an addition. The first slow
+ * start is HyStart++'s, which uses the same memory until ssthresh is set. While the application does not use cwnd
+ * the clock stands still: the epoch begins again at the next ACK that counts (sections 4.2, 5.8). */
 #include <string.h>
 
 #include "tcp/recovery.h"

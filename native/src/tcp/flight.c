@@ -1,7 +1,7 @@
 /* What may leave, and what has left: retransmissions first, then new data within cwnd.
  *
- * Retransmissions go in the order of sequence numbers, in whole segments as far as cwnd has room. The first one of a recovery
- * without SACK does not ask cwnd (RFC 6582), nor does a SYN, nor a tail loss probe. */
+ * Retransmissions go in the order of sequence numbers, in whole segments as far as cwnd has room. The first one of a
+ * recovery without SACK does not ask cwnd (RFC 6582), nor does a SYN, nor a tail loss probe. */
 #include "tcp/recovery.h"
 
 static uint32_t first_lost(const struct un_tcp *tcp, struct un_tcb *tcb)

@@ -214,6 +214,48 @@ static int send_new(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out
     return 0;
 }
 
+/* ---- the usual ---- */
+
+/* All that is unsent lies in one frame, and leaves as one segment about which there is nothing special: what send_new comes
+ * to as well. 0: it is not so; else how many bytes. */
+static inline uint32_t plain_length(const struct un_tcp *tcp, const struct un_tcb *tcb)
+{
+    const uint32_t special = UN_TCB_FIN_QUEUED | UN_TCB_CWR | UN_TCB_CORK | UN_TCB_PROBE_DUE | UN_TCB_WINDOW_PROBE |
+                             UN_TCB_KEEPALIVE_DUE | UN_TCB_PERSIST | UN_TCB_RECOVERY | UN_TCB_LOSS | UN_TCB_FRTO;
+    if (!(tcb->state & UN_TCP_CAN_SEND) || (tcb->flags & special) || tcb->unsent_frame == UN_NONE ||
+        tcb->lost_bytes > 0 || tcb->sack_count + tcb->has_dsack > 0 || !un_recovery_can_record(tcp))
+        return 0;
+    uint32_t unsent = tcb->snd_bytes - (tcb->snd_nxt - tcb->snd_una), mss = segment_most(tcb);
+    bool is_in_one_frame = tcb->unsent_offset + unsent <= tcp->pool.frames[tcb->unsent_frame].length;
+    if (!is_in_one_frame || unsent > mss || unsent > window_left(tcb) || unsent > un_recovery_allowance(tcp, tcb))
+        return 0;
+    return unsent == mss || may_send_small(tcb) ? unsent : 0;
+}
+
+static inline int send_plain(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length)
+{
+    const struct un_frame *record = &tcp->pool.frames[tcb->unsent_frame];
+    const uint8_t *bytes = un_pool_bytes(&tcp->pool, tcb->unsent_frame) + record->offset + tcb->unsent_offset;
+    const struct un_piece piece = {bytes, length, tcb->unsent_frame};
+    struct un_seg seg;
+    un_tcp_segment(tcp, tcb, &seg, UN_TCP_PSH);
+    seg.length = length;
+    mark_ecn(tcb, &seg);
+    int result = un_tcp_emit(tcp, tcb, &seg, &piece, 1, 0);
+    if (result < 0)
+        return result;
+    un_recovery_sent(tcp, tcb, length, tcb->unsent_frame, tcb->unsent_offset, 0, seg.tsval);
+    tcb->unsent_frame = UN_NONE;
+    tcb->unsent_offset = 0;
+    tcb->snd_nxt += length;
+    tcb->bytes_out += length;
+    tcp->counters->bytes_out += length;
+    if (!(tcb->flags & UN_TCB_NODELAY) && length != segment_most(tcb))
+        tcb->snd_small_end = tcb->snd_nxt;
+    begin_waiting(tcp, tcb);
+    return 0;
+}
+
 /* ---- probes ---- */
 
 /* One byte, or the FIN, that the window does not let go (RFC 9293 section 3.8.6.1). */
@@ -305,6 +347,9 @@ static int dispatch_handshake(struct un_tcp *tcp, struct un_tcb *tcb)
 int un_tcp_dispatch(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     int result = 0;
+    uint32_t length = plain_length(tcp, tcb);
+    if (length > 0)
+        return send_plain(tcp, tcb, length);
     if (un_tcp_is_over(tcb))
         return 0;
     if (tcb->state & (UN_TCP_SYN_SENT | UN_TCP_SYN_RECEIVED))

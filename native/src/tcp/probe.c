@@ -1,12 +1,13 @@
-/* Tail loss probes (RFC 8985 section 7): when ACKs stop coming, something is sent before the timeout, so that the loss of the
- * last packets is found by the ACK it causes.
+/* Tail loss probes (RFC 8985 section 7): when ACKs stop coming, something is sent before the timeout, so that the loss
+ * of the last packets is found by the ACK it causes.
  *
- * UN_TIMER_REORDER is the probe's timer while RACK does not need it. UN_TIMER_RETRANSMIT runs beside it and is never the
- * earlier one. The probe is new data when there is any, else the last segment; until snd_una reaches `recover` no other
- * probe is sent. That the lost segment was the probe itself shows when it is acknowledged once and no duplicate comes. */
+ * UN_TIMER_REORDER is the probe's timer while RACK does not need it. UN_TIMER_RETRANSMIT runs beside it and is never
+ * the earlier one. The probe is new data when there is any, else the last segment; until snd_una reaches `recover`
+ * no other probe is sent. That the lost segment was the probe itself shows when it is acknowledged once and no
+ * duplicate comes. */
 #include "tcp/recovery.h"
 
-#define UN_PROBE_ACK_DELAY_US 200000u /* TLP.max_ack_delay: a peer may wait that long before it acknowledges one segment */
+#define UN_PROBE_ACK_DELAY_US 200000u /* TLP.max_ack_delay: so long a peer may keep the ACK of one segment */
 #define UN_PROBE_DEFAULT_US 1000000u  /* without a round trip known */
 
 bool un_probe_is_possible(const struct un_tcb *tcb)

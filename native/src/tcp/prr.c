@@ -1,8 +1,8 @@
 /* Proportional rate reduction (RFC 6937bis): how much leaves during fast recovery with SACK.
  *
- * While more is in flight than ssthresh, (re)transmissions are to deliveries as ssthresh is to what was in flight at the
- * beginning. Below it: packet conservation, or slow start when the recovery makes good progress. The result is cwnd =
- * in_flight + what may leave; it is ssthresh when the recovery is over. */
+ * While more is in flight than ssthresh, (re)transmissions are to deliveries as ssthresh is to what was in flight at
+ * the beginning. Below it: packet conservation, or slow start when the recovery makes good progress. The result is
+ * cwnd = in_flight + what may leave; it is ssthresh when the recovery is over. */
 #include "tcp/recovery.h"
 
 void un_prr_begin(struct un_tcb *tcb, uint32_t flight)

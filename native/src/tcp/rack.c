@@ -1,8 +1,8 @@
 /* Loss detection by time: RACK (RFC 8985 section 6), for connections with SACK.
  *
- * What was sent well before something that has arrived is lost. "Well before" is the reordering window: nothing until
- * reordering has been seen, then a quarter of the smallest round trip, more when D-SACK says that we were too quick. The
- * walk over the records ends early: records that were sent once stand in the order of sending. */
+ * What was sent well before something that has arrived is lost. "Well before" is the reordering window: nothing
+ * until reordering has been seen, then a quarter of the smallest round trip, more when D-SACK says that we were too
+ * quick. The walk over the records ends early: records that were sent once stand in the order of sending. */
 #include "tcp/recovery.h"
 
 #define UN_RACK_PERSIST 16u /* recoveries after which a widened window is forgotten: RFC 8985 section 6.2 */
@@ -23,9 +23,10 @@ static bool is_overtaken(const struct un_tcb *tcb, const struct un_sent *sent)
     return is_after(tcb->rack_us, tcb->rack_end, sent->sent_us, sent->seq + sent->length);
 }
 
-/* Is it the arrival of an earlier transmission that we hear of? RFC 8985 section 6.2 step 2. The timestamp tells only of
- * what is acknowledged: an ACK that SACKs echoes that of the last segment in order. */
-static bool is_ambiguous(const struct un_tcb *tcb, const struct un_ack *ack, const struct un_sent *sent, uint32_t rtt_us)
+/* Is it the arrival of an earlier transmission that we hear of? RFC 8985 section 6.2 step 2. The timestamp tells
+ * only of what is acknowledged: an ACK that SACKs echoes that of the last segment in order. */
+static bool is_ambiguous(const struct un_tcb *tcb, const struct un_ack *ack, const struct un_sent *sent,
+                         uint32_t rtt_us)
 {
     if (!(sent->flags & UN_SENT_RESENT))
         return false;
@@ -34,8 +35,8 @@ static bool is_ambiguous(const struct un_tcb *tcb, const struct un_ack *ack, con
     return (has_echo && un_seq_lt(ack->seg->tsecr, sent->tsval)) || rtt_us < tcb->min_rtt_us;
 }
 
-void un_rack_delivered(const struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack, const struct un_sent *sent,
-                       uint32_t length)
+void un_rack_delivered(const struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack,
+                       const struct un_sent *sent, uint32_t length)
 {
     uint32_t end = sent->seq + length, rtt_us = un_rtt_since(tcp, sent->sent_us);
     if (un_seq_lt(tcb->high_sacked, end))
@@ -53,8 +54,8 @@ void un_rack_delivered(const struct un_tcp *tcp, struct un_tcb *tcb, const struc
     }
 }
 
-/* RFC 8985 does this at most once in a round trip; since the count goes down only when a recovery is over, here it is at most
- * once for each recovery. */
+/* RFC 8985 does this at most once in a round trip; since the count goes down only when a recovery is over, here it
+ * is at most once for each recovery. */
 void un_rack_widen(struct un_tcb *tcb)
 {
     if (tcb->rack_persist < UN_RACK_PERSIST && tcb->rack_mult < UN_RACK_MULT_MAX)

@@ -92,16 +92,30 @@ int un_tcp_peek(const struct un_tcp *tcp, const struct un_tcb *tcb, struct un_pi
     return un_rx_peek(tcp, tcb, pieces, most);
 }
 
+/* Less waits than before. */
+static inline void made_room(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    if ((tcb->state & UN_TCP_CAN_RECEIVE) && un_tcp_window_opened(tcb))
+        un_tcp_ack_now(tcp, tcb);
+    else if (tcb->reason == UN_TCP_REASON_CLOSED && tcb->rcv_bytes == 0) /* that was the last of it: state.c */
+        un_tcp_raise(tcp, tcb, UN_TCP_EVENT_CLOSED);
+}
+
 void un_tcp_consume(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes)
 {
     un_assert(bytes <= tcb->rcv_bytes);
     if (bytes == 0)
         return;
     un_rx_consume(tcp, tcb, bytes);
-    if ((tcb->state & UN_TCP_CAN_RECEIVE) && un_tcp_window_opened(tcb))
-        un_tcp_ack_now(tcp, tcb);
-    else if (tcb->reason == UN_TCP_REASON_CLOSED && tcb->rcv_bytes == 0) /* that was the last of it: state.c */
-        un_tcp_raise(tcp, tcb, UN_TCP_EVENT_CLOSED);
+    made_room(tcp, tcb);
+}
+
+uint32_t un_tcp_read(struct un_tcp *tcp, struct un_tcb *tcb, void *bytes, uint32_t most)
+{
+    uint32_t done = un_rx_read(tcp, tcb, bytes, most);
+    if (done > 0)
+        made_room(tcp, tcb);
+    return done;
 }
 
 bool un_tcp_is_eof(const struct un_tcb *tcb)

@@ -1,11 +1,11 @@
 /* What an ACK or a timeout means for what is in flight: recovery.h has the states, tcp.h the contract.
  *
- * An ACK in order takes the fast path. Any other goes through the steps of acknowledge(), in an order that matters: first
- * what arrived is noted, then whether the recovery that goes on was needless or is over, then what is lost, and last what
- * cwnd becomes and which timers run. */
+ * An ACK in order takes the fast path. Any other goes through the steps of acknowledge(), in an order that matters:
+ * first what arrived is noted, then whether the recovery that goes on was needless or is over, then what is lost,
+ * and last what cwnd becomes and which timers run. */
 #include "tcp/recovery.h"
 
-#define UN_SYN_TIMEOUTS_MAX 1u /* of the handshake: beyond it the path is not worth an initial window (RFC 6928 section 2) */
+#define UN_SYN_TIMEOUTS_MAX 1u /* of the handshake; beyond it the first window is one segment: RFC 6928 section 2 */
 
 void un_recovery_init(struct un_tcp *tcp, struct un_tcb *tcb)
 {
@@ -32,10 +32,18 @@ void un_recovery_established(struct un_tcp *tcp, struct un_tcb *tcb)
     un_congestion_of(tcb)->init(tcp, tcb);
 }
 
+/* Of what was resent, a timestamp says which transmission arrived. */
+static void measure_echo(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
+{
+    uint32_t rtt_us = un_rtt_echoed(tcp, tcb, seg);
+    if (rtt_us != 0)
+        un_rtt_measure(tcp, tcb, tcp->now_us - rtt_us);
+}
+
 /* ---- an ACK in order ---- */
 
-/* Take off the list what is acknowledged; the chain of records goes to the free list as it is. Returns the last record of
- * which something was acknowledged, be it one that is free by now. */
+/* Take off the list what is acknowledged; the chain of records goes to the free list as it is. Returns the last
+ * record of which something was acknowledged, be it one that is free by now. */
 static const struct un_sent *take_off(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t acked, uint32_t *flags)
 {
     struct un_sent *sents = tcp->sents, *last = NULL;
@@ -72,9 +80,7 @@ static void acknowledge_in_order(struct un_tcp *tcp, struct un_tcb *tcb, const s
     tcb->high_sacked = seg->ack;
     tcb->dup_acks = 0;
     if (flags & UN_SENT_RESENT) {
-        uint32_t rtt_us = un_rtt_echoed(tcp, tcb, seg);
-        if (rtt_us)
-            un_rtt_sample(tcp, tcb, rtt_us);
+        measure_echo(tcp, tcb, seg);
     } else {
         tcb->rack_us = newest->sent_us;
         tcb->rack_end = seg->ack;
@@ -132,8 +138,8 @@ static void lose_head(struct un_tcp *tcp, struct un_tcb *tcb)
         un_sent_set(tcp, tcb, head, UN_SENT_LOST);
 }
 
-/* Fast retransmit and fast recovery without SACK: RFC 6582. When snd_una is `recover`, duplicate ACKs are about what was
- * resent needlessly, and begin nothing. */
+/* Fast retransmit and fast recovery without SACK: RFC 6582. When snd_una is `recover`, duplicate ACKs are about what
+ * was resent needlessly, and begin nothing. */
 static void new_reno(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack)
 {
     uint32_t mss = tcb->snd_mss;
@@ -181,9 +187,7 @@ static void sample(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *
         un_rtt_min(tcb, rtt_us);
         un_rtt_measure(tcp, tcb, tcp->now_us - rtt_us);
     } else if (ack->acked_resent) {
-        rtt_us = un_rtt_echoed(tcp, tcb, ack->seg);
-        if (rtt_us != 0)
-            un_rtt_sample(tcp, tcb, rtt_us);
+        measure_echo(tcp, tcb, ack->seg);
     }
 }
 
@@ -208,8 +212,8 @@ static uint32_t detect(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t una, uin
     return again_us;
 }
 
-/* What was acknowledged in fast recovery does not let cwnd grow, the last of it included. After a timeout one ACK may cover
- * what had arrived long ago: it counts for one segment (RFC 3465 section 2.3). */
+/* What was acknowledged in fast recovery does not let cwnd grow, the last of it included. After a timeout one ACK
+ * may cover what had arrived long ago: it counts for one segment (RFC 3465 section 2.3). */
 static void move_window(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack, uint32_t before, bool is_safe)
 {
     if (tcb->flags & UN_TCB_RECOVERY) {
@@ -232,7 +236,8 @@ static void set_timers(struct un_tcp *tcp, struct un_tcb *tcb, bool has_advanced
 }
 
 /* Not inlined: the fast path need not save the registers that this takes. */
-__attribute__((noinline)) static void acknowledge(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, bool is_window_update)
+__attribute__((noinline)) static void acknowledge(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg,
+                                                  bool is_window_update)
 {
     struct un_ack ack = {
         .seg = seg,
@@ -276,8 +281,8 @@ void un_recovery_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg
 
 /* ---- timeouts, and what else says that something is lost ---- */
 
-/* All that is not known to have arrived is lost, and what is known is forgotten (RFC 2018 section 8): an ACK of that data
- * proves nothing later on. */
+/* All that is not known to have arrived is lost, and what is known is forgotten (RFC 2018 section 8): an ACK of that
+ * data proves nothing later on. */
 static void lose_all(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     tcb->lost_hint = UN_NONE;
@@ -288,8 +293,8 @@ static void lose_all(struct un_tcp *tcp, struct un_tcb *tcb)
     }
 }
 
-/* RFC 5681 section 3.1 (4), (7): ssthresh stays for further timeouts of the same segment. A timeout in fast recovery is a
- * second indication of congestion. */
+/* RFC 5681 section 3.1 (4), (7): ssthresh stays for further timeouts of the same segment. A timeout in fast recovery
+ * is a second indication of congestion. */
 static void reduce_to_one_segment(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     bool is_again = tcb->flags & UN_TCB_LOSS && !(tcb->recovery & UN_RECOVERY_ADVANCED);

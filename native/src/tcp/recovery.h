@@ -1,14 +1,15 @@
 /* What the files of loss recovery share; nobody else includes it.
  *
- * Every packet in flight has a record (struct un_sent) in a list by sequence number, without gaps, from snd_una to snd_nxt.
- * A record is in exactly one of three states: IN_FLIGHT, SACKED or LOST; in_flight, sacked_bytes and lost_bytes of the
- * block are the sums over them, and every change goes through un_sent_set or takes the record off the list. The head is
- * never SACKED. Neighbours that are SACKED are one record: the list is as long as the holes are many, and a walk from the
- * head is short. A record may be a super-segment of many MSS; it is split where a SACK block ends within it.
+ * Every packet in flight has a record (struct un_sent) in a list by sequence number, without gaps, from snd_una to
+ * snd_nxt. A record is in exactly one of three states: IN_FLIGHT, SACKED or LOST; in_flight, sacked_bytes and
+ * lost_bytes of the block are the sums over them, and every change goes through un_sent_set or takes the record off the
+ * list. The head is never SACKED. Neighbours that are SACKED are one record: the list is as long as the holes are many,
+ * and a walk from the head is short. A record may be a super-segment of many MSS; it is split where a SACK block ends
+ * within it.
  *
- * A connection is in order (no flag), in fast recovery (UN_TCB_RECOVERY) or in recovery after a timeout (UN_TCB_LOSS);
- * both last until snd_una reaches `recover`. Without SACK there is no pipe: fast recovery is RFC 6582, with cwnd inflated by
- * duplicate ACKs and in_flight everything that is outstanding. */
+ * A connection is in order (no flag), in fast recovery (UN_TCB_RECOVERY) or in recovery after a timeout
+ * (UN_TCB_LOSS); both last until snd_una reaches `recover`. Without SACK there is no pipe: fast recovery is RFC
+ * 6582, with cwnd inflated by duplicate ACKs and in_flight everything that is outstanding. */
 #ifndef UN_RECOVERY_H
 #define UN_RECOVERY_H
 
@@ -85,8 +86,8 @@ void un_sack_mark(struct un_tcp *tcp, struct un_tcb *tcb, struct un_ack *ack);
 /* ---- rack.c: loss detection by time, RFC 8985 ---- */
 
 /* `length` bytes of a record arrived. */
-void un_rack_delivered(const struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack, const struct un_sent *sent,
-                       uint32_t length);
+void un_rack_delivered(const struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack,
+                       const struct un_sent *sent, uint32_t length);
 void un_rack_widen(struct un_tcb *tcb);  /* D-SACK said that something was resent too early */
 void un_rack_recovered(struct un_tcb *tcb); /* a recovery is over */
 /* Mark what is lost; returns in how many microseconds something else may be, 0: nothing. */
@@ -153,7 +154,8 @@ static inline uint32_t un_rtt_since(const struct un_tcp *tcp, uint32_t sent_us)
 /* ---- congestion.c ---- */
 
 uint32_t un_congestion_initial(const struct un_tcp *tcp, const struct un_tcb *tcb); /* initial window: RFC 6928 */
-/* Was nothing sent for so long that cwnd says nothing any more (RFC 5681 section 4.1)? Then it is the restart window. */
+/* Was nothing sent for so long that cwnd says nothing any more (RFC 5681 section 4.1)? Then it is the restart
+ * window. */
 static inline bool un_congestion_is_stale(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
     return tcb->sent_head == UN_NONE && tcp->now_us - tcb->sent_at_us > tcb->rto_us;

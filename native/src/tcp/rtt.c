@@ -1,7 +1,7 @@
 /* Round-trip time and retransmission timeout (RFC 6298), and the smallest round trip of late (RFC 8985 section 6.2).
  *
- * There is one sample in a round trip, whatever the number of ACKs: with more of them the estimate would forget within a
- * fraction of it how much round trips vary (RFC 7323 appendix G). */
+ * There is one sample in a round trip, whatever the number of ACKs: with more of them the estimate would forget
+ * within a fraction of it how much round trips vary (RFC 7323 appendix G). */
 #include "tcp/recovery.h"
 
 #define UN_RTT_GRANULARITY_US 1000u /* G of RFC 6298: what the timer wheel resolves is less */

@@ -371,6 +371,29 @@ void un_rx_consume(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes)
     }
 }
 
+uint32_t un_rx_read(struct un_tcp *tcp, struct un_tcb *tcb, void *bytes, uint32_t most)
+{
+    uint8_t *to = bytes;
+    uint32_t left = most < tcb->rcv_bytes ? most : tcb->rcv_bytes, done = left;
+    tcb->rcv_bytes -= left;
+    while (left > 0) {
+        uint32_t frame = tcb->rcv.head;
+        struct un_frame *record = &tcp->pool.frames[frame];
+        uint32_t part = left < record->length ? left : record->length;
+        memcpy(to, un_pool_bytes(&tcp->pool, frame) + record->offset, part);
+        if (part < record->length) {
+            skip(record, part);
+            break;
+        }
+        to += part;
+        left -= part;
+        tcb->rcv.head = record->next;
+        tcb->rcv_frames--;
+        un_pool_drop(&tcp->pool, frame);
+    }
+    return done;
+}
+
 void un_rx_drop_out_of_order(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     un_pool_drop_chain(&tcp->pool, tcb->rcv_ooo.head);

@@ -1,9 +1,10 @@
 /* The scoreboard: what an ACK says has arrived (RFC 2018, 2883, 6675).
  *
- * Nothing that a peer writes into SACK blocks does more than mark: data is kept until it is acknowledged cumulatively, since
- * a receiver may renege (RFC 2018 section 8). Blocks that are inverted or do not lie between the ACK and snd_nxt are ignored.
- * One walk over the records does for all blocks. A peer cannot make a record for each byte: a cut leaves at least half an
- * MSS before it, so there are never more than two records for each MSS in flight, besides those that were sent as such. */
+ * Nothing that a peer writes into SACK blocks does more than mark: data is kept until it is acknowledged
+ * cumulatively, since a receiver may renege (RFC 2018 section 8). Blocks that are inverted or do not lie between the
+ * ACK and snd_nxt are ignored. One walk over the records does for all blocks. A peer cannot make a record for each
+ * byte: a cut leaves at least half an MSS before it, so there are never more than two records for each MSS in
+ * flight, besides those that were sent as such. */
 #include "tcp/recovery.h"
 
 static void note_delivered(const struct un_tcp *tcp, struct un_tcb *tcb, struct un_ack *ack, const struct un_sent *sent,
@@ -103,8 +104,8 @@ static uint32_t mark(struct un_tcp *tcp, struct un_tcb *tcb, struct un_ack *ack,
     return index;
 }
 
-/* Can the record be marked as a whole? What lies outside the block is cut off it; a part in front of the block stays in this
- * record, and the rest is the next one. */
+/* Can the record be marked as a whole? What lies outside the block is cut off it; a part in front of the block stays
+ * in this record, and the rest is the next one. */
 static bool is_covered(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index, const struct un_sack_block *block)
 {
     const struct un_sent *sent = &tcp->sents[index];

@@ -205,6 +205,7 @@ int64_t un_tcp_write(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_pie
  * more will come. */
 int un_tcp_peek(const struct un_tcp *tcp, const struct un_tcb *tcb, struct un_piece *pieces, int most);
 void un_tcp_consume(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes);
+uint32_t un_tcp_read(struct un_tcp *tcp, struct un_tcb *tcb, void *bytes, uint32_t most); /* both, by copy: how many */
 bool un_tcp_is_eof(const struct un_tcb *tcb);
 
 /* ---- timers.c ---- */
@@ -294,6 +295,7 @@ void un_rx_sack_blocks(const struct un_tcp *tcp, struct un_tcb *tcb, struct un_s
 /* Pieces of what is in order, at most `most`. Their bytes stay where they are until they are consumed. */
 int un_rx_peek(const struct un_tcp *tcp, const struct un_tcb *tcb, struct un_piece *pieces, int most);
 void un_rx_consume(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes); /* at most rcv_bytes */
+uint32_t un_rx_read(struct un_tcp *tcp, struct un_tcb *tcb, void *bytes, uint32_t most); /* copy and consume: how many */
 void un_rx_drop_all(struct un_tcp *tcp, struct un_tcb *tcb);
 void un_rx_drop_out_of_order(struct un_tcp *tcp, struct un_tcb *tcb); /* frames are short: in-order data matters more */
 

@@ -1,8 +1,8 @@
 /* Recoveries that turn out to be needless, because what was given up arrived: cwnd and ssthresh are restored.
  *
- * Three ways to know: an ACK of resent data echoes a timestamp older than the first retransmission (Eifel: RFC 3522, 4015);
- * D-SACK reports every byte that was sent again as a duplicate (RFC 3708), perhaps after the recovery is over; after a
- * timeout, data that was never sent again is acknowledged (F-RTO: RFC 5682). */
+ * Three ways to know: an ACK of resent data echoes a timestamp older than the first retransmission (Eifel: RFC 3522,
+ * 4015); D-SACK reports every byte that was sent again as a duplicate (RFC 3708), perhaps after the recovery is
+ * over; after a timeout, data that was never sent again is acknowledged (F-RTO: RFC 5682). */
 #include "tcp/recovery.h"
 
 void un_undo_begin(struct un_tcb *tcb)
@@ -74,8 +74,8 @@ static bool has_new_data(const struct un_tcb *tcb)
     return un_tx_unsent(tcb) >= wanted && tcb->snd_nxt - tcb->snd_una + wanted <= tcb->snd_wnd;
 }
 
-/* RFC 5682 section 3.1. While UN_TCB_FRTO is set nothing but the head is sent again; new data goes out after the first ACK
- * that moves snd_una. Without SACK, an ACK that also covers resent data proves nothing. */
+/* RFC 5682 section 3.1. While UN_TCB_FRTO is set nothing but the head is sent again; new data goes out after the
+ * first ACK that moves snd_una. Without SACK, an ACK that also covers resent data proves nothing. */
 void un_undo_frto(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack)
 {
     if (!(tcb->flags & UN_TCB_FRTO))

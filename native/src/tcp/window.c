@@ -52,6 +52,8 @@ uint16_t un_tcp_window_next(const struct un_tcb *tcb)
 bool un_tcp_window_opened(const struct un_tcb *tcb)
 {
     uint32_t left = window_left(tcb);
+    if (left > tcb->rcv_limit / 2)
+        return false;
     uint32_t most = un_min32(free_of(tcb, tcb->rcv_limit), (uint32_t)UINT16_MAX << tcb->rcv_wscale);
     return most >= left + least_step(tcb) && most - left >= left;
 }

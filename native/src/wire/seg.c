@@ -20,7 +20,8 @@ enum kind {
 enum { MSS_BYTES = 4, WSCALE_BYTES = 3, SACK_PERMITTED_BYTES = 2, TIMESTAMP_BYTES = 10, SACK_BLOCK_BYTES = 8 };
 
 /* As they stand on the wire. */
-#define NOP_NOP_TIMESTAMP (KIND_NOP << 24 | KIND_NOP << 16 | KIND_TIMESTAMP << 8 | TIMESTAMP_BYTES)
+UN_STATIC_ASSERT(UN_TCP_NOP_NOP_TIMESTAMP == (KIND_NOP << 24 | KIND_NOP << 16 | KIND_TIMESTAMP << 8 | TIMESTAMP_BYTES),
+                 "what the short ways know");
 #define NOP_NOP_SACK (KIND_NOP << 24 | KIND_NOP << 16 | KIND_SACK << 8)
 #define NOP_NOP_SACK_PERMITTED (KIND_NOP << 24 | KIND_NOP << 16 | KIND_SACK_PERMITTED << 8 | SACK_PERMITTED_BYTES)
 #define SACK_PERMITTED_TIMESTAMP                                                                                       \
@@ -104,7 +105,7 @@ enum un_drop un_seg_parse(struct un_seg *seg, const uint8_t *at, uint32_t length
     seg->options = 0;
     seg->sack_count = 0;
     const uint8_t *options = at + UN_TCP_HEADER_BYTES;
-    if (header == UN_TCP_HEADER_BYTES + 12 && un_get32(options) == NOP_NOP_TIMESTAMP)
+    if (header == UN_TCP_HEADER_TIMESTAMP && un_get32(options) == UN_TCP_NOP_NOP_TIMESTAMP)
         parse_timestamp(seg, options + 4);
     else if (header > UN_TCP_HEADER_BYTES)
         return parse_options(seg, options, header - UN_TCP_HEADER_BYTES);
@@ -146,7 +147,7 @@ uint32_t un_seg_header_length(const struct un_seg *seg)
 static uint8_t *emit_timestamp(const struct un_seg *seg, uint8_t *at)
 {
     bool is_pair = seg->options & UN_SEG_SACK_PERMITTED;
-    un_put32(at, is_pair ? SACK_PERMITTED_TIMESTAMP : NOP_NOP_TIMESTAMP);
+    un_put32(at, is_pair ? SACK_PERMITTED_TIMESTAMP : UN_TCP_NOP_NOP_TIMESTAMP);
     un_put32(at + 4, seg->tsval);
     un_put32(at + 8, seg->tsecr);
     return at + 12;

@@ -32,6 +32,8 @@ enum un_seg_option {
 };
 
 #define UN_TCP_HEADER_BYTES 20u
+#define UN_TCP_HEADER_TIMESTAMP 32u /* with nothing but a timestamp, whose option begins with … */
+#define UN_TCP_NOP_NOP_TIMESTAMP 0x0101080au
 #define UN_TCP_HEADER_MAX 60u
 #define UN_SACK_BLOCKS_MAX 4u
 

@@ -1,5 +1,5 @@
-/* Congestion windows: initial, slow start, avoidance, reduction, restart, ECN (rows 59 to 62 and 64 of the RFC checklist:
- * RFC 6928, 5681, 3465, 7661, 9406, 9438, 3168). */
+/* Congestion windows: initial, slow start, avoidance, reduction, restart, ECN (rows 59 to 62 and 64 of the RFC
+ * checklist: RFC 6928, 5681, 3465, 7661, 9406, 9438, 3168). */
 #include <math.h>
 
 #include "sender.h"

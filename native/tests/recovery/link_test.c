@@ -1,6 +1,6 @@
-/* A whole transfer over a link that loses, reorders and delays, in virtual time, to a naive receiver: every byte arrives,
- * nothing stalls, what is resent is little more than what was lost, and throughput is what the algorithm promises.
- * Lost retransmissions, lost ACKs and lost probes are among the random losses. */
+/* A whole transfer over a link that loses, reorders and delays, in virtual time, to a naive receiver: every byte
+ * arrives, nothing stalls, what is resent is little more than what was lost, and throughput is what the algorithm
+ * promises. Lost retransmissions, lost ACKs and lost probes are among the random losses. */
 #include <math.h>
 #include <string.h>
 
@@ -227,7 +227,7 @@ static void timeouts_are_rare_with_sack(void)
     uint64_t timeouts = 0, resent = 0, lost = 0;
     for (uint64_t seed = 1; seed <= 10; seed++) {
         open_sender(UN_TCB_SACK | UN_TCB_TIMESTAMP, UN_CONGESTION_CUBIC);
-        transfer_us(&link, seed, 500000);
+        transfer_us(&link, seed, 300000);
         timeouts += sender.counters.timeouts;
         resent += sender.counters.retransmitted;
         lost += net.lost;
@@ -241,7 +241,7 @@ static void reordering_is_learnt(void)
 {
     const struct link link = {.delay_us = 20000, .reordered = 200000, .reordering_us = 8000};
     open_sender(UN_TCB_SACK | UN_TCB_TIMESTAMP, UN_CONGESTION_CUBIC);
-    transfer_us(&link, 7, 2000000);
+    transfer_us(&link, 7, 1000000);
     CHECK(sender.counters.retransmitted <= 10);
     CHECK(sender.counters.timeouts == 0);
     CHECK(sender.tcb.cwnd >= 40 * MSS);
@@ -253,15 +253,15 @@ static void a_bottleneck_is_filled(void)
     const struct link link = {.delay_us = 20000, .packet_us = 500, .queue_us = 40000};
     for (uint32_t congestion = 0; congestion < UN_CONGESTIONS; congestion++) {
         open_sender(UN_TCB_SACK | UN_TCB_TIMESTAMP, congestion);
-        uint64_t us = transfer_us(&link, 1, 3500000);
-        uint64_t least_us = 3500000 / (MSS - 12) * 500;
-        CHECK(us < least_us + least_us / 6);
+        uint64_t us = transfer_us(&link, 1, 2000000);
+        uint64_t least_us = 2000000 / (MSS - 12) * 500;
+        CHECK(us < least_us + least_us / 5);
         CHECK_EQ(sender.counters.timeouts, 0);
     }
 }
 
-/* Segments per second against the response functions: RFC 5681's sqrt(3/2p) for Reno, of which CUBIC in its Reno-friendly
- * region is no slower (RFC 9438 section 5.1). */
+/* Segments per second against the response functions: RFC 5681's sqrt(3/2p) for Reno, of which CUBIC in its
+ * Reno-friendly region is no slower (RFC 9438 section 5.1). */
 static void throughput_is_what_the_response_function_says(void)
 {
     const struct link link = {.delay_us = 10000, .loss = 10000};
@@ -270,16 +270,18 @@ static void throughput_is_what_the_response_function_says(void)
         double bytes = 0, seconds = 0;
         for (uint64_t seed = 1; seed <= 4; seed++) {
             open_sender(UN_TCB_SACK | UN_TCB_TIMESTAMP, congestion);
-            seconds += (double)transfer_us(&link, seed, 3000000) / 1e6;
-            bytes += 3000000;
+            sender.tcb.ssthresh = 10 * MSS; /* the first slow start is not in the formula */
+            un_congestions[congestion]->init(&sender.tcp, &sender.tcb);
+            seconds += (double)transfer_us(&link, seed, 1000000) / 1e6;
+            bytes += 1000000;
         }
-        CHECK(bytes / seconds > 0.7 * expected && bytes / seconds < 1.45 * expected);
+        CHECK(bytes / seconds > 0.8 * expected && bytes / seconds < 1.25 * expected);
     }
 }
 
 static void any_link(void)
 {
-    for_each_seed(UN_TEST_SANITIZED ? 40 : 150, a_transfer_survives_whatever_the_link_does);
+    for_each_seed(UN_TEST_SANITIZED ? 20 : 150, a_transfer_survives_whatever_the_link_does);
 }
 
 int main(void)

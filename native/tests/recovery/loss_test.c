@@ -1,5 +1,5 @@
-/* How losses are found and repaired: fast retransmit, NewReno, RACK, tail loss probes, limited transmit, PRR (rows 52 to 56
- * of the RFC checklist). MSS is 1000, round trips are 100 ms unless said. */
+/* How losses are found and repaired: fast retransmit, NewReno, RACK, tail loss probes, limited transmit, PRR (rows
+ * 52 to 56 of the RFC checklist). MSS is 1000, round trips are 100 ms unless said. */
 #include "sender.h"
 
 #define ROUND_US 100000u

@@ -1,5 +1,5 @@
-/* A sender for tests of loss recovery: a connection without state machine, a clock that stands still until it is moved, and
- * a log of what was sent. After every step the records are checked against the sums over them.
+/* A sender for tests of loss recovery: a connection without state machine, a clock that stands still until it is moved,
+ * and a log of what was sent. After every step the records are checked against the sums over them.
  *
  * Sequence numbers in tests are relative: 0 is the first byte of payload. */
 #ifndef UN_TEST_SENDER_H
@@ -40,7 +40,8 @@ struct sender {
 
 extern struct sender sender;
 
-/* An established connection with these un_tcb_flags, MSS of MSS without options, RTO at its initial second, and no sample. */
+/* An established connection with these un_tcb_flags, MSS of MSS without options, RTO at its initial second, and no
+ * sample. */
 void open_sender(uint32_t flags, uint32_t congestion);
 /* The same at any sequence number and segment size. */
 void open_sender_at(uint32_t flags, uint32_t congestion, uint32_t iss, uint16_t mss);

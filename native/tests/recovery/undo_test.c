@@ -1,5 +1,5 @@
-/* Recoveries that were needless are undone (row 63 of the RFC checklist: RFC 5682, 3522, 4015, 3708), and those that were
- * not are not. */
+/* Recoveries that were needless are undone (row 63 of the RFC checklist: RFC 5682, 3522, 4015, 3708), and those that
+ * were not are not. */
 #include "sender.h"
 
 #define ROUND_US 100000u

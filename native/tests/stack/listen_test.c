@@ -199,14 +199,14 @@ static void initial_sequence_numbers_follow_the_clock_and_the_key(void)
     far_close(&far);
 }
 
-/* A connection that we close first, to the end. */
-static uint32_t enter_time_wait(void)
+/* A connection that we end first, to the end; `end`: close or shutdown. */
+static uint32_t enter_time_wait(int (*end)(struct un_stack *, uint64_t))
 {
     struct un_seg answer = send_syn(2000, 100);
     send_ack(2000, 100, &answer);
     uint64_t conn = expect_event(&far.host, UN_TCP_EVENT_ACCEPTED).conn;
     CHECK_EQ(un_stack_accept(&far.host.stack, conn, 0), 0);
-    CHECK_EQ(un_stack_close(&far.host.stack, conn), 0);
+    CHECK_EQ(end(&far.host.stack, conn), 0);
     far_turn(&far);
     struct un_seg fin = far_expect_tcp(&far, UN_TCP_FIN | UN_TCP_ACK);
     struct un_seg last = segment(2000, UN_TCP_FIN | UN_TCP_ACK, 101, fin.seq + 1);
@@ -222,7 +222,7 @@ static uint32_t enter_time_wait(void)
 static void a_newer_syn_replaces_a_connection_in_time_wait(void)
 {
     CHECK_EQ(open(), 0);
-    uint32_t used = enter_time_wait();
+    uint32_t used = enter_time_wait(un_stack_close);
     struct un_seg syn = segment(2000, UN_TCP_SYN, 50, 0); /* an old one: its timestamp is */
     syn.options = UN_SEG_TIMESTAMP;
     syn.tsval = 900;
@@ -234,6 +234,23 @@ static void a_newer_syn_replaces_a_connection_in_time_wait(void)
     CHECK((int32_t)(answer.seq - used) > 0);
     CHECK_EQ(far.host.stack.own->conn_count, 1);
     CHECK_EQ(un_stack_unlisten(&far.host.stack, 0), 0);
+    far_close(&far);
+}
+
+static void a_newer_syn_replaces_a_connection_in_time_wait_that_the_application_holds(void)
+{
+    CHECK_EQ(open(), 0);
+    enter_time_wait(un_stack_shutdown);
+    uint64_t old = expect_event(&far.host, UN_TCP_EVENT_EOF | UN_TCP_EVENT_CLOSED).conn;
+    struct un_seg answer = send_syn(2000, 5000);
+    send_ack(2000, 5000, &answer);
+    uint64_t conn = expect_event(&far.host, UN_TCP_EVENT_ACCEPTED).conn;
+    CHECK(conn != old);
+    far_expect_nothing(&far);
+    CHECK_EQ(un_stack_close(&far.host.stack, old), 0);
+    CHECK_EQ(un_stack_abort(&far.host.stack, conn), 0);
+    far_turn(&far);
+    far_expect_tcp(&far, UN_TCP_RST | UN_TCP_ACK);
     far_close(&far);
 }
 
@@ -259,6 +276,7 @@ int main(void)
     RUN(the_most_specific_listener_is_asked);
     RUN(initial_sequence_numbers_follow_the_clock_and_the_key);
     RUN(a_newer_syn_replaces_a_connection_in_time_wait);
+    RUN(a_newer_syn_replaces_a_connection_in_time_wait_that_the_application_holds);
     RUN(a_full_table_answers_with_cookies);
     return 0;
 }

@@ -1,0 +1,460 @@
+/* See adopt_world.h. */
+#include "adopt_world.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define PATIENCE_NS (120 * NET_SECOND)
+
+struct adopt_world world;
+static const struct un_ip any;
+
+/* ---- the wire ---- */
+
+static struct wire_device *device_of(struct un_device *device)
+{
+    return (struct wire_device *)device;
+}
+
+static uint32_t wire_reserve(struct un_device *device, uint32_t count)
+{
+    const struct wire *out = device_of(device)->out;
+    uint32_t room = WIRE_SLOTS - (out->put - out->taken);
+    return count < room ? count : room;
+}
+
+/* On its way with the last store. */
+static void put_packet(struct wire *out, const struct un_tx *packet)
+{
+    uint8_t *at = out->packets[out->put % WIRE_SLOTS].bytes;
+    CHECK(packet->length <= WIRE_PACKET_MAX);
+    for (uint32_t i = 0; i < packet->count; i++) {
+        memcpy(at, packet->pieces[i].bytes, packet->pieces[i].length);
+        at += packet->pieces[i].length;
+    }
+    out->packets[out->put % WIRE_SLOTS].length = packet->length;
+    un_compiler_fence();
+    out->put++;
+}
+
+static void wire_submit(struct un_device *device, const struct un_tx *packets, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        put_packet(device_of(device)->out, &packets[i]);
+}
+
+static void wire_flush(struct un_device *device)
+{
+    (void)device;
+}
+
+static uint32_t take_packet(struct un_pool *pool, const uint8_t *bytes, uint32_t length)
+{
+    uint32_t head = UN_NONE, *link = &head;
+    while (length > 0) {
+        uint32_t frame = un_pool_take(pool);
+        CHECK(frame != UN_NONE);
+        uint32_t part = length < pool->own->frame_bytes ? length : pool->own->frame_bytes;
+        memcpy(un_pool_bytes(pool, frame), bytes, part);
+        pool->frames[frame].length = (uint16_t)part;
+        *link = frame;
+        link = &pool->frames[frame].next;
+        bytes += part;
+        length -= part;
+    }
+    return head;
+}
+
+static uint32_t wire_peek(struct un_device *device, struct un_rx *packets, uint32_t most)
+{
+    struct wire *in = device_of(device)->in;
+    uint32_t count = 0;
+    for (uint32_t at = in->taken; at != in->put && count < most; at++, count++) {
+        uint32_t length = in->packets[at % WIRE_SLOTS].length;
+        packets[count] = (struct un_rx){
+            .frame = take_packet(device->pool, in->packets[at % WIRE_SLOTS].bytes, length), .length = length};
+    }
+    return count;
+}
+
+static void wire_release(struct un_device *device, uint32_t count)
+{
+    device_of(device)->in->taken += count;
+}
+
+static bool wire_sleep(struct un_device *device)
+{
+    return device_of(device)->in->put == device_of(device)->in->taken;
+}
+
+static void wire_attach(struct un_device *device, struct un_pool *pool)
+{
+    (void)device;
+    (void)pool;
+}
+
+static const struct un_device_operations wire_operations = {
+    .name = "wire", .attach = wire_attach, .reserve = wire_reserve, .submit = wire_submit, .flush = wire_flush,
+    .peek = wire_peek, .release = wire_release, .sleep = wire_sleep,
+};
+
+void lose(struct wire *wire, uint32_t packets)
+{
+    CHECK(packets <= wire->put - wire->taken);
+    wire->taken += packets;
+}
+
+/* ---- streams ---- */
+
+static uint32_t number_of(const struct un_tcb *tcb)
+{
+    return (uint32_t)(tcb->local_port == SERVER_PORT ? tcb->peer_port : tcb->local_port) - CLIENT_PORT;
+}
+
+static uint32_t total(uint32_t number, bool from_peer)
+{
+    if (number == TIME_WAIT)
+        return 300;
+    return number == (from_peer ? CLOSE_WAIT : FIN_WAIT) ? 700 : 2500;
+}
+
+static uint8_t stream_byte(uint32_t number, bool from_peer, uint32_t at)
+{
+    return (uint8_t)(at * 7 + (at >> 8) + number * 31 + from_peer * 101);
+}
+
+static uint32_t written(const struct un_tcb *tcb)
+{
+    return tcb->snd_una - tcb->iss - 1 + tcb->snd_bytes;
+}
+
+static uint32_t read_so_far(const struct un_tcb *tcb)
+{
+    return tcb->rcv_nxt - tcb->irs - 1 - tcb->rcv_bytes - !!(tcb->flags & UN_TCB_FIN_RECEIVED);
+}
+
+uint32_t slot_of(const struct side *side, uint32_t number)
+{
+    for (uint32_t slot = 0; slot < side->stack.own->conn_fresh; slot++) {
+        const struct un_tcb *tcb = &side->stack.tcp.tcbs[slot];
+        if (tcb->state != UN_TCP_CLOSED && number_of(tcb) == number)
+            return slot;
+    }
+    return UN_NONE;
+}
+
+static struct un_tcb *tcb_of(struct side *side, uint32_t number)
+{
+    uint32_t slot = slot_of(side, number);
+    CHECK(slot != UN_NONE);
+    return &side->stack.tcp.tcbs[slot];
+}
+
+uint64_t handle_of(struct side *side, uint32_t number)
+{
+    return un_stack_handle(&side->stack, tcb_of(side, number));
+}
+
+static void write_some(struct side *side, struct un_tcb *tcb, uint32_t most)
+{
+    uint8_t bytes[4096];
+    uint32_t at = written(tcb), number = number_of(tcb);
+    bool from_peer = side == &world.peer;
+    for (uint32_t i = 0; i < most; i++)
+        bytes[i] = stream_byte(number, from_peer, at + i);
+    struct un_piece piece = {bytes, most, UN_NONE};
+    un_stack_write(&side->stack, un_stack_handle(&side->stack, tcb), &piece, 1);
+}
+
+void side_write(struct side *side, uint32_t number, uint32_t bytes)
+{
+    write_some(side, tcb_of(side, number), bytes);
+}
+
+/* What was read, as un_stack_read says it. */
+static int64_t read_some(struct side *side, struct un_tcb *tcb, uint32_t most)
+{
+    uint8_t bytes[4096];
+    uint32_t at = read_so_far(tcb), number = number_of(tcb);
+    int64_t got = un_stack_read(&side->stack, un_stack_handle(&side->stack, tcb), bytes, most);
+    for (int64_t i = 0; i < got; i++)
+        CHECK_EQ(bytes[i], stream_byte(number, side == &world.it, at + (uint32_t)i));
+    return got;
+}
+
+void side_read(struct side *side, uint32_t number, uint32_t bytes)
+{
+    CHECK_EQ(read_some(side, tcb_of(side, number), bytes), bytes);
+}
+
+/* ---- the application ---- */
+
+static bool is_the_applications(const struct un_tcb *tcb)
+{
+    return !(tcb->state & (UN_TCP_CLOSED | UN_TCP_SYN_SENT | UN_TCP_SYN_RECEIVED)) && !(tcb->flags & UN_TCB_DETACHED);
+}
+
+/* One look at a connection: whether anything moved. */
+static bool serve(struct side *side, struct un_tcb *tcb)
+{
+    struct un_stack *stack = &side->stack;
+    uint64_t conn = un_stack_handle(stack, tcb);
+    uint32_t number = number_of(tcb);
+    bool from_peer = side == &world.peer, is_known = number <= NEW;
+    un_stack_accept(stack, conn, 0);
+    int64_t got = read_some(side, tcb, 4096);
+    if (got > 0)
+        return true;
+    if (got == 0 && is_known && read_so_far(tcb) == total(number, !from_peer))
+        world.done[number][!from_peer] = true;
+    bool may_write = (tcb->state & UN_TCP_CAN_SEND) && !(tcb->flags & UN_TCB_FIN_QUEUED);
+    uint32_t left = may_write ? total(number, from_peer) - written(tcb) : 0;
+    if (left > 0)
+        write_some(side, tcb, left);
+    else if (may_write)
+        un_stack_shutdown(stack, conn);
+    else if (got != -EAGAIN)
+        un_stack_close(stack, conn);
+    else
+        return false;
+    return true;
+}
+
+static bool serve_all(struct side *side)
+{
+    struct un_stack_event event;
+    struct un_stack_peer from;
+    uint8_t bytes[2000];
+    bool moved = false;
+    while (un_stack_next_event(&side->stack, &event))
+        ;
+    for (uint32_t slot = 0; slot < side->stack.own->conn_fresh; slot++)
+        if (is_the_applications(&side->stack.tcp.tcbs[slot]))
+            moved |= serve(side, &side->stack.tcp.tcbs[slot]);
+    while (un_stack_udp_receive(&side->stack, 0, &from, bytes, sizeof bytes) >= 0)
+        ;
+    return moved;
+}
+
+/* ---- time ---- */
+
+static void check(struct side *side)
+{
+    const char *wrong = un_stack_check(&side->stack);
+    if (wrong)
+        check_failed(__FILE__, __LINE__, wrong);
+}
+
+void side_poll(struct side *side)
+{
+    un_stack_poll(&side->stack, world.now_ns);
+    check(side);
+}
+
+static bool turn(void)
+{
+    uint32_t done = un_stack_poll(&world.it.stack, world.now_ns);
+    return done + un_stack_poll(&world.peer.stack, world.now_ns) > 0;
+}
+
+void world_settle(void)
+{
+    for (int turns = 0; turn(); turns++)
+        CHECK(turns < 10000);
+    check(&world.it);
+    check(&world.peer);
+}
+
+static bool is_all_done(void)
+{
+    for (uint32_t number = 0; number < CONNS; number++)
+        if (!world.done[number][0] || !world.done[number][1])
+            return false;
+    return true;
+}
+
+void world_finish(void)
+{
+    uint64_t end = world.now_ns + PATIENCE_NS;
+    while (world.now_ns < end) {
+        world_settle();
+        bool moved = serve_all(&world.it);
+        if (serve_all(&world.peer) || moved)
+            continue;
+        if (is_all_done())
+            return;
+        uint64_t next = un_min64(un_stack_deadline_ns(&world.it.stack), un_stack_deadline_ns(&world.peer.stack));
+        next = un_min64(next, end);
+        world.now_ns = next > world.now_ns ? next : world.now_ns + 1;
+    }
+}
+
+/* ---- begin ---- */
+
+static struct un_stack_config make_config(void)
+{
+    struct un_stack_config config = net_config();
+    config.conn_max = 16;
+    config.frames = 256;
+    config.frame_bytes = 512;
+    config.sents = 64;
+    config.neighbours = 8;
+    config.udp_max = 2;
+    config.time_wait_max = 4;
+    config.tcp.rcv_limit = config.tcp.snd_limit = 8192;
+    return config;
+}
+
+static void make_device(struct side *side, uint8_t number)
+{
+    side->device = (struct wire_device){
+        .device = {.operations = &wire_operations, .fd = -1, .capabilities = net_capabilities(number)}};
+    side->device.device.capabilities.mtu = 1280;
+}
+
+static void connect_wires(struct remains *remains)
+{
+    world.it.device.in = world.peer.device.out = &remains->to_it;
+    world.it.device.out = world.peer.device.in = &remains->to_peer;
+}
+
+static void make_side(struct side *side, void *arena, const struct un_stack_config *config, uint8_t number)
+{
+    struct un_ip ip = ip4(10, 0, 0, number);
+    CHECK_EQ(un_stack_create(&side->stack, arena, world.arena_bytes, config), 0);
+    make_device(side, number);
+    un_stack_set_device(&side->stack, &side->device.device);
+    CHECK_EQ(un_stack_add_address(&side->stack, &ip, 24), 0);
+    CHECK_EQ(un_stack_listen(&side->stack, &any, SERVER_PORT, 8, 0), 0);
+    CHECK_EQ(un_stack_udp_open(&side->stack, &(struct un_stack_peer){.port = UDP_PORT}, 0), 0);
+}
+
+static void make_sides(void)
+{
+    struct un_stack_config config = make_config();
+    const char *why;
+    world.arena_bytes = ((uint64_t)un_stack_bytes(&config, &why) + 4095) & ~UINT64_C(4095);
+    uint64_t wires = (sizeof(struct remains) + 4095) & ~UINT64_C(4095);
+    world.remains_bytes = wires + world.arena_bytes;
+    uint8_t *memory = mmap(NULL, world.remains_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(memory != MAP_FAILED);
+    world.remains = (struct remains *)(memory + wires - sizeof(struct remains)); /* the arena begins with a page */
+    void *arena = aligned_alloc(4096, world.arena_bytes);
+    memset(arena, 0, world.arena_bytes);
+    connect_wires(world.remains);
+    make_side(&world.it, world.remains->arena, &config, 1);
+    config.secret[0] ^= 0xff;
+    make_side(&world.peer, arena, &config, 2);
+    connect_wires(world.remains);
+}
+
+void peer_connect(uint32_t number)
+{
+    struct un_stack_peer remote = {ip4(10, 0, 0, 1), SERVER_PORT};
+    struct un_stack_peer local = {ip4(10, 0, 0, 2), (uint16_t)(CLIENT_PORT + number)};
+    uint64_t conn;
+    CHECK_EQ(un_stack_connect(&world.peer.stack, &remote, &local, 0, &conn), 0);
+}
+
+static void establish(uint32_t number)
+{
+    peer_connect(number);
+    world_settle();
+    if (number != READY)
+        CHECK_EQ(un_stack_accept(&world.it.stack, handle_of(&world.it, number), 0), 0);
+}
+
+static void end_stream(struct side *side, uint32_t number)
+{
+    side_write(side, number, total(number, side == &world.peer));
+    CHECK_EQ(un_stack_shutdown(&side->stack, handle_of(side, number)), 0);
+    world_settle();
+    struct side *other = side == &world.it ? &world.peer : &world.it;
+    side_read(other, number, total(number, side == &world.peer));
+}
+
+static void come_to_time_wait(void)
+{
+    end_stream(&world.it, TIME_WAIT);
+    end_stream(&world.peer, TIME_WAIT);
+    CHECK_EQ(tcb_of(&world.it, TIME_WAIT)->state, UN_TCP_TIME_WAIT);
+    world.done[TIME_WAIT][0] = world.done[TIME_WAIT][1] = true;
+}
+
+static void come_to_syn_received(void)
+{
+    peer_connect(SYN_RECEIVED);
+    side_poll(&world.peer);
+    side_poll(&world.it);
+    side_poll(&world.peer);
+    lose(&world.remains->to_it, 1);
+    CHECK_EQ(tcb_of(&world.it, SYN_RECEIVED)->state, UN_TCP_SYN_RECEIVED);
+}
+
+static void come_to_syn_sent(void)
+{
+    struct un_stack_peer remote = {ip4(10, 0, 0, 2), SERVER_PORT};
+    struct un_stack_peer local = {ip4(10, 0, 0, 1), CLIENT_PORT + SYN_SENT};
+    uint64_t conn;
+    CHECK_EQ(un_stack_connect(&world.it.stack, &remote, &local, 0, &conn), 0);
+    side_poll(&world.it);
+    lose(&world.remains->to_peer, 1);
+}
+
+static void lose_a_flight(void)
+{
+    side_write(&world.it, FLIGHT, 2000);
+    side_poll(&world.it);
+    lose(&world.remains->to_peer, 2);
+}
+
+static void lose_a_segment(void)
+{
+    side_write(&world.peer, HOLES, 2500);
+    side_poll(&world.peer);
+    lose(&world.remains->to_it, 1);
+    side_poll(&world.it);
+    lose(&world.remains->to_peer, world.remains->to_peer.put - world.remains->to_peer.taken);
+    CHECK(tcb_of(&world.it, HOLES)->rcv_ooo_bytes > 0);
+}
+
+void world_open(void)
+{
+    memset(&world, 0, sizeof world);
+    world.now_ns = NET_SECOND;
+    make_sides();
+    world_settle();
+    for (uint32_t number = 0; number < CONNS; number++)
+        if (number != SYN_SENT && number != SYN_RECEIVED)
+            establish(number);
+    end_stream(&world.peer, CLOSE_WAIT);
+    end_stream(&world.it, FIN_WAIT);
+    come_to_time_wait();
+    side_write(&world.peer, UNREAD, 2000);
+    side_write(&world.peer, READY, 500);
+    struct un_stack_peer udp = {ip4(10, 0, 0, 1), UDP_PORT};
+    CHECK_EQ(un_stack_udp_send(&world.peer.stack, 0, &udp, "datagram", 8), 8);
+    world_settle();
+    come_to_syn_received();
+    come_to_syn_sent();
+    lose_a_flight();
+    lose_a_segment();
+    check(&world.it);
+}
+
+/* ---- and goes on ---- */
+
+void world_adopt(const struct remains *remains)
+{
+    void *arena = aligned_alloc(4096, world.arena_bytes);
+    struct remains *wires = malloc(sizeof *wires);
+    memcpy(arena, remains->arena, world.arena_bytes);
+    memcpy(wires, remains, sizeof *wires);
+    memset(&world.it.stack, 0xdb, sizeof world.it.stack);
+    connect_wires(wires);
+    CHECK_EQ(un_stack_adopt(&world.it.stack, arena, world.arena_bytes), 0);
+    un_stack_set_device(&world.it.stack, &world.it.device.device);
+    check(&world.it);
+    CHECK_EQ(un_stack_frames_elsewhere(&world.it.stack), 0);
+}

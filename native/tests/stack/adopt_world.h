@@ -1,0 +1,84 @@
+/* Two stacks whose connections are in every kind of trouble, for adoption tests: `it`, whose process dies, and an honest
+ * peer, which lives on with the wire between them.
+ *
+ * Nothing of the application is remembered: what it has written and read is told by the connection blocks, and what the
+ * bytes of a stream are by the connection's number (the client's port) and direction. So the application of a stack that
+ * was adopted goes on from the arena alone, as the stack does. */
+#ifndef UN_TEST_ADOPT_WORLD_H
+#define UN_TEST_ADOPT_WORLD_H
+
+#include "net.h"
+#include "stack/state.h"
+
+/* Connections by what it is to its end of them. All but those to the listener's back (ACTIVE) were opened by the peer. */
+enum conn_number {
+    IDLE,
+    FLIGHT,       /* what it sent is lost on the wire */
+    HOLES,        /* the first of three segments from the peer is lost */
+    CLOSE_WAIT,   /* the peer has sent all and its FIN */
+    FIN_WAIT,     /* it has sent all and its FIN */
+    TIME_WAIT,
+    SYN_RECEIVED, /* the last ACK of the handshake is lost */
+    READY,        /* not accepted, with something to read */
+    SYN_SENT,     /* its SYN is lost */
+    UNREAD,       /* the application has not read what is there */
+    CONNS,
+    NEW = CONNS,  /* does not exist yet */
+};
+
+enum { SERVER_PORT = 80, CLIENT_PORT = 1000, UDP_PORT = 53, WIRE_SLOTS = 32, WIRE_PACKET_MAX = 1600 };
+
+struct wire {
+    uint32_t put;
+    uint32_t taken;
+    struct {
+        uint32_t length;
+        uint8_t bytes[WIRE_PACKET_MAX];
+    } packets[WIRE_SLOTS];
+};
+
+/* What outlives the process of `it`: shared memory. */
+struct remains {
+    struct wire to_it;
+    struct wire to_peer;
+    uint8_t arena[];
+};
+
+struct wire_device {
+    struct un_device device; /* first */
+    struct wire *in;
+    struct wire *out;
+};
+
+struct side {
+    struct un_stack stack;
+    struct wire_device device;
+};
+
+struct adopt_world {
+    struct side it;
+    struct side peer;
+    uint64_t now_ns;
+    struct remains *remains;
+    uint64_t remains_bytes;
+    uint64_t arena_bytes;
+    bool done[CONNS + 1][2]; /* the receiver saw the whole stream and its end; from it, from the peer */
+};
+extern struct adopt_world world;
+
+void world_open(void);
+
+/* In a process that is to judge: `it` goes on from these remains, in memory of its own. */
+void world_adopt(const struct remains *remains);
+void world_finish(void); /* applications work until everything is done, or two minutes have passed */
+void world_settle(void); /* without applications */
+
+uint32_t slot_of(const struct side *side, uint32_t number); /* UN_NONE */
+uint64_t handle_of(struct side *side, uint32_t number);
+void side_write(struct side *side, uint32_t number, uint32_t bytes);
+void side_read(struct side *side, uint32_t number, uint32_t bytes);
+void side_poll(struct side *side);
+void peer_connect(uint32_t number);
+void lose(struct wire *wire, uint32_t packets); /* the oldest that are on their way */
+
+#endif
