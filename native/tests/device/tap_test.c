@@ -155,6 +155,53 @@ static void an_interface_that_is_down_is_counted(void)
     conformance_pool_free(&pool);
 }
 
+static uint32_t take(struct conformance_link *link)
+{
+    struct un_rx packets[64];
+    if (!conformance_wait(link->device, 1000))
+        return 0;
+    uint32_t count = link->device->operations->peek(link->device, packets, 64);
+    link->device->operations->release(link->device, count);
+    for (uint32_t i = 0; i < count; i++)
+        un_pool_drop_chain(link->pool, packets[i].frame);
+    return count;
+}
+
+/* Then there is no look for a second one, which costs a system call; where there is one, it comes all the same, and after
+ * some of them packets come together again. */
+static void packets_that_come_alone_are_read_alone(void)
+{
+    enum { ALONE = 8, TOGETHER = 100 };
+    struct un_pool pool = conformance_pool(1024, 2048);
+    struct conformance_link link = {.device = tap_open(false), .pool = &pool};
+    uint8_t bytes[100];
+    un_device_attach(link.device, &pool);
+    tap_far_attach(&link, tap_far_open(EXPERIMENTAL, false));
+    conformance_packet(bytes, sizeof bytes, 1);
+    for (uint32_t i = 0; i < ALONE; i++) {
+        CHECK(tap_far_send(&link, bytes, sizeof bytes));
+        CHECK_EQ(take(&link), 1);
+    }
+    for (uint32_t i = 0; i < TOGETHER; i++)
+        CHECK(tap_far_send(&link, bytes, sizeof bytes));
+    CHECK_EQ(take(&link), 1);
+    uint32_t turns = 1, got = 1, largest = 1;
+    while (got < TOGETHER) {
+        uint32_t count = take(&link);
+        CHECK(count > 0);
+        got += count;
+        largest = count > largest ? count : largest;
+        turns++;
+    }
+    CHECK_EQ(got, TOGETHER);
+    CHECK_EQ(largest, 64);
+    CHECK(turns < 20);
+    close_device(link.device);
+    tap_far_close(&link);
+    CHECK_EQ(pool.own->free_count, 1024);
+    conformance_pool_free(&pool);
+}
+
 int main(void)
 {
     tap_enter_namespace();
@@ -167,5 +214,6 @@ int main(void)
     RUN(without_the_right_it_is_said);
     RUN(another_descriptor_is_said);
     RUN(an_interface_that_is_down_is_counted);
+    RUN(packets_that_come_alone_are_read_alone);
     return 0;
 }
