@@ -32,7 +32,7 @@ check: $(VENV)/installed-for-tests
 
 native-test: $(VENV)/installed-for-tests $(NATIVE_BUILDS)
 	meson test -C build/asan --print-errorlogs
-	meson test -C build/tsan --print-errorlogs
+	meson test -C build/tsan --suite threads --print-errorlogs
 
 sanitized-test: build/sanitized/installed
 	tools/sanitized.sh build/sanitized build/sanitizer-reports -q $(SANITIZED_TESTS)

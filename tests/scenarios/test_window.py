@@ -221,6 +221,27 @@ def test_the_peer_may_shrink_its_window(host: Host) -> None:
     assert done == 4001
 
 
+def test_a_window_that_was_shut_on_data_is_used_as_soon_as_it_opens(host: Host) -> None:
+    """What was resent meanwhile were probes, answered but not taken: no reason to wait for the next one, nor to believe
+    that the path carries less."""
+    scenario = states.established(host, "S 0:0(0) win 8000 <mss 1460>")
+    scenario.write(4380)
+    scenario.expect_data(1, 4381)
+    scenario.send(". 1:1(0) ack 1 win 0")
+    for _ in range(6):
+        host.run_until(host.now_ns + 100 * 10**9, lambda: bool(host.sent))
+        scenario.take()
+        scenario.send(". 1:1(0) ack 1 win 0")
+    scenario.expect_nothing(1)
+    scenario.send(". 1:1(0) ack 1 win 8000")
+    scenario.expect(". 1:1461(1460) ack 1")
+    scenario.send(". 1:1(0) ack 1461 win 8000")
+    scenario.expect_data(1461, 4381)
+    scenario.send(". 1:1(0) ack 4381 win 8000")
+    scenario.write(1460)
+    scenario.expect("P. 4381:5841(1460) ack 1")
+
+
 @BOTH
 def test_a_closed_window_is_probed(host: Host, family: int) -> None:
     """RFC 9293 MUST-36, SHLD-29, SHLD-30: after an RTO, then after twice as long each time."""

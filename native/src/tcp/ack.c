@@ -41,14 +41,17 @@ static void advance(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t ack)
     tell_writable(tcp, tcb);
 }
 
-static void set_window(struct un_tcb *tcb, const struct un_seg *seg, uint32_t window)
+static void set_window(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t window)
 {
+    bool was_short = (tcb->flags & UN_TCB_LOSS) && un_tcp_window_is_short(tcb);
     if (window > 0 && tcb->snd_wnd == 0 && (tcb->flags & UN_TCB_PERSIST))
         un_tcp_leave_persist(tcb);
     tcb->snd_wnd = window;
     tcb->snd_wnd_max = un_max32(tcb->snd_wnd_max, window);
     tcb->snd_wl1 = seg->seq;
     tcb->snd_wl2 = seg->ack;
+    if (was_short && !un_tcp_window_is_short(tcb))
+        un_recovery_window_opened(tcp, tcb);
 }
 
 /* A peer that keeps its window shut and says so is alive: the user timeout begins anew with what is sent next (RFC 9293
@@ -92,7 +95,7 @@ void un_tcp_process_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_
     if (seg->ack != tcb->snd_una)
         advance(tcp, tcb, seg->ack);
     if (sets_window)
-        set_window(tcb, seg, window);
+        set_window(tcp, tcb, seg, window);
     if (tcb->snd_wnd == 0)
         hear_shut_window(tcb);
     if (un_tcp_fin_acked(tcb))

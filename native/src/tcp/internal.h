@@ -91,6 +91,13 @@ static inline bool un_tcp_has_unsent(const struct un_tcb *tcb)
     return tcb->unsent_frame != UN_NONE || un_tcp_fin_pending(tcb);
 }
 
+/* The peer has taken back room for what is outstanding: not even one segment of it would be taken. */
+static inline bool un_tcp_window_is_short(const struct un_tcb *tcb)
+{
+    uint32_t outstanding = tcb->snd_nxt - tcb->snd_una;
+    return tcb->snd_wnd < un_min32(outstanding, tcb->snd_mss);
+}
+
 static inline uint32_t un_tcp_option_bytes(const struct un_seg *seg)
 {
     return (seg->options & UN_SEG_TIMESTAMP ? UN_TCP_TIMESTAMP_BYTES : 0) +

@@ -52,14 +52,13 @@ static void lower_path_mtu(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t mtu)
     un_tcp_want_output(tcp, tcb);
 }
 
-/* A packet is in flight that a path of PATH_MTU_BASE does not carry; or several small ones, which lose little by it. */
+/* A packet is in flight that a path of PATH_MTU_BASE does not carry, though the peer has room for it; or several small
+ * ones, which lose little by it. */
 static bool has_large_in_flight(const struct un_tcb *tcb)
 {
     uint32_t outstanding = tcb->snd_nxt - tcb->snd_una;
     uint32_t options = tcb->flags & UN_TCB_TIMESTAMP ? UN_TCP_TIMESTAMP_BYTES : 0;
-    if (tcb->snd_wnd < un_min32(outstanding, tcb->snd_mss)) /* that is why */
-        return false;
-    return outstanding + headers(&tcb->peer) + options > PATH_MTU_BASE;
+    return !un_tcp_window_is_short(tcb) && outstanding + headers(&tcb->peer) + options > PATH_MTU_BASE;
 }
 
 void un_tcp_suspect_black_hole(struct un_tcp *tcp, struct un_tcb *tcb)

@@ -356,12 +356,26 @@ void un_recovery_congestion(struct un_tcp *tcp, struct un_tcb *tcb)
         un_congestion_react(tcp, tcb);
 }
 
-/* Not a sign of congestion: cwnd stays. */
-void un_recovery_resegment(struct un_tcp *tcp, struct un_tcb *tcb)
+/* What is in flight in segments of at least so many bytes is lost. Not a sign of congestion: cwnd stays. */
+static void lose_from(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes)
 {
     for (uint32_t index = tcb->sent_head; index != UN_NONE; index = tcp->sents[index].next)
-        if (tcp->sents[index].flags & UN_SENT_IN_FLIGHT && un_sent_payload(&tcp->sents[index]) > tcb->snd_mss)
+        if (tcp->sents[index].flags & UN_SENT_IN_FLIGHT && un_sent_payload(&tcp->sents[index]) >= bytes)
             un_sent_set(tcp, tcb, index, UN_SENT_LOST);
     un_tcp_disarm(tcb, UN_TIMER_REORDER);
     tcp->operations->output(tcp, tcb);
+}
+
+void un_recovery_resegment(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    lose_from(tcp, tcb, tcb->snd_mss + 1);
+}
+
+/* What was resent at a window that had shrunk was a probe of it: the peer answered, but had no room. */
+void un_recovery_window_opened(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    tcb->flags &= ~(uint32_t)UN_TCB_FRTO;
+    tcb->backoff = 0;
+    un_rto_arm(tcp, tcb);
+    lose_from(tcp, tcb, 0);
 }

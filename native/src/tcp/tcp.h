@@ -260,6 +260,7 @@ void un_recovery_timeout(struct un_tcp *tcp, struct un_tcb *tcb);      /* UN_TIM
 void un_recovery_reorder_timeout(struct un_tcp *tcp, struct un_tcb *tcb); /* UN_TIMER_REORDER: RACK or TLP */
 void un_recovery_congestion(struct un_tcp *tcp, struct un_tcb *tcb);   /* ECN-Echo came (RFC 3168): once per round trip */
 void un_recovery_resegment(struct un_tcp *tcp, struct un_tcb *tcb);    /* snd_mss went down: what is too big is lost */
+void un_recovery_window_opened(struct un_tcp *tcp, struct un_tcb *tcb); /* it had been too short for what was resent */
 void un_recovery_end(struct un_tcp *tcp, struct un_tcb *tcb);          /* give all records back */
 void un_recovery_spurious_syn(struct un_tcp *tcp, struct un_tcb *tcb); /* the SYN was resent: RFC 6298 (5.7) */
 uint64_t un_recovery_rto_ns(const struct un_tcp *tcp, const struct un_tcb *tcb); /* with backoff */
