@@ -77,8 +77,9 @@ class Engine:
         resumes: bool,
         serial: int = 1,
         stack: tuple[int, int, int, str, str, str, int, int, Iterable[int]] | None = None,
+        spins: bool = False,
     ) -> None:
-        """`stack`: (tap_fd, queue, queues, addresses, gateways, listen, backlog, exchange_fd,
+        """`spins`: a turn that may wait looks around for a moment first, as long as that pays. `stack`: (tap_fd, queue, queues, addresses, gateways, listen, backlog, exchange_fd,
         exchange_wake_fds), see StackSetup of shards/tap.py; None: connections are carried by the kernel's sockets."""
     def fileno(self) -> int: ...
     def turn(self, timeout_ms: int, /) -> int: ...

@@ -98,7 +98,7 @@ static int open_pool(struct hand *hand, uint32_t slots, uint32_t packet_bytes)
     hand->pool.bytes = malloc((size_t)count * OUTPUT_FRAME_BYTES);
     if (!hand->pool.frames || !hand->pool.bytes)
         return -ENOMEM;
-    un_pool_format(&hand->pool, count, OUTPUT_FRAME_BYTES);
+    un_pool_format(&hand->pool, count, OUTPUT_FRAME_BYTES, 0);
     un_lane_attach(&hand->output, &hand->pool, 0);
     return 0;
 }

@@ -195,6 +195,7 @@ struct un_tcb {
     uint8_t probes;       /* keepalives or window probes in a row */
     uint8_t dup_acks;
     uint8_t congestion;   /* index of the congestion control */
+    uint32_t rcv_round;   /* the receive limit grows no more before this has come: tune.c */
     uint64_t timers[UN_TIMERS]; /* ns */
     uint64_t unacked_ns;  /* when the oldest unacknowledged data was first sent, for the user timeout; 0: none */
 

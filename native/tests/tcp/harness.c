@@ -134,8 +134,8 @@ void bench_begin(void)
     bench->bytes = calloc(FRAMES, FRAME_BYTES);
     bench->config = default_config;
     struct un_tcp *tcp = &bench->tcp;
-    tcp->pool = (struct un_pool){&bench->pool_memory, bench->frames, bench->bytes};
-    un_pool_format(&tcp->pool, FRAMES, FRAME_BYTES);
+    tcp->pool = (struct un_pool){.own = &bench->pool_memory, .frames = bench->frames, .bytes = bench->bytes};
+    un_pool_format(&tcp->pool, FRAMES, FRAME_BYTES, 0);
     tcp->tcbs = &bench->tcb;
     tcp->sents = bench->sents;
     tcp->sent_pool = &bench->sent_pool;
