@@ -15,7 +15,7 @@ NATIVE_BUILDS := build/asan/build.ninja build/tsan/build.ninja
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve test check native-test sanitized-test bench soak fuzz docs install clean
+.PHONY: help serve test check native-test sanitized-test sim bench soak fuzz docs install clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -32,10 +32,15 @@ check: $(VENV)/installed-for-tests
 
 native-test: $(VENV)/installed-for-tests $(NATIVE_BUILDS)
 	meson test -C build/asan --print-errorlogs
-	meson test -C build/tsan --print-errorlogs
+	meson test -C build/tsan --suite threads --print-errorlogs
 
 sanitized-test: build/sanitized/installed
 	tools/sanitized.sh build/sanitized build/sanitizer-reports -q $(SANITIZED_TESTS)
+
+SEEDS ?= 1000
+
+sim: $(VENV)/installed  ## run SEEDS random networks of simulated stacks (1000)
+	python -P -m usnet_framework.testing.simulate --seeds $(SEEDS) --jobs $$(nproc)
 
 bench: $(VENV)/installed-for-tests build/release/build.ninja  ## every figure of the README, on a quiet machine
 	usnet-bench compare --rounds 9

@@ -512,8 +512,9 @@ int usnet_epoll_create(struct usnet *context);
 int usnet_epoll_ctl(struct usnet *context, int epoll_fd, int operation, int fd, const struct usnet_epoll_event *event);
 
 /* Take turns until something is ready, at most timeout_ms (-1: without end): how many events were written, 0 when time ran
- * out. -EINTR: a signal came. On a device that cannot be waited for it sleeps only while a timer of the stack will wake
- * it; with nothing to wait for at all it returns 0. */
+ * out. -EINTR: a signal came while it slept; one that comes while it works is not noticed, so who waits for signals gives a
+ * time. On a device that cannot be waited for it sleeps only while a timer of the stack will wake it; with nothing to wait
+ * for at all it returns 0. */
 int usnet_epoll_wait(struct usnet *context, int epoll_fd, struct usnet_epoll_event *events, int most, int timeout_ms);
 
 /* cffi: end */

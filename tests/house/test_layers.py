@@ -24,8 +24,9 @@ INCLUDES = {
     "bench": {"src/base"},
     "bench/tests": {"bench", "src/base"},
     "tests": CORE | {"include", "fuzz"},
-    "fuzz": CORE | {"include", "tests", "tests/wire", "tests/stack"},
-    "tests/sockets": CORE | {"include", "src/api", "tests"},
+    "fuzz": CORE | {"include", "src/api", "tests", "tests/wire", "tests/stack"},
+    "tests/sockets": CORE | {"include", "src/api", "tests", "tests/device"},
+    "examples/c": {"include"},
     **{
         f"tests/{part}": CORE | {"tests"}
         for part in ("engine", "structures", "wire", "tcp", "recovery", "stack", "device")

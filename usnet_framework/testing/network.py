@@ -148,6 +148,7 @@ class Node:
     def __init__(self, network: Network, stack: Stack, offload: Offload) -> None:
         self.network = network
         self.stack = stack
+        self.addresses: list[str] = []
         self.offload = offload
         self.sockets: dict[int, Socket] = {}
         self.listeners: dict[int, Callable[[], Application]] = {}
@@ -180,7 +181,7 @@ class Node:
         old, link = self.stack, self.stack.link
         self.stack = Stack.adopt(old.image(), link)
         old.close()
-        self.touch()
+        self.turn()
 
     # Turns.
 
@@ -319,6 +320,7 @@ class Network:
         node = Node(self, Stack(link=link, **chosen), offload)
         for address in addresses:
             node.stack.add_address(address)
+            node.addresses.append(address.partition("/")[0])
         node.up.profile = up or Profile()
         node.down.profile = down or Profile()
         self.nodes.append(node)

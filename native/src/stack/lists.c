@@ -3,6 +3,8 @@
  * A connection stands in the list of events at most once, and in one of the lists for output: of all that have something
  * to send, or of a neighbour whose address they wait for. The lists are linked one way, so a connection that ends while it
  * stands in one stays there, CLOSED, and its slot becomes free when it is taken out. */
+#include <stddef.h>
+
 #include "stack/state.h"
 
 static void push_output(struct un_stack *stack, struct un_list *list, struct un_tcb *tcb)
@@ -94,11 +96,12 @@ struct un_tcb *un_conn_next_event(struct un_stack *stack)
 
 /* ---- slots ---- */
 
+/* The generation never goes back, not even for an instruction: handles from before must not be right again. */
 static void clear_block(struct un_tcb *tcb)
 {
-    uint32_t generation = tcb->generation + 1;
-    memset(tcb, 0, sizeof *tcb);
-    tcb->generation = generation ? generation : 1;
+    memset(tcb, 0, offsetof(struct un_tcb, generation));
+    memset(&tcb->user, 0, sizeof *tcb - offsetof(struct un_tcb, user));
+    tcb->generation += tcb->generation == UINT32_MAX ? 2 : 1; /* never 0 */
     tcb->state = UN_TCP_CLOSED;
     tcb->listener = UINT16_MAX;
     tcb->rcv = tcb->rcv_ooo = tcb->snd = (struct un_queue){UN_NONE, UN_NONE};

@@ -36,7 +36,7 @@ __attribute__((format(printf, 2, 3))) static bool matches(bool is_last_try, cons
     if (!is_same && is_last_try) {
         fprintf(stderr, "%s, %s-triggered, step %d: ours: %s\n%s: %s\n", run.script, run.trigger ? "edge" : "level",
                 run.lines + 1, run.log[run.lines], run.calls->name, line);
-        CHECK(!"the same as the kernel's sockets");
+        check_failed(__FILE__, __LINE__, "the same as the kernel's sockets");
     }
     run.lines += is_same;
     return is_same;

@@ -343,6 +343,17 @@ static void syn_of_new(void)
     let_peer_send();
 }
 
+/* In the slot of another. */
+static void syn_for_a_used_slot(void)
+{
+    CHECK_EQ(un_stack_abort(stack(), handle_of(&world.it, IDLE)), 0);
+    fetch_events();
+    world_settle();
+    CHECK(stack()->own->conn_free != UN_NONE);
+    peer_connect(NEW);
+    let_peer_send();
+}
+
 /* An old connection in TIME-WAIT gives way to a new one of the same ends. */
 static void syn_for_time_wait(void)
 {
@@ -427,6 +438,7 @@ static void while_packets_arrive(void)
     try(ack_of_flight, poll, ANY, 0);
     try(answer_to_syn, poll, ANY, 0);
     try(syn_of_new, poll, 0, 0);
+    try(syn_for_a_used_slot, poll, ANY, ONE(IDLE));
     try(syn_for_time_wait, poll, ANY, ONE(TIME_WAIT));
     try(datagram, poll, 0, 0);
 }

@@ -242,8 +242,8 @@ static void a_newer_syn_replaces_a_connection_in_time_wait_that_the_application_
     CHECK_EQ(open(), 0);
     enter_time_wait(un_stack_shutdown);
     uint64_t old = expect_event(&far.host, UN_TCP_EVENT_EOF | UN_TCP_EVENT_CLOSED).conn;
-    struct un_seg answer = send_syn(2000, 5000);
-    send_ack(2000, 5000, &answer);
+    send(segment(2000, UN_TCP_SYN, 5000, 0));
+    send(segment(2000, UN_TCP_ACK, 5001, far_expect_tcp(&far, UN_TCP_SYN | UN_TCP_ACK).seq + 1));
     uint64_t conn = expect_event(&far.host, UN_TCP_EVENT_ACCEPTED).conn;
     CHECK(conn != old);
     far_expect_nothing(&far);
