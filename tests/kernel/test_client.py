@@ -83,9 +83,14 @@ def test_bulk_over_a_link_with_every_fault(link: Link, version: int) -> None:
 
 def test_segments_are_as_large_as_the_link_allows(link: Link, host: Host, version: int) -> None:
     with kernel_serves(host, version, answer) as (port, _), host.connect(KERNELS[version], port) as conn:
-        headers = {4: 20, 6: 40}[version] + 20 + 12  # IP, TCP, timestamps
-        assert conn.info().snd_mss == link.mtu - headers
+        assert conn.info().snd_mss == link.mtu - {4: 40, 6: 60}[version]  # headers of IP and TCP without options
         assert conn.info().agreed == 7  # window scaling, timestamps, SACK
+
+
+def test_an_address_that_nobody_has(host: Host, version: int) -> None:
+    with pytest.raises(OSError, match="No route to host"):
+        host.connect({4: "10.77.0.3", 6: "fd77::3"}[version], 7)
+    assert host.counters()["ip_neighbours_failed"] == 1
 
 
 def test_half_close_by_us(host: Host, version: int) -> None:
