@@ -7,12 +7,12 @@
 
 #include <string.h>
 
+#include "../tests/stack/world.h"
 #include "base/bytes.h"
 #include "stack/state.h"
 #include "wire/arp.h"
 #include "wire/icmp.h"
 #include "wire/udp.h"
-#include "world.h"
 
 enum { STEPS_MAX = 80, PIECE_MAX = 160, ICMP_CHECKSUM = 2, TCP_CHECKSUM = 16, UDP_CHECKSUM = 6 };
 

@@ -5,9 +5,9 @@
 
 #include <string.h>
 
+#include "../tests/stack/world.h"
 #include "base/bytes.h"
 #include "stack/state.h"
-#include "world.h"
 
 enum { SEGMENTS_MAX = 24, OPTIONS_MAX = 40, PORT = 2500, WRITTEN = 3000 };
 

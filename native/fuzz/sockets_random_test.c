@@ -2,7 +2,7 @@
 #include "../tests/check.h"
 #include "sockets.h"
 
-enum { SCRIPTS = UN_TEST_SANITIZED ? 1000 : 5000 };
+enum { SCRIPTS = UN_TEST_SANITIZED ? 600 : 5000 };
 
 static void run_a_script(uint64_t seed)
 {

@@ -1,10 +1,10 @@
 /* What floods cost, and whom: memory stays within its bounds, and a connection between two honest ends loses no time.
  *
- * The bystander of fuzz/world.h sends in every millisecond of an attack, and has everything back before the next one. The
+ * The bystander of world.h sends in every millisecond of an attack, and has everything back before the next one. The
  * stack has 12 connections, 160 frames and a backlog of 4: so little that each attack comes to the bounds. */
 #include <string.h>
 
-#include "../../fuzz/world.h"
+#include "world.h"
 #include "base/bytes.h"
 #include "stack/state.h"
 #include "wire/icmp.h"
