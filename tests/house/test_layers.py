@@ -38,7 +38,7 @@ INCLUDES = {
 LAYERS = (
     {"errors", "values", "logs", "_usnet"},
     {"config", "_native", "_native_stack", "_native_tap", "_native_device", "_dispatch", "handler", "connection",
-     "protocols"},  # fmt: skip
+     "protocols"},
     {"app", "collector", "metrics", "shards"},
     {"serving"},
     {"", "bench", "testing"},  # "": the package itself, which is what users import
