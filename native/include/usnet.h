@@ -66,6 +66,7 @@ struct usnet_stack_options {
     uint16_t port_high;
     bool accept_partial_checksum;      /* virtual links: a checksum may be left to a device that is not there */
     bool accept_router_advertisements; /* IPv6: they set the default route */
+    bool detect_duplicates;            /* ask the link whether an address that is added is somebody else's */
     uint8_t secret[16];                /* of sequence numbers, cookies, look-up; keep it and draw it at random */
     uint64_t seed;                     /* of everything else that looks random */
     /* TCP. */
@@ -150,7 +151,7 @@ enum usnet_input_flag {
 
 /* A frame came, from its Ethernet header on; the next poll looks at it. segment_bytes: of a packet that was joined from
  * several, the payload each had, else 0. -ENOBUFS: `slots` wait already, or no memory for it is free; -EMSGSIZE: longer
- * than any frame. */
+ * than any frame (65,553 bytes), nothing was changed. */
 int usnet_stack_input(struct usnet_stack *stack, const uint8_t *frame, uint32_t length, uint32_t flags,
                       uint32_t segment_bytes);
 
@@ -214,7 +215,8 @@ int usnet_stack_pause_listener(struct usnet_stack *stack, uint32_t listener, boo
 int usnet_stack_accept(struct usnet_stack *stack, uint64_t conn, uint64_t user);
 
 /* Open a connection; local may be NULL, or have family 0 or port 0 where any will do. The handle in *conn: CONNECTED or
- * CLOSED follows. -EHOSTUNREACH: no way there; -EADDRNOTAVAIL, -EADDRINUSE; -ENOBUFS: conn_max. */
+ * CLOSED follows. -EHOSTUNREACH: no way there, and none to addresses of our own (there is no loopback); -EADDRNOTAVAIL,
+ * -EADDRINUSE; -ENOBUFS: conn_max. */
 int usnet_stack_connect(struct usnet_stack *stack, const struct usnet_endpoint *remote,
                         const struct usnet_endpoint *local, uint64_t user, uint64_t *conn);
 
@@ -457,8 +459,9 @@ uint64_t usnet_conn_of(struct usnet *context, int fd); /* handle of the socket's
 /* The calls. domain, type, how, level and names are the system's constants (AF_INET, SOCK_STREAM, SHUT_WR, TCP_NODELAY …).
  *
  * That a port is taken is found out by listen or connect, not by bind of a stream socket. An AF_INET6 socket that is bound
- * to :: takes IPv4 as well; there is no way to the context's own addresses. A connection that was reset before anybody
- * accepted it is accepted, and says so when it is read. A datagram is never cut into fragments: -EMSGSIZE. */
+ * to :: takes IPv4 as well; there is no way to the context's own addresses: -EHOSTUNREACH. A connection that was reset
+ * before anybody accepted it is accepted, and says so when it is read. A datagram is never cut into fragments: -EMSGSIZE. What ICMP says about
+ * those of a connected datagram socket is told once, by the next call or SO_ERROR: -ECONNREFUSED, -EMSGSIZE, -ENOPROTOOPT. */
 int usnet_socket(struct usnet *context, int domain, int type, int protocol);
 int usnet_bind(struct usnet *context, int fd, const struct sockaddr *address, uint32_t length);
 int usnet_listen(struct usnet *context, int fd, int backlog); /* again: no change. Without a port, any free one */

@@ -56,6 +56,7 @@ struct usnet_endpoint un_api_endpoint(const struct un_stack_peer *peer)
     X(port_high)                                                                                                       \
     X(accept_partial_checksum)                                                                                         \
     X(accept_router_advertisements)                                                                                    \
+    X(detect_duplicates)                                                                                               \
     X(seed)
 
 #define TCP_FIELDS(X)                                                                                                  \

@@ -120,7 +120,7 @@ struct un_device {
 int un_memory_pair(struct un_device *ends[2], const struct un_device_capabilities capabilities[2], uint32_t slots);
 
 /* Packets in and out by hand: the far end of un_memory_pair without a device around it. un_hand_input queues a packet for
- * the owner of the device (0, -ENOBUFS); un_hand_output takes the oldest packet it sent: its length, 0 when there is none,
+ * the owner of the device (0, -ENOBUFS, -EMSGSIZE: longer than any); un_hand_output takes the oldest packet it sent: its length, 0 when there is none,
  * -EMSGSIZE when it does not fit. *out (may be NULL) receives flags, segment_bytes and offsets, pieces NULL. */
 struct un_device *un_hand_open(const struct un_device_capabilities *capabilities, uint32_t slots);
 int un_hand_input(struct un_device *device, const void *bytes, uint32_t length, uint16_t rx_flags, uint16_t segment_bytes);

@@ -7,6 +7,7 @@
  * poll looks at descriptors only before it sleeps, and now and then: while packets come, reading the device is the one
  * system call that is needed. Connections that the engine cannot take yet wait in the stack's backlog, and in a line
  * here, which is a cache. Whatever the stack has to remember outlives this process in its arena. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -240,6 +241,26 @@ static int sleep_ms(struct un_link *link, int timeout_ms)
     return timeout_ms >= 0 && (uint64_t)timeout_ms < wait_ms ? timeout_ms : wait_ms < INT32_MAX ? (int)wait_ms : -1;
 }
 
+/* The same news comes to every shard: one tells the user. */
+static void tell_address_news(const struct un_engine *engine)
+{
+    static const char *const texts[] = {
+        [UN_ADDRESS_IS_TAKEN] = "is in use by another station; it is not served until that has ended",
+        [UN_ADDRESS_IS_FREE] = "is no longer in use by another station; it is served from now on",
+        [UN_ADDRESS_IS_DEFENDED] = "is claimed by another station as well; clients may reach that instead of us",
+    };
+    struct un_stack_address_news news;
+    char text[INET6_ADDRSTRLEN];
+    while (un_stack_next_address_news(&engine->link->stack, &news)) {
+        bool is_v4 = un_ip_is_v4(&news.ip);
+        const uint8_t *mac = news.mac;
+        inet_ntop(is_v4 ? AF_INET : AF_INET6, is_v4 ? un_ip_v4(&news.ip) : news.ip.bytes, text, sizeof text);
+        if (engine->setup.stack->queue == 0)
+            fprintf(stderr, "usnet: address %s %s (%02x:%02x:%02x:%02x:%02x:%02x)\n", text, texts[news.what], mac[0], mac[1],
+                    mac[2], mac[3], mac[4], mac[5]);
+    }
+}
+
 static void device_is_gone(struct un_engine *engine)
 {
     fprintf(stderr, "usnet: queue %u: the interface was removed\n", engine->setup.stack->queue);
@@ -252,6 +273,7 @@ static uint32_t look_at_descriptors(struct un_engine *engine, int timeout_ms)
     if (timeout_ms != 0)
         timeout_ms = sleep_ms(engine->link, timeout_ms);
     tell_device_counters(engine->link);
+    tell_address_news(engine);
     int count = epoll_wait(engine->setup.epoll_fd, events, UN_EPOLL_BATCH, timeout_ms);
     un_exchange_awake(&engine->link->exchange);
     for (int i = 0; i < count; i++) {

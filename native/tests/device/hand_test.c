@@ -70,6 +70,7 @@ static void input_says_what_it_is_told_to(void)
     for (int i = 0; i < 3; i++)
         CHECK_EQ(un_hand_input(device, bytes, 100, 0, 0), 0);
     CHECK_EQ(un_hand_input(device, bytes, 100, 0, 0), (uint64_t)-ENOBUFS);
+    CHECK_EQ(un_hand_input(device, bytes, 65554, 0, 0), (uint64_t)-EMSGSIZE); /* no wait would help: not looked at */
     device->operations->close(device);
     CHECK_EQ(pool.own->free_count, 64);
     conformance_pool_free(&pool);
