@@ -1,7 +1,7 @@
 /* See pool.h. */
 #include "base/pool.h"
 
-void un_pool_format(struct un_pool *pool, uint32_t count, uint32_t frame_bytes, uint32_t lent_count)
+void un_pool_format_lending(struct un_pool *pool, uint32_t count, uint32_t frame_bytes, uint32_t lent_count)
 {
     un_assert(frame_bytes <= UN_FRAME_BYTES_MAX && frame_bytes % 64 == 0);
     pool->own->count = count;

@@ -171,8 +171,13 @@ static inline void un_pool_drop_chain(struct un_pool *pool, uint32_t frame)
     }
 }
 
-/* All frames free. lent_count records of lent pieces lie behind theirs. */
-void un_pool_format(struct un_pool *pool, uint32_t count, uint32_t frame_bytes, uint32_t lent_count);
+/* All frames free; lent_count records of lent pieces lie behind theirs. */
+void un_pool_format_lending(struct un_pool *pool, uint32_t count, uint32_t frame_bytes, uint32_t lent_count);
+
+static inline void un_pool_format(struct un_pool *pool, uint32_t count, uint32_t frame_bytes)
+{
+    un_pool_format_lending(pool, count, frame_bytes, 0);
+}
 
 /* The lists anew: every frame without a reference, every record of a lent piece without one. The lender takes no note of
  * what came back before: he has to ask for what is still out. */

@@ -135,7 +135,7 @@ int un_stack_create(struct un_stack *stack, void *memory, uint64_t bytes, const 
     own->sent_pool.count = config->sents;
     own->timers_next_ns = own->neighbours_next_ns = own->fragments_next_ns = UINT64_MAX;
     make_view(stack, memory, &plan);
-    un_pool_format(&stack->tcp.pool, config->frames, config->frame_bytes, config->lent);
+    un_pool_format_lending(&stack->tcp.pool, config->frames, config->frame_bytes, config->lent);
     un_recovery_rebuild(&stack->tcp, stack->sent_scratch);
     un_flows_clear(&stack->flows);
     un_wheel_init(&own->wheel, 0);
@@ -328,11 +328,11 @@ uint64_t un_stack_random(struct un_stack *stack)
 }
 
 /* A burst of one second's worth is let through. */
-bool un_rate_allows(struct un_rate *rate, uint32_t per_second, uint64_t now_ns)
+bool un_rate_allows(struct un_rate *rate, uint32_t per_second, uint32_t count, uint64_t now_ns)
 {
     uint64_t paid = rate->paid_until_ns > now_ns ? rate->paid_until_ns : now_ns;
     if (paid - now_ns >= UN_SECOND_NS)
         return false;
-    rate->paid_until_ns = paid + UN_SECOND_NS / per_second;
+    rate->paid_until_ns = paid + count * UN_SECOND_NS / per_second;
     return true;
 }

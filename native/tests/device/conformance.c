@@ -23,7 +23,7 @@ struct un_pool conformance_pool(uint32_t frames, uint32_t frame_bytes)
         .bytes = malloc((size_t)frames * frame_bytes),
     };
     CHECK(pool.own && pool.frames && pool.bytes);
-    un_pool_format(&pool, frames, frame_bytes, 0);
+    un_pool_format(&pool, frames, frame_bytes);
     return pool;
 }
 

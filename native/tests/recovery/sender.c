@@ -49,7 +49,7 @@ static void make_environment(uint32_t congestion)
         .drops = sender.drops,
         .operations = &operations,
     };
-    un_pool_format(&sender.tcp.pool, SENDER_FRAMES, 2048, 0);
+    un_pool_format(&sender.tcp.pool, SENDER_FRAMES, 2048);
     un_recovery_rebuild(&sender.tcp, NULL);
     un_tcp_set_now(&sender.tcp, START_NS);
 }

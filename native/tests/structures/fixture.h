@@ -29,7 +29,7 @@ static inline void fixture_start(struct fixture *fixture, uint32_t frames, uint3
     fixture->tcp = (struct un_tcp){.pool = {&fixture->memory, fixture->frames, fixture->bytes},
                                    .config = &fixture->config,
                                    .counters = &fixture->counters};
-    un_pool_format(&fixture->tcp.pool, frames, frame_bytes, 0);
+    un_pool_format(&fixture->tcp.pool, frames, frame_bytes);
     fixture->tcb = (struct un_tcb){.state = UN_TCP_ESTABLISHED,
                                    .rcv = {UN_NONE, UN_NONE},
                                    .rcv_ooo = {UN_NONE, UN_NONE},

@@ -135,7 +135,7 @@ void bench_begin(void)
     bench->config = default_config;
     struct un_tcp *tcp = &bench->tcp;
     tcp->pool = (struct un_pool){.own = &bench->pool_memory, .frames = bench->frames, .bytes = bench->bytes};
-    un_pool_format(&tcp->pool, FRAMES, FRAME_BYTES, 0);
+    un_pool_format(&tcp->pool, FRAMES, FRAME_BYTES);
     tcp->tcbs = &bench->tcb;
     tcp->sents = bench->sents;
     tcp->sent_pool = &bench->sent_pool;

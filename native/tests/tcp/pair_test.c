@@ -227,7 +227,7 @@ static void begin_end(struct end *end, struct end *other)
     end->read_most = below(3) ? UINT32_MAX : 1 + below(5000);
     end->read_every_ns = below(3) ? 0 : (1 + below(50)) * UN_MS_NS;
     tcp->pool = (struct un_pool){.own = &end->pool_memory, .frames = end->frames, .bytes = end->bytes};
-    un_pool_format(&tcp->pool, FRAMES, FRAME_BYTES, 0);
+    un_pool_format(&tcp->pool, FRAMES, FRAME_BYTES);
     tcp->tcbs = &end->tcb;
     tcp->sents = end->sents;
     tcp->sent_pool = &end->sent_pool;
