@@ -76,10 +76,13 @@ class Engine:
         shared_listeners: bool,
         resumes: bool,
         serial: int = 1,
-        stack: tuple[int, int, int, str, str, str, int, int, Iterable[int]] | None = None,
+        stack: tuple[int, int, int, str, str, str, int, int, Iterable[int]]
+        | tuple[int, int, int, str, str, str, int, int, Iterable[int], int]
+        | None = None,
     ) -> None:
         """`stack`: (tap_fd, queue, queues, addresses, gateways, listen, backlog, exchange_fd,
-        exchange_wake_fds), see StackSetup of shards/tap.py; None: connections are carried by the kernel's sockets."""
+        exchange_wake_fds), see StackSetup of shards/tap.py; a tenth item is the address of a device in this process
+        instead of tap_fd. None: connections are carried by the kernel's sockets."""
     def fileno(self) -> int: ...
     def turn(self, timeout_ms: int, /) -> int: ...
     def watch(self, fd: int, /) -> None: ...

@@ -124,16 +124,18 @@ static int read_listeners(PyObject *listeners, struct un_engine_setup *setup)
 }
 
 /* (tap_fd, queue, queues, addresses, gateways, listen, backlog, exchange_fd, exchange_wake_fds), or None: the kernel's
- * sockets. */
+ * sockets. A tenth item is the address of a device in this process (struct un_device) instead of the queue of a TAP. */
 static int read_stack(PyObject *parts, struct un_stack_setup *stack)
 {
     const char *addresses, *gateways, *listen;
+    unsigned long long device = 0;
     PyObject *wakes;
     if (parts == Py_None)
         return 0;
-    if (!PyArg_ParseTuple(parts, "iHHsssIiO:Engine", &stack->tap_fd, &stack->queue, &stack->queues, &addresses,
-                          &gateways, &listen, &stack->backlog, &stack->exchange_fd, &wakes))
+    if (!PyArg_ParseTuple(parts, "iHHsssIiO|K:Engine", &stack->tap_fd, &stack->queue, &stack->queues, &addresses,
+                          &gateways, &listen, &stack->backlog, &stack->exchange_fd, &wakes, &device))
         return -1;
+    stack->device = (struct un_device *)(uintptr_t)device;
     Py_ssize_t count = read_numbers(wakes, stack->exchange_wake_fds, UN_EXCHANGE_SHARDS_MAX, "wake-ups");
     if (count < 0)
         return -1;
