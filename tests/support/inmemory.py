@@ -146,5 +146,6 @@ def _engine(segment: Segment, device: Any, stack: ExitStack) -> Engine:
         linger_ns=LINGER_MS * 1_000_000,
         shared_listeners=False,
         resumes=False,
-        stack=(-1, 0, 1, f"{ADDRESS}/24", "", listen, 1024, exchange, [wake], where),
+        stack=(-1, 0, 1, f"{ADDRESS}/24", "", listen, 1024, exchange, [wake]),
+        device=where,
     )
