@@ -98,12 +98,6 @@ def test_segments_are_as_large_as_the_link_allows(link: Link, host: Host, versio
         assert conn.info().agreed == 15  # window scaling, timestamps, SACK, ECN
 
 
-def test_an_address_that_nobody_has(host: Host, version: int) -> None:
-    with pytest.raises(OSError, match="No route to host"):
-        host.connect({4: "10.77.0.3", 6: "fd77::3"}[version], 7)
-    assert host.counters()["ip_neighbours_failed"] == 1
-
-
 def test_half_close_by_us(host: Host, version: int) -> None:
     data = os.urandom(300_000)
     with kernel_serves(host, version, answer) as (port, _), host.connect(KERNELS[version], port) as conn:

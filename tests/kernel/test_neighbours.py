@@ -10,7 +10,8 @@ from contextlib import ExitStack
 import pytest
 from support.backends import network_namespace
 from support.echo import ping
-from support.link import INTERFACE, OURS, Link, connect, ip, neighbours, setting, station
+from support.host import Host
+from support.link import INTERFACE, OUR_ADDRESSES, OURS, Link, connect, ip, neighbours, setting, station
 from support.privilege import needs_tap
 from support.server import Server
 
@@ -173,3 +174,12 @@ def test_an_address_that_nobody_has_is_not_answered_for(server: Server, version:
     with pytest.raises((AssertionError, OSError)):
         ping(nobody, seconds=1)
     assert nobody not in neighbours()
+
+
+def test_an_address_that_nobody_has_cannot_be_reached(version: int) -> None:
+    with network_namespace():
+        Link()
+        with Host(*OUR_ADDRESSES) as host:
+            with pytest.raises(OSError, match="No route to host"):
+                host.connect(NOBODYS[version], 7)
+            assert host.counters()["ip_neighbours_failed"] == 1

@@ -75,6 +75,7 @@ class Host:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
             if kind is None:
+                self.turn(0)  # what the other end did last
                 self.until("connections end", lambda: self._usage() == self._at_rest or self._lingering())
                 assert self.wrong() is None, self.wrong()
         finally:
