@@ -126,9 +126,9 @@ void un_tcp_receive_fin(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t fin_seq
 void un_tcp_take_fin(struct un_tcp *tcp, struct un_tcb *tcb);
 
 /* ---- window.c ---- */
-uint16_t un_tcp_window_syn(const struct un_tcb *tcb);  /* of SYN and SYN-ACK: never scaled */
-uint16_t un_tcp_window_next(const struct un_tcb *tcb); /* of all other segments */
-bool un_tcp_window_opened(const struct un_tcb *tcb);   /* enough for a window update of its own */
+uint16_t un_tcp_window_syn(const struct un_tcp *tcp, const struct un_tcb *tcb);  /* of SYN and SYN-ACK: never scaled */
+uint16_t un_tcp_window_next(const struct un_tcp *tcp, const struct un_tcb *tcb); /* of all other segments */
+bool un_tcp_window_opened(const struct un_tcp *tcp, const struct un_tcb *tcb);   /* enough for an update of its own */
 
 /* ---- segment.c: what is emitted; 0 or -EAGAIN, and then nothing has changed ---- */
 /* Fill in all but payload; seq is snd_nxt. */

@@ -211,6 +211,8 @@ bool un_tcp_is_eof(const struct un_tcb *tcb);
 /* ---- timers.c ---- */
 void un_tcp_expire(struct un_tcp *tcp, struct un_tcb *tcb); /* whatever is due at now_ns */
 static inline void un_tcp_arm(struct un_tcp *tcp, struct un_tcb *tcb, enum un_timer timer, uint64_t deadline_ns)
+/* How many bytes may wait to be read. Before our SYN has left it decides how large a window can be said (RFC 7323). */
+void un_tcp_set_receive_limit(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes);
 {
     tcb->timers[timer] = deadline_ns;
     if (tcb->wheel_at == UN_NONE || deadline_ns < tcb->wheel_ns)
