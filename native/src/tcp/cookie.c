@@ -66,7 +66,7 @@ static void answer_options(const struct un_tcp *tcp, const struct un_cookie_flow
         return;
     if (config->window_scaling && (syn->options & UN_SEG_WSCALE)) {
         answer->options |= UN_SEG_WSCALE;
-        answer->wscale = un_tcp_window_scale(config, config->rcv_limit);
+        answer->wscale = un_tcp_window_scale(config, flow->rcv_limit);
         bits = un_min32(syn->wscale, TS_WSCALE_NONE - 1);
     }
     if (config->sack && (syn->options & UN_SEG_SACK_PERMITTED)) {
@@ -90,7 +90,7 @@ void un_cookie_answer(const struct un_tcp *tcp, const struct un_cookie_flow *flo
         .seq = cookie_of(flow, syn->seq, slot, mss_index(flow, syn)),
         .ack = syn->seq + 1,
         .flags = UN_TCP_SYN | UN_TCP_ACK,
-        .wnd = (uint16_t)un_min32(tcp->config->rcv_limit, UINT16_MAX),
+        .wnd = (uint16_t)un_min32(flow->rcv_limit, UINT16_MAX),
         .options = UN_SEG_MSS,
         .mss = un_tcp_announced_mss(&flow->peer, flow->path_mtu),
     };

@@ -386,6 +386,7 @@ int main(void)
     TEST(user_timeout);
     TEST(keepalive_asks_and_hears);
     TEST(keepalive_gives_up);
+        .rcv_limit = bench->config.rcv_limit,
     TEST(keepalive_leaves_the_asking_to_data);
     TEST(without_keepalive_silence_is_eternal);
     TEST(keepalive_that_is_switched_off_is_off);
