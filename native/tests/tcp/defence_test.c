@@ -311,8 +311,8 @@ static void cookies_remember(void)
     const uint8_t all = UN_SEG_MSS | UN_SEG_WSCALE | UN_SEG_SACK_PERMITTED | UN_SEG_TIMESTAMP;
     cookie_remembers(all, 0, 1460, 1460);
     cookie_remembers(all, ECE | CWR, 9000, 8960);
-    cookie_remembers(UN_SEG_MSS | UN_SEG_TIMESTAMP, 0, 1459, 1440);
-    cookie_remembers(UN_SEG_MSS | UN_SEG_TIMESTAMP | UN_SEG_SACK_PERMITTED, 0, 100, 256);
+    cookie_remembers(UN_SEG_MSS | UN_SEG_TIMESTAMP, 0, 1459, 1452);
+    cookie_remembers(UN_SEG_MSS | UN_SEG_TIMESTAMP | UN_SEG_SACK_PERMITTED, 0, 100, 64);
     cookie_remembers(UN_SEG_MSS | UN_SEG_WSCALE | UN_SEG_SACK_PERMITTED, ECE | CWR, 1460, 1460);
     cookie_remembers(0, 0, 0, 536);
     bench_connect(); /* a test ends with a connection */
