@@ -145,6 +145,9 @@ void un_tcp_challenge(struct un_tcp *tcp, struct un_tcb *tcb);
 /* ---- path.c ---- */
 uint16_t un_tcp_announced_mss(const struct un_ip *peer, uint16_t path_mtu);
 void un_tcp_set_peer_mss(struct un_tcb *tcb, const struct un_seg *syn);
+/* By how many bytes a segment may be larger than others, to search for a larger path MTU; 0: not now. */
+uint32_t un_tcp_path_probe(const struct un_tcp *tcp, const struct un_tcb *tcb);
+void un_tcp_path_probe_sent(struct un_tcp *tcp, struct un_tcb *tcb); /* the last record is of one */
 /* Full segments were lost again and again: perhaps they are too big (RFC 8899 section 4.3). */
 void un_tcp_suspect_black_hole(struct un_tcp *tcp, struct un_tcb *tcb);
 
