@@ -491,7 +491,8 @@ int usnet_getpeername(struct usnet *context, int fd, struct sockaddr *address, u
 /* SOL_SOCKET: SO_ERROR, SO_TYPE, SO_RCVBUF, SO_SNDBUF, SO_KEEPALIVE, SO_LINGER (zero: close resets; other times: as
  * without), SO_REUSEADDR (accepted, and without meaning). IPPROTO_TCP: TCP_NODELAY, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL,
  * TCP_KEEPCNT, TCP_USER_TIMEOUT, TCP_QUICKACK, TCP_MAXSEG, TCP_CONGESTION (a name), TCP_INFO (struct usnet_tcp_info).
- * Connections that a listener accepts have its options. -ENOPROTOOPT: none of these. */
+ * Connections that a listener accepts have its options. SO_RCVBUF before usnet_connect, or of a listener, decides how large
+ * a window the peer can be offered; later it counts up to that. -ENOPROTOOPT: none of these. */
 int usnet_getsockopt(struct usnet *context, int fd, int level, int name, void *value, uint32_t *length);
 int usnet_setsockopt(struct usnet *context, int fd, int level, int name, const void *value, uint32_t length);
 

@@ -195,6 +195,74 @@ def test_an_ipv6_path_is_never_below_1280(mtu: int, host: Host, family: int) -> 
     assert scenario.info.path_mtu >= 1280
 
 
+def narrowed(host: Host, family: int = 4, mtu: int = 1400) -> Scenario:
+    """Something was too big for the path; all that was in flight has arrived."""
+    scenario = states.established(host, rtt=0.05)
+    scenario.write(1000)
+    scenario.take()
+    scenario.advance(0.05)
+    scenario.send_icmp(*TOO_BIG[family], about=1, mtu=mtu, source=GATEWAYS[family])
+    scenario.take()
+    scenario.send(". 1:1(0) ack 1001")
+    assert scenario.info.path_mtu == mtu
+    return scenario
+
+
+@BOTH
+def test_a_larger_path_is_searched_for_after_ten_minutes(host: Host, family: int) -> None:
+    """RFC 1191 section 6.3, RFC 8201 section 4, RFC 8899: a single segment finds out, one size after the other."""
+    headers = 40 if family == 4 else 60
+    scenario = narrowed(host, family)
+    scenario.advance(601)
+    sizes = []
+    for _ in range(6):
+        first = scenario.peer.stack_next
+        scenario.write(8000)
+        seen = scenario.take()
+        sizes.append(len(seen[0].tcp.payload) + headers)
+        assert all(len(each.tcp.payload) + headers <= sizes[-1] for each in seen)
+        scenario.send(f". 1:1(0) ack {first + 8000}")
+    assert sizes == [1460, 1480, 1492, 1500, 1500, 1500]
+    assert scenario.info.path_mtu == 1500
+    assert host.counter("path_mtu_raised") == 4
+
+
+def test_a_search_that_fails_costs_one_segment(host: Host) -> None:
+    """It is sent again in smaller ones, the window stays (RFC 8899 section 3), and it is ten minutes to the next."""
+    scenario = narrowed(host)
+    scenario.advance(601)
+    window = scenario.info.cwnd
+    first = scenario.peer.stack_next
+    scenario.write(8000)
+    assert len(scenario.take()[0].tcp.payload) == 1420
+    scenario.advance(0.05)
+    scenario.send(f". 1:1(0) ack {first} <sack {first + 1420}:{first + 8000}>")
+    assert [(seen.first, seen.past) for seen in scenario.take()] == [
+        (first, first + 1360),
+        (first + 1360, first + 1420),
+    ]
+    scenario.send(f". 1:1(0) ack {first + 8000}")
+    assert scenario.info.path_mtu == 1400
+    assert scenario.info.cwnd >= window
+    scenario.advance(500)
+    scenario.write(8000)
+    assert max(len(seen.tcp.payload) for seen in scenario.take()) == 1360
+
+
+def test_a_router_may_say_that_the_search_was_in_vain(host: Host) -> None:
+    scenario = narrowed(host)
+    scenario.advance(601)
+    first = scenario.peer.stack_next
+    scenario.write(8000)
+    assert len(scenario.take()[0].tcp.payload) == 1420
+    scenario.send_icmp(3, 4, about=first, mtu=1400, source="10.0.0.254")
+    scenario.take()
+    assert scenario.info.path_mtu == 1400
+    scenario.advance(0.05)
+    scenario.send(f". 1:1(0) ack {first} <sack {first + 1420}:{first + 8000}>")
+    assert sum(len(seen.tcp.payload) for seen in scenario.take()) == 1420
+
+
 def test_a_smaller_path_is_no_congestion(plain: Scenario) -> None:
     """RFC 1191 section 6.4: it should not cause slow start."""
     plain.write(4000)
