@@ -172,7 +172,7 @@ def test_a_neighbour_that_is_no_router_any_more(family: int, host: Host) -> None
 
 @pytest.mark.parametrize("code", range(4))
 def test_a_redirect_changes_no_way(code: int, host: Host) -> None:
-    """RFC 1122 section 3.2.2.2 would follow it; a server that knows its gateway has nothing to gain, and much to lose."""
+    """RFC 1122 section 3.2.2.2 would follow it; a server that knows its gateway has little to gain and much to lose."""
     host.stack.add_route("0.0.0.0/0", "10.0.0.254")
     scenario = states.established(host, remote=("192.0.2.1", 5000))
     quoted = Ipv4(LOCAL[4], "192.0.2.1", 6, Tcp(80, 5000, 1).build(LOCAL[4], "192.0.2.1")).build()[:28]
@@ -200,7 +200,9 @@ def test_a_storm_of_errors_about_a_connection(family: int, host: Host) -> None:
     scenario = states.established(host, states.PLAIN_SYN)
     scenario.write(100)
     scenario.expect("P. 1:101(100) ack 1")
-    kinds = [(3, 0), (3, 1), (3, 2), (3, 3), (11, 0), (12, 0)] if family == 4 else [(1, 0), (1, 3), (1, 4), (3, 0), (4, 1)]
+    kinds = (
+        [(3, 0), (3, 1), (3, 2), (3, 3), (11, 0), (12, 0)] if family == 4 else [(1, 0), (1, 3), (1, 4), (3, 0), (4, 1)]
+    )
     for _ in range(200):
         for kind in kinds:
             scenario.send_icmp(*kind, about=1)

@@ -1,4 +1,4 @@
-"""Multicast listener reports (RFC 3810, RFC 2710): without them a switch that snoops keeps neighbour discovery from us."""
+"""Multicast listener reports (RFC 3810, RFC 2710): switches that snoop keep neighbour discovery from who is silent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def link_local(host: Host) -> str:
 
 def take_reports(host: Host, seconds: float = 0.0) -> list[Sent]:
     host.run_until(host.now_ns + round(seconds * 10**9), lambda: False)
-    sent = [one for one in host.sent if isinstance(one.body, Icmp) and one.body.type in (LISTENER_REPORT, LISTENER_REPORT_V1)]
+    sent = [
+        one
+        for one in host.sent
+        if isinstance(one.body, Icmp) and one.body.type in (LISTENER_REPORT, LISTENER_REPORT_V1)
+    ]
     host.sent.clear()
     return sent
 
@@ -43,9 +47,13 @@ def records(sent: Sent) -> list[tuple[int, str]]:
     return [(part[0], packets.text(part[4:])) for part in parts]
 
 
-def send_query(host: Host, query: Icmp, *, source: str = ROUTER, destination: str = "ff02::1", hop_limit: int = 1) -> None:
+def send_query(
+    host: Host, query: Icmp, *, source: str = ROUTER, destination: str = "ff02::1", hop_limit: int = 1
+) -> None:
     body = query.build(source, destination)
-    host.send_ip(Ipv6(source, destination, packets.PROTOCOL_ICMPV6, body, hop_limit=hop_limit, extensions=(ROUTER_ALERT,)))
+    host.send_ip(
+        Ipv6(source, destination, packets.PROTOCOL_ICMPV6, body, hop_limit=hop_limit, extensions=(ROUTER_ALERT,))
+    )
 
 
 def test_groups_are_reported_when_they_are_joined(host: Host) -> None:

@@ -253,7 +253,9 @@ def test_a_large_echo_comes_back_whole(size: int, host: Host, family: int) -> No
         assert isinstance(sent.body, bytes)
         assert sent.ip is not None
         parts[_offset(sent.ip)] = sent.body
-    assert [at for at, _ in sorted(parts.items())] == [sum(len(parts[at]) for at in parts if at < end) for end in sorted(parts)]
+    assert [at for at, _ in sorted(parts.items())] == [
+        sum(len(parts[at]) for at in parts if at < end) for end in sorted(parts)
+    ]
     assert len({_identification(sent.ip) for sent in host.sent if sent.ip}) == 1
     host.sent.clear()
     icmp = Icmp.parse(b"".join(parts[at] for at in sorted(parts)), destination, source)
@@ -268,7 +270,9 @@ def _offset(ip: packets.Ip) -> int:
 
 
 def _identification(ip: packets.Ip) -> int:
-    return ip.identification if isinstance(ip, packets.Ipv4) else int(struct.unpack_from("!I", ip.extensions[0][1], 3)[0])
+    return (
+        ip.identification if isinstance(ip, packets.Ipv4) else int(struct.unpack_from("!I", ip.extensions[0][1], 3)[0])
+    )
 
 
 @pytest.mark.stack(icmp_per_s=50)

@@ -177,7 +177,9 @@ def test_a_lifetime_of_zero_ends_no_search(host: Host) -> None:
     advertise(host, advertisement(0))
     for _ in range(20):
         host.run_until(host.now_ns + 10**9, lambda: False)
-        asked += [one for one in host.sent if isinstance(one.body, Icmp) and one.body.type == packets.ROUTER_SOLICITATION]
+        asked += [
+            one for one in host.sent if isinstance(one.body, Icmp) and one.body.type == packets.ROUTER_SOLICITATION
+        ]
         host.sent.clear()
     assert len(asked) == 2  # the first was sent when the host began
 
@@ -213,7 +215,7 @@ def test_a_prefix_on_the_link_is_the_users_business(host: Host) -> None:
 
 @pytest.mark.link(neighbours=False)
 def test_a_flood_of_routers_is_bounded(host: Host) -> None:
-    """The first stay, and there is room for the user's routes. Where the first one is has been pushed out: it is asked."""
+    """The first stay, and there is room for the user's routes. Where the first one is may have to be asked."""
     host.sent.clear()
     advertise(host, advertisement())
     for number in range(100):
