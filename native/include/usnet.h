@@ -129,7 +129,9 @@ int usnet_stack_create(struct usnet_stack **stack, const struct usnet_stack_opti
 
 /* Go on with the memory of a stack that stands still: another one's, or a copy, wherever it lies. A stack that stood in
  * the middle of a call resets the connection that it was changing. Frames that had come in or were to go out are the
- * link's, not the memory's. -EINVAL: this is no stack, or of another version; -ENOMEM. */
+ * link's, not the memory's. Events say again all that is so, since nobody may have acted on those that were fetched: that a
+ * connection is ACCEPTED (and waits for usnet_stack_accept) or CONNECTED, READABLE, at its EOF, CLOSED, and WRITABLE unless
+ * a write has found no room. -EINVAL: this is no stack, or of another version; -ENOMEM. */
 int usnet_stack_adopt(struct usnet_stack **stack, const struct usnet_link *link, void *memory, uint64_t bytes);
 
 /* Let go of it: memory of its own is freed, the caller's is left as it is. */
