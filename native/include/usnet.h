@@ -163,7 +163,7 @@ int usnet_stack_input(struct usnet_stack *stack, const uint8_t *frame, uint32_t 
 /* Do all that is to be done at this time; returns how much that was, 0 for nothing. */
 uint32_t usnet_stack_poll(struct usnet_stack *stack, uint64_t now_ns);
 
-/* When to poll again if nothing happens before; 2^64 - 1: never. */
+/* When to poll again if nothing happens before, though there may be nothing to do yet then; 2^64 - 1: never. */
 uint64_t usnet_stack_deadline_ns(struct usnet_stack *stack);
 
 enum usnet_output_flag {
