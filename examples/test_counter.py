@@ -1,4 +1,4 @@
-"""How to test a handler: the counter on a simulated network that loses packets, while its workers die. `pytest examples`.
+"""How to test a handler: the counter on a simulated network that loses packets, while its workers die.
 
 What runs is what `usnet-serve` runs, but for the wire and the time: the test takes no privilege and a fraction of a
 second, and for the same seed everything happens in the same order again.

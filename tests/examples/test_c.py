@@ -1,4 +1,4 @@
-"""The examples in C, compiled as a user of the installed package compiles them: with the flags of its pkg-config file."""
+"""The examples in C, compiled as a user of the installed package does it: with the flags of its pkg-config file."""
 
 from __future__ import annotations
 
