@@ -55,7 +55,7 @@ bench: $(VENV)/installed-for-tests build/release/build.ninja  ## every figure of
 	meson test -C build/release --benchmark --verbose
 
 soak: $(VENV)/installed-for-tests  ## the tests that run for minutes
-	pytest -rP -m slow
+	USNET_BULK_MIB=1024 USNET_CHURN_SECONDS=30 pytest -rP -m 'slow or sized'
 
 FUZZ_SECONDS := 60
 
