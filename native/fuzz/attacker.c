@@ -148,6 +148,23 @@ void send_syn(struct script *script)
     world_send_seg(&from, &to, &syn, options, option_bytes);
 }
 
+void attacker_connect(uint16_t port, bool is_v6)
+{
+    struct un_ip from = world_attacker(is_v6), to = world_own(is_v6);
+    struct un_seg seg = {.flags = UN_TCP_SYN, .seq = 1, .source_port = port, .destination_port = WORLD_PORT, .wnd = 8000,
+                         .options = UN_SEG_MSS | UN_SEG_WSCALE | UN_SEG_SACK_PERMITTED | UN_SEG_TIMESTAMP, .mss = 1000,
+                         .wscale = 2, .tsval = 1};
+    world_send_seg(&from, &to, &seg, NULL, 0);
+    world_settle();
+    seg.flags = UN_TCP_ACK;
+    seg.options = world.answer.options & UN_SEG_TIMESTAMP;
+    seg.seq = 2;
+    seg.ack = world.answer.seq + 1;
+    seg.tsecr = world.answer.tsval;
+    world_send_seg(&from, &to, &seg, NULL, 0);
+    world_settle();
+}
+
 /* From many ports at once, the last of which get cookies. */
 void send_syns(struct script *script)
 {
@@ -351,6 +368,19 @@ void send_discovery(struct script *script)
     if (icmp.kind == UN_ICMP_NEIGHBOUR_ADVERTISEMENT && how & 64)
         return; /* our own address: a duplicate, which is no attack on others */
     world_send_ip(&ip, message, un_icmp_emit(&icmp, true, message), ICMP_CHECKSUM);
+}
+
+/* RFC 3810 section 5.1, RFC 2710 section 3. */
+void send_query(struct script *script)
+{
+    uint8_t bytes[28] = {130}, how = script_8(script);
+    struct un_ip group = {{0xff, 2, [15] = 1}};
+    struct un_ip_header ip = {.source = {{0xfe, 0x80, [15] = 9}}, .destination = group, .protocol = UN_PROTOCOL_ICMPV6,
+                              .hop_limit = 1};
+    un_put16(bytes + 4, script_16(script));
+    if (how & 1)
+        memcpy(bytes + 8, group.bytes, sizeof group.bytes);
+    world_send_ip(&ip, bytes, how & 2 ? 24 : sizeof bytes, ICMP_CHECKSUM);
 }
 
 void choose_offloads(struct script *script)

@@ -1,4 +1,4 @@
-/* A script: two bytes of settings, then steps, each a byte that says which and the bytes it takes: what the attacker sends
+/* A script: two bytes of settings (of the stack; of the world: another shard, connections there are already), then steps, each a byte that says which and the bytes it takes: what the attacker sends
  * (attacker.h), what the application does, time. */
 #include "frames.h"
 
@@ -7,7 +7,10 @@
 #include "attacker.h"
 #include "stack/state.h"
 
-enum { STEPS_MAX = 80 };
+enum { STEPS_MAX = 80, FIRST_PORT = 2000, WRITTEN = 6000 };
+
+/* Of the second byte; the next two bits say how many connections. */
+enum beginning { WITH_SHARDS = 1, OVER_IPV6 = 8, WITH_FLIGHT = 16 };
 
 /* As it is, or one that passes the application's own gates. */
 static uint64_t choose_handle(struct script *script)
@@ -108,19 +111,45 @@ static void take_events(struct script *script)
 
 /* ---- play ---- */
 
+/* The application has accepted his connections, and may have written. */
+static void accept_all(bool writes)
+{
+    static const uint8_t zeros[WRITTEN];
+    struct un_stack *stack = &world.it.stack;
+    struct un_piece piece = {zeros, WRITTEN, UN_NONE};
+    for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++) {
+        uint64_t conn = un_stack_handle(stack, &stack->tcp.tcbs[slot]);
+        if (stack->tcp.tcbs[slot].local_port != WORLD_PORT)
+            continue;
+        un_stack_accept(stack, conn, 1);
+        if (writes)
+            un_stack_write(stack, conn, &piece, 1);
+    }
+}
+
+/* Few scripts would come so far by themselves. */
+static void begin(uint8_t how)
+{
+    if (how & WITH_SHARDS)
+        world_share();
+    for (uint16_t i = 0; i < (how >> 1 & 3); i++)
+        attacker_connect((uint16_t)(FIRST_PORT + i), how & OVER_IPV6);
+    accept_all(how & WITH_FLIGHT);
+}
+
 void frames_run(const uint8_t *bytes, size_t length)
 {
     static void (*const steps[])(struct script *) = {
-        send_segment, send_segment, send_segment, send_segment,   act_on_conn, act_on_conn, act_on_conn,    act,
-        pass_time,    send_syn,     send_raw,     send_transport, send_error,  send_spoofed, send_datagram, send_fragment,
-        send_discovery, take_events,  send_syns,     send_ack_of_syn, send_in_fragments, choose_offloads,
+        send_segment, send_segment,   send_segment,  send_segment,   act_on_conn, act_on_conn,     act_on_conn,
+        act,          pass_time,      send_syn,      send_raw,       send_error,  send_transport,  send_spoofed,
+        send_fragment, send_datagram, send_discovery, take_events,   send_syns,   send_ack_of_syn, send_in_fragments,
+        send_query,   choose_offloads,
     };
     struct script script = {bytes, bytes + length};
     if (length == 0 || length > FRAMES_SCRIPT_MAX)
         return;
     world_open(script_8(&script), bytes, length);
-    if (script_8(&script) & 1)
-        world_share();
+    begin(script_8(&script));
     for (int i = 0; i < STEPS_MAX && script_goes_on(&script); i++) {
         uint8_t step = script_8(&script);
         world_speak(40);

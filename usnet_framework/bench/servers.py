@@ -51,6 +51,13 @@ def _usnet_tap(layout: str) -> Command:
     return lambda host, port: usnet_command("Echo", host, port, "--layout", layout, *stack, "--address", f"{host}/30")
 
 
+def _lwip_tap(host: str, port: int) -> list[str]:
+    try:
+        return [program("usnet-echo-lwip"), TAP_INTERFACE, f"{host}/30", str(port)]
+    except StartupError as error:
+        raise StartupError("lwip-tap was not built: install liblwip-dev, and build with -Dlwip=enabled") from error
+
+
 def _python(loop: str) -> Command:
     return lambda host, port: [sys.executable, "-P", "-m", "usnet_framework.bench.peers", loop, host, str(port)]
 
@@ -69,6 +76,7 @@ def _kinds() -> Iterator[Kind]:
     yield Kind("usnet-split-2", _usnet("split"), _two_cores)
     yield Kind("usnet-tap-inline", _usnet_tap("inline"), _one_core, over_tap=True)
     yield Kind("usnet-tap-split", _usnet_tap("split"), _one_core, over_tap=True)
+    yield Kind("lwip-tap", _lwip_tap, _one_core, over_tap=True)
     yield Kind("asyncio", _python("asyncio"), _one_core)
     yield Kind("uvloop", _python("uvloop"), _one_core)
     yield Kind("epoll-c", lambda host, port: [program("usnet-echo-epoll"), f"{host}:{port}"], _one_core)
