@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 SOURCES := $(shell find native usnet_framework -not -name __pycache__ -not -name '*.pyc') \
 	meson.build meson.options pyproject.toml README.md
 # What exercises the extension, the network process and their deaths most; the sanitizers find nothing in the others.
-SANITIZED_TESTS := tests/dispatch tests/native tests/sockets tests/serving/test_replace.py tests/serving/test_stop.py \
+SANITIZED_TESTS := tests/dispatch tests/devices tests/native tests/sockets tests/serving/test_replace.py tests/serving/test_stop.py \
 	tests/survival/test_network_process.py tests/survival/test_poison.py
 OVER_TAP := epoll-c,usnet-tap-inline,usnet-tap-split
 NATIVE_BUILDS := build/asan/build.ninja build/tsan/build.ninja

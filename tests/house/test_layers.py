@@ -38,7 +38,8 @@ INCLUDES = {
 # and from those before it, and never in a circle.
 LAYERS = (
     {"errors", "values", "logs", "_usnet"},
-    {"config", "_native", "_native_stack", "_native_tap", "_dispatch", "handler", "connection", "protocols"},
+    {"config", "_native", "_native_stack", "_native_tap", "_native_device", "_dispatch", "handler", "connection",
+     "protocols"},
     {"app", "collector", "metrics", "shards"},
     {"serving"},
     {"", "bench", "testing"},  # "": the package itself, which is what users import

@@ -139,6 +139,11 @@ int un_hand_input(struct un_device *device, const void *bytes, uint32_t length, 
     return 0;
 }
 
+bool un_hand_is(const struct un_device *device)
+{
+    return device->operations == &hand_operations;
+}
+
 static void copy_chain(const struct un_pool *pool, uint32_t frame, uint8_t *to)
 {
     for (; frame != UN_NONE; frame = pool->frames[frame].next) {

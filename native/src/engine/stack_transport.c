@@ -62,7 +62,8 @@ static int create_stack(struct un_engine *engine, void *arena, uint64_t bytes)
     struct un_link *link = engine->link;
     struct un_stack_config config = setup->config;
     memcpy(config.secret, un_exchange_secret(&link->exchange), sizeof config.secret);
-    if (getrandom(&config.seed, sizeof config.seed, 0) != sizeof config.seed)
+    config.seed = setup->seed;
+    if (!config.seed && getrandom(&config.seed, sizeof config.seed, 0) != sizeof config.seed)
         return -errno;
     int status = un_stack_create(&link->stack, arena, bytes, &config);
     for (uint32_t i = 0; status >= 0 && i < setup->address_count; i++)
@@ -232,9 +233,10 @@ static void handle_event(struct un_engine *engine, const struct un_stack_event *
 }
 
 /* How long to sleep at most, in whole milliseconds, late rather than early: deadlines of TCP can be a bit late. */
-static int sleep_ms(struct un_link *link, int timeout_ms)
+static int sleep_ms(const struct un_engine *engine, int timeout_ms)
 {
-    uint64_t deadline_ns = un_stack_deadline_ns(&link->stack), now_ns = un_clock_ns();
+    struct un_link *link = engine->link;
+    uint64_t deadline_ns = un_stack_deadline_ns(&link->stack), now_ns = un_engine_now_ns(engine);
     if (!link->device->operations->sleep(link->device) || !un_exchange_sleep(&link->exchange) || deadline_ns <= now_ns)
         return 0;
     uint64_t wait_ms = (deadline_ns - now_ns) / UN_MS_NS + 1;
@@ -271,7 +273,7 @@ static uint32_t look_at_descriptors(struct un_engine *engine, int timeout_ms)
 {
     struct epoll_event events[UN_EPOLL_BATCH];
     if (timeout_ms != 0)
-        timeout_ms = sleep_ms(engine->link, timeout_ms);
+        timeout_ms = sleep_ms(engine, timeout_ms);
     tell_device_counters(engine->link);
     tell_address_news(engine);
     int count = epoll_wait(engine->setup.epoll_fd, events, UN_EPOLL_BATCH, timeout_ms);
@@ -306,7 +308,7 @@ static uint32_t stack_poll(struct un_engine *engine, int timeout_ms)
     uint32_t work = 0;
     if (timeout_ms != 0 || ++link->polls % LOOK_EVERY == 0)
         work += look_at_descriptors(engine, timeout_ms);
-    engine->now_ns = un_clock_ns();
+    engine->now_ns = un_engine_now_ns(engine);
     un_tcp_set_now(&link->stack.tcp, engine->now_ns);
     work += take_over_packets(link);
     work += un_stack_poll(&link->stack, engine->now_ns);
@@ -320,7 +322,12 @@ static uint32_t stack_poll(struct un_engine *engine, int timeout_ms)
 
 static void stack_flush(struct un_engine *engine)
 {
-    un_stack_poll_output(&engine->link->stack, un_clock_ns());
+    un_stack_poll_output(&engine->link->stack, un_engine_now_ns(engine));
+}
+
+static uint64_t stack_deadline_ns(const struct un_engine *engine)
+{
+    return un_stack_deadline_ns(&engine->link->stack);
 }
 
 /* Connections. */
@@ -409,6 +416,7 @@ const struct un_transport un_stack_transport = {
     .send_eof = stack_send_eof,
     .close = stack_close,
     .flush = stack_flush,
+    .deadline_ns = stack_deadline_ns,
     .listen = stack_listen,
     .close_strangers = stack_close_strangers,
 };
