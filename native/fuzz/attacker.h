@@ -7,6 +7,9 @@
 /* A connection that is not the bystander's; NULL: there is none. */
 struct un_tcb *choose_conn(struct script *script);
 
+/* An address of the stack's that he says is his; nobody else uses it. */
+struct un_ip attacker_claim(bool is_v6);
+
 /* He has a connection from this port. */
 void attacker_connect(uint16_t port, bool is_v6);
 
@@ -22,6 +25,7 @@ void send_datagram(struct script *script);
 void send_fragment(struct script *script);  /* anything */
 void send_in_fragments(struct script *script); /* a whole datagram, cut */
 void send_discovery(struct script *script); /* as a neighbour, about himself and about nobody that anyone talks to */
+void send_claim(struct script *script);     /* as the owner of that address */
 void send_query(struct script *script);     /* as a router that asks who is in which group */
 void choose_offloads(struct script *script); /* what the device says of the packets that follow */
 
