@@ -68,7 +68,7 @@ bench-servers: $(VENV)/installed-for-bench  ## servers on kernel sockets; surviv
 	build/release/native/tests/ring_bench
 
 soak: $(VENV)/installed-for-tests  ## the tests that run for minutes
-	pytest -rP -m slow
+	USNET_BULK_MIB=1024 USNET_CHURN_SECONDS=30 pytest -rP -m 'slow or sized'
 
 FUZZ_SECONDS := 60
 

@@ -65,6 +65,15 @@ def test_a_bar_and_whether_it_was_reached() -> None:
     assert missed.endswith("at least 1,000: missed")
 
 
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_bytes_that_go_one_way(way: str) -> None:
+    servers = ["--servers", "usnet-inline,asyncio,epoll-c", "--base", "epoll-c"]
+    done = compare(*servers, "--rounds", "1", "--network", "loopback", "--way", way, "--size", "100000")
+    assert done.returncode == 0, done.stderr
+    assert f"8 connections, 100000 bytes, {way}, pipeline 1" in done.stdout
+    assert f"Gbit/s {way}" in done.stdout
+
+
 def _command_lines(parent: int) -> list[list[str]]:
     lines = []
     for child in psutil.Process(parent).children(recursive=True):
@@ -100,6 +109,7 @@ def test_a_signal_leaves_nothing_behind(number: signal.Signals) -> None:
         (["--aim", "uvloop:speed:1"], 2, "it is SERVER:FIGURE:BAR"),
         (["--aim", "nobody:rate:1"], 2, "'nobody' is not one of the servers compared"),
         (["--rps", "--network", "loopback"], 3, "--rps needs network namespaces"),
+        (["--way", "down", "--size", "8"], 2, "messages have 16 bytes at least"),
         (["--servers", "usnet-tap-inline", "--base", "usnet-tap-inline", "--network", "loopback"], 3, "not loopback"),
     ],
 )
