@@ -55,7 +55,9 @@ bench-tap: $(VENV)/installed-for-bench  ## servers with a stack of their own ove
 	$(OVER_TAP)$(AND_LWIP) --aim usnet-tap-inline:ratio:1.4 --aim usnet-tap-split:ratio:1.1
 	$(OVER_TAP)$(AND_LWIP) --rps --aim usnet-tap-inline:ratio:1.4 --aim usnet-tap-split:ratio:1.1
 	$(OVER_TAP)$(AND_LWIP) --connect --aim usnet-tap-inline:rate:20000
-	$(OVER_TAP) --connections 4 --size 1048576 --aim usnet-tap-inline:gbit:20
+	$(OVER_TAP) --way up --connections 4 --size 1048576 --aim usnet-tap-inline:gbit:20
+	$(OVER_TAP) --way down --connections 4 --size 1048576 --aim usnet-tap-inline:gbit:20
+	$(OVER_TAP) --connections 4 --size 1048576
 
 bench-servers: $(VENV)/installed-for-bench  ## servers on kernel sockets; survival, memory, the cost of looking
 	usnet-bench compare --rounds 9
