@@ -95,6 +95,7 @@ struct un_listener {
     struct un_ip ip;
     uint64_t user;
     uint32_t backlog;
+    uint32_t receive_bytes; /* rcv_limit of its connections */
     uint32_t half_open; /* cache: handshakes that are not over */
     uint32_t ready;     /* cache: connections that the application has not accepted */
     uint64_t cookies_until_ns; /* cookies of this listener may still come back */
@@ -305,11 +306,16 @@ static inline int un_address_find(const struct un_stack *stack, const struct un_
 }
 
 /* Around every change of a connection. Not nested: one connection at a time. */
-static inline void un_stack_busy(struct un_stack *stack, const struct un_tcb *tcb)
+static inline void un_stack_busy_slot(struct un_stack *stack, uint32_t slot)
 {
     un_assert(stack->own->busy == 0);
-    stack->own->busy = un_stack_slot(stack, tcb) + 1;
+    stack->own->busy = slot + 1;
     un_compiler_fence();
+}
+
+static inline void un_stack_busy(struct un_stack *stack, const struct un_tcb *tcb)
+{
+    un_stack_busy_slot(stack, un_stack_slot(stack, tcb));
 }
 
 static inline void un_stack_idle(struct un_stack *stack)
