@@ -35,15 +35,10 @@ static inline uint32_t un_max32(uint32_t left, uint32_t right)
     return left < right ? right : left;
 }
 
-static inline uint32_t un_tcp_clock_s(const struct un_tcp *tcp)
-{
-    return (uint32_t)(tcp->now_ns / UN_SECOND_NS);
-}
-
 /* Our timestamp clock: milliseconds from an offset of the connection's own (RFC 7323 section 5.4). */
 static inline uint32_t un_tcp_timestamp(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
-    return (uint32_t)(tcp->now_ns / UN_MS_NS) + tcb->ts_offset;
+    return tcp->now_ms + tcb->ts_offset;
 }
 
 static inline enum un_drop un_tcp_drop(struct un_tcp *tcp, enum un_drop why)

@@ -11,6 +11,7 @@
  * A device that segments gets many segments at once. Nothing changes before emit has taken a segment; when it says
  * -EAGAIN, dispatch is called again. */
 #include "tcp/internal.h"
+#include "tcp/recovery.h"
 
 #include <errno.h>
 
@@ -223,11 +224,12 @@ static inline uint32_t plain_length(const struct un_tcp *tcp, const struct un_tc
     const uint32_t special = UN_TCB_FIN_QUEUED | UN_TCB_CWR | UN_TCB_CORK | UN_TCB_PROBE_DUE | UN_TCB_WINDOW_PROBE |
                              UN_TCB_KEEPALIVE_DUE | UN_TCB_PERSIST | UN_TCB_RECOVERY | UN_TCB_LOSS | UN_TCB_FRTO;
     if (!(tcb->state & UN_TCP_CAN_SEND) || (tcb->flags & special) || tcb->unsent_frame == UN_NONE ||
-        tcb->lost_bytes > 0 || tcb->sack_count + tcb->has_dsack > 0 || !un_recovery_can_record(tcp))
+        tcb->sack_count + tcb->has_dsack > 0 || !un_recovery_can_record(tcp))
         return 0;
     uint32_t unsent = tcb->snd_bytes - (tcb->snd_nxt - tcb->snd_una), mss = segment_most(tcb);
     bool is_in_one_frame = tcb->unsent_offset + unsent <= tcp->pool.frames[tcb->unsent_frame].length;
-    if (!is_in_one_frame || unsent > mss || unsent > window_left(tcb) || unsent > un_recovery_allowance(tcp, tcb))
+    if (!is_in_one_frame || unsent > mss || un_seq_diff(tcb->snd_una + tcb->snd_wnd, tcb->snd_nxt) < (int32_t)unsent ||
+        !un_recovery_allows(tcb, unsent))
         return 0;
     return unsent == mss || may_send_small(tcb) ? unsent : 0;
 }
@@ -244,7 +246,7 @@ static inline int send_plain(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t le
     int result = un_tcp_emit(tcp, tcb, &seg, &piece, 1, 0);
     if (result < 0)
         return result;
-    un_recovery_sent(tcp, tcb, length, tcb->unsent_frame, tcb->unsent_offset, 0, seg.tsval);
+    un_recovery_sent_in_order(tcp, tcb, length, tcb->unsent_frame, tcb->unsent_offset, seg.tsval);
     tcb->unsent_frame = UN_NONE;
     tcb->unsent_offset = 0;
     tcb->snd_nxt += length;

@@ -19,7 +19,7 @@ void un_tcp_segment(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, 
         seg->tsval = un_tcp_timestamp(tcp, tcb);
         seg->tsecr = tcb->ts_recent;
     }
-    if ((tcb->flags & UN_TCB_SACK) && (tcb->sack_count || tcb->has_dsack))
+    if (__builtin_expect((tcb->flags & UN_TCB_SACK) && (tcb->sack_count || tcb->has_dsack), 0))
         un_rx_sack_blocks(tcp, tcb, seg, seg->options ? UN_SACK_BLOCKS_MAX - 1 : UN_SACK_BLOCKS_MAX);
 }
 
@@ -111,7 +111,7 @@ void un_tcp_send_reset(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, boo
 
 void un_tcp_challenge(struct un_tcp *tcp, struct un_tcb *tcb)
 {
-    uint16_t second = (uint16_t)un_tcp_clock_s(tcp);
+    uint16_t second = (uint16_t)tcp->now_s;
     if (tcb->challenge_s != second) {
         tcb->challenge_s = second;
         tcb->challenges = 0;
