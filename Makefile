@@ -8,14 +8,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 SOURCES := $(shell find native usnet_framework -not -name __pycache__ -not -name '*.pyc') \
 	meson.build meson.options pyproject.toml README.md
 # What exercises the extension, the network process and their deaths most; the sanitizers find nothing in the others.
-SANITIZED_TESTS := tests/dispatch tests/native tests/sockets tests/serving/test_replace.py tests/serving/test_stop.py \
+SANITIZED_TESTS := tests/dispatch tests/devices tests/native tests/sockets tests/serving/test_replace.py tests/serving/test_stop.py \
 	tests/survival/test_network_process.py tests/survival/test_poison.py
 OVER_TAP := epoll-c,usnet-tap-inline,usnet-tap-split
 NATIVE_BUILDS := build/asan/build.ninja build/tsan/build.ninja
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve test check native-test sanitized-test sim bench soak fuzz docs install clean
+.PHONY: help serve test check native-test sanitized-test sim bench soak fuzz corpus docs install clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -55,13 +55,18 @@ bench: $(VENV)/installed-for-tests build/release/build.ninja  ## every figure of
 	meson test -C build/release --benchmark --verbose
 
 soak: $(VENV)/installed-for-tests  ## the tests that run for minutes
-	pytest -rP -m slow
+	USNET_BULK_MIB=1024 USNET_CHURN_SECONDS=30 pytest -rP -m 'slow or sized'
 
 FUZZ_SECONDS := 60
 
 fuzz: $(VENV)/installed-for-tests build/fuzz/build.ninja  ## run the fuzz targets for a minute each, or FUZZ_SECONDS
+	python tools/fuzz_corpus.py unpack build/fuzz/native/fuzz/corpus
 	meson test -C build/fuzz --suite fuzz --print-errorlogs --timeout-multiplier 0 \
 		--test-args=-max_total_time=$(FUZZ_SECONDS)
+
+corpus: build/fuzz/build.ninja  ## keep what `make fuzz` found: as few scripts as reach the same code, in native/fuzz/corpus
+	ninja -C build/fuzz
+	python tools/fuzz_corpus.py pack build/fuzz/native/fuzz/corpus build/fuzz/native/fuzz
 
 docs: $(VENV)/installed  ## write what derives from the code into README.md
 	python tools/readme.py

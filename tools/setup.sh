@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install the Debian packages that are missing: `setup.sh build` for building and serving, `setup.sh test` for
-# the tests as well, `setup.sh fuzz` for libFuzzer.
+# the tests as well, `setup.sh fuzz` for libFuzzer, `setup.sh bench` for what benchmarks compare and count with.
 #
 # What is there already is not touched. As root, or with a sudo that asks for no password, apt-get installs the rest;
 # otherwise one line says what to install.
@@ -21,6 +21,13 @@ if [ "$1" = test ]; then
     has ip || needs iproute2
     has curl || needs curl
     has wrk || needs wrk
+    has tshark || needs tshark
+fi
+if [ "$1" = bench ]; then
+    has ip || needs iproute2
+    has valgrind || needs valgrind
+    has pkg-config || needs pkgconf
+    { has pkg-config && pkg-config --exists lwip; } || needs liblwip-dev
 fi
 if [ "$1" = fuzz ]; then
     has clang || needs clang

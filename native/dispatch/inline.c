@@ -7,6 +7,7 @@
 #include "inline.h"
 
 #include <fcntl.h>
+#include <structmember.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -26,6 +27,7 @@ struct engine_object {
     struct memory public, seat, private, arena;
     struct un_stack_setup stack; /* in use when there is an arena */
     int epoll_fd;
+    uint64_t time_ns; /* where the caller says what time it is */
 };
 
 static struct engine_object *as_engine(PyObject *self)
@@ -148,20 +150,24 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywor
 {
     static char *names[] = {"public_fd", "seat_fd",          "listeners", "connection_limit", "idle_timeout_ns",
                             "linger_ns", "shared_listeners", "resumes",   "serial",           "stack",
-                            NULL};
+                            "device",    "seed",             "time_ns",   NULL};
     struct un_engine_setup setup = {0};
     int public_fd, seat_fd, shared, resumes;
     unsigned int limit, serial = 1;
-    unsigned long long idle_ns, linger_ns;
+    unsigned long long idle_ns, linger_ns, device = 0, seed = 0, time_ns = 0;
     PyObject *listeners, *stack = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iiOIKKpp|IO:Engine", names, &public_fd, &seat_fd, &listeners,
-                                     &limit, &idle_ns, &linger_ns, &shared, &resumes, &serial, &stack) ||
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iiOIKKpp|IO$KKK:Engine", names, &public_fd, &seat_fd, &listeners,
+                                     &limit, &idle_ns, &linger_ns, &shared, &resumes, &serial, &stack, &device, &seed,
+                                     &time_ns) ||
         read_listeners(listeners, &setup) < 0)
         return NULL;
     struct engine_object *self = as_engine(type->tp_alloc(type, 0));
     if (!self)
         return NULL;
     self->epoll_fd = -1;
+    self->time_ns = time_ns;
+    self->stack.device = (struct un_device *)(uintptr_t)device;
+    self->stack.seed = seed;
     if (read_stack(stack, &self->stack) < 0) {
         Py_DECREF(self);
         return NULL;
@@ -170,6 +176,7 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     setup.idle_timeout_ns = idle_ns;
     setup.linger_ns = linger_ns;
     setup.shared_listeners = shared;
+    setup.time_ns = time_ns ? &self->time_ns : NULL;
     if (map_memories(self, public_fd, seat_fd) < 0 || map_arena(self, &setup) < 0 || start(self, &setup) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         Py_DECREF(self);
@@ -257,6 +264,12 @@ static PyObject *engine_deadline_ms(PyObject *self, PyObject *unused)
     return is_usable(self) ? PyLong_FromLong(un_engine_deadline_ms(as_engine(self)->engine)) : NULL;
 }
 
+static PyObject *engine_deadline_ns(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return is_usable(self) ? PyLong_FromUnsignedLongLong(un_engine_deadline_ns(as_engine(self)->engine)) : NULL;
+}
+
 static PyObject *engine_stop_accepting(PyObject *self, PyObject *unused)
 {
     (void)unused;
@@ -274,6 +287,22 @@ static PyObject *engine_reset_all(PyObject *self, PyObject *reason)
     if (number < 0 || number > UN_REASON_SYSTEM)
         return PyErr_Format(PyExc_ValueError, "reset_all: %ld is no CloseReason", number);
     un_engine_reset_all(as_engine(self)->engine, (enum un_reason)number);
+    Py_RETURN_NONE;
+}
+
+static PyObject *engine_lose_worker(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return is_usable(self) ? PyBool_FromLong(un_engine_lost_worker(as_engine(self)->engine, 0)) : NULL;
+}
+
+static PyObject *engine_attach_worker(PyObject *self, PyObject *args)
+{
+    unsigned int serial;
+    int resumes;
+    if (!PyArg_ParseTuple(args, "Ip:attach_worker", &serial, &resumes) || !is_usable(self))
+        return NULL;
+    un_engine_attach_worker(as_engine(self)->engine, 0, serial, resumes);
     Py_RETURN_NONE;
 }
 
@@ -320,19 +349,28 @@ static PyMethodDef engine_methods[] = {
     {"watch", engine_watch, METH_O, "Let a turn end when this descriptor is readable."},
     {"unwatch", engine_unwatch, METH_O, "Undo watch."},
     {"deadline_ms", engine_deadline_ms, METH_NOARGS, "When it wants a turn, -1: when something happens."},
+    {"deadline_ns", engine_deadline_ns, METH_NOARGS, "By its own time: when it wants a turn; 2**64 - 1: never."},
     {"stop_accepting", engine_stop_accepting, METH_NOARGS, "Take no more connections."},
+    {"lose_worker", engine_lose_worker, METH_NOARGS, "Its worker is gone; True: an event went to quarantine."},
+    {"attach_worker", engine_attach_worker, METH_VARARGS, "(serial, resumes): the next one comes."},
     {"reset_all", engine_reset_all, METH_O, "Reset every connection, for a CloseReason."},
     {"close", engine_close, METH_NOARGS, "Reset what is left and let go; the memories stay while a Port has views."},
     {NULL, NULL, 0, NULL},
 };
 
+static PyMemberDef engine_members[] = {
+    {"time_ns", T_ULONGLONG, offsetof(struct engine_object, time_ns), 0, "What time it is, if that was said at first."},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyType_Slot engine_slots[] = {
     {Py_tp_doc, "Engine(public_fd, seat_fd, listeners, connection_limit, idle_timeout_ns, linger_ns, shared_listeners, "
-                "resumes, serial=1, stack=None)\n\nThe network engine in this process, with its one worker attached. "
-                "OSError: the descriptors are not those of a segment."},
+                "resumes, serial=1, stack=None, *, device=0, seed=0, time_ns=0)\n\nThe network engine in this process, "
+                "with its one worker attached. OSError: the descriptors are not those of a segment."},
     {Py_tp_new, engine_new},
     {Py_tp_dealloc, engine_dealloc},
     {Py_tp_methods, engine_methods},
+    {Py_tp_members, engine_members},
     {0, NULL},
 };
 

@@ -137,7 +137,8 @@ static void check_udp(const uint8_t *at, uint32_t there, uint32_t total)
 static void check_icmp(bool is_v6, uint8_t hop_limit, const uint8_t *at, uint32_t there, uint32_t total)
 {
     struct un_icmp icmp, again;
-    if (un_icmp_parse(&icmp, is_v6, hop_limit, at, there, total) || icmp.kind == UN_ICMP_OTHER)
+    if (un_icmp_parse(&icmp, is_v6, hop_limit, at, there, total) || icmp.kind == UN_ICMP_OTHER ||
+        icmp.kind == UN_ICMP_GROUP_QUERY)
         return;
     CHECK(icmp.payload + icmp.payload_length <= total);
     CHECK(!icmp.has_quote || un_ip_is_v4(&icmp.quote.source) == !is_v6);

@@ -18,6 +18,11 @@
  * All that a stack knows lies in one memory that the caller may supply. It holds no pointers: copied between two calls,
  * to another address or another process, it goes on from there (usnet_stack_adopt).
  *
+ * The wire is Ethernet, so besides what the application asks for there are the frames that any host sends: it announces
+ * its addresses (ARP, neighbour advertisements), asks for routers (IPv6, unless accept_router_advertisements is off), asks
+ * for the MAC address of whoever it wants to answer, and answers pings. A harness that plays the peer answers for the
+ * addresses that it plays, or asks first: who asks a host for its address is known to it.
+ *
  * Functions return 0, a count, or a negative errno. A stack is used by one thread at a time; several share nothing.
  * Handles of connections are never 0; one whose connection is over gets -EBADF and never reaches another connection.
  *
@@ -66,6 +71,7 @@ struct usnet_stack_options {
     uint16_t port_high;
     bool accept_partial_checksum;      /* virtual links: a checksum may be left to a device that is not there */
     bool accept_router_advertisements; /* IPv6: they set the default route */
+    bool detect_duplicates;            /* ask the link whether an address that is added is somebody else's */
     uint8_t secret[16];                /* of sequence numbers, cookies, look-up; keep it and draw it at random */
     uint64_t seed;                     /* of everything else that looks random */
     /* TCP. */
@@ -105,7 +111,7 @@ struct usnet_link {
     bool tx_checksum;          /* it completes transport checksums */
     bool rx_checksum;          /* it says of received frames whether their checksum is good */
     bool rx_coalesce;          /* it may join TCP segments to packets larger than the MTU */
-    uint32_t slots;            /* frames on their way in each direction; power of two */
+    uint32_t slots;            /* frames on their way in each direction; power of two, at most 2^20 */
 };
 
 /* Everything at its default, for so many connections. secret and seed are zero: set them. */
@@ -115,7 +121,7 @@ void usnet_stack_defaults(struct usnet_stack_options *options, uint32_t conn_max
 int64_t usnet_stack_bytes(const struct usnet_stack_options *options, const char **why);
 
 /* Make a stack in `memory`: usnet_stack_bytes of zeros, aligned to 4096, which outlive the stack; or, where memory is
- * NULL, in memory of its own. -EINVAL: no such stack, or it does not fit; -ENOMEM. */
+ * NULL, in memory of its own. -EINVAL: no such stack or link, or it does not fit; -ENOMEM. */
 int usnet_stack_create(struct usnet_stack **stack, const struct usnet_stack_options *options,
                        const struct usnet_link *link, void *memory, uint64_t bytes);
 
@@ -150,7 +156,7 @@ enum usnet_input_flag {
 
 /* A frame came, from its Ethernet header on; the next poll looks at it. segment_bytes: of a packet that was joined from
  * several, the payload each had, else 0. -ENOBUFS: `slots` wait already, or no memory for it is free; -EMSGSIZE: longer
- * than any frame. */
+ * than any frame (65,553 bytes), nothing was changed; -EINVAL: the stack of a context whose device is not by hand. */
 int usnet_stack_input(struct usnet_stack *stack, const uint8_t *frame, uint32_t length, uint32_t flags,
                       uint32_t segment_bytes);
 
@@ -214,7 +220,8 @@ int usnet_stack_pause_listener(struct usnet_stack *stack, uint32_t listener, boo
 int usnet_stack_accept(struct usnet_stack *stack, uint64_t conn, uint64_t user);
 
 /* Open a connection; local may be NULL, or have family 0 or port 0 where any will do. The handle in *conn: CONNECTED or
- * CLOSED follows. -EHOSTUNREACH: no way there; -EADDRNOTAVAIL, -EADDRINUSE; -ENOBUFS: conn_max. */
+ * CLOSED follows. -EHOSTUNREACH: no way there, and none to addresses of our own (there is no loopback); -EADDRNOTAVAIL,
+ * -EADDRINUSE; -ENOBUFS: conn_max. */
 int usnet_stack_connect(struct usnet_stack *stack, const struct usnet_endpoint *remote,
                         const struct usnet_endpoint *local, uint64_t user, uint64_t *conn);
 
@@ -400,14 +407,16 @@ struct usnet_device *usnet_device_tap(const char *name, const char **why);
 int usnet_device_memory(struct usnet_device *ends[2], const struct usnet_link *link);
 
 /* Frames in and out by hand: usnet_device_input and usnet_device_output, which are as usnet_stack_input and
- * usnet_stack_output. -EINVAL: it is another device. */
+ * usnet_stack_output, also when the device was wrapped or given to a context since. -EINVAL: it is another device. Together
+ * with a clock of the caller's this is how a harness plays packets to sockets: input, usnet_poll, output, and any call of
+ * the sockets in between. NULL, with errno: slots is no power of two, or no memory. */
 struct usnet_device *usnet_device_hand(const struct usnet_link *link);
 int usnet_device_input(struct usnet_device *device, const uint8_t *frame, uint32_t length, uint32_t flags,
                        uint32_t segment_bytes);
 int usnet_device_output(struct usnet_device *device, uint8_t *frame, uint32_t most, struct usnet_output *output);
 
 /* Wrappers of any device, which is theirs from then on (and still the caller's when they fail). What passes is written to
- * a pcap file; the clock, in nanoseconds of Unix time, may be NULL: CLOCK_REALTIME. */
+ * a file for Wireshark (pcapng); the clock, in nanoseconds of Unix time, may be NULL: CLOCK_REALTIME. */
 struct usnet_device *usnet_device_pcap(struct usnet_device *device, const char *path, uint64_t (*clock_ns)(void *argument),
                                        void *argument, const char **why);
 
@@ -450,15 +459,17 @@ uint64_t usnet_deadline_ns(struct usnet *context); /* as usnet_stack_deadline_ns
 int usnet_fd(struct usnet *context); /* readable when frames may be there; -1: the device has none */
 
 /* The stack underneath, to look at (usnet_stack_counters, usnet_stack_info, usnet_stack_check), and to read where the bytes
- * lie: usnet_stack_peek and usnet_stack_consume. Its events are the context's. */
+ * lie: usnet_stack_peek and usnet_stack_consume. usnet_stack_input and usnet_stack_output work when the device is by hand.
+ * Time and events are the context's: usnet_poll, not usnet_stack_poll. */
 struct usnet_stack *usnet_stack_of(struct usnet *context);
 uint64_t usnet_conn_of(struct usnet *context, int fd); /* handle of the socket's connection; 0: none */
 
 /* The calls. domain, type, how, level and names are the system's constants (AF_INET, SOCK_STREAM, SHUT_WR, TCP_NODELAY …).
  *
  * That a port is taken is found out by listen or connect, not by bind of a stream socket. An AF_INET6 socket that is bound
- * to :: takes IPv4 as well; there is no way to the context's own addresses. A connection that was reset before anybody
- * accepted it is accepted, and says so when it is read. A datagram is never cut into fragments: -EMSGSIZE. */
+ * to :: takes IPv4 as well; there is no way to the context's own addresses: -EHOSTUNREACH. A connection that was reset
+ * before anybody accepted it is accepted, and says so when it is read. A datagram is never cut into fragments: -EMSGSIZE. What ICMP says about
+ * those of a connected datagram socket is told once, by the next call or SO_ERROR: -ECONNREFUSED, -EMSGSIZE, -ENOPROTOOPT. */
 int usnet_socket(struct usnet *context, int domain, int type, int protocol);
 int usnet_bind(struct usnet *context, int fd, const struct sockaddr *address, uint32_t length);
 int usnet_listen(struct usnet *context, int fd, int backlog); /* again: no change. Without a port, any free one */

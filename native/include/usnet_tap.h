@@ -22,6 +22,10 @@ int usnet_tap_queue(const char *name, bool multi_queue, const char **why);
  * any queue, and there are `queues`. 0, or as above; without it frames come through any queue. */
 int usnet_tap_steer(int fd, uint16_t queues, const char **why);
 
+/* The device over such a queue, number `queue` (from 0) of `queues`; the descriptor is its own then. NULL, as in usnet.h. */
+struct usnet_device;
+struct usnet_device *usnet_tap_device(int fd, uint16_t queue, uint16_t queues, const char **why);
+
 /* cffi: end */
 
 #ifdef __cplusplus

@@ -23,6 +23,7 @@ INCLUDES = {
     "dispatch": {"src/base", "src/shard", "src/engine"},  # engine.h, for the inline layout
     "bench": {"src/base"},
     "bench/tests": {"bench", "src/base"},
+    "bench/stack": {"src/base", "src/device", "src/stack"},
     "tests": CORE | {"include", "fuzz"},
     "fuzz": CORE | {"include", "src/api", "tests", "tests/wire", "tests/stack"},
     "tests/sockets": CORE | {"include", "src/api", "tests", "tests/device"},
@@ -37,7 +38,8 @@ INCLUDES = {
 # and from those before it, and never in a circle.
 LAYERS = (
     {"errors", "values", "logs", "_usnet"},
-    {"config", "_native", "_native_stack", "_native_tap", "_dispatch", "handler", "connection", "protocols"},
+    {"config", "_native", "_native_stack", "_native_tap", "_native_device", "_dispatch", "handler", "connection",
+     "protocols"},
     {"app", "collector", "metrics", "shards"},
     {"serving"},
     {"", "bench", "testing"},  # "": the package itself, which is what users import

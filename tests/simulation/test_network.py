@@ -12,9 +12,9 @@ import pytest
 from usnet_framework.testing import Application, Clock, Network, Node, Profile, SimulationFailed, packets
 from usnet_framework.testing.applications import Answerer, Asker, Echo, Peer, Quitter, Reader, Resetter, Sender
 from usnet_framework.testing.links import Wire
-from usnet_framework.testing.network import OFFLOADS, Offload
 from usnet_framework.testing.offload import Frame, complete, marked
 from usnet_framework.testing.segments import Tcp
+from usnet_framework.testing.stations import OFFLOADS, Offload
 
 ADDRESSES = {4: ("10.0.0.1", "10.0.0.2", 24), 6: ("fd00::1", "fd00::2", 64)}
 SMALL = {"conn_max": 8, "frames": 256, "sents": 256, "neighbours": 16}

@@ -204,6 +204,13 @@ def test_a_link_takes_so_many_frames() -> None:
         stack.input(bytes(60))
 
 
+def test_a_frame_may_not_be_longer_than_any() -> None:
+    with Stack(conn_max=4) as stack:
+        with pytest.raises(OSError, match="Message too long"):
+            stack.input(bytes(65_554))
+        stack.input(bytes(65_553))
+
+
 def test_a_stack_at_rest_has_no_deadline_in_the_past() -> None:
     with Stack(conn_max=4) as stack:
         stack.add_address("10.0.0.1/24")

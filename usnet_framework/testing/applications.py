@@ -10,6 +10,8 @@ read. Each has `sent`, `received`, `has_eof`, `is_over` and `reason`.
     Quitter(n)            closes after n bytes, whatever still comes
     Resetter(n)           the same, with a reset
     Asker(…), Answerer(…) requests and responses
+
+`Client` is for tests of what others serve: it sends what it is given and keeps what it gets.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from collections.abc import Callable
 from functools import cache
 
 from usnet_framework._native_stack import Endpoint
-from usnet_framework.testing.network import Application, SimulationFailed
+from usnet_framework.testing.network import Application
+from usnet_framework.testing.stations import SimulationFailed
 
 PERIOD = 1_048_573  # of the content: a prime, so that no size that occurs divides it
 PIECE_BYTES = 65536
@@ -322,3 +325,56 @@ class Answerer(Peer):
         if self.send(self.received // self.request * self.response) and self.has_eof:
             self.end_output()
             self.close_at_the_end()
+
+
+class Client(Application):
+    """For tests of a handler: sends what it is given, and keeps what it gets in `received`.
+
+    close_at_eof: when the peer ends its output, close; otherwise the connection stays half-open.
+    """
+
+    def __init__(self, data: bytes = b"", *, close_at_eof: bool = True) -> None:
+        self.received = b""
+        self.has_eof = False
+        self.is_open = False
+        self.is_over = False
+        self.reason = ""
+        """Why it is over; "close" when it was closed here."""
+        self.close_at_eof = close_at_eof
+        self._waiting = data
+
+    def on_open(self) -> None:
+        self.is_open = True
+        self.on_writable()
+
+    def send(self, data: bytes) -> None:
+        """As soon as there is room."""
+        self._waiting += data
+        if self.is_open:
+            self.on_writable()
+
+    def on_writable(self) -> None:
+        if self._waiting:
+            taken = self.socket.write(self._waiting)
+            self._waiting = self._waiting[taken:]
+
+    def on_readable(self) -> None:
+        while data := self.socket.read():
+            self.received += data
+
+    def on_eof(self) -> None:
+        self.on_readable()
+        self.has_eof = True
+        if self.close_at_eof:
+            self.close()
+
+    def close(self) -> None:
+        """What was not sent yet is not sent any more."""
+        if self.is_open:
+            self.socket.close()
+            self.on_close("close")
+
+    def on_close(self, reason: str) -> None:
+        self.is_open = False
+        self.is_over = True
+        self.reason = reason

@@ -316,10 +316,12 @@ class Host:
     @staticmethod
     def _is_neighbour_business(sent: Sent) -> bool:
         is_v6 = isinstance(sent.ip, Ipv6)
-        return isinstance(sent.body, Arp) or (isinstance(sent.body, Icmp) and is_v6 and 133 <= sent.body.type <= 136)
+        return isinstance(sent.body, Arp) or (isinstance(sent.body, Icmp) and is_v6 and sent.body.type in packets.LINK_BUSINESS)
 
     def _answer_neighbour(self, mac: bytes, sent: Sent) -> None:
-        if isinstance(sent.body, Arp) and sent.body.operation == Arp.REQUEST and sent.body.target not in LOCAL.values():
+        if isinstance(sent.body, Arp):
+            if sent.body.operation != Arp.REQUEST or sent.body.sender in ("0.0.0.0", sent.body.target):
+                return  # a probe or an announcement
             reply = Arp(Arp.REPLY, PEER_MAC, sent.body.target, mac, sent.body.sender)
             self.stacks[-1].input(Ethernet(mac, PEER_MAC, packets.ETHER_ARP, reply.build()).build())
         elif isinstance(sent.body, Icmp) and sent.ip and sent.body.type == packets.NEIGHBOUR_SOLICITATION:

@@ -19,30 +19,14 @@ import errno
 import struct
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, BinaryIO, Literal, Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar
 
-from usnet_framework._native_stack import Endpoint, Link, OutputFrame, Stack, StackEvent, TcpInfo
-from usnet_framework.testing import offload
-from usnet_framework.testing.links import Clock, Profile, Wire
+from usnet_framework._native_stack import Endpoint, Link, Stack, StackEvent, TcpInfo
+from usnet_framework.handler import Handler
+from usnet_framework.testing.links import Clock, Profile
 from usnet_framework.testing.offload import Frame
-
-TURNS_MAX = 1000
-"""Polls of a stack at one moment; more, and it does not come to rest."""
-
-Offload = Literal["none", "card", "virtual"]
-"""What the cable's end does for the stack: nothing; complete checksums and cut super-segments, as a network card does;
-hand super-segments on as they are, as a virtual link does."""
-
-SUPER_SEGMENT_BYTES = 65000
-OFFLOADS: dict[Offload, dict[str, int | bool]] = {
-    "none": {},
-    "card": {"tx_checksum": True, "tx_segment_bytes": SUPER_SEGMENT_BYTES},
-    "virtual": {"tx_checksum": True, "tx_segment_bytes": SUPER_SEGMENT_BYTES, "rx_coalesce": True},
-}
-
-
-class SimulationFailed(AssertionError):
-    """The simulation found something that must not be; the text says what."""
+from usnet_framework.testing.server import Server
+from usnet_framework.testing.stations import OFFLOADS, Offload, SimulationFailed, Station
 
 
 class Application:
@@ -142,23 +126,15 @@ class Socket:
         self.node.network.clock.later(seconds, lambda: call() if self.is_open else None)
 
 
-class Node:
+class Node(Station):
     """A stack, its cable, its listeners and the sockets on it. `Network.node` makes them."""
 
     def __init__(self, network: Network, stack: Stack, offload: Offload) -> None:
+        super().__init__(network, stack.link, offload)
         self.network = network
         self.stack = stack
-        self.addresses: list[str] = []
-        self.offload = offload
         self.sockets: dict[int, Socket] = {}
         self.listeners: dict[int, Callable[[], Application]] = {}
-        name = stack.link.mac.hex()
-        self.up = Wire(network.clock, f"{network.seed} up {name}", network.switch, self.receive)
-        self.down = Wire(network.clock, f"{network.seed} down {name}", self.receive, network.switch)
-        self.overruns = 0
-        self.turns = 0
-        self.is_touched = False
-        self._wake_ns: int | None = None
 
     # What the user calls.
 
@@ -185,75 +161,28 @@ class Node:
 
     # Turns.
 
-    def touch(self) -> None:
-        """The stack has something to do at this moment."""
-        if not self.is_touched:
-            self.is_touched = True
-            self.network.touched.append(self)
+    def _input(self, data: bytes, *, checksum_partial: bool = False, segment_bytes: int = 0) -> None:
+        self.stack.input(data, checksum_partial=checksum_partial, segment_bytes=segment_bytes)
 
-    def receive(self, frame: Frame) -> None:
-        """A frame comes out of the cable."""
-        self.touch()
-        if isinstance(frame, OutputFrame) and self.offload == "virtual":
-            self._input(frame.data, partial=frame.needs_checksum, segment_bytes=frame.segment_bytes)
-        else:
-            for piece in offload.complete(frame):
-                self._input(piece)
+    def _work(self, now_ns: int) -> int:
+        moved = self.stack.poll(now_ns)
+        while output := self.stack.output():
+            moved += 1
+            self._transmit(output)
+        for event in self.stack.events():
+            moved += 1
+            self._on_event(event)
+        return moved
 
-    def _input(self, data: bytes, *, partial: bool = False, segment_bytes: int = 0) -> None:
-        if self.network.capture:
-            self.network.capture_frame(data)
-        try:
-            self.stack.input(data, checksum_partial=partial, segment_bytes=segment_bytes)
-        except OSError:
-            self.overruns += 1
-
-    def turn(self) -> None:
-        """Poll the stack until it is at rest: what it sends leaves, applications get its events."""
-        self.is_touched = False
-        stack, now_ns = self.stack, self.network.clock.now_ns
-        for _ in range(TURNS_MAX):
-            moved = stack.poll(now_ns)
-            while output := stack.output():
-                moved += 1
-                self._transmit(output)
-            for event in stack.events():
-                moved += 1
-                self._on_event(event)
-            if not moved:
-                break
-        else:
-            raise SimulationFailed(f"the stack {stack.link.mac.hex()} does not come to rest")
-        self.turns += 1
-        if self.turns % self.network.check_every == 0:
-            self.check()
-        self._sleep()
-
-    def _transmit(self, output: OutputFrame) -> None:
-        if self.offload == "none":
-            self.up.send(output.data)
-        elif self.offload == "card":
-            for piece in offload.complete(output):
-                self.up.send(piece)
-        else:
-            self.up.send(output)
+    def _deadline_ns(self) -> int | None:
+        return self.stack.deadline_ns()
 
     def check(self) -> None:
-        """SimulationFailed unless the stack's memory is in order."""
         if wrong := self.stack.check():
-            raise SimulationFailed(f"the memory of the stack {self.stack.link.mac.hex()} is not in order: {wrong}")
+            raise SimulationFailed(f"the memory of the stack {self.link.mac.hex()} is not in order: {wrong}")
 
-    def _sleep(self) -> None:
-        """Wake up at the stack's deadline, or before it: an earlier call that is under way will do."""
-        deadline_ns = self.stack.deadline_ns()
-        if deadline_ns is not None and (self._wake_ns is None or deadline_ns < self._wake_ns):
-            self._wake_ns = deadline_ns
-            self.network.clock.at(deadline_ns, self._wake, deadline_ns)
-
-    def _wake(self, deadline_ns: int) -> None:
-        if deadline_ns == self._wake_ns:
-            self._wake_ns = None
-            self.touch()
+    def close(self) -> None:
+        self.stack.close()
 
     # Events.
 
@@ -292,8 +221,8 @@ class Network:
         self.check_every = check_every
         self.capture = capture
         self.nodes: list[Node] = []
-        self.touched: list[Node] = []
-        self._by_mac: dict[bytes, Node] = {}
+        self.touched: list[Station] = []
+        self._by_mac: dict[bytes, Station] = {}
         if capture:
             capture.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 2**18, 1))
 
@@ -301,8 +230,8 @@ class Network:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for node in self.nodes:
-            node.stack.close()
+        for station in self._by_mac.values():
+            station.close()
 
     @property
     def now_s(self) -> float:
@@ -312,32 +241,47 @@ class Network:
     def node(self, *addresses: str, up: Profile | None = None, down: Profile | None = None, mtu: int = 1500,
              offload: Offload = "none", slots: int = 1024, **options: Any) -> Node:  # fmt: skip
         """A stack with these addresses ("10.0.0.1/24") on a cable of its own; options are those of `Stack`."""
-        number = len(self.nodes) + 1
-        mac = bytes.fromhex("02000000") + number.to_bytes(2, "big")
-        link = replace(Link(mac=mac, mtu=mtu, slots=slots), **OFFLOADS[offload])  # type: ignore[arg-type]
+        number = len(self._by_mac) + 1
+        link = self._link(mtu, offload, slots)
         chosen = {"seed": self.seed * 1000 + number, "secret": bytes([number]) * 16, **options}
         chosen.setdefault("accept_partial_checksum", offload == "virtual")
         node = Node(self, Stack(link=link, **chosen), offload)
         for address in addresses:
             node.stack.add_address(address)
             node.addresses.append(address.partition("/")[0])
-        node.up.profile = up or Profile()
-        node.down.profile = down or Profile()
         self.nodes.append(node)
-        self._by_mac[mac] = node
-        node.touch()
+        self._plug_in(node, up, down)
         return node
+
+    def serve(self, handler_class: Callable[[], Handler], *addresses: str, port: int = 7000, up: Profile | None = None,
+              down: Profile | None = None, mtu: int = 1500, offload: Offload = "none", slots: int = 1024,
+              **options: Any) -> Server:  # fmt: skip
+        """A server that runs a handler, listening on this port of its addresses, on a cable of its own. Options:
+        max_connections, idle_timeout, state_bytes, as of `usnet-serve`."""
+        server = Server(self, self._link(mtu, offload, slots), offload, handler_class, addresses, port, **options)
+        self._plug_in(server, up, down)
+        return server
+
+    def _link(self, mtu: int, offload: Offload, slots: int) -> Link:
+        mac = bytes.fromhex("02000000") + (len(self._by_mac) + 1).to_bytes(2, "big")
+        return replace(Link(mac=mac, mtu=mtu, slots=slots), **OFFLOADS[offload])  # type: ignore[arg-type]
+
+    def _plug_in(self, station: Station, up: Profile | None, down: Profile | None) -> None:
+        station.up.profile = up or Profile()
+        station.down.profile = down or Profile()
+        self._by_mac[station.link.mac] = station
+        station.touch()
 
     def switch(self, frame: Frame) -> None:
         """A frame comes out of a cable at the switch."""
         data = frame if isinstance(frame, bytes) else frame.data
         if data[0] & 1:
             source = data[6:12]
-            for mac, node in self._by_mac.items():
+            for mac, other in self._by_mac.items():
                 if mac != source:
-                    node.down.send(frame)
-        elif node := self._by_mac.get(data[:6]):  # type: ignore[assignment]
-            node.down.send(frame)
+                    other.down.send(frame)
+        elif station := self._by_mac.get(data[:6]):
+            station.down.send(frame)
 
     def step(self) -> bool:
         """All that happens at one moment, the next one; False: nothing will ever happen."""
@@ -346,9 +290,9 @@ class Network:
                 return False
             self.clock.step()
         while self.touched:
-            nodes, self.touched = self.touched, []
-            for node in nodes:
-                node.turn()
+            stations, self.touched = self.touched, []
+            for station in stations:
+                station.turn()
         return True
 
     def run(self, seconds: float | None = None, *, until: Callable[[], bool] = lambda: False) -> bool:

@@ -310,11 +310,26 @@ class Icmp:
         return int.from_bytes(self.rest, "big")
 
 
+# Multicast listener discovery (RFC 3810; REPORT_V1: RFC 2710): groups are asked for and reported.
+
+LISTENER_QUERY, LISTENER_REPORT_V1, LISTENER_REPORT = 130, 131, 143
+ROUTER_ALERT = (HOP_BY_HOP, b"\x00\x05\x02\x00\x00\x01\x00")
+"""The extension header that all of them have (RFC 2711)."""
+
+
+def listener_query(delay_ms: int, group: str = "::", *, version: int = 2) -> Icmp:
+    """Which groups are you in? Say it within `delay_ms`."""
+    tail = b"" if version == 1 else bytes(4)
+    return Icmp(LISTENER_QUERY, rest=struct.pack("!HH", delay_ms, 0), payload=packed(group) + tail)
+
+
 # Neighbour discovery (RFC 4861): messages whose payload is a target and options of (type, length in eights, bytes).
 
 ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT = 133, 134
 NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136
 IS_ROUTER, IS_SOLICITED, OVERRIDES = 0x80, 0x40, 0x20
+LINK_BUSINESS = {LISTENER_QUERY, LISTENER_REPORT_V1, LISTENER_REPORT, *range(133, 137)}
+"""ICMPv6 types that a host on a link sends of its own accord, whatever its connections do."""
 
 
 def solicited_node(address: str) -> str:

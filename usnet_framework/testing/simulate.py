@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from usnet_framework.testing.network import SimulationFailed
+from usnet_framework.testing.stations import SimulationFailed
 from usnet_framework.testing.worlds import World
 
 REPLAY = "python -m usnet_framework.testing.simulate --seeds 1 --first"

@@ -20,7 +20,8 @@ from typing import Any, BinaryIO
 from usnet_framework._native_stack import CONGESTIONS, Endpoint
 from usnet_framework.testing.applications import Answerer, Asker, Echo, Peer, Quitter, Reader, Resetter, Sender
 from usnet_framework.testing.links import Profile
-from usnet_framework.testing.network import Network, Node, SimulationFailed
+from usnet_framework.testing.network import Network, Node
+from usnet_framework.testing.stations import SimulationFailed
 
 PORT = 1000
 """Of the first conversation's listener; each has one of its own."""

@@ -156,6 +156,7 @@ static int connect_datagram(struct usnet *context, int fd, const struct un_stack
     int status = un_datagram_open(context, fd);
     if (status < 0)
         return status;
+    un_stack_udp_connect(un_context_stack(context), socket->number, remote);
     socket->remote = *remote;
     socket->has_remote = true;
     return 0;

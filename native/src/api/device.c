@@ -1,7 +1,6 @@
 /* Devices as the public API hands them out. A `struct usnet_device` is a `struct un_device` under another name. */
 #include <errno.h>
 #include <stddef.h>
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -53,7 +52,7 @@ struct usnet_device *usnet_device_hand(const struct usnet_link *link)
 
 static bool is_hand(struct usnet_device *device)
 {
-    return device && strcmp(inner(device)->operations->name, "hand") == 0;
+    return device && un_hand_is(inner(device));
 }
 
 int usnet_device_input(struct usnet_device *device, const uint8_t *frame, uint32_t length, uint32_t flags,

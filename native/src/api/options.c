@@ -153,9 +153,11 @@ static int get_option(struct usnet *context, const struct un_socket *socket, enu
     return status < 0 ? status : give_number(value, length, (int)number);
 }
 
-static int get_error(struct un_socket *socket, void *value, uint32_t *length)
+static int get_error(struct usnet *context, struct un_socket *socket, void *value, uint32_t *length)
 {
-    return give_number(value, length, un_socket_take_error(socket));
+    bool is_open = socket->kind == UN_SOCKET_DATAGRAM && socket->number != UN_NONE;
+    int error = is_open ? un_stack_udp_take_error(un_context_stack(context), socket->number) : un_socket_take_error(socket);
+    return give_number(value, length, error);
 }
 
 static int get_info(struct usnet *context, const struct un_socket *socket, void *value, uint32_t *length)
@@ -195,7 +197,7 @@ int usnet_getsockopt(struct usnet *context, int fd, int level, int name, void *v
         return -ENOPROTOOPT;
     switch (name) {
     case SO_ERROR:
-        return get_error(socket, value, length);
+        return get_error(context, socket, value, length);
     case SO_TYPE:
         return give_number(value, length, socket->kind == UN_SOCKET_DATAGRAM ? SOCK_DGRAM : SOCK_STREAM);
     case SO_REUSEADDR:

@@ -42,7 +42,8 @@ static uint32_t datagram_ready(struct usnet *context, const struct un_socket *so
     struct un_stack *stack = un_context_stack(context);
     if (socket->number == UN_NONE)
         return USN_EPOLLOUT;
-    return (un_stack_udp_may_send(stack, socket->number) ? USN_EPOLLOUT : 0u) |
+    return (un_stack_udp_error(stack, socket->number) ? USN_EPOLLERR : 0u) |
+           (un_stack_udp_may_send(stack, socket->number) ? USN_EPOLLOUT : 0u) |
            (un_stack_udp_waiting(stack, socket->number) ? USN_EPOLLIN : 0u);
 }
 

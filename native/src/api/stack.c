@@ -56,6 +56,7 @@ struct usnet_endpoint un_api_endpoint(const struct un_stack_peer *peer)
     X(port_high)                                                                                                       \
     X(accept_partial_checksum)                                                                                         \
     X(accept_router_advertisements)                                                                                    \
+    X(detect_duplicates)                                                                                               \
     X(seed)
 
 #define TCP_FIELDS(X)                                                                                                  \
@@ -148,7 +149,9 @@ static struct usnet_stack *new_view(const struct usnet_link *link)
         return NULL;
     stack->device = open_link(link);
     if (!stack->device) {
+        int error = errno;
         free(stack);
+        errno = error;
         return NULL;
     }
     return stack;
@@ -195,7 +198,7 @@ int usnet_stack_create(struct usnet_stack **stack, const struct usnet_stack_opti
     struct un_stack_config config = un_api_config(options);
     struct usnet_stack *made = new_view(link);
     if (!made)
-        return -ENOMEM;
+        return -errno;
     return finish(stack, made, create_in(made, &config, memory, bytes));
 }
 
@@ -203,12 +206,14 @@ int usnet_stack_adopt(struct usnet_stack **stack, const struct usnet_link *link,
 {
     struct usnet_stack *made = new_view(link);
     if (!made)
-        return -ENOMEM;
+        return -errno;
     return finish(stack, made, un_stack_adopt(&made->inner, memory, bytes));
 }
 
 void usnet_stack_destroy(struct usnet_stack *stack)
 {
+    if (!stack)
+        return;
     un_api_leave_shards(stack);
     stack->device->operations->close(stack->device);
     if (stack->memory)
@@ -235,6 +240,8 @@ int usnet_stack_add_route(struct usnet_stack *stack, const struct usnet_endpoint
 int usnet_stack_input(struct usnet_stack *stack, const uint8_t *frame, uint32_t length, uint32_t flags,
                       uint32_t segment_bytes)
 {
+    if (!un_hand_is(stack->device))
+        return -EINVAL;
     return un_hand_input(stack->device, frame, length, (uint16_t)flags, (uint16_t)segment_bytes);
 }
 
@@ -267,7 +274,7 @@ int un_api_output(struct un_device *device, uint8_t *frame, uint32_t most, struc
 
 int usnet_stack_output(struct usnet_stack *stack, uint8_t *frame, uint32_t most, struct usnet_output *output)
 {
-    return un_api_output(stack->device, frame, most, output);
+    return un_hand_is(stack->device) ? un_api_output(stack->device, frame, most, output) : -EINVAL;
 }
 
 int usnet_stack_event(struct usnet_stack *stack, struct usnet_event *event)

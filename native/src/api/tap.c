@@ -12,3 +12,9 @@ int usnet_tap_steer(int fd, uint16_t queues, const char **why)
 {
     return un_tap_steer(fd, queues, why);
 }
+
+struct usnet_device *usnet_tap_device(int fd, uint16_t queue, uint16_t queues, const char **why)
+{
+    const char *unread;
+    return (struct usnet_device *)un_tap_open(fd, queue, queues, why ? why : &unread);
+}

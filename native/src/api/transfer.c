@@ -58,6 +58,9 @@ static int64_t send_datagram(struct usnet *context, int fd, const void *bytes, u
         status = un_datagram_open(context, fd);
     if (status < 0)
         return status;
+    int error = un_stack_udp_take_error(un_context_stack(context), socket->number);
+    if (error)
+        return -error;
     return un_stack_udp_send(un_context_stack(context), socket->number, &to, bytes, capped(length));
 }
 
@@ -72,6 +75,9 @@ static int64_t receive_datagram(struct usnet *context, struct un_socket *socket,
 {
     struct un_stack_peer from;
     int64_t got;
+    int error = un_stack_udp_take_error(un_context_stack(context), socket->number);
+    if (error)
+        return -error;
     do {
         got = un_stack_udp_receive(un_context_stack(context), socket->number, &from, bytes, capped(most));
     } while (got >= 0 && !is_welcome(socket, &from));

@@ -22,7 +22,7 @@
     X(icmp_checksum, "ICMP messages with a wrong checksum")                                                            \
     X(icmp_unmatched, "ICMP errors about packets that are not on their way")                                           \
     X(icmp_rate, "ICMP answers not sent because of the rate limit")                                                    \
-    X(icmp_too_big, "echo requests whose answer does not fit into a packet")                                           \
+    X(icmp_too_big, "echo requests that lie in too many pieces to be answered")                                        \
     X(nd_malformed, "neighbour discovery messages that make no sense")                                                 \
     X(udp_malformed, "UDP datagrams with a wrong length")                                                              \
     X(udp_checksum, "UDP datagrams with a wrong checksum")                                                             \

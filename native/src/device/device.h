@@ -120,11 +120,13 @@ struct un_device {
 int un_memory_pair(struct un_device *ends[2], const struct un_device_capabilities capabilities[2], uint32_t slots);
 
 /* Packets in and out by hand: the far end of un_memory_pair without a device around it. un_hand_input queues a packet for
- * the owner of the device (0, -ENOBUFS); un_hand_output takes the oldest packet it sent: its length, 0 when there is none,
- * -EMSGSIZE when it does not fit. *out (may be NULL) receives flags, segment_bytes and offsets, pieces NULL. */
+ * the owner of the device (0, -ENOBUFS; -EMSGSIZE: no packet is as long); un_hand_output takes the oldest packet it sent:
+ * its length, 0 when there is none, -EMSGSIZE when it does not fit. *out (may be NULL) receives flags, segment_bytes and
+ * offsets, pieces NULL. un_hand_is: the device is one of these. */
 struct un_device *un_hand_open(const struct un_device_capabilities *capabilities, uint32_t slots);
 int un_hand_input(struct un_device *device, const void *bytes, uint32_t length, uint16_t rx_flags, uint16_t segment_bytes);
 int un_hand_output(struct un_device *device, void *bytes, uint32_t most, struct un_tx *out);
+bool un_hand_is(const struct un_device *device);
 
 /* One queue of a TAP interface, created when there is none of that name (needs CAP_NET_ADMIN), joined otherwise. The
  * descriptor may be made elsewhere and inherited: un_tap_queue makes it, un_tap_open takes it over. */

@@ -9,6 +9,7 @@
 #include "device/lane.h"
 
 #define OUTPUT_FRAME_BYTES 2048u
+#define INPUT_BYTES_MAX (18u + UINT16_MAX) /* Ethernet with a VLAN tag, and the longest packet that an IP header can tell */
 
 struct hand {
     struct un_device device; /* first */
@@ -127,6 +128,8 @@ int un_hand_input(struct un_device *device, const void *bytes, uint32_t length, 
 {
     struct un_piece piece = {.bytes = bytes, .length = length, .frame = UN_NONE};
     struct un_tx packet = {.pieces = &piece, .count = 1, .length = length};
+    if (length > INPUT_BYTES_MAX)
+        return -EMSGSIZE;
     if (!un_lane_put(&hand_of(device)->input, &packet, rx_flags, segment_bytes)) {
         device->counters.rx_no_frame++;
         return -ENOBUFS;
@@ -134,6 +137,11 @@ int un_hand_input(struct un_device *device, const void *bytes, uint32_t length, 
     device->counters.rx_packets++;
     device->counters.rx_bytes += length;
     return 0;
+}
+
+bool un_hand_is(const struct un_device *device)
+{
+    return device->operations == &hand_operations;
 }
 
 static void copy_chain(const struct un_pool *pool, uint32_t frame, uint8_t *to)

@@ -35,7 +35,7 @@ void un_accept_resume(struct un_engine *engine)
     struct un_private *own = engine->own;
     if (!own->paused || !own->accepting || own->active >= engine->setup.connection_limit)
         return;
-    if (own->accept_again_ns > un_clock_ns())
+    if (own->accept_again_ns > un_engine_now_ns(engine))
         return;
     own->paused = false;
     engine->transport->listen(engine, true);

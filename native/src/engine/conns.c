@@ -156,7 +156,7 @@ static void linger(struct un_engine *engine, uint32_t slot)
     struct un_work *work = &engine->works[slot];
     send_fin(engine, slot);
     un_slot(engine, slot)->state = UN_CONN_LINGER;
-    work->deadline_ns = un_clock_ns() + engine->setup.linger_ns;
+    work->deadline_ns = un_engine_now_ns(engine) + engine->setup.linger_ns;
     engine->own->lingering++;
     work->flags |= UN_WORK_READABLE;
     un_receive_later(engine, slot);
@@ -245,7 +245,7 @@ static bool is_overdue(const struct un_engine *engine, const struct un_work *wor
 void un_conn_sweep_deadlines(struct un_engine *engine)
 {
     struct un_private *own = engine->own;
-    engine->now_ns = un_clock_ns();
+    engine->now_ns = un_engine_now_ns(engine);
     if (engine->now_ns < own->swept_ns + UN_SWEEP_NS)
         return;
     own->swept_ns = engine->now_ns;

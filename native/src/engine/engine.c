@@ -97,7 +97,7 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
     engine->counters = &engine->told->counters;
     engine->node_count = nodes_per_seat(engine->config);
     engine->spin_ns = UN_SPIN_MAX_NS;
-    engine->now_ns = un_clock_ns();
+    engine->now_ns = un_engine_now_ns(engine);
     map_private(engine);
     int status = engine->transport->start(engine);
     if (status < 0) {
@@ -225,6 +225,13 @@ int un_engine_deadline_ms(const struct un_engine *engine)
     const struct un_private *own = engine->own;
     bool wanted = (engine->setup.idle_timeout_ns && own->active) || own->lingering || own->paused;
     return wanted ? (int)(UN_SWEEP_NS / 1000000) : -1;
+}
+
+uint64_t un_engine_deadline_ns(const struct un_engine *engine)
+{
+    uint64_t deadline_ns = engine->transport->deadline_ns(engine);
+    uint64_t sweep_ns = un_engine_deadline_ms(engine) < 0 ? UINT64_MAX : engine->own->swept_ns + UN_SWEEP_NS;
+    return sweep_ns < deadline_ns ? sweep_ns : deadline_ns;
 }
 
 uint32_t un_engine_turn(struct un_engine *engine, int timeout_ms)

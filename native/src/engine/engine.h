@@ -36,6 +36,7 @@ struct un_engine_setup {
     enum un_poll_mode poll_mode;
     bool shared_listeners;           /* other shards accept from these too: wake one of them, not all */
     const struct un_stack_setup *stack; /* a stack of our own carries the connections; NULL: the kernel's sockets */
+    const uint64_t *time_ns; /* time is what stands here, and turns do not wait; NULL: CLOCK_MONOTONIC */
 };
 
 /* Bytes of private memory for a segment; it must be zero when the first engine starts on it. */
@@ -62,6 +63,9 @@ uint32_t un_engine_take_commits(struct un_engine *engine);
 
 /* Milliseconds until a deadline wants a turn, -1: none. */
 int un_engine_deadline_ms(const struct un_engine *engine);
+
+/* When a turn has something to do even if nothing comes, for who says what time it is; UINT64_MAX: never. */
+uint64_t un_engine_deadline_ns(const struct un_engine *engine);
 
 /* The supervisor's requests; over control_fd in the split layout, called directly inline. */
 void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t serial, bool resumes);

@@ -158,7 +158,7 @@ static uint32_t kernel_poll(struct un_engine *engine, int timeout_ms)
     int count = epoll_wait(engine->setup.epoll_fd, events, UN_EPOLL_BATCH, timeout_ms);
     if (count <= 0)
         return 0;
-    engine->now_ns = un_clock_ns();
+    engine->now_ns = un_engine_now_ns(engine);
     for (int i = 0; i < count; i++) {
         if (UN_IS_WATCHED(events[i].data.u64))
             handle_watched(engine, events[i].data.u64);
@@ -207,6 +207,12 @@ static void kernel_close(struct un_engine *engine, int handle, bool reset)
 }
 
 /* A socket has sent what it took. */
+static uint64_t kernel_deadline_ns(const struct un_engine *engine)
+{
+    (void)engine;
+    return UINT64_MAX;
+}
+
 static void kernel_flush(struct un_engine *engine)
 {
     (void)engine;
@@ -256,6 +262,7 @@ const struct un_transport un_kernel_transport = {
     .send_eof = kernel_send_eof,
     .close = kernel_close,
     .flush = kernel_flush,
+    .deadline_ns = kernel_deadline_ns,
     .listen = kernel_listen,
     .close_strangers = kernel_close_strangers,
 };

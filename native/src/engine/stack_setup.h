@@ -33,6 +33,7 @@ struct un_stack_setup {
     uint32_t gateway_count;
     uint32_t listener_count;
     uint32_t backlog; /* of each listener */
+    uint64_t seed;    /* of what looks random, where equal runs are to be equal; 0: drawn */
     struct un_own_address addresses[UN_STACK_ADDRESSES_MAX];
     struct un_ip gateways[UN_GATEWAYS_MAX]; /* to all networks that are not on the link */
     struct un_stack_peer listeners[UN_LISTENERS_MAX];

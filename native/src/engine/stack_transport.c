@@ -7,6 +7,7 @@
  * poll looks at descriptors only before it sleeps, and now and then: while packets come, reading the device is the one
  * system call that is needed. Connections that the engine cannot take yet wait in the stack's backlog, and in a line
  * here, which is a cache. Whatever the stack has to remember outlives this process in its arena. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,7 +62,8 @@ static int create_stack(struct un_engine *engine, void *arena, uint64_t bytes)
     struct un_link *link = engine->link;
     struct un_stack_config config = setup->config;
     memcpy(config.secret, un_exchange_secret(&link->exchange), sizeof config.secret);
-    if (getrandom(&config.seed, sizeof config.seed, 0) != sizeof config.seed)
+    config.seed = setup->seed;
+    if (!config.seed && getrandom(&config.seed, sizeof config.seed, 0) != sizeof config.seed)
         return -errno;
     int status = un_stack_create(&link->stack, arena, bytes, &config);
     for (uint32_t i = 0; status >= 0 && i < setup->address_count; i++)
@@ -231,13 +233,34 @@ static void handle_event(struct un_engine *engine, const struct un_stack_event *
 }
 
 /* How long to sleep at most, in whole milliseconds, late rather than early: deadlines of TCP can be a bit late. */
-static int sleep_ms(struct un_link *link, int timeout_ms)
+static int sleep_ms(const struct un_engine *engine, int timeout_ms)
 {
-    uint64_t deadline_ns = un_stack_deadline_ns(&link->stack), now_ns = un_clock_ns();
+    struct un_link *link = engine->link;
+    uint64_t deadline_ns = un_stack_deadline_ns(&link->stack), now_ns = un_engine_now_ns(engine);
     if (!link->device->operations->sleep(link->device) || !un_exchange_sleep(&link->exchange) || deadline_ns <= now_ns)
         return 0;
     uint64_t wait_ms = (deadline_ns - now_ns) / UN_MS_NS + 1;
     return timeout_ms >= 0 && (uint64_t)timeout_ms < wait_ms ? timeout_ms : wait_ms < INT32_MAX ? (int)wait_ms : -1;
+}
+
+/* The same news comes to every shard: one tells the user. */
+static void tell_address_news(const struct un_engine *engine)
+{
+    static const char *const texts[] = {
+        [UN_ADDRESS_IS_TAKEN] = "is in use by another station; it is not served until that has ended",
+        [UN_ADDRESS_IS_FREE] = "is no longer in use by another station; it is served from now on",
+        [UN_ADDRESS_IS_DEFENDED] = "is claimed by another station as well; clients may reach that instead of us",
+    };
+    struct un_stack_address_news news;
+    char text[INET6_ADDRSTRLEN];
+    while (un_stack_next_address_news(&engine->link->stack, &news)) {
+        bool is_v4 = un_ip_is_v4(&news.ip);
+        const uint8_t *mac = news.mac;
+        inet_ntop(is_v4 ? AF_INET : AF_INET6, is_v4 ? un_ip_v4(&news.ip) : news.ip.bytes, text, sizeof text);
+        if (engine->setup.stack->queue == 0)
+            fprintf(stderr, "usnet: address %s %s (%02x:%02x:%02x:%02x:%02x:%02x)\n", text, texts[news.what], mac[0], mac[1],
+                    mac[2], mac[3], mac[4], mac[5]);
+    }
 }
 
 static void device_is_gone(struct un_engine *engine)
@@ -250,8 +273,9 @@ static uint32_t look_at_descriptors(struct un_engine *engine, int timeout_ms)
 {
     struct epoll_event events[UN_EPOLL_BATCH];
     if (timeout_ms != 0)
-        timeout_ms = sleep_ms(engine->link, timeout_ms);
+        timeout_ms = sleep_ms(engine, timeout_ms);
     tell_device_counters(engine->link);
+    tell_address_news(engine);
     int count = epoll_wait(engine->setup.epoll_fd, events, UN_EPOLL_BATCH, timeout_ms);
     un_exchange_awake(&engine->link->exchange);
     for (int i = 0; i < count; i++) {
@@ -284,7 +308,7 @@ static uint32_t stack_poll(struct un_engine *engine, int timeout_ms)
     uint32_t work = 0;
     if (timeout_ms != 0 || ++link->polls % LOOK_EVERY == 0)
         work += look_at_descriptors(engine, timeout_ms);
-    engine->now_ns = un_clock_ns();
+    engine->now_ns = un_engine_now_ns(engine);
     un_tcp_set_now(&link->stack.tcp, engine->now_ns);
     work += take_over_packets(link);
     work += un_stack_poll(&link->stack, engine->now_ns);
@@ -298,7 +322,12 @@ static uint32_t stack_poll(struct un_engine *engine, int timeout_ms)
 
 static void stack_flush(struct un_engine *engine)
 {
-    un_stack_poll_output(&engine->link->stack, un_clock_ns());
+    un_stack_poll_output(&engine->link->stack, un_engine_now_ns(engine));
+}
+
+static uint64_t stack_deadline_ns(const struct un_engine *engine)
+{
+    return un_stack_deadline_ns(&engine->link->stack);
 }
 
 /* Connections. */
@@ -387,6 +416,7 @@ const struct un_transport un_stack_transport = {
     .send_eof = stack_send_eof,
     .close = stack_close,
     .flush = stack_flush,
+    .deadline_ns = stack_deadline_ns,
     .listen = stack_listen,
     .close_strangers = stack_close_strangers,
 };

@@ -183,6 +183,10 @@ static inline bool un_is_alive(const struct un_conn *conn)
 
 /* engine.c */
 uint64_t un_clock_ns(void);
+static inline uint64_t un_engine_now_ns(const struct un_engine *engine)
+{
+    return engine->setup.time_ns ? *engine->setup.time_ns : un_clock_ns();
+}
 void un_publish_all(struct un_engine *engine);
 
 /* conns.c: life of a connection. */

@@ -126,7 +126,7 @@ void un_takeover(struct un_engine *engine)
     struct un_private *own = engine->own;
     bool *closing = calloc(engine->config->conn_max, sizeof *closing);
     un_assert(closing != NULL);
-    engine->now_ns = un_clock_ns();
+    engine->now_ns = un_engine_now_ns(engine);
     settle_command(engine);
     for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
         own->seats[seat].rx_free = own->seats[seat].node_free = UN_NONE;

@@ -23,6 +23,7 @@ struct un_transport {
     int (*send_eof)(struct un_engine *engine, int handle);
     void (*close)(struct un_engine *engine, int handle, bool reset); /* -1: it was closed before */
     void (*flush)(struct un_engine *engine);
+    uint64_t (*deadline_ns)(const struct un_engine *engine); /* poll then, if nothing comes; UINT64_MAX: never */
     void (*listen)(struct un_engine *engine, bool on); /* take new connections or not: while paused, or for good */
     void (*close_strangers)(struct un_engine *engine); /* handles that no connection owns, after a takeover */
 };

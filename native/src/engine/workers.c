@@ -213,7 +213,7 @@ bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat)
     struct un_seat_public *told = un_seat_public(engine->setup.public, seat);
     if (!state->attached)
         return un_load(&un_quarantine_at(engine->setup.public, seat)->valid);
-    engine->now_ns = un_clock_ns();
+    engine->now_ns = un_engine_now_ns(engine);
     take_to_the_end(engine, seat);
     bool poisoned = state->judged != state->serial && judge_suspect(engine, seat);
     state->judged = state->serial; /* an engine killed here is asked again; one death counts once */
@@ -235,7 +235,7 @@ void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t s
     struct un_seat_public *told = un_seat_public(engine->setup.public, seat);
     if (state->attached && state->serial == serial)
         return;
-    engine->now_ns = un_clock_ns();
+    engine->now_ns = un_engine_now_ns(engine);
     if (!resumes)
         un_worker_reset_unresumable(engine, seat);
     state->serial = serial;

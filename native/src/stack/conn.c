@@ -109,6 +109,9 @@ static int choose_local(struct un_stack *stack, const struct un_stack_peer *remo
 int un_stack_connect(struct un_stack *stack, const struct un_stack_peer *remote, const struct un_stack_peer *local,
                      uint64_t user, uint64_t *conn)
 {
+    bool is_this_host = un_ip_is_loopback(&remote->ip) || un_stack_has_address(stack, &remote->ip);
+    if (is_this_host) /* every packet goes to the link */
+        return -EHOSTUNREACH;
     if (remote->port == 0 || !un_can_be_source(stack, &remote->ip))
         return -EINVAL;
     int address = choose_local(stack, remote, local);

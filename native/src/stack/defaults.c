@@ -54,6 +54,7 @@ void un_stack_defaults(struct un_stack_config *config, uint32_t conn_max)
         .port_high = 65535,
         .accept_partial_checksum = false,
         .accept_router_advertisements = true,
+        .detect_duplicates = true, /* RFC 4862 section 5.4, RFC 5227 section 2.1 */
         .tcp = tcp_defaults(),
     };
 }

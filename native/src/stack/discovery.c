@@ -1,7 +1,8 @@
 /* What is said between neighbours: ARP (RFC 826, RFC 5227) and IPv6 neighbour discovery (RFC 4861).
  *
  * A question for one of our addresses is answered, and whoever asked is learnt (his answer will be needed in a moment);
- * answers and announcements change entries that exist, and make none. Every shard hears every message, one speaks. */
+ * answers and announcements change entries that exist, and make none. Who says that an address of ours is his is never
+ * believed, and never learnt: address.c decides what comes of it. Every shard hears every message, one speaks. */
 #include "base/bytes.h"
 #include "stack/state.h"
 #include "wire/arp.h"
@@ -14,11 +15,6 @@ static const uint8_t broadcast_mac[UN_MAC_BYTES] = {0xff, 0xff, 0xff, 0xff, 0xff
 static const struct un_ip any_v6;
 static const struct un_ip all_nodes = {{0xff, 2, [15] = 1}};
 static const struct un_ip all_routers = {{0xff, 2, [15] = 2}};
-
-static struct un_ip solicited_node(const struct un_ip *ip)
-{
-    return (struct un_ip){{0xff, 2, [11] = 1, 0xff, ip->bytes[13], ip->bytes[14], ip->bytes[15]}};
-}
 
 /* ---- ARP ---- */
 
@@ -53,6 +49,20 @@ static void learn_from_arp(struct un_stack *stack, const struct un_arp *arp, boo
         un_neighbour_learn(stack, neighbour, arp->sender_mac, !is_question && is_for_us);
 }
 
+/* The address of ours that the sender says is his, or wants to take as we do (RFC 5227 section 2.1.1), or -1. */
+static int claimed_by_arp(const struct un_stack *stack, const struct un_arp *arp)
+{
+    if (!un_ip_is_any(&arp->sender))
+        return un_address_claimed(stack, &arp->sender);
+    int index = un_address_claimed(stack, &arp->target);
+    return index >= 0 && stack->own->addresses[index].state != UN_ADDRESS_OURS ? index : -1;
+}
+
+static bool is_from_us(const struct un_stack *stack, const uint8_t *mac)
+{
+    return memcmp(mac, stack->device->capabilities.mac, UN_MAC_BYTES) == 0;
+}
+
 enum un_drop un_arp_input(struct un_stack *stack, struct un_arrival *arrival)
 {
     struct un_arp arp;
@@ -62,14 +72,19 @@ enum un_drop un_arp_input(struct un_stack *stack, struct un_arrival *arrival)
     if (why)
         return why;
     stack->counters->arp_in++;
-    if ((arp.sender_mac[0] & 1) || un_address_find(stack, &arp.sender) >= 0)
+    if (is_from_us(stack, arp.sender_mac)) /* what we said came back */
         return UN_DROP_ip_source;
+    un_hand_over(stack, arrival, UN_NONE);
+    int claimed = claimed_by_arp(stack, &arp);
+    if (claimed >= 0) {
+        un_address_conflict(stack, (uint32_t)claimed, arp.sender_mac);
+        return UN_DROP_ip_source;
+    }
     bool is_for_us = un_address_find(stack, &arp.target) >= 0;
     if (!un_ip_is_any(&arp.sender))
         learn_from_arp(stack, &arp, is_for_us);
     if (arp.operation == UN_ARP_REQUEST && is_for_us && !arrival->is_foreign)
         reply_arp(stack, &arp);
-    un_hand_over(stack, arrival, UN_NONE);
     return UN_DROP_NONE;
 }
 
@@ -93,39 +108,57 @@ static void send_discovery(struct un_stack *stack, struct un_icmp *icmp, const s
         stack->counters->icmp_out++;
 }
 
-static void advertise(struct un_stack *stack, const struct un_ip *target, const struct un_ip *to)
+/* One of ours. As long as it may be another's as well, nobody's cache is changed (RFC 4429 section 3.3). */
+static void advertise(struct un_stack *stack, uint32_t index, const struct un_ip *to)
 {
+    const struct un_address *address = &stack->own->addresses[index];
     bool is_solicited = !un_ip_is_multicast(to);
     struct un_icmp icmp = {.kind = UN_ICMP_NEIGHBOUR_ADVERTISEMENT,
-                           .target = *target,
+                           .target = address->ip,
                            .is_solicited = is_solicited,
-                           .overrides = true};
-    send_discovery(stack, &icmp, target, to, NULL);
+                           .overrides = address->state == UN_ADDRESS_OURS};
+    send_discovery(stack, &icmp, &address->ip, to, NULL);
+}
+
+/* Somebody who has no address yet asks whether this one is taken (RFC 4862 section 5.4.3). */
+static void take_probe(struct un_stack *stack, const struct un_arrival *arrival, uint32_t index)
+{
+    if (stack->own->addresses[index].state != UN_ADDRESS_OURS)
+        un_address_conflict(stack, index, arrival->packet.source_mac);
+    else if (!arrival->is_foreign)
+        advertise(stack, index, &all_nodes);
 }
 
 static enum un_drop solicitation(struct un_stack *stack, struct un_arrival *arrival, const struct un_icmp *icmp)
 {
     const struct un_ip *source = &arrival->packet.source;
-    if (un_address_find(stack, &icmp->target) < 0)
+    int index = un_address_claimed(stack, &icmp->target);
+    if (index < 0)
         return UN_DROP_NONE;
-    if (un_ip_is_any(source)) { /* somebody checks whether our address is taken */
-        if (!arrival->is_foreign)
-            advertise(stack, &icmp->target, &all_nodes);
+    if (un_ip_is_any(source)) {
+        take_probe(stack, arrival, (uint32_t)index);
         return UN_DROP_NONE;
     }
+    if (stack->own->addresses[index].state == UN_ADDRESS_TAKEN)
+        return UN_DROP_NONE;
     if (icmp->has_mac && !(icmp->mac[0] & 1)) {
         struct un_neighbour *neighbour = un_neighbour_offered(stack, source);
         if (neighbour)
             un_neighbour_learn(stack, neighbour, icmp->mac, false);
     }
     if (!arrival->is_foreign)
-        advertise(stack, &icmp->target, source);
+        advertise(stack, (uint32_t)index, source);
     return UN_DROP_NONE;
 }
 
 /* RFC 4861 section 7.2.5. */
-static enum un_drop advertisement(struct un_stack *stack, const struct un_icmp *icmp)
+static enum un_drop advertisement(struct un_stack *stack, const struct un_arrival *arrival, const struct un_icmp *icmp)
 {
+    int claimed = un_address_claimed(stack, &icmp->target);
+    if (claimed >= 0) {
+        un_address_conflict(stack, (uint32_t)claimed, icmp->has_mac ? icmp->mac : arrival->packet.source_mac);
+        return UN_DROP_ip_source;
+    }
     struct un_neighbour *neighbour = un_neighbour_find(stack, &icmp->target);
     if (!neighbour || (icmp->has_mac && (icmp->mac[0] & 1)))
         return UN_DROP_NONE;
@@ -170,13 +203,13 @@ enum un_drop un_discovery_input(struct un_stack *stack, struct un_arrival *arriv
 {
     if (arrival->packet.has_fragment_header) /* guards on the link do not look into fragments: RFC 6980 section 5 */
         return UN_DROP_nd_malformed;
-    if (un_address_find(stack, &arrival->packet.source) >= 0)
+    if (is_from_us(stack, arrival->packet.source_mac)) /* what we said came back */
         return UN_DROP_ip_source;
     un_hand_over(stack, arrival, UN_NONE);
     if (icmp->kind == UN_ICMP_NEIGHBOUR_SOLICITATION)
         return solicitation(stack, arrival, icmp);
     if (icmp->kind == UN_ICMP_NEIGHBOUR_ADVERTISEMENT)
-        return advertisement(stack, icmp);
+        return advertisement(stack, arrival, icmp);
     if (icmp->kind == UN_ICMP_ROUTER_ADVERTISEMENT)
         return router(stack, arrival, icmp);
     return UN_DROP_NONE; /* router solicitations: we are none */
@@ -202,7 +235,7 @@ static void ask_discovery(struct un_stack *stack, struct un_neighbour *neighbour
         return;
     struct un_icmp question = {.kind = UN_ICMP_NEIGHBOUR_SOLICITATION, .target = neighbour->ip};
     bool is_known = neighbour->state == UN_NEIGHBOUR_PROBE;
-    struct un_ip group = solicited_node(&neighbour->ip);
+    struct un_ip group = un_ip_solicited_node(&neighbour->ip);
     send_discovery(stack, &question, &stack->own->addresses[source].ip, is_known ? &neighbour->ip : &group,
                    is_known ? neighbour->ethernet : NULL);
 }
@@ -215,13 +248,28 @@ void un_neighbour_solicit(struct un_stack *stack, struct un_neighbour *neighbour
         ask_discovery(stack, neighbour);
 }
 
-void un_address_announce(struct un_stack *stack, const struct un_ip *ip)
+void un_address_announce(struct un_stack *stack, uint32_t index)
 {
+    const struct un_ip *ip = &stack->own->addresses[index].ip;
     struct un_arp announcement = {.operation = UN_ARP_REQUEST, .sender = *ip, .target = *ip};
     if (un_ip_is_v4(ip))
         send_arp(stack, &announcement, broadcast_mac);
     else
-        advertise(stack, ip, &all_nodes);
+        advertise(stack, index, &all_nodes);
+}
+
+/* In nobody's name (RFC 5227 section 1.1, RFC 4862 section 5.4.2), so that nobody's cache is changed. */
+void un_address_probe(struct un_stack *stack, uint32_t index)
+{
+    const struct un_ip *ip = &stack->own->addresses[index].ip;
+    if (un_ip_is_v4(ip)) {
+        struct un_arp question = {.operation = UN_ARP_REQUEST, .sender = un_ip_from_v4(any_v6.bytes), .target = *ip};
+        send_arp(stack, &question, broadcast_mac);
+        return;
+    }
+    struct un_icmp question = {.kind = UN_ICMP_NEIGHBOUR_SOLICITATION, .target = *ip};
+    struct un_ip group = un_ip_solicited_node(ip);
+    send_discovery(stack, &question, &any_v6, &group, NULL);
 }
 
 void un_router_solicit(struct un_stack *stack)

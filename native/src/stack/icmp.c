@@ -1,4 +1,4 @@
-/* ICMP of both families: echo is answered, errors go to the connection they are about, datagrams for nobody are refused.
+/* ICMP of both families: echo is answered, errors go to whom they are about, datagrams for nobody are refused.
  *
  * An error counts only when it quotes a packet of a connection that exists; whether the quoted sequence number is in
  * flight is tcp/'s question (RFC 5927). */
@@ -10,16 +10,17 @@
 #define UN_IPV4_MTU_MIN 552u /* below this an error is more likely an attack than a link (RFC 5927 section 7) */
 #define UN_ICMP_CHECKSUM_OFFSET 2u
 
-static bool may_send(struct un_stack *stack)
+static bool may_send(struct un_stack *stack, uint32_t packets)
 {
-    if (un_rate_allows(&stack->own->icmp, stack->config->icmp_per_s, stack->tcp.now_ns))
+    if (un_rate_allows(&stack->own->icmp, stack->config->icmp_per_s, packets, stack->tcp.now_ns))
         return true;
     un_stack_drop(stack, UN_DROP_icmp_rate);
     return false;
 }
 
+/* room: 0, or how much of a message goes into each fragment. */
 static bool send_icmp(struct un_stack *stack, const struct un_icmp *icmp, const struct un_ip *from, const struct un_ip *to,
-                      const struct un_piece *pieces, int count)
+                      const struct un_piece *pieces, int count, uint32_t room)
 {
     uint8_t header[UN_ICMP_EMIT_MAX];
     bool is_v6 = !un_ip_is_v4(to);
@@ -31,7 +32,7 @@ static bool send_icmp(struct un_stack *stack, const struct un_icmp *icmp, const 
         .pieces = pieces,
         .count = count,
     };
-    if (un_stack_send(stack, &datagram)) {
+    if (room ? un_stack_send_split(stack, &datagram, room) : un_stack_send(stack, &datagram)) {
         un_stack_drop(stack, UN_DROP_device_full);
         return false;
     }
@@ -69,14 +70,17 @@ static enum un_drop answer_echo(struct un_stack *stack, const struct un_arrival 
             return UN_DROP_ip_destination;
         from = &stack->own->addresses[source].ip;
     }
-    if (un_ip_header_length(from) + packet->transport_length > un_path_mtu(stack, &packet->source))
+    if (arrival->count > (int)UN_TX_PIECES_MAX - 2) /* ours are one more, and the headers another */
         return UN_DROP_icmp_too_big;
-    if (!may_send(stack))
+    uint32_t mtu = un_path_mtu(stack, &packet->source);
+    bool is_whole = un_ip_header_length(from) + packet->transport_length <= mtu;
+    uint32_t room = is_whole ? 0 : un_split_room(from, mtu);
+    if (!may_send(stack, is_whole ? 1 : (packet->transport_length + room - 1) / room))
         return UN_DROP_NONE;
     struct un_piece pieces[UN_TX_PIECES_MAX];
     struct un_icmp reply = {.kind = UN_ICMP_ECHO_REPLY, .id = request->id, .sequence = request->sequence};
     int count = pieces_of(stack, arrival, packet->transport + request->payload, request->payload_length, pieces);
-    if (send_icmp(stack, &reply, from, &packet->source, pieces, count))
+    if (send_icmp(stack, &reply, from, &packet->source, pieces, count, room))
         stack->counters->echo_replies++;
     return UN_DROP_NONE;
 }
@@ -106,7 +110,11 @@ static enum un_drop error(struct un_stack *stack, struct un_arrival *arrival, co
 {
     const struct un_icmp_quote *quote = &icmp->quote;
     int local = un_address_find(stack, &quote->source);
-    if (!icmp->has_quote || local < 0 || !arrival->is_unicast || quote->protocol != UN_PROTOCOL_TCP)
+    if (!icmp->has_quote || local < 0 || !arrival->is_unicast)
+        return UN_DROP_icmp_unmatched;
+    if (quote->protocol == UN_PROTOCOL_UDP)
+        return un_udp_error(stack, arrival, icmp);
+    if (quote->protocol != UN_PROTOCOL_TCP)
         return UN_DROP_icmp_unmatched;
     uint32_t slot =
         un_flow_find(stack, &quote->destination, quote->destination_port, quote->source_port, (uint16_t)local);
@@ -117,10 +125,21 @@ static enum un_drop error(struct un_stack *stack, struct un_arrival *arrival, co
                    : UN_DROP_icmp_unmatched;
     struct un_tcb *tcb = &stack->tcp.tcbs[slot];
     bool is_hard = icmp->kind == UN_ICMP_UNREACHABLE_PORT || icmp->kind == UN_ICMP_UNREACHABLE_PROTOCOL;
+    uint16_t path_mtu = tcb->path_mtu;
     un_stack_busy(stack, tcb);
     un_tcp_icmp(&stack->tcp, tcb, is_hard, next_mtu(icmp, tcb), quote->seq);
     un_stack_idle(stack);
+    if (tcb->path_mtu < path_mtu) /* it was believed */
+        un_path_learn(stack, &tcb->peer, tcb->path_mtu);
     return UN_DROP_NONE;
+}
+
+/* Who has no address yet may ask neighbours and routers, and whoever has ours may say so: that is all that comes from there. */
+static bool may_come_from(const struct un_stack *stack, const struct un_ip *source, enum un_icmp_kind kind)
+{
+    if (un_ip_is_any(source))
+        return kind == UN_ICMP_NEIGHBOUR_SOLICITATION || kind == UN_ICMP_ROUTER_SOLICITATION;
+    return kind == UN_ICMP_NEIGHBOUR_ADVERTISEMENT || un_address_find(stack, source) < 0;
 }
 
 enum un_drop un_icmp_input(struct un_stack *stack, struct un_arrival *arrival)
@@ -133,6 +152,8 @@ enum un_drop un_icmp_input(struct un_stack *stack, struct un_arrival *arrival)
     if (why)
         return why;
     stack->counters->icmp_in++;
+    if (!may_come_from(stack, &packet->source, icmp.kind))
+        return UN_DROP_ip_source;
     switch (icmp.kind) {
     case UN_ICMP_ECHO_REQUEST:
         return answer_echo(stack, arrival, &icmp);
@@ -148,6 +169,8 @@ enum un_drop un_icmp_input(struct un_stack *stack, struct un_arrival *arrival)
     case UN_ICMP_ROUTER_SOLICITATION:
     case UN_ICMP_ROUTER_ADVERTISEMENT:
         return un_discovery_input(stack, arrival, &icmp);
+    case UN_ICMP_GROUP_QUERY:
+        return un_groups_input(stack, arrival, &icmp);
     case UN_ICMP_ECHO_REPLY:
     case UN_ICMP_OTHER:
         break;
@@ -164,12 +187,12 @@ void un_icmp_refuse(struct un_stack *stack, struct un_arrival *arrival, enum un_
     uint32_t header = (uint32_t)packet->transport - packet->network;
     if (!is_v4 && kind == UN_ICMP_UNREACHABLE_PROTOCOL && header != UN_IPV6_BYTES)
         return; /* the field to blame lies in an extension header */
-    if (!may_send(stack))
+    if (!may_send(stack, 1))
         return;
     uint32_t most = is_v4 ? UN_QUOTE_IPV4 : UN_QUOTE_IPV6;
     uint32_t there = header + un_arrival_contiguous(arrival);
     struct un_piece quote = {(const uint8_t *)arrival->pieces[0].iov_base + packet->network,
                              there < most ? there : most, arrival->rx.frame};
     struct un_icmp icmp = {.kind = kind, .pointer = 6}; /* next header of an IPv6 header */
-    send_icmp(stack, &icmp, &packet->destination, &packet->source, &quote, 1);
+    send_icmp(stack, &icmp, &packet->destination, &packet->source, &quote, 1, 0);
 }

@@ -226,8 +226,8 @@ static enum un_drop take_icmp(struct un_stack *stack, struct un_arrival *arrival
     bool is_v6 = packet->protocol == UN_PROTOCOL_ICMPV6;
     if (is_v6 == un_ip_is_v4(&packet->destination))
         return UN_DROP_ip_protocol;
-    /* :: is where a neighbour asks from that has no address yet. */
-    if (!un_can_be_source(stack, &packet->source) && !(is_v6 && un_ip_is_any(&packet->source)))
+    bool is_discovery = is_v6 && (un_ip_is_any(&packet->source) || un_stack_has_address(stack, &packet->source));
+    if (!un_can_be_source(stack, &packet->source) && !is_discovery) /* if it is: icmp.c */
         return UN_DROP_ip_source;
     return is_checksum_good(stack, arrival) ? un_icmp_input(stack, arrival) : UN_DROP_icmp_checksum;
 }

@@ -163,7 +163,7 @@ static enum un_drop refuse(struct un_stack *stack, const struct un_arrival *arri
     struct un_seg reset;
     if (!un_tcp_refuse(seg, &reset))
         return why;
-    if (!un_rate_allows(&stack->own->resets, stack->config->resets_per_s, stack->tcp.now_ns))
+    if (!un_rate_allows(&stack->own->resets, stack->config->resets_per_s, 1, stack->tcp.now_ns))
         return UN_DROP_tcp_rst_rate;
     reset.source_port = seg->destination_port;
     reset.destination_port = seg->source_port;

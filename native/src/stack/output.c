@@ -261,28 +261,57 @@ int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, co
 
 /* ---- packets of no connection ---- */
 
-/* Everything but the Ethernet header; the checksum is always computed here. */
+uint16_t un_stack_checksum(const struct un_ip_header *ip, uint8_t protocol, const struct un_piece *pieces, int count)
+{
+    uint64_t sum = sum_pieces(pieces, count);
+    if (protocol != UN_PROTOCOL_ICMP)
+        sum += un_sum_pseudo(&ip->source, &ip->destination, protocol, length_of(pieces, count));
+    uint16_t field = un_checksum(sum);
+    return field == 0 && protocol == UN_PROTOCOL_UDP ? 0xffff : field; /* RFC 768: zero says that there is none */
+}
+
+/* The transport header, whose checksum is always computed here, and whatever stands in front of it. */
+static void put_transport(const struct un_datagram *datagram, uint8_t *at, struct packet *packet)
+{
+    uint32_t before = datagram->extension_length;
+    uint8_t protocol = before ? at[0] : datagram->ip.protocol;
+    packet->pieces[0] = (struct un_piece){at + before, datagram->header_length - before, UN_NONE};
+    if (datagram->count > 0)
+        memcpy(packet->pieces + 1, datagram->pieces, (size_t)datagram->count * sizeof *datagram->pieces);
+    uint16_t field = un_stack_checksum(&datagram->ip, protocol, packet->pieces, datagram->count + 1);
+    memcpy(at + before + datagram->checksum_offset, &field, sizeof field);
+}
+
+/* Its place in the whole, which un_ipv4_emit knows nothing of. */
+static void put_fragment_word(uint8_t *at, uint16_t word)
+{
+    uint16_t zero = 0;
+    un_put16(at + 6, word);
+    memcpy(at + 10, &zero, sizeof zero);
+    uint16_t field = un_checksum(un_sum(at, UN_IPV4_BYTES));
+    memcpy(at + 10, &field, sizeof field);
+}
+
+/* Everything but the Ethernet header. */
 static void build(struct un_stack *stack, struct un_datagram *datagram, struct packet *packet)
 {
     struct un_ip_header *ip = &datagram->ip;
     uint32_t payload = length_of(datagram->pieces, datagram->count);
+    bool is_v4 = un_ip_is_v4(&ip->destination);
     ip->payload_length = datagram->header_length + payload;
-    ip->dont_fragment = true;
-    ip->identification = stack->own->ip_identification++;
+    ip->dont_fragment = !datagram->is_fragment;
+    if (!datagram->is_fragment)
+        ip->identification = stack->own->ip_identification++;
     if (ip->hop_limit == 0)
         ip->hop_limit = UN_HOP_LIMIT;
-    uint8_t *at = packet->header + UN_ETH_BYTES;
-    at += un_ip_emit(at, ip);
+    uint8_t *network = packet->header + UN_ETH_BYTES, *at = network + un_ip_emit(network, ip);
     memcpy(at, datagram->header, datagram->header_length);
-    uint64_t sum = un_sum(at, datagram->header_length) + sum_pieces(datagram->pieces, datagram->count);
-    if (ip->protocol != UN_PROTOCOL_ICMP)
-        sum += un_sum_pseudo(&ip->source, &ip->destination, ip->protocol, ip->payload_length);
-    uint16_t field = un_checksum(sum);
-    if (field == 0 && ip->protocol == UN_PROTOCOL_UDP)
-        field = 0xffff; /* RFC 768: zero says that there is none */
-    memcpy(at + datagram->checksum_offset, &field, sizeof field);
+    if (!datagram->is_fragment)
+        put_transport(datagram, at, packet);
+    else if (is_v4)
+        put_fragment_word(network, datagram->fragment_word);
     packet->header_length = (uint32_t)(at - packet->header) + datagram->header_length;
-    packet->tx = (struct un_tx){.flags = un_ip_is_v4(&ip->destination) ? 0 : UN_TX_IPV6,
+    packet->tx = (struct un_tx){.flags = is_v4 ? 0 : UN_TX_IPV6,
                                 .checksum_start = (uint16_t)(at - packet->header),
                                 .checksum_offset = (uint16_t)datagram->checksum_offset};
     gather(packet, datagram->pieces, datagram->count, payload);

@@ -94,19 +94,30 @@ static void count_backlog(struct un_stack *stack, struct un_tcb *tcb)
         un_conn_ready(stack, tcb);
 }
 
-/* Once too often is harmless, once too few is not. */
+static bool was_established(const struct un_tcb *tcb)
+{
+    return (tcb->state & UN_TCP_SYNCHRONIZED) || (tcb->state == UN_TCP_DEAD && tcb->snd_una != tcb->iss);
+}
+
+static bool has_room(const struct un_stack *stack, const struct un_tcb *tcb)
+{
+    bool may_write = (tcb->state & UN_TCP_CAN_SEND) && !(tcb->flags & (UN_TCB_FIN_QUEUED | UN_TCB_WANT_WRITE));
+    bool is_known = tcb->flags & (UN_TCB_ACTIVE | UN_TCB_ACCEPTED); /* to the application */
+    return is_known && may_write && un_tcp_write_room(&stack->tcp, tcb) > 0;
+}
+
+/* All that an event may have said and nobody acted upon. Once too often is harmless, once too few is not. */
 static void tell_again(struct un_stack *stack, struct un_tcb *tcb)
 {
+    enum un_tcp_reason reason = un_tcp_reason(tcb);
+    bool is_over = reason != UN_TCP_REASON_NONE && (tcb->rcv_bytes == 0 || reason != UN_TCP_REASON_CLOSED);
     if (tcb->flags & UN_TCB_DETACHED)
         return;
-    if (tcb->listed & UN_LISTED_READY)
-        tcb->events |= UN_TCP_EVENT_ACCEPTED;
-    if (tcb->rcv_bytes > 0)
-        tcb->events |= UN_TCP_EVENT_READABLE;
-    else if (un_tcp_reason(tcb) != UN_TCP_REASON_NONE)
-        tcb->events |= UN_TCP_EVENT_CLOSED;
-    if (un_tcp_is_eof(tcb))
-        tcb->events |= UN_TCP_EVENT_EOF;
+    tcb->events |= (tcb->listed & UN_LISTED_READY ? UN_TCP_EVENT_ACCEPTED : 0u) |
+                   ((tcb->flags & UN_TCB_ACTIVE) && was_established(tcb) ? UN_TCP_EVENT_CONNECTED : 0u) |
+                   (tcb->rcv_bytes > 0 ? UN_TCP_EVENT_READABLE : 0u) |
+                   (tcb->flags & UN_TCB_FIN_RECEIVED ? UN_TCP_EVENT_EOF : 0u) |
+                   (has_room(stack, tcb) ? UN_TCP_EVENT_WRITABLE : 0u) | (is_over ? UN_TCP_EVENT_CLOSED : 0u);
     if (tcb->events)
         un_conn_list_event(stack, tcb);
 }

@@ -1,117 +1,48 @@
-/* Addresses of our own and ways to others: which next hop, from which address.
+/* Ways to others: which next hop, from which address of ours.
  *
- * Both tables are small and searched in a row; connections remember their next hop (output.c), so a search is made for
+ * The tables are small and searched in a row; connections remember their next hop (output.c), so a search is made for
  * the first packet and whenever a neighbour has to be looked at again. The prefix of each address is a route of its
- * own. Routes from router advertisements (RFC 4861 section 6.3.4) expire. */
+ * own. Routes from router advertisements (RFC 4861 section 6.3.4) expire, take up half of the table at most, and of
+ * several that are as good one whose router answers is taken (section 6.3.6). */
 #include <errno.h>
 
 #include "stack/state.h"
 
-#define UN_ANNOUNCEMENTS 2u              /* RFC 5227 section 2.3: ANNOUNCE_NUM */
-#define UN_ANNOUNCE_INTERVAL_NS (2 * UN_SECOND_NS) /* ANNOUNCE_INTERVAL */
 #define UN_ROUTER_SOLICITATIONS 3u              /* RFC 4861 section 10: MAX_RTR_SOLICITATIONS */
 #define UN_SOLICITATION_INTERVAL_NS (4 * UN_SECOND_NS) /* RTR_SOLICITATION_INTERVAL */
-#define UN_IPV6_LINK_PREFIX 64u
 
-uint16_t un_path_mtu(const struct un_stack *stack, const struct un_ip *destination)
-{
-    uint16_t mtu = stack->device ? stack->device->capabilities.mtu : 1500;
-    uint16_t link = stack->own->link_mtu;
-    return link && link < mtu && !un_ip_is_v4(destination) ? link : mtu;
-}
-
-/* ---- addresses ---- */
-
-/* 255.255.255.255, or the last address of a network of ours. */
-bool un_address_is_broadcast(const struct un_stack *stack, const struct un_ip *ip)
-{
-    static const uint8_t ones[4] = {255, 255, 255, 255};
-    if (!un_ip_is_v4(ip))
-        return false;
-    if (memcmp(un_ip_v4(ip), ones, 4) == 0)
-        return true;
-    for (uint32_t i = 0; i < stack->own->address_count; i++) {
-        const struct un_address *address = &stack->own->addresses[i];
-        if (!un_ip_is_v4(&address->ip) || address->prefix > 30 || !un_ip_in_prefix(ip, &address->ip, address->prefix))
-            continue;
-        uint32_t host = UINT32_MAX >> address->prefix;
-        uint32_t value = (uint32_t)ip->bytes[12] << 24 | (uint32_t)ip->bytes[13] << 16 | (uint32_t)ip->bytes[14] << 8 |
-                         ip->bytes[15];
-        if ((value & host) == host)
-            return true;
-    }
-    return false;
-}
-
-/* All hosts; all nodes and our solicited-node addresses (RFC 4291 section 2.7.1). */
-bool un_address_is_group(const struct un_stack *stack, const struct un_ip *ip)
-{
-    static const uint8_t all_hosts[4] = {224, 0, 0, 1};
-    static const uint8_t all_nodes[16] = {0xff, 2, [15] = 1};
-    static const uint8_t solicited[13] = {0xff, 2, [11] = 1, [12] = 0xff};
-    if (un_ip_is_v4(ip))
-        return memcmp(un_ip_v4(ip), all_hosts, 4) == 0;
-    if (memcmp(ip->bytes, all_nodes, 16) == 0)
-        return true;
-    if (memcmp(ip->bytes, solicited, 13) != 0)
-        return false;
-    for (uint32_t i = 0; i < stack->own->address_count; i++) {
-        const struct un_ip *own = &stack->own->addresses[i].ip;
-        if (!un_ip_is_v4(own) && memcmp(own->bytes + 13, ip->bytes + 13, 3) == 0)
-            return true;
-    }
-    return false;
-}
-
-int un_stack_add_address(struct un_stack *stack, const struct un_ip *ip, uint8_t prefix)
-{
-    struct un_stack_memory *own = stack->own;
-    if (un_ip_is_any(ip) || un_ip_is_multicast(ip) || prefix > (un_ip_is_v4(ip) ? 32 : 128))
-        return -EINVAL;
-    if (un_address_find(stack, ip) >= 0)
-        return -EEXIST;
-    if (own->address_count == UN_STACK_ADDRESSES_MAX)
-        return -ENOSPC;
-    own->addresses[own->address_count] =
-        (struct un_address){.ip = *ip, .prefix = prefix, .announcements = UN_ANNOUNCEMENTS};
-    un_compiler_fence();
-    own->address_count++;
-    own->addresses_next_ns = own->now_ns;
-    un_neighbours_restamp(stack);
-    return 0;
-}
-
-/* RFC 4291 appendix A: the link-local address that the MAC address gives. */
-static void add_link_local(struct un_stack *stack)
-{
-    const uint8_t *mac = stack->device->capabilities.mac;
-    struct un_ip ip = {{0xfe, 0x80, [8] = mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]}};
-    un_stack_add_address(stack, &ip, UN_IPV6_LINK_PREFIX);
-}
-
-void un_addresses_attach(struct un_stack *stack)
-{
-    struct un_stack_memory *own = stack->own;
-    add_link_local(stack);
-    own->addresses_next_ns = own->now_ns;
-    if (own->config.accept_router_advertisements)
-        own->solicitation = (struct un_router_solicitation){own->now_ns, UN_ROUTER_SOLICITATIONS};
-}
+#define UN_ADVERTISED_MAX (UN_STACK_ROUTES_MAX / 2) /* RFC 4861 section 6.3.4: two at least; the rest is the user's */
 
 /* ---- routes ---- */
 
-static int set_route(struct un_stack *stack, const struct un_route *route)
+/* The same route, or NULL and in *place a free place for it, if there is one. */
+static struct un_route *find_route(struct un_stack *stack, const struct un_route *route, struct un_route **place)
 {
-    struct un_route *place = NULL;
+    uint32_t advertised = 0;
+    *place = NULL;
     for (uint32_t i = 0; i < UN_STACK_ROUTES_MAX; i++) {
         struct un_route *old = &stack->own->routes[i];
-        if (old->is_used && old->prefix == route->prefix && un_ip_equal(&old->network, &route->network) &&
-            un_ip_equal(&old->gateway, &route->gateway)) {
-            old->expires_ns = route->expires_ns;
-            return 0;
+        if (!old->is_used) {
+            *place = *place ? *place : old;
+            continue;
         }
-        if (!old->is_used && !place)
-            place = old;
+        advertised += old->expires_ns != 0;
+        if (old->prefix == route->prefix && un_ip_equal(&old->network, &route->network) &&
+            un_ip_equal(&old->gateway, &route->gateway))
+            return old;
+    }
+    if (route->expires_ns && advertised >= UN_ADVERTISED_MAX)
+        *place = NULL;
+    return NULL;
+}
+
+/* One that never expires stays so, whatever its router says. */
+static int set_route(struct un_stack *stack, const struct un_route *route)
+{
+    struct un_route *place, *old = find_route(stack, route, &place);
+    if (old) {
+        old->expires_ns = old->expires_ns ? route->expires_ns : 0;
+        return 0;
     }
     if (!place)
         return -ENOSPC;
@@ -120,11 +51,6 @@ static int set_route(struct un_stack *stack, const struct un_route *route)
     place->is_used = true;
     un_neighbours_restamp(stack);
     return 0;
-}
-
-bool un_stack_has_address(const struct un_stack *stack, const struct un_ip *ip)
-{
-    return un_address_find(stack, ip) >= 0;
 }
 
 int un_stack_add_route(struct un_stack *stack, const struct un_ip *network, uint8_t prefix, const struct un_ip *gateway)
@@ -140,7 +66,8 @@ static bool is_on_link(const struct un_stack *stack, const struct un_ip *ip, int
     bool found = false;
     for (uint32_t i = 0; i < stack->own->address_count; i++) {
         const struct un_address *address = &stack->own->addresses[i];
-        if (address->prefix > *prefix && un_ip_in_prefix(ip, &address->ip, address->prefix)) {
+        if (address->state != UN_ADDRESS_TAKEN && address->prefix > *prefix &&
+            un_ip_in_prefix(ip, &address->ip, address->prefix)) {
             *prefix = address->prefix;
             found = true;
         }
@@ -148,8 +75,15 @@ static bool is_on_link(const struct un_stack *stack, const struct un_ip *ip, int
     return found;
 }
 
+/* Its router was asked for and did not answer. */
+static bool is_silent(struct un_stack *stack, const struct un_route *route)
+{
+    const struct un_neighbour *router = un_neighbour_find(stack, &route->gateway);
+    return router && router->state == UN_NEIGHBOUR_FAILED;
+}
+
 /* The longest prefix; a connected network comes before a route that is as long. */
-int un_route_find(const struct un_stack *stack, const struct un_ip *destination, struct un_ip *next_hop)
+int un_route_find(struct un_stack *stack, const struct un_ip *destination, struct un_ip *next_hop)
 {
     int longest = -1;
     const struct un_route *best = NULL;
@@ -158,8 +92,11 @@ int un_route_find(const struct un_stack *stack, const struct un_ip *destination,
     bool found = is_on_link(stack, destination, &longest);
     for (uint32_t i = 0; i < UN_STACK_ROUTES_MAX; i++) {
         const struct un_route *route = &stack->own->routes[i];
-        if (route->is_used && route->prefix > longest &&
-            un_ip_in_prefix(destination, &route->network, route->prefix)) {
+        if (!route->is_used || !un_ip_in_prefix(destination, &route->network, route->prefix))
+            continue;
+        bool is_longer = route->prefix > longest;
+        bool is_better = best && route->prefix == longest && is_silent(stack, best) && !is_silent(stack, route);
+        if (is_longer || is_better) {
             longest = route->prefix;
             best = route;
         }
@@ -199,7 +136,8 @@ int un_route_source(const struct un_stack *stack, const struct un_ip *destinatio
     int best = -EHOSTUNREACH;
     int best_rank = -1;
     for (uint32_t i = 0; i < stack->own->address_count; i++) {
-        int rank = source_rank(&stack->own->addresses[i].ip, destination);
+        const struct un_address *address = &stack->own->addresses[i];
+        int rank = address->state == UN_ADDRESS_TAKEN ? -1 : source_rank(&address->ip, destination);
         if (rank > best_rank) {
             best_rank = rank;
             best = (int)i;
@@ -208,19 +146,16 @@ int un_route_source(const struct un_stack *stack, const struct un_ip *destinatio
     return best;
 }
 
-/* RFC 4861 section 6.3.4; a lifetime of 0 withdraws the route. */
+/* RFC 4861 section 6.3.4; a lifetime of 0 withdraws the route, and is no answer to who looks for a router (6.3.7). */
 void un_route_advertised(struct un_stack *stack, const struct un_ip *router, uint16_t lifetime_s)
 {
     struct un_stack_memory *own = stack->own;
     struct un_route route = {.gateway = *router, .expires_ns = own->now_ns + lifetime_s * UN_SECOND_NS};
-    own->solicitation.left = 0;
-    if (lifetime_s == 0)
-        route.expires_ns = own->now_ns;
     for (uint32_t i = 0; lifetime_s == 0 && i < UN_STACK_ROUTES_MAX; i++)
         if (own->routes[i].is_used && own->routes[i].expires_ns && un_ip_equal(&own->routes[i].gateway, router))
             own->routes[i].expires_ns = route.expires_ns;
-    if (lifetime_s > 0)
-        set_route(stack, &route);
+    if (lifetime_s > 0 && set_route(stack, &route) == 0)
+        own->solicitation.left = 0;
     own->addresses_next_ns = un_min64(own->addresses_next_ns, route.expires_ns);
 }
 
@@ -243,23 +178,6 @@ static uint64_t expire_routes(struct un_stack *stack)
     return next;
 }
 
-/* One shard speaks for all. */
-static uint64_t announce(struct un_stack *stack)
-{
-    uint64_t next = UINT64_MAX;
-    if (stack->shards.shard != 0)
-        return next;
-    for (uint32_t i = 0; i < stack->own->address_count; i++) {
-        struct un_address *address = &stack->own->addresses[i];
-        if (address->announcements == 0)
-            continue;
-        un_address_announce(stack, &address->ip);
-        if (--address->announcements > 0)
-            next = stack->own->now_ns + UN_ANNOUNCE_INTERVAL_NS;
-    }
-    return next;
-}
-
 static uint64_t solicit(struct un_stack *stack)
 {
     struct un_router_solicitation *solicitation = &stack->own->solicitation;
@@ -273,9 +191,17 @@ static uint64_t solicit(struct un_stack *stack)
     return solicitation->left ? solicitation->next_ns : UINT64_MAX;
 }
 
+void un_routers_attach(struct un_stack *stack)
+{
+    if (stack->own->config.accept_router_advertisements)
+        stack->own->solicitation = (struct un_router_solicitation){stack->own->now_ns, UN_ROUTER_SOLICITATIONS};
+}
+
+/* Groups first: RFC 4862 section 5.4.2 wants neighbours to reach us before they are asked. */
 void un_addresses_run(struct un_stack *stack)
 {
     uint64_t next = expire_routes(stack);
-    next = un_min64(next, announce(stack));
+    next = un_min64(next, un_groups_due(stack));
+    next = un_min64(next, un_addresses_due(stack));
     stack->own->addresses_next_ns = un_min64(next, solicit(stack));
 }

@@ -317,11 +317,11 @@ uint64_t un_stack_random(struct un_stack *stack)
 }
 
 /* A burst of one second's worth is let through. */
-bool un_rate_allows(struct un_rate *rate, uint32_t per_second, uint64_t now_ns)
+bool un_rate_allows(struct un_rate *rate, uint32_t per_second, uint32_t count, uint64_t now_ns)
 {
     uint64_t paid = rate->paid_until_ns > now_ns ? rate->paid_until_ns : now_ns;
     if (paid - now_ns >= UN_SECOND_NS)
         return false;
-    rate->paid_until_ns = paid + UN_SECOND_NS / per_second;
+    rate->paid_until_ns = paid + count * UN_SECOND_NS / per_second;
     return true;
 }

@@ -16,8 +16,9 @@
  * Files: stack.c create, adopt, poll; rebuild.c, scan.c, check.c what adoption makes anew and what must hold; defaults.c;
  * input.c from a frame to its owner; flows.c look-up table; wheel.c timers; lists.c connections in and out of all lists;
  * listen.c listeners, backlog, SYN cookies; output.c headers, routes to the device; neighbour.c, discovery.c, waiting.c ARP
- * and neighbour discovery; route.c addresses, routes, router advertisements; icmp.c; fragment.c; udp.c; conn.c, options.c
- * what the application calls. */
+ * and neighbour discovery; address.c addresses and whether they are ours; groups.c multicast listener reports; route.c
+ * routes, router advertisements; paths.c path MTUs; icmp.c; fragment.c, split.c; udp.c; conn.c, options.c what the application
+ * calls. */
 #ifndef UN_STACK_H
 #define UN_STACK_H
 
@@ -51,6 +52,7 @@ struct un_stack_config {
     uint16_t port_high;
     bool accept_partial_checksum; /* enum un_checksum_state; for virtual links on one host */
     bool accept_router_advertisements;
+    bool detect_duplicates; /* is an address somebody else's? address.c */
     uint8_t secret[UN_SECRET_BYTES]; /* of sequence numbers, cookies, look-up; the same for all shards of a server */
     uint64_t seed;             /* of everything else that looks random */
     struct un_tcp_config tcp;
@@ -74,6 +76,9 @@ void un_stack_defaults(struct un_stack_config *config, uint32_t conn_max);
     X(handed_over, "packets of another shard's connections, given to their owner")                                     \
     X(taken_over, "packets of our connections that came through another shard")                                        \
     X(neighbours_failed, "next hops that did not answer")                                                              \
+    X(address_conflicts, "times another station claimed an address of ours")                                           \
+    X(paths_learnt, "path MTUs remembered for other connections")                                                      \
+    X(udp_errors, "ICMP errors told to UDP endpoints")                                                                 \
     X(adopted, "times the stack went on in another process")
 
 struct un_stack_counters {
@@ -124,6 +129,16 @@ void un_stack_set_shards(struct un_stack *stack, const struct un_stack_shards *s
 /* Addresses of our own, and ways to others. The prefix is a directly connected route. */
 int un_stack_add_address(struct un_stack *stack, const struct un_ip *ip, uint8_t prefix);
 bool un_stack_has_address(const struct un_stack *stack, const struct un_ip *ip);
+/* Another station claims an address of ours. TAKEN: it did so before we were sure that nobody has it; the address is not
+ * used, its connections have ended with UNREACHABLE, and every minute it is looked whether that has changed: then, FREE. DEFENDED:
+ * the address was and is ours, and the link was told so; while the other does not give way, both get each other's packets. */
+enum un_address_news { UN_ADDRESS_NO_NEWS, UN_ADDRESS_IS_TAKEN, UN_ADDRESS_IS_FREE, UN_ADDRESS_IS_DEFENDED };
+struct un_stack_address_news {
+    struct un_ip ip;
+    uint8_t what; /* enum un_address_news */
+    uint8_t mac[UN_MAC_BYTES]; /* of the other station */
+};
+bool un_stack_next_address_news(struct un_stack *stack, struct un_stack_address_news *news);
 int un_stack_add_route(struct un_stack *stack, const struct un_ip *network, uint8_t prefix, const struct un_ip *gateway);
 
 /* One turn: returns how much was done. UINT64_MAX: no deadline. */
@@ -138,7 +153,7 @@ void un_stack_input(struct un_stack *stack, const struct un_rx *packet);
 struct un_stack_event {
     uint64_t conn;     /* handle; of a UDP endpoint: its number */
     uint64_t user;     /* of the connection; of ACCEPTED: of the listener */
-    uint32_t events;   /* enum un_tcp_event; of UDP: READABLE, WRITABLE */
+    uint32_t events;   /* enum un_tcp_event; of UDP: READABLE, WRITABLE, UN_UDP_EVENT_ERROR */
     uint16_t listener; /* of ACCEPTED */
     bool is_udp;
     uint8_t reason;    /* of CLOSED: enum un_tcp_reason */
@@ -157,7 +172,8 @@ struct un_stack_peer {
     struct un_ip ip;
     uint16_t port;
 };
-/* Open a connection; local ip any and port 0: chosen. The handle in *conn. */
+/* Open a connection; local ip any and port 0: chosen. The handle in *conn. -EHOSTUNREACH: there is no route, or it would
+ * lead to ourselves: a stack has no loopback. */
 int un_stack_connect(struct un_stack *stack, const struct un_stack_peer *remote, const struct un_stack_peer *local,
                      uint64_t user, uint64_t *conn);
 
@@ -193,6 +209,8 @@ int un_stack_names(struct un_stack *stack, uint64_t conn, struct un_stack_peer *
 uint64_t un_stack_handle(const struct un_stack *stack, const struct un_tcb *tcb);
 uint32_t un_stack_slots(const struct un_stack *stack); /* connections that ever were have slots below it */
 
+#define UN_UDP_EVENT_ERROR (1u << 6) /* beside enum un_tcp_event */
+
 /* UDP. ip and port as in listen, port 0: chosen. Returns the endpoint's number. */
 int un_stack_udp_open(struct un_stack *stack, const struct un_stack_peer *local, uint64_t user);
 int un_stack_udp_close(struct un_stack *stack, uint32_t endpoint);
@@ -200,6 +218,11 @@ int64_t un_stack_udp_send(struct un_stack *stack, uint32_t endpoint, const struc
                           uint32_t length); /* -EAGAIN, -EMSGSIZE, -EHOSTUNREACH, -ENOBUFS */
 bool un_stack_udp_waiting(struct un_stack *stack, uint32_t endpoint); /* a datagram can be received */
 bool un_stack_udp_may_send(struct un_stack *stack, uint32_t endpoint); /* false after -EAGAIN, until WRITABLE */
+/* What ICMP says about datagrams to this remote end is an error of the endpoint (RFC 1122 section 4.1.3.3): an event, and a
+ * positive errno, taken once: ECONNREFUSED, EMSGSIZE, ENOPROTOOPT. Reports that may pass are none. */
+int un_stack_udp_connect(struct un_stack *stack, uint32_t endpoint, const struct un_stack_peer *remote);
+int un_stack_udp_error(const struct un_stack *stack, uint32_t endpoint);
+int un_stack_udp_take_error(struct un_stack *stack, uint32_t endpoint);
 int un_stack_udp_name(struct un_stack *stack, uint32_t endpoint, struct un_stack_peer *local);
 int64_t un_stack_udp_receive(struct un_stack *stack, uint32_t endpoint, struct un_stack_peer *from, void *bytes,
                              uint32_t most); /* the length of the datagram, cut to `most` */

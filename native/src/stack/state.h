@@ -25,6 +25,8 @@
 #define UN_NEIGHBOUR_WAYS 8u      /* places that a neighbour may have in the table */
 #define UN_PORT_COUNTERS 64u      /* RFC 6056 section 3.3.4 suggests a small table */
 #define UN_ENDPOINT_BUCKETS 64u
+#define UN_PATHS 256u                /* destinations whose path is known to be narrower than the link: 8 KiB */
+#define UN_PATH_WAYS 4u
 #define UN_ENDPOINT_FRAMES_MAX 256u /* waiting in one endpoint */
 #define UN_HEADERS_MAX (UN_ETH_BYTES + UN_IPV6_BYTES + UN_TCP_HEADER_MAX)
 
@@ -46,11 +48,40 @@ enum un_listed {
 };
 #define UN_LISTED_LINKED (UN_LISTED_EVENTS | UN_LISTED_OUTPUT)
 
+/* address.c. */
+enum un_address_state { UN_ADDRESS_PROBED, UN_ADDRESS_OURS, UN_ADDRESS_TAKEN };
+
 struct un_address {
     struct un_ip ip;
     uint8_t prefix;
+    uint8_t state;         /* enum un_address_state */
+    uint8_t probes;        /* still to be sent */
     uint8_t announcements; /* still to be made */
 };
+
+/* What else is known of an address: apart from what every packet is compared with. */
+struct un_claim {
+    uint64_t next_ns;     /* of the next probe or announcement */
+    uint64_t defended_ns; /* last; 0: never */
+    uint8_t mac[UN_MAC_BYTES]; /* who claimed it last */
+    uint8_t news;         /* enum un_address_news */
+};
+
+/* groups.c. */
+struct un_groups {
+    uint64_t join_ns;      /* of the next report that was not asked for */
+    uint64_t answer_ns;    /* of the next one that was; 0: none */
+    uint64_t old_until_ns; /* a router of the old version is there */
+    uint32_t joins;        /* reports still to be made */
+};
+
+/* paths.c. */
+struct un_path {
+    struct un_ip ip;
+    uint64_t expires_ns;
+    uint16_t mtu; /* 0: nothing is known */
+};
+UN_STATIC_ASSERT(sizeof(struct un_path) == 32, "two to a cache line");
 
 struct un_route {
     struct un_ip network;
@@ -124,6 +155,9 @@ struct un_endpoint {
     bool is_open;
     bool is_listed;      /* cache: has events to fetch */
     bool wants_room;     /* was refused: tell when the device has room */
+    uint8_t error;       /* positive errno that ICMP brought, to be told once */
+    uint16_t remote_port; /* 0: it has no remote end */
+    struct un_ip remote;
     uint32_t events;
     uint32_t frames;     /* waiting */
     struct un_list queue; /* frames of datagrams; the last frame of each is marked */
@@ -191,6 +225,7 @@ struct un_stack_memory {
     uint64_t drops[UN_DROP_COUNT];
 
     uint32_t address_count;
+    bool has_address_news;
     uint16_t ip_identification;
     uint16_t link_mtu; /* from a router advertisement; 0: the device's */
     uint32_t neighbour_stamps; /* given out */
@@ -205,6 +240,9 @@ struct un_stack_memory {
     struct un_rate icmp;
     uint32_t port_counters[UN_PORT_COUNTERS];
     struct un_address addresses[UN_STACK_ADDRESSES_MAX];
+    struct un_claim claims[UN_STACK_ADDRESSES_MAX];
+    struct un_groups groups;
+    struct un_path paths[UN_PATHS];
     struct un_route routes[UN_STACK_ROUTES_MAX];
     struct un_listener listeners[UN_STACK_LISTENERS_MAX];
     struct un_fragments fragments[UN_FRAGMENTS_MAX];
@@ -249,14 +287,21 @@ static inline uint64_t un_min64(uint64_t left, uint64_t right)
     return left < right ? left : right;
 }
 
-/* The index of an address of ours, or -1. */
-static inline int un_address_find(const struct un_stack *stack, const struct un_ip *ip)
+/* The index of an address that was added, or -1. */
+static inline int un_address_claimed(const struct un_stack *stack, const struct un_ip *ip)
 {
     const struct un_stack_memory *own = stack->own;
     for (uint32_t i = 0; i < own->address_count; i++)
         if (un_ip_equal(&own->addresses[i].ip, ip))
             return (int)i;
     return -1;
+}
+
+/* The index of an address of ours, or -1: one that another station has is not. */
+static inline int un_address_find(const struct un_stack *stack, const struct un_ip *ip)
+{
+    int index = un_address_claimed(stack, ip);
+    return index >= 0 && stack->own->addresses[index].state == UN_ADDRESS_TAKEN ? -1 : index;
 }
 
 /* Around every change of a connection. Not nested: one connection at a time. */
@@ -303,7 +348,7 @@ static inline uint32_t un_arrival_contiguous(const struct un_arrival *arrival)
 
 /* ---- stack.c ---- */
 uint64_t un_stack_random(struct un_stack *stack);
-bool un_rate_allows(struct un_rate *rate, uint32_t per_second, uint64_t now_ns);
+bool un_rate_allows(struct un_rate *rate, uint32_t per_second, uint32_t count, uint64_t now_ns);
 
 /* ---- scan.c: what the queues hold, counted into the scratch tables ---- */
 void un_scan_begin(struct un_stack *stack);
@@ -384,10 +429,15 @@ struct un_datagram {
     struct un_ip_header ip; /* payload_length, identification and dont_fragment are filled in */
     const uint8_t *header;
     uint32_t header_length;
-    uint32_t checksum_offset;
+    uint32_t extension_length; /* of it: IPv6 extension headers, in front of the transport header */
+    uint32_t checksum_offset;  /* within the transport header */
     const struct un_piece *pieces;
     int count;
+    bool is_fragment; /* a part of one whose checksum was computed; identification is given */
+    uint16_t fragment_word; /* IPv4: offset and more-fragments */
 };
+/* Of what goes behind the IP header. */
+uint16_t un_stack_checksum(const struct un_ip_header *ip, uint8_t protocol, const struct un_piece *pieces, int count);
 int un_stack_send(struct un_stack *stack, struct un_datagram *datagram);
 /* The same with the Ethernet destination given. */
 int un_stack_send_to(struct un_stack *stack, struct un_datagram *datagram, const uint8_t *mac);
@@ -420,7 +470,8 @@ void un_neighbours_forget_waiting(struct un_stack *stack); /* after adoption */
 void un_neighbour_solicit(struct un_stack *stack, struct un_neighbour *neighbour);
 enum un_drop un_arp_input(struct un_stack *stack, struct un_arrival *arrival);
 enum un_drop un_discovery_input(struct un_stack *stack, struct un_arrival *arrival, const struct un_icmp *icmp);
-void un_address_announce(struct un_stack *stack, const struct un_ip *ip);
+void un_address_announce(struct un_stack *stack, uint32_t index);
+void un_address_probe(struct un_stack *stack, uint32_t index);
 void un_router_solicit(struct un_stack *stack);
 
 /* ---- waiting.c ---- */
@@ -428,15 +479,33 @@ void un_waiting_add(struct un_stack *stack, struct un_neighbour *neighbour, cons
 void un_waiting_drop(struct un_stack *stack, struct un_neighbour *neighbour);    /* all, counted */
 void un_waiting_release(struct un_stack *stack, struct un_neighbour *neighbour); /* packets and connections go */
 
-/* ---- route.c ---- */
+/* ---- split.c ---- */
+/* As un_stack_send, in fragments of so many bytes: un_split_room. */
+int un_stack_send_split(struct un_stack *stack, struct un_datagram *datagram, uint32_t room);
+uint32_t un_split_room(const struct un_ip *destination, uint32_t mtu);
+
+/* ---- paths.c ---- */
 uint16_t un_path_mtu(const struct un_stack *stack, const struct un_ip *destination);
-int un_route_find(const struct un_stack *stack, const struct un_ip *destination, struct un_ip *next_hop); /* -EHOSTUNREACH */
-int un_route_source(const struct un_stack *stack, const struct un_ip *destination); /* index of an address, -EHOSTUNREACH */
+void un_path_learn(struct un_stack *stack, const struct un_ip *ip, uint16_t mtu);
+
+/* ---- address.c ---- */
 bool un_address_is_broadcast(const struct un_stack *stack, const struct un_ip *ip);
 bool un_address_is_group(const struct un_stack *stack, const struct un_ip *ip); /* multicast that we listen to */
-void un_route_advertised(struct un_stack *stack, const struct un_ip *router, uint16_t lifetime_s);
-void un_addresses_run(struct un_stack *stack); /* announcements, router solicitations, routes that expire */
 void un_addresses_attach(struct un_stack *stack); /* the device is there: link-local address, announcements */
+void un_address_conflict(struct un_stack *stack, uint32_t index, const uint8_t *mac); /* that station claims it */
+uint64_t un_addresses_due(struct un_stack *stack); /* probes and announcements; when to come again */
+
+/* ---- groups.c ---- */
+void un_groups_changed(struct un_stack *stack);
+enum un_drop un_groups_input(struct un_stack *stack, const struct un_arrival *arrival, const struct un_icmp *query);
+uint64_t un_groups_due(struct un_stack *stack);
+
+/* ---- route.c ---- */
+int un_route_find(struct un_stack *stack, const struct un_ip *destination, struct un_ip *next_hop); /* -EHOSTUNREACH */
+int un_route_source(const struct un_stack *stack, const struct un_ip *destination); /* index of an address, -EHOSTUNREACH */
+void un_route_advertised(struct un_stack *stack, const struct un_ip *router, uint16_t lifetime_s);
+void un_routers_attach(struct un_stack *stack);
+void un_addresses_run(struct un_stack *stack); /* probes, announcements, reports, router solicitations, routes that expire */
 
 /* ---- icmp.c ---- */
 enum un_drop un_icmp_input(struct un_stack *stack, struct un_arrival *arrival);
@@ -448,6 +517,8 @@ void un_fragments_run(struct un_stack *stack);
 
 /* ---- udp.c ---- */
 enum un_drop un_udp_input(struct un_stack *stack, struct un_arrival *arrival);
+/* An ICMP error about a datagram of ours. */
+enum un_drop un_udp_error(struct un_stack *stack, struct un_arrival *arrival, const struct un_icmp *icmp);
 void un_udp_room(struct un_stack *stack); /* endpoints were refused: has the device room again? */
 bool un_udp_next_event(struct un_stack *stack, struct un_stack_event *event);
 void un_udp_rebuild(struct un_stack *stack);

@@ -236,6 +236,71 @@ enum un_drop un_udp_input(struct un_stack *stack, struct un_arrival *arrival)
     return UN_DROP_NONE;
 }
 
+/* ---- errors ---- */
+
+/* As others tell them to sockets: what may pass is nobody's business. */
+static uint8_t error_of(enum un_icmp_kind kind)
+{
+    switch (kind) {
+    case UN_ICMP_UNREACHABLE_PORT:
+        return ECONNREFUSED;
+    case UN_ICMP_UNREACHABLE_PROTOCOL:
+        return ENOPROTOOPT;
+    case UN_ICMP_PACKET_TOO_BIG:
+        return EMSGSIZE;
+    default:
+        return 0;
+    }
+}
+
+enum un_drop un_udp_error(struct un_stack *stack, struct un_arrival *arrival, const struct un_icmp *icmp)
+{
+    const struct un_icmp_quote *quote = &icmp->quote;
+    struct un_endpoint *endpoint = find(stack, &quote->source, quote->source_port);
+    if (!endpoint && un_hand_to_owner(stack, arrival, &quote->destination, quote->destination_port, &quote->source,
+                                      quote->source_port))
+        return UN_DROP_NONE;
+    bool is_asked_for = endpoint && quote->destination_port && endpoint->remote_port == quote->destination_port &&
+                        un_ip_equal(&endpoint->remote, &quote->destination);
+    if (!is_asked_for)
+        return UN_DROP_icmp_unmatched;
+    if (error_of(icmp->kind)) {
+        endpoint->error = error_of(icmp->kind);
+        stack->counters->udp_errors++;
+        tell(stack, endpoint, UN_UDP_EVENT_ERROR);
+    }
+    return UN_DROP_NONE;
+}
+
+int un_stack_udp_connect(struct un_stack *stack, uint32_t number, const struct un_stack_peer *remote)
+{
+    struct un_endpoint *endpoint = open_endpoint(stack, number);
+    if (!endpoint)
+        return -EBADF;
+    endpoint->remote_port = 0; /* half a change names nobody */
+    un_compiler_fence();
+    endpoint->remote = remote->ip;
+    un_compiler_fence();
+    endpoint->remote_port = remote->port;
+    endpoint->error = 0;
+    return 0;
+}
+
+int un_stack_udp_error(const struct un_stack *stack, uint32_t number)
+{
+    const struct un_endpoint *endpoint = open_endpoint(stack, number);
+    return endpoint ? endpoint->error : 0;
+}
+
+int un_stack_udp_take_error(struct un_stack *stack, uint32_t number)
+{
+    struct un_endpoint *endpoint = open_endpoint(stack, number);
+    int error = un_stack_udp_error(stack, number);
+    if (error)
+        endpoint->error = 0;
+    return error;
+}
+
 /* ---- the application ---- */
 
 static uint16_t choose_port(struct un_stack *stack, const struct un_ip *ip)
@@ -381,7 +446,7 @@ int64_t un_stack_udp_receive(struct un_stack *stack, uint32_t number, struct un_
 
 /* ---- after adoption ---- */
 
-/* Look-up and the list of events; the frames of the queues were found by the scan. */
+/* Look-up and the list of events, which are told again (rebuild.c); the frames of the queues were found by the scan. */
 void un_udp_rebuild(struct un_stack *stack)
 {
     struct un_stack_memory *own = stack->own;
@@ -396,7 +461,8 @@ void un_udp_rebuild(struct un_stack *stack)
             continue;
         enter(stack, endpoint);
         own->endpoints_refused += endpoint->wants_room;
-        if (endpoint->events || endpoint->queue.head != UN_NONE)
-            tell(stack, endpoint, UN_TCP_EVENT_READABLE);
+        tell(stack, endpoint, (endpoint->queue.head != UN_NONE ? UN_TCP_EVENT_READABLE : 0u) |
+                                  (endpoint->wants_room ? 0u : UN_TCP_EVENT_WRITABLE) |
+                                  (endpoint->error ? UN_UDP_EVENT_ERROR : 0u));
     }
 }

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "wire/icmp_kind.h"
+#include "wire/mld.h"
 #include "wire/packet.h"
 
 enum { HEADER_BYTES = 8, QUOTED_BYTES = 8, GROUP_BIT = 1 };
@@ -125,6 +126,8 @@ enum un_drop un_icmp_parse(struct un_icmp *icmp, bool is_v6, uint8_t hop_limit, 
     icmp->kind = meaning ? meaning->kind : UN_ICMP_OTHER;
     if (un_icmp_is_discovery(icmp->kind))
         return length == total ? parse_discovery(icmp, hop_limit, at, length) : UN_DROP_nd_malformed;
+    if (icmp->kind == UN_ICMP_GROUP_QUERY)
+        return length == total ? un_mld_parse_query(icmp, hop_limit, at, length) : UN_DROP_icmp_malformed;
     if (un_icmp_is_error(icmp->kind)) {
         parse_error(icmp, is_v6, at, length);
     } else if (icmp->kind != UN_ICMP_OTHER) {

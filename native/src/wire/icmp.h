@@ -29,6 +29,7 @@ enum un_icmp_kind {
     UN_ICMP_NEIGHBOUR_ADVERTISEMENT,
     UN_ICMP_ROUTER_SOLICITATION,
     UN_ICMP_ROUTER_ADVERTISEMENT,
+    UN_ICMP_GROUP_QUERY, /* multicast listener discovery: mld.h; in only */
 };
 
 /* The packet that an error is about, as far as it was quoted. */
@@ -52,13 +53,15 @@ struct un_icmp {
     bool has_quote;       /* an error whose quoted packet could be read */
     struct un_icmp_quote quote;
     /* neighbour discovery */
-    struct un_ip target;
+    struct un_ip target;  /* of a group query: the group, or :: for all */
     bool has_mac;         /* source or target link-layer address option */
     uint8_t mac[UN_MAC_BYTES];
     bool is_router;
     bool is_solicited;
     bool overrides;
     uint16_t router_lifetime_s;
+    uint32_t max_response_ms; /* group query */
+    bool is_old;              /* group query: of version 1 */
     uint16_t payload;        /* offset of the echo data from the start of the message */
     uint32_t payload_length;
 };

@@ -1,4 +1,4 @@
-/* The types and codes: RFC 792, RFC 1191 (3/4), RFC 4443, RFC 4861. */
+/* The types and codes: RFC 792, RFC 1191 (3/4), RFC 4443, RFC 4861, RFC 2710. */
 #include "wire/icmp_kind.h"
 
 #include <stddef.h>
@@ -25,6 +25,7 @@ static const struct un_icmp_meaning v6[] = {
     {UN_ICMP_PARAMETER_PROBLEM, 4, ANY},
     {UN_ICMP_ECHO_REQUEST, 128, ANY},
     {UN_ICMP_ECHO_REPLY, 129, ANY},
+    {UN_ICMP_GROUP_QUERY, 130, ANY},
     {UN_ICMP_ROUTER_SOLICITATION, 133, ANY},
     {UN_ICMP_ROUTER_ADVERTISEMENT, 134, ANY},
     {UN_ICMP_NEIGHBOUR_SOLICITATION, 135, ANY},

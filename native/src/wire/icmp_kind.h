@@ -18,7 +18,7 @@ const struct un_icmp_meaning *un_icmp_by_kind(bool is_v6, enum un_icmp_kind kind
 
 static inline bool un_icmp_is_discovery(enum un_icmp_kind kind)
 {
-    return kind >= UN_ICMP_NEIGHBOUR_SOLICITATION;
+    return kind >= UN_ICMP_NEIGHBOUR_SOLICITATION && kind <= UN_ICMP_ROUTER_ADVERTISEMENT;
 }
 
 static inline bool un_icmp_is_error(enum un_icmp_kind kind)

@@ -93,6 +93,12 @@ static inline bool un_ip_is_loopback(const struct un_ip *ip)
     return un_ip_is_v4(ip) ? ip->bytes[12] == 127 : un_ip_equal(ip, &one);
 }
 
+/* Where neighbours ask for an IPv6 address: RFC 4291 section 2.7.1. */
+static inline struct un_ip un_ip_solicited_node(const struct un_ip *ip)
+{
+    return (struct un_ip){{0xff, 2, [11] = 1, 0xff, ip->bytes[13], ip->bytes[14], ip->bytes[15]}};
+}
+
 /* prefix counts the bits of the family: 0 to 32 or 0 to 128. Addresses of two families are in no common prefix. */
 bool un_ip_in_prefix(const struct un_ip *ip, const struct un_ip *network, uint8_t prefix);
 

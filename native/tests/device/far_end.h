@@ -2,18 +2,18 @@
 #ifndef UN_TEST_FAR_END_H
 #define UN_TEST_FAR_END_H
 
-#include "conformance.h"
+#include "fixture.h"
 
 #define FAR_SLOTS 128u
 
 /* The near end in link->device. */
-void far_end_open(struct conformance_link *link, const struct un_device_capabilities *both);
-void far_end_close(struct conformance_link *link);
-bool far_end_send(struct conformance_link *link, const uint8_t *bytes, uint32_t length);
-uint32_t far_end_receive(struct conformance_link *link, uint8_t *bytes, uint32_t most);
+void far_end_open(struct fixture_link *link, const struct un_device_capabilities *both);
+void far_end_close(struct fixture_link *link);
+bool far_end_send(struct fixture_link *link, const uint8_t *bytes, uint32_t length);
+uint32_t far_end_receive(struct fixture_link *link, uint8_t *bytes, uint32_t most);
 
 /* The far end as a link of its own. */
-struct conformance_link *far_end_link(struct conformance_link *link);
+struct fixture_link *far_end_link(struct fixture_link *link);
 
 /* MTU 1500; everything is offloaded, or nothing. */
 extern const struct un_device_capabilities far_end_offloads, far_end_plain;

@@ -1,5 +1,5 @@
-/* The wire within a process: what every device promises, and what is its own: offloads carried whole, back-pressure by the
- * frames of the other end, ends that are closed or were never attached. */
+/* The wire within a process: offloads carried whole, back-pressure by the frames of the other end, ends that are closed or
+ * were never attached. */
 #include <errno.h>
 #include <string.h>
 
@@ -10,29 +10,12 @@ static struct un_device *ends[2];
 static struct un_pool pools[2];
 static uint8_t bytes[70000], got[70000];
 
-static void open_plain(struct conformance_link *link)
-{
-    far_end_open(link, &far_end_plain);
-}
-
-static void open_offloads(struct conformance_link *link)
-{
-    far_end_open(link, &far_end_offloads);
-}
-
-static const struct conformance_device plain = {
-    "memory", open_plain, far_end_close, far_end_send, far_end_receive, FAR_SLOTS, true,
-};
-static const struct conformance_device offloads = {
-    "memory with offloads", open_offloads, far_end_close, far_end_send, far_end_receive, FAR_SLOTS, true,
-};
-
 static void open_pair(const struct un_device_capabilities *left, const struct un_device_capabilities *right, uint32_t frames)
 {
     const struct un_device_capabilities capabilities[2] = {*left, *right};
     CHECK_EQ(un_memory_pair(ends, capabilities, 64), 0);
     for (int i = 0; i < 2; i++) {
-        pools[i] = conformance_pool(frames, 2048);
+        pools[i] = fixture_pool(frames, 2048);
         un_device_attach(ends[i], &pools[i]);
     }
 }
@@ -42,7 +25,7 @@ static void close_pair(void)
     for (int i = 0; i < 2; i++) {
         ends[i]->operations->close(ends[i]);
         CHECK_EQ(pools[i].own->free_count, pools[i].own->count);
-        conformance_pool_free(&pools[i]);
+        fixture_pool_free(&pools[i]);
     }
 }
 
@@ -51,7 +34,7 @@ static void submit(struct un_device *device, uint32_t length, uint16_t flags, ui
     struct un_piece pieces[2] = {{bytes, 54, UN_NONE}, {bytes + 54, length - 54, UN_NONE}};
     struct un_tx packet = {.pieces = pieces, .count = 2, .length = length, .flags = flags, .segment_bytes = segment_bytes,
                            .header_length = 54, .checksum_start = 34, .checksum_offset = 16};
-    conformance_packet(bytes, length, 77);
+    fixture_packet(bytes, length, 77);
     device->operations->submit(device, &packet, 1);
 }
 
@@ -60,8 +43,8 @@ static struct un_rx receive(int end)
     struct un_rx packet;
     CHECK_EQ(ends[end]->operations->peek(ends[end], &packet, 1), 1);
     ends[end]->operations->release(ends[end], 1);
-    conformance_copy(&pools[end], &packet, got);
-    CHECK(conformance_packet_is(got, packet.length, 77));
+    fixture_copy(&pools[end], &packet, got);
+    CHECK(fixture_packet_is(got, packet.length, 77));
     un_pool_drop_chain(&pools[end], packet.frame);
     return packet;
 }
@@ -184,8 +167,6 @@ static void nobody_at_the_far_end(void)
 
 int main(void)
 {
-    conformance_run(&plain);
-    conformance_run(&offloads);
     RUN(a_super_segment_is_carried_whole_and_marked);
     RUN(a_checksum_left_to_the_wire_is_good_and_others_are_not_known);
     RUN(what_the_end_cannot_do_is_its_error);

@@ -1,4 +1,4 @@
-/* Capture: what every device promises, with the file around it; and the file, read back block by block. */
+/* Capture: the file, read back block by block. */
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -24,16 +24,6 @@ static struct un_device *wrap(struct un_device *inner, const char *file)
     CHECK(device != NULL);
     return device;
 }
-
-static void open_wrapped(struct conformance_link *link)
-{
-    far_end_open(link, &far_end_plain);
-    link->device = wrap(link->device, path);
-}
-
-static const struct conformance_device pcap = {
-    "pcap around memory", open_wrapped, far_end_close, far_end_send, far_end_receive, FAR_SLOTS, true,
-};
 
 /* The file, block by block. */
 static FILE *file;
@@ -66,7 +56,7 @@ static void expect_packet(uint64_t time_ns, uint32_t number, uint32_t length, ui
     CHECK_EQ((uint64_t)word(12) << 32 | word(16), time_ns);
     CHECK_EQ(word(20), length);
     CHECK_EQ(word(24), length);
-    CHECK(conformance_packet_is(block + 28, length, number));
+    CHECK(fixture_packet_is(block + 28, length, number));
     uint32_t options = 28 + (length + 3) / 4 * 4;
     CHECK_EQ(word(options), 2 | 4 << 16);
     CHECK_EQ(word(options + 4), direction);
@@ -92,12 +82,12 @@ static void close_file(void)
     fclose(file);
 }
 
-static struct conformance_link link_now;
+static struct fixture_link link_now;
 static struct un_pool pool;
 
 static void open_device(const char *to)
 {
-    pool = conformance_pool(256, 256);
+    pool = fixture_pool(256, 256);
     far_end_open(&link_now, &far_end_offloads);
     link_now.device = wrap(link_now.device, to);
     link_now.pool = &pool;
@@ -109,21 +99,21 @@ static void close_device(void)
     link_now.device->operations->close(link_now.device);
     far_end_close(&link_now);
     CHECK_EQ(pool.own->free_count, pool.own->count);
-    conformance_pool_free(&pool);
+    fixture_pool_free(&pool);
 }
 
 static void send_packet(uint32_t number, uint32_t length)
 {
-    conformance_packet(bytes, length, number);
-    conformance_submit(link_now.device, bytes, length);
+    fixture_packet(bytes, length, number);
+    fixture_submit(link_now.device, bytes, length);
     CHECK_EQ(far_end_receive(&link_now, got, sizeof got), length);
 }
 
 static void receive_packet(uint32_t number, uint32_t length)
 {
-    conformance_packet(bytes, length, number);
+    fixture_packet(bytes, length, number);
     CHECK(far_end_send(&link_now, bytes, length));
-    CHECK_EQ(conformance_receive(&link_now, got, NULL), length);
+    CHECK_EQ(fixture_receive(&link_now, got, NULL), length);
 }
 
 static void every_packet_is_in_the_file_with_its_time_and_direction(void)
@@ -165,7 +155,7 @@ static void a_super_segment_is_one_packet(void)
     struct un_tx packet = {.pieces = pieces, .count = 2, .length = 65054, .flags = UN_TX_SEGMENT, .segment_bytes = 1446,
                            .header_length = 54};
     open_device(path);
-    conformance_packet(bytes, 65054, 1);
+    fixture_packet(bytes, 65054, 1);
     for (uint32_t i = 0; i < 20; i++) {
         link_now.device->operations->submit(link_now.device, &packet, 1);
         CHECK_EQ(far_end_receive(&link_now, got, sizeof got), 65054);
@@ -200,7 +190,7 @@ static void when_the_file_cannot_be_written_traffic_goes_on(void)
 
 static void a_file_that_cannot_be_made_is_said(void)
 {
-    struct conformance_link link;
+    struct fixture_link link;
     const char *why = NULL;
     far_end_open(&link, &far_end_plain);
     CHECK(un_pcap_wrap(link.device, "/nonexistent/file.pcapng", clock_ns, &now_ns, &why) == NULL);
@@ -214,7 +204,6 @@ int main(void)
     int fd = memfd_create("capture", MFD_CLOEXEC);
     CHECK(fd >= 0);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    conformance_run(&pcap);
     RUN(every_packet_is_in_the_file_with_its_time_and_direction);
     RUN(the_buffer_is_written_when_it_is_full);
     RUN(a_super_segment_is_one_packet);

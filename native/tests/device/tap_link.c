@@ -99,23 +99,23 @@ int tap_far_open(uint16_t ether_type, bool headers)
     return fd;
 }
 
-void tap_far_attach(struct conformance_link *link, int fd)
+void tap_far_attach(struct fixture_link *link, int fd)
 {
     link->far = (void *)(intptr_t)fd;
 }
 
-void tap_far_close(struct conformance_link *link)
+void tap_far_close(struct fixture_link *link)
 {
     close((int)(intptr_t)link->far);
     CHECK_EQ(if_nametoindex(TAP_NAME), 0); /* gone with its last queue */
 }
 
-bool tap_far_send(struct conformance_link *link, const uint8_t *bytes, uint32_t length)
+bool tap_far_send(struct fixture_link *link, const uint8_t *bytes, uint32_t length)
 {
     return send((int)(intptr_t)link->far, bytes, length, 0) == (ssize_t)length;
 }
 
-uint32_t tap_far_receive(struct conformance_link *link, uint8_t *bytes, uint32_t most)
+uint32_t tap_far_receive(struct fixture_link *link, uint8_t *bytes, uint32_t most)
 {
     ssize_t got = recv((int)(intptr_t)link->far, bytes, most, 0);
     CHECK(got >= 0 || errno == EAGAIN);

@@ -3,7 +3,7 @@
 #ifndef UN_TEST_TAP_LINK_H
 #define UN_TEST_TAP_LINK_H
 
-#include "conformance.h"
+#include "fixture.h"
 
 #define TAP_NAME "usnet-tap0"
 #define TAP_QUEUES_MAX 4u
@@ -18,11 +18,11 @@ void tap_enable_ipv6(void);
 /* A packet socket on the kernel's end, non-blocking; with headers: a virtio-net header in front of every packet. */
 int tap_far_open(uint16_t ether_type, bool headers);
 
-/* As the far end of a conformance link. */
-void tap_far_attach(struct conformance_link *link, int fd);
-void tap_far_close(struct conformance_link *link);
-bool tap_far_send(struct conformance_link *link, const uint8_t *bytes, uint32_t length);
-uint32_t tap_far_receive(struct conformance_link *link, uint8_t *bytes, uint32_t most);
+/* As the far end of a link. */
+void tap_far_attach(struct fixture_link *link, int fd);
+void tap_far_close(struct fixture_link *link);
+bool tap_far_send(struct fixture_link *link, const uint8_t *bytes, uint32_t length);
+uint32_t tap_far_receive(struct fixture_link *link, uint8_t *bytes, uint32_t most);
 
 void tap_ip(const char *arguments); /* run `ip …` */
 void tap_kernel_mac(uint8_t *mac);

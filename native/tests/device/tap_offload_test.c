@@ -40,7 +40,7 @@ static const struct family ipv6 = {
 };
 
 static const struct family *family;
-static struct conformance_link link_now;
+static struct fixture_link link_now;
 static struct un_pool pool;
 static uint8_t kernel_mac[6];
 static uint8_t bytes[PACKET_MAX], got[PACKET_MAX + HEADER_BYTES];
@@ -55,8 +55,8 @@ static struct un_ip address(const char *text)
 /* The kernel has no address there, and says nothing by itself. */
 static void open_device(uint32_t frames)
 {
-    pool = conformance_pool(frames, 2048);
-    link_now = (struct conformance_link){.device = tap_open(false), .pool = &pool};
+    pool = fixture_pool(frames, 2048);
+    link_now = (struct fixture_link){.device = tap_open(false), .pool = &pool};
     un_device_attach(link_now.device, &pool);
     tap_kernel_mac(kernel_mac);
 }
@@ -78,7 +78,7 @@ static void close_device(void)
     link_now.device->operations->close(link_now.device);
     CHECK_EQ(if_nametoindex(TAP_NAME), 0);
     CHECK_EQ(pool.own->free_count, pool.own->count);
-    conformance_pool_free(&pool);
+    fixture_pool_free(&pool);
 }
 
 static uint32_t ip_bytes(void)
@@ -234,13 +234,13 @@ static void a_coalesced_packet_is_a_chain_and_says_its_parts(void)
     for (uint32_t i = 0; i < 3; i++) { /* a small packet between large ones takes one frame */
         far_sends(far, &super, at + 65000);
         far_sends(far, &whole, 100);
-        CHECK_EQ(conformance_receive(&link_now, got, &packet), at + 65000);
+        CHECK_EQ(fixture_receive(&link_now, got, &packet), at + 65000);
         CHECK_EQ(packet.segment_bytes, SEGMENT);
         CHECK_EQ(packet.flags, UN_RX_CHECKSUM_GOOD);
         CHECK_EQ(memcmp(got, bytes, at + 65000), 0);
         CHECK_EQ(link_now.device->operations->peek(link_now.device, &packet, 1), 1);
         CHECK_EQ(pool.frames[packet.frame].next, UN_NONE);
-        CHECK_EQ(conformance_receive(&link_now, got, &packet), 100);
+        CHECK_EQ(fixture_receive(&link_now, got, &packet), 100);
         CHECK_EQ(packet.segment_bytes, 0);
         CHECK_EQ(packet.flags, 0);
     }
@@ -261,13 +261,13 @@ static void with_few_frames_small_packets_pass_and_large_ones_are_counted(void)
         held[count++] = un_pool_take(&pool);
     far_sends(far, &super, at + 65000);
     far_sends(far, &whole, 100);
-    CHECK_EQ(conformance_receive(&link_now, got, &packet), 100);
+    CHECK_EQ(fixture_receive(&link_now, got, &packet), 100);
     CHECK_EQ(link_now.device->counters.rx_dropped, 1);
     CHECK(link_now.device->counters.rx_no_frame > 0);
     while (count > 0)
         un_pool_drop(&pool, held[--count]);
     far_sends(far, &super, at + 65000);
-    CHECK_EQ(conformance_receive(&link_now, got, &packet), at + 65000);
+    CHECK_EQ(fixture_receive(&link_now, got, &packet), at + 65000);
     CHECK_EQ(link_now.device->counters.rx_dropped, 1);
     close(far);
     close_device();
@@ -313,7 +313,7 @@ static uint32_t next_seg(struct un_seg *seg, struct un_rx *told)
 {
     struct un_packet packet;
     for (;;) {
-        uint32_t length = conformance_receive(&link_now, got, told);
+        uint32_t length = fixture_receive(&link_now, got, told);
         CHECK(length > 0);
         struct iovec piece = {got, length};
         if (un_packet_parse(&packet, &piece, 1) != UN_DROP_NONE || packet.protocol != UN_PROTOCOL_TCP)

@@ -21,7 +21,7 @@ static void open_queues(void)
     const char *why;
     for (uint16_t i = 0; i < QUEUES; i++) {
         devices[i] = i == 0 ? tap_open(true) : tap_join(i, QUEUES);
-        pools[i] = conformance_pool(256, 2048);
+        pools[i] = fixture_pool(256, 2048);
         un_device_attach(devices[i], &pools[i]);
     }
     CHECK_EQ(un_tap_steer(devices[1]->fd, QUEUES, &why), 0);
@@ -32,7 +32,7 @@ static void close_queues(void)
     for (uint16_t i = 0; i < QUEUES; i++) {
         devices[i]->operations->close(devices[i]);
         CHECK_EQ(pools[i].own->free_count, pools[i].own->count);
-        conformance_pool_free(&pools[i]);
+        fixture_pool_free(&pools[i]);
     }
 }
 
@@ -83,7 +83,7 @@ static uint32_t came_on(uint32_t length)
         if (devices[i]->operations->peek(devices[i], &packet, 1) == 0)
             continue;
         devices[i]->operations->release(devices[i], 1);
-        conformance_copy(&pools[i], &packet, got);
+        fixture_copy(&pools[i], &packet, got);
         un_pool_drop_chain(&pools[i], packet.frame);
         CHECK_EQ(packet.length, length);
         CHECK_EQ(memcmp(got, frame, length), 0);
@@ -102,7 +102,7 @@ static void the_kernel_steers_as_the_hash_says(void)
         bool is_v6 = i % 2;
         struct flow flow = random_flow(&state, is_v6);
         uint32_t length = emit(&flow, is_v6);
-        conformance_submit(devices[i % 3], frame, length); /* would move the flow there without steering */
+        fixture_submit(devices[i % 3], frame, length); /* would move the flow there without steering */
         CHECK_EQ(send(far, frame, length, 0), length);
         uint32_t queue = came_on(length);
         CHECK_EQ(queue, owner(&flow));

@@ -1,5 +1,4 @@
-/* A TAP queue: what every device promises, with a packet socket on the kernel's end; what it says about itself; and the
- * sentences for those who name the wrong interface. */
+/* A TAP queue: what it says about itself; how it reads; and the sentences for those who name the wrong interface. */
 #include <errno.h>
 #include <net/if.h>
 #include <string.h>
@@ -10,25 +9,6 @@
 #include "tap_link.h"
 
 #define EXPERIMENTAL 0x88b5
-
-static void open_single(struct conformance_link *link)
-{
-    link->device = tap_open(false);
-    tap_far_attach(link, tap_far_open(EXPERIMENTAL, false));
-}
-
-static void open_multi(struct conformance_link *link)
-{
-    link->device = tap_open(true);
-    tap_far_attach(link, tap_far_open(EXPERIMENTAL, false));
-}
-
-static const struct conformance_device single = {
-    "tap, one queue", open_single, tap_far_close, tap_far_send, tap_far_receive, 0, false,
-};
-static const struct conformance_device multi = {
-    "tap, one of several queues", open_multi, tap_far_close, tap_far_send, tap_far_receive, 0, false,
-};
 
 static void close_device(struct un_device *device)
 {
@@ -134,31 +114,31 @@ static void another_descriptor_is_said(void)
 /* An interface that is down takes nothing: errors, not a hang, and it works again when it is up. */
 static void an_interface_that_is_down_is_counted(void)
 {
-    struct un_pool pool = conformance_pool(64, 2048);
-    struct conformance_link link = {.device = tap_open(false), .pool = &pool};
+    struct un_pool pool = fixture_pool(64, 2048);
+    struct fixture_link link = {.device = tap_open(false), .pool = &pool};
     uint8_t bytes[100], got[2048];
     un_device_attach(link.device, &pool);
     tap_far_attach(&link, tap_far_open(EXPERIMENTAL, false));
-    conformance_packet(bytes, sizeof bytes, 1);
+    fixture_packet(bytes, sizeof bytes, 1);
     tap_ip("link set " TAP_NAME " down");
-    conformance_submit(link.device, bytes, sizeof bytes);
+    fixture_submit(link.device, bytes, sizeof bytes);
     CHECK_EQ(link.device->counters.tx_errors, 1);
     CHECK_EQ(link.device->operations->reserve(link.device, 1), 1);
     close((int)(intptr_t)link.far); /* a packet socket does not survive it */
     tap_ip("link set " TAP_NAME " up");
     tap_far_attach(&link, tap_far_open(EXPERIMENTAL, false));
-    conformance_submit(link.device, bytes, sizeof bytes);
+    fixture_submit(link.device, bytes, sizeof bytes);
     CHECK_EQ(tap_far_receive(&link, got, sizeof got), sizeof bytes);
     close_device(link.device);
     tap_far_close(&link);
     CHECK_EQ(pool.own->free_count, 64);
-    conformance_pool_free(&pool);
+    fixture_pool_free(&pool);
 }
 
-static uint32_t take(struct conformance_link *link)
+static uint32_t take(struct fixture_link *link)
 {
     struct un_rx packets[64];
-    if (!conformance_wait(link->device, 1000))
+    if (!fixture_wait(link->device, 1000))
         return 0;
     uint32_t count = link->device->operations->peek(link->device, packets, 64);
     link->device->operations->release(link->device, count);
@@ -172,12 +152,12 @@ static uint32_t take(struct conformance_link *link)
 static void packets_that_come_alone_are_read_alone(void)
 {
     enum { ALONE = 8, TOGETHER = 100 };
-    struct un_pool pool = conformance_pool(1024, 2048);
-    struct conformance_link link = {.device = tap_open(false), .pool = &pool};
+    struct un_pool pool = fixture_pool(1024, 2048);
+    struct fixture_link link = {.device = tap_open(false), .pool = &pool};
     uint8_t bytes[100];
     un_device_attach(link.device, &pool);
     tap_far_attach(&link, tap_far_open(EXPERIMENTAL, false));
-    conformance_packet(bytes, sizeof bytes, 1);
+    fixture_packet(bytes, sizeof bytes, 1);
     for (uint32_t i = 0; i < ALONE; i++) {
         CHECK(tap_far_send(&link, bytes, sizeof bytes));
         CHECK_EQ(take(&link), 1);
@@ -199,14 +179,12 @@ static void packets_that_come_alone_are_read_alone(void)
     close_device(link.device);
     tap_far_close(&link);
     CHECK_EQ(pool.own->free_count, 1024);
-    conformance_pool_free(&pool);
+    fixture_pool_free(&pool);
 }
 
 int main(void)
 {
     tap_enter_namespace();
-    conformance_run(&single);
-    conformance_run(&multi);
     RUN(it_says_what_is_in_force);
     RUN(our_station_is_one_for_all_queues_and_every_start);
     RUN(a_wrong_name_is_said);

@@ -240,6 +240,32 @@ static void frames_by_hand(void)
     usnet_teardown(context);
 }
 
+/* Packets are played to the stack itself, and sockets are called beside it. */
+static void frames_of_the_stack_of_a_context(void)
+{
+    static const uint8_t asks[42] = {
+        255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 9, 8, 6, /* who has 10.0.0.1? tell 10.0.0.9 */
+        0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9, 10, 0, 0, 9, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1};
+    struct usnet_link link = world_link();
+    struct usnet_setup_options options = world_options(4);
+    uint8_t frame[2048] = {0};
+    struct usnet *context = usnet_setup(&options, usnet_device_hand(&link), NULL);
+    CHECK(context != NULL);
+    CHECK_EQ(usnet_add_address(context, "10.0.0.1/24"), 0);
+    struct usnet_stack *stack = usnet_stack_of(context);
+    CHECK_EQ(usnet_stack_input(stack, asks, sizeof asks, 0, 0), 0);
+    CHECK_EQ(usnet_stack_input(stack, frame, 70000, 0, 0), -EMSGSIZE);
+    CHECK(usnet_poll(context) > 0);
+    do { /* until ARP answers */
+        CHECK(usnet_stack_output(stack, frame, sizeof frame, NULL) > 0);
+    } while (frame[12] != 0x08 || frame[13] != 0x06 || frame[21] != 2);
+    usnet_teardown(context);
+    world_open();
+    CHECK_EQ(usnet_stack_input(usnet_stack_of(world.sides[0]), asks, sizeof asks, 0, 0), -EINVAL); /* on a wire */
+    CHECK_EQ(usnet_stack_output(usnet_stack_of(world.sides[0]), frame, sizeof frame, NULL), -EINVAL);
+    world_close();
+}
+
 static uint64_t no_clock(void *argument)
 {
     return *(uint64_t *)argument;
@@ -379,6 +405,7 @@ int main(void)
     RUN(null_is_a_fault);
     RUN(sockets_of_other_kinds);
     RUN(frames_by_hand);
+    RUN(frames_of_the_stack_of_a_context);
     RUN(what_passes_is_captured);
     RUN(it_sleeps_until_time_is_over);
     RUN(it_wakes_for_a_timer);

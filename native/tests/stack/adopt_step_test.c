@@ -239,11 +239,9 @@ static void unlisten(void)
     un_stack_unlisten(stack(), 0);
 }
 
-static void fetch_events(void)
+static void fetch_news(void)
 {
-    struct un_stack_event event;
-    while (un_stack_next_event(stack(), &event))
-        ;
+    fetch_events(&world.it);
 }
 
 static void udp_receive(void)
@@ -347,7 +345,7 @@ static void syn_of_new(void)
 static void syn_for_a_used_slot(void)
 {
     CHECK_EQ(un_stack_abort(stack(), handle_of(&world.it, IDLE)), 0);
-    fetch_events();
+    fetch_news();
     world_settle();
     CHECK(stack()->own->conn_free != UN_NONE);
     peer_connect(NEW);
@@ -368,6 +366,19 @@ static void answer_to_syn(void)
     pass_time(NET_SECOND);
     side_poll(&world.it);
     let_peer_send();
+}
+
+/* Connected, accepted, readable, writable, and over. */
+static void news_of_all_kinds(void)
+{
+    side_write(&world.it, BLOCKED, 2500);
+    side_write(&world.peer, IDLE, 2000);
+    peer_connect(NEW);
+    pass_time(NET_SECOND);
+    world_settle();
+    CHECK_EQ(un_stack_abort(&world.peer.stack, handle_of(&world.peer, HOLES)), 0);
+    world_settle();
+    CHECK(stack()->own->events.head != UN_NONE);
 }
 
 static void datagram(void)
@@ -458,7 +469,7 @@ static void while_the_application_calls(void)
     try(NULL, consume_unread, ONE(UNREAD), 0);
     try(NULL, accept_ready, ONE(READY), 0);
     try(NULL, connect_new, 0, 0);
-    try(NULL, fetch_events, 0, 0);
+    try(news_of_all_kinds, fetch_news, 0, ONE(HOLES));
     try(NULL, udp_receive, 0, 0);
     try(NULL, udp_send, 0, 0);
     try(NULL, udp_reopen, 0, 0);

@@ -156,7 +156,8 @@ uint64_t handle_of(struct side *side, uint32_t number)
     return un_stack_handle(&side->stack, tcb_of(side, number));
 }
 
-static void write_some(struct side *side, struct un_tcb *tcb, uint32_t most)
+/* As un_stack_write says it. */
+static int64_t write_some(struct side *side, struct un_tcb *tcb, uint32_t most)
 {
     uint8_t bytes[4096];
     uint32_t at = written(tcb), number = number_of(tcb);
@@ -164,7 +165,7 @@ static void write_some(struct side *side, struct un_tcb *tcb, uint32_t most)
     for (uint32_t i = 0; i < most; i++)
         bytes[i] = stream_byte(number, from_peer, at + i);
     struct un_piece piece = {bytes, most, UN_NONE};
-    un_stack_write(&side->stack, un_stack_handle(&side->stack, tcb), &piece, 1);
+    return un_stack_write(&side->stack, un_stack_handle(&side->stack, tcb), &piece, 1);
 }
 
 void side_write(struct side *side, uint32_t number, uint32_t bytes)
@@ -195,6 +196,25 @@ static bool is_the_applications(const struct un_tcb *tcb)
     return !(tcb->state & (UN_TCP_CLOSED | UN_TCP_SYN_SENT | UN_TCP_SYN_RECEIVED)) && !(tcb->flags & UN_TCB_DETACHED);
 }
 
+static bool may_act(const struct side *side, const struct un_tcb *tcb)
+{
+    uint32_t slot = un_stack_slot(&side->stack, tcb);
+    if (!is_the_applications(tcb))
+        return false;
+    return !side->by_events || (side->named[slot] && (!(tcb->flags & UN_TCB_ACTIVE) || side->connected[slot]) &&
+                                (tcb->flags & (UN_TCB_ACTIVE | UN_TCB_ACCEPTED)));
+}
+
+/* Whether there was any room. */
+static bool write_on(struct side *side, struct un_tcb *tcb, uint32_t left)
+{
+    bool *writable = &side->writable[un_stack_slot(&side->stack, tcb)];
+    if (side->by_events && !*writable)
+        return false;
+    *writable = write_some(side, tcb, left) == left;
+    return *writable;
+}
+
 /* One look at a connection: whether anything moved. */
 static bool serve(struct side *side, struct un_tcb *tcb)
 {
@@ -202,7 +222,6 @@ static bool serve(struct side *side, struct un_tcb *tcb)
     uint64_t conn = un_stack_handle(stack, tcb);
     uint32_t number = number_of(tcb);
     bool from_peer = side == &world.peer, is_known = number <= NEW;
-    un_stack_accept(stack, conn, 0);
     int64_t got = read_some(side, tcb, 4096);
     if (got > 0)
         return true;
@@ -211,8 +230,8 @@ static bool serve(struct side *side, struct un_tcb *tcb)
     bool may_write = (tcb->state & UN_TCP_CAN_SEND) && !(tcb->flags & UN_TCB_FIN_QUEUED);
     uint32_t left = may_write ? total(number, from_peer) - written(tcb) : 0;
     if (left > 0)
-        write_some(side, tcb, left);
-    else if (may_write)
+        return write_on(side, tcb, left);
+    if (may_write)
         un_stack_shutdown(stack, conn);
     else if (got != -EAGAIN)
         un_stack_close(stack, conn);
@@ -221,17 +240,33 @@ static bool serve(struct side *side, struct un_tcb *tcb)
     return true;
 }
 
-static bool serve_all(struct side *side)
+static void take_events(struct side *side)
 {
     struct un_stack_event event;
+    while (un_stack_next_event(&side->stack, &event)) {
+        if (event.is_udp)
+            continue;
+        uint32_t slot = (uint32_t)event.conn;
+        side->named[slot] = true;
+        side->connected[slot] = (side->connected[slot] && !(event.events & UN_TCP_EVENT_ACCEPTED)) ||
+                                (event.events & UN_TCP_EVENT_CONNECTED);
+        side->writable[slot] |= event.events & (UN_TCP_EVENT_ACCEPTED | UN_TCP_EVENT_CONNECTED | UN_TCP_EVENT_WRITABLE);
+        if (event.events & UN_TCP_EVENT_ACCEPTED)
+            un_stack_accept(&side->stack, event.conn, 0);
+    }
+}
+
+static bool serve_all(struct side *side)
+{
     struct un_stack_peer from;
     uint8_t bytes[2000];
     bool moved = false;
-    while (un_stack_next_event(&side->stack, &event))
-        ;
-    for (uint32_t slot = 0; slot < side->stack.own->conn_fresh; slot++)
-        if (is_the_applications(&side->stack.tcp.tcbs[slot]))
-            moved |= serve(side, &side->stack.tcp.tcbs[slot]);
+    take_events(side);
+    for (uint32_t slot = 0; slot < side->stack.own->conn_fresh; slot++) {
+        struct un_tcb *tcb = &side->stack.tcp.tcbs[slot];
+        side->named[slot] = may_act(side, tcb) && serve(side, tcb);
+        moved |= side->named[slot];
+    }
     while (un_stack_udp_receive(&side->stack, 0, &from, bytes, sizeof bytes) >= 0)
         ;
     return moved;
@@ -290,12 +325,19 @@ void world_finish(void)
     }
 }
 
+void fetch_events(struct side *side)
+{
+    struct un_stack_event event;
+    while (un_stack_next_event(&side->stack, &event))
+        ;
+}
+
 /* ---- begin ---- */
 
 static struct un_stack_config make_config(void)
 {
     struct un_stack_config config = net_config();
-    config.conn_max = 16;
+    config.conn_max = SLOTS;
     config.frames = 256;
     config.frame_bytes = 512;
     config.sents = 64;
@@ -419,6 +461,17 @@ static void lose_a_segment(void)
     CHECK(tcb_of(&world.it, HOLES)->rcv_ooo_bytes > 0);
 }
 
+/* The application of `it` cannot write all at once; what it wrote is acknowledged. */
+static void come_to_blocked(void)
+{
+    struct side *it = &world.it;
+    CHECK_EQ(un_stack_set_option(&it->stack, handle_of(it, BLOCKED), UN_OPTION_SEND_BYTES, 1000), 0);
+    side_write(it, BLOCKED, total(BLOCKED, false));
+    CHECK(tcb_of(it, BLOCKED)->flags & UN_TCB_WANT_WRITE);
+    world_settle();
+    CHECK(tcb_of(it, BLOCKED)->events & UN_TCP_EVENT_WRITABLE);
+}
+
 void world_open(void)
 {
     memset(&world, 0, sizeof world);
@@ -431,6 +484,7 @@ void world_open(void)
     end_stream(&world.peer, CLOSE_WAIT);
     end_stream(&world.it, FIN_WAIT);
     come_to_time_wait();
+    come_to_blocked();
     side_write(&world.peer, UNREAD, 2000);
     side_write(&world.peer, READY, 500);
     struct un_stack_peer udp = {ip4(10, 0, 0, 1), UDP_PORT};
@@ -440,6 +494,7 @@ void world_open(void)
     come_to_syn_sent();
     lose_a_flight();
     lose_a_segment();
+    fetch_events(&world.it);
     check(&world.it);
 }
 
@@ -452,6 +507,7 @@ void world_adopt(const struct remains *remains)
     memcpy(arena, remains->arena, world.arena_bytes);
     memcpy(wires, remains, sizeof *wires);
     memset(&world.it.stack, 0xdb, sizeof world.it.stack);
+    world.it.by_events = true;
     connect_wires(wires);
     CHECK_EQ(un_stack_adopt(&world.it.stack, arena, world.arena_bytes), 0);
     un_stack_set_device(&world.it.stack, &world.it.device.device);

@@ -3,7 +3,8 @@
  *
  * Nothing of the application is remembered: what it has written and read is told by the connection blocks, and what the
  * bytes of a stream are by the connection's number (the client's port) and direction. So the application of a stack that
- * was adopted goes on from the arena alone, as the stack does. */
+ * was adopted goes on from the arena alone, as the stack does. It acts on events only, all of which it had fetched before
+ * its process died: what adoption does not tell again never happens. */
 #ifndef UN_TEST_ADOPT_WORLD_H
 #define UN_TEST_ADOPT_WORLD_H
 
@@ -22,6 +23,7 @@ enum conn_number {
     READY,        /* not accepted, with something to read */
     SYN_SENT,     /* its SYN is lost */
     UNREAD,       /* the application has not read what is there */
+    BLOCKED,      /* the application was refused room to write, and has been told that there is some */
     CONNS,
     NEW = CONNS,  /* does not exist yet */
 };
@@ -50,9 +52,15 @@ struct wire_device {
     struct wire *out;
 };
 
+enum { SLOTS = 16 };
+
 struct side {
     struct un_stack stack;
     struct wire_device device;
+    bool by_events;        /* the application looks only at connections that an event named … */
+    bool named[SLOTS];     /* … these … */
+    bool connected[SLOTS]; /* … and at those it opened itself once they are connected … */
+    bool writable[SLOTS];  /* … and writes as long as there is room, and then when it is told so */
 };
 
 struct adopt_world {
@@ -78,6 +86,7 @@ uint64_t handle_of(struct side *side, uint32_t number);
 void side_write(struct side *side, uint32_t number, uint32_t bytes);
 void side_read(struct side *side, uint32_t number, uint32_t bytes);
 void side_poll(struct side *side);
+void fetch_events(struct side *side); /* the application hears of them, and does nothing before it dies */
 void peer_connect(uint32_t number);
 void lose(struct wire *wire, uint32_t packets); /* the oldest that are on their way */
 

@@ -129,7 +129,7 @@ bool far_take(struct far *far, struct far_packet *packet)
     struct iovec piece = {packet->bytes, (size_t)length};
     packet->length = (uint32_t)length;
     CHECK_EQ(un_packet_parse(&packet->packet, &piece, 1), UN_DROP_NONE);
-    CHECK(packet->packet.ether_type == UN_ETHER_ARP ||
+    CHECK(packet->packet.ether_type == UN_ETHER_ARP || packet->packet.is_fragment ||
           un_packet_checksum_good(&packet->packet, &piece, 1, UN_CHECKSUM_UNKNOWN));
     return true;
 }

@@ -43,24 +43,27 @@ static int64_t udp_send(const struct un_ip *to)
 static void addresses_are_announced_and_routers_asked(void)
 {
     struct far_packet packet;
-    uint32_t arp = 0, advertisements = 0, solicitations = 0;
+    uint32_t probes = 0, arp = 0, questions = 0, advertisements = 0, solicitations = 0, reports = 0;
     open();
     far_wait(&far, 15 * NET_SECOND);
     while (far_take(&far, &packet)) {
         const uint8_t *at = packet.bytes + packet.packet.transport;
-        if (packet.packet.ether_type == UN_ETHER_ARP) {
-            arp++;
-            CHECK_EQ(packet.bytes[0], 0xff);
-        } else if (at[0] == 136) {
-            advertisements++;
-        } else {
-            CHECK_EQ(at[0], 133);
-            solicitations++;
-        }
+        bool is_arp = packet.packet.ether_type == UN_ETHER_ARP;
+        bool is_probe = is_arp && memcmp(packet.bytes + packet.packet.network + 14, "\0\0\0\0", 4) == 0;
+        CHECK(!is_arp || packet.bytes[0] == 0xff);
+        probes += is_probe;
+        arp += is_arp && !is_probe;
+        questions += !is_arp && at[0] == 135;
+        advertisements += !is_arp && at[0] == 136;
+        solicitations += !is_arp && at[0] == 133;
+        reports += !is_arp && at[0] == 143;
     }
+    CHECK_EQ(probes, 3);
     CHECK_EQ(arp, 2);
-    CHECK_EQ(advertisements, 4); /* fd00::1 and the link-local address */
+    CHECK_EQ(questions, 2); /* fd00::1 and the link-local address */
+    CHECK_EQ(advertisements, 4);
     CHECK_EQ(solicitations, 3);
+    CHECK_EQ(reports, 2);
     far_close(&far);
 }
 
@@ -94,12 +97,54 @@ static void an_announcement_makes_no_entry_and_changes_one(void)
     far_close(&far);
 }
 
+static void expect_news(enum un_address_news what, const struct un_ip *ip)
+{
+    struct un_stack_address_news news;
+    CHECK(un_stack_next_address_news(&far.host.stack, &news));
+    CHECK_EQ(news.what, what);
+    CHECK(un_ip_equal(&news.ip, ip));
+    CHECK_EQ(news.mac[5], 9);
+    CHECK(!un_stack_next_address_news(&far.host.stack, &news));
+}
+
 static void who_claims_our_address_is_not_believed(void)
 {
     open_quiet();
     far_send_arp(&far, UN_ARP_REPLY, &far.stack4, &far.stack4);
     CHECK_EQ(far.host.stack.tcp.drops[UN_DROP_ip_source], 1);
     CHECK(!neighbour(&far.stack4));
+    CHECK(un_stack_has_address(&far.host.stack, &far.stack4));
+    struct un_arp defence = far_expect_arp(&far);
+    CHECK(un_ip_equal(&defence.sender, &far.stack4) && un_ip_equal(&defence.target, &far.stack4));
+    expect_news(UN_ADDRESS_IS_DEFENDED, &far.stack4);
+    far_close(&far);
+}
+
+/* The one who has it is asked for it after a minute, and is gone after two. */
+static void an_address_of_another_is_not_used(void)
+{
+    struct far_packet packet;
+    struct un_stack *stack = &far.host.stack;
+    struct un_ip any = {{0}};
+    open();
+    CHECK_EQ(un_stack_listen(stack, &any, 80, 8, 0), 0);
+    far_turn(&far);
+    far_send_arp(&far, UN_ARP_REPLY, &far.stack4, &far.stack4);
+    expect_news(UN_ADDRESS_IS_TAKEN, &far.stack4);
+    CHECK(!un_stack_has_address(stack, &far.stack4) && un_stack_has_address(stack, &far.stack6));
+    far_wait(&far, 15 * NET_SECOND);
+    while (far_take(&far, &packet))
+        ;
+    far_send_arp(&far, UN_ARP_REQUEST, &far.ip4, &far.stack4);
+    far_expect_nothing(&far);
+    far_wait(&far, 45 * NET_SECOND);
+    CHECK_EQ(far_expect_arp(&far).operation, UN_ARP_REQUEST);
+    far_send_arp(&far, UN_ARP_REPLY, &far.stack4, &far.stack4);
+    far_wait(&far, 55 * NET_SECOND);
+    CHECK(!un_stack_has_address(stack, &far.stack4));
+    far_wait(&far, 6 * NET_SECOND);
+    CHECK(un_stack_has_address(stack, &far.stack4));
+    expect_news(UN_ADDRESS_IS_FREE, &far.stack4);
     far_close(&far);
 }
 
@@ -297,6 +342,7 @@ int main(void)
     RUN(a_question_is_answered_and_the_asker_learnt);
     RUN(an_announcement_makes_no_entry_and_changes_one);
     RUN(who_claims_our_address_is_not_believed);
+    RUN(an_address_of_another_is_not_used);
     RUN(a_solicitation_is_answered);
     RUN(a_datagram_waits_for_the_answer);
     RUN(waiting_packets_are_bounded_and_lost_in_the_end);

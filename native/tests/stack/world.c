@@ -11,7 +11,7 @@
 #include "wire/checksum.h"
 #include "wire/icmp.h"
 
-enum { SLOTS = 64, TURNS_MAX = 3000, CONN_MAX = 12, FRAMES = 160, TCP_CHECKSUM = 16, ICMP_CHECKSUM = 2 };
+enum { HANDED_MAX = 64, SLOTS = 64, TURNS_MAX = 3000, CONN_MAX = 12, FRAMES = 160, TCP_CHECKSUM = 16, ICMP_CHECKSUM = 2 };
 
 enum setting {
     WITHOUT_TIMESTAMPS = 1 << 0,
@@ -41,6 +41,67 @@ struct un_ip world_own(bool is_v6)
 static uint8_t pattern(uint32_t at)
 {
     return (uint8_t)(at * 31 + (at >> 8));
+}
+
+/* ---- another shard ---- */
+
+static struct {
+    uint8_t bytes[HANDED_MAX][WORLD_FRAME_MAX];
+    struct un_rx packets[HANDED_MAX];
+    uint32_t count;
+} handed;
+
+/* What does not fit is lost, as in a ring between processes. */
+static void hand_over(void *context, uint32_t shard, const struct un_rx *packet)
+{
+    const struct un_pool *pool = &world.it.stack.tcp.pool;
+    (void)context;
+    if (shard == UN_NONE || handed.count == HANDED_MAX || packet->length > WORLD_FRAME_MAX)
+        return;
+    uint8_t *to = handed.bytes[handed.count];
+    for (uint32_t at = packet->frame; at != UN_NONE; at = pool->frames[at].next) {
+        const struct un_frame *part = &pool->frames[at];
+        memcpy(to, un_pool_bytes(pool, at) + part->offset, part->length);
+        to += part->length;
+    }
+    handed.packets[handed.count++] = *packet;
+}
+
+/* One packet into frames of the stack; it is lost where it has none. */
+static void take_over(const uint8_t *bytes, struct un_rx packet)
+{
+    struct un_pool *pool = &world.it.stack.tcp.pool;
+    uint32_t *link = &packet.frame;
+    for (uint32_t left = packet.length; left > 0;) {
+        uint32_t frame = un_pool_take(pool);
+        *link = frame;
+        if (frame == UN_NONE) {
+            un_pool_drop_chain(pool, packet.frame);
+            return;
+        }
+        uint32_t step = left < pool->own->frame_bytes ? left : pool->own->frame_bytes;
+        memcpy(un_pool_bytes(pool, frame), bytes, step);
+        pool->frames[frame].length = (uint16_t)step;
+        link = &pool->frames[frame].next;
+        bytes += step;
+        left -= step;
+    }
+    un_stack_input(&world.it.stack, &packet);
+}
+
+static uint32_t return_what_was_handed_over(void)
+{
+    uint32_t count = handed.count;
+    handed.count = 0; /* nothing is handed over twice */
+    for (uint32_t i = 0; i < count; i++)
+        take_over(handed.bytes[i], handed.packets[i]);
+    return count;
+}
+
+void world_share(void)
+{
+    struct un_stack_shards view = {.shard = 0, .shards = 2, .hand_over = hand_over};
+    un_stack_set_shards(&world.it.stack, &view);
 }
 
 /* ---- begin ---- */
@@ -91,6 +152,7 @@ static void make_hosts(uint8_t settings, const uint8_t *script, size_t length)
 void world_open(uint8_t settings, const uint8_t *script, size_t length)
 {
     memset(&world, 0, sizeof world);
+    handed.count = 0;
     world.now_ns = NET_SECOND;
     make_hosts(settings, script, length);
     CHECK_EQ(un_stack_listen(&world.it.stack, &any, WORLD_ECHO_PORT, 4, 0), 0);
@@ -213,18 +275,30 @@ static void look_at(const uint8_t *bytes, uint32_t length, const struct un_tx *o
     if (packet.protocol != UN_PROTOCOL_TCP)
         return;
     CHECK_EQ(un_seg_parse(&seg, bytes + packet.transport, packet.transport_length, packet.transport_length), UN_DROP_NONE);
-    if (memcmp(bytes, world_attacker_mac, UN_MAC_BYTES) == 0)
+    if (memcmp(bytes, world_attacker_mac, UN_MAC_BYTES) == 0) {
         world.answer = seg;
+        world.answer_to = packet.destination;
+    }
 }
 
 void world_send(const uint8_t *bytes, uint32_t length)
 {
-    un_hand_input(world.it.device, bytes, length, 0, 0); /* or not */
+    un_hand_input(world.it.device, bytes, length, world.rx_flags, world.rx_segment); /* or not */
 }
 
 static uint32_t begin_frame(uint8_t *frame, uint16_t ether_type)
 {
     return un_eth_emit(frame, world.it.device->capabilities.mac, world_attacker_mac, ether_type);
+}
+
+void world_fill_checksum(const struct un_ip_header *ip, uint8_t *transport, uint32_t length, uint32_t checksum_offset)
+{
+    memset(transport + checksum_offset, 0, 2);
+    uint64_t sum = un_sum(transport, length);
+    if (ip->protocol != UN_PROTOCOL_ICMP)
+        sum += un_sum_pseudo(&ip->source, &ip->destination, ip->protocol, length);
+    uint16_t field = un_checksum(sum);
+    memcpy(transport + checksum_offset, &field, sizeof field);
 }
 
 void world_send_ip(const struct un_ip_header *ip, const uint8_t *transport, uint32_t length, uint32_t checksum_offset)
@@ -236,14 +310,8 @@ void world_send_ip(const struct un_ip_header *ip, const uint8_t *transport, uint
     at += un_ip_emit(frame + at, &header);
     CHECK(at + length <= sizeof frame);
     memcpy(frame + at, transport, length);
-    if (checksum_offset && checksum_offset + 2 <= length) {
-        memset(frame + at + checksum_offset, 0, 2);
-        uint64_t sum = un_sum(frame + at, length);
-        if (ip->protocol != UN_PROTOCOL_ICMP)
-            sum += un_sum_pseudo(&ip->source, &ip->destination, ip->protocol, length);
-        uint16_t field = un_checksum(sum);
-        memcpy(frame + at + checksum_offset, &field, sizeof field);
-    }
+    if (checksum_offset && checksum_offset + 2 <= length)
+        world_fill_checksum(ip, frame + at, length, checksum_offset);
     world_send(frame, at + length);
 }
 
@@ -332,7 +400,7 @@ static uint32_t ferry(struct host *from, struct host *to)
 
 static uint32_t turn(void)
 {
-    uint32_t done = un_stack_poll(&world.it.stack, world.now_ns);
+    uint32_t done = un_stack_poll(&world.it.stack, world.now_ns) + return_what_was_handed_over();
     done += un_stack_poll(&world.friend.stack, world.now_ns);
     done += ferry(&world.it, &world.friend) + ferry(&world.friend, &world.it);
     serve_echo();

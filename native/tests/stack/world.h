@@ -48,6 +48,9 @@ struct world {
     uint32_t spoken;       /* bytes the friend sent on it, and heard again */
     uint32_t heard;
     struct un_seg answer;  /* the last segment to the attacker */
+    struct un_ip answer_to; /* the address of his that it went to */
+    uint16_t rx_flags;      /* what the device says of the attacker's packets: enum un_rx_flag */
+    uint16_t rx_segment;    /* and that they were merged from parts of so many bytes; 0: it does not */
     bool is_quiet;         /* he does not answer who asks for his address */
 };
 extern struct world world;
@@ -64,10 +67,15 @@ void world_wait(uint64_t duration_ns);
 void world_speak(uint32_t bytes); /* the friend sends more */
 void world_expect_heard(void);    /* every byte comes back, within a minute */
 
+/* Another shard gets and gives packets from now on: what this one hands over comes back to it as from there. */
+void world_share(void);
+
 /* The attacker sends a frame. A full device is his loss. */
 void world_send(const uint8_t *bytes, uint32_t length);
 /* An IP packet; checksum_offset 0: none to fill in. */
 void world_send_ip(const struct un_ip_header *ip, const uint8_t *transport, uint32_t length, uint32_t checksum_offset);
+/* Fill the checksum of a transport packet in. */
+void world_fill_checksum(const struct un_ip_header *ip, uint8_t *transport, uint32_t length, uint32_t checksum_offset);
 /* A segment, `options` in place of those that seg names when option_bytes (a multiple of 4, at most 40) is not 0. */
 void world_send_seg(const struct un_ip *from, const struct un_ip *to, struct un_seg *seg, const uint8_t *options,
                     uint32_t option_bytes);

@@ -1,0 +1,282 @@
+"""Handlers on a simulated network: what the docstring of usnet_framework.testing.server promises to those who test
+theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+
+import pytest
+
+from usnet_framework import CloseReason, Connection, Handler, Shard
+from usnet_framework.testing import Network, Profile, Server, SimulationFailed
+from usnet_framework.testing.applications import Client, Reader, Sender
+from usnet_framework.testing.network import Application
+from usnet_framework.testing.stations import Offload
+
+LOSSY = Profile(delay_s=0.02, loss=0.05, duplicate=0.01, reorder=0.02)
+
+
+class Echo(Handler):
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        conn.send(data)
+
+
+class Shout(Handler):
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        conn.send(bytes(data).upper())
+
+
+class Count(Handler):
+    """Answers each byte with how many came before it on this connection, whatever happens to workers."""
+
+    def __init__(self) -> None:
+        self.resumed: list[bytes] = []
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        count = int.from_bytes(conn.state)
+        for _ in data:
+            conn.send(b"%d " % count)
+            count += 1
+        conn.state = count.to_bytes(4)
+
+    def on_resume(self, conn: Connection) -> None:
+        self.resumed.append(conn.state)
+
+
+def connect(network: Network, application: Application, address: str = "10.0.0.1", up: Profile | None = None) -> None:
+    number = len(network.nodes) + 100
+    network.node(f"10.0.0.{number}/24", f"fd00::{number}/64", up=up).connect((address, 7000), application)
+
+
+def serve(network: Network, handler: type[Handler], profile: Profile | None = None, offload: Offload = "none",
+          idle_timeout: float = 0.0) -> Server:  # fmt: skip
+    return network.serve(handler, "10.0.0.1/24", "fd00::1/64", up=profile, down=profile, offload=offload,
+                         idle_timeout=idle_timeout)  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])
+@pytest.mark.parametrize("offload", ["none", "card", "virtual"])
+def test_through_loss(offload: Offload, address: str) -> None:
+    with Network(seed=7) as network:
+        server = serve(network, Echo, LOSSY, offload)
+        senders = [Sender(100_000, echoed=True) for _ in range(3)]
+        for sender in senders:
+            connect(network, sender, address)
+        assert network.run(60, until=lambda: all(sender.is_over for sender in senders))
+        assert [sender.received for sender in senders] == [100_000] * 3
+        assert server.statistics()["accepted"] == 3
+        assert server.statistics()["tcp_retransmitted"] > 0
+
+
+def played(seed: int) -> bytes:
+    capture = io.BytesIO()
+    with Network(seed=seed, capture=capture) as network:
+        serve(network, Shout, LOSSY)
+        client = Client(b"hello" * 1000)
+        connect(network, client)
+        assert network.run(60, until=lambda: client.received == b"HELLO" * 1000)
+    return capture.getvalue()
+
+
+def test_equal_seeds_are_equal_to_the_byte() -> None:
+    assert played(3) == played(3)
+    assert played(3) != played(4)
+
+
+def test_time_is_virtual_for_coroutines_and_timers() -> None:
+    class Slow(Handler):
+        async def on_start(self, shard: Shard) -> None:
+            await asyncio.sleep(60)
+
+        async def on_data(self, conn: Connection, data: memoryview) -> None:
+            loop = asyncio.get_running_loop()
+            await asyncio.sleep(3600)
+            conn.send(await asyncio.to_thread(bytes(data).upper))
+            loop.call_later(5, conn.send, b", later")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(loop.create_future(), 10)
+            conn.send(b", at last")
+
+    with Network() as network:
+        serve(network, Slow)
+        client = Client(b"once")
+        connect(network, client)
+        assert network.run(until=lambda: client.received == b"ONCE, later")
+        assert network.now_s == pytest.approx(60 + 3600 + 5, abs=1e-3)
+        assert network.run(until=lambda: client.received == b"ONCE, later, at last")
+        assert network.now_s == pytest.approx(60 + 3600 + 10, abs=1e-3)
+
+
+def test_a_handler_that_never_starts_is_said() -> None:
+    class Stuck(Handler):
+        async def on_start(self, shard: Shard) -> None:
+            await asyncio.Event().wait()
+
+    with Network() as network, pytest.raises(SimulationFailed, match="Stuck"):
+        serve(network, Stuck)
+
+
+def test_a_slow_peer_is_reported() -> None:
+    class Giver(Handler):
+        refused = drained = 0
+
+        def on_connect(self, conn: Connection) -> None:
+            conn.context = 4_000_000
+            self.on_drain(conn)
+
+        def on_drain(self, conn: Connection) -> None:
+            type(self).drained += 1
+            while conn.context:
+                conn.context -= 40_000
+                if not conn.send(bytes(40_000)):
+                    type(self).refused += 1
+                    return
+            conn.close()
+
+    class Sleeper(Client):
+        def on_open(self) -> None:
+            super().on_open()
+            self.socket.set_option("receive_bytes", 20_000)
+
+    with Network() as network:
+        serve(network, Giver, Profile(delay_s=0.001))
+        client = Sleeper()
+        connect(network, client)
+        assert network.run(600, until=lambda: client.is_over)
+        assert len(client.received) == 4_000_000
+    assert Giver.refused > 10
+    assert Giver.drained == Giver.refused + 1 or Giver.drained == Giver.refused
+
+
+def test_a_handler_that_pauses_closes_the_window() -> None:
+    class Pauser(Handler):
+        got = 0
+
+        def on_data(self, conn: Connection, data: memoryview) -> None:
+            type(self).got += len(data)
+            conn.pause_reading()
+            asyncio.get_running_loop().call_later(0.01, conn.resume_reading)
+
+    with Network() as network:
+        serve(network, Pauser)
+        sender = Sender(2_000_000)
+        connect(network, sender)
+        network.run(0.5)
+        assert 0 < Pauser.got < 1_000_000
+        assert sender.sent < 2_000_000
+        assert network.run(600, until=lambda: Pauser.got == 2_000_000)
+
+
+def test_an_exception_ends_its_connection_alone(caplog: pytest.LogCaptureFixture) -> None:
+    class Fragile(Handler):
+        closed: list[CloseReason] = []  # noqa: RUF012
+
+        def on_data(self, conn: Connection, data: memoryview) -> None:
+            conn.send(b"%d" % (10 // int(bytes(data))))
+
+        def on_close(self, conn: Connection, reason: CloseReason) -> None:
+            self.closed.append(reason)
+
+    with Network() as network, caplog.at_level(logging.ERROR):
+        serve(network, Fragile)
+        good, bad = Client(b"5"), Client(b"0")
+        connect(network, good)
+        connect(network, bad)
+        assert network.run(until=lambda: bad.is_over)
+        assert (bad.reason, good.received) == ("reset", b"2")
+        good.send(b"2")
+        assert network.run(until=lambda: good.received == b"25")
+        assert Fragile.closed == [CloseReason.ERROR]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_idle_connections_are_closed_in_virtual_time() -> None:
+    with Network() as network:
+        serve(network, Echo, idle_timeout=300)
+        client = Client(b"x")
+        connect(network, client)
+        assert network.run(until=lambda: client.is_over)
+        assert 300 < network.now_s < 301
+
+
+def test_connections_are_listed_and_counted() -> None:
+    with Network() as network:
+        server = serve(network, Echo)
+        client = Client(b"hello")
+        connect(network, client)
+        network.run(until=lambda: client.received == b"hello")
+        (connection,) = server.connections()
+        assert (connection.peer[0], connection.bytes_in, connection.bytes_out) == ("10.0.0.100", 5, 5)
+        client.close()
+        network.run(1)
+        assert list(server.connections()) == []
+
+
+def test_connections_survive_a_worker_whose_handler_can_resume() -> None:
+    with Network(seed=5) as network:
+        server = serve(network, Count, LOSSY)
+        clients = [Client() for _ in range(4)]
+        for client in clients:
+            connect(network, client)
+        resumed = 0
+        for _ in range(40):
+            for client in clients:
+                client.send(b"x" * 10)
+            network.run(network.seed * 0.004)  # wherever they are by then
+            server.kill_worker()
+            network.run(0.05)
+            assert isinstance(server.handler, Count)
+            resumed += len(server.handler.resumed)
+        expected = b"".join(b"%d " % number for number in range(400))
+        assert network.run(60, until=lambda: all(client.received == expected for client in clients))
+        assert resumed > 10
+
+
+def test_connections_end_with_a_worker_whose_handler_cannot() -> None:
+    with Network() as network:
+        server = serve(network, Shout)
+        client = Client(b"one")
+        connect(network, client)
+        assert network.run(until=lambda: client.received == b"ONE")
+        server.kill_worker()
+        assert network.run(until=lambda: client.is_over)
+        assert client.reason == "reset"
+        another = Client(b"two")
+        connect(network, another)
+        assert network.run(until=lambda: another.received == b"TWO")
+
+
+def test_what_a_killed_worker_was_doing_is_not_done() -> None:
+    class Late(Handler):
+        async def on_data(self, conn: Connection, data: memoryview) -> None:
+            await asyncio.sleep(1)
+            conn.send(b"from a dead worker")
+
+        def on_resume(self, conn: Connection) -> None:
+            raise AssertionError("it was dirty: a callback was running")
+
+    with Network() as network:
+        server = serve(network, Late)
+        client = Client(b"x")
+        connect(network, client)
+        network.run(0.5)
+        server.kill_worker()
+        network.run(10)
+        assert (client.received, client.reason) == (b"", "reset")
+
+
+def test_the_end_is_that_of_a_server() -> None:
+    ended = []
+
+    class Ends(Handler):
+        async def on_stop(self) -> None:
+            await asyncio.sleep(1)
+            ended.append(True)
+
+    with Network() as network:
+        serve(network, Ends)
+        connect(network, Reader())
+        network.run(1)
+    assert ended

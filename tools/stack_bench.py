@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""What the stack itself costs, beside lwIP and beside its aims, in nanoseconds and in instructions, as one table.
+
+    tools/stack_bench.py STACK_BENCH
+
+STACK_BENCH (native/bench/stack) measures; valgrind's callgrind counts the instructions of the functions that it marks.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+SERVERS = ("usnet", "lwip")
+COUNTED = {"segment": "measured_segment", "echo": "measured_turn"}
+COUNTED_ROUNDS = 2000
+RUNS = 9  # of each part, in stack_bench.c
+CONNECTIONS = [10**power for power in range(7)]
+PARTS = ("segment", "echo", "bulk", "curve")
+
+
+class Line(NamedTuple):
+    text: str
+    what: str
+    unit: str
+    sign: str = ""  # of the aim: at least, at most
+    aim: float = 0.0
+
+
+LINES = (
+    Line("data segment in, event out", "segment", "instructions", "<=", 400),
+    Line("", "segment", "ns"),
+    Line("echo of 60 bytes, server's half", "echo", "instructions", "<=", 1000),
+    Line("", "echo", "ns"),
+    Line("client and server", "echo round", "ns"),
+    *(Line(f"echo, one of {count:,} connections", f"echo {count}", "ns") for count in CONNECTIONS),
+    *(Line(f"memory of {count:,}, both ends", f"memory {count}", "MiB") for count in CONNECTIONS[-2:-1]),
+    Line("memory of 1,000,000, both ends", "memory 1000000", "MiB", "<=", 1024),
+    Line("opening 10,000, both ends", "open 10000", "/s"),
+    Line("opening 1,000,000, both ends", "open 1000000", "/s", ">=", 300_000),
+    Line("bulk, MTU 1500, client and server", "bulk in both", "Gbit/s", ">=", 10),
+    Line("receiving side alone", "bulk in", "Gbit/s"),
+    Line("sending side alone", "bulk out", "Gbit/s"),
+)
+
+NOTES = """\
+Client and server are in one thread, on a wire in memory, without offloads; the client is ours in both columns, so "client
+and server" under lwip is lwIP with our client. lwIP is Debian's liblwip, as it is built: a shared library at -O2, with IPv6,
+locks, core-locking checks and malloc for all memory; no timestamps, no SACK, initial window of 4 segments, 64 KiB windows.
+It finds a connection in a list (few connections favour it, many do not: 10,000 is where we stop), acknowledges every second
+segment whatever its size (we wait for two full ones or a timer), and its timers do not run here, which spares it a walk
+through all connections four times a second."""
+
+Figures = dict[tuple[str, str, str], float]
+
+
+def measured(bench: str) -> Iterator[tuple[tuple[str, str, str], float]]:
+    for part in PARTS:
+        print(f"stack_bench {part} …", file=sys.stderr, flush=True)
+        output = subprocess.run([bench, part], stdout=subprocess.PIPE, text=True, check=True).stdout
+        for line in output.splitlines():
+            what, server, figure, unit = line.split("\t")
+            yield (what, server, unit), float(figure)
+
+
+def counted(bench: str, servers: set[str]) -> Iterator[tuple[tuple[str, str, str], float]]:
+    """Instructions of a round: of what callgrind collected between entering and leaving the marked function."""
+    for part, function in COUNTED.items():
+        for server in sorted(servers):
+            command = ["valgrind", "--tool=callgrind", f"--toggle-collect={function}_{server}*"]
+            command += ["--callgrind-out-file=/dev/null", bench, part, str(COUNTED_ROUNDS)]
+            environment = os.environ | {"STACK_BENCH_SERVER": server}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            collected = re.search(r"Collected : (\d+)", done.stderr)
+            assert collected, done.stderr
+            yield (part, server, "instructions"), int(collected[1]) / (COUNTED_ROUNDS * RUNS)
+
+
+def verdict(line: Line, figure: float | None) -> str:
+    if not line.sign or figure is None:
+        return ""
+    is_met = figure <= line.aim if line.sign == "<=" else figure >= line.aim
+    return f"{line.sign} {line.aim:,.0f}: {'met' if is_met else 'missed'}"
+
+
+def row(line: Line, figures: Figures) -> list[str]:
+    values = [figures.get((line.what, server, line.unit)) for server in SERVERS]
+    digits = 1 if line.unit == "Gbit/s" else 0
+    cells = ["-" if value is None else f"{value:,.{digits}f}" for value in values]
+    ours, theirs = values
+    ratio = f"{ours / theirs:.2f}" if ours and theirs else "-"
+    return [line.text, line.unit, *cells, ratio, verdict(line, ours)]
+
+
+def table(figures: Figures) -> str:
+    rows = [["one core, memory device", "", *SERVERS, "usnet / lwip", "aim of usnet"]]
+    rows += [row(line, figures) for line in LINES]
+    widths = [max(len(cells[column]) for cells in rows) for column in range(len(rows[0]))]
+    lines = []
+    for cells in rows:
+        left = [cells[0].ljust(widths[0]), cells[1].ljust(widths[1])]
+        right = [cell.rjust(width) for cell, width in zip(cells[2:5], widths[2:5], strict=True)]
+        lines.append("  ".join([*left, *right, cells[5]]).rstrip())
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        print("usage: stack_bench.py STACK_BENCH", file=sys.stderr)
+        return 2
+    figures: Figures = dict(measured(arguments[0]))
+    servers = {server for _, server, _ in figures}
+    if shutil.which("valgrind"):
+        figures.update(counted(arguments[0], servers))
+    else:
+        print("stack_bench: valgrind is not installed: instructions are not counted", file=sys.stderr)
+    if "lwip" not in servers:
+        print("stack_bench: built without lwIP (liblwip-dev, -Dlwip=enabled): it is left out", file=sys.stderr)
+    print(table(figures))
+    if "lwip" in servers:
+        print(f"\n{NOTES}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
