@@ -76,7 +76,9 @@ struct usnet_stack_options {
     uint64_t seed;                     /* of everything else that looks random */
     /* TCP. */
     uint32_t rcv_limit;           /* bytes of a connection that may wait to be read */
+    uint32_t rcv_limit_max;       /* what that grows to where the application keeps up; not above rcv_limit: it does not */
     uint32_t snd_limit;           /* bytes of a connection that may wait to be acknowledged */
+    uint32_t snd_limit_max;       /* what that grows to with the congestion window; not above snd_limit: it does not */
     uint32_t rto_min_us;          /* retransmission timeout: RFC 6298 */
     uint32_t rto_max_us;
     uint32_t rto_initial_us;

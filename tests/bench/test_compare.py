@@ -55,6 +55,15 @@ def test_a_new_connection_for_each_message() -> None:
     assert "a new connection for each message" in done.stdout
 
 
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_bytes_that_go_one_way(way: str) -> None:
+    servers = ["--servers", "usnet-inline,asyncio,epoll-c", "--base", "epoll-c"]
+    done = compare(*servers, "--rounds", "1", "--network", "loopback", "--way", way, "--size", "100000")
+    assert done.returncode == 0, done.stderr
+    assert f"8 connections, 100000 bytes, {way}, pipeline 1" in done.stdout
+    assert f"Gbit/s {way}" in done.stdout
+
+
 def _command_lines(parent: int) -> list[list[str]]:
     lines = []
     for child in psutil.Process(parent).children(recursive=True):
@@ -87,6 +96,7 @@ def test_a_signal_leaves_nothing_behind(number: signal.Signals) -> None:
         (["--load-core", "4000"], 2, "core 4000 may not be used here"),
         (["--rounds", "0"], 2, "--rounds"),
         (["--connect", "--rate", "10"], 2, "not allowed with"),
+        (["--way", "down", "--size", "8"], 2, "messages have 16 bytes at least"),
         (["--servers", "usnet-tap-inline", "--base", "usnet-tap-inline", "--network", "loopback"], 3, "not loopback"),
     ],
 )

@@ -37,14 +37,14 @@ class Comparison:
         pace = f"{load.rate:,.0f} messages/s" if load.rate is not None else "closed loop"
         pace = "a new connection for each message" if load.connect else pace
         lines = [
-            f"{load.connections} connections, {load.size} bytes, pipeline {load.pipeline}, {pace}, "
+            f"{load.connections} connections, {load.size} bytes, {load.way}, pipeline {load.pipeline}, {pace}, "
             f"{self.rounds} rounds of {load.duration_s:g} s, servers in turn",
             f"{self.machine['processor']}, {self.machine['cores']} cores, Linux {self.machine['kernel']}, "
             f"Python {self.machine['python']}",
             f"network: {self.network}; server on core {self.cores.server}, load on core {self.cores.load}",
             *self.notes,
             "",
-            report.summary_table(self.summaries, self.base, load.size),
+            report.summary_table(self.summaries, self.base, load),
         ]
         return "\n".join(lines)
 
@@ -71,7 +71,8 @@ def notes(kinds: Sequence[Kind], cores: Cores, samples: Sequence[Sample]) -> lis
 
 
 def measure(network: Network, kind: Kind, number: int, load: Load, cores: Cores) -> Sample:
-    with running(network, kind.command, kind.cores(cores)) as server:
+    command = kind.echo if load.way == "echo" else kind.exchange
+    with running(network, command, kind.cores(cores)) as server:
         before = machine.core_times()
         result = run_load(network, load, server.target, cores.load)
         usage = Usage.between(before, machine.core_times(), {cores.server, cores.load})

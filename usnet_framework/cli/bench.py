@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
 from usnet_framework.bench import compare, kill, memory, report, scrape
-from usnet_framework.bench.load import Load, program
+from usnet_framework.bench.load import SHORT_BYTES, WAYS, Load, program
 from usnet_framework.bench.machine import Cores, available_cores, plan_cores
 from usnet_framework.bench.network import CHOICES
 from usnet_framework.bench.servers import DEFAULT_NAMES, KINDS
@@ -76,6 +76,8 @@ def _scrape(options: argparse.Namespace) -> Result:
 
 
 def _load(options: argparse.Namespace) -> Load:
+    if options.way != "echo" and (options.size < SHORT_BYTES or options.verify):
+        raise UsageError(f"--way {options.way}: messages have {SHORT_BYTES} bytes at least, and cannot be verified")
     return Load(
         connections=options.connections,
         size=options.size,
@@ -85,6 +87,7 @@ def _load(options: argparse.Namespace) -> Load:
         rate=options.rate,
         verify=options.verify,
         connect=options.connect,
+        way=options.way,
     )
 
 
@@ -133,6 +136,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     table.add_argument("--base", default=compare.DEFAULT_BASE, metavar="NAME", help="ratios to this one (%(default)s)")
     table.add_argument("--network", choices=CHOICES, default="auto", help="where they meet (%(default)s)")
+    whither = "messages go up to servers that answer little, or answers come down for little (%(default)s)"
+    table.add_argument("--way", choices=WAYS, default=WAYS[0], help=whither)
     _load_options(table)
 
     kills = _command(commands, "kill", _kill, "first reply after SIGKILL of the only worker or network process")
@@ -146,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
 
     looked_at = _command(commands, "scrape", _scrape, "throughput with and without a scrape of /metrics every 100 ms")
     looked_at.add_argument("--layout", choices=("split", "inline"), default="split", help="(%(default)s)")
+    looked_at.set_defaults(way=WAYS[0])
     _load_options(looked_at)
 
     for each in (table, kills, idle, looked_at):

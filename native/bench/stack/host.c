@@ -46,7 +46,7 @@ void host_turn(struct host *host)
     un_stack_poll(&host->stack, clock_ns);
 }
 
-void host_answer(struct host *host)
+void host_flush(struct host *host)
 {
     un_stack_poll_output(&host->stack, clock_ns);
 }

@@ -80,12 +80,11 @@ static void serve_events(void)
         pour();
 }
 
-/* As an engine does. */
 static void serve(void)
 {
     host_turn(&server.host);
     serve_events();
-    host_answer(&server.host);
+    host_flush(&server.host);
 }
 
 static __attribute__((noinline)) void measured_turn_usnet(void)

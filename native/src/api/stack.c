@@ -62,6 +62,8 @@ struct usnet_endpoint un_api_endpoint(const struct un_stack_peer *peer)
 #define TCP_FIELDS(X)                                                                                                  \
     X(rcv_limit)                                                                                                       \
     X(snd_limit)                                                                                                       \
+    X(rcv_limit_max)                                                                                                   \
+    X(snd_limit_max)                                                                                                   \
     X(rto_min_us)                                                                                                      \
     X(rto_max_us)                                                                                                      \
     X(rto_initial_us)                                                                                                  \

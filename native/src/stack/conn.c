@@ -181,6 +181,17 @@ int64_t un_stack_write(struct un_stack *stack, uint64_t conn, const struct un_pi
     return taken != 0 || is_empty(pieces, count) ? taken : -EAGAIN;
 }
 
+int64_t un_stack_lend(struct un_stack *stack, uint64_t conn, uint16_t lender, struct un_piece *pieces, int count)
+{
+    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    if (!tcb)
+        return -EBADF;
+    un_stack_busy(stack, tcb);
+    int64_t taken = un_tcp_lend(&stack->tcp, tcb, lender, pieces, count);
+    un_stack_idle(stack);
+    return taken != 0 ? taken : -EAGAIN;
+}
+
 /* Why nothing can be read: 0 at the end of input, -EAGAIN before it. */
 static int nothing(const struct un_tcb *tcb)
 {

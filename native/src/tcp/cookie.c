@@ -66,7 +66,7 @@ static void answer_options(const struct un_tcp *tcp, const struct un_cookie_flow
         return;
     if (config->window_scaling && (syn->options & UN_SEG_WSCALE)) {
         answer->options |= UN_SEG_WSCALE;
-        answer->wscale = un_tcp_window_scale(config, config->rcv_limit);
+        answer->wscale = un_tcp_window_scale(config);
         bits = un_min32(syn->wscale, TS_WSCALE_NONE - 1);
     }
     if (config->sack && (syn->options & UN_SEG_SACK_PERMITTED)) {

@@ -5,8 +5,9 @@
 
 #define WSCALE_MAX 14u /* RFC 7323 section 2.3 */
 
-uint8_t un_tcp_window_scale(const struct un_tcp_config *config, uint32_t limit)
+uint8_t un_tcp_window_scale(const struct un_tcp_config *config)
 {
+    uint32_t limit = un_max32(config->rcv_limit, config->rcv_limit_max);
     uint8_t scale = 0;
     while (config->window_scaling && scale < WSCALE_MAX && (limit >> scale) > UINT16_MAX)
         scale++;

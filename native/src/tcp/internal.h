@@ -100,8 +100,7 @@ static inline uint32_t un_tcp_option_bytes(const struct un_seg *seg)
 }
 
 /* ---- handshake.c ---- */
-/* What we offer for a receive buffer of `limit` bytes. */
-uint8_t un_tcp_window_scale(const struct un_tcp_config *config, uint32_t limit);
+uint8_t un_tcp_window_scale(const struct un_tcp_config *config); /* what we offer */
 enum un_drop un_tcp_process_syn_sent(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t frame);
 /* Our SYN is acknowledged; `window` is what the segment means, which with SYN is not scaled. */
 void un_tcp_process_syn_acked(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t window);
@@ -124,6 +123,10 @@ void un_tcp_take_fin(struct un_tcp *tcp, struct un_tcb *tcb);
 uint16_t un_tcp_window_syn(const struct un_tcb *tcb);  /* of SYN and SYN-ACK: never scaled */
 uint16_t un_tcp_window_next(const struct un_tcb *tcb); /* of all other segments */
 bool un_tcp_window_opened(const struct un_tcb *tcb);   /* enough for a window update of its own */
+
+/* ---- tune.c ---- */
+/* The application has read, and rcv_limit is below rcv_limit_max. */
+void un_tcp_grow_receive(const struct un_tcp *tcp, struct un_tcb *tcb);
 
 /* ---- segment.c: what is emitted; 0 or -EAGAIN, and then nothing has changed ---- */
 /* Fill in all but payload; seq is snd_nxt. */

@@ -236,8 +236,7 @@ static inline uint32_t plain_length(const struct un_tcp *tcp, const struct un_tc
 
 static inline int send_plain(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length)
 {
-    const struct un_frame *record = &tcp->pool.frames[tcb->unsent_frame];
-    const uint8_t *bytes = un_pool_bytes(&tcp->pool, tcb->unsent_frame) + record->offset + tcb->unsent_offset;
+    const uint8_t *bytes = un_pool_content(&tcp->pool, tcb->unsent_frame) + tcb->unsent_offset;
     const struct un_piece piece = {bytes, length, tcb->unsent_frame};
     struct un_seg seg;
     un_tcp_segment(tcp, tcb, &seg, UN_TCP_PSH);
@@ -367,11 +366,15 @@ int un_tcp_dispatch(struct un_tcp *tcp, struct un_tcb *tcb)
 
 /* ---- the application writes ---- */
 
+static inline bool is_writable(const struct un_tcb *tcb)
+{
+    return (tcb->state & UN_TCP_CAN_SEND) && !(tcb->flags & UN_TCB_FIN_QUEUED);
+}
+
 uint32_t un_tcp_write_room(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
-    (void)tcp;
-    bool may_write = (tcb->state & UN_TCP_CAN_SEND) && !(tcb->flags & UN_TCB_FIN_QUEUED);
-    return may_write && tcb->snd_bytes < tcb->snd_limit ? tcb->snd_limit - tcb->snd_bytes : 0;
+    uint32_t limit = un_tcp_send_limit(tcp, tcb);
+    return is_writable(tcb) && tcb->snd_bytes < limit ? limit - tcb->snd_bytes : 0;
 }
 
 static int refuse_write(const struct un_tcb *tcb)
@@ -407,20 +410,41 @@ static uint32_t append(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_p
     return piece->length;
 }
 
-int64_t un_tcp_write(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_piece *pieces, int count)
+/* So many bytes were queued; the first that were not came from a piece of which only a part was, if any. */
+static inline void written(struct un_tcp *tcp, struct un_tcb *tcb, int64_t taken, bool is_all)
 {
-    if (!(tcb->state & UN_TCP_CAN_SEND) || (tcb->flags & UN_TCB_FIN_QUEUED))
-        return refuse_write(tcb);
-    int64_t taken = 0;
-    for (int piece = 0; piece < count; piece++) {
-        uint32_t got = append(tcp, tcb, &pieces[piece]);
-        taken += got;
-        if (got < pieces[piece].length) {
-            tcb->flags |= UN_TCB_WANT_WRITE;
-            break;
-        }
-    }
+    if (!is_all)
+        tcb->flags |= UN_TCB_WANT_WRITE;
     if (taken > 0 || (tcb->flags & UN_TCB_WANT_WRITE))
         un_tcp_want_output(tcp, tcb);
+}
+
+int64_t un_tcp_write(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_piece *pieces, int count)
+{
+    int64_t taken = 0;
+    bool is_all = true;
+    if (!is_writable(tcb))
+        return refuse_write(tcb);
+    for (int piece = 0; piece < count && is_all; piece++) {
+        uint32_t got = append(tcp, tcb, &pieces[piece]);
+        taken += got;
+        is_all = got == pieces[piece].length;
+    }
+    written(tcp, tcb, taken, is_all);
+    return taken;
+}
+
+int64_t un_tcp_lend(struct un_tcp *tcp, struct un_tcb *tcb, uint16_t lender, struct un_piece *pieces, int count)
+{
+    int64_t taken = 0;
+    bool is_all = true;
+    if (!is_writable(tcb))
+        return refuse_write(tcb);
+    for (int piece = 0; piece < count && is_all; piece++) {
+        uint32_t got = un_tx_append_lent(tcp, tcb, lender, &pieces[piece]);
+        taken += got;
+        is_all = got == pieces[piece].length;
+    }
+    written(tcp, tcb, taken, is_all);
     return taken;
 }

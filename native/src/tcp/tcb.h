@@ -208,6 +208,7 @@ struct un_tcb {
     uint8_t probes;       /* keepalives or window probes in a row */
     uint8_t dup_acks;
     uint8_t congestion;   /* index of the congestion control */
+    uint32_t rcv_round;   /* the receive limit grows no more before this has come: tune.c */
 
     /* Recovery (RFC 6675, 8985, 6937bis). */
     uint32_t cwnd;

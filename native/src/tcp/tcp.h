@@ -40,6 +40,8 @@ enum un_tcp_event {
 struct un_tcp_config {
     uint32_t rcv_limit;           /* bytes of a connection's receive buffer */
     uint32_t snd_limit;
+    uint32_t rcv_limit_max;       /* what they may grow to (tune.c); not above the limits: they do not */
+    uint32_t snd_limit_max;
     uint32_t rto_min_us;
     uint32_t rto_max_us;
     uint32_t rto_initial_us;      /* RFC 6298: 1 s */
@@ -88,6 +90,7 @@ struct un_tcp_config {
     X(duplicate_acks, "duplicate ACKs received")                                                                       \
     X(challenge_acks, "challenge ACKs sent (RFC 5961)")                                                                \
     X(out_of_order, "segments queued out of order")                                                                    \
+    X(lent, "pieces sent from the memory of the application")                                                          \
     X(compacted, "payload copied together because frames were short")                                                  \
     X(syn_cookies_sent, "SYN cookies sent")                                                                            \
     X(syn_cookies_received, "connections made from a SYN cookie")                                                      \
@@ -210,7 +213,13 @@ int un_tcp_dispatch(struct un_tcp *tcp, struct un_tcb *tcb);
  * (un_tx_append_frame) as soon as there is any room. Returns how many bytes were taken, or -EPIPE after shutdown, -ENOTCONN
  * before the connection is established, -ECONNRESET and the like when it is over. */
 uint32_t un_tcp_write_room(const struct un_tcp *tcp, const struct un_tcb *tcb);
+uint32_t un_tcp_send_limit(const struct un_tcp *tcp, const struct un_tcb *tcb); /* that may be queued now: tune.c */
 int64_t un_tcp_write(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_piece *pieces, int count);
+
+/* As un_tcp_write with pieces that lie in what a lender lends (base/pool.h): longer ones stay where they are. `frame` of each
+ * piece that was taken says then whether it was lent, else it is UN_NONE. Nobody may change what is lent before it is
+ * given back; who does sends something else. */
+int64_t un_tcp_lend(struct un_tcp *tcp, struct un_tcb *tcb, uint16_t lender, struct un_piece *pieces, int count);
 
 /* What can be read; then let go of that many bytes, which may open the window. 0 readable bytes with un_tcp_is_eof: no
  * more will come. */
@@ -323,6 +332,9 @@ uint32_t un_tx_append(struct un_tcp *tcp, struct un_tcb *tcb, const void *bytes,
 /* Bytes that lie in a frame already: nobody may change them until they are acknowledged. A reference of the caller's passes
  * to the queue, and the frame's record with it, which must not stand in any other list. */
 void un_tx_append_frame(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame, uint32_t offset, uint32_t length);
+/* Lent: all of the piece, or copied, as many bytes as un_tx_append takes; piece->frame says which. */
+#define UN_LEND_LEAST 1024u /* bytes: fewer are copied in less time than their record takes */
+uint32_t un_tx_append_lent(struct un_tcp *tcp, struct un_tcb *tcb, uint16_t lender, struct un_piece *piece);
 /* Pieces of `length` bytes from (frame, offset) on; returns how many, and in *got the bytes they hold (less when `most`
  * pieces do not suffice, or the queue ends). */
 int un_tx_pieces(const struct un_tcp *tcp, uint32_t frame, uint32_t offset, uint32_t length, struct un_piece *pieces,
