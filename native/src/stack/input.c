@@ -2,8 +2,10 @@
  *
  * Parse, find our address, check the transport checksum, find the connection. A packet that no connection of this shard
  * takes may be another shard's (P6): nothing is answered before its owner was looked for. Packets that another shard gave
- * to us are never handed on. The usual segment (wire/plain.h) of a connection that is there takes a short way, take_plain,
- * on which no un_packet is filled in. */
+ * to us are never handed on.
+ *
+ * The usual segment (wire/plain.h) of a connection that is there takes a short way, take_plain, on which no un_packet is
+ * filled in; when it is what the connection expects (tcp/expected.h), the way to its queue is one function. */
 #include "stack/state.h"
 #include "stack/steering.h"
 #include "tcp/expected.h"

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "stack/state.h"
+#include "tcp/usual.h"
 #include "wire/plain.h"
 
 #define UN_HOP_LIMIT 64u         /* RFC 1700, and what everybody sends */
@@ -135,12 +136,18 @@ static struct un_neighbour *slow_next_hop(struct un_stack *stack, struct un_tcb 
     return NULL;
 }
 
-static inline struct un_neighbour *next_hop(struct un_stack *stack, struct un_tcb *tcb, int *result)
+/* Without another look; NULL: one is needed. */
+static inline struct un_neighbour *good_next_hop(struct un_stack *stack, const struct un_tcb *tcb)
 {
     struct un_neighbour *neighbour = &stack->neighbours[tcb->next_hop & (stack->config->neighbours - 1)];
-    if (__builtin_expect(neighbour->stamp == tcb->next_hop && stack->tcp.now_ns < neighbour->good_until_ns, 1))
-        return neighbour;
-    return slow_next_hop(stack, tcb, result);
+    bool is_good = neighbour->stamp == tcb->next_hop && stack->tcp.now_ns < neighbour->good_until_ns;
+    return __builtin_expect(is_good, 1) ? neighbour : NULL;
+}
+
+static inline struct un_neighbour *next_hop(struct un_stack *stack, struct un_tcb *tcb, int *result)
+{
+    struct un_neighbour *neighbour = good_next_hop(stack, tcb);
+    return neighbour ? neighbour : slow_next_hop(stack, tcb, result);
 }
 
 /* What is known of a segment before its packet is put together: constants for most of them. */
@@ -257,6 +264,25 @@ int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, co
     compose(stack, tcb, neighbour, seg, &packet, pieces, count, 0,
             (struct kind){.is_v4 = true, .is_stamped = true, .is_single = true});
     return 0;
+}
+
+bool un_stack_send_usual(struct un_stack *stack, struct un_tcb *tcb)
+{
+    struct un_tcp *tcp = &stack->tcp;
+    uint32_t length = un_tcp_usual_length(tcp, tcb);
+    if (length == 0 || !un_ip_is_v4(&tcb->peer) || !(tcb->flags & UN_TCB_TIMESTAMP))
+        return false;
+    const struct un_neighbour *neighbour = good_next_hop(stack, tcb);
+    if (!neighbour || !un_stack_has_room(stack))
+        return false;
+    struct un_seg seg;
+    struct un_piece piece;
+    struct packet packet;
+    un_tcp_usual_segment(tcp, tcb, length, &seg, &piece);
+    compose(stack, tcb, neighbour, &seg, &packet, &piece, 1, 0,
+            (struct kind){.is_v4 = true, .is_stamped = true, .is_single = true});
+    un_tcp_usual_sent(tcp, tcb, &seg);
+    return true;
 }
 
 /* ---- packets of no connection ---- */

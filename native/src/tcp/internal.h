@@ -1,6 +1,7 @@
-/* What the files of the state machine share, and nobody else includes.
+/* What the files of the state machine share, and nobody else includes, but with expected.h and usual.h.
  *
- *   input.c      a segment arrives: the fast path, then the steps        handshake.c  SYN-SENT, SYN-RECEIVED, options
+ *   input.c      a segment arrives: the steps                            handshake.c  SYN-SENT, SYN-RECEIVED, options
+ *   expected.h   a segment arrives as expected, inorder.h: its payload   usual.h      the segment that is sent mostly
  *   ack.c        what its ACK and window change                          receive.c    what its payload and FIN change
  *   output.c     dispatch: resend, send, probe                           segment.c    one segment is built and emitted
  *   window.c     the window we offer                                     path.c       segment size, path MTU, ICMP

@@ -8,7 +8,8 @@
  * output.c what may leave, with segment.c; path.c path MTU and ICMP; state.c set_state, close, end; timers.c; rxqueue.c,
  * txqueue.c payload in frames; cookie.c; sent.c records of what is in flight; recovery.c what an ACK or a timeout means for
  * them, with sack.c, rack.c, probe.c, undo.c, prr.c, flight.c and rtt.c (recovery.h); congestion.c with reno.c, cubic.c and
- * hystart.c. */
+ * hystart.c. What nearly every segment needs stands in headers, for the stack to make one piece of it and the packet:
+ * expected.h and inorder.h the way in, usual.h the way out. */
 #ifndef UN_TCP_H
 #define UN_TCP_H
 
