@@ -39,7 +39,7 @@ static inline bool un_tcp_is_ack_of_all(const struct un_tcp *tcp, const struct u
                              UN_TCB_FIN_QUEUED | UN_TCB_WANT_WRITE;
     return seg->ack == tcb->snd_nxt && tcb->sent_head == tcb->sent_tail && !(tcb->flags & special) &&
            tcp->sents[tcb->sent_head].flags == UN_SENT_IN_FLIGHT && tcb->unsent_frame == UN_NONE && seg->wnd > 0 &&
-           un_seq_le(tcb->snd_wl1, seg->seq);
+           seg->sack_count == 0 && un_seq_le(tcb->snd_wl1, seg->seq);
 }
 
 UN_ALWAYS_INLINE void un_tcp_take_ack_of_all(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
@@ -60,7 +60,8 @@ UN_ALWAYS_INLINE void un_tcp_take_ack_of_all(struct un_tcp *tcp, struct un_tcb *
 
 UN_ALWAYS_INLINE void un_tcp_take_expected_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
 {
-    if (tcb->snd_una == tcb->snd_nxt && (uint32_t)seg->wnd << tcb->snd_wscale == tcb->snd_wnd) {
+    bool is_news = tcb->snd_una != tcb->snd_nxt || seg->sack_count > 0; /* D-SACK often comes when all is acknowledged */
+    if (!is_news && (uint32_t)seg->wnd << tcb->snd_wscale == tcb->snd_wnd) {
         tcb->snd_wl1 = seg->seq;
         tcb->snd_wl2 = seg->ack;
     } else if (tcb->snd_una != tcb->snd_nxt && un_tcp_is_ack_of_all(tcp, tcb, seg)) {

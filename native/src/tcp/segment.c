@@ -65,7 +65,7 @@ static uint8_t syn_flags(const struct un_tcb *tcb)
 
 int un_tcp_send_syn(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t *tsval)
 {
-    struct un_seg seg = {.seq = tcb->iss, .wnd = un_tcp_window_syn(tcb), .flags = syn_flags(tcb)};
+    struct un_seg seg = {.seq = tcb->iss, .wnd = un_tcp_window_syn(tcp, tcb), .flags = syn_flags(tcb)};
     seg.ack = seg.flags & UN_TCP_ACK ? tcb->rcv_nxt : 0;
     syn_options(tcp, tcb, &seg);
     int result = tcp->operations->emit(tcp, tcb, &seg, NULL, 0, 0);

@@ -50,7 +50,7 @@ static inline void un_tcp_begin_segment(struct un_tcp *tcp, const struct un_tcb 
     seg->seq = tcb->snd_nxt;
     seg->ack = tcb->rcv_nxt;
     seg->length = 0;
-    seg->wnd = un_tcp_window_next(tcb);
+    seg->wnd = un_tcp_window_next(tcp, tcb);
     seg->flags = flags | UN_TCP_ACK | (tcb->flags & UN_TCB_ECE ? UN_TCP_ECE : 0);
     seg->options = tcb->flags & UN_TCB_TIMESTAMP ? UN_SEG_TIMESTAMP : 0;
     seg->tsval = un_tcp_timestamp(tcp, tcb);
@@ -78,7 +78,7 @@ static inline uint32_t un_tcp_usual_length(const struct un_tcp *tcp, const struc
     const uint32_t special = UN_TCB_FIN_QUEUED | UN_TCB_CWR | UN_TCB_CORK | UN_TCB_PROBE_DUE | UN_TCB_WINDOW_PROBE |
                              UN_TCB_KEEPALIVE_DUE | UN_TCB_PERSIST | UN_TCB_RECOVERY | UN_TCB_LOSS | UN_TCB_FRTO;
     if (!(tcb->state & UN_TCP_CAN_SEND) || (tcb->flags & special) || tcb->unsent_frame == UN_NONE ||
-        tcb->sack_count + tcb->has_dsack > 0 || !un_recovery_can_record(tcp))
+        tcb->sack_count + tcb->has_dsack > 0 || !un_recovery_can_record(tcp, tcb))
         return 0;
     uint32_t unsent = tcb->snd_bytes - (tcb->snd_nxt - tcb->snd_una), mss = un_tcp_segment_most(tcb);
     bool is_in_one_frame = tcb->unsent_offset + unsent <= tcp->pool.frames[tcb->unsent_frame].length;
