@@ -1,6 +1,7 @@
-/* What the files of the state machine share, and nobody else includes.
+/* What the files of the state machine share, and nobody else includes, but with expected.h and usual.h.
  *
- *   input.c      a segment arrives: the fast path, then the steps        handshake.c  SYN-SENT, SYN-RECEIVED, options
+ *   input.c      a segment arrives: the steps                            handshake.c  SYN-SENT, SYN-RECEIVED, options
+ *   expected.h   a segment arrives as expected, inorder.h: its payload   usual.h      the segment that is sent mostly
  *   ack.c        what its ACK and window change                          receive.c    what its payload and FIN change
  *   output.c     dispatch: resend, send, probe                           segment.c    one segment is built and emitted
  *   window.c     the window we offer                                     path.c       segment size, path MTU, ICMP
@@ -35,15 +36,10 @@ static inline uint32_t un_max32(uint32_t left, uint32_t right)
     return left < right ? right : left;
 }
 
-static inline uint32_t un_tcp_clock_s(const struct un_tcp *tcp)
-{
-    return (uint32_t)(tcp->now_ns / UN_SECOND_NS);
-}
-
 /* Our timestamp clock: milliseconds from an offset of the connection's own (RFC 7323 section 5.4). */
 static inline uint32_t un_tcp_timestamp(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
-    return (uint32_t)(tcp->now_ns / UN_MS_NS) + tcb->ts_offset;
+    return tcp->now_ms + tcb->ts_offset;
 }
 
 static inline enum un_drop un_tcp_drop(struct un_tcp *tcp, enum un_drop why)
