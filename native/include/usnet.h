@@ -129,7 +129,9 @@ int usnet_stack_create(struct usnet_stack **stack, const struct usnet_stack_opti
 
 /* Go on with the memory of a stack that stands still: another one's, or a copy, wherever it lies. A stack that stood in
  * the middle of a call resets the connection that it was changing. Frames that had come in or were to go out are the
- * link's, not the memory's. -EINVAL: this is no stack, or of another version; -ENOMEM. */
+ * link's, not the memory's. Events say again all that is so, since nobody may have acted on those that were fetched: that a
+ * connection is ACCEPTED (and waits for usnet_stack_accept) or CONNECTED, READABLE, at its EOF, CLOSED, and WRITABLE unless
+ * a write has found no room. -EINVAL: this is no stack, or of another version; -ENOMEM. */
 int usnet_stack_adopt(struct usnet_stack **stack, const struct usnet_link *link, void *memory, uint64_t bytes);
 
 /* Let go of it: memory of its own is freed, the caller's is left as it is. */
@@ -492,7 +494,8 @@ int usnet_getpeername(struct usnet *context, int fd, struct sockaddr *address, u
 /* SOL_SOCKET: SO_ERROR, SO_TYPE, SO_RCVBUF, SO_SNDBUF, SO_KEEPALIVE, SO_LINGER (zero: close resets; other times: as
  * without), SO_REUSEADDR (accepted, and without meaning). IPPROTO_TCP: TCP_NODELAY, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL,
  * TCP_KEEPCNT, TCP_USER_TIMEOUT, TCP_QUICKACK, TCP_MAXSEG, TCP_CONGESTION (a name), TCP_INFO (struct usnet_tcp_info).
- * Connections that a listener accepts have its options. -ENOPROTOOPT: none of these. */
+ * Connections that a listener accepts have its options. SO_RCVBUF before usnet_connect, or of a listener, decides how large
+ * a window the peer can be offered; later it counts up to that. -ENOPROTOOPT: none of these. */
 int usnet_getsockopt(struct usnet *context, int fd, int level, int name, void *value, uint32_t *length);
 int usnet_setsockopt(struct usnet *context, int fd, int level, int name, const void *value, uint32_t length);
 

@@ -326,8 +326,9 @@ class Host:
 
     @staticmethod
     def _is_neighbour_business(sent: Sent) -> bool:
-        is_v6 = isinstance(sent.ip, Ipv6)
-        return isinstance(sent.body, Arp) or (isinstance(sent.body, Icmp) and is_v6 and sent.body.type in packets.LINK_BUSINESS)
+        if isinstance(sent.ip, Ipv6) and isinstance(sent.body, Icmp):
+            return sent.body.type in packets.LINK_BUSINESS
+        return isinstance(sent.body, Arp)
 
     def _answer_neighbour(self, mac: bytes, sent: Sent) -> None:
         if isinstance(sent.body, Arp):

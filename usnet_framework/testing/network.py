@@ -73,6 +73,7 @@ class Socket:
         self.application = application
         info = node.stack.info(conn)
         self.local, self.remote = info.local, info.remote
+        self.is_told = False  # that it is connected; a stack that goes on elsewhere says so again
 
     @property
     def is_open(self) -> bool:
@@ -199,7 +200,8 @@ class Node(Station):
         if socket is None or event.is_udp:
             return
         application = socket.application
-        calls = [application.on_open] if "accepted" in events or "connected" in events else []
+        calls = [application.on_open] if not socket.is_told and events & {"accepted", "connected"} else []
+        socket.is_told |= bool(calls)
         calls += [getattr(application, f"on_{name}") for name in ("readable", "eof", "writable") if name in events]
         for call in calls:
             if conn in self.sockets:
