@@ -83,7 +83,7 @@ def test_bulk_with_losses_of_single_segments(link: Link, version: int) -> None:
     with Host(*OUR_ADDRESSES, **ONE_BY_ONE) as host:
         link.cut_segments()
         with link.losses():
-            exchange_bulk(host, version, BULK_BYTES // 4)
+            exchange_bulk(host, version, BULK_BYTES)
 
 
 def test_bulk_over_a_link_with_every_fault(link: Link, version: int) -> None:

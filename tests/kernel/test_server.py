@@ -46,7 +46,7 @@ def test_bulk_with_losses(server: Server, link: Link, version: int) -> None:
 def test_bulk_with_losses_of_single_segments(server: Server, link: Link, version: int) -> None:
     link.cut_segments()
     with link.losses():
-        both_ways(server, version, BULK_BYTES // 4)
+        both_ways(server, version, BULK_BYTES)
 
 
 def test_a_reader_that_waits_gets_everything_later(server: Server, version: int) -> None:

@@ -87,7 +87,7 @@ static int set(struct un_stack *stack, struct un_tcb *tcb, enum un_stack_option 
         tcb->user_timeout_ms = value;
         break;
     case UN_OPTION_RECEIVE_BYTES:
-        tcb->rcv_limit = value;
+        un_tcp_set_receive_limit(&stack->tcp, tcb, value);
         break;
     case UN_OPTION_SEND_BYTES:
         tcb->snd_limit = value;

@@ -167,6 +167,8 @@ bool un_stack_next_event(struct un_stack *stack, struct un_stack_event *event);
 int un_stack_listen(struct un_stack *stack, const struct un_ip *ip, uint16_t port, uint32_t backlog, uint64_t user);
 int un_stack_unlisten(struct un_stack *stack, uint32_t listener); /* connections not accepted are reset */
 int un_stack_pause_listener(struct un_stack *stack, uint32_t listener, bool paused); /* SYNs are dropped, not refused */
+/* UN_OPTION_RECEIVE_BYTES of connections that begin from now on; set before their SYNs come, it decides the window scale. */
+int un_stack_listener_receive_bytes(struct un_stack *stack, uint32_t listener, uint32_t bytes);
 /* The application takes an ACCEPTED connection: it no longer counts in the backlog. */
 int un_stack_accept(struct un_stack *stack, uint64_t conn, uint64_t user);
 

@@ -95,6 +95,7 @@ struct un_listener {
     struct un_ip ip;
     uint64_t user;
     uint32_t backlog;
+    uint32_t receive_bytes; /* rcv_limit of its connections */
     uint32_t half_open; /* cache: handshakes that are not over */
     uint32_t ready;     /* cache: connections that the application has not accepted */
     uint64_t cookies_until_ns; /* cookies of this listener may still come back */

@@ -45,7 +45,7 @@ void un_recovery_resent(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index, 
 {
     struct un_sent *sent = &tcp->sents[index];
     un_sent_set(tcp, tcb, index, UN_SENT_IN_FLIGHT);
-    sent->flags |= UN_SENT_RESENT;
+    sent->flags = (uint16_t)((sent->flags & ~UN_SENT_PATH_PROBE) | UN_SENT_RESENT);
     sent->sent_us = tcp->now_us;
     sent->tsval = tsval;
     if (sent->times < UINT16_MAX)

@@ -265,7 +265,8 @@ static inline enum un_drop process_expected(struct un_tcp *tcp, struct un_tcb *t
     remember_timestamp(tcp, tcb, seg);
     if (tcb->flags & UN_TCB_KEEPALIVE)
         un_tcp_rearm_keepalive(tcp, tcb);
-    if (tcb->snd_una != tcb->snd_nxt || (uint32_t)seg->wnd << tcb->snd_wscale != tcb->snd_wnd) {
+    bool is_news = tcb->snd_una != tcb->snd_nxt || seg->sack_count > 0; /* D-SACK often comes when all is acknowledged */
+    if (is_news || (uint32_t)seg->wnd << tcb->snd_wscale != tcb->snd_wnd) {
         un_tcp_process_ack(tcp, tcb, seg);
     } else {
         tcb->snd_wl1 = seg->seq;

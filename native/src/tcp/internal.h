@@ -105,7 +105,7 @@ static inline uint32_t un_tcp_option_bytes(const struct un_seg *seg)
 }
 
 /* ---- handshake.c ---- */
-uint8_t un_tcp_window_scale(const struct un_tcp_config *config); /* what we offer */
+uint8_t un_tcp_window_scale(const struct un_tcp_config *config, uint32_t limit); /* what we offer */
 enum un_drop un_tcp_process_syn_sent(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t frame);
 /* Our SYN is acknowledged; `window` is what the segment means, which with SYN is not scaled. */
 void un_tcp_process_syn_acked(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t window);
@@ -125,9 +125,9 @@ void un_tcp_receive_fin(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t fin_seq
 void un_tcp_take_fin(struct un_tcp *tcp, struct un_tcb *tcb);
 
 /* ---- window.c ---- */
-uint16_t un_tcp_window_syn(const struct un_tcb *tcb);  /* of SYN and SYN-ACK: never scaled */
-uint16_t un_tcp_window_next(const struct un_tcb *tcb); /* of all other segments */
-bool un_tcp_window_opened(const struct un_tcb *tcb);   /* enough for a window update of its own */
+uint16_t un_tcp_window_syn(const struct un_tcp *tcp, const struct un_tcb *tcb);  /* of SYN and SYN-ACK: never scaled */
+uint16_t un_tcp_window_next(const struct un_tcp *tcp, const struct un_tcb *tcb); /* of all other segments */
+bool un_tcp_window_opened(const struct un_tcp *tcp, const struct un_tcb *tcb);   /* enough for an update of its own */
 
 /* ---- tune.c ---- */
 /* The application has read, and rcv_limit is below rcv_limit_max. */
@@ -148,6 +148,9 @@ void un_tcp_challenge(struct un_tcp *tcp, struct un_tcb *tcb);
 /* ---- path.c ---- */
 uint16_t un_tcp_announced_mss(const struct un_ip *peer, uint16_t path_mtu);
 void un_tcp_set_peer_mss(struct un_tcb *tcb, const struct un_seg *syn);
+/* By how many bytes a segment may be larger than others, to search for a larger path MTU; 0: not now. */
+uint32_t un_tcp_path_probe(const struct un_tcp *tcp, const struct un_tcb *tcb);
+void un_tcp_path_probe_sent(struct un_tcp *tcp, struct un_tcb *tcb); /* the last record is of one */
 /* Full segments were lost again and again: perhaps they are too big (RFC 8899 section 4.3). */
 void un_tcp_suspect_black_hole(struct un_tcp *tcp, struct un_tcb *tcb);
 

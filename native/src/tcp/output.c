@@ -199,10 +199,29 @@ static int send_one(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out
     return result;
 }
 
+/* A larger segment than the path is known to carry: path.c. */
+static int send_path_probe(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out, uint32_t more)
+{
+    prepare(tcp, tcb, out);
+    out->mss += more;
+    out->seg.length = gather(tcp, tcb, out, out->mss);
+    mark_ecn(tcb, &out->seg);
+    int result = emit(tcp, tcb, out);
+    if (result < 0)
+        return result;
+    sent_new(tcp, tcb, out);
+    un_tcp_path_probe_sent(tcp, tcb);
+    return 0;
+}
+
 static int send_new(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out)
 {
     uint32_t mss = segment_most(tcb);
-    while (un_tcp_has_unsent(tcb) && un_recovery_can_record(tcp)) {
+    uint32_t more = tcb->path_mtu < tcb->path_mtu_max ? un_tcp_path_probe(tcp, tcb) : 0;
+    int status = more > 0 && un_recovery_can_record(tcp, tcb) ? send_path_probe(tcp, tcb, out, more) : 0;
+    if (status < 0)
+        return status;
+    while (un_tcp_has_unsent(tcb) && un_recovery_can_record(tcp, tcb)) {
         uint32_t unsent = un_tx_unsent(tcb);
         uint32_t length = unsent > 0 ? next_length(tcp, tcb, unsent, mss) : 0;
         if (length == 0 && (unsent > 0 || window_left(tcb) == 0))
@@ -223,7 +242,7 @@ static inline uint32_t plain_length(const struct un_tcp *tcp, const struct un_tc
     const uint32_t special = UN_TCB_FIN_QUEUED | UN_TCB_CWR | UN_TCB_CORK | UN_TCB_PROBE_DUE | UN_TCB_WINDOW_PROBE |
                              UN_TCB_KEEPALIVE_DUE | UN_TCB_PERSIST | UN_TCB_RECOVERY | UN_TCB_LOSS | UN_TCB_FRTO;
     if (!(tcb->state & UN_TCP_CAN_SEND) || (tcb->flags & special) || tcb->unsent_frame == UN_NONE ||
-        tcb->lost_bytes > 0 || tcb->sack_count + tcb->has_dsack > 0 || !un_recovery_can_record(tcp))
+        tcb->lost_bytes > 0 || tcb->sack_count + tcb->has_dsack > 0 || !un_recovery_can_record(tcp, tcb))
         return 0;
     uint32_t unsent = tcb->snd_bytes - (tcb->snd_nxt - tcb->snd_una), mss = segment_most(tcb);
     bool is_in_one_frame = tcb->unsent_offset + unsent <= tcp->pool.frames[tcb->unsent_frame].length;
@@ -283,7 +302,7 @@ static int probe_window(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing 
     if (tcb->snd_una == tcb->snd_nxt && un_tcp_has_unsent(tcb)) {
         if (window == 0)
             result = send_beyond_window(tcp, tcb, out);
-        else if (un_recovery_can_record(tcp))
+        else if (un_recovery_can_record(tcp, tcb))
             result = send_one(tcp, tcb, out, un_min32(un_min32(window, unsent), segment_most(tcb)), unsent);
     }
     if (result == 0)
@@ -328,7 +347,7 @@ static int dispatch_handshake(struct un_tcp *tcp, struct un_tcb *tcb)
         uint32_t sent = un_recovery_next(tcp, tcb, tcb->snd_mss);
         return sent == UN_NONE ? 0 : resend_syn(tcp, tcb, sent);
     }
-    if (!un_recovery_can_record(tcp)) {
+    if (!un_recovery_can_record(tcp, tcb)) {
         un_tcp_arm_persist(tcp, tcb);
         return 0;
     }

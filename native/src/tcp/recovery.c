@@ -79,6 +79,8 @@ static void acknowledge_in_order(struct un_tcp *tcp, struct un_tcb *tcb, const s
     tcb->lost_hint = UN_NONE;
     tcb->high_sacked = seg->ack;
     tcb->dup_acks = 0;
+    if (flags & UN_SENT_PATH_PROBE)
+        un_tcp_path_probed(tcp, tcb);
     if (flags & UN_SENT_RESENT) {
         measure_echo(tcp, tcb, seg);
     } else {
@@ -139,10 +141,12 @@ static void lose_head(struct un_tcp *tcp, struct un_tcb *tcb)
 }
 
 /* Fast retransmit and fast recovery without SACK: RFC 6582. When snd_una is `recover`, duplicate ACKs are about what
- * was resent needlessly, and begin nothing. */
+ * was resent needlessly, and begin nothing. A peer does not make us send more by sending more ACKs than it got segments:
+ * duplicates count up to what was outstanding (RFC 5681 section 3.2), and an ACK of less than a segment names no hole, as
+ * the rest of it was in the same packet. */
 static void new_reno(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack)
 {
-    uint32_t mss = tcb->snd_mss;
+    uint32_t mss = tcb->snd_mss, most = tcb->ssthresh + (tcb->recover - tcb->snd_una);
     if (tcb->flags & UN_TCB_LOSS)
         return;
     if (!(tcb->flags & UN_TCB_RECOVERY)) {
@@ -155,8 +159,9 @@ static void new_reno(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack
         tcb->cwnd = tcb->cwnd > ack->acked + mss ? tcb->cwnd - ack->acked : mss;
         if (ack->acked >= mss)
             tcb->cwnd += mss;
-        lose_head(tcp, tcb);
-    } else if (ack->is_duplicate) {
+        if (ack->acked >= un_segment_bytes(tcb) || !ack->cuts_record)
+            lose_head(tcp, tcb);
+    } else if (ack->is_duplicate && tcb->cwnd < most) {
         un_congestion_grow(tcb, mss);
     }
 }
@@ -206,8 +211,9 @@ static void judge(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *a
 /* Mark what is lost; fast recovery begins with the first of it. In how many microseconds to look again. */
 static uint32_t detect(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t una, uint32_t flight)
 {
-    uint32_t lost_bytes = tcb->lost_bytes, again_us = un_rack_detect(tcp, tcb);
-    if (tcb->lost_bytes != lost_bytes && !(tcb->flags & (UN_TCB_RECOVERY | UN_TCB_LOSS)))
+    bool is_congestion = false;
+    uint32_t again_us = un_rack_detect(tcp, tcb, &is_congestion);
+    if (is_congestion && !(tcb->flags & (UN_TCB_RECOVERY | UN_TCB_LOSS)))
         enter_recovery(tcp, tcb, una, flight);
     return again_us;
 }

@@ -38,6 +38,7 @@ struct un_ack {
     uint32_t rtt_us;      /* of the oldest record acknowledged that was never resent; 0: none */
     uint32_t sack_rtt_us; /* of the newest such record SACKed */
     bool acked_resent;    /* what was acknowledged had been resent, at least in part */
+    bool cuts_record;     /* it ends within what was sent as one */
     bool acked_original;  /* a record from before `recover` that was never resent */
     bool sacked_original;
     bool is_duplicate;    /* RFC 5681 section 2 */
@@ -90,8 +91,9 @@ void un_rack_delivered(const struct un_tcp *tcp, struct un_tcb *tcb, const struc
                        const struct un_sent *sent, uint32_t length);
 void un_rack_widen(struct un_tcb *tcb);  /* D-SACK said that something was resent too early */
 void un_rack_recovered(struct un_tcb *tcb); /* a recovery is over */
-/* Mark what is lost; returns in how many microseconds something else may be, 0: nothing. */
-uint32_t un_rack_detect(struct un_tcp *tcp, struct un_tcb *tcb);
+/* Mark what is lost; returns in how many microseconds something else may be, 0: nothing. *is_congestion becomes true when
+ * anything but a probe of the path MTU is lost (RFC 8899 section 3). */
+uint32_t un_rack_detect(struct un_tcp *tcp, struct un_tcb *tcb, bool *is_congestion);
 
 /* ---- probe.c: tail loss probes, RFC 8985 section 7 ---- */
 

@@ -8,7 +8,7 @@ void un_tcp_segment(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, 
     seg->seq = tcb->snd_nxt;
     seg->ack = tcb->rcv_nxt;
     seg->length = 0;
-    seg->wnd = un_tcp_window_next(tcb);
+    seg->wnd = un_tcp_window_next(tcp, tcb);
     seg->flags = flags | UN_TCP_ACK | (tcb->flags & UN_TCB_ECE ? UN_TCP_ECE : 0);
     seg->options = 0;
     seg->sack_count = 0;
@@ -82,7 +82,7 @@ static uint8_t syn_flags(const struct un_tcb *tcb)
 
 int un_tcp_send_syn(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t *tsval)
 {
-    struct un_seg seg = {.seq = tcb->iss, .wnd = un_tcp_window_syn(tcb), .flags = syn_flags(tcb)};
+    struct un_seg seg = {.seq = tcb->iss, .wnd = un_tcp_window_syn(tcp, tcb), .flags = syn_flags(tcb)};
     seg.ack = seg.flags & UN_TCP_ACK ? tcb->rcv_nxt : 0;
     syn_options(tcp, tcb, &seg);
     int result = tcp->operations->emit(tcp, tcb, &seg, NULL, 0, 0);

@@ -60,7 +60,7 @@ void un_tcp_init(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t iss, uint32_t 
     tcb->path_mtu = path_mtu;
     tcb->rcv_limit = config->rcv_limit;
     tcb->snd_limit = config->snd_limit;
-    tcb->rcv_wscale = un_tcp_window_scale(config);
+    tcb->rcv_wscale = un_tcp_window_scale(config, config->rcv_limit);
     tcb->rcv_mss = UN_TCP_RCV_MSS_MIN;
     tcb->rcv.head = tcb->rcv_ooo.head = tcb->snd.head = UN_NONE;
     tcb->unsent_frame = tcb->sent_head = tcb->sent_tail = UN_NONE;

@@ -96,7 +96,8 @@ struct un_tcp_config {
     X(syn_cookies_received, "connections made from a SYN cookie")                                                      \
     X(ecn_marks, "congestion experienced marks received")                                                              \
     X(path_mtu_lowered, "times a path MTU went down")                                                                  \
-    X(path_mtu_probes, "path MTU probes sent")
+    X(path_mtu_probes, "path MTU probes sent")                                                                         \
+    X(path_mtu_raised, "path MTU probes that arrived")
 
 struct un_tcp_counters {
 #define UN_FIELD(name, text) uint64_t name;
@@ -185,6 +186,9 @@ enum un_drop un_tcp_process(struct un_tcp *tcp, struct un_tcb *tcb, const struct
  * connection attempt and otherwise ignored (RFC 5927); mtu: the packet was too big for this next hop, 0 otherwise. */
 void un_tcp_icmp(struct un_tcp *tcp, struct un_tcb *tcb, bool hard, uint32_t mtu, uint32_t seq);
 
+/* A packet has arrived that was larger than the path MTU was known to be. */
+void un_tcp_path_probed(struct un_tcp *tcp, struct un_tcb *tcb);
+
 /* May this SYN, which is for a connection in TIME-WAIT, begin a new one with the same ends (RFC 9293 section 3.6.1, RFC
  * 6191)? Then the caller ends the old one (un_tcp_end, UN_TCP_REASON_CLOSED) and treats the SYN as one for a listener;
  * *iss, which it would have used, is moved beyond what the old connection sent. Otherwise: un_tcp_process. */
@@ -216,6 +220,8 @@ int un_tcp_peek(const struct un_tcp *tcp, const struct un_tcb *tcb, struct un_pi
 void un_tcp_consume(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes);
 uint32_t un_tcp_read(struct un_tcp *tcp, struct un_tcb *tcb, void *bytes, uint32_t most); /* both, by copy: how many */
 bool un_tcp_is_eof(const struct un_tcb *tcb);
+/* How many bytes may wait to be read. Before our SYN has left it decides how large a window can be said (RFC 7323). */
+void un_tcp_set_receive_limit(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes);
 
 /* ---- timers.c ---- */
 void un_tcp_expire(struct un_tcp *tcp, struct un_tcb *tcb); /* whatever is due at now_ns */
@@ -253,7 +259,7 @@ void un_recovery_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg
 
 /* Payload and flags that were sent for the first time, from snd_nxt on (before snd_nxt moves). Call un_recovery_can_record
  * before anything is sent. length: with SYN and FIN. Starts the retransmission timer when it does not run. */
-bool un_recovery_can_record(const struct un_tcp *tcp);
+bool un_recovery_can_record(const struct un_tcp *tcp, const struct un_tcb *tcb);
 void un_recovery_sent(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length, uint32_t frame, uint32_t offset,
                       uint16_t flags, uint32_t tsval);
 

@@ -366,7 +366,7 @@ static void open_both(void)
     struct un_seg syn = {
         .flags = UN_TCP_SYN,
         .seq = client->tcb.iss,
-        .wnd = un_tcp_window_syn(&client->tcb),
+        .wnd = un_tcp_window_syn(&client->tcp, &client->tcb),
         .options = UN_SEG_MSS,
         .mss = MTU - 40,
     };
