@@ -157,7 +157,7 @@ def test_a_handler_that_pauses_closes_the_window() -> None:
         def on_data(self, conn: Connection, data: memoryview) -> None:
             type(self).got += len(data)
             conn.pause_reading()
-            asyncio.get_running_loop().call_later(0.01, conn.resume_reading)
+            asyncio.get_running_loop().call_later(0.2, conn.resume_reading)
 
     with Network() as network:
         serve(network, Pauser)
