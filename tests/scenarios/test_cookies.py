@@ -46,27 +46,52 @@ def test_a_flood_costs_no_memory(flooded: Host) -> None:
     assert len(friend.read()) == 100
 
 
-@pytest.mark.parametrize("mss", [536, 1000, 1220, 1440, 1460])
-def test_a_cookie_remembers_the_mss(mss: int, flooded: Host) -> None:
-    """Roughly: the next lower one of a few values."""
-    friend = visitor(flooded)
-    friend.send(f"S 0:0(0) win 65535 <mss {mss}>")
-    friend.expect("S. 0:0(0) ack 1 <mss 1460>")
-    friend.send(". 1:1(0) ack 1")
-    friend.accept()
-    assert 536 <= friend.info.snd_mss <= mss
-    assert friend.info.snd_mss >= mss - 24 or mss < 1220
-    assert flooded.counter("syn_cookies_received") == 1
-
-
-@pytest.mark.parametrize("mss", [100, 0, 1])
-def test_a_cookie_for_a_tiny_mss(mss: int, flooded: Host) -> None:
+def mss_of_cookie(flooded: Host, mss: int) -> int:
     friend = visitor(flooded)
     friend.send(f"S 0:0(0) win 65535 <mss {mss}>")
     friend.expect("S. 0:0(0) ack 1")
     friend.send(". 1:1(0) ack 1")
     friend.accept()
-    assert friend.info.snd_mss <= 536
+    assert flooded.counter("syn_cookies_received") == 1
+    return friend.info.snd_mss
+
+
+USUAL = [536, 1024, 1220, 1240, 1300, 1360, 1380, 1400, 1420, 1440, 1452, 1460]
+"""Defaults, tunnels, mobile networks, PPPoE and Ethernet: what peers announce."""
+
+
+@pytest.mark.parametrize("mss", USUAL)
+def test_a_cookie_remembers_the_usual_sizes_of_segments(mss: int, flooded: Host) -> None:
+    """Exactly: RFC 4987 section 3.6 has one of a few values remembered, and these are among them."""
+    assert mss_of_cookie(flooded, mss) == mss
+
+
+@pytest.mark.parametrize(("mss", "remembered"), [(1000, 536), (1219, 1024), (1239, 1220), (1399, 1380), (1459, 1452)])
+def test_a_cookie_remembers_the_next_lower_of_other_sizes(mss: int, remembered: int, flooded: Host) -> None:
+    assert mss_of_cookie(flooded, mss) == remembered
+
+
+@pytest.mark.parametrize(("mss", "remembered"), [(300, 256), (256, 256), (255, 64), (64, 64), (63, 64), (1, 64), (0, 536)])
+def test_a_cookie_for_a_tiny_mss(mss: int, remembered: int, flooded: Host) -> None:
+    """Never more than the peer takes, but for one who would have us send nothing but headers."""
+    assert mss_of_cookie(flooded, mss) == remembered
+
+
+@pytest.mark.link(mtu=9000)
+@pytest.mark.parametrize(("mss", "remembered"), [(9000, 8960), (8960, 8960), (8959, 8940), (4000, 1460)])
+def test_a_cookie_remembers_jumbo_frames(mss: int, remembered: int, flooded: Host) -> None:
+    assert mss_of_cookie(flooded, mss) == remembered
+
+
+@pytest.mark.parametrize("family", [6])
+@pytest.mark.parametrize(("mss", "remembered"), [(1440, 1440), (1220, 1220), (0, 1220)])
+def test_a_cookie_over_ipv6(mss: int, remembered: int, flooded: Host, family: int) -> None:
+    friend = Scenario(flooded, remote=(PEER[6], 5000))
+    friend.send(f"S 0:0(0) win 65535 <mss {mss}>")
+    friend.expect("S. 0:0(0) ack 1")
+    friend.send(". 1:1(0) ack 1")
+    friend.accept()
+    assert friend.info.snd_mss == remembered
 
 
 @pytest.mark.parametrize("wscale", [0, 1, 7, 14])

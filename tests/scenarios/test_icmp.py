@@ -195,6 +195,74 @@ def test_an_ipv6_path_is_never_below_1280(mtu: int, host: Host, family: int) -> 
     assert scenario.info.path_mtu >= 1280
 
 
+def narrowed(host: Host, family: int = 4, mtu: int = 1400) -> Scenario:
+    """Something was too big for the path; all that was in flight has arrived."""
+    scenario = states.established(host, rtt=0.05)
+    scenario.write(1000)
+    scenario.take()
+    scenario.advance(0.05)
+    scenario.send_icmp(*TOO_BIG[family], about=1, mtu=mtu, source=GATEWAYS[family])
+    scenario.take()
+    scenario.send(". 1:1(0) ack 1001")
+    assert scenario.info.path_mtu == mtu
+    return scenario
+
+
+@BOTH
+def test_a_larger_path_is_searched_for_after_ten_minutes(host: Host, family: int) -> None:
+    """RFC 1191 section 6.3, RFC 8201 section 4, RFC 8899: a single segment finds out, one size after the other."""
+    headers = 40 if family == 4 else 60
+    scenario = narrowed(host, family)
+    scenario.advance(601)
+    sizes = []
+    for _ in range(6):
+        first = scenario.peer.stack_next
+        scenario.write(8000)
+        seen = scenario.take()
+        sizes.append(len(seen[0].tcp.payload) + headers)
+        assert all(len(each.tcp.payload) + headers <= sizes[-1] for each in seen)
+        scenario.send(f". 1:1(0) ack {first + 8000}")
+    assert sizes == [1460, 1480, 1492, 1500, 1500, 1500]
+    assert scenario.info.path_mtu == 1500
+    assert host.counter("path_mtu_raised") == 4
+
+
+def test_a_search_that_fails_costs_one_segment(host: Host) -> None:
+    """It is sent again in smaller ones, the window stays (RFC 8899 section 3), and it is ten minutes to the next."""
+    scenario = narrowed(host)
+    scenario.advance(601)
+    window = scenario.info.cwnd
+    first = scenario.peer.stack_next
+    scenario.write(8000)
+    assert len(scenario.take()[0].tcp.payload) == 1420
+    scenario.advance(0.05)
+    scenario.send(f". 1:1(0) ack {first} <sack {first + 1420}:{first + 8000}>")
+    assert [(seen.first, seen.past) for seen in scenario.take()] == [
+        (first, first + 1360),
+        (first + 1360, first + 1420),
+    ]
+    scenario.send(f". 1:1(0) ack {first + 8000}")
+    assert scenario.info.path_mtu == 1400
+    assert scenario.info.cwnd >= window
+    scenario.advance(500)
+    scenario.write(8000)
+    assert max(len(seen.tcp.payload) for seen in scenario.take()) == 1360
+
+
+def test_a_router_may_say_that_the_search_was_in_vain(host: Host) -> None:
+    scenario = narrowed(host)
+    scenario.advance(601)
+    first = scenario.peer.stack_next
+    scenario.write(8000)
+    assert len(scenario.take()[0].tcp.payload) == 1420
+    scenario.send_icmp(3, 4, about=first, mtu=1400, source="10.0.0.254")
+    scenario.take()
+    assert scenario.info.path_mtu == 1400
+    scenario.advance(0.05)
+    scenario.send(f". 1:1(0) ack {first} <sack {first + 1420}:{first + 8000}>")
+    assert sum(len(seen.tcp.payload) for seen in scenario.take()) == 1420
+
+
 def test_a_smaller_path_is_no_congestion(plain: Scenario) -> None:
     """RFC 1191 section 6.4: it should not cause slow start."""
     plain.write(4000)
@@ -233,6 +301,62 @@ def test_the_payload_of_an_echo_comes_back(host: Host) -> None:
     payload = bytes(range(200))
     host.send_body(Icmp(8, payload=payload))
     assert host.expect_body(Icmp)[0].payload == payload
+
+
+@BOTH
+@pytest.mark.parametrize("size", [1473, 1480, 3000, 20_000, 65_500])
+def test_a_large_echo_comes_back_whole(size: int, host: Host, family: int) -> None:
+    """RFC 1122 section 3.2.2.6: all of the data, in fragments that fit into the link."""
+    request, reply = (8, 0) if family == 4 else (128, 129)
+    source, destination = PEER[family], LOCAL[family]
+    payload = bytes(index * 7 & 255 for index in range(size))
+    message = Icmp(request, rest=b"\x12\x34\x00\x05", payload=payload).build(source, destination)
+    protocol = packets.PROTOCOL_ICMP if family == 4 else packets.PROTOCOL_ICMPV6
+    host.send_body(Icmp(request))  # so that we know where the peer is
+    for fragment in packets.ip_packet(source, destination, protocol, message).fragments(1440):
+        host.sent.clear()
+        host.send_ip(fragment)
+    parts: dict[int, bytes] = {}
+    for sent in host.sent:
+        assert isinstance(sent.body, bytes)
+        assert sent.ip is not None
+        parts[_offset(sent.ip)] = sent.body
+    assert [at for at, _ in sorted(parts.items())] == [
+        sum(len(parts[at]) for at in parts if at < end) for end in sorted(parts)
+    ]
+    assert len({_identification(sent.ip) for sent in host.sent if sent.ip}) == 1
+    host.sent.clear()
+    icmp = Icmp.parse(b"".join(parts[at] for at in sorted(parts)), destination, source)
+    assert (icmp.type, icmp.rest, icmp.payload) == (reply, b"\x12\x34\x00\x05", payload)
+
+
+def _offset(ip: packets.Ip) -> int:
+    if isinstance(ip, packets.Ipv4):
+        return ip.fragment_offset
+    ((_, header),) = ip.extensions
+    return int(struct.unpack_from("!H", header, 1)[0]) & 0xFFF8
+
+
+def _identification(ip: packets.Ip) -> int:
+    return (
+        ip.identification if isinstance(ip, packets.Ipv4) else int(struct.unpack_from("!I", ip.extensions[0][1], 3)[0])
+    )
+
+
+@pytest.mark.stack(icmp_per_s=50)
+def test_large_echoes_are_limited_by_packets(host: Host) -> None:
+    """What an answer costs is what counts."""
+    message = Icmp(8, payload=bytes(20_000)).build(PEER[4], LOCAL[4])
+    host.send_body(Icmp(8))
+    host.sent.clear()
+    for number in range(20):
+        for fragment in packets.Ipv4(PEER[4], LOCAL[4], 1, message, identification=number).fragments(1480):
+            host.send_ip(fragment)
+            sent = len(host.sent)
+            host.sent.clear()
+        assert sent in (0, 14)
+    assert host.counter("echo_replies") == 1 + 4
+    assert host.counter("icmp_rate") == 16
 
 
 @pytest.mark.parametrize("destination", ["255.255.255.255", "10.0.0.255", "224.0.0.1"])

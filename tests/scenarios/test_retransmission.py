@@ -359,6 +359,17 @@ def test_a_lost_tail_is_probed(host: Host) -> None:
     assert (host.counter("tail_probes"), host.counter("timeouts")) == (1, 0)
 
 
+def test_a_probe_gives_a_scheduler_time(host: Host) -> None:
+    """Two round trips of a machine room are less than a peer may be away for."""
+    scenario = warm(host, rtt=0.00005, rounds=10)
+    assert scenario.info.srtt_us < 500
+    first = in_flight(scenario, 3)
+    scenario.expect_nothing(0.0019)
+    seen = scenario.expect(f"P. {first + 2000}:{first + 3000}(1000) ack 1", within=0.001)
+    assert seen.first == first + 2000
+    assert host.counter("tail_probes") == 1
+
+
 def test_a_probe_carries_new_data_when_there_is_some(host: Host) -> None:
     """RFC 8985 section 7.3: Nagle's algorithm does not hold it back."""
     scenario = warm(host, rounds=10)
@@ -476,6 +487,34 @@ def test_needless_retransmissions_are_undone_by_reports(host: Host) -> None:
     scenario.send(f". 1:1(0) ack {first + 5000} <sack {first}:{first + 1000}>")
     assert scenario.info.cwnd >= window
     assert host.counter("spurious") == 1
+
+
+def test_needless_retransmissions_are_undone_when_nothing_is_in_flight_any_more(host: Host) -> None:
+    """The report is the last that comes: nothing else about its segment is news."""
+    scenario = warm(host, rounds=10)
+    first = in_flight(scenario, 8)
+    scenario.advance(0.1)
+    window = scenario.info.cwnd
+    scenario.send(f". 1:1(0) ack {first} <sack {first + 1000}:{first + 5000}>")
+    assert [seen.first for seen in scenario.take(0.05)] == [first]
+    scenario.send(f". 1:1(0) ack {first + 8000}")
+    scenario.take()
+    assert scenario.info.cwnd < window
+    scenario.send(f". 1:1(0) ack {first + 8000} <sack {first}:{first + 1000}>")
+    assert scenario.info.cwnd >= window
+    assert host.counter("spurious") == 1
+
+
+def test_reports_of_a_part_undo_nothing(host: Host) -> None:
+    """Two segments were sent again, and one of them was needed."""
+    scenario = warm(host, rounds=10)
+    first = in_flight(scenario, 8)
+    scenario.advance(0.1)
+    scenario.send(f". 1:1(0) ack {first} <sack {first + 2000}:{first + 8000}>")
+    assert [seen.first for seen in scenario.take(0.05)] == [first, first + 1000]
+    scenario.send(f". 1:1(0) ack {first + 8000}")
+    scenario.send(f". 1:1(0) ack {first + 8000} <sack {first}:{first + 1000}>")
+    assert host.counter("spurious") == 0
 
 
 # Edges.

@@ -1,4 +1,4 @@
-"""The handlers that usnet-bench serves. Echo and Signed keep nothing per connection, so connections survive their worker."""
+"""The handlers that usnet-bench serves. Echo and Signed keep nothing per connection, so it survives its worker."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ WAYS = ("echo", "up", "down")
 """Whither the bytes of a load go: to the server and back, to it, or from it."""
 
 SHORT_BYTES = 16
-"""The other way: a message that asks for an answer, or an answer that says that all has come (native/bench/exchange.h)."""
+"""The other way: a message that asks for an answer, or the answer that all has come (native/bench/exchange.h)."""
 
 
 @dataclass(frozen=True)

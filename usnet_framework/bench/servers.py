@@ -52,6 +52,17 @@ def _usnet_tap(handler: str, layout: str) -> Command:
     return lambda host, port: usnet_command(handler, host, port, "--layout", layout, *stack, "--address", f"{host}/30")
 
 
+def _lwip_tap(host: str, port: int) -> list[str]:
+    try:
+        return [program("usnet-echo-lwip"), TAP_INTERFACE, f"{host}/30", str(port)]
+    except StartupError as error:
+        raise StartupError("lwip-tap was not built: install liblwip-dev, and build with -Dlwip=enabled") from error
+
+
+def _lwip_exchange(host: str, port: int) -> list[str]:
+    raise StartupError("lwip-tap is an echo server: leave it out of loads that go one way")
+
+
 def _python(loop: str, protocol: str) -> Command:
     peers = [sys.executable, "-P", "-m", "usnet_framework.bench.peers"]
     return lambda host, port: [*peers, loop, protocol, host, str(port)]
@@ -78,6 +89,7 @@ def _kinds() -> Iterator[Kind]:
         yield Kind(name, _usnet("Echo", layout), _usnet("Exchange", layout), cores)
     for name, layout in (("usnet-tap-inline", "inline"), ("usnet-tap-split", "split")):
         yield Kind(name, _usnet_tap("Echo", layout), _usnet_tap("Exchange", layout), _one_core, over_tap=True)
+    yield Kind("lwip-tap", _lwip_tap, _lwip_exchange, _one_core, over_tap=True)
     for loop in ("asyncio", "uvloop"):
         yield Kind(loop, _python(loop, "Echo"), _python(loop, "Exchange"), _one_core)
     yield Kind("epoll-c", _epoll_c(), _epoll_c("--exchange"), _one_core)

@@ -74,6 +74,8 @@ static int set_option(struct usnet *context, struct un_socket *socket, enum un_s
         return status;
     socket->options[option] = value;
     socket->options_set |= 1u << option;
+    if (socket->kind == UN_SOCKET_LISTENER && option == UN_OPTION_RECEIVE_BYTES)
+        un_stack_listener_receive_bytes(un_context_stack(context), socket->number, value);
     return 0;
 }
 

@@ -161,6 +161,18 @@ static inline bool un_pool_is_at_its_end(const struct un_pool *pool)
 /* Frames of a connection that never count as several. */
 #define UN_POOL_FEW 4u
 
+/* How many frames one connection may be promised to fill, those included that it fills already: a quarter of what is free
+ * beyond a quarter of the pool. Who fills frames leaves less to be promised to others, and to himself: so all who fill what
+ * they can come to the same number, however many they are, and the last quarter is there for what was promised before. A
+ * few frames are everybody's as long as the pool takes in payload at all. */
+static inline uint32_t un_pool_share(const struct un_pool *pool)
+{
+    uint32_t kept = pool->own->count / 4, free = pool->own->free_count;
+    if (free >= kept + 4 * UN_POOL_FEW)
+        return (free - kept) / 4;
+    return un_pool_is_nearly_empty(pool) ? 0 : UN_POOL_FEW;
+}
+
 /* Drop every frame of a chain. */
 static inline void un_pool_drop_chain(struct un_pool *pool, uint32_t frame)
 {

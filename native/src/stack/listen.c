@@ -98,7 +98,8 @@ int un_stack_listen(struct un_stack *stack, const struct un_ip *ip, uint16_t por
         struct un_listener *listener = &stack->own->listeners[i];
         if (listener->is_open)
             continue;
-        *listener = (struct un_listener){.ip = *ip, .port = port, .user = user, .backlog = backlog ? backlog : 1};
+        *listener = (struct un_listener){.ip = *ip, .port = port, .user = user, .backlog = backlog ? backlog : 1,
+                                         .receive_bytes = stack->config->tcp.rcv_limit};
         un_compiler_fence();
         listener->is_open = true;
         return (int)i;
@@ -119,6 +120,17 @@ int un_stack_pause_listener(struct un_stack *stack, uint32_t number, bool paused
         return -EBADF;
     listener->is_paused = paused;
     return 0;
+}
+
+int un_stack_listener_receive_bytes(struct un_stack *stack, uint32_t number, uint32_t bytes)
+{
+    struct un_listener *listener = open_listener(stack, number);
+    if (!listener)
+        return -EBADF;
+    int result = un_stack_check_option(UN_OPTION_RECEIVE_BYTES, bytes);
+    if (result == 0)
+        listener->receive_bytes = bytes;
+    return result;
 }
 
 /* Resets `left` connections that wait for listeners which are no more. */
@@ -172,8 +184,8 @@ static enum un_drop refuse(struct un_stack *stack, const struct un_arrival *arri
     return why;
 }
 
-static struct un_cookie_flow cookie_flow(const struct un_stack *stack, const struct un_arrival *arrival,
-                                         const struct un_seg *seg)
+static struct un_cookie_flow cookie_flow(const struct un_stack *stack, const struct un_listener *listener,
+                                         const struct un_arrival *arrival, const struct un_seg *seg)
 {
     const struct un_packet *packet = &arrival->packet;
     return (struct un_cookie_flow){
@@ -182,7 +194,8 @@ static struct un_cookie_flow cookie_flow(const struct un_stack *stack, const str
         .local = packet->destination,
         .peer_port = seg->source_port,
         .local_port = seg->destination_port,
-        .path_mtu = un_path_mtu(stack, &packet->source),
+        .link_mtu = un_link_mtu(stack, &packet->source),
+        .rcv_limit = listener->receive_bytes,
         .ts_offset = un_timestamp_offset(stack, &packet->destination, seg->destination_port, &packet->source,
                                          seg->source_port),
     };
@@ -191,7 +204,7 @@ static struct un_cookie_flow cookie_flow(const struct un_stack *stack, const str
 static void answer_with_cookie(struct un_stack *stack, struct un_listener *listener, const struct un_arrival *arrival,
                                const struct un_seg *syn)
 {
-    struct un_cookie_flow flow = cookie_flow(stack, arrival, syn);
+    struct un_cookie_flow flow = cookie_flow(stack, listener, arrival, syn);
     struct un_seg answer;
     un_cookie_answer(&stack->tcp, &flow, syn, &answer);
     answer.source_port = syn->destination_port;
@@ -227,6 +240,7 @@ static void take_syn(struct un_stack *stack, struct un_listener *listener, const
         return;
     }
     un_conn_half_open(stack, tcb);
+    un_tcp_set_receive_limit(&stack->tcp, tcb, listener->receive_bytes);
     un_tcp_accept_syn(&stack->tcp, tcb, syn);
     un_stack_idle(stack);
 }
@@ -235,7 +249,7 @@ static enum un_drop take_cookie(struct un_stack *stack, struct un_listener *list
                                 const struct un_seg *seg)
 {
     struct un_seg syn;
-    struct un_cookie_flow flow = cookie_flow(stack, arrival, seg);
+    struct un_cookie_flow flow = cookie_flow(stack, listener, arrival, seg);
     if (listener->cookies_until_ns < stack->tcp.now_ns || !un_cookie_check(&stack->tcp, &flow, seg, &syn))
         return refuse(stack, arrival, seg, UN_DROP_tcp_bad_cookie);
     if (listener->ready >= listener->backlog || listener->is_paused)
@@ -246,6 +260,7 @@ static enum un_drop take_cookie(struct un_stack *stack, struct un_listener *list
     if (!tcb)
         return UN_DROP_no_connection_free;
     un_conn_half_open(stack, tcb);
+    un_tcp_set_receive_limit(&stack->tcp, tcb, listener->receive_bytes);
     un_tcp_accept_cookie(&stack->tcp, tcb, &syn);
     un_stack_idle(stack);
     un_stack_process(stack, arrival, tcb, seg);

@@ -31,6 +31,8 @@ static int set_mss(struct un_tcb *tcb, uint32_t value)
         return -EINVAL;
     if (is_handshake_over(tcb))
         return -EISCONN;
+    if (mtu < tcb->path_mtu_max)
+        tcb->path_mtu_max = (uint16_t)mtu;
     if (mtu < tcb->path_mtu)
         tcb->path_mtu = (uint16_t)mtu;
     return 0;
@@ -87,7 +89,7 @@ static int set(struct un_stack *stack, struct un_tcb *tcb, enum un_stack_option 
         tcb->user_timeout_ms = value;
         break;
     case UN_OPTION_RECEIVE_BYTES:
-        tcb->rcv_limit = value;
+        un_tcp_set_receive_limit(&stack->tcp, tcb, value);
         break;
     case UN_OPTION_SEND_BYTES:
         tcb->snd_limit = value;

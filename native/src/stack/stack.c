@@ -242,7 +242,8 @@ static uint32_t run_outputs(struct un_stack *stack)
         if (!tcb)
             break;
         un_stack_busy(stack, tcb);
-        un_tcp_dispatch(&stack->tcp, tcb);
+        if (!un_stack_send_usual(stack, tcb))
+            un_tcp_dispatch(&stack->tcp, tcb);
         if (is_unreachable(tcb))
             un_tcp_end(&stack->tcp, tcb, UN_TCP_REASON_UNREACHABLE);
         un_stack_idle(stack);

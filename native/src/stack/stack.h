@@ -108,6 +108,7 @@ struct un_stack {
     struct un_stack_shards shards;
     uint32_t tx_room;       /* packets the device said it takes, of which none was submitted yet */
     bool has_submitted;     /* something waits for flush */
+    uint16_t local_last;    /* index of our address that a packet was for last: mostly the next one is, too */
     struct un_flows flows;
     struct un_flows_key flows_key;
     struct un_neighbour *neighbours; /* the other tables of the arena: state.h */
@@ -167,6 +168,8 @@ bool un_stack_next_event(struct un_stack *stack, struct un_stack_event *event);
 int un_stack_listen(struct un_stack *stack, const struct un_ip *ip, uint16_t port, uint32_t backlog, uint64_t user);
 int un_stack_unlisten(struct un_stack *stack, uint32_t listener); /* connections not accepted are reset */
 int un_stack_pause_listener(struct un_stack *stack, uint32_t listener, bool paused); /* SYNs are dropped, not refused */
+/* UN_OPTION_RECEIVE_BYTES of connections that begin from now on; set before their SYNs come, it decides the window scale. */
+int un_stack_listener_receive_bytes(struct un_stack *stack, uint32_t listener, uint32_t bytes);
 /* The application takes an ACCEPTED connection: it no longer counts in the backlog. */
 int un_stack_accept(struct un_stack *stack, uint64_t conn, uint64_t user);
 

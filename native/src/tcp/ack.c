@@ -55,10 +55,11 @@ static void set_window(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_s
 }
 
 /* A peer that keeps its window shut and says so is alive: the user timeout begins anew with what is sent next (RFC 9293
- * section 3.8.6.1), but for a connection that its application has left, lest peers make us keep what nobody wants. */
+ * section 3.8.6.1). Not so for a connection that its application has left, lest peers make us keep what nobody wants, nor
+ * where the application has set the timeout: how long is long enough is its to say (RFC 6429 section 3). */
 static void hear_shut_window(struct un_tcb *tcb)
 {
-    if (tcb->flags & UN_TCB_DETACHED)
+    if ((tcb->flags & UN_TCB_DETACHED) || tcb->user_timeout_ms)
         return;
     tcb->probes = 0;
     tcb->unacked_ns = 0;

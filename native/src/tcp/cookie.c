@@ -5,9 +5,9 @@
 #include "tcp/internal.h"
 
 #define SLOT_NS (64 * UN_SECOND_NS)
-#define SLOT_SHIFT 27u
+#define SLOT_SHIFT 28u
 #define MSS_SHIFT 24u
-#define MSS_COUNT 8u
+#define MSS_COUNT 16u
 #define HASH_MASK ((1u << MSS_SHIFT) - 1)
 #define PURPOSE 0x434f4f4bu /* the secret serves other hashes as well */
 
@@ -18,8 +18,11 @@
 #define TS_ECN 0x20u
 #define TS_MASK 0x3fu
 
-/* What peers announce: small links, the two defaults, tunnels, Ethernet with and without, jumbo frames. Ascending. */
-static const uint16_t mss_table[MSS_COUNT] = {256, 536, 1220, 1360, 1400, 1440, 1460, 8960};
+/* What peers announce: the least that path.c believes, small links, the default of IPv4, IPv6's least MTU (over it, and as
+ * IPv4 has it), tunnels, mobile networks and DSL, Ethernet over IPv6, PPPoE, Ethernet, jumbo frames. Ascending; between
+ * 1220 and 1460 nobody loses more than a twentieth. */
+static const uint16_t mss_table[MSS_COUNT] = {64,   256,  536,  1024, 1220, 1240, 1300, 1360,
+                                              1380, 1400, 1420, 1440, 1452, 1460, 8940, 8960};
 
 struct hashed {
     struct un_ip peer;
@@ -66,7 +69,7 @@ static void answer_options(const struct un_tcp *tcp, const struct un_cookie_flow
         return;
     if (config->window_scaling && (syn->options & UN_SEG_WSCALE)) {
         answer->options |= UN_SEG_WSCALE;
-        answer->wscale = un_tcp_window_scale(config);
+        answer->wscale = un_tcp_window_scale(config, flow->rcv_limit);
         bits = un_min32(syn->wscale, TS_WSCALE_NONE - 1);
     }
     if (config->sack && (syn->options & UN_SEG_SACK_PERMITTED)) {
@@ -78,7 +81,7 @@ static void answer_options(const struct un_tcp *tcp, const struct un_cookie_flow
         bits |= TS_ECN;
     }
     answer->options |= UN_SEG_TIMESTAMP;
-    answer->tsval = timestamp_with((uint32_t)(tcp->now_ns / UN_MS_NS) + flow->ts_offset, bits);
+    answer->tsval = timestamp_with(tcp->now_ms + flow->ts_offset, bits);
     answer->tsecr = syn->tsval;
 }
 
@@ -90,9 +93,9 @@ void un_cookie_answer(const struct un_tcp *tcp, const struct un_cookie_flow *flo
         .seq = cookie_of(flow, syn->seq, slot, mss_index(flow, syn)),
         .ack = syn->seq + 1,
         .flags = UN_TCP_SYN | UN_TCP_ACK,
-        .wnd = (uint16_t)un_min32(tcp->config->rcv_limit, UINT16_MAX),
+        .wnd = (uint16_t)un_min32(flow->rcv_limit, UINT16_MAX),
         .options = UN_SEG_MSS,
-        .mss = un_tcp_announced_mss(&flow->peer, flow->path_mtu),
+        .mss = un_tcp_announced_mss(&flow->peer, flow->link_mtu),
     };
     answer_options(tcp, flow, syn, answer);
 }

@@ -2,7 +2,7 @@
  *
  * The initial sequence number of the SYN-ACK is the cookie:
  *
- *   31      27 26   24 23                                         0
+ *   31      28 27   24 23                                         0
  *   time slot | MSS   | keyed hash of addresses, ports, IRS, slot, MSS
  *
  * A slot lasts 64 seconds; a cookie is taken in its own slot and the next one. When the SYN carried a timestamp, the
@@ -24,7 +24,8 @@ struct un_cookie_flow {
     struct un_ip local;
     uint16_t peer_port;
     uint16_t local_port;
-    uint16_t path_mtu;
+    uint16_t link_mtu;
+    uint32_t rcv_limit;
     uint32_t ts_offset; /* what the connection would have */
 };
 

@@ -5,10 +5,11 @@
 
 #define WSCALE_MAX 14u /* RFC 7323 section 2.3 */
 
-uint8_t un_tcp_window_scale(const struct un_tcp_config *config)
+uint8_t un_tcp_window_scale(const struct un_tcp_config *config, uint32_t limit)
 {
-    uint32_t limit = un_max32(config->rcv_limit, config->rcv_limit_max);
     uint8_t scale = 0;
+    if (limit >= config->rcv_limit) /* it may grow: tune.c */
+        limit = un_max32(limit, config->rcv_limit_max);
     while (config->window_scaling && scale < WSCALE_MAX && (limit >> scale) > UINT16_MAX)
         scale++;
     return scale;
@@ -40,12 +41,13 @@ static void agree(const struct un_tcp *tcp, struct un_tcb *tcb, const struct un_
     tcb->snd_wscale = tcb->flags & UN_TCB_WSCALE ? (uint8_t)un_min32(syn->wscale, WSCALE_MAX) : 0;
     if (tcb->flags & UN_TCB_TIMESTAMP) {
         tcb->ts_recent = syn->tsval;
-        tcb->ts_recent_s = un_tcp_clock_s(tcp);
+        tcb->ts_recent_s = tcp->now_s;
     }
     un_tcp_set_peer_mss(tcb, syn);
+    uint16_t offered = un_tcp_window_syn(tcp, tcb); /* depends on rcv_nxt as it was when our SYN left */
     tcb->irs = syn->seq;
     tcb->rcv_nxt = tcb->rcv_acked = syn->seq + 1;
-    tcb->rcv_edge = tcb->rcv_nxt + un_tcp_window_syn(tcb);
+    tcb->rcv_edge = tcb->rcv_nxt + offered;
     tcb->snd_wnd = tcb->snd_wnd_max = syn->wnd; /* of a SYN: never scaled */
     tcb->snd_wl1 = syn->seq;
     tcb->snd_wl2 = tcb->iss;
@@ -75,6 +77,7 @@ void un_tcp_accept_cookie(struct un_tcp *tcp, struct un_tcb *tcb, const struct u
 {
     offer(tcp, tcb);
     agree(tcp, tcb, syn);
+    tcb->rcv_edge = tcb->rcv_nxt + un_min32(tcb->rcv_limit, UINT16_MAX); /* whatever the pool has: cookie.c offered it */
     tcb->flags |= UN_TCB_SYN_COOKIE;
     tcb->snd_una = tcb->snd_nxt = tcb->iss + 1;
     tcp->counters->passive_opens++;

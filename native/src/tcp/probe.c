@@ -9,6 +9,7 @@
 
 #define UN_PROBE_ACK_DELAY_US 200000u /* TLP.max_ack_delay: so long a peer may keep the ACK of one segment */
 #define UN_PROBE_DEFAULT_US 1000000u  /* without a round trip known */
+#define UN_PROBE_LEAST_US 2000u       /* round trips of a machine room say nothing of schedulers; Linux TCP_TIMEOUT_MIN */
 
 bool un_probe_is_possible(const struct un_tcb *tcb)
 {
@@ -22,8 +23,10 @@ void un_probe_arm(struct un_tcp *tcp, struct un_tcb *tcb)
     if (!un_probe_is_possible(tcb))
         return;
     uint64_t wait_us = UN_PROBE_DEFAULT_US;
-    if (tcb->srtt_us != 0)
+    if (tcb->srtt_us != 0) {
         wait_us = 2 * (uint64_t)tcb->srtt_us + (tcb->in_flight <= tcb->snd_mss ? UN_PROBE_ACK_DELAY_US : 0);
+        wait_us = wait_us > UN_PROBE_LEAST_US ? wait_us : UN_PROBE_LEAST_US;
+    }
     uint64_t deadline_ns = tcp->now_ns + wait_us * UN_US_NS, timeout_ns = tcb->timers[UN_TIMER_RETRANSMIT];
     un_tcp_arm(tcp, tcb, UN_TIMER_REORDER, timeout_ns && timeout_ns < deadline_ns ? timeout_ns : deadline_ns);
 }

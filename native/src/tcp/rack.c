@@ -81,7 +81,7 @@ static uint32_t reordering_window_us(const struct un_tcb *tcb)
     return window_us < tcb->srtt_us ? (uint32_t)window_us : tcb->srtt_us;
 }
 
-uint32_t un_rack_detect(struct un_tcp *tcp, struct un_tcb *tcb)
+uint32_t un_rack_detect(struct un_tcp *tcp, struct un_tcb *tcb, bool *is_congestion)
 {
     if (!(tcb->flags & UN_TCB_SACK))
         return 0;
@@ -98,10 +98,12 @@ uint32_t un_rack_detect(struct un_tcp *tcp, struct un_tcb *tcb)
             break; /* all behind it were sent later */
         }
         int32_t remaining_us = (int32_t)(sent->sent_us + deadline_us);
-        if (remaining_us <= 0)
+        if (remaining_us <= 0) {
             un_sent_set(tcp, tcb, index, UN_SENT_LOST);
-        else if (remaining_us > longest_us)
+            *is_congestion |= !(sent->flags & UN_SENT_PATH_PROBE);
+        } else if (remaining_us > longest_us) {
             longest_us = remaining_us;
+        }
     }
     return (uint32_t)longest_us;
 }

@@ -3,6 +3,7 @@
  * An ACK in order takes the fast path. Any other goes through the steps of acknowledge(), in an order that matters:
  * first what arrived is noted, then whether the recovery that goes on was needless or is over, then what is lost,
  * and last what cwnd becomes and which timers run. */
+#include "tcp/internal.h"
 #include "tcp/recovery.h"
 
 #define UN_SYN_TIMEOUTS_MAX 1u /* of the handshake; beyond it the first window is one segment: RFC 6928 section 2 */
@@ -13,7 +14,7 @@ void un_recovery_init(struct un_tcp *tcp, struct un_tcb *tcb)
     tcb->in_flight = tcb->sacked_bytes = tcb->lost_bytes = 0;
     tcb->srtt_us = tcb->rttvar_us = tcb->min_rtt_us = 0;
     tcb->sampled_us = tcp->now_us;
-    tcb->rto_us = tcp->config->rto_initial_us;
+    tcb->rto_us = un_min32(tcp->config->rto_initial_us, tcp->config->rto_max_us);
     tcb->backoff = tcb->dup_acks = tcb->recovery = 0;
     tcb->cwnd = 1;
     tcb->ssthresh = UINT32_MAX;
@@ -79,15 +80,12 @@ static void acknowledge_in_order(struct un_tcp *tcp, struct un_tcb *tcb, const s
     tcb->lost_hint = UN_NONE;
     tcb->high_sacked = seg->ack;
     tcb->dup_acks = 0;
+    if (flags & UN_SENT_PATH_PROBE)
+        un_tcp_path_probed(tcp, tcb);
     if (flags & UN_SENT_RESENT) {
         measure_echo(tcp, tcb, seg);
     } else {
-        tcb->rack_us = newest->sent_us;
-        tcb->rack_end = seg->ack;
-        tcb->recovery &= (uint8_t)~UN_RECOVERY_RACK_RESENT;
-        tcb->rack_rtt_us = un_rtt_since(tcp, newest->sent_us);
-        un_rtt_min(tcb, tcb->rack_rtt_us);
-        un_rtt_measure(tcp, tcb, oldest_us);
+        un_rtt_in_order(tcp, tcb, seg->ack, oldest_us, newest->sent_us);
     }
     un_congestion_of(tcb)->acked(tcp, tcb, acked, tcb->recovery & UN_RECOVERY_LIMITED);
 }
@@ -139,10 +137,12 @@ static void lose_head(struct un_tcp *tcp, struct un_tcb *tcb)
 }
 
 /* Fast retransmit and fast recovery without SACK: RFC 6582. When snd_una is `recover`, duplicate ACKs are about what
- * was resent needlessly, and begin nothing. */
+ * was resent needlessly, and begin nothing. A peer does not make us send more by sending more ACKs than it got segments:
+ * duplicates count up to what was outstanding (RFC 5681 section 3.2), and an ACK of less than a segment names no hole, as
+ * the rest of it was in the same packet. */
 static void new_reno(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack)
 {
-    uint32_t mss = tcb->snd_mss;
+    uint32_t mss = tcb->snd_mss, most = tcb->ssthresh + (tcb->recover - tcb->snd_una);
     if (tcb->flags & UN_TCB_LOSS)
         return;
     if (!(tcb->flags & UN_TCB_RECOVERY)) {
@@ -155,8 +155,9 @@ static void new_reno(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack
         tcb->cwnd = tcb->cwnd > ack->acked + mss ? tcb->cwnd - ack->acked : mss;
         if (ack->acked >= mss)
             tcb->cwnd += mss;
-        lose_head(tcp, tcb);
-    } else if (ack->is_duplicate) {
+        if (ack->acked >= un_segment_bytes(tcb) || !ack->cuts_record)
+            lose_head(tcp, tcb);
+    } else if (ack->is_duplicate && tcb->cwnd < most) {
         un_congestion_grow(tcb, mss);
     }
 }
@@ -206,8 +207,9 @@ static void judge(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *a
 /* Mark what is lost; fast recovery begins with the first of it. In how many microseconds to look again. */
 static uint32_t detect(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t una, uint32_t flight)
 {
-    uint32_t lost_bytes = tcb->lost_bytes, again_us = un_rack_detect(tcp, tcb);
-    if (tcb->lost_bytes != lost_bytes && !(tcb->flags & (UN_TCB_RECOVERY | UN_TCB_LOSS)))
+    bool is_congestion = false;
+    uint32_t again_us = un_rack_detect(tcp, tcb, &is_congestion);
+    if (is_congestion && !(tcb->flags & (UN_TCB_RECOVERY | UN_TCB_LOSS)))
         enter_recovery(tcp, tcb, una, flight);
     return again_us;
 }

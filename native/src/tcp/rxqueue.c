@@ -7,12 +7,14 @@
  *     move.
  *   - a frame comes that covers others out of order: it takes their place, with their bytes. What came first wins, as
  *     overlaps must not let a peer say one thing to us and another to whoever listens (RFC 9293 leaves it open).
- * Out of order, a connection holds at most ooo_frames_max frames; beyond that the highest payload gives way, as the
- * peer will get to it last (RFC 2018 section 8 lets us forget what was SACKed). Payload in order is taken unless frames
- * are scarce and the connection holds several that nobody has read: it comes again, when somebody has. A gap is filled in
- * any case, in the place of the highest payload behind it if need be, as that is what sets the frames behind it free.
+ * Out of order, a connection holds at most ooo_frames_max frames, and its share of the pool; beyond that the highest
+ * payload gives way, as the peer will get to it last (RFC 2018 section 8 lets us forget what was SACKed). Payload in order
+ * is taken unless frames are scarce and the connection holds several that nobody has read: it comes again, when somebody
+ * has. A gap is filled in any case, in the place of the highest payload behind it if need be, as that is what sets the
+ * frames behind it free.
  *
  * Work per frame: O(1) for payload in order and for payload behind all that waits; else a walk over rcv_ooo. */
+#include "tcp/inorder.h"
 #include "tcp/rxblocks.h"
 
 #include <string.h>
@@ -24,12 +26,20 @@ struct arrival {
     struct un_frame *frames;
     enum un_drop drop;
     bool is_queued; /* some of it, out of order */
+    bool is_refused; /* a frame of it was one too many: what is behind would be of no use before it comes again */
 };
 
 static void lost(struct arrival *arrival, uint32_t frame, enum un_drop reason)
 {
     un_pool_drop(&arrival->tcp->pool, frame);
     arrival->drop = reason;
+}
+
+/* There is no room for the frame, nor, now that it has gone, for those behind it in its segment. */
+static void refuse(struct arrival *arrival, uint32_t frame, enum un_drop reason)
+{
+    lost(arrival, frame, reason);
+    arrival->is_refused = true;
 }
 
 static void duplicate(struct arrival *arrival, uint32_t start, uint32_t end)
@@ -46,13 +56,21 @@ static void skip(struct un_frame *record, uint32_t bytes)
     record->length = (uint16_t)(record->length - bytes);
 }
 
-/* Copy the payload of a frame behind that of another one, and let go of it. */
+/* Is there room for the payload of a frame behind that of another one? */
+static bool fits(const struct un_tcp *tcp, uint32_t into, uint32_t frame)
+{
+    const struct un_frame *target = &tcp->pool.frames[into];
+    uint32_t end = (uint32_t)target->offset + target->length;
+    return target->references == 1 && tcp->pool.frames[frame].length <= tcp->pool.own->frame_bytes - end;
+}
+
+/* Copy it there, and let go of the frame. */
 static bool compact(struct un_tcp *tcp, uint32_t into, uint32_t frame)
 {
     struct un_frame *target = &tcp->pool.frames[into];
     const struct un_frame *source = &tcp->pool.frames[frame];
     uint32_t end = (uint32_t)target->offset + target->length;
-    if (target->references != 1 || source->length > tcp->pool.own->frame_bytes - end)
+    if (!fits(tcp, into, frame))
         return false;
     memcpy(un_pool_bytes(&tcp->pool, into) + end, un_pool_bytes(&tcp->pool, frame) + source->offset, source->length);
     target->length = (uint16_t)(target->length + source->length);
@@ -61,33 +79,16 @@ static bool compact(struct un_tcp *tcp, uint32_t into, uint32_t frame)
     return true;
 }
 
-/* Rather copy than hold one more frame. */
-static inline bool is_crowded(const struct un_tcp *tcp, uint32_t frames, uint32_t most)
+static bool may_copy(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
-    return frames >= most || un_pool_is_short(&tcp->pool);
+    return tcb->rcv.head != UN_NONE && un_rx_is_crowded(tcp, tcb->rcv_frames, tcp->config->rcv_frames_max);
 }
 
-/* A frame whose payload begins at rcv_nxt becomes the last in order. */
-static inline void append(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame, uint32_t length)
-{
-    struct un_frame *frames = tcp->pool.frames;
-    frames[frame].next = UN_NONE;
-    if (tcb->rcv.head == UN_NONE)
-        tcb->rcv.head = frame;
-    else
-        frames[tcb->rcv.tail].next = frame;
-    tcb->rcv.tail = frame;
-    tcb->rcv_frames++;
-    tcb->rcv_nxt += length;
-    tcb->rcv_bytes += length;
-}
-
-/* The same, without one more frame, where frames are short and the last one has room for it. */
+/* Payload that begins at rcv_nxt takes no frame of its own, where frames are short and the last one has room for it. */
 static bool append_by_copy(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame)
 {
     uint32_t length = tcp->pool.frames[frame].length;
-    if (tcb->rcv.head == UN_NONE || !is_crowded(tcp, tcb->rcv_frames, tcp->config->rcv_frames_max) ||
-        !compact(tcp, tcb->rcv.tail, frame))
+    if (!may_copy(tcp, tcb) || !compact(tcp, tcb->rcv.tail, frame))
         return false;
     tcb->rcv_nxt += length;
     tcb->rcv_bytes += length;
@@ -115,11 +116,17 @@ static uint32_t unlink_behind(struct un_frame *frames, struct un_tcb *tcb, uint3
     return frame;
 }
 
+static void append(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame)
+{
+    tcp->pool.frames[frame].next = UN_NONE;
+    un_rx_append(tcp, tcb, frame, tcp->pool.frames[frame].length);
+}
+
 static void move_in_order(struct arrival *arrival)
 {
     uint32_t frame = unlink_behind(arrival->frames, arrival->tcb, UN_NONE);
     if (!append_by_copy(arrival->tcp, arrival->tcb, frame))
-        append(arrival->tcp, arrival->tcb, frame, arrival->frames[frame].length);
+        append(arrival->tcp, arrival->tcb, frame);
 }
 
 /* What waited for the gap that has been filled. */
@@ -236,7 +243,8 @@ static bool may_queue(struct arrival *arrival, uint32_t before)
     const struct un_tcb *tcb = arrival->tcb;
     if (!may_keep(arrival->tcp, (uint32_t)tcb->rcv_frames + tcb->rcv_ooo_frames))
         return false;
-    return arrival->tcb->rcv_ooo_frames < arrival->tcp->config->ooo_frames_max || prune(arrival, before);
+    uint32_t share = un_pool_share(&arrival->tcp->pool), most = arrival->tcp->config->ooo_frames_max;
+    return tcb->rcv_ooo_frames < (share < most ? share : most) || prune(arrival, before);
 }
 
 /* Put a frame, trimmed, behind `before` into the out-of-order queue. */
@@ -247,10 +255,10 @@ static void queue(struct arrival *arrival, uint32_t before, uint32_t frame, bool
     struct un_frame *frames = arrival->frames;
     uint32_t start = frames[frame].seq, end = un_frame_end(&frames[frame]);
     bool joins_left = before != UN_NONE && un_frame_end(&frames[before]) == start;
-    bool may_compact = joins_left && is_crowded(tcp, tcb->rcv_ooo_frames, tcp->config->ooo_frames_max);
+    bool may_compact = joins_left && un_rx_is_crowded(tcp, tcb->rcv_ooo_frames, tcp->config->ooo_frames_max);
     if (!may_compact || !compact(tcp, before, frame)) {
         if (!took_place && !may_queue(arrival, before)) {
-            lost(arrival, frame, UN_DROP_tcp_out_of_order);
+            refuse(arrival, frame, UN_DROP_tcp_out_of_order);
             return;
         }
         uint32_t *link = before == UN_NONE ? &tcb->rcv_ooo.head : &frames[before].next;
@@ -267,18 +275,20 @@ static void queue(struct arrival *arrival, uint32_t before, uint32_t frame, bool
     un_rx_blocks_note(tcp, tcb, start, end, joins_left, behind != UN_NONE && frames[behind].seq == end);
 }
 
-/* Payload that begins at rcv_nxt. */
+/* Payload that begins at rcv_nxt needs no frame of its own, may keep it, or has that of the highest payload. This is asked
+ * before overlaps are settled: what has given way is none any more. */
+static bool has_room_in_order(struct arrival *arrival, uint32_t frame)
+{
+    const struct un_tcp *tcp = arrival->tcp;
+    const struct un_tcb *tcb = arrival->tcb;
+    return may_keep(tcp, tcb->rcv_frames) || (may_copy(tcp, tcb) && fits(tcp, tcb->rcv.tail, frame)) ||
+           prune(arrival, UN_NONE);
+}
+
 static void take_in_order(struct arrival *arrival, uint32_t frame)
 {
-    struct un_tcp *tcp = arrival->tcp;
-    struct un_tcb *tcb = arrival->tcb;
-    if (!append_by_copy(tcp, tcb, frame)) {
-        if (!may_keep(tcp, tcb->rcv_frames) && !prune(arrival, UN_NONE)) {
-            lost(arrival, frame, UN_DROP_no_frame);
-            return;
-        }
-        append(tcp, tcb, frame, arrival->frames[frame].length);
-    }
+    if (!append_by_copy(arrival->tcp, arrival->tcb, frame))
+        append(arrival->tcp, arrival->tcb, frame);
     drain(arrival);
 }
 
@@ -295,12 +305,16 @@ static void place(struct arrival *arrival, uint32_t frame)
         un_pool_drop(&arrival->tcp->pool, frame);
         return;
     }
-    bool took_place = trim_right(arrival, before, frame);
-    if (arrival->frames[frame].seq != arrival->tcb->rcv_nxt) {
-        queue(arrival, before, frame, took_place);
+    bool is_in_order = arrival->frames[frame].seq == arrival->tcb->rcv_nxt;
+    if (is_in_order && !has_room_in_order(arrival, frame)) {
+        refuse(arrival, frame, UN_DROP_no_frame);
         return;
     }
-    take_in_order(arrival, frame);
+    bool took_place = trim_right(arrival, before, frame);
+    if (is_in_order)
+        take_in_order(arrival, frame);
+    else
+        queue(arrival, before, frame, took_place);
 }
 
 /* The next payload, within the window, and nothing waits behind it. */
@@ -309,17 +323,17 @@ static inline bool is_next(const struct un_tcb *tcb, uint32_t seq, uint32_t leng
     return seq == tcb->rcv_nxt && tcb->rcv_ooo.head == UN_NONE && (int32_t)length <= un_seq_diff(tcb->rcv_edge, seq);
 }
 
-static uint32_t insert_chain(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t frame, enum un_drop *drop)
+uint32_t un_rx_insert(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t frame, enum un_drop *drop)
 {
-    struct arrival arrival = {tcp, tcb, tcp->pool.frames, UN_DROP_NONE, false};
+    struct arrival arrival = {tcp, tcb, tcp->pool.frames, UN_DROP_NONE, false, false};
     uint32_t rcv_nxt = tcb->rcv_nxt;
     while (frame != UN_NONE) {
         struct un_frame *record = &arrival.frames[frame];
         uint32_t next = record->next, length = record->length;
         record->seq = seq;
-        if (length == 0)
+        if (length == 0 || arrival.is_refused)
             un_pool_drop(&tcp->pool, frame);
-        else if (is_next(tcb, seq, length))
+        else if (is_next(tcb, seq, length) && has_room_in_order(&arrival, frame))
             take_in_order(&arrival, frame);
         else
             place(&arrival, frame);
@@ -329,18 +343,6 @@ static uint32_t insert_chain(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t se
     tcp->counters->out_of_order += arrival.is_queued;
     *drop = arrival.drop;
     return tcb->rcv_nxt - rcv_nxt;
-}
-
-uint32_t un_rx_insert(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t frame, enum un_drop *drop)
-{
-    const struct un_frame *record = &tcp->pool.frames[frame];
-    uint32_t length = record->length;
-    if (record->next != UN_NONE || length == 0 || !is_next(tcb, seq, length) ||
-        is_crowded(tcp, tcb->rcv_frames, tcp->config->rcv_frames_max))
-        return insert_chain(tcp, tcb, seq, frame, drop);
-    append(tcp, tcb, frame, length);
-    *drop = UN_DROP_NONE;
-    return length;
 }
 
 int un_rx_peek(const struct un_tcp *tcp, const struct un_tcb *tcb, struct un_piece *pieces, int most)

@@ -7,11 +7,15 @@
  * flight, besides those that were sent as such. */
 #include "tcp/recovery.h"
 
-static void note_delivered(const struct un_tcp *tcp, struct un_tcb *tcb, struct un_ack *ack, const struct un_sent *sent,
+static void note_delivered(struct un_tcp *tcp, struct un_tcb *tcb, struct un_ack *ack, struct un_sent *sent,
                            uint32_t length, bool is_sack)
 {
     ack->delivered += length;
     un_rack_delivered(tcp, tcb, ack, sent, length);
+    if (sent->flags & UN_SENT_PATH_PROBE) {
+        sent->flags &= (uint16_t)~UN_SENT_PATH_PROBE;
+        un_tcp_path_probed(tcp, tcb);
+    }
     if (sent->flags & UN_SENT_RESENT) {
         ack->acked_resent |= !is_sack;
         return;
@@ -45,10 +49,11 @@ void un_sack_acknowledge(struct un_tcp *tcp, struct un_tcb *tcb, struct un_ack *
         if (!(sent->flags & UN_SENT_SACKED))
             note_delivered(tcp, tcb, ack, sent, length, false);
         *un_sent_sum(tcb, sent->flags) -= length;
-        if (length == sent->length)
-            un_sent_pop(tcp, tcb);
-        else
+        ack->cuts_record = length < sent->length;
+        if (ack->cuts_record)
             un_sent_trim(tcp, sent, length);
+        else
+            un_sent_pop(tcp, tcb);
     }
     if (tcb->sent_head != UN_NONE && tcp->sents[tcb->sent_head].flags & UN_SENT_SACKED)
         renege(tcp, tcb);

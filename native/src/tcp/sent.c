@@ -22,22 +22,18 @@ static void give(struct un_tcp *tcp, uint32_t index)
     pool->free_count++;
 }
 
-/* The last sixteenth is for cutting what is to be sent again: without it nobody who holds a record could go on. */
-bool un_recovery_can_record(const struct un_tcp *tcp)
+/* The last sixteenth is for cutting what is to be sent again: without it nobody who holds a record could go on. When half
+ * are taken, a connection may have as many in flight as half of the rest, so that peers who acknowledge nothing, or want
+ * tiny segments, leave some to others; and who has none may take one. */
+bool un_recovery_can_record(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
-    return tcp->sent_pool->free_count > tcp->sent_pool->count / 16;
-}
-
-struct un_sent *un_sent_append(struct un_tcp *tcp, struct un_tcb *tcb)
-{
-    uint32_t index = take(tcp);
-    un_assert(index != UN_NONE);
-    if (tcb->sent_head == UN_NONE)
-        tcb->sent_head = index;
-    else
-        tcp->sents[tcb->sent_tail].next = index;
-    tcb->sent_tail = index;
-    return &tcp->sents[index];
+    uint32_t count = tcp->sent_pool->count, free = tcp->sent_pool->free_count;
+    if (__builtin_expect(free > count / 2, 1))
+        return true;
+    if (free <= count / 16)
+        return false;
+    uint64_t share = (uint64_t)(free - count / 16) / 2 * tcb->snd_mss;
+    return tcb->sent_head == UN_NONE || tcb->snd_nxt - tcb->snd_una < share;
 }
 
 void un_sent_pop(struct un_tcp *tcp, struct un_tcb *tcb)
@@ -57,7 +53,7 @@ void un_sent_trim(const struct un_tcp *tcp, struct un_sent *sent, uint32_t lengt
         return;
     if (length > has_syn)
         un_tx_advance(tcp, &sent->frame, &sent->offset, length - has_syn);
-    sent->flags &= (uint16_t)~UN_SENT_SYN;
+    sent->flags &= (uint16_t) ~(UN_SENT_SYN | UN_SENT_PATH_PROBE);
     sent->seq += length;
     sent->length -= length;
 }
@@ -72,7 +68,7 @@ bool un_sent_split(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index, uint3
     un_sent_trim(tcp, &tcp->sents[second], length);
     sent->next = second;
     sent->length = length;
-    sent->flags &= (uint16_t)~UN_SENT_FIN;
+    sent->flags &= (uint16_t) ~(UN_SENT_FIN | UN_SENT_PATH_PROBE);
     if (tcb->sent_tail == index)
         tcb->sent_tail = second;
     return true;

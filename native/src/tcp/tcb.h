@@ -102,6 +102,7 @@ enum un_sent_flag {
     UN_SENT_RESENT = 1 << 3,    /* ever; or what is known of it was withdrawn */
     UN_SENT_SYN = 1 << 4,
     UN_SENT_FIN = 1 << 5,
+    UN_SENT_PATH_PROBE = 1 << 6, /* in a packet larger than path_mtu, and not sent again since */
 };
 
 /* What one packet (or a run of SACKed ones) carried, until it is acknowledged; a list by sequence number per connection. */
@@ -196,6 +197,7 @@ struct un_tcb {
     uint32_t sent_tail;
     uint16_t snd_mss;       /* payload of a segment, without any option: min(peer's MSS, path MTU - headers) */
     uint16_t path_mtu;
+    uint16_t path_mtu_max;  /* the link's, or what the application wants: what is searched for, and announced */
 
     /* Round trip (RFC 6298). Microseconds. */
     uint32_t srtt_us; /* 0: no sample yet */
@@ -247,13 +249,13 @@ struct un_tcb {
     uint32_t iss;
     uint32_t fin_seq;
     uint16_t peer_mss;
-    uint16_t probe_mtu;     /* reserved for a probe in flight, else 0 */
     uint16_t keep_idle_s;
     uint16_t keep_interval_s;
     uint8_t keep_count;
     uint8_t soft_error; /* ICMP said while connecting that there is no way */
-    uint16_t challenge_s; /* clock in seconds */
+    uint8_t path_minute; /* clock in minutes when path_mtu was lowered, or a larger one was tried */
     uint8_t challenges;   /* challenge ACKs sent in that second */
+    uint16_t challenge_s; /* clock in seconds */
     uint32_t user_timeout_ms; /* 0: the stack's default */
     uint32_t retransmitted; /* segments, for statistics */
 

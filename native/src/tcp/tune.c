@@ -9,7 +9,7 @@
  * Send: what waits for an acknowledgement and as much again, so that something is there when one comes: twice the
  * congestion window.
  *
- * Neither grows while frames are short. */
+ * Neither grows while frames are short, nor does one that the application has set lower than the default. */
 #include "tcp/internal.h"
 
 void un_tcp_grow_receive(const struct un_tcp *tcp, struct un_tcb *tcb)
@@ -17,7 +17,8 @@ void un_tcp_grow_receive(const struct un_tcp *tcp, struct un_tcb *tcb)
     uint32_t left = un_seq_lt(tcb->rcv_nxt, tcb->rcv_edge) ? tcb->rcv_edge - tcb->rcv_nxt : 0;
     bool keeps_up = tcb->rcv_bytes <= tcb->rcv_limit / 4;
     bool in_round = tcb->rcv_round - tcb->rcv_nxt - 1 < tcb->rcv_limit;
-    if (left > tcb->rcv_limit / 2 || !keeps_up || in_round || un_pool_is_short(&tcp->pool))
+    bool is_held_down = tcb->rcv_limit < tcp->config->rcv_limit;
+    if (left > tcb->rcv_limit / 2 || !keeps_up || in_round || is_held_down || un_pool_is_short(&tcp->pool))
         return;
     tcb->rcv_limit = un_min32(2 * tcb->rcv_limit, tcp->config->rcv_limit_max);
     tcb->rcv_round = tcb->rcv_nxt + tcb->rcv_limit;
@@ -26,7 +27,8 @@ void un_tcp_grow_receive(const struct un_tcp *tcp, struct un_tcb *tcb)
 uint32_t un_tcp_send_limit(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
     uint32_t most = tcp->config->snd_limit_max;
-    if (tcb->snd_limit >= most || un_pool_is_short(&tcp->pool))
+    bool is_held_down = tcb->snd_limit < tcp->config->snd_limit;
+    if (tcb->snd_limit >= most || is_held_down || un_pool_is_short(&tcp->pool))
         return tcb->snd_limit;
     return un_max32(tcb->snd_limit, tcb->cwnd < most / 2 ? 2 * tcb->cwnd : most);
 }

@@ -4,7 +4,11 @@
  * what is left of a window is seldom a multiple of the scale: it is rounded up, and the buffer takes that much more
  * (rounded_limit bounds it; a peer that sends single bytes into a window with a large scale comes to that bound, and then
  * sees the edge move left by less than one unit, which RFC 7323 section 2.4 allows). The edge moves right only by a
- * segment or half the buffer (the receiver's silly window avoidance, section 3.8.6.2.2). */
+ * segment or half the buffer (the receiver's silly window avoidance, section 3.8.6.2.2).
+ *
+ * What is offered is what both the connection's buffer and the pool of frames have room for: un_pool_share is the
+ * connection's part of it, and a frame counts for half of its bytes, since segments seldom fill one. While the pool is
+ * nearly empty the edge stays where it is; a peer that has come to it probes (section 3.8.6.1), and hears then of room. */
 #include "tcp/internal.h"
 
 static uint32_t window_left(const struct un_tcb *tcb)
@@ -17,10 +21,26 @@ static uint32_t free_of(const struct un_tcb *tcb, uint32_t limit)
     return tcb->rcv_bytes < limit ? limit - tcb->rcv_bytes : 0;
 }
 
-/* The least by which the edge moves. */
-static uint32_t least_step(const struct un_tcb *tcb)
+/* What so many frames are sure to hold. */
+static uint32_t bytes_of(const struct un_tcp *tcp, uint32_t frames)
 {
-    return un_max32(1, un_min32(un_max32(tcb->snd_mss, tcb->rcv_mss), tcb->rcv_limit / 2));
+    uint64_t bytes = (uint64_t)frames * (tcp->pool.own->frame_bytes / 2);
+    return bytes < UINT32_MAX ? (uint32_t)bytes : UINT32_MAX;
+}
+
+/* What may come yet, beyond what waits in order. */
+static uint32_t room_of(const struct un_tcp *tcp, const struct un_tcb *tcb)
+{
+    uint32_t share = un_pool_share(&tcp->pool);
+    uint32_t frames = tcb->rcv_frames < share ? share - tcb->rcv_frames : 0;
+    return un_min32(free_of(tcb, tcb->rcv_limit), bytes_of(tcp, frames));
+}
+
+/* The least by which the edge moves. */
+static uint32_t least_step(const struct un_tcp *tcp, const struct un_tcb *tcb)
+{
+    uint32_t limit = un_min32(tcb->rcv_limit, bytes_of(tcp, un_pool_share(&tcp->pool)));
+    return un_max32(1, un_min32(un_max32(tcb->snd_mss, tcb->rcv_mss), limit / 2));
 }
 
 /* What the buffer holds at most, because of what was rounded up. */
@@ -29,18 +49,29 @@ static uint32_t rounded_limit(const struct un_tcb *tcb)
     return tcb->rcv_limit + tcb->rcv_limit / 16;
 }
 
-uint16_t un_tcp_window_syn(const struct un_tcb *tcb)
+void un_tcp_set_receive_limit(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes)
 {
-    return (uint16_t)un_min32(tcb->rcv_limit, UINT16_MAX);
+    bool is_offered = tcb->snd_nxt != tcb->iss || !(tcb->state & (UN_TCP_CLOSED | UN_TCP_SYN_SENT));
+    tcb->rcv_limit = bytes;
+    if (!is_offered)
+        tcb->rcv_wscale = un_tcp_window_scale(tcp->config, bytes);
 }
 
-uint16_t un_tcp_window_next(const struct un_tcb *tcb)
+/* What an earlier SYN offered stays offered. */
+uint16_t un_tcp_window_syn(const struct un_tcp *tcp, const struct un_tcb *tcb)
+{
+    uint32_t least = un_min32(tcb->rcv_limit, bytes_of(tcp, UN_POOL_FEW));
+    uint32_t most = un_max32(least, room_of(tcp, tcb));
+    return (uint16_t)un_min32(un_max32(most, window_left(tcb)), UINT16_MAX);
+}
+
+uint16_t un_tcp_window_next(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
     uint32_t left = window_left(tcb);
-    uint32_t most = free_of(tcb, tcb->rcv_limit);
+    uint32_t most = room_of(tcp, tcb);
     uint32_t scale = tcb->rcv_wscale;
     uint32_t field = (left + (1u << scale) - 1) >> scale;
-    if (most >= left + least_step(tcb))
+    if (most >= left + least_step(tcp, tcb))
         field = un_max32(field, most >> scale);
     else if ((field << scale) > free_of(tcb, rounded_limit(tcb)))
         field = left >> scale;
@@ -49,11 +80,11 @@ uint16_t un_tcp_window_next(const struct un_tcb *tcb)
 
 /* The application made room. The peer need not hear of it at once as long as it still has much to fill; a window that
  * doubles is worth a segment of its own, and so the reader of a full buffer causes few. */
-bool un_tcp_window_opened(const struct un_tcb *tcb)
+bool un_tcp_window_opened(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
     uint32_t left = window_left(tcb);
     if (left > tcb->rcv_limit / 2)
         return false;
-    uint32_t most = un_min32(free_of(tcb, tcb->rcv_limit), (uint32_t)UINT16_MAX << tcb->rcv_wscale);
-    return most >= left + least_step(tcb) && most - left >= left;
+    uint32_t most = un_min32(room_of(tcp, tcb), (uint32_t)UINT16_MAX << tcb->rcv_wscale);
+    return most >= left + least_step(tcp, tcb) && most - left >= left;
 }

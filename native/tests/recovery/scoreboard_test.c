@@ -116,7 +116,7 @@ static void a_pool_without_records_means_no_marks_and_no_harm(void)
     struct un_sent_pool kept = sender.sent_pool;
     sender.sent_pool.free_head = UN_NONE;
     sender.sent_pool.free_count = 0;
-    CHECK(!un_recovery_can_record(&sender.tcp));
+    CHECK(!un_recovery_can_record(&sender.tcp, &sender.tcb));
     un_recovery_ack(&sender.tcp, &sender.tcb,
                     &(struct un_seg){.ack = sender.tcb.snd_una, .flags = UN_TCP_ACK, .sack_count = 1,
                                      .sacks = {{sender.tcb.snd_una + MSS, sender.tcb.snd_una + 2 * MSS}}},

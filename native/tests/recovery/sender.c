@@ -162,7 +162,7 @@ void dispatch(void)
     uint32_t length;
     sender.wants_output = false;
     send_again();
-    while (un_recovery_can_record(&sender.tcp) && (length = next_length()) > 0) {
+    while (un_recovery_can_record(&sender.tcp, &sender.tcb) && (length = next_length()) > 0) {
         emit(tcb->snd_nxt, length, tcb->unsent_frame, tcb->unsent_offset, false);
         un_recovery_sent(&sender.tcp, tcb, length, tcb->unsent_frame, tcb->unsent_offset, 0, timestamp());
         un_tx_advance(&sender.tcp, &tcb->unsent_frame, &tcb->unsent_offset, length);

@@ -62,6 +62,49 @@ static void they_outlast_what_the_socket_becomes(void)
     world_close();
 }
 
+static struct usnet_tcp_info info_of(int side, int fd)
+{
+    struct usnet_tcp_info info;
+    uint32_t length = sizeof info;
+    CHECK_EQ(usnet_getsockopt(world.sides[side], fd, IPPROTO_TCP, TCP_INFO, &info, &length), 0);
+    CHECK_EQ(length, sizeof info);
+    return info;
+}
+
+/* RFC 7323 section 2.2: the scale is said in the SYN, or never. */
+static void a_large_buffer_has_a_window_as_large(void)
+{
+    struct sockaddr_in to = ipv4(SERVER, PORT);
+    world_open();
+    int listener = world_listen(PORT, 4), client = usnet_socket(world.sides[CLIENT], AF_INET, SOCK_STREAM, 0);
+    CHECK_EQ(set(SERVER, listener, SOL_SOCKET, SO_RCVBUF, 1 << 20), 0);
+    CHECK_EQ(set(CLIENT, client, SOL_SOCKET, SO_RCVBUF, 1 << 18), 0);
+    CHECK_EQ(usnet_connect(world.sides[CLIENT], client, ADDRESS(to)), -EINPROGRESS);
+    world_settle();
+    int server = world_accept(listener);
+    CHECK_EQ(info_of(SERVER, server).rcv_wscale, 5);
+    CHECK_EQ(info_of(SERVER, server).snd_wscale, 3);
+    CHECK_EQ(info_of(CLIENT, client).rcv_wscale, 3);
+    CHECK_EQ(info_of(CLIENT, client).snd_wscale, 5);
+    CHECK_EQ(set(CLIENT, client, SOL_SOCKET, SO_RCVBUF, 1 << 20), 0); /* too late */
+    CHECK_EQ(info_of(CLIENT, client).rcv_wscale, 3);
+    world_close();
+}
+
+static void a_buffer_set_before_listening_counts_too(void)
+{
+    struct sockaddr_in at = ipv4(SERVER, PORT);
+    world_open();
+    int listener = usnet_socket(world.sides[SERVER], AF_INET, SOCK_STREAM, 0);
+    CHECK_EQ(set(SERVER, listener, SOL_SOCKET, SO_RCVBUF, 1 << 22), 0);
+    CHECK_EQ(usnet_bind(world.sides[SERVER], listener, ADDRESS(at)), 0);
+    CHECK_EQ(usnet_listen(world.sides[SERVER], listener, 4), 0);
+    struct ends ends = world_connect(listener, PORT);
+    CHECK_EQ(info_of(SERVER, ends.server).rcv_wscale, 7);
+    CHECK_EQ(get(SERVER, ends.server, SOL_SOCKET, SO_RCVBUF), 1 << 22);
+    world_close();
+}
+
 static void a_failed_attempt_keeps_them(void)
 {
     struct sockaddr_in to = ipv4(SERVER, 9);
@@ -167,6 +210,8 @@ static void keepalive_ends_a_connection(void)
 int main(void)
 {
     RUN(they_outlast_what_the_socket_becomes);
+    RUN(a_large_buffer_has_a_window_as_large);
+    RUN(a_buffer_set_before_listening_counts_too);
     RUN(a_failed_attempt_keeps_them);
     RUN(defaults_are_those_of_the_stack);
     RUN(segments_can_be_made_small);

@@ -9,11 +9,16 @@ static struct fixture fixture;
 static struct un_tcp *const tcp = &fixture.tcp;
 static struct un_tcb *const tcb = &fixture.tcb;
 
-static void start(void)
+static void start_with(uint32_t frames)
 {
-    fixture_start(&fixture, 64, FRAME_BYTES);
+    fixture_start(&fixture, frames, FRAME_BYTES);
     tcb->rcv_nxt = NXT;
     tcb->rcv_edge = NXT + 1000;
+}
+
+static void start(void)
+{
+    start_with(64);
 }
 
 static void finish(void)
@@ -126,7 +131,7 @@ static void gaps(void)
 /* A fifth run drives out the oldest block; it comes back when it grows, or when all that is remembered is filled in. */
 static void more_runs_than_blocks(void)
 {
-    start();
+    start_with(256);
     arrive(50, "xy");
     for (uint32_t at = 10; at < 50; at += 10)
         arrive(at, "xy");

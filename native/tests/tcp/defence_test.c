@@ -133,6 +133,127 @@ static void small_segments_suspect_nothing(void)
     CHECK_EQ(path_mtu_after_silence(1240), 1500);
 }
 
+/* ---- a larger path: RFC 1191 section 6.3, RFC 8899 ---- */
+
+static void narrow_path(uint8_t options, uint32_t mtu)
+{
+    bench_establish_with(options);
+    bench_write(MSS);
+    bench_ignore();
+    icmp(false, mtu, 1);
+    bench_ignore();
+    SEND(.flags = ACK, .seq = 1, .ack = 1 + MSS);
+    CHECK_EQ(bench->tcb.path_mtu, mtu);
+}
+
+static void after_ten_minutes_a_larger_segment_is_tried(void)
+{
+    narrow_path(UN_SEG_MSS | UN_SEG_SACK_PERMITTED, 1400);
+    ADVANCE_MS(9 * 60000);
+    bench_write(5 * 1360);
+    for (uint32_t at = 0; at < 5; at++)
+        EXPECT(.flags = ACK | (at == 4 ? PSH : 0), .seq = 1461 + 1360 * at, .ack = 1, .length = 1360);
+    SEND(.flags = ACK, .seq = 1, .ack = 8261);
+    ADVANCE_MS(2 * 60000);
+    bench_write(1000); /* too little */
+    EXPECT(.flags = ACK | PSH, .seq = 8261, .ack = 1, .length = 1000);
+    SEND(.flags = ACK, .seq = 1, .ack = 9261);
+    bench_write(6000);
+    EXPECT(.flags = ACK, .seq = 9261, .ack = 1, .length = 1420);
+    EXPECT(.flags = ACK, .seq = 10681, .ack = 1, .length = 1360);
+    bench_ignore();
+    SEND(.flags = ACK, .seq = 1, .ack = 15261);
+    CHECK_EQ(bench->tcb.path_mtu, 1460);
+    CHECK_EQ(bench->tcb.snd_mss, 1420);
+    bench_write(6000); /* and the next size at once */
+    EXPECT(.flags = ACK, .seq = 15261, .ack = 1, .length = 1440);
+    EXPECT(.flags = ACK, .seq = 16701, .ack = 1, .length = 1420);
+    bench_ignore();
+    SEND(.flags = ACK, .seq = 1, .ack = 21261);
+    for (uint32_t ack = 21261; bench->tcb.path_mtu < 1500; ack += 6000) {
+        bench_write(6000);
+        bench_ignore();
+        SEND(.flags = ACK, .seq = 1, .ack = ack + 6000);
+    }
+    CHECK_EQ(bench->tcb.snd_mss, MSS);
+    CHECK_EQ(bench->counters.path_mtu_probes, 4); /* 1460, 1480, 1492, 1500 */
+    CHECK_EQ(bench->counters.path_mtu_raised, 4);
+    bench_write(6000);
+    EXPECT(.flags = ACK, .seq = bench->tcb.snd_una - bench->tcb.iss, .ack = 1, .length = MSS);
+    bench_ignore();
+}
+
+static void a_path_that_is_still_narrow_costs_one_segment_in_ten_minutes(void)
+{
+    narrow_path(UN_SEG_MSS | UN_SEG_SACK_PERMITTED, 1400);
+    ADVANCE_MS(11 * 60000);
+    bench_write(6000);
+    uint32_t cwnd = bench->tcb.cwnd;
+    EXPECT(.flags = ACK, .seq = 1461, .ack = 1, .length = 1420);
+    bench_ignore();
+    ADVANCE_MS(1);
+    SEND(.flags = ACK, .seq = 1, .ack = 1461, .sack_count = 1,
+         .sacks = {{bench->tcb.iss + 2881, bench->tcb.iss + 7461}});
+    EXPECT(.flags = ACK, .seq = 1461, .ack = 1, .length = 1360); /* again, in pieces that arrive */
+    EXPECT(.flags = ACK, .seq = 2821, .ack = 1, .length = 60);
+    SEND(.flags = ACK, .seq = 1, .ack = 7461);
+    CHECK_EQ(bench->tcb.path_mtu, 1400);
+    CHECK(bench->tcb.cwnd >= cwnd); /* no sign of congestion */
+    CHECK_EQ(bench->counters.fast_recoveries, 0);
+    bench_write(6000);
+    EXPECT(.flags = ACK, .seq = 7461, .ack = 1, .length = 1360);
+    bench_ignore();
+    SEND(.flags = ACK, .seq = 1, .ack = 13461);
+    ADVANCE_MS(11 * 60000);
+    bench_write(6000);
+    EXPECT(.flags = ACK, .seq = 13461, .ack = 1, .length = 1420);
+    bench_ignore();
+    CHECK_EQ(bench->counters.path_mtu_probes, 2);
+    CHECK_EQ(bench->counters.path_mtu_raised, 0);
+}
+
+static void without_sack_a_lost_probe_is_repaired_too(void)
+{
+    narrow_path(UN_SEG_MSS, 1400);
+    ADVANCE_MS(11 * 60000);
+    bench_write(6000);
+    EXPECT(.flags = ACK, .seq = 1461, .ack = 1, .length = 1420);
+    bench_ignore();
+    for (uint32_t i = 0; i < 3; i++)
+        SEND(.flags = ACK, .seq = 1, .ack = 1461);
+    EXPECT(.flags = ACK, .seq = 1461, .ack = 1, .length = 1360);
+    SEND(.flags = ACK, .seq = 1, .ack = 2821);
+    EXPECT(.flags = ACK, .seq = 2821, .ack = 1, .length = 60);
+    SEND(.flags = ACK, .seq = 1, .ack = 7461);
+    CHECK_EQ(bench->tcb.path_mtu, 1400);
+}
+
+/* One that arrives in part, for whoever cuts it on its way, raises the size once. */
+static void a_probe_counts_once(void)
+{
+    narrow_path(UN_SEG_MSS | UN_SEG_SACK_PERMITTED, 1400);
+    ADVANCE_MS(11 * 60000);
+    bench_write(6000);
+    bench_ignore();
+    SEND(.flags = ACK, .seq = 1, .ack = 2161);
+    CHECK_EQ(bench->counters.path_mtu_raised, 1);
+    bench_ignore();
+    SEND(.flags = ACK, .seq = 1, .ack = 2881);
+    CHECK_EQ(bench->counters.path_mtu_raised, 1);
+    CHECK_EQ(bench->tcb.path_mtu, 1460);
+    bench_ignore();
+}
+
+static void what_the_application_made_small_stays_small(void)
+{
+    bench_establish();
+    bench->tcb.path_mtu = bench->tcb.path_mtu_max = 1000; /* as the option for the MSS does */
+    ADVANCE_MS(11 * 60000);
+    bench_write(6000);
+    bench_ignore();
+    CHECK_EQ(bench->counters.path_mtu_probes, 0);
+}
+
 /* ---- time ---- */
 
 static void silent_peer_is_given_up(void)
@@ -264,7 +385,8 @@ static struct un_cookie_flow flow(void)
         .local = un_ip_from_v4(local),
         .peer_port = 4000,
         .local_port = 80,
-        .path_mtu = MTU,
+        .link_mtu = MTU,
+        .rcv_limit = bench->config.rcv_limit,
         .ts_offset = 0xfffffff0,
     };
 }
@@ -311,8 +433,8 @@ static void cookies_remember(void)
     const uint8_t all = UN_SEG_MSS | UN_SEG_WSCALE | UN_SEG_SACK_PERMITTED | UN_SEG_TIMESTAMP;
     cookie_remembers(all, 0, 1460, 1460);
     cookie_remembers(all, ECE | CWR, 9000, 8960);
-    cookie_remembers(UN_SEG_MSS | UN_SEG_TIMESTAMP, 0, 1459, 1440);
-    cookie_remembers(UN_SEG_MSS | UN_SEG_TIMESTAMP | UN_SEG_SACK_PERMITTED, 0, 100, 256);
+    cookie_remembers(UN_SEG_MSS | UN_SEG_TIMESTAMP, 0, 1459, 1452);
+    cookie_remembers(UN_SEG_MSS | UN_SEG_TIMESTAMP | UN_SEG_SACK_PERMITTED, 0, 100, 64);
     cookie_remembers(UN_SEG_MSS | UN_SEG_WSCALE | UN_SEG_SACK_PERMITTED, ECE | CWR, 1460, 1460);
     cookie_remembers(0, 0, 0, 536);
     bench_connect(); /* a test ends with a connection */
@@ -356,7 +478,7 @@ static void cookie_makes_a_connection(void)
     un_cookie_answer(&bench->tcp, &who, &syn, &answer);
     struct un_seg ack = cookie_ack(&syn, &answer);
     CHECK(un_cookie_check(&bench->tcp, &who, &ack, &found));
-    un_tcp_init(&bench->tcp, &bench->tcb, ack.ack - 1, who.ts_offset, MTU);
+    un_tcp_init(&bench->tcp, &bench->tcb, ack.ack - 1, who.ts_offset, MTU, MTU);
     un_tcp_accept_cookie(&bench->tcp, &bench->tcb, &found);
     CHECK_EQ(un_tcp_process(&bench->tcp, &bench->tcb, &ack, UN_NONE), UN_DROP_NONE);
     CHECK_EQ(bench->tcb.state, UN_TCP_ESTABLISHED);
@@ -382,6 +504,11 @@ int main(void)
     TEST(black_hole_is_found);
     TEST(black_hole_is_found_by_what_is_left);
     TEST(small_segments_suspect_nothing);
+    TEST(after_ten_minutes_a_larger_segment_is_tried);
+    TEST(a_path_that_is_still_narrow_costs_one_segment_in_ten_minutes);
+    TEST(without_sack_a_lost_probe_is_repaired_too);
+    TEST(a_probe_counts_once);
+    TEST(what_the_application_made_small_stays_small);
     TEST(silent_peer_is_given_up);
     TEST(user_timeout);
     TEST(keepalive_asks_and_hears);
