@@ -168,7 +168,7 @@ struct un_tcb *un_conn_begin(struct un_stack *stack, const struct un_opening *op
     tcb->listener = opening->listener;
     un_tcp_init(&stack->tcp, tcb, opening->iss,
                 un_timestamp_offset(stack, local, tcb->local_port, &tcb->peer, tcb->peer_port),
-                un_path_mtu(stack, &tcb->peer));
+                un_path_mtu(stack, &tcb->peer), un_link_mtu(stack, &tcb->peer));
     un_conn_enter_flows(stack, tcb);
     return tcb;
 }

@@ -489,6 +489,7 @@ int un_stack_send_split(struct un_stack *stack, struct un_datagram *datagram, ui
 uint32_t un_split_room(const struct un_ip *destination, uint32_t mtu);
 
 /* ---- paths.c ---- */
+uint16_t un_link_mtu(const struct un_stack *stack, const struct un_ip *destination); /* what it may be at most */
 uint16_t un_path_mtu(const struct un_stack *stack, const struct un_ip *destination);
 void un_path_learn(struct un_stack *stack, const struct un_ip *ip, uint16_t mtu);
 

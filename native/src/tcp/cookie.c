@@ -95,7 +95,7 @@ void un_cookie_answer(const struct un_tcp *tcp, const struct un_cookie_flow *flo
         .flags = UN_TCP_SYN | UN_TCP_ACK,
         .wnd = (uint16_t)un_min32(flow->rcv_limit, UINT16_MAX),
         .options = UN_SEG_MSS,
-        .mss = un_tcp_announced_mss(&flow->peer, flow->path_mtu),
+        .mss = un_tcp_announced_mss(&flow->peer, flow->link_mtu),
     };
     answer_options(tcp, flow, syn, answer);
 }

@@ -36,6 +36,11 @@ static inline uint32_t un_max32(uint32_t left, uint32_t right)
     return left < right ? right : left;
 }
 
+static inline uint8_t un_tcp_clock_minute(const struct un_tcp *tcp)
+{
+    return (uint8_t)(tcp->now_ns / (60 * UN_SECOND_NS));
+}
+
 /* Our timestamp clock: milliseconds from an offset of the connection's own (RFC 7323 section 5.4). */
 static inline uint32_t un_tcp_timestamp(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
@@ -142,7 +147,7 @@ void un_tcp_send_reset(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, boo
 void un_tcp_challenge(struct un_tcp *tcp, struct un_tcb *tcb);
 
 /* ---- path.c ---- */
-uint16_t un_tcp_announced_mss(const struct un_ip *peer, uint16_t path_mtu);
+uint16_t un_tcp_announced_mss(const struct un_ip *peer, uint16_t link_mtu);
 void un_tcp_set_peer_mss(struct un_tcb *tcb, const struct un_seg *syn);
 /* By how many bytes a segment may be larger than others, to search for a larger path MTU; 0: not now. */
 uint32_t un_tcp_path_probe(const struct un_tcp *tcp, const struct un_tcb *tcb);

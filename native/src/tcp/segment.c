@@ -39,7 +39,7 @@ int un_tcp_send_ack(struct un_tcp *tcp, struct un_tcb *tcb)
 static void syn_options(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg)
 {
     seg->options = UN_SEG_MSS;
-    seg->mss = un_tcp_announced_mss(&tcb->peer, tcb->path_mtu);
+    seg->mss = un_tcp_announced_mss(&tcb->peer, tcb->path_mtu_max);
     if (tcb->flags & UN_TCB_WSCALE) {
         seg->options |= UN_SEG_WSCALE;
         seg->wscale = tcb->rcv_wscale;

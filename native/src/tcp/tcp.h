@@ -162,7 +162,8 @@ static inline void un_tcp_set_now(struct un_tcp *tcp, uint64_t now_ns)
 /* ---- state.c: a connection begins and ends. Owner: tcp core. ---- */
 
 /* What a connection starts with; the stack has filled in addresses, ports, hash, local, generation, user, listener. */
-void un_tcp_init(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t iss, uint32_t ts_offset, uint16_t path_mtu);
+void un_tcp_init(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t iss, uint32_t ts_offset, uint16_t path_mtu,
+                 uint16_t link_mtu);
 
 /* Active open: SYN-SENT, SYN leaves with the next dispatch. */
 void un_tcp_connect(struct un_tcp *tcp, struct un_tcb *tcb);
