@@ -10,12 +10,13 @@ SOURCES := $(shell find native usnet_framework -not -name __pycache__ -not -name
 # What exercises the extension, the network process and their deaths most; the sanitizers find nothing in the others.
 SANITIZED_TESTS := tests/dispatch tests/devices tests/native tests/sockets tests/serving/test_replace.py tests/serving/test_stop.py \
 	tests/survival/test_network_process.py tests/survival/test_poison.py
-OVER_TAP := epoll-c,usnet-tap-inline,usnet-tap-split
+OVER_TAP := usnet-bench compare --rounds 9 --base epoll-c --servers epoll-c,usnet-tap-inline,usnet-tap-split
+AND_LWIP = $(shell pkg-config --exists lwip && echo ,lwip-tap)
 NATIVE_BUILDS := build/asan/build.ninja build/tsan/build.ninja
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve test check native-test sanitized-test sim bench soak fuzz corpus docs install clean
+.PHONY: help serve test check native-test sanitized-test sim bench bench-stack bench-tap bench-servers soak fuzz corpus docs install clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -42,20 +43,34 @@ SEEDS ?= 1000
 sim: $(VENV)/installed  ## run SEEDS random networks of simulated stacks (1000)
 	python -P -m usnet_framework.testing.simulate --seeds $(SEEDS) --jobs $$(nproc)
 
-bench: $(VENV)/installed-for-tests build/release/build.ninja  ## every figure of the README, on a quiet machine
+bench: bench-stack bench-tap bench-servers  ## every figure of the README, on a quiet machine: half an hour
+
+bench-stack: $(VENV)/installed-for-bench build/release/build.ninja  ## the stack itself beside lwIP, in memory: five minutes
+	ninja -C build/release native/bench/stack/stack_bench
+	python tools/stack_bench.py build/release/native/bench/stack/stack_bench
+
+# Echo first as the kernel has it, then with each kernel's receiving on its own side's core. lwIP has no offloads: no bulk.
+bench-tap: $(VENV)/installed-for-bench  ## servers with a stack of their own over TAP, beside one on kernel sockets
+	$(OVER_TAP)$(AND_LWIP) --connections 1 --aim usnet-tap-inline:p50:0.8
+	$(OVER_TAP)$(AND_LWIP) --aim usnet-tap-inline:ratio:1.4 --aim usnet-tap-split:ratio:1.1
+	$(OVER_TAP)$(AND_LWIP) --rps --aim usnet-tap-inline:ratio:1.4 --aim usnet-tap-split:ratio:1.1
+	$(OVER_TAP)$(AND_LWIP) --connect --aim usnet-tap-inline:rate:20000
+	$(OVER_TAP) --way up --connections 4 --size 1048576 --aim usnet-tap-inline:gbit:20
+	$(OVER_TAP) --way down --connections 4 --size 1048576 --aim usnet-tap-inline:gbit:20
+	$(OVER_TAP) --connections 4 --size 1048576
+
+bench-servers: $(VENV)/installed-for-bench  ## servers on kernel sockets; survival, memory, the cost of looking
 	usnet-bench compare --rounds 9
-	for load in "" "--connections 1" "--connect" "--connections 4 --size 1048576"; do \
-		usnet-bench compare --rounds 9 --servers $(OVER_TAP) --base epoll-c $$load || exit; \
-	done
 	usnet-bench kill --kills 100
 	usnet-bench kill --process network
 	usnet-bench memory
 	usnet-bench scrape
 	python native/bench/dispatch_bench.py
-	meson test -C build/release --benchmark --verbose
+	ninja -C build/release native/tests/ring_bench
+	build/release/native/tests/ring_bench
 
 soak: $(VENV)/installed-for-tests  ## the tests that run for minutes
-	pytest -rP -m slow
+	USNET_BULK_MIB=1024 USNET_CHURN_SECONDS=30 pytest -rP -m 'slow or sized'
 
 FUZZ_SECONDS := 60
 
@@ -88,6 +103,12 @@ build/packages-for-tests: tools/setup.sh
 	@tools/setup.sh test
 	@touch $@
 
+# What cannot be installed is left out of the comparisons, which say so.
+build/packages-for-bench: tools/setup.sh
+	@mkdir -p build
+	@tools/setup.sh bench || echo "bench: goes on without it" >&2
+	@touch $@
+
 $(VENV)/made: build/packages pyproject.toml
 	python3 -m venv $(VENV)
 	python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
@@ -101,6 +122,11 @@ $(VENV)/installed: $(VENV)/made $(SOURCES)
 
 $(VENV)/installed-for-tests: build/packages-for-tests $(VENV)/installed
 	pip install --quiet --disable-pip-version-check --no-build-isolation --config-settings=build-dir=build/python '.[test]'
+	@touch $@
+
+$(VENV)/installed-for-bench: build/packages-for-bench $(VENV)/installed-for-tests
+	pip install --quiet --disable-pip-version-check --no-build-isolation --config-settings=build-dir=build/python \
+		--config-settings=setup-args=-Dlwip=auto '.[bench]'
 	@touch $@
 
 # The package once more, for tools/sanitized.sh. It is compiled as in .venv, but for the sanitizers.
@@ -118,8 +144,9 @@ build/fuzz/build.ninja: | $(VENV)/made
 	tools/setup.sh fuzz
 	CC=clang meson setup build/fuzz -Dpython=false -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false
 
-build/release/build.ninja: | $(VENV)/made
-	meson setup build/release -Dpython=false
+build/release/build.ninja: build/packages-for-bench | $(VENV)/made
+	rm -rf build/release
+	meson setup build/release -Dpython=false -Dlwip=auto
 
 build/tsan/build.ninja: | $(VENV)/made
 	meson setup build/tsan -Dpython=false -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false

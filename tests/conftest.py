@@ -8,7 +8,7 @@ import os
 from collections.abc import Generator, Iterator
 
 import pytest
-from support.backends import Backend, Kernel, Tap, network_namespace
+from support.backends import Backend, backend_named
 from support.privilege import PREFIX, needs_tap
 from support.server import Serve, Server
 
@@ -18,11 +18,8 @@ BACKENDS = ["kernel", pytest.param("tap", marks=needs_tap)]
 @pytest.fixture(scope="module", params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Each backend in turn; with tap, the test runs in a network namespace of its own."""
-    if request.param == "kernel":
-        yield Kernel()
-    else:
-        with network_namespace():
-            yield Tap()
+    with backend_named(request.param) as backend:
+        yield backend
 
 
 @pytest.fixture

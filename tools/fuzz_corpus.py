@@ -1,7 +1,7 @@
 """The corpora of the fuzz targets: one text file each in the tree, a folder of files while a fuzzer works on them.
 
-    tools/fuzz_corpus.py unpack FOLDER            FOLDER/TARGET/… from native/fuzz/corpus/TARGET.txt, beside what is there
-    tools/fuzz_corpus.py pack FOLDER BINARIES     the other way, as few scripts as cover the same code
+    tools/fuzz_corpus.py unpack FOLDER           FOLDER/TARGET/… from native/fuzz/corpus/TARGET.txt, beside others
+    tools/fuzz_corpus.py pack FOLDER BINARIES    the other way, as few scripts as cover the same code
 
 BINARIES is where the fuzz_… programs are. A file has a script a line, in hexadecimal digits, the shortest first.
 """

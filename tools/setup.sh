@@ -21,6 +21,7 @@ if [ "$1" = test ]; then
     has ip || needs iproute2
     has curl || needs curl
     has wrk || needs wrk
+    has tshark || needs tshark
 fi
 if [ "$1" = bench ]; then
     has ip || needs iproute2

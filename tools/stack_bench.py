@@ -49,12 +49,12 @@ LINES = (
 )
 
 NOTES = """\
-Client and server are in one thread, on a wire in memory, without offloads; the client is ours in both columns, so "client
-and server" under lwip is lwIP with our client. lwIP is Debian's liblwip, as it is built: a shared library at -O2, with IPv6,
-locks, core-locking checks and malloc for all memory; no timestamps, no SACK, initial window of 4 segments, 64 KiB windows.
-It finds a connection in a list (few connections favour it, many do not: 10,000 is where we stop), acknowledges every second
-segment whatever its size (we wait for two full ones or a timer), and its timers do not run here, which spares it a walk
-through all connections four times a second."""
+Client and server are in one thread, on a wire in memory, without offloads; the client is ours in both columns, so
+"client and server" under lwip is lwIP with our client. lwIP is Debian's liblwip, as it is built: a shared library at
+-O2, with IPv6, locks, core-locking checks and malloc for all memory; no timestamps, no SACK, an initial window of 4
+segments, windows of 64 KiB. It finds a connection in a list (few connections favour it, many do not: 10,000 is where
+we stop), acknowledges every second segment whatever its size (we wait for two full ones or a timer), and its timers do
+not run here, which spares it a walk through all connections four times a second."""
 
 Figures = dict[tuple[str, str, str], float]
 

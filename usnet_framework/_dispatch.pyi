@@ -81,11 +81,13 @@ class Engine:
         device: int = 0,
         seed: int = 0,
         time_ns: int = 0,
+        spins: bool = False,
     ) -> None:
         """`stack`: (tap_fd, queue, queues, addresses, gateways, listen, backlog, exchange_fd,
         exchange_wake_fds), see StackSetup of shards/tap.py; None: connections are carried by the kernel's sockets.
         For simulations: `device`, the address of a device that carries the stack's packets instead of a TAP queue and
-        is closed with the engine; `seed` of what looks random; `time_ns`, which makes the attribute the time."""
+        is closed with the engine; `seed` of what looks random; `time_ns`, which makes the attribute the time.
+        `spins`: a turn that may wait looks around for a moment first, as long as that pays."""
 
     time_ns: int
     """Set it before every turn, if it was given at first."""

@@ -231,7 +231,7 @@ class Stack:
 
     def input(self, frame: bytes, *, checksum_good: bool = False, checksum_partial: bool = False,
               segment_bytes: int = 0) -> None:  # fmt: skip
-        """A frame came, from its Ethernet header on. OSError with ENOBUFS: no room for it; with EMSGSIZE: longer than any."""
+        """A frame came, from its Ethernet header on. OSError with ENOBUFS: no room; with EMSGSIZE: longer than any."""
         flags = lib.USNET_INPUT_CHECKSUM_GOOD * checksum_good | lib.USNET_INPUT_CHECKSUM_PARTIAL * checksum_partial
         checked(lib.usnet_stack_input(self._stack, frame, len(frame), flags, segment_bytes))
 

@@ -223,9 +223,10 @@ static void answer(struct run *run, struct client *client, uint64_t sequence, ui
 
 static void take_counted(struct run *run, struct client *client, size_t bytes, uint64_t now_ns)
 {
+    uint32_t size = run->options.answer ? run->options.answer : run->options.size;
     uint64_t position = client->receive_fill + bytes;
-    client->receive_fill = (uint32_t)(position % run->options.size);
-    for (uint64_t i = position / run->options.size; i > 0; i--) {
+    client->receive_fill = (uint32_t)(position % size);
+    for (uint64_t i = position / size; i > 0; i--) {
         if (client->answered < client->begun)
             answer(run, client, client->answered, now_ns);
         else

@@ -2,7 +2,9 @@
  * thread, level-triggered epoll, non-blocking sockets, TCP_NODELAY, one recv and one send per readiness. What a slow
  * peer does not take is kept, and nothing more is read from that connection until it has gone.
  *
- *   usnet-echo-epoll HOST:PORT [--core N]      port 0: the system chooses; the address is printed
+ *   usnet-echo-epoll HOST:PORT [--core N] [--exchange]      port 0: the system chooses; the address is printed
+ *
+ * With --exchange it answers as exchange.h says instead, so that a load may go one way.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -17,20 +19,27 @@
 
 #include "address.h"
 #include "base/assert.h"
+#include "exchange.h"
 #include "process.h"
 
 #define BUFFER_BYTES 65536
 #define BACKLOG 4096
 #define EVENTS_MAX 256
+#define ANSWER_BYTES (256 * 1024) /* one send: what a socket's buffer takes at once */
 
 struct peer {
     int fd;
+    struct exchange_reader reader;
+    uint64_t owed; /* bytes of answers not yet sent */
+    bool is_blocked;
     char *waiting; /* bytes from the last recv that the socket did not take; NULL: none */
     size_t waiting_from, waiting_bytes;
 };
 
 static int epoll_fd;
+static bool exchanges;
 static char buffer[BUFFER_BYTES];
+static const char answers[ANSWER_BYTES];
 
 static void watch(struct peer *peer, int operation, uint32_t events)
 {
@@ -91,6 +100,40 @@ static void send_waiting(struct peer *peer)
     watch(peer, EPOLL_CTL_MOD, EPOLLIN);
 }
 
+/* --exchange: one send of what is owed; no more is read while the socket does not take it. */
+static void send_owed(struct peer *peer)
+{
+    size_t count = peer->owed < ANSWER_BYTES ? (size_t)peer->owed : ANSWER_BYTES;
+    ssize_t sent = count ? send(peer->fd, answers, count, MSG_NOSIGNAL) : 0;
+    if (sent < 0 && errno != EAGAIN) {
+        drop(peer);
+        return;
+    }
+    peer->owed -= sent > 0 ? (uint64_t)sent : 0;
+    bool is_blocked = peer->owed > 0;
+    if (is_blocked != peer->is_blocked)
+        watch(peer, EPOLL_CTL_MOD, is_blocked ? EPOLLOUT : EPOLLIN);
+    peer->is_blocked = is_blocked;
+}
+
+static void exchange(struct peer *peer)
+{
+    if (peer->is_blocked) {
+        send_owed(peer);
+        return;
+    }
+    ssize_t count = recv(peer->fd, buffer, sizeof buffer, 0);
+    if (count < 0 && errno == EAGAIN)
+        return;
+    if (count <= 0) {
+        drop(peer);
+        return;
+    }
+    peer->owed += exchange_take(&peer->reader, buffer, (size_t)count);
+    if (peer->owed > 0)
+        send_owed(peer);
+}
+
 static void accept_all(int listener)
 {
     int fd;
@@ -124,6 +167,8 @@ static void serve(int listener)
             struct peer *peer = events[i].data.ptr;
             if (peer->fd == listener)
                 accept_all(listener);
+            else if (exchanges)
+                exchange(peer);
             else if (peer->waiting)
                 send_waiting(peer);
             else
@@ -142,17 +187,36 @@ static void announce(int listener)
     fflush(stdout);
 }
 
+static _Noreturn void usage(void)
+{
+    fprintf(stderr, "usage: usnet-echo-epoll HOST:PORT [--core N] [--exchange]\n");
+    exit(2);
+}
+
+/* The core, or -1. */
+static int read_options(int argc, char **argv)
+{
+    int core = -1;
+    for (int i = 2; i < argc; i++) {
+        if (strcmp(argv[i], "--exchange") == 0)
+            exchanges = true;
+        else if (strcmp(argv[i], "--core") == 0 && i + 1 < argc)
+            core = atoi(argv[++i]);
+        else
+            usage();
+    }
+    return core;
+}
+
 int main(int argc, char **argv)
 {
-    bool pinned = argc == 4 && strcmp(argv[2], "--core") == 0;
     struct address address;
-    if ((argc != 2 && !pinned) || address_parse(argv[1], &address) != NULL) {
-        fprintf(stderr, "usage: usnet-echo-epoll HOST:PORT [--core N]\n");
-        return 2;
-    }
-    int error = pinned ? process_pin(atoi(argv[3])) : 0;
+    if (argc < 2 || address_parse(argv[1], &address) != NULL)
+        usage();
+    int core = read_options(argc, argv);
+    int error = core >= 0 ? process_pin(core) : 0;
     if (error < 0) {
-        fprintf(stderr, "usnet-echo-epoll: --core %s: %s\n", argv[3], strerror(-error));
+        fprintf(stderr, "usnet-echo-epoll: --core %d: %s\n", core, strerror(-error));
         return 2;
     }
     process_raise_descriptor_limit();

@@ -20,6 +20,7 @@
 #include "base/assert.h"
 #include "check.h"
 #include "client.h"
+#include "exchange.h"
 #include "message.h"
 #include "process.h"
 #include "report.h"
@@ -240,6 +241,16 @@ static uint32_t power_of_two_from(uint32_t least)
     return size;
 }
 
+/* What all messages are like, unless they are numbered. */
+static void fill_send_buffer(struct run *run)
+{
+    const struct options *options = &run->options;
+    struct exchange header = {options->size, options->answer};
+    memset(run->send_buffer, 'x', run->send_buffer_bytes);
+    for (uint32_t at = 0; options->answer && at + options->size <= run->send_buffer_bytes; at += options->size)
+        memcpy(run->send_buffer + at, &header, sizeof header);
+}
+
 static void setup(struct run *run)
 {
     const struct options *options = &run->options;
@@ -252,7 +263,7 @@ static void setup(struct run *run)
     run->clients = calloc(options->connections, sizeof *run->clients);
     run->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     un_assert(windows && run->send_buffer && run->receive_buffer && run->clients && run->epoll_fd >= 0);
-    memset(run->send_buffer, 'x', run->send_buffer_bytes);
+    fill_send_buffer(run);
     for (uint32_t i = 0; i < options->connections; i++) {
         run->clients[i].fd = -1;
         run->clients[i].number = i;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "exchange.h"
 #include "message.h"
 
 #define RATE_PIPELINE 256 /* deep enough that the timetable, not the window, decides when a message leaves */
@@ -31,6 +32,7 @@ static const struct row rows[] = {
     {"target", KIND_TEXT, MEMBER(target_text), 0, 0, "ADDRESS", "HOST:PORT, [V6]:PORT or unix:PATH"},
     {"connections", KIND_WHOLE, MEMBER(connections), 1, 1e6, "N", "connections to open (1)"},
     {"size", KIND_WHOLE, MEMBER(size), 1, 64 << 20, "BYTES", "bytes of a message (60)"},
+    {"answer", KIND_WHOLE, MEMBER(answer), 1, 64 << 20, "BYTES", "bytes that usnet-echo-epoll --exchange answers with (--size)"},
     {"duration", KIND_REAL, MEMBER(duration_s), 0, SECONDS_MAX, "S", "seconds to measure (2)"},
     {"warmup", KIND_REAL, MEMBER(warmup_s), 0, SECONDS_MAX, "S", "seconds of load before that, not measured (0.5)"},
     {"drain", KIND_REAL, MEMBER(drain_s), 0, SECONDS_MAX, "S", "seconds to wait for the last answers (5)"},
@@ -137,6 +139,10 @@ static void check(struct options *options)
         refuse("mode", "rate", "say how many messages per second with --rate");
     if (options->verify && options->size < MESSAGE_HEADER_BYTES)
         refuse("verify", "--size below 16", "number and checksum need 16 bytes of each message");
+    if (options->verify && options->answer)
+        refuse("verify", "--answer", "answers are any bytes, only those of an echo can be checked");
+    if (options->answer && options->size < EXCHANGE_HEADER_BYTES)
+        refuse("answer", "--size below 16", "a message says in 16 bytes how long it and its answer are");
 }
 
 static void set_defaults(struct options *options)

@@ -21,6 +21,7 @@ struct options {
     enum mode mode;
     uint32_t connections;
     uint32_t size;     /* bytes of a message */
+    uint32_t answer;   /* bytes of its answer, from a server that reads exchange.h; 0: it is an echo */
     uint32_t pipeline; /* messages that a connection may have unanswered */
     double rate;       /* messages per second over all connections */
     double connect_rate; /* connections opened per second; 0: as fast as they come */

@@ -35,6 +35,11 @@ static unsigned long long percentile_ns(const struct run *run, int i)
     return histogram_percentile(&run->latency, percentiles[i].percent);
 }
 
+static uint32_t answer_bytes(const struct options *options)
+{
+    return options->answer ? options->answer : options->size;
+}
+
 /* JSON. */
 
 static void print_json_run(const struct run *run)
@@ -42,8 +47,9 @@ static void print_json_run(const struct run *run)
     const struct options *options = &run->options;
     char target[ADDRESS_TEXT_MAX];
     address_format(&options->target, target);
-    printf("\"target\": \"%s\", \"mode\": \"%s\", \"size\": %u, \"pipeline\": %u, \"verify\": %s, ", target,
-           mode_name(options->mode), options->size, options->pipeline, options->verify ? "true" : "false");
+    printf("\"target\": \"%s\", \"mode\": \"%s\", \"size\": %u, \"answer\": %u, \"pipeline\": %u, \"verify\": %s, ",
+           target, mode_name(options->mode), options->size, answer_bytes(options), options->pipeline,
+           options->verify ? "true" : "false");
     printf("\"duration_s\": %.3f, \"throughput\": %.1f, ", measured_s(run), per_second(run));
 }
 
@@ -99,16 +105,16 @@ static void print_text_run(const struct run *run)
     const struct options *options = &run->options;
     char target[ADDRESS_TEXT_MAX];
     address_format(&options->target, target);
-    printf("target       %s, %u connections, %u bytes, mode %s, pipeline %u\n", target, options->connections,
-           options->size, mode_name(options->mode), options->pipeline);
+    printf("target       %s, %u connections, %u bytes, answers of %u, mode %s, pipeline %u\n", target,
+           options->connections, options->size, answer_bytes(options), mode_name(options->mode), options->pipeline);
 }
 
 static void print_text_traffic(const struct run *run)
 {
     double rate = per_second(run);
     const char *what = run->options.mode == MODE_CONNECT ? "connections" : "messages";
-    printf("throughput   %.0f %s/s, %.2f MB/s each way, over %.2f s\n", rate, what, rate * run->options.size / 1e6,
-           measured_s(run));
+    printf("throughput   %.0f %s/s, %.2f MB/s up, %.2f MB/s down, over %.2f s\n", rate, what,
+           rate * run->options.size / 1e6, rate * answer_bytes(&run->options) / 1e6, measured_s(run));
     printf("latency us  ");
     for (int i = 0; i < PERCENTILES; i++)
         printf(" %s %.1f ", percentiles[i].name, (double)percentile_ns(run, i) / 1e3);

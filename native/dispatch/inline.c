@@ -79,7 +79,7 @@ static int map_arena(struct engine_object *self, struct un_engine_setup *setup)
 {
     if (self->stack.address_count == 0)
         return 0;
-    un_stack_setup_sizes(&self->stack, setup->connection_limit);
+    un_stack_setup_sizes(&self->stack, setup->connection_limit, un_header(self->public.start)->config.tx_frames);
     if (map_private(&self->arena, un_stack_setup_bytes(&self->stack)) < 0)
         return -1;
     self->stack.memory = self->arena.start;
@@ -95,7 +95,6 @@ static int start(struct engine_object *self, struct un_engine_setup *setup)
     setup->seat_wake_fds[0] = -1;
     setup->wake_fd = -1;
     setup->control_fd = -1;
-    setup->poll_mode = UN_POLL_SLEEP;
     setup->epoll_fd = self->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (self->epoll_fd < 0)
         return -1;
@@ -150,15 +149,15 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywor
 {
     static char *names[] = {"public_fd", "seat_fd",          "listeners", "connection_limit", "idle_timeout_ns",
                             "linger_ns", "shared_listeners", "resumes",   "serial",           "stack",
-                            "device",    "seed",             "time_ns",   NULL};
+                            "device",    "seed",             "time_ns",   "spins",            NULL};
     struct un_engine_setup setup = {0};
-    int public_fd, seat_fd, shared, resumes;
+    int public_fd, seat_fd, shared, resumes, spins = 0;
     unsigned int limit, serial = 1;
     unsigned long long idle_ns, linger_ns, device = 0, seed = 0, time_ns = 0;
     PyObject *listeners, *stack = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iiOIKKpp|IO$KKK:Engine", names, &public_fd, &seat_fd, &listeners,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iiOIKKpp|IO$KKKp:Engine", names, &public_fd, &seat_fd, &listeners,
                                      &limit, &idle_ns, &linger_ns, &shared, &resumes, &serial, &stack, &device, &seed,
-                                     &time_ns) ||
+                                     &time_ns, &spins) ||
         read_listeners(listeners, &setup) < 0)
         return NULL;
     struct engine_object *self = as_engine(type->tp_alloc(type, 0));
@@ -176,6 +175,7 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     setup.idle_timeout_ns = idle_ns;
     setup.linger_ns = linger_ns;
     setup.shared_listeners = shared;
+    setup.poll_mode = spins ? UN_POLL_ADAPTIVE : UN_POLL_SLEEP;
     setup.time_ns = time_ns ? &self->time_ns : NULL;
     if (map_memories(self, public_fd, seat_fd) < 0 || map_arena(self, &setup) < 0 || start(self, &setup) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
@@ -365,8 +365,8 @@ static PyMemberDef engine_members[] = {
 
 static PyType_Slot engine_slots[] = {
     {Py_tp_doc, "Engine(public_fd, seat_fd, listeners, connection_limit, idle_timeout_ns, linger_ns, shared_listeners, "
-                "resumes, serial=1, stack=None, *, device=0, seed=0, time_ns=0)\n\nThe network engine in this process, "
-                "with its one worker attached. OSError: the descriptors are not those of a segment."},
+                "resumes, serial=1, stack=None, *, device=0, seed=0, time_ns=0, spins=False)\n\nThe network engine in "
+                "this process, with its one worker attached. OSError: the descriptors are not those of a segment."},
     {Py_tp_new, engine_new},
     {Py_tp_dealloc, engine_dealloc},
     {Py_tp_methods, engine_methods},

@@ -11,7 +11,7 @@
 #include "wire/icmp.h"
 #include "wire/udp.h"
 
-enum { PIECE_MAX = 160, FRAGMENT_MAX = 256, ICMP_CHECKSUM = 2, TCP_CHECKSUM = 16, UDP_CHECKSUM = 6 };
+enum { PIECE_MAX = 160, FRAGMENT_MAX = 3700, LARGE = 160, ICMP_CHECKSUM = 2, TCP_CHECKSUM = 16, UDP_CHECKSUM = 6 };
 
 /* ---- choices ---- */
 
@@ -47,6 +47,11 @@ static uint32_t choose_distance(struct script *script)
     return kind & 4 ? 0u - value : kind & 8 ? value : 0;
 }
 
+struct un_ip attacker_claim(bool is_v6)
+{
+    return is_v6 ? ip6(77) : ip4(10, 0, 0, 77);
+}
+
 /* ---- frames as they are ---- */
 
 /* Somebody on this link could do more harm to others than this world means. */
@@ -60,7 +65,9 @@ static bool is_spoofed(const uint8_t *bytes, uint32_t length)
     if (packet.ether_type != UN_ETHER_ARP)
         return packet.hop_limit == 255 && packet.protocol == UN_PROTOCOL_ICMPV6;
     struct un_arp arp;
-    return !un_arp_parse(&arp, bytes + packet.network, length - packet.network) && !un_ip_equal(&arp.sender, &v4);
+    struct un_ip claim = attacker_claim(false);
+    return !un_arp_parse(&arp, bytes + packet.network, length - packet.network) && !un_ip_equal(&arp.sender, &v4) &&
+           !un_ip_equal(&arp.sender, &claim);
 }
 
 void send_raw(struct script *script)
@@ -133,7 +140,7 @@ void send_syn(struct script *script)
 {
     uint8_t options[40], how = script_8(script);
     uint32_t option_bytes = (how >> 4 & 7) * 4;
-    struct un_ip from = world_attacker(how & 1), to = world_own(how & 1);
+    struct un_ip from = world_attacker(how & 1), to = how & 128 ? attacker_claim(how & 1) : world_own(how & 1);
     struct un_seg syn = {.flags = UN_TCP_SYN | (how & 2 ? UN_TCP_ECE | UN_TCP_CWR : 0), .seq = script_8(script) * 0x01010101u,
                          .source_port = (uint16_t)(2000 + script_8(script) % 16), .wnd = 8000};
     syn.destination_port = how & 4 ? WORLD_PORT : how & 8 ? WORLD_ECHO_PORT : 9;
@@ -146,6 +153,23 @@ void send_syn(struct script *script)
         syn.tsval = 1;
     }
     world_send_seg(&from, &to, &syn, options, option_bytes);
+}
+
+void attacker_connect(uint16_t port, bool is_v6)
+{
+    struct un_ip from = world_attacker(is_v6), to = world_own(is_v6);
+    struct un_seg seg = {.flags = UN_TCP_SYN, .seq = 1, .source_port = port, .destination_port = WORLD_PORT, .wnd = 8000,
+                         .options = UN_SEG_MSS | UN_SEG_WSCALE | UN_SEG_SACK_PERMITTED | UN_SEG_TIMESTAMP, .mss = 1000,
+                         .wscale = 2, .tsval = 1};
+    world_send_seg(&from, &to, &seg, NULL, 0);
+    world_settle();
+    seg.flags = UN_TCP_ACK;
+    seg.options = world.answer.options & UN_SEG_TIMESTAMP;
+    seg.seq = 2;
+    seg.ack = world.answer.seq + 1;
+    seg.tsecr = world.answer.tsval;
+    world_send_seg(&from, &to, &seg, NULL, 0);
+    world_settle();
 }
 
 /* From many ports at once, the last of which get cookies. */
@@ -228,7 +252,7 @@ void send_error(struct script *script)
         seq = tcb->snd_una + choose_distance(script);
     }
     bool is_v6 = !un_ip_is_v4(&local.ip);
-    struct un_icmp icmp = {.kind = kinds[how & 3], .mtu = script_16(script)};
+    struct un_icmp icmp = {.kind = kinds[how & 3], .mtu = how & 8 ? script_16(script) : script_8(script) * 8u};
     struct un_ip_header quoted = {.source = local.ip, .destination = remote.ip, .protocol = UN_PROTOCOL_TCP,
                                   .hop_limit = 60, .payload_length = 1000};
     uint32_t length = un_icmp_emit(&icmp, is_v6, bytes);
@@ -292,11 +316,11 @@ void send_fragment(struct script *script)
     emit_fragment(&fragment, bytes, fragment.has_more ? length / 8 * 8 : length);
 }
 
-/* A datagram whose checksum is right, or a SYN, or an echo request. */
+/* A datagram whose checksum is right, or a SYN, or an echo request, which may be large. */
 static uint32_t make_datagram(struct script *script, struct fragment *fragment, uint8_t *bytes)
 {
     uint8_t how = script_8(script);
-    uint32_t length = (how >> 4) * 8u + 8, offset = UDP_CHECKSUM;
+    uint32_t length = (how >> 4) * (how & 8 ? 240u : 8u) + 8, offset = UDP_CHECKSUM;
     *fragment = (struct fragment){.is_v6 = how & 1, .protocol = UN_PROTOCOL_UDP, .id = (uint8_t)(20 + (how >> 6))};
     memset(bytes, 0, length + UN_TCP_HEADER_BYTES);
     if (how & 2) {
@@ -325,7 +349,7 @@ void send_in_fragments(struct script *script)
     struct fragment fragment;
     uint32_t length = make_datagram(script, &fragment, bytes);
     uint8_t how = script_8(script);
-    uint32_t step = 8 + (how & 3) * 8u, parts = (length + step - 1) / step;
+    uint32_t step = (8 + (how & 3) * 8u) * (length > LARGE ? 40 : 1), parts = (length + step - 1) / step;
     bool in_order = how & 4;
     for (uint32_t i = 0; i < parts + (how >> 6); i++) {
         uint32_t part = (in_order ? i : script_8(script)) % parts;
@@ -351,6 +375,39 @@ void send_discovery(struct script *script)
     if (icmp.kind == UN_ICMP_NEIGHBOUR_ADVERTISEMENT && how & 64)
         return; /* our own address: a duplicate, which is no attack on others */
     world_send_ip(&ip, message, un_icmp_emit(&icmp, true, message), ICMP_CHECKSUM);
+}
+
+/* To all who speak ARP, or to all nodes. */
+void send_claim(struct script *script)
+{
+    uint8_t frame[64] = {0}, message[UN_ICMP_EMIT_MAX], how = script_8(script);
+    struct un_arp arp = {.operation = how & 2 ? UN_ARP_REPLY : UN_ARP_REQUEST, .sender = attacker_claim(false),
+                         .target = attacker_claim(false)};
+    struct un_icmp icmp = {.kind = UN_ICMP_NEIGHBOUR_ADVERTISEMENT, .has_mac = how & 4, .overrides = how & 8,
+                           .target = attacker_claim(true)};
+    struct un_ip_header ip = {.source = attacker_claim(true), .destination = {{0xff, 2, [15] = 1}}, .hop_limit = 255,
+                              .protocol = UN_PROTOCOL_ICMPV6};
+    memcpy(arp.sender_mac, world_attacker_mac, UN_MAC_BYTES);
+    memcpy(icmp.mac, world_attacker_mac, UN_MAC_BYTES);
+    if (how & 1) {
+        world_send_ip(&ip, message, un_icmp_emit(&icmp, true, message), ICMP_CHECKSUM);
+        return;
+    }
+    uint32_t at = un_eth_emit(frame, world.it.device->capabilities.mac, world_attacker_mac, UN_ETHER_ARP);
+    world_send(frame, at + un_arp_emit(&arp, frame + at));
+}
+
+/* RFC 3810 section 5.1, RFC 2710 section 3. */
+void send_query(struct script *script)
+{
+    uint8_t bytes[28] = {130}, how = script_8(script);
+    struct un_ip group = {{0xff, 2, [15] = 1}};
+    struct un_ip_header ip = {.source = {{0xfe, 0x80, [15] = 9}}, .destination = group, .protocol = UN_PROTOCOL_ICMPV6,
+                              .hop_limit = 1};
+    un_put16(bytes + 4, script_16(script));
+    if (how & 1)
+        memcpy(bytes + 8, group.bytes, sizeof group.bytes);
+    world_send_ip(&ip, bytes, how & 2 ? 24 : sizeof bytes, ICMP_CHECKSUM);
 }
 
 void choose_offloads(struct script *script)

@@ -7,6 +7,12 @@
 /* A connection that is not the bystander's; NULL: there is none. */
 struct un_tcb *choose_conn(struct script *script);
 
+/* An address of the stack's that he says is his; nobody else uses it. */
+struct un_ip attacker_claim(bool is_v6);
+
+/* He has a connection from this port. */
+void attacker_connect(uint16_t port, bool is_v6);
+
 void send_raw(struct script *script);       /* frames as they are */
 void send_transport(struct script *script); /* packets whose checksums are right, with anything in them */
 void send_segment(struct script *script);   /* from a connection's peer, about where the connection is */
@@ -19,6 +25,8 @@ void send_datagram(struct script *script);
 void send_fragment(struct script *script);  /* anything */
 void send_in_fragments(struct script *script); /* a whole datagram, cut */
 void send_discovery(struct script *script); /* as a neighbour, about himself and about nobody that anyone talks to */
+void send_claim(struct script *script);     /* as the owner of that address */
+void send_query(struct script *script);     /* as a router that asks who is in which group */
 void choose_offloads(struct script *script); /* what the device says of the packets that follow */
 
 #endif

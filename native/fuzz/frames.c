@@ -1,4 +1,4 @@
-/* A script: two bytes of settings, then steps, each a byte that says which and the bytes it takes: what the attacker sends
+/* A script: two bytes of settings (of the stack; of the world: another shard, connections there are already), then steps, each a byte that says which and the bytes it takes: what the attacker sends
  * (attacker.h), what the application does, time. */
 #include "frames.h"
 
@@ -7,7 +7,10 @@
 #include "attacker.h"
 #include "stack/state.h"
 
-enum { STEPS_MAX = 80 };
+enum { STEPS_MAX = 80, FIRST_PORT = 2000, WRITTEN = 6000 };
+
+/* Of the second byte; the next two bits say how many connections. */
+enum beginning { WITH_SHARDS = 1, OVER_IPV6 = 8, WITH_FLIGHT = 16, WITH_CLAIM = 32 };
 
 /* As it is, or one that passes the application's own gates. */
 static uint64_t choose_handle(struct script *script)
@@ -17,6 +20,16 @@ static uint64_t choose_handle(struct script *script)
 }
 
 /* ---- the application ---- */
+
+/* Small values more often than others. */
+static void set_option(struct script *script, uint64_t conn)
+{
+    uint8_t which = script_8(script);
+    enum un_stack_option option = which % (UN_OPTION_MSS + 1);
+    uint32_t value = which & 128 ? script_16(script) : script_8(script) % 8u;
+    if (un_stack_set_option(&world.it.stack, conn, option, value) == 0)
+        CHECK_EQ(un_stack_get_option(&world.it.stack, conn, option, &value), 0);
+}
 
 static void act_on_conn(struct script *script)
 {
@@ -51,7 +64,7 @@ static void act_on_conn(struct script *script)
         un_stack_accept(stack, conn, 1);
         break;
     default:
-        un_stack_set_option(stack, conn, (enum un_stack_option)(script_8(script) % (UN_OPTION_MSS + 1)), script_16(script));
+        set_option(script, conn);
     }
 }
 
@@ -64,7 +77,7 @@ static void act(struct script *script)
     struct un_stack_peer other = {ip6((uint8_t)(20 + how)), 3000};
     if (how & 16)
         other.ip.bytes[1] = 1; /* beyond the link */
-    switch (how >> 1 & 7) {
+    switch ((how >> 1 & 7) + (how & 64 ? 1 : 0)) {
     case 0:
     case 1:
         un_stack_connect(stack, &attacker, NULL, 0, &conn);
@@ -85,8 +98,11 @@ static void act(struct script *script)
     case 6:
         un_stack_pause_listener(stack, 1, how & 1);
         break;
-    default:
+    case 7:
         host_move(&world.it);
+        break;
+    default:
+        un_stack_poll_output(stack, world.now_ns);
     }
 }
 
@@ -108,19 +124,49 @@ static void take_events(struct script *script)
 
 /* ---- play ---- */
 
+/* The application has accepted his connections, and may have written. */
+static void accept_all(bool writes)
+{
+    static const uint8_t zeros[WRITTEN];
+    struct un_stack *stack = &world.it.stack;
+    struct un_piece piece = {zeros, WRITTEN, UN_NONE};
+    for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++) {
+        uint64_t conn = un_stack_handle(stack, &stack->tcp.tcbs[slot]);
+        if (stack->tcp.tcbs[slot].local_port != WORLD_PORT)
+            continue;
+        un_stack_accept(stack, conn, 1);
+        if (writes)
+            un_stack_write(stack, conn, &piece, 1);
+    }
+}
+
+/* Few scripts would come so far by themselves. */
+static void begin(uint8_t how)
+{
+    if (how & WITH_SHARDS)
+        world_share();
+    for (int family = 0; how & WITH_CLAIM && family < 2; family++) {
+        struct un_ip claim = attacker_claim(family);
+        CHECK(un_stack_add_address(&world.it.stack, &claim, family ? 64 : 24) >= 0);
+    }
+    for (uint16_t i = 0; i < (how >> 1 & 3); i++)
+        attacker_connect((uint16_t)(FIRST_PORT + i), how & OVER_IPV6);
+    accept_all(how & WITH_FLIGHT);
+}
+
 void frames_run(const uint8_t *bytes, size_t length)
 {
     static void (*const steps[])(struct script *) = {
-        send_segment, send_segment, send_segment, send_segment,   act_on_conn, act_on_conn, act_on_conn,    act,
-        pass_time,    send_syn,     send_raw,     send_transport, send_error,  send_spoofed, send_datagram, send_fragment,
-        send_discovery, take_events,  send_syns,     send_ack_of_syn, send_in_fragments, choose_offloads,
+        send_segment, send_segment,   send_segment,  send_segment,   act_on_conn, act_on_conn,     act_on_conn,
+        act,          pass_time,      send_syn,      send_raw,       send_error,  send_transport,  send_spoofed,
+        send_fragment, send_datagram, send_discovery, take_events,   send_syns,   send_ack_of_syn, send_in_fragments,
+        send_query,   choose_offloads, send_claim,
     };
     struct script script = {bytes, bytes + length};
     if (length == 0 || length > FRAMES_SCRIPT_MAX)
         return;
     world_open(script_8(&script), bytes, length);
-    if (script_8(&script) & 1)
-        world_share();
+    begin(script_8(&script));
     for (int i = 0; i < STEPS_MAX && script_goes_on(&script); i++) {
         uint8_t step = script_8(&script);
         world_speak(40);

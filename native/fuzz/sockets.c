@@ -306,6 +306,52 @@ static void call_getsockopt(struct side *side)
     plausible(usnet_getsockopt(side->context, draw_fd(), level, name, draw() ? value : NULL, draw() ? &length : NULL));
 }
 
+/* ---- the stack underneath ---- */
+
+/* Of a descriptor, or any number. */
+static uint64_t draw_conn(struct side *side)
+{
+    if (draw() & 3)
+        return usnet_conn_of(side->context, draw_fd());
+    return (uint64_t)(uint32_t)draw_int() << 32 | (uint32_t)draw_int();
+}
+
+static void call_look(struct side *side)
+{
+    struct usnet_stack *stack = usnet_stack_of(side->context);
+    struct usnet_stack_usage usage;
+    struct usnet_tcp_info info;
+    uint64_t values[200];
+    enum usnet_stack_counter_kind kind = draw() % 6;
+    uint32_t most = draw_below(200), count = usnet_stack_counter_count(kind);
+    usnet_stack_usage(stack, &usage);
+    CHECK(usage.frames_free <= 96 && usage.sents_free <= 48);
+    int64_t got = plausible(usnet_stack_counters(stack, kind, values, most));
+    CHECK(got < 0 || got == (int64_t)(most < count ? most : count));
+    CHECK((usnet_stack_counter_name(kind, most) == NULL) == (most >= count));
+    if (plausible(usnet_stack_info(stack, draw_conn(side), &info)) == 0)
+        CHECK(usnet_tcp_state_name(info.state) && usnet_congestion_name(info.congestion));
+}
+
+/* What applies to a connection without taking it from its socket. */
+static void call_stack_option(struct side *side)
+{
+    struct usnet_stack *stack = usnet_stack_of(side->context);
+    uint64_t conn = draw_conn(side);
+    uint32_t option = draw() % 16, value = draw() & 1 ? draw() : (uint32_t)draw_int(), now;
+    if (plausible(usnet_stack_set_option(stack, conn, option, value)) == 0)
+        CHECK_EQ(usnet_stack_get_option(stack, conn, option, &now), 0);
+}
+
+static void call_add_route(struct side *side)
+{
+    static const char *const texts[] = {"0.0.0.0/0", "::/0", "10.0.0.7", "fd00::7", "10.0.1.0/24", "fd01::/16", "10.0.0.0/33",
+                                        "1.2.3.4/", "x", "", "::1/129", "10.0.0.1/24", "fe80::9"};
+    const uint32_t count = sizeof texts / sizeof *texts;
+    const char *network = texts[draw() % count], *gateway = texts[draw() % count];
+    plausible(usnet_add_route(side->context, network, gateway));
+}
+
 /* ---- epoll ---- */
 
 static void call_epoll_create(struct side *side)
@@ -384,7 +430,7 @@ static void (*const calls[])(struct side *side) = {
     call_socket,     call_socket,     call_bind,  call_listen,       call_accept,    call_accept,     call_connect,
     call_connect,    call_read,       call_read,  call_peek,         call_write,     call_write,      call_write,
     call_shutdown,   call_close,      call_names, call_setsockopt,   call_getsockopt, call_epoll_create, call_epoll_ctl,
-    call_epoll_ctl,  call_epoll_wait, call_epoll_wait,
+    call_epoll_ctl,  call_epoll_wait, call_epoll_wait, call_look,    call_stack_option, call_add_route,
 };
 
 static struct usnet *open_side(int number, struct usnet_device *wire)

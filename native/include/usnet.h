@@ -18,10 +18,10 @@
  * All that a stack knows lies in one memory that the caller may supply. It holds no pointers: copied between two calls,
  * to another address or another process, it goes on from there (usnet_stack_adopt).
  *
- * The wire is Ethernet, so besides what the application asks for there are the frames that any host sends: it announces
- * its addresses (ARP, neighbour advertisements), asks for routers (IPv6, unless accept_router_advertisements is off), asks
- * for the MAC address of whoever it wants to answer, and answers pings. A harness that plays the peer answers for the
- * addresses that it plays, or asks first: who asks a host for its address is known to it.
+ * The wire is Ethernet, so besides what the application asks for there are the frames that any host sends: it asks whether
+ * its addresses are taken and announces them (ARP, neighbour discovery, MLD), asks for routers (IPv6, unless
+ * accept_router_advertisements is off) and for the MAC address of whoever it wants to answer, and answers pings. A harness
+ * that plays the peer answers for the addresses that it plays, or asks first: who asks a host for its address is known to it.
  *
  * Functions return 0, a count, or a negative errno. A stack is used by one thread at a time; several share nothing.
  * Handles of connections are never 0; one whose connection is over gets -EBADF and never reaches another connection.
@@ -76,7 +76,9 @@ struct usnet_stack_options {
     uint64_t seed;                     /* of everything else that looks random */
     /* TCP. */
     uint32_t rcv_limit;           /* bytes of a connection that may wait to be read */
+    uint32_t rcv_limit_max;       /* what that grows to where the application keeps up; not above rcv_limit: it does not */
     uint32_t snd_limit;           /* bytes of a connection that may wait to be acknowledged */
+    uint32_t snd_limit_max;       /* what that grows to with the congestion window; not above snd_limit: it does not */
     uint32_t rto_min_us;          /* retransmission timeout: RFC 6298 */
     uint32_t rto_max_us;
     uint32_t rto_initial_us;
@@ -127,7 +129,9 @@ int usnet_stack_create(struct usnet_stack **stack, const struct usnet_stack_opti
 
 /* Go on with the memory of a stack that stands still: another one's, or a copy, wherever it lies. A stack that stood in
  * the middle of a call resets the connection that it was changing. Frames that had come in or were to go out are the
- * link's, not the memory's. -EINVAL: this is no stack, or of another version; -ENOMEM. */
+ * link's, not the memory's. Events say again all that is so, since nobody may have acted on those that were fetched: that a
+ * connection is ACCEPTED (and waits for usnet_stack_accept) or CONNECTED, READABLE, at its EOF, CLOSED, and WRITABLE unless
+ * a write has found no room. -EINVAL: this is no stack, or of another version; -ENOMEM. */
 int usnet_stack_adopt(struct usnet_stack **stack, const struct usnet_link *link, void *memory, uint64_t bytes);
 
 /* Let go of it: memory of its own is freed, the caller's is left as it is. */
@@ -163,7 +167,7 @@ int usnet_stack_input(struct usnet_stack *stack, const uint8_t *frame, uint32_t 
 /* Do all that is to be done at this time; returns how much that was, 0 for nothing. */
 uint32_t usnet_stack_poll(struct usnet_stack *stack, uint64_t now_ns);
 
-/* When to poll again if nothing happens before; 2^64 - 1: never. */
+/* When to poll again if nothing happens before, though there may be nothing to do yet then; 2^64 - 1: never. */
 uint64_t usnet_stack_deadline_ns(struct usnet_stack *stack);
 
 enum usnet_output_flag {
@@ -459,8 +463,9 @@ uint64_t usnet_deadline_ns(struct usnet *context); /* as usnet_stack_deadline_ns
 int usnet_fd(struct usnet *context); /* readable when frames may be there; -1: the device has none */
 
 /* The stack underneath, to look at (usnet_stack_counters, usnet_stack_info, usnet_stack_check), and to read where the bytes
- * lie: usnet_stack_peek and usnet_stack_consume. usnet_stack_input and usnet_stack_output work when the device is by hand.
- * Time and events are the context's: usnet_poll, not usnet_stack_poll. */
+ * lie: usnet_stack_peek and usnet_stack_consume. Its events are the context's. When the device is by hand, it is driven as
+ * any stack, with the sockets beside it: usnet_stack_input, usnet_stack_poll (as usnet_poll, at a time that the context's
+ * clock must not contradict), usnet_stack_output. */
 struct usnet_stack *usnet_stack_of(struct usnet *context);
 uint64_t usnet_conn_of(struct usnet *context, int fd); /* handle of the socket's connection; 0: none */
 

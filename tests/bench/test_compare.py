@@ -55,6 +55,25 @@ def test_a_new_connection_for_each_message() -> None:
     assert "a new connection for each message" in done.stdout
 
 
+def test_a_bar_and_whether_it_was_reached() -> None:
+    servers = ["--servers", "asyncio,epoll-c", "--base", "asyncio", "--rounds", "1", "--network", "loopback"]
+    done = compare(*servers, "--aim", "epoll-c:rate:1", "--aim", "epoll-c:ratio:1000")
+    assert done.returncode == 0, done.stderr
+    reached, missed = done.stdout.splitlines()[-2:]
+    assert reached.startswith("aim: epoll-c, messages/s: ")
+    assert reached.endswith("at least 1: reached")
+    assert missed.endswith("at least 1,000: missed")
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_bytes_that_go_one_way(way: str) -> None:
+    servers = ["--servers", "usnet-inline,asyncio,epoll-c", "--base", "epoll-c"]
+    done = compare(*servers, "--rounds", "1", "--network", "loopback", "--way", way, "--size", "100000")
+    assert done.returncode == 0, done.stderr
+    assert f"8 connections, 100000 bytes, {way}, pipeline 1" in done.stdout
+    assert f"Gbit/s {way}" in done.stdout
+
+
 def _command_lines(parent: int) -> list[list[str]]:
     lines = []
     for child in psutil.Process(parent).children(recursive=True):
@@ -87,6 +106,10 @@ def test_a_signal_leaves_nothing_behind(number: signal.Signals) -> None:
         (["--load-core", "4000"], 2, "core 4000 may not be used here"),
         (["--rounds", "0"], 2, "--rounds"),
         (["--connect", "--rate", "10"], 2, "not allowed with"),
+        (["--aim", "uvloop:speed:1"], 2, "it is SERVER:FIGURE:BAR"),
+        (["--aim", "nobody:rate:1"], 2, "'nobody' is not one of the servers compared"),
+        (["--rps", "--network", "loopback"], 3, "--rps needs network namespaces"),
+        (["--way", "down", "--size", "8"], 2, "messages have 16 bytes at least"),
         (["--servers", "usnet-tap-inline", "--base", "usnet-tap-inline", "--network", "loopback"], 3, "not loopback"),
     ],
 )

@@ -14,7 +14,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.echoes import ASYNCIO_ECHO, C_ECHO, UVLOOP_ECHO, Misbehaving, echo_server, load
+from support.echoes import (
+    ASYNCIO_ECHO,
+    C_ECHO,
+    C_EXCHANGE,
+    UVLOOP_ECHO,
+    UVLOOP_EXCHANGE,
+    Misbehaving,
+    echo_server,
+    load,
+)
 from support.server import free_port, wait
 
 from usnet_framework.bench.load import program
@@ -38,6 +47,20 @@ def test_every_peer_echoes(command: Sequence[str], size: int) -> None:
     assert messages["answered"] == messages["sent"] >= 32
     assert result["bytes_received"] == result["bytes_sent"] == messages["sent"] * size
     assert result["connections"]["open"] == 8
+
+
+@pytest.mark.parametrize("command", [C_EXCHANGE, UVLOOP_EXCHANGE], ids=["c", "uvloop"])
+@pytest.mark.parametrize(("size", "answer"), [(16, 16), (16, 3_000_000), (3_000_000, 16), (70_000, 40)], ids=str)
+def test_a_load_that_goes_one_way(command: Sequence[str], size: int, answer: int) -> None:
+    with echo_server(command) as (address, _):
+        options = ["--connections", "4", "--pipeline", "3", "--duration", "0.2", "--drain", "20"]
+        code, result = load(address, *options, "--size", str(size), "--answer", str(answer))
+    messages = result["messages"]
+    assert code == 0, result["incidents"]
+    assert messages["answered"] == messages["sent"] >= 12
+    assert messages["surplus"] == 0
+    assert result["bytes_sent"] == messages["sent"] * size
+    assert result["bytes_received"] == messages["sent"] * answer
 
 
 def test_closed_loop_measures_without_warm_up(c_echo: str) -> None:

@@ -96,3 +96,37 @@ def test_without_the_privilege_it_says_so(monkeypatch: pytest.MonkeyPatch) -> No
         assert fallen_back.description == "loopback (no veth pair: not root)"
     with pytest.raises(StartupError, match="not root"), open_network("veth"):
         pass
+
+
+@needs_tap
+def test_each_kernel_receives_on_its_own_core_when_told_to() -> None:
+    with open_network("veth") as pair:
+        tap = add_tap(pair)
+        for place in (pair, tap):
+            network.receive_at_home(place, server_core=0, load_core=1)
+        masks = [
+            subprocess.run(
+                side(["sh", "-c", f"cat /sys/class/net/{device}/queues/rx-0/rps_cpus"]),
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            for side, device in (
+                (pair.on_server, "ub*s"),
+                (pair.on_client, "ub*c"),
+                (tap.on_client, netns.TAP_INTERFACE),
+            )
+        ]
+    assert [int(mask, 16) for mask in masks] == [1, 2, 2]
+
+
+def test_loopback_has_no_side_to_receive_on() -> None:
+    with open_network("loopback") as loopback, pytest.raises(StartupError, match="--rps needs network namespaces"):
+        network.receive_at_home(loopback, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("core", "mask"), [(0, "1"), (5, "20"), (31, "80000000"), (32, "1,00000000"), (69, "20,00000000,00000000")]
+)
+def test_sets_of_processors_are_written_as_the_kernel_reads_them(core: int, mask: str) -> None:
+    assert netns.cpu_mask(core) == mask

@@ -44,3 +44,11 @@ def test_the_handler_of_the_readme_runs() -> None:
     handler().on_data(conn, memoryview(b"hello\n"))
     assert conn.sent
     assert len(SNIPPETS[0].splitlines()) <= 15
+
+
+def test_the_test_of_the_readme_passes() -> None:
+    names: dict[str, object] = {}
+    exec(SNIPPETS[0] + SNIPPETS[1], names)
+    (test,) = [value for name, value in names.items() if name.startswith("test_")]
+    assert callable(test)
+    test()

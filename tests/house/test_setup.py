@@ -49,7 +49,7 @@ def test_where_apt_is_unknown_one_line_says_what_is_missing(machine: Path) -> No
 
 
 def test_tests_need_more(machine: Path) -> None:
-    for name in ("iproute2", "curl", "wrk"):
+    for name in ("iproute2", "curl", "wrk", "tshark"):
         assert name in set_up(machine, "test").stderr
 
 
@@ -91,3 +91,8 @@ def test_a_python_that_is_too_old_is_one_line(machine: Path) -> None:
     done = set_up(machine, "build")
     assert (done.returncode, done.stderr.splitlines()) == (
         1, ["setup: Python 3.9.2 is too old: Python 3.11 or newer is needed"])  # fmt: skip
+
+
+def test_benchmarks_need_what_they_compare_and_count_with(machine: Path) -> None:
+    for name in ("iproute2", "valgrind", "liblwip-dev"):
+        assert name in set_up(machine, "bench").stderr

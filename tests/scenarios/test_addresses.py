@@ -1,4 +1,4 @@
-"""Is an address ours? Asked for when it is added (RFC 5227, RFC 4862 section 5.4), used meanwhile (RFC 4429), defended."""
+"""Is an address ours? Asked for when it is added (RFC 5227, RFC 4862), used meanwhile (RFC 4429), defended."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def probes(sent: list[Sent], family: int, address: str | None = None) -> list[fl
 
 def announcements(sent: list[Sent], family: int) -> list[float]:
     """When it was said to all that the address is at our MAC address."""
-    address = LOCAL[family]
+    own = LOCAL[family]
     if family == 4:
-        return [one.time_s for one in sent if isinstance(one.body, Arp) and one.body.sender == one.body.target == address]
-    return [one.time_s for one in sent if isinstance(one.body, Icmp) and one.body.type == packets.NEIGHBOUR_ADVERTISEMENT
-            and one.ip and one.ip.destination == "ff02::1" and one.body.payload[:16] == packets.packed(address)
+        return [one.time_s for one in sent if isinstance(one.body, Arp) and one.body.sender == one.body.target == own]
+    return [one.time_s for one in sent if isinstance(one.body, Icmp) and one.ip and one.ip.destination == "ff02::1"
+            and one.body.type == packets.NEIGHBOUR_ADVERTISEMENT and one.body.payload[:16] == packets.packed(own)
             and one.body.rest[0] & packets.OVERRIDES]  # fmt: skip
 
 
@@ -60,7 +60,8 @@ def claim(host: Host, family: int) -> None:
     if family == 4:
         host.send_arp(Arp(Arp.REPLY, PEER_MAC, LOCAL[4], bytes(6), NOBODY))
     else:
-        send_discovery(host, packets.neighbour_advertisement(LOCAL[6], PEER_MAC, packets.OVERRIDES), LOCAL[6], "ff02::1")
+        answer = packets.neighbour_advertisement(LOCAL[6], PEER_MAC, packets.OVERRIDES)
+        send_discovery(host, answer, LOCAL[6], "ff02::1")
 
 
 def want(host: Host, family: int) -> None:

@@ -139,6 +139,58 @@ def test_news_that_was_not_fetched_is_told(host: Host) -> None:
     assert "readable" in scenario.events()
 
 
+def after_the_move(host: Host, scenario: Scenario) -> set[str]:
+    """What is told again, of events that were all fetched before."""
+    scenario.events()
+    move(host)
+    return scenario.events()
+
+
+def test_that_a_connection_is_connected_is_told_again(host: Host) -> None:
+    assert after_the_move(host, states.established_client(host)) == {"connected", "writable"}
+
+
+def test_that_an_attempt_is_under_way_is_no_news(host: Host) -> None:
+    assert after_the_move(host, states.syn_sent(host)) == set()
+
+
+def test_that_there_is_room_is_told_again(host: Host) -> None:
+    """Not to who has found none and is still waiting."""
+    scenario = states.established(host)
+    scenario.write(1_000_000)
+    scenario.take()
+    assert after_the_move(host, scenario) == set()
+    host.sent.clear()
+    for _ in range(40):
+        scenario.send(f". 1:1(0) ack {scenario.peer.stack_next}")
+        scenario.take()
+    assert scenario.info.queued == 0
+    assert after_the_move(host, scenario) == {"writable"}
+    scenario.take(1)
+
+
+def test_that_the_peer_has_ended_is_told_again_though_input_waits(host: Host) -> None:
+    scenario = states.established(host)
+    scenario.send("FP. 1:101(100) ack 1")
+    scenario.take(0.5)
+    assert after_the_move(host, scenario) == {"readable", "eof", "writable"}
+
+
+def test_that_a_connection_was_reset_is_told_again_though_input_waits(host: Host) -> None:
+    scenario = states.established(host)
+    scenario.send("P. 1:101(100) ack 1")
+    scenario.take(0.5)
+    scenario.send("R. 101:101(0) ack 1")
+    assert after_the_move(host, scenario) == {"readable", "closed"}
+    assert len(scenario.read()) == 100
+
+
+def test_that_an_attempt_was_refused_is_told_again(host: Host) -> None:
+    scenario = states.syn_sent(host)
+    scenario.send("R. 0:0(0) ack 1")
+    assert after_the_move(host, scenario) == {"closed"}
+
+
 def test_neighbours_are_known_or_asked_again(host: Host) -> None:
     scenario = established(host)
     move(host)

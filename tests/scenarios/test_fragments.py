@@ -9,7 +9,7 @@ import pytest
 
 from usnet_framework.testing import Host, Scenario, packets, states
 from usnet_framework.testing.host import LOCAL, PEER
-from usnet_framework.testing.packets import Icmp, Ip, Ipv4, Ipv6, Udp, ip_packet
+from usnet_framework.testing.packets import Ip, Ipv4, Ipv6, Udp, ip_packet
 
 BOTH = pytest.mark.parametrize("family", [4, 6])
 
@@ -181,15 +181,6 @@ def test_a_tcp_header_in_pieces(host: Host) -> None:
     assert [seen.tcp.flags for seen in answer] in ([], ["S."])
 
 
-def test_large_echoes_come_back(host: Host) -> None:
-    """In fragments of its own, or not at all."""
-    ip = Ipv4(PEER[4], LOCAL[4], 1, Icmp(8, payload=bytes(3000)).build(PEER[4], LOCAL[4]), identification=9)
-    for fragment in ip.fragments(1480):
-        host.send_ip(fragment)
-    host.sent.clear()
-    states.established(host)
-
-
 @pytest.mark.parametrize("family", [6])
 def test_a_fragment_header_without_a_first_fragment(host: Host, endpoint: int, family: int) -> None:
     """The transport header cannot be read before it is there."""
@@ -210,7 +201,7 @@ def test_a_wrong_checksum_of_what_was_put_together(host: Host, endpoint: int) ->
 
 
 def test_nothing_that_we_send_is_a_fragment(host: Host) -> None:
-    """Path MTU discovery does what fragments were for."""
+    """Path MTU discovery does what fragments were for. (But for large echoes: test_icmp.py.)"""
     scenario: Scenario = states.established(host)
     scenario.write(20_000)
     assert all(isinstance(seen.ip, Ipv4) and not seen.ip.more_fragments for seen in scenario.take())

@@ -303,6 +303,62 @@ def test_the_payload_of_an_echo_comes_back(host: Host) -> None:
     assert host.expect_body(Icmp)[0].payload == payload
 
 
+@BOTH
+@pytest.mark.parametrize("size", [1473, 1480, 3000, 20_000, 65_500])
+def test_a_large_echo_comes_back_whole(size: int, host: Host, family: int) -> None:
+    """RFC 1122 section 3.2.2.6: all of the data, in fragments that fit into the link."""
+    request, reply = (8, 0) if family == 4 else (128, 129)
+    source, destination = PEER[family], LOCAL[family]
+    payload = bytes(index * 7 & 255 for index in range(size))
+    message = Icmp(request, rest=b"\x12\x34\x00\x05", payload=payload).build(source, destination)
+    protocol = packets.PROTOCOL_ICMP if family == 4 else packets.PROTOCOL_ICMPV6
+    host.send_body(Icmp(request))  # so that we know where the peer is
+    for fragment in packets.ip_packet(source, destination, protocol, message).fragments(1440):
+        host.sent.clear()
+        host.send_ip(fragment)
+    parts: dict[int, bytes] = {}
+    for sent in host.sent:
+        assert isinstance(sent.body, bytes)
+        assert sent.ip is not None
+        parts[_offset(sent.ip)] = sent.body
+    assert [at for at, _ in sorted(parts.items())] == [
+        sum(len(parts[at]) for at in parts if at < end) for end in sorted(parts)
+    ]
+    assert len({_identification(sent.ip) for sent in host.sent if sent.ip}) == 1
+    host.sent.clear()
+    icmp = Icmp.parse(b"".join(parts[at] for at in sorted(parts)), destination, source)
+    assert (icmp.type, icmp.rest, icmp.payload) == (reply, b"\x12\x34\x00\x05", payload)
+
+
+def _offset(ip: packets.Ip) -> int:
+    if isinstance(ip, packets.Ipv4):
+        return ip.fragment_offset
+    ((_, header),) = ip.extensions
+    return int(struct.unpack_from("!H", header, 1)[0]) & 0xFFF8
+
+
+def _identification(ip: packets.Ip) -> int:
+    return (
+        ip.identification if isinstance(ip, packets.Ipv4) else int(struct.unpack_from("!I", ip.extensions[0][1], 3)[0])
+    )
+
+
+@pytest.mark.stack(icmp_per_s=50)
+def test_large_echoes_are_limited_by_packets(host: Host) -> None:
+    """What an answer costs is what counts."""
+    message = Icmp(8, payload=bytes(20_000)).build(PEER[4], LOCAL[4])
+    host.send_body(Icmp(8))
+    host.sent.clear()
+    for number in range(20):
+        for fragment in packets.Ipv4(PEER[4], LOCAL[4], 1, message, identification=number).fragments(1480):
+            host.send_ip(fragment)
+            sent = len(host.sent)
+            host.sent.clear()
+        assert sent in (0, 14)
+    assert host.counter("echo_replies") == 1 + 4
+    assert host.counter("icmp_rate") == 16
+
+
 @pytest.mark.parametrize("destination", ["255.255.255.255", "10.0.0.255", "224.0.0.1"])
 def test_an_echo_to_everybody_is_not_answered(destination: str, host: Host) -> None:
     """RFC 1122 allows silence, and silence is no amplifier."""

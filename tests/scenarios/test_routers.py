@@ -106,6 +106,139 @@ def test_a_router_may_lower_the_mtu(mtu: int, mss: int, host: Host) -> None:
     client.expect(f"S 0:0(0) <mss {mss},sackOK,ts,wscale>")
 
 
+OTHER, OTHER_MAC = "fe80::9", bytes.fromhex("020000000099")
+
+
+def by_way_of(host: Host, port: int = 50000) -> bytes | None:
+    """The MAC address that a packet to far away goes to; None: it does not leave."""
+    try:
+        conn = host.stack.connect((FAR, 80), ("", port))
+    except OSError:
+        return None
+    host.turn()
+    sent = [one.output.data[:6] for one in host.sent if one.ip and one.ip.destination == FAR]
+    host.sent.clear()
+    host.stack.abort(conn)
+    host.turn()
+    host.sent.clear()
+    return sent[0] if sent else None
+
+
+def test_of_several_routers_the_first_is_taken(host: Host) -> None:
+    advertise(host, advertisement())
+    advertise(host, advertisement(mac=OTHER_MAC), source=OTHER)
+    assert by_way_of(host) == PEER_MAC
+
+
+@pytest.mark.parametrize("gone", ["withdrawn", "expired"])
+def test_when_one_router_is_gone_another_is_taken(gone: str, host: Host) -> None:
+    """RFC 4861 section 6.3.5."""
+    advertise(host, advertisement(60))
+    advertise(host, advertisement(1800, mac=OTHER_MAC), source=OTHER)
+    if gone == "withdrawn":
+        advertise(host, advertisement(0))
+    else:
+        host.advance(61)
+    assert by_way_of(host) == OTHER_MAC
+
+
+@pytest.mark.link(neighbours=False)
+def test_when_one_router_is_silent_another_is_taken(host: Host) -> None:
+    """RFC 4861 section 6.3.6: one that is not known to be unreachable."""
+    host.sent.clear()
+    advertise(host, advertisement())
+    advertise(host, advertisement(mac=OTHER_MAC), source=OTHER)
+    assert by_way_of(host) == PEER_MAC
+    host.run_until(host.now_ns + 20 * 10**9, lambda: False)  # it was asked, and did not answer
+    host.sent.clear()
+    assert by_way_of(host) == OTHER_MAC
+
+
+@pytest.mark.link(neighbours=False)
+def test_a_connection_changes_over_when_its_router_falls_silent(host: Host) -> None:
+    host.sent.clear()
+    advertise(host, advertisement())
+    advertise(host, advertisement(mac=OTHER_MAC), source=OTHER)
+    client = Scenario(host, local_port=50000, remote=(FAR, 80))
+    client.connect()
+    assert host.sent.popleft().output.data[:6] == PEER_MAC
+    ways = set()
+    for _ in range(60):
+        host.run_until(host.now_ns + 10**9, lambda: False)
+        ways |= {one.output.data[:6] for one in host.sent if one.ip and one.ip.destination == FAR}
+        host.sent.clear()
+    assert ways == {PEER_MAC, OTHER_MAC}
+
+
+def test_a_lifetime_of_zero_ends_no_search(host: Host) -> None:
+    """RFC 4861 section 6.3.7: only a router that is one does."""
+    asked = []
+    host.neighbours = False
+    advertise(host, advertisement(0))
+    for _ in range(20):
+        host.run_until(host.now_ns + 10**9, lambda: False)
+        asked += [
+            one for one in host.sent if isinstance(one.body, Icmp) and one.body.type == packets.ROUTER_SOLICITATION
+        ]
+        host.sent.clear()
+    assert len(asked) == 2  # the first was sent when the host began
+
+
+@pytest.mark.parametrize("lifetime_s", [0, 5])
+def test_a_router_cannot_take_back_what_was_configured(lifetime_s: int, host: Host) -> None:
+    """A route of the user's over the same router stays."""
+    host.stack.add_route("::/0", ROUTER)
+    advertise(host, advertisement(lifetime_s))
+    host.advance(10)
+    assert reaches(host)
+
+
+def test_the_longest_lifetime(host: Host) -> None:
+    """RFC 8319 section 4: 65,535 seconds are taken as they are."""
+    advertise(host, advertisement(65535))
+    host.run_until(host.now_ns + 65_000 * 10**9, lambda: False)
+    host.sent.clear()
+    assert reaches(host)
+    host.run_until(host.now_ns + 600 * 10**9, lambda: False)
+    host.sent.clear()
+    assert not reaches(host)
+
+
+def test_a_prefix_on_the_link_is_the_users_business(host: Host) -> None:
+    """RFC 4861 section 6.3.4 lets a host reach a prefix without a router; we have the prefixes of our addresses."""
+    prefix = struct.pack("!BBBBIII", 3, 4, 64, 0x80, 86400, 14400, 0) + packets.packed("2001:db8::")
+    icmp = advertisement()
+    advertise(host, Icmp(icmp.type, rest=icmp.rest, payload=icmp.payload + prefix))
+    assert by_way_of(host) == PEER_MAC
+    assert host.counter("nd_malformed") == 0
+
+
+@pytest.mark.link(neighbours=False)
+def test_a_flood_of_routers_is_bounded(host: Host) -> None:
+    """The first stay, and there is room for the user's routes. Where the first one is may have to be asked."""
+    host.sent.clear()
+    advertise(host, advertisement())
+    for number in range(100):
+        advertise(host, advertisement(mac=OTHER_MAC), source=f"fe80::bad:{number + 1:x}")
+    client = Scenario(host, local_port=50000, remote=(FAR, 80))
+    client.connect()
+    icmp, sent = host.expect_body(Icmp)
+    assert sent.ip is not None
+    assert (icmp.type, icmp.payload[:16]) == (packets.NEIGHBOUR_SOLICITATION, packets.packed(ROUTER))
+    flags = packets.IS_ROUTER | packets.IS_SOLICITED | packets.OVERRIDES
+    answer = packets.neighbour_advertisement(ROUTER, PEER_MAC, flags).build(ROUTER, sent.ip.source)
+    host.send_ip(Ipv6(ROUTER, sent.ip.source, packets.PROTOCOL_ICMPV6, answer, hop_limit=255))
+    assert client.expect("S 0:0(0)").output.data[:6] == PEER_MAC
+    for number in range(8):
+        host.stack.add_route(f"2001:db8:{number + 1}::/48", "fd00::fe")
+    with pytest.raises(OSError, match="No space"):
+        host.stack.add_route("2001:db8:9::/48", "fd00::fe")
+    advertise(host, advertisement(0))
+    host.run_until(host.now_ns + 10**9, lambda: False)
+    host.sent.clear()
+    assert by_way_of(host, 50001) in (OTHER_MAC, None)  # the next of those that are kept; it may have to be asked for
+
+
 # Extension headers.
 
 

@@ -133,6 +133,33 @@ def test_a_destination_that_cannot_be_reached(host: Host, endpoint: int) -> None
         host.stack.udp_send(endpoint, ("192.0.2.1", 9), b"x")
 
 
+@pytest.mark.parametrize("address", [*LOCAL.values(), "127.0.0.1", "127.1.2.3", "::1"])
+def test_there_is_no_way_to_ourselves(address: str, host: Host, endpoint: int) -> None:
+    """A stack has no loopback: said at once, and nothing goes to the link."""
+    with pytest.raises(OSError, match="No route"):
+        host.stack.udp_send(endpoint, (address, 7), b"x")
+    with pytest.raises(OSError, match="No route"):
+        host.stack.connect((address, 80))
+    host.expect_nothing(1)
+
+
+@BOTH
+@pytest.mark.parametrize("port", [7, 8])
+def test_errors_about_datagrams_are_counted_and_no_more(port: int, host: Host, endpoint: int, family: int) -> None:
+    """An endpoint that has no remote end is told nothing (RFC 1122 section 4.1.3.3 leaves it to who asks)."""
+    host.stack.udp_send(endpoint, (PEER[family], 9), b"x")
+    host.turn()
+    _, sent = host.expect_body(Udp)
+    assert sent.ip is not None
+    quoted = Udp(port, 9, b"x").build(LOCAL[family], PEER[family])
+    quoted = ip_packet(LOCAL[family], PEER[family], 17, quoted).build()
+    host.send_body(Icmp(*((3, 3) if family == 4 else (1, 4)), payload=quoted))
+    assert host.counter("icmp_unmatched") == 1
+    assert host.counter("udp_errors") == 0
+    assert not host.take_events(endpoint, is_udp=True)
+    host.expect_nothing()
+
+
 def test_ports(host: Host, endpoint: int) -> None:
     with pytest.raises(OSError, match="in use"):
         host.stack.udp_open(("", 7))

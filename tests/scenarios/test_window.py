@@ -106,6 +106,49 @@ def test_a_little_reading_does_not_open_the_window_a_little(plain: Scenario) -> 
     assert updates[0].tcp.window >= 1000
 
 
+def read_all(scenario: Scenario) -> None:
+    while scenario.can_read():
+        scenario.read()
+    scenario.take(0.1)
+
+
+@pytest.mark.stack(rcv_limit=8000, rcv_limit_max=32000)
+def test_the_window_grows_while_it_holds_the_peer_back(plain: Scenario) -> None:
+    past, windows = 1, []
+    for _ in range(5):
+        past = fill(plain, first=past)
+        read_all(plain)
+        windows.append(plain.info.rcv_wnd)
+    assert windows == [16000, 32000, 32000, 32000, 32000]
+
+
+@pytest.mark.stack(rcv_limit=8000, rcv_limit_max=32000)
+def test_the_window_does_not_grow_for_who_does_not_read(plain: Scenario) -> None:
+    past = fill(plain)
+    for _ in range(5):
+        plain.read(4000)
+        plain.take(0.1)
+        past = fill(plain, first=past)
+    assert past <= 1 + 6 * 8000
+
+
+@pytest.mark.stack(rcv_limit=8000, rcv_limit_max=32000)
+def test_the_window_does_not_grow_for_who_sends_little(plain: Scenario) -> None:
+    for first in range(1, 100_000, 1000):
+        plain.send(f"P. {first}:{first + 1000}(1000)")
+        read_all(plain)
+    assert plain.info.rcv_wnd <= 8000
+
+
+@pytest.mark.stack(rcv_limit=8000, rcv_limit_max=1 << 20)
+def test_the_scale_is_for_what_the_window_may_grow_to(host: Host) -> None:
+    listening = states.listening(host)
+    listening.send(states.SYN)
+    wscale = listening.expect("S. 0:0(0) ack 1").tcp.options.wscale
+    assert wscale is not None
+    assert 65535 << wscale >= 1 << 20
+
+
 @pytest.mark.stack(rcv_limit=8000)
 def test_a_closed_window_hears_everything_but_data(plain: Scenario) -> None:
     """RFC 9293 MUST-66."""
@@ -511,3 +554,14 @@ def test_writing_more_than_the_buffer_holds(host: Host) -> None:
     assert "writable" in scenario.events()
     assert scenario.write(1000) == 1000
     assert len(scenario.take()) == 1
+
+
+@pytest.mark.stack(snd_limit=10_000, snd_limit_max=40_000)
+def test_as_much_waits_as_is_in_flight(host: Host) -> None:
+    """Twice the congestion window: ten segments of 1460 bytes at first."""
+    scenario = states.established(host, states.PLAIN_SYN, win=65535)
+    assert scenario.write(100_000) == 29_200
+    scenario.expect_data(1, 14_601)
+    scenario.send(". 1:1(0) ack 14601 win 65535")
+    assert 0 < scenario.write(100_000) <= 40_000 - 14_600
+    scenario.take()

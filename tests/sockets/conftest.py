@@ -1,6 +1,7 @@
 """Where the socket suite runs: one server per backend and layout, with a handler that can be told what to do.
 
-The tests only use a client socket, so they are the same for every transport.
+The tests only use a client socket, so they are the same for every transport: over the kernel's sockets and over TAP it
+is the kernel's, and over a wire in memory one of ours.
 """
 
 from __future__ import annotations
@@ -8,12 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.backends import Backend
+from support.backends import backend_named
+from support.inmemory import MemoryServer
+from support.obedient import Obedient
+from support.privilege import needs_tap
 from support.server import Server
 
+PLACES = [
+    pytest.param((name, layout), id=f"{name}-{layout}", marks=[needs_tap] if name == "tap" else [])
+    for name in ("kernel", "tap")
+    for layout in ("split", "inline")
+]
 
-@pytest.fixture(scope="module", params=["split", "inline"])
-def server(request: pytest.FixtureRequest, backend: Backend) -> Iterator[Server]:
-    options = ["--app-dir", "tests", "--layout", request.param, "--queues", "1"]
-    with Server("support.obedient:Obedient", *options, backend=backend) as server:
+
+@pytest.fixture(scope="module", params=[*PLACES, pytest.param(("memory", "inline"), id="memory-inline")])
+def server(request: pytest.FixtureRequest) -> Iterator[Server | MemoryServer]:
+    name, layout = request.param
+    if name == "memory":
+        with MemoryServer(Obedient) as server:
+            yield server
+        return
+    options = ["--app-dir", "tests", "--layout", layout, "--queues", "1"]
+    with backend_named(name) as backend, Server("support.obedient:Obedient", *options, backend=backend) as server:
         yield server

@@ -70,7 +70,7 @@ def test_output_of_any_size(server: Server, length: int) -> None:
 
 
 def test_large_output_to_a_reader_with_a_small_window(server: Server) -> None:
-    with socket.socket() as client:
+    with server.new_socket() as client:
         client.settimeout(30)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(server.address)

@@ -87,6 +87,16 @@ def network_namespace() -> Iterator[None]:
         os.close(before)
 
 
+@contextlib.contextmanager
+def backend_named(name: str) -> Iterator[Backend]:
+    """"kernel", or "tap" in a network namespace of its own."""
+    if name == "kernel":
+        yield Kernel()
+    else:
+        with network_namespace():
+            yield Tap()
+
+
 def _checked(result: int) -> None:
     if result < 0:
         number = ctypes.get_errno()

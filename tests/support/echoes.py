@@ -23,8 +23,11 @@ from usnet_framework.bench.load import program
 Twist = Callable[[int, bytes], bytes]
 
 C_ECHO = ("usnet-echo-epoll", "127.0.0.1:0")
-ASYNCIO_ECHO = (sys.executable, "-P", "-m", "usnet_framework.bench.peers", "asyncio", "127.0.0.1", "0")
-UVLOOP_ECHO = (sys.executable, "-P", "-m", "usnet_framework.bench.peers", "uvloop", "127.0.0.1", "0")
+C_EXCHANGE = (*C_ECHO, "--exchange")
+_PEERS = (sys.executable, "-P", "-m", "usnet_framework.bench.peers")
+ASYNCIO_ECHO = (*_PEERS, "asyncio", "Echo", "127.0.0.1", "0")
+UVLOOP_ECHO = (*_PEERS, "uvloop", "Echo", "127.0.0.1", "0")
+UVLOOP_EXCHANGE = (*_PEERS, "uvloop", "Exchange", "127.0.0.1", "0")
 
 
 @contextmanager

@@ -1,14 +1,14 @@
-"""A host whose TCP/IP is our stack, on a TAP interface: the socket level of usnet.h, so that a test can be the client or
-the server at that end and talk to the kernel's sockets at the other one.
+"""A host whose TCP/IP is our stack, on a TAP interface: the socket level of usnet.h, so that a test can be the client
+or the server at that end and talk to the kernel's sockets at the other one.
 
     with Host("10.77.0.1/24", "fd77::1/64") as host:
         conn = host.connect("10.77.0.2", port)
         conn.send(b"hello")
         assert conn.receive() == b"hello"
 
-Calls wait until they are done, and fail after SECONDS. Nothing happens between them: a host lives while one of its calls
-runs, so the kernel's end is best served by another thread. Leaving the block asserts that the stack is in order and that
-what connections held was given back.
+Calls wait until they are done, and fail after SECONDS. Nothing happens between them: a host lives while one of its
+calls runs, so the kernel's end is best served by another thread. Leaving the block asserts that the stack is in order
+and that what connections held was given back.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class Host:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
             if kind is None:
+                self.turn(0)  # what the other end did last
                 self.until("connections end", lambda: self._usage() == self._at_rest or self._lingering())
                 assert self.wrong() is None, self.wrong()
         finally:
@@ -98,6 +99,12 @@ class Host:
         """Live until something happens to a socket, or so long."""
         _checked(lib.usnet_epoll_wait(self._context, self._epoll, self._events, 64, int(seconds * 1000)))
 
+    def live(self, seconds: float) -> None:
+        """Live so long."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self.turn(left)
+
     def until(self, what: str, predicate: Callable[[], object], seconds: float = SECONDS) -> None:
         """Live until the predicate is true."""
         deadline = time.monotonic() + seconds
@@ -108,13 +115,20 @@ class Host:
     def connect(self, address: str, port: int, **options: int) -> Socket:
         """`options`: of IPPROTO_TCP, by name: TCP_NODELAY=1."""
         made = self._socket(address, options)
-        where, length = _sockaddr(address, port)
-        made.finish(lambda: _CONNECTING.get(status := lib.usnet_connect(self._context, made.fd, where, length), status))
+        name = _sockaddr(address, port)
+
+        def connect() -> int:
+            where = ffi.cast("struct sockaddr *", name)
+            status = int(lib.usnet_connect(self._context, made.fd, where, len(name)))
+            return _CONNECTING.get(status, status)
+
+        made.finish(connect)
         return made
 
     def listen(self, address: str, port: int, backlog: int = 128) -> Socket:
         made = self._socket(address, {})
-        _checked(lib.usnet_bind(self._context, made.fd, *_sockaddr(address, port)))
+        name = _sockaddr(address, port)
+        _checked(lib.usnet_bind(self._context, made.fd, ffi.cast("struct sockaddr *", name), len(name)))
         _checked(lib.usnet_listen(self._context, made.fd, backlog))
         return made
 
@@ -209,13 +223,14 @@ class Socket:
         return _checked(result)
 
 
-def _sockaddr(address: str, port: int) -> tuple[Any, int]:
+def _sockaddr(address: str, port: int) -> Any:
+    """Its bytes."""
     packed = ipaddress.ip_address(address).packed
     if len(packed) == 4:
         raw = struct.pack("=HH4s8x", socket.AF_INET, socket.htons(port), packed)
     else:
         raw = struct.pack("=HHI16sI", socket.AF_INET6, socket.htons(port), 0, packed, 0)
-    return ffi.cast("struct sockaddr *", ffi.from_buffer(raw)), len(raw)
+    return ffi.from_buffer(raw)
 
 
 def _checked(result: int) -> int:

@@ -1,5 +1,5 @@
-"""The link between our stack and the kernel's: a TAP interface in the network namespace of the test, with an MTU, faults
-and offloads to choose. It is there before and after those that join it, and ends with the namespace.
+"""The link between our stack and the kernel's: a TAP interface in the network namespace of the test, with an MTU,
+faults and offloads to choose. It is there before and after those that join it, and ends with the namespace.
 
     with network_namespace():
         link = Link(mtu=9000)
@@ -110,8 +110,8 @@ def reuse_ports() -> None:
 
 @contextmanager
 def kernel_serves(host: Host, version: int, service: Callable[[socket.socket], T]) -> Iterator[tuple[int, Future[T]]]:
-    """The kernel's end as the server of one connection: its port, and what `service` returns. Leaving the block waits for
-    that, and lets the host live meanwhile."""
+    """The kernel's end as the server of one connection: its port, and what `service` returns. Leaving the block waits
+    for that, and lets the host live meanwhile."""
     with (
         socket.create_server((KERNELS[version], 0), family=FAMILIES[version]) as listener,
         ThreadPoolExecutor(1) as pool,
@@ -133,10 +133,51 @@ def kernel_serves(host: Host, version: int, service: Callable[[socket.socket], T
         served.result()
 
 
+@contextmanager
+def kernel_answers(host: Host, version: int) -> Iterator[int]:
+    """The kernel's end as a server of many, one after the other, to whom it says what they said: its port."""
+
+    def serve() -> None:
+        with suppress(OSError):  # the listener was shut down
+            while True:
+                client, _ = listener.accept()
+                with client:
+                    while data := client.recv(65536):
+                        client.sendall(data)
+
+    address = (KERNELS[version], 0)
+    with socket.create_server(address, family=FAMILIES[version]) as listener, ThreadPoolExecutor(1) as pool:
+        served = pool.submit(serve)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            _end(listener)
+        host.until("the kernel's end has finished", served.done)
+        served.result()
+
+
 def _end(one: socket.socket) -> None:
     """Whoever waits for it waits no longer."""
     with suppress(OSError):
         one.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def setting(path: str, value: int) -> Iterator[None]:
+    """Of this network namespace: net/…"""
+    file = Path("/proc/sys") / path
+    before = file.read_text()
+    file.write_text(str(value))
+    try:
+        yield
+    finally:
+        file.write_text(before)
+
+
+def station() -> str:
+    """The kernel's MAC address on the link."""
+    (found,) = re.findall(r"link/ether (\S+)", ip("link", "show", INTERFACE))
+    return str(found)
 
 
 def neighbours() -> dict[str, str]:

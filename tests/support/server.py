@@ -189,6 +189,10 @@ class Server:
         """What the server wrote to stdout and stderr."""
         return (self.folder / "log").read_text(errors="replace")
 
+    def new_socket(self) -> socket.socket:
+        """Of the kind that `connect` connects."""
+        return socket.socket()
+
     def connect(self, timeout: float = 10.0) -> socket.socket:
         """A client connection, with a timeout so that a test cannot hang."""
         client = socket.create_connection(self.address, timeout)

@@ -1,10 +1,11 @@
-"""The handlers that usnet-bench serves. Neither keeps anything per connection, so connections survive their worker."""
+"""The handlers that usnet-bench serves. Echo and Signed keep nothing per connection, so it survives its worker."""
 
 from __future__ import annotations
 
 import os
 
 from usnet_framework import Connection, Handler
+from usnet_framework.bench.exchange import PIECE, Reader
 from usnet_framework.bench.signature import sign
 from usnet_framework.handler import Shard
 
@@ -30,3 +31,19 @@ class Signed(Handler):
 
     def on_resume(self, conn: Connection) -> None:
         pass
+
+
+class Exchange(Handler):
+    """Answers as native/bench/exchange.h says."""
+
+    def on_connect(self, conn: Connection) -> None:
+        conn.context = Reader()
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        conn.context.take(data)
+        self.on_drain(conn)
+
+    def on_drain(self, conn: Connection) -> None:
+        reader: Reader = conn.context
+        while reader.owed and conn.send(reader.next(PIECE)):
+            pass

@@ -24,26 +24,40 @@ def program(name: str) -> str:
     return str(path)
 
 
+WAYS = ("echo", "up", "down")
+"""Whither the bytes of a load go: to the server and back, to it, or from it."""
+
+SHORT_BYTES = 16
+"""The other way: a message that asks for an answer, or the answer that all has come (native/bench/exchange.h)."""
+
+
 @dataclass(frozen=True)
 class Load:
     connections: int
-    size: int = 60
+    size: int = 60  # bytes of a message; of its answer, when they go down
     duration_s: float = 2.0
     warmup_s: float = 0.5
     pipeline: int = 1
     rate: float | None = None  # messages per second; None: closed loop
     verify: bool = False
     connect: bool = False  # each message over a connection of its own
+    way: str = "echo"
 
     def command(self, target: str, core: int | None) -> list[str]:
         command = [program("usnet-load"), "--json", "--target", target, "--connections", str(self.connections)]
-        command += ["--size", str(self.size), "--duration", str(self.duration_s), "--warmup", str(self.warmup_s)]
+        command += ["--duration", str(self.duration_s), "--warmup", str(self.warmup_s), *self._sizes()]
         command += ["--pipeline", str(self.pipeline)]
         command += ["--mode", "rate", "--rate", str(self.rate)] if self.rate is not None else []
         command += ["--mode", "connect"] if self.connect else []
         command += ["--verify"] if self.verify else []
         command += ["--core", str(core)] if core is not None else []
         return command
+
+    def _sizes(self) -> list[str]:
+        if self.way == "echo":
+            return ["--size", str(self.size)]
+        size, answer = (self.size, SHORT_BYTES) if self.way == "up" else (SHORT_BYTES, self.size)
+        return ["--size", str(size), "--answer", str(answer)]
 
 
 class LoadError(StartupError):
@@ -70,8 +84,9 @@ def run_load(network: Network, load: Load, target: str, core: int | None = None)
 
 
 def answers(network: Network, target: str, wait_s: float) -> bool:
-    """Whether one connection gets one answer; connecting is tried again for up to `wait_s`."""
+    """Whether one connection gets one answer, of whichever kind; connecting is tried again for up to `wait_s`."""
     command = [program("usnet-load"), "--target", target, "--json", "--wait", str(wait_s)]
+    command += ["--size", str(SHORT_BYTES), "--answer", str(SHORT_BYTES)]
     command += ["--warmup", "0", "--duration", "0.01", "--drain", str(READY_DEADLINE_S)]
     done = subprocess.run(network.on_client(command), capture_output=True, text=True, check=False)
     return done.returncode == 0 and json.loads(done.stdout)["messages"]["answered"] > 0

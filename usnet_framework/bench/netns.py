@@ -6,6 +6,13 @@ it is removed by the next that is made. The sending side gets a queue (pfifo): w
 drops bursts. Congestion control is set by the routes, on both sides alike: the default of some machines (BBR) paces
 even an echo by timers, which measures the timers.
 
+Who sends does the receiving too, unless told otherwise: the kernel takes a packet through the receiver's stack, up to
+its socket, in the context of the sender, on his core. Over the veth pair each side so works for the other: what a
+server on kernel sockets receives is paid by the load's core, what the load receives by the server's. Over TAP, writing
+a packet takes it through the load's kernel, on the server's core too, but the server's own stack receives on its own
+core as well. With `receive_on` each kernel receives on the core of the process that it receives for (RPS), as behind
+a network card.
+
 A server with a stack of its own gets a TAP interface instead (TapLink), in the namespace of the load: the load sits at
 the kernel's end of it, with the same queue and route. No server on kernel sockets can be measured there, because its
 packets to that load would never touch the interface.
@@ -76,6 +83,18 @@ def configure(side: Side, network: str) -> None:
     run("tc", "-n", side.namespace, "qdisc", "replace", "dev", side.device, *queue)
 
 
+def cpu_mask(core: int) -> str:
+    """As the kernel writes sets of processors: hexadecimal, in groups of 32."""
+    digits = f"{1 << core:x}"
+    first = (len(digits) - 1) % 8 + 1
+    return ",".join([digits[:first], *(digits[at : at + 8] for at in range(first, len(digits), 8))])
+
+
+def receive_on(side: Side, core: int) -> None:
+    setting = f"for mask in /sys/class/net/{side.device}/queues/rx-*/rps_cpus; do echo {cpu_mask(core)} > $mask; done"
+    run("ip", "netns", "exec", side.namespace, "sh", "-c", setting)
+
+
 def reuse_ports_soon(side: Side) -> None:
     """The side that closes first keeps each port for a minute. That of the load may take it again after a second
     (timestamps tell old segments from new ones), or short connections would use up all ports at once."""
@@ -104,6 +123,10 @@ class VethPair:
             configure(side, PAIR_NETWORK)
         reuse_ports_soon(client)
 
+    def receive_at_home(self, server_core: int, load_core: int) -> None:
+        receive_on(self.server, server_core)
+        receive_on(self.client, load_core)
+
     def remove(self) -> None:
         for side in (self.server, self.client):
             if side.namespace in namespaces():
@@ -130,6 +153,9 @@ class TapLink:
     def create(self) -> None:
         run("ip", "-n", self.client.namespace, "tuntap", "add", "dev", TAP_INTERFACE, "mode", "tap")
         configure(self.client, TAP_NETWORK)
+
+    def receive_at_home(self, server_core: int, load_core: int) -> None:
+        receive_on(self.client, load_core)
 
     def new_address(self) -> tuple[str, int]:
         return TAP_SERVER_ADDRESS, PORT

@@ -84,6 +84,16 @@ def open_network(choice: str) -> Iterator[Network]:
         pair.remove()
 
 
+def receive_at_home(network: Network, server_core: int, load_core: int) -> None:
+    """Each kernel receives on the core of the process that it receives for, not on that of the sender (netns.py)."""
+    if not isinstance(network, VethPair | TapLink):
+        raise StartupError(f"--rps needs network namespaces, not {network.description}")
+    try:
+        network.receive_at_home(server_core, load_core)
+    except NamespaceError as error:
+        raise StartupError(f"--rps: {error}") from error
+
+
 def add_tap(network: Network) -> Network:
     """A TAP interface beside a veth pair, for servers with a stack of their own. It is removed with the pair."""
     if not isinstance(network, VethPair):

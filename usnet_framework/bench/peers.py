@@ -1,6 +1,6 @@
-"""The Python echo servers to compare with: an asyncio.Protocol on asyncio's own loop, and the same on uvloop.
+"""The Python servers to compare with: an asyncio.Protocol on asyncio's own loop, and the same on uvloop.
 
-    python -m usnet_framework.bench.peers asyncio HOST PORT
+    python -m usnet_framework.bench.peers asyncio Echo HOST PORT
 
 Port 0 lets the system choose; the address is printed once the server listens.
 """
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import cast
 
+from usnet_framework.bench.exchange import PIECE, Reader
 from usnet_framework.errors import StartupError, UsageError, UsnetError
 
 BACKLOG = 4096
@@ -33,6 +34,35 @@ class Echo(asyncio.Protocol):
         self._transport.resume_reading()
 
 
+class Exchange(asyncio.Protocol):
+    """Answers as native/bench/exchange.h says."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._reader = Reader()
+        self._paused = False
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.take(data)
+        self._send()
+
+    def _send(self) -> None:
+        while self._reader.owed and not self._paused:
+            self._transport.write(self._reader.next(PIECE))
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._transport.resume_reading()
+        self._send()
+
+
+PROTOCOLS: Mapping[str, Callable[[], asyncio.Protocol]] = {"Echo": Echo, "Exchange": Exchange}
+
+
 def _uvloop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop
@@ -48,8 +78,8 @@ LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 
 
-async def _serve(host: str, port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Echo, host, port, backlog=BACKLOG)
+async def _serve(protocol: Callable[[], asyncio.Protocol], host: str, port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(protocol, host, port, backlog=BACKLOG)
     address = server.sockets[0].getsockname()
     print(f"listening on {address[0]}:{address[1]}", flush=True)
     await server.serve_forever()
@@ -57,10 +87,11 @@ async def _serve(host: str, port: int) -> None:
 
 def main(argv: list[str]) -> int:
     try:
-        if len(argv) != 3 or argv[0] not in LOOPS or not argv[2].isdecimal():
-            raise UsageError(f"usage: python -m usnet_framework.bench.peers {'|'.join(LOOPS)} HOST PORT")
+        if len(argv) != 4 or argv[0] not in LOOPS or argv[1] not in PROTOCOLS or not argv[3].isdecimal():
+            choice = f"{'|'.join(LOOPS)} {'|'.join(PROTOCOLS)}"
+            raise UsageError(f"usage: python -m usnet_framework.bench.peers {choice} HOST PORT")
         with asyncio.Runner(loop_factory=LOOPS[argv[0]]) as runner:
-            runner.run(_serve(argv[1], int(argv[2])))
+            runner.run(_serve(PROTOCOLS[argv[1]], argv[2], int(argv[3])))
     except UsnetError as error:
         print(error, file=sys.stderr)
         return error.exit_code

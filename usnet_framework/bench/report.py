@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from usnet_framework.bench.load import Load
 from usnet_framework.bench.rounds import Summary
 
 
@@ -32,14 +33,14 @@ def share(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.0%}"
 
 
-def summary_table(summaries: Sequence[Summary], base: str, size: int) -> str:
-    """Of runs with messages of so many bytes: as many come in as go out, so one figure of Gbit/s tells of each way."""
+def summary_table(summaries: Sequence[Summary], base: str, load: Load) -> str:
+    """Of runs under this load. What an echo takes in it gives out, so one figure of Gbit/s tells of each way."""
     header = (
         "server",
         "median/s",
         "quartiles",
         f"x {base}",
-        "Gbit/s each way",
+        f"Gbit/s {'each way' if load.way == 'echo' else load.way}",
         "p50 us",
         "p99 us",
         "server core",
@@ -53,7 +54,7 @@ def summary_table(summaries: Sequence[Summary], base: str, size: int) -> str:
             number(row.throughput),
             f"{number(row.lower)} - {number(row.upper)}",
             number(row.ratio, 3),
-            number(row.throughput * size * 8 / 1e9, 2),
+            number(row.throughput * load.size * 8 / 1e9, 2),
             number(row.p50_us, 1),
             number(row.p99_us, 1),
             share(row.server_busy),

@@ -85,7 +85,7 @@ class ScrapeCost:
                 f"{self.scrapes} scrapes, one every {INTERVAL_S:g} s: throughput changes by {change:+.2%}; "
                 f"a scrape takes the supervisor {self.supervisor_ms:.2f} ms",
                 "",
-                report.summary_table(self.summaries, QUIET, load.size),
+                report.summary_table(self.summaries, QUIET, load),
             ]
         )
 

@@ -30,7 +30,8 @@ class Kind:
     """One row of a comparison."""
 
     name: str
-    command: Command
+    echo: Command
+    exchange: Command  # the server for loads that go one way
     cores: Callable[[Cores], set[int]]
     over_tap: bool = False  # it has its own stack and meets the load at a TAP interface
 
@@ -42,17 +43,33 @@ def usnet_command(handler: str, host: str, port: int, *options: str) -> list[str
     return [*command, "--queues", "1", "--metrics", "off", "--control", "off", *options]
 
 
-def _usnet(layout: str) -> Command:
-    return lambda host, port: usnet_command("Echo", host, port, "--layout", layout)
+def _usnet(handler: str, layout: str) -> Command:
+    return lambda host, port: usnet_command(handler, host, port, "--layout", layout)
 
 
-def _usnet_tap(layout: str) -> Command:
+def _usnet_tap(handler: str, layout: str) -> Command:
     stack = ["--backend", "tap", "--interface", TAP_INTERFACE]
-    return lambda host, port: usnet_command("Echo", host, port, "--layout", layout, *stack, "--address", f"{host}/30")
+    return lambda host, port: usnet_command(handler, host, port, "--layout", layout, *stack, "--address", f"{host}/30")
 
 
-def _python(loop: str) -> Command:
-    return lambda host, port: [sys.executable, "-P", "-m", "usnet_framework.bench.peers", loop, host, str(port)]
+def _lwip_tap(host: str, port: int) -> list[str]:
+    try:
+        return [program("usnet-echo-lwip"), TAP_INTERFACE, f"{host}/30", str(port)]
+    except StartupError as error:
+        raise StartupError("lwip-tap was not built: install liblwip-dev, and build with -Dlwip=enabled") from error
+
+
+def _lwip_exchange(host: str, port: int) -> list[str]:
+    raise StartupError("lwip-tap is an echo server: leave it out of loads that go one way")
+
+
+def _python(loop: str, protocol: str) -> Command:
+    peers = [sys.executable, "-P", "-m", "usnet_framework.bench.peers"]
+    return lambda host, port: [*peers, loop, protocol, host, str(port)]
+
+
+def _epoll_c(*options: str) -> Command:
+    return lambda host, port: [program("usnet-echo-epoll"), f"{host}:{port}", *options]
 
 
 def _one_core(cores: Cores) -> set[int]:
@@ -64,14 +81,18 @@ def _two_cores(cores: Cores) -> set[int]:
 
 
 def _kinds() -> Iterator[Kind]:
-    yield Kind("usnet-inline", _usnet("inline"), _one_core)
-    yield Kind("usnet-split", _usnet("split"), _one_core)
-    yield Kind("usnet-split-2", _usnet("split"), _two_cores)
-    yield Kind("usnet-tap-inline", _usnet_tap("inline"), _one_core, over_tap=True)
-    yield Kind("usnet-tap-split", _usnet_tap("split"), _one_core, over_tap=True)
-    yield Kind("asyncio", _python("asyncio"), _one_core)
-    yield Kind("uvloop", _python("uvloop"), _one_core)
-    yield Kind("epoll-c", lambda host, port: [program("usnet-echo-epoll"), f"{host}:{port}"], _one_core)
+    for name, layout, cores in (
+        ("usnet-inline", "inline", _one_core),
+        ("usnet-split", "split", _one_core),
+        ("usnet-split-2", "split", _two_cores),
+    ):
+        yield Kind(name, _usnet("Echo", layout), _usnet("Exchange", layout), cores)
+    for name, layout in (("usnet-tap-inline", "inline"), ("usnet-tap-split", "split")):
+        yield Kind(name, _usnet_tap("Echo", layout), _usnet_tap("Exchange", layout), _one_core, over_tap=True)
+    yield Kind("lwip-tap", _lwip_tap, _lwip_exchange, _one_core, over_tap=True)
+    for loop in ("asyncio", "uvloop"):
+        yield Kind(loop, _python(loop, "Echo"), _python(loop, "Exchange"), _one_core)
+    yield Kind("epoll-c", _epoll_c(), _epoll_c("--exchange"), _one_core)
 
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _kinds()}

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
-from usnet_framework.bench import compare, kill, memory, report, scrape
-from usnet_framework.bench.load import Load, program
+from usnet_framework.bench import aims, compare, kill, memory, report, scrape
+from usnet_framework.bench.load import SHORT_BYTES, WAYS, Load, program
 from usnet_framework.bench.machine import Cores, available_cores, plan_cores
 from usnet_framework.bench.network import CHOICES
 from usnet_framework.bench.servers import DEFAULT_NAMES, KINDS
@@ -60,7 +60,9 @@ def _echo(options: argparse.Namespace) -> NoReturn:
 
 def _compare(options: argparse.Namespace) -> Result:
     names = options.servers.split(",")
-    return compare.compare(names, options.base, _load(options), options.rounds, options.network, _cores(options))
+    wanted = [aims.parse(text) for text in options.aim]
+    where = (options.network, _cores(options), wanted, options.rps)
+    return compare.compare(names, options.base, _load(options), options.rounds, *where)
 
 
 def _kill(options: argparse.Namespace) -> Result:
@@ -76,6 +78,8 @@ def _scrape(options: argparse.Namespace) -> Result:
 
 
 def _load(options: argparse.Namespace) -> Load:
+    if options.way != "echo" and (options.size < SHORT_BYTES or options.verify):
+        raise UsageError(f"--way {options.way}: messages have {SHORT_BYTES} bytes at least, and cannot be verified")
     return Load(
         connections=options.connections,
         size=options.size,
@@ -85,6 +89,7 @@ def _load(options: argparse.Namespace) -> Load:
         rate=options.rate,
         verify=options.verify,
         connect=options.connect,
+        way=options.way,
     )
 
 
@@ -133,6 +138,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     table.add_argument("--base", default=compare.DEFAULT_BASE, metavar="NAME", help="ratios to this one (%(default)s)")
     table.add_argument("--network", choices=CHOICES, default="auto", help="where they meet (%(default)s)")
+    table.add_argument("--rps", action="store_true", help="each kernel receives on the core of its side's process")
+    figures = f"a bar to say below the table whether it was reached; figures: {', '.join(aims.FIGURES)}"
+    table.add_argument("--aim", action="append", default=[], metavar="SERVER:FIGURE:BAR", help=figures)
+    whither = "messages go up to servers that answer little, or answers come down for little (%(default)s)"
+    table.add_argument("--way", choices=WAYS, default=WAYS[0], help=whither)
     _load_options(table)
 
     kills = _command(commands, "kill", _kill, "first reply after SIGKILL of the only worker or network process")
@@ -146,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
 
     looked_at = _command(commands, "scrape", _scrape, "throughput with and without a scrape of /metrics every 100 ms")
     looked_at.add_argument("--layout", choices=("split", "inline"), default="split", help="(%(default)s)")
+    looked_at.set_defaults(way=WAYS[0])
     _load_options(looked_at)
 
     for each in (table, kills, idle, looked_at):

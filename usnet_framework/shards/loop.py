@@ -10,7 +10,7 @@ spins; "busy" never sleeps, and gives the GIL away while it looks. Spinning pays
 core of its own: who chooses "adaptive" has to know that.
 
 In the inline layout the engine is in this process, and its turn is the wait: one `epoll_wait` on the engine's set, in
-which the loop's own set is a member.
+which the loop's own set is a member. There it is the engine that spins.
 """
 
 from __future__ import annotations

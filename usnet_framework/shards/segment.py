@@ -27,7 +27,7 @@ from usnet_framework._native import (
 __all__ = ["ConnectionInfo", "EngineStatus", "QuarantineRecord", "SeatStatus", "Segment", "SegmentConfig"]
 
 TX_FRAMES_MIN = 4096
-"""16 MiB of send memory per seat: one connection may use it while others idle. Pages are taken when they are used."""
+"""64 MiB of send memory per seat: one connection may use it while others idle. Pages are taken when they are used."""
 
 CONN_MAX = 1 << 22
 """Slots of a connection table: the bits that a connection id has for them."""
@@ -60,8 +60,9 @@ class SegmentConfig:
     def for_kernel(cls, shard: int, seats: int, conn_max: int, state_bytes: int = 64) -> SegmentConfig:
         """Sizes for the kernel backend.
 
-        A receive frame is what one `recv` fills and is cut into slices; a send frame is a page; two send frames per
-        connection let every connection have output waiting.
+        A receive frame is what one `recv` fills and is cut into slices: as much as fits into the largest packet. Two send
+        frames per connection let every connection have output waiting; longer ones make no fewer pages of it, and a
+        quarter of the commands.
         """
         return cls(
             shard=shard,
@@ -70,12 +71,12 @@ class SegmentConfig:
             state_bytes=state_bytes,
             event_slots=4096,
             command_slots=8192,
-            rx_frame_bytes=16384,
+            rx_frame_bytes=65536,
             rx_frames=512,
-            tx_frame_bytes=4096,
+            tx_frame_bytes=16384,
             tx_frames=min(max(TX_FRAMES_MIN, 2 * conn_max), TX_FRAMES_MAX),
-            rx_budget=65536,
-            tx_budget=65536,
+            rx_budget=131072,
+            tx_budget=262144,
             hold_max=128,  # each slice may keep a whole frame
         )
 

@@ -174,6 +174,7 @@ def _engine(seat: Message, fds: list[int], resumes: bool) -> Engine:
         resumes=resumes,
         serial=seat["serial"],
         stack=stack,
+        spins=seat["poll"] == "adaptive",
     )
 
 

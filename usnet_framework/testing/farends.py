@@ -174,4 +174,3 @@ def _from_virtio(header: bytes, data: bytes) -> Frame:
     if not flags & NEEDS_CHECKSUM:
         return data
     return unfinished(data, segment_bytes if kind else 0)
-

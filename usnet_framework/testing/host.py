@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from itertools import count
 from operator import methodcaller
 from pathlib import Path
-from typing import NoReturn, Self, TypeVar
+from typing import BinaryIO, NoReturn, Self, TypeVar
 
 from usnet_framework._native_stack import Link, OutputFrame, Stack, StackEvent, owner
 from usnet_framework.testing import packets
+from usnet_framework.testing.capture import Capture
 from usnet_framework.testing.packets import Arp, Ethernet, Icmp, Ip, Ipv4, Ipv6, Malformed, Udp
 from usnet_framework.testing.segments import Tcp
 
@@ -69,8 +70,9 @@ class Host:
     """A stack with a clock, addresses of both families, a link, and a log.
 
     `family` is that of the scenarios that say nothing else. `options` are those of `Stack`. With `shards` there are as
-    many stacks, and every frame comes to one that does not own its connection. Use it in a `with` block: the end checks
-    that nothing unexpected was sent and that the stack's memory is in order.
+    many stacks, and every frame comes to one that does not own its connection. `capture`, a file, gets all frames, for
+    Wireshark. Use it in a `with` block: the end checks that nothing unexpected was sent and that the stack's memory is
+    in order.
     """
 
     def __init__(
@@ -80,9 +82,11 @@ class Host:
         link: Link | None = None,
         neighbours: bool = True,
         shards: int = 1,
+        capture: BinaryIO | None = None,
         **options: int | bool | bytes,
     ) -> None:
         self.family = family
+        self.capture = Capture(capture) if capture else None
         self.neighbours = neighbours
         chosen = {**SMALL, "seed": 1, "secret": bytes(range(16)), **options}
         self.stacks = [Stack(**chosen, link=link) for _ in range(shards)]  # type: ignore[arg-type]
@@ -165,8 +169,13 @@ class Host:
         """A frame comes in; flags as of `Stack.input`."""
         self.no_surprise()
         self.note("in", text or f"frame of {len(frame)} bytes")
-        self.stacks[self._wrong_shard(frame)].input(frame, **flags)  # type: ignore[arg-type]
+        self._input(self.stacks[self._wrong_shard(frame)], frame, **flags)
         self.turn()
+
+    def _input(self, stack: Stack, frame: bytes, **flags: bool | int) -> None:
+        if self.capture:
+            self.capture.write(self.now_ns, frame)
+        stack.input(frame, **flags)  # type: ignore[arg-type]
 
     def _wrong_shard(self, frame: bytes) -> int:
         """The one behind the owner of the connection; the last one for all that belongs to none."""
@@ -260,6 +269,8 @@ class Host:
         return moved
 
     def _take_output(self, stack: Stack, output: OutputFrame) -> None:
+        if self.capture:
+            self.capture.write(self.now_ns, output.data)
         sent = self._take_apart(output)
         if self.neighbours and self._is_neighbour_business(sent):
             self._answer_neighbour(stack.link.mac, sent)
@@ -315,22 +326,23 @@ class Host:
 
     @staticmethod
     def _is_neighbour_business(sent: Sent) -> bool:
-        is_v6 = isinstance(sent.ip, Ipv6)
-        return isinstance(sent.body, Arp) or (isinstance(sent.body, Icmp) and is_v6 and sent.body.type in packets.LINK_BUSINESS)
+        if isinstance(sent.ip, Ipv6) and isinstance(sent.body, Icmp):
+            return sent.body.type in packets.LINK_BUSINESS
+        return isinstance(sent.body, Arp)
 
     def _answer_neighbour(self, mac: bytes, sent: Sent) -> None:
         if isinstance(sent.body, Arp):
             if sent.body.operation != Arp.REQUEST or sent.body.sender in ("0.0.0.0", sent.body.target):
                 return  # a probe or an announcement
             reply = Arp(Arp.REPLY, PEER_MAC, sent.body.target, mac, sent.body.sender)
-            self.stacks[-1].input(Ethernet(mac, PEER_MAC, packets.ETHER_ARP, reply.build()).build())
+            self._input(self.stacks[-1], Ethernet(mac, PEER_MAC, packets.ETHER_ARP, reply.build()).build())
         elif isinstance(sent.body, Icmp) and sent.ip and sent.body.type == packets.NEIGHBOUR_SOLICITATION:
             target = packets.text(sent.body.payload[:16])
             if target in LOCAL.values() or sent.ip.source == "::":
                 return
             advertisement = packets.neighbour_advertisement(target, PEER_MAC).build(target, sent.ip.source)
             ip = Ipv6(target, sent.ip.source, packets.PROTOCOL_ICMPV6, advertisement, hop_limit=255)
-            self.stacks[-1].input(Ethernet(mac, PEER_MAC, packets.ETHER_IPV6, ip.build()).build())
+            self._input(self.stacks[-1], Ethernet(mac, PEER_MAC, packets.ETHER_IPV6, ip.build()).build())
 
     # What is told of it.
 

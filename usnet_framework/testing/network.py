@@ -16,13 +16,13 @@ on a connection is an `Application`; `applications` has some to begin with. Equa
 from __future__ import annotations
 
 import errno
-import struct
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, BinaryIO, Self, TypeVar
 
 from usnet_framework._native_stack import Endpoint, Link, Stack, StackEvent, TcpInfo
 from usnet_framework.handler import Handler
+from usnet_framework.testing.capture import Capture
 from usnet_framework.testing.links import Clock, Profile
 from usnet_framework.testing.offload import Frame
 from usnet_framework.testing.server import Server
@@ -73,6 +73,7 @@ class Socket:
         self.application = application
         info = node.stack.info(conn)
         self.local, self.remote = info.local, info.remote
+        self.is_told = False  # that it is connected; a stack that goes on elsewhere says so again
 
     @property
     def is_open(self) -> bool:
@@ -199,7 +200,8 @@ class Node(Station):
         if socket is None or event.is_udp:
             return
         application = socket.application
-        calls = [application.on_open] if "accepted" in events or "connected" in events else []
+        calls = [application.on_open] if not socket.is_told and events & {"accepted", "connected"} else []
+        socket.is_told |= bool(calls)
         calls += [getattr(application, f"on_{name}") for name in ("readable", "eof", "writable") if name in events]
         for call in calls:
             if conn in self.sockets:
@@ -219,12 +221,10 @@ class Network:
         self.seed = seed
         self.clock = Clock()
         self.check_every = check_every
-        self.capture = capture
+        self.capture = Capture(capture) if capture else None
         self.nodes: list[Node] = []
         self.touched: list[Station] = []
         self._by_mac: dict[bytes, Station] = {}
-        if capture:
-            capture.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 2**18, 1))
 
     def __enter__(self) -> Self:
         return self
@@ -306,9 +306,3 @@ class Network:
             if not self.step():
                 return until()
         return True
-
-    def capture_frame(self, data: bytes) -> None:
-        """One more frame for the file."""
-        if self.capture:
-            seconds, ns = divmod(self.clock.now_ns, 10**9)
-            self.capture.write(struct.pack("<IIII", seconds, ns, len(data), len(data)) + data)

@@ -7,10 +7,11 @@ deadline is there. `network.Node` is a stack with sockets on it, `server.Server`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import BinaryIO, Literal, Protocol
+from typing import Literal, Protocol
 
 from usnet_framework._native_stack import Link, OutputFrame
 from usnet_framework.testing import offload
+from usnet_framework.testing.capture import Capture
 from usnet_framework.testing.links import Clock, Wire
 from usnet_framework.testing.offload import Frame
 
@@ -40,11 +41,10 @@ class Switch(Protocol):
     seed: int
     clock: Clock
     check_every: int
-    capture: BinaryIO | None
+    capture: Capture | None
     touched: list[Station]
 
     def switch(self, frame: Frame) -> None: ...
-    def capture_frame(self, data: bytes) -> None: ...
 
 
 class Station(ABC):
@@ -100,7 +100,7 @@ class Station(ABC):
 
     def _take(self, data: bytes, *, partial: bool = False, segment_bytes: int = 0) -> None:
         if self._network.capture:
-            self._network.capture_frame(data)
+            self._network.capture.write(self._network.clock.now_ns, data)
         try:
             self._input(data, checksum_partial=partial, segment_bytes=segment_bytes)
         except OSError:

@@ -45,3 +45,8 @@ void host_turn(struct host *host)
     clock_ns += TURN_NS;
     un_stack_poll(&host->stack, clock_ns);
 }
+
+void host_flush(struct host *host)
+{
+    un_stack_poll_output(&host->stack, clock_ns);
+}

@@ -23,6 +23,9 @@ void host_stop(struct host *host);
 /* A microsecond later: packets in, timers, packets out. */
 void host_turn(struct host *host);
 
+/* What is to be sent leaves, as an engine lets it leave at the end of its turn. */
+void host_flush(struct host *host);
+
 /* 10.0.network.host; all are in one /16. */
 struct un_ip host_address(uint8_t network, uint8_t host);
 

@@ -84,7 +84,7 @@ static void serve(void)
 {
     host_turn(&server.host);
     serve_events();
-    host_turn(&server.host);
+    host_flush(&server.host);
 }
 
 static __attribute__((noinline)) void measured_turn_usnet(void)

@@ -80,6 +80,8 @@ static const char *options_wrong(const struct usnet_setup_options *options, cons
     return NULL;
 }
 
+static void take_events(struct usnet_stack *stack);
+
 struct usnet *usnet_setup(const struct usnet_setup_options *options, struct usnet_device *device, const char **why)
 {
     const char *unread;
@@ -105,6 +107,7 @@ struct usnet *usnet_setup(const struct usnet_setup_options *options, struct usne
     if (status < 0)
         return refuse(context, device, -status);
     context->stack.device = (struct un_device *)device;
+    context->stack.after_turn = take_events;
     un_stack_set_device(un_context_stack(context), context->stack.device);
     usnet_poll(context); /* sets the clock: connect and the like happen at the time of the last turn */
     return context;
@@ -253,8 +256,9 @@ static void connection_changed(struct usnet *context, const struct un_stack_even
     un_socket_may_be_ready(context, (uint32_t)event->user, bits_of(event->events));
 }
 
-static void take_events(struct usnet *context)
+static void take_events(struct usnet_stack *stack)
 {
+    struct usnet *context = (struct usnet *)stack;
     struct un_stack_event event;
     while (un_stack_next_event(un_context_stack(context), &event)) {
         if (event.is_udp)
@@ -271,9 +275,7 @@ static void take_events(struct usnet *context)
 uint32_t usnet_poll(struct usnet *context)
 {
     uint64_t now_ns = context->clock_ns ? context->clock_ns(context->argument) : monotonic_ns(NULL);
-    uint32_t work = un_stack_poll(un_context_stack(context), now_ns);
-    take_events(context);
-    return work;
+    return usnet_stack_poll(&context->stack, now_ns);
 }
 
 uint64_t usnet_deadline_ns(struct usnet *context)

@@ -62,6 +62,8 @@ struct usnet_endpoint un_api_endpoint(const struct un_stack_peer *peer)
 #define TCP_FIELDS(X)                                                                                                  \
     X(rcv_limit)                                                                                                       \
     X(snd_limit)                                                                                                       \
+    X(rcv_limit_max)                                                                                                   \
+    X(snd_limit_max)                                                                                                   \
     X(rto_min_us)                                                                                                      \
     X(rto_max_us)                                                                                                      \
     X(rto_initial_us)                                                                                                  \
@@ -249,7 +251,11 @@ uint32_t usnet_stack_poll(struct usnet_stack *stack, uint64_t now_ns)
 {
     uint32_t done = un_stack_poll(&stack->inner, now_ns);
     uint32_t handed = stack->mailbox ? un_api_take_handed(stack) : 0;
-    return handed ? done + handed + un_stack_poll_output(&stack->inner, now_ns) : done;
+    if (handed)
+        done += handed + un_stack_poll_output(&stack->inner, now_ns);
+    if (stack->after_turn)
+        stack->after_turn(stack);
+    return done;
 }
 
 uint64_t usnet_stack_deadline_ns(struct usnet_stack *stack)

@@ -17,6 +17,7 @@ struct usnet_stack {
     struct un_device *mailbox; /* what other shards handed over; NULL: there are none */
     struct usnet_stack **shards;
     uint32_t shard_count;
+    void (*after_turn)(struct usnet_stack *stack); /* of a context: what events mean for its sockets; else NULL */
 };
 
 /* Of a stack that is a shard: take in what waits in its mailbox; be none any more. */

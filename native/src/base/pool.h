@@ -6,7 +6,11 @@
  * node, so that a queue of payload needs no nodes of its own: `next`, `seq`, `offset` and `length` mean what the owner
  * says. A packet that is larger than a frame is a chain by `next`, UN_NONE at its end.
  *
- * The free list is a cache: un_pool_rebuild makes it anew from the references, which a scan of the owners has set.
+ * Behind the records of the frames lie those of lent pieces: bytes that somebody else owns, the lender, and that are sent
+ * from where they are. Such a record has no frame; it says where the bytes are (`flags` is the lender's number, `seq` the
+ * offset in what he lends). When its last reference is dropped it waits until the lender takes note (un_pool_given_back).
+ *
+ * The lists are caches: un_pool_rebuild makes them anew from the references, which a scan of the owners has set.
  */
 #ifndef UN_POOL_H
 #define UN_POOL_H
@@ -35,6 +39,9 @@ struct un_pool_memory {
     uint32_t frame_bytes; /* <= UN_FRAME_BYTES_MAX, multiple of 64 */
     uint32_t free_head;
     uint32_t free_count;
+    uint32_t lent_count; /* records of lent pieces, behind those of the frames */
+    uint32_t lent_free;
+    uint32_t lent_back;  /* those that the lender has not taken note of */
 };
 
 #define UN_FRAME_BYTES_MAX 32768u
@@ -43,9 +50,10 @@ struct un_pool {
     struct un_pool_memory *own;
     struct un_frame *frames;
     uint8_t *bytes;
+    const uint8_t *const *lenders; /* by number: what each of them lends */
 };
 
-/* A piece of something that is being sent: bytes in a frame, or (frame UN_NONE) bytes that are only lent. */
+/* A piece of something that is being sent: bytes in a frame, or (frame UN_NONE) bytes that are there for now only. */
 struct un_piece {
     const uint8_t *bytes;
     uint32_t length;
@@ -77,12 +85,53 @@ static inline void un_pool_keep(struct un_pool *pool, uint32_t frame)
 
 static inline void un_pool_drop(struct un_pool *pool, uint32_t frame)
 {
-    un_assert(frame < pool->own->count && pool->frames[frame].references > 0);
+    un_assert(frame < pool->own->count + pool->own->lent_count && pool->frames[frame].references > 0);
     if (--pool->frames[frame].references > 0)
         return;
-    pool->frames[frame].next = pool->own->free_head;
-    pool->own->free_head = frame;
-    pool->own->free_count++;
+    bool is_lent = frame >= pool->own->count;
+    uint32_t *list = is_lent ? &pool->own->lent_back : &pool->own->free_head;
+    pool->frames[frame].next = *list;
+    *list = frame;
+    pool->own->free_count += !is_lent;
+}
+
+static inline bool un_pool_is_lent(const struct un_pool *pool, uint32_t frame)
+{
+    return frame >= pool->own->count;
+}
+
+/* The first byte that counts. */
+static inline const uint8_t *un_pool_content(const struct un_pool *pool, uint32_t frame)
+{
+    const struct un_frame *record = &pool->frames[frame];
+    return un_pool_is_lent(pool, frame) ? pool->lenders[record->flags] + record->seq
+                                        : un_pool_bytes(pool, frame) + record->offset;
+}
+
+/* A record with one reference for bytes of a lender's, or UN_NONE when none is free. */
+static inline uint32_t un_pool_lend(struct un_pool *pool, uint16_t lender, uint32_t offset, uint16_t length)
+{
+    uint32_t frame = pool->own->lent_free;
+    if (frame == UN_NONE)
+        return UN_NONE;
+    pool->own->lent_free = pool->frames[frame].next;
+    pool->frames[frame] =
+        (struct un_frame){.next = UN_NONE, .seq = offset, .length = length, .references = 1, .flags = lender};
+    return frame;
+}
+
+/* The next piece that is not needed any more; false: no other is. */
+static inline bool un_pool_given_back(struct un_pool *pool, uint16_t *lender, uint32_t *offset)
+{
+    uint32_t frame = pool->own->lent_back;
+    if (frame == UN_NONE)
+        return false;
+    *lender = pool->frames[frame].flags;
+    *offset = pool->frames[frame].seq;
+    pool->own->lent_back = pool->frames[frame].next;
+    pool->frames[frame].next = pool->own->lent_free;
+    pool->own->lent_free = frame;
+    return true;
 }
 
 /* Fewer than a quarter of the frames are free: payload is copied together. Fewer than an eighth: who holds several gets no
@@ -134,10 +183,16 @@ static inline void un_pool_drop_chain(struct un_pool *pool, uint32_t frame)
     }
 }
 
-/* All frames free. */
-void un_pool_format(struct un_pool *pool, uint32_t count, uint32_t frame_bytes);
+/* All frames free; lent_count records of lent pieces lie behind theirs. */
+void un_pool_format_lending(struct un_pool *pool, uint32_t count, uint32_t frame_bytes, uint32_t lent_count);
 
-/* The free list anew: every frame without a reference. */
+static inline void un_pool_format(struct un_pool *pool, uint32_t count, uint32_t frame_bytes)
+{
+    un_pool_format_lending(pool, count, frame_bytes, 0);
+}
+
+/* The lists anew: every frame without a reference, every record of a lent piece without one. The lender takes no note of
+ * what came back before: he has to ask for what is still out. */
 void un_pool_rebuild(struct un_pool *pool);
 
 #endif

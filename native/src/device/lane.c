@@ -89,7 +89,8 @@ static void chain_append(struct chain *chain, const uint8_t *bytes, uint32_t len
     }
 }
 
-static uint32_t gather_chain(struct un_pool *pool, const struct un_tx *packet)
+/* Not inlined: most packets fit into a frame, and need not save the registers that this takes. */
+static __attribute__((noinline)) uint32_t gather_chain(struct un_pool *pool, const struct un_tx *packet)
 {
     uint32_t frame_bytes = pool->own->frame_bytes;
     if (pool->own->free_count < (packet->length + frame_bytes - 1) / frame_bytes)
@@ -102,23 +103,21 @@ static uint32_t gather_chain(struct un_pool *pool, const struct un_tx *packet)
     return head;
 }
 
-static uint32_t gather(struct un_pool *pool, const struct un_tx *packet)
+static inline uint32_t gather(struct un_pool *pool, const struct un_tx *packet)
 {
-    if (packet->length > pool->own->frame_bytes)
+    if (__builtin_expect(packet->length > pool->own->frame_bytes, 0))
         return gather_chain(pool, packet);
     uint32_t frame = un_pool_take(pool);
     if (frame == UN_NONE)
         return UN_NONE;
     uint8_t *at = un_pool_bytes(pool, frame);
-    uint32_t left = packet->length;
-    for (uint32_t i = 0; i < packet->count; i++) {
-        uint32_t length = packet->pieces[i].length;
-        un_assert(length <= left);
-        memcpy(at, packet->pieces[i].bytes, length);
-        at += length;
-        left -= length;
+    const uint8_t *end = at + packet->length;
+    for (const struct un_piece *piece = packet->pieces, *last = piece + packet->count; piece < last; piece++) {
+        un_assert(piece->length <= (size_t)(end - at));
+        memcpy(at, piece->bytes, piece->length);
+        at += piece->length;
     }
-    un_assert(left == 0);
+    un_assert(at == end);
     pool->frames[frame].length = (uint16_t)packet->length;
     return frame;
 }

@@ -33,30 +33,37 @@ static uint32_t memory_reserve(struct un_device *device, uint32_t count)
 }
 
 /* Bytes of the packet as it would stand on a real wire: of one part of a super-segment. */
-static uint32_t part_length(const struct un_tx *packet)
+static inline uint32_t part_length(const struct un_tx *packet)
 {
+    if (!(packet->flags & UN_TX_SEGMENT))
+        return packet->length;
     uint32_t part = (uint32_t)packet->header_length + packet->segment_bytes;
-    return (packet->flags & UN_TX_SEGMENT) && part < packet->length ? part : packet->length;
+    return part < packet->length ? part : packet->length;
 }
 
-static bool may_send(const struct end *end, const struct un_tx *packet)
+static inline bool fits(const struct un_device *device, uint32_t part)
+{
+    return part <= device->capabilities.mtu + ETHERNET_BYTES;
+}
+
+/* It asks the device for nothing that it did not offer. */
+static inline bool may_send(const struct end *end, const struct un_tx *packet)
 {
     const struct un_device_capabilities *can = &end->device.capabilities;
-    if ((packet->flags & (UN_TX_CHECKSUM | UN_TX_SEGMENT)) && !can->tx_checksum)
-        return false;
-    if ((packet->flags & UN_TX_SEGMENT) && packet->length - packet->header_length > can->tx_segment_bytes)
-        return false;
-    return part_length(packet) <= can->mtu + ETHERNET_BYTES;
+    if (!(packet->flags & (UN_TX_CHECKSUM | UN_TX_SEGMENT)))
+        return true;
+    return can->tx_checksum && (!(packet->flags & UN_TX_SEGMENT) ||
+                                packet->length - packet->header_length <= can->tx_segment_bytes);
 }
 
-static void deliver(struct end *peer, const struct un_tx *packet)
+static inline void deliver(struct end *peer, const struct un_tx *packet, uint32_t part)
 {
-    bool segment = packet->flags & UN_TX_SEGMENT;
+    bool is_segmented = packet->flags & UN_TX_SEGMENT;
     uint16_t flags = packet->flags & (UN_TX_CHECKSUM | UN_TX_SEGMENT) ? UN_RX_CHECKSUM_GOOD : 0;
     struct un_device_counters *counters = &peer->device.counters;
-    if (part_length(packet) > peer->device.capabilities.mtu + ETHERNET_BYTES) {
+    if (!fits(&peer->device, part)) {
         counters->rx_dropped++;
-    } else if (un_lane_put(&peer->received, packet, flags, segment ? packet->segment_bytes : 0)) {
+    } else if (un_lane_put(&peer->received, packet, flags, is_segmented ? packet->segment_bytes : 0)) {
         counters->rx_packets++;
         counters->rx_bytes += packet->length;
     } else {
@@ -68,14 +75,15 @@ static void deliver(struct end *peer, const struct un_tx *packet)
 static void memory_submit(struct un_device *device, const struct un_tx *packets, uint32_t count)
 {
     struct end *end = end_of(device);
-    for (uint32_t i = 0; i < count; i++) {
-        if (!end->peer || !may_send(end, &packets[i])) {
+    for (const struct un_tx *packet = packets; packet < packets + count; packet++) {
+        uint32_t part = part_length(packet);
+        if (!end->peer || !may_send(end, packet) || !fits(device, part)) {
             device->counters.tx_errors++;
             continue;
         }
-        deliver(end->peer, &packets[i]);
+        deliver(end->peer, packet, part);
         device->counters.tx_packets++;
-        device->counters.tx_bytes += packets[i].length;
+        device->counters.tx_bytes += packet->length;
     }
 }
 

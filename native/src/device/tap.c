@@ -7,7 +7,7 @@
  *
  *     iov   … | header | spare | spare | …         holes = 1: one frame has gone, and none was free to replace it
  *
- * The kernel takes long to look at many pieces (a tenth of a small read), so after a small packet only the first few
+ * The kernel takes long to look at many pieces (a tenth of a small read), so after some small packets only the first few
  * frames are offered, and in their neighbour's place a buffer for the rest of a packet that turns out to be large.
  *
  * A read that finds nothing costs nearly as much as one that finds a packet, and in an exchange of requests and answers
@@ -39,6 +39,8 @@
 #define HEADER_BYTES sizeof(struct virtio_net_hdr)
 #define ETHERNET_BYTES 14u
 #define BATCH 64u
+#define BATCH_BYTES (128u * 1024) /* after so many a batch ends: until the last is used, the first leaves the L2 cache */
+#define WIDE_FOR 32u   /* small packets after a large one: the acknowledgements of bulk the other way */
 #define LONE_ENOUGH 4u /* packets in a row that came alone, for the next one to be expected to */
 #define LONE_LOOK 16u  /* of those that are expected to, one is looked behind */
 
@@ -51,7 +53,7 @@ struct tap {
     uint32_t first;
     uint32_t lone;           /* packets in a row that came alone, as far as we know */
     bool full;
-    bool wide;               /* the last packet was large */
+    uint32_t wide;           /* a packet that came lately was large: how many small ones until that is forgotten */
     struct un_rx ready[BATCH];
     uint32_t spares[SPARE_MAX];
     struct iovec iov[SPARE_MAX + 1]; /* iov[i + 1] is spares[i] */
@@ -160,7 +162,7 @@ static bool receive(struct tap *tap)
     bool large = length > NARROW * frame_bytes;
     if (large && !tap->wide)
         spread_rest(tap, length - NARROW * frame_bytes);
-    tap->wide = large;
+    tap->wide = large ? WIDE_FOR : tap->wide - (tap->wide > 0);
     uint32_t at = (tap->first + tap->waiting++) % BATCH;
     tap->ready[at] = describe(&tap->header, take_chain(tap, length), length);
     counters->rx_packets++;
@@ -180,7 +182,8 @@ static uint32_t tap_peek(struct un_device *device, struct un_rx *packets, uint32
         most = BATCH;
     bool fresh = tap->waiting == 0;
     uint32_t limit = fresh && expects_one(tap) ? 1 : most;
-    for (uint32_t tries = tap->waiting; tries < limit && receive(tap); tries++)
+    uint64_t end = device->counters.rx_bytes + BATCH_BYTES;
+    for (uint32_t tries = tap->waiting; tries < limit && device->counters.rx_bytes < end && receive(tap); tries++)
         ;
     uint32_t count = tap->waiting < most ? tap->waiting : most;
     if (count > 1)

@@ -14,8 +14,8 @@
 #include "engine/state.h"
 #include "engine/transport.h"
 
-#define UN_SPIN_MAX_NS UINT64_C(50000)   /* a sleep and its wake-up cost some 10 us; longer spins do not pay */
-#define UN_SPIN_MIN_NS UINT64_C(2000)
+#define UN_SPIN_NS UINT64_C(50000)       /* a sleep and its wake-up cost some 10 us; longer spins do not pay */
+#define UN_SPIN_SKIP_MAX 255u            /* sleeps without a spin before, where spins catch nothing: 0.2 us of each */
 #define UN_SPINS_PER_POLL 32             /* looks at the commit words for each look at the transport */
 
 uint64_t un_clock_ns(void)
@@ -96,7 +96,6 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
     engine->told = un_engine_public(setup->public);
     engine->counters = &engine->told->counters;
     engine->node_count = nodes_per_seat(engine->config);
-    engine->spin_ns = UN_SPIN_MAX_NS;
     engine->now_ns = un_engine_now_ns(engine);
     map_private(engine);
     int status = engine->transport->start(engine);
@@ -171,27 +170,46 @@ static enum un_engine_sleep sleep_mode(const struct un_engine *engine)
     return mode;
 }
 
-/* Look around for a while that grows when looking pays and shrinks when it does not. */
+/* Nobody but us changes the commit words of an inline engine. */
+static bool commits_come(struct un_engine *engine)
+{
+    int looks = engine->setup.wake_fd < 0 ? 0 : UN_SPINS_PER_POLL;
+    for (int i = 0; i < looks; i++) {
+        if (un_commits_changed(engine))
+            return true;
+        un_relax();
+    }
+    return false;
+}
+
+static uint32_t look_around(struct un_engine *engine)
+{
+    uint64_t until = un_clock_ns() + UN_SPIN_NS;
+    do {
+        if (commits_come(engine))
+            return 1;
+        uint32_t events = engine->transport->poll(engine, 0);
+        if (events)
+            return events;
+    } while (un_clock_ns() < until);
+    return 0;
+}
+
+/* Look around for a while, unless that has not paid lately: because messages are far apart, or because whom we wait for
+ * needs this core. Each spin in vain doubles the sleeps without one. */
 static uint32_t spin(struct un_engine *engine)
 {
-    uint64_t until = un_clock_ns() + engine->spin_ns;
-    do {
-        for (int i = 0; i < UN_SPINS_PER_POLL; i++) {
-            if (un_commits_changed(engine))
-                goto caught;
-            un_relax();
-        }
-        uint32_t events = engine->transport->poll(engine, 0);
-        if (events) {
-            engine->spin_ns = UN_SPIN_MAX_NS;
-            return events;
-        }
-    } while (un_clock_ns() < until);
-    engine->spin_ns = engine->spin_ns / 2 > UN_SPIN_MIN_NS ? engine->spin_ns / 2 : UN_SPIN_MIN_NS;
-    return 0;
-caught:
-    engine->spin_ns = UN_SPIN_MAX_NS;
-    return 1;
+    if (engine->spin_skip > 0 && engine->setup.poll_mode != UN_POLL_BUSY) {
+        engine->spin_skip--;
+        return 0;
+    }
+    uint32_t events = look_around(engine);
+    if (events)
+        engine->spins_in_vain = 0;
+    else
+        engine->spins_in_vain = 2 * engine->spins_in_vain + 1 < UN_SPIN_SKIP_MAX ? 2 * engine->spins_in_vain + 1 : UN_SPIN_SKIP_MAX;
+    engine->spin_skip = engine->spins_in_vain;
+    return events;
 }
 
 static uint32_t sleep_in_transport(struct un_engine *engine, enum un_engine_sleep mode, int timeout_ms)

@@ -313,7 +313,7 @@ static void map_memories(struct keeper *keeper)
     }
     keeper->setup.private = map_private(un_engine_private_bytes(&header->config));
     if (keeper->setup.stack) {
-        un_stack_setup_sizes(&keeper->stack, keeper->setup.connection_limit);
+        un_stack_setup_sizes(&keeper->stack, keeper->setup.connection_limit, header->config.tx_frames);
         keeper->stack.memory = map_private(un_stack_setup_bytes(&keeper->stack));
     }
 }

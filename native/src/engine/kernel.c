@@ -175,10 +175,11 @@ static ssize_t kernel_receive(struct un_engine *engine, int handle, void *bytes,
     return received < 0 ? -errno : received;
 }
 
-static ssize_t kernel_send(struct un_engine *engine, int handle, const struct iovec *pieces, int count)
+static ssize_t kernel_send(struct un_engine *engine, int handle, const struct iovec *pieces, int count, uint64_t *lent)
 {
     ssize_t sent;
     (void)engine;
+    *lent = 0; /* a socket copies */
     if (count == 1) {
         sent = send(handle, pieces->iov_base, pieces->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
     } else {
@@ -186,6 +187,13 @@ static ssize_t kernel_send(struct un_engine *engine, int handle, const struct io
         sent = sendmsg(handle, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
     return sent < 0 ? -errno : sent;
+}
+
+static void kernel_count_lent(struct un_engine *engine, uint32_t seat, uint32_t *waiting)
+{
+    (void)engine;
+    (void)seat;
+    (void)waiting;
 }
 
 static int kernel_send_eof(struct un_engine *engine, int handle)
@@ -259,6 +267,7 @@ const struct un_transport un_kernel_transport = {
     .poll = kernel_poll,
     .receive = kernel_receive,
     .send = kernel_send,
+    .count_lent = kernel_count_lent,
     .send_eof = kernel_send_eof,
     .close = kernel_close,
     .flush = kernel_flush,

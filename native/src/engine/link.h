@@ -23,6 +23,7 @@ struct un_link {
     struct un_exchange exchange;
     struct un_told_counters *told;
     struct un_device_counters told_before; /* what devices of earlier engines counted */
+    const uint8_t *lenders[UN_SEATS_MAX]; /* the send frames of each seat */
     uint32_t polls;
     uint64_t *waiting; /* handles, oldest first; a ring, indices run freely */
     uint32_t waiting_mask;

@@ -45,8 +45,10 @@ int un_stack_setup_addresses(struct un_stack_setup *setup, const char *text);
 int un_stack_setup_gateways(struct un_stack_setup *setup, const char *text); /* may be empty */
 int un_stack_setup_listeners(struct un_stack_setup *setup, const char *text); /* may be empty */
 
-/* Sizes and limits of the stack for so many connections that are accepted at a time, and the backlog. */
-void un_stack_setup_sizes(struct un_stack_setup *setup, uint32_t connections);
+/* Sizes and limits of the stack for so many connections that are accepted at a time, and the backlog. Of the send frames of
+ * a seat, it keeps no more than half until peers acknowledge them: beyond that it copies, so that peers who do not cannot
+ * stop the others. */
+void un_stack_setup_sizes(struct un_stack_setup *setup, uint32_t connections, uint32_t tx_frames);
 
 uint64_t un_stack_setup_bytes(const struct un_stack_setup *setup);
 

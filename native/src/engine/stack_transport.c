@@ -94,6 +94,15 @@ static int open_stack(struct un_engine *engine)
     return status;
 }
 
+/* What waits to be acknowledged may lie in send frames. */
+static void join_lenders(struct un_engine *engine)
+{
+    struct un_link *link = engine->link;
+    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
+        link->lenders[seat] = un_at(engine->setup.seats[seat], un_header(engine->setup.public)->layout.tx_frames);
+    link->stack.tcp.pool.lenders = link->lenders;
+}
+
 static int open_device(struct un_engine *engine)
 {
     const struct un_stack_setup *setup = engine->setup.stack;
@@ -178,6 +187,7 @@ static int open_all(struct un_engine *engine)
         status = un_link_make_line(link);
     if (status == 0) {
         tell_counters(engine);
+        join_lenders(engine);
         status = open_device(engine);
     }
     if (status == 0) {
@@ -301,6 +311,15 @@ static uint32_t take_over_packets(struct un_link *link)
     return taken;
 }
 
+/* Pieces that were acknowledged, or belonged to connections that are over. */
+static void take_back(struct un_engine *engine)
+{
+    uint16_t seat;
+    uint32_t offset;
+    while (un_pool_given_back(&engine->link->stack.tcp.pool, &seat, &offset))
+        un_transmit_done(engine, seat, offset / engine->config->tx_frame_bytes);
+}
+
 static uint32_t stack_poll(struct un_engine *engine, int timeout_ms)
 {
     struct un_link *link = engine->link;
@@ -311,18 +330,20 @@ static uint32_t stack_poll(struct un_engine *engine, int timeout_ms)
     engine->now_ns = un_engine_now_ns(engine);
     un_tcp_set_now(&link->stack.tcp, engine->now_ns);
     work += take_over_packets(link);
-    work += un_stack_poll(&link->stack, engine->now_ns);
+    work += un_stack_poll_input(&link->stack, engine->now_ns);
     while (un_stack_next_event(&link->stack, &event)) {
         handle_event(engine, &event);
         work++;
     }
     un_link_accept(engine);
+    take_back(engine);
     return work;
 }
 
 static void stack_flush(struct un_engine *engine)
 {
     un_stack_poll_output(&engine->link->stack, un_engine_now_ns(engine));
+    take_back(engine);
 }
 
 static uint64_t stack_deadline_ns(const struct un_engine *engine)
@@ -337,12 +358,33 @@ static ssize_t stack_receive(struct un_engine *engine, int handle, void *bytes, 
     return (ssize_t)un_stack_read(&engine->link->stack, handle_of(engine->link, handle), bytes, (uint32_t)length);
 }
 
-static ssize_t stack_send(struct un_engine *engine, int handle, const struct iovec *pieces, int count)
+static ssize_t stack_send(struct un_engine *engine, int handle, const struct iovec *iov, int count, uint64_t *lent)
 {
-    struct un_piece lent[UN_IOV_MAX];
+    struct un_link *link = engine->link;
+    struct un_piece pieces[UN_IOV_MAX];
+    uint16_t seat = un_slot(engine, UN_ID_SLOT(link->stack.tcp.tcbs[handle].user))->seat;
     for (int i = 0; i < count; i++)
-        lent[i] = (struct un_piece){pieces[i].iov_base, (uint32_t)pieces[i].iov_len, UN_NONE};
-    return (ssize_t)un_stack_write(&engine->link->stack, handle_of(engine->link, handle), lent, count);
+        pieces[i] = (struct un_piece){iov[i].iov_base, (uint32_t)iov[i].iov_len, UN_NONE};
+    ssize_t taken = (ssize_t)un_stack_lend(&link->stack, handle_of(link, handle), seat, pieces, count);
+    *lent = 0;
+    for (int i = 0; i < count; i++)
+        *lent |= (uint64_t)(pieces[i].frame != UN_NONE) << i;
+    return taken;
+}
+
+/* The accounts are made anew from this: what came back before is in none of them. */
+static void stack_count_lent(struct un_engine *engine, uint32_t seat, uint32_t *waiting)
+{
+    struct un_pool *pool = &engine->link->stack.tcp.pool;
+    uint16_t lender;
+    uint32_t offset;
+    while (un_pool_given_back(pool, &lender, &offset))
+        ;
+    for (uint32_t i = 0; i < pool->own->lent_count; i++) {
+        const struct un_frame *record = &pool->frames[pool->own->count + i];
+        if (record->references > 0 && record->flags == seat)
+            waiting[record->seq / engine->config->tx_frame_bytes]++;
+    }
 }
 
 static int stack_send_eof(struct un_engine *engine, int handle)
@@ -413,6 +455,7 @@ const struct un_transport un_stack_transport = {
     .poll = stack_poll,
     .receive = stack_receive,
     .send = stack_send,
+    .count_lent = stack_count_lent,
     .send_eof = stack_send_eof,
     .close = stack_close,
     .flush = stack_flush,

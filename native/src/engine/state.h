@@ -148,7 +148,8 @@ struct un_engine {
     struct un_engine_public *told;
     struct un_engine_counters *counters;
     uint64_t now_ns; /* read once a turn, when there is work */
-    uint64_t spin_ns;
+    uint32_t spin_skip;     /* sleeps before the next spin */
+    uint32_t spins_in_vain; /* what spin_skip began with: 2^n - 1 after n of them */
     uint32_t node_count; /* per seat */
     bool exit;
     bool failed;
@@ -221,6 +222,7 @@ bool un_transmit_queue(struct un_engine *engine, uint32_t slot, const struct un_
 void un_transmit_later(struct un_engine *engine, uint32_t slot);
 void un_transmit_listed(struct un_engine *engine);
 void un_transmit_drop(struct un_engine *engine, uint32_t slot);
+void un_transmit_done(struct un_engine *engine, uint32_t seat, uint32_t frame); /* a piece that was lent came back */
 void un_transmit_rebuild(struct un_engine *engine, uint32_t seat);
 
 /* commits.c: what workers publish. */

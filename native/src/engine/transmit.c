@@ -3,7 +3,7 @@
  * Each SEND of a worker becomes a node in its connection's queue. Connections with output stand in one list and are
  * flushed after all commands of a turn were taken, so several sends of a batch leave in one gathering call. What the
  * transport does not take waits for un_conn_can_send. A frame's account tells the worker when all of its descriptors
- * are done. Nodes come from a pool per seat, so a worker can exhaust its own only; then its commands wait (P5). */
+ * are done, which is later where the transport keeps the bytes in their frame until the peer has them. Nodes come from a pool per seat, so a worker can exhaust its own only; then its commands wait (P5). */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -39,19 +39,26 @@ static void push_free_node(struct un_engine *engine, uint32_t seat, uint32_t nod
     state->node_free_count++;
 }
 
-static void give_node(struct un_engine *engine, uint32_t seat, uint32_t node)
+void un_transmit_done(struct un_engine *engine, uint32_t seat, uint32_t frame)
 {
-    struct un_node *entry = node_at(engine, seat, node);
-    un_shared32 *done = &un_tx_accounts(engine->setup.public, seat)[entry->frame].done;
+    un_shared32 *done = &un_tx_accounts(engine->setup.public, seat)[frame].done;
     un_publish(done, un_load(done) + 1);
     un_count(&engine->counters->frames_out, 1);
+    engine->own->seats[seat].gave_space = true;
+}
+
+/* The node is free; its bytes are done with too unless the transport keeps them. */
+static void give_node(struct un_engine *engine, uint32_t seat, uint32_t node, bool is_lent)
+{
+    if (!is_lent)
+        un_transmit_done(engine, seat, node_at(engine, seat, node)->frame);
     push_free_node(engine, seat, node);
     tell_free_nodes(engine, seat);
     engine->own->seats[seat].gave_space = true;
 }
 
-/* Nodes that stand in no live connection's queue become the free list, and accounts are settled with the ones that do:
- * by one store each, because the worker may be looking, and fills a frame anew that is said to be done. */
+/* Nodes that stand in no live connection's queue become the free list, and accounts are settled with the ones that do,
+ * and with what the transport keeps: by one store each, because the worker may be looking, and fills a frame anew that is said to be done. */
 void un_transmit_rebuild(struct un_engine *engine, uint32_t seat)
 {
     struct un_seat *state = &engine->own->seats[seat];
@@ -68,6 +75,7 @@ void un_transmit_rebuild(struct un_engine *engine, uint32_t seat)
             used[node] = true;
         }
     }
+    engine->transport->count_lent(engine, seat, waiting);
     for (uint32_t frame = 0; frame < engine->config->tx_frames; frame++)
         un_publish(&accounts[frame].done, un_load(&accounts[frame].queued) - waiting[frame]);
     free(waiting);
@@ -122,7 +130,7 @@ void un_transmit_drop(struct un_engine *engine, uint32_t slot)
     uint32_t seat = un_slot(engine, slot)->seat;
     for (uint32_t node = work->tx_head; node != UN_NONE;) {
         uint32_t next = node_at(engine, seat, node)->next;
-        give_node(engine, seat, node);
+        give_node(engine, seat, node, false);
         node = next;
     }
     work->tx_head = work->tx_tail = UN_NONE;
@@ -146,7 +154,8 @@ static int gather(struct un_engine *engine, uint32_t slot, struct iovec *pieces)
     return count;
 }
 
-static void took(struct un_engine *engine, uint32_t slot, size_t bytes)
+/* The transport took so many bytes; bit i of lent: it keeps those of the node i behind the head where they are. */
+static void took(struct un_engine *engine, uint32_t slot, size_t bytes, uint64_t lent)
 {
     struct un_work *work = &engine->works[slot];
     struct un_conn *conn = un_slot(engine, slot);
@@ -159,7 +168,8 @@ static void took(struct un_engine *engine, uint32_t slot, size_t bytes)
         uint32_t node = work->tx_head;
         bytes -= node_at(engine, conn->seat, node)->length;
         work->tx_head = node_at(engine, conn->seat, node)->next;
-        give_node(engine, conn->seat, node);
+        give_node(engine, conn->seat, node, lent & 1);
+        lent >>= 1;
     }
     work->tx_sent = (uint32_t)bytes;
 }
@@ -171,8 +181,9 @@ static bool send_queue(struct un_engine *engine, uint32_t slot)
     struct un_conn *conn = un_slot(engine, slot);
     while (work->tx_head != UN_NONE) {
         struct iovec pieces[UN_IOV_MAX];
+        uint64_t lent;
         int count = gather(engine, slot, pieces);
-        ssize_t sent = engine->transport->send(engine, work->handle, pieces, count);
+        ssize_t sent = engine->transport->send(engine, work->handle, pieces, count, &lent);
         if (sent == -EINTR)
             continue;
         if (sent < 0 && sent != -EAGAIN) {
@@ -184,7 +195,7 @@ static bool send_queue(struct un_engine *engine, uint32_t slot)
         for (int i = 0; i < count; i++)
             offered += pieces[i].iov_len;
         if (sent > 0)
-            took(engine, slot, (size_t)sent);
+            took(engine, slot, (size_t)sent, lent);
         if (sent < 0 || (size_t)sent < offered) {
             conn->flags |= UN_CONN_BLOCKED;
             un_count(&engine->counters->sends_blocked, 1);

@@ -63,20 +63,44 @@ static const char *check_blocks(struct un_stack *stack)
     return NULL;
 }
 
-/* References of what was scanned, and the free list. */
+/* How many of these records have no reference; UN_NONE: one that was scanned has none. */
+static uint32_t count_free(const struct un_stack *stack, uint32_t from, uint32_t end)
+{
+    uint32_t count = 0;
+    for (uint32_t frame = from; frame < end; frame++) {
+        bool is_free = stack->tcp.pool.frames[frame].references == 0;
+        if (stack->frame_scratch[frame] && is_free)
+            return UN_NONE;
+        count += is_free;
+    }
+    return count;
+}
+
+/* How many records stand in a list; UN_NONE: one that does not belong there, or more than `most`. */
+static uint32_t count_listed(const struct un_pool *pool, uint32_t head, uint32_t from, uint32_t end, uint32_t most)
+{
+    uint32_t listed = 0;
+    for (uint32_t at = head; at != UN_NONE; at = pool->frames[at].next)
+        if (at < from || at >= end || pool->frames[at].references > 0 || ++listed > most)
+            return UN_NONE;
+    return listed;
+}
+
+/* References of what was scanned, and the free lists. */
 static const char *check_pool(struct un_stack *stack)
 {
     const struct un_pool *pool = &stack->tcp.pool;
-    uint32_t free_count = 0, listed = 0;
-    for (uint32_t frame = 0; frame < pool->own->count; frame++) {
-        if (stack->frame_scratch[frame] && pool->frames[frame].references == 0)
-            return "a frame that is in use has no reference";
-        free_count += pool->frames[frame].references == 0;
-    }
-    for (uint32_t at = pool->own->free_head; at != UN_NONE; at = pool->frames[at].next)
-        if (at >= pool->own->count || pool->frames[at].references > 0 || ++listed > free_count)
-            return "the free list of frames is damaged";
-    return listed != free_count || free_count != pool->own->free_count ? "frames are lost" : NULL;
+    uint32_t count = pool->own->count, end = count + pool->own->lent_count;
+    uint32_t free_count = count_free(stack, 0, count), lent_free = count_free(stack, count, end);
+    if (free_count == UN_NONE || lent_free == UN_NONE)
+        return "a frame that is in use has no reference";
+    uint32_t listed = count_listed(pool, pool->own->free_head, 0, count, free_count);
+    uint32_t lent_listed = count_listed(pool, pool->own->lent_free, count, end, lent_free);
+    uint32_t lent_back = count_listed(pool, pool->own->lent_back, count, end, lent_free);
+    if (listed == UN_NONE || lent_listed == UN_NONE || lent_back == UN_NONE)
+        return "a free list of frames is damaged";
+    bool is_all = listed == free_count && free_count == pool->own->free_count && lent_listed + lent_back == lent_free;
+    return is_all ? NULL : "frames are lost";
 }
 
 static const char *check_sents(struct un_stack *stack)
@@ -102,8 +126,8 @@ static const char *check_flow(struct un_stack *stack, uint32_t slot, uint32_t *e
         return "a closed connection stands in the look-up table";
     if (is_live(tcb) && tcb->state != UN_TCP_DEAD && !is_entered)
         return "a connection is missing in the look-up table";
-    uint32_t found = is_entered ? un_flows_find(&stack->flows, stack->tcp.tcbs, tcb->hash, &tcb->peer, tcb->peer_port,
-                                                tcb->local_port, tcb->local)
+    uint32_t found = is_entered ? un_flows_find(&stack->flows, stack->tcp.tcbs, tcb->hash, &tcb->peer,
+                                                     un_flows_ends_of(tcb))
                                 : slot;
     return found == slot ? NULL : "a connection is not found";
 }

@@ -80,8 +80,11 @@ enum un_drop un_arp_input(struct un_stack *stack, struct un_arrival *arrival)
         un_address_conflict(stack, (uint32_t)claimed, arp.sender_mac);
         return UN_DROP_ip_source;
     }
+    bool is_probe = un_ip_is_any(&arp.sender);
+    if (!is_probe && !un_can_be_source(stack, &arp.sender))
+        return UN_DROP_ip_source;
     bool is_for_us = un_address_find(stack, &arp.target) >= 0;
-    if (!un_ip_is_any(&arp.sender))
+    if (!is_probe)
         learn_from_arp(stack, &arp, is_for_us);
     if (arp.operation == UN_ARP_REQUEST && is_for_us && !arrival->is_foreign)
         reply_arp(stack, &arp);
@@ -136,6 +139,8 @@ static enum un_drop solicitation(struct un_stack *stack, struct un_arrival *arri
     if (index < 0)
         return UN_DROP_NONE;
     if (un_ip_is_any(source)) {
+        if (icmp->has_mac || !un_ip_is_multicast(&arrival->packet.destination)) /* RFC 4861 section 7.1.1 */
+            return UN_DROP_nd_malformed;
         take_probe(stack, arrival, (uint32_t)index);
         return UN_DROP_NONE;
     }
@@ -154,6 +159,8 @@ static enum un_drop solicitation(struct un_stack *stack, struct un_arrival *arri
 /* RFC 4861 section 7.2.5. */
 static enum un_drop advertisement(struct un_stack *stack, const struct un_arrival *arrival, const struct un_icmp *icmp)
 {
+    if (icmp->is_solicited && un_ip_is_multicast(&arrival->packet.destination)) /* RFC 4861 section 7.1.2 */
+        return UN_DROP_nd_malformed;
     int claimed = un_address_claimed(stack, &icmp->target);
     if (claimed >= 0) {
         un_address_conflict(stack, (uint32_t)claimed, icmp->has_mac ? icmp->mac : arrival->packet.source_mac);

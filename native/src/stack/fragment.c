@@ -188,7 +188,8 @@ static void deliver(struct un_stack *stack, struct un_fragments *datagram)
     struct un_frame *first = &pool->frames[datagram->head];
     struct un_rx packet = {.frame = datagram->head, .length = datagram->header_length + datagram->total};
     uint32_t header = (uint32_t)datagram->header_length - datagram->network;
-    if (header + datagram->total > UINT16_MAX) {
+    uint32_t told = un_ip_is_v4(&datagram->source) ? header : header - UN_IPV6_BYTES; /* in the header's length field */
+    if (told + datagram->total > UINT16_MAX) {
         drop_datagram(stack, datagram, UN_DROP_fragment_malformed);
         return;
     }

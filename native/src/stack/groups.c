@@ -105,6 +105,10 @@ enum un_drop un_groups_input(struct un_stack *stack, const struct un_arrival *ar
     uint64_t now_ns = stack->own->now_ns;
     if (!un_ip_is_link_local(source) || arrival->packet.has_fragment_header)
         return UN_DROP_icmp_malformed;
+    if (stack->shards.shard != 0) {
+        un_hand_over(stack, arrival, 0);
+        return UN_DROP_NONE;
+    }
     if (!un_ip_is_any(&query->target) && !un_address_is_group(stack, &query->target))
         return UN_DROP_NONE;
     if (query->is_old)

@@ -60,7 +60,7 @@ void un_neighbours_restamp(struct un_stack *stack)
 static struct un_neighbour *set_of(struct un_stack *stack, const struct un_ip *ip)
 {
     uint32_t sets = stack->config->neighbours / UN_NEIGHBOUR_WAYS;
-    uint32_t hash = un_flows_hash(&stack->flows_key, ip, 0, 0, 0);
+    uint32_t hash = un_flows_hash(&stack->flows_key, ip, 0);
     return &stack->neighbours[(hash & (sets - 1)) * UN_NEIGHBOUR_WAYS];
 }
 

@@ -11,7 +11,7 @@
 
 static struct un_path *set_of(const struct un_stack *stack, const struct un_ip *ip)
 {
-    uint32_t hash = un_flows_hash(&stack->flows_key, ip, 0, 0, 0);
+    uint32_t hash = un_flows_hash(&stack->flows_key, ip, 0);
     return &stack->own->paths[(hash % (UN_PATHS / UN_PATH_WAYS)) * UN_PATH_WAYS];
 }
 

@@ -57,7 +57,8 @@ static void rebuild_pools(struct un_stack *stack)
     struct un_pool *pool = &stack->tcp.pool;
     pool->own->count = stack->config->frames;
     pool->own->frame_bytes = stack->config->frame_bytes;
-    for (uint32_t frame = 0; frame < pool->own->count; frame++)
+    pool->own->lent_count = stack->config->lent;
+    for (uint32_t frame = 0; frame < pool->own->count + pool->own->lent_count; frame++)
         pool->frames[frame].references = stack->frame_scratch[frame];
     un_pool_rebuild(pool);
     stack->own->sent_pool.count = stack->config->sents;

@@ -4,8 +4,16 @@
 
 void un_scan_begin(struct un_stack *stack)
 {
-    memset(stack->frame_scratch, 0, stack->config->frames * sizeof(bool));
+    memset(stack->frame_scratch, 0, (stack->config->frames + stack->config->lent) * sizeof(bool));
     memset(stack->sent_scratch, 0, stack->config->sents * sizeof(bool));
+}
+
+static bool is_sound(const struct un_stack *stack, uint32_t at)
+{
+    const struct un_frame *frame = &stack->tcp.pool.frames[at];
+    if (at >= stack->config->frames)
+        return at < stack->config->frames + stack->config->lent;
+    return (uint32_t)frame->offset + frame->length <= stack->config->frame_bytes;
 }
 
 bool un_scan_frames(struct un_stack *stack, uint32_t head, uint32_t *count, uint32_t *bytes, uint32_t *tail)
@@ -14,8 +22,7 @@ bool un_scan_frames(struct un_stack *stack, uint32_t head, uint32_t *count, uint
     *count = *bytes = 0;
     *tail = UN_NONE;
     for (uint32_t at = head; at != UN_NONE; at = frames[at].next) {
-        if (at >= stack->config->frames || stack->frame_scratch[at] ||
-            (uint32_t)frames[at].offset + frames[at].length > stack->config->frame_bytes)
+        if (!is_sound(stack, at) || stack->frame_scratch[at])
             return false;
         stack->frame_scratch[at] = true;
         *bytes += frames[at].length;

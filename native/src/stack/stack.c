@@ -35,6 +35,8 @@ static const char *config_wrong(const struct un_stack_config *config)
         return "frames must lie between 1 and 268435456";
     if (config->frame_bytes < 256 || config->frame_bytes > UN_FRAME_BYTES_MAX || config->frame_bytes % 64)
         return "frame_bytes must be a multiple of 64 between 256 and 32768";
+    if (config->lent > 1u << 28)
+        return "lent must not exceed 268435456";
     if (config->sents == 0 || config->sents > 1u << 28)
         return "sents must lie between 1 and 268435456";
     if (config->neighbours < UN_NEIGHBOUR_WAYS || config->neighbours > 1u << 16 ||
@@ -63,8 +65,8 @@ int un_stack_plan(const struct un_stack_config *config, struct un_stack_plan *pl
     plan->time_waits = take(&at, config->time_wait_max, sizeof(struct un_time_wait));
     plan->flows = take(&at, un_flows_buckets(config->conn_max), sizeof(struct un_flows_bucket));
     plan->sents = take(&at, config->sents, sizeof(struct un_sent));
-    plan->frames = take(&at, config->frames, sizeof(struct un_frame));
-    plan->frame_scratch = take(&at, config->frames, sizeof(bool));
+    plan->frames = take(&at, (uint64_t)config->frames + config->lent, sizeof(struct un_frame));
+    plan->frame_scratch = take(&at, (uint64_t)config->frames + config->lent, sizeof(bool));
     plan->sent_scratch = take(&at, config->sents, sizeof(bool));
     at = (at + 4095) & ~UINT64_C(4095);
     plan->bytes_of_frames = take(&at, config->frames, config->frame_bytes);
@@ -133,7 +135,7 @@ int un_stack_create(struct un_stack *stack, void *memory, uint64_t bytes, const 
     own->sent_pool.count = config->sents;
     own->timers_next_ns = own->neighbours_next_ns = own->fragments_next_ns = UINT64_MAX;
     make_view(stack, memory, &plan);
-    un_pool_format(&stack->tcp.pool, config->frames, config->frame_bytes);
+    un_pool_format_lending(&stack->tcp.pool, config->frames, config->frame_bytes, config->lent);
     un_recovery_rebuild(&stack->tcp, stack->sent_scratch);
     un_flows_clear(&stack->flows);
     un_wheel_init(&own->wheel, 0);
@@ -237,7 +239,8 @@ static uint32_t run_outputs(struct un_stack *stack)
         if (!tcb)
             break;
         un_stack_busy(stack, tcb);
-        un_tcp_dispatch(&stack->tcp, tcb);
+        if (!un_stack_send_usual(stack, tcb))
+            un_tcp_dispatch(&stack->tcp, tcb);
         if (is_unreachable(tcb))
             un_tcp_end(&stack->tcp, tcb, UN_TCP_REASON_UNREACHABLE);
         un_stack_idle(stack);
@@ -258,7 +261,7 @@ static inline void run_slow(struct un_stack *stack, uint64_t now_ns)
         un_addresses_run(stack);
 }
 
-uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns)
+uint32_t un_stack_poll_input(struct un_stack *stack, uint64_t now_ns)
 {
     struct un_stack_memory *own = stack->own;
     own->now_ns = now_ns;
@@ -268,21 +271,30 @@ uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns)
     if (own->timers_next_ns <= now_ns)
         done += run_timers(stack);
     run_slow(stack, now_ns);
-    if (own->outputs.head != UN_NONE)
-        done += run_outputs(stack);
-    if (own->endpoints_refused > 0)
+    return done;
+}
+
+/* What was submitted in the meantime counts too. */
+static inline uint32_t send_and_flush(struct un_stack *stack)
+{
+    uint32_t done = stack->own->outputs.head != UN_NONE ? run_outputs(stack) : 0;
+    if (stack->own->endpoints_refused > 0)
         un_udp_room(stack);
     un_stack_flush(stack);
     return done;
+}
+
+uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns)
+{
+    uint32_t done = un_stack_poll_input(stack, now_ns);
+    return done + send_and_flush(stack);
 }
 
 uint32_t un_stack_poll_output(struct un_stack *stack, uint64_t now_ns)
 {
     stack->own->now_ns = now_ns;
     un_tcp_set_now(&stack->tcp, now_ns);
-    uint32_t done = run_outputs(stack);
-    un_stack_flush(stack);
-    return done;
+    return send_and_flush(stack);
 }
 
 uint64_t un_stack_deadline_ns(const struct un_stack *stack)

@@ -42,6 +42,7 @@ struct un_stack_config {
     uint32_t conn_max;
     uint32_t frames;
     uint32_t frame_bytes;      /* multiple of 64; a whole packet of the device's MTU should fit, or it becomes a chain */
+    uint32_t lent;             /* pieces that are sent from an application's own memory: un_stack_lend */
     uint32_t sents;            /* packets in flight, of all connections */
     uint32_t udp_max;          /* UDP endpoints */
     uint32_t neighbours;       /* power of two */
@@ -107,6 +108,7 @@ struct un_stack {
     struct un_stack_shards shards;
     uint32_t tx_room;       /* packets the device said it takes, of which none was submitted yet */
     bool has_submitted;     /* something waits for flush */
+    uint16_t local_last;    /* index of our address that a packet was for last: mostly the next one is, too */
     struct un_flows flows;
     struct un_flows_key flows_key;
     struct un_neighbour *neighbours; /* the other tables of the arena: state.h */
@@ -143,8 +145,10 @@ int un_stack_add_route(struct un_stack *stack, const struct un_ip *network, uint
 /* One turn: returns how much was done. UINT64_MAX: no deadline. */
 uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns);
 uint64_t un_stack_deadline_ns(const struct un_stack *stack);
-/* The second half of a turn alone: send what may be sent, flush. For answers to what the turn brought. */
-uint32_t un_stack_poll_output(struct un_stack *stack, uint64_t now_ns);
+/* The two halves of a turn. In between, the application reads and answers what the first one brought: then an ACK carries the
+ * answer, and says how much room there is after the reading, where it would otherwise be followed by a second one. */
+uint32_t un_stack_poll_input(struct un_stack *stack, uint64_t now_ns);  /* take packets, run what is due */
+uint32_t un_stack_poll_output(struct un_stack *stack, uint64_t now_ns); /* send what may be sent, flush */
 /* A packet that did not come from the device (another shard handed it over): a chain of this stack's frames. */
 void un_stack_input(struct un_stack *stack, const struct un_rx *packet);
 
@@ -179,6 +183,9 @@ int un_stack_connect(struct un_stack *stack, const struct un_stack_peer *remote,
                      uint64_t user, uint64_t *conn);
 
 int64_t un_stack_write(struct un_stack *stack, uint64_t conn, const struct un_piece *pieces, int count); /* -EAGAIN: full */
+/* The same with pieces of a lender's memory (stack->tcp.pool.lenders), of which longer ones stay there: un_tcp_lend. They
+ * come back by un_pool_given_back. */
+int64_t un_stack_lend(struct un_stack *stack, uint64_t conn, uint16_t lender, struct un_piece *pieces, int count);
 int64_t un_stack_read(struct un_stack *stack, uint64_t conn, void *bytes, uint32_t most); /* copies; 0: end; -EAGAIN */
 int un_stack_peek(struct un_stack *stack, uint64_t conn, struct un_piece *pieces, int most); /* in place; -EAGAIN; 0: end */
 int un_stack_consume(struct un_stack *stack, uint64_t conn, uint32_t bytes);

@@ -306,11 +306,16 @@ static inline int un_address_find(const struct un_stack *stack, const struct un_
 }
 
 /* Around every change of a connection. Not nested: one connection at a time. */
-static inline void un_stack_busy(struct un_stack *stack, const struct un_tcb *tcb)
+static inline void un_stack_busy_slot(struct un_stack *stack, uint32_t slot)
 {
     un_assert(stack->own->busy == 0);
-    stack->own->busy = un_stack_slot(stack, tcb) + 1;
+    stack->own->busy = slot + 1;
     un_compiler_fence();
+}
+
+static inline void un_stack_busy(struct un_stack *stack, const struct un_tcb *tcb)
+{
+    un_stack_busy_slot(stack, un_stack_slot(stack, tcb));
 }
 
 static inline void un_stack_idle(struct un_stack *stack)
@@ -419,6 +424,9 @@ uint32_t un_timestamp_offset(const struct un_stack *stack, const struct un_ip *l
 /* ---- output.c ---- */
 int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, const struct un_piece *pieces, int count,
                   uint32_t segment_bytes);
+/* All that the connection has to send is a segment of the usual kind (tcp/usual.h; IPv4, a timestamp): it leaves. false: it
+ * is not so, or it cannot leave now; nothing was done, and un_tcp_dispatch does it. */
+bool un_stack_send_usual(struct un_stack *stack, struct un_tcb *tcb);
 /* A packet of no connection: the transport header (checksum field zero, at checksum_offset) and what follows it. When the
  * next hop's address is not known it is kept, and counts as sent. 0, -EAGAIN: the device is full, -EHOSTUNREACH. */
 struct un_datagram {

@@ -23,7 +23,7 @@ static void take_probe(struct un_tcp *tcp, struct un_tcb *tcb)
 
 static void tell_writable(struct un_tcp *tcp, struct un_tcb *tcb)
 {
-    if (!(tcb->flags & UN_TCB_WANT_WRITE) || un_tcp_write_room(tcp, tcb) < tcb->snd_limit / 4)
+    if (!(tcb->flags & UN_TCB_WANT_WRITE) || un_tcp_write_room(tcp, tcb) < un_tcp_send_limit(tcp, tcb) / 4)
         return;
     tcb->flags &= ~(uint32_t)UN_TCB_WANT_WRITE;
     un_tcp_raise(tcp, tcb, UN_TCP_EVENT_WRITABLE);

@@ -81,7 +81,7 @@ static void answer_options(const struct un_tcp *tcp, const struct un_cookie_flow
         bits |= TS_ECN;
     }
     answer->options |= UN_SEG_TIMESTAMP;
-    answer->tsval = timestamp_with((uint32_t)(tcp->now_ns / UN_MS_NS) + flow->ts_offset, bits);
+    answer->tsval = timestamp_with(tcp->now_ms + flow->ts_offset, bits);
     answer->tsecr = syn->tsval;
 }
 

@@ -1,6 +1,7 @@
-/* What the files of the state machine share, and nobody else includes.
+/* What the files of the state machine share, and nobody else includes, but with expected.h and usual.h.
  *
- *   input.c      a segment arrives: the fast path, then the steps        handshake.c  SYN-SENT, SYN-RECEIVED, options
+ *   input.c      a segment arrives: the steps                            handshake.c  SYN-SENT, SYN-RECEIVED, options
+ *   expected.h   a segment arrives as expected, inorder.h: its payload   usual.h      the segment that is sent mostly
  *   ack.c        what its ACK and window change                          receive.c    what its payload and FIN change
  *   output.c     dispatch: resend, send, probe                           segment.c    one segment is built and emitted
  *   window.c     the window we offer                                     path.c       segment size, path MTU, ICMP
@@ -35,11 +36,6 @@ static inline uint32_t un_max32(uint32_t left, uint32_t right)
     return left < right ? right : left;
 }
 
-static inline uint32_t un_tcp_clock_s(const struct un_tcp *tcp)
-{
-    return (uint32_t)(tcp->now_ns / UN_SECOND_NS);
-}
-
 static inline uint8_t un_tcp_clock_minute(const struct un_tcp *tcp)
 {
     return (uint8_t)(tcp->now_ns / (60 * UN_SECOND_NS));
@@ -48,7 +44,7 @@ static inline uint8_t un_tcp_clock_minute(const struct un_tcp *tcp)
 /* Our timestamp clock: milliseconds from an offset of the connection's own (RFC 7323 section 5.4). */
 static inline uint32_t un_tcp_timestamp(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
-    return (uint32_t)(tcp->now_ns / UN_MS_NS) + tcb->ts_offset;
+    return tcp->now_ms + tcb->ts_offset;
 }
 
 static inline enum un_drop un_tcp_drop(struct un_tcp *tcp, enum un_drop why)
@@ -110,8 +106,7 @@ static inline uint32_t un_tcp_option_bytes(const struct un_seg *seg)
 }
 
 /* ---- handshake.c ---- */
-/* What we offer for a receive buffer of `limit` bytes. */
-uint8_t un_tcp_window_scale(const struct un_tcp_config *config, uint32_t limit);
+uint8_t un_tcp_window_scale(const struct un_tcp_config *config, uint32_t limit); /* what we offer */
 enum un_drop un_tcp_process_syn_sent(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t frame);
 /* Our SYN is acknowledged; `window` is what the segment means, which with SYN is not scaled. */
 void un_tcp_process_syn_acked(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t window);
@@ -134,6 +129,10 @@ void un_tcp_take_fin(struct un_tcp *tcp, struct un_tcb *tcb);
 uint16_t un_tcp_window_syn(const struct un_tcp *tcp, const struct un_tcb *tcb);  /* of SYN and SYN-ACK: never scaled */
 uint16_t un_tcp_window_next(const struct un_tcp *tcp, const struct un_tcb *tcb); /* of all other segments */
 bool un_tcp_window_opened(const struct un_tcp *tcp, const struct un_tcb *tcb);   /* enough for an update of its own */
+
+/* ---- tune.c ---- */
+/* The application has read, and rcv_limit is below rcv_limit_max. */
+void un_tcp_grow_receive(const struct un_tcp *tcp, struct un_tcb *tcb);
 
 /* ---- segment.c: what is emitted; 0 or -EAGAIN, and then nothing has changed ---- */
 /* Fill in all but payload; seq is snd_nxt. */

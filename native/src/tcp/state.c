@@ -49,15 +49,12 @@ void un_tcp_init(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t iss, uint32_t 
 {
     const struct un_tcp_config *config = tcp->config;
     uint16_t listener = tcb->listener;
-    memset(&tcb->rcv_nxt, 0, offsetof(struct un_tcb, wheel_next) - offsetof(struct un_tcb, rcv_nxt));
+    memset(&tcb->rcv_nxt, 0, offsetof(struct un_tcb, event_next) - offsetof(struct un_tcb, rcv_nxt));
+    memset(&tcb->tos, 0, offsetof(struct un_tcb, wheel_next) - offsetof(struct un_tcb, tos));
     tcb->listener = listener;
     tcb->state = UN_TCP_CLOSED;
     tcb->flags = 0;
     tcb->events = 0;
-    tcb->challenges = 0;
-    tcb->retransmitted = 0;
-    tcb->bytes_in = 0;
-    tcb->bytes_out = 0;
 
     tcb->iss = tcb->snd_una = tcb->snd_nxt = tcb->snd_small_end = iss;
     tcb->ts_offset = ts_offset;
@@ -66,7 +63,7 @@ void un_tcp_init(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t iss, uint32_t 
     tcb->path_minute = un_tcp_clock_minute(tcp);
     tcb->rcv_limit = config->rcv_limit;
     tcb->snd_limit = config->snd_limit;
-    tcb->rcv_wscale = un_tcp_window_scale(config, tcb->rcv_limit);
+    tcb->rcv_wscale = un_tcp_window_scale(config, config->rcv_limit);
     tcb->rcv_mss = UN_TCP_RCV_MSS_MIN;
     tcb->rcv.head = tcb->rcv_ooo.head = tcb->snd.head = UN_NONE;
     tcb->unsent_frame = tcb->sent_head = tcb->sent_tail = UN_NONE;

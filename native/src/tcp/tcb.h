@@ -125,6 +125,8 @@ struct un_queue {
     uint32_t tail;
 };
 
+/* In the order of how often it is looked at: the usual segment needs what stands first, in as few cache lines as it takes;
+ * what is out of order, lost or set up once stands last. */
 struct un_tcb {
     /* Who: read by look-up. */
     struct un_ip peer;
@@ -144,34 +146,47 @@ struct un_tcb {
     uint32_t rcv_acked;     /* Last.ACK.sent (RFC 7323) */
     uint32_t rcv_limit;     /* bytes that may wait */
     uint32_t rcv_bytes;     /* waiting in order */
-    uint32_t rcv_ooo_bytes; /* waiting out of order */
-    uint32_t rcv_ooo_frames;
     uint32_t rcv_frames;
     struct un_queue rcv;    /* in order; the first byte not read is the head's */
     struct un_queue rcv_ooo; /* out of order: by seq, no overlaps, all of it beyond rcv_nxt */
-    struct un_sack_block sack_recent[UN_SACK_BLOCKS_MAX]; /* runs of rcv_ooo, newest first; sack_count of them */
-    struct un_sack_block dsack;
     uint8_t sack_count;
     uint8_t rcv_wscale;
     uint8_t snd_wscale;
     uint8_t has_dsack;
-    uint32_t fin_seq;
-    uint32_t irs;
+    uint16_t rcv_mss;       /* largest segment seen: what "every second full segment" means */
+    uint16_t quickacks;     /* full segments that are still acknowledged at once: the peer is in slow start */
     uint32_t ts_recent;
     uint32_t ts_recent_s;   /* clock in seconds when it was set (24-day rule) */
     uint32_t ts_offset;     /* added to the clock in milliseconds */
-    uint16_t rcv_mss;       /* largest segment seen: what "every second full segment" means */
-    uint16_t quickacks;     /* full segments that are still acknowledged at once: the peer is in slow start */
 
     /* Send. */
     uint32_t snd_una;
     uint32_t snd_nxt;
     uint32_t snd_wnd;       /* scaled */
-    uint32_t snd_wnd_max;
     uint32_t snd_wl1;
     uint32_t snd_wl2;
+
+    /* Links: caches (and wheel_next at the end). */
+    uint32_t event_next;
+    uint32_t output_next;
+    uint32_t wheel_at;   /* slot of the wheel, or UN_NONE */
+    uint32_t next_hop;   /* cache, the stack's: stamp of the neighbour that packets go to; 0: not known */
+    uint64_t wheel_ns;   /* the deadline it stands at */
+    uint8_t listed;      /* enum un_listed, the stack's */
+
+    /* What it is made with, and counters. */
+    uint8_t tos;
+    uint16_t listener;   /* that made it, or UINT16_MAX */
+    uint64_t bytes_in;
+    uint64_t bytes_out;
+
+    /* Timers. */
+    uint64_t timers[UN_TIMERS]; /* ns */
+    uint64_t unacked_ns;  /* when the oldest unacknowledged data was first sent, for the user timeout; 0: none */
+
+    /* The send queue. */
+    uint32_t snd_wnd_max;
     uint32_t snd_small_end; /* end of the last small segment sent: another waits until this is acknowledged */
-    uint32_t iss;
     uint32_t snd_limit;     /* bytes that may be queued */
     uint32_t snd_bytes;     /* queued: unacknowledged and unsent payload */
     struct un_queue snd;    /* frames from snd_una's byte on */
@@ -181,11 +196,10 @@ struct un_tcb {
     uint32_t sent_head;     /* records, by seq */
     uint32_t sent_tail;
     uint16_t snd_mss;       /* payload of a segment, without any option: min(peer's MSS, path MTU - headers) */
-    uint16_t peer_mss;
     uint16_t path_mtu;
     uint16_t path_mtu_max;  /* the link's, or what the application wants: what is searched for, and announced */
 
-    /* Round trip and timers (RFC 6298). Microseconds. */
+    /* Round trip (RFC 6298). Microseconds. */
     uint32_t srtt_us; /* 0: no sample yet */
     uint32_t rttvar_us;
     uint32_t rto_us;
@@ -196,60 +210,59 @@ struct un_tcb {
     uint8_t probes;       /* keepalives or window probes in a row */
     uint8_t dup_acks;
     uint8_t congestion;   /* index of the congestion control */
-    uint64_t timers[UN_TIMERS]; /* ns */
-    uint64_t unacked_ns;  /* when the oldest unacknowledged data was first sent, for the user timeout; 0: none */
+    uint32_t rcv_round;   /* the receive limit grows no more before this has come: tune.c */
 
     /* Recovery (RFC 6675, 8985, 6937bis). */
     uint32_t cwnd;
     uint32_t ssthresh;
     uint32_t in_flight;  /* bytes */
-    uint32_t recover;        /* where what goes on ends: a recovery, a reduction by ECN, a tail loss probe */
     uint32_t sacked_bytes;
     uint32_t lost_bytes;
-    uint32_t prr_delivered;
-    uint32_t prr_out;
-    uint32_t prr_flight;     /* RecoverFS */
     uint32_t lost_hint;      /* no record before this one is LOST; UN_NONE: look from the head */
-    uint32_t prior_cwnd;     /* to undo */
-    uint32_t prior_ssthresh;
-    uint32_t undo_tsval;     /* our timestamp of the first retransmission: an ACK that echoes an older one says spurious */
-    uint32_t undo_bytes;     /* sent again in this recovery, and not reported as needless by D-SACK */
     uint32_t rack_us;        /* RACK.xmit_ts */
     uint32_t rack_end;       /* RACK.end_seq */
     uint32_t rack_rtt_us;
+    uint32_t high_sacked;    /* highest seq end SACKed */
+    uint32_t sent_at_us;     /* clock of the last transmission of data (restart after idle) */
+    uint32_t cc_state[6];    /* of the congestion control */
     uint8_t rack_mult;
     uint8_t rack_persist;
     uint8_t recovery;        /* enum un_recovery_bit, of recovery.h */
     uint8_t reason;          /* enum un_tcp_reason, of a DEAD one */
-    uint32_t high_sacked;    /* highest seq end SACKed */
-    uint32_t sent_at_us;     /* clock of the last transmission of data (restart after idle) */
-    uint32_t cc_state[6];    /* of the congestion control */
+    uint32_t recover;        /* where what goes on ends: a recovery, a reduction by ECN, a tail loss probe */
+    uint32_t prr_delivered;
+    uint32_t prr_out;
+    uint32_t prr_flight;     /* RecoverFS */
+    uint32_t prior_cwnd;     /* to undo */
+    uint32_t prior_ssthresh;
+    uint32_t undo_tsval;     /* our timestamp of the first retransmission: an ACK that echoes an older one says spurious */
+    uint32_t undo_bytes;     /* sent again in this recovery, and not reported as needless by D-SACK */
 
-    /* Settings. */
+    /* Out of order. */
+    uint32_t rcv_ooo_bytes;
+    uint32_t rcv_ooo_frames;
+    struct un_sack_block sack_recent[UN_SACK_BLOCKS_MAX]; /* runs of rcv_ooo, newest first; sack_count of them */
+    struct un_sack_block dsack;
+
+    /* Handshake and end, settings. */
+    uint32_t irs;
+    uint32_t iss;
+    uint32_t fin_seq;
+    uint16_t peer_mss;
     uint16_t keep_idle_s;
     uint16_t keep_interval_s;
     uint8_t keep_count;
     uint8_t soft_error; /* ICMP said while connecting that there is no way */
-    uint8_t tos;
     uint8_t path_minute; /* clock in minutes when path_mtu was lowered, or a larger one was tried */
-    uint16_t listener;       /* that made it, or UINT16_MAX */
+    uint8_t challenges;   /* challenge ACKs sent in that second */
+    uint16_t challenge_s; /* clock in seconds */
     uint32_t user_timeout_ms; /* 0: the stack's default */
+    uint32_t retransmitted; /* segments, for statistics */
 
     /* Links: caches. */
     uint32_t wheel_next;
     uint32_t wheel_prev;
-    uint32_t wheel_at;   /* slot of the wheel, or UN_NONE */
-    uint32_t event_next;
-    uint32_t output_next;
     uint32_t next_free;
-    uint8_t listed;      /* enum un_listed, the stack's */
-    uint8_t challenges;   /* challenge ACKs sent in that second */
-    uint16_t challenge_s; /* clock in seconds */
-    uint32_t retransmitted; /* segments, for statistics */
-    uint32_t next_hop;   /* cache, the stack's: stamp of the neighbour that packets go to; 0: not known */
-    uint64_t wheel_ns;   /* the deadline it stands at */
-    uint64_t bytes_in;
-    uint64_t bytes_out;
 };
 UN_STATIC_ASSERT(sizeof(struct un_tcb) <= 512 - 16, "with its entry in the look-up table at most 512 bytes");
 

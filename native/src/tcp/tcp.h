@@ -8,7 +8,8 @@
  * output.c what may leave, with segment.c; path.c path MTU and ICMP; state.c set_state, close, end; timers.c; rxqueue.c,
  * txqueue.c payload in frames; cookie.c; sent.c records of what is in flight; recovery.c what an ACK or a timeout means for
  * them, with sack.c, rack.c, probe.c, undo.c, prr.c, flight.c and rtt.c (recovery.h); congestion.c with reno.c, cubic.c and
- * hystart.c. */
+ * hystart.c. What nearly every segment needs stands in headers, for the stack to make one piece of it and the packet:
+ * expected.h and inorder.h the way in, usual.h the way out. */
 #ifndef UN_TCP_H
 #define UN_TCP_H
 
@@ -40,6 +41,8 @@ enum un_tcp_event {
 struct un_tcp_config {
     uint32_t rcv_limit;           /* bytes of a connection's receive buffer */
     uint32_t snd_limit;
+    uint32_t rcv_limit_max;       /* what they may grow to (tune.c); not above the limits: they do not */
+    uint32_t snd_limit_max;
     uint32_t rto_min_us;
     uint32_t rto_max_us;
     uint32_t rto_initial_us;      /* RFC 6298: 1 s */
@@ -88,6 +91,7 @@ struct un_tcp_config {
     X(duplicate_acks, "duplicate ACKs received")                                                                       \
     X(challenge_acks, "challenge ACKs sent (RFC 5961)")                                                                \
     X(out_of_order, "segments queued out of order")                                                                    \
+    X(lent, "pieces sent from the memory of the application")                                                          \
     X(compacted, "payload copied together because frames were short")                                                  \
     X(syn_cookies_sent, "SYN cookies sent")                                                                            \
     X(syn_cookies_received, "connections made from a SYN cookie")                                                      \
@@ -127,6 +131,9 @@ struct un_tcp_operations {
 struct un_tcp {
     uint64_t now_ns;
     uint32_t now_us; /* the same clock, microseconds modulo 2^32 */
+    uint32_t now_ms; /* and milliseconds */
+    uint32_t now_s;
+    uint64_t millisecond_ns; /* when this millisecond began */
     struct un_pool pool;
     struct un_tcb *tcbs;
     struct un_sent *sents;
@@ -138,10 +145,18 @@ struct un_tcp {
     uint32_t tx_segment_bytes; /* of the device: 0 when it does not segment */
 };
 
+/* The slower clocks are counted when they move: most turns fall into the millisecond of the one before. */
 static inline void un_tcp_set_now(struct un_tcp *tcp, uint64_t now_ns)
 {
+    uint64_t since_ns = now_ns - tcp->millisecond_ns;
     tcp->now_ns = now_ns;
-    tcp->now_us = (uint32_t)(now_ns / UN_US_NS);
+    if (__builtin_expect(since_ns >= UN_MS_NS, 0)) {
+        since_ns = now_ns % UN_MS_NS;
+        tcp->millisecond_ns = now_ns - since_ns;
+        tcp->now_ms = (uint32_t)(now_ns / UN_MS_NS);
+        tcp->now_s = (uint32_t)(now_ns / UN_SECOND_NS);
+    }
+    tcp->now_us = tcp->now_ms * 1000 + (uint32_t)since_ns / 1000;
 }
 
 /* ---- state.c: a connection begins and ends. Owner: tcp core. ---- */
@@ -204,7 +219,13 @@ int un_tcp_dispatch(struct un_tcp *tcp, struct un_tcb *tcb);
  * (un_tx_append_frame) as soon as there is any room. Returns how many bytes were taken, or -EPIPE after shutdown, -ENOTCONN
  * before the connection is established, -ECONNRESET and the like when it is over. */
 uint32_t un_tcp_write_room(const struct un_tcp *tcp, const struct un_tcb *tcb);
+uint32_t un_tcp_send_limit(const struct un_tcp *tcp, const struct un_tcb *tcb); /* that may be queued now: tune.c */
 int64_t un_tcp_write(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_piece *pieces, int count);
+
+/* As un_tcp_write with pieces that lie in what a lender lends (base/pool.h): longer ones stay where they are. `frame` of each
+ * piece that was taken says then whether it was lent, else it is UN_NONE. Nobody may change what is lent before it is
+ * given back; who does sends something else. */
+int64_t un_tcp_lend(struct un_tcp *tcp, struct un_tcb *tcb, uint16_t lender, struct un_piece *pieces, int count);
 
 /* What can be read; then let go of that many bytes, which may open the window. 0 readable bytes with un_tcp_is_eof: no
  * more will come. */
@@ -319,6 +340,9 @@ uint32_t un_tx_append(struct un_tcp *tcp, struct un_tcb *tcb, const void *bytes,
 /* Bytes that lie in a frame already: nobody may change them until they are acknowledged. A reference of the caller's passes
  * to the queue, and the frame's record with it, which must not stand in any other list. */
 void un_tx_append_frame(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame, uint32_t offset, uint32_t length);
+/* Lent: all of the piece, or copied, as many bytes as un_tx_append takes; piece->frame says which. */
+#define UN_LEND_LEAST 1024u /* bytes: fewer are copied in less time than their record takes */
+uint32_t un_tx_append_lent(struct un_tcp *tcp, struct un_tcb *tcb, uint16_t lender, struct un_piece *piece);
 /* Pieces of `length` bytes from (frame, offset) on; returns how many, and in *got the bytes they hold (less when `most`
  * pieces do not suffice, or the queue ends). */
 int un_tx_pieces(const struct un_tcp *tcp, uint32_t frame, uint32_t offset, uint32_t length, struct un_piece *pieces,
@@ -327,6 +351,15 @@ int un_tx_pieces(const struct un_tcp *tcp, uint32_t frame, uint32_t offset, uint
 void un_tx_advance(const struct un_tcp *tcp, uint32_t *frame, uint32_t *offset, uint32_t length);
 uint32_t un_tx_unsent(const struct un_tcb *tcb); /* bytes queued that were never sent; needs snd_una, snd_nxt, snd_bytes in step */
 void un_tx_acked(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes); /* payload bytes that were sent */
+/* All that is queued was sent, and is acknowledged. */
+static inline void un_tx_acked_all(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    uint32_t frame = tcb->snd.head;
+    tcb->snd.head = UN_NONE;
+    tcb->snd_head_offset = 0;
+    tcb->snd_bytes = 0;
+    un_pool_drop_chain(&tcp->pool, frame);
+}
 void un_tx_drop_all(struct un_tcp *tcp, struct un_tcb *tcb);
 
 #endif

@@ -5,7 +5,8 @@
  * are queued as they are. What has been queued never moves and is never rewritten, since devices may read it later
  * than they were told of it: acknowledged bytes stay in their frame until it holds nothing else (snd_head_offset says
  * how many), which keeps cursors valid, too. `seq` of a frame here means how many bytes it may come to hold: of
- * frames that were queued as they are only `length`, as the rest belongs to somebody else. */
+ * frames that were queued as they are only `length`, as the rest belongs to somebody else. Of lent pieces it says where
+ * their bytes are (base/pool.h), and they come to hold no more. */
 #include "tcp/tcp.h"
 
 #include <string.h>
@@ -26,7 +27,7 @@ static struct un_frame *tail_with_room(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     if (tcb->snd.head != UN_NONE) {
         struct un_frame *tail = &tcp->pool.frames[tcb->snd.tail];
-        if (tail->length < tail->seq)
+        if (!un_pool_is_lent(&tcp->pool, tcb->snd.tail) && tail->length < tail->seq)
             return tail;
     }
     if (un_pool_is_at_its_end(&tcp->pool) ||
@@ -53,7 +54,8 @@ static void queued(struct un_tcb *tcb, uint32_t offset, uint32_t length)
 uint32_t un_tx_append(struct un_tcp *tcp, struct un_tcb *tcb, const void *bytes, uint32_t length)
 {
     const uint8_t *from = bytes;
-    uint32_t room = tcb->snd_limit > tcb->snd_bytes ? tcb->snd_limit - tcb->snd_bytes : 0;
+    uint32_t limit = un_tcp_send_limit(tcp, tcb);
+    uint32_t room = limit > tcb->snd_bytes ? limit - tcb->snd_bytes : 0;
     uint32_t left = length < room ? length : room;
     uint32_t taken = left;
     while (left > 0) {
@@ -82,6 +84,21 @@ void un_tx_append_frame(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame, 
     queued(tcb, 0, length);
 }
 
+uint32_t un_tx_append_lent(struct un_tcp *tcp, struct un_tcb *tcb, uint16_t lender, struct un_piece *piece)
+{
+    uint64_t offset = (uint64_t)(piece->bytes - tcp->pool.lenders[lender]);
+    bool fits = piece->length >= UN_LEND_LEAST && piece->length <= UINT16_MAX && offset <= UINT32_MAX;
+    piece->frame = UN_NONE;
+    if (fits && tcb->snd_bytes < un_tcp_send_limit(tcp, tcb))
+        piece->frame = un_pool_lend(&tcp->pool, lender, (uint32_t)offset, (uint16_t)piece->length);
+    if (piece->frame == UN_NONE)
+        return un_tx_append(tcp, tcb, piece->bytes, piece->length);
+    push(tcp, tcb, piece->frame);
+    queued(tcb, 0, piece->length);
+    tcp->counters->lent++;
+    return piece->length;
+}
+
 int un_tx_pieces(const struct un_tcp *tcp, uint32_t frame, uint32_t offset, uint32_t length, struct un_piece *pieces,
                  int most, uint32_t *got)
 {
@@ -91,7 +108,7 @@ int un_tx_pieces(const struct un_tcp *tcp, uint32_t frame, uint32_t offset, uint
         const struct un_frame *record = &tcp->pool.frames[frame];
         uint32_t part = record->length - offset;
         part = left < part ? left : part;
-        pieces[count++] = (struct un_piece){un_pool_bytes(&tcp->pool, frame) + record->offset + offset, part, frame};
+        pieces[count++] = (struct un_piece){un_pool_content(&tcp->pool, frame) + offset, part, frame};
         left -= part;
         offset = 0;
     }

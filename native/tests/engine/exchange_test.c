@@ -27,7 +27,7 @@ static struct un_pool new_pool(void)
 {
     struct memory *memory = calloc(1, sizeof *memory);
     CHECK(memory != NULL);
-    struct un_pool pool = {&memory->own, memory->frames, memory->bytes};
+    struct un_pool pool = {.own = &memory->own, .frames = memory->frames, .bytes = memory->bytes};
     un_pool_format(&pool, FRAMES, FRAME_BYTES);
     return pool;
 }

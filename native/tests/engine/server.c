@@ -44,6 +44,7 @@ static void shrink(struct un_stack_config *config, uint32_t conn_max)
     config->frames = 64;
     config->frame_bytes = 2048;
     config->sents = 64;
+    config->lent = 2;
     config->udp_max = 0;
     config->neighbours = 8;
     config->time_wait_max = 4;

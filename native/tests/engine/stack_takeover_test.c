@@ -29,6 +29,24 @@ static void check_both_sides(struct un_engine *engine)
     CHECK_EQ(alive, accepted);
 }
 
+/* Of each send frame: what was taken from the worker and is not done stands in a connection's output, or waits in the stack
+ * to be acknowledged. */
+static void check_accounts(struct un_engine *engine)
+{
+    const struct un_pool *pool = &engine->link->stack.tcp.pool;
+    for (uint32_t frame = 0; frame < server.config.tx_frames; frame++) {
+        const struct un_tx_account *account = &un_tx_accounts(server.setup.public, 0)[frame];
+        uint32_t waiting = 0;
+        for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
+            for (uint32_t node = engine->works[slot].tx_head;
+                 un_is_alive(un_slot(engine, slot)) && node != UN_NONE; node = engine->nodes[0][node].next)
+                waiting += engine->nodes[0][node].frame == frame;
+        for (uint32_t i = pool->own->count; i < pool->own->count + pool->own->lent_count; i++)
+            waiting += pool->frames[i].references > 0 && pool->frames[i].seq / server.config.tx_frame_bytes == frame;
+        CHECK_EQ(un_load(&account->queued) - un_load(&account->done), waiting);
+    }
+}
+
 static void check_takeover(void)
 {
     struct un_engine *engine = un_engine_start(&server.setup);
@@ -37,9 +55,11 @@ static void check_takeover(void)
     if (wrong)
         check_failed(__FILE__, __LINE__, wrong);
     check_both_sides(engine);
+    check_accounts(engine);
     CHECK(un_load(&engine->counters->closed[UN_REASON_NETWORK_LOST]) <= 1);
     un_engine_turn(engine, 0);
     check_both_sides(engine);
+    check_accounts(engine);
     CHECK(un_stack_check(&engine->link->stack) == NULL);
 }
 
@@ -81,6 +101,35 @@ static void killed_while_a_request_comes_and_an_answer_leaves(void)
     start();
     worker_send(server.conns[0], 1000);
     client_send(server.clients[1], 300);
+    step(server_turn);
+}
+
+/* The second answer is long, and stays where the worker wrote it. */
+static void killed_while_an_answer_is_lent(void)
+{
+    start();
+    worker_send(server.conns[0], 1000);
+    worker_send(server.conns[1], 1500);
+    step(server_turn);
+}
+
+static void killed_while_a_lent_answer_is_acknowledged(void)
+{
+    start();
+    worker_send(server.conns[1], 1400);
+    server_turn();
+    CHECK_EQ(server.engine->link->told->tcp.lent, 1);
+    clients_turn(); /* the acknowledgement */
+    step(server_turn);
+}
+
+static void killed_while_the_worker_aborts_what_is_lent(void)
+{
+    start();
+    worker_send(server.conns[1], 1500);
+    server_turn();
+    CHECK(un_port_command(&server.worker, UN_COMMAND_ABORT, server.conns[1], UN_REASON_ABORTED));
+    un_port_commit(&server.worker);
     step(server_turn);
 }
 
@@ -150,6 +199,9 @@ int main(void)
     RUN(connections_go_on_with_the_next_engine);
     RUN(killed_while_a_connection_begins);
     RUN(killed_while_a_request_comes_and_an_answer_leaves);
+    RUN(killed_while_an_answer_is_lent);
+    RUN(killed_while_a_lent_answer_is_acknowledged);
+    RUN(killed_while_the_worker_aborts_what_is_lent);
     RUN(killed_while_the_peer_ends_it);
     RUN(killed_while_the_worker_aborts_it);
     RUN(killed_while_the_worker_closes_it);

@@ -240,6 +240,36 @@ static void frames_by_hand(void)
     usnet_teardown(context);
 }
 
+/* 10.0.0.9 connects to us, in the stack's own turns; the socket that it came to is accepted and ready. */
+static void handshake(struct usnet *context, struct usnet_stack *stack, uint8_t frame[2048])
+{
+    uint8_t segment[54] = {
+        2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0,                                         /* Ethernet */
+        0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0x66, 0xc7, 10, 0, 0, 9, 10, 0, 0, 1,          /* IPv4 */
+        0x10, 0, PORT >> 8, PORT & 255, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 255, 255, 0, 0}; /* SYN, number 1 */
+    struct sockaddr_in any = ipv4(SERVER, PORT);
+    any.sin_addr.s_addr = 0;
+    int listener = usnet_socket(context, AF_INET, SOCK_STREAM, 0);
+    CHECK_EQ(usnet_bind(context, listener, ADDRESS(any)), 0);
+    CHECK_EQ(usnet_listen(context, listener, 4), 0);
+    CHECK_EQ(usnet_stack_input(stack, segment, sizeof segment, USNET_INPUT_CHECKSUM_GOOD, 0), 0);
+    CHECK(usnet_stack_poll(stack, world.now_ns) > 0);
+    do { /* until SYN and ACK come */
+        CHECK(usnet_stack_output(stack, frame, 2048, NULL) > 0);
+    } while (frame[12] != 0x08 || frame[13] != 0x00 || frame[23] != 6);
+    CHECK_EQ(usnet_accept(context, listener, NULL, NULL), -EAGAIN);
+    segment[41] = 2; /* number 2, ACK of the one behind its SYN */
+    memcpy(segment + 42, frame + 38, 4);
+    for (int i = 45; ++segment[i] == 0; i--)
+        continue;
+    segment[47] = 0x10;
+    CHECK_EQ(usnet_stack_input(stack, segment, sizeof segment, USNET_INPUT_CHECKSUM_GOOD, 0), 0);
+    CHECK(usnet_stack_poll(stack, world.now_ns) > 0);
+    struct usnet_event event;
+    CHECK_EQ(usnet_stack_event(stack, &event), 0); /* they are the context's */
+    CHECK(usnet_accept(context, listener, NULL, NULL) >= 0);
+}
+
 /* Packets are played to the stack itself, and sockets are called beside it. */
 static void frames_of_the_stack_of_a_context(void)
 {
@@ -259,6 +289,7 @@ static void frames_of_the_stack_of_a_context(void)
     do { /* until ARP answers */
         CHECK(usnet_stack_output(stack, frame, sizeof frame, NULL) > 0);
     } while (frame[12] != 0x08 || frame[13] != 0x06 || frame[21] != 2);
+    handshake(context, stack, frame);
     usnet_teardown(context);
     world_open();
     CHECK_EQ(usnet_stack_input(usnet_stack_of(world.sides[0]), asks, sizeof asks, 0, 0), -EINVAL); /* on a wire */

@@ -89,6 +89,51 @@ static void a_connected_socket_hears_one_peer(void)
     world_close();
 }
 
+/* The kernel's way: an error of a connected socket, told once; nothing to one that is not. */
+static void a_closed_port_refuses_who_is_connected(void)
+{
+    char bytes[16];
+    world_open();
+    struct usnet *context = world.sides[CLIENT];
+    int client = datagram_socket(CLIENT, 55), loose = datagram_socket(CLIENT, 56);
+    struct sockaddr_in to = ipv4(SERVER, 53);
+    world_watch(CLIENT, client, IN);
+    CHECK_EQ(usnet_connect(context, client, ADDRESS(to)), 0);
+    for (int how = 0; how < 3; how++) {
+        CHECK_EQ(world_write(CLIENT, client, "hello"), 5);
+        world_settle();
+        CHECK_EQ(world_ready(CLIENT, client), ERR);
+        if (how == 0)
+            CHECK_EQ(usnet_read(context, client, bytes, sizeof bytes), -ECONNREFUSED);
+        else if (how == 1)
+            CHECK_EQ(world_write(CLIENT, client, "again"), -ECONNREFUSED);
+        else
+            CHECK_EQ(world_error(CLIENT, client), ECONNREFUSED);
+        CHECK_EQ(world_ready(CLIENT, client), 0);
+        CHECK_EQ(usnet_read(context, client, bytes, sizeof bytes), -EAGAIN);
+        CHECK_EQ(world_error(CLIENT, client), 0);
+    }
+    CHECK_EQ(usnet_sendto(context, loose, "hello", 5, ADDRESS(to)), 5);
+    world_settle();
+    CHECK_EQ(usnet_read(context, loose, bytes, sizeof bytes), -EAGAIN);
+    CHECK_EQ(world_error(CLIENT, loose), 0);
+    world_close();
+}
+
+static void there_is_no_way_to_ourselves(void)
+{
+    world_open();
+    struct usnet *context = world.sides[CLIENT];
+    struct sockaddr_in own = ipv4(CLIENT, 55), loopback = {.sin_family = AF_INET, .sin_port = htons(55)};
+    loopback.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int datagram = datagram_socket(CLIENT, 0), stream = usnet_socket(context, AF_INET, SOCK_STREAM, 0);
+    CHECK_EQ(usnet_sendto(context, datagram, "me", 2, ADDRESS(own)), -EHOSTUNREACH);
+    CHECK_EQ(usnet_sendto(context, datagram, "me", 2, ADDRESS(loopback)), -EHOSTUNREACH);
+    CHECK_EQ(usnet_connect(context, stream, ADDRESS(own)), -EHOSTUNREACH);
+    CHECK_EQ(usnet_connect(context, stream, ADDRESS(loopback)), -EHOSTUNREACH);
+    world_close();
+}
+
 static void what_is_too_long(void)
 {
     static char bytes[70000];
@@ -151,6 +196,8 @@ int main(void)
     RUN(a_datagram_says_where_it_came_from);
     RUN(ipv6_and_mapped_addresses);
     RUN(a_connected_socket_hears_one_peer);
+    RUN(a_closed_port_refuses_who_is_connected);
+    RUN(there_is_no_way_to_ourselves);
     RUN(what_is_too_long);
     RUN(ports_are_taken_once);
     RUN(a_full_wire_is_waited_for);

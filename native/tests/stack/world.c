@@ -11,7 +11,7 @@
 #include "wire/checksum.h"
 #include "wire/icmp.h"
 
-enum { HANDED_MAX = 64, SLOTS = 64, TURNS_MAX = 3000, CONN_MAX = 12, FRAMES = 160, TCP_CHECKSUM = 16, ICMP_CHECKSUM = 2 };
+enum { HANDED_MAX = 64, SLOTS = 64, TURNS_MAX = 3000, CONN_MAX = 12, FRAMES = 160, FRAMES_FEW = 64, TCP_CHECKSUM = 16, ICMP_CHECKSUM = 2 };
 
 enum setting {
     WITHOUT_TIMESTAMPS = 1 << 0,
@@ -117,7 +117,7 @@ static struct un_stack_config make_config(uint8_t settings, const uint8_t *scrip
     config.conn_max = CONN_MAX;
     config.time_wait_max = 4;
     config.udp_max = 4;
-    config.frames = FRAMES;
+    config.frames = settings & WITH_LARGE_FRAMES ? FRAMES_FEW : FRAMES;
     config.frame_bytes = settings & WITH_LARGE_FRAMES ? 2048 : 512;
     config.sents = 128;
     config.resets_per_s = config.icmp_per_s = 100;
@@ -268,7 +268,7 @@ static void look_at(const uint8_t *bytes, uint32_t length, const struct un_tx *o
     struct iovec piece = {(void *)bytes, length};
     struct un_packet packet;
     CHECK_EQ(un_packet_parse(&packet, &piece, 1), UN_DROP_NONE);
-    if (packet.ether_type == UN_ETHER_ARP)
+    if (packet.ether_type == UN_ETHER_ARP || packet.is_fragment)
         return;
     CHECK(out->flags || un_packet_checksum_good(&packet, &piece, 1, UN_CHECKSUM_UNKNOWN));
     struct un_seg seg;

@@ -134,7 +134,7 @@ void bench_begin(void)
     bench->bytes = calloc(FRAMES, FRAME_BYTES);
     bench->config = default_config;
     struct un_tcp *tcp = &bench->tcp;
-    tcp->pool = (struct un_pool){&bench->pool_memory, bench->frames, bench->bytes};
+    tcp->pool = (struct un_pool){.own = &bench->pool_memory, .frames = bench->frames, .bytes = bench->bytes};
     un_pool_format(&tcp->pool, FRAMES, FRAME_BYTES);
     tcp->tcbs = &bench->tcb;
     tcp->sents = bench->sents;

@@ -226,7 +226,7 @@ static void begin_end(struct end *end, struct end *other)
     end->to_write = below(4) ? below(300000) : below(20);
     end->read_most = below(3) ? UINT32_MAX : 1 + below(5000);
     end->read_every_ns = below(3) ? 0 : (1 + below(50)) * UN_MS_NS;
-    tcp->pool = (struct un_pool){&end->pool_memory, end->frames, end->bytes};
+    tcp->pool = (struct un_pool){.own = &end->pool_memory, .frames = end->frames, .bytes = end->bytes};
     un_pool_format(&tcp->pool, FRAMES, FRAME_BYTES);
     tcp->tcbs = &end->tcb;
     tcp->sents = end->sents;

@@ -1,0 +1,46 @@
+"""tools/stack_bench.py: the table of what a benchmark printed, with aims beside it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.tree import ROOT
+
+BOTH = "segment\\tusnet\\t100.0\\tns\\nsegment\\tlwip\\t400.0\\tns\\nbulk in both\\tusnet\\t12.5\\tGbit/s\\n"
+ALONE = "segment\\tusnet\\t100.0\\tns\\nmemory 1000000\\tusnet\\t2000.0\\tMiB\\n"
+
+
+def table(folder: Path, lines: str) -> subprocess.CompletedProcess[str]:
+    """Of a benchmark that prints these lines in its first part, on a machine without valgrind."""
+    bench = folder / "bench"
+    bench.write_text(f"#!/bin/sh\n[ $1 != segment ] || printf '{lines}'\n")
+    bench.chmod(0o755)
+    command = [sys.executable, ROOT / "tools/stack_bench.py", bench]
+    environment = {"PATH": str(folder)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_figures_of_both_ratios_and_bars(tmp_path: Path) -> None:
+    done = table(tmp_path, BOTH)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert ["ns", "100", "400", "0.25"] in rows
+    assert any("12.5" in row and row[-3:] == [">=", "10:", "met"] for row in rows)
+    assert "a list" in done.stdout
+    assert "valgrind is not installed" in done.stderr
+
+
+def test_without_lwip_it_says_so(tmp_path: Path) -> None:
+    done = table(tmp_path, ALONE)
+    assert "built without lwIP" in done.stderr
+    assert "<= 1,024: missed" in done.stdout
+    assert "a list" not in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["one", "two"]])
+def test_usage(arguments: list[str]) -> None:
+    command = [sys.executable, ROOT / "tools/stack_bench.py", *arguments]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 2
