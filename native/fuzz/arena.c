@@ -2,13 +2,10 @@
 #include "arena.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "../tests/check.h"
@@ -16,6 +13,8 @@
 static const uint8_t secret[16] = "\xd5\x8e\x17\xf0\x9b\xc3\x62\xa4\x3d\xe8\x71\xba\x05\x4f\x96\xdc";
 
 struct arena arena;
+
+enum { TURNS_MAX = 20000 }; /* that something may take at most over a stack; over sockets it is one */
 
 /* Opening and closing. */
 
@@ -64,24 +63,9 @@ static void open_memories(void)
     un_segment_format(arena.setup.public, &arena.config, &arena.layout);
 }
 
-static socklen_t listener_address(struct sockaddr_un *address)
-{
-    memset(address, 0, sizeof *address);
-    address->sun_family = AF_UNIX;
-    int length = snprintf(address->sun_path + 1, sizeof address->sun_path - 1, "usnet-hostile-%d", getpid());
-    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
-}
-
 static void open_descriptors(void)
 {
-    struct sockaddr_un address;
-    socklen_t length = listener_address(&address);
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    CHECK(listener >= 0);
-    CHECK_EQ(bind(listener, (struct sockaddr *)&address, length), 0);
-    CHECK_EQ(listen(listener, 16), 0);
-    arena.setup.listeners[0] = listener;
-    arena.setup.listener_count = 1;
+    arena.carrier->open();
     arena.setup.connection_limit = CONN_MAX;
     arena.setup.linger_ns = 1000000;
     arena.setup.control_fd = -1;
@@ -94,15 +78,15 @@ static void open_descriptors(void)
 void arena_close(void)
 {
     un_port_close(&arena.honest);
-    free(arena.engine);
     for (uint32_t i = 0; i < PEERS; i++)
         if (arena.peers[i].fd >= 0)
-            close(arena.peers[i].fd);
+            peer_disconnect(&arena.peers[i]);
+    un_engine_free(arena.engine);
+    arena.carrier->close();
     for (uint32_t seat = 0; seat < SEATS; seat++)
         close(arena.setup.seat_wake_fds[seat]);
     close(arena.setup.wake_fd);
     close(arena.setup.epoll_fd);
-    close(arena.setup.listeners[0]);
     munmap(arena.setup.private, un_engine_private_bytes(&arena.config));
     munmap(arena.setup.public, arena.layout.public_bytes);
     munmap(arena.setup.seats[HONEST], arena.layout.seat_bytes);
@@ -114,6 +98,7 @@ void arena_close(void)
 void arena_turn(void)
 {
     un_engine_turn(arena.engine, 0);
+    arena.carrier->turn();
 }
 
 static uint64_t id_in_slot(uint32_t slot)
@@ -128,37 +113,36 @@ static bool table_has_room(void)
     return !own->paused && (own->conn_free != UN_NONE || own->conn_high < CONN_MAX);
 }
 
-/* The engine has nobody else to accept: the entry whose id changes is ours. */
-static const struct un_conn *connect_and_find(int fd)
+/* The engine has nobody else to accept: the entry whose id changes is ours. NULL: it took nobody. */
+static const struct un_conn *find_new(const uint64_t *before)
 {
-    struct sockaddr_un address;
-    uint64_t before[CONN_MAX];
-    const struct un_conn *conn = NULL;
-    for (uint32_t slot = 0; slot < CONN_MAX; slot++)
-        before[slot] = id_in_slot(slot);
-    CHECK_EQ(connect(fd, (struct sockaddr *)&address, listener_address(&address)), 0);
-    arena_turn();
     for (uint32_t slot = 0; slot < CONN_MAX; slot++)
         if (id_in_slot(slot) != before[slot])
-            conn = un_conn_at(arena.setup.public, slot);
-    return conn;
+            return un_conn_at(arena.setup.public, slot);
+    return NULL;
 }
 
 void peer_connect(struct peer *peer)
 {
+    uint64_t before[CONN_MAX];
+    const struct un_conn *conn = NULL;
     arena_turn();
     if (!table_has_room())
         return;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    CHECK(fd >= 0);
-    const struct un_conn *conn = connect_and_find(fd);
+    for (uint32_t slot = 0; slot < CONN_MAX; slot++)
+        before[slot] = id_in_slot(slot);
+    int fd = arena.carrier->connect();
+    for (int turns = 0; !conn && turns < TURNS_MAX; turns++) {
+        arena_turn();
+        conn = find_new(before);
+    }
     CHECK(conn != NULL);
     *peer = (struct peer){.fd = fd, .seat = conn->seat, .conn = un_load(&conn->id)};
 }
 
 void peer_disconnect(struct peer *peer)
 {
-    close(peer->fd);
+    arena.carrier->disconnect(peer->fd);
     peer->fd = -1;
 }
 
@@ -190,7 +174,7 @@ void peer_read(struct peer *peer)
 {
     uint8_t bytes[PAGE];
     ssize_t length;
-    while (peer->fd >= 0 && (length = recv(peer->fd, bytes, sizeof bytes, MSG_DONTWAIT)) != -1) {
+    while (peer->fd >= 0 && (length = arena.carrier->receive(peer->fd, bytes, sizeof bytes)) != -1) {
         if (length == 0) {
             CHECK_EQ(peer->seat, MAD); /* nobody closes an honest connection */
             peer_disconnect(peer);
@@ -211,7 +195,7 @@ void peer_write(struct peer *peer, uint32_t length)
     uint8_t bytes[ECHO_MAX] = {0};
     for (uint32_t i = 0; peer->seat == HONEST && i < length; i++)
         bytes[i] = honest_byte(peer, peer->sent + i);
-    ssize_t sent = send(peer->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t sent = arena.carrier->send(peer->fd, bytes, length);
     CHECK(sent > 0 || peer->seat == MAD);
     peer->sent += sent > 0 ? (uint64_t)sent : 0;
 }
@@ -261,16 +245,19 @@ static void check_honest_entry(const struct peer *peer)
 void honest_check(struct peer *peer, uint32_t length)
 {
     peer_write(peer, length);
-    arena_turn();
-    honest_serve(&arena.honest);
-    peer_read(peer);
+    for (int turns = 0; turns == 0 || (peer->received < peer->sent && turns < TURNS_MAX); turns++) {
+        arena_turn();
+        honest_serve(&arena.honest);
+        peer_read(peer);
+    }
     CHECK_EQ(peer->received, peer->sent);
     check_honest_entry(peer);
 }
 
-void arena_open(void)
+void arena_open(const struct carrier *carrier)
 {
     memset(&arena, 0, sizeof arena);
+    arena.carrier = carrier;
     open_config();
     open_memories();
     open_descriptors();

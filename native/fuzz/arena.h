@@ -1,4 +1,4 @@
-/* The arena of a mad worker: a real engine with two seats over unix sockets, peers, and an honest worker on seat 1.
+/* The arena of a mad worker: a real engine with two seats, peers over sockets or our stack, and an honest worker on seat 1.
  *
  * The memory of seat 0 lies between two pages that hold a secret, and guard pages beyond those. Peers of seat 1 send
  * the secret too. Whoever of seat 0 receives it has been sent what it must not see; the peers check that as they read,
@@ -7,6 +7,7 @@
 #ifndef UN_FUZZ_ARENA_H
 #define UN_FUZZ_ARENA_H
 
+#include "carrier.h"
 #include "engine/state.h"
 #include "shard/port.h"
 
@@ -22,7 +23,7 @@ enum {
 };
 
 struct peer {
-    int fd; /* -1: not connected */
+    int fd; /* its number at the carrier; -1: not connected */
     uint32_t seat;
     uint64_t conn;
     uint64_t sent;
@@ -30,6 +31,7 @@ struct peer {
 };
 
 struct arena {
+    const struct carrier *carrier;
     struct un_segment_config config;
     struct un_segment_layout layout;
     struct un_engine_setup setup;
@@ -43,7 +45,7 @@ struct arena {
 
 extern struct arena arena;
 
-void arena_open(void);
+void arena_open(const struct carrier *carrier);
 void arena_close(void);
 
 /* One turn of the engine. */

@@ -1,6 +1,6 @@
 /* One life of a shard whose first worker has gone mad. Seat 1 of the arena is honest; on seat 0 sits the mad one.
  *
- * The script is a list of steps: the mad worker writes plausible or arbitrary words, commands, releases and dirty bytes
+ * The script begins with a byte that says what carries the connections, and is then a list of steps: the mad worker writes plausible or arbitrary words, commands, releases and dirty bytes
  * into everything it may write; its peers send, shut down, close and connect anew; the supervisor replaces the worker;
  * the engine takes turns. Three invariants:
  *
@@ -16,12 +16,12 @@
 
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "../tests/check.h"
 #include "arena.h"
+#include "engine/link.h"
 
 /* The script. */
 
@@ -146,7 +146,7 @@ static void mad_peer(void)
     } else if (peer->seat == MAD) {
         switch (choice / PEERS % 5) {
         case 0: peer_disconnect(peer); break;
-        case 1: shutdown(peer->fd, SHUT_WR); break;
+        case 1: arena.carrier->half_close(peer->fd); break;
         case 2: peer_read(peer); break;
         default: peer_write(peer, 1 + next_byte() % ECHO_MAX);
         }
@@ -242,13 +242,15 @@ static void check_the_end(void)
     un_engine_reset_all(arena.engine, UN_REASON_SHUTDOWN);
     for (uint32_t seat = 0; seat < SEATS; seat++)
         check_nothing_is_lost(seat);
+    if (arena.setup.stack)
+        CHECK(un_stack_check(&arena.engine->link->stack) == NULL);
 }
 
 void hostile_run(const uint8_t *script, size_t length)
 {
     script_at = script;
     script_left = length;
-    arena_open();
+    arena_open(next_byte() & 1 ? &carrier_stack : &carrier_sockets);
     check_seat_1();
     while (script_left > 0)
         step();
@@ -299,7 +301,7 @@ static void kill_mad_worker(pid_t worker)
 void hostile_race(uint64_t seed, uint32_t turns)
 {
     uint8_t script[64];
-    arena_open();
+    arena_open(seed & 1 ? &carrier_stack : &carrier_sockets);
     pid_t worker = start_mad_worker(++seed);
     for (uint64_t random = seed; turns > 0; turns--) {
         refill_script(script, sizeof script, &random);

@@ -84,7 +84,7 @@ static void judge(void)
 
 static void start(void)
 {
-    arena_open();
+    arena_open(&carrier_sockets);
     memset(known_before, 0, sizeof known_before);
     for (uint32_t i = 0; i < PEERS; i++)
         if (arena.peers[i].seat == HONEST)

@@ -57,9 +57,10 @@ def notes(kinds: Sequence[Kind], cores: Cores, samples: Sequence[Sample], rps: b
     if any(len(kind.cores(cores)) > 1 for kind in kinds):
         shared = ", which it shares with the load" if cores.extra_is_shared else ""
         found.append(f"usnet-split-2 has cores {cores.server} and {cores.extra}{shared}")
-    if any(kind.over_tap for kind in kinds):
+    over_tap = ", ".join(kind.name for kind in kinds if kind.over_tap)
+    if over_tap:
         found.append(
-            "*-tap*: over a TAP interface, with the load at its kernel's end, where therefore no server on "
+            f"{over_tap}: over a TAP interface, with the load at its kernel's end, where therefore no server on "
             "kernel sockets can be"
         )
     if cores.server == cores.load:

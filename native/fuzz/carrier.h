@@ -1,0 +1,24 @@
+/* How peers of the arena reach the engine: over unix sockets, or over our stack at both ends of a wire in memory.
+ *
+ * A peer is a small number from connect on. receive and send answer as recv and send do. */
+#ifndef UN_FUZZ_CARRIER_H
+#define UN_FUZZ_CARRIER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+struct carrier {
+    void (*open)(void); /* what the engine is to start with: into arena.setup */
+    int (*connect)(void); /* on its way; the engine takes it in a turn */
+    ssize_t (*receive)(int peer, void *bytes, size_t most);
+    ssize_t (*send)(int peer, const void *bytes, size_t length);
+    void (*half_close)(int peer);
+    void (*disconnect)(int peer);
+    void (*turn)(void); /* of the peers' end */
+    void (*close)(void); /* after the engine */
+};
+
+extern const struct carrier carrier_sockets, carrier_stack;
+
+#endif
