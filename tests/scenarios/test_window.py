@@ -326,6 +326,57 @@ def test_a_peer_that_does_not_answer_probes_is_given_up(host: Host) -> None:
     assert scenario.closed_by() == "timeout"
 
 
+def test_a_user_timeout_holds_at_a_shut_window(host: Host) -> None:
+    """RFC 6429: the peer answers for ever, and the application has said how long is enough."""
+    scenario = states.established(host, states.PLAIN_SYN, win=0)
+    scenario.set_option("user_timeout_ms", 20_000)
+    scenario.write(1000)
+    while scenario.state == "established":
+        assert host.now_s < 60
+        host.run_until(host.now_ns + 61 * 10**9, lambda: bool(host.sent))
+        if scenario.take()[-1].tcp.flags.startswith("R"):
+            break
+        scenario.send(". 1:1(0) ack 1 win 0")
+    assert scenario.closed_by() == "timeout"
+    assert 20 <= host.now_s < 60
+
+
+def test_keepalives_of_the_peer_do_not_open_its_window(host: Host) -> None:
+    """A peer with a shut window that asks all the time whether we are there: answered, and probed as seldom as others."""
+    scenario = states.established(host, states.PLAIN_SYN, win=0)
+    scenario.write(1000)
+    answers = 0
+    for _ in range(600):
+        scenario.advance(1)
+        if scenario.take():
+            scenario.send(". 1:1(0) ack 1 win 0")
+        scenario.send(". 0:0(0) ack 1 win 0")
+        answers += len(scenario.take())
+    assert answers == 600
+    assert host.counter("window_probes") <= 20
+    scenario.send(". 1:1(0) ack 1 win 5000")
+    assert scenario.take()[-1].past == 1001
+
+
+def test_a_window_of_single_bytes_is_not_worth_a_stream_of_segments(host: Host) -> None:
+    """RFC 9293 section 3.8.6.2.1: as much as the peer lets us, as seldom as the override timer says."""
+    scenario = states.established(host, states.PLAIN_SYN)
+    scenario.write(1460)
+    scenario.expect("P. 1:1461(1460) ack 1")
+    scenario.write(5000)
+    scenario.take()
+    done = 6461
+    scenario.send(f". 1:1(0) ack {done} win 1")
+    scenario.write(5000)
+    sent = 0
+    for _ in range(100):
+        for seen in scenario.take(0.1):
+            sent += 1
+            done = max(done, seen.past)
+            scenario.send(f". 1:1(0) ack {done} win 1")
+    assert sent <= 101
+
+
 def test_an_opened_window_is_used_at_once(host: Host) -> None:
     scenario = states.established(host, states.PLAIN_SYN, win=0)
     scenario.write(1000)
