@@ -12,7 +12,7 @@ SANITIZED_TESTS := tests/dispatch tests/devices tests/native tests/sockets tests
 	tests/survival/test_network_process.py tests/survival/test_poison.py
 OVER_TAP := usnet-bench compare --rounds 9 --base epoll-c --servers epoll-c,usnet-tap-inline,usnet-tap-split
 AND_LWIP = $(shell pkg-config --exists lwip && echo ,lwip-tap)
-NATIVE_BUILDS := build/asan/build.ninja build/tsan/build.ninja
+NATIVE_BUILDS := build/asan/build.ninja build/tsan/build.ninja build/release/build.ninja
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -34,6 +34,7 @@ check: $(VENV)/installed-for-tests
 native-test: $(VENV)/installed-for-tests $(NATIVE_BUILDS)
 	meson test -C build/asan --print-errorlogs
 	meson test -C build/tsan --suite threads --print-errorlogs
+	meson test -C build/release --suite core --print-errorlogs
 
 sanitized-test: build/sanitized/installed
 	tools/sanitized.sh build/sanitized build/sanitizer-reports -q $(SANITIZED_TESTS)

@@ -259,7 +259,7 @@ enum usnet_option {
     USNET_OPTION_KEEP_IDLE_S = 3,
     USNET_OPTION_KEEP_INTERVAL_S = 4,
     USNET_OPTION_KEEP_COUNT = 5,
-    USNET_OPTION_USER_TIMEOUT_MS = 6,
+    USNET_OPTION_USER_TIMEOUT_MS = 6, /* unlike the default it also counts while the peer's window is shut: RFC 6429 */
     USNET_OPTION_RECEIVE_BYTES = 7,
     USNET_OPTION_SEND_BYTES = 8,
     USNET_OPTION_CONGESTION = 9, /* index of usnet_congestion_name */

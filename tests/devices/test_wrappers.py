@@ -1,4 +1,4 @@
-"""Devices around devices, as Python makes them: capture with a clock of its own, faults by seed, and who closes what."""
+"""Devices around devices, as Python makes them: capture with a clock of its own, faults by seed, who closes what."""
 
 from __future__ import annotations
 

@@ -305,3 +305,77 @@ def test_the_congestion_control_can_be_chosen(established: Scenario) -> None:
     assert established.info.congestion == "cubic"
     with pytest.raises(OSError, match="Invalid argument"):
         established.set_option("congestion", 99)
+
+
+# What a peer can do to have more sent than the network carries: Savage and others, "TCP congestion control with a
+# misbehaving receiver", 1999.
+
+
+@pytest.fixture
+def plain_sender(host: Host) -> Scenario:
+    """Ten segments of 1000 bytes in flight without SACK, much more to be sent."""
+    scenario = states.established(host, states.PLAIN_SYN.replace("1460", "1000"), rtt=0.1)
+    scenario.write(100_000)
+    assert len(scenario.take()) == 10
+    scenario.advance(0.1)
+    return scenario
+
+
+def test_duplicates_count_up_to_what_was_outstanding(plain_sender: Scenario) -> None:
+    """RFC 5681 section 3.2: each stands for a segment that has arrived, of which there are twelve with limited transmit."""
+    fresh = set()
+    for _ in range(500):
+        plain_sender.send(". 1:1(0) ack 1")
+        fresh |= {seen.past for seen in plain_sender.take() if seen.first >= 10_001}
+    assert len(fresh) <= 9
+    assert plain_sender.info.cwnd <= 19_000
+
+
+def test_crumbs_of_acknowledgments_have_nothing_sent_again(plain_sender: Scenario) -> None:
+    """An ACK within a segment: its rest was in the same packet."""
+    for _ in range(3):
+        plain_sender.send(". 1:1(0) ack 1")
+        plain_sender.take()
+    resent = 0
+    for done in range(2, 502):
+        plain_sender.send(f". 1:1(0) ack {done}")
+        resent += sum(seen.first < 10_001 for seen in plain_sender.take())
+    assert resent <= 1
+    plain_sender.send(". 1:1(0) ack 1001")
+    assert [seen.first for seen in plain_sender.take() if seen.first < 10_001] == [1001]
+
+
+def test_acknowledging_early_gains_no_more_than_the_window(host: Host) -> None:
+    """Optimistic acknowledgments of what is still on its way: growth by what was sent, at the rate it was sent at."""
+    scenario = states.established(host, states.SYN.replace("1460", "1000"), rtt=0.1)
+    scenario.write(200_000)
+    done, moments = 1, 0
+    for _ in range(4):
+        scenario.take()
+        before = scenario.info.cwnd
+        in_flight = scenario.info.in_flight
+        done = scenario.info.snd_nxt - scenario.info.iss
+        scenario.send(f". 1:1(0) ack {done}")
+        assert scenario.info.cwnd <= before + min(in_flight, 8000)
+        moments += 1
+    scenario.take()
+    scenario.send(f". 1:1(0) ack {done + 150_000}")
+    scenario.expect(f". {scenario.info.snd_nxt - scenario.info.iss}:{scenario.info.snd_nxt - scenario.info.iss}(0) ack 1")
+    assert scenario.state == "established"
+
+
+@pytest.mark.stack(user_timeout_ms=100_000)
+def test_a_peer_that_reports_everything_and_acknowledges_nothing_is_given_up(host: Host) -> None:
+    """Reports may be taken back: what they are about is kept (RFC 2018 section 8), but not for ever."""
+    scenario = states.established(host, states.SYN.replace("1460", "1000"), rtt=0.1)
+    scenario.write(10_000)
+    scenario.take()
+    for _ in range(400):
+        scenario.advance(0.5)
+        if scenario.state != "established":
+            break
+        scenario.take()
+        scenario.send(". 1:1(0) ack 1 <sack 1001:10001>")
+        scenario.take()
+    scenario.take()
+    assert scenario.closed_by() == "timeout"

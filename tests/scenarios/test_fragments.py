@@ -206,3 +206,15 @@ def test_nothing_that_we_send_is_a_fragment(host: Host) -> None:
     scenario.write(20_000)
     assert all(isinstance(seen.ip, Ipv4) and not seen.ip.more_fragments for seen in scenario.take())
     assert isinstance(datagram(10, 6), Ipv6)
+
+
+@BOTH
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_segment_in_fragments(backwards: bool, host: Host, family: int) -> None:
+    """We send none, and take those of others: the first one alone has the ports."""
+    scenario = states.established(host, states.PLAIN_SYN)
+    pieces = fragments(scenario.packet("P. 1:1001(1000) ack 1"), 256)
+    for piece in reversed(pieces) if backwards else pieces:
+        host.send_ip(piece)
+    scenario.expect(". 1:1(0) ack 1001", within=0.5)
+    assert len(scenario.read()) == 1000

@@ -83,6 +83,93 @@ def test_frames_run_out(host: Host) -> None:
         lively(scenario)
 
 
+def fill_window(scenario: Scenario, size: int, first: int) -> int:
+    """One more segment, as far as the window reaches; the number that comes next."""
+    length = min(size, scenario.info.rcv_wnd)
+    if length:
+        scenario.send(f". {first}:{first + length}({length}) ack 1")
+        scenario.take()
+    return first + length
+
+
+@pytest.mark.stack(rcv_limit=1 << 20)
+def test_slow_readers_are_offered_what_there_are_frames_for(host: Host) -> None:
+    """Four peers fill every window they are given, and another sends single bytes: all of it is kept, none is dropped
+    that came in order; the windows are shut in the end, and when somebody reads all goes on."""
+    readers = [states.established(host) for _ in range(4)]
+    trickle = states.established(host)
+    first = dict.fromkeys([*readers, trickle], 1)
+    offered = {reader: 0 for reader in readers}
+    for _ in range(400):
+        for reader in readers:
+            offered[reader] = max(offered[reader], reader.info.rcv_wnd)
+            first[reader] = fill_window(reader, 1460, first[reader])
+        first[trickle] = fill_window(trickle, 1, first[trickle])
+    assert host.counter("no_frame") == 0
+    assert all(reader.info.rcv_wnd == 0 for reader in readers)
+    filled = [reader.info.unread for reader in readers]
+    assert min(filled) > 0.6 * max(filled) > 20_000
+    for reader in readers:
+        while reader.can_read():
+            reader.read()
+            reader.take()
+        assert reader.info.rcv_wnd >= 1460
+        assert fill_window(reader, 1000, first[reader]) == first[reader] + 1000
+        reader.take(0.1)
+        assert len(reader.read()) == 1000
+        for other in [*readers, trickle]:
+            other.take()
+    assert len(trickle.read()) == first[trickle] - 1
+    assert host.counter("no_frame") == 0
+
+
+@pytest.mark.stack(rcv_limit=1 << 20, frames=128)
+def test_who_comes_when_all_is_full_can_still_talk(host: Host) -> None:
+    """Peers who were promised more than there is fill the pool; nobody is stuck for it."""
+    hogs = [states.established(host) for _ in range(8)]
+    first = dict.fromkeys(hogs, 1)
+    for _ in range(60):
+        for hog in hogs:
+            length = min(1460, hog.info.rcv_wnd)
+            if length:
+                hog.send(f". {first[hog]}:{first[hog] + length}({length}) ack 1")
+                first[hog] = max(first[hog], *(seen.ack for seen in hog.take(0.05)), 1)
+    late = states.established(host)
+    lively(late)
+    for hog in hogs:
+        received = 0
+        while hog.can_read():
+            received += len(hog.read())
+            hog.take()
+        assert received == first[hog] - 1
+    for hog in hogs:
+        hog.send(f". {first[hog]}:{first[hog] + 100}(100) ack 1")
+        assert hog.take(0.1)[-1].ack == first[hog] + 100
+        assert len(hog.read()) == 100
+    assert late.state == "established"
+
+
+@pytest.mark.stack(sents=128)
+def test_peers_that_acknowledge_nothing_leave_records_to_others(host: Host) -> None:
+    """Tiny segments make the most of a window: what is in flight is shared out."""
+    mutes = [states.established(host, "S 0:0(0) win 65535 <mss 64>") for _ in range(6)]
+    for mute in mutes:
+        mute.write(20_000)
+        done = 1
+        for _ in range(8):  # until its congestion window is large
+            done = max([done, *(seen.past for seen in mute.take())])
+            mute.send(f". 1:1(0) ack {done}")
+        mute.take()
+    other = states.established(host)
+    for turn in range(20):
+        other.write(1000)
+        seen = other.take()
+        assert [each.past for each in seen] == [1001 + 1000 * turn]
+        other.send(f". 1:1(0) ack {1001 + 1000 * turn}")
+        for mute in mutes:
+            mute.take()
+
+
 @pytest.mark.stack(frames=64)
 def test_output_that_finds_no_frame(host: Host) -> None:
     """Writing takes less, and goes on when there is room."""

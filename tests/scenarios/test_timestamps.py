@@ -210,3 +210,50 @@ def test_zero_echo_does_no_harm(stamped: Scenario) -> None:
     stamped.write(10)
     stamped.expect("P. 101:111(10) ack 1")
     assert stamped.info.rto_us < 2_000_000
+
+
+# What somebody can do who guesses, or a peer whose clock jumps.
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        "P. 1:101(100) ack 100000 <ts 2000000000 ecr 0>",  # acknowledges what was never sent
+        "P. 200001:200101(100) ack 1 <ts 2000000000 ecr 0>",  # outside the window
+        "P. 1001:1101(100) ack 1 <ts 2000000000 ecr 0>",  # inside, but not next: it does not set the clock
+        "R 1001:1001(0) <ts 2000000000 ecr 0>",
+        "S 1:1(0) <ts 2000000000 ecr 0>",
+    ],
+)
+def test_a_guessed_segment_does_not_put_the_clock_forward(forged: str, stamped: Scenario) -> None:
+    """RFC 7323 section 5.3: what is not acceptable, or beyond the last acknowledgment, leaves TS.Recent alone; else all that
+    the peer sends would be from the past."""
+    stamped.send(forged)
+    stamped.take()
+    stamped.send("P. 1:101(100) ack 1 <ts 10 ecr 0>")
+    stamped.take(0.5)
+    assert stamped.info.rcv_nxt - stamped.info.irs >= 101
+    assert stamped.state == "established"
+
+
+def test_a_clock_that_jumps_by_half_its_range_loses_only_what_is_older(stamped: Scenario) -> None:
+    """2^31 - 1 ahead is later, and from then on what came before is earlier: the peer hears of it, and we go on."""
+    stamped.send(f"P. 1:101(100) ack 1 <ts {2**31 - 1} ecr 0>")
+    stamped.take(0.5)
+    stamped.send("P. 101:201(100) ack 1 <ts 10 ecr 0>")
+    assert stamped.take()[-1].ack == 101
+    stamped.send(f"P. 101:201(100) ack 1 <ts {2**31} ecr 0>")
+    assert stamped.take(0.5)[-1].ack == 201
+
+
+def test_echoes_far_in_the_past_and_in_the_future_are_no_samples(stamped: Scenario) -> None:
+    stamped.write(100)
+    (seen,) = stamped.take()
+    stamped.advance(0.05)
+    assert seen.options.timestamps is not None
+    for offset in (-(2**31), -100_000_000, 2**31 - 1, 5000):
+        stamped.send(f". 1:1(0) ack 1 <ts 100 ecr {(seen.options.timestamps[0] + offset) % 2**32}>")
+        stamped.take()
+    stamped.send(f". 1:1(0) ack 101 <ts 101 ecr {(seen.options.timestamps[0] + 5000) % 2**32}>")
+    assert stamped.info.srtt_us < 1_000_000
+    assert stamped.info.rto_us < 2_000_000

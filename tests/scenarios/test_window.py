@@ -106,6 +106,49 @@ def test_a_little_reading_does_not_open_the_window_a_little(plain: Scenario) -> 
     assert updates[0].tcp.window >= 1000
 
 
+def read_all(scenario: Scenario) -> None:
+    while scenario.can_read():
+        scenario.read()
+    scenario.take(0.1)
+
+
+@pytest.mark.stack(rcv_limit=8000, rcv_limit_max=32000)
+def test_the_window_grows_while_it_holds_the_peer_back(plain: Scenario) -> None:
+    past, windows = 1, []
+    for _ in range(5):
+        past = fill(plain, first=past)
+        read_all(plain)
+        windows.append(plain.info.rcv_wnd)
+    assert windows == [16000, 32000, 32000, 32000, 32000]
+
+
+@pytest.mark.stack(rcv_limit=8000, rcv_limit_max=32000)
+def test_the_window_does_not_grow_for_who_does_not_read(plain: Scenario) -> None:
+    past = fill(plain)
+    for _ in range(5):
+        plain.read(4000)
+        plain.take(0.1)
+        past = fill(plain, first=past)
+    assert past <= 1 + 6 * 8000
+
+
+@pytest.mark.stack(rcv_limit=8000, rcv_limit_max=32000)
+def test_the_window_does_not_grow_for_who_sends_little(plain: Scenario) -> None:
+    for first in range(1, 100_000, 1000):
+        plain.send(f"P. {first}:{first + 1000}(1000)")
+        read_all(plain)
+    assert plain.info.rcv_wnd <= 8000
+
+
+@pytest.mark.stack(rcv_limit=8000, rcv_limit_max=1 << 20)
+def test_the_scale_is_for_what_the_window_may_grow_to(host: Host) -> None:
+    listening = states.listening(host)
+    listening.send(states.SYN)
+    wscale = listening.expect("S. 0:0(0) ack 1").tcp.options.wscale
+    assert wscale is not None
+    assert 65535 << wscale >= 1 << 20
+
+
 @pytest.mark.stack(rcv_limit=8000)
 def test_a_closed_window_hears_everything_but_data(plain: Scenario) -> None:
     """RFC 9293 MUST-66."""
@@ -281,6 +324,57 @@ def test_a_peer_that_does_not_answer_probes_is_given_up(host: Host) -> None:
     scenario.write(1000)
     scenario.take(1000)
     assert scenario.closed_by() == "timeout"
+
+
+def test_a_user_timeout_holds_at_a_shut_window(host: Host) -> None:
+    """RFC 6429: the peer answers for ever, and the application has said how long is enough."""
+    scenario = states.established(host, states.PLAIN_SYN, win=0)
+    scenario.set_option("user_timeout_ms", 20_000)
+    scenario.write(1000)
+    while scenario.state == "established":
+        assert host.now_s < 60
+        host.run_until(host.now_ns + 61 * 10**9, lambda: bool(host.sent))
+        if scenario.take()[-1].tcp.flags.startswith("R"):
+            break
+        scenario.send(". 1:1(0) ack 1 win 0")
+    assert scenario.closed_by() == "timeout"
+    assert 20 <= host.now_s < 60
+
+
+def test_keepalives_of_the_peer_do_not_open_its_window(host: Host) -> None:
+    """A peer with a shut window that asks all the time whether we are there: answered, and probed as seldom as others."""
+    scenario = states.established(host, states.PLAIN_SYN, win=0)
+    scenario.write(1000)
+    answers = 0
+    for _ in range(600):
+        scenario.advance(1)
+        if scenario.take():
+            scenario.send(". 1:1(0) ack 1 win 0")
+        scenario.send(". 0:0(0) ack 1 win 0")
+        answers += len(scenario.take())
+    assert answers == 600
+    assert host.counter("window_probes") <= 20
+    scenario.send(". 1:1(0) ack 1 win 5000")
+    assert scenario.take()[-1].past == 1001
+
+
+def test_a_window_of_single_bytes_is_not_worth_a_stream_of_segments(host: Host) -> None:
+    """RFC 9293 section 3.8.6.2.1: as much as the peer lets us, as seldom as the override timer says."""
+    scenario = states.established(host, states.PLAIN_SYN)
+    scenario.write(1460)
+    scenario.expect("P. 1:1461(1460) ack 1")
+    scenario.write(5000)
+    scenario.take()
+    done = 6461
+    scenario.send(f". 1:1(0) ack {done} win 1")
+    scenario.write(5000)
+    sent = 0
+    for _ in range(100):
+        for seen in scenario.take(0.1):
+            sent += 1
+            done = max(done, seen.past)
+            scenario.send(f". 1:1(0) ack {done} win 1")
+    assert sent <= 101
 
 
 def test_an_opened_window_is_used_at_once(host: Host) -> None:
@@ -460,3 +554,14 @@ def test_writing_more_than_the_buffer_holds(host: Host) -> None:
     assert "writable" in scenario.events()
     assert scenario.write(1000) == 1000
     assert len(scenario.take()) == 1
+
+
+@pytest.mark.stack(snd_limit=10_000, snd_limit_max=40_000)
+def test_as_much_waits_as_is_in_flight(host: Host) -> None:
+    """Twice the congestion window: ten segments of 1460 bytes at first."""
+    scenario = states.established(host, states.PLAIN_SYN, win=65535)
+    assert scenario.write(100_000) == 29_200
+    scenario.expect_data(1, 14_601)
+    scenario.send(". 1:1(0) ack 14601 win 65535")
+    assert 0 < scenario.write(100_000) <= 40_000 - 14_600
+    scenario.take()

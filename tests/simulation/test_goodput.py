@@ -4,6 +4,12 @@ RFC 9438 section 5 has the average window of CUBIC where every 1/p-th packet is 
 seconds: (C (3 + beta) / (4 (1 - beta)))^(1/4) RTT^(3/4) / p^(3/4), which is 1.054 RTT^(3/4) / p^(3/4) for its C = 0.4
 and beta = 0.7. Where Reno's is larger, CUBIC is to be like Reno (section 4.3): sqrt(3 / (2 p)), as in the table of 5.1.
 Goodput is a window of that size in each RTT. Losses here are random, not every 1/p-th packet: theory is that much off.
+
+The formula is about the steady state. The first slow start ends with the first loss, at hundreds of segments in flight
+where losses are few; with seven tenths left after each of the next, and 1/p packets between them, it takes thousands
+of packets until that is forgotten, and the fewer losses are, the more of them it takes to be near the mean: a transfer of
+5000 packets comes out at 1.45 of the formula at 0.3 % and 800 ms, one of 60,000 at 1.10. So the first half does not count
+here. There are 5 round trips between two losses there, and 3 at 1 % and 1 s (1.0): with so few the formula still holds.
 """
 
 from __future__ import annotations
@@ -33,7 +39,7 @@ def cubic_window(loss: float, rtt_s: float) -> float:
 def measured_window(congestion: str, loss: float, rtt_ms: float, segments: int) -> float:
     """Segments in each RTT, the mean of four transfers."""
     transfers = [
-        transfer(segments * MSS, loss=loss, rtt_ms=rtt_ms, congestion=congestion, seed=seed, **UNLIMITED)
+        transfer(segments * MSS, loss=loss, rtt_ms=rtt_ms, congestion=congestion, seed=seed, skip=0.5, **UNLIMITED)
         for seed in range(1, 5)
     ]
     return mean(each.goodput_bps / 8 * rtt_ms / 1000 / MSS for each in transfers)
@@ -45,8 +51,11 @@ def test_the_table_of_goodput_is_current() -> None:
 
 @pytest.mark.parametrize(
     ("loss", "rtt_ms", "segments"),
-    [(0.01, 20, 4000), (0.01, 100, 4000), (0.001, 100, 20_000), (0.001, 400, 20_000)],
-    ids=["as Reno, 20 ms", "as Reno, 100 ms", "as Reno, few losses", "faster than Reno"],
+    [
+        *((0.01, 20, 4000), (0.01, 100, 4000), (0.001, 100, 20_000)),
+        *((0.001, 400, 20_000), (0.003, 800, 60_000), (0.01, 1000, 6000)),
+    ],
+    ids=["as Reno, 20 ms", "as Reno, 100 ms", "as Reno, few losses", "faster", "faster, 800 ms", "faster, a second"],
 )
 def test_where_loss_limits_cubic_is_as_fast_as_its_response_function(loss: float, rtt_ms: float, segments: int) -> None:
     window = measured_window("cubic", loss, rtt_ms, segments)

@@ -7,6 +7,7 @@ writes the table that `tests/simulation/test_goodput.py` compares with.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise, product
 from statistics import mean
@@ -43,17 +44,21 @@ class Meter(Reader):
         super().__init__()
         self.network = network
         self.times_s: list[float] = []
+        self.counts: list[int] = []
+        """Bytes that had come before, at each of these times."""
 
     def on_readable(self) -> None:
         self.times_s.append(self.network.now_s)
+        self.counts.append(self.received)
         super().on_readable()
 
     on_eof = on_readable
 
 
 def transfer(total: int, *, loss: float, rtt_ms: float, buffer: int, congestion: str, seed: int,
-             rate_bps: float = RATE_BPS) -> Transfer:  # fmt: skip
-    """A transfer of so many bytes; only data is lost, acknowledgements are not."""
+             rate_bps: float = RATE_BPS, skip: float = 0.0) -> Transfer:  # fmt: skip
+    """A transfer of so many bytes; only data is lost, acknowledgements are not. skip: the part of it that comes before
+    one looks at the clock."""
     options = {"conn_max": 4, "frames": 8192, "sents": 8192, "rcv_limit": buffer, "snd_limit": buffer,
                "ooo_frames_max": 4096, "rcv_frames_max": 4096, "congestion": CONGESTIONS[congestion],
                "ecn": False}  # fmt: skip
@@ -68,8 +73,9 @@ def transfer(total: int, *, loss: float, rtt_ms: float, buffer: int, congestion:
         network.run(3600, until=lambda: meter.is_over)
         assert meter.received == total
         pauses = [after - before for before, after in pairwise(meter.times_s)]
-        seconds = meter.times_s[-1] - meter.times_s[0]
-        return Transfer(total * 8 / seconds, seconds, max(pauses))
+        first = bisect_left(meter.counts, total * skip)
+        seconds = meter.times_s[-1] - meter.times_s[first]
+        return Transfer((total - meter.counts[first]) * 8 / seconds, seconds, max(pauses))
 
 
 def table() -> str:

@@ -157,16 +157,16 @@ def test_a_handler_that_pauses_closes_the_window() -> None:
         def on_data(self, conn: Connection, data: memoryview) -> None:
             type(self).got += len(data)
             conn.pause_reading()
-            asyncio.get_running_loop().call_later(0.2, conn.resume_reading)
+            asyncio.get_running_loop().call_later(0.1, conn.resume_reading)
 
     with Network() as network:
         serve(network, Pauser)
-        sender = Sender(2_000_000)
+        sender = Sender(8_000_000)
         connect(network, sender)
-        network.run(0.5)
-        assert 0 < Pauser.got < 1_000_000
-        assert sender.sent < 2_000_000
-        assert network.run(600, until=lambda: Pauser.got == 2_000_000)
+        network.run(1)
+        assert 0 < Pauser.got < 4_000_000
+        assert sender.sent < 8_000_000
+        assert network.run(600, until=lambda: Pauser.got == 8_000_000)
 
 
 def test_an_exception_ends_its_connection_alone(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,9 +8,11 @@ the same for pytest). `packets` and `segments` build and take apart what goes ov
 `Profile` says; `applications` has what runs on the connections. `Network.serve` puts a server with a handler class on
 it (see `server`). `python -m usnet_framework.testing.simulate` runs random networks, one from each seed.
 
+`Device` is a packet device with its verbs, by hand: ours, one around another (capture, faults), or anybody's.
 `conformance` has the tests that every device has to pass.
 """
 
+from usnet_framework._native_device import Device, Pool
 from usnet_framework._native_stack import Link, OutputFrame, Stack, StackEvent, TcpInfo
 from usnet_framework.testing.host import Host, ScenarioFailed
 from usnet_framework.testing.links import Clock, Profile
@@ -20,6 +22,6 @@ from usnet_framework.testing.server import Server
 from usnet_framework.testing.stations import SimulationFailed
 
 __all__ = [
-    "Application", "Clock", "Host", "Link", "Network", "Node", "OutputFrame", "Profile", "Scenario", "ScenarioFailed",
-    "Server", "SimulationFailed", "Socket", "Stack", "StackEvent", "TcpInfo",
+    "Application", "Clock", "Device", "Host", "Link", "Network", "Node", "OutputFrame", "Pool", "Profile", "Scenario",
+    "ScenarioFailed", "Server", "SimulationFailed", "Socket", "Stack", "StackEvent", "TcpInfo",
 ]  # fmt: skip

@@ -104,6 +104,14 @@ class Run:
         fd = self.device.about.fd
         return fd >= 0 and bool(select.select([fd], [], [], seconds)[0])
 
+    def rests(self) -> None:
+        """Nothing is there to look at, and the owner sleeps: at the latest after it has looked in vain."""
+        for _ in range(3):
+            if not self.wait(0):
+                return
+            assert self.device.peek() == [], "a packet came that nobody sent"
+        raise AssertionError("it says again and again that there is something to look at")
+
     def peek(self, count: int) -> list[Received]:
         """Until so many packets have come."""
         end_s = time.monotonic() + WAIT_S
@@ -216,7 +224,7 @@ class DeviceConformance:
         with self.running() as run:
             batch = [packet_of(packet(number, 60 + number, from_device=True)) for number in range(BATCH_MAX)]
             room = run.device.reserve(BATCH_MAX)
-            assert 16 <= room <= BATCH_MAX
+            assert 0 < room <= BATCH_MAX
             run.device.submit(batch[:room])
             run.device.flush()
             for number in range(room):
@@ -289,8 +297,9 @@ class DeviceConformance:
             taken = []
             while (frame := run.pool.take()) is not None:
                 taken.append(frame)
-            run.far.send(packet(1, 100))  # it waits, or there is no room for it
-            assert run.device.peek() == []
+            run.far.send(packet(1, 100))  # it waits, has no room, or goes to frames that were taken before
+            run.wait(0.01)
+            run.device.peek(1)
             for frame in taken:
                 run.pool.drop(frame)
             run.far_sends(2, 100)
@@ -325,18 +334,17 @@ class DeviceConformance:
 
     def test_a_sleeper_is_told(self) -> None:
         with self.running() as run:
-            has_fd = run.device.about.fd >= 0
-            assert not run.wait(0), "there is nothing to look at"
+            run.rests()
             run.far_sends(1, 100)
             assert run.wait(), "a packet came, and nobody was told"
             run.device_gets(1, 100)
-            assert not run.wait(0) or has_fd
+            run.rests()
             run.far_sends(2, 100)
             run.far_sends(3, 100)
             run.device_gets(2, 100)
             assert run.wait(), "a second packet came, and nobody was told"
             run.device_gets(3, 100)
-            assert not run.wait(0), "there is nothing more to look at"
+            run.rests()
 
     def test_who_has_packets_to_look_at_does_not_sleep(self) -> None:
         with self.running() as run:

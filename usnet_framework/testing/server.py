@@ -72,17 +72,21 @@ class Server(Station):
         listen = ",".join(f"[{own}]:{port}" if ":" in own else f"{own}:{port}" for own in self.addresses)
         stack = (-1, 0, 1, ",".join(addresses), "", listen, BACKLOG, self._exchange, [self._wake_fd])
         self._serial = 1
+        self.handler = handler_class()
         self._engine = Engine(
             self.segment.public_fd, self.segment.seat_fds[0], [], max_connections, round(idle_timeout * SECOND_NS),
             LINGER_NS, False, self._resumes(), self._serial, stack, device=self._device.give_away(),
             seed=2 * network.seed + 1, time_ns=self._clock.now_ns,
         )  # fmt: skip
-        self._start_worker()
+        try:
+            self._start_worker()
+        except BaseException:
+            self._end()
+            raise
 
     def _resumes(self) -> bool:
         """Whether connections may outlive a worker with this handler (P2)."""
-        on_resume = getattr(self._make, "on_resume", Handler.on_resume)
-        return on_resume is not Handler.on_resume
+        return type(self.handler).on_resume is not Handler.on_resume
 
     # What the test calls.
 
@@ -100,6 +104,7 @@ class Server(Station):
         self._engine.time_ns = self._clock.now_ns
         self._engine.lose_worker()
         self._serial += 1
+        self.handler = self._make()
         self._engine.attach_worker(self._serial, self._resumes())
         self._start_worker()
         self.touch()
@@ -107,7 +112,6 @@ class Server(Station):
     # The worker.
 
     def _start_worker(self) -> None:
-        self.handler = self._make()
         self._port = Port(engine=self._engine, handler=self.handler, resumes=self._resumes())
         self._loop = VirtualLoop(self._clock, self.touch, self._look)
         self._moved = 0
@@ -175,11 +179,14 @@ class Server(Station):
             self._port.stop()
             self._complete(self.handler.on_stop)
         finally:
-            self._end_worker()
-            self._engine.close()
-            self.segment.close()
-            os.close(self._exchange)
-            os.close(self._wake_fd)
+            self._end()
+
+    def _end(self) -> None:
+        self._end_worker()
+        self._engine.close()
+        self.segment.close()
+        os.close(self._exchange)
+        os.close(self._wake_fd)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

@@ -126,8 +126,8 @@ static const char *check_flow(struct un_stack *stack, uint32_t slot, uint32_t *e
         return "a closed connection stands in the look-up table";
     if (is_live(tcb) && tcb->state != UN_TCP_DEAD && !is_entered)
         return "a connection is missing in the look-up table";
-    uint32_t found = is_entered ? un_flows_find(&stack->flows, stack->tcp.tcbs, tcb->hash, &tcb->peer, tcb->peer_port,
-                                                tcb->local_port, tcb->local)
+    uint32_t found = is_entered ? un_flows_find(&stack->flows, stack->tcp.tcbs, tcb->hash, &tcb->peer,
+                                                     un_flows_ends_of(tcb))
                                 : slot;
     return found == slot ? NULL : "a connection is not found";
 }

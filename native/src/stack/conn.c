@@ -175,7 +175,7 @@ int64_t un_stack_write(struct un_stack *stack, uint64_t conn, const struct un_pi
     struct un_tcb *tcb = un_stack_conn(stack, conn);
     if (!tcb)
         return -EBADF;
-    un_stack_busy(stack, tcb);
+    un_stack_busy_slot(stack, (uint32_t)conn);
     int64_t taken = un_tcp_write(&stack->tcp, tcb, pieces, count);
     un_stack_idle(stack);
     return taken != 0 || is_empty(pieces, count) ? taken : -EAGAIN;
@@ -230,7 +230,7 @@ int un_stack_consume(struct un_stack *stack, uint64_t conn, uint32_t bytes)
         return -EBADF;
     if (bytes > tcb->rcv_bytes)
         return -EINVAL;
-    un_stack_busy(stack, tcb);
+    un_stack_busy_slot(stack, (uint32_t)conn);
     un_tcp_consume(&stack->tcp, tcb, bytes);
     un_stack_idle(stack);
     return 0;
@@ -241,7 +241,7 @@ int64_t un_stack_read(struct un_stack *stack, uint64_t conn, void *bytes, uint32
     struct un_tcb *tcb = un_stack_conn(stack, conn);
     if (!tcb)
         return -EBADF;
-    un_stack_busy(stack, tcb);
+    un_stack_busy_slot(stack, (uint32_t)conn);
     uint32_t done = un_tcp_read(&stack->tcp, tcb, bytes, most);
     un_stack_idle(stack);
     return done > 0 || most == 0 ? (int64_t)done : nothing(tcb);

@@ -57,3 +57,27 @@ void un_flows_remove(struct un_flows *flows, const struct un_tcb *tcbs, uint32_t
         at = un_flows_next(flows, at);
     }
 }
+
+static uint32_t look(const struct un_flows_bucket *bucket, const struct un_tcb *tcbs, uint32_t hash,
+                     const struct un_ip *peer, uint64_t ends)
+{
+    for (uint32_t entry = 0; entry < UN_FLOWS_ENTRIES; entry++) {
+        uint32_t index = bucket->conns[entry] - 1; /* UN_NONE: free */
+        if (bucket->hashes[entry] == hash && index != UN_NONE && un_flows_is(&tcbs[index], peer, ends))
+            return index;
+    }
+    return UN_NONE;
+}
+
+uint32_t un_flows_search(const struct un_flows *flows, const struct un_tcb *tcbs, uint32_t hash, const struct un_ip *peer,
+                         uint64_t ends)
+{
+    uint32_t at = un_flows_home(flows, hash);
+    for (uint32_t step = 0; step < flows->count; step++) {
+        uint32_t index = look(&flows->buckets[at], tcbs, hash, peer, ends);
+        if (index != UN_NONE || flows->buckets[at].spilled == 0)
+            return index;
+        at = un_flows_next(flows, at);
+    }
+    return UN_NONE;
+}

@@ -14,6 +14,7 @@
 #define UN_FLOWS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -43,17 +44,29 @@ struct un_flows_key {
 
 void un_flows_key_init(struct un_flows_key *key, const uint8_t *secret); /* UN_SIPHASH_KEY_BYTES of it */
 
-static inline uint32_t un_flows_hash(const struct un_flows_key *key, const struct un_ip *peer, uint16_t peer_port,
-                                     uint16_t local_port, uint16_t local)
+/* What tells the connections with a peer apart, in the order of a block: compared in one. */
+static inline uint64_t un_flows_ends(uint16_t peer_port, uint16_t local_port, uint16_t local)
+{
+    return (uint64_t)local << 32 | (uint32_t)local_port << 16 | peer_port;
+}
+
+static inline uint64_t un_flows_ends_of(const struct un_tcb *tcb)
+{
+    UN_STATIC_ASSERT(offsetof(struct un_tcb, local_port) == offsetof(struct un_tcb, peer_port) + 2 &&
+                     offsetof(struct un_tcb, local) == offsetof(struct un_tcb, peer_port) + 4, "they follow one another");
+    uint64_t word;
+    memcpy(&word, &tcb->peer_port, sizeof word);
+    return word & UINT64_C(0xffffffffffff);
+}
+
+static inline uint32_t un_flows_hash(const struct un_flows_key *key, const struct un_ip *peer, uint64_t ends)
 {
     const uint64_t *words = key->words;
-    uint64_t low, high;
-    memcpy(&low, peer->bytes, 8);
-    memcpy(&high, peer->bytes + 8, 8);
+    struct un_ip_words ip = un_ip_words(peer);
     uint64_t sum = words[0];
-    sum += (words[1] + (uint32_t)low) * (words[2] + (low >> 32));
-    sum += (words[3] + (uint32_t)high) * (words[4] + (high >> 32));
-    sum += (words[5] + ((uint32_t)peer_port << 16 | local_port)) * (words[6] + local);
+    sum += (words[1] + (uint32_t)ip.first) * (words[2] + (ip.first >> 32));
+    sum += (words[3] + (uint32_t)ip.second) * (words[4] + (ip.second >> 32));
+    sum += (words[5] + (uint32_t)ends) * (words[6] + (ends >> 32));
     return (uint32_t)(sum >> 32);
 }
 
@@ -79,32 +92,39 @@ static inline uint32_t un_flows_next(const struct un_flows *flows, uint32_t buck
     return bucket + 1 < flows->count ? bucket + 1 : 0;
 }
 
-static inline bool un_flows_is(const struct un_tcb *tcb, const struct un_ip *peer, uint16_t peer_port,
-                               uint16_t local_port, uint16_t local)
+static inline bool un_flows_is(const struct un_tcb *tcb, const struct un_ip *peer, uint64_t ends)
 {
-    return tcb->peer_port == peer_port && tcb->local_port == local_port && tcb->local == local &&
-           un_ip_equal(&tcb->peer, peer);
+    return un_flows_ends_of(tcb) == ends && un_ip_equal(&tcb->peer, peer);
 }
 
-/* The index, or UN_NONE. hash is un_flows_hash of the rest. Inline: every packet is looked up. */
-static inline uint32_t un_flows_find(const struct un_flows *flows, const struct un_tcb *tcbs, uint32_t hash,
-                                     const struct un_ip *peer, uint16_t peer_port, uint16_t local_port, uint16_t local)
+/* The first entry of this hash, UN_FLOWS_ENTRIES: none. */
+static inline uint32_t un_flows_entry(const struct un_flows_bucket *bucket, uint32_t hash)
 {
-    uint32_t at = un_flows_home(flows, hash);
-    for (uint32_t step = 0; step < flows->count; step++) {
-        const struct un_flows_bucket *bucket = &flows->buckets[at];
-        for (uint32_t entry = 0; entry < UN_FLOWS_ENTRIES; entry++) {
-            if (bucket->hashes[entry] != hash || bucket->conns[entry] == 0)
-                continue;
-            uint32_t index = bucket->conns[entry] - 1;
-            if (un_flows_is(&tcbs[index], peer, peer_port, local_port, local))
-                return index;
-        }
-        if (bucket->spilled == 0)
-            break;
-        at = un_flows_next(flows, at);
+    uint32_t entry = 0;
+    while (entry < UN_FLOWS_ENTRIES && (bucket->hashes[entry] != hash || bucket->conns[entry] == 0))
+        entry++;
+    return entry;
+}
+
+uint32_t un_flows_search(const struct un_flows *flows, const struct un_tcb *tcbs, uint32_t hash, const struct un_ip *peer,
+                         uint64_t ends);
+
+/* The index, or UN_NONE. hash is un_flows_hash of the rest. Inline, as every packet is looked up: the first entry of the
+ * hash in the first bucket it is, or there is nothing to find; but for one in thousands, which are searched for. */
+static inline uint32_t un_flows_find(const struct un_flows *flows, const struct un_tcb *tcbs, uint32_t hash,
+                                     const struct un_ip *peer, uint64_t ends)
+{
+    const struct un_flows_bucket *bucket = &flows->buckets[un_flows_home(flows, hash)];
+    uint32_t entry = un_flows_entry(bucket, hash);
+    if (__builtin_expect(entry < UN_FLOWS_ENTRIES, 1)) {
+        uint32_t index = bucket->conns[entry] - 1;
+        if (__builtin_expect(un_flows_is(&tcbs[index], peer, ends), 1))
+            return index;
+    } else if (bucket->spilled == 0) {
+        return UN_NONE;
     }
-    return UN_NONE;
+    struct un_ip ip = *peer; /* that of the caller may live in registers */
+    return un_flows_search(flows, tcbs, hash, &ip, ends);
 }
 
 #endif

@@ -2,10 +2,13 @@
  *
  * Parse, find our address, check the transport checksum, find the connection. A packet that no connection of this shard
  * takes may be another shard's (P6): nothing is answered before its owner was looked for. Packets that another shard gave
- * to us are never handed on. The usual segment (wire/plain.h) of a connection that is there takes a short way, take_plain,
- * on which no un_packet is filled in. */
+ * to us are never handed on.
+ *
+ * The usual segment (wire/plain.h) of a connection that is there takes a short way, take_plain, on which no un_packet is
+ * filled in; when it is what the connection expects (tcp/expected.h), the way to its queue is one function. */
 #include "stack/state.h"
 #include "stack/steering.h"
+#include "tcp/expected.h"
 #include "wire/plain.h"
 #include "wire/udp.h"
 
@@ -127,8 +130,9 @@ uint32_t un_arrival_payload(struct un_stack *stack, struct un_arrival *arrival, 
 static inline uint32_t find_flow(struct un_stack *stack, const struct un_ip *peer, uint16_t peer_port,
                                  uint16_t local_port, uint16_t local)
 {
-    uint32_t hash = un_flows_hash(&stack->flows_key, peer, peer_port, local_port, local);
-    return un_flows_find(&stack->flows, stack->tcp.tcbs, hash, peer, peer_port, local_port, local);
+    uint64_t ends = un_flows_ends(peer_port, local_port, local);
+    uint32_t hash = un_flows_hash(&stack->flows_key, peer, ends);
+    return un_flows_find(&stack->flows, stack->tcp.tcbs, hash, peer, ends);
 }
 
 uint32_t un_flow_find(struct un_stack *stack, const struct un_ip *peer, uint16_t peer_port, uint16_t local_port,
@@ -149,10 +153,11 @@ static void confirm_neighbour(struct un_stack *stack, const struct un_tcb *tcb)
         neighbour->confirmed_ns = stack->tcp.now_ns;
 }
 
-static inline void process(struct un_stack *stack, struct un_tcb *tcb, const struct un_seg *seg, uint32_t payload)
+static void process(struct un_stack *stack, uint32_t slot, const struct un_seg *seg, uint32_t payload)
 {
+    struct un_tcb *tcb = &stack->tcp.tcbs[slot];
     uint32_t acked = tcb->snd_una;
-    un_stack_busy(stack, tcb);
+    un_stack_busy_slot(stack, slot);
     un_tcp_process(&stack->tcp, tcb, seg, payload);
     un_stack_idle(stack);
     if (tcb->snd_una != acked)
@@ -163,7 +168,7 @@ static inline void process(struct un_stack *stack, struct un_tcb *tcb, const str
 
 void un_stack_process(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb, const struct un_seg *seg)
 {
-    process(stack, tcb, seg, take_payload(stack, arrival, seg->header_length));
+    process(stack, un_stack_slot(stack, tcb), seg, take_payload(stack, arrival, seg->header_length));
 }
 
 /* A segment for a connection that is over, or nearly. false: it is for nobody. */
@@ -294,7 +299,7 @@ static inline bool gather(const struct un_stack *stack, struct un_arrival *arriv
     return true;
 }
 
-static __attribute__((noinline)) void take_any(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)
+static UN_NEVER_INLINE void take_any(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)
 {
     struct un_arrival arrival;
     arrival.rx = *packet;
@@ -310,40 +315,94 @@ static __attribute__((noinline)) void take_any(struct un_stack *stack, const str
         un_pool_drop_chain(&stack->tcp.pool, arrival.rx.frame);
 }
 
-/* The connection of the usual segment, or NULL: no such segment, or no such connection. */
-static inline struct un_tcb *find_plain(struct un_stack *stack, const struct un_rx *packet, struct un_plain *plain,
-                                        struct un_seg *seg)
+static inline int find_local(struct un_stack *stack, const struct un_ip *ip)
+{
+    if (__builtin_expect(un_ip_equal(&stack->own->addresses[stack->local_last].ip, ip), 1))
+        return stack->local_last;
+    int local = un_address_find(stack, ip);
+    if (local >= 0)
+        stack->local_last = (uint16_t)local;
+    return local;
+}
+
+static inline uint32_t find_plain(struct un_stack *stack, const struct un_plain *plain)
+{
+    int local = find_local(stack, &plain->destination);
+    if (local < 0)
+        return UN_NONE;
+    return find_flow(stack, &plain->source, plain->peer_port, plain->local_port, (uint16_t)local);
+}
+
+/* The frame holds this much payload behind so many bytes of headers; returns it, UN_NONE when there is none. */
+static inline uint32_t keep_payload(struct un_stack *stack, uint32_t index, uint32_t headers, uint32_t payload)
+{
+    struct un_frame *frame = &stack->tcp.pool.frames[index];
+    frame->offset = (uint16_t)(frame->offset + headers);
+    frame->length = (uint16_t)payload;
+    if (payload > 0)
+        return index;
+    un_pool_drop(&stack->tcp.pool, index);
+    return UN_NONE;
+}
+
+UN_ALWAYS_INLINE void process_expected(struct un_stack *stack, uint32_t slot, const struct un_seg *seg, uint32_t payload)
+{
+    struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+    uint32_t acked = tcb->snd_una;
+    un_stack_busy_slot(stack, slot);
+    un_tcp_process_expected(&stack->tcp, tcb, seg, payload, false);
+    un_stack_idle(stack);
+    if (tcb->snd_una != acked)
+        confirm_neighbour(stack, tcb);
+}
+
+/* A frame at `at` that seems to be plain, of the kind that network and header say; false: it is not, or for no connection
+ * (or one that is over, or nearly), and nothing was done. */
+UN_ALWAYS_INLINE bool take_as(struct un_stack *stack, const struct un_rx *packet, const uint8_t *at, uint32_t network,
+                              uint32_t header)
+{
+    struct un_plain plain;
+    struct un_seg seg;
+    uint32_t length = stack->tcp.pool.frames[packet->frame].length, headers = un_plain_bytes(network, header);
+    if (!un_plain_check(&plain, at, length, packet->flags & UN_RX_CHECKSUM_GOOD, network, header))
+        return false;
+    uint32_t slot = find_plain(stack, &plain);
+    if (__builtin_expect(slot == UN_NONE, 0))
+        return false;
+    const struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+    un_plain_read(&seg, &plain, at, network, header);
+    if (__builtin_expect(un_tcp_is_expected(tcb, &seg), 1)) {
+        process_expected(stack, slot, &seg, keep_payload(stack, packet->frame, headers, seg.length));
+        return true;
+    }
+    if (tcb->state & (UN_TCP_TIME_WAIT | UN_TCP_DEAD))
+        return false;
+    const struct un_seg whole = seg; /* the other may live in registers */
+    process(stack, slot, &whole, keep_payload(stack, packet->frame, headers, seg.length));
+    return true;
+}
+
+static UN_NEVER_INLINE bool take_less_usual(struct un_stack *stack, const struct un_rx *packet, const uint8_t *at)
+{
+    uint32_t network, header;
+    return un_plain_kind(at, stack->tcp.pool.frames[packet->frame].length, own_mac(stack), &network, &header) &&
+           take_as(stack, packet, at, network, header);
+}
+
+/* IPv4 and a timestamp: most segments have them. */
+static inline bool take_plain(struct un_stack *stack, const struct un_rx *packet)
 {
     const struct un_pool *pool = &stack->tcp.pool;
     const struct un_frame *frame = &pool->frames[packet->frame];
     const uint8_t *at = un_pool_bytes(pool, packet->frame) + frame->offset;
-    if (frame->next != UN_NONE ||
-        !un_plain_parse(plain, seg, at, frame->length, own_mac(stack), packet->flags & UN_RX_CHECKSUM_GOOD))
-        return NULL;
-    int local = un_address_find(stack, &plain->destination);
-    if (local < 0)
-        return NULL;
-    uint32_t slot = find_flow(stack, &plain->source, seg->source_port, seg->destination_port, (uint16_t)local);
-    if (slot == UN_NONE || (stack->tcp.tcbs[slot].state & (UN_TCP_TIME_WAIT | UN_TCP_DEAD)))
-        return NULL;
-    return &stack->tcp.tcbs[slot];
-}
-
-/* false: nothing was done. */
-static inline bool take_plain(struct un_stack *stack, const struct un_rx *packet)
-{
-    struct un_plain plain;
-    struct un_seg seg;
-    struct un_tcb *tcb = find_plain(stack, packet, &plain, &seg);
-    if (__builtin_expect(!tcb, 0))
+    if (frame->next != UN_NONE)
         return false;
-    struct un_frame *frame = &stack->tcp.pool.frames[packet->frame];
-    frame->offset = (uint16_t)(frame->offset + plain.transport + seg.header_length);
-    frame->length = (uint16_t)seg.length;
-    if (seg.length == 0)
-        un_pool_drop(&stack->tcp.pool, packet->frame);
-    process(stack, tcb, &seg, seg.length > 0 ? packet->frame : UN_NONE);
-    return true;
+    if (__builtin_expect(frame->length >= un_plain_bytes(UN_IPV4_BYTES, UN_TCP_HEADER_TIMESTAMP) &&
+                             un_plain_is_mac(at, own_mac(stack)) && un_plain_network(at) == UN_IPV4_BYTES &&
+                             at[UN_ETH_BYTES + UN_IPV4_BYTES + 12] == UN_TCP_HEADER_TIMESTAMP << 2,
+                         1))
+        return take_as(stack, packet, at, UN_IPV4_BYTES, UN_TCP_HEADER_TIMESTAMP);
+    return take_less_usual(stack, packet, at);
 }
 
 void un_stack_take_in(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)

@@ -194,7 +194,7 @@ static struct un_cookie_flow cookie_flow(const struct un_stack *stack, const str
         .local = packet->destination,
         .peer_port = seg->source_port,
         .local_port = seg->destination_port,
-        .path_mtu = un_path_mtu(stack, &packet->source),
+        .link_mtu = un_link_mtu(stack, &packet->source),
         .rcv_limit = listener->receive_bytes,
         .ts_offset = un_timestamp_offset(stack, &packet->destination, seg->destination_port, &packet->source,
                                          seg->source_port),

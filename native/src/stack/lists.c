@@ -163,12 +163,12 @@ struct un_tcb *un_conn_begin(struct un_stack *stack, const struct un_opening *op
     tcb->peer_port = opening->peer_port;
     tcb->local_port = opening->local_port;
     tcb->local = opening->local;
-    tcb->hash = un_flows_hash(&stack->flows_key, &tcb->peer, tcb->peer_port, tcb->local_port, tcb->local);
+    tcb->hash = un_flows_hash(&stack->flows_key, &tcb->peer, un_flows_ends_of(tcb));
     tcb->user = opening->user;
     tcb->listener = opening->listener;
     un_tcp_init(&stack->tcp, tcb, opening->iss,
                 un_timestamp_offset(stack, local, tcb->local_port, &tcb->peer, tcb->peer_port),
-                un_path_mtu(stack, &tcb->peer));
+                un_path_mtu(stack, &tcb->peer), un_link_mtu(stack, &tcb->peer));
     un_conn_enter_flows(stack, tcb);
     return tcb;
 }

@@ -31,6 +31,8 @@ static int set_mss(struct un_tcb *tcb, uint32_t value)
         return -EINVAL;
     if (is_handshake_over(tcb))
         return -EISCONN;
+    if (mtu < tcb->path_mtu_max)
+        tcb->path_mtu_max = (uint16_t)mtu;
     if (mtu < tcb->path_mtu)
         tcb->path_mtu = (uint16_t)mtu;
     return 0;

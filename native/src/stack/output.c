@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "stack/state.h"
+#include "tcp/usual.h"
 #include "wire/plain.h"
 
 #define UN_HOP_LIMIT 64u         /* RFC 1700, and what everybody sends */
@@ -84,7 +85,7 @@ static inline void gather(struct packet *packet, const struct un_piece *pieces, 
     packet->pieces[0] = (struct un_piece){packet->header, packet->header_length, UN_NONE};
     if (count > 0)
         packet->pieces[1] = pieces[0]; /* mostly there is one: no call of memcpy for it */
-    if (count > 1)
+    if (__builtin_expect(count > 1, 0))
         memcpy(packet->pieces + 2, pieces + 1, (size_t)(count - 1) * sizeof *pieces);
     packet->tx.pieces = packet->pieces;
     packet->tx.count = (uint16_t)(count + 1);
@@ -135,74 +136,110 @@ static struct un_neighbour *slow_next_hop(struct un_stack *stack, struct un_tcb 
     return NULL;
 }
 
-static inline struct un_neighbour *next_hop(struct un_stack *stack, struct un_tcb *tcb, int *result)
+/* Without another look; NULL: one is needed. */
+static inline struct un_neighbour *good_next_hop(struct un_stack *stack, const struct un_tcb *tcb)
 {
     struct un_neighbour *neighbour = &stack->neighbours[tcb->next_hop & (stack->config->neighbours - 1)];
-    if (__builtin_expect(neighbour->stamp == tcb->next_hop && stack->tcp.now_ns < neighbour->good_until_ns, 1))
-        return neighbour;
-    return slow_next_hop(stack, tcb, result);
+    bool is_good = neighbour->stamp == tcb->next_hop && stack->tcp.now_ns < neighbour->good_until_ns;
+    return __builtin_expect(is_good, 1) ? neighbour : NULL;
 }
 
-static inline void put_tcp_checksum(struct packet *packet, const struct un_ip_header *ip, uint8_t *at, uint64_t header_sum,
-                                    const struct un_piece *pieces, int count)
+static inline struct un_neighbour *next_hop(struct un_stack *stack, struct un_tcb *tcb, int *result)
 {
-    uint64_t sum = un_sum_pseudo(&ip->source, &ip->destination, UN_PROTOCOL_TCP, ip->payload_length);
-    uint16_t field;
-    if (packet->tx.flags & UN_TX_CHECKSUM)
-        field = un_sum_fold(sum);
-    else if (count == 1)
-        field = un_checksum(un_sum_more(sum + header_sum, pieces[0].bytes, pieces[0].length));
-    else
-        field = un_checksum(sum + header_sum + sum_pieces(pieces, count));
-    memcpy(at + UN_TCP_CHECKSUM_OFFSET, &field, sizeof field);
+    struct un_neighbour *neighbour = good_next_hop(stack, tcb);
+    return neighbour ? neighbour : slow_next_hop(stack, tcb, result);
 }
+
+/* What is known of a segment before its packet is put together: constants for most of them. */
+struct kind {
+    bool is_v4;
+    bool is_stamped; /* a timestamp, and no other option */
+    bool is_single;  /* at most one piece of payload, of at most one segment */
+};
 
 /* The TCP header at `at`; its sum in *sum. */
-static inline uint32_t emit_segment(uint8_t *at, const struct un_seg *seg, uint64_t *sum)
+UN_ALWAYS_INLINE uint32_t put_segment(uint8_t *at, const struct un_tcb *tcb, struct un_seg *seg, struct kind kind, uint64_t *sum)
 {
-    if (__builtin_expect(un_plain_is_header(seg), 1))
-        return un_plain_emit(at, seg, sum);
-    uint32_t length = un_seg_emit(seg, at);
+    uint32_t length = UN_TCP_HEADER_TIMESTAMP;
+    if (kind.is_stamped) {
+        *sum = un_plain_emit(at, seg, tcb->local_port, tcb->peer_port, UN_TCP_HEADER_TIMESTAMP);
+        return length;
+    }
+    seg->source_port = tcb->local_port;
+    seg->destination_port = tcb->peer_port;
+    length = un_seg_emit(seg, at);
     *sum = un_sum(at, length);
     return length;
 }
 
-/* Everything but the payload; there is room for it, and the next hop is known. */
-static inline void compose(struct un_stack *stack, const struct un_tcb *tcb, const struct un_neighbour *neighbour,
-                           struct un_seg *seg, struct packet *packet, const struct un_piece *pieces, int count,
-                           uint32_t segment_bytes)
+/* The IP header of `length` bytes of TCP. Returns the sum of the pseudo-header. */
+static inline uint64_t put_ipv4(struct un_stack *stack, const struct un_tcb *tcb, uint8_t *at, uint8_t ecn, uint32_t length)
 {
-    const struct un_device_capabilities *can = &stack->device->capabilities;
-    bool is_v4 = un_ip_is_v4(&tcb->peer);
-    uint32_t transport = UN_ETH_BYTES + (is_v4 ? UN_IPV4_BYTES : UN_IPV6_BYTES);
-    uint8_t *at = packet->header + transport;
-    uint64_t header_sum;
-    seg->source_port = tcb->local_port;
-    seg->destination_port = tcb->peer_port;
-    uint32_t header_length = emit_segment(at, seg, &header_sum);
-    struct un_ip_header ip = {
+    const struct un_plain_ipv4 ip = {
+        .source = un_ip_v4_word(&stack->own->addresses[tcb->local].ip),
+        .destination = un_ip_v4_word(&tcb->peer),
+        .total = UN_IPV4_BYTES + length,
+        .identification = stack->own->ip_identification++,
+        .tos = (uint8_t)((tcb->tos & ~3u) | ecn),
+        .hop_limit = UN_HOP_LIMIT,
+        .protocol = UN_PROTOCOL_TCP,
+        .dont_fragment = true,
+    };
+    un_plain_ipv4_emit(at, &ip);
+    return un_sum_pseudo_v4(ip.source, ip.destination, UN_PROTOCOL_TCP, length);
+}
+
+static uint64_t put_ipv6(struct un_stack *stack, const struct un_tcb *tcb, uint8_t *at, uint8_t ecn, uint32_t length)
+{
+    const struct un_ip_header ip = {
         .source = stack->own->addresses[tcb->local].ip,
         .destination = tcb->peer,
         .protocol = UN_PROTOCOL_TCP,
         .hop_limit = UN_HOP_LIMIT,
-        .ecn = seg->ecn,
+        .ecn = ecn,
         .dscp = tcb->tos >> 2,
-        .dont_fragment = true,
-        .identification = stack->own->ip_identification++,
-        .payload_length = header_length + seg->length,
+        .payload_length = length,
     };
+    un_ip_emit(at, &ip);
+    return un_sum_pseudo(&ip.source, &ip.destination, UN_PROTOCOL_TCP, length);
+}
+
+/* Everything but the payload; there is room for it, and the next hop is known. */
+UN_ALWAYS_INLINE void compose(struct un_stack *stack, const struct un_tcb *tcb, const struct un_neighbour *neighbour,
+                              struct un_seg *seg, struct packet *packet, const struct un_piece *pieces, int count,
+                              uint32_t segment_bytes, struct kind kind)
+{
+    bool is_completed = stack->device->capabilities.tx_checksum; /* by the device: the field holds the pseudo-header's sum */
+    uint32_t transport = UN_ETH_BYTES + (kind.is_v4 ? UN_IPV4_BYTES : UN_IPV6_BYTES);
+    uint8_t *ip = packet->header + UN_ETH_BYTES, *at = packet->header + transport;
+    uint64_t sum;
     memcpy(packet->header, neighbour->ethernet, UN_ETH_BYTES);
-    if (__builtin_expect(is_v4, 1))
-        un_ipv4_emit(packet->header + UN_ETH_BYTES, &ip);
+    uint32_t header_length = put_segment(at, tcb, seg, kind, &sum), length = header_length + seg->length;
+    uint64_t pseudo = kind.is_v4 ? put_ipv4(stack, tcb, ip, seg->ecn, length) : put_ipv6(stack, tcb, ip, seg->ecn, length);
+    if (is_completed)
+        sum = pseudo;
+    else if (!kind.is_single)
+        sum += pseudo + sum_pieces(pieces, count);
     else
-        un_ip_emit(packet->header + UN_ETH_BYTES, &ip);
+        sum = count > 0 ? un_sum_more(sum + pseudo, pieces->bytes, pieces->length) : sum + pseudo;
+    uint16_t field = is_completed ? un_sum_fold(sum) : un_checksum(sum);
+    memcpy(at + UN_TCP_CHECKSUM_OFFSET, &field, sizeof field);
     packet->header_length = transport + header_length;
-    packet->tx.flags = (uint16_t)((can->tx_checksum ? UN_TX_CHECKSUM : 0) | (segment_bytes ? UN_TX_SEGMENT : 0) |
-                                  (is_v4 ? 0 : UN_TX_IPV6));
+    packet->tx.flags = (uint16_t)((is_completed ? UN_TX_CHECKSUM : 0) | (segment_bytes ? UN_TX_SEGMENT : 0) |
+                                  (kind.is_v4 ? 0 : UN_TX_IPV6));
     packet->tx.segment_bytes = (uint16_t)segment_bytes;
     packet->tx.checksum_start = (uint16_t)transport;
     packet->tx.checksum_offset = UN_TCP_CHECKSUM_OFFSET;
-    put_tcp_checksum(packet, &ip, at, header_sum, pieces, count);
+    gather(packet, pieces, count, seg->length);
+    submit(stack, &packet->tx);
+}
+
+static UN_NEVER_INLINE void send_any(struct un_stack *stack, const struct un_tcb *tcb, const struct un_neighbour *neighbour,
+                                     struct un_seg *seg, const struct un_piece *pieces, int count, uint32_t segment_bytes)
+{
+    struct packet packet;
+    compose(stack, tcb, neighbour, seg, &packet, pieces, count, segment_bytes,
+            (struct kind){.is_v4 = un_ip_is_v4(&tcb->peer)});
 }
 
 int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, const struct un_piece *pieces, int count,
@@ -217,11 +254,35 @@ int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, co
         un_conn_list_output(stack, tcb);
         return -EAGAIN;
     }
+    if (__builtin_expect(!un_ip_is_v4(&tcb->peer) || seg->options != UN_SEG_TIMESTAMP || seg->sack_count > 0 || count > 1 ||
+                             segment_bytes > 0,
+                         0)) {
+        send_any(stack, tcb, neighbour, seg, pieces, count, segment_bytes);
+        return 0;
+    }
     struct packet packet;
-    compose(stack, tcb, neighbour, seg, &packet, pieces, count, segment_bytes);
-    gather(&packet, pieces, count, seg->length);
-    submit(stack, &packet.tx);
+    compose(stack, tcb, neighbour, seg, &packet, pieces, count, 0,
+            (struct kind){.is_v4 = true, .is_stamped = true, .is_single = true});
     return 0;
+}
+
+bool un_stack_send_usual(struct un_stack *stack, struct un_tcb *tcb)
+{
+    struct un_tcp *tcp = &stack->tcp;
+    uint32_t length = un_tcp_usual_length(tcp, tcb);
+    if (length == 0 || !un_ip_is_v4(&tcb->peer) || !(tcb->flags & UN_TCB_TIMESTAMP))
+        return false;
+    const struct un_neighbour *neighbour = good_next_hop(stack, tcb);
+    if (!neighbour || !un_stack_has_room(stack))
+        return false;
+    struct un_seg seg;
+    struct un_piece piece;
+    struct packet packet;
+    un_tcp_usual_segment(tcp, tcb, length, &seg, &piece);
+    compose(stack, tcb, neighbour, &seg, &packet, &piece, 1, 0,
+            (struct kind){.is_v4 = true, .is_stamped = true, .is_single = true});
+    un_tcp_usual_sent(tcp, tcb, &seg);
+    return true;
 }
 
 /* ---- packets of no connection ---- */

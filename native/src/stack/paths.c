@@ -11,7 +11,7 @@
 
 static struct un_path *set_of(const struct un_stack *stack, const struct un_ip *ip)
 {
-    uint32_t hash = un_flows_hash(&stack->flows_key, ip, 0, 0, 0);
+    uint32_t hash = un_flows_hash(&stack->flows_key, ip, 0);
     return &stack->own->paths[(hash % (UN_PATHS / UN_PATH_WAYS)) * UN_PATH_WAYS];
 }
 
@@ -54,12 +54,16 @@ void un_path_learn(struct un_stack *stack, const struct un_ip *ip, uint16_t mtu)
     stack->counters->paths_learnt++;
 }
 
-uint16_t un_path_mtu(const struct un_stack *stack, const struct un_ip *destination)
+uint16_t un_link_mtu(const struct un_stack *stack, const struct un_ip *destination)
 {
     uint16_t mtu = stack->device ? stack->device->capabilities.mtu : 1500;
     uint16_t link = stack->own->link_mtu;
-    if (link && link < mtu && !un_ip_is_v4(destination))
-        mtu = link;
+    return link && link < mtu && !un_ip_is_v4(destination) ? link : mtu;
+}
+
+uint16_t un_path_mtu(const struct un_stack *stack, const struct un_ip *destination)
+{
+    uint16_t mtu = un_link_mtu(stack, destination);
     const struct un_path *path = find(stack, destination);
     return path && path->mtu < mtu ? path->mtu : mtu;
 }

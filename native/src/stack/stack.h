@@ -108,6 +108,7 @@ struct un_stack {
     struct un_stack_shards shards;
     uint32_t tx_room;       /* packets the device said it takes, of which none was submitted yet */
     bool has_submitted;     /* something waits for flush */
+    uint16_t local_last;    /* index of our address that a packet was for last: mostly the next one is, too */
     struct un_flows flows;
     struct un_flows_key flows_key;
     struct un_neighbour *neighbours; /* the other tables of the arena: state.h */

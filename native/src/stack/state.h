@@ -424,6 +424,9 @@ uint32_t un_timestamp_offset(const struct un_stack *stack, const struct un_ip *l
 /* ---- output.c ---- */
 int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, const struct un_piece *pieces, int count,
                   uint32_t segment_bytes);
+/* All that the connection has to send is a segment of the usual kind (tcp/usual.h; IPv4, a timestamp): it leaves. false: it
+ * is not so, or it cannot leave now; nothing was done, and un_tcp_dispatch does it. */
+bool un_stack_send_usual(struct un_stack *stack, struct un_tcb *tcb);
 /* A packet of no connection: the transport header (checksum field zero, at checksum_offset) and what follows it. When the
  * next hop's address is not known it is kept, and counts as sent. 0, -EAGAIN: the device is full, -EHOSTUNREACH. */
 struct un_datagram {
@@ -460,6 +463,9 @@ struct un_neighbour *un_neighbour_make(struct un_stack *stack, const struct un_i
 int un_neighbour_use(struct un_stack *stack, struct un_neighbour *neighbour);
 void un_neighbour_learn(struct un_stack *stack, struct un_neighbour *neighbour, const uint8_t *mac, bool is_reachable);
 void un_neighbour_doubt(struct un_neighbour *neighbour);
+/* What goes to the connection's next hop does not arrive: ask it, unless it has just proved that it hears us. RFC 1122
+ * section 2.3.2.1 (4). */
+void un_neighbour_suspect(struct un_stack *stack, const struct un_tcb *tcb);
 /* Somebody asked us: found, or put in where that pushes nobody out who is in use; NULL. To be followed by learn. */
 struct un_neighbour *un_neighbour_offered(struct un_stack *stack, const struct un_ip *ip);
 bool un_neighbour_has_mac(const struct un_neighbour *neighbour, const uint8_t *mac);
@@ -486,6 +492,7 @@ int un_stack_send_split(struct un_stack *stack, struct un_datagram *datagram, ui
 uint32_t un_split_room(const struct un_ip *destination, uint32_t mtu);
 
 /* ---- paths.c ---- */
+uint16_t un_link_mtu(const struct un_stack *stack, const struct un_ip *destination); /* what it may be at most */
 uint16_t un_path_mtu(const struct un_stack *stack, const struct un_ip *destination);
 void un_path_learn(struct un_stack *stack, const struct un_ip *ip, uint16_t mtu);
 

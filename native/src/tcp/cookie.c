@@ -81,7 +81,7 @@ static void answer_options(const struct un_tcp *tcp, const struct un_cookie_flow
         bits |= TS_ECN;
     }
     answer->options |= UN_SEG_TIMESTAMP;
-    answer->tsval = timestamp_with((uint32_t)(tcp->now_ns / UN_MS_NS) + flow->ts_offset, bits);
+    answer->tsval = timestamp_with(tcp->now_ms + flow->ts_offset, bits);
     answer->tsecr = syn->tsval;
 }
 
@@ -95,7 +95,7 @@ void un_cookie_answer(const struct un_tcp *tcp, const struct un_cookie_flow *flo
         .flags = UN_TCP_SYN | UN_TCP_ACK,
         .wnd = (uint16_t)un_min32(flow->rcv_limit, UINT16_MAX),
         .options = UN_SEG_MSS,
-        .mss = un_tcp_announced_mss(&flow->peer, flow->path_mtu),
+        .mss = un_tcp_announced_mss(&flow->peer, flow->link_mtu),
     };
     answer_options(tcp, flow, syn, answer);
 }

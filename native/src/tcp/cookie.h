@@ -24,7 +24,7 @@ struct un_cookie_flow {
     struct un_ip local;
     uint16_t peer_port;
     uint16_t local_port;
-    uint16_t path_mtu;
+    uint16_t link_mtu;
     uint32_t rcv_limit;
     uint32_t ts_offset; /* what the connection would have */
 };

@@ -63,39 +63,11 @@ void un_recovery_resent(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index, 
         un_rto_arm(tcp, tcb); /* RFC 6675 section 6: its answer takes another round trip */
 }
 
-/* Nothing is in flight: what was measured before may be old, and no ACK can be about it. */
-static void begin_flight(struct un_tcp *tcp, struct un_tcb *tcb)
-{
-    if (un_congestion_is_stale(tcp, tcb))
-        un_congestion_of(tcb)->idle(tcp, tcb);
-    tcb->sampled_us = tcp->now_us;
-    tcb->rack_us = tcp->now_us;
-    tcb->rack_end = tcb->snd_nxt;
-    tcb->recovery &= (uint8_t)~UN_RECOVERY_RACK_RESENT;
-}
-
 void un_recovery_sent(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length, uint32_t frame, uint32_t offset,
                       uint16_t flags, uint32_t tsval)
 {
-    if (tcb->sent_head == UN_NONE)
-        begin_flight(tcp, tcb);
-    *un_sent_append(tcp, tcb) = (struct un_sent){
-        .next = UN_NONE,
-        .seq = tcb->snd_nxt,
-        .length = length,
-        .frame = frame,
-        .offset = offset,
-        .sent_us = tcp->now_us,
-        .flags = (uint16_t)(flags | UN_SENT_IN_FLIGHT),
-        .times = 1,
-        .tsval = tsval,
-    };
-    tcb->in_flight += length;
-    tcb->sent_at_us = tcp->now_us;
-    un_congestion_sent(tcb);
+    un_recovery_record(tcp, tcb, length, frame, offset, flags, tsval);
     un_prr_sent(tcb, length);
-    if (tcb->timers[UN_TIMER_RETRANSMIT] == 0)
-        un_rto_arm(tcp, tcb);
     if (tcb->flags & UN_TCB_PROBE_DUE)
         un_probe_sent(tcb, tcb->snd_nxt + length, false);
     else

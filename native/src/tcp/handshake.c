@@ -41,7 +41,7 @@ static void agree(const struct un_tcp *tcp, struct un_tcb *tcb, const struct un_
     tcb->snd_wscale = tcb->flags & UN_TCB_WSCALE ? (uint8_t)un_min32(syn->wscale, WSCALE_MAX) : 0;
     if (tcb->flags & UN_TCB_TIMESTAMP) {
         tcb->ts_recent = syn->tsval;
-        tcb->ts_recent_s = un_tcp_clock_s(tcp);
+        tcb->ts_recent_s = tcp->now_s;
     }
     un_tcp_set_peer_mss(tcb, syn);
     uint16_t offered = un_tcp_window_syn(tcp, tcb); /* depends on rcv_nxt as it was when our SYN left */

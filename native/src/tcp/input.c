@@ -1,5 +1,5 @@
 /* A segment arrives (RFC 9293 section 3.10.7.4). The common case, the next segment of an established connection with
- * nothing special about it, is told by one look at the header (is_expected) and goes straight to its ACK and payload. All
+ * nothing special about it, is told by one look at the header and goes straight to its ACK and payload (expected.h). All
  * others go through the steps in their order:
  *
  *   RST (RFC 5961 section 3) · SYN (section 4) · timestamp (RFC 7323 section 5) · sequence number · ACK (RFC 5961 section
@@ -9,7 +9,7 @@
  * and a SYN is answered with an ACK whether it lies in the window or not. Urgent data is payload like all other.
  *
  * A step returns whether the next one follows; if not, why is in *drop. */
-#include "tcp/internal.h"
+#include "tcp/expected.h"
 
 #define PAWS_LIFETIME_S (24u * 24 * 3600) /* RFC 7323 section 5.5 */
 #define REUSE_DISTANCE (1u << 17)          /* of a new ISS from what the old connection sent last */
@@ -79,7 +79,7 @@ static bool check_syn(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_se
 
 static bool is_old_timestamp(const struct un_tcp *tcp, const struct un_tcb *tcb, const struct un_seg *seg)
 {
-    return un_seq_lt(seg->tsval, tcb->ts_recent) && un_tcp_clock_s(tcp) - tcb->ts_recent_s <= PAWS_LIFETIME_S;
+    return un_seq_lt(seg->tsval, tcb->ts_recent) && tcp->now_s - tcb->ts_recent_s <= PAWS_LIFETIME_S;
 }
 
 static bool check_timestamp(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, enum un_drop *drop)
@@ -125,15 +125,6 @@ static bool check_sequence(struct un_tcp *tcp, struct un_tcb *tcb, const struct 
     }
     acknowledge_unacceptable(tcp, tcb, seg);
     return false;
-}
-
-/* Only what stands at or before the last ACK counts: a later segment's timestamp would hide the delay (section 4.3). */
-static void remember_timestamp(const struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
-{
-    if (!(tcb->flags & UN_TCB_TIMESTAMP) || un_seq_lt(tcb->rcv_acked, seg->seq))
-        return;
-    tcb->ts_recent = seg->tsval;
-    tcb->ts_recent_s = un_tcp_clock_s(tcp);
 }
 
 /* May end the connection. */
@@ -214,7 +205,7 @@ static enum un_drop process_steps(struct un_tcp *tcp, struct un_tcb *tcb, const 
         goes_on = check_ack(tcp, tcb, seg, &drop);
     }
     if (goes_on)
-        remember_timestamp(tcp, tcb, seg);
+        un_tcp_remember_timestamp(tcp, tcb, seg);
     if (!goes_on || !(tcb->state & UN_TCP_CAN_RECEIVE)) {
         un_pool_drop_chain(&tcp->pool, frame);
         return un_tcp_drop(tcp, drop);
@@ -249,37 +240,8 @@ static enum un_drop process_over(struct un_tcp *tcp, struct un_tcb *tcb, const s
     return un_tcp_drop(tcp, UN_DROP_tcp_no_connection);
 }
 
-/* Nothing about it is special: the steps would find nothing to say. */
-static inline bool is_expected(const struct un_tcb *tcb, const struct un_seg *seg)
+static enum un_drop process_unexpected(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t frame)
 {
-    const uint8_t special = UN_TCP_FIN | UN_TCP_SYN | UN_TCP_RST | UN_TCP_URG | UN_TCP_ECE | UN_TCP_CWR;
-    uint8_t options = tcb->flags & UN_TCB_TIMESTAMP ? UN_SEG_TIMESTAMP : 0;
-    return tcb->state == UN_TCP_ESTABLISHED && (seg->flags & (special | UN_TCP_ACK)) == UN_TCP_ACK &&
-           seg->seq == tcb->rcv_nxt && seg->options == options && (!options || un_seq_le(tcb->ts_recent, seg->tsval)) &&
-           seg->ack - tcb->snd_una <= tcb->snd_nxt - tcb->snd_una && seg->length <= window_left(tcb) && seg->ecn != 3 &&
-           !(tcb->flags & (UN_TCB_FIN_SEEN | UN_TCB_PERSIST));
-}
-
-static inline enum un_drop process_expected(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t frame)
-{
-    remember_timestamp(tcp, tcb, seg);
-    if (tcb->flags & UN_TCB_KEEPALIVE)
-        un_tcp_rearm_keepalive(tcp, tcb);
-    bool is_news = tcb->snd_una != tcb->snd_nxt || seg->sack_count > 0; /* D-SACK often comes when all is acknowledged */
-    if (is_news || (uint32_t)seg->wnd << tcb->snd_wscale != tcb->snd_wnd) {
-        un_tcp_process_ack(tcp, tcb, seg);
-    } else {
-        tcb->snd_wl1 = seg->seq;
-        tcb->snd_wl2 = seg->ack;
-    }
-    return seg->length > 0 ? un_tcp_receive(tcp, tcb, seg->seq, seg->length, frame) : UN_DROP_NONE;
-}
-
-enum un_drop un_tcp_process(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t frame)
-{
-    tcp->counters->in_segments++;
-    if (__builtin_expect(is_expected(tcb, seg), 1))
-        return process_expected(tcp, tcb, seg, frame);
     if (un_tcp_is_over(tcb))
         return process_over(tcp, tcb, seg, frame);
     if (tcb->state == UN_TCP_SYN_SENT)
@@ -287,6 +249,14 @@ enum un_drop un_tcp_process(struct un_tcp *tcp, struct un_tcb *tcb, const struct
     if (tcb->state == UN_TCP_TIME_WAIT)
         return process_time_wait(tcp, tcb, seg, frame);
     return process_steps(tcp, tcb, seg, frame);
+}
+
+enum un_drop un_tcp_process(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t frame)
+{
+    if (__builtin_expect(un_tcp_is_expected(tcb, seg), 1))
+        return un_tcp_process_expected(tcp, tcb, seg, frame, true);
+    tcp->counters->in_segments++;
+    return process_unexpected(tcp, tcb, seg, frame);
 }
 
 bool un_tcp_is_reusable(const struct un_tcb *tcb, const struct un_seg *syn, uint32_t *iss)

@@ -1,6 +1,7 @@
-/* What the files of the state machine share, and nobody else includes.
+/* What the files of the state machine share, and nobody else includes, but with expected.h and usual.h.
  *
- *   input.c      a segment arrives: the fast path, then the steps        handshake.c  SYN-SENT, SYN-RECEIVED, options
+ *   input.c      a segment arrives: the steps                            handshake.c  SYN-SENT, SYN-RECEIVED, options
+ *   expected.h   a segment arrives as expected, inorder.h: its payload   usual.h      the segment that is sent mostly
  *   ack.c        what its ACK and window change                          receive.c    what its payload and FIN change
  *   output.c     dispatch: resend, send, probe                           segment.c    one segment is built and emitted
  *   window.c     the window we offer                                     path.c       segment size, path MTU, ICMP
@@ -35,15 +36,15 @@ static inline uint32_t un_max32(uint32_t left, uint32_t right)
     return left < right ? right : left;
 }
 
-static inline uint32_t un_tcp_clock_s(const struct un_tcp *tcp)
+static inline uint8_t un_tcp_clock_minute(const struct un_tcp *tcp)
 {
-    return (uint32_t)(tcp->now_ns / UN_SECOND_NS);
+    return (uint8_t)(tcp->now_ns / (60 * UN_SECOND_NS));
 }
 
 /* Our timestamp clock: milliseconds from an offset of the connection's own (RFC 7323 section 5.4). */
 static inline uint32_t un_tcp_timestamp(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
-    return (uint32_t)(tcp->now_ns / UN_MS_NS) + tcb->ts_offset;
+    return tcp->now_ms + tcb->ts_offset;
 }
 
 static inline enum un_drop un_tcp_drop(struct un_tcp *tcp, enum un_drop why)
@@ -146,7 +147,7 @@ void un_tcp_send_reset(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, boo
 void un_tcp_challenge(struct un_tcp *tcp, struct un_tcb *tcb);
 
 /* ---- path.c ---- */
-uint16_t un_tcp_announced_mss(const struct un_ip *peer, uint16_t path_mtu);
+uint16_t un_tcp_announced_mss(const struct un_ip *peer, uint16_t link_mtu);
 void un_tcp_set_peer_mss(struct un_tcb *tcb, const struct un_seg *syn);
 /* By how many bytes a segment may be larger than others, to search for a larger path MTU; 0: not now. */
 uint32_t un_tcp_path_probe(const struct un_tcp *tcp, const struct un_tcb *tcb);

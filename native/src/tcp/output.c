@@ -10,7 +10,7 @@
  *
  * A device that segments gets many segments at once. Nothing changes before emit has taken a segment; when it says
  * -EAGAIN, dispatch is called again. */
-#include "tcp/internal.h"
+#include "tcp/usual.h"
 
 #include <errno.h>
 
@@ -33,13 +33,6 @@ static int emit(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out)
 {
     bool is_super = out->seg.length > out->mss;
     return un_tcp_emit(tcp, tcb, &out->seg, out->pieces, out->count, is_super ? out->mss : 0);
-}
-
-/* The user timeout runs from the first of what is not answered. */
-static void begin_waiting(const struct un_tcp *tcp, struct un_tcb *tcb)
-{
-    if (tcb->unacked_ns == 0)
-        tcb->unacked_ns = tcp->now_ns;
 }
 
 /* ---- again ---- */
@@ -73,22 +66,14 @@ static int resend_one(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *o
     if (result < 0)
         return result;
     un_recovery_resent(tcp, tcb, sent, out->seg.tsval);
-    begin_waiting(tcp, tcb);
+    un_tcp_begin_waiting(tcp, tcb);
     return 0;
-}
-
-/* Segments are as long as with all the options they may carry: those of an ACK come and go. */
-static uint32_t segment_most(const struct un_tcb *tcb)
-{
-    uint32_t timestamp = tcb->flags & UN_TCB_TIMESTAMP ? UN_TCP_TIMESTAMP_BYTES : 0;
-    uint32_t blocks = un_min32(tcb->sack_count + tcb->has_dsack, timestamp ? UN_SACK_BLOCKS_MAX - 1 : UN_SACK_BLOCKS_MAX);
-    return tcb->snd_mss - timestamp - (blocks ? UN_TCP_SACK_BYTES(blocks) : 0);
 }
 
 static int resend(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out)
 {
     uint32_t sent;
-    while ((sent = un_recovery_next(tcp, tcb, segment_most(tcb))) != UN_NONE) {
+    while ((sent = un_recovery_next(tcp, tcb, un_tcp_segment_most(tcb))) != UN_NONE) {
         int result = resend_one(tcp, tcb, out, sent);
         if (result < 0)
             return result;
@@ -104,15 +89,6 @@ static uint32_t window_left(const struct un_tcb *tcb)
     return left > 0 ? (uint32_t)left : 0;
 }
 
-static bool may_send_small(const struct un_tcb *tcb)
-{
-    if (tcb->flags & (UN_TCB_FIN_QUEUED | UN_TCB_PROBE_DUE))
-        return true;
-    if (tcb->flags & UN_TCB_CORK)
-        return false;
-    return (tcb->flags & UN_TCB_NODELAY) || un_seq_le(tcb->snd_small_end, tcb->snd_una);
-}
-
 /* Bytes of one super-segment: the device's limit, and half of what may be in flight, so that ACKs keep coming. */
 static uint32_t burst_most(const struct un_tcp *tcp, const struct un_tcb *tcb, uint32_t mss)
 {
@@ -126,11 +102,11 @@ static uint32_t next_length(const struct un_tcp *tcp, const struct un_tcb *tcb, 
     uint32_t window = window_left(tcb);
     uint32_t most = un_min32(window, un_recovery_allowance(tcp, tcb));
     if (unsent <= un_min32(mss, most))
-        return unsent == mss || may_send_small(tcb) ? unsent : 0;
+        return unsent == mss || un_tcp_may_send_small(tcb) ? unsent : 0;
     if (most < mss) /* cwnd waits for a full segment; the window is used when it is half of the largest */
-        return most == window && window >= tcb->snd_wnd_max / 2 && may_send_small(tcb) ? most : 0;
+        return most == window && window >= tcb->snd_wnd_max / 2 && un_tcp_may_send_small(tcb) ? most : 0;
     uint32_t length = un_min32(un_min32(unsent, most), burst_most(tcp, tcb, mss));
-    if (length == unsent && may_send_small(tcb))
+    if (length == unsent && un_tcp_may_send_small(tcb))
         return length;
     return length < 2 * mss ? mss : length - length % mss;
 }
@@ -169,17 +145,7 @@ static void sent_new(struct un_tcp *tcp, struct un_tcb *tcb, const struct outgoi
         tcb->flags |= UN_TCB_FIN_SENT;
     else if (!(tcb->flags & UN_TCB_NODELAY) && length != out->mss && length % out->mss != 0)
         tcb->snd_small_end = tcb->snd_nxt;
-    begin_waiting(tcp, tcb);
-}
-
-/* New data is what ECN marks, and what says that cwnd was reduced (RFC 3168 sections 6.1.2 and 6.1.5). */
-static void mark_ecn(const struct un_tcb *tcb, struct un_seg *seg)
-{
-    if (!(tcb->flags & UN_TCB_ECN) || seg->length == 0)
-        return;
-    seg->ecn = 2; /* ECT(0) */
-    if (tcb->flags & UN_TCB_CWR)
-        seg->flags |= UN_TCP_CWR;
+    un_tcp_begin_waiting(tcp, tcb);
 }
 
 /* Send so much of `unsent` bytes, and the FIN when it is next and has room. */
@@ -192,7 +158,7 @@ static int send_one(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out
         if (un_tcp_fin_pending(tcb) && window_left(tcb) > unsent)
             out->seg.flags |= UN_TCP_FIN;
     }
-    mark_ecn(tcb, &out->seg);
+    un_tcp_mark_ecn(tcb, &out->seg);
     int result = emit(tcp, tcb, out);
     if (result == 0)
         sent_new(tcp, tcb, out);
@@ -205,7 +171,7 @@ static int send_path_probe(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoi
     prepare(tcp, tcb, out);
     out->mss += more;
     out->seg.length = gather(tcp, tcb, out, out->mss);
-    mark_ecn(tcb, &out->seg);
+    un_tcp_mark_ecn(tcb, &out->seg);
     int result = emit(tcp, tcb, out);
     if (result < 0)
         return result;
@@ -216,7 +182,7 @@ static int send_path_probe(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoi
 
 static int send_new(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out)
 {
-    uint32_t mss = segment_most(tcb);
+    uint32_t mss = un_tcp_segment_most(tcb);
     uint32_t more = tcb->path_mtu < tcb->path_mtu_max ? un_tcp_path_probe(tcp, tcb) : 0;
     int status = more > 0 && un_recovery_can_record(tcp, tcb) ? send_path_probe(tcp, tcb, out, more) : 0;
     if (status < 0)
@@ -235,43 +201,15 @@ static int send_new(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out
 
 /* ---- the usual ---- */
 
-/* All that is unsent lies in one frame, and leaves as one segment about which there is nothing special: what send_new comes
- * to as well. 0: it is not so; else how many bytes. */
-static inline uint32_t plain_length(const struct un_tcp *tcp, const struct un_tcb *tcb)
+static inline int send_usual(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length)
 {
-    const uint32_t special = UN_TCB_FIN_QUEUED | UN_TCB_CWR | UN_TCB_CORK | UN_TCB_PROBE_DUE | UN_TCB_WINDOW_PROBE |
-                             UN_TCB_KEEPALIVE_DUE | UN_TCB_PERSIST | UN_TCB_RECOVERY | UN_TCB_LOSS | UN_TCB_FRTO;
-    if (!(tcb->state & UN_TCP_CAN_SEND) || (tcb->flags & special) || tcb->unsent_frame == UN_NONE ||
-        tcb->lost_bytes > 0 || tcb->sack_count + tcb->has_dsack > 0 || !un_recovery_can_record(tcp, tcb))
-        return 0;
-    uint32_t unsent = tcb->snd_bytes - (tcb->snd_nxt - tcb->snd_una), mss = segment_most(tcb);
-    bool is_in_one_frame = tcb->unsent_offset + unsent <= tcp->pool.frames[tcb->unsent_frame].length;
-    if (!is_in_one_frame || unsent > mss || unsent > window_left(tcb) || unsent > un_recovery_allowance(tcp, tcb))
-        return 0;
-    return unsent == mss || may_send_small(tcb) ? unsent : 0;
-}
-
-static inline int send_plain(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length)
-{
-    const uint8_t *bytes = un_pool_content(&tcp->pool, tcb->unsent_frame) + tcb->unsent_offset;
-    const struct un_piece piece = {bytes, length, tcb->unsent_frame};
     struct un_seg seg;
-    un_tcp_segment(tcp, tcb, &seg, UN_TCP_PSH);
-    seg.length = length;
-    mark_ecn(tcb, &seg);
-    int result = un_tcp_emit(tcp, tcb, &seg, &piece, 1, 0);
-    if (result < 0)
-        return result;
-    un_recovery_sent(tcp, tcb, length, tcb->unsent_frame, tcb->unsent_offset, 0, seg.tsval);
-    tcb->unsent_frame = UN_NONE;
-    tcb->unsent_offset = 0;
-    tcb->snd_nxt += length;
-    tcb->bytes_out += length;
-    tcp->counters->bytes_out += length;
-    if (!(tcb->flags & UN_TCB_NODELAY) && length != segment_most(tcb))
-        tcb->snd_small_end = tcb->snd_nxt;
-    begin_waiting(tcp, tcb);
-    return 0;
+    struct un_piece piece;
+    un_tcp_usual_segment(tcp, tcb, length, &seg, &piece);
+    int result = tcp->operations->emit(tcp, tcb, &seg, &piece, 1, 0);
+    if (result == 0)
+        un_tcp_usual_sent(tcp, tcb, &seg);
+    return result;
 }
 
 /* ---- probes ---- */
@@ -289,7 +227,7 @@ static int send_beyond_window(struct un_tcp *tcp, struct un_tcb *tcb, struct out
     tcp->counters->window_probes++;
     if (tcb->probes < UINT8_MAX)
         tcb->probes++;
-    begin_waiting(tcp, tcb);
+    un_tcp_begin_waiting(tcp, tcb);
     return 0;
 }
 
@@ -303,7 +241,7 @@ static int probe_window(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing 
         if (window == 0)
             result = send_beyond_window(tcp, tcb, out);
         else if (un_recovery_can_record(tcp, tcb))
-            result = send_one(tcp, tcb, out, un_min32(un_min32(window, unsent), segment_most(tcb)), unsent);
+            result = send_one(tcp, tcb, out, un_min32(un_min32(window, unsent), un_tcp_segment_most(tcb)), unsent);
     }
     if (result == 0)
         tcb->flags &= ~(uint32_t)UN_TCB_WINDOW_PROBE;
@@ -365,9 +303,9 @@ static int dispatch_handshake(struct un_tcp *tcp, struct un_tcb *tcb)
 int un_tcp_dispatch(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     int result = 0;
-    uint32_t length = plain_length(tcp, tcb);
+    uint32_t length = un_tcp_usual_length(tcp, tcb);
     if (length > 0)
-        return send_plain(tcp, tcb, length);
+        return send_usual(tcp, tcb, length);
     if (un_tcp_is_over(tcb))
         return 0;
     if (tcb->state & (UN_TCP_SYN_SENT | UN_TCP_SYN_RECEIVED))

@@ -31,9 +31,10 @@ static void set_segment_size(struct un_tcb *tcb)
     tcb->snd_mss = (uint16_t)un_min32(tcb->peer_mss, path);
 }
 
-uint16_t un_tcp_announced_mss(const struct un_ip *peer, uint16_t path_mtu)
+/* What we can receive, which has nothing to do with the path of what we send: RFC 6691. */
+uint16_t un_tcp_announced_mss(const struct un_ip *peer, uint16_t link_mtu)
 {
-    return (uint16_t)(path_mtu - headers(peer));
+    return (uint16_t)(link_mtu - headers(peer));
 }
 
 /* From the SYN; without one, or without the option, the default. */
@@ -46,11 +47,6 @@ void un_tcp_set_peer_mss(struct un_tcb *tcb, const struct un_seg *syn)
     set_segment_size(tcb);
 }
 
-static uint8_t clock_minute(const struct un_tcp *tcp)
-{
-    return (uint8_t)(tcp->now_ns / (60 * UN_SECOND_NS));
-}
-
 static void lower_path_mtu(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t mtu)
 {
     uint32_t least = un_ip_is_v4(&tcb->peer) ? PATH_MTU_MIN_IPV4 : PATH_MTU_MIN_IPV6;
@@ -58,10 +54,8 @@ static void lower_path_mtu(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t mtu)
     mtu = un_max32(mtu, least);
     if (mtu >= tcb->path_mtu)
         return;
-    if (tcb->path_mtu_max < tcb->path_mtu)
-        tcb->path_mtu_max = tcb->path_mtu;
     tcb->path_mtu = (uint16_t)mtu;
-    tcb->path_minute = clock_minute(tcp);
+    tcb->path_minute = un_tcp_clock_minute(tcp);
     tcp->counters->path_mtu_lowered++;
     set_segment_size(tcb);
     if (tcb->snd_mss == before || !(tcb->state & UN_TCP_SYNCHRONIZED))
@@ -82,7 +76,7 @@ static uint32_t next_size(const struct un_tcb *tcb)
 uint32_t un_tcp_path_probe(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
     const uint32_t busy = UN_TCB_RECOVERY | UN_TCB_LOSS | UN_TCB_PROBE_OUT | UN_TCB_PROBE_DUE | UN_TCB_PERSIST;
-    bool is_due = (uint8_t)(clock_minute(tcp) - tcb->path_minute) >= SEARCH_MINUTES;
+    bool is_due = (uint8_t)(un_tcp_clock_minute(tcp) - tcb->path_minute) >= SEARCH_MINUTES;
     if (!tcp->config->path_mtu_probing || !is_due || (tcb->flags & busy) || tcb->lost_bytes + tcb->sacked_bytes > 0)
         return 0;
     uint32_t size = next_size(tcb), needed = size + SEARCH_FOLLOWERS * tcb->snd_mss;
@@ -95,7 +89,7 @@ uint32_t un_tcp_path_probe(const struct un_tcp *tcp, const struct un_tcb *tcb)
 void un_tcp_path_probe_sent(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     tcp->sents[tcb->sent_tail].flags |= UN_SENT_PATH_PROBE;
-    tcb->path_minute = clock_minute(tcp);
+    tcb->path_minute = un_tcp_clock_minute(tcp);
     tcp->counters->path_mtu_probes++;
 }
 
@@ -106,7 +100,7 @@ void un_tcp_path_probed(struct un_tcp *tcp, struct un_tcb *tcb)
     if (size <= tcb->path_mtu)
         return;
     tcb->path_mtu = (uint16_t)size;
-    tcb->path_minute = (uint8_t)(clock_minute(tcp) - SEARCH_MINUTES);
+    tcb->path_minute = (uint8_t)(un_tcp_clock_minute(tcp) - SEARCH_MINUTES);
     tcp->counters->path_mtu_raised++;
     set_segment_size(tcb);
 }

@@ -5,36 +5,7 @@
  * - when two full segments are not acknowledged (bytes are counted, so that a coalesced segment counts as what it is),
  * - when the segment was out of order, filled a gap, was a duplicate, did not fit, or carried the FIN,
  * - for the first full segments of a connection, and when the application wants it so. */
-#include "tcp/internal.h"
-
-/* What the peer takes for a full segment: the largest seen, without coalesced ones. */
-static void measure_segment(struct un_tcb *tcb, uint32_t length)
-{
-    if (length > tcb->rcv_mss && length <= tcb->path_mtu - UN_TCP_IPV4_HEADERS)
-        tcb->rcv_mss = (uint16_t)length;
-}
-
-static bool is_ack_due(struct un_tcb *tcb, uint32_t length)
-{
-    if (tcb->rcv_nxt - tcb->rcv_acked >= 2u * tcb->rcv_mss || (tcb->flags & UN_TCB_QUICKACK))
-        return true;
-    if (length < tcb->rcv_mss || tcb->quickacks == 0)
-        return false;
-    tcb->quickacks--;
-    return true;
-}
-
-static void acknowledge_in_order(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length)
-{
-    if (tcb->flags & UN_TCB_ACK_NOW)
-        return;
-    if (is_ack_due(tcb, length)) {
-        un_tcp_ack_now(tcp, tcb);
-    } else if (!(tcb->flags & UN_TCB_ACK_LATER)) {
-        tcb->flags |= UN_TCB_ACK_LATER;
-        un_tcp_arm(tcp, tcb, UN_TIMER_ACK, tcp->now_ns + tcp->config->delayed_ack_us * UN_US_NS);
-    }
-}
+#include "tcp/inorder.h"
 
 enum un_drop un_tcp_receive(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t length, uint32_t frame)
 {
@@ -44,14 +15,11 @@ enum un_drop un_tcp_receive(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq
         un_tcp_send_ack(tcp, tcb);
     enum un_drop drop = UN_DROP_NONE;
     uint32_t moved = un_rx_insert(tcp, tcb, seq, frame, &drop);
-    measure_segment(tcb, length);
-    if (moved > 0) {
-        tcb->bytes_in += moved;
-        tcp->counters->bytes_in += moved;
-        un_tcp_raise(tcp, tcb, UN_TCP_EVENT_READABLE);
-    }
+    un_rx_measure_segment(tcb, length);
+    if (moved > 0)
+        un_tcp_received(tcp, tcb, moved);
     if (is_expected && moved == length)
-        acknowledge_in_order(tcp, tcb, length);
+        un_tcp_acknowledge_in_order(tcp, tcb, length);
     else
         un_tcp_ack_now(tcp, tcb);
     return un_tcp_drop(tcp, drop);

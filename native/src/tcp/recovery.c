@@ -3,6 +3,7 @@
  * An ACK in order takes the fast path. Any other goes through the steps of acknowledge(), in an order that matters:
  * first what arrived is noted, then whether the recovery that goes on was needless or is over, then what is lost,
  * and last what cwnd becomes and which timers run. */
+#include "tcp/internal.h"
 #include "tcp/recovery.h"
 
 #define UN_SYN_TIMEOUTS_MAX 1u /* of the handshake; beyond it the first window is one segment: RFC 6928 section 2 */
@@ -13,7 +14,7 @@ void un_recovery_init(struct un_tcp *tcp, struct un_tcb *tcb)
     tcb->in_flight = tcb->sacked_bytes = tcb->lost_bytes = 0;
     tcb->srtt_us = tcb->rttvar_us = tcb->min_rtt_us = 0;
     tcb->sampled_us = tcp->now_us;
-    tcb->rto_us = tcp->config->rto_initial_us;
+    tcb->rto_us = un_min32(tcp->config->rto_initial_us, tcp->config->rto_max_us);
     tcb->backoff = tcb->dup_acks = tcb->recovery = 0;
     tcb->cwnd = 1;
     tcb->ssthresh = UINT32_MAX;
@@ -84,12 +85,7 @@ static void acknowledge_in_order(struct un_tcp *tcp, struct un_tcb *tcb, const s
     if (flags & UN_SENT_RESENT) {
         measure_echo(tcp, tcb, seg);
     } else {
-        tcb->rack_us = newest->sent_us;
-        tcb->rack_end = seg->ack;
-        tcb->recovery &= (uint8_t)~UN_RECOVERY_RACK_RESENT;
-        tcb->rack_rtt_us = un_rtt_since(tcp, newest->sent_us);
-        un_rtt_min(tcb, tcb->rack_rtt_us);
-        un_rtt_measure(tcp, tcb, oldest_us);
+        un_rtt_in_order(tcp, tcb, seg->ack, oldest_us, newest->sent_us);
     }
     un_congestion_of(tcb)->acked(tcp, tcb, acked, tcb->recovery & UN_RECOVERY_LIMITED);
 }

@@ -1,4 +1,4 @@
-/* What the files of loss recovery share; nobody else includes it.
+/* What the files of loss recovery share; nobody else includes it, but expected.h and usual.h.
  *
  * Every packet in flight has a record (struct un_sent) in a list by sequence number, without gaps, from snd_una to
  * snd_nxt. A record is in exactly one of three states: IN_FLIGHT, SACKED or LOST; in_flight, sacked_bytes and
@@ -49,7 +49,20 @@ struct un_ack {
 /* ---- sent.c: records ---- */
 
 /* One more at the end of the list, for the caller to fill in: next is UN_NONE. */
-struct un_sent *un_sent_append(struct un_tcp *tcp, struct un_tcb *tcb);
+static inline struct un_sent *un_sent_append(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    uint32_t index = tcp->sent_pool->free_head;
+    un_assert(index != UN_NONE);
+    struct un_sent *sent = &tcp->sents[index];
+    tcp->sent_pool->free_head = sent->next;
+    tcp->sent_pool->free_count--;
+    if (tcb->sent_head == UN_NONE)
+        tcb->sent_head = index;
+    else
+        tcp->sents[tcb->sent_tail].next = index;
+    tcb->sent_tail = index;
+    return sent;
+}
 /* Give the head back; its bytes have left the sums already. */
 void un_sent_pop(struct un_tcp *tcp, struct un_tcb *tcb);
 /* Take the first bytes of a record off it. */
@@ -132,7 +145,12 @@ static inline void un_prr_sent(struct un_tcb *tcb, uint32_t bytes)
 
 /* A sample from the timestamp that a segment echoes (RFC 7323 section 4), to a millisecond; 0: none. */
 uint32_t un_rtt_echoed(const struct un_tcp *tcp, const struct un_tcb *tcb, const struct un_seg *seg);
-void un_rto_arm(struct un_tcp *tcp, struct un_tcb *tcb);
+
+static inline void un_rto_arm(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    uint64_t rto_ns = tcb->backoff == 0 ? tcb->rto_us * UN_US_NS : un_recovery_rto_ns(tcp, tcb);
+    un_tcp_arm(tcp, tcb, UN_TIMER_RETRANSMIT, tcp->now_ns + rto_ns);
+}
 
 static inline void un_rtt_min(struct un_tcb *tcb, uint32_t rtt_us)
 {
@@ -151,6 +169,18 @@ static inline uint32_t un_rtt_since(const struct un_tcp *tcp, uint32_t sent_us)
 {
     uint32_t rtt_us = tcp->now_us - sent_us;
     return rtt_us + !rtt_us; /* 0 means none */
+}
+
+/* Of what is acknowledged in order the oldest was sent at the one time, the newest at the other. */
+static inline void un_rtt_in_order(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t ack, uint32_t oldest_us,
+                                   uint32_t newest_us)
+{
+    tcb->rack_us = newest_us;
+    tcb->rack_end = ack;
+    tcb->recovery &= (uint8_t)~UN_RECOVERY_RACK_RESENT;
+    tcb->rack_rtt_us = un_rtt_since(tcp, newest_us);
+    un_rtt_min(tcb, tcb->rack_rtt_us);
+    un_rtt_measure(tcp, tcb, oldest_us);
 }
 
 /* ---- congestion.c ---- */
@@ -193,6 +223,75 @@ static inline void un_congestion_sent(struct un_tcb *tcb)
 static inline const struct un_congestion *un_congestion_of(const struct un_tcb *tcb)
 {
     return un_congestions[tcb->congestion];
+}
+
+/* ---- the short way ---- */
+
+/* All that was in flight is one record, sent once, and this acknowledges it while nothing special goes on: un_recovery_ack. */
+static inline void un_recovery_ack_of_one(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t ack)
+{
+    uint32_t index = tcb->sent_head, acked = tcb->in_flight, sent_us = tcp->sents[index].sent_us;
+    tcp->sents[index].next = tcp->sent_pool->free_head;
+    tcp->sent_pool->free_head = index;
+    tcp->sent_pool->free_count++;
+    tcb->sent_head = UN_NONE;
+    tcb->in_flight = 0;
+    tcb->lost_hint = UN_NONE;
+    tcb->high_sacked = ack;
+    tcb->dup_acks = 0;
+    un_rtt_in_order(tcp, tcb, ack, sent_us, sent_us);
+    un_congestion_of(tcb)->acked(tcp, tcb, acked, tcb->recovery & UN_RECOVERY_LIMITED);
+    un_tcp_disarm(tcb, UN_TIMER_REORDER);
+    un_tcp_disarm(tcb, UN_TIMER_RETRANSMIT);
+}
+
+/* Nothing is in flight: what was measured before may be old, and no ACK can be about it. */
+static inline void un_recovery_begin_flight(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    if (__builtin_expect(un_congestion_is_stale(tcp, tcb), 0))
+        un_congestion_of(tcb)->idle(tcp, tcb);
+    tcb->sampled_us = tcp->now_us;
+    tcb->rack_us = tcp->now_us;
+    tcb->rack_end = tcb->snd_nxt;
+    tcb->recovery &= (uint8_t)~UN_RECOVERY_RACK_RESENT;
+}
+
+/* A record of what was sent for the first time, from snd_nxt on; the retransmission timer runs. */
+static inline void un_recovery_record(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length, uint32_t frame,
+                                      uint32_t offset, uint16_t flags, uint32_t tsval)
+{
+    if (tcb->sent_head == UN_NONE)
+        un_recovery_begin_flight(tcp, tcb);
+    *un_sent_append(tcp, tcb) = (struct un_sent){
+        .next = UN_NONE,
+        .seq = tcb->snd_nxt,
+        .length = length,
+        .frame = frame,
+        .offset = offset,
+        .sent_us = tcp->now_us,
+        .flags = (uint16_t)(flags | UN_SENT_IN_FLIGHT),
+        .times = 1,
+        .tsval = tsval,
+    };
+    tcb->in_flight += length;
+    tcb->sent_at_us = tcp->now_us;
+    un_congestion_sent(tcb);
+    if (tcb->timers[UN_TIMER_RETRANSMIT] == 0)
+        un_rto_arm(tcp, tcb);
+}
+
+/* un_recovery_sent of payload alone, in order: no recovery goes on, and no probe is due. */
+static inline void un_recovery_sent_in_order(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length, uint32_t frame,
+                                             uint32_t offset, uint32_t tsval)
+{
+    un_recovery_record(tcp, tcb, length, frame, offset, 0, tsval);
+    un_probe_arm(tcp, tcb);
+}
+
+/* May so much payload leave, at most a segment? Where this says no, ask un_recovery_allowance. */
+static inline bool un_recovery_allows(const struct un_tcb *tcb, uint32_t length)
+{
+    return tcb->lost_bytes == 0 && (uint64_t)tcb->in_flight + length <= tcb->cwnd;
 }
 
 extern const struct un_congestion un_congestion_reno;  /* reno.c */

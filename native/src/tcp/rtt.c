@@ -11,11 +11,10 @@
 /* The smallest one may be of a path that is no more. */
 static void forget_min(const struct un_tcp *tcp, struct un_tcb *tcb, uint32_t rtt_us)
 {
-    uint32_t now_s = (uint32_t)(tcp->now_ns / UN_SECOND_NS);
-    if (rtt_us > tcb->min_rtt_us && tcb->min_rtt_us != 0 && now_s - tcb->min_rtt_at_s < UN_MIN_RTT_WINDOW_S)
+    if (rtt_us > tcb->min_rtt_us && tcb->min_rtt_us != 0 && tcp->now_s - tcb->min_rtt_at_s < UN_MIN_RTT_WINDOW_S)
         return;
     tcb->min_rtt_us = rtt_us;
-    tcb->min_rtt_at_s = now_s;
+    tcb->min_rtt_at_s = tcp->now_s;
 }
 
 void un_rtt_sample(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t rtt_us)
@@ -44,7 +43,7 @@ uint32_t un_rtt_echoed(const struct un_tcp *tcp, const struct un_tcb *tcb, const
 {
     if (!(tcb->flags & UN_TCB_TIMESTAMP) || !(seg->options & UN_SEG_TIMESTAMP) || seg->tsecr == 0)
         return 0;
-    uint32_t rtt_ms = (uint32_t)(tcp->now_ns / UN_MS_NS) + tcb->ts_offset - seg->tsecr;
+    uint32_t rtt_ms = tcp->now_ms + tcb->ts_offset - seg->tsecr;
     if (rtt_ms > UN_RTT_MAX_US / 1000)
         return 0;
     return rtt_ms ? rtt_ms * 1000 : 1000;
@@ -55,11 +54,6 @@ uint64_t un_recovery_rto_ns(const struct un_tcp *tcp, const struct un_tcb *tcb)
     uint32_t shift = tcb->backoff < 16 ? tcb->backoff : 16;
     uint64_t rto_us = (uint64_t)tcb->rto_us << shift;
     return (rto_us < tcp->config->rto_max_us ? rto_us : tcp->config->rto_max_us) * UN_US_NS;
-}
-
-void un_rto_arm(struct un_tcp *tcp, struct un_tcb *tcb)
-{
-    un_tcp_arm(tcp, tcb, UN_TIMER_RETRANSMIT, tcp->now_ns + un_recovery_rto_ns(tcp, tcb));
 }
 
 /* RFC 6298 (5.7): without a sample, a handshake that needed the timer says that the usual beginning is too short. */

@@ -14,6 +14,7 @@
  * frames behind it free.
  *
  * Work per frame: O(1) for payload in order and for payload behind all that waits; else a walk over rcv_ooo. */
+#include "tcp/inorder.h"
 #include "tcp/rxblocks.h"
 
 #include <string.h>
@@ -78,33 +79,12 @@ static bool compact(struct un_tcp *tcp, uint32_t into, uint32_t frame)
     return true;
 }
 
-/* Rather copy than hold one more frame. */
-static inline bool is_crowded(const struct un_tcp *tcp, uint32_t frames, uint32_t most)
-{
-    return frames >= most || un_pool_is_short(&tcp->pool);
-}
-
-/* A frame whose payload begins at rcv_nxt becomes the last in order. */
-static inline void append(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame, uint32_t length)
-{
-    struct un_frame *frames = tcp->pool.frames;
-    frames[frame].next = UN_NONE;
-    if (tcb->rcv.head == UN_NONE)
-        tcb->rcv.head = frame;
-    else
-        frames[tcb->rcv.tail].next = frame;
-    tcb->rcv.tail = frame;
-    tcb->rcv_frames++;
-    tcb->rcv_nxt += length;
-    tcb->rcv_bytes += length;
-}
-
 static bool may_copy(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
-    return tcb->rcv.head != UN_NONE && is_crowded(tcp, tcb->rcv_frames, tcp->config->rcv_frames_max);
+    return tcb->rcv.head != UN_NONE && un_rx_is_crowded(tcp, tcb->rcv_frames, tcp->config->rcv_frames_max);
 }
 
-/* The same, without one more frame, where frames are short and the last one has room for it. */
+/* Payload that begins at rcv_nxt takes no frame of its own, where frames are short and the last one has room for it. */
 static bool append_by_copy(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame)
 {
     uint32_t length = tcp->pool.frames[frame].length;
@@ -136,11 +116,17 @@ static uint32_t unlink_behind(struct un_frame *frames, struct un_tcb *tcb, uint3
     return frame;
 }
 
+static void append(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame)
+{
+    tcp->pool.frames[frame].next = UN_NONE;
+    un_rx_append(tcp, tcb, frame, tcp->pool.frames[frame].length);
+}
+
 static void move_in_order(struct arrival *arrival)
 {
     uint32_t frame = unlink_behind(arrival->frames, arrival->tcb, UN_NONE);
     if (!append_by_copy(arrival->tcp, arrival->tcb, frame))
-        append(arrival->tcp, arrival->tcb, frame, arrival->frames[frame].length);
+        append(arrival->tcp, arrival->tcb, frame);
 }
 
 /* What waited for the gap that has been filled. */
@@ -269,7 +255,7 @@ static void queue(struct arrival *arrival, uint32_t before, uint32_t frame, bool
     struct un_frame *frames = arrival->frames;
     uint32_t start = frames[frame].seq, end = un_frame_end(&frames[frame]);
     bool joins_left = before != UN_NONE && un_frame_end(&frames[before]) == start;
-    bool may_compact = joins_left && is_crowded(tcp, tcb->rcv_ooo_frames, tcp->config->ooo_frames_max);
+    bool may_compact = joins_left && un_rx_is_crowded(tcp, tcb->rcv_ooo_frames, tcp->config->ooo_frames_max);
     if (!may_compact || !compact(tcp, before, frame)) {
         if (!took_place && !may_queue(arrival, before)) {
             refuse(arrival, frame, UN_DROP_tcp_out_of_order);
@@ -302,7 +288,7 @@ static bool has_room_in_order(struct arrival *arrival, uint32_t frame)
 static void take_in_order(struct arrival *arrival, uint32_t frame)
 {
     if (!append_by_copy(arrival->tcp, arrival->tcb, frame))
-        append(arrival->tcp, arrival->tcb, frame, arrival->frames[frame].length);
+        append(arrival->tcp, arrival->tcb, frame);
     drain(arrival);
 }
 
@@ -337,7 +323,7 @@ static inline bool is_next(const struct un_tcb *tcb, uint32_t seq, uint32_t leng
     return seq == tcb->rcv_nxt && tcb->rcv_ooo.head == UN_NONE && (int32_t)length <= un_seq_diff(tcb->rcv_edge, seq);
 }
 
-static uint32_t insert_chain(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t frame, enum un_drop *drop)
+uint32_t un_rx_insert(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t frame, enum un_drop *drop)
 {
     struct arrival arrival = {tcp, tcb, tcp->pool.frames, UN_DROP_NONE, false, false};
     uint32_t rcv_nxt = tcb->rcv_nxt;
@@ -357,18 +343,6 @@ static uint32_t insert_chain(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t se
     tcp->counters->out_of_order += arrival.is_queued;
     *drop = arrival.drop;
     return tcb->rcv_nxt - rcv_nxt;
-}
-
-uint32_t un_rx_insert(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t frame, enum un_drop *drop)
-{
-    const struct un_frame *record = &tcp->pool.frames[frame];
-    uint32_t length = record->length;
-    if (record->next != UN_NONE || length == 0 || !is_next(tcb, seq, length) ||
-        is_crowded(tcp, tcb->rcv_frames, tcp->config->rcv_frames_max))
-        return insert_chain(tcp, tcb, seq, frame, drop);
-    append(tcp, tcb, frame, length);
-    *drop = UN_DROP_NONE;
-    return length;
 }
 
 int un_rx_peek(const struct un_tcp *tcp, const struct un_tcb *tcb, struct un_piece *pieces, int most)

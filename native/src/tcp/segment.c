@@ -1,25 +1,12 @@
 /* One segment is built and emitted. Whatever leaves with ACK acknowledges what was to be acknowledged, so that no second
  * ACK follows in the same dispatch. What depends on having been sent (the edge of the window, Last.ACK.sent, the flags)
  * changes only when it was. */
-#include "tcp/internal.h"
+#include "tcp/usual.h"
 
 void un_tcp_segment(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, uint8_t flags)
 {
-    seg->seq = tcb->snd_nxt;
-    seg->ack = tcb->rcv_nxt;
-    seg->length = 0;
-    seg->wnd = un_tcp_window_next(tcp, tcb);
-    seg->flags = flags | UN_TCP_ACK | (tcb->flags & UN_TCB_ECE ? UN_TCP_ECE : 0);
-    seg->options = 0;
-    seg->sack_count = 0;
-    seg->ecn = 0;
-    seg->urgent = 0;
-    if (tcb->flags & UN_TCB_TIMESTAMP) {
-        seg->options = UN_SEG_TIMESTAMP;
-        seg->tsval = un_tcp_timestamp(tcp, tcb);
-        seg->tsecr = tcb->ts_recent;
-    }
-    if ((tcb->flags & UN_TCB_SACK) && (tcb->sack_count || tcb->has_dsack))
+    un_tcp_begin_segment(tcp, tcb, seg, flags);
+    if (__builtin_expect((tcb->flags & UN_TCB_SACK) && (tcb->sack_count || tcb->has_dsack), 0))
         un_rx_sack_blocks(tcp, tcb, seg, seg->options ? UN_SACK_BLOCKS_MAX - 1 : UN_SACK_BLOCKS_MAX);
 }
 
@@ -37,11 +24,7 @@ int un_tcp_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, cons
         tcb->has_dsack |= reports_dsack(tcb, seg);
         return result;
     }
-    tcp->counters->out_segments++;
-    tcb->rcv_edge = seg->ack + ((uint32_t)seg->wnd << tcb->rcv_wscale);
-    tcb->rcv_acked = seg->ack;
-    tcb->flags &= ~(uint32_t)(UN_TCB_ACK_NOW | UN_TCB_ACK_LATER);
-    un_tcp_disarm(tcb, UN_TIMER_ACK);
+    un_tcp_emitted(tcp, tcb, seg);
     return 0;
 }
 
@@ -56,7 +39,7 @@ int un_tcp_send_ack(struct un_tcp *tcp, struct un_tcb *tcb)
 static void syn_options(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg)
 {
     seg->options = UN_SEG_MSS;
-    seg->mss = un_tcp_announced_mss(&tcb->peer, tcb->path_mtu);
+    seg->mss = un_tcp_announced_mss(&tcb->peer, tcb->path_mtu_max);
     if (tcb->flags & UN_TCB_WSCALE) {
         seg->options |= UN_SEG_WSCALE;
         seg->wscale = tcb->rcv_wscale;
@@ -111,7 +94,7 @@ void un_tcp_send_reset(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, boo
 
 void un_tcp_challenge(struct un_tcp *tcp, struct un_tcb *tcb)
 {
-    uint16_t second = (uint16_t)un_tcp_clock_s(tcp);
+    uint16_t second = (uint16_t)tcp->now_s;
     if (tcb->challenge_s != second) {
         tcb->challenge_s = second;
         tcb->challenges = 0;

@@ -36,18 +36,6 @@ bool un_recovery_can_record(const struct un_tcp *tcp, const struct un_tcb *tcb)
     return tcb->sent_head == UN_NONE || tcb->snd_nxt - tcb->snd_una < share;
 }
 
-struct un_sent *un_sent_append(struct un_tcp *tcp, struct un_tcb *tcb)
-{
-    uint32_t index = take(tcp);
-    un_assert(index != UN_NONE);
-    if (tcb->sent_head == UN_NONE)
-        tcb->sent_head = index;
-    else
-        tcp->sents[tcb->sent_tail].next = index;
-    tcb->sent_tail = index;
-    return &tcp->sents[index];
-}
-
 void un_sent_pop(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     uint32_t index = tcb->sent_head;

@@ -44,7 +44,8 @@ void un_tcp_set_state(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_state 
         tcp->operations->ended(tcp, tcb);
 }
 
-void un_tcp_init(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t iss, uint32_t ts_offset, uint16_t path_mtu)
+void un_tcp_init(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t iss, uint32_t ts_offset, uint16_t path_mtu,
+                 uint16_t link_mtu)
 {
     const struct un_tcp_config *config = tcp->config;
     uint16_t listener = tcb->listener;
@@ -58,6 +59,8 @@ void un_tcp_init(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t iss, uint32_t 
     tcb->iss = tcb->snd_una = tcb->snd_nxt = tcb->snd_small_end = iss;
     tcb->ts_offset = ts_offset;
     tcb->path_mtu = path_mtu;
+    tcb->path_mtu_max = link_mtu;
+    tcb->path_minute = un_tcp_clock_minute(tcp);
     tcb->rcv_limit = config->rcv_limit;
     tcb->snd_limit = config->snd_limit;
     tcb->rcv_wscale = un_tcp_window_scale(config, config->rcv_limit);

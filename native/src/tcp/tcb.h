@@ -197,7 +197,7 @@ struct un_tcb {
     uint32_t sent_tail;
     uint16_t snd_mss;       /* payload of a segment, without any option: min(peer's MSS, path MTU - headers) */
     uint16_t path_mtu;
-    uint16_t path_mtu_max;  /* what it was before it was lowered, which is searched for; 0: it never was */
+    uint16_t path_mtu_max;  /* the link's, or what the application wants: what is searched for, and announced */
 
     /* Round trip (RFC 6298). Microseconds. */
     uint32_t srtt_us; /* 0: no sample yet */

@@ -8,7 +8,8 @@
  * output.c what may leave, with segment.c; path.c path MTU and ICMP; state.c set_state, close, end; timers.c; rxqueue.c,
  * txqueue.c payload in frames; cookie.c; sent.c records of what is in flight; recovery.c what an ACK or a timeout means for
  * them, with sack.c, rack.c, probe.c, undo.c, prr.c, flight.c and rtt.c (recovery.h); congestion.c with reno.c, cubic.c and
- * hystart.c. */
+ * hystart.c. What nearly every segment needs stands in headers, for the stack to make one piece of it and the packet:
+ * expected.h and inorder.h the way in, usual.h the way out. */
 #ifndef UN_TCP_H
 #define UN_TCP_H
 
@@ -130,6 +131,9 @@ struct un_tcp_operations {
 struct un_tcp {
     uint64_t now_ns;
     uint32_t now_us; /* the same clock, microseconds modulo 2^32 */
+    uint32_t now_ms; /* and milliseconds */
+    uint32_t now_s;
+    uint64_t millisecond_ns; /* when this millisecond began */
     struct un_pool pool;
     struct un_tcb *tcbs;
     struct un_sent *sents;
@@ -141,16 +145,25 @@ struct un_tcp {
     uint32_t tx_segment_bytes; /* of the device: 0 when it does not segment */
 };
 
+/* The slower clocks are counted when they move: most turns fall into the millisecond of the one before. */
 static inline void un_tcp_set_now(struct un_tcp *tcp, uint64_t now_ns)
 {
+    uint64_t since_ns = now_ns - tcp->millisecond_ns;
     tcp->now_ns = now_ns;
-    tcp->now_us = (uint32_t)(now_ns / UN_US_NS);
+    if (__builtin_expect(since_ns >= UN_MS_NS, 0)) {
+        since_ns = now_ns % UN_MS_NS;
+        tcp->millisecond_ns = now_ns - since_ns;
+        tcp->now_ms = (uint32_t)(now_ns / UN_MS_NS);
+        tcp->now_s = (uint32_t)(now_ns / UN_SECOND_NS);
+    }
+    tcp->now_us = tcp->now_ms * 1000 + (uint32_t)since_ns / 1000;
 }
 
 /* ---- state.c: a connection begins and ends. Owner: tcp core. ---- */
 
 /* What a connection starts with; the stack has filled in addresses, ports, hash, local, generation, user, listener. */
-void un_tcp_init(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t iss, uint32_t ts_offset, uint16_t path_mtu);
+void un_tcp_init(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t iss, uint32_t ts_offset, uint16_t path_mtu,
+                 uint16_t link_mtu);
 
 /* Active open: SYN-SENT, SYN leaves with the next dispatch. */
 void un_tcp_connect(struct un_tcp *tcp, struct un_tcb *tcb);
@@ -338,6 +351,15 @@ int un_tx_pieces(const struct un_tcp *tcp, uint32_t frame, uint32_t offset, uint
 void un_tx_advance(const struct un_tcp *tcp, uint32_t *frame, uint32_t *offset, uint32_t length);
 uint32_t un_tx_unsent(const struct un_tcb *tcb); /* bytes queued that were never sent; needs snd_una, snd_nxt, snd_bytes in step */
 void un_tx_acked(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes); /* payload bytes that were sent */
+/* All that is queued was sent, and is acknowledged. */
+static inline void un_tx_acked_all(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    uint32_t frame = tcb->snd.head;
+    tcb->snd.head = UN_NONE;
+    tcb->snd_head_offset = 0;
+    tcb->snd_bytes = 0;
+    un_pool_drop_chain(&tcp->pool, frame);
+}
 void un_tx_drop_all(struct un_tcp *tcp, struct un_tcb *tcb);
 
 #endif

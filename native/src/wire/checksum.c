@@ -25,12 +25,12 @@ static uint64_t load_few(const uint8_t *at, uint32_t length)
 
 static inline uint64_t sum_32(uint64_t sum, const uint8_t *at)
 {
-    unsigned long long a, b, c, d, all;
-    unsigned char carry = _addcarry_u64(0, sum, load64(at), &a);
-    carry = _addcarry_u64(carry, a, load64(at + 8), &b);
-    carry = _addcarry_u64(carry, b, load64(at + 16), &c);
-    carry = _addcarry_u64(carry, c, load64(at + 24), &d);
-    _addcarry_u64(carry, d, 0, &all);
+    unsigned long long all = sum;
+    unsigned char carry = _addcarry_u64(0, all, load64(at), &all);
+    carry = _addcarry_u64(carry, all, load64(at + 8), &all);
+    carry = _addcarry_u64(carry, all, load64(at + 16), &all);
+    carry = _addcarry_u64(carry, all, load64(at + 24), &all);
+    _addcarry_u64(carry, all, 0, &all);
     return all;
 }
 #else
@@ -46,13 +46,17 @@ static inline uint64_t sum_plain(uint64_t sum, const uint8_t *at, uint32_t lengt
 {
     if (length < 8)
         return un_sum_word(un_sum_carry(sum, load_few(at, length)));
-    uint32_t rest = length % 8;
-    if (rest > 0) /* the last eight bytes, without those that are summed below */
-        sum = un_sum_carry(sum, load64(at + length - 8) >> (64 - 8 * rest));
-    for (uint32_t blocks = length / 32; blocks > 0; blocks--, at += 32)
+    const uint8_t *end = at + length;
+    for (; length >= 32; length -= 32, at += 32)
         sum = sum_32(sum, at);
-    for (uint32_t words = length / 8 % 4; words > 0; words--, at += 8)
+    if (length & 16) {
+        sum = un_sum_carry(un_sum_carry(sum, load64(at)), load64(at + 8));
+        at += 16;
+    }
+    if (length & 8)
         sum = un_sum_carry(sum, load64(at));
+    if (length & 7) /* the last eight bytes, without those that are summed already */
+        sum = un_sum_carry(sum, load64(end - 8) >> (64 - 8 * (length & 7)));
     return un_sum_word(sum);
 }
 
@@ -76,7 +80,8 @@ __attribute__((target("avx2"))) static uint64_t sum_wide(uint64_t sum, const uin
     return sum_plain(un_sum_carry(sum, lanes[0] + lanes[1] + lanes[2] + lanes[3]), at, length % 64);
 }
 
-uint64_t un_sum_more(uint64_t sum, const void *bytes, uint32_t length)
+/* Not inlined: gcc 12 then keeps the sum in memory as well. */
+__attribute__((noinline)) uint64_t un_sum_more(uint64_t sum, const void *bytes, uint32_t length)
 {
     if (length >= WIDE_FROM && __builtin_cpu_supports("avx2"))
         return sum_wide(sum, bytes, length);

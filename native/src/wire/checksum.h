@@ -41,11 +41,16 @@ static inline uint64_t un_sum_word(uint64_t word)
 static inline uint64_t un_sum_pseudo(const struct un_ip *source, const struct un_ip *destination, uint8_t protocol,
                                      uint32_t length)
 {
-    uint64_t words[4];
-    memcpy(words, source->bytes, 16);
-    memcpy(words + 2, destination->bytes, 16);
-    uint64_t addresses = un_sum_carry(un_sum_carry(un_sum_carry(words[0], words[1]), words[2]), words[3]);
+    struct un_ip_words from = un_ip_words(source), to = un_ip_words(destination);
+    uint64_t addresses = un_sum_carry(from.first, from.second);
+    addresses = un_sum_carry(un_sum_carry(addresses, to.first), to.second);
     return un_sum_word(addresses) + __builtin_bswap32(length) + ((uint64_t)protocol << 8);
+}
+
+/* The same, of addresses as they lie in memory. */
+static inline uint64_t un_sum_pseudo_v4(uint32_t source, uint32_t destination, uint8_t protocol, uint32_t length)
+{
+    return (uint64_t)source + destination + __builtin_bswap32(length) + ((uint64_t)protocol << 8);
 }
 
 /* Adding a number to itself with its halves swapped leaves their sum, carry included, in the upper half. */
@@ -57,10 +62,13 @@ static inline uint16_t un_sum_fold(uint64_t sum)
     return (uint16_t)(half >> 16);
 }
 
-/* Whether bytes that contain their checksum sum up to what they must. */
+/* Whether bytes that contain their checksum sum up to what they must, which folds to 0xffff: a multiple of that, but not 0.
+ * With all = (2^64 - 1) / 0xffff, the product of k * 0xffff and `all` is -k modulo 2^64, and no other number times `all`
+ * comes to one of -1 ... -all. */
 static inline bool un_sum_is_good(uint64_t sum)
 {
-    return un_sum_fold(sum) == 0xffff;
+    const uint64_t all = UINT64_C(0x0001000100010001);
+    return sum * all >= -all;
 }
 
 static inline uint64_t un_sum_odd(uint64_t sum)

@@ -11,6 +11,22 @@ uint32_t un_eth_emit(uint8_t *at, const uint8_t *destination, const uint8_t *sou
     return UN_ETH_BYTES;
 }
 
+static uint32_t emit_ipv4(uint8_t *at, const struct un_ip_header *header)
+{
+    const struct un_plain_ipv4 plain = {
+        .source = un_ip_v4_word(&header->source),
+        .destination = un_ip_v4_word(&header->destination),
+        .total = UN_IPV4_BYTES + header->payload_length,
+        .identification = header->identification,
+        .tos = (uint8_t)(header->dscp << 2 | header->ecn),
+        .hop_limit = header->hop_limit,
+        .protocol = header->protocol,
+        .dont_fragment = header->dont_fragment,
+    };
+    un_plain_ipv4_emit(at, &plain);
+    return UN_IPV4_BYTES;
+}
+
 static uint32_t emit_ipv6(uint8_t *at, const struct un_ip_header *header)
 {
     un_assert(header->payload_length <= UINT16_MAX);
@@ -27,7 +43,7 @@ uint32_t un_ip_emit(uint8_t *at, const struct un_ip_header *header)
 {
     bool is_v4 = un_ip_is_v4(&header->destination);
     un_assert(un_ip_is_v4(&header->source) == is_v4);
-    return is_v4 ? un_ipv4_emit(at, header) : emit_ipv6(at, header);
+    return is_v4 ? emit_ipv4(at, header) : emit_ipv6(at, header);
 }
 
 uint32_t un_ip_header_length(const struct un_ip *destination)

@@ -14,11 +14,28 @@ struct un_ip {
 
 static const uint8_t un_ip_v4_prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
+/* The two halves of an address as they lie in memory: what compares, sums and hashes it reads these, not bytes. */
+struct un_ip_words {
+    uint64_t first;
+    uint64_t second;
+};
+
+#define UN_IP_V4_SECOND UINT64_C(0xffff0000) /* of a mapped IPv4 address, which stands in the upper half; first is 0 */
+
+static inline struct un_ip_words un_ip_words(const struct un_ip *ip)
+{
+    struct un_ip_words words;
+    memcpy(&words, ip->bytes, sizeof words);
+    return words;
+}
+
 static inline struct un_ip un_ip_from_v4(const uint8_t *four)
 {
     struct un_ip ip;
-    memcpy(ip.bytes, un_ip_v4_prefix, 12);
-    memcpy(ip.bytes + 12, four, 4);
+    uint32_t address;
+    memcpy(&address, four, sizeof address);
+    struct un_ip_words words = {0, UN_IP_V4_SECOND | (uint64_t)address << 32};
+    memcpy(ip.bytes, &words, sizeof words);
     return ip;
 }
 
@@ -31,7 +48,8 @@ static inline struct un_ip un_ip_from_v6(const uint8_t *sixteen)
 
 static inline bool un_ip_is_v4(const struct un_ip *ip)
 {
-    return memcmp(ip->bytes, un_ip_v4_prefix, 12) == 0;
+    struct un_ip_words words = un_ip_words(ip);
+    return words.first == 0 && (uint32_t)words.second == UN_IP_V4_SECOND;
 }
 
 static inline const uint8_t *un_ip_v4(const struct un_ip *ip)
@@ -39,12 +57,17 @@ static inline const uint8_t *un_ip_v4(const struct un_ip *ip)
     return ip->bytes + 12;
 }
 
-static inline bool un_ip_equal(const struct un_ip *left, const struct un_ip *right) /* two words: no call of memcmp */
+static inline uint32_t un_ip_v4_word(const struct un_ip *ip) /* as it lies in memory */
 {
-    uint64_t a[2], b[2];
-    memcpy(a, left->bytes, 16);
-    memcpy(b, right->bytes, 16);
-    return ((a[0] ^ b[0]) | (a[1] ^ b[1])) == 0;
+    uint32_t word;
+    memcpy(&word, un_ip_v4(ip), sizeof word);
+    return word;
+}
+
+static inline bool un_ip_equal(const struct un_ip *left, const struct un_ip *right)
+{
+    struct un_ip_words a = un_ip_words(left), b = un_ip_words(right);
+    return ((a.first ^ b.first) | (a.second ^ b.second)) == 0;
 }
 
 static inline bool un_ip_is_any(const struct un_ip *ip) /* :: or 0.0.0.0 */

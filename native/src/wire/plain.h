@@ -9,16 +9,19 @@
 
 #include "base/assert.h"
 #include "base/bytes.h"
+#include "base/inline.h"
 #include "wire/checksum.h"
 #include "wire/packet.h"
 #include "wire/seg.h"
 
+/* There are four kinds, by the lengths of the headers: `network` is UN_IPV4_BYTES or UN_IPV6_BYTES, `header` is
+ * UN_TCP_HEADER_BYTES or UN_TCP_HEADER_TIMESTAMP. Whoever knows the kind names it, and gets code for that kind alone. */
 struct un_plain {
     struct un_ip source;
     struct un_ip destination;
-    uint32_t transport;        /* offset of the TCP header */
-    uint32_t transport_length; /* header and payload */
-    uint8_t ecn;
+    uint32_t payload; /* bytes */
+    uint16_t peer_port;
+    uint16_t local_port;
 };
 
 static inline uint64_t un_plain_word(const uint8_t *at)
@@ -28,104 +31,155 @@ static inline uint64_t un_plain_word(const uint8_t *at)
     return word;
 }
 
-/* `at`: the IP header; `length` bytes are there from it on, those of the smallest IPv4 packet at least. */
-static inline bool un_plain_ipv4(struct un_plain *plain, const uint8_t *at, uint32_t length)
+static inline uint32_t un_plain_half(const uint8_t *at)
 {
-    const uint16_t more_or_offset = 0x3fff;
-    uint32_t total = un_get16(at + 2), destination;
-    memcpy(&destination, at + 16, sizeof destination);
-    uint64_t sum = un_sum_carry(un_sum_carry(un_plain_word(at), un_plain_word(at + 8)), destination);
-    if (at[0] != 0x45 || at[9] != UN_PROTOCOL_TCP || (un_get16(at + 6) & more_or_offset) || total > length ||
-        total < UN_IPV4_BYTES + UN_TCP_HEADER_BYTES || !un_sum_is_good(sum))
+    uint32_t half;
+    memcpy(&half, at, sizeof half);
+    return half;
+}
+
+static inline uint32_t un_plain_bytes(uint32_t network, uint32_t header)
+{
+    return UN_ETH_BYTES + network + header;
+}
+
+/* The IP header that a frame of more bytes than an Ethernet header seems to have, 0: none. EtherType, version, length. */
+static inline uint32_t un_plain_network(const uint8_t *at)
+{
+    uint32_t word = un_plain_half(at + 12);
+    if ((word & 0xffffff) == 0x450008)
+        return UN_IPV4_BYTES;
+    return (word & 0xf0ffff) == 0x60dd86 ? UN_IPV6_BYTES : 0;
+}
+
+/* `at`: the IP header. Returns the bytes of TCP, 0: it is not of this kind. */
+UN_ALWAYS_INLINE uint32_t un_plain_ipv4(const uint8_t *at)
+{
+    const uint32_t fixed = 0xff00ff3f; /* not the time to live, nor "don't fragment" */
+    uint64_t sum = un_sum_carry(un_sum_carry(un_plain_word(at), un_plain_word(at + 12)), un_plain_half(at + 8));
+    uint32_t total = un_get16(at + 2);
+    bool is_plain = (un_plain_half(at + 6) & fixed) == (uint32_t)UN_PROTOCOL_TCP << 24 && un_sum_is_good(sum);
+    return is_plain && total > UN_IPV4_BYTES ? total - UN_IPV4_BYTES : 0;
+}
+
+/* Such a packet never has a mapped IPv4 address. */
+UN_ALWAYS_INLINE uint32_t un_plain_ipv6(const uint8_t *at)
+{
+    struct un_ip source = un_ip_from_v6(at + 8), destination = un_ip_from_v6(at + 24);
+    bool is_plain = at[6] == UN_PROTOCOL_TCP && !un_ip_is_v4(&source) && !un_ip_is_v4(&destination);
+    return is_plain ? un_get16(at + 4) : 0;
+}
+
+/* The sum of the pseudo-header of so many bytes of TCP. */
+UN_ALWAYS_INLINE uint64_t un_plain_pseudo(const uint8_t *at, uint32_t bytes, uint32_t network)
+{
+    uint64_t rest = __builtin_bswap32(bytes) + (UN_PROTOCOL_TCP << 8);
+    if (network == UN_IPV4_BYTES)
+        return un_sum_carry(un_plain_word(at + 12), rest);
+    uint64_t source = un_sum_carry(un_plain_word(at + 8), un_plain_word(at + 16));
+    uint64_t destination = un_sum_carry(un_plain_word(at + 24), un_plain_word(at + 32));
+    return un_sum_carry(un_sum_carry(source, destination), rest);
+}
+
+/* Data offset, flags, and where the options begin. */
+UN_ALWAYS_INLINE bool un_plain_is_header_of(const uint8_t *at, uint32_t header)
+{
+    const uint16_t expected = (uint16_t)(header << 2 | UN_TCP_ACK << 8), pushed = UN_TCP_PSH << 8;
+    uint16_t offset_and_flags;
+    memcpy(&offset_and_flags, at + 12, sizeof offset_and_flags);
+    return (offset_and_flags & ~pushed) == expected &&
+           (header == UN_TCP_HEADER_BYTES || un_get32(at + 20) == UN_TCP_NOP_NOP_TIMESTAMP);
+}
+
+static inline bool un_plain_is_mac(const uint8_t *at, const uint8_t *mac)
+{
+    return memcmp(at, mac, UN_MAC_BYTES) == 0;
+}
+
+/* A frame of at least un_plain_bytes, of which un_plain_network is `network`: is it of this kind, and right? is_sum_good: the
+ * device knows that the TCP checksum is. What the headers say is read when all of that is known, so that nothing has to be
+ * kept while the sum is made. */
+UN_ALWAYS_INLINE bool un_plain_check(struct un_plain *plain, const uint8_t *at, uint32_t length, bool is_sum_good,
+                                     uint32_t network, uint32_t header)
+{
+    const uint8_t *ip = at + UN_ETH_BYTES, *tcp = ip + network;
+    uint32_t bytes = network == UN_IPV4_BYTES ? un_plain_ipv4(ip) : un_plain_ipv6(ip);
+    if (bytes < header || bytes > length - UN_ETH_BYTES - network || !un_plain_is_header_of(tcp, header) ||
+        (!is_sum_good && !un_sum_is_good(un_sum_more(un_plain_pseudo(ip, bytes, network), tcp, bytes))))
         return false;
-    plain->ecn = at[1] & 3;
-    plain->source = un_ip_from_v4(at + 12);
-    plain->destination = un_ip_from_v4(at + 16);
-    plain->transport = UN_ETH_BYTES + UN_IPV4_BYTES;
-    plain->transport_length = total - UN_IPV4_BYTES;
+    plain->source = network == UN_IPV4_BYTES ? un_ip_from_v4(ip + 12) : un_ip_from_v6(ip + 8);
+    plain->destination = network == UN_IPV4_BYTES ? un_ip_from_v4(ip + 16) : un_ip_from_v6(ip + 24);
+    plain->peer_port = un_get16(tcp);
+    plain->local_port = un_get16(tcp + 2);
+    plain->payload = bytes - header;
     return true;
 }
 
-static inline bool un_plain_ipv6(struct un_plain *plain, const uint8_t *at, uint32_t length)
+/* The segment of a frame that was checked: apart from that, as its connection is looked up first. */
+UN_ALWAYS_INLINE void un_plain_read(struct un_seg *seg, const struct un_plain *plain, const uint8_t *at, uint32_t network,
+                                    uint32_t header)
 {
-    uint32_t payload = un_get16(at + 4);
-    if (length < UN_IPV6_BYTES || at[0] >> 4 != 6 || at[6] != UN_PROTOCOL_TCP || payload > length - UN_IPV6_BYTES ||
-        payload < UN_TCP_HEADER_BYTES)
-        return false;
-    plain->ecn = at[1] >> 4 & 3;
-    plain->source = un_ip_from_v6(at + 8);
-    plain->destination = un_ip_from_v6(at + 24);
-    plain->transport = UN_ETH_BYTES + UN_IPV6_BYTES;
-    plain->transport_length = payload;
-    return !un_ip_is_v4(&plain->source) && !un_ip_is_v4(&plain->destination);
-}
-
-/* `length` bytes from the TCP header on, at least those of a header without options. */
-static inline bool un_plain_segment(struct un_seg *seg, const uint8_t *at, uint32_t length)
-{
-    uint32_t header = at[12] == UN_TCP_HEADER_BYTES << 2 ? UN_TCP_HEADER_BYTES : UN_TCP_HEADER_TIMESTAMP;
+    const uint8_t *ip = at + UN_ETH_BYTES, *tcp = ip + network;
     seg->options = 0;
-    if (header != UN_TCP_HEADER_BYTES) {
-        if (at[12] != UN_TCP_HEADER_TIMESTAMP << 2 || length < header || un_get32(at + 20) != UN_TCP_NOP_NOP_TIMESTAMP)
-            return false;
+    if (header == UN_TCP_HEADER_TIMESTAMP) {
         seg->options = UN_SEG_TIMESTAMP;
-        seg->tsval = un_get32(at + 24);
-        seg->tsecr = un_get32(at + 28);
+        seg->tsval = un_get32(tcp + 24);
+        seg->tsecr = un_get32(tcp + 28);
     }
-    seg->flags = at[13];
-    seg->source_port = un_get16(at);
-    seg->destination_port = un_get16(at + 2);
-    seg->seq = un_get32(at + 4);
-    seg->ack = un_get32(at + 8);
-    seg->wnd = un_get16(at + 14);
+    seg->flags = UN_TCP_ACK | (tcp[13] & UN_TCP_PSH); /* others it has none */
+    seg->source_port = plain->peer_port;
+    seg->destination_port = plain->local_port;
+    seg->seq = un_get32(tcp + 4);
+    seg->ack = un_get32(tcp + 8);
+    seg->wnd = un_get16(tcp + 14);
     seg->sack_count = 0;
+    seg->ecn = network == UN_IPV4_BYTES ? ip[1] & 3 : ip[1] >> 4 & 3;
     seg->header_length = (uint8_t)header;
-    seg->length = length - header;
-    return (seg->flags & ~UN_TCP_PSH) == UN_TCP_ACK;
+    seg->length = plain->payload;
 }
 
-/* A frame of `length` bytes at `at`, for the station with that MAC address; is_sum_good: the device knows that the TCP
- * checksum is right. */
-static inline bool un_plain_parse(struct un_plain *plain, struct un_seg *seg, const uint8_t *at, uint32_t length,
-                                  const uint8_t *mac, bool is_sum_good)
+/* The kind of a frame for the station with that MAC address in *network and *header. */
+static inline bool un_plain_kind(const uint8_t *at, uint32_t length, const uint8_t *mac, uint32_t *network,
+                                 uint32_t *header)
 {
-    if (length < UN_ETH_BYTES + UN_IPV4_BYTES + UN_TCP_HEADER_BYTES || memcmp(at, mac, UN_MAC_BYTES) != 0)
+    if (length < un_plain_bytes(UN_IPV4_BYTES, UN_TCP_HEADER_BYTES) || !un_plain_is_mac(at, mac))
         return false;
-    uint16_t type = un_get16(at + 12);
-    uint32_t there = length - UN_ETH_BYTES;
-    bool is_plain = __builtin_expect(type == UN_ETHER_IPV4, 1) ? un_plain_ipv4(plain, at + UN_ETH_BYTES, there)
-                                                               : type == UN_ETHER_IPV6 &&
-                                                                     un_plain_ipv6(plain, at + UN_ETH_BYTES, there);
-    if (!is_plain || !un_plain_segment(seg, at + plain->transport, plain->transport_length))
+    *network = un_plain_network(at);
+    if (*network == 0 || length < un_plain_bytes(*network, UN_TCP_HEADER_BYTES))
         return false;
-    seg->ecn = plain->ecn;
-    if (is_sum_good)
-        return true;
-    uint64_t pseudo = un_sum_pseudo(&plain->source, &plain->destination, UN_PROTOCOL_TCP, plain->transport_length);
-    return un_sum_is_good(un_sum_more(pseudo, at + plain->transport, plain->transport_length));
+    bool is_short = at[UN_ETH_BYTES + *network + 12] == UN_TCP_HEADER_BYTES << 2;
+    *header = is_short ? UN_TCP_HEADER_BYTES : UN_TCP_HEADER_TIMESTAMP;
+    return length >= un_plain_bytes(*network, *header);
 }
 
 /* ---- out ---- */
 
+/* An IPv4 header of 20 bytes, its addresses as they lie in memory. */
+struct un_plain_ipv4 {
+    uint32_t source;
+    uint32_t destination;
+    uint32_t total; /* bytes of the packet */
+    uint16_t identification;
+    uint8_t tos;    /* DSCP and ECN */
+    uint8_t hop_limit;
+    uint8_t protocol;
+    bool dont_fragment;
+};
+
 /* The first 16 bytes are put together in two words: they are summed before they are written, which spares reading back
  * what has just been stored in smaller parts. */
-static inline uint32_t un_ipv4_emit(uint8_t *at, const struct un_ip_header *header)
+UN_ALWAYS_INLINE void un_plain_ipv4_emit(uint8_t *at, const struct un_plain_ipv4 *header)
 {
-    const uint64_t dont_fragment = 0x4000;
-    uint32_t total = UN_IPV4_BYTES + header->payload_length;
-    un_assert(total <= UINT16_MAX);
-    uint32_t source, destination;
-    memcpy(&source, un_ip_v4(&header->source), sizeof source);
-    memcpy(&destination, un_ip_v4(&header->destination), sizeof destination);
-    uint64_t first = UINT64_C(0x45) << 56 | (uint64_t)(header->dscp << 2 | header->ecn) << 48 | (uint64_t)total << 32 |
-                     (uint64_t)header->identification << 16 | (header->dont_fragment ? dont_fragment : 0);
+    const uint64_t version = UINT64_C(0x45) << 56, dont_fragment = header->dont_fragment ? 0x4000 : 0;
+    un_assert(header->total <= UINT16_MAX);
+    uint64_t first = version | (uint64_t)header->tos << 48 | (uint64_t)header->total << 32 |
+                     (uint64_t)header->identification << 16 | dont_fragment;
     first = __builtin_bswap64(first);
-    uint64_t second = header->hop_limit | (uint64_t)header->protocol << 8 | (uint64_t)source << 32;
-    second |= (uint64_t)un_checksum(un_sum_word(first) + un_sum_word(second) + destination) << 16;
+    uint64_t second = header->hop_limit | (uint64_t)header->protocol << 8 | (uint64_t)header->source << 32;
+    second |= (uint64_t)un_checksum(un_sum_word(first) + un_sum_word(second) + header->destination) << 16;
     memcpy(at, &first, sizeof first);
     memcpy(at + 8, &second, sizeof second);
-    memcpy(at + 16, &destination, sizeof destination);
-    return UN_IPV4_BYTES;
+    memcpy(at + 16, &header->destination, sizeof header->destination);
 }
 
 static inline bool un_plain_is_header(const struct un_seg *seg)
@@ -133,25 +187,29 @@ static inline bool un_plain_is_header(const struct un_seg *seg)
     return !(seg->options & ~UN_SEG_TIMESTAMP) && seg->sack_count == 0;
 }
 
-/* What un_seg_emit does, for a segment of which un_plain_is_header; *sum is that of the header. */
-static inline uint32_t un_plain_emit(uint8_t *at, const struct un_seg *seg, uint64_t *sum)
+static inline uint32_t un_plain_header_bytes(const struct un_seg *seg)
 {
-    uint32_t length = seg->options ? UN_TCP_HEADER_TIMESTAMP : UN_TCP_HEADER_BYTES;
-    uint64_t ports = (uint64_t)seg->source_port << 16 | seg->destination_port;
-    uint64_t first = __builtin_bswap64(ports << 32 | seg->seq);
-    uint64_t second = __builtin_bswap64((uint64_t)seg->ack << 32 | length << 26 | (uint32_t)seg->flags << 16 | seg->wnd);
+    return seg->options ? UN_TCP_HEADER_TIMESTAMP : UN_TCP_HEADER_BYTES;
+}
+
+/* What un_seg_emit does, for a segment of which un_plain_is_header, from and to these ports; `header` is its
+ * un_plain_header_bytes. Returns the sum of the header. */
+UN_ALWAYS_INLINE uint64_t un_plain_emit(uint8_t *at, const struct un_seg *seg, uint16_t from, uint16_t to, uint32_t header)
+{
+    uint64_t first = __builtin_bswap64((uint64_t)from << 48 | (uint64_t)to << 32 | seg->seq);
+    uint64_t second = __builtin_bswap64((uint64_t)seg->ack << 32 | header << 26 | (uint32_t)seg->flags << 16 | seg->wnd);
     uint32_t urgent = __builtin_bswap32(seg->urgent); /* behind the checksum, which is zero */
     memcpy(at, &first, sizeof first);
     memcpy(at + 8, &second, sizeof second);
     memcpy(at + 16, &urgent, sizeof urgent);
-    *sum = un_sum_word(first) + un_sum_word(second) + urgent;
-    if (seg->options) {
+    uint64_t sum = un_sum_word(first) + un_sum_word(second) + urgent;
+    if (header == UN_TCP_HEADER_TIMESTAMP) {
         uint64_t stamps = __builtin_bswap64((uint64_t)seg->tsval << 32 | seg->tsecr);
         un_put32(at + UN_TCP_HEADER_BYTES, UN_TCP_NOP_NOP_TIMESTAMP);
         memcpy(at + UN_TCP_HEADER_BYTES + 4, &stamps, sizeof stamps);
-        *sum += un_sum_word(stamps) + __builtin_bswap32(UN_TCP_NOP_NOP_TIMESTAMP);
+        sum += un_sum_word(stamps) + __builtin_bswap32(UN_TCP_NOP_NOP_TIMESTAMP);
     }
-    return length;
+    return sum;
 }
 
 #endif

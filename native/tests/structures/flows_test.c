@@ -16,7 +16,7 @@ enum hashing { KEYED, FEW, ONE_BUCKET, EQUAL, HASHINGS };
 
 static uint32_t hash_for(enum hashing hashing, const struct un_flows_key *key, const struct un_tcb *tcb)
 {
-    uint32_t hash = un_flows_hash(key, &tcb->peer, tcb->peer_port, tcb->local_port, tcb->local);
+    uint32_t hash = un_flows_hash(key, &tcb->peer, un_flows_ends_of(tcb));
     switch (hashing) {
     case FEW:
         return hash & 0xc0000003;
@@ -55,7 +55,7 @@ static uint32_t find_slowly(uint32_t conns, const struct un_tcb *flow)
 
 static uint32_t find(const struct un_flows *flows, const struct un_tcb *flow)
 {
-    return un_flows_find(flows, tcbs, flow->hash, &flow->peer, flow->peer_port, flow->local_port, flow->local);
+    return un_flows_find(flows, tcbs, flow->hash, &flow->peer, un_flows_ends_of(flow));
 }
 
 /* Every bucket counts what it holds, and each spilled count is explained by an entry. */

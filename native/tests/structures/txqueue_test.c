@@ -1,4 +1,5 @@
-/* The send queue against a string of bytes: sent, sent again and acknowledged, in frames of our own and of others.
+/* The send queue against a string of bytes: sent, sent again and acknowledged, in frames of our own and of others, and where
+ * a lender has them.
  *
  * A device that reads late is part of it: it refers to the frames of what was sent, and their bytes must still be the
  * same when it lets go. */
@@ -10,6 +11,7 @@
 #define RECORDS 64u
 #define DEVICE 32u
 #define PIECES 8
+#define LENT 16u
 
 static struct fixture fixture;
 static struct un_tcp *const tcp = &fixture.tcp;
@@ -40,6 +42,10 @@ static struct {
     uint32_t offset, length;
 } lent;
 
+/* The string itself is lent; so many pieces of it are out. */
+static const uint8_t *const lenders[] = {model.bytes};
+static uint32_t borrowed;
+
 static uint32_t below(uint32_t bound)
 {
     return random_below(&model.random, bound);
@@ -54,6 +60,9 @@ static void start(uint64_t seed)
     record_count = device_count = 0;
     lent.frame = UN_NONE;
     fixture_start(&fixture, 8 + below(200), frame_bytes[below(4)]);
+    un_pool_format_lending(&tcp->pool, fixture.memory.count, fixture.memory.frame_bytes, LENT);
+    tcp->pool.lenders = lenders;
+    borrowed = 0;
     tcb->snd_una = tcb->snd_nxt = model.iss;
     tcb->snd_limit = below(3) ? below(20000) : UINT32_MAX;
     for (uint32_t i = 0; i < STREAM; i++)
@@ -124,6 +133,33 @@ static void write_frame(void)
     lent.offset = offset;
     lent.length = length;
     un_pool_keep(&tcp->pool, frame);
+}
+
+static void write_lent(void)
+{
+    uint32_t length = 1 + below(4000), room = tcb->snd_limit > tcb->snd_bytes ? tcb->snd_limit - tcb->snd_bytes : 0;
+    if (length > STREAM - model.queued)
+        return;
+    struct un_piece piece = {model.bytes + model.queued, length, 0};
+    uint32_t taken = un_tx_append_lent(tcp, tcb, 0, &piece);
+    bool may_stay = length >= UN_LEND_LEAST && room > 0 && borrowed < LENT;
+    CHECK_EQ(piece.frame != UN_NONE, may_stay);
+    CHECK(taken == length || !may_stay);
+    CHECK(taken <= room || may_stay);
+    borrowed += may_stay;
+    model.queued += taken;
+}
+
+/* Nobody gives back what was not acknowledged. */
+static void lender_takes_note(void)
+{
+    uint16_t lender;
+    uint32_t offset;
+    while (un_pool_given_back(&tcp->pool, &lender, &offset)) {
+        CHECK_EQ(lender, 0);
+        CHECK(offset < model.acked);
+        CHECK(borrowed-- > 0);
+    }
 }
 
 static void expect_stream(const struct un_piece *pieces, int count, uint32_t position)
@@ -233,8 +269,9 @@ static void acknowledge(void)
 
 static void run(uint64_t seed)
 {
-    static void (*const steps[])(void) = {write_copied, write_copied, write_frame, send,        send,
-                                          send,         send_again,   split,       acknowledge, device_lets_go};
+    static void (*const steps[])(void) = {write_copied, write_copied, write_frame, write_lent,  write_lent,
+                                          send,         send,         send,        send_again,  split,
+                                          acknowledge,  acknowledge,  device_lets_go, lender_takes_note};
     start(seed);
     for (uint32_t step = 0; step < 2000; step++) {
         if (below(200) == 0)
@@ -247,6 +284,9 @@ static void run(uint64_t seed)
     while (device_count > 0)
         device_lets_go();
     owner_lets_go();
+    model.acked = model.queued; /* nobody waits for it any more */
+    lender_takes_note();
+    CHECK_EQ(borrowed, 0);
     fixture_check_whole(&fixture);
 }
 

@@ -247,7 +247,7 @@ static void a_probe_counts_once(void)
 static void what_the_application_made_small_stays_small(void)
 {
     bench_establish();
-    bench->tcb.path_mtu = 1000; /* as the option for the MSS does */
+    bench->tcb.path_mtu = bench->tcb.path_mtu_max = 1000; /* as the option for the MSS does */
     ADVANCE_MS(11 * 60000);
     bench_write(6000);
     bench_ignore();
@@ -385,7 +385,7 @@ static struct un_cookie_flow flow(void)
         .local = un_ip_from_v4(local),
         .peer_port = 4000,
         .local_port = 80,
-        .path_mtu = MTU,
+        .link_mtu = MTU,
         .rcv_limit = bench->config.rcv_limit,
         .ts_offset = 0xfffffff0,
     };
@@ -478,7 +478,7 @@ static void cookie_makes_a_connection(void)
     un_cookie_answer(&bench->tcp, &who, &syn, &answer);
     struct un_seg ack = cookie_ack(&syn, &answer);
     CHECK(un_cookie_check(&bench->tcp, &who, &ack, &found));
-    un_tcp_init(&bench->tcp, &bench->tcb, ack.ack - 1, who.ts_offset, MTU);
+    un_tcp_init(&bench->tcp, &bench->tcb, ack.ack - 1, who.ts_offset, MTU, MTU);
     un_tcp_accept_cookie(&bench->tcp, &bench->tcb, &found);
     CHECK_EQ(un_tcp_process(&bench->tcp, &bench->tcb, &ack, UN_NONE), UN_DROP_NONE);
     CHECK_EQ(bench->tcb.state, UN_TCP_ESTABLISHED);

@@ -157,7 +157,7 @@ void bench_begin(void)
 
 static void init(void)
 {
-    un_tcp_init(&bench->tcp, &bench->tcb, iss(), 0, MTU);
+    un_tcp_init(&bench->tcp, &bench->tcb, iss(), 0, MTU, MTU);
 }
 
 void bench_finish(void)

@@ -25,7 +25,7 @@
 #define CWR UN_TCP_CWR
 
 enum {
-    FRAMES = 8192,
+    FRAMES = 1024,
     FRAME_BYTES = 2048,
     SENTS = 256,
     SENT_MAX = 512,

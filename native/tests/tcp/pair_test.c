@@ -243,7 +243,7 @@ static void begin_end(struct end *end, struct end *other)
     end->tcb.peer = un_ip_from_v4(peer);
     end->tcb.listener = UINT16_MAX;
     end->tcb.wheel_at = UN_NONE;
-    un_tcp_init(tcp, &end->tcb, (uint32_t)random_next(&network->random), (uint32_t)random_next(&network->random), MTU);
+    un_tcp_init(tcp, &end->tcb, (uint32_t)random_next(&network->random), (uint32_t)random_next(&network->random), MTU, MTU);
     if (below(2))
         end->tcb.flags |= UN_TCB_NODELAY;
 }

@@ -386,6 +386,69 @@ static void congestion_is_echoed_until_cwr(void)
     CHECK_EQ(bench->counters.ecn_marks, 1);
 }
 
+/* ---- frames are short ---- */
+
+static uint32_t hoard(uint32_t leave)
+{
+    uint32_t chain = UN_NONE;
+    while (bench->pool_memory.free_count > leave) {
+        uint32_t frame = un_pool_take(&bench->tcp.pool);
+        bench->frames[frame].next = chain;
+        chain = frame;
+    }
+    return chain;
+}
+
+static void window_follows_the_pool(void)
+{
+    bench->config.rcv_limit = 1 << 17;
+    bench_establish_with(UN_SEG_MSS | UN_SEG_WSCALE);
+    uint32_t edge = bench->tcb.rcv_edge;
+    uint32_t hoarded = hoard(FRAMES / 4 + 16); /* a few frames are left to everybody: less than was promised */
+    SEND(.flags = ACK, .seq = 1, .ack = 1, .length = 2 * MSS);
+    EXPECT(.flags = ACK, .seq = 1, .ack = 1 + 2 * MSS);
+    CHECK(bench->tcb.rcv_edge - edge < 1u << bench->tcb.rcv_wscale); /* rounded up */
+    un_pool_drop_chain(&bench->tcp.pool, hoarded);
+    CHECK_EQ(bench_read(2 * MSS), 2 * MSS);
+    EXPECT(.flags = ACK, .seq = 1, .ack = 1 + 2 * MSS, .wnd = (1 << 17) >> 2);
+}
+
+/* Half of them are free beyond the last quarter: of these a fourth is for one connection, and each frame is sure to hold
+ * half of its bytes. */
+static void window_is_a_share_of_the_pool(void)
+{
+    bench->config.rcv_limit = 1 << 20;
+    bench_establish_with(UN_SEG_MSS | UN_SEG_WSCALE);
+    uint32_t hoarded = hoard(3 * FRAMES / 4);
+    SEND(.flags = ACK | PSH, .seq = 1, .ack = 1, .length = MSS);
+    ADVANCE_MS(40);
+    bench_ignore();
+    uint32_t share = (3 * FRAMES / 4 - FRAMES / 4) / 4 - 2; /* one is taken, and the part is rounded */
+    CHECK(bench->tcb.rcv_edge - bench->tcb.rcv_nxt <= share * FRAME_BYTES / 2 + 32);
+    CHECK(bench->tcb.rcv_edge - bench->tcb.rcv_nxt >= (share - 2) * FRAME_BYTES / 2);
+    un_pool_drop_chain(&bench->tcp.pool, hoarded);
+}
+
+/* Nothing is taken in any more, and nothing is promised; whoever asks later hears of room. */
+static void an_empty_pool_keeps_the_window_shut(void)
+{
+    bench->config.rcv_limit = 2 * MSS;
+    bench_establish();
+    SEND(.flags = ACK, .seq = 1, .ack = 1, .length = MSS);
+    SEND(.flags = ACK, .seq = 1 + MSS, .ack = 1, .length = MSS);
+    bench_ignore();
+    CHECK_EQ(bench->tcb.rcv_edge, bench->tcb.rcv_nxt);
+    uint32_t hoarded = hoard(FRAMES / 16 - 4);
+    CHECK_EQ(bench_read(2 * MSS), 2 * MSS);
+    NOTHING();
+    SEND(.flags = ACK, .seq = 1 + 2 * MSS, .ack = 1, .length = 1); /* the peer probes */
+    struct un_seg *answer = EXPECT(.flags = ACK, .seq = 1, .ack = 1 + 2 * MSS);
+    CHECK_EQ(answer->wnd, 0);
+    un_pool_drop_chain(&bench->tcp.pool, hoarded);
+    SEND(.flags = ACK, .seq = 1 + 2 * MSS, .ack = 1, .length = 1);
+    EXPECT(.flags = ACK, .seq = 1, .ack = 1 + 2 * MSS, .wnd = 2 * MSS);
+}
+
 int main(void)
 {
     TEST(one_segment_is_acknowledged_later);
@@ -415,5 +478,8 @@ int main(void)
     TEST(timestamp_wraps);
     TEST(missing_timestamp_is_refused);
     TEST(congestion_is_echoed_until_cwr);
+    TEST(window_follows_the_pool);
+    TEST(window_is_a_share_of_the_pool);
+    TEST(an_empty_pool_keeps_the_window_shut);
     return 0;
 }

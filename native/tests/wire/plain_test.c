@@ -39,7 +39,13 @@ static void make(struct frame *frame, uint64_t *random)
 
 static bool parse(struct un_plain *plain, struct un_seg *seg, const struct frame *frame, bool is_sum_good)
 {
-    return un_plain_parse(plain, seg, at_edge(frame->bytes, frame->length), frame->length, mac, is_sum_good);
+    const uint8_t *at = at_edge(frame->bytes, frame->length);
+    uint32_t network, header;
+    if (!un_plain_kind(at, frame->length, mac, &network, &header) ||
+        !un_plain_check(plain, at, frame->length, is_sum_good, network, header))
+        return false;
+    un_plain_read(seg, plain, at, network, header);
+    return true;
 }
 
 static void agree(const struct frame *frame, const struct un_plain *plain, const struct un_seg *seg, bool is_sum_good)
@@ -51,8 +57,8 @@ static void agree(const struct frame *frame, const struct un_plain *plain, const
     CHECK(packet.protocol == UN_PROTOCOL_TCP && !packet.is_fragment);
     CHECK(frame_checksum_good(frame, &packet, is_sum_good ? UN_CHECKSUM_GOOD : UN_CHECKSUM_UNKNOWN));
     CHECK(un_ip_equal(&packet.source, &plain->source) && un_ip_equal(&packet.destination, &plain->destination));
-    CHECK_EQ(packet.transport, plain->transport);
-    CHECK_EQ(packet.transport_length, plain->transport_length);
+    CHECK_EQ(packet.transport_length, seg->header_length + plain->payload);
+    CHECK(plain->peer_port == seg->source_port && plain->local_port == seg->destination_port);
     const uint8_t *at = frame->bytes + packet.transport;
     CHECK_EQ(un_seg_parse(&other, at, packet.transport_length, packet.transport_length), UN_DROP_NONE);
     CHECK(seg->seq == other.seq && seg->ack == other.ack && seg->wnd == other.wnd && seg->flags == other.flags);
@@ -95,11 +101,11 @@ static void a_header_of_its_kind(uint64_t seed)
 {
     uint8_t bytes[UN_TCP_HEADER_MAX], expected[UN_TCP_HEADER_MAX];
     struct un_seg seg = random_seg(&seed);
-    uint64_t sum;
     seg.flags = (uint8_t)random_next(&seed);
     seg.urgent = (uint16_t)random_next(&seed);
     CHECK(un_plain_is_header(&seg));
-    uint32_t length = un_plain_emit(bytes, &seg, &sum);
+    uint32_t length = un_plain_header_bytes(&seg);
+    uint64_t sum = un_plain_emit(bytes, &seg, seg.source_port, seg.destination_port, length);
     CHECK_EQ(length, un_seg_emit(&seg, expected));
     CHECK(memcmp(bytes, expected, length) == 0);
     CHECK_EQ(un_sum_fold(sum), un_sum_fold(un_sum(bytes, length)));

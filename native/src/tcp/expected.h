@@ -1,0 +1,87 @@
+/* The segment that is expected: the next one of an established connection, with nothing special about it. The steps of
+ * RFC 9293 section 3.10.7.4 would find nothing to say, so it goes straight to its ACK and payload; and an ACK of all that
+ * is in flight, which was one packet, needs no walk over records. Inline, as it is to become one piece with whoever takes the
+ * packet in: the segment is in registers until something is not as expected. */
+#ifndef UN_TCP_EXPECTED_H
+#define UN_TCP_EXPECTED_H
+
+#include "tcp/inorder.h"
+#include "tcp/recovery.h"
+
+UN_ALWAYS_INLINE bool un_tcp_is_expected(const struct un_tcb *tcb, const struct un_seg *seg)
+{
+    const uint8_t special = UN_TCP_FIN | UN_TCP_SYN | UN_TCP_RST | UN_TCP_URG | UN_TCP_ECE | UN_TCP_CWR;
+    uint8_t options = tcb->flags & UN_TCB_TIMESTAMP ? UN_SEG_TIMESTAMP : 0;
+    return tcb->state == UN_TCP_ESTABLISHED && (seg->flags & (special | UN_TCP_ACK)) == UN_TCP_ACK &&
+           seg->seq == tcb->rcv_nxt && seg->options == options && (!options || un_seq_le(tcb->ts_recent, seg->tsval)) &&
+           seg->ack - tcb->snd_una <= tcb->snd_nxt - tcb->snd_una &&
+           (int32_t)seg->length <= un_seq_diff(tcb->rcv_edge, tcb->rcv_nxt) && seg->ecn != 3 &&
+           !(tcb->flags & (UN_TCB_FIN_SEEN | UN_TCB_PERSIST));
+}
+
+/* Only what stands at or before the last ACK counts: a later segment's timestamp would hide the delay (RFC 7323 section
+ * 4.3). */
+static inline void un_tcp_remember_timestamp(const struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
+{
+    if (!(tcb->flags & UN_TCB_TIMESTAMP) || un_seq_lt(tcb->rcv_acked, seg->seq))
+        return;
+    tcb->ts_recent = seg->tsval;
+    tcb->ts_recent_s = tcp->now_s;
+}
+
+/* ---- an ACK of all there is ---- */
+
+/* Something is in flight: one packet, sent once, which this acknowledges. Nothing follows from that but what
+ * un_tcp_take_ack_of_all does. */
+static inline bool un_tcp_is_ack_of_all(const struct un_tcp *tcp, const struct un_tcb *tcb, const struct un_seg *seg)
+{
+    const uint32_t special = UN_TCB_RECOVERY | UN_TCB_LOSS | UN_TCB_FRTO | UN_TCB_PROBE_OUT | UN_TCB_PROBE_DUE |
+                             UN_TCB_FIN_QUEUED | UN_TCB_WANT_WRITE;
+    return seg->ack == tcb->snd_nxt && tcb->sent_head == tcb->sent_tail && !(tcb->flags & special) &&
+           tcp->sents[tcb->sent_head].flags == UN_SENT_IN_FLIGHT && tcb->unsent_frame == UN_NONE && seg->wnd > 0 &&
+           seg->sack_count == 0 && un_seq_le(tcb->snd_wl1, seg->seq);
+}
+
+UN_ALWAYS_INLINE void un_tcp_take_ack_of_all(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
+{
+    uint32_t window = (uint32_t)seg->wnd << tcb->snd_wscale;
+    un_recovery_ack_of_one(tcp, tcb, seg->ack);
+    un_tx_acked_all(tcp, tcb);
+    tcb->snd_una = seg->ack;
+    tcb->snd_small_end = un_seq_max(tcb->snd_small_end, seg->ack);
+    tcb->unacked_ns = 0;
+    tcb->snd_wnd = window;
+    tcb->snd_wnd_max = un_max32(tcb->snd_wnd_max, window);
+    tcb->snd_wl1 = seg->seq;
+    tcb->snd_wl2 = seg->ack;
+}
+
+/* ---- all of it ---- */
+
+UN_ALWAYS_INLINE void un_tcp_take_expected_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
+{
+    bool is_news = tcb->snd_una != tcb->snd_nxt || seg->sack_count > 0; /* D-SACK often comes when all is acknowledged */
+    if (!is_news && (uint32_t)seg->wnd << tcb->snd_wscale == tcb->snd_wnd) {
+        tcb->snd_wl1 = seg->seq;
+        tcb->snd_wl2 = seg->ack;
+    } else if (tcb->snd_una != tcb->snd_nxt && un_tcp_is_ack_of_all(tcp, tcb, seg)) {
+        un_tcp_take_ack_of_all(tcp, tcb, seg);
+    } else {
+        const struct un_seg whole = *seg;
+        un_tcp_process_ack(tcp, tcb, &whole);
+    }
+}
+
+/* Of a segment that un_tcp_is_expected: what un_tcp_process does. is_chain: the payload may be in several frames. */
+UN_ALWAYS_INLINE enum un_drop un_tcp_process_expected(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg,
+                                                      uint32_t frame, bool is_chain)
+{
+    tcp->counters->in_segments++;
+    un_tcp_remember_timestamp(tcp, tcb, seg);
+    if (tcb->flags & UN_TCB_KEEPALIVE)
+        un_tcp_rearm_keepalive(tcp, tcb);
+    un_tcp_take_expected_ack(tcp, tcb, seg);
+    return seg->length > 0 ? un_tcp_receive_next(tcp, tcb, seg->length, frame, is_chain) : UN_DROP_NONE;
+}
+
+#endif
