@@ -69,17 +69,22 @@ class Capture:
     def remarks(self, least: int = WARNING) -> list[Remark]:
         """By packet."""
         fields = ("frame.number", "eth.src", "_ws.expert.severity", "_ws.expert.message")
-        command = ["tshark", "-n", "-r", str(self._path), "-Y", "_ws.expert", "-T", "fields", "-E", "aggregator=|"]
+        found = [_parse(line) for line in self._ask("_ws.expert", *fields)]
+        return [remark for remarks in found for remark in remarks if remark.severity >= least]
+
+    def packets(self, display_filter: str) -> int:
+        """How many there are of a kind, in the words of tshark."""
+        return len(self._ask(display_filter, "frame.number"))
+
+    def _ask(self, display_filter: str, *fields: str) -> list[str]:
+        """A line with these fields for each packet that the filter lets through."""
+        command = ["tshark", "-n", "-r", str(self._path), "-Y", display_filter, "-T", "fields", "-E", "aggregator=|"]
+        command += ["-d", "tcp.port==1-65535,data"]  # payload is random: no protocol is to be recognised in it
         command += [word for preference in _PREFERENCES for word in ("-o", preference)]
         command += [word for field in fields for word in ("-e", field)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        return [remark for line in done.stdout.splitlines() for remark in _parse(line) if remark.severity >= least]
-
-    def packets(self, display_filter: str) -> int:
-        """How many there are of a kind, in the words of tshark."""
-        command = ["tshark", "-n", "-r", str(self._path), "-Y", display_filter, "-T", "fields", "-e", "frame.number"]
-        return len(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines())
+        return done.stdout.splitlines()
 
 
 def _wait_for_time_stamps() -> None:
