@@ -6,10 +6,12 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import TypeVar
 
 import pytest
-from support.bulk import MEBIBYTE, digest, digest_of, stream
+from support.bulk import MEBIBYTE, digest, digest_of, stream, told
 from support.churn import schedule
 from support.host import Host, Socket
 from support.link import FAMILIES, KERNELS, OUR_ADDRESSES, SECONDS, Link, kernel_answers, kernel_serves, reset
@@ -17,6 +19,7 @@ from support.privilege import needs_tap
 from support.sizes import BULK_BYTES, CHURN_SECONDS, sized
 
 pytestmark = needs_tap
+T = TypeVar("T")
 BULK = 8 * MEBIBYTE
 ONE_BY_ONE = {"tx_segments_max": 1}
 """Options of a host that sends each segment in a packet of its own."""
@@ -50,21 +53,21 @@ def answer(client: socket.socket) -> None:
     client.sendall(b"".join(iter(lambda: client.recv(MEBIBYTE), b"")))
 
 
+@contextmanager
+def served_by(host: Host, version: int, service: Callable[[socket.socket], T]) -> Iterator[tuple[Socket, Future[T]]]:
+    """A connection to the kernel's end, and what that makes of it."""
+    with kernel_serves(host, version, service) as (port, served), host.connect(KERNELS[version], port) as conn:
+        yield conn, served
+
+
 def exchange_bulk(host: Host, version: int, length: int) -> None:
-    with kernel_serves(host, version, take) as (port, taken), host.connect(KERNELS[version], port) as conn:
+    with told("give", length), served_by(host, version, take) as (conn, taken):
         for part in stream(length):
             conn.send(part)
         conn.shutdown()
     assert taken.result() == (length, digest(length))
-    with served_by(host, version, lambda client: give(client, length)) as conn:
+    with told("take", length), served_by(host, version, lambda client: give(client, length)) as (conn, _):
         assert digest_of(conn.receive) == (length, digest(length))
-
-
-@contextmanager
-def served_by(host: Host, version: int, service: Callable[[socket.socket], object]) -> Iterator[Socket]:
-    """A connection to what the kernel's end serves."""
-    with kernel_serves(host, version, service) as (port, _), host.connect(KERNELS[version], port) as conn:
-        yield conn
 
 
 def test_bulk(host: Host, version: int) -> None:
@@ -93,14 +96,14 @@ def test_bulk_over_a_link_with_every_fault(link: Link, version: int) -> None:
 
 
 def test_segments_are_as_large_as_the_link_allows(link: Link, host: Host, version: int) -> None:
-    with kernel_serves(host, version, answer) as (port, _), host.connect(KERNELS[version], port) as conn:
+    with served_by(host, version, answer) as (conn, _):
         assert conn.info().snd_mss == link.mtu - {4: 40, 6: 60}[version]  # headers of IP and TCP without options
         assert conn.info().agreed == 15  # window scaling, timestamps, SACK, ECN
 
 
 def test_half_close_by_us(host: Host, version: int) -> None:
     data = os.urandom(300_000)
-    with kernel_serves(host, version, answer) as (port, _), host.connect(KERNELS[version], port) as conn:
+    with served_by(host, version, answer) as (conn, _):
         conn.send(data)
         conn.shutdown()
         assert conn.receive_all() == data
@@ -113,7 +116,7 @@ def test_half_close_by_the_kernel(host: Host, version: int) -> None:
         return b"".join(iter(lambda: client.recv(65536), b""))
 
     data = os.urandom(300_000)
-    with kernel_serves(host, version, end_first) as (port, served), host.connect(KERNELS[version], port) as conn:
+    with served_by(host, version, end_first) as (conn, served):
         assert conn.receive_all() == b"that is all"
         conn.send(data)
     assert served.result() == data
@@ -137,7 +140,7 @@ def test_reset_by_the_kernel(host: Host, version: int) -> None:
         client.recv(1)
         reset(client)
 
-    with served_by(host, version, reset_after_the_first_byte) as conn:
+    with served_by(host, version, reset_after_the_first_byte) as (conn, _):
         conn.send(b"hello")
         with pytest.raises(ConnectionResetError):
             conn.receive()
@@ -159,7 +162,7 @@ def test_a_kernel_that_does_not_read_for_a_while(host: Host, version: int) -> No
         return take(client)
 
     data = b"".join(stream(length))
-    with kernel_serves(host, version, hesitate) as (port, served), host.connect(KERNELS[version], port) as conn:
+    with served_by(host, version, hesitate) as (conn, served):
         sent = 0
         while host.counters()["tcp_window_probes"] == 0:
             sent += conn.try_send(data[sent:])
@@ -173,7 +176,7 @@ def test_a_kernel_that_does_not_read_for_a_while(host: Host, version: int) -> No
 def test_we_do_not_read_for_a_while(host: Host, version: int) -> None:
     length = 4 * MEBIBYTE
 
-    with served_by(host, version, lambda client: give(client, length)) as conn:
+    with served_by(host, version, lambda client: give(client, length)) as (conn, _):
         host.until("our window is closed", lambda: conn.info().rcv_wnd == 0)
         assert digest_of(conn.receive) == (length, digest(length))
 

@@ -135,7 +135,7 @@ def test_a_connection_goes_on_when_the_kernel_has_another_mac_address(server: Se
         assert is_echoed(client)
 
 
-SILENTLY = pytest.param(0, id="silently", marks=pytest.mark.slow)  # it takes half a minute until we doubt
+SILENTLY = pytest.param(0, id="silently", marks=pytest.mark.slow)  # it takes seconds until we doubt
 
 
 @pytest.mark.parametrize("speaks", [SILENTLY, pytest.param(1, id="loudly")])

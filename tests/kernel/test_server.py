@@ -27,7 +27,7 @@ def server(link: Link) -> Iterator[Server]:
 
 def both_ways(server: Server, version: int, length: int) -> None:
     for exchange in (bulk.take_from, bulk.give_to):
-        with connect(version, server.address[1]) as client:
+        with bulk.told(exchange.__name__, length), connect(version, server.address[1]) as client:
             exchange(client, length)
 
 

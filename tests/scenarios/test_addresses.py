@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from usnet_framework.testing import Host, Scenario, packets, states
+from usnet_framework.testing import Host, Scenario, Stack, packets, states
 from usnet_framework.testing.host import LOCAL, PEER, PEER_MAC, Sent
 from usnet_framework.testing.packets import Arp, Icmp, Ipv6
 
@@ -234,6 +234,28 @@ def test_a_claim_from_beyond_the_link_is_none(family: int, hop_limit: int, host:
     host.send_ip(Ipv6(LOCAL[6], "ff02::1", packets.PROTOCOL_ICMPV6, body, hop_limit=hop_limit))
     assert host.counter("address_conflicts") == 0
     assert announcements(pass_time(host, 30), family)
+
+
+@pytest.mark.parametrize("shards", [3])
+def test_all_shards_hear_that_it_is_taken(shards: int, host: Host) -> None:
+    host.sent.clear()
+    claim(host, 4)
+    assert host.counter("address_conflicts") == shards
+    assert not announcements(pass_time(host, 30), 4)
+    for stack in host.stacks:
+        with pytest.raises(OSError, match="assign requested"):
+            stack.listen((LOCAL[4], 81), 1)
+
+
+@BOTH
+@pytest.mark.parametrize("after", [0.0, 0.5])
+def test_a_stack_that_moves_meanwhile_waits_all_the_same(family: int, after: float, host: Host) -> None:
+    pass_time(host, after)
+    image, link = host.stack.image(), host.stack.link
+    host.stack.close()
+    host.stacks[0] = Stack.adopt(image, link)
+    host.turn()
+    assert [round(time, 1) for time in announcements(pass_time(host, 30), family)] == [1.0, 3.0]
 
 
 # It is ours, and another station claims it.

@@ -294,6 +294,39 @@ def test_a_peer_that_falls_silent_is_asked_for(quiet: Host) -> None:
     assert asked[0].ethernet.destination == PEER_MAC
 
 
+def test_a_peer_that_moved_silently_is_found_again(quiet: Host) -> None:
+    """RFC 1122 section 2.3.2.1: that nothing arrives is advice from above. RFC 4861 section 7.3.3: who does not answer
+    where it was is looked for anew."""
+    scenario = connected(quiet)
+    scenario.write(10)
+    asked: list[bytes] = []
+    begun = quiet.now_ns
+    while packets.BROADCAST_MAC not in asked:
+        quiet.run_until(quiet.now_ns + 10**9, lambda: bool(quiet.sent))
+        asked += [sent.ethernet.destination for sent in quiet.sent if isinstance(sent.body, Arp)]
+        quiet.sent.clear()
+    assert asked == [PEER_MAC] * 3 + [packets.BROADCAST_MAC]
+    assert quiet.now_ns - begun < 10 * 10**9
+    answer(quiet, 4, OTHER_MAC)
+    assert scenario.expect("P. 1:11(10) ack 1").output.data[:6] == OTHER_MAC
+
+
+def test_a_peer_whose_neighbour_is_there_costs_few_questions(quiet: Host) -> None:
+    """A host behind a router is gone: the router says each time that it is not."""
+    scenario = connected(quiet)
+    scenario.write(10)
+    asked = 0
+    for _ in range(600):
+        quiet.run_until(quiet.now_ns + 10**8, lambda: bool(quiet.sent))
+        questions = [sent for sent in quiet.sent if isinstance(sent.body, Arp)]
+        quiet.sent.clear()
+        for question in questions:
+            assert question.ethernet.destination == PEER_MAC
+            answer(quiet, 4)
+        asked += len(questions)
+    assert 1 <= asked <= 10
+
+
 def test_a_peer_that_answers_is_not_asked_for(quiet: Host) -> None:
     """RFC 4861 section 7.3.1: acknowledgments of new data are proof enough."""
     scenario = connected(quiet)

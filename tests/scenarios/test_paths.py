@@ -51,10 +51,11 @@ def test_also_one_that_we_open(family: int, host: Host) -> None:
     client = Scenario(host, local_port=50000)
     client.connect()
     client.expect(f"S 0:0(0) <mss {1500 - HEADERS[family]},sackOK,ts,wscale>")
-    client.send("S. 0:0(0) ack 1 win 65535 <mss 1460>")
-    client.take()
     assert client.info.path_mtu == 1400
-    assert client.info.snd_mss == 1400 - HEADERS[family]
+    client.send("S. 0:0(0) ack 1 win 65535 <mss 1460>")
+    client.expect(". 1:1(0) ack 1")
+    client.write(4000)
+    assert max(client.expect_data(1, 4001)) == 1400 - HEADERS[family]
 
 
 @BOTH

@@ -10,7 +10,9 @@ import functools
 import hashlib
 import random
 import socket
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from usnet_framework import Connection, Handler
 
@@ -45,6 +47,15 @@ def digest_of(receive: Callable[[], bytes]) -> tuple[int, str]:
         found.update(part)
         length += len(part)
     return length, found.hexdigest()
+
+
+@contextmanager
+def told(what: str, length: int) -> Iterator[None]:
+    """Prints how fast it was, which `make soak` shows."""
+    begun = time.monotonic()
+    yield
+    took = time.monotonic() - begun
+    print(f"{what}: {length / MEBIBYTE:g} MiB in {took:.2f} s, {length * 8 / took / 1e6:.0f} Mbit/s")
 
 
 def take_from(client: socket.socket, length: int) -> None:

@@ -15,7 +15,7 @@
 #include "engine/transport.h"
 
 #define UN_SPIN_NS UINT64_C(50000)       /* a sleep and its wake-up cost some 10 us; longer spins do not pay */
-#define UN_SPIN_SKIP_MAX 255u            /* sleeps without a spin before, where spins catch nothing: 0.2 us of each */
+#define UN_SPIN_PAUSE_MAX 255u           /* sleeps for each spin, where spins catch nothing: 0.2 us of each */
 #define UN_SPINS_PER_POLL 32             /* looks at the commit words for each look at the transport */
 
 uint64_t un_clock_ns(void)
@@ -196,7 +196,8 @@ static uint32_t look_around(struct un_engine *engine)
 }
 
 /* Look around for a while, unless that has not paid lately: because messages are far apart, or because whom we wait for
- * needs this core. Each spin in vain doubles the sleeps without one. */
+ * needs this core. A spin in vain doubles the sleeps without one, one that caught something halves them, so we spin where
+ * more than every second one pays. */
 static uint32_t spin(struct un_engine *engine)
 {
     if (engine->spin_skip > 0 && engine->setup.poll_mode != UN_POLL_BUSY) {
@@ -205,10 +206,10 @@ static uint32_t spin(struct un_engine *engine)
     }
     uint32_t events = look_around(engine);
     if (events)
-        engine->spins_in_vain = 0;
-    else
-        engine->spins_in_vain = 2 * engine->spins_in_vain + 1 < UN_SPIN_SKIP_MAX ? 2 * engine->spins_in_vain + 1 : UN_SPIN_SKIP_MAX;
-    engine->spin_skip = engine->spins_in_vain;
+        engine->spin_pause /= 2;
+    else if (engine->spin_pause < UN_SPIN_PAUSE_MAX)
+        engine->spin_pause = 2 * engine->spin_pause + 1;
+    engine->spin_skip = engine->spin_pause;
     return events;
 }
 

@@ -18,6 +18,8 @@
 /* What one connection's buffers grow to: a network process that was away for a quarter of a millisecond has missed no more of
  * 35 Gbit/s; more does not stay in the cache that is next to it. */
 #define UN_STACK_LIMIT_MAX (1024u * 1024)
+/* Records of lent pieces: a quarter of a GiB of send frames that wait to be acknowledged. */
+#define UN_STACK_LENT_MAX 16384u
 /* Connections that are not the application's: in the backlog, closing, in TIME-WAIT. */
 #define UN_STACK_ENDING_MIN 1024u
 #define UN_STACK_ENDING_MAX 65536u
@@ -136,7 +138,7 @@ void un_stack_setup_sizes(struct un_stack_setup *setup, uint32_t connections, ui
     config->frame_bytes = UN_STACK_FRAME_BYTES;
     config->frames = within(UN_STACK_FRAMES_PER_CONN * connections, UN_STACK_FRAMES_MIN, UN_STACK_FRAMES_LIMIT);
     config->sents = config->frames;
-    config->lent = tx_frames / 2;
+    config->lent = within(tx_frames / 2, 1, UN_STACK_LENT_MAX);
     config->time_wait_max = ending;
     config->tcp.rcv_limit_max = config->tcp.snd_limit_max = UN_STACK_LIMIT_MAX;
     config->accept_partial_checksum = true; /* a TAP is a link within one host */

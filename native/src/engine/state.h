@@ -149,7 +149,7 @@ struct un_engine {
     struct un_engine_counters *counters;
     uint64_t now_ns; /* read once a turn, when there is work */
     uint32_t spin_skip;     /* sleeps before the next spin */
-    uint32_t spins_in_vain; /* what spin_skip began with: 2^n - 1 after n of them */
+    uint32_t spin_pause;    /* what that begins with, 2^n - 1 */
     uint32_t node_count; /* per seat */
     bool exit;
     bool failed;

@@ -5,7 +5,10 @@
  *   STALE       the address is known, whether it is right is not: used at once, and then   → DELAY
  *   DELAY       five seconds in which traffic may prove it   → REACHABLE or PROBE
  *   PROBE       asked directly, three times, used meanwhile   → REACHABLE or FAILED
- *   FAILED      did not answer: packets are lost, asked again after three seconds when there is something to send
+ *   FAILED      did not answer: packets are lost, asked again after three seconds when there is something to send; at once
+ *               where it has been known, for it may have moved
+ *
+ * A connection that nobody acknowledges any more is a reason to probe, too (un_neighbour_suspect).
  *
  * The table has sets of eight places, chosen by a keyed hash, so that a neighbour who invents addresses can only push out
  * what shares a set with them. What is learnt unasked never makes an entry that is REACHABLE go, and only a question to us
@@ -238,8 +241,9 @@ int un_neighbour_use(struct un_stack *stack, struct un_neighbour *neighbour)
 
 static void fail(struct un_stack *stack, struct un_neighbour *neighbour)
 {
+    bool was_known = neighbour->state == UN_NEIGHBOUR_PROBE; /* RFC 4861 section 7.3.3: traffic resolves it anew */
     set_state(neighbour, UN_NEIGHBOUR_FAILED);
-    neighbour->deadline_ns = stack->tcp.now_ns + UN_FAILED_NS; /* looked at when it is used */
+    neighbour->deadline_ns = stack->tcp.now_ns + (was_known ? 0 : UN_FAILED_NS); /* looked at when it is used */
     stack->counters->neighbours_failed++;
     un_waiting_drop(stack, neighbour);
     un_conn_wake(stack, neighbour);
@@ -256,6 +260,17 @@ static void probe(struct un_stack *stack, struct un_neighbour *neighbour)
     if (neighbour->state == UN_NEIGHBOUR_PROBE)
         neighbour->good_until_ns = neighbour->deadline_ns;
     un_neighbour_solicit(stack, neighbour);
+}
+
+void un_neighbour_suspect(struct un_stack *stack, const struct un_tcb *tcb)
+{
+    struct un_neighbour *neighbour = &stack->neighbours[tcb->next_hop & (stack->config->neighbours - 1)];
+    bool is_usable = un_neighbour_is_known(neighbour) && neighbour->state != UN_NEIGHBOUR_PROBE;
+    bool is_proved = neighbour->confirmed_ns && neighbour->confirmed_ns + UN_RETRANSMIT_NS > stack->tcp.now_ns;
+    if (neighbour->stamp != tcb->next_hop || !is_usable || is_proved)
+        return;
+    set_state(neighbour, UN_NEIGHBOUR_PROBE);
+    probe(stack, neighbour);
 }
 
 static void run_one(struct un_stack *stack, struct un_neighbour *neighbour)

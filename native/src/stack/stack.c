@@ -8,6 +8,7 @@
 
 #define UN_TURN_PACKETS 64u  /* taken from the device: what one gather of it brings, and stays in the L1 cache */
 #define UN_TURN_TIMERS 1024u /* connections whose deadline has come */
+#define UN_SUSPECT_TIMEOUTS 3u /* in a row; Linux asks its routing again after as many: tcp_retries1 */
 #define UN_TURN_OUTPUTS 256u /* connections that send */
 
 static uint64_t take(uint64_t *at, uint64_t count, uint64_t size)
@@ -215,6 +216,8 @@ static __attribute__((noinline)) uint32_t run_timers(struct un_stack *stack)
             un_stack_busy(stack, tcb);
             un_tcp_expire(&stack->tcp, tcb);
             un_stack_idle(stack);
+            if (tcb->backoff >= UN_SUSPECT_TIMEOUTS && !(tcb->flags & UN_TCB_PERSIST))
+                un_neighbour_suspect(stack, tcb);
             deadline = un_tcp_deadline_ns(tcb);
         }
         if (deadline)

@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "base/bytes.h"
+#include "base/inline.h"
 
 enum kind {
     KIND_END = 0,
@@ -181,7 +182,7 @@ static uint8_t *emit_sacks(const struct un_seg *seg, uint8_t *at, uint32_t count
     return at;
 }
 
-uint32_t un_seg_emit(const struct un_seg *seg, uint8_t *at)
+UN_NEVER_INLINE uint32_t un_seg_emit(const struct un_seg *seg, uint8_t *at)
 {
     uint8_t *end = at + UN_TCP_HEADER_BYTES;
     if (seg->options & ~UN_SEG_TIMESTAMP)
