@@ -186,7 +186,7 @@ def test_who_claims_an_address_of_the_server_is_told_of(layout: str) -> None:
         with socket.socket(type=socket.SOCK_DGRAM) as asker:
             asker.bind((Tap.ipv4, 0))
             asker.sendto(b"who are you?", ("10.77.0.9", 9))
-        server.wait("it is told", lambda: f"address {Tap.ipv4} is claimed by another station as well" in server.log)
+        server.wait("it is told", lambda: f"{Tap.ipv4} is claimed by another station as well" in server.log)
         assert server.metrics()["usnet_ip_address_conflicts_total"] > 0
         assert hello(Tap.ipv6, server.address[1]) == b"hello"
 
