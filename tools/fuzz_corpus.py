@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 CORPUS = Path(__file__).parent.parent / "native" / "fuzz" / "corpus"
+SCRIPT_BYTES = 400  # the beginning of a longer script is one too, and the tree is no place for many kilobytes
 TARGETS = ("frames", "options", "sockets", "wire", "worker")
 
 
@@ -29,7 +30,7 @@ def unpack(folder: Path) -> None:
 def smallest(target: str, scripts: Path, binaries: Path) -> list[bytes]:
     """A set that reaches every edge that these reach; how often each is reached does not count."""
     with tempfile.TemporaryDirectory() as kept:
-        options = ["-set_cover_merge=1", "-use_counters=0", "-max_len=3000"]
+        options = ["-set_cover_merge=1", "-use_counters=0", f"-max_len={SCRIPT_BYTES}"]
         command = [str(binaries / f"fuzz_{target}"), *options, kept, str(scripts)]
         subprocess.run(command, check=True, capture_output=True)
         return sorted((path.read_bytes() for path in Path(kept).iterdir()), key=lambda script: (len(script), script))

@@ -136,6 +136,30 @@ void send_segment(struct script *script)
     world_send_seg(&tcb->peer, &own, &seg, NULL, 0);
 }
 
+void send_next(struct script *script)
+{
+    const struct un_tcb *tcb = choose_conn(script);
+    uint8_t how = script_8(script);
+    if (!tcb)
+        return;
+    struct un_seg seg = {.flags = UN_TCP_ACK, .source_port = tcb->peer_port, .destination_port = tcb->local_port,
+                         .seq = tcb->rcv_nxt, .ack = tcb->snd_nxt, .wnd = 4000, .length = how & 2 ? 600 : 0};
+    if (how & 1)
+        seg.flags |= UN_TCP_FIN;
+    if (how & 4) { /* the port is used again */
+        seg.flags = UN_TCP_SYN;
+        seg.seq += 100000;
+        seg.ack = seg.length = 0;
+    }
+    if (tcb->flags & UN_TCB_TIMESTAMP) {
+        seg.options = UN_SEG_TIMESTAMP;
+        seg.tsval = tcb->ts_recent + (how >> 3 & 3);
+        seg.tsecr = (uint32_t)(world.now_ns / UN_MS_NS) + tcb->ts_offset;
+    }
+    struct un_ip own = world.it.stack.own->addresses[tcb->local].ip;
+    world_send_seg(&tcb->peer, &own, &seg, NULL, 0);
+}
+
 void send_syn(struct script *script)
 {
     uint8_t options[40], how = script_8(script);

@@ -16,6 +16,7 @@ void attacker_connect(uint16_t port, bool is_v6);
 void send_raw(struct script *script);       /* frames as they are */
 void send_transport(struct script *script); /* packets whose checksums are right, with anything in them */
 void send_segment(struct script *script);   /* from a connection's peer, about where the connection is */
+void send_next(struct script *script);      /* from a peer who behaves: the next in order, an end, a new beginning */
 void send_syn(struct script *script);
 void send_syns(struct script *script);      /* as many as fill the backlog, and more */
 void send_ack_of_syn(struct script *script); /* the end of the last handshake: also one with a cookie */

@@ -157,7 +157,7 @@ static void begin(uint8_t how)
 void frames_run(const uint8_t *bytes, size_t length)
 {
     static void (*const steps[])(struct script *) = {
-        send_segment, send_segment,   send_segment,  send_segment,   act_on_conn, act_on_conn,     act_on_conn,
+        send_segment, send_segment,   send_segment,  send_next,      act_on_conn, act_on_conn,     act_on_conn,
         act,          pass_time,      send_syn,      send_raw,       send_error,  send_transport,  send_spoofed,
         send_fragment, send_datagram, send_discovery, take_events,   send_syns,   send_ack_of_syn, send_in_fragments,
         send_query,   choose_offloads, send_claim,
