@@ -179,7 +179,7 @@ def test_without_a_gateway_peers_beyond_the_link_are_not_answered() -> None:
 
 @LAYOUTS
 def test_who_claims_an_address_of_the_server_is_told_of(layout: str) -> None:
-    """The kernel's end takes it as well, and asks for somebody in its name. Clients of the other family notice nothing."""
+    """The kernel's end takes it too, and asks for somebody in its name. Clients of the other family notice nothing."""
     with serve("--layout", layout, "--queues", "1") as server:
         server.wait("it is announced", lambda: server.metrics()["usnet_ip_arp_out_total"] > 3)
         ip("address", "add", f"{Tap.ipv4}/32", "dev", Tap.interface)
