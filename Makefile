@@ -12,7 +12,6 @@ SANITIZED_TESTS := tests/dispatch tests/devices tests/native tests/sockets tests
 	tests/survival/test_network_process.py tests/survival/test_poison.py
 OVER_TAP := usnet-bench compare --rounds 9 --base epoll-c --servers epoll-c,usnet-tap-inline,usnet-tap-split
 AND_LWIP = $(shell pkg-config --exists lwip && echo ,lwip-tap)
-NATIVE_BUILDS := build/asan/build.ninja build/tsan/build.ninja build/release/build.ninja
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -31,10 +30,10 @@ check: $(VENV)/installed-for-tests
 	ruff check .
 	mypy
 
-native-test: $(VENV)/installed-for-tests $(NATIVE_BUILDS)
-	meson test -C build/asan --print-errorlogs
+native-test: $(VENV)/installed-for-tests build/sanitized/installed build/tsan/build.ninja
+	meson test -C build/python-asan --print-errorlogs
 	meson test -C build/tsan --suite threads --print-errorlogs
-	meson test -C build/release --suite core --print-errorlogs
+	meson test -C build/python --suite core --print-errorlogs
 
 sanitized-test: build/sanitized/installed
 	tools/sanitized.sh build/sanitized build/sanitizer-reports -q $(SANITIZED_TESTS)
@@ -130,16 +129,13 @@ $(VENV)/installed-for-bench: build/packages-for-bench $(VENV)/installed-for-test
 		--config-settings=setup-args=-Dlwip=auto '.[bench]'
 	@touch $@
 
-# The package once more, for tools/sanitized.sh. It is compiled as in .venv, but for the sanitizers.
+# The package once more, for tools/sanitized.sh and the native tests. It is compiled as in .venv, but for the sanitizers.
 build/sanitized/installed: $(VENV)/installed-for-tests
 	rm -rf build/sanitized
 	pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --target build/sanitized \
 		--config-settings=build-dir=build/python-asan --config-settings=setup-args=-Dbuildtype=debugoptimized \
 		--config-settings=setup-args=-Db_sanitize=address,undefined --config-settings=setup-args=-Db_lundef=false .
 	@touch $@
-
-build/asan/build.ninja: | $(VENV)/made
-	meson setup build/asan -Dpython=false -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false
 
 build/fuzz/build.ninja: | $(VENV)/made
 	tools/setup.sh fuzz
