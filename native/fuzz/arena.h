@@ -45,6 +45,9 @@ struct arena {
 
 extern struct arena arena;
 
+/* Make the secret of a script, so that a fuzzer that sees it compared cannot put it into one: another script has another. */
+void arena_hide(const uint8_t *script, size_t length);
+
 void arena_open(const struct carrier *carrier);
 void arena_close(void);
 

@@ -250,6 +250,7 @@ void hostile_run(const uint8_t *script, size_t length)
 {
     script_at = script;
     script_left = length;
+    arena_hide(script, length);
     arena_open(next_byte() & 1 ? &carrier_stack : &carrier_sockets);
     check_seat_1();
     while (script_left > 0)

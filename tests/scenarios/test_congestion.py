@@ -322,7 +322,7 @@ def plain_sender(host: Host) -> Scenario:
 
 
 def test_duplicates_count_up_to_what_was_outstanding(plain_sender: Scenario) -> None:
-    """RFC 5681 section 3.2: each stands for a segment that has arrived, of which there are twelve with limited transmit."""
+    """RFC 5681 section 3.2: each stands for a segment that has arrived: twelve, with limited transmit."""
     fresh = set()
     for _ in range(500):
         plain_sender.send(". 1:1(0) ack 1")
@@ -349,7 +349,7 @@ def test_acknowledging_early_gains_no_more_than_the_window(host: Host) -> None:
     """Optimistic acknowledgments of what is still on its way: growth by what was sent, at the rate it was sent at."""
     scenario = states.established(host, states.SYN.replace("1460", "1000"), rtt=0.1)
     scenario.write(200_000)
-    done, moments = 1, 0
+    done = 1
     for _ in range(4):
         scenario.take()
         before = scenario.info.cwnd
@@ -357,10 +357,10 @@ def test_acknowledging_early_gains_no_more_than_the_window(host: Host) -> None:
         done = scenario.info.snd_nxt - scenario.info.iss
         scenario.send(f". 1:1(0) ack {done}")
         assert scenario.info.cwnd <= before + min(in_flight, 8000)
-        moments += 1
     scenario.take()
     scenario.send(f". 1:1(0) ack {done + 150_000}")
-    scenario.expect(f". {scenario.info.snd_nxt - scenario.info.iss}:{scenario.info.snd_nxt - scenario.info.iss}(0) ack 1")
+    past = scenario.info.snd_nxt - scenario.info.iss
+    scenario.expect(f". {past}:{past}(0) ack 1")
     assert scenario.state == "established"
 
 

@@ -71,7 +71,9 @@ def test_a_cookie_remembers_the_next_lower_of_other_sizes(mss: int, remembered: 
     assert mss_of_cookie(flooded, mss) == remembered
 
 
-@pytest.mark.parametrize(("mss", "remembered"), [(300, 256), (256, 256), (255, 64), (64, 64), (63, 64), (1, 64), (0, 536)])
+@pytest.mark.parametrize(
+    ("mss", "remembered"), [(300, 256), (256, 256), (255, 64), (64, 64), (63, 64), (1, 64), (0, 536)]
+)
 def test_a_cookie_for_a_tiny_mss(mss: int, remembered: int, flooded: Host) -> None:
     """Never more than the peer takes, but for one who would have us send nothing but headers."""
     assert mss_of_cookie(flooded, mss) == remembered

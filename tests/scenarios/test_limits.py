@@ -99,7 +99,7 @@ def test_slow_readers_are_offered_what_there_are_frames_for(host: Host) -> None:
     readers = [states.established(host) for _ in range(4)]
     trickle = states.established(host)
     first = dict.fromkeys([*readers, trickle], 1)
-    offered = {reader: 0 for reader in readers}
+    offered = dict.fromkeys(readers, 0)
     for _ in range(400):
         for reader in readers:
             offered[reader] = max(offered[reader], reader.info.rcv_wnd)

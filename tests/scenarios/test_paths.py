@@ -46,8 +46,11 @@ def test_the_next_connection_to_the_same_place_knows(family: int, host: Host) ->
 
 @BOTH
 def test_also_one_that_we_open(family: int, host: Host) -> None:
+    """What it announces is what we can receive, whatever the path of what we send (RFC 6691)."""
     narrow(states.established(host, states.PLAIN_SYN))
-    client = states.syn_sent(host)
+    client = Scenario(host, local_port=50000)
+    client.connect()
+    client.expect(f"S 0:0(0) <mss {1500 - HEADERS[family]},sackOK,ts,wscale>")
     assert client.info.path_mtu == 1400
     client.send("S. 0:0(0) ack 1 win 65535 <mss 1460>")
     client.expect(". 1:1(0) ack 1")

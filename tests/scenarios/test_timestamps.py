@@ -226,8 +226,8 @@ def test_zero_echo_does_no_harm(stamped: Scenario) -> None:
     ],
 )
 def test_a_guessed_segment_does_not_put_the_clock_forward(forged: str, stamped: Scenario) -> None:
-    """RFC 7323 section 5.3: what is not acceptable, or beyond the last acknowledgment, leaves TS.Recent alone; else all that
-    the peer sends would be from the past."""
+    """RFC 7323 section 5.3: what is not acceptable, or beyond the last acknowledgment, leaves TS.Recent alone: else all
+    that the peer sends would be from the past."""
     stamped.send(forged)
     stamped.take()
     stamped.send("P. 1:101(100) ack 1 <ts 10 ecr 0>")

@@ -342,7 +342,7 @@ def test_a_user_timeout_holds_at_a_shut_window(host: Host) -> None:
 
 
 def test_keepalives_of_the_peer_do_not_open_its_window(host: Host) -> None:
-    """A peer with a shut window that asks all the time whether we are there: answered, and probed as seldom as others."""
+    """A peer with a shut window that keeps asking whether we are there is answered, and probed as seldom as others."""
     scenario = states.established(host, states.PLAIN_SYN, win=0)
     scenario.write(1000)
     answers = 0

@@ -6,10 +6,10 @@ and beta = 0.7. Where Reno's is larger, CUBIC is to be like Reno (section 4.3): 
 Goodput is a window of that size in each RTT. Losses here are random, not every 1/p-th packet: theory is that much off.
 
 The formula is about the steady state. The first slow start ends with the first loss, at hundreds of segments in flight
-where losses are few; with seven tenths left after each of the next, and 1/p packets between them, it takes thousands
-of packets until that is forgotten, and the fewer losses are, the more of them it takes to be near the mean: a transfer of
-5000 packets comes out at 1.45 of the formula at 0.3 % and 800 ms, one of 60,000 at 1.10. So the first half does not count
-here. There are 5 round trips between two losses there, and 3 at 1 % and 1 s (1.0): with so few the formula still holds.
+where losses are few; with seven tenths left after each of the next, and 1/p packets between them, it takes thousands of
+packets until that is forgotten. The fewer losses there are, the longer it takes to be near the mean, too: a transfer of
+5000 packets comes out at 1.45 of the formula at 0.3 % and 800 ms, one of 60,000 at 1.10. So the first half does not
+count here. There are 5 round trips between two losses there, and 3 at 1 % and 1 s (1.0): the formula holds even so.
 """
 
 from __future__ import annotations

@@ -179,14 +179,14 @@ def test_without_a_gateway_peers_beyond_the_link_are_not_answered() -> None:
 
 @LAYOUTS
 def test_who_claims_an_address_of_the_server_is_told_of(layout: str) -> None:
-    """The kernel's end takes it as well, and asks for somebody in its name. Clients of the other family notice nothing."""
+    """The kernel's end takes it too, and asks for somebody in its name. Clients of the other family notice nothing."""
     with serve("--layout", layout, "--queues", "1") as server:
         server.wait("it is announced", lambda: server.metrics()["usnet_ip_arp_out_total"] > 3)
         ip("address", "add", f"{Tap.ipv4}/32", "dev", Tap.interface)
         with socket.socket(type=socket.SOCK_DGRAM) as asker:
             asker.bind((Tap.ipv4, 0))
             asker.sendto(b"who are you?", ("10.77.0.9", 9))
-        server.wait("it is told", lambda: f"address {Tap.ipv4} is claimed by another station as well" in server.log)
+        server.wait("it is told", lambda: f"{Tap.ipv4} is claimed by another station as well" in server.log)
         assert server.metrics()["usnet_ip_address_conflicts_total"] > 0
         assert hello(Tap.ipv6, server.address[1]) == b"hello"
 

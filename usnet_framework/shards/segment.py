@@ -60,9 +60,9 @@ class SegmentConfig:
     def for_kernel(cls, shard: int, seats: int, conn_max: int, state_bytes: int = 64) -> SegmentConfig:
         """Sizes for the kernel backend.
 
-        A receive frame is what one `recv` fills and is cut into slices: as much as fits into the largest packet. Two send
-        frames per connection let every connection have output waiting; longer ones make no fewer pages of it, and a
-        quarter of the commands.
+        A receive frame is what one `recv` fills and is cut into slices: as much as the largest packet. Two send frames
+        per connection let every connection have output waiting; of four pages each, they take a quarter of the
+        commands.
         """
         return cls(
             shard=shard,
