@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -153,7 +154,11 @@ def test_idle_holds_until_told_and_counts_what_is_left() -> None:
 
 
 def _sockets(process: int) -> int:
-    links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{process}/fd")]
+    """A descriptor may be closed while we look."""
+    links = []
+    for entry in os.scandir(f"/proc/{process}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(entry.path))
     return sum(link.startswith("socket:") for link in links)
 
 
