@@ -24,7 +24,7 @@ serve: $(VENV)/installed  ## set everything up and serve the echo example
 	@python tools/serve.py examples.echo:Echo
 
 test: $(VENV)/installed-for-tests native-test sanitized-test check  ## set everything up and run every test
-	@pytest
+	@pytest -n 2 --dist worksteal
 
 check: $(VENV)/installed-for-tests
 	ruff check .

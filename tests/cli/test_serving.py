@@ -42,11 +42,15 @@ def readings(server: Server) -> dict[str, float]:
 def test_status_names_the_processes_as_ps_does(server: Server) -> None:
     status = server.ctl("status")
     assert (status["pid"], status["state"], status["app"]) == (server.pid, "ready", ECHO)
-    titles = {pid: psutil.Process(pid).cmdline()[0].strip() for pid in status["spares"]}
-    titles |= {worker.pid: psutil.Process(worker.pid).cmdline()[0].strip() for worker in server.workers()}
-    assert sorted(titles.values()) == ["usnet: spare", *(f"usnet: worker {s}.{w}" for s in (0, 1) for w in (0, 1))]
+    pids = [*status["spares"], *(worker.pid for worker in server.workers())]
+
+    def titles() -> list[str]:
+        return sorted(psutil.Process(pid).cmdline()[0].strip() for pid in pids)
+
+    expected = ["usnet: spare", *(f"usnet: worker {s}.{w}" for s in (0, 1) for w in (0, 1))]
+    wait("each process has said what it is", lambda: titles() == expected)
     text = run("usnet-ctl", "status", "--control", str(server.control)).stdout
-    for pid in titles:
+    for pid in pids:
         assert f" {pid} " in text
 
 
