@@ -45,7 +45,7 @@ sim: $(VENV)/installed  ## run SEEDS random networks of simulated stacks (1000)
 
 bench: bench-stack bench-tap bench-servers  ## every figure of the README, on a quiet machine: half an hour
 
-bench-stack: $(VENV)/installed-for-bench build/release/build.ninja  ## the stack itself beside lwIP, in memory: five minutes
+bench-stack: $(VENV)/installed-for-bench build/release/build.ninja  ## the stack itself beside lwIP, in memory: a minute
 	ninja -C build/release native/bench/stack/stack_bench
 	python tools/stack_bench.py build/release/native/bench/stack/stack_bench
 
