@@ -13,7 +13,7 @@ UN_ALWAYS_INLINE bool un_tcp_is_expected(const struct un_tcb *tcb, const struct 
     const uint8_t special = UN_TCP_FIN | UN_TCP_SYN | UN_TCP_RST | UN_TCP_URG | UN_TCP_ECE | UN_TCP_CWR;
     uint8_t options = tcb->flags & UN_TCB_TIMESTAMP ? UN_SEG_TIMESTAMP : 0;
     return tcb->state == UN_TCP_ESTABLISHED && (seg->flags & (special | UN_TCP_ACK)) == UN_TCP_ACK &&
-           seg->seq == tcb->rcv_nxt && seg->options == options && (!options || un_seq_le(tcb->ts_recent, seg->tsval)) &&
+           seg->seq == tcb->rcv_nxt && seg->options == options && (!options || !un_seq_lt(seg->tsval, tcb->ts_recent)) &&
            seg->ack - tcb->snd_una <= tcb->snd_nxt - tcb->snd_una &&
            (int32_t)seg->length <= un_seq_diff(tcb->rcv_edge, tcb->rcv_nxt) && seg->ecn != 3 &&
            !(tcb->flags & (UN_TCB_FIN_SEEN | UN_TCB_PERSIST));
