@@ -59,7 +59,7 @@ bench-tap: $(VENV)/installed-for-bench  ## servers with a stack of their own ove
 	$(OVER_TAP) --way down --connections 4 --size 1048576 --aim usnet-tap-inline:gbit:20
 	$(OVER_TAP) --connections 4 --size 1048576
 
-bench-servers: $(VENV)/installed-for-bench  ## servers on kernel sockets; survival, memory, the cost of looking
+bench-servers: $(VENV)/installed-for-bench build/release/build.ninja  ## servers on kernel sockets; survival, memory, the cost of looking
 	usnet-bench compare --rounds 9
 	usnet-bench kill --kills 100
 	usnet-bench kill --process network
@@ -80,7 +80,7 @@ fuzz: $(VENV)/installed-for-tests build/fuzz/build.ninja  ## run the fuzz target
 		--test-args=-max_total_time=$(FUZZ_SECONDS)
 
 corpus: build/fuzz/build.ninja  ## keep what `make fuzz` found: as few scripts as reach the same code, in native/fuzz/corpus
-	ninja -C build/fuzz
+	ninja -C build/fuzz $(addprefix native/fuzz/fuzz_,frames options sockets wire worker)
 	python tools/fuzz_corpus.py pack build/fuzz/native/fuzz/corpus build/fuzz/native/fuzz
 
 docs: $(VENV)/installed  ## write what derives from the code into README.md
