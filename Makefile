@@ -52,8 +52,8 @@ bench-stack: $(VENV)/installed-for-bench build/release/build.ninja  ## the stack
 # Echo first as the kernel has it, then with each kernel's receiving on its own side's core. lwIP has no offloads: no bulk.
 bench-tap: $(VENV)/installed-for-bench  ## servers with a stack of their own over TAP, beside one on kernel sockets
 	$(OVER_TAP)$(AND_LWIP) --connections 1 --aim usnet-tap-inline:p50:0.8
-	$(OVER_TAP)$(AND_LWIP) --aim usnet-tap-inline:ratio:1.4 --aim usnet-tap-split:ratio:1.1
-	$(OVER_TAP)$(AND_LWIP) --rps --aim usnet-tap-inline:ratio:1.4 --aim usnet-tap-split:ratio:1.1
+	$(OVER_TAP)$(AND_LWIP),mirror-tap --aim usnet-tap-inline:ratio:1.4 --aim usnet-tap-split:ratio:1.1
+	$(OVER_TAP)$(AND_LWIP),mirror-tap --rps --aim usnet-tap-inline:ratio:1.4 --aim usnet-tap-split:ratio:1.1
 	$(OVER_TAP)$(AND_LWIP) --connect --aim usnet-tap-inline:rate:20000
 	$(OVER_TAP) --way up --connections 4 --size 1048576 --aim usnet-tap-inline:gbit:20
 	$(OVER_TAP) --way down --connections 4 --size 1048576 --aim usnet-tap-inline:gbit:20

@@ -48,6 +48,13 @@ def test_compare_over_tap(load: list[str]) -> None:
     assert any("usnet-tap-split: over a TAP interface" in note for note in result["notes"])
 
 
+@needs_tap
+def test_the_ceiling_over_tap() -> None:
+    options = ["--servers", "mirror-tap", "--base", "mirror-tap", "--network", "veth", "--verify"]
+    result = bench("compare", *SHORT, *options)
+    assert result["samples"][0]["throughput"] > 0
+
+
 @pytest.mark.parametrize("process", ["worker", "network"])
 def test_kill(process: str) -> None:
     result = bench("kill", "--process", process, "--kills", "3", "--pause", "0.2")

@@ -59,8 +59,15 @@ def _lwip_tap(host: str, port: int) -> list[str]:
         raise StartupError("lwip-tap was not built: install liblwip-dev, and build with -Dlwip=enabled") from error
 
 
-def _lwip_exchange(host: str, port: int) -> list[str]:
-    raise StartupError("lwip-tap is an echo server: leave it out of loads that go one way")
+def _mirror_tap(host: str, port: int) -> list[str]:
+    return [program("usnet-echo-mirror"), TAP_INTERFACE, f"{host}/30", str(port)]
+
+
+def _no_exchange(name: str) -> Command:
+    def refuse(host: str, port: int) -> list[str]:
+        raise StartupError(f"{name} is an echo server: leave it out of loads that go one way")
+
+    return refuse
 
 
 def _python(loop: str, protocol: str) -> Command:
@@ -89,7 +96,8 @@ def _kinds() -> Iterator[Kind]:
         yield Kind(name, _usnet("Echo", layout), _usnet("Exchange", layout), cores)
     for name, layout in (("usnet-tap-inline", "inline"), ("usnet-tap-split", "split")):
         yield Kind(name, _usnet_tap("Echo", layout), _usnet_tap("Exchange", layout), _one_core, over_tap=True)
-    yield Kind("lwip-tap", _lwip_tap, _lwip_exchange, _one_core, over_tap=True)
+    for name, echo in (("lwip-tap", _lwip_tap), ("mirror-tap", _mirror_tap)):
+        yield Kind(name, echo, _no_exchange(name), _one_core, over_tap=True)
     for loop in ("asyncio", "uvloop"):
         yield Kind(loop, _python(loop, "Echo"), _python(loop, "Exchange"), _one_core)
     yield Kind("epoll-c", _epoll_c(), _epoll_c("--exchange"), _one_core)
