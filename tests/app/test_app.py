@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.tree import ROOT
 
 from usnet_framework.app import SCRIPT_MODULE, load_handler, parse_app
 from usnet_framework.errors import StartupError, UsageError
@@ -162,3 +165,12 @@ def test_factory_mistakes(tmp_path: Path, write: Write) -> None:
     assert refusal(tmp_path, "one:make_fail", factory=True) == (
         f"one:make_fail: the factory failed: RuntimeError: no database ({file}:{line})"
     )
+
+
+def test_sources_that_are_imported_instead_of_the_package_say_so() -> None:
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    done = subprocess.run([sys.executable, "-c", "import usnet_framework"], cwd=ROOT, env=env, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    last = f"ImportError: {ROOT}/usnet_framework are the sources, which are not built there: run from another folder"
+    assert done.stderr.splitlines()[-1].startswith(last)
+    assert "During handling" not in done.stderr
