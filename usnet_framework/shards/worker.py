@@ -152,6 +152,8 @@ class Worker:
         if self._port.pending_work and time.monotonic() < self._deadline_s:
             self._loop.call_later(FLUSH_POLL_S, self._leave_when_flushed)
         else:
+            if self._port.pending_work:
+                log.warning("connections reset, not finished in time (--graceful-timeout): %d", self._port.dirty)
             self._loop.stop()
 
 
