@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from support.tree import ROOT
 
-from usnet_framework.app import SCRIPT_MODULE, load_handler, parse_app
+from usnet_framework import Handler
+from usnet_framework.app import SCRIPT_MODULE, load_handler, misspelt_callbacks, parse_app
 from usnet_framework.errors import StartupError, UsageError
 
 ECHO = """
@@ -174,3 +175,13 @@ def test_sources_that_are_imported_instead_of_the_package_say_so() -> None:
     last = f"ImportError: {ROOT}/usnet_framework are the sources, which are not built there: run from another folder"
     assert done.stderr.splitlines()[-1].startswith(last)
     assert "During handling" not in done.stderr
+
+
+def handler(*names: str) -> type[Handler]:
+    return type("Other", (Handler,), {name: lambda self: None for name in names})
+
+
+def test_a_method_that_is_nearly_named_as_a_callback() -> None:
+    assert misspelt_callbacks(handler("on_date", "on_resumed")) == {"on_date": "on_data", "on_resumed": "on_resume"}
+    assert misspelt_callbacks(handler("on_data", "on_date", "on_tick", "no_data")) == {}
+    assert misspelt_callbacks(handler()) == {}
