@@ -18,7 +18,7 @@ AND_LWIP = $(shell pkg-config --exists lwip && echo ,lwip-tap)
 .PHONY: help serve test check native-test sanitized-test sim bench bench-stack bench-tap bench-servers soak fuzz corpus docs install clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 serve: $(VENV)/installed  ## set everything up and serve the echo example
 	@python tools/serve.py examples.echo:Echo

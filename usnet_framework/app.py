@@ -123,6 +123,15 @@ def _check(app: str, found: Any, factory: bool) -> type[Handler]:
     raise StartupError(f"{app}: {_kind(found)} is no class derived from usnet_framework.Handler{hint}")
 
 
+def misspelt_callbacks(handler_class: type[Handler]) -> dict[str, str]:
+    """Methods that are nearly named as a callback which the class does not define, and that callback."""
+    callbacks = {name for name in vars(Handler) if name.startswith("on_")}
+    missing = [name for name in callbacks if getattr(handler_class, name) is getattr(Handler, name)]
+    own = [name for name in dir(handler_class) if name.startswith("on_") and name not in callbacks]
+    nearest = {name: difflib.get_close_matches(name, missing, n=1, cutoff=0.8) for name in own}
+    return {name: matches[0] for name, matches in nearest.items() if matches}
+
+
 def _is_handler(value: Any) -> bool:
     """A class derived from Handler; Handler itself answers to nothing."""
     return isinstance(value, type) and issubclass(value, Handler) and value is not Handler

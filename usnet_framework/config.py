@@ -156,11 +156,17 @@ class Config:
         0.0, "close a connection that was silent for so many seconds; 0: never", values.seconds, metavar="SECONDS"
     )
     state_bytes: int = _option(
-        64, "room for conn.state, per connection", values.whole(64, STATE_BYTES_MAX, 64), metavar="BYTES"
+        64,
+        "room for conn.state, per connection; a multiple of 64, 4096 at most",
+        values.whole(64, STATE_BYTES_MAX, 64),
+        metavar="BYTES",
     )
     spares: int = _option(1, "warm workers that wait to replace a dead one", values.whole(0, 16), metavar="N")
     graceful_timeout: float = _option(
-        10.0, "seconds that connections get to finish when the server stops", values.seconds, metavar="SECONDS"
+        10.0,
+        "seconds that connections get to finish when the server stops, callbacks when it reloads",
+        values.seconds,
+        metavar="SECONDS",
     )
     quarantine: str = _option(
         "quarantine", "folder for events that killed their worker twice", values.text, metavar="PATH"
@@ -235,7 +241,10 @@ class Config:
         packet = {"interface": self.interface, "address": ",".join(self.address), "gateway": ",".join(self.gateway)}
         for name, value in packet.items():
             if value:
-                raise StartupError(f"--{name} {value}: the kernel backend does not take it: name the address in --bind")
+                raise StartupError(
+                    f"--{name} {value}: the kernel backend does not take it: "
+                    "add --backend tap, or name the address in --bind"
+                )
         return "kernel"
 
 

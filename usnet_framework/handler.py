@@ -1,8 +1,11 @@
 """The base class of an application: its callbacks, when each is called, and the two types they are given.
 
 One instance serves all connections of a worker process, in the thread of its event loop. Callbacks that a class does
-not define are never called, so that a connection costs no Python object before its handler wants one. A callback may be
-`async def`: it then runs as a task of the loop; further input of its connection waits until it is done.
+not define are never called, so that a connection costs no Python object before its handler wants one.
+
+A callback may be `async def`: it then runs as a task of the loop; further input of its connection waits until it is
+done. What it sends before it waits is sent, so it cannot be begun again: if the worker dies meanwhile, the connection
+is reset. Tasks that a handler starts itself die with their worker, and no connection is told.
 """
 
 from __future__ import annotations
@@ -95,7 +98,8 @@ class Handler:
     def on_resume(self, conn: Connection) -> Result:
         """An earlier worker opened this connection and left or died; before the first event of it here. `conn.state`
         is what was committed, `conn.context` is empty, and reading is still paused if it was. Defining this method
-        says that the handler can go on with such connections; without it they are reset. A connection without events
+        says that the handler can go on with such connections; without it they are reset. So are those that a dead
+        worker left half done: a coroutine was running, or output waited in its memory. A connection without events
         stays unknown to the new worker: a broadcast from there does not reach it before it sends something."""
 
     def on_error(self, conn: Connection, exception: BaseException) -> bool | None:

@@ -3,7 +3,7 @@
  * The promises that such a file has to keep stand in device/device.h, and usnet_framework.testing.conformance tests them:
  * tests/devices/test_own.py compiles this file against the installed headers and runs the suite over it.
  *
- *     cc -shared -fPIC $(pkg-config --cflags usnet-device) device.c -o device.so */
+ *     cc -shared -fPIC $(pkg-config --cflags usnet) device.c -o device.so */
 #include <device/device.h>
 
 #include <errno.h>

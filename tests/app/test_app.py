@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.tree import ROOT
 
-from usnet_framework.app import SCRIPT_MODULE, load_handler, parse_app
+from usnet_framework import Handler
+from usnet_framework.app import SCRIPT_MODULE, load_handler, misspelt_callbacks, parse_app
 from usnet_framework.errors import StartupError, UsageError
 
 ECHO = """
@@ -162,3 +166,22 @@ def test_factory_mistakes(tmp_path: Path, write: Write) -> None:
     assert refusal(tmp_path, "one:make_fail", factory=True) == (
         f"one:make_fail: the factory failed: RuntimeError: no database ({file}:{line})"
     )
+
+
+def test_sources_that_are_imported_instead_of_the_package_say_so() -> None:
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    done = subprocess.run([sys.executable, "-c", "import usnet_framework"], cwd=ROOT, env=env, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    last = f"ImportError: {ROOT}/usnet_framework are the sources, which are not built there: run from another folder"
+    assert done.stderr.splitlines()[-1].startswith(last)
+    assert "During handling" not in done.stderr
+
+
+def handler(*names: str) -> type[Handler]:
+    return type("Other", (Handler,), {name: lambda self: None for name in names})
+
+
+def test_a_method_that_is_nearly_named_as_a_callback() -> None:
+    assert misspelt_callbacks(handler("on_date", "on_resumed")) == {"on_date": "on_data", "on_resumed": "on_resume"}
+    assert misspelt_callbacks(handler("on_data", "on_date", "on_tick", "no_data")) == {}
+    assert misspelt_callbacks(handler()) == {}

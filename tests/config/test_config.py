@@ -157,7 +157,7 @@ def test_a_backend_that_is_not_built_never_becomes_another_one() -> None:
         parse("--backend", "afxdp").transport()
     assert caught.value.exit_code == 3
     assert parse("--backend", "tap").transport() == "tap"
-    with pytest.raises(StartupError, match="--interface eth0"):
+    with pytest.raises(StartupError, match=r"--interface eth0: .* add --backend tap"):
         parse("--interface", "eth0").transport()
     with pytest.raises(StartupError, match=r"--address 10\.0\.0\.1/24,fd00::1/64"):
         parse("--address", "10.0.0.1/24", "--address", "fd00::1/64").transport()

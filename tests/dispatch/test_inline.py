@@ -175,3 +175,36 @@ def test_descriptors_that_are_no_segment(server: Server) -> None:
         Engine(server.segment.seat_fds[0], server.segment.seat_fds[0], [], 1, 0, 0, False, True)
     with pytest.raises(ValueError, match="65 listeners"):
         Engine(server.segment.public_fd, server.segment.seat_fds[0], [0] * 65, 1, 0, 0, False, True)
+
+
+class Keeper(Handler):
+    def __init__(self) -> None:
+        self.conns: list[Connection] = []
+
+    def on_connect(self, conn: Connection) -> None:
+        self.conns.append(conn)
+
+
+def test_what_is_sent_after_a_turn_without_events_is_sent_then() -> None:
+    """As by a timer of the handler: the clock goes on although nothing came."""
+    segment = Segment.create(config(rx_frame_bytes=16384))
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+        listener.setblocking(False)
+        engine = Engine(segment.public_fd, segment.seat_fds[0], [listener.fileno()], 100, 0, 10**9, False, True, 1,
+                        time_ns=10**9)  # fmt: skip
+        handler = Keeper()
+        port = Port(engine=engine, handler=handler, resumes=True)
+        while not handler.conns:
+            engine.turn(0)
+            port.run()
+        while engine.turn(0):
+            pass
+        engine.time_ns = 3 * 10**9
+        engine.turn(0)
+        handler.conns[0].send(b"a tick")
+        port.commit()
+        (info,) = segment.connections()
+        assert (info.bytes_out, info.opened_ns, info.active_ns) == (6, 10**9, 3 * 10**9)
+        port.close()
+        engine.close()
+    segment.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,20 @@ def flags(field: str) -> list[str]:
         variables[name] = re.sub(r"\$\{(\w+)\}", lambda match: variables[match[1]], value)
     (found,) = re.findall(rf"^{field}: (.*)$", text, flags=re.M)
     return shlex.split(re.sub(r"\$\{(\w+)\}", lambda match: variables[match[1]], found))
+
+
+def test_the_readme_finds_them() -> None:
+    """From a checkout, as its commands are; there the sources of the package lie in the way of the installed one."""
+    (line,) = re.findall(r"^export PKG_CONFIG_PATH=.*$", (ROOT / "README.md").read_text("utf-8"), flags=re.M)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(["sh", "-c", f'{line}; echo "$PKG_CONFIG_PATH"'], env={"PATH": path}, cwd=ROOT, check=True,
+                          capture_output=True, text=True)  # fmt: skip
+    assert Path(done.stdout.strip()) == FOLDER
+
+
+def test_only_the_package_that_is_there_is_named() -> None:
+    texts = [path.read_text("utf-8") for path in (ROOT / "README.md", *ROOT.glob("examples/c/*.c"))]
+    assert set(re.findall(r"pkg-config (?:--\w+ )+([\w-]+)", " ".join(texts))) == {"usnet"}
 
 
 def compiled(name: str, folder: Path) -> Path:

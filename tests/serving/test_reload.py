@@ -11,12 +11,12 @@ import pytest
 from support.server import Server, run
 
 
-def write(folder: Path, answer: str, more: str = "") -> None:
+def write(folder: Path, answer: str, more: str = "", resume: str = "on_resume") -> None:
     (folder / "app.py").write_text(
         "from usnet_framework import Handler\n"
         "class App(Handler):\n"
         f"    def on_data(self, conn, data): conn.send({answer.encode()!r})\n"
-        "    def on_resume(self, conn): pass\n" + more
+        f"    def {resume}(self, conn): pass\n" + more
     )
     # The compiled file is told from the source by its time in seconds and its size.
     os.utime(folder / "app.py", (answers := sum(answer.encode()) + len(more), answers))
@@ -153,3 +153,36 @@ def test_who_loses_connections_by_a_reload_is_told(app: str, layout: str, in_for
         assert findings["connections outlive workers"]["fix"] == fix
         server.ctl("reload")
         assert ("connections were reset by the reload" in server.log) == (in_force == "no")
+
+
+def test_new_code_that_takes_no_connections_over_says_so(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    with Server("app:App", "--queues", "1", cwd=tmp_path) as server, server.connect() as client:
+        assert ask(client) == b"one"
+        write(tmp_path, "two", resume="another")
+        server.ctl("reload")
+        assert server.log.count("reset by the reload: the handler class does not define on_resume") == 1
+        with pytest.raises(ConnectionResetError):
+            ask(client)
+
+
+def test_who_is_not_finished_in_time_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "import asyncio\n"
+        "from usnet_framework import Handler\n"
+        "class App(Handler):\n"
+        "    async def on_data(self, conn, data): await asyncio.sleep(600)\n"
+        "    def on_resume(self, conn): pass\n"
+    )
+    with Server("app:App", "--queues", "1", "--graceful-timeout", "1", cwd=tmp_path) as server:
+        clients = [server.connect() for _ in range(3)]
+        for client in clients[1:]:
+            client.sendall(b"?")
+        server.wait("both are being answered", lambda: server.metrics()["usnet_bytes_in_total"] == 2)
+        server.ctl("reload")
+        assert "connections reset, not finished in time (--graceful-timeout): 2" in server.log
+        for client in clients[1:]:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        for client in clients:
+            client.close()

@@ -224,3 +224,11 @@ def test_a_handler_that_ends_its_worker_before_it_serves_is_refused(
 ) -> None:
     (tmp_path / "app.py").write_text(f"from usnet_framework import Handler\nclass App(Handler):\n    {body}\n")
     assert line in refused("app:App", "--layout", layout, "--queues", "1", cwd=tmp_path)
+
+
+def test_a_misspelt_callback_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "from usnet_framework import Handler\nclass App(Handler):\n    def on_date(self, conn, data): pass\n"
+    )
+    with Server("app:App", "--queues", "2", "--workers", "2", cwd=tmp_path) as server:
+        assert server.log.count("app:App: on_date is no callback and is never called; is on_data meant?") == 1

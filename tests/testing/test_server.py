@@ -70,6 +70,17 @@ def test_through_loss(offload: Offload, address: str) -> None:
         assert server.statistics()["tcp_retransmitted"] > 0
 
 
+def test_what_a_client_gets_grows_in_place() -> None:
+    """A copy of all for each piece would take most of the time of a test that receives megabytes."""
+    with Network(seed=7) as network:
+        serve(network, Shout)
+        client = Client(b"hello" * 1000)
+        connect(network, client)
+        received = client.received
+        assert network.run(60, until=lambda: client.received == b"HELLO" * 1000)
+        assert client.received is received
+
+
 def played(seed: int) -> bytes:
     capture = io.BytesIO()
     with Network(seed=seed, capture=capture) as network:

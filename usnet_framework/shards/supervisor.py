@@ -252,7 +252,7 @@ class Supervisor:
 
     async def _reload_now(self) -> int | ReloadRefused:
         assert self._pool is not None, "the server runs"
-        began_s, survival = time.monotonic(), self._survival()
+        began_s, before = time.monotonic(), self._survival()
         try:
             seats = list(self._seats())
             replaced = await reload(self._pool, self._spawn, seats, self._changes, self.config.graceful_timeout)
@@ -262,8 +262,10 @@ class Supervisor:
             return refusal
         self._reloads += 1
         log.info("reloaded %s in %.0f ms", _workers(replaced), (time.monotonic() - began_s) * 1e3)
-        if survival.in_force == "no":
-            log.warning("connections were reset by the reload: %s; %s", survival.reason, survival.fix)
+        for survival in (before, self._survival()):  # it takes both: one that leaves them, one that takes them over
+            if survival.in_force == "no":
+                log.warning("connections were reset by the reload: %s; %s", survival.reason, survival.fix)
+                break
         return replaced
 
     # Drain.

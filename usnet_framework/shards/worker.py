@@ -24,7 +24,7 @@ from setproctitle import setproctitle
 from usnet_framework import logs
 from usnet_framework._dispatch import Engine, Port
 from usnet_framework._native import die_with_parent
-from usnet_framework.app import describe_error, load_handler
+from usnet_framework.app import describe_error, load_handler, misspelt_callbacks
 from usnet_framework.errors import UsnetError
 from usnet_framework.handler import Handler, Result, Shard
 from usnet_framework.shards.loop import new_event_loop
@@ -72,6 +72,9 @@ def serve(control: socket.socket, handler_class: type[Handler], load: Message, s
     logs.configure(load["log_level"], load["log_format"], name)
     if seat["core"] is not None:
         os.sched_setaffinity(0, {seat["core"]})
+    if seat["shard"] == seat["seat"] == 0:  # once for all
+        for method, callback in misspelt_callbacks(handler_class).items():
+            log.warning("%s: %s is no callback and is never called; is %s meant?", load["app"], method, callback)
     what = "making the handler"
     try:
         worker = Worker(control, handler_class, seat, fds)
@@ -152,6 +155,8 @@ class Worker:
         if self._port.pending_work and time.monotonic() < self._deadline_s:
             self._loop.call_later(FLUSH_POLL_S, self._leave_when_flushed)
         else:
+            if self._port.pending_work:
+                log.warning("connections reset, not finished in time (--graceful-timeout): %d", self._port.dirty)
             self._loop.stop()
 
 

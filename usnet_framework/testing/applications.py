@@ -328,13 +328,13 @@ class Answerer(Peer):
 
 
 class Client(Application):
-    """For tests of a handler: sends what it is given, and keeps what it gets in `received`.
+    """For tests of a handler: sends what it is given, and keeps what it gets in `received`, which grows in place.
 
     close_at_eof: when the peer ends its output, close; otherwise the connection stays half-open.
     """
 
     def __init__(self, data: bytes = b"", *, close_at_eof: bool = True) -> None:
-        self.received = b""
+        self.received = bytearray()
         self.has_eof = False
         self.is_open = False
         self.is_over = False

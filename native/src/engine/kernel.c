@@ -156,9 +156,9 @@ static uint32_t kernel_poll(struct un_engine *engine, int timeout_ms)
 {
     struct epoll_event events[UN_EPOLL_BATCH];
     int count = epoll_wait(engine->setup.epoll_fd, events, UN_EPOLL_BATCH, timeout_ms);
+    engine->now_ns = un_engine_now_ns(engine); /* although nothing came: inline, a timer of the handler may send */
     if (count <= 0)
         return 0;
-    engine->now_ns = un_engine_now_ns(engine);
     for (int i = 0; i < count; i++) {
         if (UN_IS_WATCHED(events[i].data.u64))
             handle_watched(engine, events[i].data.u64);
