@@ -86,7 +86,7 @@ static int set(struct un_stack *stack, struct un_tcb *tcb, enum un_stack_option 
         tcb->keep_count = (uint8_t)value;
         break;
     case UN_OPTION_USER_TIMEOUT_MS:
-        tcb->user_timeout_ms = value;
+        un_tcp_set_user_timeout(&stack->tcp, tcb, value);
         break;
     case UN_OPTION_RECEIVE_BYTES:
         un_tcp_set_receive_limit(&stack->tcp, tcb, value);

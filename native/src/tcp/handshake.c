@@ -59,8 +59,6 @@ void un_tcp_connect(struct un_tcp *tcp, struct un_tcb *tcb)
     offer(tcp, tcb);
     un_tcp_set_state(tcp, tcb, UN_TCP_SYN_SENT);
     tcp->counters->active_opens++;
-    if (tcb->user_timeout_ms)
-        un_tcp_arm(tcp, tcb, UN_TIMER_LIFE, tcp->now_ns + tcb->user_timeout_ms * UN_MS_NS);
     un_tcp_want_output(tcp, tcb);
 }
 

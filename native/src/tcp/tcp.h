@@ -250,6 +250,11 @@ static inline void un_tcp_disarm(struct un_tcb *tcb, enum un_timer timer)
 }
 uint64_t un_tcp_deadline_ns(const struct un_tcb *tcb); /* the earliest, 0: none */
 
+/* The next timeout: doubled as often as one has passed, but not beyond the moment when the connection is given up. */
+uint64_t un_tcp_timeout_ns(const struct un_tcp *tcp, const struct un_tcb *tcb);
+/* How long the peer may keep silent from now on, also in an attempt that goes on; 0: as configured. */
+void un_tcp_set_user_timeout(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t timeout_ms);
+
 /* Keepalive settings changed, or something was heard. */
 void un_tcp_rearm_keepalive(struct un_tcp *tcp, struct un_tcb *tcb);
 
