@@ -99,6 +99,8 @@ static int set(struct un_stack *stack, struct un_tcb *tcb, enum un_stack_option 
         break;
     case UN_OPTION_QUICKACK:
         set_flag(tcb, UN_TCB_QUICKACK, value);
+        if (value && (tcb->flags & UN_TCB_ACK_LATER))
+            tcb->flags |= UN_TCB_ACK_NOW;
         break;
     case UN_OPTION_MSS:
         return set_mss(tcb, value);
@@ -118,11 +120,12 @@ int un_stack_set_option(struct un_stack *stack, uint64_t conn, enum un_stack_opt
         return result;
     un_stack_busy(stack, tcb);
     result = set(stack, tcb, option, value);
-    bool is_keepalive = option >= UN_OPTION_KEEPALIVE && option <= UN_OPTION_KEEP_COUNT;
-    if (result == 0 && is_keepalive && is_handshake_over(tcb))
+    bool begins_anew = option == UN_OPTION_KEEPALIVE || option == UN_OPTION_KEEP_IDLE_S;
+    bool lets_go = option == UN_OPTION_NODELAY || option == UN_OPTION_CORK || option == UN_OPTION_QUICKACK;
+    if (result == 0 && begins_anew && is_handshake_over(tcb))
         un_tcp_rearm_keepalive(&stack->tcp, tcb);
-    if (result == 0 && (option == UN_OPTION_NODELAY || option == UN_OPTION_CORK) && is_handshake_over(tcb))
-        un_conn_list_output(stack, tcb); /* what waited for more may go */
+    if (result == 0 && lets_go && is_handshake_over(tcb))
+        un_conn_list_output(stack, tcb); /* what waited may go */
     un_stack_idle(stack);
     return result;
 }
