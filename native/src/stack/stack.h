@@ -190,6 +190,7 @@ int64_t un_stack_read(struct un_stack *stack, uint64_t conn, void *bytes, uint32
 int un_stack_peek(struct un_stack *stack, uint64_t conn, struct un_piece *pieces, int most); /* in place; -EAGAIN; 0: end */
 int un_stack_consume(struct un_stack *stack, uint64_t conn, uint32_t bytes);
 int un_stack_shutdown(struct un_stack *stack, uint64_t conn); /* no more output */
+int un_stack_shutdown_input(struct un_stack *stack, uint64_t conn); /* with the former: what comes is answered with a reset */
 int un_stack_close(struct un_stack *stack, uint64_t conn);    /* orderly, in the background; the handle is gone */
 int un_stack_abort(struct un_stack *stack, uint64_t conn);    /* reset; the handle is gone */
 int un_stack_set_user(struct un_stack *stack, uint64_t conn, uint64_t user);

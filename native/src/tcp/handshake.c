@@ -76,7 +76,6 @@ void un_tcp_accept_cookie(struct un_tcp *tcp, struct un_tcb *tcb, const struct u
     offer(tcp, tcb);
     agree(tcp, tcb, syn);
     tcb->rcv_edge = tcb->rcv_nxt + un_min32(tcb->rcv_limit, UINT16_MAX); /* whatever the pool has: cookie.c offered it */
-    tcb->flags |= UN_TCB_SYN_COOKIE;
     tcb->snd_una = tcb->snd_nxt = tcb->iss + 1;
     tcp->counters->passive_opens++;
     tcp->counters->syn_cookies_received++;

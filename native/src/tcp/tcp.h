@@ -178,6 +178,8 @@ void un_tcp_accept_cookie(struct un_tcp *tcp, struct un_tcb *tcb, const struct u
 /* The application: orderly end of its output (RFC 9293 section 3.10.4); no more events and no input either (close);
  * at once, with a reset (abort). close of a connection with unread input aborts (RFC 2525 section 2.17). */
 void un_tcp_shutdown(struct un_tcp *tcp, struct un_tcb *tcb);
+/* No more input is wanted: with the end of output it is as after close, but the block is kept. What came before can be read. */
+void un_tcp_shutdown_input(struct un_tcb *tcb);
 void un_tcp_close(struct un_tcp *tcp, struct un_tcb *tcb);
 void un_tcp_abort(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_reason reason);
 
