@@ -111,8 +111,10 @@ uint32_t un_socket_ready(struct usnet *context, const struct un_socket *socket);
 /* options.c */
 void un_socket_default_options(struct usnet *context, struct un_socket *socket);
 void un_socket_apply_options(struct usnet *context, const struct un_socket *from, uint64_t conn);
+void un_socket_apply_to_listener(struct usnet *context, const struct un_socket *socket); /* what SYN-ACKs will say */
 
 /* sockaddr.c: -EAFNOSUPPORT, -EINVAL, -EFAULT. */
+bool un_is_unspecified(const struct sockaddr *address, uint32_t length); /* AF_UNSPEC */
 int un_peer_from_sockaddr(struct un_stack_peer *peer, uint8_t domain, const struct sockaddr *address, uint32_t length);
 void un_peer_to_sockaddr(const struct un_stack_peer *peer, uint8_t domain, struct sockaddr *address, uint32_t *length);
 

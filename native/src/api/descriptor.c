@@ -106,7 +106,7 @@ int usnet_listen(struct usnet *context, int fd, int backlog)
     }
     socket->kind = UN_SOCKET_LISTENER;
     socket->number = (uint32_t)number;
-    un_stack_listener_receive_bytes(un_context_stack(context), socket->number, socket->options[UN_OPTION_RECEIVE_BYTES]);
+    un_socket_apply_to_listener(context, socket);
     socket->pending = (struct un_pending){.conns = conns, .size = 2 * most};
     un_socket_may_be_ready(context, (uint32_t)fd, UN_READY_ANY);
     return 0;

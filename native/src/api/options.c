@@ -65,6 +65,14 @@ void un_socket_apply_options(struct usnet *context, const struct un_socket *from
     }
 }
 
+void un_socket_apply_to_listener(struct usnet *context, const struct un_socket *socket)
+{
+    for (uint32_t left = socket->options_set; left != 0; left &= left - 1) {
+        uint32_t option = (uint32_t)__builtin_ctz(left);
+        un_stack_set_listener_option(un_context_stack(context), socket->number, option, socket->options[option]);
+    }
+}
+
 static int set_option(struct usnet *context, struct un_socket *socket, enum un_stack_option option, uint32_t value)
 {
     int status = socket->kind == UN_SOCKET_CONN
@@ -74,8 +82,8 @@ static int set_option(struct usnet *context, struct un_socket *socket, enum un_s
         return status;
     socket->options[option] = value;
     socket->options_set |= 1u << option;
-    if (socket->kind == UN_SOCKET_LISTENER && option == UN_OPTION_RECEIVE_BYTES)
-        un_stack_listener_receive_bytes(un_context_stack(context), socket->number, value);
+    if (socket->kind == UN_SOCKET_LISTENER)
+        un_stack_set_listener_option(un_context_stack(context), socket->number, option, value);
     return 0;
 }
 

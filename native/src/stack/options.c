@@ -22,20 +22,36 @@ static void set_congestion(struct un_stack *stack, struct un_tcb *tcb, uint32_t 
     un_congestions[value]->init(&stack->tcp, tcb);
 }
 
+uint16_t un_mtu_of_mss(const struct un_ip *peer, uint32_t mss)
+{
+    enum { HEADERS_IPV4 = 40, HEADERS_IPV6 = 60 };
+    uint32_t mtu = mss + (un_ip_is_v4(peer) ? HEADERS_IPV4 : HEADERS_IPV6);
+    return (uint16_t)(mss != 0 && mtu < UINT16_MAX ? mtu : UINT16_MAX);
+}
+
+void un_conn_limit_mss(struct un_tcb *tcb, uint32_t mss)
+{
+    uint16_t mtu = un_mtu_of_mss(&tcb->peer, mss);
+    if (mtu < tcb->path_mtu_max)
+        tcb->path_mtu_max = mtu;
+    if (mtu < tcb->path_mtu)
+        tcb->path_mtu = mtu;
+}
+
 /* Only downwards: the option in our SYN says what the other direction may send us. */
 static int set_mss(struct un_tcb *tcb, uint32_t value)
 {
-    enum { HEADERS_IPV4 = 40, HEADERS_IPV6 = 60 };
-    uint32_t mtu = value + (un_ip_is_v4(&tcb->peer) ? HEADERS_IPV4 : HEADERS_IPV6);
-    if (mtu > UINT16_MAX)
-        return -EINVAL;
     if (is_handshake_over(tcb))
         return -EISCONN;
-    if (mtu < tcb->path_mtu_max)
-        tcb->path_mtu_max = (uint16_t)mtu;
-    if (mtu < tcb->path_mtu)
-        tcb->path_mtu = (uint16_t)mtu;
+    un_conn_limit_mss(tcb, value);
     return 0;
+}
+
+/* Payload of a full segment. */
+static uint32_t get_mss(const struct un_tcb *tcb)
+{
+    enum { TIMESTAMP_BYTES = 12 };
+    return tcb->snd_mss - (is_handshake_over(tcb) && (tcb->flags & UN_TCB_TIMESTAMP) ? TIMESTAMP_BYTES : 0u);
 }
 
 int un_stack_check_option(enum un_stack_option option, uint32_t value)
@@ -147,7 +163,7 @@ int un_stack_get_option(struct un_stack *stack, uint64_t conn, enum un_stack_opt
         [UN_OPTION_SEND_BYTES] = tcb->snd_limit,
         [UN_OPTION_CONGESTION] = tcb->congestion,
         [UN_OPTION_QUICKACK] = (tcb->flags & UN_TCB_QUICKACK) != 0,
-        [UN_OPTION_MSS] = tcb->snd_mss,
+        [UN_OPTION_MSS] = get_mss(tcb),
     };
     if ((uint32_t)option >= sizeof values / sizeof values[0])
         return -ENOPROTOOPT;
