@@ -39,15 +39,16 @@ struct un_socket {
     uint8_t domain;
     bool bound;
     bool has_remote;   /* of a datagram socket: connected */
-    bool resets;       /* SO_LINGER with no time: close resets */
+    struct linger linger; /* on and no time: close resets */
     bool connecting;   /* of a connection: it was opened here and never established … */
     bool over;         /* … and the stack has said CLOSED: with `connecting`, the attempt failed */
+    bool connected;    /* connect has told the outcome, or it was accepted */
     bool read_shut;
     bool write_shut;
     /* As watched by an epoll instance. */
     bool disarmed;     /* ONESHOT has fired */
     bool listed;
-    int error;         /* positive errno that SO_ERROR will tell; only of a connection that is over */
+    int error;         /* positive errno that SO_ERROR will tell; only of a connection or an attempt that is over */
     uint64_t conn;     /* handle */
     uint32_t epoll;    /* descriptor of the instance, UN_NONE: nobody's */
     uint32_t interest;

@@ -199,12 +199,15 @@ static void linger_is_remembered(void)
     CHECK_EQ(linger.l_linger, 0);
     linger.l_linger = 5; /* a time: close goes on in the background, as always */
     CHECK_EQ(usnet_setsockopt(world.sides[CLIENT], fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
+    memset(&linger, 7, sizeof linger);
     CHECK_EQ(usnet_getsockopt(world.sides[CLIENT], fd, SOL_SOCKET, SO_LINGER, &linger, &length), 0);
-    CHECK_EQ(linger.l_onoff, 0);
+    CHECK_EQ(linger.l_onoff, 1);
+    CHECK_EQ(linger.l_linger, 5);
     world_close();
 }
 
-/* The peer has gone without a word: keepalive finds out, in the time that the options say. */
+/* The peer has gone without a word: keepalive finds out, in the time that the options say. A user timeout counts instead of
+ * a number of probes: it has passed when the second probe is due. */
 static void keepalive_ends_a_connection(void)
 {
     world_open();
@@ -217,9 +220,9 @@ static void keepalive_ends_a_connection(void)
     struct usnet_link link = world_link();
     world.sides[CLIENT] = usnet_setup(&options, usnet_device_hand(&link), NULL); /* somebody on another wire */
     usnet_teardown(gone);
-    world_run(40 * WORLD_SECOND);
+    world_run(22 * WORLD_SECOND);
     CHECK_EQ(world_ready(SERVER, ends.server), 0);
-    world_run(10 * WORLD_SECOND);
+    world_run(2 * WORLD_SECOND);
     CHECK_EQ(world_ready(SERVER, ends.server), IN | ERR | HUP);
     CHECK_EQ(world_error(SERVER, ends.server), ETIMEDOUT);
     world_close();
