@@ -23,6 +23,17 @@
  * accept_router_advertisements is off) and for the MAC address of whoever it wants to answer, and answers pings. A harness
  * that plays the peer answers for the addresses that it plays, or asks first: who asks a host for its address is known to it.
  *
+ * Where the RFCs leave a choice, a harness that knows other stacks will see this:
+ *   - ACKs of the first 16 full segments (of 536 bytes at least) leave at once, of smaller ones after delayed_ack_us.
+ *   - A shut window is probed with one byte, or the FIN, beyond it; a keepalive has none, and the number before SND.NXT.
+ *   - What the window lets go leaves as a small segment only if that is half of the largest window seen, or after a while
+ *     (the timeout, at most 1 s): RFC 9293 section 3.8.6.2.1. PSH is on the segment that empties the queue.
+ *   - Data with a SYN is not taken, and comes again behind it. Urgent data is data like all other.
+ *   - A segment that lacks the timestamp that was agreed on is dropped, unless it is a reset: RFC 7323 section 3.2.
+ *   - ICMP errors but "port unreachable" and "protocol unreachable" do not end an attempt, and none ends a connection; one
+ *     that says that there is no way is why an attempt was in vain, when it is over: RFC 9293 section 3.9.2.2.
+ *   - Who is given up is told by a reset. A listener whose backlog is full answers with SYN cookies.
+ *
  * Functions return 0, a count, or a negative errno. A stack is used by one thread at a time; several share nothing.
  * Handles of connections are never 0; one whose connection is over gets -EBADF and never reaches another connection.
  *
@@ -254,20 +265,23 @@ int usnet_stack_set_user(struct usnet_stack *stack, uint64_t conn, uint64_t user
 
 enum usnet_option {
     USNET_OPTION_NODELAY = 0,   /* send small segments at once */
-    USNET_OPTION_CORK = 1,      /* send only full segments */
+    USNET_OPTION_CORK = 1,      /* send only full segments, whatever NODELAY says; less after a timeout, or with the FIN */
     USNET_OPTION_KEEPALIVE = 2,
-    USNET_OPTION_KEEP_IDLE_S = 3,
+    USNET_OPTION_KEEP_IDLE_S = 3, /* from what was heard last, or from when this or KEEPALIVE is set */
     USNET_OPTION_KEEP_INTERVAL_S = 4,
     USNET_OPTION_KEEP_COUNT = 5,
-    USNET_OPTION_USER_TIMEOUT_MS = 6, /* unlike the default it also counts while the peer's window is shut: RFC 6429 */
+    /* So long may the peer not acknowledge, also a SYN; 0: the stack's, and SYNs are counted. Once set it also counts while
+     * the peer's window is shut (RFC 6429), and for keepalive instead of KEEP_COUNT (RFC 5482 section 4.2). It has passed to
+     * the millisecond, but not before the first timeout, or the second probe. */
+    USNET_OPTION_USER_TIMEOUT_MS = 6,
     USNET_OPTION_RECEIVE_BYTES = 7,
     USNET_OPTION_SEND_BYTES = 8,
     USNET_OPTION_CONGESTION = 9, /* index of usnet_congestion_name */
-    USNET_OPTION_QUICKACK = 10,
-    USNET_OPTION_MSS = 11,       /* upper limit */
+    USNET_OPTION_QUICKACK = 10,  /* acknowledge all data at once; stays on */
+    USNET_OPTION_MSS = 11,       /* upper limit, of both directions; read: payload of a full segment, beside a timestamp */
 };
 
-/* -ENOPROTOOPT: no such option; -EINVAL: no such value, or not now. */
+/* -ENOPROTOOPT: no such option; -EINVAL: no such value; -EISCONN: an MSS after the handshake. */
 int usnet_stack_set_option(struct usnet_stack *stack, uint64_t conn, uint32_t option, uint32_t value);
 int usnet_stack_get_option(struct usnet_stack *stack, uint64_t conn, uint32_t option, uint32_t *value);
 const char *usnet_congestion_name(uint32_t index); /* NULL past the last one */
@@ -317,7 +331,7 @@ struct usnet_tcp_info {
     uint32_t rcv_nxt;
     uint32_t rcv_wnd; /* as last advertised */
     /* sizes, in bytes */
-    uint32_t snd_mss;
+    uint32_t snd_mss;      /* payload of a segment that has no option */
     uint32_t path_mtu;
     uint32_t unread;       /* in order */
     uint32_t out_of_order;
@@ -471,10 +485,13 @@ uint64_t usnet_conn_of(struct usnet *context, int fd); /* handle of the socket's
 
 /* The calls. domain, type, how, level and names are the system's constants (AF_INET, SOCK_STREAM, SHUT_WR, TCP_NODELAY …).
  *
- * That a port is taken is found out by listen or connect, not by bind of a stream socket. An AF_INET6 socket that is bound
+ * Which port it is and whether it is taken is found out by listen or connect, not by bind of a stream socket; connections of
+ * before, in TIME-WAIT, keep no port from a listener. Who connects to AF_UNSPEC is connected to nobody any more (the peer
+ * gets a reset). Data that comes after shutdown of both directions is answered with a reset. An AF_INET6 socket that is bound
  * to :: takes IPv4 as well; there is no way to the context's own addresses: -EHOSTUNREACH. A connection that was reset
- * before anybody accepted it is accepted, and says so when it is read. A datagram is never cut into fragments: -EMSGSIZE. What ICMP says about
- * those of a connected datagram socket is told once, by the next call or SO_ERROR: -ECONNREFUSED, -EMSGSIZE, -ENOPROTOOPT. */
+ * before anybody accepted it is accepted, and says so when it is read. A datagram is never cut into fragments: -EMSGSIZE. What
+ * ICMP says about those of a connected datagram socket is told once, by the next call or SO_ERROR: -ECONNREFUSED, -EMSGSIZE,
+ * -ENOPROTOOPT. A connected stream socket has no other to send to: -EISCONN. */
 int usnet_socket(struct usnet *context, int domain, int type, int protocol);
 int usnet_bind(struct usnet *context, int fd, const struct sockaddr *address, uint32_t length);
 int usnet_listen(struct usnet *context, int fd, int backlog); /* again: no change. Without a port, any free one */
@@ -491,11 +508,13 @@ int usnet_close(struct usnet *context, int fd);
 int usnet_getsockname(struct usnet *context, int fd, struct sockaddr *address, uint32_t *length);
 int usnet_getpeername(struct usnet *context, int fd, struct sockaddr *address, uint32_t *length);
 
-/* SOL_SOCKET: SO_ERROR, SO_TYPE, SO_RCVBUF, SO_SNDBUF, SO_KEEPALIVE, SO_LINGER (zero: close resets; other times: as
- * without), SO_REUSEADDR (accepted, and without meaning). IPPROTO_TCP: TCP_NODELAY, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL,
- * TCP_KEEPCNT, TCP_USER_TIMEOUT, TCP_QUICKACK, TCP_MAXSEG, TCP_CONGESTION (a name), TCP_INFO (struct usnet_tcp_info).
- * Connections that a listener accepts have its options. SO_RCVBUF before usnet_connect, or of a listener, decides how large
- * a window the peer can be offered; later it counts up to that. -ENOPROTOOPT: none of these. */
+/* SOL_SOCKET: SO_ERROR, SO_TYPE, SO_DOMAIN, SO_PROTOCOL, SO_ACCEPTCONN, SO_RCVBUF, SO_SNDBUF (as they were set, not doubled),
+ * SO_KEEPALIVE, SO_LINGER (zero: close resets; other times: as without), SO_REUSEADDR (accepted, and without meaning).
+ * IPPROTO_TCP, of stream sockets: TCP_NODELAY, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT,
+ * TCP_QUICKACK, TCP_MAXSEG, TCP_CONGESTION (a name), TCP_INFO (struct usnet_tcp_info; -ENOTCONN before usnet_connect and of a
+ * listener): as enum usnet_option says. Connections that a listener accepts have its options; TCP_MAXSEG and SO_RCVBUF are
+ * said by the SYN-ACK. SO_RCVBUF before usnet_connect, or of a listener, decides how large a window the peer can be offered;
+ * later it counts up to that. -ENOPROTOOPT: none of these. */
 int usnet_getsockopt(struct usnet *context, int fd, int level, int name, void *value, uint32_t *length);
 int usnet_setsockopt(struct usnet *context, int fd, int level, int name, const void *value, uint32_t length);
 

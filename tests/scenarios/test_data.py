@@ -86,6 +86,14 @@ def test_an_acknowledgment_does_not_wait_twice(plain: Scenario) -> None:
     plain.expect(f". ack {first + 200}", within=0.011)
 
 
+def test_asking_for_quick_acknowledgments_sends_the_one_that_waits(plain: Scenario) -> None:
+    first = settle(plain)
+    plain.send(f"P. {first}:{first + 100}(100)")
+    plain.expect_nothing(0.03)
+    plain.set_option("quickack", 1)
+    plain.expect(f". ack {first + 100}")
+
+
 def test_what_is_read_does_not_need_to_be_acknowledged_twice(plain: Scenario) -> None:
     plain.send("P. 1:101(100) ack 1")
     plain.expect(". 1:1(0) ack 101", within=0.5)

@@ -170,6 +170,23 @@ def test_an_unanswered_syn_is_sent_again_and_given_up(syn_sent: Scenario) -> Non
     assert syn_sent.closed_by() == "timeout"
 
 
+def test_a_user_timeout_ends_an_attempt(syn_sent: Scenario) -> None:
+    """RFC 5482, RFC 9293 section 3.8.3: it counts from the first SYN, whenever it is set."""
+    syn_sent.expect("S 0:0(0)", after=1)
+    syn_sent.set_option("user_timeout_ms", 2500)
+    syn_sent.expect_nothing(1.495)
+    assert syn_sent.state == "syn_sent"
+    syn_sent.expect_nothing(0.01)
+    assert syn_sent.closed_by() == "timeout"
+
+
+def test_without_a_user_timeout_syns_are_counted(syn_sent: Scenario) -> None:
+    syn_sent.set_option("user_timeout_ms", 500)
+    syn_sent.set_option("user_timeout_ms", 0)
+    for wait in (1, 2, 4, 8):
+        syn_sent.expect("S 0:0(0)", after=wait)
+
+
 def test_a_refused_connection(syn_sent: Scenario) -> None:
     syn_sent.send("R. 0:0(0) ack 1")
     syn_sent.expect_nothing(10)

@@ -57,6 +57,17 @@ def test_a_peer_that_never_answers_is_given_up(kept: Scenario) -> None:
         kept.write(1)
 
 
+@pytest.mark.parametrize(("timeout_s", "probes"), [(95, 1), (110, 1), (111, 2), (145, 5)])
+def test_a_user_timeout_takes_the_place_of_the_number_of_probes(kept: Scenario, timeout_s: int, probes: int) -> None:
+    """RFC 5482 section 4.2. It is looked at when a probe is due, and the first one is always sent."""
+    kept.set_option("user_timeout_ms", timeout_s * 1000)
+    kept.expect(". 0:0(0) ack 1", after=100)
+    for _ in range(probes - 1):
+        kept.expect(". 0:0(0) ack 1", after=10)
+    kept.expect("R. 1:1(0) ack 1", after=10)
+    assert kept.closed_by() == "keepalive"
+
+
 @pytest.mark.parametrize("segment", ["P. 1:101(100) ack 1", ". 1:1(0) ack 1"])
 def test_any_segment_is_a_sign_of_life(segment: str, kept: Scenario) -> None:
     kept.expect_nothing(99)

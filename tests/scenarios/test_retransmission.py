@@ -192,9 +192,34 @@ def test_the_user_timeout_can_be_shorter(host: Host) -> None:
     scenario = warm(host)
     scenario.set_option("user_timeout_ms", 5000)
     in_flight(scenario, 1)
-    scenario.take(4)
+    scenario.take(4.99)
     assert scenario.state == "established"
-    scenario.take(10)
+    scenario.take(0.02)
+    assert scenario.closed_by() == "timeout"
+
+
+def test_the_user_timeout_begins_anew_with_what_is_acknowledged(host: Host) -> None:
+    """RFC 9293 section 3.8.3: R2 is of the same segment. The timeout that waited was bounded by the time before."""
+    scenario = warm(host, KILO_PLAIN)
+    scenario.set_option("user_timeout_ms", 5000)
+    first = in_flight(scenario, 3)
+    scenario.take(4.5)
+    scenario.send(f". ack {first + 1000}")
+    scenario.take(4.99)
+    assert scenario.state == "established"
+    scenario.take(0.02)
+    assert scenario.closed_by() == "timeout"
+
+
+@pytest.mark.parametrize("timeout_ms", [700, 1500])
+def test_the_user_timeout_can_be_set_while_data_waits(host: Host, timeout_ms: int) -> None:
+    scenario = warm(host)
+    in_flight(scenario, 1)
+    scenario.take(0.65)
+    scenario.set_option("user_timeout_ms", timeout_ms)
+    scenario.take(timeout_ms / 1000 - 0.66)
+    assert scenario.state == "established"
+    scenario.take(0.02)
     assert scenario.closed_by() == "timeout"
 
 

@@ -22,6 +22,14 @@ def test_every_segment_has_one(stamped: Scenario) -> None:
     stamped.expect("F. 11:11(0) ack 101 <ts ecr 100>")
 
 
+def test_resets_have_one_too(stamped: Scenario) -> None:
+    """RFC 7323 section 3.2: SHOULD, so that the peer's firewall takes it for one of the connection."""
+    stamped.send("P. 1:101(100) ack 1 <ts 100 ecr 0>")
+    stamped.expect(". 1:1(0) ack 101 <ts ecr 100>", within=0.5)
+    stamped.close()
+    stamped.expect("R. 1:1(0) ack 101 <ts ecr 100>")
+
+
 def test_ours_count_milliseconds(stamped: Scenario) -> None:
     """RFC 7323 section 5.4: a tick of 1 ms to 1 s."""
     begin = stamped.host.now_s

@@ -39,15 +39,16 @@ struct un_socket {
     uint8_t domain;
     bool bound;
     bool has_remote;   /* of a datagram socket: connected */
-    bool resets;       /* SO_LINGER with no time: close resets */
+    struct linger linger; /* on and no time: close resets */
     bool connecting;   /* of a connection: it was opened here and never established … */
     bool over;         /* … and the stack has said CLOSED: with `connecting`, the attempt failed */
+    bool connected;    /* connect has told the outcome, or it was accepted */
     bool read_shut;
     bool write_shut;
     /* As watched by an epoll instance. */
     bool disarmed;     /* ONESHOT has fired */
     bool listed;
-    int error;         /* positive errno that SO_ERROR will tell; only of a connection that is over */
+    int error;         /* positive errno that SO_ERROR will tell; only of a connection or an attempt that is over */
     uint64_t conn;     /* handle */
     uint32_t epoll;    /* descriptor of the instance, UN_NONE: nobody's */
     uint32_t interest;
@@ -111,8 +112,10 @@ uint32_t un_socket_ready(struct usnet *context, const struct un_socket *socket);
 /* options.c */
 void un_socket_default_options(struct usnet *context, struct un_socket *socket);
 void un_socket_apply_options(struct usnet *context, const struct un_socket *from, uint64_t conn);
+void un_socket_apply_to_listener(struct usnet *context, const struct un_socket *socket); /* what SYN-ACKs will say */
 
 /* sockaddr.c: -EAFNOSUPPORT, -EINVAL, -EFAULT. */
+bool un_is_unspecified(const struct sockaddr *address, uint32_t length); /* AF_UNSPEC */
 int un_peer_from_sockaddr(struct un_stack_peer *peer, uint8_t domain, const struct sockaddr *address, uint32_t length);
 void un_peer_to_sockaddr(const struct un_stack_peer *peer, uint8_t domain, struct sockaddr *address, uint32_t *length);
 

@@ -106,10 +106,19 @@ int usnet_listen(struct usnet *context, int fd, int backlog)
     }
     socket->kind = UN_SOCKET_LISTENER;
     socket->number = (uint32_t)number;
-    un_stack_listener_receive_bytes(un_context_stack(context), socket->number, socket->options[UN_OPTION_RECEIVE_BYTES]);
+    un_socket_apply_to_listener(context, socket);
     socket->pending = (struct un_pending){.conns = conns, .size = 2 * most};
     un_socket_may_be_ready(context, (uint32_t)fd, UN_READY_ANY);
     return 0;
+}
+
+static void give_peer_name(struct usnet *context, int fd, struct sockaddr *address, uint32_t *length)
+{
+    const struct un_socket *socket = &context->sockets[fd];
+    struct un_stack_peer local, remote = socket->remote;
+    if (socket->kind == UN_SOCKET_CONN)
+        un_stack_names(un_context_stack(context), socket->conn, &local, &remote);
+    un_peer_to_sockaddr(&remote, socket->domain, address, length);
 }
 
 static uint64_t next_pending(struct un_pending *pending)
@@ -138,14 +147,15 @@ int usnet_accept(struct usnet *context, int fd, struct sockaddr *address, uint32
         return accepted;
     struct un_socket *socket = &context->sockets[accepted];
     socket->domain = listener->domain;
-    socket->resets = listener->resets;
+    socket->linger = listener->linger;
+    socket->connected = true;
     socket->conn = next_pending(&listener->pending);
     un_stack_accept(stack, socket->conn, (uint64_t)accepted);
     un_socket_apply_options(context, listener, socket->conn);
     if (un_stack_conn(stack, socket->conn)->state == UN_TCP_DEAD)
         un_socket_end(context, socket);
     if (address)
-        usnet_getpeername(context, accepted, address, length);
+        give_peer_name(context, accepted, address, length);
     return accepted;
 }
 
@@ -163,24 +173,48 @@ static int connect_datagram(struct usnet *context, int fd, const struct un_stack
     return 0;
 }
 
-/* An attempt has failed, and is told now if it was not before: the socket is as it was. */
-static int give_up_attempt(struct usnet *context, int fd)
+/* The socket is as it was before connect; of what was there the peer hears by a reset. */
+static void disconnect(struct usnet *context, int fd)
 {
     struct un_socket *socket = &context->sockets[fd];
-    int error = un_socket_take_error(socket);
-    un_stack_close(un_context_stack(context), socket->conn);
+    un_stack_abort(un_context_stack(context), socket->conn);
     socket->kind = UN_SOCKET_STREAM;
     socket->conn = 0;
-    socket->connecting = socket->over = false;
+    socket->error = 0;
+    socket->connecting = socket->over = socket->connected = socket->read_shut = socket->write_shut = false;
+    un_socket_may_be_ready(context, (uint32_t)fd, UN_READY_ANY);
+}
+
+/* An attempt has failed, or what came of it, and is told now if it was not before. */
+static int give_up_attempt(struct usnet *context, int fd)
+{
+    int error = un_socket_take_error(&context->sockets[fd]);
+    disconnect(context, fd);
     return error ? -error : -ECONNABORTED;
 }
 
+/* The outcome of an attempt is told once. */
 static int connect_again(struct usnet *context, int fd)
 {
-    const struct un_socket *socket = &context->sockets[fd];
-    if (!socket->connecting)
+    struct un_socket *socket = &context->sockets[fd];
+    if (socket->connected)
         return -EISCONN;
-    return socket->over ? give_up_attempt(context, fd) : -EALREADY;
+    if (socket->over)
+        return give_up_attempt(context, fd);
+    socket->connected = !socket->connecting;
+    return socket->connected ? 0 : -EALREADY;
+}
+
+/* AF_UNSPEC: connected to nobody. */
+static int connect_nowhere(struct usnet *context, int fd)
+{
+    struct un_socket *socket = &context->sockets[fd];
+    if (socket->kind == UN_SOCKET_CONN)
+        disconnect(context, fd);
+    if (socket->has_remote)
+        un_stack_udp_connect(un_context_stack(context), socket->number, &(struct un_stack_peer){0});
+    socket->has_remote = false;
+    return 0;
 }
 
 static int connect_stream(struct usnet *context, int fd, const struct un_stack_peer *remote)
@@ -192,6 +226,7 @@ static int connect_stream(struct usnet *context, int fd, const struct un_stack_p
         return status;
     socket->kind = UN_SOCKET_CONN;
     socket->conn = conn;
+    socket->error = 0;
     socket->connecting = true;
     un_socket_apply_options(context, socket, conn);
     return -EINPROGRESS;
@@ -206,6 +241,8 @@ int usnet_connect(struct usnet *context, int fd, const struct sockaddr *address,
         return status;
     if (socket->kind == UN_SOCKET_LISTENER)
         return -EISCONN;
+    if (un_is_unspecified(address, length))
+        return connect_nowhere(context, fd);
     if (socket->kind == UN_SOCKET_CONN)
         return connect_again(context, fd);
     status = un_peer_from_sockaddr(&remote, socket->domain, address, length);
@@ -219,7 +256,28 @@ int usnet_connect(struct usnet *context, int fd, const struct sockaddr *address,
 
 static bool is_connected(const struct un_socket *socket)
 {
-    return socket->kind == UN_SOCKET_CONN && !socket->connecting && !socket->over;
+    return (socket->kind == UN_SOCKET_CONN && !socket->connecting && !socket->over) || socket->has_remote;
+}
+
+/* As the kernel has it: it may listen again, or connect. */
+static int stop_listening(struct usnet *context, int fd)
+{
+    struct un_socket *socket = &context->sockets[fd];
+    un_stack_unlisten(un_context_stack(context), socket->number);
+    free(socket->pending.conns);
+    socket->pending = (struct un_pending){0};
+    socket->kind = UN_SOCKET_STREAM;
+    socket->number = UN_NONE;
+    un_socket_may_be_ready(context, (uint32_t)fd, UN_READY_ANY);
+    return 0;
+}
+
+/* The same of an attempt that goes on: it is over, and whoever waits for it hears of an error. */
+static int shutdown_attempt(struct usnet *context, int fd)
+{
+    disconnect(context, fd);
+    context->sockets[fd].error = ECONNRESET;
+    return 0;
 }
 
 int usnet_shutdown(struct usnet *context, int fd, int how)
@@ -230,20 +288,31 @@ int usnet_shutdown(struct usnet *context, int fd, int how)
         return status;
     if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
         return -EINVAL;
+    if (socket->kind == UN_SOCKET_LISTENER)
+        return how == SHUT_WR ? 0 : stop_listening(context, fd);
+    if (socket->kind == UN_SOCKET_CONN && socket->connecting && !socket->over)
+        return shutdown_attempt(context, fd);
     if (!is_connected(socket))
         return -ENOTCONN;
     socket->read_shut |= how != SHUT_WR;
     socket->write_shut |= how != SHUT_RD;
-    if (how != SHUT_RD)
+    if (socket->kind == UN_SOCKET_CONN && how != SHUT_WR)
+        un_stack_shutdown_input(un_context_stack(context), socket->conn);
+    if (socket->kind == UN_SOCKET_CONN && how != SHUT_RD)
         un_stack_shutdown(un_context_stack(context), socket->conn);
     un_socket_may_be_ready(context, (uint32_t)fd, UN_READY_ANY);
     return 0;
 }
 
+static bool resets(const struct un_socket *socket)
+{
+    return socket->linger.l_onoff && socket->linger.l_linger == 0;
+}
+
 static void close_stack_side(struct usnet *context, const struct un_socket *socket)
 {
     struct un_stack *stack = un_context_stack(context);
-    if (socket->kind == UN_SOCKET_CONN && socket->resets)
+    if (socket->kind == UN_SOCKET_CONN && resets(socket))
         un_stack_abort(stack, socket->conn);
     else if (socket->kind == UN_SOCKET_CONN)
         un_stack_close(stack, socket->conn);
@@ -295,11 +364,8 @@ int usnet_getpeername(struct usnet *context, int fd, struct sockaddr *address, u
         return status;
     if (!address || !length)
         return -EFAULT;
-    struct un_stack_peer local, remote = socket->remote;
-    if (socket->kind == UN_SOCKET_CONN && !socket->connecting)
-        un_stack_names(un_context_stack(context), socket->conn, &local, &remote);
-    else if (!socket->has_remote)
+    if (!is_connected(socket))
         return -ENOTCONN;
-    un_peer_to_sockaddr(&remote, socket->domain, address, length);
+    give_peer_name(context, fd, address, length);
     return 0;
 }

@@ -65,6 +65,14 @@ void un_socket_apply_options(struct usnet *context, const struct un_socket *from
     }
 }
 
+void un_socket_apply_to_listener(struct usnet *context, const struct un_socket *socket)
+{
+    for (uint32_t left = socket->options_set; left != 0; left &= left - 1) {
+        uint32_t option = (uint32_t)__builtin_ctz(left);
+        un_stack_set_listener_option(un_context_stack(context), socket->number, option, socket->options[option]);
+    }
+}
+
 static int set_option(struct usnet *context, struct un_socket *socket, enum un_stack_option option, uint32_t value)
 {
     int status = socket->kind == UN_SOCKET_CONN
@@ -74,8 +82,8 @@ static int set_option(struct usnet *context, struct un_socket *socket, enum un_s
         return status;
     socket->options[option] = value;
     socket->options_set |= 1u << option;
-    if (socket->kind == UN_SOCKET_LISTENER && option == UN_OPTION_RECEIVE_BYTES)
-        un_stack_listener_receive_bytes(un_context_stack(context), socket->number, value);
+    if (socket->kind == UN_SOCKET_LISTENER)
+        un_stack_set_listener_option(un_context_stack(context), socket->number, option, value);
     return 0;
 }
 
@@ -93,11 +101,10 @@ static int set_number(struct usnet *context, struct un_socket *socket, const str
 
 static int set_linger(struct un_socket *socket, const void *value, uint32_t length)
 {
-    struct linger linger;
-    if (length < sizeof linger)
+    if (length < sizeof socket->linger)
         return -EINVAL;
-    memcpy(&linger, value, sizeof linger);
-    socket->resets = linger.l_onoff && linger.l_linger == 0;
+    memcpy(&socket->linger, value, sizeof socket->linger);
+    socket->linger.l_onoff = socket->linger.l_onoff != 0;
     return 0;
 }
 
@@ -119,6 +126,8 @@ int usnet_setsockopt(struct usnet *context, int fd, int level, int name, const v
         return status;
     if (!value)
         return -EFAULT;
+    if (level == IPPROTO_TCP && socket->kind == UN_SOCKET_DATAGRAM)
+        return -ENOPROTOOPT;
     if (level == SOL_SOCKET && name == SO_LINGER)
         return set_linger(socket, value, length);
     if (level == IPPROTO_TCP && name == TCP_CONGESTION)
@@ -188,6 +197,8 @@ int usnet_getsockopt(struct usnet *context, int fd, int level, int name, void *v
         return status;
     if (!value || !length)
         return -EFAULT;
+    if (level == IPPROTO_TCP && socket->kind == UN_SOCKET_DATAGRAM)
+        return -ENOPROTOOPT;
     if (level == IPPROTO_TCP && name == TCP_INFO)
         return get_info(context, socket, value, length);
     if (level == IPPROTO_TCP && name == TCP_CONGESTION)
@@ -204,10 +215,14 @@ int usnet_getsockopt(struct usnet *context, int fd, int level, int name, void *v
         return give_number(value, length, socket->kind == UN_SOCKET_DATAGRAM ? SOCK_DGRAM : SOCK_STREAM);
     case SO_REUSEADDR:
         return give_number(value, length, 1);
-    case SO_LINGER: {
-        struct linger linger = {.l_onoff = socket->resets};
-        return give(value, length, &linger, sizeof linger);
-    }
+    case SO_LINGER:
+        return give(value, length, &socket->linger, sizeof socket->linger);
+    case SO_ACCEPTCONN:
+        return give_number(value, length, socket->kind == UN_SOCKET_LISTENER);
+    case SO_DOMAIN:
+        return give_number(value, length, socket->domain);
+    case SO_PROTOCOL:
+        return give_number(value, length, socket->kind == UN_SOCKET_DATAGRAM ? IPPROTO_UDP : IPPROTO_TCP);
     default:
         return -ENOPROTOOPT;
     }

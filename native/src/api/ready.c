@@ -40,9 +40,10 @@ static uint32_t conn_ready(struct usnet *context, const struct un_socket *socket
 static uint32_t datagram_ready(struct usnet *context, const struct un_socket *socket)
 {
     struct un_stack *stack = un_context_stack(context);
+    uint32_t ended = socket->read_shut ? USN_EPOLLIN | USN_EPOLLRDHUP | (socket->write_shut ? USN_EPOLLHUP : 0u) : 0;
     if (socket->number == UN_NONE)
         return USN_EPOLLOUT;
-    return (un_stack_udp_error(stack, socket->number) ? USN_EPOLLERR : 0u) |
+    return ended | (un_stack_udp_error(stack, socket->number) ? USN_EPOLLERR : 0u) |
            (un_stack_udp_may_send(stack, socket->number) ? USN_EPOLLOUT : 0u) |
            (un_stack_udp_waiting(stack, socket->number) ? USN_EPOLLIN : 0u);
 }
@@ -57,6 +58,6 @@ uint32_t un_socket_ready(struct usnet *context, const struct un_socket *socket)
     case UN_SOCKET_DATAGRAM:
         return datagram_ready(context, socket);
     default:
-        return USN_EPOLLHUP | USN_EPOLLOUT; /* was never connected */
+        return USN_EPOLLHUP | USN_EPOLLOUT | (socket->error ? USN_EPOLLERR : 0u); /* not connected */
     }
 }

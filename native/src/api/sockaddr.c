@@ -28,6 +28,14 @@ int un_peer_from_sockaddr(struct un_stack_peer *peer, uint8_t domain, const stru
     return 0;
 }
 
+bool un_is_unspecified(const struct sockaddr *address, uint32_t length)
+{
+    sa_family_t family = AF_INET;
+    if (address && length >= sizeof family)
+        memcpy(&family, &address->sa_family, sizeof family);
+    return family == AF_UNSPEC;
+}
+
 /* As the system does: what does not fit is cut, and the length says how long it would be. */
 void un_peer_to_sockaddr(const struct un_stack_peer *peer, uint8_t domain, struct sockaddr *address, uint32_t *length)
 {

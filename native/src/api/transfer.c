@@ -17,6 +17,13 @@ static bool is_opening(const struct un_socket *socket)
 
 /* ---- connections ---- */
 
+/* The error that the socket has not told yet, or what is so from then on. */
+static int told_once(struct un_socket *socket, int usual)
+{
+    int error = un_socket_take_error(socket);
+    return error ? -error : -usual;
+}
+
 /* What came before the end can still be read; then the error is told, once, and then the end of input. */
 static int64_t read_stream(struct usnet *context, struct un_socket *socket, void *bytes, uint64_t most)
 {
@@ -36,10 +43,8 @@ static int64_t write_stream(struct usnet *context, struct un_socket *socket, con
 {
     if (is_opening(socket))
         return -EAGAIN;
-    if (socket->over) {
-        int error = un_socket_take_error(socket);
-        return error ? -error : -EPIPE;
-    }
+    if (socket->over)
+        return told_once(socket, EPIPE);
     struct un_piece piece = {.bytes = bytes, .length = capped(length), .frame = UN_NONE};
     return un_stack_write(un_context_stack(context), socket->conn, &piece, 1);
 }
@@ -50,6 +55,8 @@ static int64_t send_datagram(struct usnet *context, int fd, const void *bytes, u
                              const struct sockaddr *address, uint32_t address_length)
 {
     struct un_socket *socket = &context->sockets[fd];
+    if (socket->write_shut)
+        return -EPIPE;
     if (!address && !socket->has_remote)
         return -EDESTADDRREQ;
     struct un_stack_peer to = socket->remote;
@@ -99,10 +106,12 @@ int64_t usnet_recvfrom(struct usnet *context, int fd, void *bytes, uint64_t most
     if ((!bytes && most > 0) || (address && !address_length))
         return -EFAULT;
     bytes = bytes ? bytes : &nothing;
+    if (address && socket->kind != UN_SOCKET_DATAGRAM)
+        *address_length = 0; /* who it came from is known */
     if (socket->kind == UN_SOCKET_CONN)
         return read_stream(context, socket, bytes, most);
     if (socket->kind != UN_SOCKET_DATAGRAM)
-        return -ENOTCONN;
+        return told_once(socket, ENOTCONN);
     return socket->number == UN_NONE ? -EAGAIN
                                      : receive_datagram(context, socket, bytes, most, address, address_length);
 }
@@ -120,7 +129,7 @@ int64_t usnet_sendto(struct usnet *context, int fd, const void *bytes, uint64_t 
     if (socket->kind == UN_SOCKET_DATAGRAM)
         return send_datagram(context, fd, bytes, length, address, address_length);
     if (socket->kind != UN_SOCKET_CONN)
-        return -EPIPE;
+        return told_once(socket, EPIPE);
     return address ? -EISCONN : write_stream(context, socket, bytes, length);
 }
 

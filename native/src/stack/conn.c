@@ -260,6 +260,15 @@ int un_stack_shutdown(struct un_stack *stack, uint64_t conn)
     return 0;
 }
 
+int un_stack_shutdown_input(struct un_stack *stack, uint64_t conn)
+{
+    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    if (!tcb)
+        return -EBADF;
+    un_tcp_shutdown_input(tcb);
+    return 0;
+}
+
 static void let_go(struct un_stack *stack, struct un_tcb *tcb, bool orderly)
 {
     un_stack_busy(stack, tcb);

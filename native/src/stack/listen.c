@@ -122,15 +122,21 @@ int un_stack_pause_listener(struct un_stack *stack, uint32_t number, bool paused
     return 0;
 }
 
-int un_stack_listener_receive_bytes(struct un_stack *stack, uint32_t number, uint32_t bytes)
+int un_stack_set_listener_option(struct un_stack *stack, uint32_t number, enum un_stack_option option, uint32_t value)
 {
     struct un_listener *listener = open_listener(stack, number);
     if (!listener)
         return -EBADF;
-    int result = un_stack_check_option(UN_OPTION_RECEIVE_BYTES, bytes);
-    if (result == 0)
-        listener->receive_bytes = bytes;
-    return result;
+    int result = un_stack_check_option(option, value);
+    if (result < 0)
+        return result;
+    if (option == UN_OPTION_RECEIVE_BYTES)
+        listener->receive_bytes = value;
+    else if (option == UN_OPTION_MSS)
+        listener->mss = (uint16_t)value;
+    else
+        return -ENOPROTOOPT;
+    return 0;
 }
 
 /* Resets `left` connections that wait for listeners which are no more. */
@@ -188,13 +194,15 @@ static struct un_cookie_flow cookie_flow(const struct un_stack *stack, const str
                                          const struct un_arrival *arrival, const struct un_seg *seg)
 {
     const struct un_packet *packet = &arrival->packet;
+    uint16_t link_mtu = un_link_mtu(stack, &packet->source);
+    uint16_t wanted = un_mtu_of_mss(&packet->source, listener->mss);
     return (struct un_cookie_flow){
         .secret = stack->config->secret,
         .peer = packet->source,
         .local = packet->destination,
         .peer_port = seg->source_port,
         .local_port = seg->destination_port,
-        .link_mtu = un_link_mtu(stack, &packet->source),
+        .link_mtu = wanted < link_mtu ? wanted : link_mtu,
         .rcv_limit = listener->receive_bytes,
         .ts_offset = un_timestamp_offset(stack, &packet->destination, seg->destination_port, &packet->source,
                                          seg->source_port),
@@ -230,17 +238,27 @@ static struct un_opening opening_for(const struct un_stack *stack, const struct 
     };
 }
 
+/* A connection of the listener's, or NULL. Between un_stack_busy and un_stack_idle from then on. */
+static struct un_tcb *begin(struct un_stack *stack, const struct un_listener *listener, const struct un_opening *opening)
+{
+    struct un_tcb *tcb = un_conn_begin(stack, opening);
+    if (!tcb)
+        return NULL;
+    un_conn_half_open(stack, tcb);
+    un_conn_limit_mss(tcb, listener->mss);
+    un_tcp_set_receive_limit(&stack->tcp, tcb, listener->receive_bytes);
+    return tcb;
+}
+
 static void take_syn(struct un_stack *stack, struct un_listener *listener, const struct un_arrival *arrival,
                      const struct un_seg *syn, const struct un_opening *opening)
 {
     bool is_full = listener->half_open + listener->ready >= listener->backlog;
-    struct un_tcb *tcb = is_full ? NULL : un_conn_begin(stack, opening);
+    struct un_tcb *tcb = is_full ? NULL : begin(stack, listener, opening);
     if (!tcb) {
         answer_with_cookie(stack, listener, arrival, syn);
         return;
     }
-    un_conn_half_open(stack, tcb);
-    un_tcp_set_receive_limit(&stack->tcp, tcb, listener->receive_bytes);
     un_tcp_accept_syn(&stack->tcp, tcb, syn);
     un_stack_idle(stack);
 }
@@ -256,11 +274,9 @@ static enum un_drop take_cookie(struct un_stack *stack, struct un_listener *list
         return UN_DROP_tcp_backlog;
     struct un_opening opening = opening_for(stack, listener, arrival, seg);
     opening.iss = seg->ack - 1;
-    struct un_tcb *tcb = un_conn_begin(stack, &opening);
+    struct un_tcb *tcb = begin(stack, listener, &opening);
     if (!tcb)
         return UN_DROP_no_connection_free;
-    un_conn_half_open(stack, tcb);
-    un_tcp_set_receive_limit(&stack->tcp, tcb, listener->receive_bytes);
     un_tcp_accept_cookie(&stack->tcp, tcb, &syn);
     un_stack_idle(stack);
     un_stack_process(stack, arrival, tcb, seg);

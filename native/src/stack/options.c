@@ -22,20 +22,36 @@ static void set_congestion(struct un_stack *stack, struct un_tcb *tcb, uint32_t 
     un_congestions[value]->init(&stack->tcp, tcb);
 }
 
+uint16_t un_mtu_of_mss(const struct un_ip *peer, uint32_t mss)
+{
+    enum { HEADERS_IPV4 = 40, HEADERS_IPV6 = 60 };
+    uint32_t mtu = mss + (un_ip_is_v4(peer) ? HEADERS_IPV4 : HEADERS_IPV6);
+    return (uint16_t)(mss != 0 && mtu < UINT16_MAX ? mtu : UINT16_MAX);
+}
+
+void un_conn_limit_mss(struct un_tcb *tcb, uint32_t mss)
+{
+    uint16_t mtu = un_mtu_of_mss(&tcb->peer, mss);
+    if (mtu < tcb->path_mtu_max)
+        tcb->path_mtu_max = mtu;
+    if (mtu < tcb->path_mtu)
+        tcb->path_mtu = mtu;
+}
+
 /* Only downwards: the option in our SYN says what the other direction may send us. */
 static int set_mss(struct un_tcb *tcb, uint32_t value)
 {
-    enum { HEADERS_IPV4 = 40, HEADERS_IPV6 = 60 };
-    uint32_t mtu = value + (un_ip_is_v4(&tcb->peer) ? HEADERS_IPV4 : HEADERS_IPV6);
-    if (mtu > UINT16_MAX)
-        return -EINVAL;
     if (is_handshake_over(tcb))
         return -EISCONN;
-    if (mtu < tcb->path_mtu_max)
-        tcb->path_mtu_max = (uint16_t)mtu;
-    if (mtu < tcb->path_mtu)
-        tcb->path_mtu = (uint16_t)mtu;
+    un_conn_limit_mss(tcb, value);
     return 0;
+}
+
+/* Payload of a full segment. */
+static uint32_t get_mss(const struct un_tcb *tcb)
+{
+    enum { TIMESTAMP_BYTES = 12 };
+    return tcb->snd_mss - (is_handshake_over(tcb) && (tcb->flags & UN_TCB_TIMESTAMP) ? TIMESTAMP_BYTES : 0u);
 }
 
 int un_stack_check_option(enum un_stack_option option, uint32_t value)
@@ -86,7 +102,7 @@ static int set(struct un_stack *stack, struct un_tcb *tcb, enum un_stack_option 
         tcb->keep_count = (uint8_t)value;
         break;
     case UN_OPTION_USER_TIMEOUT_MS:
-        tcb->user_timeout_ms = value;
+        un_tcp_set_user_timeout(&stack->tcp, tcb, value);
         break;
     case UN_OPTION_RECEIVE_BYTES:
         un_tcp_set_receive_limit(&stack->tcp, tcb, value);
@@ -99,6 +115,8 @@ static int set(struct un_stack *stack, struct un_tcb *tcb, enum un_stack_option 
         break;
     case UN_OPTION_QUICKACK:
         set_flag(tcb, UN_TCB_QUICKACK, value);
+        if (value && (tcb->flags & UN_TCB_ACK_LATER))
+            tcb->flags |= UN_TCB_ACK_NOW;
         break;
     case UN_OPTION_MSS:
         return set_mss(tcb, value);
@@ -118,11 +136,12 @@ int un_stack_set_option(struct un_stack *stack, uint64_t conn, enum un_stack_opt
         return result;
     un_stack_busy(stack, tcb);
     result = set(stack, tcb, option, value);
-    bool is_keepalive = option >= UN_OPTION_KEEPALIVE && option <= UN_OPTION_KEEP_COUNT;
-    if (result == 0 && is_keepalive && is_handshake_over(tcb))
+    bool begins_anew = option == UN_OPTION_KEEPALIVE || option == UN_OPTION_KEEP_IDLE_S;
+    bool lets_go = option == UN_OPTION_NODELAY || option == UN_OPTION_CORK || option == UN_OPTION_QUICKACK;
+    if (result == 0 && begins_anew && is_handshake_over(tcb))
         un_tcp_rearm_keepalive(&stack->tcp, tcb);
-    if (result == 0 && (option == UN_OPTION_NODELAY || option == UN_OPTION_CORK) && is_handshake_over(tcb))
-        un_conn_list_output(stack, tcb); /* what waited for more may go */
+    if (result == 0 && lets_go && is_handshake_over(tcb))
+        un_conn_list_output(stack, tcb); /* what waited may go */
     un_stack_idle(stack);
     return result;
 }
@@ -144,7 +163,7 @@ int un_stack_get_option(struct un_stack *stack, uint64_t conn, enum un_stack_opt
         [UN_OPTION_SEND_BYTES] = tcb->snd_limit,
         [UN_OPTION_CONGESTION] = tcb->congestion,
         [UN_OPTION_QUICKACK] = (tcb->flags & UN_TCB_QUICKACK) != 0,
-        [UN_OPTION_MSS] = tcb->snd_mss,
+        [UN_OPTION_MSS] = get_mss(tcb),
     };
     if ((uint32_t)option >= sizeof values / sizeof values[0])
         return -ENOPROTOOPT;

@@ -168,8 +168,6 @@ bool un_stack_next_event(struct un_stack *stack, struct un_stack_event *event);
 int un_stack_listen(struct un_stack *stack, const struct un_ip *ip, uint16_t port, uint32_t backlog, uint64_t user);
 int un_stack_unlisten(struct un_stack *stack, uint32_t listener); /* connections not accepted are reset */
 int un_stack_pause_listener(struct un_stack *stack, uint32_t listener, bool paused); /* SYNs are dropped, not refused */
-/* UN_OPTION_RECEIVE_BYTES of connections that begin from now on; set before their SYNs come, it decides the window scale. */
-int un_stack_listener_receive_bytes(struct un_stack *stack, uint32_t listener, uint32_t bytes);
 /* The application takes an ACCEPTED connection: it no longer counts in the backlog. */
 int un_stack_accept(struct un_stack *stack, uint64_t conn, uint64_t user);
 
@@ -190,6 +188,7 @@ int64_t un_stack_read(struct un_stack *stack, uint64_t conn, void *bytes, uint32
 int un_stack_peek(struct un_stack *stack, uint64_t conn, struct un_piece *pieces, int most); /* in place; -EAGAIN; 0: end */
 int un_stack_consume(struct un_stack *stack, uint64_t conn, uint32_t bytes);
 int un_stack_shutdown(struct un_stack *stack, uint64_t conn); /* no more output */
+int un_stack_shutdown_input(struct un_stack *stack, uint64_t conn); /* with the former: what comes is answered with a reset */
 int un_stack_close(struct un_stack *stack, uint64_t conn);    /* orderly, in the background; the handle is gone */
 int un_stack_abort(struct un_stack *stack, uint64_t conn);    /* reset; the handle is gone */
 int un_stack_set_user(struct un_stack *stack, uint64_t conn, uint64_t user);
@@ -211,6 +210,9 @@ enum un_stack_option {
 int un_stack_set_option(struct un_stack *stack, uint64_t conn, enum un_stack_option option, uint32_t value);
 int un_stack_check_option(enum un_stack_option option, uint32_t value); /* would any connection take it? */
 int un_stack_get_option(struct un_stack *stack, uint64_t conn, enum un_stack_option option, uint32_t *value);
+/* Of connections that begin from now on, what their SYN-ACK says: UN_OPTION_RECEIVE_BYTES, which decides the window scale, and
+ * UN_OPTION_MSS. -ENOPROTOOPT: another one, which can wait until they are accepted. */
+int un_stack_set_listener_option(struct un_stack *stack, uint32_t listener, enum un_stack_option option, uint32_t value);
 
 struct un_tcb *un_stack_conn(struct un_stack *stack, uint64_t conn); /* NULL: stale */
 int un_stack_names(struct un_stack *stack, uint64_t conn, struct un_stack_peer *local, struct un_stack_peer *remote);

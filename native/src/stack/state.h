@@ -18,7 +18,7 @@
 #include "wire/packet.h"
 
 #define UN_STACK_MAGIC UINT64_C(0x314b434154534e55) /* "UNSTACK1" */
-#define UN_STACK_VERSION 2u
+#define UN_STACK_VERSION 3u
 
 #define UN_FRAGMENTS_MAX 16u      /* datagrams being put together */
 #define UN_FRAGMENT_FRAMES_MAX 63u /* of one: what one gather list holds */
@@ -102,6 +102,7 @@ struct un_listener {
     uint16_t port;
     bool is_open;
     bool is_paused;
+    uint16_t mss; /* upper limit of its connections; 0: none */
 };
 
 /* RFC 4861 section 7.3.2, and the same for ARP. */
@@ -392,6 +393,10 @@ void un_conn_time_wait(struct un_stack *stack, struct un_tcb *tcb); /* it entere
 bool un_conn_make_room(struct un_stack *stack);                     /* the oldest in TIME-WAIT goes; false: there is none */
 void un_conn_ready(struct un_stack *stack, struct un_tcb *tcb);     /* established, and waits for the application */
 void un_conn_accepted(struct un_stack *stack, struct un_tcb *tcb);  /* no longer in its listener's backlog */
+
+/* ---- options.c ---- */
+void un_conn_limit_mss(struct un_tcb *tcb, uint32_t mss); /* of both directions, before the handshake. 0: no limit */
+uint16_t un_mtu_of_mss(const struct un_ip *peer, uint32_t mss); /* the largest for 0 */
 
 /* ---- input.c ---- */
 void un_stack_take_in(struct un_stack *stack, const struct un_rx *packet, bool is_foreign);

@@ -59,8 +59,6 @@ void un_tcp_connect(struct un_tcp *tcp, struct un_tcb *tcb)
     offer(tcp, tcb);
     un_tcp_set_state(tcp, tcb, UN_TCP_SYN_SENT);
     tcp->counters->active_opens++;
-    if (tcb->user_timeout_ms)
-        un_tcp_arm(tcp, tcb, UN_TIMER_LIFE, tcp->now_ns + tcb->user_timeout_ms * UN_MS_NS);
     un_tcp_want_output(tcp, tcb);
 }
 
@@ -78,7 +76,6 @@ void un_tcp_accept_cookie(struct un_tcp *tcp, struct un_tcb *tcb, const struct u
     offer(tcp, tcb);
     agree(tcp, tcb, syn);
     tcb->rcv_edge = tcb->rcv_nxt + un_min32(tcb->rcv_limit, UINT16_MAX); /* whatever the pool has: cookie.c offered it */
-    tcb->flags |= UN_TCB_SYN_COOKIE;
     tcb->snd_una = tcb->snd_nxt = tcb->iss + 1;
     tcp->counters->passive_opens++;
     tcp->counters->syn_cookies_received++;

@@ -169,7 +169,8 @@ static void note_congestion(struct un_tcp *tcp, struct un_tcb *tcb, const struct
 /* Why payload is not taken at all, though it lies in the window. */
 static enum un_drop refuses_payload(const struct un_tcb *tcb, const struct un_seg *seg)
 {
-    if (tcb->flags & UN_TCB_DETACHED)
+    const uint32_t ended = UN_TCB_NO_INPUT | UN_TCB_FIN_QUEUED;
+    if ((tcb->flags & UN_TCB_DETACHED) || (tcb->flags & ended) == ended)
         return UN_DROP_tcp_after_close;
     if ((tcb->flags & UN_TCB_FIN_SEEN) && un_seq_lt(tcb->fin_seq, seg->seq + seg->length))
         return UN_DROP_tcp_window; /* behind the peer's own FIN */
@@ -183,7 +184,7 @@ static enum un_drop take_payload(struct un_tcp *tcp, struct un_tcb *tcb, const s
     if (drop != UN_DROP_NONE) {
         un_pool_drop_chain(&tcp->pool, frame);
         if (drop == UN_DROP_tcp_after_close) /* nobody will ever read it: RFC 9293 section 3.6 */
-            un_tcp_abort(tcp, tcb, UN_TCP_REASON_ABORTED);
+            un_tcp_abort(tcp, tcb, tcb->flags & UN_TCB_DETACHED ? UN_TCP_REASON_ABORTED : UN_TCP_REASON_RESET);
         return un_tcp_drop(tcp, drop);
     }
     if (seg->length > 0)

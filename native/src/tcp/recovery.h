@@ -148,7 +148,7 @@ uint32_t un_rtt_echoed(const struct un_tcp *tcp, const struct un_tcb *tcb, const
 
 static inline void un_rto_arm(struct un_tcp *tcp, struct un_tcb *tcb)
 {
-    uint64_t rto_ns = tcb->backoff == 0 ? tcb->rto_us * UN_US_NS : un_recovery_rto_ns(tcp, tcb);
+    uint64_t rto_ns = tcb->backoff == 0 ? tcb->rto_us * UN_US_NS : un_tcp_timeout_ns(tcp, tcb);
     un_tcp_arm(tcp, tcb, UN_TIMER_RETRANSMIT, tcp->now_ns + rto_ns);
 }
 

@@ -79,9 +79,15 @@ int un_tcp_send_syn(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t *tsval)
     return 0;
 }
 
+/* With a timestamp like all other segments once they are agreed on (RFC 7323 section 3.2). */
 void un_tcp_send_reset(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, bool has_ack)
 {
     struct un_seg seg = {.seq = seq, .flags = UN_TCP_RST};
+    if ((tcb->flags & UN_TCB_TIMESTAMP) && tcb->state != UN_TCP_SYN_SENT) {
+        seg.options = UN_SEG_TIMESTAMP;
+        seg.tsval = un_tcp_timestamp(tcp, tcb);
+        seg.tsecr = tcb->ts_recent;
+    }
     if (has_ack) {
         seg.flags |= UN_TCP_ACK;
         seg.ack = tcb->rcv_nxt;

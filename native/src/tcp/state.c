@@ -175,6 +175,11 @@ void un_tcp_shutdown(struct un_tcp *tcp, struct un_tcb *tcb)
     un_tcp_want_output(tcp, tcb);
 }
 
+void un_tcp_shutdown_input(struct un_tcb *tcb)
+{
+    tcb->flags |= UN_TCB_NO_INPUT;
+}
+
 void un_tcp_close(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     if (tcb->state == UN_TCP_DEAD) {

@@ -80,7 +80,7 @@ enum un_tcb_flag {
     UN_TCB_NO_NEIGHBOUR = 1 << 25, /* waits for the next hop's address */
     UN_TCB_RACK_REORDER = 1 << 26, /* reordering was seen on this path */
     UN_TCB_FRTO = 1 << 27,        /* the timeout may have been spurious: RFC 5682 */
-    UN_TCB_SYN_COOKIE = 1 << 28,  /* made from a cookie */
+    UN_TCB_NO_INPUT = 1 << 28,    /* the application wants no more input; behind the end of its output it is refused */
     UN_TCB_WANT_WRITE = 1 << 29,  /* the application was refused: tell it when there is room */
     UN_TCB_READABLE_TOLD = 1 << 30,
     UN_TCB_QUICKACK = 1u << 31,   /* the application wants all input acknowledged at once */

@@ -178,6 +178,8 @@ void un_tcp_accept_cookie(struct un_tcp *tcp, struct un_tcb *tcb, const struct u
 /* The application: orderly end of its output (RFC 9293 section 3.10.4); no more events and no input either (close);
  * at once, with a reset (abort). close of a connection with unread input aborts (RFC 2525 section 2.17). */
 void un_tcp_shutdown(struct un_tcp *tcp, struct un_tcb *tcb);
+/* No more input is wanted: with the end of output it is as after close, but the block is kept. What came before can be read. */
+void un_tcp_shutdown_input(struct un_tcb *tcb);
 void un_tcp_close(struct un_tcp *tcp, struct un_tcb *tcb);
 void un_tcp_abort(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_reason reason);
 
@@ -249,6 +251,11 @@ static inline void un_tcp_disarm(struct un_tcb *tcb, enum un_timer timer)
     tcb->timers[timer] = 0; /* the wheel finds out when it looks */
 }
 uint64_t un_tcp_deadline_ns(const struct un_tcb *tcb); /* the earliest, 0: none */
+
+/* The next timeout: doubled as often as one has passed, but not beyond the moment when the connection is given up. */
+uint64_t un_tcp_timeout_ns(const struct un_tcp *tcp, const struct un_tcb *tcb);
+/* How long the peer may keep silent from now on, also in an attempt that goes on; 0: as configured. */
+void un_tcp_set_user_timeout(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t timeout_ms);
 
 /* Keepalive settings changed, or something was heard. */
 void un_tcp_rearm_keepalive(struct un_tcp *tcp, struct un_tcb *tcb);

@@ -16,6 +16,54 @@ uint64_t un_tcp_deadline_ns(const struct un_tcb *tcb)
     return earliest;
 }
 
+/* ---- user timeout (RFC 5482; R2 of RFC 9293 section 3.8.3) ---- */
+
+static uint64_t user_timeout_ns(const struct un_tcp *tcp, const struct un_tcb *tcb)
+{
+    return (tcb->user_timeout_ms ? tcb->user_timeout_ms : tcp->config->user_timeout_ms) * UN_MS_NS;
+}
+
+static bool is_given_up(const struct un_tcp *tcp, const struct un_tcb *tcb)
+{
+    return tcb->unacked_ns && tcp->now_ns - tcb->unacked_ns >= user_timeout_ns(tcp, tcb);
+}
+
+/* `wait_ns`, or as long as the peer still has. */
+static uint64_t within_user_timeout(const struct un_tcp *tcp, const struct un_tcb *tcb, uint64_t wait_ns)
+{
+    if (tcb->unacked_ns == 0 || !(tcb->state & UN_TCP_SYNCHRONIZED))
+        return wait_ns;
+    uint64_t waited_ns = tcp->now_ns - tcb->unacked_ns, most_ns = user_timeout_ns(tcp, tcb);
+    uint64_t left_ns = waited_ns < most_ns ? most_ns - waited_ns : 0;
+    return wait_ns < left_ns ? wait_ns : left_ns;
+}
+
+uint64_t un_tcp_timeout_ns(const struct un_tcp *tcp, const struct un_tcb *tcb)
+{
+    return within_user_timeout(tcp, tcb, un_recovery_rto_ns(tcp, tcb));
+}
+
+/* Of an attempt, how long it may take in all: SYNs are otherwise counted. */
+static void bound_attempt(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    uint64_t begin_ns = tcb->unacked_ns ? tcb->unacked_ns : tcp->now_ns;
+    if (tcb->user_timeout_ms)
+        un_tcp_arm(tcp, tcb, UN_TIMER_LIFE, begin_ns + user_timeout_ns(tcp, tcb));
+    else
+        un_tcp_disarm(tcb, UN_TIMER_LIFE);
+}
+
+void un_tcp_set_user_timeout(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t timeout_ms)
+{
+    tcb->user_timeout_ms = timeout_ms;
+    if (tcb->state & (UN_TCP_SYN_SENT | UN_TCP_SYN_RECEIVED)) {
+        bound_attempt(tcp, tcb);
+    } else if (tcb->timers[UN_TIMER_RETRANSMIT] > tcp->now_ns) {
+        uint64_t wait_ns = tcb->timers[UN_TIMER_RETRANSMIT] - tcp->now_ns;
+        un_tcp_arm(tcp, tcb, UN_TIMER_RETRANSMIT, tcp->now_ns + within_user_timeout(tcp, tcb, wait_ns));
+    }
+}
+
 /* ---- keepalive (RFC 9293 section 3.8.4) ---- */
 
 static bool is_kept_alive(const struct un_tcb *tcb)
@@ -39,6 +87,15 @@ void un_tcp_rearm_keepalive(struct un_tcp *tcp, struct un_tcb *tcb)
     un_tcp_arm(tcp, tcb, UN_TIMER_LIFE, tcp->now_ns + tcb->keep_idle_s * UN_SECOND_NS);
 }
 
+/* A user timeout that the application has set takes the place of the number of probes: RFC 5482 section 4.2. */
+static bool is_silent_too_long(const struct un_tcp *tcp, const struct un_tcb *tcb)
+{
+    uint64_t silent_ns = (tcb->keep_idle_s + (uint64_t)tcb->probes * tcb->keep_interval_s) * UN_SECOND_NS;
+    if (tcb->user_timeout_ms)
+        return tcb->probes > 0 && silent_ns >= user_timeout_ns(tcp, tcb);
+    return tcb->probes >= tcb->keep_count;
+}
+
 static void keepalive_expired(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     if (!(tcb->flags & UN_TCB_KEEPALIVE) || !is_kept_alive(tcb))
@@ -47,11 +104,12 @@ static void keepalive_expired(struct un_tcp *tcp, struct un_tcb *tcb)
         un_tcp_rearm_keepalive(tcp, tcb);
         return;
     }
-    if (tcb->probes >= tcb->keep_count) {
+    if (is_silent_too_long(tcp, tcb)) {
         un_tcp_abort(tcp, tcb, UN_TCP_REASON_KEEPALIVE);
         return;
     }
-    tcb->probes++;
+    if (tcb->probes < UINT8_MAX)
+        tcb->probes++;
     tcb->flags |= UN_TCB_KEEPALIVE_DUE;
     un_tcp_arm(tcp, tcb, UN_TIMER_LIFE, tcp->now_ns + tcb->keep_interval_s * UN_SECOND_NS);
     un_tcp_want_output(tcp, tcb);
@@ -68,7 +126,7 @@ void un_tcp_arm_persist(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     if (tcb->timers[UN_TIMER_RETRANSMIT] || !waits(tcb))
         return;
-    uint64_t wait = un_recovery_rto_ns(tcp, tcb);
+    uint64_t wait = un_tcp_timeout_ns(tcp, tcb);
     uint64_t most = tcb->snd_wnd == 0 ? tcp->config->persist_max_us * UN_US_NS : OVERRIDE_MAX_NS;
     tcb->flags |= UN_TCB_PERSIST;
     un_tcp_arm(tcp, tcb, UN_TIMER_RETRANSMIT, tcp->now_ns + (wait < most ? wait : most));
@@ -80,12 +138,6 @@ void un_tcp_leave_persist(struct un_tcb *tcb)
     tcb->backoff = 0;
     tcb->probes = 0;
     un_tcp_disarm(tcb, UN_TIMER_RETRANSMIT);
-}
-
-static bool is_given_up(const struct un_tcp *tcp, const struct un_tcb *tcb)
-{
-    uint32_t timeout_ms = tcb->user_timeout_ms ? tcb->user_timeout_ms : tcp->config->user_timeout_ms;
-    return tcb->unacked_ns && tcp->now_ns - tcb->unacked_ns >= timeout_ms * UN_MS_NS;
 }
 
 static void persist_expired(struct un_tcp *tcp, struct un_tcb *tcb)
@@ -163,7 +215,7 @@ static void life_expired(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     if (tcb->state == UN_TCP_TIME_WAIT)
         un_tcp_end(tcp, tcb, UN_TCP_REASON_CLOSED);
-    else if (tcb->state == UN_TCP_SYN_SENT)
+    else if (tcb->state & (UN_TCP_SYN_SENT | UN_TCP_SYN_RECEIVED))
         give_up(tcp, tcb);
     else if (tcb->state == UN_TCP_FIN_WAIT_2 && (tcb->flags & UN_TCB_DETACHED))
         un_tcp_end(tcp, tcb, UN_TCP_REASON_TIMEOUT);

@@ -128,7 +128,7 @@ static void defaults_are_those_of_the_stack(void)
     CHECK_EQ(get(CLIENT, fd, IPPROTO_TCP, TCP_MAXSEG), 536); /* as the kernel says before there is a connection */
     CHECK_EQ(get(CLIENT, usnet_socket(world.sides[CLIENT], AF_INET, SOCK_DGRAM, 0), SOL_SOCKET, SO_TYPE), SOCK_DGRAM);
     struct ends ends = world_connect(world_listen(PORT, 4), PORT);
-    CHECK_EQ(get(CLIENT, ends.client, IPPROTO_TCP, TCP_MAXSEG), 1460);
+    CHECK_EQ(get(CLIENT, ends.client, IPPROTO_TCP, TCP_MAXSEG), 1448); /* beside a timestamp */
     CHECK_EQ(get(CLIENT, ends.client, IPPROTO_TCP, TCP_NODELAY), 0);
     world_close();
 }
@@ -142,8 +142,26 @@ static void segments_can_be_made_small(void)
     CHECK_EQ(usnet_connect(world.sides[CLIENT], client, ADDRESS(to)), -EINPROGRESS);
     world_settle();
     int server = world_accept(listener);
-    CHECK_EQ(get(SERVER, server, IPPROTO_TCP, TCP_MAXSEG), 500);
+    CHECK_EQ(get(SERVER, server, IPPROTO_TCP, TCP_MAXSEG), 488);
     CHECK_EQ(set(SERVER, server, IPPROTO_TCP, TCP_MAXSEG, 400), -EISCONN);
+    world_close();
+}
+
+/* What a listener has is said in its SYN-ACKs. */
+static void a_listener_makes_segments_small(void)
+{
+    struct sockaddr_in at = ipv4(SERVER, PORT);
+    world_open();
+    int listener = usnet_socket(world.sides[SERVER], AF_INET, SOCK_STREAM, 0);
+    CHECK_EQ(set(SERVER, listener, IPPROTO_TCP, TCP_MAXSEG, 700), 0);
+    CHECK_EQ(usnet_bind(world.sides[SERVER], listener, ADDRESS(at)), 0);
+    CHECK_EQ(usnet_listen(world.sides[SERVER], listener, 4), 0);
+    struct ends ends = world_connect(listener, PORT);
+    CHECK_EQ(info_of(CLIENT, ends.client).snd_mss, 700);
+    CHECK_EQ(info_of(SERVER, ends.server).snd_mss, 700);
+    CHECK_EQ(set(SERVER, listener, IPPROTO_TCP, TCP_MAXSEG, 600), 0);
+    ends = world_connect(listener, PORT);
+    CHECK_EQ(info_of(CLIENT, ends.client).snd_mss, 600);
     world_close();
 }
 
@@ -181,12 +199,15 @@ static void linger_is_remembered(void)
     CHECK_EQ(linger.l_linger, 0);
     linger.l_linger = 5; /* a time: close goes on in the background, as always */
     CHECK_EQ(usnet_setsockopt(world.sides[CLIENT], fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
+    memset(&linger, 7, sizeof linger);
     CHECK_EQ(usnet_getsockopt(world.sides[CLIENT], fd, SOL_SOCKET, SO_LINGER, &linger, &length), 0);
-    CHECK_EQ(linger.l_onoff, 0);
+    CHECK_EQ(linger.l_onoff, 1);
+    CHECK_EQ(linger.l_linger, 5);
     world_close();
 }
 
-/* The peer has gone without a word: keepalive finds out, in the time that the options say. */
+/* The peer has gone without a word: keepalive finds out, in the time that the options say. A user timeout counts instead of
+ * a number of probes: it has passed when the second probe is due. */
 static void keepalive_ends_a_connection(void)
 {
     world_open();
@@ -199,9 +220,9 @@ static void keepalive_ends_a_connection(void)
     struct usnet_link link = world_link();
     world.sides[CLIENT] = usnet_setup(&options, usnet_device_hand(&link), NULL); /* somebody on another wire */
     usnet_teardown(gone);
-    world_run(40 * WORLD_SECOND);
+    world_run(22 * WORLD_SECOND);
     CHECK_EQ(world_ready(SERVER, ends.server), 0);
-    world_run(10 * WORLD_SECOND);
+    world_run(2 * WORLD_SECOND);
     CHECK_EQ(world_ready(SERVER, ends.server), IN | ERR | HUP);
     CHECK_EQ(world_error(SERVER, ends.server), ETIMEDOUT);
     world_close();
@@ -215,6 +236,7 @@ int main(void)
     RUN(a_failed_attempt_keeps_them);
     RUN(defaults_are_those_of_the_stack);
     RUN(segments_can_be_made_small);
+    RUN(a_listener_makes_segments_small);
     RUN(what_is_known_of_a_connection);
     RUN(linger_is_remembered);
     RUN(keepalive_ends_a_connection);

@@ -88,6 +88,35 @@ static int kernel_connect(int side, int fd, uint16_t port)
     return (int)result(connect(fd, ADDRESS(address)));
 }
 
+/* A listener whose backlog is full answers no SYN. */
+static int kernel_attempt(int side, int fd)
+{
+    struct sockaddr_in address = loopback(0);
+    socklen_t length = sizeof address;
+    int listener = kernel_socket(side, SOCK_STREAM);
+    CHECK_EQ(bind(listener, ADDRESS(address)), 0);
+    CHECK_EQ(listen(listener, 0), 0);
+    CHECK_EQ(getsockname(listener, (struct sockaddr *)&address, &length), 0);
+    for (int i = 0; i < 2; i++)
+        connect(kernel_socket(side, SOCK_STREAM), ADDRESS(address));
+    return (int)result(connect(fd, ADDRESS(address)));
+}
+
+static int kernel_leave(int side, int fd)
+{
+    struct sockaddr_in nobody = {.sin_family = AF_UNSPEC};
+    (void)side;
+    return (int)result(connect(fd, ADDRESS(nobody)));
+}
+
+static int kernel_peer(int side, int fd)
+{
+    struct sockaddr_in address;
+    socklen_t length = sizeof address;
+    (void)side;
+    return (int)result(getpeername(fd, (struct sockaddr *)&address, &length));
+}
+
 static int64_t kernel_read(int side, int fd, void *bytes, size_t most)
 {
     (void)side;
@@ -121,6 +150,15 @@ static int kernel_set(int side, int fd, int level, int name, const void *value, 
     return (int)result(setsockopt(fd, level, name, value, length));
 }
 
+static int kernel_get(int side, int fd, int level, int name)
+{
+    int value = -1;
+    socklen_t length = sizeof value;
+    (void)side;
+    int64_t status = result(getsockopt(fd, level, name, &value, &length));
+    return status < 0 ? (int)status : value;
+}
+
 static uint16_t kernel_port(int side, int fd)
 {
     struct sockaddr_in address;
@@ -149,9 +187,10 @@ static void kernel_settle(void)
 }
 
 const struct calls kernel_calls = {
-    "the kernel",    kernel_open,  kernel_close_all, kernel_socket,  kernel_bind_any, kernel_listen,
-    kernel_accept,   kernel_connect, kernel_read,    kernel_write,   kernel_shutdown, kernel_close,
-    kernel_error,    kernel_set,   kernel_port,      kernel_control, kernel_ready,    kernel_settle,
+    "the kernel",    kernel_open,    kernel_close_all, kernel_socket,  kernel_bind_any, kernel_listen,
+    kernel_accept,   kernel_connect, kernel_attempt,   kernel_leave,   kernel_peer,     kernel_read,
+    kernel_write,    kernel_shutdown, kernel_close,    kernel_error,   kernel_set,      kernel_get,
+    kernel_port,     kernel_control, kernel_ready,     kernel_settle,
 };
 
 /* ---- ours ---- */
@@ -183,6 +222,26 @@ static int our_connect(int side, int fd, uint16_t port)
     return usnet_connect(world.sides[side], fd, ADDRESS(address));
 }
 
+static int our_attempt(int side, int fd)
+{
+    struct sockaddr_in address = ipv4(side, 9);
+    address.sin_addr.s_addr = inet_addr("10.0.0.77");
+    return usnet_connect(world.sides[side], fd, ADDRESS(address));
+}
+
+static int our_leave(int side, int fd)
+{
+    struct sockaddr_in nobody = {.sin_family = AF_UNSPEC};
+    return usnet_connect(world.sides[side], fd, ADDRESS(nobody));
+}
+
+static int our_peer(int side, int fd)
+{
+    struct sockaddr_in address;
+    uint32_t length = sizeof address;
+    return usnet_getpeername(world.sides[side], fd, (struct sockaddr *)&address, &length);
+}
+
 static int64_t our_read(int side, int fd, void *bytes, size_t most)
 {
     return usnet_read(world.sides[side], fd, bytes, most);
@@ -208,6 +267,14 @@ static int our_set(int side, int fd, int level, int name, const void *value, soc
     return usnet_setsockopt(world.sides[side], fd, level, name, value, length);
 }
 
+static int our_get(int side, int fd, int level, int name)
+{
+    int value = -1;
+    uint32_t length = sizeof value;
+    int status = usnet_getsockopt(world.sides[side], fd, level, name, &value, &length);
+    return status < 0 ? status : value;
+}
+
 static uint16_t our_port(int side, int fd)
 {
     struct sockaddr_in address;
@@ -223,6 +290,7 @@ static int our_control(int side, int operation, int fd, uint32_t events)
 }
 
 const struct calls our_calls = {
-    "ours",     world_open,  world_close, our_socket,  our_bind_any, our_listen,  our_accept,  our_connect,  our_read,
-    our_write,  our_shutdown, our_close,  world_error, our_set,      our_port,    our_control, world_ready, world_settle,
+    "ours",    world_open, world_close, our_socket, our_bind_any, our_listen, our_accept,  our_connect, our_attempt,
+    our_leave, our_peer,   our_read,    our_write,  our_shutdown, our_close,  world_error, our_set,     our_get,
+    our_port,  our_control, world_ready, world_settle,
 };

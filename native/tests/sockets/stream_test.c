@@ -114,6 +114,7 @@ static void a_port_of_our_own_choice(void)
     int accepted = usnet_accept(world.sides[SERVER], listener, (struct sockaddr *)&name, &length);
     CHECK(accepted >= 0);
     CHECK_EQ(ntohs(name.sin_port), 1234);
+    CHECK_EQ(usnet_connect(world.sides[CLIENT], fds[0], ADDRESS(to)), 0);
     CHECK_EQ(usnet_connect(world.sides[CLIENT], fds[0], ADDRESS(to)), -EISCONN);
     world_close();
 }
@@ -128,7 +129,6 @@ static void no_way_there(void)
     CHECK_EQ(usnet_connect(world.sides[CLIENT], fd, ADDRESS(away)), -EHOSTUNREACH);
     CHECK_EQ(usnet_connect(world.sides[CLIENT], fd, ADDRESS(silent)), -EINPROGRESS);
     CHECK_EQ(usnet_connect(world.sides[CLIENT], fd, ADDRESS(silent)), -EALREADY);
-    CHECK_EQ(usnet_shutdown(world.sides[CLIENT], fd, SHUT_WR), -ENOTCONN);
     world_watch(CLIENT, fd, OUT);
     CHECK_EQ(world_ready(CLIENT, fd), 0);
     world_run(5 * WORLD_SECOND);

@@ -238,8 +238,8 @@ static void hard_error_refuses(void)
 static void user_timeout_ends_an_attempt(void)
 {
     un_tcp_init(&bench->tcp, &bench->tcb, bench_base, 0, MTU, MTU);
-    bench->tcb.user_timeout_ms = 5000;
     un_tcp_connect(&bench->tcp, &bench->tcb);
+    un_tcp_set_user_timeout(&bench->tcp, &bench->tcb, 5000);
     bench_dispatch();
     bench_ignore();
     ADVANCE_MS(1100);
