@@ -97,8 +97,9 @@ def own_address(text: str) -> str:
 
 
 def host_address(text: str) -> str:
+    """Without a zone ("fe80::1%eth0"): there is one link."""
     try:
-        return str(ipaddress.ip_address(text))
+        return str(ipaddress.ip_address(text.replace("%", "/")))
     except ValueError:
         raise ValueError("an address, like 10.0.0.254 or fd00::fe") from None
 

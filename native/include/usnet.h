@@ -149,7 +149,9 @@ int usnet_stack_adopt(struct usnet_stack **stack, const struct usnet_link *link,
 void usnet_stack_destroy(struct usnet_stack *stack);
 
 /* Addresses of our own, whose prefix is on the link; ways to all others. Ports mean nothing here. -EINVAL, -EEXIST,
- * -ENOSPC: too many; -EHOSTUNREACH: the gateway is not on the link. */
+ * -ENOSPC: too many. A gateway is an IPv6 link-local address, or lies in the prefix of an address, or of a route without a
+ * gateway (all zeros: its network is on the link), that was added before; else -ENETUNREACH, as the kernel says. -EINVAL: it
+ * is one of our own addresses. */
 int usnet_stack_add_address(struct usnet_stack *stack, const struct usnet_endpoint *address, uint8_t prefix);
 int usnet_stack_add_route(struct usnet_stack *stack, const struct usnet_endpoint *network, uint8_t prefix,
                           const struct usnet_endpoint *gateway);
@@ -467,7 +469,7 @@ struct usnet *usnet_setup(const struct usnet_setup_options *options, struct usne
 void usnet_teardown(struct usnet *context); /* connections are not ended: the peer hears no more */
 
 /* An address of this host as "10.0.0.1/24" or "fd00::1/64"; a way to others: network "0.0.0.0/0", gateway "10.0.0.254".
- * -EINVAL: not written so. */
+ * -EINVAL: not written so; the others as with usnet_stack_add_address and usnet_stack_add_route. */
 int usnet_add_address(struct usnet *context, const char *address);
 int usnet_add_route(struct usnet *context, const char *network, const char *gateway);
 

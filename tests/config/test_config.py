@@ -169,6 +169,12 @@ def test_a_packet_backend_listens_on_all_its_addresses_unless_told() -> None:
     assert parse("--backend", "kernel").bind == Config().bind
 
 
+def test_a_gateway_is_an_address_without_a_zone() -> None:
+    assert parse("--gateway", "fe80::1").gateway == ("fe80::1",)
+    for text in ("fe80::1%tap0", "10.0.0.1/24", "router"):
+        assert f"--gateway: '{text}' was given; expected an address" in refusal("--gateway", text)
+
+
 def test_an_address_that_is_none_is_refused() -> None:
     assert "--address: '10.0.0.1' was given; expected an address with its prefix" in refusal("--address", "10.0.0.1")
 

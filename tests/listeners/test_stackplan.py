@@ -52,6 +52,10 @@ def test_a_gateway_of_each_family_lies_on_the_link() -> None:
     assert plan("tcp://*:80", gateways=("10.0.0.254", "fd00::fe")).gateways == ("10.0.0.254", "fd00::fe")
 
 
+def test_a_link_local_gateway_is_on_every_link() -> None:
+    assert plan("tcp://*:80", gateways=("fe80::1",)).gateways == ("fe80::1",)
+
+
 @pytest.mark.parametrize(
     ("binds", "options", "expected"),
     [
@@ -68,7 +72,8 @@ def test_a_gateway_of_each_family_lies_on_the_link() -> None:
         (["tcp://*:80"], {"addresses": ("10.0.0.1/24", "10.0.0.1/8")}, "--address 10.0.0.1/8: is given twice"),
         (["tcp://*:80"], {"addresses": tuple(f"10.0.0.{i}/24" for i in range(1, 20))}, "at most 15"),
         (["tcp://*:80"], {"gateways": ("10.1.0.1",)}, "--gateway 10.1.0.1: is not on the link"),
-        (["tcp://*:80"], {"gateways": ("10.0.0.1",)}, "--gateway 10.0.0.1: is not on the link"),
+        (["tcp://*:80"], {"gateways": ("169.254.0.1",)}, "--gateway 169.254.0.1: is not on the link"),
+        (["tcp://*:80"], {"gateways": ("10.0.0.1",)}, "--gateway 10.0.0.1: is an --address of our own"),
         (["tcp://*:80"], {"gateways": ("10.0.0.2", "10.0.0.3")}, "there is one for IPv4 already"),
         (["tcp://*:80"], {"interface": "a/b"}, "--interface a/b: not a name"),
         (["tcp://*:80"], {"interface": "sixteen-letters-"}, "not a name"),

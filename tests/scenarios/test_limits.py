@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from usnet_framework.testing import Host, Scenario, states
+from usnet_framework.testing import Host, Scenario, Stack, states
 
 
 def lively(scenario: Scenario) -> None:
@@ -121,6 +121,38 @@ def test_slow_readers_are_offered_what_there_are_frames_for(host: Host) -> None:
             other.take()
     assert len(trickle.read()) == first[trickle] - 1
     assert host.counter("no_frame") == 0
+
+
+@pytest.mark.parametrize("adopted", [False, True], ids=["", "adopted"])
+@pytest.mark.stack(rcv_limit=1 << 20)
+def test_a_window_that_was_shut_for_want_of_frames_opens_by_itself(adopted: bool, host: Host) -> None:
+    """Others read, and frames are free: the peer of one who has not read, and whose buffer is not full, hears of it
+    without a probe, also by a stack that went on in another process meanwhile."""
+    readers = [states.established(host) for _ in range(4)]
+    first = dict.fromkeys(readers, 1)
+    for _ in range(400):
+        for reader in readers:
+            first[reader] = fill_window(reader, 1460, first[reader])
+    assert all(reader.info.rcv_wnd == 0 for reader in readers)
+    host.advance(0.1)
+    for reader in readers:
+        assert reader.take()[-1].tcp.window == 0
+    host.advance(3)
+    for reader in readers:
+        reader.expect_nothing()
+    if adopted:
+        image, link = host.stack.image(), host.stack.link
+        host.stack.close()
+        host.stacks[0] = Stack.adopt(image, link)
+    waits = readers.pop()
+    for reader in readers:
+        while reader.can_read():
+            reader.read()
+    assert waits.expect(f". 1:1(0) ack {first[waits]}", within=0.3).tcp.window > 0
+    assert waits.info.rcv_wnd >= 1460
+    for reader in readers:
+        reader.take(0.3)
+    host.sent.clear()
 
 
 @pytest.mark.stack(rcv_limit=1 << 20, frames=128)

@@ -148,6 +148,14 @@ def test_a_syn_does_not_teach_the_address_of_its_sender(quiet: Host) -> None:
     scenario.expect("S. 0:0(0) ack 1")
 
 
+@pytest.mark.parametrize(
+    ("network", "gateway"), [("0.0.0.0/0", "10.0.1.254"), ("0.0.0.0/0", "169.254.0.1"), ("::/0", "fd01::fe")]
+)
+def test_a_gateway_beyond_the_link_is_refused(network: str, gateway: str, quiet: Host) -> None:
+    with pytest.raises(OSError, match="Network is unreachable"):
+        quiet.stack.add_route(network, gateway)
+
+
 @BOTH
 def test_the_gateway_is_asked_for_what_is_not_on_the_link(quiet: Host, family: int) -> None:
     quiet.stack.add_route("0.0.0.0/0" if family == 4 else "::/0", GATEWAY[family])

@@ -530,6 +530,45 @@ def test_needless_retransmissions_are_undone_when_nothing_is_in_flight_any_more(
     assert host.counter("spurious") == 1
 
 
+@pytest.mark.parametrize("payload", [0, 100])
+def test_a_report_on_the_next_segment_expected_undoes_as_well(payload: int, host: Host) -> None:
+    """RFC 2883 allows it on any segment, so it may come on one that is expected in all else, with payload or without:
+    all is acknowledged, the window is as before, and it is an option that says that the recovery was needless."""
+    scenario = warm(host, KILO_STAMPED, rounds=10)
+    first = in_flight(scenario, 8)
+    scenario.advance(0.1)
+    window = scenario.info.cwnd
+    scenario.send(f". 1:1(0) ack {first} <ts 100000 ecr 0,sack {first + 1000}:{first + 5000}>")
+    (again,) = scenario.take(0.05)
+    assert (again.first, again.options.timestamps is not None) == (first, True)
+    late = again.options.timestamps[0] if again.options.timestamps else 0
+    scenario.send(f". 1:1(0) ack {first + 8000} <ts 100001 ecr {late}>")
+    assert scenario.info.cwnd < window
+    end = 1 + payload
+    scenario.send(f". 1:{end}({payload}) ack {first + 8000} <ts 100002 ecr {late},sack {first}:{first + 1000}>")
+    assert scenario.info.cwnd >= window
+    assert host.counter("spurious") == 1
+    scenario.take(0.1)
+    assert scenario.info.unread == payload
+
+
+def test_a_report_with_the_acknowledgment_of_all_there_is_counts(host: Host) -> None:
+    """One packet is in flight, and the segment that acknowledges it says of an earlier one that it came twice."""
+    scenario = warm(host, rounds=10)
+    first = in_flight(scenario, 8)
+    scenario.advance(0.1)
+    window = scenario.info.cwnd
+    scenario.send(f". 1:1(0) ack {first} <sack {first + 1000}:{first + 5000}>")
+    assert [seen.first for seen in scenario.take(0.05)] == [first]
+    scenario.send(f". 1:1(0) ack {first + 8000}")
+    scenario.take()
+    assert not scenario.info.in_recovery
+    last = in_flight(scenario, 1)
+    scenario.send(f". 1:1(0) ack {last + 1000} <sack {first}:{first + 1000}>")
+    assert scenario.info.cwnd >= window
+    assert host.counter("spurious") == 1
+
+
 def test_reports_of_a_part_undo_nothing(host: Host) -> None:
     """Two segments were sent again, and one of them was needed."""
     scenario = warm(host, rounds=10)

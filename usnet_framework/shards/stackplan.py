@@ -27,6 +27,7 @@ ADDRESSES_MAX = 15
 QUEUES_MAX = 256
 """Of a TAP interface: MAX_TAP_QUEUES of the kernel."""
 
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 
@@ -87,9 +88,17 @@ def _gateways(gateways: Sequence[str], ours: Sequence[IpInterface]) -> tuple[str
     for number, router in enumerate(routers):
         if router.version in [other.version for other in routers[:number]]:
             raise StartupError(f"--gateway {router}: there is one for IPv{router.version} already")
-        if not any(router in address.network and router != address.ip for address in ours):
+        if router in [address.ip for address in ours]:
+            raise StartupError(f"--gateway {router}: is an --address of our own; name the router's")
+        if not _is_on_link(router, ours):
             raise StartupError(f"--gateway {router}: is not on the link; it has to lie in the prefix of an --address")
     return tuple(map(str, routers))
+
+
+def _is_on_link(router: IpAddress, ours: Sequence[IpInterface]) -> bool:
+    """As the stack has it (route.c), so that what it would refuse is refused with a reason."""
+    is_everywhere = router.version == 6 and router.is_link_local
+    return is_everywhere or any(router in address.network for address in ours)
 
 
 def _endpoint(bind: Bind, ours: Sequence[IpInterface]) -> str:

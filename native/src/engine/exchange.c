@@ -6,39 +6,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "base/barrier.h"
-#include "base/ring.h"
-
-#define CELL_BYTES 64u
-#define CELLS 4096u /* 256 KiB: three super-segments, or some thousand small packets, in one turn of the receiver */
-#define PACKET_BYTES_MAX 65536u
-
-struct record {
-    uint32_t length;
-    uint16_t flags; /* enum un_rx_flag */
-    uint16_t segment_bytes;
-};
-
-struct ring {
-    un_shared32 produced __attribute__((aligned(UN_CACHE_LINE)));
-    un_shared32 consumed __attribute__((aligned(UN_CACHE_LINE)));
-    uint8_t cells[CELLS * CELL_BYTES] __attribute__((aligned(UN_CACHE_LINE)));
-};
-
-struct inbox {
-    un_shared32 told __attribute__((aligned(UN_CACHE_LINE))); /* 1: some ring to this shard may hold a packet */
-    un_shared32 sleeping;
-};
-
-struct un_exchange_memory {
-    uint8_t secret[UN_EXCHANGE_SECRET_BYTES]; /* written by the supervisor */
-    struct inbox inboxes[UN_EXCHANGE_SHARDS_MAX];
-    struct ring rings[]; /* from × to */
-};
+#include "engine/exchange_memory.h"
 
 static uint64_t memory_bytes(uint32_t shards)
 {
-    return sizeof(struct un_exchange_memory) + (uint64_t)shards * shards * sizeof(struct ring);
+    return sizeof(struct un_exchange_memory) + (uint64_t)shards * shards * sizeof(struct un_exchange_ring);
 }
 
 void un_exchange_close(struct un_exchange *exchange)
@@ -53,19 +25,19 @@ const uint8_t *un_exchange_secret(const struct un_exchange *exchange)
     return exchange->memory->secret;
 }
 
-static struct ring *ring_between(const struct un_exchange *exchange, uint32_t from, uint32_t to)
+static struct un_exchange_ring *ring_between(const struct un_exchange *exchange, uint32_t from, uint32_t to)
 {
     return &exchange->memory->rings[from * exchange->shards + to];
 }
 
 static uint32_t cells_of(uint32_t length)
 {
-    return (uint32_t)(sizeof(struct record) + length + CELL_BYTES - 1) / CELL_BYTES;
+    return (uint32_t)(sizeof(struct un_exchange_record) + length + UN_EXCHANGE_CELL_BYTES - 1) / UN_EXCHANGE_CELL_BYTES;
 }
 
 /* Bytes to or from the cells, from byte `at` of the ring on, around its end. */
 
-static void put(struct ring *ring, uint32_t at, const void *bytes, uint32_t length)
+static void put(struct un_exchange_ring *ring, uint32_t at, const void *bytes, uint32_t length)
 {
     uint32_t start = at % sizeof ring->cells;
     uint32_t first = length < sizeof ring->cells - start ? length : (uint32_t)sizeof ring->cells - start;
@@ -73,7 +45,7 @@ static void put(struct ring *ring, uint32_t at, const void *bytes, uint32_t leng
     memcpy(ring->cells, (const uint8_t *)bytes + first, length - first);
 }
 
-static void get(const struct ring *ring, uint32_t at, void *bytes, uint32_t length)
+static void get(const struct un_exchange_ring *ring, uint32_t at, void *bytes, uint32_t length)
 {
     uint32_t start = at % sizeof ring->cells;
     uint32_t first = length < sizeof ring->cells - start ? length : (uint32_t)sizeof ring->cells - start;
@@ -83,7 +55,7 @@ static void get(const struct ring *ring, uint32_t at, void *bytes, uint32_t leng
 
 static void tell(struct un_exchange *exchange, uint32_t shard)
 {
-    struct inbox *inbox = &exchange->memory->inboxes[shard];
+    struct un_exchange_inbox *inbox = &exchange->memory->inboxes[shard];
     un_fence(); /* the packet is there before it is told of */
     un_store(&inbox->told, 1);
     un_fence();
@@ -113,12 +85,12 @@ int un_exchange_open(struct un_exchange *exchange, int fd, uint32_t shard, uint3
 static bool give_to(struct un_exchange *exchange, const struct un_pool *pool, uint32_t shard,
                     const struct un_rx *packet)
 {
-    struct ring *ring = ring_between(exchange, exchange->shard, shard);
+    struct un_exchange_ring *ring = ring_between(exchange, exchange->shard, shard);
     uint32_t produced = un_load(&ring->produced), cells = cells_of(packet->length);
-    if (packet->length > PACKET_BYTES_MAX || cells > CELLS - (produced - un_observe(&ring->consumed)))
+    if (packet->length > UN_EXCHANGE_PACKET_MAX || cells > UN_EXCHANGE_CELLS - (produced - un_observe(&ring->consumed)))
         return false;
-    struct record record = {packet->length, packet->flags, packet->segment_bytes};
-    uint32_t at = produced * CELL_BYTES;
+    struct un_exchange_record record = {packet->length, packet->flags, packet->segment_bytes};
+    uint32_t at = produced * UN_EXCHANGE_CELL_BYTES;
     put(ring, at, &record, sizeof record);
     at += (uint32_t)sizeof record;
     for (uint32_t frame = packet->frame; frame != UN_NONE; frame = pool->frames[frame].next) {
@@ -161,15 +133,22 @@ static uint32_t take_chain(struct un_pool *pool, uint32_t length)
     return head;
 }
 
-static bool take_from(struct ring *ring, struct un_pool *pool, struct un_rx *packet)
+/* What the other shard says may be anything, once it has gone mad. */
+static bool is_record(const struct un_exchange_record *record, uint32_t filled)
 {
-    struct record record;
+    return filled <= UN_EXCHANGE_CELLS && record->length > 0 && record->length <= UN_EXCHANGE_PACKET_MAX &&
+           cells_of(record->length) <= filled;
+}
+
+static bool take_from(struct un_exchange_ring *ring, struct un_pool *pool, struct un_rx *packet)
+{
+    struct un_exchange_record record;
     uint32_t consumed = un_load(&ring->consumed), filled = un_observe(&ring->produced) - consumed;
-    uint32_t at = consumed * CELL_BYTES;
+    uint32_t at = consumed * UN_EXCHANGE_CELL_BYTES;
     if (filled == 0)
         return false;
     get(ring, at, &record, sizeof record);
-    if (filled > CELLS || cells_of(record.length) > filled) { /* a shard gone mad: nothing of it makes sense */
+    if (!is_record(&record, filled)) { /* nothing of it makes sense */
         un_publish(&ring->consumed, consumed + filled);
         return false;
     }
@@ -198,7 +177,7 @@ static bool take_next(struct un_exchange *exchange, struct un_pool *pool, struct
 
 bool un_exchange_take(struct un_exchange *exchange, struct un_pool *pool, struct un_rx *packet)
 {
-    struct inbox *inbox = &exchange->memory->inboxes[exchange->shard];
+    struct un_exchange_inbox *inbox = &exchange->memory->inboxes[exchange->shard];
     if (!un_load(&inbox->told))
         return false;
     if (take_next(exchange, pool, packet))
@@ -213,7 +192,7 @@ bool un_exchange_take(struct un_exchange *exchange, struct un_pool *pool, struct
 
 bool un_exchange_sleep(struct un_exchange *exchange)
 {
-    struct inbox *inbox = &exchange->memory->inboxes[exchange->shard];
+    struct un_exchange_inbox *inbox = &exchange->memory->inboxes[exchange->shard];
     un_store(&inbox->sleeping, 1);
     un_fence();
     return !un_load(&inbox->told);

@@ -53,11 +53,32 @@ static int set_route(struct un_stack *stack, const struct un_route *route)
     return 0;
 }
 
+/* In the prefix of an address or of a route that needs no gateway; whether another station claims the address at the moment
+ * does not matter, since routes outlive that. IPv6 link-local ones are on every link (RFC 4291 section 2.5.6). */
+static bool can_be_next_hop(const struct un_stack *stack, const struct un_ip *gateway)
+{
+    const struct un_stack_memory *own = stack->own;
+    if (!un_ip_is_v4(gateway) && un_ip_is_link_local(gateway))
+        return true;
+    for (uint32_t i = 0; i < own->address_count; i++)
+        if (un_ip_in_prefix(gateway, &own->addresses[i].ip, own->addresses[i].prefix))
+            return true;
+    for (uint32_t i = 0; i < UN_STACK_ROUTES_MAX; i++) {
+        const struct un_route *route = &own->routes[i];
+        if (route->is_used && un_ip_is_any(&route->gateway) && un_ip_in_prefix(gateway, &route->network, route->prefix))
+            return true;
+    }
+    return false;
+}
+
 int un_stack_add_route(struct un_stack *stack, const struct un_ip *network, uint8_t prefix, const struct un_ip *gateway)
 {
     bool is_v4 = un_ip_is_v4(network);
-    if (prefix > (is_v4 ? 32 : 128) || un_ip_is_v4(gateway) != is_v4 || un_ip_is_multicast(gateway))
+    if (prefix > (is_v4 ? 32 : 128) || un_ip_is_v4(gateway) != is_v4 || un_ip_is_multicast(gateway) ||
+        un_address_claimed(stack, gateway) >= 0)
         return -EINVAL;
+    if (!un_ip_is_any(gateway) && !can_be_next_hop(stack, gateway))
+        return -ENETUNREACH;
     return set_route(stack, &(struct un_route){.network = *network, .gateway = *gateway, .prefix = prefix});
 }
 

@@ -140,6 +140,7 @@ struct un_stack_address_news {
     uint8_t mac[UN_MAC_BYTES]; /* of the other station */
 };
 bool un_stack_next_address_news(struct un_stack *stack, struct un_stack_address_news *news);
+/* A gateway of zeros: the network is on the link. -ENETUNREACH: the gateway is not. */
 int un_stack_add_route(struct un_stack *stack, const struct un_ip *network, uint8_t prefix, const struct un_ip *gateway);
 
 /* One turn: returns how much was done. UINT64_MAX: no deadline. */

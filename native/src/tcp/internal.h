@@ -128,7 +128,10 @@ void un_tcp_take_fin(struct un_tcp *tcp, struct un_tcb *tcb);
 /* ---- window.c ---- */
 uint16_t un_tcp_window_syn(const struct un_tcp *tcp, const struct un_tcb *tcb);  /* of SYN and SYN-ACK: never scaled */
 uint16_t un_tcp_window_next(const struct un_tcp *tcp, const struct un_tcb *tcb); /* of all other segments */
-bool un_tcp_window_opened(const struct un_tcp *tcp, const struct un_tcb *tcb);   /* enough for an update of its own */
+/* There may be more room than before: an update, if that is worth a segment of its own. */
+bool un_tcp_open_window(struct un_tcp *tcp, struct un_tcb *tcb);
+/* A window was said, or stays as it is: when it is shut for want of frames, look again. */
+void un_tcp_watch_window(struct un_tcp *tcp, struct un_tcb *tcb);
 
 /* ---- tune.c ---- */
 /* The application has read, and rcv_limit is below rcv_limit_max. */

@@ -25,6 +25,7 @@ int un_tcp_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, cons
         return result;
     }
     un_tcp_emitted(tcp, tcb, seg);
+    un_tcp_watch_window(tcp, tcb);
     return 0;
 }
 

@@ -90,7 +90,7 @@ enum un_tcb_flag {
 enum un_timer {
     UN_TIMER_RETRANSMIT, /* RTO, or persist */
     UN_TIMER_REORDER,    /* RACK's reordering window, or the tail loss probe */
-    UN_TIMER_ACK,        /* delayed ACK */
+    UN_TIMER_ACK,        /* delayed ACK; the window is shut for want of frames: look again */
     UN_TIMER_LIFE,       /* keepalive; orphaned FIN-WAIT-2, TIME-WAIT; user timeout while connecting */
     UN_TIMERS,
 };

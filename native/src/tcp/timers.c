@@ -205,8 +205,10 @@ static void reorder_expired(struct un_tcp *tcp, struct un_tcb *tcb)
 
 static void ack_expired(struct un_tcp *tcp, struct un_tcb *tcb)
 {
-    if (!(tcb->flags & UN_TCB_ACK_LATER))
+    if (!(tcb->flags & UN_TCB_ACK_LATER)) {
+        un_tcp_open_window(tcp, tcb);
         return;
+    }
     tcp->counters->delayed_acks++;
     un_tcp_ack_now(tcp, tcb);
 }

@@ -60,14 +60,14 @@ static inline void un_tcp_begin_segment(struct un_tcp *tcp, const struct un_tcb 
     seg->urgent = 0;
 }
 
-/* It left: it has acknowledged whatever was to be acknowledged. */
+/* It left: it has acknowledged whatever was to be acknowledged. The timer of an ACK may also watch a window (window.c), and
+ * finds out by itself that there is nothing to acknowledge. */
 static inline void un_tcp_emitted(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
 {
     tcp->counters->out_segments++;
     tcb->rcv_edge = seg->ack + ((uint32_t)seg->wnd << tcb->rcv_wscale);
     tcb->rcv_acked = seg->ack;
     tcb->flags &= ~(uint32_t)(UN_TCB_ACK_NOW | UN_TCB_ACK_LATER);
-    un_tcp_disarm(tcb, UN_TIMER_ACK);
 }
 
 /* ---- the usual one ---- */

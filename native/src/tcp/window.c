@@ -8,8 +8,12 @@
  *
  * What is offered is what both the connection's buffer and the pool of frames have room for: un_pool_share is the
  * connection's part of it, and a frame counts for half of its bytes, since segments seldom fill one. While the pool is
- * nearly empty the edge stays where it is; a peer that has come to it probes (section 3.8.6.1), and hears then of room. */
+ * nearly empty the edge stays where it is. A peer that has come to it for want of frames hears of room by itself: while it
+ * is so, UN_TIMER_ACK looks again as often as a peer may probe at most (section 3.8.6.1), and no oftener, so that frames that
+ * become free need nobody to look for those who wait for them. */
 #include "tcp/internal.h"
+
+#define UN_STARVED_LOOK_NS (200 * UN_MS_NS) /* the least retransmission timeout of most peers, and so their first probe */
 
 static uint32_t window_left(const struct un_tcb *tcb)
 {
@@ -36,11 +40,16 @@ static uint32_t room_of(const struct un_tcp *tcp, const struct un_tcb *tcb)
     return un_min32(free_of(tcb, tcb->rcv_limit), bytes_of(tcp, frames));
 }
 
+static uint32_t segment_of(const struct un_tcb *tcb)
+{
+    return un_max32(tcb->snd_mss, tcb->rcv_mss);
+}
+
 /* The least by which the edge moves. */
 static uint32_t least_step(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
     uint32_t limit = un_min32(tcb->rcv_limit, bytes_of(tcp, un_pool_share(&tcp->pool)));
-    return un_max32(1, un_min32(un_max32(tcb->snd_mss, tcb->rcv_mss), limit / 2));
+    return un_max32(1, un_min32(segment_of(tcb), limit / 2));
 }
 
 /* What the buffer holds at most, because of what was rounded up. */
@@ -80,11 +89,34 @@ uint16_t un_tcp_window_next(const struct un_tcp *tcp, const struct un_tcb *tcb)
 
 /* The application made room. The peer need not hear of it at once as long as it still has much to fill; a window that
  * doubles is worth a segment of its own, and so the reader of a full buffer causes few. */
-bool un_tcp_window_opened(const struct un_tcp *tcp, const struct un_tcb *tcb)
+static bool is_opened(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
     uint32_t left = window_left(tcb);
     if (left > tcb->rcv_limit / 2)
         return false;
     uint32_t most = un_min32(room_of(tcp, tcb), (uint32_t)UINT16_MAX << tcb->rcv_wscale);
     return most >= left + least_step(tcp, tcb) && most - left >= left;
+}
+
+/* Less than a segment is left, and the buffer would take more than there are frames for. */
+static bool is_starved(const struct un_tcp *tcp, const struct un_tcb *tcb)
+{
+    uint32_t left = window_left(tcb), segment = segment_of(tcb);
+    return left < segment && room_of(tcp, tcb) < un_min32(left + segment, free_of(tcb, tcb->rcv_limit));
+}
+
+void un_tcp_watch_window(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    if ((tcb->state & UN_TCP_CAN_RECEIVE) && !(tcb->flags & UN_TCB_ACK_LATER) && is_starved(tcp, tcb))
+        un_tcp_arm(tcp, tcb, UN_TIMER_ACK, tcp->now_ns + UN_STARVED_LOOK_NS);
+}
+
+bool un_tcp_open_window(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    if (!(tcb->state & UN_TCP_CAN_RECEIVE) || !is_opened(tcp, tcb)) {
+        un_tcp_watch_window(tcp, tcb);
+        return false;
+    }
+    un_tcp_ack_now(tcp, tcb);
+    return true;
 }

@@ -1,6 +1,6 @@
 /* Packets between shards: each that is given to a shard comes out there once, whole and in order, or was refused because
  * the ring was full; against a naive queue, and between threads that sleep. */
-#include "engine/exchange.h"
+#include "engine/exchange_memory.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -215,6 +215,30 @@ static void a_successor_goes_on_with_what_waits(void)
     free_pool(&pool);
 }
 
+/* A shard gone mad writes what it likes: it is passed over, and the next that makes sense comes. */
+static void a_length_that_no_packet_has_is_passed_over(void)
+{
+    static const uint32_t lengths[] = {0, PACKET_MAX + 1, 1u << 20, UINT32_MAX - 72, UINT32_MAX - 60, UINT32_MAX};
+    struct un_pool pool = new_pool();
+    struct un_rx got;
+    open_shards();
+    struct un_exchange_ring *ring = &shards[0].memory->rings[1];
+    for (uint32_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        struct un_rx packet = make_packet(&pool, i, 100);
+        uint32_t at = un_load(&ring->produced) * UN_EXCHANGE_CELL_BYTES;
+        CHECK_EQ(un_exchange_give(&shards[0], &pool, 1, &packet), 0);
+        memcpy(ring->cells + at, &lengths[i], sizeof lengths[i]);
+        CHECK(!un_exchange_take(&shards[1], &pool, &got));
+        CHECK_EQ(un_exchange_give(&shards[0], &pool, 1, &packet), 0);
+        un_pool_drop_chain(&pool, packet.frame);
+        CHECK(un_exchange_take(&shards[1], &pool, &got));
+        check_packet(&pool, &got, i, 100);
+        CHECK(!un_exchange_take(&shards[1], &pool, &got));
+    }
+    close_shards();
+    free_pool(&pool);
+}
+
 /* Two threads. */
 
 enum { PACKETS = 3000 };
@@ -272,6 +296,7 @@ int main(void)
     RUN(all_others_get_a_copy);
     RUN(without_frames_a_packet_is_lost_and_the_next_one_comes);
     RUN(a_successor_goes_on_with_what_waits);
+    RUN(a_length_that_no_packet_has_is_passed_over);
     RUN(a_sleeper_is_woken);
     return 0;
 }

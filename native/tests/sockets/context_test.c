@@ -65,6 +65,8 @@ static void addresses_are_written_as_everywhere(void)
     CHECK_EQ(usnet_add_route(world.sides[0], "0.0.0.0/0", "10.0.0.2"), 0);
     CHECK_EQ(usnet_add_route(world.sides[0], "0.0.0.0/0", "fd00::2"), -EINVAL);
     CHECK_EQ(usnet_add_route(world.sides[0], "::/0", "fd00::2"), 0);
+    CHECK_EQ(usnet_add_route(world.sides[0], "0.0.0.0/0", "192.168.7.254"), -ENETUNREACH);
+    CHECK_EQ(usnet_add_route(world.sides[0], "::/0", "fd01::2"), -ENETUNREACH);
     world_close();
 }
 
@@ -338,7 +340,7 @@ static struct usnet *open_alone(void)
     struct usnet *context = usnet_setup(&options, usnet_device_hand(&link), NULL);
     CHECK(context != NULL);
     CHECK_EQ(usnet_add_address(context, "10.0.0.1/32"), 0);
-    CHECK_EQ(usnet_add_route(context, "0.0.0.0/0", "10.0.0.2"), 0);
+    CHECK_EQ(usnet_add_route(context, "10.0.0.2/32", "0.0.0.0"), 0);
     return context;
 }
 

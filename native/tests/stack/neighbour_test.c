@@ -288,6 +288,41 @@ static void the_longest_prefix_wins(void)
     far_close(&far);
 }
 
+/* Those of Linux, its texts aside: `ip route add … via …`. */
+static void a_gateway_is_on_the_link(void)
+{
+    struct un_ip any4 = ip4(0, 0, 0, 0), near = ip4(10, 0, 0, 44);
+    struct un_ip beyond = ip4(192, 0, 2, 1), lone = ip4(192, 0, 2, 9), own = ip4(192, 0, 2, 3);
+    struct un_ip any6 = {{0}}, beyond6 = {{0x20, 1, 0xd, 0xb8, [15] = 1}}, local6 = {{0xfe, 0x80, [15] = 7}};
+    open_quiet();
+    struct un_stack *stack = &far.host.stack;
+    CHECK_EQ(un_stack_add_route(stack, &any4, 0, &beyond), (uint64_t)-ENETUNREACH);
+    CHECK_EQ(un_stack_add_route(stack, &any6, 0, &beyond6), (uint64_t)-ENETUNREACH);
+    CHECK_EQ(un_stack_add_route(stack, &any4, 0, &far.stack4), (uint64_t)-EINVAL);
+    CHECK_EQ(un_stack_add_route(stack, &any6, 0, &far.stack6), (uint64_t)-EINVAL);
+    CHECK_EQ(un_stack_add_route(stack, &any6, 0, &local6), 0);
+    CHECK_EQ(un_stack_add_route(stack, &any4, 0, &near), 0);
+    CHECK_EQ(un_stack_add_route(stack, &any4, 0, &beyond), (uint64_t)-ENETUNREACH); /* behind a gateway is not on the link */
+    CHECK_EQ(un_stack_add_route(stack, &beyond, 32, &any4), 0); /* now it is said to be */
+    CHECK_EQ(un_stack_add_route(stack, &any4, 0, &beyond), 0);
+    CHECK_EQ(un_stack_add_route(stack, &any4, 0, &lone), (uint64_t)-ENETUNREACH);
+    CHECK_EQ(un_stack_add_address(stack, &own, 28), 0);
+    CHECK_EQ(un_stack_add_route(stack, &any4, 0, &lone), 0);
+    far_close(&far);
+}
+
+/* What another station claims can be ours again, and routes are added once. */
+static void a_claimed_address_is_on_the_link_as_well(void)
+{
+    struct un_ip any4 = ip4(0, 0, 0, 0), near = ip4(10, 0, 0, 44);
+    open();
+    struct un_stack *stack = &far.host.stack;
+    stack->own->addresses[un_address_find(stack, &far.stack4)].state = UN_ADDRESS_TAKEN;
+    CHECK(un_address_find(stack, &far.stack4) < 0);
+    CHECK_EQ(un_stack_add_route(stack, &any4, 0, &near), 0);
+    far_close(&far);
+}
+
 static void a_full_table_keeps_those_in_use(void)
 {
     struct far_packet packet;
@@ -349,6 +384,8 @@ int main(void)
     RUN(what_is_used_and_not_confirmed_is_probed);
     RUN(a_router_advertisement_gives_the_default_route);
     RUN(the_longest_prefix_wins);
+    RUN(a_gateway_is_on_the_link);
+    RUN(a_claimed_address_is_on_the_link_as_well);
     RUN(a_full_table_keeps_those_in_use);
     RUN(connections_to_many_silent_neighbours_wait_in_peace);
     return 0;

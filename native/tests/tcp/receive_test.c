@@ -429,8 +429,8 @@ static void window_is_a_share_of_the_pool(void)
     un_pool_drop_chain(&bench->tcp.pool, hoarded);
 }
 
-/* Nothing is taken in any more, and nothing is promised; whoever asks later hears of room. */
-static void an_empty_pool_keeps_the_window_shut(void)
+/* Shut when the application had not read, and then because there are no frames; returns those. */
+static uint32_t starve(void)
 {
     bench->config.rcv_limit = 2 * MSS;
     bench_establish();
@@ -441,6 +441,65 @@ static void an_empty_pool_keeps_the_window_shut(void)
     uint32_t hoarded = hoard(FRAMES / 16 - 4);
     CHECK_EQ(bench_read(2 * MSS), 2 * MSS);
     NOTHING();
+    return hoarded;
+}
+
+static void frames_that_become_free_open_the_window(void)
+{
+    uint32_t hoarded = starve();
+    ADVANCE_MS(5000);
+    NOTHING();
+    un_pool_drop_chain(&bench->tcp.pool, hoarded);
+    ADVANCE_MS(200);
+    EXPECT(.flags = ACK, .seq = 1, .ack = 1 + 2 * MSS, .wnd = 2 * MSS);
+    CHECK_EQ(un_tcp_deadline_ns(&bench->tcb), 0);
+    ADVANCE_MS(5000);
+    NOTHING();
+}
+
+/* Whatever leaves meanwhile says that the window is shut: somebody has to say more later. */
+static void a_shut_window_is_watched_whatever_else_is_sent(void)
+{
+    uint32_t hoarded = starve();
+    bench_write(10);
+    EXPECT(.flags = ACK | PSH, .seq = 1, .ack = 1 + 2 * MSS, .length = 10);
+    SEND(.flags = ACK, .seq = 1 + 2 * MSS, .ack = 11, .length = 1); /* the peer probes */
+    CHECK_EQ(EXPECT(.flags = ACK, .seq = 11, .ack = 1 + 2 * MSS)->wnd, 0);
+    ADVANCE_MS(1000);
+    bench_write(10);
+    EXPECT(.flags = ACK | PSH, .seq = 11, .ack = 1 + 2 * MSS, .length = 10);
+    SEND(.flags = ACK, .seq = 1 + 2 * MSS, .ack = 21);
+    un_pool_drop_chain(&bench->tcp.pool, hoarded);
+    ADVANCE_MS(200);
+    EXPECT(.flags = ACK, .seq = 21, .ack = 1 + 2 * MSS, .wnd = 2 * MSS);
+}
+
+static void a_window_that_the_application_keeps_shut_is_not_watched(void)
+{
+    bench->config.rcv_limit = 2 * MSS;
+    bench_establish();
+    SEND(.flags = ACK, .seq = 1, .ack = 1, .length = MSS);
+    SEND(.flags = ACK, .seq = 1 + MSS, .ack = 1, .length = MSS);
+    bench_ignore();
+    ADVANCE_MS(1000);
+    CHECK_EQ(un_tcp_deadline_ns(&bench->tcb), 0);
+}
+
+static void nobody_watches_the_window_of_a_peer_that_has_finished(void)
+{
+    uint32_t hoarded = starve();
+    SEND(.flags = ACK | FIN, .seq = 1 + 2 * MSS, .ack = 1);
+    EXPECT(.flags = ACK, .seq = 1, .ack = 2 + 2 * MSS);
+    un_pool_drop_chain(&bench->tcp.pool, hoarded);
+    ADVANCE_MS(1000);
+    NOTHING();
+    CHECK_EQ(un_tcp_deadline_ns(&bench->tcb), 0);
+}
+
+/* Nothing is taken in any more, and nothing is promised; whoever asks before it is looked again hears of room. */
+static void an_empty_pool_keeps_the_window_shut(void)
+{
+    uint32_t hoarded = starve();
     SEND(.flags = ACK, .seq = 1 + 2 * MSS, .ack = 1, .length = 1); /* the peer probes */
     struct un_seg *answer = EXPECT(.flags = ACK, .seq = 1, .ack = 1 + 2 * MSS);
     CHECK_EQ(answer->wnd, 0);
@@ -480,6 +539,10 @@ int main(void)
     TEST(congestion_is_echoed_until_cwr);
     TEST(window_follows_the_pool);
     TEST(window_is_a_share_of_the_pool);
+    TEST(frames_that_become_free_open_the_window);
+    TEST(a_shut_window_is_watched_whatever_else_is_sent);
+    TEST(a_window_that_the_application_keeps_shut_is_not_watched);
+    TEST(nobody_watches_the_window_of_a_peer_that_has_finished);
     TEST(an_empty_pool_keeps_the_window_shut);
     return 0;
 }
