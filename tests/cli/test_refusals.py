@@ -143,8 +143,9 @@ def test_an_interface_that_is_no_tap_exits_with_3() -> None:
 
 
 @needs_tap
-def test_an_interface_that_another_server_has_exits_with_3() -> None:
-    with network_namespace(), Server(ECHO, "--queues", "1", backend=Tap()):
+@pytest.mark.parametrize("queues", ["1", "2"])
+def test_an_interface_that_another_server_has_exits_with_3(queues: str) -> None:
+    with network_namespace(), Server(ECHO, "--queues", queues, backend=Tap()):
         assert "is used by another process" in refused(3, *TAP, "--interface", Tap.interface)
 
 
