@@ -48,7 +48,7 @@ def test_a_worker_that_babbles_to_the_supervisor_is_replaced(said: bytes) -> Non
         with Clients(server.address, 4, EchoDialogue) as clients, server.connect() as client:
             before = len(os.listdir(f"/proc/{server.pid}/fd"))
             client.sendall(b"babble " + said.hex().encode())
-            server.wait("it is replaced", lambda: server.workers() and server.workers()[0].serial > 1)
+            server.wait("it is replaced", lambda: any(worker.serial > 1 for worker in server.workers()))
             answered = clients.answered
             server.wait("clients go on", lambda: clients.answered > answered)
             server.wait("spares are there", lambda: len(os.listdir(f"/proc/{server.pid}/fd")) <= before + 2)
