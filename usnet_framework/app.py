@@ -24,6 +24,9 @@ from typing import Any
 from usnet_framework.errors import StartupError, UsageError
 from usnet_framework.handler import Handler
 
+ERROR_CHARACTERS_MAX = 2000
+"""Of an exception's message: what is told in one line has to fit into one message to the supervisor as well."""
+
 SCRIPT_MODULE = "__usnet_app__"
 """What a file is called when it is imported by its path."""
 
@@ -150,6 +153,8 @@ def _kind(value: Any) -> str:
 def describe_error(error: BaseException) -> str:
     """One line: the exception, its message, and the file and line where the user's code raised it."""
     message = " ".join(str(error).split())
+    if len(message) > ERROR_CHARACTERS_MAX:
+        message = f"{message[:ERROR_CHARACTERS_MAX]} …"
     name = type(error).__name__
     if isinstance(error, SyntaxError) and error.filename:
         return f"{name}: {error.msg} ({error.filename}:{error.lineno})"

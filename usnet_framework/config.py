@@ -366,7 +366,7 @@ def _values_of_file(path: str) -> dict[str, Any]:
             table = tomllib.load(file)
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers and nesting beyond what Python reads
         raise UsageError(f"{path}: not TOML: {error}") from None
     known = {option.key: option for option in options()}
     given = {}

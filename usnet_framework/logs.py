@@ -43,7 +43,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         extras = "".join(f" {name}={_text_value(value)}" for name, value in _extras(record).items())
         line = (
-            f"{_time(record)} {record.levelname.lower():<7} {self._role:<10}  {_one_line(record.getMessage())}{extras}"
+            f"{_time(record)} {record.levelname.lower():<7} {self._role:<10}  {one_line(record.getMessage())}{extras}"
         )
         return f"{line}\n{_indented(self._trace(record))}" if record.exc_info or record.stack_info else line
 
@@ -90,9 +90,10 @@ def _text_value(value: Any) -> str:
     return text if _PLAIN.fullmatch(text) and not _CONTROL.search(text) else json.dumps(text)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """With control characters escaped."""
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def _indented(trace: str) -> str:
-    return "\n".join(f"    {_one_line(line)}" for line in trace.splitlines())
+    return "\n".join(f"    {one_line(line)}" for line in trace.splitlines())

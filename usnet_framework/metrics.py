@@ -13,7 +13,9 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
@@ -26,7 +28,7 @@ from usnet_framework.values import split_endpoint
 
 log = logging.getLogger("usnet.metrics")
 
-REQUEST_TIMEOUT_SECONDS = 10  # a scraper that stalls holds a thread no longer than this
+REQUEST_TIMEOUT_SECONDS = 10  # a client that stalls, or dribbles, holds a thread no longer than this
 
 CLIENTS_MAX = 64  # each has a thread and a descriptor of the supervisor; more are hung up on
 
@@ -121,8 +123,6 @@ def _plain(status: str, text: str) -> Reply:
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = REQUEST_TIMEOUT_SECONDS
-
     def log_message(self, format: str, *args: Any) -> None:
         log.debug(format, *args, extra={"client": self.client_address[0]})
 
@@ -133,19 +133,36 @@ class _HttpServer(socketserver.ThreadingMixIn, WSGIServer):
 
     def __init__(self, *args: Any) -> None:
         self._places = threading.Semaphore(CLIENTS_MAX)
+        self._came_s: dict[socket.socket, float] = {}
         super().__init__(*args)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if not self._places.acquire(blocking=False):
             self.shutdown_request(request)
+            return
+        self._came_s[request] = time.monotonic()
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread for it
+            self._left(request)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._places.release()
+            self._left(request)
+
+    def _left(self, request: socket.socket) -> None:
+        del self._came_s[request]
+        self._places.release()
+
+    def service_actions(self) -> None:
+        """Called twice a second: end what takes too long, whatever its thread waits for."""
+        for request, came_s in list(self._came_s.items()):
+            if time.monotonic() - came_s > REQUEST_TIMEOUT_SECONDS:
+                with suppress(OSError):  # just closed
+                    request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that stalled or went away is no news; the default prints a traceback."""

@@ -188,3 +188,13 @@ def test_a_server_that_does_not_answer_is_one_line_and_exit_code_3(
     monkeypatch.setattr(ctl.control, "request", refuse)
     assert ctl.main(["status", "--control", "/nowhere"]) == 3
     assert capsys.readouterr().err == "usnet-ctl: /nowhere: no server\n"
+
+
+@pytest.mark.parametrize("command", ["status", "conns", "doctor"])
+def test_the_answer_of_another_version_is_one_line_and_exit_code_3(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ctl.control, "request", lambda path, command: {"pid": 1})
+    assert ctl.main([command, "--control", "/nowhere"]) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"usnet-ctl: {command}: the server's answer is not what usnet ")

@@ -55,6 +55,42 @@ def test_an_unknown_key_of_the_file_exits_with_2(tmp_path: Path) -> None:
     assert refused(2, ECHO, "--config", str(file)) == f"{file}: wrokers: unknown key; did you mean workers?"
 
 
+@pytest.mark.parametrize("text", ["workers = " + "9" * 5000, "bind = " + "[" * 3000])
+def test_a_file_beyond_what_python_reads_exits_with_2(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "usnet.toml"
+    file.write_text(text)
+    assert refused(2, ECHO, "--config", str(file)).startswith(f"{file}: not TOML: ")
+
+
+def test_a_refusal_is_one_line_whatever_was_given() -> None:
+    assert refused(2, ECHO, "--bind", "a\nb").startswith("--bind a\\nb: ")
+
+
+def test_a_working_directory_that_is_gone_exits_with_3(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    serve = f'cd "{gone}" && rmdir "{gone}" && exec "$@"'
+    assert refused(3, ECHO, *SILENT, prefix=["sh", "-c", serve, "sh"]).startswith("the working directory is gone: ")
+
+
+@pytest.mark.parametrize("limit", [12, 60, 160])
+def test_few_descriptors_exit_with_3(limit: int) -> None:
+    options = ["--queues", "16", "--bind", "tcp://127.0.0.1:0", *SILENT]
+    line = refused(3, ECHO, *options, prefix=["sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh"])
+    assert f"descriptors, the limit is {limit}" in line
+
+
+def test_a_plan_that_nobody_can_read_exits_with_3() -> None:
+    line = refused(3, ECHO, "--check", prefix=["sh", "-c", 'exec "$@" >/dev/full', "sh"])
+    assert line == "cannot write to standard output: No space left on device"
+
+
+def test_a_name_that_is_no_text_is_shown() -> None:
+    done = run("usnet-serve", ECHO, "--check", "--control", "/tmp/\udcff")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "/tmp/\\udcff" in done.stdout
+
+
 def test_an_application_that_cannot_be_served_exits_with_3(tmp_path: Path) -> None:
     folder = application(tmp_path, "class Handlr: pass\nNumber = 3\n")
     assert "nosuch" in refused(3, "nosuch:App", *SILENT, cwd=folder)
@@ -107,8 +143,9 @@ def test_an_interface_that_is_no_tap_exits_with_3() -> None:
 
 
 @needs_tap
-def test_an_interface_that_another_server_has_exits_with_3() -> None:
-    with network_namespace(), Server(ECHO, "--queues", "1", backend=Tap()):
+@pytest.mark.parametrize("queues", ["1", "2"])
+def test_an_interface_that_another_server_has_exits_with_3(queues: str) -> None:
+    with network_namespace(), Server(ECHO, "--queues", queues, backend=Tap()):
         assert "is used by another process" in refused(3, *TAP, "--interface", Tap.interface)
 
 

@@ -124,7 +124,7 @@ def test_clients_that_stall_are_bounded_and_leave_without_a_word(
     make: Callable[[str], MetricsServer], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("usnet_framework.metrics.CLIENTS_MAX", 2)
-    monkeypatch.setattr("usnet_framework.metrics._Handler.timeout", 1)
+    monkeypatch.setattr("usnet_framework.metrics.REQUEST_TIMEOUT_SECONDS", 1)
     endpoint = make("127.0.0.1:0")
     endpoint.start()
     stalled = [socket.create_connection(endpoint.address, 10) for _ in range(2)]
@@ -135,6 +135,40 @@ def test_clients_that_stall_are_bounded_and_leave_without_a_word(
         client.close()
     wait("others are served again", lambda: is_served(endpoint))
     assert capfd.readouterr().err == ""
+
+
+def test_a_client_that_dribbles_holds_its_place_no_longer(
+    make: Callable[[str], MetricsServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usnet_framework.metrics.REQUEST_TIMEOUT_SECONDS", 1)
+    endpoint = make("127.0.0.1:0")
+    endpoint.start()
+
+    def is_gone(client: socket.socket) -> bool:
+        try:
+            return client.send(b"G") == 0
+        except OSError:
+            return True
+
+    with socket.create_connection(endpoint.address, 10) as client:
+        wait("it is sent away while it still sends", lambda: is_gone(client), 10)
+
+
+def test_a_client_for_whom_there_is_no_thread_takes_no_place(
+    make: Callable[[str], MetricsServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usnet_framework.metrics.CLIENTS_MAX", 1)
+    endpoint = make("127.0.0.1:0")
+    endpoint.start()
+    with monkeypatch.context() as machine:
+        machine.setattr("socketserver.threading.Thread.start", no_thread)
+        with socket.create_connection(endpoint.address, 10) as refused:
+            assert refused.recv(1) == b""
+    wait("others are served", lambda: is_served(endpoint))
+
+
+def no_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def is_served(endpoint: MetricsServer) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.server import wait
 
 from usnet_framework.errors import ControlError, StartupError
 from usnet_framework.shards import control
@@ -118,6 +119,68 @@ def test_something_else_answers(tmp_path: Path) -> None:
 
     with pytest.raises(ControlError, match="no usnet server answers there"):
         asyncio.run(run())
+
+
+@pytest.mark.parametrize("packet", [b"", b"\xc1", b"\x01", b"\x80", b"\x81\xa2ok\xc3", b"\x81\xa2ok\xc2", b"\x90\x90"])
+def test_an_answer_that_is_none(tmp_path: Path, packet: bytes) -> None:
+    path = tmp_path / "c.sock"
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(control.LENGTH.pack(len(packet)) + packet)
+        await reader.read()
+        writer.close()
+
+    async def run() -> None:
+        async with await asyncio.start_unix_server(speak, str(path)):
+            await asyncio.to_thread(control.request, str(path), "status")
+
+    with pytest.raises(ControlError, match="no usnet server answers there"):
+        asyncio.run(run())
+
+
+def test_clients_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "CLIENTS_MAX", 2)
+    path = tmp_path / "c.sock"
+
+    def scenario() -> Any:
+        silent = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+        for client in silent:
+            client.connect(str(path))
+        with pytest.raises(ControlError, match="status: 2 others are asking; try again"):
+            control.request(str(path), "status")
+        for client in silent:
+            client.close()
+        return wait("they are gone", lambda: asked(path))
+
+    assert with_server(path, scenario) == {"pid": 7}
+
+
+def asked(path: Path) -> Any:
+    try:
+        return control.request(str(path), "status")
+    except ControlError:
+        return None
+
+
+def test_who_asks_without_end_leaves_others_their_turn(tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+    question = control._frame({"command": "status"})
+
+    async def run() -> int:
+        server = control.ControlServer(control.listen(str(path)), {"status": answer})
+        await server.start()
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(question * 1000)
+        reply, turns = len(control._frame({"ok": True, "result": {"pid": 7}})), 0
+        answers = asyncio.create_task(reader.readexactly(reply * 1000))
+        while not answers.done():
+            await asyncio.sleep(0)
+            turns += 1
+        writer.close()
+        server.close()
+        return turns
+
+    assert asyncio.run(run()) > 500
 
 
 @pytest.mark.parametrize("command", ["status", "reload"])

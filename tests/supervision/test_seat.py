@@ -286,3 +286,16 @@ def test_after_a_reset_the_seat_begins_again(stage: Stage) -> None:
     stage.seat.start()
     stage.load_all()
     assert stage.shard.asked == ["attach 1", "attach 2"]
+
+
+def test_a_worker_found_before_there_is_an_engine_is_told_to_it_and_no_other_sits_down(stage: Stage) -> None:
+    stage.serve()
+    stage.seat.reset()  # the keeper died; a reload goes on meanwhile
+    successor = FakeWorker(1, stage.pool)
+    stage.seat.replace(successor.process, timeout_s=1)
+    stage.seat.start()
+    stage.load_all()
+    assert sitting(stage) is successor
+    assert stage.shard.asked == ["attach 1", "attach 2", "attach 2"]
+    stage.confirm()
+    assert stage.seat.state is SeatState.SERVING

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from usnet_framework import Connection, Handler
@@ -51,6 +53,20 @@ class Scribbler(Echo):
                     start, end = (int(address, 16) for address in line.split()[0].split("-"))
                     ctypes.memset(start, 0xFF, int(data[9:] or end - start))
         conn.send(data)
+
+
+class Babbler(Echo):
+    """Of "babble HEX" it says these bytes to the supervisor, with descriptors, some ten times."""
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        if data[:7] != b"babble ":
+            conn.send(data)
+            return
+        for number in map(int, os.listdir("/proc/self/fd")):
+            with suppress(OSError), socket.socket(fileno=os.dup(number)) as control:
+                if (control.family, control.type) == (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+                    for _ in range(10):
+                        socket.send_fds(control, [bytes.fromhex(bytes(data[7:]).decode())], [0] * 100)
 
 
 class Flood(Echo):

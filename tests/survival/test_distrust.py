@@ -1,10 +1,13 @@
-"""A worker that scribbles over its memory hurts its own connections, and not for long (P3, P4)."""
+"""A worker that scribbles over its memory, or babbles, hurts its own connections, and not for long (P3, P4)."""
 
 from __future__ import annotations
 
+import os
+
+import msgpack  # type: ignore[import-untyped]
 import pytest
 from support.clients import Clients, EchoDialogue
-from support.server import Serve
+from support.server import Serve, Server
 
 
 @pytest.mark.parametrize("message", [b"scribble", b"scribble 320"])
@@ -28,3 +31,27 @@ def test_a_message_that_makes_workers_scribble_costs_their_connections_only(serv
         assert server.network_pids() == network
         assert other in server.workers()
         assert server.metrics()["usnet_worker_restarts_total"] <= 4
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\xc1",
+        msgpack.packb(7),
+        msgpack.packb({"type": ["ready"]}),
+        msgpack.packb({"type": "failed"}),
+        msgpack.packb({"type": "ready", "resumes": True}),  # a second time: it would be handed out twice
+    ],
+)
+def test_a_worker_that_babbles_to_the_supervisor_is_replaced(said: bytes) -> None:
+    with Server("support.handlers:Babbler", "--app-dir", "tests", "--queues", "1") as server:
+        with Clients(server.address, 4, EchoDialogue) as clients, server.connect() as client:
+            before = len(os.listdir(f"/proc/{server.pid}/fd"))
+            client.sendall(b"babble " + said.hex().encode())
+            server.wait("it is replaced", lambda: any(worker.serial > 1 for worker in server.workers()))
+            answered = clients.answered
+            server.wait("clients go on", lambda: clients.answered > answered)
+            server.wait("spares are there", lambda: len(os.listdir(f"/proc/{server.pid}/fd")) <= before + 2)
+        assert not clients.incidents, clients.incidents
+        assert "spoke nonsense to the supervisor" in server.log
+        assert "Traceback" not in server.log

@@ -20,8 +20,10 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from typing import Any, NoReturn
 
+from usnet_framework import logs
+from usnet_framework.cli.output import show
 from usnet_framework.config import ENVIRONMENT_PREFIX, default_control_path
-from usnet_framework.errors import UsageError, UsnetError
+from usnet_framework.errors import ControlError, UsageError, UsnetError
 from usnet_framework.shards import control
 from usnet_framework.values import nearest
 
@@ -31,14 +33,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         result = control.request(arguments.control, arguments.command)
+        show(json.dumps(result) if arguments.json else _text(arguments.command, result))
     except UsnetError as error:
-        print(f"usnet-ctl: {error}", file=sys.stderr)
+        print(f"usnet-ctl: {logs.one_line(str(error))}", file=sys.stderr)
         return error.exit_code
-    try:
-        print(json.dumps(result) if arguments.json else COMMANDS[arguments.command][1](result), flush=True)
-    except BrokenPipeError:  # `usnet-ctl conns | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _text(command: str, result: Any) -> str:
+    """What people see of a result. ControlError: it is not what this version knows."""
+    try:
+        return COMMANDS[command][1](result)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        raise ControlError(
+            f"{command}: the server's answer is not what usnet {version('usnet_framework')} expects; "
+            "use the usnet-ctl that it was installed with"
+        ) from None
 
 
 class _Parser(argparse.ArgumentParser):

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from usnet_framework import logs, serving
+from usnet_framework.cli.output import show
 from usnet_framework.config import Config, unknown_variables
 from usnet_framework.errors import UsnetError
 from usnet_framework.shards.placement import Plan, ShardPlan
@@ -24,14 +25,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = Config.from_command_line(sys.argv[1:] if argv is None else argv, os.environ)
         if config.check:
-            print("\n".join([check(config), *(_row("note", warning) for warning in unknown_variables(os.environ))]))
+            show("\n".join([check(config), *(_row("note", warning) for warning in unknown_variables(os.environ))]))
             return 0
         logs.configure(config.log_level, config.log_format, "supervisor")
         for warning in unknown_variables(os.environ):
             log.warning(warning)
         return serving.run(config)
     except UsnetError as error:
-        print(f"usnet-serve: {error}", file=sys.stderr)
+        print(f"usnet-serve: {logs.one_line(str(error))}", file=sys.stderr)
         return error.exit_code
 
 

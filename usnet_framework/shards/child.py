@@ -27,7 +27,12 @@ class Child:
         )
         self.pid = self._process.pid
         self._on_exit = on_exit
-        self._pidfd = os.pidfd_open(self.pid)
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            self._process.kill()
+            self._process.wait()
+            raise
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._pidfd, self._ended)
         self._exited: asyncio.Future[int] = self._loop.create_future()

@@ -1,8 +1,8 @@
 """The control socket: what usnet-ctl asks of a running server, and the client that asks.
 
 A unix socket of mode 0600. Both directions carry frames of four bytes of length (big endian) and one msgpack map: a
-request `{"command": …}`, a reply `{"ok": true, "result": …}` or `{"ok": false, "error": one line}`. Frames are bounded,
-and a client that says nothing is sent away.
+request `{"command": …}`, a reply `{"ok": true, "result": …}` or `{"ok": false, "error": one line}`. Frames and clients
+are bounded, a client that says nothing is sent away, and one that asks without end takes turns with all else.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ log = logging.getLogger("usnet.supervisor")
 LENGTH = struct.Struct(">I")
 REQUEST_BYTES_MAX = 65536
 REPLY_BYTES_MAX = 1 << 30  # a table of four million connections
+BACKLOG = 16
+CLIENTS_MAX = 32  # each is a descriptor of the supervisor (SUPERVISOR_RESERVE of limits.py)
 CLIENT_TIMEOUT_S = 10.0
 REPLY_TIMEOUT_S = 10.0  # the supervisor never works longer than milliseconds at a time
 SLOW_REPLY_TIMEOUT_S = 600.0
@@ -41,7 +43,7 @@ def listen(path: str) -> UnixListener:
         Path(path).absolute().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StartupError(f"{what}: cannot make its folder: {error.strerror}; use another path, or off") from None
-    return listen_unix(path, backlog=16, what=what, mode=0o600)
+    return listen_unix(path, backlog=BACKLOG, what=what, mode=0o600)
 
 
 class ControlServer:
@@ -50,10 +52,11 @@ class ControlServer:
     def __init__(self, listener: UnixListener, commands: Mapping[str, Command]) -> None:
         self._listener = listener
         self._commands = commands
+        self._clients = 0
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        self._server = await asyncio.start_unix_server(self._serve, sock=self._listener.socket)
+        self._server = await asyncio.start_unix_server(self._serve, sock=self._listener.socket, backlog=BACKLOG)
 
     def close(self) -> None:
         """Ask no more; answers that are being written are finished."""
@@ -62,16 +65,27 @@ class ControlServer:
         self._listener.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer):
-            try:
-                while True:
-                    async with asyncio.timeout(CLIENT_TIMEOUT_S):
-                        request = await _read(reader)
-                    writer.write(_frame(await self._answer(request)))
-                    async with asyncio.timeout(CLIENT_TIMEOUT_S):
-                        await writer.drain()
-            except (EOFError, TimeoutError, ConnectionError, ValueError):
-                return  # it has what it wanted, or speaks another language
+        self._clients += 1
+        try:
+            with contextlib.closing(writer):
+                if self._clients <= CLIENTS_MAX:
+                    await self._talk(reader, writer)
+                else:
+                    writer.write(_frame({"ok": False, "error": f"{CLIENTS_MAX} others are asking; try again"}))
+        finally:
+            self._clients -= 1
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                async with asyncio.timeout(CLIENT_TIMEOUT_S):
+                    request = await _read(reader)
+                writer.write(_frame(await self._answer(request)))
+                async with asyncio.timeout(CLIENT_TIMEOUT_S):
+                    await writer.drain()
+                await asyncio.sleep(0)  # nothing above gives way to others when the next request is there already
+        except (EOFError, TimeoutError, ConnectionError, ValueError):
+            return  # it has what it wanted, or speaks another language
 
     async def _answer(self, request: Any) -> dict[str, Any]:
         command = self._commands.get(str(request.get("command"))) if isinstance(request, dict) else None
@@ -120,12 +134,24 @@ def request(path: str, command: str) -> Any:
     return reply["result"]
 
 
-def _ask(client: socket.socket, command: str, what: str) -> Any:
+def _ask(client: socket.socket, command: str, what: str) -> dict[str, Any]:
     client.sendall(_frame({"command": command}))
     (length,) = LENGTH.unpack(_receive(client, LENGTH.size))
-    if length > REPLY_BYTES_MAX:
+    reply = _reply(_receive(client, length)) if length <= REPLY_BYTES_MAX else None
+    if reply is None:
         raise ControlError(f"{what}: no usnet server answers there; use the path it was started with")
-    return unpack(_receive(client, length))
+    return reply
+
+
+def _reply(packet: bytes) -> dict[str, Any] | None:
+    """None when it is none of ours."""
+    try:
+        reply = unpack(packet)
+    except ValueError:
+        return None
+    if not isinstance(reply, dict) or not (("result" in reply) if reply.get("ok") else ("error" in reply)):
+        return None
+    return reply
 
 
 def _receive(client: socket.socket, length: int) -> bytes:

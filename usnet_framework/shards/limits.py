@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.findings import Finding
 
-SUPERVISOR_RESERVE = 64  # standard streams, loop, control socket and its clients, metrics, libraries
+SUPERVISOR_RESERVE = 160  # standard streams, loop, libraries; 64 clients of metrics, 32 of the control socket
 NETWORK_RESERVE = 64  # standard streams, memories, wake-ups, epoll
 INLINE_RESERVE = 256  # the same, and whatever the application opens
 PER_SHARD = 5  # control socket, pidfd, public memory, wake-up; one to rebuild with
@@ -63,13 +63,18 @@ def raise_descriptor_limit() -> int:
     return hard if hard != resource.RLIM_INFINITY else 1 << 30
 
 
-def connections_per_shard(demand: Demand, limit: int) -> int:
-    """How many connections one shard may have; StartupError when descriptors do not allow what was asked."""
+def check_supervisor(demand: Demand, limit: int) -> None:
+    """StartupError when descriptors do not suffice for the processes."""
     if demand.supervisor > limit:
         raise StartupError(
             f"--workers {demand.workers}: {demand.shards} shards of so many need {demand.supervisor} descriptors, "
             f"the limit is {limit}; use fewer, or raise it (ulimit -Hn, LimitNOFILE=)"
         )
+
+
+def connections_per_shard(demand: Demand, limit: int) -> int:
+    """How many connections one shard may have; StartupError when descriptors do not allow what was asked."""
+    check_supervisor(demand, limit)
     asked = -(-demand.max_connections // demand.shards) if demand.max_connections is not None else None
     if demand.own_stack:
         return asked if asked is not None else STACK_CONNECTIONS_AUTO

@@ -162,8 +162,9 @@ def _has_ipv4_wildcard(binds: Sequence[Bind], port: int) -> bool:
 def _bind_tcp(
     bind: Bind, family: socket.AddressFamily, address: tuple[str, int], dual: bool, joins: bool
 ) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = None
     try:
+        listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setblocking(False)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if joins:
@@ -173,7 +174,8 @@ def _bind_tcp(
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections inherit it
         listener.bind(address)
     except OSError as error:
-        listener.close()
+        if listener is not None:
+            listener.close()
         raise StartupError(f"--bind {bind.text}: {_explain(error, bind)}") from None
     return listener
 

@@ -7,6 +7,8 @@ to the worker     load    import this application: app, factory, app_dir, log_le
 to the supervisor ready   imported; `resumes`: the handler class defines on_resume
                   attached  on_start returned; events are being taken
                   failed  `error`, one line; the worker leaves
+
+The application runs in the worker and may write to any descriptor there, so `hear` believes nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +23,10 @@ Message = dict[str, Any]
 
 MESSAGE_BYTES_MAX = 65536
 DESCRIPTORS_MAX = 253  # of one message: what the kernel takes; inline, up to 64 listeners, or wake-ups of all shards
+
+
+_SAID: dict[str, dict[str, type]] = {"ready": {"resumes": bool}, "attached": {}, "failed": {"error": str}}
+"""What a worker may say, and what goes with it."""
 
 
 def pack(message: Any) -> bytes:
@@ -45,3 +51,21 @@ def receive(control: socket.socket) -> tuple[Message, list[int]] | None:
     except ConnectionResetError:
         return None
     return (unpack(packet), fds) if packet else None
+
+
+def hear(control: socket.socket) -> Message | None:
+    """What a worker says next, None when it will say no more. BlockingIOError when there is nothing yet, ValueError
+    when it is nonsense. Descriptors that come along are not taken, so the kernel closes them."""
+    try:
+        packet = control.recv(MESSAGE_BYTES_MAX)
+    except ConnectionResetError:
+        return None
+    if not packet:
+        return None
+    message = unpack(packet)
+    kind = message.get("type") if isinstance(message, dict) else None
+    if not isinstance(kind, str) or kind not in _SAID:
+        raise ValueError("no message of a worker")
+    if not all(isinstance(message.get(name), expected) for name, expected in _SAID[kind].items()):
+        raise ValueError(f"{kind} lacks what goes with it")
+    return message  # type: ignore[no-any-return]

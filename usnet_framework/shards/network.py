@@ -207,7 +207,7 @@ def _spawn(arguments: list[str], control: socket.socket, fds: Sequence[int], on_
     command = [str(program), "--parent", str(os.getpid()), "--control", str(fd), *arguments]
     try:
         return Child(command, [fd, *fds], on_exit)
-    except OSError as error:
+    except (FileNotFoundError, PermissionError) as error:
         raise StartupError(f"cannot start {program}: {error.strerror}; install usnet_framework again") from None
 
 

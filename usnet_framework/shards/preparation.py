@@ -6,12 +6,14 @@ or the interface of a packet backend.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from usnet_framework.app import parse_app
 from usnet_framework.config import Config
+from usnet_framework.errors import StartupError
 from usnet_framework.shards import doctor, limits
 from usnet_framework.shards.control import listen
 from usnet_framework.shards.findings import Finding
@@ -62,6 +64,7 @@ def understand(config: Config) -> Intent:
     """Place the processes and parse the rest. UsageError; StartupError for a backend that is not there."""
     transport = config.transport()
     parse_app(config.app)
+    _check_working_directory()
     binds = [parse_bind(bind) for bind in config.bind]
     node = interface_node(config.interface) if config.interface is not None else None
     wish = Wish(config.queues, config.workers, config.layout, config.cores, config.poll, node)
@@ -72,21 +75,31 @@ def understand(config: Config) -> Intent:
     return Intent(placed, binds, stack)
 
 
+def _check_working_directory() -> None:
+    """Paths are relative to it, those of the defaults too."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise StartupError(f"the working directory is gone: {error.strerror}; start in one that is there") from None
+
+
 def prepare(config: Config, intent: Intent) -> Prepared:
     """Open the sockets or the interface, or nothing: StartupError."""
     placed = intent.plan
     limit = limits.raise_descriptor_limit()
+    demand = limits.Demand(
+        layout=placed.layout,
+        shards=len(placed.shards),
+        workers=config.workers,
+        spares=config.spares,
+        listeners=len(intent.binds) if intent.stack is None else 0,
+        max_connections=config.max_connections,
+        own_stack=intent.stack is not None,
+    )
+    limits.check_supervisor(demand, limit)
     listeners, tap = _open(config, intent)
     try:
-        demand = limits.Demand(
-            layout=placed.layout,
-            shards=len(placed.shards),
-            workers=config.workers,
-            spares=config.spares,
-            listeners=len(listeners.shards[0]),
-            max_connections=config.max_connections,
-            own_stack=tap is not None,
-        )
+        demand = replace(demand, listeners=len(listeners.shards[0]))  # a name may be several addresses
         connection_limit = limits.connections_per_shard(demand, limit)
         findings = [
             *doctor.backend_findings(config, placed),

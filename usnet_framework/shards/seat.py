@@ -130,8 +130,12 @@ class Seat:
     # What the shard asks for.
 
     def start(self) -> None:
-        """The engine serves: have a worker sit here."""
-        self._pool.request(self)
+        """The engine serves: have a worker sit here. One that was found before is told to the engine now."""
+        if self.state is SeatState.EMPTY:
+            self._pool.withdraw(self)  # a delay that ended meanwhile has asked already
+            self._pool.request(self)
+        else:
+            self.repeat()
 
     def replace(self, successor: WorkerProcess, timeout_s: float) -> None:
         """Let the worker finish and leave; then `successor`, which is ready, sits here."""
@@ -189,6 +193,7 @@ class Seat:
     # Answers of the pool and of the engine.
 
     def take(self, worker: WorkerProcess) -> None:
+        assert self.worker is None, "two workers on one seat would fill the same memory"
         self.worker = worker
         worker.owner = self
         self.serial += 1

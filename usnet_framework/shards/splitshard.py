@@ -15,6 +15,7 @@ from usnet_framework.shards.backoff import Backoff
 from usnet_framework.shards.child import describe_exit
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.network import NetworkProcess, NetworkSetup
+from usnet_framework.shards.segment import Segment
 from usnet_framework.shards.shard import Shard, ShardSetup
 
 log = logging.getLogger("usnet.supervisor")
@@ -49,24 +50,28 @@ class SplitShard(Shard):
 
     def start(self) -> None:
         self.segment = self._new_segment()
-        self._wakes = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(1 + len(self.seats))]
-        self._network = NetworkProcess(
-            NetworkSetup(
-                shard=self.number,
-                public_fd=self.segment.public_fd,
-                seat_fds=self.segment.seat_fds,
-                seat_wake_fds=self._wakes[1:],
-                wake_fd=self._wakes[0],
-                listener_fds=self.setup.listener_fds,
-                shared_listeners=self.setup.shared_listeners,
-                stack=self.setup.stack,
-                connection_limit=self.setup.connection_limit,
-                idle_timeout_ms=self.setup.idle_timeout_ms,
-                poll=self.setup.poll,
-                core=self.setup.plan.network_core,
-                cleanup=self.setup.cleanup,
-            ),
-            self,
+        try:
+            for _ in range(1 + len(self.seats)):
+                self._wakes.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+            self._network = NetworkProcess(self._network_setup(self.segment), self)
+        except OSError as error:
+            raise StartupError(f"shard {self.number}: cannot start its network process: {error.strerror}") from None
+
+    def _network_setup(self, segment: Segment) -> NetworkSetup:
+        return NetworkSetup(
+            shard=self.number,
+            public_fd=segment.public_fd,
+            seat_fds=segment.seat_fds,
+            seat_wake_fds=self._wakes[1:],
+            wake_fd=self._wakes[0],
+            listener_fds=self.setup.listener_fds,
+            shared_listeners=self.setup.shared_listeners,
+            stack=self.setup.stack,
+            connection_limit=self.setup.connection_limit,
+            idle_timeout_ms=self.setup.idle_timeout_ms,
+            poll=self.setup.poll,
+            core=self.setup.plan.network_core,
+            cleanup=self.setup.cleanup,
         )
 
     def drain(self) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from usnet_framework._native_tap import TapError, steer_tap, tap_queue
 from usnet_framework.errors import StartupError
+from usnet_framework.shards import rtnetlink
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.stackplan import StackPlan
 
@@ -53,6 +54,11 @@ class Tap:
         self._backlog = backlog
         self._fds: list[int] = []
         self._created = not _exists(plan.interface)
+        if rtnetlink.tun_queues(plan.interface) > 0:  # the kernel refuses this only where there is a single one
+            raise StartupError(
+                f"--interface {plan.interface}: is used by another process, whose packets would come here; "
+                "stop it or use another interface"
+            )
         try:
             self._queues = self._open_queues(queues)
             self._steering = self._steer(queues)

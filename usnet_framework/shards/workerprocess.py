@@ -1,11 +1,15 @@
 """A worker process as the supervisor sees it; its own side is worker.py.
 
 It belongs to somebody at every moment of its life (`owner`): the pool of spares while it imports and waits, then the
-seat that it sits on. The owner is told what the worker says, and of its end; after the end nothing is told."""
+seat that it sits on. The owner is told what the worker says, and of its end; after the end nothing is told.
+
+The application can write to whatever the worker has open. What makes no sense, or is not what the worker has to say
+next, ends it, and nothing more of it is read: whoever says a thing twice would be handed out twice."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -15,7 +19,9 @@ from contextlib import suppress
 from typing import Protocol
 
 from usnet_framework.shards.child import Child
-from usnet_framework.shards.messages import Message, receive, send
+from usnet_framework.shards.messages import Message, hear, send
+
+log = logging.getLogger("usnet.supervisor")
 
 
 class WorkerOwner(Protocol):
@@ -36,6 +42,8 @@ class WorkerProcess:
         self.generation = generation
         self.resumes = False
         self.died_ns = 0  # when its end was noticed
+        self._expected: tuple[str, ...] = ("ready", "failed")  # what it may say next
+        self._mad = False  # it said nonsense
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             module = "usnet_framework.shards.worker"
@@ -59,6 +67,7 @@ class WorkerProcess:
         return self._child.running
 
     def attach(self, message: Message, fds: Sequence[int]) -> None:
+        self._expected = ("attached", "failed")
         self._send({"type": "attach", **message}, fds)
 
     def drain(self) -> None:
@@ -88,9 +97,26 @@ class WorkerProcess:
 
     def _readable(self) -> None:
         with suppress(BlockingIOError):
-            while (received := receive(self._control)) is not None:
-                self._tell(received[0])
+            while (message := self._hear()) is not None:
+                self._tell(message)
             self._loop.remove_reader(self._control)
+
+    def _hear(self) -> Message | None:
+        """None: it will say no more, or nothing that is worth reading. BlockingIOError: not yet."""
+        if self._mad:
+            return None
+        try:
+            message = hear(self._control)
+            if message is not None and message["type"] not in self._expected:
+                raise ValueError(f"{message['type']} at the wrong time")
+        except ValueError as nonsense:
+            self._mad = True
+            why = " ".join(str(nonsense).split()) or "no msgpack"
+            log.error("worker spoke nonsense to the supervisor (%s); it is killed", why, extra={"pid": self.pid})
+            self._child.kill()
+            return None
+        self._expected = ()
+        return message
 
     def _tell(self, message: Message) -> None:
         if self.owner is None:

@@ -1,0 +1,56 @@
+"""A shard whose network process cannot be started: a refusal at first, another try later."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from support.fakes import Stage
+
+from usnet_framework.errors import StartupError
+from usnet_framework.shards.placement import ShardPlan
+from usnet_framework.shards.shard import ShardSetup
+from usnet_framework.shards.splitshard import SplitShard
+
+
+def make(stage: Stage) -> SplitShard:
+    return SplitShard(
+        ShardSetup(
+            plan=ShardPlan(shard=0, network_core=None, worker_cores=(None,)),
+            poll="sleep",
+            listener_fds=[],
+            shared_listeners=False,
+            stack=None,
+            connection_limit=16,
+            idle_timeout_ms=0,
+            state_bytes=64,
+            quarantine=Path("quarantine"),
+            cleanup=[],
+            pool=stage.pool,
+            later=stage.timers.later,
+            start_failed=stage.failures.append,
+            changed=lambda: None,
+        )
+    )
+
+
+def refuse(*arguments: object) -> int:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+@pytest.mark.parametrize("call", ["os.eventfd", "socket.socketpair"])
+def test_without_descriptors_it_is_tried_again(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage()
+    shard = make(stage)
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(call, refuse)
+    with pytest.raises(StartupError, match="shard 0: cannot start its network process: Too many open files"):
+        shard.start()
+    shard._release()
+    shard._rebuild()
+    assert [seconds for seconds, _ in stage.timers.planned] == [0.0]
+    stage.timers.fire()
+    assert [seconds for seconds, _ in stage.timers.planned] == [0.1]
+    assert os.listdir("/proc/self/fd") == before
