@@ -159,6 +159,20 @@ def test_an_echo_reduces_the_window_once_per_round_trip(marked: Scenario) -> Non
     assert marked.info.ssthresh == threshold
 
 
+def test_an_echo_lets_the_window_not_grow(marked: Scenario) -> None:
+    """RFC 3168 section 6.1.2: neither before it is reduced, nor by the echoes that follow."""
+    marked.write(60_000)
+    marked.take(0.1)
+    before = marked.info.cwnd
+    for step in range(1, 9):
+        marked.send(f"E. 1:1(0) ack {step * 1000 + 1}")
+        marked.take()
+        assert marked.info.cwnd == marked.info.ssthresh == before * 7 // 10
+    marked.send(". 1:1(0) ack 10001")
+    marked.take()
+    assert marked.info.cwnd > marked.info.ssthresh
+
+
 def test_an_echo_of_nothing_does_no_harm(marked: Scenario) -> None:
     """Not agreed on in this direction, or nothing was in flight."""
     before = marked.info.cwnd

@@ -91,9 +91,9 @@ void un_tcp_process_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_
     } else { /* what was needless is often told when nothing is in flight any more */
         if (seg->ack != tcb->snd_una)
             tcb->unacked_ns = tcp->now_ns; /* the next timeout is bounded by it */
-        un_recovery_ack(tcp, tcb, seg, sets_window && window != tcb->snd_wnd);
-        if ((seg->flags & UN_TCP_ECE) && (tcb->flags & UN_TCB_ECN) && tcb->snd_una != tcb->snd_nxt)
+        if (un_recovery_hears_congestion(tcb, seg) && tcb->snd_una != tcb->snd_nxt)
             un_recovery_congestion(tcp, tcb);
+        un_recovery_ack(tcp, tcb, seg, sets_window && window != tcb->snd_wnd);
     }
     if (seg->ack != tcb->snd_una)
         advance(tcp, tcb, seg->ack);

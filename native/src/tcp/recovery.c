@@ -87,7 +87,8 @@ static void acknowledge_in_order(struct un_tcp *tcp, struct un_tcb *tcb, const s
     } else {
         un_rtt_in_order(tcp, tcb, seg->ack, oldest_us, newest->sent_us);
     }
-    un_congestion_of(tcb)->acked(tcp, tcb, acked, tcb->recovery & UN_RECOVERY_LIMITED);
+    if (!un_recovery_hears_congestion(tcb, seg)) /* RFC 3168 section 6.1.2: no growth by such an ACK */
+        un_congestion_of(tcb)->acked(tcp, tcb, acked, tcb->recovery & UN_RECOVERY_LIMITED);
 }
 
 static void restart_timers(struct un_tcp *tcp, struct un_tcb *tcb)
@@ -221,7 +222,7 @@ static void move_window(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_
     if (tcb->flags & UN_TCB_RECOVERY) {
         if (tcb->flags & UN_TCB_SACK)
             un_prr_update(tcb, ack->delivered, is_safe);
-    } else if (ack->acked > 0 && !(before & UN_TCB_RECOVERY)) {
+    } else if (ack->acked > 0 && !(before & UN_TCB_RECOVERY) && !un_recovery_hears_congestion(tcb, ack->seg)) {
         uint32_t bytes = before & UN_TCB_LOSS && ack->acked > tcb->snd_mss ? tcb->snd_mss : ack->acked;
         un_congestion_of(tcb)->acked(tcp, tcb, bytes, tcb->recovery & UN_RECOVERY_LIMITED);
     }

@@ -294,6 +294,10 @@ uint32_t un_recovery_allowance(const struct un_tcp *tcp, const struct un_tcb *tc
 void un_recovery_timeout(struct un_tcp *tcp, struct un_tcb *tcb);      /* UN_TIMER_RETRANSMIT, not persisting, data in flight */
 void un_recovery_reorder_timeout(struct un_tcp *tcp, struct un_tcb *tcb); /* UN_TIMER_REORDER: RACK or TLP */
 void un_recovery_congestion(struct un_tcp *tcp, struct un_tcb *tcb);   /* ECN-Echo came (RFC 3168): once per round trip */
+static inline bool un_recovery_hears_congestion(const struct un_tcb *tcb, const struct un_seg *seg) /* before the ACK counts */
+{
+    return (seg->flags & UN_TCP_ECE) && (tcb->flags & UN_TCB_ECN);
+}
 void un_recovery_resegment(struct un_tcp *tcp, struct un_tcb *tcb);    /* snd_mss went down: what is too big is lost */
 void un_recovery_window_opened(struct un_tcp *tcp, struct un_tcb *tcb); /* it had been too short for what was resent */
 void un_recovery_end(struct un_tcp *tcp, struct un_tcb *tcb);          /* give all records back */
