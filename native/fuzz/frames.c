@@ -25,7 +25,7 @@ static uint64_t choose_handle(struct script *script)
 static void set_option(struct script *script, uint64_t conn)
 {
     uint8_t which = script_8(script);
-    enum un_stack_option option = which % (UN_OPTION_MSS + 1);
+    enum un_stack_option option = which % UN_OPTIONS;
     uint32_t value = which & 128 ? script_16(script) : script_8(script) % 8u;
     if (un_stack_set_option(&world.it.stack, conn, option, value) == 0)
         CHECK_EQ(un_stack_get_option(&world.it.stack, conn, option, &value), 0);

@@ -283,6 +283,7 @@ enum usnet_option {
     USNET_OPTION_CONGESTION = 9, /* index of usnet_congestion_name */
     USNET_OPTION_QUICKACK = 10,  /* acknowledge all data at once; stays on */
     USNET_OPTION_MSS = 11,       /* upper limit, of both directions; read: payload of a full segment, beside a timestamp */
+    USNET_OPTION_TOS = 12,       /* DSCP << 2, of all that is sent from now on; the bits of ECN are not the application's */
 };
 
 /* -ENOPROTOOPT: no such option; -EINVAL: no such value; -EISCONN: an MSS after the handshake. */
@@ -517,7 +518,7 @@ int usnet_getpeername(struct usnet *context, int fd, struct sockaddr *address, u
  * IPPROTO_TCP, of stream sockets: TCP_NODELAY, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT,
  * TCP_QUICKACK, TCP_MAXSEG, TCP_CONGESTION (a name), TCP_INFO (struct usnet_tcp_info; -ENOTCONN before usnet_connect and of a
  * listener): as enum usnet_option says. Connections that a listener accepts have its options; TCP_MAXSEG and SO_RCVBUF are
- * said by the SYN-ACK. SO_RCVBUF before usnet_connect, or of a listener, decides how large a window the peer can be offered;
+ * said by the SYN-ACK. IP_TOS and IPV6_TCLASS of a stream socket are one and the same. SO_RCVBUF before usnet_connect, or of a listener, decides how large a window the peer can be offered;
  * later it counts up to that. -ENOPROTOOPT: none of these. */
 int usnet_getsockopt(struct usnet *context, int fd, int level, int name, void *value, uint32_t *length);
 int usnet_setsockopt(struct usnet *context, int fd, int level, int name, const void *value, uint32_t length);

@@ -182,3 +182,12 @@ def test_an_echo_of_nothing_does_no_harm(marked: Scenario) -> None:
     assert marked.info.cwnd >= before / 2
     marked.write(1000)
     assert len(marked.take()) == 1
+
+
+def test_the_bits_of_an_application_are_others(marked: Scenario) -> None:
+    """RFC 2474 section 3, RFC 3168 section 5: of one octet six bits are the application's, two are ours."""
+    marked.set_option("tos", 0xB9)
+    marked.write(100)
+    seen = marked.expect("P. 1:101(100) ack 1 [ect0]")
+    assert seen.ip is not None
+    assert seen.ip.traffic_class == 0xB8 | 2

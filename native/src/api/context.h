@@ -13,7 +13,6 @@
 
 #include "api/view.h"
 
-#define UN_OPTIONS (UN_OPTION_MSS + 1)
 #define UN_USER_PENDING UINT64_MAX
 #define UN_READY_ANY UINT32_MAX
 

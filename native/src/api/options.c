@@ -35,6 +35,8 @@ static const struct number_option {
     {IPPROTO_TCP, TCP_USER_TIMEOUT, UN_OPTION_USER_TIMEOUT_MS, COUNT},
     {IPPROTO_TCP, TCP_QUICKACK, UN_OPTION_QUICKACK, SWITCH},
     {IPPROTO_TCP, TCP_MAXSEG, UN_OPTION_MSS, COUNT},
+    {IPPROTO_IP, IP_TOS, UN_OPTION_TOS, COUNT},
+    {IPPROTO_IPV6, IPV6_TCLASS, UN_OPTION_TOS, COUNT},
 };
 
 static const struct number_option *number_option(int level, int name)
@@ -126,7 +128,7 @@ int usnet_setsockopt(struct usnet *context, int fd, int level, int name, const v
         return status;
     if (!value)
         return -EFAULT;
-    if (level == IPPROTO_TCP && socket->kind == UN_SOCKET_DATAGRAM)
+    if (level != SOL_SOCKET && socket->kind == UN_SOCKET_DATAGRAM)
         return -ENOPROTOOPT;
     if (level == SOL_SOCKET && name == SO_LINGER)
         return set_linger(socket, value, length);
@@ -197,7 +199,7 @@ int usnet_getsockopt(struct usnet *context, int fd, int level, int name, void *v
         return status;
     if (!value || !length)
         return -EFAULT;
-    if (level == IPPROTO_TCP && socket->kind == UN_SOCKET_DATAGRAM)
+    if (level != SOL_SOCKET && socket->kind == UN_SOCKET_DATAGRAM)
         return -ENOPROTOOPT;
     if (level == IPPROTO_TCP && name == TCP_INFO)
         return get_info(context, socket, value, length);

@@ -10,7 +10,7 @@ UN_API_SAME(USNET_EVENT_EOF, UN_TCP_EVENT_EOF);
 UN_API_SAME(USNET_EVENT_WRITABLE, UN_TCP_EVENT_WRITABLE);
 UN_API_SAME(USNET_EVENT_CLOSED, UN_TCP_EVENT_CLOSED);
 UN_API_SAME(USNET_OPTION_NODELAY, UN_OPTION_NODELAY);
-UN_API_SAME(USNET_OPTION_MSS, UN_OPTION_MSS);
+UN_API_SAME(USNET_OPTION_TOS, UN_OPTIONS - 1);
 
 #define PIECES_MAX 64u
 
@@ -91,14 +91,14 @@ int usnet_stack_set_user(struct usnet_stack *stack, uint64_t conn, uint64_t user
 
 int usnet_stack_set_option(struct usnet_stack *stack, uint64_t conn, uint32_t option, uint32_t value)
 {
-    if (option > USNET_OPTION_MSS)
+    if (option >= UN_OPTIONS)
         return -ENOPROTOOPT;
     return un_stack_set_option(&stack->inner, conn, (enum un_stack_option)option, value);
 }
 
 int usnet_stack_get_option(struct usnet_stack *stack, uint64_t conn, uint32_t option, uint32_t *value)
 {
-    if (option > USNET_OPTION_MSS)
+    if (option >= UN_OPTIONS)
         return -ENOPROTOOPT;
     return un_stack_get_option(&stack->inner, conn, (enum un_stack_option)option, value);
 }

@@ -73,6 +73,8 @@ int un_stack_check_option(enum un_stack_option option, uint32_t value)
         return value > 0 && value <= BUFFER_MAX ? 0 : -EINVAL;
     case UN_OPTION_CONGESTION:
         return value < UN_CONGESTIONS ? 0 : -EINVAL;
+    case UN_OPTION_TOS:
+        return value <= UINT8_MAX ? 0 : -EINVAL;
     case UN_OPTION_MSS:
         return value >= MSS_MIN && value <= UINT16_MAX ? 0 : -EINVAL;
     default:
@@ -117,6 +119,9 @@ static int set(struct un_stack *stack, struct un_tcb *tcb, enum un_stack_option 
         set_flag(tcb, UN_TCB_QUICKACK, value);
         if (value && (tcb->flags & UN_TCB_ACK_LATER))
             tcb->flags |= UN_TCB_ACK_NOW;
+        break;
+    case UN_OPTION_TOS:
+        tcb->tos = (uint8_t)(value & ~3u);
         break;
     case UN_OPTION_MSS:
         return set_mss(tcb, value);
@@ -164,8 +169,10 @@ int un_stack_get_option(struct un_stack *stack, uint64_t conn, enum un_stack_opt
         [UN_OPTION_CONGESTION] = tcb->congestion,
         [UN_OPTION_QUICKACK] = (tcb->flags & UN_TCB_QUICKACK) != 0,
         [UN_OPTION_MSS] = get_mss(tcb),
+        [UN_OPTION_TOS] = tcb->tos,
     };
-    if ((uint32_t)option >= sizeof values / sizeof values[0])
+    UN_STATIC_ASSERT(sizeof values / sizeof values[0] == UN_OPTIONS, "each can be read");
+    if ((uint32_t)option >= UN_OPTIONS)
         return -ENOPROTOOPT;
     *value = values[option];
     return 0;

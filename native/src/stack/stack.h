@@ -207,6 +207,8 @@ enum un_stack_option {
     UN_OPTION_CONGESTION,     /* index of un_congestions; before or after the handshake */
     UN_OPTION_QUICKACK,
     UN_OPTION_MSS,            /* upper limit, before the handshake */
+    UN_OPTION_TOS,            /* octet of the IP header, without the bits of ECN */
+    UN_OPTIONS,
 };
 int un_stack_set_option(struct un_stack *stack, uint64_t conn, enum un_stack_option option, uint32_t value);
 int un_stack_check_option(enum un_stack_option option, uint32_t value); /* would any connection take it? */
