@@ -46,8 +46,12 @@ static void hear_rings(const struct un_engine *engine)
     memcpy(known, known_before, sizeof known);
     for (uint32_t seat = 0; seat < SEATS; seat++) {
         const struct un_ring *ring = &engine->own->seats[seat].events;
-        for (uint32_t i = ring->seen; i != ring->own; i++)
-            hear(&un_event_ring(arena.setup.public, seat)[un_ring_slot(ring, i)]);
+        for (uint32_t i = ring->seen; i != ring->own; i++) {
+            const struct un_event *event = &un_event_ring(arena.setup.public, seat)[un_ring_slot(ring, i)];
+            hear(event);
+            if (event->type == UN_EVENT_DATA) /* else the next input would be written over it */
+                CHECK(engine->rx_frames[seat][event->frame].references > 0);
+        }
     }
 }
 
@@ -141,6 +145,22 @@ static void killed_while_a_request_is_answered(void)
     arena_close();
 }
 
+static void lose_worker(void)
+{
+    un_engine_lost_worker(arena.engine, HONEST);
+}
+
+static void killed_while_a_dead_worker_is_swept_up(void)
+{
+    start();
+    for (struct peer *peer = arena.peers; peer < arena.peers + PEERS; peer++)
+        peer_write(peer, 100);
+    arena_turn();
+    watch_memories();
+    step_through(lose_worker, judge);
+    arena_close();
+}
+
 /* The worker runs on while the next engine takes over. */
 
 static uint32_t done_before[16];
@@ -195,6 +215,7 @@ int main(void)
     RUN(killed_while_a_connection_begins);
     RUN(killed_while_a_connection_ends);
     RUN(killed_while_a_request_is_answered);
+    RUN(killed_while_a_dead_worker_is_swept_up);
     RUN(no_frame_is_done_before_it_is_while_another_engine_takes_over);
     return 0;
 }

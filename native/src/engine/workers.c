@@ -6,6 +6,7 @@
  * believes. Connections with output or input that was in no commit (dirty) are reset, and all of them when the handler
  * cannot resume. An event that two workers in a row died of is quarantined (P3).
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/control.h"
@@ -62,17 +63,23 @@ static void reset_conn(struct un_engine *engine, uint32_t slot, enum un_reason r
     un_leave(engine);
 }
 
-/* References are counted anew: what the ring still needs, and the open frame. */
+/* References are counted anew: what the ring still needs, and the open frame. They are counted apart, since a frame must not
+ * look free to who takes over from an engine that is killed meanwhile; one that is kept too long is swept when it is asked
+ * again. */
 static void sweep_frames(struct un_engine *engine, uint32_t seat)
 {
     struct un_seat *state = &engine->own->seats[seat];
-    struct un_rx_frame *frames = engine->rx_frames[seat];
     uint32_t free_before = state->rx_free_count;
-    for (uint32_t frame = 0; frame < engine->config->rx_frames; frame++)
-        frames[frame].references = frame == state->rx_open;
+    uint32_t *needed = calloc(engine->config->rx_frames, sizeof *needed);
+    un_assert(needed != NULL);
+    if (state->rx_open != UN_NONE)
+        needed[state->rx_open] = 1;
     for (uint32_t i = state->events.seen; i != state->events.own; i++)
         if (waiting_event(engine, seat, i)->type == UN_EVENT_DATA)
-            frames[waiting_event(engine, seat, i)->frame].references++;
+            needed[waiting_event(engine, seat, i)->frame]++;
+    for (uint32_t frame = 0; frame < engine->config->rx_frames; frame++)
+        engine->rx_frames[seat][frame].references = needed[frame];
+    free(needed);
     un_rx_rebuild_free(engine, seat);
     un_count(&engine->counters->frames_reclaimed, state->rx_free_count - free_before);
 }
