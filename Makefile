@@ -36,7 +36,7 @@ native-test: $(VENV)/installed-for-tests build/sanitized/installed build/tsan/bu
 	meson test -C build/python --suite core --print-errorlogs
 
 sanitized-test: build/sanitized/installed
-	tools/sanitized.sh build/sanitized build/sanitizer-reports -q $(SANITIZED_TESTS)
+	tools/sanitized.sh build/sanitized build/sanitizer-reports -q -n 2 --dist worksteal $(SANITIZED_TESTS)
 
 SEEDS ?= 1000
 
