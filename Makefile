@@ -36,7 +36,7 @@ native-test: $(VENV)/installed-for-tests build/sanitized/installed build/tsan/bu
 	meson test -C build/python --suite core --print-errorlogs
 
 sanitized-test: build/sanitized/installed
-	tools/sanitized.sh build/sanitized build/sanitizer-reports -q $(SANITIZED_TESTS)
+	tools/sanitized.sh build/sanitized build/sanitizer-reports -q -n 2 --dist worksteal $(SANITIZED_TESTS)
 
 SEEDS ?= 1000
 
@@ -80,7 +80,7 @@ fuzz: $(VENV)/installed-for-tests build/fuzz/build.ninja  ## run the fuzz target
 		--test-args=-max_total_time=$(FUZZ_SECONDS)
 
 corpus: build/fuzz/build.ninja  ## keep what `make fuzz` found: as few scripts as reach the same code, in native/fuzz/corpus
-	ninja -C build/fuzz $(addprefix native/fuzz/fuzz_,frames options sockets wire worker)
+	ninja -C build/fuzz $(addprefix native/fuzz/fuzz_,exchange frames options sockets wire worker)
 	python tools/fuzz_corpus.py pack build/fuzz/native/fuzz/corpus build/fuzz/native/fuzz
 
 docs: $(VENV)/installed  ## write what derives from the code into README.md

@@ -16,7 +16,7 @@ from pathlib import Path
 
 CORPUS = Path(__file__).parent.parent / "native" / "fuzz" / "corpus"
 SCRIPT_BYTES = 400  # the beginning of a longer script is one too, and the tree is no place for many kilobytes
-TARGETS = ("frames", "options", "sockets", "wire", "worker")
+TARGETS = ("exchange", "frames", "options", "sockets", "wire", "worker")
 
 
 def unpack(folder: Path) -> None:

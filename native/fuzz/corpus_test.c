@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../tests/check.h"
+#include "exchange.h"
 #include "frames.h"
 #include "hostile.h"
 #include "options.h"
@@ -18,7 +19,7 @@ static const struct {
     const char *name;
     void (*run)(const uint8_t *script, size_t length);
 } targets[] = {
-    {"frames", frames_run}, {"options", options_run}, {"sockets", sockets_run}, {"wire", wire_run}, {"worker", hostile_run},
+    {"exchange", exchange_run}, {"frames", frames_run}, {"options", options_run}, {"sockets", sockets_run}, {"wire", wire_run}, {"worker", hostile_run},
 };
 
 static uint8_t digit(char letter)

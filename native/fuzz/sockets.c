@@ -11,6 +11,8 @@
 #include <string.h>
 
 #include "api/context.h"
+#include "bare.h"
+#include "draw.h"
 #include "stack/state.h"
 #include "tests/check.h"
 
@@ -23,32 +25,10 @@ struct side {
 };
 
 static struct {
-    const uint8_t *script;
-    size_t left;
     uint64_t now_ns;
     struct side sides[2];
+    struct side *frozen; /* its process stands still */
 } play;
-
-static uint8_t draw(void)
-{
-    if (play.left == 0)
-        return 0;
-    play.left--;
-    return *play.script++;
-}
-
-static uint32_t draw_below(uint32_t bound)
-{
-    return (draw() | (uint32_t)draw() << 8) % bound;
-}
-
-static int draw_int(void)
-{
-    uint32_t value = 0;
-    for (int i = 0; i < 4; i++)
-        value = value << 8 | draw();
-    return (int)value;
-}
 
 static int draw_fd(void)
 {
@@ -111,10 +91,15 @@ static void check_stack(struct side *side)
     CHECK(wrong == NULL);
 }
 
+static uint32_t poll_side(struct side *side)
+{
+    return side == play.frozen ? 0 : usnet_poll(side->context);
+}
+
 static void settle(void)
 {
     int turns = 0;
-    while (usnet_poll(play.sides[0].context) + usnet_poll(play.sides[1].context) > 0)
+    while (poll_side(&play.sides[0]) + poll_side(&play.sides[1]) > 0)
         CHECK(turns++ < TURNS_MAX);
     check_stack(&play.sides[0]);
     check_stack(&play.sides[1]);
@@ -124,8 +109,8 @@ static void settle(void)
 static void step_until(uint64_t end_ns)
 {
     uint64_t next = end_ns;
-    for (int side = 0; side < 2; side++) {
-        uint64_t deadline = usnet_deadline_ns(play.sides[side].context);
+    for (struct side *side = play.sides; side < play.sides + 2; side++) {
+        uint64_t deadline = side == play.frozen ? UINT64_MAX : usnet_deadline_ns(side->context);
         next = deadline < next ? deadline : next;
     }
     play.now_ns = next > play.now_ns ? next : play.now_ns + 1;
@@ -352,6 +337,50 @@ static void call_add_route(struct side *side)
     plausible(usnet_add_route(side->context, network, gateway));
 }
 
+/* ---- a peer that stands still ---- */
+
+static void set_number(struct side *side, int fd, int level, int name, int value)
+{
+    CHECK_EQ(usnet_setsockopt(side->context, fd, level, name, &value, sizeof value), 0);
+}
+
+/* Established, with nothing to send or to be acknowledged: only its keepalive can find out. */
+static bool is_idle(struct side *side, int fd)
+{
+    struct usnet_tcp_info info;
+    uint64_t conn = usnet_conn_of(side->context, fd);
+    return usnet_stack_info(usnet_stack_of(side->context), conn, &info) == 0 && info.state == UN_TCP_ESTABLISHED &&
+           info.queued == 0;
+}
+
+/* Whoever asks a peer that stands still gives up after as many questions as he was told; and whoever does not ask stays. */
+static void call_freeze(struct side *side)
+{
+    int fd = draw_fd(), idle_s = 1 + draw() % 20, interval_s = 1 + draw() % 8, count = 1 + draw() % 4;
+    bool asks = draw() & 3;
+    settle();
+    bool is_watched = asks && is_stream(side, fd) && is_idle(side, fd);
+    if (is_watched) {
+        set_number(side, fd, IPPROTO_TCP, TCP_KEEPIDLE, idle_s);
+        set_number(side, fd, IPPROTO_TCP, TCP_KEEPINTVL, interval_s);
+        set_number(side, fd, IPPROTO_TCP, TCP_KEEPCNT, count);
+        set_number(side, fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    }
+    play.frozen = &play.sides[side == play.sides];
+    let_pass((uint64_t)(2 * (idle_s + (count + 1) * interval_s)) * UN_SECOND_NS);
+    play.frozen = NULL;
+    if (is_watched)
+        CHECK(!is_idle(side, fd));
+    settle();
+}
+
+static void call_bare(struct side *side)
+{
+    (void)side;
+    for (uint32_t left = 1 + draw() % 8; left > 0; left--)
+        bare_call(play.now_ns);
+}
+
 /* ---- epoll ---- */
 
 static void call_epoll_create(struct side *side)
@@ -431,6 +460,7 @@ static void (*const calls[])(struct side *side) = {
     call_connect,    call_read,       call_read,  call_peek,         call_write,     call_write,      call_write,
     call_shutdown,   call_close,      call_names, call_setsockopt,   call_getsockopt, call_epoll_create, call_epoll_ctl,
     call_epoll_ctl,  call_epoll_wait, call_epoll_wait, call_look,    call_stack_option, call_add_route,
+    call_freeze,     call_bare,       call_bare,  call_bare,
 };
 
 static struct usnet *open_side(int number, struct usnet_device *wire)
@@ -511,6 +541,7 @@ static void end(void)
     check_nothing_is_left(&play.sides[1]);
     usnet_teardown(play.sides[0].context);
     usnet_teardown(play.sides[1].context);
+    bare_end();
 }
 
 void sockets_run(const uint8_t *script, size_t length)
@@ -518,15 +549,15 @@ void sockets_run(const uint8_t *script, size_t length)
     struct usnet_link link = {.mac = {2, 0, 0, 0, 0, 1}, .mtu = 1500, .slots = 64};
     struct usnet_device *ends[2];
     memset(&play, 0, sizeof play);
-    play.script = script;
-    play.left = length < SOCKETS_SCRIPT_MAX ? length : SOCKETS_SCRIPT_MAX;
+    draws = (struct draws){script, length < SOCKETS_SCRIPT_MAX ? length : SOCKETS_SCRIPT_MAX};
     play.now_ns = UINT64_C(1000000000000);
     CHECK_EQ(usnet_device_memory(ends, &link), 0);
     for (int side = 0; side < 2; side++)
         play.sides[side].context = open_side(side, ends[side]);
+    bare_begin();
     if (draw() % 8 > 0)
         begin_connected();
-    while (play.left > 0) {
+    while (draws.left > 0) {
         uint8_t byte = draw();
         struct side *side = &play.sides[byte & 1];
         byte >>= 1;

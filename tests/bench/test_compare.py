@@ -10,7 +10,7 @@ from contextlib import suppress
 import psutil
 import pytest
 from support.privilege import needs_network_namespaces
-from support.server import command, wait
+from support.server import WITH_THE_TEST, command, wait
 
 from usnet_framework.bench.netns import PREFIX, namespaces
 
@@ -85,7 +85,8 @@ def _command_lines(parent: int) -> list[list[str]]:
 @needs_network_namespaces
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_nothing_behind(number: signal.Signals) -> None:
-    line = [command("usnet-bench"), "compare", "--servers", "epoll-c", "--base", "epoll-c", "--network", "veth"]
+    options = ["--servers", "epoll-c", "--base", "epoll-c", "--network", "veth"]
+    line = [*WITH_THE_TEST, command("usnet-bench"), "compare", *options]
     with subprocess.Popen([*line, "--duration", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         wait("the load runs", lambda: any("--connections" in line for line in _command_lines(process.pid)))
         started = psutil.Process(process.pid).children(recursive=True)
@@ -103,6 +104,7 @@ def test_a_signal_leaves_nothing_behind(number: signal.Signals) -> None:
     [
         (["--servers", "nginx"], 2, "unknown server 'nginx'"),
         (["--servers", "epoll-c", "--base", "uvloop"], 2, "not one of the servers compared"),
+        (["--servers", "uvloop,lwip-tap", "--size", "65536", "--connections", "12"], 2, "overflow the TAP interface"),
         (["--load-core", "4000"], 2, "core 4000 may not be used here"),
         (["--rounds", "0"], 2, "--rounds"),
         (["--connect", "--rate", "10"], 2, "not allowed with"),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from support.server import REPOSITORY, STOP_SECONDS, Server, run, wait
+from support.server import REPOSITORY, STOP_SECONDS, WITH_THE_TEST, Server, run, wait
 
 ECHO = "examples.echo:Echo"
 
@@ -125,7 +125,7 @@ def test_stop_ends_the_server_cleanly() -> None:
 def test_make_serve_finds_free_ports_and_says_how_to_try_it() -> None:
     """Its script: another server, or this test twice, may have the usual ports and the usual control socket."""
     with subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "tools/serve.py"), ECHO],
+        [*WITH_THE_TEST, sys.executable, str(REPOSITORY / "tools/serve.py"), ECHO],
         cwd=REPOSITORY,
         env={name: value for name, value in os.environ.items() if not name.startswith("USNET_")},
         stdout=subprocess.PIPE,

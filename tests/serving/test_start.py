@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.server import REPOSITORY, Server, command, free_port, run, wait
+from support.server import REPOSITORY, WITH_THE_TEST, Server, command, free_port, run, wait
 
 ECHO = "examples.echo:Echo"
 SILENT = ("--metrics", "off", "--control", "off")
@@ -70,7 +70,7 @@ def test_sockets_by_systemd_activation(layout: str) -> None:
         port = listener.getsockname()[1]
         os.set_inheritable(listener.fileno(), True)
         serve = [command("usnet-serve"), ECHO, "--layout", layout, "--bind", "fd:3", *SILENT]
-        activate = [sys.executable, "-c", ACTIVATE, str(listener.fileno()), *serve]
+        activate = [*WITH_THE_TEST, sys.executable, "-c", ACTIVATE, str(listener.fileno()), *serve]
         with subprocess.Popen(activate, close_fds=False, cwd=REPOSITORY, start_new_session=True) as server:
             try:
                 assert hello(socket.create_connection(("127.0.0.1", port))) == b"hello"
@@ -163,7 +163,7 @@ if __name__ == "__main__":
 
 
 def served_by_script(script: Path, port: int) -> None:
-    with subprocess.Popen([sys.executable, str(script)], start_new_session=True) as process:
+    with subprocess.Popen([*WITH_THE_TEST, sys.executable, str(script)], start_new_session=True) as process:
         try:
             answer = wait("it answers", lambda: shout(port))
             assert answer == b"HELLO"

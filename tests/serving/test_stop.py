@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
-from support.server import Server, run
+from support.server import Server, run, wait
 
 ECHO = "examples.echo:Echo"
+TESTS = Path(__file__).resolve().parents[1]
 LAYOUTS = pytest.mark.parametrize("layout", ["split", "inline"])
 
 
@@ -181,3 +184,22 @@ def test_what_on_stop_sends_arrives(layout: str, tmp_path: Path) -> None:
         assert server.stop() == 0
         assert client.recv(100) == b"good bye"
         assert client.recv(1) == b""
+
+
+RUN_OF_TESTS = """
+from support.server import Server
+with Server("examples.echo:Echo") as server:
+    print(server.pid, flush=True)
+    input()
+"""
+
+
+def test_a_run_of_the_tests_that_is_killed_leaves_no_server_behind() -> None:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", RUN_OF_TESTS], cwd=TESTS, stdin=pipe, stdout=pipe, text=True) as tests:
+        assert tests.stdout is not None
+        supervisor = psutil.Process(int(tests.stdout.readline()))
+        processes = [supervisor, *supervisor.children(recursive=True)]
+        assert len(processes) > 2
+        tests.kill()
+    wait("every process is gone", lambda: not [one for one in processes if one.is_running()])

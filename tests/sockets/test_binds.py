@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.server import REPOSITORY, Serve, Server, command, free_port, wait
+from support.server import REPOSITORY, WITH_THE_TEST, Serve, Server, command, free_port, wait
 
 LAYOUTS = ["split", "inline"]
 
@@ -66,7 +66,7 @@ def test_an_inherited_descriptor_as_systemd_hands_it_down() -> None:
             "{'LISTEN_FDS': '1', 'LISTEN_PID': str(os.getpid())}; os.execv(sys.argv[2], sys.argv[2:])"
         )
         server = subprocess.Popen(
-            [sys.executable, "-c", activate, str(listener.fileno()), *program],
+            [*WITH_THE_TEST, sys.executable, "-c", activate, str(listener.fileno()), *program],
             pass_fds=[listener.fileno()],
             cwd=REPOSITORY,
             env=environment,

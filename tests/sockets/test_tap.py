@@ -151,12 +151,13 @@ def test_frames_that_come_through_another_queue_are_handed_to_their_owner() -> N
         with Clients(server.address, 32, EchoDialogue) as clients:
             server.wait("answers come", lambda: clients.answered > 320)
             shards = {conn["shard"] for conn in server.ctl("conns")}
+            drops = server.drops()
         assert not clients.incidents, clients.incidents
         assert shards == {0, 1, 2, 3}
+        assert drops.get("tcp_no_connection", 0) == 0, drops  # each came to its owner; a busy machine may lose some
         metrics = server.metrics()
         assert metrics["usnet_ip_handed_over_total"] > 16
         assert metrics["usnet_ip_taken_over_total"] >= metrics["usnet_ip_handed_over_total"]
-        assert metrics["usnet_drops_total"] < 16
 
 
 @LAYOUTS

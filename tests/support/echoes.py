@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
+from support.server import WITH_THE_TEST
+
 from usnet_framework.bench.load import program
 
 Twist = Callable[[int, bytes], bytes]
@@ -34,7 +36,7 @@ UVLOOP_EXCHANGE = (*_PEERS, "uvloop", "Exchange", "127.0.0.1", "0")
 def echo_server(command: Sequence[str]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """One of the commands above: its address once it listens, and its process."""
     first = command[0] if command[0] == sys.executable else program(command[0])
-    with subprocess.Popen([first, *command[1:]], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*WITH_THE_TEST, first, *command[1:]], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

@@ -23,13 +23,14 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 from support.backends import Backend, Kernel
 
 from usnet_framework.shards import control
@@ -40,6 +41,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.01
+
+WITH_THE_TEST = ("setpriv", "--pdeathsig", "TERM")
+"""In front of a command: it is asked to end when the thread that started it is no more, so that a run of the tests that
+is killed leaves no server behind. A program does that, since nothing of ours may run between fork and exec."""
 
 Serve = Callable[..., "Server"]
 """Server with a backend that the fixture `serve` has chosen."""
@@ -126,6 +131,7 @@ class Server:
         self._cwd = cwd
         self._env = env
         self._command = [
+            *WITH_THE_TEST,
             *prefix,
             command("usnet-serve"),
             app,
@@ -244,13 +250,18 @@ class Server:
 
     def metrics(self) -> dict[str, float]:
         """All samples of /metrics by name, summed over their labels."""
+        return _sums((sample.name, sample.value) for sample in self._samples())
+
+    def drops(self) -> dict[str, float]:
+        """What was refused or lost, by reason."""
+        samples = (sample for sample in self._samples() if sample.name == "usnet_drops_total")
+        return _sums((sample.labels["reason"], sample.value) for sample in samples)
+
+    def _samples(self) -> Iterator[Sample]:
         code, text = self.get("/metrics")
         assert code == 200, text
-        sums: dict[str, float] = {}
         for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
-        return sums
+            yield from family.samples
 
     def wait(self, what: str, predicate: Callable[[], T], seconds: float = START_SECONDS) -> T:
         """`wait`, with the server's log in the failure."""
@@ -288,6 +299,13 @@ class Server:
                 process.kill()
         self.process.wait(STOP_SECONDS)
         self._folder.cleanup()
+
+
+def _sums(samples: Iterable[tuple[str, float]]) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for name, value in samples:
+        sums[name] = sums.get(name, 0.0) + value
+    return sums
 
 
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:

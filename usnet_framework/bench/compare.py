@@ -12,7 +12,7 @@ from usnet_framework.bench.load import Load, run_load
 from usnet_framework.bench.machine import Cores, Usage
 from usnet_framework.bench.network import Network, add_tap, open_network, receive_at_home
 from usnet_framework.bench.rounds import STEAL_LIMIT, Sample, Summary, interleave, summarise
-from usnet_framework.bench.servers import KINDS, Kind, running
+from usnet_framework.bench.servers import KINDS, Kind, check_load, running
 from usnet_framework.errors import UsageError
 
 DEFAULT_BASE = "uvloop"
@@ -108,6 +108,7 @@ def compare(
     rps: bool = False,
 ) -> Comparison:
     kinds = choose(names, base)
+    check_load(kinds, load)
     aims.check(wanted, names)
     samples = []
     with open_network(network_choice) as network:

@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from usnet_framework.bench.load import READY_DEADLINE_S, answers, program
+from usnet_framework.bench.load import READY_DEADLINE_S, Load, answers, program
 from usnet_framework.bench.machine import Cores
 from usnet_framework.bench.netns import TAP_INTERFACE
 from usnet_framework.bench.network import Network
-from usnet_framework.errors import StartupError
+from usnet_framework.errors import StartupError, UsageError
 
 STOP_DEADLINE_S = 15.0
 
@@ -34,6 +34,7 @@ class Kind:
     exchange: Command  # the server for loads that go one way
     cores: Callable[[Cores], set[int]]
     over_tap: bool = False  # it has its own stack and meets the load at a TAP interface
+    needs_room: bool = False  # it does not recover well from what that interface's queue loses
 
 
 def usnet_command(handler: str, host: str, port: int, *options: str) -> list[str]:
@@ -97,7 +98,7 @@ def _kinds() -> Iterator[Kind]:
     for name, layout in (("usnet-tap-inline", "inline"), ("usnet-tap-split", "split")):
         yield Kind(name, _usnet_tap("Echo", layout), _usnet_tap("Exchange", layout), _one_core, over_tap=True)
     for name, echo in (("lwip-tap", _lwip_tap), ("mirror-tap", _mirror_tap)):
-        yield Kind(name, echo, _no_exchange(name), _one_core, over_tap=True)
+        yield Kind(name, echo, _no_exchange(name), _one_core, over_tap=True, needs_room=True)
     for loop in ("asyncio", "uvloop"):
         yield Kind(loop, _python(loop, "Echo"), _python(loop, "Exchange"), _one_core)
     yield Kind("epoll-c", _epoll_c(), _epoll_c("--exchange"), _one_core)
@@ -105,6 +106,23 @@ def _kinds() -> Iterator[Kind]:
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _kinds()}
 DEFAULT_NAMES = tuple(kind.name for kind in KINDS.values() if not kind.over_tap)
+
+
+LWIP_WINDOW = 65535  # TCP_WND of Debian's lwipopts.h
+TAP_QUEUE_PACKETS = 500  # TUN_READQ_SIZE of the kernel
+SEGMENT_BYTES = 1460
+
+
+def check_load(kinds: Sequence[Kind], load: Load) -> None:
+    """Refuse what would measure a queue that overflows: each connection sends as much as lwIP's window takes, and what
+    is lost comes again one round trip, or one timeout, after the other."""
+    each = -(-min(load.size * load.pipeline, LWIP_WINDOW) // SEGMENT_BYTES)
+    for kind in kinds:
+        if kind.needs_room and each > 1 and load.connections * each > TAP_QUEUE_PACKETS:
+            raise UsageError(
+                f"--connections {load.connections}: {each} packets each overflow the TAP interface's queue of "
+                f"{TAP_QUEUE_PACKETS}, and {kind.name} has no SACK; take {TAP_QUEUE_PACKETS // each} at most"
+            )
 
 
 @dataclass(frozen=True)

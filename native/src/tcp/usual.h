@@ -60,14 +60,17 @@ static inline void un_tcp_begin_segment(struct un_tcp *tcp, const struct un_tcb 
     seg->urgent = 0;
 }
 
-/* It left: it has acknowledged whatever was to be acknowledged. The timer of an ACK may also watch a window (window.c), and
- * finds out by itself that there is nothing to acknowledge. */
+/* It left: it has acknowledged whatever was to be acknowledged. The timer of an ACK also watches a window that is shut
+ * (window.c): then it runs on. */
 static inline void un_tcp_emitted(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
 {
     tcp->counters->out_segments++;
-    tcb->rcv_edge = seg->ack + ((uint32_t)seg->wnd << tcb->rcv_wscale);
+    uint32_t window = (uint32_t)seg->wnd << tcb->rcv_wscale;
+    tcb->rcv_edge = seg->ack + window;
     tcb->rcv_acked = seg->ack;
     tcb->flags &= ~(uint32_t)(UN_TCB_ACK_NOW | UN_TCB_ACK_LATER);
+    if (__builtin_expect(window >= tcb->rcv_mss, 1))
+        un_tcp_disarm(tcb, UN_TIMER_ACK);
 }
 
 /* ---- the usual one ---- */

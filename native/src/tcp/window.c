@@ -98,11 +98,11 @@ static bool is_opened(const struct un_tcp *tcp, const struct un_tcb *tcb)
     return most >= left + least_step(tcp, tcb) && most - left >= left;
 }
 
-/* Less than a segment is left, and the buffer would take more than there are frames for. */
+/* Less than a segment of the peer's is left, and the buffer would take more than there are frames for. */
 static bool is_starved(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
-    uint32_t left = window_left(tcb), segment = segment_of(tcb);
-    return left < segment && room_of(tcp, tcb) < un_min32(left + segment, free_of(tcb, tcb->rcv_limit));
+    uint32_t left = window_left(tcb), wanted = left + segment_of(tcb);
+    return left < tcb->rcv_mss && room_of(tcp, tcb) < un_min32(wanted, free_of(tcb, tcb->rcv_limit));
 }
 
 void un_tcp_watch_window(struct un_tcp *tcp, struct un_tcb *tcb)

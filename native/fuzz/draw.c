@@ -1,0 +1,4 @@
+/* See draw.h. */
+#include "draw.h"
+
+struct draws draws;
