@@ -15,6 +15,8 @@ enum { SLOTS = 256, FRAMES = 512, FRAME_BYTES = 2048, PORT = 7000, HANDLES = 256
 static struct {
     struct un_stack_setup setup;
     struct un_device *wire[2]; /* the engine's, which it closes; the peers' */
+    const struct un_device_operations *operations; /* of the engine's */
+    struct un_device_operations lasting; /* the same, but for an engine that leaves it to the next one */
     struct un_stack far;
     void *far_memory;
     uint64_t far_bytes;
@@ -83,11 +85,24 @@ static void open_far(void)
     CHECK(un_stack_add_address(&it.far, &ip, 24) >= 0);
 }
 
+static void leave_open(struct un_device *device)
+{
+    (void)device;
+}
+
+static void keep(bool is_kept)
+{
+    it.wire[0]->operations = is_kept ? &it.lasting : it.operations;
+}
+
 static void open_stacks(void)
 {
     memset(&it, 0, sizeof it);
     it.now_ns = UINT64_C(1000000000);
     open_wire();
+    it.operations = it.wire[0]->operations;
+    it.lasting = *it.operations;
+    it.lasting.close = leave_open;
     open_near();
     open_far();
 }
@@ -168,4 +183,5 @@ const struct carrier carrier_stack = {
     .disconnect = disconnect,
     .turn = turn,
     .close = close_stacks,
+    .keep = keep,
 };
