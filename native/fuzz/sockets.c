@@ -364,6 +364,7 @@ static void call_freeze(struct side *side)
         set_number(side, fd, IPPROTO_TCP, TCP_KEEPIDLE, idle_s);
         set_number(side, fd, IPPROTO_TCP, TCP_KEEPINTVL, interval_s);
         set_number(side, fd, IPPROTO_TCP, TCP_KEEPCNT, count);
+        set_number(side, fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 0); /* it would count instead of the questions */
         set_number(side, fd, SOL_SOCKET, SO_KEEPALIVE, 1);
     }
     play.frozen = &play.sides[side == play.sides];
