@@ -159,6 +159,36 @@ def test_an_echo_reduces_the_window_once_per_round_trip(marked: Scenario) -> Non
     assert marked.info.ssthresh == threshold
 
 
+def test_an_echo_lets_nothing_grow(marked: Scenario) -> None:
+    """RFC 3168 section 6.1.2: no ACK that echoes congestion, be it the first or a later one."""
+    marked.write(60_000)
+    marked.take(0.1)
+    before = marked.info.cwnd
+    for end in (1001, 2001, 10_001):
+        marked.send(f"E. 1:1(0) ack {end}")
+        marked.take()
+        assert marked.info.cwnd == before * 7 // 10
+
+
+def test_a_loss_right_behind_an_echo_is_repaired(host: Host) -> None:
+    """RFC 6582 section 3.2 step 1 holds back only after something was sent again."""
+    peer = states.listening(host)
+    peer.send("SEW 0:0(0) win 65535 <mss 1000>")
+    peer.expect("SE. 0:0(0) ack 1")
+    peer.advance(0.1)
+    peer.send(". 1:1(0) ack 1")
+    peer.accept()
+    peer.write(10_000)
+    peer.take(0.1)
+    peer.send("E. 1:1(0) ack 1001")
+    peer.send(". 1:1(0) ack 10001")
+    peer.write(5000)
+    peer.take(0.1)
+    for _ in range(3):
+        peer.send(". 1:1(0) ack 10001")
+    assert [seen.first for seen in peer.take()] == [10_001]
+
+
 def test_an_echo_of_nothing_does_no_harm(marked: Scenario) -> None:
     """Not agreed on in this direction, or nothing was in flight."""
     before = marked.info.cwnd
