@@ -9,6 +9,7 @@
 #include "wire/udp.h"
 
 #define UN_UDP_CHECKSUM_OFFSET 6u
+#define UN_GROUP_HOP_LIMIT 1u /* to a group on this link, since nobody has said otherwise: RFC 1112 section 6.1, RFC 3493 section 5.2 */
 
 /* In front of the payload of a datagram that waits. */
 struct sender {
@@ -225,7 +226,7 @@ enum un_drop un_udp_input(struct un_stack *stack, struct un_arrival *arrival)
     enum un_drop why = un_udp_parse(&udp, un_arrival_transport(arrival), there, packet->transport_length);
     if (why)
         return why;
-    if (udp.source_port == 0 || (udp.length > 0 && there <= UN_UDP_BYTES))
+    if (udp.length > 0 && there <= UN_UDP_BYTES)
         return UN_DROP_udp_malformed;
     struct un_endpoint *endpoint = find(stack, &packet->destination, udp.destination_port);
     if (!endpoint)
@@ -375,7 +376,10 @@ int64_t un_stack_udp_send(struct un_stack *stack, uint32_t number, const struct 
     struct un_udp udp = {.source_port = endpoint->port, .destination_port = to->port, .length = length};
     struct un_piece piece = {bytes, length, UN_NONE};
     struct un_datagram datagram = {
-        .ip = {.source = stack->own->addresses[source].ip, .destination = to->ip, .protocol = UN_PROTOCOL_UDP},
+        .ip = {.source = stack->own->addresses[source].ip,
+               .destination = to->ip,
+               .protocol = UN_PROTOCOL_UDP,
+               .hop_limit = un_ip_is_multicast(&to->ip) ? UN_GROUP_HOP_LIMIT : 0},
         .header = header,
         .header_length = un_udp_emit(&udp, header),
         .checksum_offset = UN_UDP_CHECKSUM_OFFSET,
