@@ -484,7 +484,7 @@ def test_an_unknown_option_that_may_be_skipped(host: Host) -> None:
 
 
 def test_an_unknown_header_is_told(host: Host) -> None:
-    """RFC 8200 section 4: code 1, with the place of the field that names it. Hop-by-hop options are first, or unknown."""
+    """RFC 8200 section 4: code 1, with the place of the field that names it. Hop-by-hop options come first."""
     options = (packets.DESTINATION_OPTIONS, OPTIONS)
     assert problem(host, extended(protocol=253)) == (1, 6)
     assert problem(host, extended(options, protocol=253)) == (1, 40)
