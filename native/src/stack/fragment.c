@@ -3,6 +3,8 @@
  * Sixteen datagrams at a time, each of at most sixty-three frames, for thirty seconds (IPv4) or sixty (IPv6); when there is
  * no place, the oldest gives way. Small fragments that follow one another share a frame. A datagram of which parts
  * overlap is dropped as a whole (RFC 5722); what lies wholly within what is there already is a duplicate and ignored.
+ * RFC 8200 section 4.5 would have a first fragment discarded that does not hold all headers: here what is put together is
+ * looked at as a whole, so nothing can be hidden in such fragments.
  * A complete datagram is one packet again, its header says so, and it takes the usual way in. */
 #include "base/bytes.h"
 #include "stack/state.h"
