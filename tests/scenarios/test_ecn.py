@@ -173,6 +173,25 @@ def test_an_echo_lets_the_window_not_grow(marked: Scenario) -> None:
     assert marked.info.cwnd > marked.info.ssthresh
 
 
+def test_a_loss_right_behind_an_echo_is_repaired(host: Host) -> None:
+    """RFC 6582 section 3.2 step 1 holds back only after something was sent again."""
+    peer = states.listening(host)
+    peer.send("SEW 0:0(0) win 65535 <mss 1000>")
+    peer.expect("SE. 0:0(0) ack 1")
+    peer.advance(0.1)
+    peer.send(". 1:1(0) ack 1")
+    peer.accept()
+    peer.write(10_000)
+    peer.take(0.1)
+    peer.send("E. 1:1(0) ack 1001")
+    peer.send(". 1:1(0) ack 10001")
+    peer.write(5000)
+    peer.take(0.1)
+    for _ in range(3):
+        peer.send(". 1:1(0) ack 10001")
+    assert [seen.first for seen in peer.take()] == [10_001]
+
+
 def test_an_echo_of_nothing_does_no_harm(marked: Scenario) -> None:
     """Not agreed on in this direction, or nothing was in flight."""
     before = marked.info.cwnd

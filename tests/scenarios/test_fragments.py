@@ -9,7 +9,7 @@ import pytest
 
 from usnet_framework.testing import Host, Scenario, packets, states
 from usnet_framework.testing.host import LOCAL, PEER
-from usnet_framework.testing.packets import Ip, Ipv4, Ipv6, Udp, ip_packet
+from usnet_framework.testing.packets import Icmp, Ip, Ipv4, Ipv6, Udp, ip_packet
 
 BOTH = pytest.mark.parametrize("family", [4, 6])
 
@@ -100,6 +100,7 @@ def test_overlaps_end_a_datagram(offset: int, size: int, host: Host, endpoint: i
         evil = replace(evil, extensions=((packets.FRAGMENT, b"\0" + (offset | 1).to_bytes(2, "big") + b"\0\0\0\1"),))
     for fragment in (pieces[0], pieces[2], evil, pieces[1], pieces[3]):
         host.send_ip(fragment)
+        host.sent.clear()
     assert received(host, endpoint) in (None, ip.payload[8:])
     host.sent.clear()
 
@@ -116,6 +117,44 @@ def test_a_datagram_that_stays_incomplete(host: Host, endpoint: int, family: int
     for fragment in rest:
         host.send_ip(fragment)
     assert received(host, endpoint) is None
+
+
+@BOTH
+def test_who_sent_the_first_of_them_is_told(host: Host, endpoint: int, family: int) -> None:
+    """RFC 792 and RFC 8200 section 4.5: time exceeded, code 1; the first fragment is quoted, and nothing else."""
+    first, second, _ = fragments(datagram(1000, family), 400)
+    host.send_ip(second)
+    host.send_ip(first)
+    icmp, sent = host.expect_body(Icmp, after=61)
+    assert sent.time_s == pytest.approx(30 if family == 4 else 60, abs=0.1)
+    assert (icmp.type, icmp.code) == ((11, 1) if family == 4 else (3, 1))
+    assert icmp.payload == first.build()
+
+
+@BOTH
+def test_who_sent_others_is_not_told(host: Host, endpoint: int, family: int) -> None:
+    """Nor is who sent an error, nor what went to everybody."""
+    host.send_ip(fragments(datagram(1000, family), 400)[1])
+    source, destination = PEER[family], LOCAL[family]
+    error = Icmp(*((3, 3) if family == 4 else (1, 4)), payload=datagram(1000, family).build())
+    ip = ip_packet(source, destination, 1 if family == 4 else 58, error.build(source, destination))
+    host.send_ip(fragments(ip, 400, 2)[0])
+    everybody = "10.0.0.255" if family == 4 else "ff02::1"
+    host.send_ip(fragments(replace(datagram(1000, family, 3), destination=everybody), 400, 3)[0])
+    host.expect_nothing(70)
+    assert host.counter("fragment_timeout") == 3
+
+
+@pytest.mark.parametrize(("cut", "offset", "pointer"), [(3, 0, 4), (0, 65528, 42)])
+def test_fragments_that_cannot_be_are_told(cut: int, offset: int, pointer: int, host: Host) -> None:
+    """RFC 8200 section 4.5: a parameter problem that names the payload length, or the fragment offset."""
+    first = next(datagram(1000, 6).fragments(400))
+    assert isinstance(first, Ipv6)
+    header = (packets.FRAGMENT, b"\0" + (offset | 1).to_bytes(2, "big") + b"\0\0\0\1")
+    broken = replace(first, payload=first.payload[: 400 - cut], extensions=(header,))
+    host.send_ip(broken)
+    icmp, _ = host.expect_body(Icmp)
+    assert (icmp.type, icmp.code, icmp.number, icmp.payload) == (4, 0, pointer, broken.build())
 
 
 @BOTH

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -184,15 +185,15 @@ def test_a_report_never_raises_the_path_mtu(mtu: int, plain: Scenario) -> None:
 
 
 @pytest.mark.parametrize("family", [6])
-@pytest.mark.parametrize("mtu", [1279, 600, 0])
+@pytest.mark.parametrize("mtu", [1280, 1279, 600, 0])
 def test_an_ipv6_path_is_never_below_1280(mtu: int, host: Host, family: int) -> None:
-    """RFC 8200 section 5."""
+    """RFC 8200 section 5; a report of less is discarded as a whole: RFC 8201 section 4."""
     scenario = states.established(host, states.PLAIN_SYN)
     scenario.write(4000)
     scenario.expect_data(1, 4001)
     scenario.send_icmp(2, 0, about=1, mtu=mtu)
     scenario.take()
-    assert scenario.info.path_mtu >= 1280
+    assert scenario.info.path_mtu == (1500 if mtu < 1280 else 1280)
 
 
 def narrowed(host: Host, family: int = 4, mtu: int = 1400) -> Scenario:
@@ -301,6 +302,18 @@ def test_the_payload_of_an_echo_comes_back(host: Host) -> None:
     payload = bytes(range(200))
     host.send_body(Icmp(8, payload=payload))
     assert host.expect_body(Icmp)[0].payload == payload
+
+
+@BOTH
+def test_the_answer_to_an_echo_has_its_class(host: Host, family: int) -> None:
+    """RFC 1349 section 5.1; the bits of ECN are the sender's own."""
+    source, destination = PEER[family], LOCAL[family]
+    echo = Icmp(8 if family == 4 else 128).build(source, destination)
+    ip = packets.ip_packet(source, destination, 1 if family == 4 else 58, echo)
+    host.send_ip(replace(ip, traffic_class=0xBB))
+    _, sent = host.expect_body(Icmp)
+    assert sent.ip is not None
+    assert sent.ip.traffic_class == 0xB8
 
 
 @BOTH
@@ -432,17 +445,73 @@ def test_no_error_is_sent_to_nobody(source: str, destination: str, host: Host) -
     host.expect_nothing()
 
 
-@pytest.mark.parametrize("family", [6])
-def test_an_unknown_option_that_asks_for_an_error(host: Host, family: int) -> None:
-    """RFC 8200 section 4.2: the two high bits of an option say what to do; dropping is the least."""
-    listening = states.listening(host)
-    for option in (0x5E, 0x9E, 0xDE):
-        extension = (packets.DESTINATION_OPTIONS, bytes([0, option, 4, 0, 0, 0, 0]))
-        listening.send(states.SYN, ip={"extensions": (extension,)})
-        assert not listening.take()
-        host.sent.clear()
-    listening.send(states.SYN, ip={"extensions": ((packets.DESTINATION_OPTIONS, bytes([0, 0x1E, 4, 0, 0, 0, 0])),)})
-    listening.expect("S. 0:0(0) ack 1")
+OPTIONS = bytes([0, 1, 4, 0, 0, 0, 0])
+"""An extension header of eight bytes with nothing but padding."""
+
+
+def extended(*extensions: tuple[int, bytes], destination: str = LOCAL[6], protocol: int = 17) -> packets.Ipv6:
+    """A datagram for a port that nobody has, behind extension headers."""
+    payload = packets.Udp(5000, 7).build(PEER[6], destination)
+    return packets.Ipv6(PEER[6], destination, protocol, payload, extensions=extensions)
+
+
+def problem(host: Host, packet: packets.Ip) -> tuple[int, int] | None:
+    """Code and pointer of the parameter problem that answers the packet, if one does."""
+    host.send_ip(packet)
+    if not host.sent:
+        return None
+    icmp, sent = host.expect_body(Icmp)
+    assert sent.ip is not None
+    assert (icmp.type, icmp.payload, sent.ip.destination) == (4, packet.build(), PEER[6])
+    return icmp.code, icmp.number
+
+
+@pytest.mark.parametrize("kind", [packets.DESTINATION_OPTIONS, packets.HOP_BY_HOP])
+@pytest.mark.parametrize("destination", [LOCAL[6], "ff02::1"])
+def test_an_unknown_option_that_asks_for_an_error(kind: int, destination: str, host: Host) -> None:
+    """RFC 8200 section 4.2: the two high bits of an option say what to do; code 2, with the option's place."""
+    told = [
+        problem(host, extended((kind, bytes([0, option, 4, 0, 0, 0, 0])), destination=destination))
+        for option in (0x5E, 0x9E, 0xDE)
+    ]
+    assert told == [None, (2, 42), (2, 42) if destination == LOCAL[6] else None]
+    assert host.counter("ip_options") == 3
+
+
+def test_an_unknown_option_that_may_be_skipped(host: Host) -> None:
+    host.send_ip(extended((packets.DESTINATION_OPTIONS, bytes([0, 0x1E, 4, 0, 0, 0, 0]))))
+    assert host.expect_body(Icmp)[0].type == 1
+
+
+def test_an_unknown_header_is_told(host: Host) -> None:
+    """RFC 8200 section 4: code 1, with the place of the field that names it. Hop-by-hop options come first."""
+    options = (packets.DESTINATION_OPTIONS, OPTIONS)
+    assert problem(host, extended(protocol=253)) == (1, 6)
+    assert problem(host, extended(options, protocol=253)) == (1, 40)
+    assert problem(host, extended(options, options, (packets.HOP_BY_HOP, OPTIONS))) == (1, 48)
+    assert problem(host, extended(options, protocol=59)) is None
+
+
+@pytest.mark.parametrize("kind", [0, 4, 77])
+def test_a_route_that_is_not_ours_to_continue_is_told(kind: int, host: Host) -> None:
+    """RFC 8200 section 4.4, RFC 5095: code 0, with the place of the type."""
+    options = (packets.DESTINATION_OPTIONS, OPTIONS)
+    assert problem(host, extended(options, (packets.ROUTING, bytes([0, kind, 1, 0, 0, 0, 0])))) == (0, 50)
+
+
+def test_problems_that_nobody_is_told_of(host: Host) -> None:
+    """RFC 4443 section 2.4 e: of an error, of what went to everybody or came from nobody; nor of what is not ours."""
+    bad = (packets.DESTINATION_OPTIONS, bytes([0, 0x9E, 4, 0, 0, 0, 0]))
+    route = (packets.ROUTING, bytes([0, 0, 1, 0, 0, 0, 0]))
+    error = Icmp(1, 4, payload=extended().build()).build(PEER[6], LOCAL[6])
+    for packet in (
+        packets.Ipv6(PEER[6], LOCAL[6], 58, error, extensions=(bad,)),
+        extended(route, destination="ff02::1"),
+        extended(bad, destination="fd00::77"),
+        packets.Ipv6("::", LOCAL[6], 17, bytes(8), extensions=(bad,)),
+        packets.Ipv6("ff02::1", LOCAL[6], 17, bytes(8), extensions=(bad,)),
+    ):
+        assert problem(host, packet) is None
 
 
 def test_the_quote_of_an_error_is_the_packet(host: Host) -> None:

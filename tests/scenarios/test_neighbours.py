@@ -222,6 +222,55 @@ def test_neighbour_discovery_from_beyond_the_link(hop_limit: int, quiet: Host) -
     quiet.expect_nothing()
 
 
+@pytest.mark.parametrize("destination", ["ff02::1", LOCAL[6], "ff02::1:ff00:77"])
+def test_a_probe_goes_to_the_group_of_its_target(destination: str, quiet: Host) -> None:
+    """RFC 4861 section 7.1.1: one in nobody's name to anything else is discarded."""
+    advertise(quiet, Icmp(135, payload=packets.packed(LOCAL[6])), source="::", destination=destination)
+    quiet.expect_nothing()
+
+
+def doubted(quiet: Host) -> Icmp:
+    """What is sent to the peer makes its entry one that has to be proved: it is asked directly after five seconds."""
+    endpoint = quiet.stack.udp_open(("", 9))
+    quiet.stack.udp_send(endpoint, (PEER[6], 9), b"x")
+    quiet.turn()
+    quiet.expect_body(packets.Udp)
+    quiet.expect_nothing(4.9)
+    icmp, sent = quiet.expect_body(Icmp, after=0.3)
+    assert sent.ip is not None
+    assert (icmp.type, sent.ip.destination) == (packets.NEIGHBOUR_SOLICITATION, PEER[6])
+    return icmp
+
+
+@pytest.mark.parametrize(
+    ("flags", "mac"),
+    [(packets.OVERRIDES, OTHER_MAC), (packets.IS_SOLICITED, OTHER_MAC)],
+    ids=["unsolicited, another address", "another address that does not override"],
+)
+def test_what_proved_one_address_does_not_prove_another(flags: int, mac: bytes, quiet: Host) -> None:
+    """RFC 4861 section 7.2.5: STALE, however short ago the peer answered."""
+    endpoint = quiet.stack.udp_open(("", 7))
+    quiet.stack.udp_send(endpoint, (PEER[6], 9), b"x")
+    quiet.turn()
+    question(quiet, 6)
+    answer(quiet, 6)
+    quiet.expect_body(packets.Udp)
+    advertise(quiet, packets.neighbour_advertisement(PEER[6], mac, flags))
+    doubted(quiet)
+
+
+def test_what_waited_for_an_address_makes_it_used(quiet: Host) -> None:
+    """RFC 4861 section 7.3.3: an unsolicited answer proves nothing, and the first packet makes the entry DELAY."""
+    endpoint = quiet.stack.udp_open(("", 7))
+    quiet.stack.udp_send(endpoint, (PEER[6], 9), b"x")
+    quiet.turn()
+    question(quiet, 6)
+    advertise(quiet, packets.neighbour_advertisement(PEER[6], PEER_MAC, 0))
+    quiet.expect_body(packets.Udp)
+    quiet.expect_nothing(4.9)
+    assert quiet.expect_body(Icmp, after=0.3)[0].type == packets.NEIGHBOUR_SOLICITATION
+
+
 @pytest.mark.parametrize(
     "payload", [b"", bytes(8), packets.packed("ff02::1"), packets.packed(LOCAL[6]) + b"\x01\x00" + bytes(6)]
 )

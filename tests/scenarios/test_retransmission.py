@@ -581,6 +581,50 @@ def test_reports_of_a_part_undo_nothing(host: Host) -> None:
     assert host.counter("spurious") == 0
 
 
+def test_the_reordering_window_widens_with_every_needless_recovery(host: Host) -> None:
+    """RFC 8985 section 6.2: by a quarter of the round trip, up to a whole one, also when each of them is undone."""
+    scenario = warm(host, rounds=5)
+    waits = []
+    for _ in range(5):
+        first = in_flight(scenario, 5)
+        scenario.advance(0.1)
+        scenario.send(f". 1:1(0) ack {first} <sack {first + 1000}:{first + 2000}>")
+        begin = host.now_s
+        scenario.expect(f". {first}:{first + 1000}(1000) ack 1", within=0.2)
+        waits.append(host.now_s - begin)
+        scenario.send(f". 1:1(0) ack {first + 5000} <sack {first}:{first + 1000}>")
+    assert waits == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1], abs=0.002)
+    assert host.counter("spurious") == 5
+
+
+def test_a_loss_right_behind_an_undone_recovery_is_repaired(host: Host) -> None:
+    """RFC 6582 section 3.2 step 1 holds back only after something was sent again that was missing."""
+    scenario = warm(host, KILO_STAMPED.replace("sackOK,", ""))
+    first = in_flight(scenario, 6)
+    scenario.advance(0.1)
+    echo = f"<ts 1000 ecr {round(host.now_s * 1000) - 200}>"
+    for _ in range(3):
+        scenario.send(f". 1:1(0) ack {first} {echo}")
+    scenario.expect(f". {first}:{first + 1000}(1000) ack 1")
+    scenario.send(f". 1:1(0) ack {first + 2000} {echo}")
+    assert host.counter("spurious") == 1
+    for _ in range(3):
+        scenario.send(f". 1:1(0) ack {first + 2000} {echo}")
+    scenario.expect(f". {first + 2000}:{first + 3000}(1000) ack 1")
+
+
+def test_after_a_timeout_a_fin_waits_for_room_as_well(host: Host) -> None:
+    """RFC 5681 section 3.1: one segment, and the FIN that stands alone is another."""
+    scenario = warm(host, KILO_PLAIN)
+    first = in_flight(scenario, 1)
+    scenario.shutdown()
+    scenario.expect(f"F. {first + 1000}:{first + 1000}(0) ack 1")
+    scenario.expect(f". {first}:{first + 1000}(1000) ack 1", within=0.5)
+    scenario.expect_nothing(0.1)
+    scenario.send(f". 1:1(0) ack {first + 1000}")
+    scenario.expect(f"F. {first + 1000}:{first + 1000}(0) ack 1")
+
+
 # Edges.
 
 

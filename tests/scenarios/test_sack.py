@@ -105,6 +105,26 @@ def test_the_part_of_a_segment_that_was_there_is_reported(established: Scenario)
     established.expect(". 1:1(0) ack 301 <sack 101:201>", within=0.5)
 
 
+def test_of_several_duplicates_the_first_is_reported(established: Scenario) -> None:
+    """RFC 2883 section 4: one contiguous sequence in each report."""
+    established.send(". 1001:1501(500) ack 1")
+    established.expect(". 1:1(0) ack 1 <sack 1001:1501>")
+    established.send(". 2001:2501(500) ack 1")
+    established.expect(". 1:1(0) ack 1 <sack 2001:2501 1001:1501>")
+    established.send("P. 501:3001(2500) ack 1")
+    established.expect(". 1:1(0) ack 1 <sack 1001:1501 501:3001>")
+
+
+def test_a_duplicate_of_data_and_fin_is_reported(established: Scenario) -> None:
+    """RFC 2883 section 4: by this the sender of a tail loss probe knows that it was needless."""
+    established.send("FP. 1:101(100) ack 1")
+    established.expect(". 1:1(0) ack 102")
+    established.send("FP. 1:101(100) ack 1")
+    established.expect(". 1:1(0) ack 102 <sack 1:102>")
+    established.send("F. 101:101(0) ack 1")
+    established.expect(". 1:1(0) ack 102")
+
+
 # As a sender.
 
 

@@ -80,6 +80,23 @@ def test_a_checksum_that_comes_out_as_zero(host: Host, endpoint: int) -> None:
     assert sent.ip.payload[6:8] == b"\xff\xff"
 
 
+@BOTH
+def test_a_sender_without_a_port(host: Host, endpoint: int, family: int) -> None:
+    """RFC 768: the source port is optional, and zero where there is none."""
+    host.send_body(Udp(0, 7, b"hello"))
+    assert host.stack.udp_receive(endpoint) == (b"hello", (PEER[family], 0))
+
+
+@pytest.mark.parametrize(("group", "mac"), [("224.0.0.251", "01005e0000fb"), ("ff02::fb", "3333000000fb")])
+def test_a_datagram_to_a_group_stays_on_the_link(group: str, mac: str, host: Host, endpoint: int) -> None:
+    """RFC 1112 section 6.1, RFC 3493 section 5.2: a hop limit of 1 where nobody has said otherwise."""
+    host.stack.udp_send(endpoint, (group, 9), b"hello")
+    host.turn()
+    _, sent = host.expect_body(Udp)
+    assert sent.ip is not None
+    assert (sent.ip.hop_limit, sent.ethernet.destination) == (1, bytes.fromhex(mac))
+
+
 @pytest.mark.parametrize("length", [0, 7, 12, 14, 1000])
 def test_a_wrong_length(length: int, host: Host, endpoint: int) -> None:
     """Less than a header, or not what the IP header says. (13 is right.)"""

@@ -2,7 +2,10 @@
  *
  * A question for one of our addresses is answered, and whoever asked is learnt (his answer will be needed in a moment);
  * answers and announcements change entries that exist, and make none. Who says that an address of ours is his is never
- * believed, and never learnt: address.c decides what comes of it. Every shard hears every message, one speaks. */
+ * believed, and never learnt: address.c decides what comes of it. Every shard hears every message, one speaks.
+ *
+ * Of a router's advertisement its lifetime, address and MTU are taken. Hop limit and timers (RFC 4861 section 6.3.4: should)
+ * stay our own: whoever sends such a message could make us unreachable from afar, or make us ask all the time. */
 #include "base/bytes.h"
 #include "stack/state.h"
 #include "wire/arp.h"
@@ -139,7 +142,8 @@ static enum un_drop solicitation(struct un_stack *stack, struct un_arrival *arri
     if (index < 0)
         return UN_DROP_NONE;
     if (un_ip_is_any(source)) {
-        if (icmp->has_mac || !un_ip_is_multicast(&arrival->packet.destination)) /* RFC 4861 section 7.1.1 */
+        struct un_ip group = un_ip_solicited_node(&icmp->target);
+        if (icmp->has_mac || !un_ip_equal(&arrival->packet.destination, &group)) /* RFC 4861 section 7.1.1 */
             return UN_DROP_nd_malformed;
         take_probe(stack, arrival, (uint32_t)index);
         return UN_DROP_NONE;

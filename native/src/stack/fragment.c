@@ -3,6 +3,8 @@
  * Sixteen datagrams at a time, each of at most sixty-three frames, for thirty seconds (IPv4) or sixty (IPv6); when there is
  * no place, the oldest gives way. Small fragments that follow one another share a frame. A datagram of which parts
  * overlap is dropped as a whole (RFC 5722); what lies wholly within what is there already is a duplicate and ignored.
+ * RFC 8200 section 4.5 would have a first fragment discarded that does not hold all headers: here what is put together is
+ * looked at as a whole, so nothing can be hidden in such fragments.
  * A complete datagram is one packet again, its header says so, and it takes the usual way in. */
 #include "base/bytes.h"
 #include "stack/state.h"
@@ -19,6 +21,32 @@ static void drop_datagram(struct un_stack *stack, struct un_fragments *datagram,
     un_pool_drop_chain(&stack->tcp.pool, datagram->head);
     datagram->head = UN_NONE;
     un_stack_drop(stack, why);
+}
+
+/* Errors are not answered with errors: RFC 1122 section 3.2.2, RFC 4443 section 2.4 e. Of both families the types of
+ * questions and answers are known, or high. */
+static bool is_icmp_error(const struct un_fragments *datagram, const uint8_t *payload)
+{
+    if (!un_ip_is_v4(&datagram->source)) /* what its fragment header says, which is the last before the payload */
+        return payload[-8] == UN_PROTOCOL_ICMPV6 && payload[0] < 0x80;
+    return datagram->protocol == UN_PROTOCOL_ICMP && payload[0] != 0 && payload[0] != 8;
+}
+
+/* Its time is over. Who sent the first fragment is told (RFC 792, RFC 8200 section 4.5); what other fragments have been
+ * joined to it is not quoted. */
+static void tell_sender(struct un_stack *stack, const struct un_fragments *datagram)
+{
+    const struct un_frame *first = &stack->tcp.pool.frames[datagram->head];
+    if (datagram->head == UN_NONE || first->seq != 0)
+        return;
+    const uint8_t *payload = un_pool_bytes(&stack->tcp.pool, datagram->head) + first->offset;
+    uint32_t header = (uint32_t)datagram->header_length - datagram->network;
+    const uint8_t *at = payload - header;
+    uint32_t length = un_ip_is_v4(&datagram->source) ? un_get16(at + 2) : UN_IPV6_BYTES + un_get16(at + 4);
+    uint32_t there = header + first->length;
+    if (!is_icmp_error(datagram, payload))
+        un_icmp_give_up(stack, &datagram->destination, &datagram->source,
+                        (struct un_piece){at, length < there ? length : there, datagram->head});
 }
 
 static bool is_part(const struct un_fragments *datagram, const struct un_packet *packet)
@@ -251,9 +279,11 @@ void un_fragments_run(struct un_stack *stack)
         struct un_fragments *datagram = &own->fragments[i];
         if (!datagram->is_used)
             continue;
-        if (datagram->deadline_ns <= own->now_ns)
-            drop_datagram(stack, datagram, UN_DROP_fragment_timeout);
-        else
+        if (datagram->deadline_ns > own->now_ns) {
             own->fragments_next_ns = un_min64(own->fragments_next_ns, datagram->deadline_ns);
+            continue;
+        }
+        tell_sender(stack, datagram);
+        drop_datagram(stack, datagram, UN_DROP_fragment_timeout);
     }
 }

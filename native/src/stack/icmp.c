@@ -1,7 +1,10 @@
 /* ICMP of both families: echo is answered, errors go to whom they are about, datagrams for nobody are refused.
  *
  * An error counts only when it quotes a packet of a connection that exists; whether the quoted sequence number is in
- * flight is tcp/'s question (RFC 5927). */
+ * flight is tcp/'s question (RFC 5927). Those that we send: a port or protocol that nobody has, an IPv6 header that cannot be
+ * taken, fragments that wait in vain. Of IPv4 headers that cannot be taken nobody is told, which RFC 1122 section 3.2.2.5
+ * allows; and options of an echo are not sent back. */
+#include "base/bytes.h"
 #include "stack/state.h"
 
 #define UN_QUOTE_IPV4 548u  /* RFC 1812 section 4.3.2.3: a packet of 576 bytes, less IP and ICMP headers */
@@ -18,20 +21,21 @@ static bool may_send(struct un_stack *stack, uint32_t packets)
     return false;
 }
 
-/* room: 0, or how much of a message goes into each fragment. */
-static bool send_icmp(struct un_stack *stack, const struct un_icmp *icmp, const struct un_ip *from, const struct un_ip *to,
+/* ip: source, destination, class. room: 0, or how much of a message goes into each fragment. */
+static bool send_icmp(struct un_stack *stack, const struct un_icmp *icmp, const struct un_ip_header *ip,
                       const struct un_piece *pieces, int count, uint32_t room)
 {
     uint8_t header[UN_ICMP_EMIT_MAX];
-    bool is_v6 = !un_ip_is_v4(to);
+    bool is_v6 = !un_ip_is_v4(&ip->destination);
     struct un_datagram datagram = {
-        .ip = {.source = *from, .destination = *to, .protocol = is_v6 ? UN_PROTOCOL_ICMPV6 : UN_PROTOCOL_ICMP},
+        .ip = *ip,
         .header = header,
         .header_length = un_icmp_emit(icmp, is_v6, header),
         .checksum_offset = UN_ICMP_CHECKSUM_OFFSET,
         .pieces = pieces,
         .count = count,
     };
+    datagram.ip.protocol = is_v6 ? UN_PROTOCOL_ICMPV6 : UN_PROTOCOL_ICMP;
     if (room ? un_stack_send_split(stack, &datagram, room) : un_stack_send(stack, &datagram)) {
         un_stack_drop(stack, UN_DROP_device_full);
         return false;
@@ -60,6 +64,13 @@ static int pieces_of(const struct un_stack *stack, const struct un_arrival *arri
     return count;
 }
 
+/* An answer is of the class of its question (RFC 1349 section 5.1, as far as RFC 2474 has left it). */
+static uint8_t dscp_of(const struct un_arrival *arrival)
+{
+    const uint8_t *at = (const uint8_t *)arrival->pieces[0].iov_base + arrival->packet.network;
+    return arrival->packet.ether_type == UN_ETHER_IPV4 ? at[1] >> 2 : un_get16(at) >> 6 & 0x3f;
+}
+
 static enum un_drop answer_echo(struct un_stack *stack, const struct un_arrival *arrival, const struct un_icmp *request)
 {
     const struct un_packet *packet = &arrival->packet;
@@ -80,7 +91,8 @@ static enum un_drop answer_echo(struct un_stack *stack, const struct un_arrival 
     struct un_piece pieces[UN_TX_PIECES_MAX];
     struct un_icmp reply = {.kind = UN_ICMP_ECHO_REPLY, .id = request->id, .sequence = request->sequence};
     int count = pieces_of(stack, arrival, packet->transport + request->payload, request->payload_length, pieces);
-    if (send_icmp(stack, &reply, from, &packet->source, pieces, count, room))
+    const struct un_ip_header ip = {.source = *from, .destination = packet->source, .dscp = dscp_of(arrival)};
+    if (send_icmp(stack, &reply, &ip, pieces, count, room))
         stack->counters->echo_replies++;
     return UN_DROP_NONE;
 }
@@ -101,9 +113,14 @@ static uint32_t next_mtu(const struct un_icmp *icmp, const struct un_tcb *tcb)
 {
     if (icmp->kind != UN_ICMP_PACKET_TOO_BIG)
         return 0;
-    uint32_t least = un_ip_is_v4(&tcb->peer) ? UN_IPV4_MTU_MIN : UN_IPV6_MTU_MIN;
     uint32_t mtu = icmp->mtu ? icmp->mtu : plateau_below(tcb->path_mtu);
-    return mtu > least ? mtu : least;
+    return mtu > UN_IPV4_MTU_MIN ? mtu : UN_IPV4_MTU_MIN;
+}
+
+/* No path of IPv6 is so narrow: RFC 8201 section 4 has the report discarded. */
+static bool is_impossible(const struct un_icmp *icmp)
+{
+    return icmp->kind == UN_ICMP_PACKET_TOO_BIG && !un_ip_is_v4(&icmp->quote.source) && icmp->mtu < UN_IPV6_MTU_MIN;
 }
 
 static enum un_drop error(struct un_stack *stack, struct un_arrival *arrival, const struct un_icmp *icmp)
@@ -112,6 +129,8 @@ static enum un_drop error(struct un_stack *stack, struct un_arrival *arrival, co
     int local = un_address_find(stack, &quote->source);
     if (!icmp->has_quote || local < 0 || !arrival->is_unicast)
         return UN_DROP_icmp_unmatched;
+    if (is_impossible(icmp))
+        return UN_DROP_icmp_malformed;
     if (quote->protocol == UN_PROTOCOL_UDP)
         return un_udp_error(stack, arrival, icmp);
     if (quote->protocol != UN_PROTOCOL_TCP)
@@ -180,19 +199,47 @@ enum un_drop un_icmp_input(struct un_stack *stack, struct un_arrival *arrival)
 
 /* ---- errors about packets of others ---- */
 
+/* As much of the packet as lies in a row, and as an error quotes. */
+static void send_error(struct un_stack *stack, const struct un_icmp *icmp, const struct un_ip *from,
+                       const struct un_ip *to, struct un_piece quote)
+{
+    uint32_t most = un_ip_is_v4(to) ? UN_QUOTE_IPV4 : UN_QUOTE_IPV6;
+    quote.length = quote.length < most ? quote.length : most;
+    const struct un_ip_header ip = {.source = *from, .destination = *to};
+    if (may_send(stack, 1))
+        send_icmp(stack, icmp, &ip, &quote, 1, 0);
+}
+
+static struct un_piece quote_of(const struct un_arrival *arrival)
+{
+    const struct un_packet *packet = &arrival->packet;
+    uint32_t header = (uint32_t)packet->transport - packet->network;
+    return (struct un_piece){(const uint8_t *)arrival->pieces[0].iov_base + packet->network,
+                             header + un_arrival_contiguous(arrival), arrival->rx.frame};
+}
+
 void un_icmp_refuse(struct un_stack *stack, struct un_arrival *arrival, enum un_icmp_kind kind)
 {
     const struct un_packet *packet = &arrival->packet;
-    bool is_v4 = un_ip_is_v4(&packet->source);
-    uint32_t header = (uint32_t)packet->transport - packet->network;
-    if (!is_v4 && kind == UN_ICMP_UNREACHABLE_PROTOCOL && header != UN_IPV6_BYTES)
-        return; /* the field to blame lies in an extension header */
-    if (!may_send(stack, 1))
-        return;
-    uint32_t most = is_v4 ? UN_QUOTE_IPV4 : UN_QUOTE_IPV6;
-    uint32_t there = header + un_arrival_contiguous(arrival);
-    struct un_piece quote = {(const uint8_t *)arrival->pieces[0].iov_base + packet->network,
-                             there < most ? there : most, arrival->rx.frame};
-    struct un_icmp icmp = {.kind = kind, .pointer = 6}; /* next header of an IPv6 header */
-    send_icmp(stack, &icmp, &packet->destination, &packet->source, &quote, 1, 0);
+    const struct un_icmp icmp = {.kind = kind, .pointer = packet->pointer};
+    send_error(stack, &icmp, &packet->destination, &packet->source, quote_of(arrival));
+}
+
+void un_icmp_complain(struct un_stack *stack, struct un_arrival *arrival)
+{
+    static const uint8_t codes[] = {
+        [UN_PROBLEM_FIELD] = 0, [UN_PROBLEM_HEADER] = 1, [UN_PROBLEM_OPTION] = 2, [UN_PROBLEM_OPTION_ALWAYS] = 2};
+    const struct un_packet *packet = &arrival->packet;
+    const struct un_icmp icmp = {
+        .kind = UN_ICMP_PARAMETER_PROBLEM, .code = codes[packet->problem], .pointer = packet->pointer};
+    int source = arrival->is_unicast ? arrival->local : un_route_source(stack, &packet->source);
+    if (source >= 0 && (arrival->is_unicast || packet->problem == UN_PROBLEM_OPTION_ALWAYS))
+        send_error(stack, &icmp, &stack->own->addresses[source].ip, &packet->source, quote_of(arrival));
+}
+
+void un_icmp_give_up(struct un_stack *stack, const struct un_ip *from, const struct un_ip *to, struct un_piece fragment)
+{
+    const struct un_icmp icmp = {.kind = UN_ICMP_TIME_EXCEEDED, .code = 1}; /* of both families: reassembly */
+    if (un_address_find(stack, from) >= 0 && un_can_be_source(stack, to))
+        send_error(stack, &icmp, from, to, fragment);
 }

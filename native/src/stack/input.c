@@ -279,6 +279,14 @@ static enum un_drop take_packet(struct un_stack *stack, struct un_arrival *arriv
     return take_transport(stack, arrival);
 }
 
+/* The parser refused it; its sender is to hear why, if it was for us. */
+static void complain(struct un_stack *stack, struct un_arrival *arrival)
+{
+    const struct un_packet *packet = &arrival->packet;
+    if (is_station(stack, packet->destination_mac) && is_for_us(stack, arrival) && un_can_be_source(stack, &packet->source))
+        un_icmp_complain(stack, arrival);
+}
+
 static inline void add_piece(const struct un_pool *pool, struct un_arrival *arrival, uint32_t at)
 {
     const struct un_frame *frame = &pool->frames[at];
@@ -304,11 +312,14 @@ static UN_NEVER_INLINE void take_any(struct un_stack *stack, const struct un_rx 
     struct un_arrival arrival;
     arrival.rx = *packet;
     arrival.is_foreign = is_foreign;
+    arrival.packet.problem = UN_PROBLEM_NONE;
     enum un_drop why = UN_DROP_ip_malformed;
     if (gather(stack, &arrival))
         why = un_packet_parse(&arrival.packet, arrival.pieces, arrival.count);
     if (why == UN_DROP_NONE)
         why = take_packet(stack, &arrival);
+    else if (arrival.packet.problem)
+        complain(stack, &arrival);
     if (why)
         un_stack_drop(stack, why);
     if (arrival.rx.frame != UN_NONE)

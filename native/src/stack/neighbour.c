@@ -179,17 +179,21 @@ void un_neighbour_learn(struct un_stack *stack, struct un_neighbour *neighbour, 
         set_state(neighbour, UN_NEIGHBOUR_INCOMPLETE); /* half an address must never be used */
         un_compiler_fence();
         un_eth_emit(neighbour->ethernet, mac, stack->device->capabilities.mac, type);
+        neighbour->confirmed_ns = 0; /* that was another address */
         un_compiler_fence();
     }
     if (is_reachable)
         set_reachable(stack, neighbour);
     else if (is_new)
         set_state(neighbour, UN_NEIGHBOUR_STALE);
+    if (neighbour->queued > 0)
+        un_neighbour_use(stack, neighbour); /* by what waited for it */
     un_waiting_release(stack, neighbour);
 }
 
 void un_neighbour_doubt(struct un_neighbour *neighbour)
 {
+    neighbour->confirmed_ns = 0;
     set_state(neighbour, UN_NEIGHBOUR_STALE);
 }
 

@@ -231,8 +231,9 @@ int64_t un_stack_udp_send(struct un_stack *stack, uint32_t endpoint, const struc
                           uint32_t length); /* -EAGAIN, -EMSGSIZE, -EHOSTUNREACH, -ENOBUFS */
 bool un_stack_udp_waiting(struct un_stack *stack, uint32_t endpoint); /* a datagram can be received */
 bool un_stack_udp_may_send(struct un_stack *stack, uint32_t endpoint); /* false after -EAGAIN, until WRITABLE */
-/* What ICMP says about datagrams to this remote end is an error of the endpoint (RFC 1122 section 4.1.3.3): an event, and a
- * positive errno, taken once: ECONNREFUSED, EMSGSIZE, ENOPROTOOPT. Reports that may pass are none. */
+/* From then on only datagrams of this remote end are for the endpoint; others hear that nobody is there. What ICMP says about
+ * those sent to it is an error of the endpoint (RFC 1122 section 4.1.3.3): an event, and a positive errno, taken once:
+ * ECONNREFUSED, EMSGSIZE, ENOPROTOOPT. Reports that may pass are none. */
 int un_stack_udp_connect(struct un_stack *stack, uint32_t endpoint, const struct un_stack_peer *remote);
 int un_stack_udp_error(const struct un_stack *stack, uint32_t endpoint);
 int un_stack_udp_take_error(struct un_stack *stack, uint32_t endpoint);

@@ -522,7 +522,10 @@ void un_addresses_run(struct un_stack *stack); /* probes, announcements, reports
 
 /* ---- icmp.c ---- */
 enum un_drop un_icmp_input(struct un_stack *stack, struct un_arrival *arrival);
+/* Errors about packets of others, to their senders. */
 void un_icmp_refuse(struct un_stack *stack, struct un_arrival *arrival, enum un_icmp_kind kind);
+void un_icmp_complain(struct un_stack *stack, struct un_arrival *arrival); /* of what the parser has found: packet.problem */
+void un_icmp_give_up(struct un_stack *stack, const struct un_ip *from, const struct un_ip *to, struct un_piece fragment);
 
 /* ---- fragment.c ---- */
 enum un_drop un_fragment_input(struct un_stack *stack, struct un_arrival *arrival);

@@ -9,6 +9,7 @@
 #include "wire/udp.h"
 
 #define UN_UDP_CHECKSUM_OFFSET 6u
+#define UN_GROUP_HOP_LIMIT 1u /* to a group on this link, since nobody has said otherwise: RFC 1112 section 6.1, RFC 3493 section 5.2 */
 
 /* In front of the payload of a datagram that waits. */
 struct sender {
@@ -58,13 +59,23 @@ static int fit(const struct un_endpoint *endpoint, const struct un_ip *ip)
     return un_ip_is_v4(ip) ? 0 : 1;
 }
 
-static struct un_endpoint *find(struct un_stack *stack, const struct un_ip *ip, uint16_t port)
+/* One that has a remote end is not there for others, as with sockets everywhere: they hear that nobody is. */
+static bool is_open_to(const struct un_endpoint *endpoint, const struct un_ip *remote, uint16_t remote_port)
+{
+    return endpoint->remote_port == 0 ||
+           (endpoint->remote_port == remote_port && un_ip_equal(&endpoint->remote, remote));
+}
+
+/* The endpoint for a datagram between these ends. */
+static struct un_endpoint *find(struct un_stack *stack, const struct un_ip *ip, uint16_t port,
+                                const struct un_ip *remote, uint16_t remote_port)
 {
     struct un_endpoint *best = NULL;
     int best_fit = -1;
     for (uint32_t at = *bucket_of(stack, port); at != UN_NONE; at = stack->endpoints[at].bucket_next) {
         struct un_endpoint *endpoint = &stack->endpoints[at];
-        int how = endpoint->port == port ? fit(endpoint, ip) : -1;
+        bool is_candidate = endpoint->port == port && is_open_to(endpoint, remote, remote_port);
+        int how = is_candidate ? fit(endpoint, ip) : -1;
         if (how > best_fit) {
             best_fit = how;
             best = endpoint;
@@ -225,9 +236,10 @@ enum un_drop un_udp_input(struct un_stack *stack, struct un_arrival *arrival)
     enum un_drop why = un_udp_parse(&udp, un_arrival_transport(arrival), there, packet->transport_length);
     if (why)
         return why;
-    if (udp.source_port == 0 || (udp.length > 0 && there <= UN_UDP_BYTES))
+    if (udp.length > 0 && there <= UN_UDP_BYTES)
         return UN_DROP_udp_malformed;
-    struct un_endpoint *endpoint = find(stack, &packet->destination, udp.destination_port);
+    struct un_endpoint *endpoint =
+        find(stack, &packet->destination, udp.destination_port, &packet->source, udp.source_port);
     if (!endpoint)
         return refuse(stack, arrival, &udp);
     if (!may_keep(stack, endpoint, (uint32_t)arrival->count))
@@ -256,13 +268,12 @@ static uint8_t error_of(enum un_icmp_kind kind)
 enum un_drop un_udp_error(struct un_stack *stack, struct un_arrival *arrival, const struct un_icmp *icmp)
 {
     const struct un_icmp_quote *quote = &icmp->quote;
-    struct un_endpoint *endpoint = find(stack, &quote->source, quote->source_port);
+    struct un_endpoint *endpoint =
+        find(stack, &quote->source, quote->source_port, &quote->destination, quote->destination_port);
     if (!endpoint && un_hand_to_owner(stack, arrival, &quote->destination, quote->destination_port, &quote->source,
                                       quote->source_port))
         return UN_DROP_NONE;
-    bool is_asked_for = endpoint && quote->destination_port && endpoint->remote_port == quote->destination_port &&
-                        un_ip_equal(&endpoint->remote, &quote->destination);
-    if (!is_asked_for)
+    if (!endpoint || endpoint->remote_port == 0)
         return UN_DROP_icmp_unmatched;
     if (error_of(icmp->kind)) {
         endpoint->error = error_of(icmp->kind);
@@ -375,7 +386,10 @@ int64_t un_stack_udp_send(struct un_stack *stack, uint32_t number, const struct 
     struct un_udp udp = {.source_port = endpoint->port, .destination_port = to->port, .length = length};
     struct un_piece piece = {bytes, length, UN_NONE};
     struct un_datagram datagram = {
-        .ip = {.source = stack->own->addresses[source].ip, .destination = to->ip, .protocol = UN_PROTOCOL_UDP},
+        .ip = {.source = stack->own->addresses[source].ip,
+               .destination = to->ip,
+               .protocol = UN_PROTOCOL_UDP,
+               .hop_limit = un_ip_is_multicast(&to->ip) ? UN_GROUP_HOP_LIMIT : 0},
         .header = header,
         .header_length = un_udp_emit(&udp, header),
         .checksum_offset = UN_UDP_CHECKSUM_OFFSET,

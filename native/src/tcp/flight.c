@@ -21,7 +21,8 @@ static int64_t sendable(const struct un_tcb *tcb, const struct un_sent *sent, ui
     size = size < most ? size : most;
     if ((tcb->flags & (UN_TCB_SACK | UN_TCB_RECOVERY)) == UN_TCB_RECOVERY && sent->seq == tcb->snd_una)
         return size < segment ? size : segment;
-    if (sent->flags & UN_SENT_SYN || size <= room)
+    bool has_room = size > 0 ? size <= room : room > 0; /* a FIN alone is a packet, too */
+    if (sent->flags & UN_SENT_SYN || has_room)
         return size;
     return room < segment ? -1 : (int64_t)(room - room % segment);
 }

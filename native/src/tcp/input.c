@@ -10,6 +10,7 @@
  *
  * A step returns whether the next one follows; if not, why is in *drop. */
 #include "tcp/expected.h"
+#include "tcp/rxblocks.h"
 
 #define PAWS_LIFETIME_S (24u * 24 * 3600) /* RFC 7323 section 5.5 */
 #define REUSE_DISTANCE (1u << 17)          /* of a new ISS from what the old connection sent last */
@@ -110,17 +111,25 @@ static bool is_acceptable(const struct un_tcb *tcb, const struct un_seg *seg)
     return un_seq_lt(seg->seq, tcb->rcv_edge) && un_seq_lt(tcb->rcv_nxt, end + (end == seg->seq));
 }
 
-/* A duplicate is shown to the receive queue, which reports it (RFC 2883). */
+/* A duplicate is shown to the receive queue, which reports it (RFC 2883), and the FIN behind it with it. */
+static void report_duplicate(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t frame,
+                             enum un_drop *drop)
+{
+    if (tcb->flags & UN_TCB_ACK_NOW) /* each duplicate has an ACK of its own */
+        un_tcp_send_ack(tcp, tcb);
+    un_rx_insert(tcp, tcb, seg->seq, frame, drop);
+    if (seg->flags & UN_TCP_FIN)
+        un_rx_blocks_duplicate(tcb, seg->seq + seg->length, seg->seq + seg->length + 1);
+}
+
 static bool check_sequence(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t *frame,
                            enum un_drop *drop)
 {
     if (is_acceptable(tcb, seg))
         return true;
     *drop = UN_DROP_tcp_window;
-    if (seg->length > 0 && un_seq_lt(seg->seq, tcb->rcv_nxt) && !(tcb->flags & UN_TCB_FIN_RECEIVED)) {
-        if (tcb->flags & UN_TCB_ACK_NOW) /* each duplicate has an ACK of its own */
-            un_tcp_send_ack(tcp, tcb);
-        un_rx_insert(tcp, tcb, seg->seq, *frame, drop);
+    if (seg->length > 0 && un_seq_lt(seg->seq, tcb->rcv_nxt)) {
+        report_duplicate(tcp, tcb, seg, *frame, drop);
         *frame = UN_NONE;
     }
     acknowledge_unacceptable(tcp, tcb, seg);

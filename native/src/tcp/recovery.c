@@ -41,6 +41,13 @@ static void measure_echo(struct un_tcp *tcp, struct un_tcb *tcb, const struct un
         un_rtt_measure(tcp, tcb, tcp->now_us - rtt_us);
 }
 
+/* RFC 3168 section 6.1.2: no growth by an ACK that tells of congestion. */
+static void grow(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t bytes)
+{
+    bool may_grow = (tcb->recovery & UN_RECOVERY_LIMITED) && !un_recovery_hears_congestion(tcb, seg);
+    un_congestion_of(tcb)->acked(tcp, tcb, bytes, may_grow);
+}
+
 /* ---- an ACK in order ---- */
 
 /* Take off the list what is acknowledged; the chain of records goes to the free list as it is. Returns the last
@@ -87,8 +94,7 @@ static void acknowledge_in_order(struct un_tcp *tcp, struct un_tcb *tcb, const s
     } else {
         un_rtt_in_order(tcp, tcb, seg->ack, oldest_us, newest->sent_us);
     }
-    if (!un_recovery_hears_congestion(tcb, seg)) /* RFC 3168 section 6.1.2: no growth by such an ACK */
-        un_congestion_of(tcb)->acked(tcp, tcb, acked, tcb->recovery & UN_RECOVERY_LIMITED);
+    grow(tcp, tcb, seg, acked);
 }
 
 static void restart_timers(struct un_tcp *tcp, struct un_tcb *tcb)
@@ -138,16 +144,17 @@ static void lose_head(struct un_tcp *tcp, struct un_tcb *tcb)
 }
 
 /* Fast retransmit and fast recovery without SACK: RFC 6582. When snd_una is `recover`, duplicate ACKs are about what
- * was resent needlessly, and begin nothing. A peer does not make us send more by sending more ACKs than it got segments:
- * duplicates count up to what was outstanding (RFC 5681 section 3.2), and an ACK of less than a segment names no hole, as
- * the rest of it was in the same packet. */
+ * was resent needlessly, if anything was, and begin nothing. A peer does not make us send more by sending more ACKs than it
+ * got segments: duplicates count up to what was outstanding (RFC 5681 section 3.2), and an ACK of less than a segment names
+ * no hole, as the rest of it was in the same packet. */
 static void new_reno(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack)
 {
     uint32_t mss = tcb->snd_mss, most = tcb->ssthresh + (tcb->recover - tcb->snd_una);
     if (tcb->flags & UN_TCB_LOSS)
         return;
     if (!(tcb->flags & UN_TCB_RECOVERY)) {
-        if (!ack->is_duplicate || tcb->dup_acks != UN_DUP_THRESHOLD || tcb->snd_una == tcb->recover)
+        bool is_echo = tcb->snd_una == tcb->recover && tcb->recovery & UN_RECOVERY_RESENT;
+        if (!ack->is_duplicate || tcb->dup_acks != UN_DUP_THRESHOLD || is_echo)
             return;
         enter_recovery(tcp, tcb, tcb->snd_una, ack->flight);
         tcb->cwnd = tcb->ssthresh + UN_DUP_THRESHOLD * mss;
@@ -222,9 +229,9 @@ static void move_window(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_
     if (tcb->flags & UN_TCB_RECOVERY) {
         if (tcb->flags & UN_TCB_SACK)
             un_prr_update(tcb, ack->delivered, is_safe);
-    } else if (ack->acked > 0 && !(before & UN_TCB_RECOVERY) && !un_recovery_hears_congestion(tcb, ack->seg)) {
+    } else if (ack->acked > 0 && !(before & UN_TCB_RECOVERY)) {
         uint32_t bytes = before & UN_TCB_LOSS && ack->acked > tcb->snd_mss ? tcb->snd_mss : ack->acked;
-        un_congestion_of(tcb)->acked(tcp, tcb, bytes, tcb->recovery & UN_RECOVERY_LIMITED);
+        grow(tcp, tcb, ack->seg, bytes);
     }
 }
 

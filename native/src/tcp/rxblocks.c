@@ -99,9 +99,10 @@ void un_rx_blocks_pass(const struct un_tcp *tcp, struct un_tcb *tcb)
 
 void un_rx_blocks_duplicate(struct un_tcb *tcb, uint32_t start, uint32_t end)
 {
-    if (tcb->has_dsack && tcb->dsack.end == start)
-        start = tcb->dsack.start; /* the next frame of the same segment */
-    tcb->dsack = (struct un_sack_block){start, end};
+    if (!tcb->has_dsack)
+        tcb->dsack = (struct un_sack_block){start, end};
+    else if (tcb->dsack.end == start)
+        tcb->dsack.end = end; /* the next frame of the same segment */
     tcb->has_dsack = 1;
 }
 

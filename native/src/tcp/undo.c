@@ -13,8 +13,6 @@ void un_undo_begin(struct un_tcb *tcb)
 
 void un_undo_resent(struct un_tcb *tcb, const struct un_sent *sent)
 {
-    if (!(tcb->recovery & UN_RECOVERY_UNDO))
-        return;
     if (!(tcb->recovery & UN_RECOVERY_RESENT))
         tcb->undo_tsval = sent->tsval;
     tcb->recovery |= UN_RECOVERY_RESENT;
@@ -33,6 +31,8 @@ static void undo(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ac
     un_congestion_of(tcb)->undo(tcp, tcb);
     if (!(tcb->flags & UN_TCB_LOSS))
         tcb->flags |= UN_TCB_RACK_REORDER; /* it was taken for a loss */
+    if (tcb->flags & (UN_TCB_RECOVERY | UN_TCB_LOSS))
+        un_rack_recovered(tcb);
     tcb->flags &= ~(uint32_t)(UN_TCB_RECOVERY | UN_TCB_LOSS | UN_TCB_FRTO);
     tcb->recovery &= (uint8_t) ~(UN_RECOVERY_UNDO | UN_RECOVERY_RESENT);
     tcb->recover = ack->seg->ack;

@@ -11,14 +11,33 @@ enum extension {
     EXTENSION_NONE = 59,
     EXTENSION_DESTINATION = 60,
 };
-enum { PAD1 = 0, FRAGMENT_BYTES = 8, FORBIDS = 0xc0 }; /* the bits of an option's type: unknown ones may be skipped if 0 */
+enum { PAD1 = 0, FRAGMENT_BYTES = 8, ROUTING_TYPE = 2, FRAGMENT_OFFSET = 2, PAYLOAD_LENGTH = 4 };
+enum { FORBIDS = 0xc0, SILENTLY = 0x40, ALWAYS_TOLD = 0x80 }; /* bits of an option's type: unknown ones may be skipped if 0 */
+enum { ERROR_TYPES = 0x80 }; /* ICMPv6: below this they are errors */
 
 UN_STATIC_ASSERT(UN_ETH_BYTES + UN_VLAN_BYTES + UN_IPV6_BYTES + UN_EXTENSIONS_MAX * 2048 <= UINT16_MAX,
                  "packet->transport holds every offset");
 
-/* Options of a hop-by-hop or destination options header: all are skipped, unless they say that who does not know them
- * must not (section 4.2). Jumbograms are of those. */
-static enum un_drop check_options(const uint8_t *at, uint32_t length)
+/* The first thing that is wrong counts. `at`: offset from the first byte of the frame. */
+static void blame(struct un_packet *packet, enum un_problem problem, uint32_t at)
+{
+    if (packet->problem != UN_PROBLEM_NONE)
+        return;
+    packet->problem = (uint8_t)problem;
+    packet->pointer = (uint16_t)(at - packet->network);
+}
+
+/* The two high bits of an option's type say what whoever does not know it is to do (section 4.2). */
+static enum un_drop refuse_option(struct un_packet *packet, uint8_t type, uint32_t at)
+{
+    if ((type & FORBIDS) != SILENTLY)
+        blame(packet, (type & FORBIDS) == ALWAYS_TOLD ? UN_PROBLEM_OPTION_ALWAYS : UN_PROBLEM_OPTION, at);
+    return UN_DROP_ip_options;
+}
+
+/* Options of a hop-by-hop or destination options header, which begin at offset `from` of the frame: all are skipped,
+ * unless they say that who does not know them must not. Jumbograms are of those. */
+static enum un_drop check_options(struct un_packet *packet, const uint8_t *at, uint32_t length, uint32_t from)
 {
     for (uint32_t i = 0; i < length;) {
         if (at[i] == PAD1) {
@@ -28,7 +47,7 @@ static enum un_drop check_options(const uint8_t *at, uint32_t length)
         if (length - i < 2 || at[i + 1] > length - i - 2)
             return UN_DROP_ip_malformed;
         if (at[i] & FORBIDS)
-            return UN_DROP_ip_options;
+            return refuse_option(packet, at[i], from + i);
         i += 2u + at[i + 1];
     }
     return UN_DROP_NONE;
@@ -38,6 +57,8 @@ static enum un_drop check_options(const uint8_t *at, uint32_t length)
 static void step(struct un_packet *packet, const uint8_t *at, uint32_t length)
 {
     packet->protocol = at[0];
+    if (packet->problem == UN_PROBLEM_NONE)
+        packet->pointer = (uint16_t)(packet->transport - packet->network);
     packet->transport = (uint16_t)(packet->transport + length);
     packet->transport_length -= length;
 }
@@ -58,8 +79,22 @@ static enum un_drop walk_fragment(struct un_packet *packet, const uint8_t *at)
     packet->fragment_offset = word & 0xfff8;
     packet->fragment_id = un_get32(at + 4);
     packet->is_fragment = packet->more_fragments || packet->fragment_offset > 0;
+    uint32_t header = packet->transport;
     step(packet, at, FRAGMENT_BYTES);
+    if (packet->more_fragments && packet->transport_length % 8 != 0)
+        blame(packet, UN_PROBLEM_FIELD, packet->network + PAYLOAD_LENGTH);
+    else if (packet->fragment_offset + packet->transport_length > UINT16_MAX)
+        blame(packet, UN_PROBLEM_FIELD, header + FRAGMENT_OFFSET);
     return packet->is_fragment ? un_fragment_check(packet, UINT16_MAX) : UN_DROP_NONE;
+}
+
+/* What follows of a route that is not for us to continue (section 4.4, RFC 5095). */
+static enum un_drop check_route(struct un_packet *packet, const uint8_t *at)
+{
+    if (at[3] == 0)
+        return UN_DROP_NONE;
+    blame(packet, UN_PROBLEM_FIELD, packet->transport + ROUTING_TYPE);
+    return UN_DROP_ip_options;
 }
 
 static enum un_drop walk_one(struct un_packet *packet, const uint8_t *frame, uint32_t there)
@@ -75,10 +110,10 @@ static enum un_drop walk_one(struct un_packet *packet, const uint8_t *frame, uin
     if (drop)
         return drop;
     if (packet->protocol == EXTENSION_ROUTING)
-        drop = at[3] > 0 ? UN_DROP_ip_options : UN_DROP_NONE;
+        drop = check_route(packet, at);
     else
-        drop = check_options(at + 2, length - 2);
-    if (!drop)
+        drop = check_options(packet, at + 2, length - 2, packet->transport + 2u);
+    if (!drop || packet->problem)
         step(packet, at, length);
     return drop;
 }
@@ -89,16 +124,38 @@ static bool is_extension(uint8_t protocol)
            protocol == EXTENSION_DESTINATION;
 }
 
+/* Errors are not answered with errors (RFC 4443 section 2.4 e); of a later fragment nobody can say what it is of. */
+static bool is_error(const struct un_packet *packet, const uint8_t *frame, uint32_t there)
+{
+    return packet->protocol == UN_PROTOCOL_ICMPV6 && packet->fragment_offset == 0 &&
+           (packet->transport >= there || frame[packet->transport] < ERROR_TYPES);
+}
+
+/* The walk goes on behind what the sender is to hear of, to see what is in the packet. */
+static enum un_drop walk(struct un_packet *packet, const uint8_t *frame, uint32_t there)
+{
+    enum un_drop first = UN_DROP_NONE;
+    for (uint32_t i = 0; is_extension(packet->protocol); i++) {
+        bool is_nested = packet->has_fragment_header && packet->protocol == EXTENSION_FRAGMENT; /* fragment of a fragment */
+        if (is_nested || i == UN_EXTENSIONS_MAX)
+            return UN_DROP_ip_options;
+        if (i > 0 && packet->protocol == EXTENSION_HOP_BY_HOP) { /* first or nowhere (section 4.1) */
+            blame(packet, UN_PROBLEM_HEADER, packet->network + packet->pointer);
+            first = first ? first : UN_DROP_ip_options;
+        }
+        uint16_t before = packet->transport;
+        enum un_drop drop = walk_one(packet, frame, there);
+        first = first ? first : drop;
+        if (packet->transport == before || packet->is_fragment)
+            break;
+    }
+    return !first && packet->protocol == EXTENSION_NONE && !packet->is_fragment ? UN_DROP_ip_protocol : first;
+}
+
 enum un_drop un_extensions_walk(struct un_packet *packet, const uint8_t *frame, uint32_t there)
 {
-    for (uint32_t i = 0; is_extension(packet->protocol); i++) {
-        bool is_misplaced = i > 0 && packet->protocol == EXTENSION_HOP_BY_HOP; /* first or nowhere (section 4.1) */
-        bool is_nested = packet->has_fragment_header && packet->protocol == EXTENSION_FRAGMENT; /* fragment of a fragment */
-        if (is_misplaced || is_nested || i == UN_EXTENSIONS_MAX)
-            return UN_DROP_ip_options;
-        enum un_drop drop = walk_one(packet, frame, there);
-        if (drop || packet->is_fragment)
-            return drop;
-    }
-    return packet->protocol == EXTENSION_NONE ? UN_DROP_ip_protocol : UN_DROP_NONE;
+    enum un_drop drop = walk(packet, frame, there);
+    if (packet->problem && is_error(packet, frame, there))
+        packet->problem = UN_PROBLEM_NONE;
+    return drop;
 }

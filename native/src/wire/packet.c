@@ -11,6 +11,7 @@ enum { OPTION_END = 0, OPTION_NOP = 1, OPTION_LOOSE_ROUTE = 131, OPTION_STRICT_R
 #define SELDOM __attribute__((noinline, cold))
 
 #define IP_LENGTH_MAX 65535u
+#define NEXT_HEADER 6u /* where it stands in an IPv6 header */
 #define FRAGMENT_MORE 0x2000u
 #define FRAGMENT_OFFSET 0x1fffu
 
@@ -113,7 +114,8 @@ static enum un_drop parse_ipv6(struct un_packet *packet, struct view view)
     if (at[0] >> 4 != 6 || payload > view.total - UN_IPV6_BYTES)
         return UN_DROP_ip_malformed;
     packet->ecn = at[1] >> 4 & 3;
-    packet->protocol = at[6];
+    packet->protocol = at[NEXT_HEADER];
+    packet->pointer = NEXT_HEADER;
     packet->hop_limit = at[7];
     packet->source = un_ip_from_v6(at + 8);
     packet->destination = un_ip_from_v6(at + 24);
@@ -161,6 +163,7 @@ static inline enum un_drop parse_ethernet(struct un_packet *packet, struct view 
         return UN_DROP_short_frame;
     memcpy(packet->destination_mac, frame.at, UN_MAC_BYTES);
     memcpy(packet->source_mac, frame.at + UN_MAC_BYTES, UN_MAC_BYTES);
+    packet->problem = UN_PROBLEM_NONE;
     packet->is_fragment = false;
     packet->has_fragment_header = false;
     packet->more_fragments = false;

@@ -34,6 +34,15 @@ enum un_checksum_state {
     UN_CHECKSUM_PARTIAL, /* verify it; a field that holds only the folded pseudo-header sum is right as well */
 };
 
+/* Why an IPv6 packet is refused, when its sender is to hear of it (RFC 8200 section 4, RFC 4443 section 3.4). */
+enum un_problem {
+    UN_PROBLEM_NONE,
+    UN_PROBLEM_FIELD,         /* code 0: a field says what cannot be */
+    UN_PROBLEM_HEADER,        /* code 1: a header that is not known, or not there */
+    UN_PROBLEM_OPTION,        /* code 2, unless it went to a group */
+    UN_PROBLEM_OPTION_ALWAYS, /* code 2 */
+};
+
 struct un_packet {
     uint16_t ether_type;  /* enum un_ether_type, of what is inside a tag */
     uint16_t network;     /* offset of the ARP or IP header */
@@ -44,6 +53,8 @@ struct un_packet {
     bool more_fragments;
     uint16_t fragment_offset; /* bytes; with the fragment and an IP header never beyond 65,535 */
     uint32_t fragment_id;
+    uint8_t problem;      /* enum un_problem; NONE unless the packet is refused */
+    uint16_t pointer;     /* IPv6: offset from its header of the field that is wrong, or of the one that names `protocol` */
     uint8_t protocol;     /* of the transport; of an IPv6 fragment what its header says, be it an extension; ARP: 0 */
     uint8_t hop_limit;
     uint8_t ecn;          /* enum un_ecn */

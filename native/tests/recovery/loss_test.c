@@ -227,11 +227,11 @@ static void dsack_widens_the_reordering_window_and_sixteen_recoveries_narrow_it(
     receive_ack(0, SACK(MSS, 4 * MSS));
     EXPECT_RESENT(0, MSS);
     receive_ack(4 * MSS, NO_SACK);
-    receive_ack(4 * MSS, SACK(0, MSS)); /* it had only been late */
+    receive_ack(4 * MSS, SACK(0, MSS)); /* it had only been late: the end of the first recovery */
     CHECK_EQ(sender.tcb.rack_mult, 2);
     receive_ack(10 * MSS, NO_SACK);
     uint32_t at = 10 * MSS;
-    for (int recovery = 0; recovery < 16; recovery++) {
+    for (int recovery = 1; recovery < 16; recovery++) {
         CHECK_EQ(sender.tcb.rack_mult, 2);
         sender.tcb.cwnd = 10 * MSS;
         write_bytes(10 * MSS);

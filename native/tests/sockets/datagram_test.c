@@ -86,6 +86,12 @@ static void a_connected_socket_hears_one_peer(void)
     CHECK_EQ(world_write(CLIENT, client, "hello"), 5);
     world_settle();
     world_expect(SERVER, server, "hello");
+    world_watch(CLIENT, client, IN); /* nobody is woken for a stranger, who hears that nobody is there */
+    CHECK_EQ(usnet_connect(world.sides[SERVER], stranger, ADDRESS(back)), 0);
+    CHECK_EQ(world_write(SERVER, stranger, "boo"), 3);
+    world_settle();
+    CHECK_EQ(world_ready(CLIENT, client), 0);
+    CHECK_EQ(world_error(SERVER, stranger), ECONNREFUSED);
     world_close();
 }
 
