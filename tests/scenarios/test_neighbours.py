@@ -427,7 +427,7 @@ def test_an_address_that_is_added_later_works_at_once(quiet: Host) -> None:
 
 
 def test_a_router_is_asked_for(host: Host) -> None:
-    """RFC 4861 section 6.3.7: at most three times."""
+    """RFC 4861 section 6.3.7: at most three times; in nobody's name while our address is not sure (RFC 4429)."""
     host.run_until(host.now_ns + 60 * 10**9, lambda: False)
     asked = [
         sent for sent in host.sent if isinstance(sent.body, Icmp) and sent.body.type == packets.ROUTER_SOLICITATION
@@ -435,3 +435,5 @@ def test_a_router_is_asked_for(host: Host) -> None:
     host.sent.clear()
     assert 1 <= len(asked) <= 3
     assert all(sent.ip is not None and sent.ip.destination == "ff02::2" for sent in asked)
+    names = [(sent.ip.source == "::", sent.body.payload) for sent in asked if sent.ip and isinstance(sent.body, Icmp)]
+    assert names == [(True, b""), *[(False, b"\x01\x01" + host.stack.link.mac)] * 2]

@@ -283,9 +283,12 @@ void un_address_probe(struct un_stack *stack, uint32_t index)
     send_discovery(stack, &question, &any_v6, &group, NULL);
 }
 
+/* In nobody's name, too, while our address may be another's: routers learn from it (RFC 4429 section 3.2). */
 void un_router_solicit(struct un_stack *stack)
 {
     int source = un_route_source(stack, &all_routers);
+    const struct un_address *address = source < 0 ? NULL : &stack->own->addresses[source];
+    bool is_sure = address && address->state == UN_ADDRESS_OURS;
     struct un_icmp question = {.kind = UN_ICMP_ROUTER_SOLICITATION};
-    send_discovery(stack, &question, source < 0 ? &any_v6 : &stack->own->addresses[source].ip, &all_routers, NULL);
+    send_discovery(stack, &question, is_sure ? &address->ip : &any_v6, &all_routers, NULL);
 }
