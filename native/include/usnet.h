@@ -34,7 +34,8 @@
  *   - A segment that lacks the timestamp that was agreed on is dropped, unless it is a reset: RFC 7323 section 3.2.
  *   - ICMP errors but "port unreachable" and "protocol unreachable" do not end an attempt, and none ends a connection; one
  *     that says that there is no way is why an attempt was in vain, when it is over: RFC 9293 section 3.9.2.2.
- *   - Who is given up is told by a reset. A listener whose backlog is full answers with SYN cookies.
+ *   - A connection that is given up is told by a reset; an attempt is not, nor one that waits for the peer's end alone. A
+ *     listener whose backlog is full answers with SYN cookies.
  *
  * Functions return 0, a count, or a negative errno. A stack is used by one thread at a time; several share nothing.
  * Handles of connections are never 0; one whose connection is over gets -EBADF and never reaches another connection.
@@ -276,7 +277,7 @@ enum usnet_option {
     USNET_OPTION_KEEP_COUNT = 5,
     /* So long may the peer not acknowledge, also a SYN; 0: the stack's, and SYNs are counted. Once set it also counts while
      * the peer's window is shut (RFC 6429), and for keepalive instead of KEEP_COUNT (RFC 5482 section 4.2). It has passed to
-     * the millisecond, but not before the first timeout, or the second probe. */
+     * the millisecond, but not before the first timeout; that of keepalive when a probe is due, the first excepted. */
     USNET_OPTION_USER_TIMEOUT_MS = 6,
     USNET_OPTION_RECEIVE_BYTES = 7,
     USNET_OPTION_SEND_BYTES = 8,
@@ -492,7 +493,7 @@ uint64_t usnet_conn_of(struct usnet *context, int fd); /* handle of the socket's
  *
  * Which port it is and whether it is taken is found out by listen or connect, not by bind of a stream socket; connections of
  * before, in TIME-WAIT, keep no port from a listener. Who connects to AF_UNSPEC is connected to nobody any more (the peer
- * gets a reset). Data that comes after shutdown of both directions is answered with a reset. An AF_INET6 socket that is bound
+ * gets a reset), and listens no more. Data that comes after shutdown of both directions is answered with a reset. An AF_INET6 socket that is bound
  * to :: takes IPv4 as well; there is no way to the context's own addresses: -EHOSTUNREACH. A connection that was reset
  * before anybody accepted it is accepted, and says so when it is read. A datagram is never cut into fragments: -EMSGSIZE. What
  * ICMP says about those of a connected datagram socket is told once, by the next call or SO_ERROR: -ECONNREFUSED, -EMSGSIZE,
@@ -518,8 +519,9 @@ int usnet_getpeername(struct usnet *context, int fd, struct sockaddr *address, u
  * IPPROTO_TCP, of stream sockets: TCP_NODELAY, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT,
  * TCP_QUICKACK, TCP_MAXSEG, TCP_CONGESTION (a name), TCP_INFO (struct usnet_tcp_info; -ENOTCONN before usnet_connect and of a
  * listener): as enum usnet_option says. Connections that a listener accepts have its options; TCP_MAXSEG and SO_RCVBUF are
- * said by the SYN-ACK. IP_TOS and IPV6_TCLASS of a stream socket are one and the same. SO_RCVBUF before usnet_connect, or of a listener, decides how large a window the peer can be offered;
- * later it counts up to that. -ENOPROTOOPT: none of these. */
+ * said by the SYN-ACK. SO_RCVBUF before usnet_connect, or of a listener, decides how large a window the peer can be offered;
+ * later it counts up to that. IPPROTO_IP and IPPROTO_IPV6, of stream sockets: IP_TOS and IPV6_TCLASS, which are one and the
+ * same. -ENOPROTOOPT: none of these. */
 int usnet_getsockopt(struct usnet *context, int fd, int level, int name, void *value, uint32_t *length);
 int usnet_setsockopt(struct usnet *context, int fd, int level, int name, const void *value, uint32_t length);
 

@@ -68,6 +68,31 @@ def test_a_user_timeout_takes_the_place_of_the_number_of_probes(kept: Scenario, 
     assert kept.closed_by() == "keepalive"
 
 
+def test_a_user_timeout_may_be_longer_than_all_probes_that_are_counted(kept: Scenario) -> None:
+    kept.set_option("keep_interval_s", 1)
+    kept.set_option("user_timeout_ms", 500_000)
+    kept.take(499)
+    assert kept.state == "established"
+    kept.take(2)
+    assert kept.closed_by() == "keepalive"
+
+
+def test_another_interval_does_not_make_the_silence_longer(kept: Scenario) -> None:
+    kept.set_option("user_timeout_ms", 600_000)
+    kept.take(115)
+    kept.set_option("keep_interval_s", 300)
+    kept.take(10)
+    assert kept.state == "established"
+
+
+def test_a_silence_that_was_probed_does_not_count_for_data(kept: Scenario) -> None:
+    kept.set_option("user_timeout_ms", 130_000)
+    kept.take(125)
+    kept.write(100)
+    kept.take(20)
+    assert kept.state == "established"
+
+
 @pytest.mark.parametrize("segment", ["P. 1:101(100) ack 1", ". 1:1(0) ack 1"])
 def test_any_segment_is_a_sign_of_life(segment: str, kept: Scenario) -> None:
     kept.expect_nothing(99)

@@ -184,6 +184,16 @@ def test_the_user_timeout_begins_anew_with_what_is_acknowledged(host: Host) -> N
     assert scenario.closed_by() == "timeout"
 
 
+def test_a_short_user_timeout_leaves_time_for_one_retransmission(host: Host) -> None:
+    scenario = warm(host)
+    first = in_flight(scenario, 1)
+    scenario.set_option("user_timeout_ms", 50)
+    scenario.take(0.15)
+    scenario.send(f". ack {first + 1000}")
+    scenario.take(5)
+    assert scenario.state == "established"
+
+
 @pytest.mark.parametrize("timeout_ms", [700, 1500])
 def test_the_user_timeout_can_be_set_while_data_waits(host: Host, timeout_ms: int) -> None:
     scenario = warm(host)

@@ -343,6 +343,22 @@ def test_a_user_timeout_holds_at_a_shut_window(host: Host) -> None:
     assert host.now_s - begin_s == pytest.approx(20, abs=0.01)
 
 
+def test_a_window_that_opens_ends_what_the_user_timeout_counts(host: Host) -> None:
+    """What waits for a full window, and what is lost right after, have their own time."""
+    scenario = states.established(host, states.SYN.replace("1460", "1000"), win=0)
+    scenario.set_option("user_timeout_ms", 20_000)
+    scenario.write(2000)
+    for _ in range(6):
+        host.run_until(host.now_ns + 61 * 10**9, lambda: bool(host.sent))
+        scenario.take()
+        scenario.send(". 1:1(0) ack 1 win 0")
+    scenario.advance(3)
+    scenario.send(". 1:1(0) ack 1 win 1000")
+    assert scenario.take(0.1)
+    scenario.take(10)
+    assert scenario.state == "established"
+
+
 def test_keepalives_of_the_peer_do_not_open_its_window(host: Host) -> None:
     """A peer with a shut window that keeps asking whether we are there is answered, and probed as seldom as others."""
     scenario = states.established(host, states.PLAIN_SYN, win=0)
@@ -457,6 +473,16 @@ def test_a_full_segment_does_not_wait(plain: Scenario) -> None:
     plain.expect_nothing(0.1)
     plain.send(". 1:1(0) ack 1471")
     plain.expect("P. 1471:2011(540) ack 1")
+
+
+def test_a_duplicate_from_a_peer_without_sack_changes_nothing_of_that(plain: Scenario) -> None:
+    """Nobody is told of it, so it takes no room in segments, and a full one stays a full one."""
+    plain.send("P. 1:101(100) ack 1")
+    plain.send("P. 1:101(100) ack 1")
+    plain.take(0.1)
+    plain.write(2000)
+    plain.expect(". 1:1461(1460) ack 101")
+    plain.expect("P. 1461:2001(540) ack 101")
 
 
 def test_nodelay_sends_everything_at_once(plain: Scenario) -> None:

@@ -65,7 +65,8 @@ static inline void made_room(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     if (tcb->rcv_limit < tcp->config->rcv_limit_max)
         un_tcp_grow_receive(tcp, tcb);
-    if (!un_tcp_open_window(tcp, tcb) && tcb->reason == UN_TCP_REASON_CLOSED && tcb->rcv_bytes == 0) /* that was the last of it: state.c */
+    bool is_last = tcb->reason == UN_TCP_REASON_CLOSED && tcb->rcv_bytes == 0; /* state.c */
+    if (!un_tcp_open_window(tcp, tcb) && is_last)
         un_tcp_raise(tcp, tcb, UN_TCP_EVENT_CLOSED);
 }
 

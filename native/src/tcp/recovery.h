@@ -250,6 +250,7 @@ static inline void un_recovery_begin_flight(struct un_tcp *tcp, struct un_tcb *t
 {
     if (__builtin_expect(un_congestion_is_stale(tcp, tcb), 0))
         un_congestion_of(tcb)->idle(tcp, tcb);
+    tcb->unacked_ns = 0; /* of a silence that was probed */
     tcb->sampled_us = tcp->now_us;
     tcb->rack_us = tcp->now_us;
     tcb->rack_end = tcb->snd_nxt;

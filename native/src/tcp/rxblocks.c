@@ -99,6 +99,8 @@ void un_rx_blocks_pass(const struct un_tcp *tcp, struct un_tcb *tcb)
 
 void un_rx_blocks_duplicate(struct un_tcb *tcb, uint32_t start, uint32_t end)
 {
+    if (!(tcb->flags & UN_TCB_SACK))
+        return;
     if (!tcb->has_dsack)
         tcb->dsack = (struct un_sack_block){start, end};
     else if (tcb->dsack.end == start)

@@ -25,7 +25,6 @@ int un_tcp_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, cons
         return result;
     }
     un_tcp_emitted(tcp, tcb, seg);
-    un_tcp_watch_window(tcp, tcb);
     return 0;
 }
 

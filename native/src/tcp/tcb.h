@@ -41,7 +41,7 @@ enum un_tcp_state {
 enum un_tcp_reason {
     UN_TCP_REASON_NONE,
     UN_TCP_REASON_CLOSED,      /* in order, by both sides */
-    UN_TCP_REASON_RESET,       /* by the peer */
+    UN_TCP_REASON_RESET,       /* by the peer; or for what it sent when nobody wanted to send or receive any more */
     UN_TCP_REASON_REFUSED,     /* reset, or port unreachable, while connecting */
     UN_TCP_REASON_ABORTED,     /* by us */
     UN_TCP_REASON_TIMEOUT,     /* the peer stopped acknowledging */
@@ -182,7 +182,8 @@ struct un_tcb {
 
     /* Timers. */
     uint64_t timers[UN_TIMERS]; /* ns */
-    uint64_t unacked_ns;  /* when the oldest unacknowledged data was first sent, for the user timeout; 0: none */
+    uint64_t unacked_ns;  /* for the user timeout: when the oldest unacknowledged data was first sent, or
+                           * the silence began that is being probed; 0: neither */
 
     /* The send queue. */
     uint32_t snd_wnd_max;

@@ -58,7 +58,7 @@ void un_tcp_set_user_timeout(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t ti
     tcb->user_timeout_ms = timeout_ms;
     if (tcb->state & (UN_TCP_SYN_SENT | UN_TCP_SYN_RECEIVED)) {
         bound_attempt(tcp, tcb);
-    } else if (tcb->timers[UN_TIMER_RETRANSMIT] > tcp->now_ns) {
+    } else if (tcb->timers[UN_TIMER_RETRANSMIT] > tcp->now_ns && (tcb->backoff > 0 || (tcb->flags & UN_TCB_PERSIST))) {
         uint64_t wait_ns = tcb->timers[UN_TIMER_RETRANSMIT] - tcp->now_ns;
         un_tcp_arm(tcp, tcb, UN_TIMER_RETRANSMIT, tcp->now_ns + within_user_timeout(tcp, tcb, wait_ns));
     }
@@ -81,19 +81,20 @@ void un_tcp_rearm_keepalive(struct un_tcp *tcp, struct un_tcb *tcb)
         un_tcp_disarm(tcb, UN_TIMER_LIFE);
         return;
     }
-    if (!(tcb->flags & UN_TCB_PERSIST))
+    if (!(tcb->flags & UN_TCB_PERSIST)) {
         tcb->probes = 0;
+        if (tcb->snd_una == tcb->snd_nxt)
+            tcb->unacked_ns = 0;
+    }
     tcb->flags &= ~(uint32_t)UN_TCB_KEEPALIVE_DUE;
     un_tcp_arm(tcp, tcb, UN_TIMER_LIFE, tcp->now_ns + tcb->keep_idle_s * UN_SECOND_NS);
 }
 
-/* A user timeout that the application has set takes the place of the number of probes: RFC 5482 section 4.2. */
+/* A user timeout that the application has set takes the place of the number of probes: RFC 5482 section 4.2. It runs from
+ * when the silence began, and is looked at when a probe is due. */
 static bool is_silent_too_long(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
-    uint64_t silent_ns = (tcb->keep_idle_s + (uint64_t)tcb->probes * tcb->keep_interval_s) * UN_SECOND_NS;
-    if (tcb->user_timeout_ms)
-        return tcb->probes > 0 && silent_ns >= user_timeout_ns(tcp, tcb);
-    return tcb->probes >= tcb->keep_count;
+    return tcb->user_timeout_ms ? tcb->probes > 0 && is_given_up(tcp, tcb) : tcb->probes >= tcb->keep_count;
 }
 
 static void keepalive_expired(struct un_tcp *tcp, struct un_tcb *tcb)
@@ -108,6 +109,8 @@ static void keepalive_expired(struct un_tcp *tcp, struct un_tcb *tcb)
         un_tcp_abort(tcp, tcb, UN_TCP_REASON_KEEPALIVE);
         return;
     }
+    if (tcb->probes == 0)
+        tcb->unacked_ns = tcp->now_ns - tcb->keep_idle_s * UN_SECOND_NS;
     if (tcb->probes < UINT8_MAX)
         tcb->probes++;
     tcb->flags |= UN_TCB_KEEPALIVE_DUE;
@@ -137,6 +140,7 @@ void un_tcp_leave_persist(struct un_tcb *tcb)
     tcb->flags &= ~(uint32_t)(UN_TCB_PERSIST | UN_TCB_WINDOW_PROBE);
     tcb->backoff = 0;
     tcb->probes = 0;
+    tcb->unacked_ns = 0;
     un_tcp_disarm(tcb, UN_TIMER_RETRANSMIT);
 }
 

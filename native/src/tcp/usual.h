@@ -60,8 +60,8 @@ static inline void un_tcp_begin_segment(struct un_tcp *tcp, const struct un_tcb 
     seg->urgent = 0;
 }
 
-/* It left: it has acknowledged whatever was to be acknowledged. The timer of an ACK also watches a window that is shut
- * (window.c): then it runs on. */
+/* It left: it has acknowledged whatever was to be acknowledged. The timer of an ACK also watches a window that is shut:
+ * window.c. */
 static inline void un_tcp_emitted(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
 {
     tcp->counters->out_segments++;
@@ -71,6 +71,8 @@ static inline void un_tcp_emitted(struct un_tcp *tcp, struct un_tcb *tcb, const 
     tcb->flags &= ~(uint32_t)(UN_TCB_ACK_NOW | UN_TCB_ACK_LATER);
     if (__builtin_expect(window >= tcb->rcv_mss, 1))
         un_tcp_disarm(tcb, UN_TIMER_ACK);
+    else
+        un_tcp_watch_window(tcp, tcb);
 }
 
 /* ---- the usual one ---- */
