@@ -24,27 +24,31 @@ static void drop_datagram(struct un_stack *stack, struct un_fragments *datagram,
 }
 
 /* Errors are not answered with errors: RFC 1122 section 3.2.2, RFC 4443 section 2.4 e. Of both families the types of
- * questions and answers are known, or high. */
-static bool is_icmp_error(const struct un_fragments *datagram, const uint8_t *payload)
+ * questions and answers are known, or high; behind further headers there may be anything. */
+static bool may_be_icmp_error(const struct un_fragments *datagram, const uint8_t *payload)
 {
-    if (!un_ip_is_v4(&datagram->source)) /* what its fragment header says, which is the last before the payload */
-        return payload[-8] == UN_PROTOCOL_ICMPV6 && payload[0] < 0x80;
-    return datagram->protocol == UN_PROTOCOL_ICMP && payload[0] != 0 && payload[0] != 8;
+    bool is_v4 = un_ip_is_v4(&datagram->source);
+    uint8_t protocol = is_v4 ? datagram->protocol : payload[-8]; /* the fragment header is the last before the payload */
+    if (protocol == UN_PROTOCOL_TCP || protocol == UN_PROTOCOL_UDP)
+        return false;
+    if (is_v4)
+        return protocol == UN_PROTOCOL_ICMP && payload[0] != 0 && payload[0] != 8;
+    return protocol != UN_PROTOCOL_ICMPV6 || payload[0] < 0x80;
 }
 
 /* Its time is over. Who sent the first fragment is told (RFC 792, RFC 8200 section 4.5); what other fragments have been
  * joined to it is not quoted. */
 static void tell_sender(struct un_stack *stack, const struct un_fragments *datagram)
 {
-    const struct un_frame *first = &stack->tcp.pool.frames[datagram->head];
-    if (datagram->head == UN_NONE || first->seq != 0)
+    if (datagram->head == UN_NONE || stack->tcp.pool.frames[datagram->head].seq != 0)
         return;
+    const struct un_frame *first = &stack->tcp.pool.frames[datagram->head];
     const uint8_t *payload = un_pool_bytes(&stack->tcp.pool, datagram->head) + first->offset;
     uint32_t header = (uint32_t)datagram->header_length - datagram->network;
     const uint8_t *at = payload - header;
     uint32_t length = un_ip_is_v4(&datagram->source) ? un_get16(at + 2) : UN_IPV6_BYTES + un_get16(at + 4);
     uint32_t there = header + first->length;
-    if (!is_icmp_error(datagram, payload))
+    if (!may_be_icmp_error(datagram, payload))
         un_icmp_give_up(stack, &datagram->destination, &datagram->source,
                         (struct un_piece){at, length < there ? length : there, datagram->head});
 }

@@ -137,8 +137,10 @@ static enum un_drop walk(struct un_packet *packet, const uint8_t *frame, uint32_
     enum un_drop first = UN_DROP_NONE;
     for (uint32_t i = 0; is_extension(packet->protocol); i++) {
         bool is_nested = packet->has_fragment_header && packet->protocol == EXTENSION_FRAGMENT; /* fragment of a fragment */
-        if (is_nested || i == UN_EXTENSIONS_MAX)
+        if (is_nested || i == UN_EXTENSIONS_MAX) {
+            packet->problem = UN_PROBLEM_NONE; /* what is in it stays unknown */
             return UN_DROP_ip_options;
+        }
         if (i > 0 && packet->protocol == EXTENSION_HOP_BY_HOP) { /* first or nowhere (section 4.1) */
             blame(packet, UN_PROBLEM_HEADER, packet->network + packet->pointer);
             first = first ? first : UN_DROP_ip_options;

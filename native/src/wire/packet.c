@@ -164,6 +164,7 @@ static inline enum un_drop parse_ethernet(struct un_packet *packet, struct view 
     memcpy(packet->destination_mac, frame.at, UN_MAC_BYTES);
     memcpy(packet->source_mac, frame.at + UN_MAC_BYTES, UN_MAC_BYTES);
     packet->problem = UN_PROBLEM_NONE;
+    packet->pointer = 0;
     packet->is_fragment = false;
     packet->has_fragment_header = false;
     packet->more_fragments = false;
