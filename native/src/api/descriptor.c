@@ -205,6 +205,19 @@ static int connect_again(struct usnet *context, int fd)
     return socket->connected ? 0 : -EALREADY;
 }
 
+/* It may listen again, or connect, as with the kernel's sockets. */
+static int stop_listening(struct usnet *context, int fd)
+{
+    struct un_socket *socket = &context->sockets[fd];
+    un_stack_unlisten(un_context_stack(context), socket->number);
+    free(socket->pending.conns);
+    socket->pending = (struct un_pending){0};
+    socket->kind = UN_SOCKET_STREAM;
+    socket->number = UN_NONE;
+    un_socket_may_be_ready(context, (uint32_t)fd, UN_READY_ANY);
+    return 0;
+}
+
 /* AF_UNSPEC: connected to nobody. */
 static int connect_nowhere(struct usnet *context, int fd)
 {
@@ -239,10 +252,10 @@ int usnet_connect(struct usnet *context, int fd, const struct sockaddr *address,
     int status = un_socket_find(context, fd, &socket);
     if (status < 0)
         return status;
+    if (un_is_unspecified(address, length))
+        return socket->kind == UN_SOCKET_LISTENER ? stop_listening(context, fd) : connect_nowhere(context, fd);
     if (socket->kind == UN_SOCKET_LISTENER)
         return -EISCONN;
-    if (un_is_unspecified(address, length))
-        return connect_nowhere(context, fd);
     if (socket->kind == UN_SOCKET_CONN)
         return connect_again(context, fd);
     status = un_peer_from_sockaddr(&remote, socket->domain, address, length);
@@ -259,20 +272,7 @@ static bool is_connected(const struct un_socket *socket)
     return (socket->kind == UN_SOCKET_CONN && !socket->connecting && !socket->over) || socket->has_remote;
 }
 
-/* As the kernel has it: it may listen again, or connect. */
-static int stop_listening(struct usnet *context, int fd)
-{
-    struct un_socket *socket = &context->sockets[fd];
-    un_stack_unlisten(un_context_stack(context), socket->number);
-    free(socket->pending.conns);
-    socket->pending = (struct un_pending){0};
-    socket->kind = UN_SOCKET_STREAM;
-    socket->number = UN_NONE;
-    un_socket_may_be_ready(context, (uint32_t)fd, UN_READY_ANY);
-    return 0;
-}
-
-/* The same of an attempt that goes on: it is over, and whoever waits for it hears of an error. */
+/* An attempt that goes on is over, and whoever waits for it hears of an error. */
 static int shutdown_attempt(struct usnet *context, int fd)
 {
     disconnect(context, fd);

@@ -106,10 +106,12 @@ int64_t usnet_recvfrom(struct usnet *context, int fd, void *bytes, uint64_t most
     if ((!bytes && most > 0) || (address && !address_length))
         return -EFAULT;
     bytes = bytes ? bytes : &nothing;
-    if (address && socket->kind != UN_SOCKET_DATAGRAM)
-        *address_length = 0; /* who it came from is known */
-    if (socket->kind == UN_SOCKET_CONN)
-        return read_stream(context, socket, bytes, most);
+    if (socket->kind == UN_SOCKET_CONN) {
+        int64_t got = read_stream(context, socket, bytes, most);
+        if (got >= 0 && address)
+            *address_length = 0; /* who it came from is known */
+        return got;
+    }
     if (socket->kind != UN_SOCKET_DATAGRAM)
         return told_once(socket, ENOTCONN);
     return socket->number == UN_NONE ? -EAGAIN

@@ -48,10 +48,13 @@ static uint32_t *bucket_of(struct un_stack *stack, uint16_t port)
     return &stack->own->endpoint_buckets[port % UN_ENDPOINT_BUCKETS];
 }
 
+#define FIT_MAX 2
+
+/* How well its address says that a datagram to this one is for it; -1: not at all. */
 static int fit(const struct un_endpoint *endpoint, const struct un_ip *ip)
 {
     if (un_ip_equal(&endpoint->ip, ip))
-        return 2;
+        return FIT_MAX;
     if (!un_ip_is_any(&endpoint->ip))
         return -1;
     if (un_ip_is_v4(&endpoint->ip))
@@ -76,6 +79,8 @@ static struct un_endpoint *find(struct un_stack *stack, const struct un_ip *ip, 
         struct un_endpoint *endpoint = &stack->endpoints[at];
         bool is_candidate = endpoint->port == port && is_open_to(endpoint, remote, remote_port);
         int how = is_candidate ? fit(endpoint, ip) : -1;
+        if (how >= 0 && endpoint->remote_port)
+            how += FIT_MAX + 1; /* the one with this remote end comes before any that takes all */
         if (how > best_fit) {
             best_fit = how;
             best = endpoint;

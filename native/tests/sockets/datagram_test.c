@@ -95,6 +95,22 @@ static void a_connected_socket_hears_one_peer(void)
     world_close();
 }
 
+/* Though the other one's address fits better: it takes what nobody else is connected for. */
+static void a_connected_socket_comes_first(void)
+{
+    world_open();
+    int server = datagram_socket(SERVER, 53), client = usnet_socket(world.sides[CLIENT], AF_INET, SOCK_DGRAM, 0);
+    struct sockaddr_in to = ipv4(SERVER, 53), at = ipv4(CLIENT, 55), any = at;
+    any.sin_addr.s_addr = INADDR_ANY;
+    datagram_socket(CLIENT, 55);
+    CHECK_EQ(usnet_bind(world.sides[CLIENT], client, ADDRESS(any)), 0);
+    CHECK_EQ(usnet_connect(world.sides[CLIENT], client, ADDRESS(to)), 0);
+    CHECK_EQ(usnet_sendto(world.sides[SERVER], server, "welcome", 7, ADDRESS(at)), 7);
+    world_settle();
+    world_expect(CLIENT, client, "welcome");
+    world_close();
+}
+
 /* The kernel's way: an error of a connected socket, told once; nothing to one that is not. */
 static void a_closed_port_refuses_who_is_connected(void)
 {
@@ -202,6 +218,7 @@ int main(void)
     RUN(a_datagram_says_where_it_came_from);
     RUN(ipv6_and_mapped_addresses);
     RUN(a_connected_socket_hears_one_peer);
+    RUN(a_connected_socket_comes_first);
     RUN(a_closed_port_refuses_who_is_connected);
     RUN(there_is_no_way_to_ourselves);
     RUN(what_is_too_long);

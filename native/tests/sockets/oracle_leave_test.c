@@ -44,6 +44,15 @@ static void a_listener_shut_down(void)
     CALL(get, SERVER, run.listener, SOL_SOCKET, SO_ACCEPTCONN);
 }
 
+static void a_listener_that_leaves(void)
+{
+    set_up_listener();
+    CALL(leave, SERVER, run.listener);
+    CALL(get, SERVER, run.listener, SOL_SOCKET, SO_ACCEPTCONN);
+    CALL(accept, SERVER, run.listener);
+    look("listener", SERVER, run.listener);
+}
+
 static void an_attempt_shut_down(void)
 {
     char byte;
@@ -168,6 +177,7 @@ int main(void)
         SCRIPT(names_of_the_peer),
         SCRIPT(the_name_of_a_peer_that_reset),
         SCRIPT(a_listener_shut_down),
+        SCRIPT(a_listener_that_leaves),
         SCRIPT(an_attempt_shut_down),
         SCRIPT(input_that_comes_when_both_are_shut_down),
         SCRIPT(input_that_came_before_both_were_shut_down),
