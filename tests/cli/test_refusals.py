@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -138,8 +139,13 @@ TAP = (ECHO, "--backend", "tap", "--address", "10.77.0.1/24", "--queues", "1", *
 
 
 @needs_tap
-def test_an_interface_that_is_no_tap_exits_with_3() -> None:
-    assert "--interface lo: lo is there and no TAP interface" in refused(3, *TAP, "--interface", "lo")
+@pytest.mark.parametrize("kind", ["bridge", "vxlan"])
+def test_an_interface_that_is_no_tap_exits_with_3(kind: str) -> None:
+    with network_namespace():
+        options = ["id", "5", "dstport", "4789"] if kind == "vxlan" else []
+        subprocess.run(["ip", "link", "add", "other0", "type", kind, *options], check=True)
+        for name in ("lo", "other0"):
+            assert f"--interface {name}: {name} is there and no TAP interface" in refused(3, *TAP, "--interface", name)
 
 
 @needs_tap

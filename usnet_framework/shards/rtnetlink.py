@@ -11,16 +11,18 @@ _MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
 _RTM_NEWLINK, _RTM_GETLINK, _NLM_F_REQUEST = 16, 18, 1
-_IFLA_LINKINFO, _IFLA_INFO_DATA, _IFLA_TUN_NUM_QUEUES = 18, 2, 8
+_IFLA_LINKINFO, _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_TUN_NUM_QUEUES = 18, 1, 2, 8
 _REPLY_BYTES_MAX = 1 << 16
 _REPLY_TIMEOUT_S = 1.0
 
 
 def tun_queues(name: str) -> int:
     """How many queues of a multi-queue interface are open; 0 as well where there is none, or only one is possible."""
-    with suppress(OSError, KeyError):
+    with suppress(OSError, KeyError, struct.error):
         reply = _ask_for_link(socket.if_nametoindex(name))
         info = dict(_attributes(dict(_attributes(reply))[_IFLA_LINKINFO]))
+        if info[_IFLA_INFO_KIND].rstrip(b"\0") != b"tun":
+            return 0  # the numbers of what follows mean something else
         (queues,) = struct.unpack("=I", dict(_attributes(info[_IFLA_INFO_DATA]))[_IFLA_TUN_NUM_QUEUES])
         return int(queues)
     return 0
