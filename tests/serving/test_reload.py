@@ -171,14 +171,15 @@ def test_who_is_not_finished_in_time_is_counted(tmp_path: Path) -> None:
         "import asyncio\n"
         "from usnet_framework import Handler\n"
         "class App(Handler):\n"
-        "    async def on_data(self, conn, data): await asyncio.sleep(600)\n"
+        "    async def on_data(self, conn, data):\n"
+        "        conn.send(b'!')\n"
+        "        await asyncio.sleep(600)\n"
         "    def on_resume(self, conn): pass\n"
     )
     with Server("app:App", "--queues", "1", "--graceful-timeout", "1", cwd=tmp_path) as server:
         clients = [server.connect() for _ in range(3)]
         for client in clients[1:]:
-            client.sendall(b"?")
-        server.wait("both are being answered", lambda: server.metrics()["usnet_bytes_in_total"] == 2)
+            assert ask(client) == b"!"
         server.ctl("reload")
         assert "connections reset, not finished in time (--graceful-timeout): 2" in server.log
         for client in clients[1:]:

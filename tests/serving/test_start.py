@@ -217,6 +217,10 @@ def test_serve_where_a_loop_runs_already(tmp_path: Path) -> None:
         ("def __init__(self): raise ValueError('no\\nway')", "making the handler failed: ValueError: no way"),
         ("def on_start(self, shard): raise SystemExit(9)", "on_start failed: SystemExit: 9"),
         ("def on_start(self, shard): import os; os._exit(9)", "worker 0.0 exited with 9 before it served"),
+        (
+            "def on_start(self, shard): import os, time; os.closerange(3, 256); time.sleep(600)",  # it can say nothing
+            "worker 0.0 was killed by SIGKILL before it served",
+        ),
     ],
 )
 def test_a_handler_that_ends_its_worker_before_it_serves_is_refused(
@@ -231,4 +235,4 @@ def test_a_misspelt_callback_is_told_once(tmp_path: Path) -> None:
         "from usnet_framework import Handler\nclass App(Handler):\n    def on_date(self, conn, data): pass\n"
     )
     with Server("app:App", "--queues", "2", "--workers", "2", cwd=tmp_path) as server:
-        assert server.log.count("app:App: on_date is no callback and is never called; is on_data meant?") == 1
+        assert server.log.count("app:App: on_date is no callback and not called; is on_data meant?") == 1

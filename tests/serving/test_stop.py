@@ -194,12 +194,25 @@ with Server("examples.echo:Echo") as server:
 """
 
 
-def test_a_run_of_the_tests_that_is_killed_leaves_no_server_behind() -> None:
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE  # nobody may be there who waits for orphans
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_run_of_the_tests_that_is_killed_leaves_no_server_behind(tmp_path: Path) -> None:
+    run = [sys.executable, "-c", RUN_OF_TESTS]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", RUN_OF_TESTS], cwd=TESTS, stdin=pipe, stdout=pipe, text=True) as tests:
+    with subprocess.Popen(run, cwd=TESTS, env=environment, stdin=pipe, stdout=pipe, text=True) as tests:
         assert tests.stdout is not None
         supervisor = psutil.Process(int(tests.stdout.readline()))
         processes = [supervisor, *supervisor.children(recursive=True)]
         assert len(processes) > 2
         tests.kill()
-    wait("every process is gone", lambda: not [one for one in processes if one.is_running()])
+    try:
+        wait("every process is gone", lambda: not any(map(_runs, processes)))
+    finally:
+        for process in filter(_runs, processes):
+            process.kill()

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
+from usnet_framework import logs
 from usnet_framework.bench import aims, compare, kill, memory, report, scrape
 from usnet_framework.bench.load import SHORT_BYTES, WAYS, Load, program
 from usnet_framework.bench.machine import Cores, available_cores, plan_cores
 from usnet_framework.bench.network import CHOICES
 from usnet_framework.bench.servers import DEFAULT_NAMES, KINDS
+from usnet_framework.cli.output import show
 from usnet_framework.errors import UsageError, UsnetError
 
 
@@ -28,12 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         result: Result = options.run(options)
+        show(report.as_json(result.to_json()) if options.json else result.to_text())
     except UsnetError as error:
-        print(f"usnet-bench: {error}", file=sys.stderr)
+        print(f"usnet-bench: {logs.one_line(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    print(report.as_json(result.to_json()) if options.json else result.to_text())
     return 0
 
 

@@ -33,17 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         result = control.request(arguments.control, arguments.command)
-        show(json.dumps(result) if arguments.json else _text(arguments.command, result))
+        show(_text(arguments.command, result, json.dumps if arguments.json else COMMANDS[arguments.command][1]))
     except UsnetError as error:
         print(f"usnet-ctl: {logs.one_line(str(error))}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def _text(command: str, result: Any) -> str:
-    """What people see of a result. ControlError: it is not what this version knows."""
+def _text(command: str, result: Any, form: Callable[[Any], str]) -> str:
+    """What is seen of a result. ControlError: it is not what this version knows."""
     try:
-        return COMMANDS[command][1](result)
+        return form(result)
     except (AttributeError, LookupError, TypeError, ValueError):
         raise ControlError(
             f"{command}: the server's answer is not what usnet {version('usnet_framework')} expects; "

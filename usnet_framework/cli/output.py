@@ -10,6 +10,8 @@ from usnet_framework.errors import StartupError
 
 def show(text: str) -> None:
     """Print it. A reader that has seen enough (`| head`) is no error; StartupError when it cannot be written."""
+    if sys.stdout is None:  # it was closed before we were started
+        return
     encoding = sys.stdout.encoding
     try:
         print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)

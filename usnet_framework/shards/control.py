@@ -135,7 +135,8 @@ def request(path: str, command: str) -> Any:
 
 
 def _ask(client: socket.socket, command: str, what: str) -> dict[str, Any]:
-    client.sendall(_frame({"command": command}))
+    with contextlib.suppress(BrokenPipeError):  # it has hung up; why may be there to read
+        client.sendall(_frame({"command": command}))
     (length,) = LENGTH.unpack(_receive(client, LENGTH.size))
     reply = _reply(_receive(client, length)) if length <= REPLY_BYTES_MAX else None
     if reply is None:

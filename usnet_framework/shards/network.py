@@ -209,6 +209,8 @@ def _spawn(arguments: list[str], control: socket.socket, fds: Sequence[int], on_
         return Child(command, [fd, *fds], on_exit)
     except (FileNotFoundError, PermissionError) as error:
         raise StartupError(f"cannot start {program}: {error.strerror}; install usnet_framework again") from None
+    except OSError as error:  # the machine has no room for a process or a descriptor
+        raise StartupError(f"cannot start {program}: {error.strerror}") from None
 
 
 def _joined(fds: Sequence[int]) -> str:

@@ -111,6 +111,9 @@ class Shard:
     def kill(self) -> None:
         """End everything at once."""
         self._stopping = True
+        self._end_seats()
+
+    def _end_seats(self) -> None:
         for seat in self.seats:
             seat.end()
 

@@ -79,6 +79,11 @@ class SplitShard(Shard):
         if self._network is not None:
             self._network.drain()
 
+    def close_seats(self, timeout_s: float) -> None:
+        super().close_seats(timeout_s)
+        if self._network is None:  # nobody is there who would confirm anything
+            self._end_seats()
+
     async def stop(self) -> None:
         self._stopping = True
         if self._network is not None:
@@ -151,6 +156,7 @@ class SplitShard(Shard):
     def network_exited(self, status: int) -> None:
         """The keeper is gone, and with it every connection of the shard."""
         if self._stopping:
+            self._end_seats()
             return
         if not self._was_ready:
             self.setup.start_failed(f"the network process of shard {self.number} {describe_exit(status)} as it started")

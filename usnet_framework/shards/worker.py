@@ -74,7 +74,7 @@ def serve(control: socket.socket, handler_class: type[Handler], load: Message, s
         os.sched_setaffinity(0, {seat["core"]})
     if seat["shard"] == seat["seat"] == 0:  # once for all
         for method, callback in misspelt_callbacks(handler_class).items():
-            log.warning("%s: %s is no callback and is never called; is %s meant?", load["app"], method, callback)
+            log.warning("%s: %s is no callback and not called; is %s meant?", load["app"], method, callback)
     what = "making the handler"
     try:
         worker = Worker(control, handler_class, seat, fds)
@@ -155,7 +155,7 @@ class Worker:
         if self._port.pending_work and time.monotonic() < self._deadline_s:
             self._loop.call_later(FLUSH_POLL_S, self._leave_when_flushed)
         else:
-            if self._port.pending_work:
+            if self._port.dirty:
                 log.warning("connections reset, not finished in time (--graceful-timeout): %d", self._port.dirty)
             self._loop.stop()
 

@@ -99,6 +99,8 @@ class WorkerProcess:
         with suppress(BlockingIOError):
             while (message := self._hear()) is not None:
                 self._tell(message)
+            if self._expected:  # and cannot be said any more, unless it has died
+                self._child.kill()
             self._loop.remove_reader(self._control)
 
     def _hear(self) -> Message | None:
@@ -107,7 +109,9 @@ class WorkerProcess:
             return None
         try:
             message = hear(self._control)
-            if message is not None and message["type"] not in self._expected:
+            if message is None:
+                return None
+            if message["type"] not in self._expected:
                 raise ValueError(f"{message['type']} at the wrong time")
         except ValueError as nonsense:
             self._mad = True
