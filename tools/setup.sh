@@ -31,11 +31,9 @@ if [ "$1" = bench ]; then
 fi
 if [ "$1" = fuzz ]; then
     has clang || needs clang
-    # The sanitizers' libraries are a package that clang only recommends, one for each version.
-    version=$(clang -dumpversion 2>/dev/null | cut -d. -f1)
-    [ -n "$version" ] || version=$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p')
+    # The libraries of the sanitizers are a package that clang only recommends.
     echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
-        clang -x c -fsanitize=fuzzer,address,undefined -o /dev/null - 2>/dev/null || needs "libclang-rt-$version-dev"
+        clang -x c -fsanitize=fuzzer,address,undefined -o /dev/null - 2>/dev/null || needs libclang-rt-dev
 fi
 
 [ -n "$missing" ] || exit 0

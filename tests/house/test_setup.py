@@ -93,6 +93,14 @@ def test_a_python_that_is_too_old_is_one_line(machine: Path) -> None:
         1, ["setup: Python 3.9.2 is too old: Python 3.11 or newer is needed"])  # fmt: skip
 
 
+def test_fuzzing_needs_the_libraries_of_the_sanitizers_as_well(machine: Path) -> None:
+    assert set_up(machine, "fuzz").stderr.count("clang libclang-rt-dev") == 1
+    program(machine, "clang", "exit 1")
+    assert set_up(machine, "fuzz").stderr.count("libc6-dev libclang-rt-dev") == 1
+    program(machine, "clang", "exit 0")
+    assert "clang" not in set_up(machine, "fuzz").stderr
+
+
 def test_benchmarks_need_what_they_compare_and_count_with(machine: Path) -> None:
     for name in ("iproute2", "valgrind", "liblwip-dev"):
         assert name in set_up(machine, "bench").stderr

@@ -44,7 +44,8 @@ POLL_SECONDS = 0.01
 
 WITH_THE_TEST = ("setpriv", "--pdeathsig", "TERM")
 """In front of a command: it is asked to end when the thread that started it is no more, so that a run of the tests that
-is killed leaves no server behind. A program does that, since nothing of ours may run between fork and exec."""
+is killed leaves no server behind. A program does that, since nothing of ours may run between fork and exec. The kernel
+forgets it when a process changes its user: what is behind this in a command must not."""
 
 Serve = Callable[..., "Server"]
 """Server with a backend that the fixture `serve` has chosen."""

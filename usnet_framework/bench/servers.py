@@ -121,7 +121,7 @@ def check_load(kinds: Sequence[Kind], load: Load) -> None:
         if kind.needs_room and each > 1 and load.connections * each > TAP_QUEUE_PACKETS:
             raise UsageError(
                 f"--connections {load.connections}: {each} packets each overflow the TAP interface's queue of "
-                f"{TAP_QUEUE_PACKETS}, and {kind.name} has no SACK; take {TAP_QUEUE_PACKETS // each} at most"
+                f"{TAP_QUEUE_PACKETS}, and {kind.name} recovers badly; take {TAP_QUEUE_PACKETS // each} at most"
             )
 
 
