@@ -96,11 +96,18 @@ enum un_drop un_arp_input(struct un_stack *stack, struct un_arrival *arrival)
 
 /* ---- neighbour discovery ---- */
 
+/* Whoever is asked learns where we are, but not from an address that may be another's (RFC 4429 section 3.2): then he asks. */
+static bool tells_mac(const struct un_stack *stack, const struct un_icmp *icmp, const struct un_ip *from)
+{
+    int index = un_address_claimed(stack, from);
+    return index >= 0 && (icmp->kind == UN_ICMP_NEIGHBOUR_ADVERTISEMENT || stack->own->addresses[index].state == UN_ADDRESS_OURS);
+}
+
 static void send_discovery(struct un_stack *stack, struct un_icmp *icmp, const struct un_ip *from, const struct un_ip *to,
                            const uint8_t *mac)
 {
     uint8_t header[UN_ICMP_EMIT_MAX];
-    icmp->has_mac = !un_ip_is_any(from);
+    icmp->has_mac = tells_mac(stack, icmp, from);
     memcpy(icmp->mac, stack->device->capabilities.mac, UN_MAC_BYTES);
     struct un_datagram datagram = {
         .ip = {.source = *from, .destination = *to, .protocol = UN_PROTOCOL_ICMPV6, .hop_limit = UN_ND_HOP_LIMIT},
