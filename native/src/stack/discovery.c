@@ -96,11 +96,13 @@ enum un_drop un_arp_input(struct un_stack *stack, struct un_arrival *arrival)
 
 /* ---- neighbour discovery ---- */
 
-/* Whoever is asked learns where we are, but not from an address that may be another's (RFC 4429 section 3.2): then he asks. */
+/* Whoever is asked learns where we are, but not of an address that may be another's: then he has to ask (RFC 4429 section
+ * 3.2). */
 static bool tells_mac(const struct un_stack *stack, const struct un_icmp *icmp, const struct un_ip *from)
 {
     int index = un_address_claimed(stack, from);
-    return index >= 0 && (icmp->kind == UN_ICMP_NEIGHBOUR_ADVERTISEMENT || stack->own->addresses[index].state == UN_ADDRESS_OURS);
+    bool is_sure = index >= 0 && stack->own->addresses[index].state == UN_ADDRESS_OURS;
+    return is_sure || icmp->kind == UN_ICMP_NEIGHBOUR_ADVERTISEMENT;
 }
 
 static void send_discovery(struct un_stack *stack, struct un_icmp *icmp, const struct un_ip *from, const struct un_ip *to,
