@@ -19,7 +19,8 @@ static const struct {
     const char *name;
     void (*run)(const uint8_t *script, size_t length);
 } targets[] = {
-    {"exchange", exchange_run}, {"frames", frames_run}, {"options", options_run}, {"sockets", sockets_run}, {"wire", wire_run}, {"worker", hostile_run},
+    {"exchange", exchange_run}, {"frames", frames_run}, {"options", options_run},
+    {"sockets", sockets_run},   {"wire", wire_run},     {"worker", hostile_run},
 };
 
 static uint8_t digit(char letter)

@@ -493,11 +493,11 @@ uint64_t usnet_conn_of(struct usnet *context, int fd); /* handle of the socket's
  *
  * Which port it is and whether it is taken is found out by listen or connect, not by bind of a stream socket; connections of
  * before, in TIME-WAIT, keep no port from a listener. Who connects to AF_UNSPEC is connected to nobody any more (the peer
- * gets a reset), and listens no more. Data that comes after shutdown of both directions is answered with a reset. An AF_INET6 socket that is bound
- * to :: takes IPv4 as well; there is no way to the context's own addresses: -EHOSTUNREACH. A connection that was reset
- * before anybody accepted it is accepted, and says so when it is read. A datagram is never cut into fragments: -EMSGSIZE. What
- * ICMP says about those of a connected datagram socket is told once, by the next call or SO_ERROR: -ECONNREFUSED, -EMSGSIZE,
- * -ENOPROTOOPT. A connected stream socket has no other to send to: -EISCONN. */
+ * gets a reset), and listens no more. Data that comes after shutdown of both directions is answered with a reset. An
+ * AF_INET6 socket that is bound to :: takes IPv4 as well; there is no way to the context's own addresses: -EHOSTUNREACH. A
+ * connection that was reset before anybody accepted it is accepted, and says so when it is read. A datagram is never cut
+ * into fragments: -EMSGSIZE. What ICMP says about those of a connected datagram socket is told once, by the next call or
+ * SO_ERROR: -ECONNREFUSED, -EMSGSIZE, -ENOPROTOOPT. A connected stream socket has no other to send to: -EISCONN. */
 int usnet_socket(struct usnet *context, int domain, int type, int protocol);
 int usnet_bind(struct usnet *context, int fd, const struct sockaddr *address, uint32_t length);
 int usnet_listen(struct usnet *context, int fd, int backlog); /* again: no change. Without a port, any free one */

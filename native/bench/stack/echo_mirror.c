@@ -21,7 +21,8 @@
 #include "base/bytes.h"
 #include "device/device.h"
 
-enum { BATCH = 64, PACKET_BYTES = 2048, VIRTIO = sizeof(struct virtio_net_hdr), ETHERNET = 14, IPV4 = 20, TCP = 20, ARP = 28 };
+enum { BATCH = 64, PACKET_BYTES = 2048 };
+enum { VIRTIO = sizeof(struct virtio_net_hdr), ETHERNET = 14, IPV4 = 20, TCP = 20, ARP = 28 }; /* bytes of headers */
 enum { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16 };
 enum { OPTION_END, OPTION_NOP, OPTION_TIMESTAMP = 8 };
 

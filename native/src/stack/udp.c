@@ -9,7 +9,7 @@
 #include "wire/udp.h"
 
 #define UN_UDP_CHECKSUM_OFFSET 6u
-#define UN_GROUP_HOP_LIMIT 1u /* to a group on this link, since nobody has said otherwise: RFC 1112 section 6.1, RFC 3493 section 5.2 */
+#define UN_GROUP_HOP_LIMIT 1u /* unless somebody says otherwise: RFC 1112 section 6.1, RFC 3493 section 5.2 */
 
 /* In front of the payload of a datagram that waits. */
 struct sender {
