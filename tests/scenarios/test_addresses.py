@@ -50,18 +50,6 @@ def announcements(sent: list[Sent], family: int) -> list[float]:
             and one.body.rest[0] & packets.OVERRIDES]  # fmt: skip
 
 
-def test_neighbours_learn_us_from_questions_once_the_address_is_sure(host: Host) -> None:
-    """RFC 4429 section 3.2: until then they have to ask, if they want to answer."""
-    endpoint = host.stack.udp_open((LOCAL[6], 7))
-    for target, option in (("fd00::77", b""), ("fd00::78", bytes([1, 1]) + host.stack.link.mac)):
-        host.stack.udp_send(endpoint, (target, 7), b"hello")
-        questions = [one.body for one in pass_time(host, 0.5) if isinstance(one.body, Icmp) and one.ip
-                     and (one.body.type, one.ip.source) == (packets.NEIGHBOUR_SOLICITATION, LOCAL[6])]  # fmt: skip
-        assert questions
-        assert {question.payload for question in questions} == {packets.packed(target) + option}
-        pass_time(host, 30)
-
-
 def send_discovery(host: Host, icmp: Icmp, source: str, destination: str) -> None:
     body = icmp.build(source, destination)
     host.send_ip(Ipv6(source, destination, packets.PROTOCOL_ICMPV6, body, hop_limit=255))

@@ -96,20 +96,13 @@ enum un_drop un_arp_input(struct un_stack *stack, struct un_arrival *arrival)
 
 /* ---- neighbour discovery ---- */
 
-/* Whoever is asked learns where we are, but not of an address that may be another's: then he has to ask (RFC 4429 section
- * 3.2). */
-static bool tells_mac(const struct un_stack *stack, const struct un_icmp *icmp, const struct un_ip *from)
-{
-    int index = un_address_claimed(stack, from);
-    bool is_sure = index >= 0 && stack->own->addresses[index].state == UN_ADDRESS_OURS;
-    return is_sure || icmp->kind == UN_ICMP_NEIGHBOUR_ADVERTISEMENT;
-}
-
+/* Whoever is asked learns where we are, also of an address that may be another's yet. RFC 4429 section 3.2 would have him ask
+ * in turn, but two stations that have just started would then wait for each other. */
 static void send_discovery(struct un_stack *stack, struct un_icmp *icmp, const struct un_ip *from, const struct un_ip *to,
                            const uint8_t *mac)
 {
     uint8_t header[UN_ICMP_EMIT_MAX];
-    icmp->has_mac = tells_mac(stack, icmp, from);
+    icmp->has_mac = !un_ip_is_any(from);
     memcpy(icmp->mac, stack->device->capabilities.mac, UN_MAC_BYTES);
     struct un_datagram datagram = {
         .ip = {.source = *from, .destination = *to, .protocol = UN_PROTOCOL_ICMPV6, .hop_limit = UN_ND_HOP_LIMIT},

@@ -31,6 +31,7 @@ static inline void fixture_start(struct fixture *fixture, uint32_t frames, uint3
                                    .counters = &fixture->counters};
     un_pool_format(&fixture->tcp.pool, frames, frame_bytes);
     fixture->tcb = (struct un_tcb){.state = UN_TCP_ESTABLISHED,
+                                   .flags = UN_TCB_SACK,
                                    .rcv = {UN_NONE, UN_NONE},
                                    .rcv_ooo = {UN_NONE, UN_NONE},
                                    .snd = {UN_NONE, UN_NONE},
