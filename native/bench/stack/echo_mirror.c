@@ -1,7 +1,7 @@
 /* usnet-echo-mirror: what the TAP interface itself can carry. An echo server without a TCP stack: a segment is turned round
- * where it lies, sequence number and acknowledgement exchanged, and nothing is remembered. No server can answer over the
- * interface with less work, so its figure is the ceiling for the others. Loss, windows and order are beyond it: it serves
- * small echoes of a kernel at the other end, in IPv4, and nothing else.
+ * where it lies, sequence number and acknowledgement exchanged, and nothing is remembered. No server can do with less work of
+ * its own; one that answers in larger batches may still come to more where the load's core is what is full. Loss, windows
+ * and order are beyond it: it serves small echoes of a kernel at the other end, in IPv4, and nothing else.
  *
  *   usnet-echo-mirror INTERFACE ADDRESS/PREFIX PORT
  *
