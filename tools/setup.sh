@@ -22,6 +22,7 @@ if [ "$1" = test ]; then
     has curl || needs curl
     has wrk || needs wrk
     has tshark || needs tshark
+    has pkg-config || needs pkgconf
 fi
 if [ "$1" = bench ]; then
     has ip || needs iproute2

@@ -27,6 +27,9 @@ from usnet_framework.handler import Handler
 ERROR_CHARACTERS_MAX = 2000
 """Of an exception's message: what is told in one line has to fit into one message to the supervisor as well."""
 
+LIBRARIES = (os.path.dirname(os.__file__), os.path.dirname(__file__))
+"""Python's own files and ours; an editable install has ours in no site-packages."""
+
 SCRIPT_MODULE = "__usnet_app__"
 """What a file is called when it is imported by its path."""
 
@@ -169,7 +172,7 @@ def _place(traceback: TracebackType | None) -> str:
         filename = traceback.tb_frame.f_code.co_filename
         if not filename.startswith("<frozen ") and filename not in (__file__, importlib.__file__):
             place = f" ({filename}:{traceback.tb_lineno})"
-            if "site-packages" not in filename and not filename.startswith(os.path.dirname(os.__file__)):
+            if "site-packages" not in filename and not filename.startswith(LIBRARIES):
                 own = place
         traceback = traceback.tb_next
     return own or place

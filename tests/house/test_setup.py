@@ -49,7 +49,7 @@ def test_where_apt_is_unknown_one_line_says_what_is_missing(machine: Path) -> No
 
 
 def test_tests_need_more(machine: Path) -> None:
-    for name in ("iproute2", "curl", "wrk", "tshark"):
+    for name in ("iproute2", "curl", "wrk", "tshark", "pkgconf"):
         assert name in set_up(machine, "test").stderr
 
 

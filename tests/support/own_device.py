@@ -8,22 +8,20 @@ import socket
 import subprocess
 from pathlib import Path
 
+from support.cflags import flags
 from support.tree import ROOT
 
-import usnet_framework
 from usnet_framework.testing.conformance import Bench, Device
 from usnet_framework.testing.offload import Frame
 
-PACKAGE = Path(usnet_framework.__path__[0])
 SOURCE = (ROOT / "examples/c/device.c").read_text("utf-8")
 
 
 def compiled(source: str, folder: Path) -> ctypes.CDLL:
     (folder / "device.c").write_text(source)
-    headers = [f"-I{PACKAGE}/include", f"-I{PACKAGE}/include/usnet"]
     warnings = ["-Wall", "-Wextra", "-Werror"] if source == SOURCE else []
     made = folder / "device.so"
-    command = ["cc", "-std=gnu11", *warnings, "-shared", "-fPIC", *headers, folder / "device.c", "-o", made]
+    command = ["cc", "-std=gnu11", *warnings, "-shared", "-fPIC", *flags("--cflags"), folder / "device.c", "-o", made]
     subprocess.run(command, check=True)
     library = ctypes.CDLL(str(made))
     library.own_open.restype = ctypes.c_void_p

@@ -38,6 +38,7 @@ from usnet_framework.shards import control
 T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PROGRAMS = Path(sys.executable).parent
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.01
@@ -60,9 +61,9 @@ class Worker(NamedTuple):
     serial: int
 
 
-def command(name: str) -> str:
+def command(name: str, programs: Path = PROGRAMS) -> str:
     """The path of one of the installed programs, e.g. usnet-serve."""
-    return str(Path(sys.executable).with_name(name))
+    return str(programs / name)
 
 
 def run(
@@ -117,9 +118,10 @@ class Server:
         stop: bool = True,
         backend: Backend | None = None,
         prefix: Sequence[str] = (),
+        programs: Path = PROGRAMS,
     ) -> None:
         """`stop=False`: the test ends the server itself; only what is left is looked at. `backend`: the kernel, unless
-        given. `prefix`: a program that becomes the server."""
+        given. `prefix`: a program that becomes the server. `programs`: where another installation has usnet-serve."""
         backend = Kernel() if backend is None else backend
         self._folder = tempfile.TemporaryDirectory(prefix="usnet-test-")
         self.folder = Path(self._folder.name)
@@ -134,7 +136,7 @@ class Server:
         self._command = [
             *WITH_THE_TEST,
             *prefix,
-            command("usnet-serve"),
+            command("usnet-serve", programs),
             app,
             *(backend.options(port) if "--bind" not in args else []),
             *args,

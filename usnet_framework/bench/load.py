@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import usnet_framework
 from usnet_framework.bench.network import Network
 from usnet_framework.errors import StartupError
+from usnet_framework.installed import installed
 
 READY_DEADLINE_S = 20.0
 _MARGIN_S = 60.0  # far more than opening connections and draining ever take
@@ -18,10 +17,7 @@ _MARGIN_S = 60.0  # far more than opening connections and draining ever take
 
 def program(name: str) -> str:
     """The path of an executable that was built with the package."""
-    path = Path(usnet_framework.__file__).parent / "bin" / name
-    if not path.exists():
-        raise StartupError(f"{path} is not there: install the package, do not run it from its source folder")
-    return str(path)
+    return str(installed(f"bin/{name}"))
 
 
 WAYS = ("echo", "up", "down")

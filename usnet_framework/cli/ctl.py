@@ -6,6 +6,7 @@
     usnet-ctl reload     replace every worker by one that imported the application anew
     usnet-ctl stop       drain and stop
 
+`usnet-ctl --pkgconfigdir` asks no server: it prints where pkg-config finds the C library that came with the package.
 Exit codes: 0 done, 2 wrong usage, 3 no server answered or it refused. `--json` prints what the server said.
 """
 
@@ -24,6 +25,7 @@ from usnet_framework import logs
 from usnet_framework.cli.output import show
 from usnet_framework.config import ENVIRONMENT_PREFIX, default_control_path
 from usnet_framework.errors import ControlError, UsageError, UsnetError
+from usnet_framework.installed import pkgconfig_folder
 from usnet_framework.shards import control
 from usnet_framework.values import nearest
 
@@ -56,6 +58,14 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
+class _PrintFolder(argparse.Action):
+    """--pkgconfigdir: like --version, it prints and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(pkgconfig_folder())
+        parser.exit()
+
+
 def _command(text: str) -> str:
     if text not in COMMANDS:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(COMMANDS)}{nearest(text, COMMANDS)}")
@@ -74,6 +84,9 @@ def _parser() -> _Parser:
     parser.add_argument("command", metavar="COMMAND", type=_command)
     parser.add_argument("--control", metavar="PATH", default=path, help="the server's control socket (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print what the server said as JSON")
+    parser.add_argument(
+        "--pkgconfigdir", nargs=0, action=_PrintFolder, help="print what PKG_CONFIG_PATH has to hold, and exit"
+    )
     parser.add_argument("--version", action="version", version=f"usnet-ctl {version('usnet_framework')}")
     return parser
 

@@ -17,8 +17,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
-import usnet_framework
 from usnet_framework.errors import StartupError
+from usnet_framework.installed import installed
 from usnet_framework.shards import tap
 from usnet_framework.shards.child import Child
 
@@ -202,7 +202,7 @@ class Guard:
 
 
 def _spawn(arguments: list[str], control: socket.socket, fds: Sequence[int], on_exit: Callable[[int], None]) -> Child:
-    program = Path(usnet_framework.__file__).parent / "bin" / "usnet-network"
+    program = installed("bin/usnet-network")
     fd = control.fileno()
     command = [str(program), "--parent", str(os.getpid()), "--control", str(fd), *arguments]
     try:
