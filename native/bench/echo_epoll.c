@@ -19,6 +19,7 @@
 
 #include "address.h"
 #include "base/assert.h"
+#include "base/inherited.h"
 #include "exchange.h"
 #include "process.h"
 
@@ -211,6 +212,7 @@ static int read_options(int argc, char **argv)
 int main(int argc, char **argv)
 {
     struct address address;
+    un_inherited_reset();
     if (argc < 2 || address_parse(argv[1], &address) != NULL)
         usage();
     int core = read_options(argc, argv);

@@ -18,6 +18,7 @@
 #include <sys/prctl.h>
 
 #include "base/assert.h"
+#include "base/inherited.h"
 #include "check.h"
 #include "client.h"
 #include "exchange.h"
@@ -293,6 +294,7 @@ static int finish(struct run *run)
 int main(int argc, char **argv)
 {
     static struct run run; /* the histogram is large for a stack */
+    un_inherited_reset();
     options_parse(&run.options, argc, argv);
     int error = run.options.core >= 0 ? process_pin(run.options.core) : 0;
     if (error < 0) {

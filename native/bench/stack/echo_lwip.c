@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "base/inherited.h"
 #include "lwip_echo.h"
 #include "lwip_wire.h"
 
@@ -57,6 +58,7 @@ int main(int argc, char **argv)
 {
     uint32_t address, prefix;
     const char *why = "";
+    un_inherited_reset();
     if (argc != 4 || !parse_address(argv[2], &address, &prefix)) {
         fprintf(stderr, "usage: usnet-echo-lwip INTERFACE ADDRESS/PREFIX PORT\n");
         return 2;

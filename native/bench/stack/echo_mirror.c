@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/inherited.h"
 #include "device/device.h"
 
 enum { BATCH = 64, PACKET_BYTES = 2048 };
@@ -119,6 +120,7 @@ int main(int argc, char **argv)
 {
     uint8_t address[4];
     const char *why = "";
+    un_inherited_reset();
     char *slash = argc == 4 ? strchr(argv[2], '/') : NULL;
     if (slash)
         *slash = 0;

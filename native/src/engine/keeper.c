@@ -26,6 +26,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/child.h"
+#include "base/inherited.h"
 #include "engine/control.h"
 #include "engine/network.h"
 #include "engine/stack_setup.h"
@@ -346,19 +348,30 @@ static void stop(int signal_number)
     told_to_stop = 1;
 }
 
+/* False: told to stop, and the engine is gone. An engine whose end cannot be seen could not be replaced either, so the
+ * keeper ends, and its engine with it: the supervisor makes both anew. */
+static bool wait_for_engine(pid_t pid, int *status)
+{
+    int waited = un_child_wait(pid, &told_to_stop, status);
+    if (waited == -EINTR) {
+        kill(pid, SIGKILL);
+        waitpid(pid, status, 0);
+        return false;
+    }
+    errno = -waited;
+    if (waited < 0)
+        fail("cannot wait for an engine");
+    return true;
+}
+
 static int keep_engines(const struct keeper *keeper)
 {
     for (int quick_deaths = 0; quick_deaths < QUICK_DEATHS_MAX;) {
         uint64_t started_ns = un_clock_ns();
         pid_t pid = start_engine(keeper);
         int status = 0;
-        while (waitpid(pid, &status, 0) < 0) {
-            if (told_to_stop) {
-                kill(pid, SIGKILL);
-                waitpid(pid, &status, 0);
-                return UN_NETWORK_DONE;
-            }
-        }
+        if (!wait_for_engine(pid, &status))
+            return UN_NETWORK_DONE;
         if (WIFEXITED(status) && (WEXITSTATUS(status) == UN_NETWORK_DONE || WEXITSTATUS(status) == UN_NETWORK_FAILED))
             return WEXITSTATUS(status);
         tell_died(keeper, pid, status);
@@ -405,6 +418,9 @@ int main(int argc, char **argv)
     keeper.stack.tap_fd = keeper.stack.exchange_fd = -1;
     keeper.setup.linger_ns = UINT64_C(5000000000);
     char *words_end = argv[argc - 1] + strlen(argv[argc - 1]);
+    errno = -un_inherited_reset();
+    if (errno)
+        fail("cannot open /dev/null for a standard descriptor that is closed");
     handle_signals();
     read_options(&keeper, argc, argv);
     for (uint32_t i = 0; i < keeper.cleanup_count; i++) /* argv is about to be overwritten */
