@@ -47,19 +47,19 @@ int un_deliver_eof(struct un_port_object *port, struct un_connection *conn)
 
 static int deliver_drained(struct un_port_object *port, struct un_connection *conn)
 {
-    conn->flags &= ~(uint32_t)UN_TOLD_SLOW;
+    conn->flags &= ~(uint32_t)UN_REPORTED_SLOW;
     return un_call(port, conn, UN_ON_DRAIN, NULL);
 }
 
 /* Move the overflow on; the handler hears of it when little is left. */
 static int deliver_drain(struct un_port_object *port, struct un_connection *conn)
 {
-    bool told = conn->flags & UN_TOLD_SLOW;
+    bool told = conn->flags & UN_REPORTED_SLOW;
     int status = 0;
-    conn->flags &= ~(uint32_t)(UN_ASKED_DRAIN | UN_TOLD_SLOW); /* settle asks again for the overflow's sake alone */
+    conn->flags &= ~(uint32_t)(UN_ASKED_DRAIN | UN_REPORTED_SLOW); /* settle asks again for the overflow's sake alone */
     un_output_settle(conn);
     if (told && !(conn->flags & UN_CLOSED)) {
-        conn->flags |= UN_TOLD_SLOW;
+        conn->flags |= UN_REPORTED_SLOW;
         if (un_output_size(conn) <= UN_LOW_WATER)
             status = deliver_drained(port, conn);
         else
@@ -116,7 +116,7 @@ static int deliver_plainly(struct un_port_object *port, struct un_connection *co
 static int put_close(struct un_port_object *port, struct un_connection *conn, const struct un_event *event)
 {
     conn->flags |= UN_GONE;
-    if (conn->tasks > 0 && (conn->flags & UN_TOLD_SLOW) && deliver_drained(port, conn) < 0) {
+    if (conn->tasks > 0 && (conn->flags & UN_REPORTED_SLOW) && deliver_drained(port, conn) < 0) {
         conn->flags &= ~(uint32_t)UN_GONE;
         return -1;
     }

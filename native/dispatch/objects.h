@@ -84,14 +84,14 @@ enum un_callback {
 };
 
 /* One bit each, so that sets have names. */
-enum un_conn_flag {
+enum un_object_flag {
     UN_GONE = 1 << 0,        /* its CLOSE event came: the engine knows it no longer */
     UN_CLOSED = 1 << 1,      /* close or abort was called */
     UN_ABORTED = 1 << 2,     /* abort was called */
     UN_EOF_SENT = 1 << 3,    /* send_eof was called */
     UN_READ_PAUSED = 1 << 4, /* by the handler */
     UN_STOPPED = 1 << 5,     /* the engine is, or is to be, told not to receive */
-    UN_TOLD_SLOW = 1 << 6,   /* send returned False: on_drain is owed */
+    UN_REPORTED_SLOW = 1 << 6,   /* send returned False: on_drain is owed */
     UN_ASKED_DRAIN = 1 << 7, /* WANT_DRAIN is on its way, its DRAIN did not come yet */
     UN_DIRTY = 1 << 8,       /* the byte in the dirty map is set */
     UN_ATTENTION = 1 << 9,   /* in the list of the same name */

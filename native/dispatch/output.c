@@ -18,7 +18,7 @@ static uint64_t in_frames(const struct un_connection *conn)
 static void look_at_table(struct un_connection *conn)
 {
     const struct un_port *end = conn->port->end;
-    if (un_observe(&end->told->commands_consumed) == end->command_ring.own)
+    if (un_observe(&end->published->commands_consumed) == end->command_ring.own)
         conn->sent = un_load(&conn->entry->bytes_queued);
     conn->seen_out = un_load(&conn->entry->bytes_out);
     if (conn->sent < conn->seen_out)
@@ -74,7 +74,7 @@ static void ask_drain_if_needed(struct un_connection *conn)
     if (conn->flags & UN_ASKED_DRAIN)
         return;
     bool behind_frames = conn->overflow && in_frames(conn) > 0;
-    bool behind_water = !conn->overflow && (conn->flags & UN_TOLD_SLOW);
+    bool behind_water = !conn->overflow && (conn->flags & UN_REPORTED_SLOW);
     if (behind_frames || behind_water)
         ask_drain(conn);
 }
@@ -133,7 +133,7 @@ static int tell_slow(struct un_connection *conn)
     conn->port->tally.refused++;
     if (!conn->port->callbacks[UN_ON_DRAIN])
         return 0;
-    conn->flags |= UN_TOLD_SLOW;
+    conn->flags |= UN_REPORTED_SLOW;
     ask_drain_if_needed(conn);
     un_review(conn);
     return 0;

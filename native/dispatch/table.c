@@ -15,7 +15,7 @@ static uint64_t inherited_bytes(const struct un_port_object *port, uint64_t id)
 {
     const struct un_port *end = port->end;
     uint64_t bytes = 0;
-    for (uint32_t i = un_observe(&end->told->commands_consumed); (int32_t)(port->inherited - i) > 0; i++) {
+    for (uint32_t i = un_observe(&end->published->commands_consumed); (int32_t)(port->inherited - i) > 0; i++) {
         const struct un_command *command = &end->commands[un_ring_slot(&end->command_ring, i)];
         if (command->op == UN_COMMAND_SEND && command->conn == id)
             bytes += command->length;
@@ -28,7 +28,7 @@ static PyObject *inherited_state(const struct un_port_object *port, uint64_t id)
 {
     const struct un_port *end = port->end;
     const struct un_command *found = NULL;
-    for (uint32_t i = un_observe(&end->told->commands_consumed); (int32_t)(port->inherited - i) > 0; i++) {
+    for (uint32_t i = un_observe(&end->published->commands_consumed); (int32_t)(port->inherited - i) > 0; i++) {
         const struct un_command *command = &end->commands[un_ring_slot(&end->command_ring, i)];
         if (command->op == UN_COMMAND_STATE && command->conn == id)
             found = command;
@@ -103,7 +103,7 @@ static int resume(struct un_port_object *port, const struct un_event *event, str
     if (resumed->entry->flags & UN_CONN_PAUSED)
         resumed->flags |= UN_READ_PAUSED | UN_STOPPED;
     if (event->type == UN_EVENT_DRAIN && port->callbacks[UN_ON_DRAIN])
-        resumed->flags |= UN_TOLD_SLOW;
+        resumed->flags |= UN_REPORTED_SLOW;
     port->slots[UN_ID_SLOT(event->conn)].generation = UN_ID_GENERATION(event->conn);
     port->tally.resumed++;
     *conn = resumed;

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "wire/arp.h"
 #include "wire/icmp.h"
 #include "wire/udp.h"

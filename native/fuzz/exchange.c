@@ -12,7 +12,7 @@
 
 #include "draw.h"
 #include "engine/exchange_memory.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "../tests/stack/net.h"
 
 enum { HONEST, MAD, TAKER, SHARDS };
@@ -221,7 +221,7 @@ static void mad_index(void)
 static void mad_words(void)
 {
     struct un_exchange_inbox *inbox = &memory()->inboxes[draw() % SHARDS];
-    un_store(draw() & 1 ? &inbox->told : &inbox->sleeping, draw() & 1 ? draw() : (uint32_t)draw_int());
+    un_store(draw() & 1 ? &inbox->pending : &inbox->sleeping, draw() & 1 ? draw() : (uint32_t)draw_int());
 }
 
 static void mad_scribble(void)

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "attacker.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 
 enum { STEPS_MAX = 80, FIRST_PORT = 2000, WRITTEN = 6000 };
 

@@ -7,7 +7,7 @@
 
 #include "../tests/stack/world.h"
 #include "base/bytes.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 
 enum { SEGMENTS_MAX = 24, OPTIONS_MAX = 40, PORT = 2500, WRITTEN = 3000 };
 
@@ -175,7 +175,7 @@ static void open(struct case_ *the)
     CHECK_EQ(un_stack_connect(&world.it.stack, &remote, NULL, 0, &conn), 0);
     world_settle();
     CHECK_EQ(world.answer.flags & (UN_TCP_SYN | UN_TCP_ACK), UN_TCP_SYN);
-    the->tcb = un_stack_conn(&world.it.stack, conn);
+    the->tcb = un_stack_conn_find(&world.it.stack, conn);
     the->own_port = the->tcb->local_port;
     struct un_seg answer = {.flags = UN_TCP_SYN | UN_TCP_ACK | (the->how & WITH_ECN ? UN_TCP_ECE : 0), .seq = 99,
                             .ack = world.answer.seq + 1};

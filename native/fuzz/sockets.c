@@ -13,7 +13,7 @@
 #include "api/context.h"
 #include "bare.h"
 #include "draw.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "tests/check.h"
 
 enum { SOCKETS = 10, BYTES_MAX = 9000, TURNS_MAX = 100000, ERRNO_MAX = 4095 };

@@ -123,7 +123,7 @@ static _Noreturn void write_through_the_port(void)
     if (un_port_open(&port, public_fd, seat_fd, 0, -1) < 0)
         _exit(1);
     un_store(&port.mine->sleeping, 1); /* its own memory */
-    un_store((un_shared32 *)(uintptr_t)&port.told->serial, 7);
+    un_store((un_shared32 *)(uintptr_t)&port.published->serial, 7);
     _exit(0);
 }
 

@@ -46,16 +46,16 @@ static void set_indices(struct model *model, uint32_t start)
     un_ring_init(&model->events, model->config.event_slots, start, start);
     un_ring_init(&model->commands, model->config.command_slots, start, start);
     un_ring_init(&model->releases, (uint32_t)model->layout.release_slots, start, start);
-    un_store(&model->told->events_produced, start);
-    un_store(&model->told->commands_consumed, start);
-    un_store(&model->told->releases_consumed, start);
+    un_store(&model->published->events_produced, start);
+    un_store(&model->published->commands_consumed, start);
+    un_store(&model->published->releases_consumed, start);
     un_store(&model->memory->commit, UN_COMMIT(start, start));
     un_store(&model->memory->releases_produced, start);
 }
 
 static void tell_free_nodes(struct model *model)
 {
-    un_store(&model->told->tx_nodes_free, model->node_count - model->descriptor_count);
+    un_store(&model->published->tx_nodes_free, model->node_count - model->descriptor_count);
 }
 
 void model_open(struct model *model, struct un_segment_config config, uint32_t start)
@@ -69,7 +69,7 @@ void model_open(struct model *model, struct un_segment_config config, uint32_t s
     CHECK(model->public != MAP_FAILED);
     model->seat = un_at(model->public, model->layout.public_bytes);
     un_segment_format(model->public, &config, &model->layout);
-    model->told = un_seat_public(model->public, 0);
+    model->published = un_seat_public(model->public, 0);
     model->memory = model->seat;
     model->references = calloc(config.rx_frames, sizeof *model->references);
     CHECK(model->references != NULL);
@@ -119,7 +119,7 @@ bool model_push(struct model *model, enum un_event_type type, uint32_t slot, con
 
 void model_publish(struct model *model)
 {
-    un_publish(&model->told->events_produced, model->events.own);
+    un_publish(&model->published->events_produced, model->events.own);
 }
 
 /* What the worker publishes. */
@@ -137,7 +137,7 @@ void model_take_releases(struct model *model)
         CHECK(model->references[frame] > 0);
         model->references[frame]--;
     }
-    un_publish(&model->told->releases_consumed, model->releases.own);
+    un_publish(&model->published->releases_consumed, model->releases.own);
 }
 
 void model_take_commit(struct model *model)
@@ -213,7 +213,7 @@ void model_take_commands(struct model *model, uint32_t commands_max)
         take_command(model, &ring[un_ring_slot(&model->commands, model->commands.own)]);
         un_ring_release(&model->commands, 1);
     }
-    un_publish(&model->told->commands_consumed, model->commands.own);
+    un_publish(&model->published->commands_consumed, model->commands.own);
 }
 
 void model_take(struct model *model)

@@ -244,9 +244,9 @@ static void credit_shrinks_with_the_frames(void)
 static void credit_shrinks_with_the_nodes_of_the_engine(void)
 {
     open_world();
-    un_store(&model.told->tx_nodes_free, 0);
+    un_store(&model.published->tx_nodes_free, 0);
     CHECK_EQ(un_port_credit(&port), 0);
-    un_store(&model.told->tx_nodes_free, UINT32_MAX);
+    un_store(&model.published->tx_nodes_free, UINT32_MAX);
     CHECK_EQ(un_port_credit(&port), model.config.tx_budget);
     close_world();
 }

@@ -222,7 +222,7 @@ static int error_of(const struct un_socket *socket, const struct un_tcb *tcb)
 void un_socket_end(struct usnet *context, struct un_socket *socket)
 {
     socket->over = true;
-    socket->error = error_of(socket, un_stack_conn(un_context_stack(context), socket->conn));
+    socket->error = error_of(socket, un_stack_conn_find(un_context_stack(context), socket->conn));
 }
 
 /* The stack keeps the backlog: at most twice as many are ever there (stack/listen.c). */

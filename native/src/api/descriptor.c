@@ -152,7 +152,7 @@ int usnet_accept(struct usnet *context, int fd, struct sockaddr *address, uint32
     socket->conn = next_pending(&listener->pending);
     un_stack_accept(stack, socket->conn, (uint64_t)accepted);
     un_socket_apply_options(context, listener, socket->conn);
-    if (un_stack_conn(stack, socket->conn)->state == UN_TCP_DEAD)
+    if (un_stack_conn_find(stack, socket->conn)->state == UN_TCP_DEAD)
         un_socket_end(context, socket);
     if (address)
         give_peer_name(context, accepted, address, length);

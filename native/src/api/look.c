@@ -2,7 +2,7 @@
 #include <errno.h>
 
 #include "api/view.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 
 #define LENGTH(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
 
@@ -64,7 +64,7 @@ int usnet_stack_info(struct usnet_stack *stack, uint64_t conn, struct usnet_tcp_
 {
     struct un_stack_peer local;
     struct un_stack_peer remote;
-    const struct un_tcb *tcb = un_stack_conn(&stack->inner, conn);
+    const struct un_tcb *tcb = un_stack_conn_find(&stack->inner, conn);
     if (!tcb)
         return -EBADF;
     int status = un_stack_names(&stack->inner, conn, &local, &remote);

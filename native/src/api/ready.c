@@ -27,7 +27,7 @@ static uint32_t writable(struct usnet *context, const struct un_socket *socket, 
 
 static uint32_t conn_ready(struct usnet *context, const struct un_socket *socket)
 {
-    struct un_tcb *tcb = un_stack_conn(un_context_stack(context), socket->conn);
+    struct un_tcb *tcb = un_stack_conn_find(un_context_stack(context), socket->conn);
     uint32_t error = socket->error ? USN_EPOLLERR : 0;
     if (socket->over)
         return error | USN_EPOLLHUP | USN_EPOLLRDHUP | USN_EPOLLIN | USN_EPOLLOUT;

@@ -158,7 +158,7 @@ static const struct counter engine_counters[] = {UN_ENGINE_COUNTERS(COUNTER)};
 static const struct counter seat_counters[] = {UN_SEAT_COUNTERS(COUNTER)};
 #undef COUNTER
 
-/* As they lie in struct un_told_counters, but for the reason that is none. */
+/* As they lie in struct un_published_counters, but for the reason that is none. */
 #define COUNTER(name, text) {PREFIX #name, text},
 static const struct counter stack_counters[] = {
 #define PREFIX "ip_"
@@ -184,7 +184,7 @@ UN_STATIC_ASSERT(offsetof(struct un_engine_counters, closed) == sizeof(un_shared
 UN_STATIC_ASSERT(offsetof(struct un_seat_counters, wait) == sizeof(un_shared64) * LENGTH(seat_counters),
                  "counters come first, without gaps");
 
-UN_STATIC_ASSERT(sizeof(struct un_told_counters) == sizeof(uint64_t) * (LENGTH(stack_counters) + 1), "and the one more");
+UN_STATIC_ASSERT(sizeof(struct un_published_counters) == sizeof(uint64_t) * (LENGTH(stack_counters) + 1), "and the one more");
 
 static const struct counter_table {
     const struct counter *counters;
@@ -242,7 +242,7 @@ int usnet_seat_counters(const struct usnet_segment *segment, uint32_t seat, uint
 int usnet_segment_stack_counters(const struct usnet_segment *segment, uint64_t *values, uint32_t max)
 {
     const un_shared64 *words = un_at(segment->public, segment->layout.stack);
-    const uint32_t before = offsetof(struct un_told_counters, drops) / sizeof(uint64_t);
+    const uint32_t before = offsetof(struct un_published_counters, drops) / sizeof(uint64_t);
     int read = read_words(words, before, values, max);
     if (max > before)
         read += read_words(words + before + 1, UN_DROP_COUNT - 1, values + before, max - before);
@@ -284,20 +284,20 @@ int usnet_seat_status(const struct usnet_segment *segment, uint32_t seat, struct
 {
     if (seat >= segment->config.seats)
         return -EINVAL;
-    const struct un_seat_public *told = seat_public(segment, seat);
+    const struct un_seat_public *published = seat_public(segment, seat);
     const struct un_seat_memory *mine = seat_memory(segment, seat);
     /* Consumed before produced: both move on while we look, and a ring must not look emptier than empty. */
-    uint32_t commands_consumed = un_observe(&told->commands_consumed);
-    uint32_t releases_consumed = un_observe(&told->releases_consumed);
+    uint32_t commands_consumed = un_observe(&published->commands_consumed);
+    uint32_t releases_consumed = un_observe(&published->releases_consumed);
     uint64_t commit = un_observe(&mine->commit);
-    uint32_t events_produced = un_observe(&told->events_produced);
+    uint32_t events_produced = un_observe(&published->events_produced);
     *status = (struct usnet_seat_status){
-        .serial = un_load(&told->serial),
-        .attached = un_load(&told->attached),
-        .bad = un_load(&told->bad) != 0,
-        .tx_nodes_free = un_load(&told->tx_nodes_free),
-        .connections = un_load(&told->connections),
-        .rx_frames_free = un_load(&told->rx_frames_free),
+        .serial = un_load(&published->serial),
+        .attached = un_load(&published->attached),
+        .bad = un_load(&published->bad) != 0,
+        .tx_nodes_free = un_load(&published->tx_nodes_free),
+        .connections = un_load(&published->connections),
+        .rx_frames_free = un_load(&published->rx_frames_free),
         .events_produced = events_produced,
         .events_consumed = UN_COMMIT_EVENTS(commit),
         .commands_produced = UN_COMMIT_COMMANDS(commit),

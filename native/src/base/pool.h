@@ -19,10 +19,7 @@
 #include <stdint.h>
 
 #include "base/assert.h"
-
-#ifndef UN_NONE
-#define UN_NONE UINT32_MAX
-#endif
+#include "base/list.h"
 
 struct un_frame {
     uint32_t next;

@@ -6,7 +6,7 @@
 #include "engine/transport.h"
 
 #define UN_ACCEPT_RETRY_NS UINT64_C(100000000) /* after descriptors or slots ran out */
-#define UN_LIMIT_TOLD_NS UINT64_C(60000000000) /* a full server says so once a minute, not with every connection */
+#define UN_LIMIT_REPORTED_NS UINT64_C(60000000000) /* a full server says so once a minute, not with every connection */
 
 bool un_accept_is_allowed(struct un_engine *engine)
 {
@@ -24,8 +24,8 @@ void un_accept_pause(struct un_engine *engine, int error)
     engine->own->accept_again_ns = error ? engine->now_ns + UN_ACCEPT_RETRY_NS : 0;
     engine->transport->listen(engine, false);
     un_count(&engine->counters->accepts_paused, 1);
-    if (engine->now_ns >= engine->own->limit_told_ns + UN_LIMIT_TOLD_NS) {
-        engine->own->limit_told_ns = engine->now_ns;
+    if (engine->now_ns >= engine->own->limit_reported_ns + UN_LIMIT_REPORTED_NS) {
+        engine->own->limit_reported_ns = engine->now_ns;
         un_control_tell(engine, UN_CONTROL_LIMIT, 0, 0, 0, (uint64_t)error, engine->own->active);
     }
 }

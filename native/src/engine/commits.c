@@ -42,7 +42,7 @@ static void account_consumed(struct un_engine *engine, uint32_t seat, const stru
     if (work->generation != UN_ID_GENERATION(event->conn))
         return;
     if (event->type == UN_EVENT_CLOSE) {
-        un_conn_free_slot(engine, slot);
+        un_engine_conn_free_slot(engine, slot);
     } else if (event->type == UN_EVENT_DATA) {
         work->rx_waiting -= event->length;
         if ((work->flags & UN_WORK_OVER_BUDGET) && work->rx_waiting <= engine->config->rx_budget / 2) {
@@ -98,7 +98,7 @@ static void set_state(struct un_engine *engine, uint32_t slot, const struct un_c
 static void abort_conn(struct un_engine *engine, uint32_t slot, uint64_t reason)
 {
     if (reason == UN_REASON_ABORTED || reason == UN_REASON_ERROR)
-        un_conn_finish(engine, slot, (enum un_reason)reason, true);
+        un_engine_conn_finish(engine, slot, (enum un_reason)reason, true);
     else
         count(&engine->counters->bad_commands);
 }
@@ -138,10 +138,10 @@ static enum outcome apply(struct un_engine *engine, uint32_t slot, const struct 
     case UN_COMMAND_SEND:
         return send_bytes(engine, slot, command);
     case UN_COMMAND_SEND_EOF:
-        un_conn_send_eof(engine, slot);
+        un_engine_conn_send_eof(engine, slot);
         break;
     case UN_COMMAND_CLOSE:
-        un_conn_close(engine, slot);
+        un_engine_conn_close(engine, slot);
         break;
     case UN_COMMAND_ABORT:
         abort_conn(engine, slot, command->arg);

@@ -10,7 +10,7 @@
 #include "engine/state.h"
 #include "engine/transport.h"
 
-uint32_t un_conn_take_slot(struct un_engine *engine)
+uint32_t un_engine_conn_take_slot(struct un_engine *engine)
 {
     struct un_private *own = engine->own;
     if (own->conn_free != UN_NONE) {
@@ -23,7 +23,7 @@ uint32_t un_conn_take_slot(struct un_engine *engine)
 
 /* A slot that stands in the line of its seat waits there: whoever gets it next may belong to another seat, and must not
  * wait for the ring of this one. */
-void un_conn_free_slot(struct un_engine *engine, uint32_t slot)
+void un_engine_conn_free_slot(struct un_engine *engine, uint32_t slot)
 {
     struct un_conn *conn = un_slot(engine, slot);
     if (conn->state != UN_CONN_FREE)
@@ -54,15 +54,15 @@ static uint32_t choose_seat(struct un_engine *engine)
 
 static void count_active(struct un_engine *engine, uint32_t seat, int32_t change)
 {
-    struct un_seat_public *told = un_seat_public(engine->setup.public, seat);
+    struct un_seat_public *published = un_seat_public(engine->setup.public, seat);
     engine->own->active += change;
     engine->own->seats[seat].connections += change;
     un_store(&engine->counters->active, engine->own->active);
-    un_store(&told->connections, engine->own->seats[seat].connections);
+    un_store(&published->connections, engine->own->seats[seat].connections);
 }
 
 /* The caller has entered the slot. */
-void un_conn_opened(struct un_engine *engine, uint32_t slot, int handle, const struct un_endpoint *peer,
+void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, int handle, const struct un_endpoint *peer,
                     const struct un_endpoint *local)
 {
     struct un_work *work = &engine->works[slot];
@@ -119,17 +119,17 @@ static void take_down(struct un_engine *engine, uint32_t slot, enum un_reason re
     un_count(&engine->counters->closed[reason], 1);
 }
 
-void un_conn_finish(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool reset)
+void un_engine_conn_finish(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool reset)
 {
     uint16_t before = engine->works[slot].flags & (UN_WORK_POST_CONNECT | UN_WORK_POST_EOF);
     take_down(engine, slot, reason, reset, before | UN_WORK_POST_CLOSE);
     un_event_post(engine, slot, UN_WORK_POST_CLOSE);
 }
 
-void un_conn_discard(struct un_engine *engine, uint32_t slot, enum un_reason reason)
+void un_engine_conn_discard(struct un_engine *engine, uint32_t slot, enum un_reason reason)
 {
     take_down(engine, slot, reason, true, 0);
-    un_conn_free_slot(engine, slot);
+    un_engine_conn_free_slot(engine, slot);
 }
 
 static enum un_reason closed_by(const struct un_engine *engine, uint32_t slot)
@@ -162,22 +162,22 @@ static void linger(struct un_engine *engine, uint32_t slot)
     un_receive_later(engine, slot);
 }
 
-void un_conn_sent_all(struct un_engine *engine, uint32_t slot)
+void un_engine_conn_sent_all(struct un_engine *engine, uint32_t slot)
 {
     struct un_conn *conn = un_slot(engine, slot);
     if (conn->state == UN_CONN_CLOSING) {
         if (conn->flags & UN_CONN_EOF_IN)
-            un_conn_finish(engine, slot, closed_by(engine, slot), false);
+            un_engine_conn_finish(engine, slot, closed_by(engine, slot), false);
         else
             linger(engine, slot);
     } else if (conn->state == UN_CONN_OPEN && (conn->flags & UN_CONN_EOF_OUT)) {
         send_fin(engine, slot);
         if (is_closed_both_ways(engine, slot))
-            un_conn_finish(engine, slot, UN_REASON_PEER, false);
+            un_engine_conn_finish(engine, slot, UN_REASON_PEER, false);
     }
 }
 
-void un_conn_close(struct un_engine *engine, uint32_t slot)
+void un_engine_conn_close(struct un_engine *engine, uint32_t slot)
 {
     struct un_conn *conn = un_slot(engine, slot);
     if (conn->state != UN_CONN_OPEN)
@@ -187,7 +187,7 @@ void un_conn_close(struct un_engine *engine, uint32_t slot)
     un_transmit_later(engine, slot);
 }
 
-void un_conn_send_eof(struct un_engine *engine, uint32_t slot)
+void un_engine_conn_send_eof(struct un_engine *engine, uint32_t slot)
 {
     struct un_conn *conn = un_slot(engine, slot);
     if (conn->state != UN_CONN_OPEN)
@@ -196,7 +196,7 @@ void un_conn_send_eof(struct un_engine *engine, uint32_t slot)
     un_transmit_later(engine, slot);
 }
 
-void un_conn_peer_eof(struct un_engine *engine, uint32_t slot)
+void un_engine_conn_peer_eof(struct un_engine *engine, uint32_t slot)
 {
     struct un_conn *conn = un_slot(engine, slot);
     bool first = !(conn->flags & UN_CONN_EOF_IN);
@@ -204,12 +204,12 @@ void un_conn_peer_eof(struct un_engine *engine, uint32_t slot)
     if (conn->state == UN_CONN_OPEN && first)
         un_event_post(engine, slot, UN_WORK_POST_EOF);
     if (conn->state == UN_CONN_LINGER)
-        un_conn_finish(engine, slot, closed_by(engine, slot), false);
+        un_engine_conn_finish(engine, slot, closed_by(engine, slot), false);
     else if (conn->state == UN_CONN_OPEN && is_closed_both_ways(engine, slot))
-        un_conn_finish(engine, slot, UN_REASON_PEER, false);
+        un_engine_conn_finish(engine, slot, UN_REASON_PEER, false);
 }
 
-void un_conn_failed(struct un_engine *engine, uint64_t id)
+void un_engine_conn_failed(struct un_engine *engine, uint64_t id)
 {
     uint32_t slot = UN_ID_SLOT(id);
     struct un_conn *conn = un_slot(engine, slot);
@@ -217,17 +217,17 @@ void un_conn_failed(struct un_engine *engine, uint64_t id)
         return;
     un_enter(engine, slot);
     if (conn->flags & UN_CONN_EOF_IN) /* nothing is left to read that would tell */
-        un_conn_finish(engine, slot, UN_REASON_RESET, true);
+        un_engine_conn_finish(engine, slot, UN_REASON_RESET, true);
     un_leave(engine);
 }
 
-void un_conn_ended(struct un_engine *engine, uint64_t id, enum un_reason reason)
+void un_engine_conn_ended(struct un_engine *engine, uint64_t id, enum un_reason reason)
 {
     uint32_t slot = UN_ID_SLOT(id);
     if (engine->works[slot].generation != UN_ID_GENERATION(id) || !un_is_alive(un_slot(engine, slot)))
         return;
     un_enter(engine, slot);
-    un_conn_finish(engine, slot, reason, true);
+    un_engine_conn_finish(engine, slot, reason, true);
     un_leave(engine);
 }
 
@@ -242,7 +242,7 @@ static bool is_overdue(const struct un_engine *engine, const struct un_work *wor
     return work->deadline_ns && engine->now_ns > work->deadline_ns;
 }
 
-void un_conn_sweep_deadlines(struct un_engine *engine)
+void un_engine_conn_sweep_deadlines(struct un_engine *engine)
 {
     struct un_private *own = engine->own;
     engine->now_ns = un_engine_now_ns(engine);
@@ -255,9 +255,9 @@ void un_conn_sweep_deadlines(struct un_engine *engine)
             continue;
         un_enter(engine, slot);
         if (is_overdue(engine, &engine->works[slot]))
-            un_conn_finish(engine, slot, closed_by(engine, slot), true);
+            un_engine_conn_finish(engine, slot, closed_by(engine, slot), true);
         else if (is_idle(engine, conn))
-            un_conn_finish(engine, slot, UN_REASON_IDLE, true);
+            un_engine_conn_finish(engine, slot, UN_REASON_IDLE, true);
         un_leave(engine);
     }
 }

@@ -68,7 +68,7 @@ static void format_seat(struct un_engine *engine, uint32_t seat)
     un_ring_init(&state->commands, engine->config->command_slots, 0, 0);
     un_ring_init(&state->releases, (uint32_t)un_header(engine->setup.public)->layout.release_slots, 0, 0);
     state->rx_open = UN_NONE;
-    state->receive = (struct un_list){UN_NONE, UN_NONE};
+    state->receive = UN_LIST_EMPTY;
     un_rx_rebuild_free(engine, seat);
     un_transmit_rebuild(engine, seat);
 }
@@ -77,7 +77,7 @@ static void format_private(struct un_engine *engine)
 {
     struct un_private *own = engine->own;
     own->conn_free = UN_NONE;
-    own->flush = (struct un_list){UN_NONE, UN_NONE};
+    own->flush = UN_LIST_EMPTY;
     own->accepting = true;
     for (uint32_t seat = 0; seat < engine->config->seats; seat++)
         format_seat(engine, seat);
@@ -93,8 +93,8 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
     engine->setup = *setup;
     engine->config = &un_header(setup->public)->config;
     engine->transport = setup->stack ? &un_stack_transport : &un_kernel_transport;
-    engine->told = un_engine_public(setup->public);
-    engine->counters = &engine->told->counters;
+    engine->published = un_engine_public(setup->public);
+    engine->counters = &engine->published->counters;
     engine->node_count = nodes_per_seat(engine->config);
     engine->now_ns = un_engine_now_ns(engine);
     map_private(engine);
@@ -110,7 +110,7 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
         format_private(engine);
     engine->own->paused = false;
     engine->transport->listen(engine, engine->own->accepting);
-    un_store(&engine->told->sleeping, UN_ENGINE_AWAKE);
+    un_store(&engine->published->sleeping, UN_ENGINE_AWAKE);
     un_store(&engine->counters->engine_epoch, ++engine->own->epoch);
     return engine;
 }
@@ -215,14 +215,14 @@ static uint32_t spin(struct un_engine *engine)
 
 static uint32_t sleep_in_transport(struct un_engine *engine, enum un_engine_sleep mode, int timeout_ms)
 {
-    un_store(&engine->told->sleeping, mode);
+    un_store(&engine->published->sleeping, mode);
     un_fence();
     if (un_commits_changed(engine))
         timeout_ms = 0;
     else
         un_count(&engine->counters->sleeps, 1);
     uint32_t events = engine->transport->poll(engine, timeout_ms);
-    un_store(&engine->told->sleeping, UN_ENGINE_AWAKE);
+    un_store(&engine->published->sleeping, UN_ENGINE_AWAKE);
     return events;
 }
 
@@ -260,7 +260,7 @@ uint32_t un_engine_turn(struct un_engine *engine, int timeout_ms)
     un_publish_all(engine);
     work += un_engine_take_commits(engine);
     if (un_engine_deadline_ms(engine) >= 0) {
-        un_conn_sweep_deadlines(engine);
+        un_engine_conn_sweep_deadlines(engine);
         un_publish_all(engine);
         un_accept_resume(engine);
         engine->transport->flush(engine);
@@ -279,7 +279,7 @@ void un_engine_reset_all(struct un_engine *engine, enum un_reason reason)
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
         uint8_t state = un_slot(engine, slot)->state;
         if (un_is_alive(un_slot(engine, slot)))
-            un_conn_finish(engine, slot, reason, state != UN_CONN_LINGER); /* one that lingers has said all it had to */
+            un_engine_conn_finish(engine, slot, reason, state != UN_CONN_LINGER); /* one that lingers has said all it had to */
     }
     engine->transport->flush(engine);
 }

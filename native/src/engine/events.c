@@ -126,7 +126,7 @@ void un_receive_listed(struct un_engine *engine, uint32_t seat)
         uint32_t slot = pop_receive(engine, &state->receive);
         un_enter(engine, slot);
         if (un_slot(engine, slot)->state == UN_CONN_FREE)
-            un_conn_free_slot(engine, slot); /* it ended while it stood here */
+            un_engine_conn_free_slot(engine, slot); /* it ended while it stood here */
         else if (push_posts(engine, slot))
             un_receive(engine, slot);
         else

@@ -57,7 +57,7 @@ static void tell(struct un_exchange *exchange, uint32_t shard)
 {
     struct un_exchange_inbox *inbox = &exchange->memory->inboxes[shard];
     un_fence(); /* the packet is there before it is told of */
-    un_store(&inbox->told, 1);
+    un_store(&inbox->pending, 1);
     un_fence();
     if (!un_load(&inbox->sleeping))
         return;
@@ -178,15 +178,15 @@ static bool take_next(struct un_exchange *exchange, struct un_pool *pool, struct
 bool un_exchange_take(struct un_exchange *exchange, struct un_pool *pool, struct un_rx *packet)
 {
     struct un_exchange_inbox *inbox = &exchange->memory->inboxes[exchange->shard];
-    if (!un_load(&inbox->told))
+    if (!un_load(&inbox->pending))
         return false;
     if (take_next(exchange, pool, packet))
         return true;
-    un_store(&inbox->told, 0);
+    un_store(&inbox->pending, 0);
     un_fence(); /* whoever tells now is seen next time; who told before is found by one more look */
     if (!take_next(exchange, pool, packet))
         return false;
-    un_store(&inbox->told, 1);
+    un_store(&inbox->pending, 1);
     return true;
 }
 
@@ -195,7 +195,7 @@ bool un_exchange_sleep(struct un_exchange *exchange)
     struct un_exchange_inbox *inbox = &exchange->memory->inboxes[exchange->shard];
     un_store(&inbox->sleeping, 1);
     un_fence();
-    return !un_load(&inbox->told);
+    return !un_load(&inbox->pending);
 }
 
 void un_exchange_awake(struct un_exchange *exchange)

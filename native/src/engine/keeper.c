@@ -67,7 +67,7 @@ struct keeper {
     size_t title_room;
 };
 
-static volatile sig_atomic_t told_to_stop;
+static volatile sig_atomic_t stop_requested;
 
 static _Noreturn void fail(const char *what)
 {
@@ -345,14 +345,14 @@ static void tell_died(const struct keeper *keeper, pid_t pid, int status)
 static void stop(int signal_number)
 {
     (void)signal_number;
-    told_to_stop = 1;
+    stop_requested = 1;
 }
 
 /* False: told to stop, and the engine is gone. An engine whose end cannot be seen could not be replaced either, so the
  * keeper ends, and its engine with it: the supervisor makes both anew. */
 static bool wait_for_engine(pid_t pid, int *status)
 {
-    int waited = un_child_wait(pid, &told_to_stop, status);
+    int waited = un_child_wait(pid, &stop_requested, status);
     if (waited == -EINTR) {
         kill(pid, SIGKILL);
         waitpid(pid, status, 0);
@@ -388,7 +388,7 @@ static int keep_engines(const struct keeper *keeper)
 static int guard(const struct keeper *keeper)
 {
     char byte;
-    while (!told_to_stop && recv(keeper->setup.control_fd, &byte, 1, 0) != 0 && errno == EINTR)
+    while (!stop_requested && recv(keeper->setup.control_fd, &byte, 1, 0) != 0 && errno == EINTR)
         continue;
     return UN_NETWORK_DONE;
 }
@@ -398,7 +398,7 @@ static int guard(const struct keeper *keeper)
 static bool supervisor_is_gone(const struct keeper *keeper)
 {
     struct pollfd control = {.fd = keeper->setup.control_fd}; /* a hang-up is reported unasked */
-    poll(&control, 1, told_to_stop ? THREADS_END_MS : 0);
+    poll(&control, 1, stop_requested ? THREADS_END_MS : 0);
     return (control.revents & POLLHUP) || getppid() != keeper->parent;
 }
 

@@ -91,7 +91,7 @@ static bool accept_into(struct un_engine *engine, uint32_t slot, int listener)
     int fd = accept4(listener, (struct sockaddr *)&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
         int error = errno;
-        un_conn_free_slot(engine, slot);
+        un_engine_conn_free_slot(engine, slot);
         return accept_failed(engine, error);
     }
     struct un_endpoint peer, local;
@@ -101,10 +101,10 @@ static bool accept_into(struct un_engine *engine, uint32_t slot, int listener)
         memset(&address, 0, sizeof address);
     set_endpoint(&local, &address);
     un_enter(engine, slot);
-    un_conn_opened(engine, slot, fd, &peer, &local);
+    un_engine_conn_opened(engine, slot, fd, &peer, &local);
     uint64_t id = un_load(&un_slot(engine, slot)->id);
     if (un_watch(engine, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, id) < 0)
-        un_conn_finish(engine, slot, UN_REASON_SYSTEM, true);
+        un_engine_conn_finish(engine, slot, UN_REASON_SYSTEM, true);
     un_leave(engine);
     return true;
 }
@@ -113,7 +113,7 @@ static bool accept_one(struct un_engine *engine, int listener)
 {
     if (!un_accept_is_allowed(engine))
         return false;
-    uint32_t slot = un_conn_take_slot(engine);
+    uint32_t slot = un_engine_conn_take_slot(engine);
     if (slot == UN_NONE) {
         un_accept_pause(engine, ENOMEM);
         return false;
@@ -145,11 +145,11 @@ static void handle_watched(struct un_engine *engine, uint64_t what)
 static void handle_conn(struct un_engine *engine, uint64_t id, uint32_t events)
 {
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-        un_conn_can_receive(engine, id, events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
+        un_engine_conn_can_receive(engine, id, events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
     if (events & EPOLLOUT)
-        un_conn_can_send(engine, id);
+        un_engine_conn_can_send(engine, id);
     if (events & EPOLLERR)
-        un_conn_failed(engine, id);
+        un_engine_conn_failed(engine, id);
 }
 
 static uint32_t kernel_poll(struct un_engine *engine, int timeout_ms)
@@ -237,7 +237,7 @@ static bool is_ours(const struct un_engine *engine, int fd, const bool *owned, i
 }
 
 /* A socket that was accepted but not yet recorded when the last engine died. */
-static void kernel_close_strangers(struct un_engine *engine)
+static void kernel_close_orphans(struct un_engine *engine)
 {
     int owned_max = 0;
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
@@ -273,5 +273,5 @@ const struct un_transport un_kernel_transport = {
     .flush = kernel_flush,
     .deadline_ns = kernel_deadline_ns,
     .listen = kernel_listen,
-    .close_strangers = kernel_close_strangers,
+    .close_orphans = kernel_close_orphans,
 };

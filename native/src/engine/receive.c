@@ -118,9 +118,9 @@ static void receive_stopped(struct un_engine *engine, uint32_t slot, ssize_t sta
     }
     work->flags &= (uint16_t)~(UN_WORK_READABLE | UN_WORK_FIN_SEEN);
     if (status == 0)
-        un_conn_peer_eof(engine, slot);
+        un_engine_conn_peer_eof(engine, slot);
     else if (status != -EAGAIN)
-        un_conn_finish(engine, slot, status == -ECONNRESET || status == -EPIPE ? UN_REASON_RESET : UN_REASON_SYSTEM,
+        un_engine_conn_finish(engine, slot, status == -ECONNRESET || status == -EPIPE ? UN_REASON_RESET : UN_REASON_SYSTEM,
                        true);
 }
 
@@ -205,7 +205,7 @@ void un_receive(struct un_engine *engine, uint32_t slot)
     un_receive_later(engine, slot);
 }
 
-void un_conn_can_receive(struct un_engine *engine, uint64_t id, bool fin_seen)
+void un_engine_conn_can_receive(struct un_engine *engine, uint64_t id, bool fin_seen)
 {
     uint32_t slot = UN_ID_SLOT(id);
     struct un_work *work = &engine->works[slot];

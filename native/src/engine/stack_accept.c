@@ -27,7 +27,7 @@ static uint64_t *at(struct un_link *link, uint32_t index)
 
 static bool waits(struct un_link *link, uint64_t conn)
 {
-    const struct un_tcb *tcb = un_stack_conn(&link->stack, conn);
+    const struct un_tcb *tcb = un_stack_conn_find(&link->stack, conn);
     return tcb && !(tcb->flags & UN_TCB_ACCEPTED);
 }
 
@@ -68,12 +68,12 @@ static void accept_into(struct un_engine *engine, uint32_t slot, uint64_t conn)
     set_endpoint(&local_end, &local);
     set_endpoint(&remote_end, &remote);
     un_enter(engine, slot);
-    un_conn_opened(engine, slot, (int)(uint32_t)conn, &remote_end, &local_end);
+    un_engine_conn_opened(engine, slot, (int)(uint32_t)conn, &remote_end, &local_end);
     uint64_t id = un_load(&un_slot(engine, slot)->id);
     un_assert(un_stack_accept(&link->stack, conn, id) == 0);
     un_stack_set_option(&link->stack, conn, UN_OPTION_NODELAY, 1);
     un_leave(engine);
-    un_conn_can_receive(engine, id, true);
+    un_engine_conn_can_receive(engine, id, true);
 }
 
 void un_link_accept(struct un_engine *engine)
@@ -87,7 +87,7 @@ void un_link_accept(struct un_engine *engine)
         }
         if (!un_accept_is_allowed(engine))
             return;
-        uint32_t slot = un_conn_take_slot(engine);
+        uint32_t slot = un_engine_conn_take_slot(engine);
         if (slot == UN_NONE) {
             un_accept_pause(engine, ENOMEM);
             return;

@@ -122,20 +122,20 @@ static int open_device(struct un_engine *engine)
 static void tell_counters(struct un_engine *engine)
 {
     struct un_link *link = engine->link;
-    link->told = un_told_counters(engine->setup.public);
-    link->stack.counters = &link->told->ip;
-    link->stack.tcp.counters = &link->told->tcp;
-    link->stack.tcp.drops = link->told->drops;
-    link->told_before = link->told->device;
+    link->published = un_published_counters(engine->setup.public);
+    link->stack.counters = &link->published->ip;
+    link->stack.tcp.counters = &link->published->tcp;
+    link->stack.tcp.drops = link->published->drops;
+    link->published_before = link->published->device;
 }
 
 /* The device has its own, which begin anew with each engine. */
 static void tell_device_counters(struct un_link *link)
 {
-    const uint64_t *before = (const uint64_t *)&link->told_before, *now = (const uint64_t *)&link->device->counters;
-    uint64_t *told = (uint64_t *)&link->told->device;
-    for (size_t i = 0; i < sizeof link->told->device / sizeof *told; i++)
-        told[i] = before[i] + now[i];
+    const uint64_t *before = (const uint64_t *)&link->published_before, *now = (const uint64_t *)&link->device->counters;
+    uint64_t *published = (uint64_t *)&link->published->device;
+    for (size_t i = 0; i < sizeof link->published->device / sizeof *told; i++)
+        published[i] = before[i] + now[i];
 }
 
 static void hand_over(void *context, uint32_t shard, const struct un_rx *packet)
@@ -233,13 +233,13 @@ static void handle_event(struct un_engine *engine, const struct un_stack_event *
     if (event->user == 0)
         return; /* the engine does not know it yet, and tries everything when it does */
     if (event->events & UN_TCP_EVENT_CLOSED && event->reason != UN_TCP_REASON_CLOSED) {
-        un_conn_ended(engine, event->user, reason_of(event->reason));
+        un_engine_conn_ended(engine, event->user, reason_of(event->reason));
         return;
     }
     if (event->events & (UN_TCP_EVENT_READABLE | UN_TCP_EVENT_EOF | UN_TCP_EVENT_CLOSED))
-        un_conn_can_receive(engine, event->user, event->events & (UN_TCP_EVENT_EOF | UN_TCP_EVENT_CLOSED));
+        un_engine_conn_can_receive(engine, event->user, event->events & (UN_TCP_EVENT_EOF | UN_TCP_EVENT_CLOSED));
     if (event->events & UN_TCP_EVENT_WRITABLE)
-        un_conn_can_send(engine, event->user);
+        un_engine_conn_can_send(engine, event->user);
 }
 
 /* How long to sleep at most, in whole milliseconds, late rather than early: deadlines of TCP can be a bit late. */
@@ -432,10 +432,10 @@ static void settle_ours(struct un_engine *engine, uint32_t slot)
     if (tcb->state != UN_TCP_CLOSED && tcb->user == un_load(&un_slot(engine, slot)->id))
         return;
     work->handle = -1; /* whosever the slot is now */
-    un_conn_finish(engine, slot, UN_REASON_NETWORK_LOST, true);
+    un_engine_conn_finish(engine, slot, UN_REASON_NETWORK_LOST, true);
 }
 
-static void stack_close_strangers(struct un_engine *engine)
+static void stack_close_orphans(struct un_engine *engine)
 {
     struct un_link *link = engine->link;
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
@@ -461,5 +461,5 @@ const struct un_transport un_stack_transport = {
     .flush = stack_flush,
     .deadline_ns = stack_deadline_ns,
     .listen = stack_listen,
-    .close_strangers = stack_close_strangers,
+    .close_orphans = stack_close_orphans,
 };

@@ -13,12 +13,12 @@
 #ifndef UN_ENGINE_STATE_H
 #define UN_ENGINE_STATE_H
 
+#include "base/list.h"
 #include "base/ring.h"
 #include "engine/engine.h"
 #include "shard/segment.h"
 
 #define UN_PRIVATE_MAGIC UINT64_C(0x454741544e5355)
-#define UN_NONE UINT32_MAX
 #define UN_IOV_MAX 64            /* pieces of one gathering send; a send budget of 64 KiB in 4 KiB frames is 16 */
 #define UN_EPOLL_BATCH 128       /* readiness events per turn */
 #define UN_ACCEPT_BATCH 64       /* connections accepted per listener and turn, so that open ones are not starved */
@@ -75,11 +75,6 @@ struct un_rx_frame {
     uint32_t next_free;
 };
 
-struct un_list {
-    uint32_t head;
-    uint32_t tail;
-};
-
 /* One seat, the engine's side. */
 struct un_seat {
     struct un_ring events;   /* producer */
@@ -130,7 +125,7 @@ struct un_private {
     bool accepting;   /* false once the server drains */
     bool paused;      /* at the connection or descriptor limit */
     uint64_t accept_again_ns;
-    uint64_t limit_told_ns;
+    uint64_t limit_reported_ns;
     uint64_t swept_ns;
     struct un_seat seats[UN_SEATS_MAX];
 };
@@ -191,17 +186,17 @@ static inline uint64_t un_engine_now_ns(const struct un_engine *engine)
 void un_publish_all(struct un_engine *engine);
 
 /* conns.c: life of a connection. */
-uint32_t un_conn_take_slot(struct un_engine *engine); /* or UN_NONE */
-void un_conn_free_slot(struct un_engine *engine, uint32_t slot);
-void un_conn_opened(struct un_engine *engine, uint32_t slot, int handle, const struct un_endpoint *peer,
+uint32_t un_engine_conn_take_slot(struct un_engine *engine); /* or UN_NONE */
+void un_engine_conn_free_slot(struct un_engine *engine, uint32_t slot);
+void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, int handle, const struct un_endpoint *peer,
                     const struct un_endpoint *local);
-void un_conn_finish(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool reset);
-void un_conn_discard(struct un_engine *engine, uint32_t slot, enum un_reason reason); /* and tell nobody */
-void un_conn_close(struct un_engine *engine, uint32_t slot);    /* orderly, from the worker */
-void un_conn_send_eof(struct un_engine *engine, uint32_t slot);
-void un_conn_sent_all(struct un_engine *engine, uint32_t slot); /* the output of a slot became empty */
-void un_conn_peer_eof(struct un_engine *engine, uint32_t slot);
-void un_conn_sweep_deadlines(struct un_engine *engine);
+void un_engine_conn_finish(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool reset);
+void un_engine_conn_discard(struct un_engine *engine, uint32_t slot, enum un_reason reason); /* and tell nobody */
+void un_engine_conn_close(struct un_engine *engine, uint32_t slot);    /* orderly, from the worker */
+void un_engine_conn_send_eof(struct un_engine *engine, uint32_t slot);
+void un_engine_conn_sent_all(struct un_engine *engine, uint32_t slot); /* the output of a slot became empty */
+void un_engine_conn_peer_eof(struct un_engine *engine, uint32_t slot);
+void un_engine_conn_sweep_deadlines(struct un_engine *engine);
 
 /* events.c: into the rings. */
 void un_event_post(struct un_engine *engine, uint32_t slot, uint16_t posts); /* now, or when the ring has space */

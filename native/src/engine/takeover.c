@@ -51,7 +51,7 @@ static void reset_busy(struct un_engine *engine)
     struct un_work *work = &engine->works[slot];
     work->tx_head = work->tx_tail = UN_NONE;
     if (un_is_alive(conn) && work->generation == UN_ID_GENERATION(un_load(&conn->id)))
-        un_conn_finish(engine, slot, UN_REASON_NETWORK_LOST, true);
+        un_engine_conn_finish(engine, slot, UN_REASON_NETWORK_LOST, true);
     else if (conn->state != UN_CONN_FREE)
         conn->state = UN_CONN_CLOSED; /* rebuild_conns frees it if nobody waits for its end */
 }
@@ -77,10 +77,10 @@ static void clear_sums(struct un_engine *engine)
     struct un_private *own = engine->own;
     own->active = own->lingering = 0;
     own->conn_free = UN_NONE;
-    own->flush = (struct un_list){UN_NONE, UN_NONE};
+    own->flush = UN_LIST_EMPTY;
     for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
         own->seats[seat].connections = own->seats[seat].slots = own->seats[seat].over_budget = 0;
-        own->seats[seat].receive = (struct un_list){UN_NONE, UN_NONE};
+        own->seats[seat].receive = UN_LIST_EMPTY;
         own->seats[seat].commands_stuck = false;
     }
     for (uint32_t slot = 0; slot < own->conn_high; slot++) {
@@ -117,7 +117,7 @@ static void rebuild_conns(struct un_engine *engine, const bool *closing)
         else if (conn->state == UN_CONN_CLOSED && (work->flags & UN_WORK_POST_CLOSE))
             un_receive_later(engine, slot);
         else if (!closing[slot])
-            un_conn_free_slot(engine, slot);
+            un_engine_conn_free_slot(engine, slot);
     }
 }
 
@@ -149,7 +149,7 @@ void un_takeover(struct un_engine *engine)
     }
     own->busy.slot = 0;
     un_store(&engine->counters->active, own->active);
-    engine->transport->close_strangers(engine);
+    engine->transport->close_orphans(engine);
     un_count(&engine->counters->takeovers, 1);
     free(closing);
 }

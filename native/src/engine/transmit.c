@@ -2,7 +2,7 @@
  *
  * Each SEND of a worker becomes a node in its connection's queue. Connections with output stand in one list and are
  * flushed after all commands of a turn were taken, so several sends of a batch leave in one gathering call. What the
- * transport does not take waits for un_conn_can_send. A frame's account tells the worker when all of its descriptors
+ * transport does not take waits for un_engine_conn_can_send. A frame's account tells the worker when all of its descriptors
  * are done, which is later where the transport keeps the bytes in their frame until the peer has them. Nodes come from a pool per seat, so a worker can exhaust its own only; then its commands wait (P5). */
 #include <errno.h>
 #include <stdlib.h>
@@ -187,7 +187,7 @@ static bool send_queue(struct un_engine *engine, uint32_t slot)
         if (sent == -EINTR)
             continue;
         if (sent < 0 && sent != -EAGAIN) {
-            un_conn_finish(engine, slot, sent == -EPIPE || sent == -ECONNRESET ? UN_REASON_RESET : UN_REASON_SYSTEM,
+            un_engine_conn_finish(engine, slot, sent == -EPIPE || sent == -ECONNRESET ? UN_REASON_RESET : UN_REASON_SYSTEM,
                            true);
             return false;
         }
@@ -217,7 +217,7 @@ static void flush(struct un_engine *engine, uint32_t slot)
         un_event_post(engine, slot, UN_WORK_POST_DRAIN);
     }
     if (work->tx_head == UN_NONE)
-        un_conn_sent_all(engine, slot);
+        un_engine_conn_sent_all(engine, slot);
 }
 
 void un_transmit_listed(struct un_engine *engine)
@@ -233,7 +233,7 @@ void un_transmit_listed(struct un_engine *engine)
     }
 }
 
-void un_conn_can_send(struct un_engine *engine, uint64_t id)
+void un_engine_conn_can_send(struct un_engine *engine, uint64_t id)
 {
     uint32_t slot = UN_ID_SLOT(id);
     struct un_work *work = &engine->works[slot];

@@ -1,8 +1,8 @@
 /* What carries bytes for the engine: the kernel's sockets (kernel.c) or a stack of our own (stack_transport.c).
  *
- * A handle names an open connection to the transport. poll tells the engine what became possible by un_conn_can_receive
- * and un_conn_can_send (edges: told once, until the verb said EAGAIN or did less than it was asked for), and it opens
- * new connections with un_conn_take_slot and un_conn_opened. Verbs return bytes or -errno.
+ * A handle names an open connection to the transport. poll tells the engine what became possible by un_engine_conn_can_receive
+ * and un_engine_conn_can_send (edges: told once, until the verb said EAGAIN or did less than it was asked for), and it opens
+ * new connections with un_engine_conn_take_slot and un_engine_conn_opened. Verbs return bytes or -errno.
  *
  * send may keep a piece that it took where it is: bit i of *lent says so of pieces[i], of which it took all then. The
  * transport tells by un_transmit_done when it does not need the bytes any more. After a takeover count_lent adds to waiting[]
@@ -30,17 +30,17 @@ struct un_transport {
     void (*flush)(struct un_engine *engine);
     uint64_t (*deadline_ns)(const struct un_engine *engine); /* poll then, if nothing comes; UINT64_MAX: never */
     void (*listen)(struct un_engine *engine, bool on); /* take new connections or not: while paused, or for good */
-    void (*close_strangers)(struct un_engine *engine); /* handles that no connection owns, after a takeover */
+    void (*close_orphans)(struct un_engine *engine); /* handles that no connection owns, after a takeover */
 };
 
 extern const struct un_transport un_kernel_transport;
 extern const struct un_transport un_stack_transport;
 
 /* The engine's side. */
-void un_conn_can_receive(struct un_engine *engine, uint64_t id, bool fin_seen);
-void un_conn_can_send(struct un_engine *engine, uint64_t id);
-void un_conn_failed(struct un_engine *engine, uint64_t id); /* after what can be read */
-void un_conn_ended(struct un_engine *engine, uint64_t id, enum un_reason reason); /* nothing can be read any more */
+void un_engine_conn_can_receive(struct un_engine *engine, uint64_t id, bool fin_seen);
+void un_engine_conn_can_send(struct un_engine *engine, uint64_t id);
+void un_engine_conn_failed(struct un_engine *engine, uint64_t id); /* after what can be read */
+void un_engine_conn_ended(struct un_engine *engine, uint64_t id, enum un_reason reason); /* nothing can be read any more */
 
 /* accept.c: limits of accepting, the same for every transport. */
 bool un_accept_is_allowed(struct un_engine *engine); /* false at the connection limit: accepting pauses */

@@ -57,9 +57,9 @@ static void reset_conn(struct un_engine *engine, uint32_t slot, enum un_reason r
     un_enter(engine, slot);
     skip_events_of(engine, conn->seat, un_load(&conn->id));
     if (tell)
-        un_conn_finish(engine, slot, reason, true);
+        un_engine_conn_finish(engine, slot, reason, true);
     else
-        un_conn_discard(engine, slot, reason);
+        un_engine_conn_discard(engine, slot, reason);
     un_leave(engine);
 }
 
@@ -189,7 +189,7 @@ static bool judge_suspect(struct un_engine *engine, uint32_t seat)
         reset_conn(engine, slot, UN_REASON_POISONED, state->resumes);
     else if (event->type == UN_EVENT_CLOSE && slot != UN_NONE) {
         skip_event(engine, seat, event);
-        un_conn_free_slot(engine, slot);
+        un_engine_conn_free_slot(engine, slot);
     } else {
         skip_event(engine, seat, event);
     }
@@ -217,7 +217,7 @@ static void restore_memory(struct un_engine *engine, uint32_t seat)
 bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat)
 {
     struct un_seat *state = &engine->own->seats[seat];
-    struct un_seat_public *told = un_seat_public(engine->setup.public, seat);
+    struct un_seat_public *published = un_seat_public(engine->setup.public, seat);
     if (!state->attached)
         return un_load(&un_quarantine_at(engine->setup.public, seat)->valid);
     engine->now_ns = un_engine_now_ns(engine);
@@ -230,8 +230,8 @@ bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat)
     sweep_frames(engine, seat);
     restore_memory(engine, seat);
     state->attached = state->bad = false;
-    un_store(&told->attached, 0);
-    un_store(&told->bad, 0);
+    un_store(&published->attached, 0);
+    un_store(&published->bad, 0);
     un_transmit_listed(engine);
     return poisoned;
 }
@@ -239,7 +239,7 @@ bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat)
 void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t serial, bool resumes)
 {
     struct un_seat *state = &engine->own->seats[seat];
-    struct un_seat_public *told = un_seat_public(engine->setup.public, seat);
+    struct un_seat_public *published = un_seat_public(engine->setup.public, seat);
     if (state->attached && state->serial == serial)
         return;
     engine->now_ns = un_engine_now_ns(engine);
@@ -249,7 +249,7 @@ void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t s
     state->resumes = resumes;
     state->attached = true;
     un_store(&un_quarantine_at(engine->setup.public, seat)->valid, 0);
-    un_store(&told->serial, serial);
-    un_store(&told->attached, 1);
+    un_store(&published->serial, serial);
+    un_store(&published->attached, 1);
     un_events_publish(engine, seat);
 }

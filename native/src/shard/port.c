@@ -63,7 +63,7 @@ static int open_send_frames(struct un_port *port, uint32_t taken)
 /* Does the seat memory continue what the engine says? A worker gone mad may have left anything there. */
 static bool indices_are_sane(const struct un_port *port)
 {
-    uint32_t waiting = un_observe(&port->told->events_produced) - port->event_ring.own;
+    uint32_t waiting = un_observe(&port->published->events_produced) - port->event_ring.own;
     return waiting <= port->event_ring.size && un_ring_used(&port->command_ring) <= port->command_ring.size &&
            un_ring_used(&port->release_ring) <= port->release_ring.size;
 }
@@ -81,7 +81,7 @@ int un_port_attach(struct un_port *port, const void *public, void *seat_memory, 
     port->seat_number = seat;
     port->engine_wake_fd = engine_wake_fd;
     port->engine = un_engine_public(public);
-    port->told = un_seat_public(public, seat);
+    port->published = un_seat_public(public, seat);
     port->mine = seat_memory;
     port->events = un_event_ring(public, seat);
     port->commands = un_at(seat_memory, layout->command_ring);
@@ -95,11 +95,11 @@ int un_port_attach(struct un_port *port, const void *public, void *seat_memory, 
     port->released = un_load(&port->mine->releases_produced);
     uint32_t consumed = UN_COMMIT_EVENTS(port->committed);
     uint32_t produced = UN_COMMIT_COMMANDS(port->committed);
-    uint32_t taken = un_observe(&port->told->commands_consumed);
+    uint32_t taken = un_observe(&port->published->commands_consumed);
     un_ring_init(&port->event_ring, header->config.event_slots, consumed, consumed);
     un_ring_init(&port->command_ring, header->config.command_slots, produced, taken);
     un_ring_init(&port->release_ring, (uint32_t)layout->release_slots, port->released,
-                 un_observe(&port->told->releases_consumed));
+                 un_observe(&port->published->releases_consumed));
     int status = indices_are_sane(port) ? open_send_frames(port, taken) : -EINVAL;
     if (status < 0)
         un_port_close(port);
@@ -148,7 +148,7 @@ uint32_t un_port_peek(struct un_port *port)
 {
     uint32_t ready = un_ring_peek(&port->event_ring);
     if (ready == 0) {
-        un_assert(un_ring_consumer_saw(&port->event_ring, un_observe(&port->told->events_produced)));
+        un_assert(un_ring_consumer_saw(&port->event_ring, un_observe(&port->published->events_produced)));
         ready = un_ring_peek(&port->event_ring);
     }
     return ready;
@@ -157,7 +157,7 @@ uint32_t un_port_peek(struct un_port *port)
 void un_port_free_frame(struct un_port *port, uint32_t frame)
 {
     if (un_ring_reserve(&port->release_ring) == 0)
-        un_assert(un_ring_producer_saw(&port->release_ring, un_observe(&port->told->releases_consumed)));
+        un_assert(un_ring_producer_saw(&port->release_ring, un_observe(&port->published->releases_consumed)));
     un_assert(un_ring_reserve(&port->release_ring) > 0);
     port->releases[un_ring_slot(&port->release_ring, port->release_ring.own)] = frame;
     un_ring_submit(&port->release_ring, 1);
@@ -167,7 +167,7 @@ void un_port_free_frame(struct un_port *port, uint32_t frame)
 static bool has_command_slot(struct un_port *port, uint32_t keep)
 {
     if (un_ring_reserve(&port->command_ring) <= keep)
-        un_assert(un_ring_producer_saw(&port->command_ring, un_observe(&port->told->commands_consumed)));
+        un_assert(un_ring_producer_saw(&port->command_ring, un_observe(&port->published->commands_consumed)));
     return un_ring_reserve(&port->command_ring) > keep;
 }
 
@@ -314,7 +314,7 @@ uint32_t un_port_credit(struct un_port *port)
     const struct un_segment_config *config = &port->header->config;
     look_at_waiting(port, UN_LOOKS_PER_CREDIT);
     uint64_t frames = port->tx_free_count; /* those that slow peers keep do not count */
-    uint64_t nodes = un_load(&port->told->tx_nodes_free);
+    uint64_t nodes = un_load(&port->published->tx_nodes_free);
     uint64_t by_frames = config->tx_budget * frames / config->tx_frames;
     uint64_t by_nodes = config->tx_budget * nodes / (config->tx_frames + config->command_slots);
     uint64_t credit = by_frames < by_nodes ? by_frames : by_nodes;
@@ -364,7 +364,7 @@ void un_port_commit(struct un_port *port)
 static bool space_came(struct un_port *port)
 {
     uint32_t free_slots = un_ring_reserve(&port->command_ring);
-    un_assert(un_ring_producer_saw(&port->command_ring, un_observe(&port->told->commands_consumed)));
+    un_assert(un_ring_producer_saw(&port->command_ring, un_observe(&port->published->commands_consumed)));
     bool frames_ran_out = port->tx_free_count == 0;
     if (frames_ran_out)
         look_at_waiting(port, port->tx_waiting_count);

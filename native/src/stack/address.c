@@ -11,7 +11,7 @@
  * One shard speaks, all hear what is said and come to their own decision at the same time. */
 #include <errno.h>
 
-#include "stack/state.h"
+#include "stack/arena.h"
 
 /* RFC 5227 section 2.3 asks three times in three to seven seconds, for links where stations sleep; on those that servers
  * have a station answers within milliseconds, so the second of RFC 4862 is enough for both. */
@@ -138,7 +138,7 @@ static void end_conns(struct un_stack *stack, uint32_t index)
     for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++) {
         struct un_tcb *tcb = &stack->tcp.tcbs[slot];
         if (tcb->local == index && !(tcb->state & (UN_TCP_CLOSED | UN_TCP_DEAD)) && tcb->state != 0)
-            un_conn_end(stack, tcb, UN_TCP_REASON_UNREACHABLE);
+            un_stack_conn_end(stack, tcb, UN_TCP_REASON_UNREACHABLE);
     }
 }
 

@@ -1,6 +1,6 @@
 /* Everything that must hold between two calls, over the whole arena. A naive count beside each clever structure: slow, and
  * for tests and simulation only. Each check returns what is wrong, or NULL. */
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "tcp/seq.h"
 
 static bool is_live(const struct un_tcb *tcb)
@@ -28,7 +28,7 @@ static const char *check_neighbours(struct un_stack *stack)
 static const char *check_endpoints(struct un_stack *stack)
 {
     for (uint32_t i = 0; i < stack->config->udp_max; i++) {
-        const struct un_endpoint *endpoint = &stack->endpoints[i];
+        const struct un_udp_socket *endpoint = &stack->endpoints[i];
         uint32_t count, bytes, tail;
         if (!endpoint->is_open)
             continue;
@@ -246,7 +246,7 @@ const char *un_stack_check(struct un_stack *stack)
         check_blocks, check_endpoints,  check_fragments, check_neighbours, check_pool,     check_sents,
         check_conns,  check_free_slots, check_outputs,   check_events,     check_backlogs,
     };
-    if (stack->own->busy || stack->own->busy_endpoint)
+    if (stack->own->busy || stack->own->busy_udp)
         return "a change was not finished";
     un_scan_begin(stack);
     for (uint32_t i = 0; i < sizeof checks / sizeof checks[0]; i++) {

@@ -3,9 +3,9 @@
 #include <errno.h>
 
 #include "base/siphash.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 
-struct un_tcb *un_stack_conn(struct un_stack *stack, uint64_t conn)
+struct un_tcb *un_stack_conn_find(struct un_stack *stack, uint64_t conn)
 {
     uint32_t slot = (uint32_t)conn;
     if (slot >= stack->own->conn_fresh)
@@ -27,7 +27,7 @@ uint32_t un_stack_slots(const struct un_stack *stack)
 
 int un_stack_names(struct un_stack *stack, uint64_t conn, struct un_stack_peer *local, struct un_stack_peer *remote)
 {
-    const struct un_tcb *tcb = un_stack_conn(stack, conn);
+    const struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
     *local = (struct un_stack_peer){stack->own->addresses[tcb->local].ip, tcb->local_port};
@@ -37,7 +37,7 @@ int un_stack_names(struct un_stack *stack, uint64_t conn, struct un_stack_peer *
 
 bool un_stack_next_event(struct un_stack *stack, struct un_stack_event *event)
 {
-    struct un_tcb *tcb = un_conn_next_event(stack);
+    struct un_tcb *tcb = un_stack_conn_next_event(stack);
     if (!tcb)
         return un_udp_next_event(stack, event);
     *event = (struct un_stack_event){
@@ -131,7 +131,7 @@ int un_stack_connect(struct un_stack *stack, const struct un_stack_peer *remote,
         return -EADDRNOTAVAIL;
     opening.iss = un_initial_sequence(stack, &stack->own->addresses[address].ip, opening.local_port, &remote->ip,
                                       remote->port);
-    struct un_tcb *tcb = un_conn_begin(stack, &opening);
+    struct un_tcb *tcb = un_stack_conn_begin(stack, &opening);
     if (!tcb)
         return -ENOBUFS;
     un_tcp_connect(&stack->tcp, tcb);
@@ -142,10 +142,10 @@ int un_stack_connect(struct un_stack *stack, const struct un_stack_peer *remote,
 
 int un_stack_accept(struct un_stack *stack, uint64_t conn, uint64_t user)
 {
-    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
-    un_conn_accepted(stack, tcb);
+    un_stack_conn_accepted(stack, tcb);
     tcb->flags |= UN_TCB_ACCEPTED;
     tcb->user = user;
     return 0;
@@ -153,7 +153,7 @@ int un_stack_accept(struct un_stack *stack, uint64_t conn, uint64_t user)
 
 int un_stack_set_user(struct un_stack *stack, uint64_t conn, uint64_t user)
 {
-    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
     tcb->user = user;
@@ -172,7 +172,7 @@ static bool is_empty(const struct un_piece *pieces, int count)
 
 int64_t un_stack_write(struct un_stack *stack, uint64_t conn, const struct un_piece *pieces, int count)
 {
-    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
     un_stack_busy_slot(stack, (uint32_t)conn);
@@ -183,7 +183,7 @@ int64_t un_stack_write(struct un_stack *stack, uint64_t conn, const struct un_pi
 
 int64_t un_stack_lend(struct un_stack *stack, uint64_t conn, uint16_t lender, struct un_piece *pieces, int count)
 {
-    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
     un_stack_busy(stack, tcb);
@@ -216,7 +216,7 @@ static int nothing(const struct un_tcb *tcb)
 
 int un_stack_peek(struct un_stack *stack, uint64_t conn, struct un_piece *pieces, int most)
 {
-    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
     int count = un_tcp_peek(&stack->tcp, tcb, pieces, most);
@@ -225,7 +225,7 @@ int un_stack_peek(struct un_stack *stack, uint64_t conn, struct un_piece *pieces
 
 int un_stack_consume(struct un_stack *stack, uint64_t conn, uint32_t bytes)
 {
-    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
     if (bytes > tcb->rcv_bytes)
@@ -238,7 +238,7 @@ int un_stack_consume(struct un_stack *stack, uint64_t conn, uint32_t bytes)
 
 int64_t un_stack_read(struct un_stack *stack, uint64_t conn, void *bytes, uint32_t most)
 {
-    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
     un_stack_busy_slot(stack, (uint32_t)conn);
@@ -251,7 +251,7 @@ int64_t un_stack_read(struct un_stack *stack, uint64_t conn, void *bytes, uint32
 
 int un_stack_shutdown(struct un_stack *stack, uint64_t conn)
 {
-    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
     un_stack_busy(stack, tcb);
@@ -262,7 +262,7 @@ int un_stack_shutdown(struct un_stack *stack, uint64_t conn)
 
 int un_stack_shutdown_input(struct un_stack *stack, uint64_t conn)
 {
-    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
     un_tcp_shutdown_input(tcb);
@@ -272,7 +272,7 @@ int un_stack_shutdown_input(struct un_stack *stack, uint64_t conn)
 static void let_go(struct un_stack *stack, struct un_tcb *tcb, bool orderly)
 {
     un_stack_busy(stack, tcb);
-    un_conn_accepted(stack, tcb);
+    un_stack_conn_accepted(stack, tcb);
     tcb->events = 0;
     if (orderly)
         un_tcp_close(&stack->tcp, tcb);
@@ -281,14 +281,14 @@ static void let_go(struct un_stack *stack, struct un_tcb *tcb, bool orderly)
     un_stack_idle(stack);
 }
 
-void un_conn_abort(struct un_stack *stack, struct un_tcb *tcb)
+void un_stack_conn_abort(struct un_stack *stack, struct un_tcb *tcb)
 {
     let_go(stack, tcb, false);
 }
 
 int un_stack_close(struct un_stack *stack, uint64_t conn)
 {
-    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
     let_go(stack, tcb, true);
@@ -297,7 +297,7 @@ int un_stack_close(struct un_stack *stack, uint64_t conn)
 
 int un_stack_abort(struct un_stack *stack, uint64_t conn)
 {
-    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
     let_go(stack, tcb, false);

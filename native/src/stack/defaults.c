@@ -1,5 +1,5 @@
 /* The numbers of a stack that nobody configured, each with where it comes from. */
-#include "stack/state.h"
+#include "stack/arena.h"
 
 static uint32_t clamp(uint64_t value, uint32_t least, uint32_t most)
 {

@@ -7,7 +7,7 @@
  * Of a router's advertisement its lifetime, address and MTU are taken. Hop limit and timers (RFC 4861 section 6.3.4: should)
  * stay our own: whoever sends such a message could make us unreachable from afar, or make us ask all the time. */
 #include "base/bytes.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "wire/arp.h"
 #include "wire/checksum.h"
 

@@ -7,7 +7,7 @@
  * looked at as a whole, so nothing can be hidden in such fragments.
  * A complete datagram is one packet again, its header says so, and it takes the usual way in. */
 #include "base/bytes.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "wire/checksum.h"
 
 #define UN_FRAGMENT_IPV4_NS (30 * UN_SECOND_NS) /* what others wait; RFC 1122 section 3.3.2 allows more */
@@ -236,7 +236,7 @@ static void deliver(struct un_stack *stack, struct un_fragments *datagram)
     datagram->is_used = false;
     datagram->head = UN_NONE;
     stack->counters->reassembled++;
-    un_stack_take_in(stack, &packet, false);
+    un_stack_rx(stack, &packet, false);
 }
 
 static bool is_whole(const struct un_fragments *datagram)

@@ -4,7 +4,7 @@
  * Reported twice when there is a new one, and after a query at a moment within the time that it gives. As long as our
  * link-local address may be another's, reports are in nobody's name (RFC 3590): switches take them, and the second one is
  * for routers. One shard speaks. */
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "wire/mld.h"
 
 #define UN_REPORTS 2u                        /* RFC 3810 section 9.1: Robustness Variable */

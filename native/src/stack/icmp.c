@@ -5,7 +5,7 @@
  * taken, fragments that wait in vain. Of IPv4 headers that cannot be taken nobody is told, which RFC 1122 section 3.2.2.5
  * allows; and options of an echo are not sent back. */
 #include "base/bytes.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 
 #define UN_QUOTE_IPV4 548u  /* RFC 1812 section 4.3.2.3: a packet of 576 bytes, less IP and ICMP headers */
 #define UN_QUOTE_IPV6 1232u /* RFC 4443 section 2.4 (c): the same of 1280 */

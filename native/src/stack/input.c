@@ -4,12 +4,12 @@
  * takes may be another shard's (P6): nothing is answered before its owner was looked for. Packets that another shard gave
  * to us are never handed on.
  *
- * The usual segment (wire/plain.h) of a connection that is there takes a short way, take_plain, on which no un_packet is
- * filled in; when it is what the connection expects (tcp/expected.h), the way to its queue is one function. */
-#include "stack/state.h"
+ * The usual segment (wire/packet_fast.h) of a connection that is there takes a short way, rx_fast, on which no un_packet is
+ * filled in; when it is what the connection expects (tcp/input_fast.h), the way to its queue is one function. */
+#include "stack/arena.h"
 #include "stack/steering.h"
-#include "tcp/expected.h"
-#include "wire/plain.h"
+#include "tcp/input_fast.h"
+#include "wire/packet_fast.h"
 #include "wire/udp.h"
 
 static const uint8_t *own_mac(const struct un_stack *stack)
@@ -141,7 +141,7 @@ uint32_t un_flow_find(struct un_stack *stack, const struct un_ip *peer, uint16_t
     uint32_t slot = find_flow(stack, peer, peer_port, local_port, local);
     if (slot == UN_NONE || stack->tcp.tcbs[slot].state != UN_TCP_DEAD)
         return slot;
-    un_conn_leave_flows(stack, &stack->tcp.tcbs[slot]); /* it is over: its ends are free for another */
+    un_stack_conn_leave_flows(stack, &stack->tcp.tcbs[slot]); /* it is over: its ends are free for another */
     return UN_NONE;
 }
 
@@ -163,7 +163,7 @@ static void process(struct un_stack *stack, uint32_t slot, const struct un_seg *
     if (tcb->snd_una != acked)
         confirm_neighbour(stack, tcb);
     if (tcb->state == UN_TCP_TIME_WAIT && !(tcb->listed & UN_LISTED_TIME_WAIT))
-        un_conn_time_wait(stack, tcb);
+        un_stack_conn_time_wait(stack, tcb);
 }
 
 void un_stack_process(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb, const struct un_seg *seg)
@@ -175,7 +175,7 @@ void un_stack_process(struct un_stack *stack, struct un_arrival *arrival, struct
 static bool take_for_old(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb, const struct un_seg *seg)
 {
     if (tcb->state == UN_TCP_DEAD) {
-        un_conn_leave_flows(stack, tcb);
+        un_stack_conn_leave_flows(stack, tcb);
         return false;
     }
     if (!un_listen_reuse(stack, arrival, tcb, seg))
@@ -183,7 +183,7 @@ static bool take_for_old(struct un_stack *stack, struct un_arrival *arrival, str
     return true;
 }
 
-static enum un_drop take_tcp(struct un_stack *stack, struct un_arrival *arrival)
+static enum un_drop rx_tcp(struct un_stack *stack, struct un_arrival *arrival)
 {
     const struct un_packet *packet = &arrival->packet;
     struct un_seg seg;
@@ -215,14 +215,14 @@ static enum un_drop take_tcp(struct un_stack *stack, struct un_arrival *arrival)
 
 /* ---- the rest ---- */
 
-static enum un_drop take_udp(struct un_stack *stack, struct un_arrival *arrival)
+static enum un_drop rx_udp(struct un_stack *stack, struct un_arrival *arrival)
 {
     if (!un_can_be_source(stack, &arrival->packet.source))
         return UN_DROP_ip_source;
     return is_checksum_good(stack, arrival) ? un_udp_input(stack, arrival) : UN_DROP_udp_checksum;
 }
 
-static enum un_drop take_icmp(struct un_stack *stack, struct un_arrival *arrival)
+static enum un_drop rx_icmp(struct un_stack *stack, struct un_arrival *arrival)
 {
     const struct un_packet *packet = &arrival->packet;
     bool is_v6 = packet->protocol == UN_PROTOCOL_ICMPV6;
@@ -234,16 +234,16 @@ static enum un_drop take_icmp(struct un_stack *stack, struct un_arrival *arrival
     return is_checksum_good(stack, arrival) ? un_icmp_input(stack, arrival) : UN_DROP_icmp_checksum;
 }
 
-static enum un_drop take_transport(struct un_stack *stack, struct un_arrival *arrival)
+static enum un_drop rx_transport(struct un_stack *stack, struct un_arrival *arrival)
 {
     if (__builtin_expect(arrival->packet.protocol == UN_PROTOCOL_TCP, 1))
-        return arrival->is_unicast ? take_tcp(stack, arrival) : UN_DROP_ip_destination;
+        return arrival->is_unicast ? rx_tcp(stack, arrival) : UN_DROP_ip_destination;
     switch (arrival->packet.protocol) {
     case UN_PROTOCOL_UDP:
-        return take_udp(stack, arrival);
+        return rx_udp(stack, arrival);
     case UN_PROTOCOL_ICMP:
     case UN_PROTOCOL_ICMPV6:
-        return take_icmp(stack, arrival);
+        return rx_icmp(stack, arrival);
     default:
         if (arrival->is_unicast && un_can_be_source(stack, &arrival->packet.source))
             un_icmp_refuse(stack, arrival, UN_ICMP_UNREACHABLE_PROTOCOL);
@@ -265,7 +265,7 @@ static bool is_for_us(const struct un_stack *stack, struct un_arrival *arrival)
                                            : un_address_is_broadcast(stack, destination);
 }
 
-static enum un_drop take_packet(struct un_stack *stack, struct un_arrival *arrival)
+static enum un_drop rx_packet(struct un_stack *stack, struct un_arrival *arrival)
 {
     const struct un_packet *packet = &arrival->packet;
     if (!is_station(stack, packet->destination_mac))
@@ -276,7 +276,7 @@ static enum un_drop take_packet(struct un_stack *stack, struct un_arrival *arriv
         return UN_DROP_ip_destination;
     if (packet->is_fragment)
         return un_fragment_input(stack, arrival);
-    return take_transport(stack, arrival);
+    return rx_transport(stack, arrival);
 }
 
 /* The parser refused it; its sender is to hear why, if it was for us. */
@@ -307,7 +307,7 @@ static inline bool gather(const struct un_stack *stack, struct un_arrival *arriv
     return true;
 }
 
-static UN_NEVER_INLINE void take_any(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)
+static UN_NEVER_INLINE void rx_slow(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)
 {
     struct un_arrival arrival;
     arrival.rx = *packet;
@@ -317,7 +317,7 @@ static UN_NEVER_INLINE void take_any(struct un_stack *stack, const struct un_rx 
     if (gather(stack, &arrival))
         why = un_packet_parse(&arrival.packet, arrival.pieces, arrival.count);
     if (why == UN_DROP_NONE)
-        why = take_packet(stack, &arrival);
+        why = rx_packet(stack, &arrival);
     else if (arrival.packet.problem)
         complain(stack, &arrival);
     if (why)
@@ -336,7 +336,7 @@ static inline int find_local(struct un_stack *stack, const struct un_ip *ip)
     return local;
 }
 
-static inline uint32_t find_plain(struct un_stack *stack, const struct un_plain *plain)
+static inline uint32_t find_flow_fast(struct un_stack *stack, const struct un_packet_fast *plain)
 {
     int local = find_local(stack, &plain->destination);
     if (local < 0)
@@ -356,12 +356,12 @@ static inline uint32_t keep_payload(struct un_stack *stack, uint32_t index, uint
     return UN_NONE;
 }
 
-UN_ALWAYS_INLINE void process_expected(struct un_stack *stack, uint32_t slot, const struct un_seg *seg, uint32_t payload)
+UN_ALWAYS_INLINE void process_fast(struct un_stack *stack, uint32_t slot, const struct un_seg *seg, uint32_t payload)
 {
     struct un_tcb *tcb = &stack->tcp.tcbs[slot];
     uint32_t acked = tcb->snd_una;
     un_stack_busy_slot(stack, slot);
-    un_tcp_process_expected(&stack->tcp, tcb, seg, payload, false);
+    un_tcp_input_fast(&stack->tcp, tcb, seg, payload, false);
     un_stack_idle(stack);
     if (tcb->snd_una != acked)
         confirm_neighbour(stack, tcb);
@@ -369,21 +369,21 @@ UN_ALWAYS_INLINE void process_expected(struct un_stack *stack, uint32_t slot, co
 
 /* A frame at `at` that seems to be plain, of the kind that network and header say; false: it is not, or for no connection
  * (or one that is over, or nearly), and nothing was done. */
-UN_ALWAYS_INLINE bool take_as(struct un_stack *stack, const struct un_rx *packet, const uint8_t *at, uint32_t network,
+UN_ALWAYS_INLINE bool rx_fast_as(struct un_stack *stack, const struct un_rx *packet, const uint8_t *at, uint32_t network,
                               uint32_t header)
 {
-    struct un_plain plain;
+    struct un_packet_fast plain;
     struct un_seg seg;
-    uint32_t length = stack->tcp.pool.frames[packet->frame].length, headers = un_plain_bytes(network, header);
-    if (!un_plain_check(&plain, at, length, packet->flags & UN_RX_CHECKSUM_GOOD, network, header))
+    uint32_t length = stack->tcp.pool.frames[packet->frame].length, headers = un_packet_fast_bytes(network, header);
+    if (!un_packet_fast_check(&plain, at, length, packet->flags & UN_RX_CHECKSUM_GOOD, network, header))
         return false;
-    uint32_t slot = find_plain(stack, &plain);
+    uint32_t slot = find_flow_fast(stack, &plain);
     if (__builtin_expect(slot == UN_NONE, 0))
         return false;
     const struct un_tcb *tcb = &stack->tcp.tcbs[slot];
-    un_plain_read(&seg, &plain, at, network, header);
-    if (__builtin_expect(un_tcp_is_expected(tcb, &seg), 1)) {
-        process_expected(stack, slot, &seg, keep_payload(stack, packet->frame, headers, seg.length));
+    un_packet_fast_read(&seg, &plain, at, network, header);
+    if (__builtin_expect(un_tcp_input_is_fast(tcb, &seg), 1)) {
+        process_fast(stack, slot, &seg, keep_payload(stack, packet->frame, headers, seg.length));
         return true;
     }
     if (tcb->state & (UN_TCP_TIME_WAIT | UN_TCP_DEAD))
@@ -393,31 +393,31 @@ UN_ALWAYS_INLINE bool take_as(struct un_stack *stack, const struct un_rx *packet
     return true;
 }
 
-static UN_NEVER_INLINE bool take_less_usual(struct un_stack *stack, const struct un_rx *packet, const uint8_t *at)
+static UN_NEVER_INLINE bool rx_fast_rare(struct un_stack *stack, const struct un_rx *packet, const uint8_t *at)
 {
     uint32_t network, header;
-    return un_plain_kind(at, stack->tcp.pool.frames[packet->frame].length, own_mac(stack), &network, &header) &&
-           take_as(stack, packet, at, network, header);
+    return un_packet_fast_kind(at, stack->tcp.pool.frames[packet->frame].length, own_mac(stack), &network, &header) &&
+           rx_fast_as(stack, packet, at, network, header);
 }
 
 /* IPv4 and a timestamp: most segments have them. */
-static inline bool take_plain(struct un_stack *stack, const struct un_rx *packet)
+static inline bool rx_fast(struct un_stack *stack, const struct un_rx *packet)
 {
     const struct un_pool *pool = &stack->tcp.pool;
     const struct un_frame *frame = &pool->frames[packet->frame];
     const uint8_t *at = un_pool_bytes(pool, packet->frame) + frame->offset;
     if (frame->next != UN_NONE)
         return false;
-    if (__builtin_expect(frame->length >= un_plain_bytes(UN_IPV4_BYTES, UN_TCP_HEADER_TIMESTAMP) &&
-                             un_plain_is_mac(at, own_mac(stack)) && un_plain_network(at) == UN_IPV4_BYTES &&
+    if (__builtin_expect(frame->length >= un_packet_fast_bytes(UN_IPV4_BYTES, UN_TCP_HEADER_TIMESTAMP) &&
+                             un_packet_fast_is_mac(at, own_mac(stack)) && un_packet_fast_network(at) == UN_IPV4_BYTES &&
                              at[UN_ETH_BYTES + UN_IPV4_BYTES + 12] == UN_TCP_HEADER_TIMESTAMP << 2,
                          1))
-        return take_as(stack, packet, at, UN_IPV4_BYTES, UN_TCP_HEADER_TIMESTAMP);
-    return take_less_usual(stack, packet, at);
+        return rx_fast_as(stack, packet, at, UN_IPV4_BYTES, UN_TCP_HEADER_TIMESTAMP);
+    return rx_fast_rare(stack, packet, at);
 }
 
-void un_stack_take_in(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)
+void un_stack_rx(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)
 {
-    if (!take_plain(stack, packet))
-        take_any(stack, packet, is_foreign);
+    if (!rx_fast(stack, packet))
+        rx_slow(stack, packet, is_foreign);
 }

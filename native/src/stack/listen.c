@@ -8,7 +8,7 @@
 #include <errno.h>
 
 #include "base/siphash.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "tcp/cookie.h"
 
 #define UN_COOKIE_LIFE_NS (128 * UN_SECOND_NS) /* two slots of cookie.h */
@@ -147,7 +147,7 @@ static void reset_orphans(struct un_stack *stack, uint32_t left)
         if (!(tcb->listed & (UN_LISTED_HALF_OPEN | UN_LISTED_READY)) || stack->own->listeners[tcb->listener].is_open)
             continue;
         left--;
-        un_conn_abort(stack, tcb);
+        un_stack_conn_abort(stack, tcb);
     }
 }
 
@@ -241,11 +241,11 @@ static struct un_opening opening_for(const struct un_stack *stack, const struct 
 /* A connection of the listener's, or NULL. Between un_stack_busy and un_stack_idle from then on. */
 static struct un_tcb *begin(struct un_stack *stack, const struct un_listener *listener, const struct un_opening *opening)
 {
-    struct un_tcb *tcb = un_conn_begin(stack, opening);
+    struct un_tcb *tcb = un_stack_conn_begin(stack, opening);
     if (!tcb)
         return NULL;
-    un_conn_half_open(stack, tcb);
-    un_conn_limit_mss(tcb, listener->mss);
+    un_stack_conn_half_open(stack, tcb);
+    un_stack_conn_limit_mss(tcb, listener->mss);
     un_tcp_set_receive_limit(&stack->tcp, tcb, listener->receive_bytes);
     return tcb;
 }
@@ -313,9 +313,9 @@ bool un_listen_reuse(struct un_stack *stack, struct un_arrival *arrival, struct 
     struct un_opening opening = opening_for(stack, listener, arrival, seg);
     if (!un_tcp_is_reusable(tcb, seg, &opening.iss))
         return false;
-    un_conn_end(stack, tcb, UN_TCP_REASON_CLOSED);
+    un_stack_conn_end(stack, tcb, UN_TCP_REASON_CLOSED);
     if (tcb->state == UN_TCP_DEAD) /* its application has not let go: its ends are another's all the same */
-        un_conn_leave_flows(stack, tcb);
+        un_stack_conn_leave_flows(stack, tcb);
     take_syn(stack, listener, arrival, seg, &opening);
     return true;
 }

@@ -5,7 +5,7 @@
  * stands in one stays there, CLOSED, and its slot becomes free when it is taken out. */
 #include <stddef.h>
 
-#include "stack/state.h"
+#include "stack/arena.h"
 
 static void push_output(struct un_stack *stack, struct un_list *list, struct un_tcb *tcb)
 {
@@ -18,7 +18,7 @@ static void push_output(struct un_stack *stack, struct un_list *list, struct un_
     list->tail = slot;
 }
 
-void un_conn_list_output(struct un_stack *stack, struct un_tcb *tcb)
+void un_stack_conn_list_output(struct un_stack *stack, struct un_tcb *tcb)
 {
     if (tcb->listed & UN_LISTED_OUTPUT)
         return;
@@ -26,7 +26,7 @@ void un_conn_list_output(struct un_stack *stack, struct un_tcb *tcb)
     push_output(stack, &stack->own->outputs, tcb);
 }
 
-void un_conn_wait(struct un_stack *stack, struct un_tcb *tcb, struct un_neighbour *neighbour)
+void un_stack_conn_wait(struct un_stack *stack, struct un_tcb *tcb, struct un_neighbour *neighbour)
 {
     tcb->flags |= UN_TCB_NO_NEIGHBOUR;
     if (tcb->listed & UN_LISTED_OUTPUT)
@@ -35,7 +35,7 @@ void un_conn_wait(struct un_stack *stack, struct un_tcb *tcb, struct un_neighbou
     push_output(stack, &neighbour->waiting, tcb);
 }
 
-void un_conn_wake(struct un_stack *stack, struct un_neighbour *neighbour)
+void un_stack_conn_wake(struct un_stack *stack, struct un_neighbour *neighbour)
 {
     struct un_list *from = &neighbour->waiting;
     struct un_list *to = &stack->own->outputs;
@@ -49,7 +49,7 @@ void un_conn_wake(struct un_stack *stack, struct un_neighbour *neighbour)
     *from = UN_LIST_EMPTY;
 }
 
-struct un_tcb *un_conn_next_output(struct un_stack *stack)
+struct un_tcb *un_stack_conn_next_output(struct un_stack *stack)
 {
     struct un_list *list = &stack->own->outputs;
     while (list->head != UN_NONE) {
@@ -59,12 +59,12 @@ struct un_tcb *un_conn_next_output(struct un_stack *stack)
         tcb->flags &= ~UN_TCB_NO_NEIGHBOUR;
         if (tcb->state != UN_TCP_CLOSED)
             return tcb;
-        un_conn_give_back(stack, tcb);
+        un_stack_conn_give_back(stack, tcb);
     }
     return NULL;
 }
 
-void un_conn_list_event(struct un_stack *stack, struct un_tcb *tcb)
+void un_stack_conn_list_event(struct un_stack *stack, struct un_tcb *tcb)
 {
     if (tcb->listed & UN_LISTED_EVENTS)
         return;
@@ -79,7 +79,7 @@ void un_conn_list_event(struct un_stack *stack, struct un_tcb *tcb)
     list->tail = slot;
 }
 
-struct un_tcb *un_conn_next_event(struct un_stack *stack)
+struct un_tcb *un_stack_conn_next_event(struct un_stack *stack)
 {
     struct un_list *list = &stack->own->events;
     while (list->head != UN_NONE) {
@@ -87,7 +87,7 @@ struct un_tcb *un_conn_next_event(struct un_stack *stack)
         list->head = tcb->event_next;
         tcb->listed &= (uint8_t)~UN_LISTED_EVENTS;
         if (tcb->state == UN_TCP_CLOSED)
-            un_conn_give_back(stack, tcb);
+            un_stack_conn_give_back(stack, tcb);
         else if (tcb->events)
             return tcb;
     }
@@ -126,7 +126,7 @@ static struct un_tcb *take_slot(struct un_stack *stack)
     return &stack->tcp.tcbs[slot];
 }
 
-void un_conn_give_back(struct un_stack *stack, struct un_tcb *tcb)
+void un_stack_conn_give_back(struct un_stack *stack, struct un_tcb *tcb)
 {
     un_assert(tcb->state == UN_TCP_CLOSED);
     if (tcb->listed & UN_LISTED_LINKED)
@@ -136,23 +136,23 @@ void un_conn_give_back(struct un_stack *stack, struct un_tcb *tcb)
     stack->own->conn_count--;
 }
 
-void un_conn_end(struct un_stack *stack, struct un_tcb *tcb, enum un_tcp_reason reason)
+void un_stack_conn_end(struct un_stack *stack, struct un_tcb *tcb, enum un_tcp_reason reason)
 {
     un_stack_busy(stack, tcb);
     un_tcp_end(&stack->tcp, tcb, reason);
     un_stack_idle(stack);
 }
 
-void un_conn_enter_flows(struct un_stack *stack, struct un_tcb *tcb)
+void un_stack_conn_enter_flows(struct un_stack *stack, struct un_tcb *tcb)
 {
     tcb->listed |= UN_LISTED_FLOWS;
     un_flows_insert(&stack->flows, stack->tcp.tcbs, un_stack_slot(stack, tcb));
 }
 
-struct un_tcb *un_conn_begin(struct un_stack *stack, const struct un_opening *opening)
+struct un_tcb *un_stack_conn_begin(struct un_stack *stack, const struct un_opening *opening)
 {
     struct un_tcb *tcb = take_slot(stack);
-    if (!tcb && un_conn_make_room(stack))
+    if (!tcb && un_stack_conn_make_room(stack))
         tcb = take_slot(stack);
     if (!tcb)
         return NULL;
@@ -169,11 +169,11 @@ struct un_tcb *un_conn_begin(struct un_stack *stack, const struct un_opening *op
     un_tcp_init(&stack->tcp, tcb, opening->iss,
                 un_timestamp_offset(stack, local, tcb->local_port, &tcb->peer, tcb->peer_port),
                 un_path_mtu(stack, &tcb->peer), un_link_mtu(stack, &tcb->peer));
-    un_conn_enter_flows(stack, tcb);
+    un_stack_conn_enter_flows(stack, tcb);
     return tcb;
 }
 
-void un_conn_leave_flows(struct un_stack *stack, struct un_tcb *tcb)
+void un_stack_conn_leave_flows(struct un_stack *stack, struct un_tcb *tcb)
 {
     if (!(tcb->listed & UN_LISTED_FLOWS))
         return;
@@ -183,7 +183,7 @@ void un_conn_leave_flows(struct un_stack *stack, struct un_tcb *tcb)
 
 /* ---- backlog ---- */
 
-void un_conn_half_open(struct un_stack *stack, struct un_tcb *tcb)
+void un_stack_conn_half_open(struct un_stack *stack, struct un_tcb *tcb)
 {
     tcb->listed |= UN_LISTED_HALF_OPEN;
     stack->own->listeners[tcb->listener].half_open++;
@@ -197,13 +197,13 @@ static void leave_half_open(struct un_stack *stack, struct un_tcb *tcb)
     stack->own->listeners[tcb->listener].half_open--;
 }
 
-void un_conn_ready(struct un_stack *stack, struct un_tcb *tcb)
+void un_stack_conn_ready(struct un_stack *stack, struct un_tcb *tcb)
 {
     tcb->listed |= UN_LISTED_READY;
     stack->own->listeners[tcb->listener].ready++;
 }
 
-void un_conn_accepted(struct un_stack *stack, struct un_tcb *tcb)
+void un_stack_conn_accepted(struct un_stack *stack, struct un_tcb *tcb)
 {
     if (!(tcb->listed & UN_LISTED_READY))
         return;
@@ -229,20 +229,20 @@ static struct un_tcb *oldest_time_wait(struct un_stack *stack)
     return NULL;
 }
 
-bool un_conn_make_room(struct un_stack *stack)
+bool un_stack_conn_make_room(struct un_stack *stack)
 {
     struct un_tcb *tcb = oldest_time_wait(stack);
     if (tcb)
-        un_conn_end(stack, tcb, UN_TCP_REASON_CLOSED);
+        un_stack_conn_end(stack, tcb, UN_TCP_REASON_CLOSED);
     return tcb != NULL;
 }
 
-void un_conn_time_wait(struct un_stack *stack, struct un_tcb *tcb)
+void un_stack_conn_time_wait(struct un_stack *stack, struct un_tcb *tcb)
 {
     struct un_stack_memory *own = stack->own;
     uint32_t most = own->config.time_wait_max;
     if (own->time_wait_count == most)
-        un_conn_make_room(stack);
+        un_stack_conn_make_room(stack);
     uint32_t at = own->time_wait_head + own->time_wait_count;
     stack->time_waits[at >= most ? at - most : at] =
         (struct un_time_wait){un_stack_slot(stack, tcb), tcb->generation};
@@ -257,12 +257,12 @@ static void on_event(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t events)
     struct un_stack *stack = un_stack_of(tcp);
     if (events & UN_TCP_EVENT_ACCEPTED) {
         leave_half_open(stack, tcb);
-        un_conn_ready(stack, tcb);
+        un_stack_conn_ready(stack, tcb);
     }
     if (tcb->flags & UN_TCB_DETACHED)
         return;
     tcb->events |= events;
-    un_conn_list_event(stack, tcb);
+    un_stack_conn_list_event(stack, tcb);
 }
 
 static void on_arm(struct un_tcp *tcp, struct un_tcb *tcb, uint64_t deadline_ns)
@@ -275,19 +275,19 @@ static void on_arm(struct un_tcp *tcp, struct un_tcb *tcb, uint64_t deadline_ns)
 
 static void on_output(struct un_tcp *tcp, struct un_tcb *tcb)
 {
-    un_conn_list_output(un_stack_of(tcp), tcb);
+    un_stack_conn_list_output(un_stack_of(tcp), tcb);
 }
 
 static void on_ended(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     struct un_stack *stack = un_stack_of(tcp);
-    un_conn_leave_flows(stack, tcb);
+    un_stack_conn_leave_flows(stack, tcb);
     leave_half_open(stack, tcb);
-    un_conn_accepted(stack, tcb);
+    un_stack_conn_accepted(stack, tcb);
     un_wheel_cancel(&stack->own->wheel, tcp->tcbs, un_stack_slot(stack, tcb));
     tcb->listed &= UN_LISTED_LINKED;
     tcb->events = 0;
-    un_conn_give_back(stack, tcb);
+    un_stack_conn_give_back(stack, tcb);
 }
 
 const struct un_tcp_operations un_stack_operations = {

@@ -19,7 +19,7 @@
  * the deadline of the state, 0 where every packet has to come by here. */
 #include <errno.h>
 
-#include "stack/state.h"
+#include "stack/arena.h"
 
 #define UN_SOLICITATIONS 3u                        /* RFC 4861 section 10: MAX_MULTICAST_SOLICIT, MAX_UNICAST_SOLICIT */
 #define UN_RETRANSMIT_NS UN_SECOND_NS              /* RETRANS_TIMER */
@@ -250,7 +250,7 @@ static void fail(struct un_stack *stack, struct un_neighbour *neighbour)
     neighbour->deadline_ns = stack->tcp.now_ns + (was_known ? 0 : UN_FAILED_NS); /* looked at when it is used */
     stack->counters->neighbours_failed++;
     un_waiting_drop(stack, neighbour);
-    un_conn_wake(stack, neighbour);
+    un_stack_conn_wake(stack, neighbour);
 }
 
 static void probe(struct un_stack *stack, struct un_neighbour *neighbour)

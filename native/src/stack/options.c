@@ -1,7 +1,7 @@
 /* Settings of a connection. */
 #include <errno.h>
 
-#include "stack/state.h"
+#include "stack/arena.h"
 
 #define BUFFER_MAX (1u << 30) /* RFC 7323 section 2.3: the largest window */
 #define MSS_MIN 88u           /* Linux takes no less */
@@ -29,7 +29,7 @@ uint16_t un_mtu_of_mss(const struct un_ip *peer, uint32_t mss)
     return (uint16_t)(mss != 0 && mtu < UINT16_MAX ? mtu : UINT16_MAX);
 }
 
-void un_conn_limit_mss(struct un_tcb *tcb, uint32_t mss)
+void un_stack_conn_limit_mss(struct un_tcb *tcb, uint32_t mss)
 {
     uint16_t mtu = un_mtu_of_mss(&tcb->peer, mss);
     if (mtu < tcb->path_mtu_max)
@@ -43,7 +43,7 @@ static int set_mss(struct un_tcb *tcb, uint32_t value)
 {
     if (is_handshake_over(tcb))
         return -EISCONN;
-    un_conn_limit_mss(tcb, value);
+    un_stack_conn_limit_mss(tcb, value);
     return 0;
 }
 
@@ -133,7 +133,7 @@ static int set(struct un_stack *stack, struct un_tcb *tcb, enum un_stack_option 
 
 int un_stack_set_option(struct un_stack *stack, uint64_t conn, enum un_stack_option option, uint32_t value)
 {
-    struct un_tcb *tcb = un_stack_conn(stack, conn);
+    struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
     int result = un_stack_check_option(option, value);
@@ -146,14 +146,14 @@ int un_stack_set_option(struct un_stack *stack, uint64_t conn, enum un_stack_opt
     if (result == 0 && begins_anew && is_handshake_over(tcb))
         un_tcp_rearm_keepalive(&stack->tcp, tcb);
     if (result == 0 && lets_go && is_handshake_over(tcb))
-        un_conn_list_output(stack, tcb); /* what waited may go */
+        un_stack_conn_list_output(stack, tcb); /* what waited may go */
     un_stack_idle(stack);
     return result;
 }
 
 int un_stack_get_option(struct un_stack *stack, uint64_t conn, enum un_stack_option option, uint32_t *value)
 {
-    const struct un_tcb *tcb = un_stack_conn(stack, conn);
+    const struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
     const uint32_t values[] = {

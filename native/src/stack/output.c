@@ -7,9 +7,9 @@
 #include <errno.h>
 
 #include "base/bytes.h"
-#include "stack/state.h"
-#include "tcp/usual.h"
-#include "wire/plain.h"
+#include "stack/arena.h"
+#include "tcp/output_fast.h"
+#include "wire/packet_fast.h"
 
 #define UN_HOP_LIMIT 64u         /* RFC 1700, and what everybody sends */
 #define UN_ROOM_ASKED 16u        /* packets: one question to the device for so many */
@@ -126,7 +126,7 @@ static struct un_neighbour *slow_next_hop(struct un_stack *stack, struct un_tcb 
     if (*result == 0)
         return neighbour;
     if (*result == -EAGAIN) {
-        un_conn_wait(stack, tcb, neighbour);
+        un_stack_conn_wait(stack, tcb, neighbour);
         return NULL;
     }
     if (*result == -EHOSTUNREACH)
@@ -162,7 +162,7 @@ UN_ALWAYS_INLINE uint32_t put_segment(uint8_t *at, const struct un_tcb *tcb, str
 {
     uint32_t length = UN_TCP_HEADER_TIMESTAMP;
     if (kind.is_stamped) {
-        *sum = un_plain_emit(at, seg, tcb->local_port, tcb->peer_port, UN_TCP_HEADER_TIMESTAMP);
+        *sum = un_packet_fast_emit(at, seg, tcb->local_port, tcb->peer_port, UN_TCP_HEADER_TIMESTAMP);
         return length;
     }
     seg->source_port = tcb->local_port;
@@ -175,7 +175,7 @@ UN_ALWAYS_INLINE uint32_t put_segment(uint8_t *at, const struct un_tcb *tcb, str
 /* The IP header of `length` bytes of TCP. Returns the sum of the pseudo-header. */
 static inline uint64_t put_ipv4(struct un_stack *stack, const struct un_tcb *tcb, uint8_t *at, uint8_t ecn, uint32_t length)
 {
-    const struct un_plain_ipv4 ip = {
+    const struct un_packet_fast_ipv4 ip = {
         .source = un_ip_v4_word(&stack->own->addresses[tcb->local].ip),
         .destination = un_ip_v4_word(&tcb->peer),
         .total = UN_IPV4_BYTES + length,
@@ -185,7 +185,7 @@ static inline uint64_t put_ipv4(struct un_stack *stack, const struct un_tcb *tcb
         .protocol = UN_PROTOCOL_TCP,
         .dont_fragment = true,
     };
-    un_plain_ipv4_emit(at, &ip);
+    un_packet_fast_ipv4_emit(at, &ip);
     return un_sum_pseudo_v4(ip.source, ip.destination, UN_PROTOCOL_TCP, length);
 }
 
@@ -251,7 +251,7 @@ int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, co
     if (!neighbour)
         return result;
     if (!un_stack_has_room(stack)) {
-        un_conn_list_output(stack, tcb);
+        un_stack_conn_list_output(stack, tcb);
         return -EAGAIN;
     }
     if (__builtin_expect(!un_ip_is_v4(&tcb->peer) || seg->options != UN_SEG_TIMESTAMP || seg->sack_count > 0 || count > 1 ||
@@ -266,10 +266,10 @@ int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, co
     return 0;
 }
 
-bool un_stack_send_usual(struct un_stack *stack, struct un_tcb *tcb)
+bool un_stack_output_fast(struct un_stack *stack, struct un_tcb *tcb)
 {
     struct un_tcp *tcp = &stack->tcp;
-    uint32_t length = un_tcp_usual_length(tcp, tcb);
+    uint32_t length = un_tcp_output_fast_length(tcp, tcb);
     if (length == 0 || !un_ip_is_v4(&tcb->peer) || !(tcb->flags & UN_TCB_TIMESTAMP))
         return false;
     const struct un_neighbour *neighbour = good_next_hop(stack, tcb);
@@ -278,10 +278,10 @@ bool un_stack_send_usual(struct un_stack *stack, struct un_tcb *tcb)
     struct un_seg seg;
     struct un_piece piece;
     struct packet packet;
-    un_tcp_usual_segment(tcp, tcb, length, &seg, &piece);
+    un_tcp_output_fast_segment(tcp, tcb, length, &seg, &piece);
     compose(stack, tcb, neighbour, &seg, &packet, &piece, 1, 0,
             (struct kind){.is_v4 = true, .is_stamped = true, .is_single = true});
-    un_tcp_usual_sent(tcp, tcb, &seg);
+    un_tcp_output_fast_sent(tcp, tcb, &seg);
     return true;
 }
 

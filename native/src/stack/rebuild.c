@@ -6,9 +6,9 @@
  * half one thing and half another: its queues are forgotten, the application hears that it is over, the peer gets a reset
  * as soon as there is a device.
  *
- * This process may die as well. What is damaged goes first, and its name (`busy`, `busy_endpoint`) last of all that has to
+ * This process may die as well. What is damaged goes first, and its name (`busy`, `busy_udp`) last of all that has to
  * do with it; the rest is done anew by whoever comes next. */
-#include "stack/state.h"
+#include "stack/arena.h"
 
 static bool is_live(const struct un_tcb *tcb)
 {
@@ -37,9 +37,9 @@ static void scan_conns(struct un_stack *stack)
 
 static void scan_endpoints(struct un_stack *stack)
 {
-    uint32_t doomed = stack->own->busy_endpoint;
+    uint32_t doomed = stack->own->busy_udp;
     for (uint32_t i = 0; i < stack->config->udp_max; i++) {
-        struct un_endpoint *endpoint = &stack->endpoints[i];
+        struct un_udp_socket *endpoint = &stack->endpoints[i];
         uint32_t bytes;
         if (!endpoint->is_open || i + 1 == doomed) {
             endpoint->queue = UN_LIST_EMPTY;
@@ -49,7 +49,7 @@ static void scan_endpoints(struct un_stack *stack)
         un_assert(un_scan_frames(stack, endpoint->queue.head, &endpoint->frames, &bytes, &endpoint->queue.tail));
     }
     un_compiler_fence();
-    stack->own->busy_endpoint = 0;
+    stack->own->busy_udp = 0;
 }
 
 static void rebuild_pools(struct un_stack *stack)
@@ -90,9 +90,9 @@ static void count_backlog(struct un_stack *stack, struct un_tcb *tcb)
     if (tcb->listener == UINT16_MAX || (tcb->flags & (UN_TCB_ACTIVE | UN_TCB_ACCEPTED | UN_TCB_DETACHED)))
         return;
     if (tcb->state == UN_TCP_SYN_RECEIVED)
-        un_conn_half_open(stack, tcb);
+        un_stack_conn_half_open(stack, tcb);
     else
-        un_conn_ready(stack, tcb);
+        un_stack_conn_ready(stack, tcb);
 }
 
 static bool was_established(const struct un_tcb *tcb)
@@ -120,7 +120,7 @@ static void tell_again(struct un_stack *stack, struct un_tcb *tcb)
                    (tcb->flags & UN_TCB_FIN_RECEIVED ? UN_TCP_EVENT_EOF : 0u) |
                    (has_room(stack, tcb) ? UN_TCP_EVENT_WRITABLE : 0u) | (is_over ? UN_TCP_EVENT_CLOSED : 0u);
     if (tcb->events)
-        un_conn_list_event(stack, tcb);
+        un_stack_conn_list_event(stack, tcb);
 }
 
 static void enter(struct un_stack *stack, struct un_tcb *tcb)
@@ -129,12 +129,12 @@ static void enter(struct un_stack *stack, struct un_tcb *tcb)
     stack->own->conn_count++;
     count_backlog(stack, tcb);
     if (tcb->state != UN_TCP_DEAD)
-        un_conn_enter_flows(stack, tcb);
+        un_stack_conn_enter_flows(stack, tcb);
     if (tcb->state == UN_TCP_TIME_WAIT)
-        un_conn_time_wait(stack, tcb);
+        un_stack_conn_time_wait(stack, tcb);
     if (deadline)
         un_wheel_arm(&stack->own->wheel, stack->tcp.tcbs, un_stack_slot(stack, tcb), deadline);
-    un_conn_list_output(stack, tcb);
+    un_stack_conn_list_output(stack, tcb);
     tell_again(stack, tcb);
 }
 
@@ -168,7 +168,7 @@ static void note_farewell(struct un_stack *stack, const struct un_tcb *tcb)
 {
     if (!(tcb->state & (UN_TCP_SYNCHRONIZED | UN_TCP_SYN_RECEIVED)) || tcb->state == UN_TCP_TIME_WAIT)
         return;
-    stack->own->farewell = (struct un_farewell){
+    stack->own->pending_reset = (struct un_pending_reset){
         .peer = tcb->peer,
         .peer_port = tcb->peer_port,
         .local_port = tcb->local_port,
@@ -197,19 +197,19 @@ static void end_doomed(struct un_stack *stack)
     stack->own->busy = 0;
 }
 
-void un_stack_say_farewell(struct un_stack *stack)
+void un_stack_send_pending_reset(struct un_stack *stack)
 {
-    struct un_farewell *farewell = &stack->own->farewell;
-    if (!farewell->is_due)
+    struct un_pending_reset *pending_reset = &stack->own->pending_reset;
+    if (!pending_reset->is_due)
         return;
-    farewell->is_due = false;
-    struct un_seg reset = {.seq = farewell->seq,
-                           .ack = farewell->ack,
+    pending_reset->is_due = false;
+    struct un_seg reset = {.seq = pending_reset->seq,
+                           .ack = pending_reset->ack,
                            .flags = UN_TCP_RST | UN_TCP_ACK,
-                           .source_port = farewell->local_port,
-                           .destination_port = farewell->peer_port};
+                           .source_port = pending_reset->local_port,
+                           .destination_port = pending_reset->peer_port};
     stack->own->tcp_counters.out_resets++;
-    un_stack_send_segment(stack, &stack->own->addresses[farewell->local].ip, &farewell->peer, &reset);
+    un_stack_send_segment(stack, &stack->own->addresses[pending_reset->local].ip, &pending_reset->peer, &reset);
 }
 
 void un_stack_rebuild(struct un_stack *stack)

@@ -6,7 +6,7 @@
  * several that are as good one whose router answers is taken (section 6.3.6). */
 #include <errno.h>
 
-#include "stack/state.h"
+#include "stack/arena.h"
 
 #define UN_ROUTER_SOLICITATIONS 3u              /* RFC 4861 section 10: MAX_RTR_SOLICITATIONS */
 #define UN_SOLICITATION_INTERVAL_NS (4 * UN_SECOND_NS) /* RTR_SOLICITATION_INTERVAL */

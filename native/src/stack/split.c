@@ -2,7 +2,7 @@
  * 4.5): echo replies alone, which have to bring all of the request back (RFC 1122 section 3.2.2.6). Nothing else of ours is ever
  * larger than a packet. */
 #include "base/bytes.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "wire/checksum.h"
 
 #define UN_FRAGMENT_BYTES 8u   /* IPv6: the fragment header */

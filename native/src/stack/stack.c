@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "tcp/cookie.h"
 
 #define UN_TURN_PACKETS 64u  /* taken from the device: what one gather of it brings, and stays in the L1 cache */
@@ -62,7 +62,7 @@ int un_stack_plan(const struct un_stack_config *config, struct un_stack_plan *pl
     uint64_t at = sizeof(struct un_stack_memory);
     plan->tcbs = take(&at, config->conn_max, sizeof(struct un_tcb));
     plan->neighbours = take(&at, config->neighbours, sizeof(struct un_neighbour));
-    plan->endpoints = take(&at, config->udp_max, sizeof(struct un_endpoint));
+    plan->endpoints = take(&at, config->udp_max, sizeof(struct un_udp_socket));
     plan->time_waits = take(&at, config->time_wait_max, sizeof(struct un_time_wait));
     plan->flows = take(&at, un_flows_buckets(config->conn_max), sizeof(struct un_flows_bucket));
     plan->sents = take(&at, config->sents, sizeof(struct un_sent));
@@ -91,7 +91,7 @@ static void make_view(struct un_stack *stack, uint8_t *memory, const struct un_s
     stack->counters = &stack->own->counters;
     stack->shards.shards = 1;
     stack->neighbours = (struct un_neighbour *)(memory + plan->neighbours);
-    stack->endpoints = (struct un_endpoint *)(memory + plan->endpoints);
+    stack->endpoints = (struct un_udp_socket *)(memory + plan->endpoints);
     stack->time_waits = (struct un_time_wait *)(memory + plan->time_waits);
     stack->frame_scratch = (bool *)(memory + plan->frame_scratch);
     stack->sent_scratch = (bool *)(memory + plan->sent_scratch);
@@ -132,7 +132,7 @@ int un_stack_create(struct un_stack *stack, void *memory, uint64_t bytes, const 
     own->bytes = plan.total;
     own->random = config->seed * 2 + 1;
     own->conn_free = UN_NONE;
-    own->events = own->outputs = own->endpoint_events = UN_LIST_EMPTY;
+    own->events = own->outputs = own->udp_events = UN_LIST_EMPTY;
     own->sent_pool.count = config->sents;
     own->timers_next_ns = own->neighbours_next_ns = own->fragments_next_ns = UINT64_MAX;
     make_view(stack, memory, &plan);
@@ -169,7 +169,7 @@ void un_stack_set_device(struct un_stack *stack, struct un_device *device)
     stack->tcp.tx_segment_bytes = device->capabilities.tx_segment_bytes;
     un_device_attach(device, &stack->tcp.pool);
     un_addresses_attach(stack);
-    un_stack_say_farewell(stack);
+    un_stack_send_pending_reset(stack);
     un_listen_finish(stack);
 }
 
@@ -195,7 +195,7 @@ static uint32_t take_packets(struct un_stack *stack)
     for (uint32_t i = 0; i < count; i++) {
         if (i + 1 < count)
             __builtin_prefetch(un_pool_bytes(&stack->tcp.pool, packets[i + 1].frame) + 64);
-        un_stack_take_in(stack, &packets[i], false);
+        un_stack_rx(stack, &packets[i], false);
     }
     return count;
 }
@@ -238,11 +238,11 @@ static uint32_t run_outputs(struct un_stack *stack)
 {
     uint32_t done = 0;
     while (done < UN_TURN_OUTPUTS && !stack->own->retry_ns) {
-        struct un_tcb *tcb = un_conn_next_output(stack);
+        struct un_tcb *tcb = un_stack_conn_next_output(stack);
         if (!tcb)
             break;
         un_stack_busy(stack, tcb);
-        if (!un_stack_send_usual(stack, tcb))
+        if (!un_stack_output_fast(stack, tcb))
             un_tcp_dispatch(&stack->tcp, tcb);
         if (is_unreachable(tcb))
             un_tcp_end(&stack->tcp, tcb, UN_TCP_REASON_UNREACHABLE);
@@ -281,7 +281,7 @@ uint32_t un_stack_poll_input(struct un_stack *stack, uint64_t now_ns)
 static inline uint32_t send_and_flush(struct un_stack *stack)
 {
     uint32_t done = stack->own->outputs.head != UN_NONE ? run_outputs(stack) : 0;
-    if (stack->own->endpoints_refused > 0)
+    if (stack->own->udp_refused > 0)
         un_udp_room(stack);
     un_stack_flush(stack);
     return done;
@@ -315,7 +315,7 @@ uint64_t un_stack_deadline_ns(const struct un_stack *stack)
 void un_stack_input(struct un_stack *stack, const struct un_rx *packet)
 {
     stack->counters->taken_over++;
-    un_stack_take_in(stack, packet, true);
+    un_stack_rx(stack, packet, true);
 }
 
 /* ---- small things that several files need ---- */

@@ -112,7 +112,7 @@ struct un_stack {
     struct un_flows flows;
     struct un_flows_key flows_key;
     struct un_neighbour *neighbours; /* the other tables of the arena: state.h */
-    struct un_endpoint *endpoints;
+    struct un_udp_socket *endpoints;
     struct un_time_wait *time_waits;
     bool *frame_scratch;
     bool *sent_scratch;
@@ -217,7 +217,7 @@ int un_stack_get_option(struct un_stack *stack, uint64_t conn, enum un_stack_opt
  * UN_OPTION_MSS. -ENOPROTOOPT: another one, which can wait until they are accepted. */
 int un_stack_set_listener_option(struct un_stack *stack, uint32_t listener, enum un_stack_option option, uint32_t value);
 
-struct un_tcb *un_stack_conn(struct un_stack *stack, uint64_t conn); /* NULL: stale */
+struct un_tcb *un_stack_conn_find(struct un_stack *stack, uint64_t conn); /* NULL: stale */
 int un_stack_names(struct un_stack *stack, uint64_t conn, struct un_stack_peer *local, struct un_stack_peer *remote);
 uint64_t un_stack_handle(const struct un_stack *stack, const struct un_tcb *tcb);
 uint32_t un_stack_slots(const struct un_stack *stack); /* connections that ever were have slots below it */

@@ -5,7 +5,7 @@
  * What is sent leaves at once; with an unknown next hop the neighbour cache keeps it for a moment. */
 #include <errno.h>
 
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "wire/udp.h"
 
 #define UN_UDP_CHECKSUM_OFFSET 6u
@@ -20,22 +20,22 @@ UN_STATIC_ASSERT(sizeof(struct sender) <= UN_ETH_BYTES + UN_IPV4_BYTES + UN_UDP_
 
 static void busy(struct un_stack *stack, uint32_t number)
 {
-    stack->own->busy_endpoint = number + 1;
+    stack->own->busy_udp = number + 1;
     un_compiler_fence();
 }
 
 static void idle(struct un_stack *stack)
 {
     un_compiler_fence();
-    stack->own->busy_endpoint = 0;
+    stack->own->busy_udp = 0;
 }
 
-static uint32_t number_of(const struct un_stack *stack, const struct un_endpoint *endpoint)
+static uint32_t number_of(const struct un_stack *stack, const struct un_udp_socket *endpoint)
 {
     return (uint32_t)(endpoint - stack->endpoints);
 }
 
-static struct un_endpoint *open_endpoint(const struct un_stack *stack, uint32_t number)
+static struct un_udp_socket *open_endpoint(const struct un_stack *stack, uint32_t number)
 {
     bool exists = number < stack->config->udp_max && stack->endpoints[number].is_open;
     return exists ? &stack->endpoints[number] : NULL;
@@ -45,13 +45,13 @@ static struct un_endpoint *open_endpoint(const struct un_stack *stack, uint32_t 
 
 static uint32_t *bucket_of(struct un_stack *stack, uint16_t port)
 {
-    return &stack->own->endpoint_buckets[port % UN_ENDPOINT_BUCKETS];
+    return &stack->own->udp_buckets[port % UN_UDP_BUCKETS];
 }
 
 #define FIT_MAX 2
 
 /* How well its address says that a datagram to this one is for it; -1: not at all. */
-static int fit(const struct un_endpoint *endpoint, const struct un_ip *ip)
+static int fit(const struct un_udp_socket *endpoint, const struct un_ip *ip)
 {
     if (un_ip_equal(&endpoint->ip, ip))
         return FIT_MAX;
@@ -63,20 +63,20 @@ static int fit(const struct un_endpoint *endpoint, const struct un_ip *ip)
 }
 
 /* One that has a remote end is not there for others, as with sockets everywhere: they hear that nobody is. */
-static bool is_open_to(const struct un_endpoint *endpoint, const struct un_ip *remote, uint16_t remote_port)
+static bool is_open_to(const struct un_udp_socket *endpoint, const struct un_ip *remote, uint16_t remote_port)
 {
     return endpoint->remote_port == 0 ||
            (endpoint->remote_port == remote_port && un_ip_equal(&endpoint->remote, remote));
 }
 
 /* The endpoint for a datagram between these ends. */
-static struct un_endpoint *find(struct un_stack *stack, const struct un_ip *ip, uint16_t port,
+static struct un_udp_socket *find(struct un_stack *stack, const struct un_ip *ip, uint16_t port,
                                 const struct un_ip *remote, uint16_t remote_port)
 {
-    struct un_endpoint *best = NULL;
+    struct un_udp_socket *best = NULL;
     int best_fit = -1;
     for (uint32_t at = *bucket_of(stack, port); at != UN_NONE; at = stack->endpoints[at].bucket_next) {
-        struct un_endpoint *endpoint = &stack->endpoints[at];
+        struct un_udp_socket *endpoint = &stack->endpoints[at];
         bool is_candidate = endpoint->port == port && is_open_to(endpoint, remote, remote_port);
         int how = is_candidate ? fit(endpoint, ip) : -1;
         if (how >= 0 && endpoint->remote_port)
@@ -97,14 +97,14 @@ static bool is_taken(struct un_stack *stack, const struct un_ip *ip, uint16_t po
     return false;
 }
 
-static void enter(struct un_stack *stack, struct un_endpoint *endpoint)
+static void enter(struct un_stack *stack, struct un_udp_socket *endpoint)
 {
     uint32_t *bucket = bucket_of(stack, endpoint->port);
     endpoint->bucket_next = *bucket;
     *bucket = number_of(stack, endpoint);
 }
 
-static void leave(struct un_stack *stack, struct un_endpoint *endpoint)
+static void leave(struct un_stack *stack, struct un_udp_socket *endpoint)
 {
     uint32_t *link = bucket_of(stack, endpoint->port);
     while (*link != number_of(stack, endpoint))
@@ -114,9 +114,9 @@ static void leave(struct un_stack *stack, struct un_endpoint *endpoint)
 
 /* ---- events ---- */
 
-static void tell(struct un_stack *stack, struct un_endpoint *endpoint, uint32_t events)
+static void tell(struct un_stack *stack, struct un_udp_socket *endpoint, uint32_t events)
 {
-    struct un_list *list = &stack->own->endpoint_events;
+    struct un_list *list = &stack->own->udp_events;
     endpoint->events |= events;
     if (endpoint->is_listed)
         return;
@@ -131,9 +131,9 @@ static void tell(struct un_stack *stack, struct un_endpoint *endpoint, uint32_t 
 
 bool un_udp_next_event(struct un_stack *stack, struct un_stack_event *event)
 {
-    struct un_list *list = &stack->own->endpoint_events;
+    struct un_list *list = &stack->own->udp_events;
     while (list->head != UN_NONE) {
-        struct un_endpoint *endpoint = &stack->endpoints[list->head];
+        struct un_udp_socket *endpoint = &stack->endpoints[list->head];
         list->head = endpoint->event_next;
         endpoint->is_listed = false;
         if (!endpoint->is_open || !endpoint->events)
@@ -153,9 +153,9 @@ void un_udp_room(struct un_stack *stack)
 {
     if (!un_stack_has_room(stack))
         return;
-    stack->own->endpoints_refused = 0;
+    stack->own->udp_refused = 0;
     for (uint32_t i = 0; i < stack->config->udp_max; i++) {
-        struct un_endpoint *endpoint = &stack->endpoints[i];
+        struct un_udp_socket *endpoint = &stack->endpoints[i];
         if (endpoint->is_open && endpoint->wants_room)
             tell(stack, endpoint, UN_TCP_EVENT_WRITABLE);
         endpoint->wants_room = false;
@@ -181,7 +181,7 @@ static uint32_t take_payload(struct un_stack *stack, struct un_arrival *arrival,
     return head;
 }
 
-static void append(struct un_stack *stack, struct un_endpoint *endpoint, uint32_t head)
+static void append(struct un_stack *stack, struct un_udp_socket *endpoint, uint32_t head)
 {
     struct un_frame *frames = stack->tcp.pool.frames;
     uint32_t tail = head;
@@ -198,7 +198,7 @@ static void append(struct un_stack *stack, struct un_endpoint *endpoint, uint32_
     endpoint->queue.tail = tail;
 }
 
-static void deliver(struct un_stack *stack, struct un_endpoint *endpoint, struct un_arrival *arrival,
+static void deliver(struct un_stack *stack, struct un_udp_socket *endpoint, struct un_arrival *arrival,
                     const struct un_udp *udp)
 {
     struct sender sender = {arrival->packet.source, udp->source_port};
@@ -225,12 +225,12 @@ static enum un_drop refuse(struct un_stack *stack, struct un_arrival *arrival, c
 }
 
 /* An endpoint that nobody reads leaves frames to the others: pool.h. */
-static bool may_keep(const struct un_stack *stack, const struct un_endpoint *endpoint, uint32_t frames)
+static bool may_keep(const struct un_stack *stack, const struct un_udp_socket *endpoint, uint32_t frames)
 {
     const struct un_pool *pool = &stack->tcp.pool;
     if (un_pool_is_nearly_empty(pool) || (un_pool_is_scarce(pool) && endpoint->frames >= UN_POOL_FEW))
         return false;
-    return endpoint->frames + frames <= UN_ENDPOINT_FRAMES_MAX;
+    return endpoint->frames + frames <= UN_UDP_FRAMES_MAX;
 }
 
 enum un_drop un_udp_input(struct un_stack *stack, struct un_arrival *arrival)
@@ -243,7 +243,7 @@ enum un_drop un_udp_input(struct un_stack *stack, struct un_arrival *arrival)
         return why;
     if (udp.length > 0 && there <= UN_UDP_BYTES)
         return UN_DROP_udp_malformed;
-    struct un_endpoint *endpoint =
+    struct un_udp_socket *endpoint =
         find(stack, &packet->destination, udp.destination_port, &packet->source, udp.source_port);
     if (!endpoint)
         return refuse(stack, arrival, &udp);
@@ -273,7 +273,7 @@ static uint8_t error_of(enum un_icmp_kind kind)
 enum un_drop un_udp_error(struct un_stack *stack, struct un_arrival *arrival, const struct un_icmp *icmp)
 {
     const struct un_icmp_quote *quote = &icmp->quote;
-    struct un_endpoint *endpoint =
+    struct un_udp_socket *endpoint =
         find(stack, &quote->source, quote->source_port, &quote->destination, quote->destination_port);
     if (!endpoint && un_hand_to_owner(stack, arrival, &quote->destination, quote->destination_port, &quote->source,
                                       quote->source_port))
@@ -290,7 +290,7 @@ enum un_drop un_udp_error(struct un_stack *stack, struct un_arrival *arrival, co
 
 int un_stack_udp_connect(struct un_stack *stack, uint32_t number, const struct un_stack_peer *remote)
 {
-    struct un_endpoint *endpoint = open_endpoint(stack, number);
+    struct un_udp_socket *endpoint = open_endpoint(stack, number);
     if (!endpoint)
         return -EBADF;
     endpoint->remote_port = 0; /* half a change names nobody */
@@ -304,13 +304,13 @@ int un_stack_udp_connect(struct un_stack *stack, uint32_t number, const struct u
 
 int un_stack_udp_error(const struct un_stack *stack, uint32_t number)
 {
-    const struct un_endpoint *endpoint = open_endpoint(stack, number);
+    const struct un_udp_socket *endpoint = open_endpoint(stack, number);
     return endpoint ? endpoint->error : 0;
 }
 
 int un_stack_udp_take_error(struct un_stack *stack, uint32_t number)
 {
-    struct un_endpoint *endpoint = open_endpoint(stack, number);
+    struct un_udp_socket *endpoint = open_endpoint(stack, number);
     int error = un_stack_udp_error(stack, number);
     if (error)
         endpoint->error = 0;
@@ -339,10 +339,10 @@ int un_stack_udp_open(struct un_stack *stack, const struct un_stack_peer *local,
     if (port == 0 || is_taken(stack, &local->ip, port))
         return -EADDRINUSE;
     for (uint32_t i = 0; i < stack->config->udp_max; i++) {
-        struct un_endpoint *endpoint = &stack->endpoints[i];
+        struct un_udp_socket *endpoint = &stack->endpoints[i];
         if (endpoint->is_open || endpoint->is_listed)
             continue;
-        *endpoint = (struct un_endpoint){.ip = local->ip, .port = port, .user = user, .queue = UN_LIST_EMPTY};
+        *endpoint = (struct un_udp_socket){.ip = local->ip, .port = port, .user = user, .queue = UN_LIST_EMPTY};
         un_compiler_fence();
         endpoint->is_open = true;
         enter(stack, endpoint);
@@ -353,7 +353,7 @@ int un_stack_udp_open(struct un_stack *stack, const struct un_stack_peer *local,
 
 int un_stack_udp_close(struct un_stack *stack, uint32_t number)
 {
-    struct un_endpoint *endpoint = open_endpoint(stack, number);
+    struct un_udp_socket *endpoint = open_endpoint(stack, number);
     if (!endpoint)
         return -EBADF;
     endpoint->is_open = false;
@@ -365,7 +365,7 @@ int un_stack_udp_close(struct un_stack *stack, uint32_t number)
 }
 
 /* The address to send from: the endpoint's own, or the best. */
-static int source_for(const struct un_stack *stack, const struct un_endpoint *endpoint, const struct un_ip *to)
+static int source_for(const struct un_stack *stack, const struct un_udp_socket *endpoint, const struct un_ip *to)
 {
     if (un_ip_is_v4(&endpoint->ip) && !un_ip_is_v4(to))
         return -EHOSTUNREACH;
@@ -377,7 +377,7 @@ static int source_for(const struct un_stack *stack, const struct un_endpoint *en
 int64_t un_stack_udp_send(struct un_stack *stack, uint32_t number, const struct un_stack_peer *to, const void *bytes,
                           uint32_t length)
 {
-    struct un_endpoint *endpoint = open_endpoint(stack, number);
+    struct un_udp_socket *endpoint = open_endpoint(stack, number);
     if (!endpoint)
         return -EBADF;
     if (to->port == 0 || un_ip_is_any(&to->ip))
@@ -404,7 +404,7 @@ int64_t un_stack_udp_send(struct un_stack *stack, uint32_t number, const struct 
     int result = un_stack_send(stack, &datagram);
     if (result == -EAGAIN) {
         endpoint->wants_room = true;
-        stack->own->endpoints_refused++;
+        stack->own->udp_refused++;
     }
     if (result)
         return result;
@@ -414,19 +414,19 @@ int64_t un_stack_udp_send(struct un_stack *stack, uint32_t number, const struct 
 
 bool un_stack_udp_waiting(struct un_stack *stack, uint32_t number)
 {
-    const struct un_endpoint *endpoint = open_endpoint(stack, number);
+    const struct un_udp_socket *endpoint = open_endpoint(stack, number);
     return endpoint && endpoint->queue.head != UN_NONE;
 }
 
 bool un_stack_udp_may_send(struct un_stack *stack, uint32_t number)
 {
-    const struct un_endpoint *endpoint = open_endpoint(stack, number);
+    const struct un_udp_socket *endpoint = open_endpoint(stack, number);
     return endpoint && !endpoint->wants_room;
 }
 
 int un_stack_udp_name(struct un_stack *stack, uint32_t number, struct un_stack_peer *local)
 {
-    const struct un_endpoint *endpoint = open_endpoint(stack, number);
+    const struct un_udp_socket *endpoint = open_endpoint(stack, number);
     if (!endpoint)
         return -EBADF;
     *local = (struct un_stack_peer){endpoint->ip, endpoint->port};
@@ -436,7 +436,7 @@ int un_stack_udp_name(struct un_stack *stack, uint32_t number, struct un_stack_p
 int64_t un_stack_udp_receive(struct un_stack *stack, uint32_t number, struct un_stack_peer *from, void *bytes,
                              uint32_t most)
 {
-    struct un_endpoint *endpoint = open_endpoint(stack, number);
+    struct un_udp_socket *endpoint = open_endpoint(stack, number);
     if (!endpoint)
         return -EBADF;
     if (endpoint->queue.head == UN_NONE)
@@ -469,17 +469,17 @@ int64_t un_stack_udp_receive(struct un_stack *stack, uint32_t number, struct un_
 void un_udp_rebuild(struct un_stack *stack)
 {
     struct un_stack_memory *own = stack->own;
-    own->endpoint_events = UN_LIST_EMPTY;
-    own->endpoints_refused = 0;
-    for (uint32_t i = 0; i < UN_ENDPOINT_BUCKETS; i++)
-        own->endpoint_buckets[i] = UN_NONE;
+    own->udp_events = UN_LIST_EMPTY;
+    own->udp_refused = 0;
+    for (uint32_t i = 0; i < UN_UDP_BUCKETS; i++)
+        own->udp_buckets[i] = UN_NONE;
     for (uint32_t i = 0; i < own->config.udp_max; i++) {
-        struct un_endpoint *endpoint = &stack->endpoints[i];
+        struct un_udp_socket *endpoint = &stack->endpoints[i];
         endpoint->is_listed = false;
         if (!endpoint->is_open)
             continue;
         enter(stack, endpoint);
-        own->endpoints_refused += endpoint->wants_room;
+        own->udp_refused += endpoint->wants_room;
         tell(stack, endpoint, (endpoint->queue.head != UN_NONE ? UN_TCP_EVENT_READABLE : 0u) |
                                   (endpoint->wants_room ? 0u : UN_TCP_EVENT_WRITABLE) |
                                   (endpoint->error ? UN_UDP_EVENT_ERROR : 0u));

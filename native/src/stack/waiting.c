@@ -1,6 +1,6 @@
 /* Packets of no connection that wait for a neighbour's address: copied into frames, bounded in number, the oldest give way.
  * The last frame of each is marked. Room for the Ethernet header lies in front, and is filled when the address is known. */
-#include "stack/state.h"
+#include "stack/arena.h"
 
 #define UN_WAITING_PACKETS 8u /* for one neighbour; RFC 4861 section 7.2.2 asks for one at least */
 
@@ -101,5 +101,5 @@ void un_waiting_release(struct un_stack *stack, struct un_neighbour *neighbour)
         send_packet(stack, neighbour);
         drop_packet(stack, neighbour);
     }
-    un_conn_wake(stack, neighbour);
+    un_stack_conn_wake(stack, neighbour);
 }

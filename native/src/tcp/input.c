@@ -1,5 +1,5 @@
 /* A segment arrives (RFC 9293 section 3.10.7.4). The common case, the next segment of an established connection with
- * nothing special about it, is told by one look at the header and goes straight to its ACK and payload (expected.h). All
+ * nothing special about it, is told by one look at the header and goes straight to its ACK and payload (input_fast.h). All
  * others go through the steps in their order:
  *
  *   RST (RFC 5961 section 3) · SYN (section 4) · timestamp (RFC 7323 section 5) · sequence number · ACK (RFC 5961 section
@@ -9,7 +9,7 @@
  * and a SYN is answered with an ACK whether it lies in the window or not. Urgent data is payload like all other.
  *
  * A step returns whether the next one follows; if not, why is in *drop. */
-#include "tcp/expected.h"
+#include "tcp/input_fast.h"
 #include "tcp/rxblocks.h"
 
 #define PAWS_LIFETIME_S (24u * 24 * 3600) /* RFC 7323 section 5.5 */
@@ -263,8 +263,8 @@ static enum un_drop process_unexpected(struct un_tcp *tcp, struct un_tcb *tcb, c
 
 enum un_drop un_tcp_process(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t frame)
 {
-    if (__builtin_expect(un_tcp_is_expected(tcb, seg), 1))
-        return un_tcp_process_expected(tcp, tcb, seg, frame, true);
+    if (__builtin_expect(un_tcp_input_is_fast(tcb, seg), 1))
+        return un_tcp_input_fast(tcp, tcb, seg, frame, true);
     tcp->counters->in_segments++;
     return process_unexpected(tcp, tcb, seg, frame);
 }

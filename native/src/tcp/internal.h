@@ -1,7 +1,7 @@
-/* What the files of the state machine share, and nobody else includes, but with expected.h and usual.h.
+/* What the files of the state machine share, and nobody else includes, but with input_fast.h and output_fast.h.
  *
  *   input.c      a segment arrives: the steps                            handshake.c  SYN-SENT, SYN-RECEIVED, options
- *   expected.h   a segment arrives as expected, inorder.h: its payload   usual.h      the segment that is sent mostly
+ *   input_fast.h   a segment arrives as expected, receive_fast.h: its payload   output_fast.h      the segment that is sent mostly
  *   ack.c        what its ACK and window change                          receive.c    what its payload and FIN change
  *   output.c     dispatch: resend, send, probe                           segment.c    one segment is built and emitted
  *   window.c     the window we offer                                     path.c       segment size, path MTU, ICMP

@@ -10,7 +10,7 @@
  *
  * A device that segments gets many segments at once. Nothing changes before emit has taken a segment; when it says
  * -EAGAIN, dispatch is called again. */
-#include "tcp/usual.h"
+#include "tcp/output_fast.h"
 
 #include <errno.h>
 
@@ -201,14 +201,14 @@ static int send_new(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out
 
 /* ---- the usual ---- */
 
-static inline int send_usual(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length)
+static inline int output_fast(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length)
 {
     struct un_seg seg;
     struct un_piece piece;
-    un_tcp_usual_segment(tcp, tcb, length, &seg, &piece);
+    un_tcp_output_fast_segment(tcp, tcb, length, &seg, &piece);
     int result = tcp->operations->emit(tcp, tcb, &seg, &piece, 1, 0);
     if (result == 0)
-        un_tcp_usual_sent(tcp, tcb, &seg);
+        un_tcp_output_fast_sent(tcp, tcb, &seg);
     return result;
 }
 
@@ -303,9 +303,9 @@ static int dispatch_handshake(struct un_tcp *tcp, struct un_tcb *tcb)
 int un_tcp_dispatch(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     int result = 0;
-    uint32_t length = un_tcp_usual_length(tcp, tcb);
+    uint32_t length = un_tcp_output_fast_length(tcp, tcb);
     if (length > 0)
-        return send_usual(tcp, tcb, length);
+        return output_fast(tcp, tcb, length);
     if (un_tcp_is_over(tcb))
         return 0;
     if (tcb->state & (UN_TCP_SYN_SENT | UN_TCP_SYN_RECEIVED))

@@ -5,7 +5,7 @@
  * - when two full segments are not acknowledged (bytes are counted, so that a coalesced segment counts as what it is),
  * - when the segment was out of order, filled a gap, was a duplicate, did not fit, or carried the FIN,
  * - for the first full segments of a connection, and when the application wants it so. */
-#include "tcp/inorder.h"
+#include "tcp/receive_fast.h"
 
 enum un_drop un_tcp_receive(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t length, uint32_t frame)
 {

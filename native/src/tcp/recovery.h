@@ -1,4 +1,4 @@
-/* What the files of loss recovery share; nobody else includes it, but expected.h and usual.h.
+/* What the files of loss recovery share; nobody else includes it, but input_fast.h and output_fast.h.
  *
  * Every packet in flight has a record (struct un_sent) in a list by sequence number, without gaps, from snd_una to
  * snd_nxt. A record is in exactly one of three states: IN_FLIGHT, SACKED or LOST; in_flight, sacked_bytes and

@@ -14,7 +14,7 @@
  * frames behind it free.
  *
  * Work per frame: O(1) for payload in order and for payload behind all that waits; else a walk over rcv_ooo. */
-#include "tcp/inorder.h"
+#include "tcp/receive_fast.h"
 #include "tcp/rxblocks.h"
 
 #include <string.h>

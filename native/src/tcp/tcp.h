@@ -9,7 +9,7 @@
  * txqueue.c payload in frames; cookie.c; sent.c records of what is in flight; recovery.c what an ACK or a timeout means for
  * them, with sack.c, rack.c, probe.c, undo.c, prr.c, flight.c and rtt.c (recovery.h); congestion.c with reno.c, cubic.c and
  * hystart.c. What nearly every segment needs stands in headers, for the stack to make one piece of it and the packet:
- * expected.h and inorder.h the way in, usual.h the way out. */
+ * input_fast.h and receive_fast.h the way in, output_fast.h the way out. */
 #ifndef UN_TCP_H
 #define UN_TCP_H
 

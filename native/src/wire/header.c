@@ -1,7 +1,7 @@
 /* Ethernet and IP headers out. */
 #include "base/assert.h"
 #include "base/bytes.h"
-#include "wire/plain.h"
+#include "wire/packet_fast.h"
 
 uint32_t un_eth_emit(uint8_t *at, const uint8_t *destination, const uint8_t *source, uint16_t ether_type)
 {
@@ -13,7 +13,7 @@ uint32_t un_eth_emit(uint8_t *at, const uint8_t *destination, const uint8_t *sou
 
 static uint32_t emit_ipv4(uint8_t *at, const struct un_ip_header *header)
 {
-    const struct un_plain_ipv4 plain = {
+    const struct un_packet_fast_ipv4 plain = {
         .source = un_ip_v4_word(&header->source),
         .destination = un_ip_v4_word(&header->destination),
         .total = UN_IPV4_BYTES + header->payload_length,
@@ -23,7 +23,7 @@ static uint32_t emit_ipv4(uint8_t *at, const struct un_ip_header *header)
         .protocol = header->protocol,
         .dont_fragment = header->dont_fragment,
     };
-    un_plain_ipv4_emit(at, &plain);
+    un_packet_fast_ipv4_emit(at, &plain);
     return UN_IPV4_BYTES;
 }
 

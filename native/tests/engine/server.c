@@ -197,7 +197,7 @@ void client_send(uint64_t client, uint32_t length)
 
 bool client_is_open(uint64_t client)
 {
-    const struct un_tcb *tcb = un_stack_conn(&server.far, client);
+    const struct un_tcb *tcb = un_stack_conn_find(&server.far, client);
     return tcb && tcb->state == UN_TCP_ESTABLISHED;
 }
 

@@ -118,7 +118,7 @@ static void killed_while_a_lent_answer_is_acknowledged(void)
     start();
     worker_send(server.conns[1], 1400);
     server_turn();
-    CHECK_EQ(server.engine->link->told->tcp.lent, 1);
+    CHECK_EQ(server.engine->link->published->tcp.lent, 1);
     clients_turn(); /* the acknowledgement */
     step(server_turn);
 }
@@ -184,7 +184,7 @@ static void connections_go_on_with_the_next_engine(void)
     worker_send(server.conns[0], 700);
     server_turn();
     clients_turn();
-    CHECK_EQ(un_stack_conn(&server.far, server.clients[0])->rcv_bytes, 700);
+    CHECK_EQ(un_stack_conn_find(&server.far, server.clients[0])->rcv_bytes, 700);
     for (uint32_t i = 0; i < CLIENTS; i++)
         CHECK(client_is_open(server.clients[i]));
     free(dead->link->waiting); /* its device is its successor's */

@@ -4,7 +4,7 @@
 #include <arpa/inet.h>
 
 #include "api/context.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 
 #define TURNS_MAX 10000
 

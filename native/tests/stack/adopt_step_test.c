@@ -411,7 +411,7 @@ static void dead_once(void)
     world.it.stack.own->busy = slot_of(&world.it, FLIGHT) + 1;
     tcb->snd_bytes += 7;
     tcb->sent_tail = 3;
-    world.it.stack.own->busy_endpoint = 1;
+    world.it.stack.own->busy_udp = 1;
     stack()->endpoints[0].queue.tail = 9;
 }
 

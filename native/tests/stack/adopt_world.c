@@ -49,7 +49,7 @@ static void wire_flush(struct un_device *device)
     (void)device;
 }
 
-static uint32_t take_packet(struct un_pool *pool, const uint8_t *bytes, uint32_t length)
+static uint32_t rx_packet(struct un_pool *pool, const uint8_t *bytes, uint32_t length)
 {
     uint32_t head = UN_NONE, *link = &head;
     while (length > 0) {
@@ -73,7 +73,7 @@ static uint32_t wire_peek(struct un_device *device, struct un_rx *packets, uint3
     for (uint32_t at = in->taken; at != in->put && count < most; at++, count++) {
         uint32_t length = in->packets[at % WIRE_SLOTS].length;
         packets[count] = (struct un_rx){
-            .frame = take_packet(device->pool, in->packets[at % WIRE_SLOTS].bytes, length), .length = length};
+            .frame = rx_packet(device->pool, in->packets[at % WIRE_SLOTS].bytes, length), .length = length};
     }
     return count;
 }

@@ -9,7 +9,7 @@
 #define UN_TEST_ADOPT_WORLD_H
 
 #include "net.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 
 /* Connections by what it is to its end of them. All but those to the listener's back (ACTIVE) were opened by the peer. */
 enum conn_number {

@@ -6,7 +6,7 @@
 
 #include "world.h"
 #include "base/bytes.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "wire/icmp.h"
 #include "wire/udp.h"
 
@@ -112,7 +112,7 @@ static void client_comes(void)
     uint64_t conn;
     CHECK_EQ(un_stack_connect(&world.friend.stack, &remote, NULL, 1, &conn), 0);
     world_settle();
-    CHECK_EQ(un_stack_conn(&world.friend.stack, conn)->state, UN_TCP_ESTABLISHED);
+    CHECK_EQ(un_stack_conn_find(&world.friend.stack, conn)->state, UN_TCP_ESTABLISHED);
     CHECK_EQ(write_bytes(&world.friend, conn, "hello", 5), 5);
     world_settle();
     bool came = false;

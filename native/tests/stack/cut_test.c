@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "far.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "wire/udp.h"
 
 enum { CLIENTS = 4, BYSTANDER = 3, PORT = 80, UDP_PORT = 53 };
@@ -175,7 +175,7 @@ static void check_stream(struct un_stack *stack, uint64_t conn, uint32_t from)
 
 static void check_bystander(struct un_stack *stack)
 {
-    const struct un_tcb *tcb = un_stack_conn(stack, clients[BYSTANDER].conn);
+    const struct un_tcb *tcb = un_stack_conn_find(stack, clients[BYSTANDER].conn);
     CHECK(tcb != NULL);
     CHECK_EQ(tcb->state, UN_TCP_ESTABLISHED);
     CHECK_EQ(tcb->user, BYSTANDER);
@@ -213,7 +213,7 @@ static void judge(void)
     CHECK(lost <= 1);
     check_bystander(&stack);
     for (uint32_t client = 0; client < BYSTANDER; client++)
-        if (un_stack_conn(&stack, clients[client].conn) && !read_from[client])
+        if (un_stack_conn_find(&stack, clients[client].conn) && !read_from[client])
             check_stream(&stack, clients[client].conn, 0);
     for (uint64_t now_ns = far.now_ns; now_ns < far.now_ns + 3 * NET_SECOND; now_ns += NET_SECOND) {
         while (un_stack_poll(&stack, now_ns) > 0)
@@ -301,9 +301,9 @@ static void a_turn_full_of_packets(void)
     uint64_t packets = far.host.stack.counters->rx_packets;
     cut_everywhere(take_a_turn);
     CHECK_EQ(far.host.stack.counters->rx_packets, packets + 7);
-    CHECK_EQ(un_stack_conn(&far.host.stack, clients[0].conn)->rcv_bytes, 350);
-    CHECK_EQ(un_stack_conn(&far.host.stack, clients[1].conn)->state, UN_TCP_CLOSE_WAIT);
-    CHECK_EQ(un_stack_conn(&far.host.stack, clients[2].conn)->state, UN_TCP_DEAD);
+    CHECK_EQ(un_stack_conn_find(&far.host.stack, clients[0].conn)->rcv_bytes, 350);
+    CHECK_EQ(un_stack_conn_find(&far.host.stack, clients[1].conn)->state, UN_TCP_CLOSE_WAIT);
+    CHECK_EQ(un_stack_conn_find(&far.host.stack, clients[2].conn)->state, UN_TCP_DEAD);
     CHECK_EQ(far.host.stack.own->conn_count, CLIENTS + 1);
     CHECK_EQ(far.host.stack.endpoints[0].frames, 1);
     close_all();

@@ -4,7 +4,7 @@
 
 #include "base/bytes.h"
 #include "far.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 
 static struct far far;
 static struct un_stack_config config;
@@ -94,7 +94,7 @@ static void an_established_connection_survives_errors(void)
     send_error(&far.ip4, UN_ICMP_UNREACHABLE_PORT, 0, 0);
     send_error(&far.ip4, UN_ICMP_TIME_EXCEEDED, 0, 0);
     expect_no_event(&far.host);
-    CHECK_EQ(un_stack_conn(&far.host.stack, conn)->state, UN_TCP_ESTABLISHED);
+    CHECK_EQ(un_stack_conn_find(&far.host.stack, conn)->state, UN_TCP_ESTABLISHED);
     CHECK_EQ(un_stack_abort(&far.host.stack, conn), 0);
     far_close(&far);
 }
@@ -110,7 +110,7 @@ static void what_was_too_big_is_sent_again_in_smaller_packets(void)
         far_turn(&far);
         CHECK_EQ(take_sent().length, 1400);
         send_error(family ? &far.ip6 : &far.ip4, UN_ICMP_PACKET_TOO_BIG, smaller[family], 0);
-        CHECK_EQ(un_stack_conn(&far.host.stack, conn)->path_mtu, smaller[family]);
+        CHECK_EQ(un_stack_conn_find(&far.host.stack, conn)->path_mtu, smaller[family]);
         CHECK_EQ(take_sent().length, smaller[family] - (family ? 60u : 40u));
         CHECK_EQ(un_stack_abort(&far.host.stack, conn), 0);
         far_close(&far);
@@ -126,9 +126,9 @@ static void a_router_that_does_not_say_gets_the_next_plateau(void)
     far_turn(&far);
     take_sent();
     send_error(&far.ip4, UN_ICMP_PACKET_TOO_BIG, 0, 0);
-    CHECK_EQ(un_stack_conn(&far.host.stack, conn)->path_mtu, 1492);
+    CHECK_EQ(un_stack_conn_find(&far.host.stack, conn)->path_mtu, 1492);
     send_error(&far.ip4, UN_ICMP_PACKET_TOO_BIG, 68, 0); /* an attack, more likely */
-    CHECK_EQ(un_stack_conn(&far.host.stack, conn)->path_mtu, 552);
+    CHECK_EQ(un_stack_conn_find(&far.host.stack, conn)->path_mtu, 552);
     CHECK_EQ(un_stack_abort(&far.host.stack, conn), 0);
     far_close(&far);
 }

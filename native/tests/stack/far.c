@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "wire/checksum.h"
 #include "wire/udp.h"
 

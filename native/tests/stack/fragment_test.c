@@ -4,7 +4,7 @@
 
 #include "base/bytes.h"
 #include "far.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "wire/checksum.h"
 
 enum { FRAGMENT = 44, PART = 512 };

@@ -3,7 +3,7 @@
 
 #include "base/bytes.h"
 #include "far.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "wire/checksum.h"
 #include "wire/udp.h"
 

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "far.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 
 static struct far far;
 static struct un_stack_config config;
@@ -71,7 +71,7 @@ static void a_flood_is_answered_with_cookies_and_holds_nothing(void)
     struct un_stack_event event = expect_event(&far.host, UN_TCP_EVENT_ACCEPTED);
     CHECK_EQ(event.user, 5);
     CHECK_EQ(event.listener, 0);
-    const struct un_tcb *tcb = un_stack_conn(&far.host.stack, event.conn);
+    const struct un_tcb *tcb = un_stack_conn_find(&far.host.stack, event.conn);
     CHECK_EQ(tcb->snd_wscale, 5);
     CHECK(tcb->flags & UN_TCB_SACK);
     CHECK_EQ(tcb->state, UN_TCP_ESTABLISHED);

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "far.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "wire/udp.h"
 
 static struct far far;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "stack/state.h"
+#include "stack/arena.h"
 
 struct un_stack_config net_config(void)
 {

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "net.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 
 static struct net net;
 static struct host client, server;
@@ -353,7 +353,7 @@ static void a_full_udp_queue_drops(void)
     }
     net_settle(&net);
     CHECK(server.stack.tcp.drops[UN_DROP_udp_full] > 0);
-    CHECK_EQ(server.stack.endpoints[0].frames, UN_ENDPOINT_FRAMES_MAX);
+    CHECK_EQ(server.stack.endpoints[0].frames, UN_UDP_FRAMES_MAX);
     CHECK_EQ(un_stack_udp_close(&server.stack, 0), 0);
     close_hosts();
 }

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "net.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "stack/steering.h"
 
 enum { SHARDS = 2, CONNS = 24 };

@@ -6,7 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/siphash.h"
-#include "stack/state.h"
+#include "stack/arena.h"
 #include "wire/arp.h"
 #include "wire/checksum.h"
 #include "wire/icmp.h"

@@ -2,13 +2,13 @@
  * RFC 9293 section 3.10.7.4 would find nothing to say, so it goes straight to its ACK and payload; and an ACK of all that
  * is in flight, which was one packet, needs no walk over records. Inline, as it is to become one piece with whoever takes the
  * packet in: the segment is in registers until something is not as expected. */
-#ifndef UN_TCP_EXPECTED_H
-#define UN_TCP_EXPECTED_H
+#ifndef UN_TCP_INPUT_FAST_H
+#define UN_TCP_INPUT_FAST_H
 
-#include "tcp/inorder.h"
+#include "tcp/receive_fast.h"
 #include "tcp/recovery.h"
 
-UN_ALWAYS_INLINE bool un_tcp_is_expected(const struct un_tcb *tcb, const struct un_seg *seg)
+UN_ALWAYS_INLINE bool un_tcp_input_is_fast(const struct un_tcb *tcb, const struct un_seg *seg)
 {
     const uint8_t special = UN_TCP_FIN | UN_TCP_SYN | UN_TCP_RST | UN_TCP_URG | UN_TCP_ECE | UN_TCP_CWR;
     uint8_t options = tcb->flags & UN_TCB_TIMESTAMP ? UN_SEG_TIMESTAMP : 0;
@@ -58,7 +58,7 @@ UN_ALWAYS_INLINE void un_tcp_take_ack_of_all(struct un_tcp *tcp, struct un_tcb *
 
 /* ---- all of it ---- */
 
-UN_ALWAYS_INLINE void un_tcp_take_expected_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
+UN_ALWAYS_INLINE void un_tcp_ack_fast(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
 {
     bool is_news = tcb->snd_una != tcb->snd_nxt || seg->sack_count > 0; /* D-SACK often comes when all is acknowledged */
     if (!is_news && (uint32_t)seg->wnd << tcb->snd_wscale == tcb->snd_wnd) {
@@ -72,15 +72,15 @@ UN_ALWAYS_INLINE void un_tcp_take_expected_ack(struct un_tcp *tcp, struct un_tcb
     }
 }
 
-/* Of a segment that un_tcp_is_expected: what un_tcp_process does. is_chain: the payload may be in several frames. */
-UN_ALWAYS_INLINE enum un_drop un_tcp_process_expected(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg,
+/* Of a segment that un_tcp_input_is_fast: what un_tcp_process does. is_chain: the payload may be in several frames. */
+UN_ALWAYS_INLINE enum un_drop un_tcp_input_fast(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg,
                                                       uint32_t frame, bool is_chain)
 {
     tcp->counters->in_segments++;
     un_tcp_remember_timestamp(tcp, tcb, seg);
     if (tcb->flags & UN_TCB_KEEPALIVE)
         un_tcp_rearm_keepalive(tcp, tcb);
-    un_tcp_take_expected_ack(tcp, tcb, seg);
+    un_tcp_ack_fast(tcp, tcb, seg);
     return seg->length > 0 ? un_tcp_receive_next(tcp, tcb, seg->length, frame, is_chain) : UN_DROP_NONE;
 }
 

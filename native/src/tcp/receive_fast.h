@@ -1,8 +1,8 @@
 /* Payload that is next in order, when to acknowledge it, and how it is queued: inline, since nearly all payload is of this
  * kind. The short way (un_tcp_receive_next) is what receive.c and rxqueue.c come to for one frame that lies within the
  * window while nothing waits out of order and frames are not short; they take all else, and share the parts. */
-#ifndef UN_TCP_INORDER_H
-#define UN_TCP_INORDER_H
+#ifndef UN_TCP_RECEIVE_FAST_H
+#define UN_TCP_RECEIVE_FAST_H
 
 #include "base/inline.h"
 #include "tcp/internal.h"

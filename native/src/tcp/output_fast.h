@@ -1,8 +1,8 @@
 /* The segment that is sent mostly: all that is unsent, which lies in one frame and fits into one segment, and there is
  * nothing special about it; what dispatch would come to by its steps as well. Inline, as it is to become one piece with
  * whoever puts the packet together: first how long it is, then the segment, then what follows from having sent it. */
-#ifndef UN_TCP_USUAL_H
-#define UN_TCP_USUAL_H
+#ifndef UN_TCP_OUTPUT_FAST_H
+#define UN_TCP_OUTPUT_FAST_H
 
 #include "base/inline.h"
 #include "tcp/internal.h"
@@ -78,7 +78,7 @@ static inline void un_tcp_emitted(struct un_tcp *tcp, struct un_tcb *tcb, const 
 /* ---- the usual one ---- */
 
 /* How many bytes leave so; 0: it is not so. */
-static inline uint32_t un_tcp_usual_length(const struct un_tcp *tcp, const struct un_tcb *tcb)
+static inline uint32_t un_tcp_output_fast_length(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
     const uint32_t special = UN_TCB_FIN_QUEUED | UN_TCB_CWR | UN_TCB_CORK | UN_TCB_PROBE_DUE | UN_TCB_WINDOW_PROBE |
                              UN_TCB_KEEPALIVE_DUE | UN_TCB_PERSIST | UN_TCB_RECOVERY | UN_TCB_LOSS | UN_TCB_FRTO;
@@ -93,7 +93,7 @@ static inline uint32_t un_tcp_usual_length(const struct un_tcp *tcp, const struc
     return unsent == mss || un_tcp_may_send_small(tcb) ? unsent : 0;
 }
 
-static inline void un_tcp_usual_segment(struct un_tcp *tcp, const struct un_tcb *tcb, uint32_t length, struct un_seg *seg,
+static inline void un_tcp_output_fast_segment(struct un_tcp *tcp, const struct un_tcb *tcb, uint32_t length, struct un_seg *seg,
                                         struct un_piece *piece)
 {
     *piece = (struct un_piece){un_pool_content(&tcp->pool, tcb->unsent_frame) + tcb->unsent_offset, length, tcb->unsent_frame};
@@ -103,7 +103,7 @@ static inline void un_tcp_usual_segment(struct un_tcp *tcp, const struct un_tcb 
 }
 
 /* It left. */
-static inline void un_tcp_usual_sent(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
+static inline void un_tcp_output_fast_sent(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
 {
     uint32_t length = seg->length;
     un_tcp_emitted(tcp, tcb, seg);

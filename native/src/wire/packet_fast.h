@@ -4,8 +4,8 @@
  *
  * "No" says nothing but that it is not of this kind: what it is, and what is wrong with it, packet.h and seg.h find out.
  * Inline, as it is to become one piece with the functions that take a frame in and put one together. */
-#ifndef UN_PLAIN_H
-#define UN_PLAIN_H
+#ifndef UN_PACKET_FAST_H
+#define UN_PACKET_FAST_H
 
 #include "base/assert.h"
 #include "base/bytes.h"
@@ -16,7 +16,7 @@
 
 /* There are four kinds, by the lengths of the headers: `network` is UN_IPV4_BYTES or UN_IPV6_BYTES, `header` is
  * UN_TCP_HEADER_BYTES or UN_TCP_HEADER_TIMESTAMP. Whoever knows the kind names it, and gets code for that kind alone. */
-struct un_plain {
+struct un_packet_fast {
     struct un_ip source;
     struct un_ip destination;
     uint32_t payload; /* bytes */
@@ -24,46 +24,46 @@ struct un_plain {
     uint16_t local_port;
 };
 
-static inline uint64_t un_plain_word(const uint8_t *at)
+static inline uint64_t un_packet_fast_word(const uint8_t *at)
 {
     uint64_t word;
     memcpy(&word, at, sizeof word);
     return word;
 }
 
-static inline uint32_t un_plain_half(const uint8_t *at)
+static inline uint32_t un_packet_fast_half(const uint8_t *at)
 {
     uint32_t half;
     memcpy(&half, at, sizeof half);
     return half;
 }
 
-static inline uint32_t un_plain_bytes(uint32_t network, uint32_t header)
+static inline uint32_t un_packet_fast_bytes(uint32_t network, uint32_t header)
 {
     return UN_ETH_BYTES + network + header;
 }
 
 /* The IP header that a frame of more bytes than an Ethernet header seems to have, 0: none. EtherType, version, length. */
-static inline uint32_t un_plain_network(const uint8_t *at)
+static inline uint32_t un_packet_fast_network(const uint8_t *at)
 {
-    uint32_t word = un_plain_half(at + 12);
+    uint32_t word = un_packet_fast_half(at + 12);
     if ((word & 0xffffff) == 0x450008)
         return UN_IPV4_BYTES;
     return (word & 0xf0ffff) == 0x60dd86 ? UN_IPV6_BYTES : 0;
 }
 
 /* `at`: the IP header. Returns the bytes of TCP, 0: it is not of this kind. */
-UN_ALWAYS_INLINE uint32_t un_plain_ipv4(const uint8_t *at)
+UN_ALWAYS_INLINE uint32_t un_packet_fast_ipv4(const uint8_t *at)
 {
     const uint32_t fixed = 0xff00ff3f; /* not the time to live, nor "don't fragment" */
-    uint64_t sum = un_sum_carry(un_sum_carry(un_plain_word(at), un_plain_word(at + 12)), un_plain_half(at + 8));
+    uint64_t sum = un_sum_carry(un_sum_carry(un_packet_fast_word(at), un_packet_fast_word(at + 12)), un_packet_fast_half(at + 8));
     uint32_t total = un_get16(at + 2);
-    bool is_plain = (un_plain_half(at + 6) & fixed) == (uint32_t)UN_PROTOCOL_TCP << 24 && un_sum_is_good(sum);
+    bool is_plain = (un_packet_fast_half(at + 6) & fixed) == (uint32_t)UN_PROTOCOL_TCP << 24 && un_sum_is_good(sum);
     return is_plain && total > UN_IPV4_BYTES ? total - UN_IPV4_BYTES : 0;
 }
 
 /* Such a packet never has a mapped IPv4 address. */
-UN_ALWAYS_INLINE uint32_t un_plain_ipv6(const uint8_t *at)
+UN_ALWAYS_INLINE uint32_t un_packet_fast_ipv6(const uint8_t *at)
 {
     struct un_ip source = un_ip_from_v6(at + 8), destination = un_ip_from_v6(at + 24);
     bool is_plain = at[6] == UN_PROTOCOL_TCP && !un_ip_is_v4(&source) && !un_ip_is_v4(&destination);
@@ -71,18 +71,18 @@ UN_ALWAYS_INLINE uint32_t un_plain_ipv6(const uint8_t *at)
 }
 
 /* The sum of the pseudo-header of so many bytes of TCP. */
-UN_ALWAYS_INLINE uint64_t un_plain_pseudo(const uint8_t *at, uint32_t bytes, uint32_t network)
+UN_ALWAYS_INLINE uint64_t un_packet_fast_pseudo(const uint8_t *at, uint32_t bytes, uint32_t network)
 {
     uint64_t rest = __builtin_bswap32(bytes) + (UN_PROTOCOL_TCP << 8);
     if (network == UN_IPV4_BYTES)
-        return un_sum_carry(un_plain_word(at + 12), rest);
-    uint64_t source = un_sum_carry(un_plain_word(at + 8), un_plain_word(at + 16));
-    uint64_t destination = un_sum_carry(un_plain_word(at + 24), un_plain_word(at + 32));
+        return un_sum_carry(un_packet_fast_word(at + 12), rest);
+    uint64_t source = un_sum_carry(un_packet_fast_word(at + 8), un_packet_fast_word(at + 16));
+    uint64_t destination = un_sum_carry(un_packet_fast_word(at + 24), un_packet_fast_word(at + 32));
     return un_sum_carry(un_sum_carry(source, destination), rest);
 }
 
 /* Data offset, flags, and where the options begin. */
-UN_ALWAYS_INLINE bool un_plain_is_header_of(const uint8_t *at, uint32_t header)
+UN_ALWAYS_INLINE bool un_packet_fast_is_header_of(const uint8_t *at, uint32_t header)
 {
     const uint16_t expected = (uint16_t)(header << 2 | UN_TCP_ACK << 8), pushed = UN_TCP_PSH << 8;
     uint16_t offset_and_flags;
@@ -91,21 +91,21 @@ UN_ALWAYS_INLINE bool un_plain_is_header_of(const uint8_t *at, uint32_t header)
            (header == UN_TCP_HEADER_BYTES || un_get32(at + 20) == UN_TCP_NOP_NOP_TIMESTAMP);
 }
 
-static inline bool un_plain_is_mac(const uint8_t *at, const uint8_t *mac)
+static inline bool un_packet_fast_is_mac(const uint8_t *at, const uint8_t *mac)
 {
     return memcmp(at, mac, UN_MAC_BYTES) == 0;
 }
 
-/* A frame of at least un_plain_bytes, of which un_plain_network is `network`: is it of this kind, and right? is_sum_good: the
+/* A frame of at least un_packet_fast_bytes, of which un_packet_fast_network is `network`: is it of this kind, and right? is_sum_good: the
  * device knows that the TCP checksum is. What the headers say is read when all of that is known, so that nothing has to be
  * kept while the sum is made. */
-UN_ALWAYS_INLINE bool un_plain_check(struct un_plain *plain, const uint8_t *at, uint32_t length, bool is_sum_good,
+UN_ALWAYS_INLINE bool un_packet_fast_check(struct un_packet_fast *plain, const uint8_t *at, uint32_t length, bool is_sum_good,
                                      uint32_t network, uint32_t header)
 {
     const uint8_t *ip = at + UN_ETH_BYTES, *tcp = ip + network;
-    uint32_t bytes = network == UN_IPV4_BYTES ? un_plain_ipv4(ip) : un_plain_ipv6(ip);
-    if (bytes < header || bytes > length - UN_ETH_BYTES - network || !un_plain_is_header_of(tcp, header) ||
-        (!is_sum_good && !un_sum_is_good(un_sum_more(un_plain_pseudo(ip, bytes, network), tcp, bytes))))
+    uint32_t bytes = network == UN_IPV4_BYTES ? un_packet_fast_ipv4(ip) : un_packet_fast_ipv6(ip);
+    if (bytes < header || bytes > length - UN_ETH_BYTES - network || !un_packet_fast_is_header_of(tcp, header) ||
+        (!is_sum_good && !un_sum_is_good(un_sum_more(un_packet_fast_pseudo(ip, bytes, network), tcp, bytes))))
         return false;
     plain->source = network == UN_IPV4_BYTES ? un_ip_from_v4(ip + 12) : un_ip_from_v6(ip + 8);
     plain->destination = network == UN_IPV4_BYTES ? un_ip_from_v4(ip + 16) : un_ip_from_v6(ip + 24);
@@ -116,7 +116,7 @@ UN_ALWAYS_INLINE bool un_plain_check(struct un_plain *plain, const uint8_t *at, 
 }
 
 /* The segment of a frame that was checked: apart from that, as its connection is looked up first. */
-UN_ALWAYS_INLINE void un_plain_read(struct un_seg *seg, const struct un_plain *plain, const uint8_t *at, uint32_t network,
+UN_ALWAYS_INLINE void un_packet_fast_read(struct un_seg *seg, const struct un_packet_fast *plain, const uint8_t *at, uint32_t network,
                                     uint32_t header)
 {
     const uint8_t *ip = at + UN_ETH_BYTES, *tcp = ip + network;
@@ -139,23 +139,23 @@ UN_ALWAYS_INLINE void un_plain_read(struct un_seg *seg, const struct un_plain *p
 }
 
 /* The kind of a frame for the station with that MAC address in *network and *header. */
-static inline bool un_plain_kind(const uint8_t *at, uint32_t length, const uint8_t *mac, uint32_t *network,
+static inline bool un_packet_fast_kind(const uint8_t *at, uint32_t length, const uint8_t *mac, uint32_t *network,
                                  uint32_t *header)
 {
-    if (length < un_plain_bytes(UN_IPV4_BYTES, UN_TCP_HEADER_BYTES) || !un_plain_is_mac(at, mac))
+    if (length < un_packet_fast_bytes(UN_IPV4_BYTES, UN_TCP_HEADER_BYTES) || !un_packet_fast_is_mac(at, mac))
         return false;
-    *network = un_plain_network(at);
-    if (*network == 0 || length < un_plain_bytes(*network, UN_TCP_HEADER_BYTES))
+    *network = un_packet_fast_network(at);
+    if (*network == 0 || length < un_packet_fast_bytes(*network, UN_TCP_HEADER_BYTES))
         return false;
     bool is_short = at[UN_ETH_BYTES + *network + 12] == UN_TCP_HEADER_BYTES << 2;
     *header = is_short ? UN_TCP_HEADER_BYTES : UN_TCP_HEADER_TIMESTAMP;
-    return length >= un_plain_bytes(*network, *header);
+    return length >= un_packet_fast_bytes(*network, *header);
 }
 
 /* ---- out ---- */
 
 /* An IPv4 header of 20 bytes, its addresses as they lie in memory. */
-struct un_plain_ipv4 {
+struct un_packet_fast_ipv4 {
     uint32_t source;
     uint32_t destination;
     uint32_t total; /* bytes of the packet */
@@ -168,7 +168,7 @@ struct un_plain_ipv4 {
 
 /* The first 16 bytes are put together in two words: they are summed before they are written, which spares reading back
  * what has just been stored in smaller parts. */
-UN_ALWAYS_INLINE void un_plain_ipv4_emit(uint8_t *at, const struct un_plain_ipv4 *header)
+UN_ALWAYS_INLINE void un_packet_fast_ipv4_emit(uint8_t *at, const struct un_packet_fast_ipv4 *header)
 {
     const uint64_t version = UINT64_C(0x45) << 56, dont_fragment = header->dont_fragment ? 0x4000 : 0;
     un_assert(header->total <= UINT16_MAX);
@@ -182,19 +182,19 @@ UN_ALWAYS_INLINE void un_plain_ipv4_emit(uint8_t *at, const struct un_plain_ipv4
     memcpy(at + 16, &header->destination, sizeof header->destination);
 }
 
-static inline bool un_plain_is_header(const struct un_seg *seg)
+static inline bool un_packet_fast_is_header(const struct un_seg *seg)
 {
     return !(seg->options & ~UN_SEG_TIMESTAMP) && seg->sack_count == 0;
 }
 
-static inline uint32_t un_plain_header_bytes(const struct un_seg *seg)
+static inline uint32_t un_packet_fast_header_bytes(const struct un_seg *seg)
 {
     return seg->options ? UN_TCP_HEADER_TIMESTAMP : UN_TCP_HEADER_BYTES;
 }
 
-/* What un_seg_emit does, for a segment of which un_plain_is_header, from and to these ports; `header` is its
- * un_plain_header_bytes. Returns the sum of the header. */
-UN_ALWAYS_INLINE uint64_t un_plain_emit(uint8_t *at, const struct un_seg *seg, uint16_t from, uint16_t to, uint32_t header)
+/* What un_seg_emit does, for a segment of which un_packet_fast_is_header, from and to these ports; `header` is its
+ * un_packet_fast_header_bytes. Returns the sum of the header. */
+UN_ALWAYS_INLINE uint64_t un_packet_fast_emit(uint8_t *at, const struct un_seg *seg, uint16_t from, uint16_t to, uint32_t header)
 {
     uint64_t first = __builtin_bswap64((uint64_t)from << 48 | (uint64_t)to << 32 | seg->seq);
     uint64_t second = __builtin_bswap64((uint64_t)seg->ack << 32 | header << 26 | (uint32_t)seg->flags << 16 | seg->wnd);

@@ -1,6 +1,6 @@
-/* The short way (wire/plain.h) against the long one: what it takes, packet.h and seg.h take as well, with the same fields;
+/* The short way (wire/packet_fast.h) against the long one: what it takes, packet.h and seg.h take as well, with the same fields;
  * a frame of its kind it does take; and its headers are those that they write. */
-#include "wire/plain.h"
+#include "wire/packet_fast.h"
 
 #include "frame.h"
 
@@ -37,18 +37,18 @@ static void make(struct frame *frame, uint64_t *random)
         frame_pad(frame, random_below(random, 8));
 }
 
-static bool parse(struct un_plain *plain, struct un_seg *seg, const struct frame *frame, bool is_sum_good)
+static bool parse(struct un_packet_fast *plain, struct un_seg *seg, const struct frame *frame, bool is_sum_good)
 {
     const uint8_t *at = at_edge(frame->bytes, frame->length);
     uint32_t network, header;
-    if (!un_plain_kind(at, frame->length, mac, &network, &header) ||
-        !un_plain_check(plain, at, frame->length, is_sum_good, network, header))
+    if (!un_packet_fast_kind(at, frame->length, mac, &network, &header) ||
+        !un_packet_fast_check(plain, at, frame->length, is_sum_good, network, header))
         return false;
-    un_plain_read(seg, plain, at, network, header);
+    un_packet_fast_read(seg, plain, at, network, header);
     return true;
 }
 
-static void agree(const struct frame *frame, const struct un_plain *plain, const struct un_seg *seg, bool is_sum_good)
+static void agree(const struct frame *frame, const struct un_packet_fast *plain, const struct un_seg *seg, bool is_sum_good)
 {
     struct un_packet packet;
     struct un_seg other;
@@ -72,7 +72,7 @@ static void agree(const struct frame *frame, const struct un_plain *plain, const
 static void a_frame_of_its_kind(uint64_t seed)
 {
     struct frame frame;
-    struct un_plain plain;
+    struct un_packet_fast plain;
     struct un_seg seg;
     make(&frame, &seed);
     CHECK(parse(&plain, &seg, &frame, false));
@@ -83,7 +83,7 @@ static void a_frame_of_its_kind(uint64_t seed)
 static void a_frame_that_may_be_wrong(uint64_t seed)
 {
     struct frame frame;
-    struct un_plain plain;
+    struct un_packet_fast plain;
     struct un_seg seg;
     make(&frame, &seed);
     bool is_sum_good = random_below(&seed, 2);
@@ -103,9 +103,9 @@ static void a_header_of_its_kind(uint64_t seed)
     struct un_seg seg = random_seg(&seed);
     seg.flags = (uint8_t)random_next(&seed);
     seg.urgent = (uint16_t)random_next(&seed);
-    CHECK(un_plain_is_header(&seg));
-    uint32_t length = un_plain_header_bytes(&seg);
-    uint64_t sum = un_plain_emit(bytes, &seg, seg.source_port, seg.destination_port, length);
+    CHECK(un_packet_fast_is_header(&seg));
+    uint32_t length = un_packet_fast_header_bytes(&seg);
+    uint64_t sum = un_packet_fast_emit(bytes, &seg, seg.source_port, seg.destination_port, length);
     CHECK_EQ(length, un_seg_emit(&seg, expected));
     CHECK(memcmp(bytes, expected, length) == 0);
     CHECK_EQ(un_sum_fold(sum), un_sum_fold(un_sum(bytes, length)));
@@ -125,9 +125,9 @@ static void what_it_writes_others_write(void)
 static void options_that_it_does_not_write(void)
 {
     struct un_seg seg = {.options = UN_SEG_MSS};
-    CHECK(!un_plain_is_header(&seg));
+    CHECK(!un_packet_fast_is_header(&seg));
     seg = (struct un_seg){.sack_count = 1};
-    CHECK(!un_plain_is_header(&seg));
+    CHECK(!un_packet_fast_is_header(&seg));
 }
 
 int main(void)

@@ -6,10 +6,10 @@
  * un_stack_plan is the only place that knows the offsets. Nothing in the arena is a pointer.
  *
  * What survives the sudden death of its process is written so that a half-done change is harmless: the connection that is
- * being changed is named by `busy`, the UDP endpoint by `busy_endpoint` (its queue is emptied), entries of small tables
+ * being changed is named by `busy`, the UDP endpoint by `busy_udp` (its queue is emptied), entries of small tables
  * become valid with their last store. Everything marked "cache" below is made anew by un_stack_adopt. */
-#ifndef UN_STACK_STATE_H
-#define UN_STACK_STATE_H
+#ifndef UN_STACK_ARENA_H
+#define UN_STACK_ARENA_H
 
 #include "base/barrier.h"
 #include "stack/stack.h"
@@ -24,18 +24,11 @@
 #define UN_FRAGMENT_FRAMES_MAX 63u /* of one: what one gather list holds */
 #define UN_NEIGHBOUR_WAYS 8u      /* places that a neighbour may have in the table */
 #define UN_PORT_COUNTERS 64u      /* RFC 6056 section 3.3.4 suggests a small table */
-#define UN_ENDPOINT_BUCKETS 64u
+#define UN_UDP_BUCKETS 64u
 #define UN_PATHS 256u                /* destinations whose path is known to be narrower than the link: 8 KiB */
 #define UN_PATH_WAYS 4u
-#define UN_ENDPOINT_FRAMES_MAX 256u /* waiting in one endpoint */
+#define UN_UDP_FRAMES_MAX 256u /* waiting in one endpoint */
 #define UN_HEADERS_MAX (UN_ETH_BYTES + UN_IPV6_BYTES + UN_TCP_HEADER_MAX)
-
-/* A list of connections, linked by one of the fields of their blocks. */
-struct un_list {
-    uint32_t head;
-    uint32_t tail;
-};
-#define UN_LIST_EMPTY ((struct un_list){UN_NONE, UN_NONE})
 
 /* Where a connection stands; un_tcb.listed. */
 enum un_listed {
@@ -150,7 +143,7 @@ struct un_fragments {
     uint64_t deadline_ns;
 };
 
-struct un_endpoint {
+struct un_udp_socket {
     struct un_ip ip;
     uint64_t user;
     uint16_t port;
@@ -188,7 +181,7 @@ struct un_router_solicitation {
 };
 
 /* What is left of the connection that was being changed when its process died. */
-struct un_farewell {
+struct un_pending_reset {
     struct un_ip peer;
     uint16_t peer_port;
     uint16_t local_port;
@@ -202,7 +195,7 @@ struct un_stack_memory {
     uint64_t magic;
     uint32_t version;
     uint32_t busy;          /* slot + 1 of the connection that is being changed */
-    uint32_t busy_endpoint; /* number + 1 */
+    uint32_t busy_udp; /* number + 1 */
     uint32_t conn_fresh;    /* slots from here on were never used */
     uint64_t bytes;
     uint64_t now_ns;
@@ -214,13 +207,13 @@ struct un_stack_memory {
     struct un_sent_pool sent_pool;
     struct un_list events;
     struct un_list outputs;
-    struct un_list endpoint_events;
+    struct un_list udp_events;
     uint32_t conn_free;  /* head, by next_free */
     uint32_t conn_count; /* in use */
     uint32_t time_wait_head;
     uint32_t time_wait_count; /* entries of the ring, stale ones included */
-    uint32_t endpoint_buckets[UN_ENDPOINT_BUCKETS];
-    uint32_t endpoints_refused; /* endpoints that were told that the device is full */
+    uint32_t udp_buckets[UN_UDP_BUCKETS];
+    uint32_t udp_refused; /* endpoints that were told that the device is full */
 
     struct un_stack_counters counters;
     struct un_tcp_counters tcp_counters;
@@ -237,7 +230,7 @@ struct un_stack_memory {
     uint64_t addresses_next_ns;
     uint64_t retry_ns; /* the device had no room: look again then; 0: it had */
     struct un_router_solicitation solicitation;
-    struct un_farewell farewell;
+    struct un_pending_reset pending_reset;
     struct un_rate resets;
     struct un_rate icmp;
     uint32_t port_counters[UN_PORT_COUNTERS];
@@ -360,10 +353,10 @@ bool un_scan_frames(struct un_stack *stack, uint32_t head, uint32_t *frames, uin
 
 /* ---- rebuild.c: after adoption ---- */
 void un_stack_rebuild(struct un_stack *stack);
-void un_stack_say_farewell(struct un_stack *stack); /* a reset for the connection that was being changed */
+void un_stack_send_pending_reset(struct un_stack *stack); /* a reset for the connection that was being changed */
 
 /* ---- conn.c ---- */
-void un_conn_abort(struct un_stack *stack, struct un_tcb *tcb); /* reset, and no more of the application's */
+void un_stack_conn_abort(struct un_stack *stack, struct un_tcb *tcb); /* reset, and no more of the application's */
 
 /* ---- lists.c: connections in and out of the tables ---- */
 extern const struct un_tcp_operations un_stack_operations;
@@ -377,29 +370,29 @@ struct un_opening {
     uint64_t user;
 };
 /* A block for a new connection, in the look-up table, initialised; it is busy, the caller ends that. NULL: none is free. */
-struct un_tcb *un_conn_begin(struct un_stack *stack, const struct un_opening *opening);
-void un_conn_enter_flows(struct un_stack *stack, struct un_tcb *tcb);
-void un_conn_leave_flows(struct un_stack *stack, struct un_tcb *tcb);
-void un_conn_end(struct un_stack *stack, struct un_tcb *tcb, enum un_tcp_reason reason);
-void un_conn_give_back(struct un_stack *stack, struct un_tcb *tcb); /* once it stands in no list */
-void un_conn_list_output(struct un_stack *stack, struct un_tcb *tcb);
-void un_conn_list_event(struct un_stack *stack, struct un_tcb *tcb);
-void un_conn_wait(struct un_stack *stack, struct un_tcb *tcb, struct un_neighbour *neighbour);
-void un_conn_wake(struct un_stack *stack, struct un_neighbour *neighbour); /* all that waited may send */
-struct un_tcb *un_conn_next_output(struct un_stack *stack);
-struct un_tcb *un_conn_next_event(struct un_stack *stack);
-void un_conn_half_open(struct un_stack *stack, struct un_tcb *tcb); /* counts in the backlog of its listener */
-void un_conn_time_wait(struct un_stack *stack, struct un_tcb *tcb); /* it entered TIME-WAIT: the oldest may have to go */
-bool un_conn_make_room(struct un_stack *stack);                     /* the oldest in TIME-WAIT goes; false: there is none */
-void un_conn_ready(struct un_stack *stack, struct un_tcb *tcb);     /* established, and waits for the application */
-void un_conn_accepted(struct un_stack *stack, struct un_tcb *tcb);  /* no longer in its listener's backlog */
+struct un_tcb *un_stack_conn_begin(struct un_stack *stack, const struct un_opening *opening);
+void un_stack_conn_enter_flows(struct un_stack *stack, struct un_tcb *tcb);
+void un_stack_conn_leave_flows(struct un_stack *stack, struct un_tcb *tcb);
+void un_stack_conn_end(struct un_stack *stack, struct un_tcb *tcb, enum un_tcp_reason reason);
+void un_stack_conn_give_back(struct un_stack *stack, struct un_tcb *tcb); /* once it stands in no list */
+void un_stack_conn_list_output(struct un_stack *stack, struct un_tcb *tcb);
+void un_stack_conn_list_event(struct un_stack *stack, struct un_tcb *tcb);
+void un_stack_conn_wait(struct un_stack *stack, struct un_tcb *tcb, struct un_neighbour *neighbour);
+void un_stack_conn_wake(struct un_stack *stack, struct un_neighbour *neighbour); /* all that waited may send */
+struct un_tcb *un_stack_conn_next_output(struct un_stack *stack);
+struct un_tcb *un_stack_conn_next_event(struct un_stack *stack);
+void un_stack_conn_half_open(struct un_stack *stack, struct un_tcb *tcb); /* counts in the backlog of its listener */
+void un_stack_conn_time_wait(struct un_stack *stack, struct un_tcb *tcb); /* it entered TIME-WAIT: the oldest may have to go */
+bool un_stack_conn_make_room(struct un_stack *stack);                     /* the oldest in TIME-WAIT goes; false: there is none */
+void un_stack_conn_ready(struct un_stack *stack, struct un_tcb *tcb);     /* established, and waits for the application */
+void un_stack_conn_accepted(struct un_stack *stack, struct un_tcb *tcb);  /* no longer in its listener's backlog */
 
 /* ---- options.c ---- */
-void un_conn_limit_mss(struct un_tcb *tcb, uint32_t mss); /* of both directions, before the handshake. 0: no limit */
+void un_stack_conn_limit_mss(struct un_tcb *tcb, uint32_t mss); /* of both directions, before the handshake. 0: no limit */
 uint16_t un_mtu_of_mss(const struct un_ip *peer, uint32_t mss); /* the largest for 0 */
 
 /* ---- input.c ---- */
-void un_stack_take_in(struct un_stack *stack, const struct un_rx *packet, bool is_foreign);
+void un_stack_rx(struct un_stack *stack, const struct un_rx *packet, bool is_foreign);
 void un_stack_process(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb, const struct un_seg *seg);
 /* Not: any, group, broadcast, loopback, one of ours (RFC 1122 section 3.2.1.3). */
 bool un_can_be_source(const struct un_stack *stack, const struct un_ip *ip);
@@ -429,9 +422,9 @@ uint32_t un_timestamp_offset(const struct un_stack *stack, const struct un_ip *l
 /* ---- output.c ---- */
 int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, const struct un_piece *pieces, int count,
                   uint32_t segment_bytes);
-/* All that the connection has to send is a segment of the usual kind (tcp/usual.h; IPv4, a timestamp): it leaves. false: it
+/* All that the connection has to send is a segment of the usual kind (tcp/output_fast.h; IPv4, a timestamp): it leaves. false: it
  * is not so, or it cannot leave now; nothing was done, and un_tcp_dispatch does it. */
-bool un_stack_send_usual(struct un_stack *stack, struct un_tcb *tcb);
+bool un_stack_output_fast(struct un_stack *stack, struct un_tcb *tcb);
 /* A packet of no connection: the transport header (checksum field zero, at checksum_offset) and what follows it. When the
  * next hop's address is not known it is kept, and counts as sent. 0, -EAGAIN: the device is full, -EHOSTUNREACH. */
 struct un_datagram {
