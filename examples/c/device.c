@@ -1,7 +1,7 @@
 /* A device of one's own: frames over a socket that keeps packets apart, as one end of a socketpair does.
  *
- * The promises that such a file has to keep stand in device/device.h, and usnet_framework.testing.conformance tests them:
- * tests/devices/test_own.py compiles this file against the installed headers and runs the suite over it.
+ * The promises that such a file has to keep stand in device/device.h, and usnet_framework.testing.conformance tests
+ * them: tests/devices/test_own.py compiles this file against the installed headers and runs the suite over it.
  *
  *     cc -shared -fPIC $(pkg-config --cflags usnet) device.c -o device.so */
 #include <device/device.h>
@@ -91,7 +91,8 @@ static bool receive_one(struct own *own)
     if (length <= 0)
         return false;
     uint32_t at = (own->first + own->waiting++) % WAITING;
-    own->packets[at] = (struct un_rx){.frame = to_frames(device->pool, bytes, (uint32_t)length), .length = (uint32_t)length};
+    own->packets[at] =
+        (struct un_rx){.frame = to_frames(device->pool, bytes, (uint32_t)length), .length = (uint32_t)length};
     device->counters.rx_packets++;
     device->counters.rx_bytes += (uint64_t)length;
     return true;
@@ -149,7 +150,8 @@ static const struct un_device_operations own_operations = {
     .close = own_close,
 };
 
-/* Over a socket that is the device's from then on; NULL, with errno. What it returns is a `struct usnet_device *` too. */
+/* Over a socket that is the device's from then on; NULL, with errno. What it returns is a `struct usnet_device
+ * *` too. */
 struct un_device *own_open(int socket_fd);
 
 struct un_device *own_open(int socket_fd)

@@ -1,6 +1,6 @@
 /* An echo server on a TCP/IP stack of its own: `echo tap0 10.0.0.1/24 7000`. It is written as any edge-triggered epoll
- * server is; only the calls are usnet's, and take the context first. What comes from a client goes back to it; while the
- * client does not read, nothing more is read from it. SIGINT and SIGTERM end it. */
+ * server is; only the calls are usnet's, and take the context first. What comes from a client goes back to it; while
+ * the client does not read, nothing more is read from it. SIGINT and SIGTERM end it. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <signal.h>

@@ -1,8 +1,8 @@
 /* Packets and time by hand, and sockets beside them: how a harness plays a peer to this stack (packetdrill does so).
  *
- * A client's SYN is written byte by byte, the answer is taken apart; the connection is accepted as from any listener; what
- * the server writes is never acknowledged, so that it comes again once the clock of this program has moved on. Nothing here
- * waits, and nothing needs a privilege. */
+ * A client's SYN is written byte by byte, the answer is taken apart; the connection is accepted as from any listener;
+ * what the server writes is never acknowledged, so that it comes again once the clock of this program has moved on.
+ * Nothing here waits, and nothing needs a privilege. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -71,7 +71,8 @@ static void introduce(struct usnet_device *device)
 /* A segment without options and payload from the peer's port 40000. */
 static void send_segment(struct usnet_device *device, int flags, uint32_t seq, uint32_t ack)
 {
-    uint8_t frame[ETHERNET + IPV4 + TCP] = {[12] = 8, 0, 0x45, [22] = 64, IPPROTO_TCP}, *ip = frame + ETHERNET, *tcp = ip + IPV4;
+    uint8_t frame[ETHERNET + IPV4 + TCP] = {[12] = 8, 0, 0x45, [22] = 64, IPPROTO_TCP}, *ip = frame + ETHERNET,
+                                    *tcp = ip + IPV4;
     memcpy(frame, our_mac, 6);
     memcpy(frame + 6, peer_mac, 6);
     put(ip + 2, IPV4 + TCP, 2);

@@ -5,8 +5,8 @@
  *   repeated      an answer to a message that was answered already
  *   reordered     a message that came after a later one
  *   surplus       a sound message of this connection that was not sent yet
- *   lost          at the end: a message without an answer on a connection that is open
- */
+ *   lost          at the end: a message without an answer on a connection that
+ * is open */
 #ifndef CHECK_H
 #define CHECK_H
 

@@ -9,8 +9,8 @@
  * timetable wanted it to leave, not when there was room for it: that is the correction for coordinated omission (a
  * server that stalls would otherwise stall its own measurement).
  *
- * Nothing here sleeps; load.c owns the loop.
- */
+ * Nothing here sleeps; load.c owns
+ * the loop. */
 #ifndef CLIENT_H
 #define CLIENT_H
 

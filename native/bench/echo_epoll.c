@@ -4,8 +4,8 @@
  *
  *   usnet-echo-epoll HOST:PORT [--core N] [--exchange]      port 0: the system chooses; the address is printed
  *
- * With --exchange it answers as exchange.h says instead, so that a load may go one way.
- */
+ * With --exchange it answers as exchange.h says instead, so that a load may go
+ * one way. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>

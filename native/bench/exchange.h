@@ -1,9 +1,9 @@
 /* Messages and answers of different lengths, so that a load can go one way: much up and little down, or the reverse.
  *
  * A message says in its first 16 bytes how long it is, those included, and how long the answer has to be; what follows,
- * and the answer, are any bytes. A connection carries messages one behind the other. Numbers are in host order: both ends
- * are on one machine.
- */
+ * and the answer, are any bytes. A connection carries messages one behind the other. Numbers are in host order: both
+ * ends are on
+ * one machine. */
 #ifndef EXCHANGE_H
 #define EXCHANGE_H
 

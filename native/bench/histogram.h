@@ -3,8 +3,8 @@
  * amount of memory and with a handful of instructions to add one.
  *
  * histogram_percentile answers with the upper edge of the bucket that holds the value of that rank: never less than
- * the true percentile and at most 1/HISTOGRAM_STEPS more. Extremes and mean are exact.
- */
+ * the true percentile and at most 1/HISTOGRAM_STEPS more. Extremes and mean
+ * are exact. */
 #ifndef HISTOGRAM_H
 #define HISTOGRAM_H
 

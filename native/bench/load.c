@@ -6,8 +6,8 @@
  *   drain     nothing new is begun; what is due is waited for
  *   report    exit 0; 1 when --verify found anything wrong; 2 wrong usage; 3 when no connection could be opened
  *
- * SIGTERM and SIGINT end the phase that is running; the report still comes.
- */
+ * SIGTERM and SIGINT end the phase that is running; the report
+ * still comes. */
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>

@@ -6,8 +6,8 @@
  *         16  payload     a function of connection and sequence
  *
  * A message can be made again at any time from its two numbers, so nothing that was sent has to be kept.
- * Numbers are in host order: what reads a message is the process that wrote it.
- */
+ * Numbers are in host order: what reads a message is the process that
+ * wrote it. */
 #ifndef MESSAGE_H
 #define MESSAGE_H
 

@@ -4,8 +4,8 @@
  * one: an earlier worker may have died of one of them, so little is done twice and blame falls on the right one (P3).
  * When an exception leaves the dispatcher, the events before the one that raised are consumed, that one is not, and
  * nothing is committed until the next run: a process that ends now has done none of the batch. It ends while it handles
- * that event: the mark stays, so that a handler that calls sys.exit() of a message is poisoned by it as by any death.
- */
+ * that event: the mark stays, so that a handler that calls sys.exit() of a message is poisoned by it as by
+ * any death. */
 #include "objects.h"
 
 #include <time.h>

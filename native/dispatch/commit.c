@@ -3,8 +3,8 @@
  * Connections that have something to do at the next commit stand in the attention list: a changed state blob (its
  * command is part of the commit), commands or output that found no room, and dirty ones that may be clean afterwards. A
  * connection is dirty while something of it cannot be part of a commit; its byte is set before the commit that would
- * otherwise lose it, and cleared after the commit that made it whole.
- */
+ * otherwise lose it, and cleared after the commit that made
+ * it whole. */
 #include "objects.h"
 
 #include "inline.h"

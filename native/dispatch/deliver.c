@@ -1,8 +1,8 @@
 /* One event to the handler: what each kind means for its connection, before and after the callback.
  *
  * Each returns 0 when the event is done with, whatever the handler made of it, or -1 when an exception leaves the
- * dispatcher; then the event counts as not delivered.
- */
+ * dispatcher; then the event counts as
+ * not delivered. */
 #include "objects.h"
 
 /* The bytes of a DATA event: a Slice that owns the frame, or a copy when the handler holds too many of those. */
@@ -14,7 +14,8 @@ PyObject *un_data_take(struct un_port_object *port, const struct un_event *event
     return PyBytes_FromStringAndSize((const char *)un_port_bytes(port->end, event), event->length);
 }
 
-/* Give up our reference. The frame goes back when its event was consumed: with the last view, or now if it was copied. */
+/* Give up our reference. The frame goes back when its event was consumed: with the last view, or now if it
+ * was copied. */
 void un_data_drop(struct un_port_object *port, const struct un_event *event, PyObject *data, bool consumed)
 {
     bool is_slice = Py_IS_TYPE(data, port->module->slice_type);

@@ -2,8 +2,8 @@
  *
  * A callback that is the no-op of the base class is not called at all. A coroutine becomes a task (tasks.c). An
  * exception goes to on_error, and the connection is aborted unless that returns True; KeyboardInterrupt and SystemExit
- * are nobody's error and leave the dispatcher.
- */
+ * are nobody's error and leave
+ * the dispatcher. */
 #include "objects.h"
 
 static const char *const callback_names[UN_CALLBACKS] = {

@@ -1,10 +1,10 @@
 /* Events that wait in the worker: behind a running task, or because the handler paused reading.
  *
  * The engine is told to stop when the handler asks for it or more than a few events wait; what is in the ring by then
- * still arrives, so an inbox is bounded by the receive budget of a connection. Its connection is dirty, for these events
- * are consumed and not handled. When nothing holds them back any more, the connection is ready, and the next run of
- * the dispatcher delivers them in order: never from within the handler's own call that made it ready.
- */
+ * still arrives, so an inbox is bounded by the receive budget of a connection. Its connection is dirty, for these
+ * events are consumed and not handled. When nothing holds them back any more, the connection is ready, and the next run
+ * of the dispatcher delivers them in order: never from within the handler's own call that made
+ * it ready. */
 #include "objects.h"
 
 struct waiting {

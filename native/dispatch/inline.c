@@ -2,8 +2,8 @@
  *
  * One thread drives both: a turn of the engine receives and fills the event ring, a run of the Port empties it, and its
  * commit is taken at once. There is no keeper: when this process ends, its connections do. The memories were formatted
- * by the parent and are mapped writable as a whole; the engine's private memory is anonymous.
- */
+ * by the parent and are mapped writable as a whole; the engine's private memory
+ * is anonymous. */
 #include "inline.h"
 
 #include <fcntl.h>

@@ -3,8 +3,8 @@
  * A memoryview over a Slice holds a reference to it, so the Slice dies with the last view, in whichever thread that
  * happens. Its frame then goes into the release ring, which the next commit publishes; if the loop's thread sleeps
  * meanwhile it is woken to commit, since an engine out of frames could not wake it. Dead slices are kept as spares: one
- * is needed per event.
- */
+ * is needed
+ * per event. */
 #include "objects.h"
 
 #include <unistd.h>

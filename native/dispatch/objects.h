@@ -11,10 +11,10 @@
  * is also held by the two work lists (`attention`, `ready`), whose members may have been detached meanwhile.
  *
  * Threads. Everything here runs under the GIL. Callbacks, sends and commits belong to the thread of the loop, and what
- * another one asks of a connection is refused: nobody would commit it, or its commit would cut a batch in two. The death
- * of a Slice may happen in any thread and touches only the producer's end of the release ring, which is published by
- * the next commit.
- */
+ * another one asks of a connection is refused: nobody would commit it, or its commit would cut a batch in two. The
+ * death of a Slice may happen in any thread and touches only the producer's end of the release ring, which is published
+ * by the
+ * next commit. */
 #ifndef UN_DISPATCH_OBJECTS_H
 #define UN_DISPATCH_OBJECTS_H
 
@@ -190,7 +190,8 @@ int un_handler_result(struct un_port_object *port, struct un_connection *conn, P
 int un_handler_failed(struct un_port_object *port, struct un_connection *conn, PyObject *exception);
 PyObject *un_take_exception(void);
 
-/* Call a callback that is overridden. 0, or -1 when KeyboardInterrupt, SystemExit or a lack of memory is to leave run. */
+/* Call a callback that is overridden. 0, or -1 when KeyboardInterrupt, SystemExit or a lack of memory is to
+ * leave run. */
 static inline int un_call(struct un_port_object *port, struct un_connection *conn, enum un_callback which,
                           PyObject *argument)
 {

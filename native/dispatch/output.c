@@ -6,8 +6,8 @@
  * were taken; the count starts from it on a resumed connection and is corrected by it.
  *
  * A connection with overflow asks for a DRAIN when half of what is in its frames was sent, and moves on then. One that
- * has nothing in frames, because frames or ring are used up by others, is tried again at each commit.
- */
+ * has nothing in frames, because frames or ring are used up by others, is tried again at
+ * each commit. */
 #include "objects.h"
 
 static uint64_t in_frames(const struct un_connection *conn)

@@ -2,8 +2,8 @@
  *
  *   run -> commit -> spin -> sleep, wait for wake_fd, awake -> run ...
  *
- * sleep says no while anything is left to do here: events, inboxes that are ready, frames given back and not published.
- */
+ * sleep says no while anything is left to do here: events, inboxes that are ready, frames given back and
+ * not published. */
 #include "objects.h"
 
 #include <structmember.h>

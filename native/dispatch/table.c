@@ -2,8 +2,8 @@
  *
  * A slot remembers the generation of a connection from its CONNECT on; an object is made when a callback needs one. An
  * event of a connection that this process does not know comes from one that an earlier worker opened: it is resumed.
- * After CLOSE the engine gives the slot to another connection, so an object that lives on has a copy of its entry.
- */
+ * After CLOSE the engine gives the slot to another connection, so an object that lives on has a copy of
+ * its entry. */
 #include "objects.h"
 
 #include <string.h>

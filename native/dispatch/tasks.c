@@ -2,8 +2,8 @@
  *
  * While a task of a connection runs, the connection is dirty and its further events wait in its inbox. The coroutine
  * holds its arguments, so received data stays valid for it. A task that was cancelled failed: its connection is not
- * answered, hence goes to on_error like any other.
- */
+ * answered, hence goes to on_error like
+ * any other. */
 #include "objects.h"
 
 /* The exception a finished task ended with; NULL without an exception set: none. */

@@ -1,9 +1,10 @@
-/* The arena of a mad worker: a real engine with two seats, peers over sockets or our stack, and an honest worker on seat 1.
+/* The arena of a mad worker: a real engine with two seats, peers over sockets or our stack, and an honest worker on
+ * seat 1.
  *
  * The memory of seat 0 lies between two pages that hold a secret, and guard pages beyond those. Peers of seat 1 send
  * the secret too. Whoever of seat 0 receives it has been sent what it must not see; the peers check that as they read,
- * and that an honest connection gets exactly its echo and is never closed.
- */
+ * and that an honest connection gets exactly its echo and is
+ * never closed. */
 #ifndef UN_FUZZ_ARENA_H
 #define UN_FUZZ_ARENA_H
 
@@ -45,7 +46,8 @@ struct arena {
 
 extern struct arena arena;
 
-/* Make the secret of a script, so that a fuzzer that sees it compared cannot put it into one: another script has another. */
+/* Make the secret of a script, so that a fuzzer that sees it compared cannot put it into one: another script has
+ * another. */
 void arena_hide(const uint8_t *script, size_t length);
 
 void arena_open(const struct carrier *carrier);

@@ -1,6 +1,6 @@
-/* See attacker.h. He sends bytes as they are, or packets whose checksums are right; to connections of his own he speaks as
- * one who knows their sequence numbers, to the bystander as one who does not, and from beyond a router: no ARP in the
- * names of others, no packet with the hop limit of a neighbour. */
+/* See attacker.h. He sends bytes as they are, or packets whose checksums are right; to connections of his own he speaks
+ * as one who knows their sequence numbers, to the bystander as one who does not, and from beyond a router: no ARP in
+ * the names of others, no packet with the hop limit of a neighbour. */
 #include "attacker.h"
 
 #include <string.h>
@@ -83,7 +83,8 @@ void send_raw(struct script *script)
 
 void send_transport(struct script *script)
 {
-    static const uint8_t protocols[] = {UN_PROTOCOL_TCP, UN_PROTOCOL_UDP, UN_PROTOCOL_ICMP, UN_PROTOCOL_ICMPV6, 0, 43, 44, 60};
+    static const uint8_t protocols[] = {
+        UN_PROTOCOL_TCP, UN_PROTOCOL_UDP, UN_PROTOCOL_ICMP, UN_PROTOCOL_ICMPV6, 0, 43, 44, 60};
     static const uint8_t checksums[] = {TCP_CHECKSUM, UDP_CHECKSUM, ICMP_CHECKSUM, ICMP_CHECKSUM, 0, 0, 0, 0};
     uint8_t bytes[PIECE_MAX], how = script_8(script);
     bool is_v6 = how & 8;
@@ -165,8 +166,10 @@ void send_syn(struct script *script)
     uint8_t options[40], how = script_8(script);
     uint32_t option_bytes = (how >> 4 & 7) * 4;
     struct un_ip from = world_attacker(how & 1), to = how & 128 ? attacker_claim(how & 1) : world_own(how & 1);
-    struct un_seg syn = {.flags = UN_TCP_SYN | (how & 2 ? UN_TCP_ECE | UN_TCP_CWR : 0), .seq = script_8(script) * 0x01010101u,
-                         .source_port = (uint16_t)(2000 + script_8(script) % 16), .wnd = 8000};
+    struct un_seg syn = {.flags = UN_TCP_SYN | (how & 2 ? UN_TCP_ECE | UN_TCP_CWR : 0),
+                         .seq = script_8(script) * 0x01010101u,
+                         .source_port = (uint16_t)(2000 + script_8(script) % 16),
+                         .wnd = 8000};
     syn.destination_port = how & 4 ? WORLD_PORT : how & 8 ? WORLD_ECHO_PORT : 9;
     for (uint32_t i = 0; i < option_bytes; i++)
         options[i] = script_8(script);
@@ -182,9 +185,15 @@ void send_syn(struct script *script)
 void attacker_connect(uint16_t port, bool is_v6)
 {
     struct un_ip from = world_attacker(is_v6), to = world_own(is_v6);
-    struct un_seg seg = {.flags = UN_TCP_SYN, .seq = 1, .source_port = port, .destination_port = WORLD_PORT, .wnd = 8000,
-                         .options = UN_SEG_MSS | UN_SEG_WSCALE | UN_SEG_SACK_PERMITTED | UN_SEG_TIMESTAMP, .mss = 1000,
-                         .wscale = 2, .tsval = 1};
+    struct un_seg seg = {.flags = UN_TCP_SYN,
+                         .seq = 1,
+                         .source_port = port,
+                         .destination_port = WORLD_PORT,
+                         .wnd = 8000,
+                         .options = UN_SEG_MSS | UN_SEG_WSCALE | UN_SEG_SACK_PERMITTED | UN_SEG_TIMESTAMP,
+                         .mss = 1000,
+                         .wscale = 2,
+                         .tsval = 1};
     world_send_seg(&from, &to, &seg, NULL, 0);
     world_settle();
     seg.flags = UN_TCP_ACK;
@@ -202,7 +211,10 @@ void send_syns(struct script *script)
     uint8_t how = script_8(script);
     struct un_ip from = world_attacker(how & 1), to = world_own(how & 1);
     for (uint16_t i = 0; i < WORLD_BACKLOG + 1; i++) {
-        struct un_seg syn = {.flags = UN_TCP_SYN, .seq = 7, .source_port = (uint16_t)(2100 + (how >> 4) + i), .wnd = 8000,
+        struct un_seg syn = {.flags = UN_TCP_SYN,
+                             .seq = 7,
+                             .source_port = (uint16_t)(2100 + (how >> 4) + i),
+                             .wnd = 8000,
                              .destination_port = WORLD_PORT};
         if (how & 2) {
             syn.options = UN_SEG_MSS | UN_SEG_WSCALE | UN_SEG_SACK_PERMITTED | UN_SEG_TIMESTAMP;
@@ -334,7 +346,8 @@ void send_fragment(struct script *script)
 {
     static const uint8_t protocols[] = {UN_PROTOCOL_UDP, UN_PROTOCOL_TCP, UN_PROTOCOL_ICMPV6, 44};
     uint8_t bytes[PIECE_MAX], how = script_8(script);
-    struct fragment fragment = {.is_v6 = how & 1, .has_more = how & 2, .protocol = protocols[how >> 2 & 3], .id = how >> 4};
+    struct fragment fragment = {
+        .is_v6 = how & 1, .has_more = how & 2, .protocol = protocols[how >> 2 & 3], .id = how >> 4};
     fragment.place = (uint16_t)((script_8(script) & 31) * 8);
     uint32_t length = choose_bytes(script, bytes, PIECE_MAX);
     emit_fragment(&fragment, bytes, fragment.has_more ? length / 8 * 8 : length);
@@ -390,12 +403,19 @@ void send_discovery(struct script *script)
     static const uint8_t kinds[] = {UN_ICMP_NEIGHBOUR_SOLICITATION, UN_ICMP_NEIGHBOUR_ADVERTISEMENT,
                                     UN_ICMP_ROUTER_SOLICITATION, UN_ICMP_ROUTER_ADVERTISEMENT};
     uint8_t message[UN_ICMP_EMIT_MAX], how = script_8(script);
-    struct un_icmp icmp = {.kind = kinds[how & 3], .has_mac = how & 4, .is_solicited = how & 8, .overrides = how & 16,
-                           .is_router = how & 32, .target = how & 64 ? world_own(true) : ip6((uint8_t)(9 + script_8(script) % 240)),
+    struct un_icmp icmp = {.kind = kinds[how & 3],
+                           .has_mac = how & 4,
+                           .is_solicited = how & 8,
+                           .overrides = how & 16,
+                           .is_router = how & 32,
+                           .target = how & 64 ? world_own(true) : ip6((uint8_t)(9 + script_8(script) % 240)),
                            .router_lifetime_s = script_8(script)};
     memcpy(icmp.mac, world_attacker_mac, UN_MAC_BYTES);
-    struct un_ip_header ip = {.source = how & 128 ? (struct un_ip){{0xfe, 0x80, [15] = 9}} : ip6((uint8_t)(9 + script_8(script) % 240)),
-                              .destination = world_own(true), .protocol = UN_PROTOCOL_ICMPV6, .hop_limit = 255};
+    struct un_ip_header ip = {.source = how & 128 ? (struct un_ip){{0xfe, 0x80, [15] = 9}}
+                                                  : ip6((uint8_t)(9 + script_8(script) % 240)),
+                              .destination = world_own(true),
+                              .protocol = UN_PROTOCOL_ICMPV6,
+                              .hop_limit = 255};
     if (icmp.kind == UN_ICMP_NEIGHBOUR_ADVERTISEMENT && how & 64)
         return; /* our own address: a duplicate, which is no attack on others */
     world_send_ip(&ip, message, un_icmp_emit(&icmp, true, message), ICMP_CHECKSUM);

@@ -67,9 +67,10 @@ static struct usnet_endpoint draw_endpoint(void)
 static struct usnet_stack_options draw_options(void)
 {
     struct usnet_stack_options options;
-    uint32_t *const numbers[] = {&options.conn_max, &options.frames, &options.frame_bytes, &options.sents, &options.udp_max,
-                                 &options.neighbours, &options.time_wait_max, &options.resets_per_s, &options.icmp_per_s,
-                                 &options.rcv_limit, &options.snd_limit};
+    uint32_t *const numbers[] = {&options.conn_max,      &options.frames,       &options.frame_bytes,
+                                 &options.sents,         &options.udp_max,      &options.neighbours,
+                                 &options.time_wait_max, &options.resets_per_s, &options.icmp_per_s,
+                                 &options.rcv_limit,     &options.snd_limit};
     usnet_stack_defaults(&options, 1 + draw() % 12);
     options.frames = 40 + draw();
     options.sents = 1 + draw() % 64;
@@ -111,7 +112,8 @@ static void add_addresses(struct bare *bare, int number)
     CHECK_EQ(usnet_stack_add_address(bare->stack, &ipv6, 64), 0);
 }
 
-/* What usnet_stack_bytes takes is created, given a link and memory that fits; what it refuses has a reason, and is not. */
+/* What usnet_stack_bytes takes is created, given a link and memory that fits; what it refuses has a reason, and
+ * is not. */
 static void create(int number)
 {
     const char *why = NULL;
@@ -129,7 +131,8 @@ static void create(int number)
         memset(made.memory, 0, made.bytes);
         int status = usnet_stack_create(&made.stack, &options, &made.link, made.memory, (uint64_t)bytes - 1);
         CHECK_EQ(status, -EINVAL);
-        CHECK_EQ(usnet_stack_create(&made.stack, &options, &made.link, (uint8_t *)made.memory + 64, (uint64_t)bytes), -EINVAL);
+        CHECK_EQ(usnet_stack_create(&made.stack, &options, &made.link, (uint8_t *)made.memory + 64, (uint64_t)bytes),
+                 -EINVAL);
     }
     int status = usnet_stack_create(&made.stack, &options, &made.link, made.memory, made.bytes);
     CHECK_EQ(status, bytes > 0 && is_link ? 0 : -EINVAL);
@@ -299,7 +302,8 @@ static void call_peek(struct bare *bare)
 static void call_leave(struct bare *bare)
 {
     struct conn *conn = draw_known(bare);
-    int status = draw() & 1 ? usnet_stack_close(bare->stack, conn->handle) : usnet_stack_abort(bare->stack, conn->handle);
+    int status =
+        draw() & 1 ? usnet_stack_close(bare->stack, conn->handle) : usnet_stack_abort(bare->stack, conn->handle);
     CHECK(status == 0 || status == -EBADF);
     CHECK_EQ(usnet_stack_set_user(bare->stack, conn->handle, 1), -EBADF);
     *conn = (struct conn){0};

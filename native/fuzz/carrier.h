@@ -17,8 +17,8 @@ struct carrier {
     void (*disconnect)(int peer);
     void (*turn)(void); /* of the peers' end */
     void (*close)(void); /* after the engine */
-    /* While it is kept, what carries outlives an engine, for the next one. NULL: an engine closes what it does not know, and
-     * that would be the peers' ends as well. */
+    /* While it is kept, what carries outlives an engine, for the next one. NULL: an engine closes what it does not
+     * know, and that would be the peers' ends as well. */
     void (*keep)(bool is_kept);
 };
 

@@ -1,7 +1,7 @@
 /* The scripts that fuzzing found worth keeping, played once each: `corpus_test TARGET FILE`.
  *
- * FILE is native/fuzz/corpus/TARGET.txt, which `tools/fuzz_corpus.py pack` writes: a script a line, in hexadecimal digits.
- * What was ever found stays found without a fuzzer, and a fuzzer begins where the last one stopped. */
+ * FILE is native/fuzz/corpus/TARGET.txt, which `tools/fuzz_corpus.py pack` writes: a script a line, in hexadecimal
+ * digits. What was ever found stays found without a fuzzer, and a fuzzer begins where the last one stopped. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,8 +1,9 @@
-/* See exchange.h. Shard 0 is honest, shard 1 is mad, shard 2 takes: what shard 0 gave is compared with what it was, what
- * shard 1 gave goes to a stack. Every byte of the script decides something: who does what, and what the mad one writes.
+/* See exchange.h. Shard 0 is honest, shard 1 is mad, shard 2 takes: what shard 0 gave is compared with what it was,
+ * what shard 1 gave goes to a stack. Every byte of the script decides something: who does what, and what the mad one
+ * writes.
  *
- * The mad one writes what is its own to write: records and index of its rings to others, the index by which it takes from
- * their rings to it, and every shard's words for being told and sleeping. */
+ * The mad one writes what is its own to write: records and index of its rings to others, the index by which it takes
+ * from their rings to it, and every shard's words for being told and sleeping. */
 #include "exchange.h"
 
 #include <string.h>
@@ -186,8 +187,8 @@ static void set_byte(uint8_t to, uint32_t at, uint8_t byte)
 /* Around one of the limits, or anything. */
 static uint32_t choose_length(void)
 {
-    static const uint32_t limits[] = {0, 60, 1514, 2048, UN_EXCHANGE_PACKET_MAX, UN_EXCHANGE_CELLS * UN_EXCHANGE_CELL_BYTES,
-                                      UINT32_MAX};
+    static const uint32_t limits[] = {
+        0, 60, 1514, 2048, UN_EXCHANGE_PACKET_MAX, UN_EXCHANGE_CELLS * UN_EXCHANGE_CELL_BYTES, UINT32_MAX};
     uint8_t kind = draw();
     return kind < 224 ? limits[kind % 7] + draw() % 80u - 40 : (uint32_t)draw_int();
 }
@@ -207,8 +208,9 @@ static void mad_packet(void)
     for (uint32_t left = draw() % 100; left > 0; left--)
         set_byte(to, at++, draw());
     uint8_t more = draw();
-    un_publish(&mine->produced, un_load(&mine->produced) + (more < 200 ? cells % 1100 + (more == 7) : (uint32_t)draw_int()));
-    un_store(&memory()->inboxes[to].told, 1);
+    un_publish(&mine->produced,
+               un_load(&mine->produced) + (more < 200 ? cells % 1100 + (more == 7) : (uint32_t)draw_int()));
+    un_store(&memory()->inboxes[to].pending, 1);
 }
 
 static void mad_index(void)
@@ -243,8 +245,8 @@ static void mad_takes(void)
 /* ---- a play ---- */
 
 static void (*const steps[])(void) = {
-    give, give, take_some, take_some, turn, hold, sleep_and_wake, succeed, mad_packet, mad_packet, mad_packet, mad_packet,
-    mad_index, mad_words, mad_scribble, mad_takes,
+    give,       give,       take_some,  take_some,  turn,      hold,      sleep_and_wake, succeed,
+    mad_packet, mad_packet, mad_packet, mad_packet, mad_index, mad_words, mad_scribble,   mad_takes,
 };
 
 static void begin(void)

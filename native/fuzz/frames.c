@@ -1,5 +1,6 @@
-/* A script: two bytes of settings (of the stack; of the world: another shard, connections there are already), then steps,
- * each a byte that says which and the bytes it takes: what the attacker sends (attacker.h), what the application does, time. */
+/* A script: two bytes of settings (of the stack; of the world: another shard, connections there are already), then
+ * steps, each a byte that says which and the bytes it takes: what the attacker sends (attacker.h), what the application
+ * does, time. */
 #include "frames.h"
 
 #include <string.h>

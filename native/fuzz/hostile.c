@@ -1,8 +1,9 @@
 /* One life of a shard whose first worker has gone mad. Seat 1 of the arena is honest; on seat 0 sits the mad one.
  *
- * The script begins with a byte that says what carries the connections, and is then a list of steps: the mad worker writes
- * plausible or arbitrary words, commands, releases and dirty bytes into everything it may write; its peers send, shut down,
- * close and connect anew; the supervisor replaces the worker, or the engine; the engine takes turns. Three invariants:
+ * The script begins with a byte that says what carries the connections, and is then a list of steps: the mad worker
+ * writes plausible or arbitrary words, commands, releases and dirty bytes into everything it may write; its peers send,
+ * shut down, close and connect anew; the supervisor replaces the worker, or the engine; the engine takes turns. Three
+ * invariants:
  *
  *   The engine never crashes: no assertion of its own fails, and no sanitizer has anything to say.
  *   No other seat is touched: connections of seat 1 stay open, keep their state, and get exactly their echo.
@@ -10,8 +11,8 @@
  *   peer of seat 0.
  *
  * At the end the mad worker is replaced by an honest one, which must find a memory it can work with, and when all
- * connections are gone every send node, send frame and receive frame must be accounted for.
- */
+ * connections are gone every send node, send frame and receive frame must be
+ * accounted for. */
 #include "hostile.h"
 
 #include <signal.h>

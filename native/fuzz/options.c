@@ -1,6 +1,6 @@
-/* A script: settings of the stack, how the connection begins (by whom, over which family, by a cookie), the options of the
- * peer's SYN as a length and bytes, and then segments: their options the same way, what they acknowledge, how much they
- * carry. Beside the stack stands a naive reader of options. */
+/* A script: settings of the stack, how the connection begins (by whom, over which family, by a cookie), the options of
+ * the peer's SYN as a length and bytes, and then segments: their options the same way, what they acknowledge, how much
+ * they carry. Beside the stack stands a naive reader of options. */
 #include "options.h"
 
 #include <string.h>
@@ -88,7 +88,8 @@ static struct un_tcb *find_conn(const struct case_ *the)
 static void fill_backlog(const struct case_ *the)
 {
     for (uint16_t i = 0; i < WORLD_BACKLOG; i++) {
-        struct un_seg syn = {.flags = UN_TCP_SYN, .source_port = (uint16_t)(PORT + 1 + i), .destination_port = WORLD_PORT};
+        struct un_seg syn = {
+            .flags = UN_TCP_SYN, .source_port = (uint16_t)(PORT + 1 + i), .destination_port = WORLD_PORT};
         world_send_seg(&the->peer, &the->own, &syn, NULL, 0);
     }
     world_settle();
@@ -110,7 +111,8 @@ static void check_answer(const struct case_ *the)
     CHECK_EQ(answer->flags & (UN_TCP_SYN | UN_TCP_ACK), UN_TCP_SYN | UN_TCP_ACK);
     CHECK_EQ(!!(answer->options & UN_SEG_TIMESTAMP), has_timestamp);
     CHECK(!has_timestamp || answer->tsecr == un_get32(timestamp));
-    CHECK_EQ(!!(answer->options & UN_SEG_WSCALE), can_more && is_agreed(config()->window_scaling, find(&the->syn, 3, 3)));
+    CHECK_EQ(!!(answer->options & UN_SEG_WSCALE),
+             can_more && is_agreed(config()->window_scaling, find(&the->syn, 3, 3)));
     CHECK_EQ(!!(answer->options & UN_SEG_SACK_PERMITTED), can_more && is_agreed(config()->sack, find(&the->syn, 4, 2)));
     CHECK_EQ(!!(answer->flags & UN_TCP_ECE), can_more && config()->ecn && (the->how & WITH_ECN));
     CHECK(answer->options & UN_SEG_MSS);

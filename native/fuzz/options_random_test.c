@@ -1,4 +1,5 @@
-/* The invariant of fuzz_options without a fuzzer: seeded random scripts, most of small numbers, as kinds and lengths are. */
+/* The invariant of fuzz_options without a fuzzer: seeded random scripts, most of small numbers, as kinds and lengths
+ * are. */
 #include "../tests/check.h"
 #include "options.h"
 

@@ -265,7 +265,8 @@ static void call_names(struct side *side)
 static void draw_option(int *level, int *name)
 {
     static const int names[2][11] = {
-        {SO_ERROR, SO_TYPE, SO_RCVBUF, SO_SNDBUF, SO_KEEPALIVE, SO_LINGER, SO_LINGER, SO_REUSEADDR, SO_RCVBUF, SO_SNDBUF, 999},
+        {SO_ERROR, SO_TYPE, SO_RCVBUF, SO_SNDBUF, SO_KEEPALIVE, SO_LINGER, SO_LINGER, SO_REUSEADDR, SO_RCVBUF,
+         SO_SNDBUF, 999},
         {TCP_NODELAY, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_QUICKACK, TCP_MAXSEG, TCP_CONGESTION,
          TCP_USER_TIMEOUT, TCP_INFO, 999},
     };
@@ -330,8 +331,9 @@ static void call_stack_option(struct side *side)
 
 static void call_add_route(struct side *side)
 {
-    static const char *const texts[] = {"0.0.0.0/0", "::/0", "10.0.0.7", "fd00::7", "10.0.1.0/24", "fd01::/16", "10.0.0.0/33",
-                                        "1.2.3.4/", "x", "", "::1/129", "10.0.0.1/24", "fe80::9"};
+    static const char *const texts[] = {"0.0.0.0/0", "::/0",        "10.0.0.7", "fd00::7", "10.0.1.0/24",
+                                        "fd01::/16", "10.0.0.0/33", "1.2.3.4/", "x",       "",
+                                        "::1/129",   "10.0.0.1/24", "fe80::9"};
     const uint32_t count = sizeof texts / sizeof *texts;
     const char *network = texts[draw() % count], *gateway = texts[draw() % count];
     plausible(usnet_add_route(side->context, network, gateway));
@@ -353,7 +355,8 @@ static bool is_idle(struct side *side, int fd)
            info.queued == 0;
 }
 
-/* Whoever asks a peer that stands still gives up after as many questions as he was told; and whoever does not ask stays. */
+/* Whoever asks a peer that stands still gives up after as many questions as he was told; and whoever does not ask
+ * stays. */
 static void call_freeze(struct side *side)
 {
     int fd = draw_fd(), idle_s = 1 + draw() % 20, interval_s = 1 + draw() % 8, count = 1 + draw() % 4;
@@ -424,7 +427,8 @@ static uint32_t bits_told(const struct usnet_epoll_event *events, int found, int
     return told;
 }
 
-/* Whoever is watched by level and armed is told of exactly when it is true, and nobody hears what he did not ask for. */
+/* Whoever is watched by level and armed is told of exactly when it is true, and nobody hears what he did not
+ * ask for. */
 static void check_events(struct side *side, int epoll, const bool *disarmed, const struct usnet_epoll_event *events,
                          int found)
 {
@@ -433,7 +437,8 @@ static void check_events(struct side *side, int epoll, const bool *disarmed, con
         if (!socket || socket->kind == UN_SOCKET_EPOLL || socket->epoll != (uint32_t)epoll)
             continue;
         uint32_t told = bits_told(events, found, fd);
-        uint32_t ready = un_socket_ready(side->context, socket) & (socket->interest | USN_EPOLLERR | USN_EPOLLHUP) & 0x201fu;
+        uint32_t ready =
+            un_socket_ready(side->context, socket) & (socket->interest | USN_EPOLLERR | USN_EPOLLHUP) & 0x201fu;
         if (disarmed[fd])
             CHECK_EQ(told, 0);
         else if (told || !(socket->interest & (uint32_t)USN_EPOLLET))
@@ -514,8 +519,8 @@ static void connect_at(int side, int fd, uint16_t port)
     plausible(usnet_connect(play.sides[side].context, fd, (struct sockaddr *)&address, sizeof address));
 }
 
-/* Descriptors 0 to 3 on both sides: an instance of epoll, two connections (of one side: a listener and what it accepted),
- * datagram sockets that are connected to each other. Few scripts would come so far by themselves. */
+/* Descriptors 0 to 3 on both sides: an instance of epoll, two connections (of one side: a listener and what it
+ * accepted), datagram sockets that are connected to each other. Few scripts would come so far by themselves. */
 static void begin_connected(void)
 {
     struct usnet *client = play.sides[0].context, *server = play.sides[1].context;

@@ -1,5 +1,5 @@
-/* Any calls of the sockets with any arguments, on two contexts with a bad wire between them, driven by a string of bytes:
- * see sockets.c. */
+/* Any calls of the sockets with any arguments, on two contexts with a bad wire between them, driven by a string of
+ * bytes: see sockets.c. */
 #ifndef UN_FUZZ_SOCKETS_H
 #define UN_FUZZ_SOCKETS_H
 

@@ -235,7 +235,8 @@ static void check_frame(const struct frame *frame, const struct iovec *pieces)
     CHECK(packet.transport >= packet.network && packet.transport <= pieces[0].iov_len);
     CHECK(packet.transport + packet.transport_length <= frame->length);
     if (packet.ether_type == UN_ETHER_ARP) {
-        check_arp((const uint8_t *)pieces[0].iov_base + packet.transport, (uint32_t)pieces[0].iov_len - packet.transport);
+        check_arp((const uint8_t *)pieces[0].iov_base + packet.transport,
+                  (uint32_t)pieces[0].iov_len - packet.transport);
         return;
     }
     bool is_v4 = packet.ether_type == UN_ETHER_IPV4;

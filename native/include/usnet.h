@@ -14,35 +14,38 @@
  *
  * Equal calls with equal arguments have equal results, to the byte: that is what tests and simulations build on.
  * Time is nanoseconds of any clock that never goes back; calls between two polls happen at the time of the last one.
- * Timers are rounded up to 2^18 ns, 0.26 ms: what is due then is done at most so much later, and never earlier; timestamps (RFC
- * 7323) count milliseconds. Sequence numbers and their offsets depend on secret, addresses, ports and time alone.
+ * Timers are rounded up to 2^18 ns, 0.26 ms: what is due then is done at most so much later, and never earlier;
+ * timestamps (RFC 7323) count milliseconds. Sequence numbers and their offsets depend on secret, addresses, ports and
+ * time alone.
  *
  * All that a stack knows lies in one memory that the caller may supply. It holds no pointers: copied between two calls,
  * to another address or another process, it goes on from there (usnet_stack_adopt).
  *
- * The wire is Ethernet, so besides what the application asks for there are the frames that any host sends: it asks whether
- * its addresses are taken and announces them (ARP, neighbour discovery, MLD), asks for routers (IPv6, unless
- * accept_router_advertisements is off) and for the MAC address of whoever it wants to answer, and answers pings. A harness
- * that plays the peer answers for the addresses that it plays, or asks first: who asks a host for its address is known to it.
+ * The wire is Ethernet, so besides what the application asks for there are the frames that any host sends: it asks
+ * whether its addresses are taken and announces them (ARP, neighbour discovery, MLD), asks for routers (IPv6, unless
+ * accept_router_advertisements is off) and for the MAC address of whoever it wants to answer, and answers pings. A
+ * harness that plays the peer answers for the addresses that it plays, or asks first: who asks a host for its address
+ * is known to it.
  *
  * Where the RFCs leave a choice, a harness that knows other stacks will see this:
  *   - ACKs of the first 16 full segments (of 536 bytes at least) leave at once, of smaller ones after delayed_ack_us.
- *   - A shut window is probed with one byte, or the FIN, beyond it; a keepalive has none, and the number before SND.NXT.
- *   - What the window lets go leaves as a small segment only if that is half of the largest window seen, or after a while
- *     (the timeout, at most 1 s): RFC 9293 section 3.8.6.2.1. PSH is on the segment that empties the queue.
+ *   - A shut window is probed with one byte, or the FIN, beyond it; a keepalive has none, and the number before
+ *     SND.NXT.
+ *   - What the window lets go leaves as a small segment only if that is half of the largest window seen, or after a
+ *     while (the timeout, at most 1 s): RFC 9293 section 3.8.6.2.1. PSH is on the segment that empties the queue.
  *   - Data with a SYN is not taken, and comes again behind it. Urgent data is data like all other.
  *   - A segment that lacks the timestamp that was agreed on is dropped, unless it is a reset: RFC 7323 section 3.2.
- *   - ICMP errors but "port unreachable" and "protocol unreachable" do not end an attempt, and none ends a connection; one
- *     that says that there is no way is why an attempt was in vain, when it is over: RFC 9293 section 3.9.2.2.
- *   - A connection that is given up is told by a reset; an attempt is not, nor one that waits for the peer's end alone. A
- *     listener whose backlog is full answers with SYN cookies.
+ *   - ICMP errors but "port unreachable" and "protocol unreachable" do not end an attempt, and none ends a connection;
+ *     one that says that there is no way is why an attempt was in vain, when it is over: RFC 9293 section 3.9.2.2.
+ *   - A connection that is given up is told by a reset; an attempt is not, nor one that waits for the peer's end alone.
+ *     A listener whose backlog is full answers with SYN cookies.
  *
  * Functions return 0, a count, or a negative errno. A stack is used by one thread at a time; several share nothing.
  * Handles of connections are never 0; one whose connection is over gets -EBADF and never reaches another connection.
  *
  * The part between the two `cffi` marks is read twice: by a C compiler, and word by word by cffi, which knows no
- * preprocessor; so it holds plain declarations only (native/src/cffi_source.py cuts it out).
- */
+ * preprocessor; so it holds plain declarations only (native/src/cffi_source.py cuts
+ * it out). */
 #ifndef USNET_H
 #define USNET_H
 
@@ -90,7 +93,8 @@ struct usnet_stack_options {
     uint64_t seed;                     /* of everything else that looks random */
     /* TCP. */
     uint32_t rcv_limit;           /* bytes of a connection that may wait to be read */
-    uint32_t rcv_limit_max;       /* what that grows to where the application keeps up; not above rcv_limit: it does not */
+    /* what that grows to where the application keeps up; not above rcv_limit: it does not */
+    uint32_t rcv_limit_max;
     uint32_t snd_limit;           /* bytes of a connection that may wait to be acknowledged */
     uint32_t snd_limit_max;       /* what that grows to with the congestion window; not above snd_limit: it does not */
     uint32_t rto_min_us;          /* retransmission timeout: RFC 6298 */
@@ -143,18 +147,18 @@ int usnet_stack_create(struct usnet_stack **stack, const struct usnet_stack_opti
 
 /* Go on with the memory of a stack that stands still: another one's, or a copy, wherever it lies. A stack that stood in
  * the middle of a call resets the connection that it was changing. Frames that had come in or were to go out are the
- * link's, not the memory's. Events say again all that is so, since nobody may have acted on those that were fetched: that a
- * connection is ACCEPTED (and waits for usnet_stack_accept) or CONNECTED, READABLE, at its EOF, CLOSED, and WRITABLE unless
- * a write has found no room. -EINVAL: this is no stack, or of another version; -ENOMEM. */
+ * link's, not the memory's. Events say again all that is so, since nobody may have acted on those that were fetched:
+ * that a connection is ACCEPTED (and waits for usnet_stack_accept) or CONNECTED, READABLE, at its EOF, CLOSED, and
+ * WRITABLE unless a write has found no room. -EINVAL: this is no stack, or of another version; -ENOMEM. */
 int usnet_stack_adopt(struct usnet_stack **stack, const struct usnet_link *link, void *memory, uint64_t bytes);
 
 /* Let go of it: memory of its own is freed, the caller's is left as it is. */
 void usnet_stack_destroy(struct usnet_stack *stack);
 
 /* Addresses of our own, whose prefix is on the link; ways to all others. Ports mean nothing here. -EINVAL, -EEXIST,
- * -ENOSPC: too many. A gateway is an IPv6 link-local address, or lies in the prefix of an address, or of a route without a
- * gateway (all zeros: its network is on the link), that was added before; else -ENETUNREACH, as the kernel says. -EINVAL: it
- * is one of our own addresses. */
+ * -ENOSPC: too many. A gateway is an IPv6 link-local address, or lies in the prefix of an address, or of a route
+ * without a gateway (all zeros: its network is on the link), that was added before; else -ENETUNREACH, as the kernel
+ * says. -EINVAL: it is one of our own addresses. */
 int usnet_stack_add_address(struct usnet_stack *stack, const struct usnet_endpoint *address, uint8_t prefix);
 int usnet_stack_add_route(struct usnet_stack *stack, const struct usnet_endpoint *network, uint8_t prefix,
                           const struct usnet_endpoint *gateway);
@@ -269,22 +273,26 @@ int usnet_stack_abort(struct usnet_stack *stack, uint64_t conn); /* with a reset
 int usnet_stack_set_user(struct usnet_stack *stack, uint64_t conn, uint64_t user);
 
 enum usnet_option {
-    USNET_OPTION_NODELAY = 0,   /* send small segments at once */
-    USNET_OPTION_CORK = 1,      /* send only full segments, whatever NODELAY says; less after a timeout, or with the FIN */
+    USNET_OPTION_NODELAY = 0, /* send small segments at once */
+    /* send only full segments, whatever NODELAY says; less after a timeout, or with the FIN */
+    USNET_OPTION_CORK = 1,
     USNET_OPTION_KEEPALIVE = 2,
     USNET_OPTION_KEEP_IDLE_S = 3, /* from what was heard last, or from when this or KEEPALIVE is set */
     USNET_OPTION_KEEP_INTERVAL_S = 4,
     USNET_OPTION_KEEP_COUNT = 5,
-    /* So long may the peer not acknowledge, also a SYN; 0: the stack's, and SYNs are counted. Once set it also counts while
-     * the peer's window is shut (RFC 6429), and for keepalive instead of KEEP_COUNT (RFC 5482 section 4.2). It has passed to
-     * the millisecond, but not before the first timeout; that of keepalive when a probe is due, the first excepted. */
+    /* So long may the peer not acknowledge, also a SYN; 0: the stack's, and SYNs are counted. Once set it also counts
+     * while the peer's window is shut (RFC 6429), and for keepalive instead of KEEP_COUNT (RFC 5482 section 4.2). It
+     * has passed to the millisecond, but not before the first timeout; that of keepalive when a probe is due, the first
+     * excepted. */
     USNET_OPTION_USER_TIMEOUT_MS = 6,
     USNET_OPTION_RECEIVE_BYTES = 7,
     USNET_OPTION_SEND_BYTES = 8,
     USNET_OPTION_CONGESTION = 9, /* index of usnet_congestion_name */
-    USNET_OPTION_QUICKACK = 10,  /* acknowledge all data at once; stays on */
-    USNET_OPTION_MSS = 11,       /* upper limit, of both directions; read: payload of a full segment, beside a timestamp */
-    USNET_OPTION_TOS = 12,       /* DSCP << 2, of all that is sent from now on; the bits of ECN are not the application's */
+    USNET_OPTION_QUICKACK = 10, /* acknowledge all data at once; stays on */
+    /* upper limit, of both directions; read: payload of a full segment, beside a timestamp */
+    USNET_OPTION_MSS = 11,
+    /* DSCP << 2, of all that is sent from now on; the bits of ECN are not the application's */
+    USNET_OPTION_TOS = 12,
 };
 
 /* -ENOPROTOOPT: no such option; -EINVAL: no such value; -EISCONN: an MSS after the handshake. */
@@ -431,18 +439,18 @@ struct usnet_device *usnet_device_tap(const char *name, const char **why);
 int usnet_device_memory(struct usnet_device *ends[2], const struct usnet_link *link);
 
 /* Frames in and out by hand: usnet_device_input and usnet_device_output, which are as usnet_stack_input and
- * usnet_stack_output, also when the device was wrapped or given to a context since. -EINVAL: it is another device. Together
- * with a clock of the caller's this is how a harness plays packets to sockets: input, usnet_poll, output, and any call of
- * the sockets in between. NULL, with errno: slots is no power of two, or no memory. */
+ * usnet_stack_output, also when the device was wrapped or given to a context since. -EINVAL: it is another device.
+ * Together with a clock of the caller's this is how a harness plays packets to sockets: input, usnet_poll, output, and
+ * any call of the sockets in between. NULL, with errno: slots is no power of two, or no memory. */
 struct usnet_device *usnet_device_hand(const struct usnet_link *link);
 int usnet_device_input(struct usnet_device *device, const uint8_t *frame, uint32_t length, uint32_t flags,
                        uint32_t segment_bytes);
 int usnet_device_output(struct usnet_device *device, uint8_t *frame, uint32_t most, struct usnet_output *output);
 
-/* Wrappers of any device, which is theirs from then on (and still the caller's when they fail). What passes is written to
- * a file for Wireshark (pcapng); the clock, in nanoseconds of Unix time, may be NULL: CLOCK_REALTIME. */
-struct usnet_device *usnet_device_pcap(struct usnet_device *device, const char *path, uint64_t (*clock_ns)(void *argument),
-                                       void *argument, const char **why);
+/* Wrappers of any device, which is theirs from then on (and still the caller's when they fail). What passes is written
+ * to a file for Wireshark (pcapng); the clock, in nanoseconds of Unix time, may be NULL: CLOCK_REALTIME. */
+struct usnet_device *usnet_device_pcap(struct usnet_device *device, const char *path,
+                                       uint64_t (*clock_ns)(void *argument), void *argument, const char **why);
 
 /* Faults in both directions, each with its probability out of 1,000,000; equal seeds, equal faults. NULL: no memory. */
 struct usnet_faults {
@@ -467,8 +475,8 @@ struct usnet_setup_options {
 
 void usnet_setup_defaults(struct usnet_setup_options *options, uint32_t sockets);
 
-/* NULL, with errno, when there is no device, no memory, or the options make no sense: *why (may be NULL) is a sentence. The
- * device is the context's from then on, and was closed if this fails. */
+/* NULL, with errno, when there is no device, no memory, or the options make no sense: *why (may be NULL) is a sentence.
+ * The device is the context's from then on, and was closed if this fails. */
 struct usnet *usnet_setup(const struct usnet_setup_options *options, struct usnet_device *device, const char **why);
 void usnet_teardown(struct usnet *context); /* connections are not ended: the peer hears no more */
 
@@ -482,22 +490,24 @@ uint32_t usnet_poll(struct usnet *context);
 uint64_t usnet_deadline_ns(struct usnet *context); /* as usnet_stack_deadline_ns */
 int usnet_fd(struct usnet *context); /* readable when frames may be there; -1: the device has none */
 
-/* The stack underneath, to look at (usnet_stack_counters, usnet_stack_info, usnet_stack_check), and to read where the bytes
- * lie: usnet_stack_peek and usnet_stack_consume. Its events are the context's. When the device is by hand, it is driven as
- * any stack, with the sockets beside it: usnet_stack_input, usnet_stack_poll (as usnet_poll, at a time that the context's
- * clock must not contradict), usnet_stack_output. */
+/* The stack underneath, to look at (usnet_stack_counters, usnet_stack_info, usnet_stack_check), and to read where the
+ * bytes lie: usnet_stack_peek and usnet_stack_consume. Its events are the context's. When the device is by hand, it is
+ * driven as any stack, with the sockets beside it: usnet_stack_input, usnet_stack_poll (as usnet_poll, at a time that
+ * the context's clock must not contradict), usnet_stack_output. */
 struct usnet_stack *usnet_stack_of(struct usnet *context);
 uint64_t usnet_conn_of(struct usnet *context, int fd); /* handle of the socket's connection; 0: none */
 
-/* The calls. domain, type, how, level and names are the system's constants (AF_INET, SOCK_STREAM, SHUT_WR, TCP_NODELAY …).
+/* The calls. domain, type, how, level and names are the system's constants (AF_INET, SOCK_STREAM, SHUT_WR, TCP_NODELAY
+ * …).
  *
- * Which port it is and whether it is taken is found out by listen or connect, not by bind of a stream socket; connections of
- * before, in TIME-WAIT, keep no port from a listener. Who connects to AF_UNSPEC is connected to nobody any more (the peer
- * gets a reset), and listens no more. Data that comes after shutdown of both directions is answered with a reset. An
- * AF_INET6 socket that is bound to :: takes IPv4 as well; there is no way to the context's own addresses: -EHOSTUNREACH. A
- * connection that was reset before anybody accepted it is accepted, and says so when it is read. A datagram is never cut
- * into fragments: -EMSGSIZE. What ICMP says about those of a connected datagram socket is told once, by the next call or
- * SO_ERROR: -ECONNREFUSED, -EMSGSIZE, -ENOPROTOOPT. A connected stream socket has no other to send to: -EISCONN. */
+ * Which port it is and whether it is taken is found out by listen or connect, not by bind of a stream socket;
+ * connections of before, in TIME-WAIT, keep no port from a listener. Who connects to AF_UNSPEC is connected to nobody
+ * any more (the peer gets a reset), and listens no more. Data that comes after shutdown of both directions is answered
+ * with a reset. An AF_INET6 socket that is bound to :: takes IPv4 as well; there is no way to the context's own
+ * addresses: -EHOSTUNREACH. A connection that was reset before anybody accepted it is accepted, and says so when it is
+ * read. A datagram is never cut into fragments: -EMSGSIZE. What ICMP says about those of a connected datagram socket is
+ * told once, by the next call or SO_ERROR: -ECONNREFUSED, -EMSGSIZE, -ENOPROTOOPT. A connected stream socket has no
+ * other to send to: -EISCONN. */
 int usnet_socket(struct usnet *context, int domain, int type, int protocol);
 int usnet_bind(struct usnet *context, int fd, const struct sockaddr *address, uint32_t length);
 int usnet_listen(struct usnet *context, int fd, int backlog); /* again: no change. Without a port, any free one */
@@ -514,14 +524,14 @@ int usnet_close(struct usnet *context, int fd);
 int usnet_getsockname(struct usnet *context, int fd, struct sockaddr *address, uint32_t *length);
 int usnet_getpeername(struct usnet *context, int fd, struct sockaddr *address, uint32_t *length);
 
-/* SOL_SOCKET: SO_ERROR, SO_TYPE, SO_DOMAIN, SO_PROTOCOL, SO_ACCEPTCONN, SO_RCVBUF, SO_SNDBUF (as they were set, not doubled),
- * SO_KEEPALIVE, SO_LINGER (zero: close resets; other times: as without), SO_REUSEADDR (accepted, and without meaning).
- * IPPROTO_TCP, of stream sockets: TCP_NODELAY, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT,
- * TCP_QUICKACK, TCP_MAXSEG, TCP_CONGESTION (a name), TCP_INFO (struct usnet_tcp_info; -ENOTCONN before usnet_connect and of a
- * listener): as enum usnet_option says. Connections that a listener accepts have its options; TCP_MAXSEG and SO_RCVBUF are
- * said by the SYN-ACK. SO_RCVBUF before usnet_connect, or of a listener, decides how large a window the peer can be offered;
- * later it counts up to that. IPPROTO_IP and IPPROTO_IPV6, of stream sockets: IP_TOS and IPV6_TCLASS, which are one and the
- * same. -ENOPROTOOPT: none of these. */
+/* SOL_SOCKET: SO_ERROR, SO_TYPE, SO_DOMAIN, SO_PROTOCOL, SO_ACCEPTCONN, SO_RCVBUF, SO_SNDBUF (as they were set, not
+ * doubled), SO_KEEPALIVE, SO_LINGER (zero: close resets; other times: as without), SO_REUSEADDR (accepted, and without
+ * meaning). IPPROTO_TCP, of stream sockets: TCP_NODELAY, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT,
+ * TCP_USER_TIMEOUT, TCP_QUICKACK, TCP_MAXSEG, TCP_CONGESTION (a name), TCP_INFO (struct usnet_tcp_info; -ENOTCONN
+ * before usnet_connect and of a listener): as enum usnet_option says. Connections that a listener accepts have its
+ * options; TCP_MAXSEG and SO_RCVBUF are said by the SYN-ACK. SO_RCVBUF before usnet_connect, or of a listener, decides
+ * how large a window the peer can be offered; later it counts up to that. IPPROTO_IP and IPPROTO_IPV6, of stream
+ * sockets: IP_TOS and IPV6_TCLASS, which are one and the same. -ENOPROTOOPT: none of these. */
 int usnet_getsockopt(struct usnet *context, int fd, int level, int name, void *value, uint32_t *length);
 int usnet_setsockopt(struct usnet *context, int fd, int level, int name, const void *value, uint32_t length);
 
@@ -554,10 +564,10 @@ struct usnet_epoll_event {
 int usnet_epoll_create(struct usnet *context);
 int usnet_epoll_ctl(struct usnet *context, int epoll_fd, int operation, int fd, const struct usnet_epoll_event *event);
 
-/* Take turns until something is ready, at most timeout_ms (-1: without end): how many events were written, 0 when time ran
- * out. -EINTR: a signal came while it slept; one that comes while it works is not noticed, so who waits for signals gives a
- * time. On a device that cannot be waited for it sleeps only while a timer of the stack will wake it; with nothing to wait
- * for at all it returns 0. */
+/* Take turns until something is ready, at most timeout_ms (-1: without end): how many events were written, 0 when time
+ * ran out. -EINTR: a signal came while it slept; one that comes while it works is not noticed, so who waits for signals
+ * gives a time. On a device that cannot be waited for it sleeps only while a timer of the stack will wake it; with
+ * nothing to wait for at all it returns 0. */
 int usnet_epoll_wait(struct usnet *context, int epoll_fd, struct usnet_epoll_event *events, int most, int timeout_ms);
 
 /* cffi: end */

@@ -1,6 +1,7 @@
 /* A device as its owner sees it, frame by frame. The owner is a stack as a rule; this is for tests of devices, which
- * `usnet_framework.testing.conformance` makes of it. What the verbs promise each other stands in device/device.h, which is
- * installed beside this file: a device of one's own is a `struct un_device` that is handed on as a `struct usnet_device *`.
+ * `usnet_framework.testing.conformance` makes of it. What the verbs promise each other stands in device/device.h, which
+ * is installed beside this file: a device of one's own is a `struct un_device` that is handed on as a `struct
+ * usnet_device *`.
  *
  * The part between the two `cffi` marks is read twice, as in usnet.h. */
 #ifndef USNET_DEVICE_H
@@ -33,10 +34,13 @@ struct usnet_pool *usnet_pool_create(uint32_t frames, uint32_t frame_bytes);
 void usnet_pool_destroy(struct usnet_pool *pool); /* after the devices that are attached to it are closed */
 uint32_t usnet_pool_free(const struct usnet_pool *pool); /* how many frames are */
 uint32_t usnet_pool_take(struct usnet_pool *pool); /* a frame, with one reference; USNET_NO_FRAME: none is free */
-int usnet_pool_drop(struct usnet_pool *pool, uint32_t frame); /* one reference of each frame of a chain; -EINVAL: nobody's */
-int usnet_pool_look(const struct usnet_pool *pool, uint32_t frame, struct usnet_frame *found); /* -EINVAL: no such frame */
+/* one reference of each frame of a chain; -EINVAL: nobody's */
+int usnet_pool_drop(struct usnet_pool *pool, uint32_t frame);
+/* -EINVAL: no such frame */
+int usnet_pool_look(const struct usnet_pool *pool, uint32_t frame, struct usnet_frame *found);
 
-/* All frames are free, whoever had them: what remains of a pool when its owner is adopted elsewhere. Attach devices anew. */
+/* All frames are free, whoever had them: what remains of a pool when its owner is adopted elsewhere. Attach devices
+ * anew. */
 void usnet_pool_forget(struct usnet_pool *pool);
 
 /* ---- What a device is and can: what is in force, not what was asked for. ---- */
@@ -64,8 +68,8 @@ struct usnet_received {
     uint16_t segment_bytes;
 };
 
-/* A packet to send, in up to 64 pieces of which the first one holds all headers. A piece lies in a frame, or is lent until
- * submit returns: USNET_NO_FRAME. */
+/* A packet to send, in up to 64 pieces of which the first one holds all headers. A piece lies in a frame, or is lent
+ * until submit returns: USNET_NO_FRAME. */
 struct usnet_send_piece {
     const uint8_t *bytes;
     uint32_t length;
@@ -78,11 +82,14 @@ struct usnet_send {
     struct usnet_output output; /* what the device is to do with it */
 };
 
-void usnet_device_attach(struct usnet_device *device, struct usnet_pool *pool); /* first of all; or anew, after forget */
+/* first of all; or anew, after forget */
+void usnet_device_attach(struct usnet_device *device, struct usnet_pool *pool);
 uint32_t usnet_device_reserve(struct usnet_device *device, uint32_t count); /* how many packets may be submitted now */
-int usnet_device_submit(struct usnet_device *device, const struct usnet_send *packets, uint32_t count); /* at most 64: -EINVAL */
+/* at most 64: -EINVAL */
+int usnet_device_submit(struct usnet_device *device, const struct usnet_send *packets, uint32_t count);
 void usnet_device_flush(struct usnet_device *device);
-uint32_t usnet_device_peek(struct usnet_device *device, struct usnet_received *packets, uint32_t most); /* at most 64 at a time */
+/* at most 64 at a time */
+uint32_t usnet_device_peek(struct usnet_device *device, struct usnet_received *packets, uint32_t most);
 void usnet_device_release(struct usnet_device *device, uint32_t count); /* the oldest of them are the caller's now */
 bool usnet_device_sleep(struct usnet_device *device); /* false: there is something to do at once */
 

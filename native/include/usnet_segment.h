@@ -9,8 +9,8 @@
  * must stay mapped and keep their size while the segment is open (seal the memfds against shrinking).
  *
  * Every function returns 0 or a count, or a negative errno. None is safe against a concurrent usnet_segment_close;
- * otherwise all may be called from several threads.
- */
+ * otherwise all may be called from
+ * several threads. */
 #ifndef USNET_SEGMENT_H
 #define USNET_SEGMENT_H
 
@@ -71,9 +71,9 @@ void usnet_segment_config(const struct usnet_segment *segment, struct usnet_segm
 /* Counters. They only grow (modulo 2^64) while the segment lives; each has one writer. */
 enum usnet_counter_kind {
     USNET_COUNTER_ENGINE, /* written by the network process */
-    USNET_COUNTER_SEAT,   /* written by the worker: hearsay */
-    USNET_COUNTER_STACK,  /* written by the network process when a stack of our own carries the connections, else 0; names
-                           * begin with ip_, tcp_, device_ or drop_ */
+    USNET_COUNTER_SEAT, /* written by the worker: hearsay */
+    USNET_COUNTER_STACK, /* written by the network process when a stack of our own carries the connections, else 0;
+                          * names begin with ip_, tcp_, device_ or drop_ */
 };
 
 /* How many counters of a kind there are, and their name and help text: static strings, NULL past the last one. */

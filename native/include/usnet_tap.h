@@ -14,15 +14,16 @@ extern "C" {
 
 /* cffi: begin */
 
-/* One more queue of the TAP interface `name`, which is created when there is none. `multi_queue`: it has several, or is to
- * have. A descriptor, or a negative errno and *why a sentence, valid until the next call of this thread. */
+/* One more queue of the TAP interface `name`, which is created when there is none. `multi_queue`: it has several, or is
+ * to have. A descriptor, or a negative errno and *why a sentence, valid until the next call of this thread. */
 int usnet_tap_queue(const char *name, bool multi_queue, const char **why);
 
-/* Have the kernel put each frame into the queue whose shard owns its flow, by the hash of its addresses and ports. `fd` is
- * any queue, and there are `queues`. 0, or as above; without it frames come through any queue. */
+/* Have the kernel put each frame into the queue whose shard owns its flow, by the hash of its addresses and ports. `fd`
+ * is any queue, and there are `queues`. 0, or as above; without it frames come through any queue. */
 int usnet_tap_steer(int fd, uint16_t queues, const char **why);
 
-/* The device over such a queue, number `queue` (from 0) of `queues`; the descriptor is its own then. NULL, as in usnet.h. */
+/* The device over such a queue, number `queue` (from 0) of `queues`; the descriptor is its own then. NULL, as in
+ * usnet.h. */
 struct usnet_device;
 struct usnet_device *usnet_tap_device(int fd, uint16_t queue, uint16_t queues, const char **why);
 

@@ -7,8 +7,8 @@
  * deaths: runs that end by SIGKILL after k instructions, k all over the run.
  *
  * The engine is the model of model.h. In one variant it notices the death first (as it does in the server), in the
- * other the second worker attaches while commands of the first still wait.
- */
+ * other the second worker attaches while commands of the first
+ * still wait. */
 #include <sched.h>
 #include <signal.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* The MMU keeps workers out of the public memory (P4): what a sealed memfd refuses, and what a stray write costs.
  *
  * The keeper maps the memfd, then seals it against further writable maps. A worker that has the descriptor can map it
- * to read; every way to write it fails, and a write through the read-only map is the end of that process alone.
- */
+ * to read; every way to write it fails, and a write through the read-only map is the end of that
+ * process alone. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

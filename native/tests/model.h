@@ -2,8 +2,8 @@
  *
  * The model keeps everything in plain arrays and trusts nothing to be unchanged: it copies the bytes of a send
  * descriptor when it takes the command and compares them when it completes it, so a send frame that was filled again
- * too early is found. Input frames are counted; a release of one that is not out is an error. One seat, seat 0.
- */
+ * too early is found. Input frames are counted; a release of one that is not out is an error. One seat,
+ * seat 0. */
 #ifndef UN_TEST_MODEL_H
 #define UN_TEST_MODEL_H
 
@@ -41,7 +41,7 @@ struct model {
     void *seat;
     uint64_t bytes;
 
-    struct un_seat_public *told;
+    struct un_seat_public *published;
     struct un_seat_memory *memory;
     struct un_ring events;
     struct un_ring commands;

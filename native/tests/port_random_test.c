@@ -2,8 +2,8 @@
  *
  * The worker sends, sets state, gives commands, consumes events, keeps and gives back slices, commits and is replaced;
  * the engine of model.h pushes events, looks, takes commands and completes sends, in any order. In the end every byte,
- * blob and command must have arrived as given, and no frame may be missing on either side.
- */
+ * blob and command must have arrived as given, and no frame may be missing on
+ * either side. */
 #include <string.h>
 
 #include "check.h"

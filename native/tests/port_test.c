@@ -1,8 +1,8 @@
 /* The port, each of its rules alone: send frames, credit, commands, releases, and what a second worker finds.
  *
  * The engine is the model of model.h: it finds a send frame that is filled again too early and a receive frame that is
- * released twice. port_random_test.c does everything at once.
- */
+ * released twice. port_random_test.c does everything
+ * at once. */
 #include <string.h>
 
 #include "check.h"

@@ -2,8 +2,8 @@
  *
  * A consumer process is pinned to the second of two cores; the ring and its two indices lie in shared memory, laid out
  * as in a segment. Each run hands over a number of 32-byte descriptors; the median of the runs is what counts. With one
- * core only there is nothing to measure, and the program says so.
- */
+ * core only there is nothing to measure, and the program
+ * says so. */
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,8 +3,8 @@
  * The model check visits every state that any interleaving of the two sides can reach, up to three rounds of the ring:
  * the producer fills slots, looks and publishes, the consumer uses slots, looks and publishes, each at any time. In
  * every state it tries every index that the opposite side could show, sane or not. It runs for indices that wrap at
- * 2^32 in each possible place. What a slot holds is its index, so reading in order is reading the right numbers.
- */
+ * 2^32 in each possible place. What a slot holds is its index, so reading in order is reading the
+ * right numbers. */
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>

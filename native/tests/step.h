@@ -1,5 +1,5 @@
-/* A process that is stepped through a piece of code, instruction by instruction, and what is looked at after each one that
- * changed the memories it shares with us: what its sudden death there would leave behind. */
+/* A process that is stepped through a piece of code, instruction by instruction, and what is looked at after each one
+ * that changed the memories it shares with us: what its sudden death there would leave behind. */
 #ifndef UN_TEST_STEP_H
 #define UN_TEST_STEP_H
 

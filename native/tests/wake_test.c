@@ -2,8 +2,8 @@
  *
  * One thread is a worker with a real port. The other one is an engine reduced to its sleep: the same words, fences and
  * looks, in the order of native/src/engine (events.c, engine.c, commits.c). A lost wake-up leaves both asleep; poll()
- * returns then by its timeout, which is the failure.
- */
+ * returns then by its timeout, which is
+ * the failure. */
 #include <poll.h>
 #include <pthread.h>
 #include <string.h>

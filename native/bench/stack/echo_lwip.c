@@ -1,8 +1,8 @@
-/* usnet-echo-lwip: the lwIP peer of the comparison over TAP. An echo server on lwIP's raw API in one thread, on a queue of
- * a TAP interface without offloads, which lwIP does not know: the kernel cuts and sums at its end.
+/* usnet-echo-lwip: the lwIP peer of the comparison over TAP. An echo server on lwIP's raw API in one thread, on a queue
+ * of a TAP interface without offloads, which lwIP does not know: the kernel cuts and sums at its end.
  *
- *   usnet-echo-lwip INTERFACE ADDRESS/PREFIX PORT
- */
+ *   usnet-echo-lwip INTERFACE
+ * ADDRESS/PREFIX PORT */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>

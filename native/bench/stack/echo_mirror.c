@@ -1,12 +1,13 @@
-/* usnet-echo-mirror: what the TAP interface itself can carry. An echo server without a TCP stack: a segment is turned round
- * where it lies, sequence number and acknowledgement exchanged, and nothing is remembered. No server can do with less work of
- * its own; one that answers in larger batches may still come to more where the load's core is what is full. Loss, windows
- * and order are beyond it: it serves small echoes of a kernel at the other end, in IPv4, and nothing else.
+/* usnet-echo-mirror: what the TAP interface itself can carry. An echo server without a TCP stack: a segment is turned
+ * round where it lies, sequence number and acknowledgement exchanged, and nothing is remembered. No server can do with
+ * less work of its own; one that answers in larger batches may still come to more where the load's core is what is
+ * full. Loss, windows and order are beyond it: it serves small echoes of a kernel at the other end, in IPv4, and
+ * nothing else.
  *
  *   usnet-echo-mirror INTERFACE ADDRESS/PREFIX PORT
  *
- * The checksum of what such a kernel sends covers the pseudo-header alone (the rest is left to a card that there is not);
- * that is the same both ways, and so is the virtio header that says so: neither is touched. */
+ * The checksum of what such a kernel sends covers the pseudo-header alone (the rest is left to a card that there is
+ * not); that is the same both ways, and so is the virtio header that says so: neither is touched. */
 #include <arpa/inet.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
@@ -70,8 +71,8 @@ static bool turn_segment(uint8_t *tcp, uint32_t length)
 static bool turn_ipv4(uint8_t *ip, uint32_t length, const uint8_t *address, uint16_t port)
 {
     uint32_t total = length >= IPV4 + TCP ? un_get16(ip + 2) : 0;
-    if (total < IPV4 + TCP || total > length || ip[0] != 0x45 || ip[9] != IPPROTO_TCP || memcmp(ip + 16, address, 4) != 0 ||
-        un_get16(ip + IPV4 + 2) != port)
+    if (total < IPV4 + TCP || total > length || ip[0] != 0x45 || ip[9] != IPPROTO_TCP ||
+        memcmp(ip + 16, address, 4) != 0 || un_get16(ip + IPV4 + 2) != port)
         return false;
     exchange(ip + 12, ip + 16, 4);
     return turn_segment(ip + IPV4, total - IPV4);
@@ -96,7 +97,8 @@ static bool turn(struct packet *packet, const uint8_t *address, uint16_t port)
     uint16_t type = un_get16(ethernet + 12);
     memcpy(ethernet, ethernet + 6, sizeof mac);
     memcpy(ethernet + 6, mac, sizeof mac);
-    return type == 0x0800 ? turn_ipv4(content, length, address, port) : type == 0x0806 && turn_arp(content, length, address);
+    return type == 0x0800 ? turn_ipv4(content, length, address, port)
+                          : type == 0x0806 && turn_arp(content, length, address);
 }
 
 /* Read what there is, then answer: as a server does that handles many messages in a turn. */

@@ -1,4 +1,5 @@
-/* One of our stacks on a device, in virtual time: the client of every measurement of stack_bench, and one of the servers. */
+/* One of our stacks on a device, in virtual time: the client of every measurement of stack_bench, and one of the
+ * servers. */
 #ifndef HOST_H
 #define HOST_H
 

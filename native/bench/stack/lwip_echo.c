@@ -39,7 +39,8 @@ static void send_waiting(struct echo *echo)
         struct pbuf *first = echo->waiting;
         u32_t left = (u32_t)first->len - echo->offset, room = tcp_sndbuf(echo->pcb);
         u16_t length = (u16_t)(left < room ? left : room);
-        if (length == 0 || tcp_write(echo->pcb, (char *)first->payload + echo->offset, length, TCP_WRITE_FLAG_COPY) != ERR_OK)
+        if (length == 0 ||
+            tcp_write(echo->pcb, (char *)first->payload + echo->offset, length, TCP_WRITE_FLAG_COPY) != ERR_OK)
             return;
         tcp_recved(echo->pcb, length);
         echo->offset = (u16_t)(echo->offset + length);

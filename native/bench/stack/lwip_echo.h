@@ -1,4 +1,5 @@
-/* An echo server on lwIP's raw API. What does not fit into the send buffer waits where it came, and closes the window. */
+/* An echo server on lwIP's raw API. What does not fit into the send buffer waits where it came, and closes the window.
+ */
 #ifndef LWIP_ECHO_H
 #define LWIP_ECHO_H
 

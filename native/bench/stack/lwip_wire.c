@@ -109,7 +109,8 @@ static void input(struct lwip_wire *wire, uint32_t frame)
     const struct un_frame *record = &wire->pool.frames[frame];
     un_assert(record->next == UN_NONE);
     uint8_t *bytes = un_pool_bytes(&wire->pool, frame) + record->offset;
-    struct pbuf *pbuf = pbuf_alloced_custom(PBUF_RAW, record->length, PBUF_REF, &wire->lent[frame].pbuf, bytes, FRAME_BYTES);
+    struct pbuf *pbuf =
+        pbuf_alloced_custom(PBUF_RAW, record->length, PBUF_REF, &wire->lent[frame].pbuf, bytes, FRAME_BYTES);
     if (wire->netif.input(pbuf, &wire->netif) != ERR_OK)
         pbuf_free(pbuf);
 }

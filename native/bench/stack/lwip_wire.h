@@ -1,8 +1,8 @@
 /* lwIP's network interface over a device of ours, so that lwIP meets the same wire as our stack.
  *
- * A received frame is lent to lwIP where it lies (a pbuf of our own kind), and is free again when lwIP frees it; what it
- * sends it hands over in one piece, and the device takes it from there. Neither side copies more than with our stack. The
- * device must not merge packets or leave checksums undone: lwIP verifies and computes all of them.
+ * A received frame is lent to lwIP where it lies (a pbuf of our own kind), and is free again when lwIP frees it; what
+ * it sends it hands over in one piece, and the device takes it from there. Neither side copies more than with our
+ * stack. The device must not merge packets or leave checksums undone: lwIP verifies and computes all of them.
  *
  * lwIP is used from one thread, without a thread of its own (tcpip_init is not called). */
 #ifndef LWIP_WIRE_H

@@ -1,5 +1,5 @@
-/* lwIP as the server (server.h). Its timers do not run: in what is measured nothing is lost and no ACK is waited for, and
- * without them it is spared the clock and, four times a second, a walk through all connections. */
+/* lwIP as the server (server.h). Its timers do not run: in what is measured nothing is lost and no ACK is waited for,
+ * and without them it is spared the clock and, four times a second, a walk through all connections. */
 #include "server.h"
 
 #include <lwip/tcp.h>

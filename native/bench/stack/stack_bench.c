@@ -1,5 +1,5 @@
-/* The cost of a TCP/IP stack itself: a server on the memory device, and its client in the same thread. The client is always
- * ours; the server is our stack or, where it is installed, lwIP. Both meet the same packets, in turn.
+/* The cost of a TCP/IP stack itself: a server on the memory device, and its client in the same thread. The client is
+ * always ours; the server is our stack or, where it is installed, lwIP. Both meet the same packets, in turn.
  *
  *   stack_bench segment [rounds]     one in-order data segment in, event out
  *   stack_bench echo [rounds]        60-byte echo on one connection: the server's half, and the round
@@ -7,8 +7,8 @@
  *   stack_bench curve [largest]      the echo over 10^0 … connections, one at random each time, and what they cost
  *
  * STACK_BENCH_SERVER in the environment names one server to measure alone. A line of output is what was measured, the
- * server, the figure and its unit, with tabs between; tools/stack_bench.py makes a table of them, and counts instructions
- * with callgrind: what is counted are the functions measured_… of a server. */
+ * server, the figure and its unit, with tabs between; tools/stack_bench.py makes a table of them, and counts
+ * instructions with callgrind: what is counted are the functions measured_… of a server. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +19,15 @@
 #include "client.h"
 #include "server.h"
 
-enum { NAME = 80, RUNS = 9, SLOTS = 4096, FRAMES_FEW = 1024, FRAMES_BULK = 8192, FRAMES_MANY = 16384, CURVE_ROUNDS = 20000 };
+enum {
+    NAME = 80,
+    RUNS = 9,
+    SLOTS = 4096,
+    FRAMES_FEW = 1024,
+    FRAMES_BULK = 8192,
+    FRAMES_MANY = 16384,
+    CURVE_ROUNDS = 20000
+};
 
 static const struct server *const servers[] = {
     &server_usnet,
@@ -274,7 +282,8 @@ static void measure_bulk(enum server_work work, uint32_t mib, const char *what)
     uint32_t count = worlds_connect(worlds, FRAMES_BULK, work);
     for (int run = 0; run < RUNS; run++)
         for (uint32_t i = 0; i < count; i++)
-            bulk_run(&worlds[i], work == SERVER_SOURCE, (uint64_t)mib << 20, &costs[i].both[run], &costs[i].server[run]);
+            bulk_run(&worlds[i], work == SERVER_SOURCE, (uint64_t)mib << 20, &costs[i].both[run],
+                     &costs[i].server[run]);
     for (uint32_t i = 0; i < count; i++) {
         say(what, worlds[i].server, median(costs[i].server), "Gbit/s");
         snprintf(name, sizeof name, "%s both", what);
@@ -293,7 +302,10 @@ static const struct {
     const char *name;
     void (*run)(uint32_t number);
     uint32_t number;
-} parts[] = {{"segment", run_segment, 200000}, {"echo", run_echo, 200000}, {"bulk", run_bulk, 256}, {"curve", run_curve, 1000000}};
+} parts[] = {{"segment", run_segment, 200000},
+             {"echo", run_echo, 200000},
+             {"bulk", run_bulk, 256},
+             {"curve", run_curve, 1000000}};
 
 int main(int argc, char **argv)
 {

@@ -1,9 +1,9 @@
 /* Sockets over a stack: what a context holds, and how its parts reach each other.
  *
- * A socket is an entry of a table of fixed size; its number is the descriptor. Connections carry the descriptor as `user`, so
- * an event finds its socket at once; one that nobody has accepted carries USER_PENDING. Readiness is never stored: it is
- * asked of the stack when it matters (un_socket_ready). What is stored is only who may have become ready: a list per
- * epoll instance, in which a socket stands at most once.
+ * A socket is an entry of a table of fixed size; its number is the descriptor. Connections carry the descriptor as
+ * `user`, so an event finds its socket at once; one that nobody has accepted carries USER_PENDING. Readiness is never
+ * stored: it is asked of the stack when it matters (un_socket_ready). What is stored is only who may have become ready:
+ * a list per epoll instance, in which a socket stands at most once.
  *
  * The stack keeps a connection until its socket lets go of it, so the handle in a socket is never stale. */
 #ifndef UN_API_CONTEXT_H
@@ -83,7 +83,8 @@ static inline struct un_stack *un_context_stack(struct usnet *context)
 
 /* context.c */
 struct un_socket *un_socket_at(struct usnet *context, int fd); /* NULL: no such descriptor */
-int un_socket_find(struct usnet *context, int fd, struct un_socket **socket); /* 0, -EBADF; -ENOTSOCK: an epoll instance */
+/* 0, -EBADF; -ENOTSOCK: an epoll instance */
+int un_socket_find(struct usnet *context, int fd, struct un_socket **socket);
 int un_socket_new(struct usnet *context, enum un_socket_kind kind); /* descriptor or -EMFILE */
 void un_socket_free(struct usnet *context, int fd);
 void un_socket_end(struct usnet *context, struct un_socket *socket); /* its connection is over */

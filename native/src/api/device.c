@@ -76,8 +76,8 @@ static uint64_t unix_time_ns(void *argument)
     return (uint64_t)now.tv_sec * UN_SECOND_NS + (uint64_t)now.tv_nsec;
 }
 
-struct usnet_device *usnet_device_pcap(struct usnet_device *device, const char *path, uint64_t (*clock_ns)(void *argument),
-                                       void *argument, const char **why)
+struct usnet_device *usnet_device_pcap(struct usnet_device *device, const char *path,
+                                       uint64_t (*clock_ns)(void *argument), void *argument, const char **why)
 {
     const char *unread;
     return outer(un_pcap_wrap(inner(device), path, clock_ns ? clock_ns : unix_time_ns, argument, why ? why : &unread));

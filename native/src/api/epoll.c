@@ -1,8 +1,8 @@
 /* epoll over sockets of the stack: level and edge triggered, one-shot. See usnet.h.
  *
- * An instance has a list of those that may be ready. An event of the stack puts a socket there; waiting asks each what is
- * true now. A level-triggered one that was ready stays, at the end, so that all have their turn; an edge-triggered one
- * leaves until the next event. */
+ * An instance has a list of those that may be ready. An event of the stack puts a socket there; waiting asks each what
+ * is true now. A level-triggered one that was ready stays, at the end, so that all have their turn; an edge-triggered
+ * one leaves until the next event. */
 #include <errno.h>
 #include <poll.h>
 #include <time.h>
@@ -123,7 +123,8 @@ static int collect(struct usnet *context, uint32_t epoll, struct usnet_epoll_eve
     return found;
 }
 
-/* Sleep for frames, for a timer of the stack, or until timeout_ns have passed. 1: look again; 0: nothing can come; -EINTR. */
+/* Sleep for frames, for a timer of the stack, or until timeout_ns have passed. 1: look again; 0: nothing can come;
+ * -EINTR. */
 static int sleep_for(struct usnet *context, uint64_t now_ns, uint64_t timeout_ns)
 {
     struct un_device *device = context->stack.device;

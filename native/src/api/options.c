@@ -169,7 +169,8 @@ static int get_option(struct usnet *context, const struct un_socket *socket, enu
 static int get_error(struct usnet *context, struct un_socket *socket, void *value, uint32_t *length)
 {
     bool is_open = socket->kind == UN_SOCKET_DATAGRAM && socket->number != UN_NONE;
-    int error = is_open ? un_stack_udp_take_error(un_context_stack(context), socket->number) : un_socket_take_error(socket);
+    int error =
+        is_open ? un_stack_udp_take_error(un_context_stack(context), socket->number) : un_socket_take_error(socket);
     return give_number(value, length, error);
 }
 

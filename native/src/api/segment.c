@@ -1,8 +1,8 @@
 /* The exported symbols of a shard's shared memory: see usnet_segment.h.
  *
  * A reader keeps its own copy of the header, so that no offset is ever taken from memory that somebody else may write
- * (the inline worker writes the public memory too). Indices and lengths are clamped where they are used.
- */
+ * (the inline worker writes the public memory too). Indices and lengths are clamped where they
+ * are used. */
 #include "usnet_segment.h"
 
 #include <errno.h>
@@ -184,7 +184,8 @@ UN_STATIC_ASSERT(offsetof(struct un_engine_counters, closed) == sizeof(un_shared
 UN_STATIC_ASSERT(offsetof(struct un_seat_counters, wait) == sizeof(un_shared64) * LENGTH(seat_counters),
                  "counters come first, without gaps");
 
-UN_STATIC_ASSERT(sizeof(struct un_published_counters) == sizeof(uint64_t) * (LENGTH(stack_counters) + 1), "and the one more");
+UN_STATIC_ASSERT(sizeof(struct un_published_counters) == sizeof(uint64_t) * (LENGTH(stack_counters) + 1),
+                 "and the one more");
 
 static const struct counter_table {
     const struct counter *counters;

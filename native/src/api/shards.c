@@ -1,7 +1,7 @@
 /* Stacks of one process as the shards of one server (P6). See usnet.h.
  *
- * What one hands to another is copied into the other's mailbox, a device by hand, and taken in at its next poll: a stack
- * is never entered while another one is at work. */
+ * What one hands to another is copied into the other's mailbox, a device by hand, and taken in at its next poll: a
+ * stack is never entered while another one is at work. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,14 +1,15 @@
 /* All memory ordering of the project.
  *
- * Shared words are C11 atomics; nothing else in the tree names a memory order. Two protocols are built from these verbs:
+ * Shared words are C11 atomics; nothing else in the tree names a memory order. Two protocols are built from these
+ * verbs:
  *
  *   publish   fill slots, then un_publish the index; the other side un_observes the index, then reads the slots.
  *   sleep     (Dekker) the consumer stores sleeping = 1, un_fence, looks at the index once more, sleeps;
  *             the producer publishes the index, un_fence, looks at sleeping, wakes. One of the two sees the other.
  *
  * un_compiler_fence orders one thread against its own sudden death: the stores before it are in memory when one after
- * it is. Killed at any instruction, a process leaves memory as program order says, so nothing stronger is needed.
- */
+ * it is. Killed at any instruction, a process leaves memory as program order says, so nothing stronger
+ * is needed. */
 #ifndef UN_BARRIER_H
 #define UN_BARRIER_H
 

@@ -1,5 +1,5 @@
-/* For the few functions of the usual packet's way that are to become one piece with their callers, so that what they hand
- * one another stays in registers. All others are inlined as the compiler likes. */
+/* For the few functions of the usual packet's way that are to become one piece with their callers, so that what they
+ * hand one another stays in registers. All others are inlined as the compiler likes. */
 #ifndef UN_INLINE_H
 #define UN_INLINE_H
 

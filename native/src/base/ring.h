@@ -8,11 +8,12 @@
  *   consumer   un_ring_peek     how many slots are filled      un_ring_release  that many were used
  *
  * Neither verb touches shared memory: after submit or release the caller publishes `own` (barrier.h), once per batch.
- * Before it believes that the ring is full or empty it looks at the opposite index and tells un_ring_producer_saw or un_ring_consumer_saw.
+ * Before it believes that the ring is full or empty it looks at the opposite index and tells un_ring_producer_saw or
+ * un_ring_consumer_saw.
  *
  * Invariants: 0 <= produced - consumed <= size, in arithmetic modulo 2^32; size is a power of two <= 2^31. An opposite
- * index that breaks them comes from a process gone mad: those refuse it and the end stays as it was (P4).
- */
+ * index that breaks them comes from a process gone mad: those refuse it and the end stays as it
+ * was (P4). */
 #ifndef UN_RING_H
 #define UN_RING_H
 

@@ -40,7 +40,8 @@ struct un_device_capabilities {
 
 enum un_rx_flag {
     UN_RX_CHECKSUM_GOOD = 1 << 0,
-    UN_RX_CHECKSUM_PARTIAL = 1 << 1, /* the sender's kernel left it to a device that is not there: enum un_checksum_state */
+    /* the sender's kernel left it to a device that is not there: enum un_checksum_state */
+    UN_RX_CHECKSUM_PARTIAL = 1 << 1,
 };
 
 /* A packet that came: a chain of frames, `offset` and `length` of each set. */
@@ -114,17 +115,19 @@ struct un_device {
 
 /* Two ends of a wire in this process; ends[0] and ends[1] receive what the other one sends, at most `slots` packets on
  * their way in each direction (a power of two). Both report `capabilities` as they are given: with tx_segment_bytes the
- * wire carries super-segments whole, with tx_checksum it marks them UN_RX_CHECKSUM_GOOD. -EINVAL when the other end does
- * not take that (rx_coalesce, rx_checksum). A packet larger than the MTU of the sender is its error, one larger than the
- * MTU of the receiver is dropped there. No descriptor. Both ends are used by one thread; either may be closed first. */
+ * wire carries super-segments whole, with tx_checksum it marks them UN_RX_CHECKSUM_GOOD. -EINVAL when the other end
+ * does not take that (rx_coalesce, rx_checksum). A packet larger than the MTU of the sender is its error, one larger
+ * than the MTU of the receiver is dropped there. No descriptor. Both ends are used by one thread; either may be closed
+ * first. */
 int un_memory_pair(struct un_device *ends[2], const struct un_device_capabilities capabilities[2], uint32_t slots);
 
-/* Packets in and out by hand: the far end of un_memory_pair without a device around it. un_hand_input queues a packet for
- * the owner of the device (0, -ENOBUFS; -EMSGSIZE: no packet is as long); un_hand_output takes the oldest packet it sent:
- * its length, 0 when there is none, -EMSGSIZE when it does not fit. *out (may be NULL) receives flags, segment_bytes and
- * offsets, pieces NULL. un_hand_is: the device is one of these. */
+/* Packets in and out by hand: the far end of un_memory_pair without a device around it. un_hand_input queues a packet
+ * for the owner of the device (0, -ENOBUFS; -EMSGSIZE: no packet is as long); un_hand_output takes the oldest packet it
+ * sent: its length, 0 when there is none, -EMSGSIZE when it does not fit. *out (may be NULL) receives flags,
+ * segment_bytes and offsets, pieces NULL. un_hand_is: the device is one of these. */
 struct un_device *un_hand_open(const struct un_device_capabilities *capabilities, uint32_t slots);
-int un_hand_input(struct un_device *device, const void *bytes, uint32_t length, uint16_t rx_flags, uint16_t segment_bytes);
+int un_hand_input(struct un_device *device, const void *bytes, uint32_t length, uint16_t rx_flags,
+                  uint16_t segment_bytes);
 int un_hand_output(struct un_device *device, void *bytes, uint32_t most, struct un_tx *out);
 bool un_hand_is(const struct un_device *device);
 

@@ -1,13 +1,14 @@
 /* Around any device: packets are lost, doubled, damaged and reordered, both ways, as a seed says.
  *
- * Each direction has a generator of its own and draws the same number of times for every packet, so that what happens to
- * a packet depends on the seed and on how many went before it. A damaged packet is damaged as on a wire, behind the device
- * that completed its checksum: one flipped bit is always found. Where that cannot be had (a received packet that says
- * UN_RX_CHECKSUM_GOOD; ARP, which has only Ethernet's checksum) the damaged packet is dropped, as the NIC would do.
+ * Each direction has a generator of its own and draws the same number of times for every packet, so that what happens
+ * to a packet depends on the seed and on how many went before it. A damaged packet is damaged as on a wire, behind the
+ * device that completed its checksum: one flipped bit is always found. Where that cannot be had (a received packet that
+ * says UN_RX_CHECKSUM_GOOD; ARP, which has only Ethernet's checksum) the damaged packet is dropped, as the NIC would
+ * do.
  *
- * A packet that is held back waits for 1 to 8 later ones; when none follow, it is as good as lost. Packets that were sent
- * are passed on at once; only copies and late ones are kept here, and they go when the inner device has room beyond what
- * it promised to the owner. Counters are the inner device's, with what was lost here. */
+ * A packet that is held back waits for 1 to 8 later ones; when none follow, it is as good as lost. Packets that were
+ * sent are passed on at once; only copies and late ones are kept here, and they go when the inner device has room
+ * beyond what it promised to the owner. Counters are the inner device's, with what was lost here. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -341,7 +342,8 @@ static uint32_t fault_peek(struct un_device *device, struct un_rx *packets, uint
     struct fault *fault = fault_of(device);
     struct un_device *inner = fault->inner;
     struct un_rx came;
-    for (uint32_t tries = 0; tries < READY_MAX && fault->waiting < most && fault->waiting < READY_MAX - HELD_MAX - 2; tries++) {
+    for (uint32_t tries = 0; tries < READY_MAX && fault->waiting < most && fault->waiting < READY_MAX - HELD_MAX - 2;
+         tries++) {
         if (inner->operations->peek(inner, &came, 1) == 0)
             break;
         inner->operations->release(inner, 1);

@@ -9,7 +9,8 @@
 #include "device/lane.h"
 
 #define OUTPUT_FRAME_BYTES 2048u
-#define INPUT_BYTES_MAX (18u + UINT16_MAX) /* Ethernet with a VLAN tag, and the longest packet that an IP header can tell */
+/* Ethernet with a VLAN tag, and the longest packet that an IP header can tell */
+#define INPUT_BYTES_MAX (18u + UINT16_MAX)
 
 struct hand {
     struct un_device device; /* first */
@@ -124,7 +125,8 @@ struct un_device *un_hand_open(const struct un_device_capabilities *capabilities
     return &hand->device;
 }
 
-int un_hand_input(struct un_device *device, const void *bytes, uint32_t length, uint16_t rx_flags, uint16_t segment_bytes)
+int un_hand_input(struct un_device *device, const void *bytes, uint32_t length, uint16_t rx_flags,
+                  uint16_t segment_bytes)
 {
     struct un_piece piece = {.bytes = bytes, .length = length, .frame = UN_NONE};
     struct un_tx packet = {.pieces = &piece, .count = 1, .length = length};

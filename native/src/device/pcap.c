@@ -1,9 +1,10 @@
-/* Around any device: every packet, both ways, into a file that wireshark and tcpdump read (pcapng: a section, one Ethernet
- * interface with timestamps in nanoseconds, a block a packet with its direction).
+/* Around any device: every packet, both ways, into a file that wireshark and tcpdump read (pcapng: a section, one
+ * Ethernet interface with timestamps in nanoseconds, a block a packet with its direction).
  *
- * Sent packets are as they were submitted, received ones as they were first peeked: with offloads a super-segment is one
- * packet, and a checksum left to the device is not complete. Blocks gather in a buffer that is written when it is full,
- * before the owner sleeps, and at the end; when the file cannot be written, the capture ends and traffic goes on. */
+ * Sent packets are as they were submitted, received ones as they were first peeked: with offloads a super-segment is
+ * one packet, and a checksum left to the device is not complete. Blocks gather in a buffer that is written when it is
+ * full, before the owner sleeps, and at the end; when the file cannot be written, the capture ends and traffic
+ * goes on. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>

@@ -7,16 +7,17 @@
  *
  *     iov   … | header | spare | spare | …         holes = 1: one frame has gone, and none was free to replace it
  *
- * The kernel takes long to look at many pieces (a tenth of a small read), so after some small packets only the first few
- * frames are offered, and in their neighbour's place a buffer for the rest of a packet that turns out to be large.
+ * The kernel takes long to look at many pieces (a tenth of a small read), so after some small packets only the first
+ * few frames are offered, and in their neighbour's place a buffer for the rest of a packet that turns out to be large.
  *
  * A read that finds nothing costs nearly as much as one that finds a packet, and in an exchange of requests and answers
- * every packet comes alone. So after a few that did, the next one is taken for the only one: if it is not, the descriptor
- * tells of the rest, and now and then the queue is asked again.
+ * every packet comes alone. So after a few that did, the next one is taken for the only one: if it is not, the
+ * descriptor tells of the rest, and now and then the queue is asked again.
  *
- * When the pool runs short, fewer are offered, and a packet that does not fit is dropped; without any, packets wait in the
- * kernel's queue. Send: one write a packet, done in submit; the kernel has copied it when that returns. Room is known
- * only by trying: a packet that the kernel does not take is dropped and counted, and there is no room until the next flush. */
+ * When the pool runs short, fewer are offered, and a packet that does not fit is dropped; without any, packets wait in
+ * the kernel's queue. Send: one write a packet, done in submit; the kernel has copied it when that returns. Room is
+ * known only by trying: a packet that the kernel does not take is dropped and counted, and there is no room until the
+ * next flush. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
@@ -39,7 +40,8 @@
 #define HEADER_BYTES sizeof(struct virtio_net_hdr)
 #define ETHERNET_BYTES 14u
 #define BATCH 64u
-#define BATCH_BYTES (128u * 1024) /* after so many a batch ends: until the last is used, the first leaves the L2 cache */
+/* after so many a batch ends: until the last is used, the first leaves the L2 cache */
+#define BATCH_BYTES (128u * 1024)
 #define WIDE_FOR 32u   /* small packets after a large one: the acknowledgements of bulk the other way */
 #define LONE_ENOUGH 4u /* packets in a row that came alone, for the next one to be expected to */
 #define LONE_LOOK 16u  /* of those that are expected to, one is looked behind */
@@ -283,8 +285,8 @@ static const struct un_device_operations tap_operations = {
     .close = tap_close,
 };
 
-/* Our station on the wire: the same for all queues and every start, another one on another host that calls its interface
- * by the same name, and not the kernel's end. */
+/* Our station on the wire: the same for all queues and every start, another one on another host that calls its
+ * interface by the same name, and not the kernel's end. */
 static void choose_mac(uint8_t *mac, const char *name, const uint8_t *kernel_mac)
 {
     char text[IFNAMSIZ + 256] = {0};
@@ -342,7 +344,8 @@ static int ask_interface(int fd, const char *name, struct un_device_capabilities
     if (error == 0 && ioctl(fd, SIOCGIFHWADDR, &request) < 0)
         error = -errno;
     if (error)
-        *why = un_why("%s cannot be asked for its MTU and address in this network namespace: %s", name, strerror(-error));
+        *why =
+            un_why("%s cannot be asked for its MTU and address in this network namespace: %s", name, strerror(-error));
     else
         choose_mac(capabilities->mac, name, (const uint8_t *)request.ifr_hwaddr.sa_data);
     return error;

@@ -1,9 +1,9 @@
 /* The descriptor of one queue of a TAP interface.
  *
- * Every queue is an open /dev/net/tun of its own; the first one that names an interface creates it, and it vanishes with
- * the last one unless it was made persistent. The kernel numbers queues in the order in which they join, and when one
- * leaves, the last one takes its number: a server whose queues are steered (tap_steer.c) keeps all descriptors open for
- * as long as it lives, and hands them to the processes that use them. */
+ * Every queue is an open /dev/net/tun of its own; the first one that names an interface creates it, and it vanishes
+ * with the last one unless it was made persistent. The kernel numbers queues in the order in which they join, and when
+ * one leaves, the last one takes its number: a server whose queues are steered (tap_steer.c) keeps all descriptors open
+ * for as long as it lives, and hands them to the processes that use them. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
@@ -62,8 +62,10 @@ static const char *why_not(int fd, const char *name, bool multi_queue, int error
 {
     switch (error) {
     case EPERM:
-        return un_why("creating or joining the TAP interface %s needs CAP_NET_ADMIN, or an interface made for this user "
-                      "(ip tuntap add dev %s mode tap user …)", name, name);
+        return un_why(
+            "creating or joining the TAP interface %s needs CAP_NET_ADMIN, or an interface made for this user "
+            "(ip tuntap add dev %s mode tap user …)",
+            name, name);
     case EBUSY:
         return un_why("the TAP interface %s is used by another process and has a single queue", name);
     case E2BIG:
@@ -78,8 +80,8 @@ static const char *why_not(int fd, const char *name, bool multi_queue, int error
 int un_tap_queue(const char *name, bool multi_queue, const char **why)
 {
     if (!name_is_valid(name)) {
-        *why = un_why("\"%.32s\" cannot be the name of an interface: 1 to %d characters, no slash, colon or space", name,
-                      IFNAMSIZ - 1);
+        *why = un_why("\"%.32s\" cannot be the name of an interface: 1 to %d characters, no slash, colon or space",
+                      name, IFNAMSIZ - 1);
         return -EINVAL;
     }
     int fd = open_tun(why);

@@ -1,14 +1,15 @@
-/* Steering of a TAP interface by the hash that owns flows (stack/steering.h): a small eBPF program, run by the kernel for
- * every frame, that computes the same queue as the software.
+/* Steering of a TAP interface by the hash that owns flows (stack/steering.h): a small eBPF program, run by the kernel
+ * for every frame, that computes the same queue as the software.
  *
- * Toeplitz: the hash is the xor of the 32-bit windows of the key that begin at each set bit of the input. The key repeats
- * after 16 bits (0x6d5a), so the window at bit i is the window at bit i mod 16: the hash of an input is the hash of the
- * xor of its 16-bit words, and both halves of a window are 0x6d5a rotated left by i. Of the hash only the low 7 bits
- * choose (128 entries of the indirection table), so the program xors the words of the 4-tuple, then for each of 16 bits,
- * when it is set, 7 bits of a constant. That addresses and ports are 16-bit aligned in the input makes IPv6 the same.
+ * Toeplitz: the hash is the xor of the 32-bit windows of the key that begin at each set bit of the input. The key
+ * repeats after 16 bits (0x6d5a), so the window at bit i is the window at bit i mod 16: the hash of an input is the
+ * hash of the xor of its 16-bit words, and both halves of a window are 0x6d5a rotated left by i. Of the hash only the
+ * low 7 bits choose (128 entries of the indirection table), so the program xors the words of the 4-tuple, then for each
+ * of 16 bits, when it is set, 7 bits of a constant. That addresses and ports are 16-bit aligned in the input makes IPv6
+ * the same.
  *
- * TCP and UDP over IPv4 (options skipped) and IPv6 (directly behind the header) are hashed; fragments, tagged frames and
- * everything else go to queue 0, whose owner hands over what is not its own. */
+ * TCP and UDP over IPv4 (options skipped) and IPv6 (directly behind the header) are hashed; fragments, tagged frames
+ * and everything else go to queue 0, whose owner hands over what is not its own. */
 #include <errno.h>
 #include <linux/bpf.h>
 #include <linux/if_tun.h>
@@ -40,7 +41,8 @@ enum {
 /* Registers: 0 takes what is loaded from the packet, which clobbers 1 to 5; 6 is the packet. */
 enum { LOADED = BPF_REG_0, PACKET = BPF_REG_6, WORDS = BPF_REG_7, SCRATCH = BPF_REG_8 };
 
-static void add(struct un_steer_program *program, uint8_t code, uint8_t to, uint8_t from, int16_t offset, int32_t constant)
+static void add(struct un_steer_program *program, uint8_t code, uint8_t to, uint8_t from, int16_t offset,
+                int32_t constant)
 {
     un_assert(program->count < UN_STEER_PROGRAM_MAX);
     program->code[program->count++] =

@@ -5,8 +5,8 @@
  * OPEN until the worker closes it, the peer resets it or a deadline passes. CLOSING while output is being flushed.
  * LINGER after our FIN, until the peer's: a socket closed with unread input would send a reset that may destroy output
  * on its way, so input is read and thrown away, for a bounded time. CLOSED until the worker has consumed the CLOSE
- * event: until then the table entry can be read, and a command for it is refused as stale rather than misdelivered.
- */
+ * event: until then the table entry can be read, and a command for it is refused as stale rather
+ * than misdelivered. */
 #include "engine/state.h"
 #include "engine/transport.h"
 
@@ -35,8 +35,8 @@ void un_engine_conn_free_slot(struct un_engine *engine, uint32_t slot)
     engine->own->conn_free = slot;
 }
 
-/* The attached seat with the fewest slots of the table; any seat when none has a worker yet: its events wait. Slots count,
- * not connections: a worker that takes no notice of closed ones gets no new ones for them. */
+/* The attached seat with the fewest slots of the table; any seat when none has a worker yet: its events wait. Slots
+ * count, not connections: a worker that takes no notice of closed ones gets no new ones for them. */
 static uint32_t choose_seat(struct un_engine *engine)
 {
     struct un_private *own = engine->own;

@@ -2,8 +2,8 @@
  *
  * A turn, and why in this order: wait in the transport (input is put into the rings while it is warm); publish, so that
  * workers start on it; then take what workers committed meanwhile and send it, so that one turn may carry a request in
- * and an earlier answer out; then those that had to wait for space; deadlines last.
- */
+ * and an earlier answer out; then those that had to wait for space;
+ * deadlines last. */
 #include "engine/engine.h"
 
 #include <errno.h>
@@ -196,8 +196,8 @@ static uint32_t look_around(struct un_engine *engine)
 }
 
 /* Look around for a while, unless that has not paid lately: because messages are far apart, or because whom we wait for
- * needs this core. A spin in vain doubles the sleeps without one, one that caught something halves them, so we spin where
- * more than every second one pays. */
+ * needs this core. A spin in vain doubles the sleeps without one, one that caught something halves them, so we spin
+ * where more than every second one pays. */
 static uint32_t spin(struct un_engine *engine)
 {
     if (engine->spin_skip > 0 && engine->setup.poll_mode != UN_POLL_BUSY) {
@@ -279,7 +279,8 @@ void un_engine_reset_all(struct un_engine *engine, enum un_reason reason)
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
         uint8_t state = un_slot(engine, slot)->state;
         if (un_is_alive(un_slot(engine, slot)))
-            un_engine_conn_finish(engine, slot, reason, state != UN_CONN_LINGER); /* one that lingers has said all it had to */
+            /* one that lingers has said all it had to */
+            un_engine_conn_finish(engine, slot, reason, state != UN_CONN_LINGER);
     }
     engine->transport->flush(engine);
 }

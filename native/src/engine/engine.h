@@ -2,8 +2,8 @@
  *
  * In the split layout it is the loop of the network process (network.c); in the inline layout a worker calls
  * un_engine_turn from its own loop. Either way one thread uses it, and all it knows lies in the private memory, linked
- * by index, so that an engine started on the memory of a dead one goes on with its connections (takeover.c).
- */
+ * by index, so that an engine started on the memory of a dead one goes on with its
+ * connections (takeover.c). */
 #ifndef UN_ENGINE_H
 #define UN_ENGINE_H
 
@@ -51,7 +51,8 @@ void un_engine_free(struct un_engine *engine);
 /* What a descriptor that is not the engine's may stand in its epoll set with: when it is ready, a turn ends. */
 #define UN_ENGINE_WATCH_OTHER (UINT64_C(4) << 48)
 
-/* Nothing can be carried any more (its interface is gone); the reason stands on stderr. Of the kernel's sockets never. */
+/* Nothing can be carried any more (its interface is gone); the reason stands on stderr. Of the kernel's
+ * sockets never. */
 bool un_engine_has_failed(const struct un_engine *engine);
 
 /* One turn: wait up to timeout_ms (-1: until something happens, 0: look only), receive, put events into the rings, take

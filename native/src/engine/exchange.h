@@ -6,9 +6,9 @@
  * one and read by the other. A packet is a record of whole cells: what the device said of it, then its bytes. When a
  * ring is full the packet is dropped, as by any other queue on its way; its sender sends it again.
  *
- * A shard that gives a packet tells the receiver by one word (`told`), so that a receiver with nothing to take looks at
- * one cache line, and writes its eventfd only when it sleeps. A shard may die and begin anew at any moment: indices lie
- * in the memory, a record counts when its index was published, and is taken again if its taker dies over it. */
+ * A shard that gives a packet tells the receiver by one word (`pending`), so that a receiver with nothing to take looks
+ * at one cache line, and writes its eventfd only when it sleeps. A shard may die and begin anew at any moment: indices
+ * lie in the memory, a record counts when its index was published, and is taken again if its taker dies over it. */
 #ifndef UN_EXCHANGE_H
 #define UN_EXCHANGE_H
 

@@ -1,4 +1,5 @@
-/* What lies in the memory that the shards of a server share: private to exchange.c, and to tests that play a shard gone mad. */
+/* What lies in the memory that the shards of a server share: private to exchange.c, and to tests that play a shard gone
+ * mad. */
 #ifndef UN_EXCHANGE_MEMORY_H
 #define UN_EXCHANGE_MEMORY_H
 
@@ -7,7 +8,8 @@
 #include "engine/exchange.h"
 
 #define UN_EXCHANGE_CELL_BYTES 64u
-#define UN_EXCHANGE_CELLS 4096u /* 256 KiB: three super-segments, or some thousand small packets, in one turn of the receiver */
+/* 256 KiB: three super-segments, or some thousand small packets, in one turn of the receiver */
+#define UN_EXCHANGE_CELLS 4096u
 #define UN_EXCHANGE_PACKET_MAX 65536u
 
 struct un_exchange_record {
@@ -23,7 +25,7 @@ struct un_exchange_ring {
 };
 
 struct un_exchange_inbox {
-    un_shared32 told __attribute__((aligned(UN_CACHE_LINE))); /* 1: some ring to this shard may hold a packet */
+    un_shared32 pending __attribute__((aligned(UN_CACHE_LINE))); /* 1: some ring to this shard may hold a packet */
     un_shared32 sleeping;
 };
 

@@ -5,8 +5,8 @@
  * in the keeper too, so it stays open when the engine is killed. The keeper itself does next to nothing, so there is
  * next to nothing it could die of. It goes when the supervisor goes, and removes the socket files it was told of.
  *
- * With --guard it keeps no engine: it only waits for the supervisor's end and cleans up (inline layout).
- */
+ * With --guard it keeps no engine: it only waits for the supervisor's end and cleans up
+ * (inline layout). */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -215,7 +215,9 @@ static void set_option(struct keeper *keeper, int code, char *value)
         setup->listener_count = numbers(value, setup->listeners, UN_LISTENERS_MAX, "--listeners");
         break;
     case OPTION_CONNECTIONS: setup->connection_limit = (uint32_t)number(value, "--connections", UN_CONN_MAX); break;
-    case OPTION_IDLE: setup->idle_timeout_ns = (uint64_t)number(value, "--idle-timeout-ms", INT64_MAX / 1000000) * ms; break;
+    case OPTION_IDLE:
+        setup->idle_timeout_ns = (uint64_t)number(value, "--idle-timeout-ms", INT64_MAX / 1000000) * ms;
+        break;
     case OPTION_LINGER: setup->linger_ns = (uint64_t)number(value, "--linger-ms", INT64_MAX / 1000000) * ms; break;
     case OPTION_POLL: setup->poll_mode = poll_mode(value); break;
     case OPTION_SHARED: setup->shared_listeners = true; break;

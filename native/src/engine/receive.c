@@ -3,8 +3,8 @@
  * A seat has one frame open. Input is read into its free end, so one read may bring a few bytes or a whole frame, small
  * messages of many connections share a frame, and each becomes a slice that holds a reference. A frame is free again
  * when its last slice was released. Three things stop a read, each counted: no slot in the ring, no free frame, or a
- * handler that is behind with this connection by rx_budget bytes. The transport's window closes behind it (P5).
- */
+ * handler that is behind with this connection by rx_budget bytes. The transport's window closes behind
+ * it (P5). */
 #include <errno.h>
 
 #include "engine/state.h"
@@ -120,8 +120,8 @@ static void receive_stopped(struct un_engine *engine, uint32_t slot, ssize_t sta
     if (status == 0)
         un_engine_conn_peer_eof(engine, slot);
     else if (status != -EAGAIN)
-        un_engine_conn_finish(engine, slot, status == -ECONNRESET || status == -EPIPE ? UN_REASON_RESET : UN_REASON_SYSTEM,
-                       true);
+        un_engine_conn_finish(engine, slot,
+                              status == -ECONNRESET || status == -EPIPE ? UN_REASON_RESET : UN_REASON_SYSTEM, true);
 }
 
 /* Closing: nobody wants the input, but the peer's end of file matters. */

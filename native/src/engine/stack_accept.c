@@ -1,8 +1,8 @@
 /* Connections from the stack's backlog into the engine's table.
  *
  * Each stands in the line from its ACCEPTED event, which may be told twice, until it is taken or found to be gone. The
- * line has twice the room of the stack's table, so when it is full at least half of it waits no more, and leaves it all at
- * once. */
+ * line has twice the room of the stack's table, so when it is full at least half of it waits no more, and leaves it all
+ * at once. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 /* What a stack counts, as the supervisor reads it: the counters lie in the public memory of the shard, and the stack of
- * the engine writes them there itself, so that looking costs nobody anything (P9). One writer, plain words of 64 bits. */
+ * the engine writes them there itself, so that looking costs nobody anything (P9). One writer, plain words of
+ * 64 bits. */
 #ifndef UN_STACK_COUNTERS_H
 #define UN_STACK_COUNTERS_H
 
@@ -12,7 +13,8 @@ struct un_published_counters {
     struct un_device_counters device;
     uint64_t drops[UN_DROP_COUNT];
 };
-UN_STATIC_ASSERT(sizeof(struct un_published_counters) <= UN_STACK_WORDS * sizeof(uint64_t), "the segment has room for them");
+UN_STATIC_ASSERT(sizeof(struct un_published_counters) <= UN_STACK_WORDS * sizeof(uint64_t),
+                 "the segment has room for them");
 
 static inline struct un_published_counters *un_published_counters(const void *public)
 {

@@ -15,8 +15,8 @@
 /* Most connections are idle at any moment; those that are not get a fair share, and the rest waits (P5). */
 #define UN_STACK_FRAMES_PER_CONN 2u
 #define UN_STACK_FRAMES_LIMIT (1u << 20)
-/* What one connection's buffers grow to: a network process that was away for a quarter of a millisecond has missed no more of
- * 35 Gbit/s; more does not stay in the cache that is next to it. */
+/* What one connection's buffers grow to: a network process that was away for a quarter of a millisecond has missed no
+ * more of 35 Gbit/s; more does not stay in the cache that is next to it. */
 #define UN_STACK_LIMIT_MAX (1024u * 1024)
 /* Records of lent pieces: a quarter of a GiB of send frames that wait to be acknowledged. */
 #define UN_STACK_LENT_MAX 16384u

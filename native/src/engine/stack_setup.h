@@ -1,8 +1,8 @@
 /* What an engine over a stack of our own is given, and how large its memory is.
  *
  * Addresses and listeners come as text, the same from the command line of usnet-network and from the inline worker:
- * `10.0.0.1/24,fd00::1/64`, `10.0.0.254` and `10.0.0.1:7000,[::]:80`. Who writes it has explained mistakes to the user already; here
- * they are refused. The memory outlives the engine, as its private memory does. */
+ * `10.0.0.1/24,fd00::1/64`, `10.0.0.254` and `10.0.0.1:7000,[::]:80`. Who writes it has explained mistakes to the user
+ * already; here they are refused. The memory outlives the engine, as its private memory does. */
 #ifndef UN_STACK_SETUP_H
 #define UN_STACK_SETUP_H
 
@@ -45,9 +45,9 @@ int un_stack_setup_addresses(struct un_stack_setup *setup, const char *text);
 int un_stack_setup_gateways(struct un_stack_setup *setup, const char *text); /* may be empty */
 int un_stack_setup_listeners(struct un_stack_setup *setup, const char *text); /* may be empty */
 
-/* Sizes and limits of the stack for so many connections that are accepted at a time, and the backlog. Of the send frames of
- * a seat, it keeps no more than half until peers acknowledge them: beyond that it copies, so that peers who do not cannot
- * stop the others. */
+/* Sizes and limits of the stack for so many connections that are accepted at a time, and the backlog. Of the send
+ * frames of a seat, it keeps no more than half until peers acknowledge them: beyond that it copies, so that peers who
+ * do not cannot stop the others. */
 void un_stack_setup_sizes(struct un_stack_setup *setup, uint32_t connections, uint32_t tx_frames);
 
 uint64_t un_stack_setup_bytes(const struct un_stack_setup *setup);

@@ -1,8 +1,8 @@
 /* A stack of our own as transport: TCP over one queue of a packet device.
  *
- * A handle is the stack's slot of the connection; the stack keeps it until the engine closes it, also when the connection
- * is over, so it is never somebody else's. The connection's `user` is the engine's id, which tells the two sides of a
- * connection apart from its successors on either.
+ * A handle is the stack's slot of the connection; the stack keeps it until the engine closes it, also when the
+ * connection is over, so it is never somebody else's. The connection's `user` is the engine's id, which tells the two
+ * sides of a connection apart from its successors on either.
  *
  * poll looks at descriptors only before it sleeps, and now and then: while packets come, reading the device is the one
  * system call that is needed. Connections that the engine cannot take yet wait in the stack's backlog, and in a line
@@ -132,9 +132,10 @@ static void tell_counters(struct un_engine *engine)
 /* The device has its own, which begin anew with each engine. */
 static void tell_device_counters(struct un_link *link)
 {
-    const uint64_t *before = (const uint64_t *)&link->published_before, *now = (const uint64_t *)&link->device->counters;
+    const uint64_t *before = (const uint64_t *)&link->published_before,
+                   *now = (const uint64_t *)&link->device->counters;
     uint64_t *published = (uint64_t *)&link->published->device;
-    for (size_t i = 0; i < sizeof link->published->device / sizeof *told; i++)
+    for (size_t i = 0; i < sizeof link->published->device / sizeof *published; i++)
         published[i] = before[i] + now[i];
 }
 
@@ -268,8 +269,8 @@ static void tell_address_news(const struct un_engine *engine)
         const uint8_t *mac = news.mac;
         inet_ntop(is_v4 ? AF_INET : AF_INET6, is_v4 ? un_ip_v4(&news.ip) : news.ip.bytes, text, sizeof text);
         if (engine->setup.stack->queue == 0)
-            fprintf(stderr, "usnet: address %s %s (%02x:%02x:%02x:%02x:%02x:%02x)\n", text, texts[news.what], mac[0], mac[1],
-                    mac[2], mac[3], mac[4], mac[5]);
+            fprintf(stderr, "usnet: address %s %s (%02x:%02x:%02x:%02x:%02x:%02x)\n", text, texts[news.what], mac[0],
+                    mac[1], mac[2], mac[3], mac[4], mac[5]);
     }
 }
 

@@ -1,15 +1,15 @@
 /* What the engine knows: the private memory of a shard, and the engine's own view of the maps.
  *
- * `struct un_private` and the tables behind it lie in memory that the keeper holds, so they outlive the engine. They are
- * linked by index. Free lists, work lists and sums are caches that takeover.c rebuilds by a scan; the truth is
+ * `struct un_private` and the tables behind it lie in memory that the keeper holds, so they outlive the engine. They
+ * are linked by index. Free lists, work lists and sums are caches that takeover.c rebuilds by a scan; the truth is
  *
  *   connection table (public, private)   which slots live, their descriptor, their unsent output
  *   ring ends (un_seat)                  what was produced, taken and accounted for
  *   reference counts of receive frames   slices in the ring or held by the worker, plus one for the frame being filled
  *
  * `busy` names the one connection (and command) that is being changed, so an engine that died in the middle costs that
- * connection and no other: un_enter before the first store that must go together, un_leave after the last.
- */
+ * connection and no other: un_enter before the first store that must go together, un_leave after
+ * the last. */
 #ifndef UN_ENGINE_STATE_H
 #define UN_ENGINE_STATE_H
 
@@ -140,7 +140,7 @@ struct un_engine {
     struct un_work *works;
     struct un_node *nodes[UN_SEATS_MAX];
     struct un_rx_frame *rx_frames[UN_SEATS_MAX];
-    struct un_engine_public *told;
+    struct un_engine_public *published;
     struct un_engine_counters *counters;
     uint64_t now_ns; /* read once a turn, when there is work */
     uint32_t spin_skip;     /* sleeps before the next spin */

@@ -2,8 +2,9 @@
  *
  * Each SEND of a worker becomes a node in its connection's queue. Connections with output stand in one list and are
  * flushed after all commands of a turn were taken, so several sends of a batch leave in one gathering call. What the
- * transport does not take waits for un_engine_conn_can_send. A frame's account tells the worker when all of its descriptors
- * are done, which is later where the transport keeps the bytes in their frame until the peer has them. Nodes come from a pool per seat, so a worker can exhaust its own only; then its commands wait (P5). */
+ * transport does not take waits for un_engine_conn_can_send. A frame's account tells the worker when all of its
+ * descriptors are done, which is later where the transport keeps the bytes in their frame until the peer has them.
+ * Nodes come from a pool per seat, so a worker can exhaust its own only; then its commands wait (P5). */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -58,7 +59,8 @@ static void give_node(struct un_engine *engine, uint32_t seat, uint32_t node, bo
 }
 
 /* Nodes that stand in no live connection's queue become the free list, and accounts are settled with the ones that do,
- * and with what the transport keeps: by one store each, because the worker may be looking, and fills a frame anew that is said to be done. */
+ * and with what the transport keeps: by one store each, because the worker may be looking, and fills a frame anew that
+ * is said to be done. */
 void un_transmit_rebuild(struct un_engine *engine, uint32_t seat)
 {
     struct un_seat *state = &engine->own->seats[seat];
@@ -187,8 +189,8 @@ static bool send_queue(struct un_engine *engine, uint32_t slot)
         if (sent == -EINTR)
             continue;
         if (sent < 0 && sent != -EAGAIN) {
-            un_engine_conn_finish(engine, slot, sent == -EPIPE || sent == -ECONNRESET ? UN_REASON_RESET : UN_REASON_SYSTEM,
-                           true);
+            un_engine_conn_finish(engine, slot,
+                                  sent == -EPIPE || sent == -ECONNRESET ? UN_REASON_RESET : UN_REASON_SYSTEM, true);
             return false;
         }
         size_t offered = 0;

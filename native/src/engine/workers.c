@@ -4,8 +4,8 @@
  * uncommitted events stand in the ring for the next worker, frames it held are swept (a frame lives if an unconsumed
  * event or the open end needs it), and whatever it could have scribbled into its memory is put back to what the engine
  * believes. Connections with output or input that was in no commit (dirty) are reset, and all of them when the handler
- * cannot resume. An event that two workers in a row died of is quarantined (P3).
- */
+ * cannot resume. An event that two workers in a row died of is
+ * quarantined (P3). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,9 +63,9 @@ static void reset_conn(struct un_engine *engine, uint32_t slot, enum un_reason r
     un_leave(engine);
 }
 
-/* References are counted anew: what the ring still needs, and the open frame. They are counted apart, since a frame must not
- * look free to who takes over from an engine that is killed meanwhile; one that is kept too long is swept when it is asked
- * again. */
+/* References are counted anew: what the ring still needs, and the open frame. They are counted apart, since a frame
+ * must not look free to who takes over from an engine that is killed meanwhile; one that is kept too long is swept when
+ * it is asked again. */
 static void sweep_frames(struct un_engine *engine, uint32_t seat)
 {
     struct un_seat *state = &engine->own->seats[seat];
@@ -131,7 +131,8 @@ static void take_to_the_end(struct un_engine *engine, uint32_t seat)
     un_commits_take(engine, seat);
     while (state->commands_stuck) {
         uint32_t slot = UN_ID_SLOT(ring[un_ring_slot(&state->commands, state->commands.own)].conn);
-        if (slot >= engine->own->conn_high || !un_is_alive(un_slot(engine, slot)) || un_slot(engine, slot)->seat != seat)
+        if (slot >= engine->own->conn_high || !un_is_alive(un_slot(engine, slot)) ||
+            un_slot(engine, slot)->seat != seat)
             break;
         un_count(&engine->counters->dirty_resets, 1);
         reset_conn(engine, slot, UN_REASON_WORKER_LOST, state->resumes);

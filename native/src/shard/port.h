@@ -1,7 +1,8 @@
 /* A worker's end of a segment: events in, commands out, commit.
  *
  * Nothing that a port does is visible to the engine before un_port_commit: events stay unconsumed, commands unsent.
- * A port is used by one thread and makes one system call at most: the wake-up in un_port_commit, when the engine sleeps.
+ * A port is used by one thread and makes one system call at most: the wake-up in un_port_commit, when the engine
+ * sleeps.
  *
  * Send memory. Output is copied once, into send frames that are filled from front to back; successive sends to one
  * connection within a batch grow one descriptor. A frame is filled again when the engine has completed as many of its
@@ -10,10 +11,10 @@
  * frames run out, so that slow peers never take them all.
  *
  * Release ring. Its capacity is four event rings. The engine looks at the releases each time before it looks at a
- * commit, and pushes no more events than commits have freed slots. So no more can wait between two looks at the releases
- * than slices held by views (hold_max, at most one ring), events consumed between that look and the look at the commit
- * (one ring), and events pushed into the slots that those freed (one ring): it is never full.
- */
+ * commit, and pushes no more events than commits have freed slots. So no more can wait between two looks at the
+ * releases than slices held by views (hold_max, at most one ring), events consumed between that look and the look at
+ * the commit (one ring), and events pushed into the slots that those freed (one ring): it is
+ * never full. */
 #ifndef UN_PORT_H
 #define UN_PORT_H
 
@@ -25,7 +26,7 @@ struct un_port {
     void *seat;
     const struct un_segment_header *header;
     const struct un_engine_public *engine;
-    const struct un_seat_public *told; /* what the engine tells this seat */
+    const struct un_seat_public *published; /* what the engine tells this seat */
     struct un_seat_memory *mine;
     const struct un_event *events;
     struct un_command *commands;
@@ -56,7 +57,8 @@ struct un_port {
     bool owns_maps;
 };
 
-/* Map the two memories of a seat and go on where its commit word says. 0 or -errno. The descriptors stay the caller's. */
+/* Map the two memories of a seat and go on where its commit word says. 0 or -errno. The descriptors stay
+ * the caller's. */
 int un_port_open(struct un_port *port, int public_fd, int seat_fd, uint32_t seat, int engine_wake_fd);
 
 /* The same over memories that are mapped already (inline layout, tests). -EINVAL: indices in the seat memory cannot be.

@@ -18,8 +18,8 @@
  *
  * Dirty map. One byte per connection slot: not zero while something of that connection cannot be part of a commit
  * (output waiting in worker memory, an async callback, data set aside by pause_reading). If the worker dies then, the
- * engine resets that connection.
- */
+ * engine resets
+ * that connection. */
 #ifndef UN_SEGMENT_H
 #define UN_SEGMENT_H
 
@@ -100,7 +100,8 @@ enum un_conn_flags {
 
 enum un_family { UN_FAMILY_NONE = 0, UN_FAMILY_IPV4 = 4, UN_FAMILY_IPV6 = 6, UN_FAMILY_UNIX = 1 };
 
-/* An end point. IPv4 uses the first four bytes of ip; a v4-mapped IPv6 address is stored as IPv4. Port in host order. */
+/* An end point. IPv4 uses the first four bytes of ip; a v4-mapped IPv6 address is stored as IPv4. Port in
+ * host order. */
 struct un_endpoint {
     uint8_t ip[16];
     uint16_t port;

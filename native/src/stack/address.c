@@ -1,20 +1,21 @@
 /* Addresses of our own: whether they are really ours, and what makes a packet one for us.
  *
- * An address is used as soon as it is added, and meanwhile everybody on the link is asked whether it is his (RFC 5227 for
- * IPv4, RFC 4862 section 5.4 for IPv6): a server that starts is not made to wait, which is what RFC 4429 wants for IPv6. Until
- * the answer cannot come any more nobody's cache is changed by us: we do not announce, and our advertisements do not override.
+ * An address is used as soon as it is added, and meanwhile everybody on the link is asked whether it is his (RFC 5227
+ * for IPv4, RFC 4862 section 5.4 for IPv6): a server that starts is not made to wait, which is what RFC 4429 wants for
+ * IPv6. Until the answer cannot come any more nobody's cache is changed by us: we do not announce, and our
+ * advertisements do not override.
  *
  *   PROBED  used; asked for a second   → OURS, or TAKEN by the first who says that it is his
- *   OURS    announced twice, and defended: who claims it is contradicted, at most once in ten seconds (RFC 5227 section 2.4 c)
- *   TAKEN   another station has it: as if it were not there, its connections ended; asked for again every minute → OURS
+ *   OURS    announced twice, and defended: a claim is contradicted, at most once in ten seconds (RFC 5227 section 2.4)
+ *   TAKEN   another station has it: as if it were not there, its connections ended; asked for each minute → OURS
  *
  * One shard speaks, all hear what is said and come to their own decision at the same time. */
 #include <errno.h>
 
 #include "stack/arena.h"
 
-/* RFC 5227 section 2.3 asks three times in three to seven seconds, for links where stations sleep; on those that servers
- * have a station answers within milliseconds, so the second of RFC 4862 is enough for both. */
+/* RFC 5227 section 2.3 asks three times in three to seven seconds, for links where stations sleep; on those that
+ * servers have a station answers within milliseconds, so the second of RFC 4862 is enough for both. */
 #define UN_PROBES_IPV4 3u
 #define UN_PROBES_IPV6 1u                       /* RFC 4862 section 5.1: DupAddrDetectTransmits */
 #define UN_PROBING_NS UN_SECOND_NS              /* RFC 4861 section 10: RETRANS_TIMER */

@@ -5,8 +5,8 @@
  *
  * un_stack_plan is the only place that knows the offsets. Nothing in the arena is a pointer.
  *
- * What survives the sudden death of its process is written so that a half-done change is harmless: the connection that is
- * being changed is named by `busy`, the UDP endpoint by `busy_udp` (its queue is emptied), entries of small tables
+ * What survives the sudden death of its process is written so that a half-done change is harmless: the connection that
+ * is being changed is named by `busy`, the UDP endpoint by `busy_udp` (its queue is emptied), entries of small tables
  * become valid with their last store. Everything marked "cache" below is made anew by un_stack_adopt. */
 #ifndef UN_STACK_ARENA_H
 #define UN_STACK_ARENA_H
@@ -33,7 +33,8 @@
 /* Where a connection stands; un_tcb.listed. */
 enum un_listed {
     UN_LISTED_EVENTS = 1 << 0,
-    UN_LISTED_OUTPUT = 1 << 1, /* of those that have something to send, or of those that wait for a neighbour's address */
+    /* of those that have something to send, or of those that wait for a neighbour's address */
+    UN_LISTED_OUTPUT = 1 << 1,
     UN_LISTED_FLOWS = 1 << 2,
     UN_LISTED_HALF_OPEN = 1 << 3, /* counts in its listener's half_open … */
     UN_LISTED_READY = 1 << 4,     /* … or in its ready */
@@ -369,7 +370,8 @@ struct un_opening {
     uint32_t iss;
     uint64_t user;
 };
-/* A block for a new connection, in the look-up table, initialised; it is busy, the caller ends that. NULL: none is free. */
+/* A block for a new connection, in the look-up table, initialised; it is busy, the caller ends that. NULL: none is
+ * free. */
 struct un_tcb *un_stack_conn_begin(struct un_stack *stack, const struct un_opening *opening);
 void un_stack_conn_enter_flows(struct un_stack *stack, struct un_tcb *tcb);
 void un_stack_conn_leave_flows(struct un_stack *stack, struct un_tcb *tcb);
@@ -382,13 +384,17 @@ void un_stack_conn_wake(struct un_stack *stack, struct un_neighbour *neighbour);
 struct un_tcb *un_stack_conn_next_output(struct un_stack *stack);
 struct un_tcb *un_stack_conn_next_event(struct un_stack *stack);
 void un_stack_conn_half_open(struct un_stack *stack, struct un_tcb *tcb); /* counts in the backlog of its listener */
-void un_stack_conn_time_wait(struct un_stack *stack, struct un_tcb *tcb); /* it entered TIME-WAIT: the oldest may have to go */
-bool un_stack_conn_make_room(struct un_stack *stack);                     /* the oldest in TIME-WAIT goes; false: there is none */
-void un_stack_conn_ready(struct un_stack *stack, struct un_tcb *tcb);     /* established, and waits for the application */
+/* it entered TIME-WAIT: the oldest may have to go */
+void un_stack_conn_time_wait(struct un_stack *stack, struct un_tcb *tcb);
+/* the oldest in TIME-WAIT goes; false: there is none */
+bool un_stack_conn_make_room(struct un_stack *stack);
+/* established, and waits for the application */
+void un_stack_conn_ready(struct un_stack *stack, struct un_tcb *tcb);
 void un_stack_conn_accepted(struct un_stack *stack, struct un_tcb *tcb);  /* no longer in its listener's backlog */
 
 /* ---- options.c ---- */
-void un_stack_conn_limit_mss(struct un_tcb *tcb, uint32_t mss); /* of both directions, before the handshake. 0: no limit */
+/* of both directions, before the handshake. 0: no limit */
+void un_stack_conn_limit_mss(struct un_tcb *tcb, uint32_t mss);
 uint16_t un_mtu_of_mss(const struct un_ip *peer, uint32_t mss); /* the largest for 0 */
 
 /* ---- input.c ---- */
@@ -422,11 +428,11 @@ uint32_t un_timestamp_offset(const struct un_stack *stack, const struct un_ip *l
 /* ---- output.c ---- */
 int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, const struct un_piece *pieces, int count,
                   uint32_t segment_bytes);
-/* All that the connection has to send is a segment of the usual kind (tcp/output_fast.h; IPv4, a timestamp): it leaves. false: it
- * is not so, or it cannot leave now; nothing was done, and un_tcp_dispatch does it. */
+/* All that the connection has to send is a segment of the usual kind (tcp/output_fast.h; IPv4, a timestamp): it leaves.
+ * false: it is not so, or it cannot leave now; nothing was done, and un_tcp_dispatch does it. */
 bool un_stack_output_fast(struct un_stack *stack, struct un_tcb *tcb);
-/* A packet of no connection: the transport header (checksum field zero, at checksum_offset) and what follows it. When the
- * next hop's address is not known it is kept, and counts as sent. 0, -EAGAIN: the device is full, -EHOSTUNREACH. */
+/* A packet of no connection: the transport header (checksum field zero, at checksum_offset) and what follows it. When
+ * the next hop's address is not known it is kept, and counts as sent. 0, -EAGAIN: the device is full, -EHOSTUNREACH. */
 struct un_datagram {
     struct un_ip_header ip; /* payload_length, identification and dont_fragment are filled in */
     const uint8_t *header;
@@ -456,7 +462,8 @@ static inline bool un_stack_has_room(struct un_stack *stack)
 
 /* ---- neighbour.c, discovery.c ---- */
 struct un_neighbour *un_neighbour_find(struct un_stack *stack, const struct un_ip *ip);
-struct un_neighbour *un_neighbour_make(struct un_stack *stack, const struct un_ip *ip); /* found, or put in; NULL: no place */
+/* found, or put in; NULL: no place */
+struct un_neighbour *un_neighbour_make(struct un_stack *stack, const struct un_ip *ip);
 /* May packets go to it now? 0, -EAGAIN: it is being asked, -EHOSTUNREACH: it did not answer. */
 int un_neighbour_use(struct un_stack *stack, struct un_neighbour *neighbour);
 void un_neighbour_learn(struct un_stack *stack, struct un_neighbour *neighbour, const uint8_t *mac, bool is_reachable);
@@ -508,17 +515,21 @@ uint64_t un_groups_due(struct un_stack *stack);
 
 /* ---- route.c ---- */
 int un_route_find(struct un_stack *stack, const struct un_ip *destination, struct un_ip *next_hop); /* -EHOSTUNREACH */
-int un_route_source(const struct un_stack *stack, const struct un_ip *destination); /* index of an address, -EHOSTUNREACH */
+/* index of an address, -EHOSTUNREACH */
+int un_route_source(const struct un_stack *stack, const struct un_ip *destination);
 void un_route_advertised(struct un_stack *stack, const struct un_ip *router, uint16_t lifetime_s);
 void un_routers_attach(struct un_stack *stack);
-void un_addresses_run(struct un_stack *stack); /* probes, announcements, reports, router solicitations, routes that expire */
+/* probes, announcements, reports, router solicitations, routes that expire */
+void un_addresses_run(struct un_stack *stack);
 
 /* ---- icmp.c ---- */
 enum un_drop un_icmp_input(struct un_stack *stack, struct un_arrival *arrival);
 /* Errors about packets of others, to their senders. */
 void un_icmp_refuse(struct un_stack *stack, struct un_arrival *arrival, enum un_icmp_kind kind);
-void un_icmp_complain(struct un_stack *stack, struct un_arrival *arrival); /* of what the parser has found: packet.problem */
-void un_icmp_give_up(struct un_stack *stack, const struct un_ip *from, const struct un_ip *to, struct un_piece fragment);
+/* of what the parser has found: packet.problem */
+void un_icmp_complain(struct un_stack *stack, struct un_arrival *arrival);
+void un_icmp_give_up(struct un_stack *stack, const struct un_ip *from, const struct un_ip *to,
+                     struct un_piece fragment);
 
 /* ---- fragment.c ---- */
 enum un_drop un_fragment_input(struct un_stack *stack, struct un_arrival *arrival);

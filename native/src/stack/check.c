@@ -1,5 +1,5 @@
-/* Everything that must hold between two calls, over the whole arena. A naive count beside each clever structure: slow, and
- * for tests and simulation only. Each check returns what is wrong, or NULL. */
+/* Everything that must hold between two calls, over the whole arena. A naive count beside each clever structure: slow,
+ * and for tests and simulation only. Each check returns what is wrong, or NULL. */
 #include "stack/arena.h"
 #include "tcp/seq.h"
 

@@ -4,8 +4,9 @@
  * answers and announcements change entries that exist, and make none. Who says that an address of ours is his is never
  * believed, and never learnt: address.c decides what comes of it. Every shard hears every message, one speaks.
  *
- * Of a router's advertisement its lifetime, address and MTU are taken. Hop limit and timers (RFC 4861 section 6.3.4: should)
- * stay our own: whoever sends such a message could make us unreachable from afar, or make us ask all the time. */
+ * Of a router's advertisement its lifetime, address and MTU are taken. Hop limit and timers (RFC 4861 section 6.3.4:
+ * should) stay our own: whoever sends such a message could make us unreachable from afar, or make us ask all
+ * the time. */
 #include "base/bytes.h"
 #include "stack/arena.h"
 #include "wire/arp.h"
@@ -96,10 +97,10 @@ enum un_drop un_arp_input(struct un_stack *stack, struct un_arrival *arrival)
 
 /* ---- neighbour discovery ---- */
 
-/* Whoever is asked learns where we are, also of an address that may be another's yet. RFC 4429 section 3.2 would have him ask
- * in turn, but two stations that have just started would then wait for each other. */
-static void send_discovery(struct un_stack *stack, struct un_icmp *icmp, const struct un_ip *from, const struct un_ip *to,
-                           const uint8_t *mac)
+/* Whoever is asked learns where we are, also of an address that may be another's yet. RFC 4429 section 3.2 would have
+ * him ask in turn, but two stations that have just started would then wait for each other. */
+static void send_discovery(struct un_stack *stack, struct un_icmp *icmp, const struct un_ip *from,
+                           const struct un_ip *to, const uint8_t *mac)
 {
     uint8_t header[UN_ICMP_EMIT_MAX];
     icmp->has_mac = !un_ip_is_any(from);

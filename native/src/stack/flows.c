@@ -69,8 +69,8 @@ static uint32_t look(const struct un_flows_bucket *bucket, const struct un_tcb *
     return UN_NONE;
 }
 
-uint32_t un_flows_search(const struct un_flows *flows, const struct un_tcb *tcbs, uint32_t hash, const struct un_ip *peer,
-                         uint64_t ends)
+uint32_t un_flows_search(const struct un_flows *flows, const struct un_tcb *tcbs, uint32_t hash,
+                         const struct un_ip *peer, uint64_t ends)
 {
     uint32_t at = un_flows_home(flows, hash);
     for (uint32_t step = 0; step < flows->count; step++) {

@@ -53,7 +53,8 @@ static inline uint64_t un_flows_ends(uint16_t peer_port, uint16_t local_port, ui
 static inline uint64_t un_flows_ends_of(const struct un_tcb *tcb)
 {
     UN_STATIC_ASSERT(offsetof(struct un_tcb, local_port) == offsetof(struct un_tcb, peer_port) + 2 &&
-                     offsetof(struct un_tcb, local) == offsetof(struct un_tcb, peer_port) + 4, "they follow one another");
+                         offsetof(struct un_tcb, local) == offsetof(struct un_tcb, peer_port) + 4,
+                     "they follow one another");
     uint64_t word;
     memcpy(&word, &tcb->peer_port, sizeof word);
     return word & UINT64_C(0xffffffffffff);
@@ -106,11 +107,11 @@ static inline uint32_t un_flows_entry(const struct un_flows_bucket *bucket, uint
     return entry;
 }
 
-uint32_t un_flows_search(const struct un_flows *flows, const struct un_tcb *tcbs, uint32_t hash, const struct un_ip *peer,
-                         uint64_t ends);
+uint32_t un_flows_search(const struct un_flows *flows, const struct un_tcb *tcbs, uint32_t hash,
+                         const struct un_ip *peer, uint64_t ends);
 
-/* The index, or UN_NONE. hash is un_flows_hash of the rest. Inline, as every packet is looked up: the first entry of the
- * hash in the first bucket it is, or there is nothing to find; but for one in thousands, which are searched for. */
+/* The index, or UN_NONE. hash is un_flows_hash of the rest. Inline, as every packet is looked up: the first entry of
+ * the hash in the first bucket it is, or there is nothing to find; but for one in thousands, which are searched for. */
 static inline uint32_t un_flows_find(const struct un_flows *flows, const struct un_tcb *tcbs, uint32_t hash,
                                      const struct un_ip *peer, uint64_t ends)
 {

@@ -1,11 +1,11 @@
 /* Fragments put together (RFC 791, RFC 8200 section 4.5), in the frames they came in.
  *
- * Sixteen datagrams at a time, each of at most sixty-three frames, for thirty seconds (IPv4) or sixty (IPv6); when there is
- * no place, the oldest gives way. Small fragments that follow one another share a frame. A datagram of which parts
- * overlap is dropped as a whole (RFC 5722); what lies wholly within what is there already is a duplicate and ignored.
- * RFC 8200 section 4.5 would have a first fragment discarded that does not hold all headers: here what is put together is
- * looked at as a whole, so nothing can be hidden in such fragments.
- * A complete datagram is one packet again, its header says so, and it takes the usual way in. */
+ * Sixteen datagrams at a time, each of at most sixty-three frames, for thirty seconds (IPv4) or sixty (IPv6); when
+ * there is no place, the oldest gives way. Small fragments that follow one another share a frame. A datagram of which
+ * parts overlap is dropped as a whole (RFC 5722); what lies wholly within what is there already is a duplicate and
+ * ignored. RFC 8200 section 4.5 would have a first fragment discarded that does not hold all headers: here what is put
+ * together is looked at as a whole, so nothing can be hidden in such fragments. A complete datagram is one packet
+ * again, its header says so, and it takes the usual way in. */
 #include "base/bytes.h"
 #include "stack/arena.h"
 #include "wire/checksum.h"
@@ -28,7 +28,8 @@ static void drop_datagram(struct un_stack *stack, struct un_fragments *datagram,
 static bool may_be_icmp_error(const struct un_fragments *datagram, const uint8_t *payload)
 {
     bool is_v4 = un_ip_is_v4(&datagram->source);
-    uint8_t protocol = is_v4 ? datagram->protocol : payload[-8]; /* the fragment header is the last before the payload */
+    /* the fragment header is the last before the payload */
+    uint8_t protocol = is_v4 ? datagram->protocol : payload[-8];
     if (protocol == UN_PROTOCOL_TCP || protocol == UN_PROTOCOL_UDP)
         return false;
     if (is_v4)
@@ -106,8 +107,8 @@ static uint32_t end_of(const struct un_frame *frame)
 /* Where a part goes: behind the frame `before`, or it is there already, or it overlaps. */
 enum place { PLACE_FREE, PLACE_TAKEN, PLACE_OVERLAPS };
 
-static enum place find_gap(const struct un_stack *stack, const struct un_fragments *datagram, uint32_t start, uint32_t end,
-                           uint32_t *before)
+static enum place find_gap(const struct un_stack *stack, const struct un_fragments *datagram, uint32_t start,
+                           uint32_t end, uint32_t *before)
 {
     const struct un_frame *frames = stack->tcp.pool.frames;
     uint32_t at = datagram->head;
@@ -141,7 +142,8 @@ static bool join(struct un_stack *stack, uint32_t before, uint32_t start, uint32
     return true;
 }
 
-static void insert(struct un_stack *stack, struct un_fragments *datagram, uint32_t before, uint32_t start, uint32_t frame)
+static void insert(struct un_stack *stack, struct un_fragments *datagram, uint32_t before, uint32_t start,
+                   uint32_t frame)
 {
     struct un_frame *frames = stack->tcp.pool.frames;
     if (join(stack, before, start, frame))
@@ -203,7 +205,8 @@ static void pull_up(struct un_pool *pool, uint32_t head, uint32_t most)
         uint32_t from = first->next;
         struct un_frame *next = &pool->frames[from];
         uint32_t more = want - first->length < next->length ? want - first->length : next->length;
-        memcpy(un_pool_bytes(pool, head) + first->offset + first->length, un_pool_bytes(pool, from) + next->offset, more);
+        memcpy(un_pool_bytes(pool, head) + first->offset + first->length, un_pool_bytes(pool, from) + next->offset,
+               more);
         first->length = (uint16_t)(first->length + more);
         next->offset = (uint16_t)(next->offset + more);
         next->length = (uint16_t)(next->length - more);

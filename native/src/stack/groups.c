@@ -1,9 +1,10 @@
-/* Which groups we are in, told to routers and to switches that listen (RFC 3810, RFC 2710): the solicited-node groups of our
- * addresses, without which neighbours could not find us behind a switch that snoops. Of all nodes' groups nobody is told.
+/* Which groups we are in, told to routers and to switches that listen (RFC 3810, RFC 2710): the solicited-node groups
+ * of our addresses, without which neighbours could not find us behind a switch that snoops. Of all nodes' groups nobody
+ * is told.
  *
  * Reported twice when there is a new one, and after a query at a moment within the time that it gives. As long as our
- * link-local address may be another's, reports are in nobody's name (RFC 3590): switches take them, and the second one is
- * for routers. One shard speaks. */
+ * link-local address may be another's, reports are in nobody's name (RFC 3590): switches take them, and the second one
+ * is for routers. One shard speaks. */
 #include "stack/arena.h"
 #include "wire/mld.h"
 

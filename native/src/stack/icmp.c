@@ -1,9 +1,9 @@
 /* ICMP of both families: echo is answered, errors go to whom they are about, datagrams for nobody are refused.
  *
  * An error counts only when it quotes a packet of a connection that exists; whether the quoted sequence number is in
- * flight is tcp/'s question (RFC 5927). Those that we send: a port or protocol that nobody has, an IPv6 header that cannot be
- * taken, fragments that wait in vain. Of IPv4 headers that cannot be taken nobody is told, which RFC 1122 section 3.2.2.5
- * allows; and options of an echo are not sent back. */
+ * flight is tcp/'s question (RFC 5927). Those that we send: a port or protocol that nobody has, an IPv6 header that
+ * cannot be taken, fragments that wait in vain. Of IPv4 headers that cannot be taken nobody is told, which RFC 1122
+ * section 3.2.2.5 allows; and options of an echo are not sent back. */
 #include "base/bytes.h"
 #include "stack/arena.h"
 
@@ -153,7 +153,8 @@ static enum un_drop error(struct un_stack *stack, struct un_arrival *arrival, co
     return UN_DROP_NONE;
 }
 
-/* Who has no address yet may ask neighbours and routers, and whoever has ours may say so: that is all that comes from there. */
+/* Who has no address yet may ask neighbours and routers, and whoever has ours may say so: that is all that comes from
+ * there. */
 static bool may_come_from(const struct un_stack *stack, const struct un_ip *source, enum un_icmp_kind kind)
 {
     if (un_ip_is_any(source))

@@ -1,11 +1,12 @@
 /* From a frame of the device to whoever it is for.
  *
  * Parse, find our address, check the transport checksum, find the connection. A packet that no connection of this shard
- * takes may be another shard's (P6): nothing is answered before its owner was looked for. Packets that another shard gave
- * to us are never handed on.
+ * takes may be another shard's (P6): nothing is answered before its owner was looked for. Packets that another shard
+ * gave to us are never handed on.
  *
- * The usual segment (wire/packet_fast.h) of a connection that is there takes a short way, rx_fast, on which no un_packet is
- * filled in; when it is what the connection expects (tcp/input_fast.h), the way to its queue is one function. */
+ * The usual segment (wire/packet_fast.h) of a connection that is there takes a short way, rx_fast, on which no
+ * un_packet is filled in; when it is what the connection expects (tcp/input_fast.h), the way to its queue is one
+ * function. */
 #include "stack/arena.h"
 #include "stack/steering.h"
 #include "tcp/input_fast.h"
@@ -172,7 +173,8 @@ void un_stack_process(struct un_stack *stack, struct un_arrival *arrival, struct
 }
 
 /* A segment for a connection that is over, or nearly. false: it is for nobody. */
-static bool take_for_old(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb, const struct un_seg *seg)
+static bool take_for_old(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb,
+                         const struct un_seg *seg)
 {
     if (tcb->state == UN_TCP_DEAD) {
         un_stack_conn_leave_flows(stack, tcb);
@@ -283,7 +285,8 @@ static enum un_drop rx_packet(struct un_stack *stack, struct un_arrival *arrival
 static void complain(struct un_stack *stack, struct un_arrival *arrival)
 {
     const struct un_packet *packet = &arrival->packet;
-    if (is_station(stack, packet->destination_mac) && is_for_us(stack, arrival) && un_can_be_source(stack, &packet->source))
+    if (is_station(stack, packet->destination_mac) && is_for_us(stack, arrival) &&
+        un_can_be_source(stack, &packet->source))
         un_icmp_complain(stack, arrival);
 }
 
@@ -367,10 +370,10 @@ UN_ALWAYS_INLINE void process_fast(struct un_stack *stack, uint32_t slot, const 
         confirm_neighbour(stack, tcb);
 }
 
-/* A frame at `at` that seems to be plain, of the kind that network and header say; false: it is not, or for no connection
- * (or one that is over, or nearly), and nothing was done. */
-UN_ALWAYS_INLINE bool rx_fast_as(struct un_stack *stack, const struct un_rx *packet, const uint8_t *at, uint32_t network,
-                              uint32_t header)
+/* A frame at `at` that seems to be plain, of the kind that network and header say; false: it is not, or for no
+ * connection (or one that is over, or nearly), and nothing was done. */
+UN_ALWAYS_INLINE bool rx_fast_as(struct un_stack *stack, const struct un_rx *packet, const uint8_t *at,
+                                 uint32_t network, uint32_t header)
 {
     struct un_packet_fast plain;
     struct un_seg seg;

@@ -1,10 +1,10 @@
 /* Listeners: who takes a segment that no connection takes (RFC 9293 section 3.10.7.1 and 3.10.7.2).
  *
- * A listener counts the handshakes that are not over and the connections that the application has not accepted; when they
- * reach the backlog, or no block is free, further SYNs are answered with cookies (RFC 4987) and cost nothing. The ACK that
- * brings a cookie back makes a connection as long as fewer than a backlog wait for the application, so at most twice the
- * backlog is ever there. Cookies are only looked for as long as one that was sent may come back, so that at other times
- * nobody can guess one. */
+ * A listener counts the handshakes that are not over and the connections that the application has not accepted; when
+ * they reach the backlog, or no block is free, further SYNs are answered with cookies (RFC 4987) and cost nothing. The
+ * ACK that brings a cookie back makes a connection as long as fewer than a backlog wait for the application, so at most
+ * twice the backlog is ever there. Cookies are only looked for as long as one that was sent may come back, so that at
+ * other times nobody can guess one. */
 #include <errno.h>
 
 #include "base/siphash.h"
@@ -239,7 +239,8 @@ static struct un_opening opening_for(const struct un_stack *stack, const struct 
 }
 
 /* A connection of the listener's, or NULL. Between un_stack_busy and un_stack_idle from then on. */
-static struct un_tcb *begin(struct un_stack *stack, const struct un_listener *listener, const struct un_opening *opening)
+static struct un_tcb *begin(struct un_stack *stack, const struct un_listener *listener,
+                            const struct un_opening *opening)
 {
     struct un_tcb *tcb = un_stack_conn_begin(stack, opening);
     if (!tcb)

@@ -1,8 +1,8 @@
 /* Connections in and out of the tables and lists of the stack, and the operations that tcp/ calls.
  *
- * A connection stands in the list of events at most once, and in one of the lists for output: of all that have something
- * to send, or of a neighbour whose address they wait for. The lists are linked one way, so a connection that ends while it
- * stands in one stays there, CLOSED, and its slot becomes free when it is taken out. */
+ * A connection stands in the list of events at most once, and in one of the lists for output: of all that have
+ * something to send, or of a neighbour whose address they wait for. The lists are linked one way, so a connection that
+ * ends while it stands in one stays there, CLOSED, and its slot becomes free when it is taken out. */
 #include <stddef.h>
 
 #include "stack/arena.h"

@@ -1,22 +1,22 @@
 /* The neighbour cache: which Ethernet address an IP address of our links has (RFC 4861 section 7.3; ARP the same way).
  *
- *   INCOMPLETE  asked, no answer yet: packets and connections wait   → REACHABLE by an answer, FAILED after three questions
+ *   INCOMPLETE  asked, no answer yet: packets and connections wait   → REACHABLE, or FAILED after three questions
  *   REACHABLE   known to hear us, for thirty seconds since the last proof   → STALE
  *   STALE       the address is known, whether it is right is not: used at once, and then   → DELAY
  *   DELAY       five seconds in which traffic may prove it   → REACHABLE or PROBE
  *   PROBE       asked directly, three times, used meanwhile   → REACHABLE or FAILED
- *   FAILED      did not answer: packets are lost, asked again after three seconds when there is something to send; at once
- *               where it has been known, for it may have moved
+ *   FAILED      did not answer: packets are lost; asked again after three seconds when there is something to send, at
+ *               once where it has been known, for it may have moved
  *
  * A connection that nobody acknowledges any more is a reason to probe, too (un_neighbour_suspect).
  *
- * The table has sets of eight places, chosen by a keyed hash, so that a neighbour who invents addresses can only push out
- * what shares a set with them. What is learnt unasked never makes an entry that is REACHABLE go, and only a question to us
- * makes a new one.
+ * The table has sets of eight places, chosen by a keyed hash, so that a neighbour who invents addresses can only push
+ * out what shares a set with them. What is learnt unasked never makes an entry that is REACHABLE go, and only a
+ * question to us makes a new one.
  *
- * Connections remember a neighbour by its stamp: place in the low bits, a count of changes above. It is renewed when the
- * place goes to somebody else and when routes change. good_until_ns is the time until which the fast path need not ask:
- * the deadline of the state, 0 where every packet has to come by here. */
+ * Connections remember a neighbour by its stamp: place in the low bits, a count of changes above. It is renewed when
+ * the place goes to somebody else and when routes change. good_until_ns is the time until which the fast path need not
+ * ask: the deadline of the state, 0 where every packet has to come by here. */
 #include <errno.h>
 
 #include "stack/arena.h"

@@ -1,9 +1,9 @@
 /* From a segment or datagram to the device: IP and Ethernet headers, checksums, the next hop.
  *
- * The headers are written on the C stack and lent to the device; payload is named by its frames and never copied, except
- * for packets of no connection whose next hop is not known yet. A connection remembers its next hop by the stamp of the
- * neighbour, which is good as long as the neighbour says so (neighbour.c): the usual segment costs one comparison of
- * stamps and one of times. */
+ * The headers are written on the C stack and lent to the device; payload is named by its frames and never copied,
+ * except for packets of no connection whose next hop is not known yet. A connection remembers its next hop by the stamp
+ * of the neighbour, which is good as long as the neighbour says so (neighbour.c): the usual segment costs one
+ * comparison of stamps and one of times. */
 #include <errno.h>
 
 #include "base/bytes.h"
@@ -115,8 +115,8 @@ static void count_lost(struct un_stack *stack, int result, const struct un_neigh
     un_stack_drop(stack, has_route ? UN_DROP_no_neighbour : UN_DROP_no_route);
 }
 
-/* The neighbour that the connection's packets go to; or the result of emit in *result. One that did not answer loses the
- * segment, as a wire does, so that the connection's own timers decide how long to go on. */
+/* The neighbour that the connection's packets go to; or the result of emit in *result. One that did not answer loses
+ * the segment, as a wire does, so that the connection's own timers decide how long to go on. */
 static struct un_neighbour *slow_next_hop(struct un_stack *stack, struct un_tcb *tcb, int *result)
 {
     struct un_neighbour *neighbour = NULL;
@@ -158,7 +158,8 @@ struct kind {
 };
 
 /* The TCP header at `at`; its sum in *sum. */
-UN_ALWAYS_INLINE uint32_t put_segment(uint8_t *at, const struct un_tcb *tcb, struct un_seg *seg, struct kind kind, uint64_t *sum)
+UN_ALWAYS_INLINE uint32_t put_segment(uint8_t *at, const struct un_tcb *tcb, struct un_seg *seg, struct kind kind,
+                                      uint64_t *sum)
 {
     uint32_t length = UN_TCP_HEADER_TIMESTAMP;
     if (kind.is_stamped) {
@@ -173,7 +174,8 @@ UN_ALWAYS_INLINE uint32_t put_segment(uint8_t *at, const struct un_tcb *tcb, str
 }
 
 /* The IP header of `length` bytes of TCP. Returns the sum of the pseudo-header. */
-static inline uint64_t put_ipv4(struct un_stack *stack, const struct un_tcb *tcb, uint8_t *at, uint8_t ecn, uint32_t length)
+static inline uint64_t put_ipv4(struct un_stack *stack, const struct un_tcb *tcb, uint8_t *at, uint8_t ecn,
+                                uint32_t length)
 {
     const struct un_packet_fast_ipv4 ip = {
         .source = un_ip_v4_word(&stack->own->addresses[tcb->local].ip),
@@ -209,13 +211,15 @@ UN_ALWAYS_INLINE void compose(struct un_stack *stack, const struct un_tcb *tcb, 
                               struct un_seg *seg, struct packet *packet, const struct un_piece *pieces, int count,
                               uint32_t segment_bytes, struct kind kind)
 {
-    bool is_completed = stack->device->capabilities.tx_checksum; /* by the device: the field holds the pseudo-header's sum */
+    /* by the device: the field holds the pseudo-header's sum */
+    bool is_completed = stack->device->capabilities.tx_checksum;
     uint32_t transport = UN_ETH_BYTES + (kind.is_v4 ? UN_IPV4_BYTES : UN_IPV6_BYTES);
     uint8_t *ip = packet->header + UN_ETH_BYTES, *at = packet->header + transport;
     uint64_t sum;
     memcpy(packet->header, neighbour->ethernet, UN_ETH_BYTES);
     uint32_t header_length = put_segment(at, tcb, seg, kind, &sum), length = header_length + seg->length;
-    uint64_t pseudo = kind.is_v4 ? put_ipv4(stack, tcb, ip, seg->ecn, length) : put_ipv6(stack, tcb, ip, seg->ecn, length);
+    uint64_t pseudo =
+        kind.is_v4 ? put_ipv4(stack, tcb, ip, seg->ecn, length) : put_ipv6(stack, tcb, ip, seg->ecn, length);
     if (is_completed)
         sum = pseudo;
     else if (!kind.is_single)
@@ -234,8 +238,9 @@ UN_ALWAYS_INLINE void compose(struct un_stack *stack, const struct un_tcb *tcb, 
     submit(stack, &packet->tx);
 }
 
-static UN_NEVER_INLINE void send_any(struct un_stack *stack, const struct un_tcb *tcb, const struct un_neighbour *neighbour,
-                                     struct un_seg *seg, const struct un_piece *pieces, int count, uint32_t segment_bytes)
+static UN_NEVER_INLINE void send_any(struct un_stack *stack, const struct un_tcb *tcb,
+                                     const struct un_neighbour *neighbour, struct un_seg *seg,
+                                     const struct un_piece *pieces, int count, uint32_t segment_bytes)
 {
     struct packet packet;
     compose(stack, tcb, neighbour, seg, &packet, pieces, count, segment_bytes,
@@ -254,8 +259,8 @@ int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, co
         un_stack_conn_list_output(stack, tcb);
         return -EAGAIN;
     }
-    if (__builtin_expect(!un_ip_is_v4(&tcb->peer) || seg->options != UN_SEG_TIMESTAMP || seg->sack_count > 0 || count > 1 ||
-                             segment_bytes > 0,
+    if (__builtin_expect(!un_ip_is_v4(&tcb->peer) || seg->options != UN_SEG_TIMESTAMP || seg->sack_count > 0 ||
+                             count > 1 || segment_bytes > 0,
                          0)) {
         send_any(stack, tcb, neighbour, seg, pieces, count, segment_bytes);
         return 0;

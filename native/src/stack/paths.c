@@ -1,10 +1,10 @@
-/* What is known of paths: their MTU (RFC 1191, RFC 8201), so that what one connection found out the hard way serves the next
- * one to the same place.
+/* What is known of paths: their MTU (RFC 1191, RFC 8201), so that what one connection found out the hard way serves the
+ * next one to the same place.
  *
- * Only what a connection believed is kept: a report that quoted what it had in flight (tcp/path.c). Nobody who cannot see a
- * connection shrinks its path, and nobody shrinks one to which there is no connection. An entry is forgotten ten minutes after
- * the last report (RFC 1191 section 6.3), when a larger size is tried again. The table has sets of four places, chosen by a
- * keyed hash; when a set is full the entry that would be forgotten first gives way. */
+ * Only what a connection believed is kept: a report that quoted what it had in flight (tcp/path.c). Nobody who cannot
+ * see a connection shrinks its path, and nobody shrinks one to which there is no connection. An entry is forgotten ten
+ * minutes after the last report (RFC 1191 section 6.3), when a larger size is tried again. The table has sets of four
+ * places, chosen by a keyed hash; when a set is full the entry that would be forgotten first gives way. */
 #include "stack/arena.h"
 
 #define UN_PATH_LIFE_NS (600 * UN_SECOND_NS) /* RFC 1191 section 6.3, RFC 8201 section 4 */

@@ -1,10 +1,10 @@
 /* A stack goes on in another process, or after the sudden death of its own (P10).
  *
  * The blocks say what is true; all else is made again from them: references of frames and free lists by a scan of the
- * queues, look-up table and wheel by entering every connection, lists by giving every connection a turn. Events that the
- * application had fetched and may not have acted upon are told again. The connection that was being changed (`busy`) may be
- * half one thing and half another: its queues are forgotten, the application hears that it is over, the peer gets a reset
- * as soon as there is a device.
+ * queues, look-up table and wheel by entering every connection, lists by giving every connection a turn. Events that
+ * the application had fetched and may not have acted upon are told again. The connection that was being changed
+ * (`busy`) may be half one thing and half another: its queues are forgotten, the application hears that it is over, the
+ * peer gets a reset as soon as there is a device.
  *
  * This process may die as well. What is damaged goes first, and its name (`busy`, `busy_udp`) last of all that has to
  * do with it; the rest is done anew by whoever comes next. */

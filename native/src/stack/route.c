@@ -53,8 +53,9 @@ static int set_route(struct un_stack *stack, const struct un_route *route)
     return 0;
 }
 
-/* In the prefix of an address or of a route that needs no gateway; whether another station claims the address at the moment
- * does not matter, since routes outlive that. IPv6 link-local ones are on every link (RFC 4291 section 2.5.6). */
+/* In the prefix of an address or of a route that needs no gateway; whether another station claims the address at the
+ * moment does not matter, since routes outlive that. IPv6 link-local ones are on every link (RFC 4291
+ * section 2.5.6). */
 static bool can_be_next_hop(const struct un_stack *stack, const struct un_ip *gateway)
 {
     const struct un_stack_memory *own = stack->own;
@@ -139,8 +140,8 @@ static int common_bits(const struct un_ip *left, const struct un_ip *right)
     return bits;
 }
 
-/* RFC 6724 section 5, as far as one interface needs it: same family, then same scope, then the longest common prefix; of
- * two that are equal the first. */
+/* RFC 6724 section 5, as far as one interface needs it: same family, then same scope, then the longest common prefix;
+ * of two that are equal the first. */
 static int source_rank(const struct un_ip *candidate, const struct un_ip *destination)
 {
     if (un_ip_is_v4(candidate) != un_ip_is_v4(destination))

@@ -1,6 +1,6 @@
-/* A datagram of ours that is larger than the path to its destination, cut into fragments (RFC 791 section 3.2, RFC 8200 section
- * 4.5): echo replies alone, which have to bring all of the request back (RFC 1122 section 3.2.2.6). Nothing else of ours is ever
- * larger than a packet. */
+/* A datagram of ours that is larger than the path to its destination, cut into fragments (RFC 791 section 3.2, RFC 8200
+ * section 4.5): echo replies alone, which have to bring all of the request back (RFC 1122 section 3.2.2.6). Nothing
+ * else of ours is ever larger than a packet. */
 #include "base/bytes.h"
 #include "stack/arena.h"
 #include "wire/checksum.h"

@@ -233,7 +233,8 @@ static bool is_unreachable(const struct un_tcb *tcb)
     return tcb->state == UN_TCP_SYN_SENT && (tcb->flags & UN_TCB_NO_NEIGHBOUR) && !(tcb->listed & UN_LISTED_OUTPUT);
 }
 
-/* Connections with something to send, each as much as it may. One that finds the device full stays, and ends the round. */
+/* Connections with something to send, each as much as it may. One that finds the device full stays, and ends
+ * the round. */
 static uint32_t run_outputs(struct un_stack *stack)
 {
     uint32_t done = 0;

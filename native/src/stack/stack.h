@@ -11,14 +11,15 @@
  * A turn is un_stack_poll: take what the device received, run what is due, send what may be sent, flush. Calls between
  * turns (write, consume, close …) only note that a connection has something to send; it leaves in the next turn.
  *
- * Handles of connections are generation << 32 | slot; 0 is none. A stale one gets -EBADF. Results: 0, a count, or -errno.
+ * Handles of connections are generation << 32 | slot; 0 is none. A stale one gets -EBADF. Results: 0, a count, or
+ * -errno.
  *
- * Files: stack.c create, adopt, poll; rebuild.c, scan.c, check.c what adoption makes anew and what must hold; defaults.c;
- * input.c from a frame to its owner; flows.c look-up table; wheel.c timers; lists.c connections in and out of all lists;
- * listen.c listeners, backlog, SYN cookies; output.c headers, routes to the device; neighbour.c, discovery.c, waiting.c ARP
- * and neighbour discovery; address.c addresses and whether they are ours; groups.c multicast listener reports; route.c
- * routes, router advertisements; paths.c path MTUs; icmp.c; fragment.c, split.c; udp.c; conn.c, options.c what the application
- * calls. */
+ * Files: stack.c create, adopt, poll; rebuild.c, scan.c, check.c what adoption makes anew and what must hold;
+ * defaults.c; input.c from a frame to its owner; flows.c look-up table; wheel.c timers; lists.c connections in and out
+ * of all lists; listen.c listeners, backlog, SYN cookies; output.c headers, routes to the device; neighbour.c,
+ * discovery.c, waiting.c ARP and neighbour discovery; address.c addresses and whether they are ours; groups.c multicast
+ * listener reports; route.c routes, router advertisements; paths.c path MTUs; icmp.c; fragment.c, split.c; udp.c;
+ * conn.c, options.c what the application calls. */
 #ifndef UN_STACK_H
 #define UN_STACK_H
 
@@ -41,7 +42,8 @@
 struct un_stack_config {
     uint32_t conn_max;
     uint32_t frames;
-    uint32_t frame_bytes;      /* multiple of 64; a whole packet of the device's MTU should fit, or it becomes a chain */
+    /* multiple of 64; a whole packet of the device's MTU should fit, or it becomes a chain */
+    uint32_t frame_bytes;
     uint32_t lent;             /* pieces that are sent from an application's own memory: un_stack_lend */
     uint32_t sents;            /* packets in flight, of all connections */
     uint32_t udp_max;          /* UDP endpoints */
@@ -124,15 +126,17 @@ int64_t un_stack_bytes(const struct un_stack_config *config, const char **why);
 int un_stack_create(struct un_stack *stack, void *memory, uint64_t bytes, const struct un_stack_config *config);
 /* Go on with the arena of a stack that another view had. -EINVAL: this is none, or of another version. */
 int un_stack_adopt(struct un_stack *stack, void *memory, uint64_t bytes);
-void un_stack_set_device(struct un_stack *stack, struct un_device *device); /* before anything moves; again after adopt */
+/* before anything moves; again after adopt */
+void un_stack_set_device(struct un_stack *stack, struct un_device *device);
 void un_stack_set_shards(struct un_stack *stack, const struct un_stack_shards *shards);
 
 /* Addresses of our own, and ways to others. The prefix is a directly connected route. */
 int un_stack_add_address(struct un_stack *stack, const struct un_ip *ip, uint8_t prefix);
 bool un_stack_has_address(const struct un_stack *stack, const struct un_ip *ip);
-/* Another station claims an address of ours. TAKEN: it did so before we were sure that nobody has it; the address is not
- * used, its connections have ended with UNREACHABLE, and every minute it is looked whether that has changed: then, FREE. DEFENDED:
- * the address was and is ours, and the link was told so; while the other does not give way, both get each other's packets. */
+/* Another station claims an address of ours. TAKEN: it did so before we were sure that nobody has it; the address is
+ * not used, its connections have ended with UNREACHABLE, and every minute it is looked whether that has changed: then,
+ * FREE. DEFENDED: the address was and is ours, and the link was told so; while the other does not give way, both get
+ * each other's packets. */
 enum un_address_news { UN_ADDRESS_NO_NEWS, UN_ADDRESS_IS_TAKEN, UN_ADDRESS_IS_FREE, UN_ADDRESS_IS_DEFENDED };
 struct un_stack_address_news {
     struct un_ip ip;
@@ -141,13 +145,15 @@ struct un_stack_address_news {
 };
 bool un_stack_next_address_news(struct un_stack *stack, struct un_stack_address_news *news);
 /* A gateway of zeros: the network is on the link. -ENETUNREACH: the gateway is not. */
-int un_stack_add_route(struct un_stack *stack, const struct un_ip *network, uint8_t prefix, const struct un_ip *gateway);
+int un_stack_add_route(struct un_stack *stack, const struct un_ip *network, uint8_t prefix,
+                       const struct un_ip *gateway);
 
 /* One turn: returns how much was done. UINT64_MAX: no deadline. */
 uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns);
 uint64_t un_stack_deadline_ns(const struct un_stack *stack);
-/* The two halves of a turn. In between, the application reads and answers what the first one brought: then an ACK carries the
- * answer, and says how much room there is after the reading, where it would otherwise be followed by a second one. */
+/* The two halves of a turn. In between, the application reads and answers what the first one brought: then an ACK
+ * carries the answer, and says how much room there is after the reading, where it would otherwise be followed by a
+ * second one. */
 uint32_t un_stack_poll_input(struct un_stack *stack, uint64_t now_ns);  /* take packets, run what is due */
 uint32_t un_stack_poll_output(struct un_stack *stack, uint64_t now_ns); /* send what may be sent, flush */
 /* A packet that did not come from the device (another shard handed it over): a chain of this stack's frames. */
@@ -176,20 +182,23 @@ struct un_stack_peer {
     struct un_ip ip;
     uint16_t port;
 };
-/* Open a connection; local ip any and port 0: chosen. The handle in *conn. -EHOSTUNREACH: there is no route, or it would
- * lead to ourselves: a stack has no loopback. */
+/* Open a connection; local ip any and port 0: chosen. The handle in *conn. -EHOSTUNREACH: there is no route, or it
+ * would lead to ourselves: a stack has no loopback. */
 int un_stack_connect(struct un_stack *stack, const struct un_stack_peer *remote, const struct un_stack_peer *local,
                      uint64_t user, uint64_t *conn);
 
-int64_t un_stack_write(struct un_stack *stack, uint64_t conn, const struct un_piece *pieces, int count); /* -EAGAIN: full */
-/* The same with pieces of a lender's memory (stack->tcp.pool.lenders), of which longer ones stay there: un_tcp_lend. They
- * come back by un_pool_given_back. */
+/* -EAGAIN: full */
+int64_t un_stack_write(struct un_stack *stack, uint64_t conn, const struct un_piece *pieces, int count);
+/* The same with pieces of a lender's memory (stack->tcp.pool.lenders), of which longer ones stay there: un_tcp_lend.
+ * They come back by un_pool_given_back. */
 int64_t un_stack_lend(struct un_stack *stack, uint64_t conn, uint16_t lender, struct un_piece *pieces, int count);
 int64_t un_stack_read(struct un_stack *stack, uint64_t conn, void *bytes, uint32_t most); /* copies; 0: end; -EAGAIN */
-int un_stack_peek(struct un_stack *stack, uint64_t conn, struct un_piece *pieces, int most); /* in place; -EAGAIN; 0: end */
+/* in place; -EAGAIN; 0: end */
+int un_stack_peek(struct un_stack *stack, uint64_t conn, struct un_piece *pieces, int most);
 int un_stack_consume(struct un_stack *stack, uint64_t conn, uint32_t bytes);
 int un_stack_shutdown(struct un_stack *stack, uint64_t conn); /* no more output */
-int un_stack_shutdown_input(struct un_stack *stack, uint64_t conn); /* with the former: what comes is answered with a reset */
+/* with the former: what comes is answered with a reset */
+int un_stack_shutdown_input(struct un_stack *stack, uint64_t conn);
 int un_stack_close(struct un_stack *stack, uint64_t conn);    /* orderly, in the background; the handle is gone */
 int un_stack_abort(struct un_stack *stack, uint64_t conn);    /* reset; the handle is gone */
 int un_stack_set_user(struct un_stack *stack, uint64_t conn, uint64_t user);
@@ -213,9 +222,10 @@ enum un_stack_option {
 int un_stack_set_option(struct un_stack *stack, uint64_t conn, enum un_stack_option option, uint32_t value);
 int un_stack_check_option(enum un_stack_option option, uint32_t value); /* would any connection take it? */
 int un_stack_get_option(struct un_stack *stack, uint64_t conn, enum un_stack_option option, uint32_t *value);
-/* Of connections that begin from now on, what their SYN-ACK says: UN_OPTION_RECEIVE_BYTES, which decides the window scale, and
- * UN_OPTION_MSS. -ENOPROTOOPT: another one, which can wait until they are accepted. */
-int un_stack_set_listener_option(struct un_stack *stack, uint32_t listener, enum un_stack_option option, uint32_t value);
+/* Of connections that begin from now on, what their SYN-ACK says: UN_OPTION_RECEIVE_BYTES, which decides the window
+ * scale, and UN_OPTION_MSS. -ENOPROTOOPT: another one, which can wait until they are accepted. */
+int un_stack_set_listener_option(struct un_stack *stack, uint32_t listener, enum un_stack_option option,
+                                 uint32_t value);
 
 struct un_tcb *un_stack_conn_find(struct un_stack *stack, uint64_t conn); /* NULL: stale */
 int un_stack_names(struct un_stack *stack, uint64_t conn, struct un_stack_peer *local, struct un_stack_peer *remote);
@@ -231,9 +241,9 @@ int64_t un_stack_udp_send(struct un_stack *stack, uint32_t endpoint, const struc
                           uint32_t length); /* -EAGAIN, -EMSGSIZE, -EHOSTUNREACH, -ENOBUFS */
 bool un_stack_udp_waiting(struct un_stack *stack, uint32_t endpoint); /* a datagram can be received */
 bool un_stack_udp_may_send(struct un_stack *stack, uint32_t endpoint); /* false after -EAGAIN, until WRITABLE */
-/* From then on only datagrams of this remote end are for the endpoint; others hear that nobody is there. What ICMP says about
- * those sent to it is an error of the endpoint (RFC 1122 section 4.1.3.3): an event, and a positive errno, taken once:
- * ECONNREFUSED, EMSGSIZE, ENOPROTOOPT. Reports that may pass are none. */
+/* From then on only datagrams of this remote end are for the endpoint; others hear that nobody is there. What ICMP says
+ * about those sent to it is an error of the endpoint (RFC 1122 section 4.1.3.3): an event, and a positive errno, taken
+ * once: ECONNREFUSED, EMSGSIZE, ENOPROTOOPT. Reports that may pass are none. */
 int un_stack_udp_connect(struct un_stack *stack, uint32_t endpoint, const struct un_stack_peer *remote);
 int un_stack_udp_error(const struct un_stack *stack, uint32_t endpoint);
 int un_stack_udp_take_error(struct un_stack *stack, uint32_t endpoint);
@@ -241,8 +251,8 @@ int un_stack_udp_name(struct un_stack *stack, uint32_t endpoint, struct un_stack
 int64_t un_stack_udp_receive(struct un_stack *stack, uint32_t endpoint, struct un_stack_peer *from, void *bytes,
                              uint32_t most); /* the length of the datagram, cut to `most` */
 
-/* What un_stack_check found wrong, or NULL: invariants over the whole arena (frames and records all accounted for, lists
- * whole, sums right). For tests and simulation. */
+/* What un_stack_check found wrong, or NULL: invariants over the whole arena (frames and records all accounted for,
+ * lists whole, sums right). For tests and simulation. */
 const char *un_stack_check(struct un_stack *stack);
 /* Frames with owners that no list of the stack knows: the device, and whoever keeps frames he was shown. */
 uint32_t un_stack_frames_elsewhere(struct un_stack *stack);

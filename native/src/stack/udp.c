@@ -1,8 +1,8 @@
 /* UDP endpoints (RFC 768).
  *
  * A datagram waits in the frames it came in; who sent it stands in front of its payload, where the headers were. An
- * endpoint holds at most so many frames (not bytes: a small datagram holds a whole one), and none when frames are short.
- * What is sent leaves at once; with an unknown next hop the neighbour cache keeps it for a moment. */
+ * endpoint holds at most so many frames (not bytes: a small datagram holds a whole one), and none when frames are
+ * short. What is sent leaves at once; with an unknown next hop the neighbour cache keeps it for a moment. */
 #include <errno.h>
 
 #include "stack/arena.h"
@@ -218,7 +218,8 @@ static enum un_drop refuse(struct un_stack *stack, struct un_arrival *arrival, c
     if (!arrival->is_unicast)
         return UN_DROP_udp_no_port;
     const struct un_packet *packet = &arrival->packet;
-    if (un_hand_to_owner(stack, arrival, &packet->source, udp->source_port, &packet->destination, udp->destination_port))
+    if (un_hand_to_owner(stack, arrival, &packet->source, udp->source_port, &packet->destination,
+                         udp->destination_port))
         return UN_DROP_NONE;
     un_icmp_refuse(stack, arrival, UN_ICMP_UNREACHABLE_PORT);
     return UN_DROP_udp_no_port;

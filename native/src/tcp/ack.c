@@ -1,6 +1,6 @@
 /* Step 5 of segment arrival: what an acceptable ACK changes (RFC 9293 section 3.10.7.4). Loss recovery and congestion
- * control see it first, with the block as it was; then the send queue, SND.UNA, the window, and the states that wait for
- * the ACK of our FIN. */
+ * control see it first, with the block as it was; then the send queue, SND.UNA, the window, and the states that wait
+ * for the ACK of our FIN. */
 #include "tcp/internal.h"
 
 bool un_tcp_acks_probe(const struct un_tcb *tcb, uint32_t ack)
@@ -55,8 +55,8 @@ static void set_window(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_s
 }
 
 /* A peer that keeps its window shut and says so is alive: the user timeout begins anew with what is sent next (RFC 9293
- * section 3.8.6.1). Not so for a connection that its application has left, lest peers make us keep what nobody wants, nor
- * where the application has set the timeout: how long is long enough is its to say (RFC 6429 section 3). */
+ * section 3.8.6.1). Not so for a connection that its application has left, lest peers make us keep what nobody wants,
+ * nor where the application has set the timeout: how long is long enough is its to say (RFC 6429 section 3). */
 static void hear_shut_window(struct un_tcb *tcb)
 {
     if ((tcb->flags & UN_TCB_DETACHED) || tcb->user_timeout_ms)

@@ -18,9 +18,9 @@
 #define TS_ECN 0x20u
 #define TS_MASK 0x3fu
 
-/* What peers announce: the least that path.c believes, small links, the default of IPv4, IPv6's least MTU (over it, and as
- * IPv4 has it), tunnels, mobile networks and DSL, Ethernet over IPv6, PPPoE, Ethernet, jumbo frames. Ascending; between
- * 1220 and 1460 nobody loses more than a twentieth. */
+/* What peers announce: the least that path.c believes, small links, the default of IPv4, IPv6's least MTU (over it, and
+ * as IPv4 has it), tunnels, mobile networks and DSL, Ethernet over IPv6, PPPoE, Ethernet, jumbo frames. Ascending;
+ * between 1220 and 1460 nobody loses more than a twentieth. */
 static const uint16_t mss_table[MSS_COUNT] = {64,   256,  536,  1024, 1220, 1240, 1300, 1360,
                                               1380, 1400, 1420, 1440, 1452, 1460, 8940, 8960};
 

@@ -1,6 +1,6 @@
 /* The handshake (RFC 9293 sections 3.5 and 3.10.7.3): what SYNs offer and agree on, SYN-SENT, simultaneous open, and
- * connections made from a SYN or from a cookie. The options are RFC 7323 (window scale, timestamps), RFC 2018 (SACK) and
- * RFC 3168 section 6.1.1 (ECN). */
+ * connections made from a SYN or from a cookie. The options are RFC 7323 (window scale, timestamps), RFC 2018 (SACK)
+ * and RFC 3168 section 6.1.1 (ECN). */
 #include "tcp/internal.h"
 
 #define WSCALE_MAX 14u /* RFC 7323 section 2.3 */
@@ -75,7 +75,8 @@ void un_tcp_accept_cookie(struct un_tcp *tcp, struct un_tcb *tcb, const struct u
 {
     offer(tcp, tcb);
     agree(tcp, tcb, syn);
-    tcb->rcv_edge = tcb->rcv_nxt + un_min32(tcb->rcv_limit, UINT16_MAX); /* whatever the pool has: cookie.c offered it */
+    /* whatever the pool has: cookie.c offered it */
+    tcb->rcv_edge = tcb->rcv_nxt + un_min32(tcb->rcv_limit, UINT16_MAX);
     tcb->snd_una = tcb->snd_nxt = tcb->iss + 1;
     tcp->counters->passive_opens++;
     tcp->counters->syn_cookies_received++;

@@ -1,12 +1,13 @@
 /* A segment arrives (RFC 9293 section 3.10.7.4). The common case, the next segment of an established connection with
- * nothing special about it, is told by one look at the header and goes straight to its ACK and payload (input_fast.h). All
- * others go through the steps in their order:
+ * nothing special about it, is told by one look at the header and goes straight to its ACK and payload (input_fast.h).
+ * All others go through the steps in their order:
  *
- *   RST (RFC 5961 section 3) · SYN (section 4) · timestamp (RFC 7323 section 5) · sequence number · ACK (RFC 5961 section
- *   5) · ECN (RFC 3168) · payload · FIN
+ *   RST (RFC 5961 section 3) · SYN (section 4) · timestamp (RFC 7323 section 5) · sequence number · ACK (RFC 5961
+ *   section 5) · ECN (RFC 3168) · payload · FIN
  *
- * RST and SYN come first because their answers do not depend on the steps between: a reset counts whatever its timestamp,
- * and a SYN is answered with an ACK whether it lies in the window or not. Urgent data is payload like all other.
+ * RST and SYN come first because their answers do not depend on the steps between: a reset counts whatever its
+ * timestamp, and a SYN is answered with an ACK whether it lies in the window or not. Urgent data is payload like all
+ * other.
  *
  * A step returns whether the next one follows; if not, why is in *drop. */
 #include "tcp/input_fast.h"
@@ -99,8 +100,8 @@ static bool check_timestamp(struct un_tcp *tcp, struct un_tcb *tcb, const struct
 }
 
 /* Some of it lies in the window. A segment of no payload may also stand right at its edge, where a peer stands that has
- * filled the window; a FIN needs no room; and what comes next in order is looked at even when there is none, for its ACK
- * (RFC 9293 section 3.10.7.4: special allowance). */
+ * filled the window; a FIN needs no room; and what comes next in order is looked at even when there is none, for its
+ * ACK (RFC 9293 section 3.10.7.4: special allowance). */
 static bool is_acceptable(const struct un_tcb *tcb, const struct un_seg *seg)
 {
     uint32_t end = seg->seq + un_seg_space(seg);
@@ -231,7 +232,8 @@ static enum un_drop process_time_wait(struct un_tcp *tcp, struct un_tcb *tcb, co
     if (seg->flags & UN_TCP_RST)
         return un_tcp_drop(tcp, UN_DROP_tcp_time_wait);
     bool is_fin = (seg->flags & UN_TCP_FIN) && seg->seq + un_seg_space(seg) == tcb->rcv_nxt;
-    bool is_old = (tcb->flags & UN_TCB_TIMESTAMP) && (seg->options & UN_SEG_TIMESTAMP) && is_old_timestamp(tcp, tcb, seg);
+    bool is_old =
+        (tcb->flags & UN_TCB_TIMESTAMP) && (seg->options & UN_SEG_TIMESTAMP) && is_old_timestamp(tcp, tcb, seg);
     if (is_fin && !is_old)
         un_tcp_arm(tcp, tcb, UN_TIMER_LIFE, tcp->now_ns + 2 * UN_MS_NS * tcp->config->msl_ms);
     if (seg->seq != tcb->rcv_nxt || un_seg_space(seg) > 0)

@@ -1,7 +1,7 @@
 /* The segment that is expected: the next one of an established connection, with nothing special about it. The steps of
- * RFC 9293 section 3.10.7.4 would find nothing to say, so it goes straight to its ACK and payload; and an ACK of all that
- * is in flight, which was one packet, needs no walk over records. Inline, as it is to become one piece with whoever takes the
- * packet in: the segment is in registers until something is not as expected. */
+ * RFC 9293 section 3.10.7.4 would find nothing to say, so it goes straight to its ACK and payload; and an ACK of all
+ * that is in flight, which was one packet, needs no walk over records. Inline, as it is to become one piece with
+ * whoever takes the packet in: the segment is in registers until something is not as expected. */
 #ifndef UN_TCP_INPUT_FAST_H
 #define UN_TCP_INPUT_FAST_H
 
@@ -13,7 +13,8 @@ UN_ALWAYS_INLINE bool un_tcp_input_is_fast(const struct un_tcb *tcb, const struc
     const uint8_t special = UN_TCP_FIN | UN_TCP_SYN | UN_TCP_RST | UN_TCP_URG | UN_TCP_ECE | UN_TCP_CWR;
     uint8_t options = tcb->flags & UN_TCB_TIMESTAMP ? UN_SEG_TIMESTAMP : 0;
     return tcb->state == UN_TCP_ESTABLISHED && (seg->flags & (special | UN_TCP_ACK)) == UN_TCP_ACK &&
-           seg->seq == tcb->rcv_nxt && seg->options == options && (!options || !un_seq_lt(seg->tsval, tcb->ts_recent)) &&
+           seg->seq == tcb->rcv_nxt && seg->options == options &&
+           (!options || !un_seq_lt(seg->tsval, tcb->ts_recent)) &&
            seg->ack - tcb->snd_una <= tcb->snd_nxt - tcb->snd_una &&
            (int32_t)seg->length <= un_seq_diff(tcb->rcv_edge, tcb->rcv_nxt) && seg->ecn != 3 &&
            !(tcb->flags & (UN_TCB_FIN_SEEN | UN_TCB_PERSIST));
@@ -60,7 +61,8 @@ UN_ALWAYS_INLINE void un_tcp_take_ack_of_all(struct un_tcp *tcp, struct un_tcb *
 
 UN_ALWAYS_INLINE void un_tcp_ack_fast(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
 {
-    bool is_news = tcb->snd_una != tcb->snd_nxt || seg->sack_count > 0; /* D-SACK often comes when all is acknowledged */
+    /* D-SACK often comes when all is acknowledged */
+    bool is_news = tcb->snd_una != tcb->snd_nxt || seg->sack_count > 0;
     if (!is_news && (uint32_t)seg->wnd << tcb->snd_wscale == tcb->snd_wnd) {
         tcb->snd_wl1 = seg->seq;
         tcb->snd_wl2 = seg->ack;

@@ -1,11 +1,12 @@
 /* What the files of the state machine share, and nobody else includes, but with input_fast.h and output_fast.h.
  *
- *   input.c      a segment arrives: the steps                            handshake.c  SYN-SENT, SYN-RECEIVED, options
- *   input_fast.h   a segment arrives as expected, receive_fast.h: its payload   output_fast.h      the segment that is sent mostly
- *   ack.c        what its ACK and window change                          receive.c    what its payload and FIN change
- *   output.c     dispatch: resend, send, probe                           segment.c    one segment is built and emitted
- *   window.c     the window we offer                                     path.c       segment size, path MTU, ICMP
- *   state.c      states, beginning and end                               timers.c     deadlines
+ *   input.c         a segment arrives: the steps    handshake.c    SYN-SENT, SYN-RECEIVED, options
+ *   input_fast.h    the next one in order arrives   receive_fast.h its payload
+ *   ack.c           what its ACK and window change  receive.c      what its payload and FIN change
+ *   output.c        dispatch: resend, send, probe   output_fast.h  the segment that is sent mostly
+ *   segment.c       one segment is built, emitted   window.c       the window we offer
+ *   path.c          segment size, path MTU, ICMP    timers.c       deadlines
+ *   state.c         states, beginning and end
  *
  * A function that may end the connection says so by its name or its result; whoever calls it touches the block no more
  * when it did, since the slot may be in other hands. */
@@ -19,8 +20,8 @@
 #define UN_TCP_TIMESTAMP_BYTES 12u /* with padding */
 #define UN_TCP_SACK_BYTES(blocks) (4u + 8u * (blocks))
 
-/* Segments of the handshake that are acknowledged at once, and full ones after it (RFC 5681 lets ACKs wait; a peer in slow
- * start would grow more slowly for it): a window of 16 covers an initial window of 10 and its first doubling. */
+/* Segments of the handshake that are acknowledged at once, and full ones after it (RFC 5681 lets ACKs wait; a peer in
+ * slow start would grow more slowly for it): a window of 16 covers an initial window of 10 and its first doubling. */
 #define UN_TCP_QUICKACKS 16u
 
 /* Smallest segment of a peer that is believed to be full: a stream of small messages is no bulk transfer. */

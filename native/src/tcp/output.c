@@ -1,12 +1,12 @@
-/* What may leave: dispatch asks, in this order, for what is to be sent again, for new data, for probes, and for an ACK that
- * nothing of these carried.
+/* What may leave: dispatch asks, in this order, for what is to be sent again, for new data, for probes, and for an ACK
+ * that nothing of these carried.
  *
  * New data leaves by the rules of the sender's silly window avoidance (RFC 9293 section 3.8.6.2.1) and of Nagle's
- * algorithm in Minshall's form: a full segment always; a small one when it is the last there is and no other small one is
- * unacknowledged (or the application wants no delay, or the FIN goes with it); part of what is there when the window is
- * the limit and lets half of the largest window go. What all this holds back while nothing is in flight waits for the
- * persist timer, and then leaves as far as the window allows; into a shut window goes one byte, which counts as sent only
- * when the peer takes it.
+ * algorithm in Minshall's form: a full segment always; a small one when it is the last there is and no other small one
+ * is unacknowledged (or the application wants no delay, or the FIN goes with it); part of what is there when the window
+ * is the limit and lets half of the largest window go. What all this holds back while nothing is in flight waits for
+ * the persist timer, and then leaves as far as the window allows; into a shut window goes one byte, which counts as
+ * sent only when the peer takes it.
  *
  * A device that segments gets many segments at once. Nothing changes before emit has taken a segment; when it says
  * -EAGAIN, dispatch is called again. */

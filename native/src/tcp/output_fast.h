@@ -14,7 +14,8 @@
 static inline uint32_t un_tcp_segment_most(const struct un_tcb *tcb)
 {
     uint32_t timestamp = tcb->flags & UN_TCB_TIMESTAMP ? UN_TCP_TIMESTAMP_BYTES : 0;
-    uint32_t blocks = un_min32(tcb->sack_count + tcb->has_dsack, timestamp ? UN_SACK_BLOCKS_MAX - 1 : UN_SACK_BLOCKS_MAX);
+    uint32_t blocks =
+        un_min32(tcb->sack_count + tcb->has_dsack, timestamp ? UN_SACK_BLOCKS_MAX - 1 : UN_SACK_BLOCKS_MAX);
     return tcb->snd_mss - timestamp - (blocks ? UN_TCP_SACK_BYTES(blocks) : 0);
 }
 
@@ -93,10 +94,11 @@ static inline uint32_t un_tcp_output_fast_length(const struct un_tcp *tcp, const
     return unsent == mss || un_tcp_may_send_small(tcb) ? unsent : 0;
 }
 
-static inline void un_tcp_output_fast_segment(struct un_tcp *tcp, const struct un_tcb *tcb, uint32_t length, struct un_seg *seg,
-                                        struct un_piece *piece)
+static inline void un_tcp_output_fast_segment(struct un_tcp *tcp, const struct un_tcb *tcb, uint32_t length,
+                                              struct un_seg *seg, struct un_piece *piece)
 {
-    *piece = (struct un_piece){un_pool_content(&tcp->pool, tcb->unsent_frame) + tcb->unsent_offset, length, tcb->unsent_frame};
+    *piece = (struct un_piece){un_pool_content(&tcp->pool, tcb->unsent_frame) + tcb->unsent_offset, length,
+                               tcb->unsent_frame};
     un_tcp_begin_segment(tcp, tcb, seg, UN_TCP_PSH);
     seg->length = length;
     un_tcp_mark_ecn(tcb, seg);

@@ -1,10 +1,10 @@
-/* The size of our segments: what the peer takes (RFC 9293 section 3.7.1, RFC 6691) and what the path carries (RFC 1191, RFC
- * 8201), which routers tell by ICMP (matched as RFC 5927 has it) and silence tells when they do not (RFC 8899).
+/* The size of our segments: what the peer takes (RFC 9293 section 3.7.1, RFC 6691) and what the path carries (RFC 1191,
+ * RFC 8201), which routers tell by ICMP (matched as RFC 5927 has it) and silence tells when they do not (RFC 8899).
  *
  * A path that carries less than it did may be left for another one, or silence may have had other reasons: ten minutes
- * later, and then every ten minutes, one segment of a bulk transfer is as large as the next size that links have. When it
- * arrives, all others follow and the size after it is tried; when not, its payload is sent again in smaller ones, and
- * that is no sign of congestion. */
+ * later, and then every ten minutes, one segment of a bulk transfer is as large as the next size that links have. When
+ * it arrives, all others follow and the size after it is tried; when not, its payload is sent again in smaller ones,
+ * and that is no sign of congestion. */
 #include "tcp/internal.h"
 
 #define PATH_MTU_MIN_IPV4 552u  /* what RFC 1191 section 7.1 knows of real links; less is an attack */

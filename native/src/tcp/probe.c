@@ -9,7 +9,8 @@
 
 #define UN_PROBE_ACK_DELAY_US 200000u /* TLP.max_ack_delay: so long a peer may keep the ACK of one segment */
 #define UN_PROBE_DEFAULT_US 1000000u  /* without a round trip known */
-#define UN_PROBE_LEAST_US 2000u       /* round trips of a machine room say nothing of schedulers; Linux TCP_TIMEOUT_MIN */
+/* round trips of a machine room say nothing of schedulers; Linux TCP_TIMEOUT_MIN */
+#define UN_PROBE_LEAST_US 2000u
 
 bool un_probe_is_possible(const struct un_tcb *tcb)
 {

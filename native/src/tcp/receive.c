@@ -28,7 +28,8 @@ enum un_drop un_tcp_receive(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq
 /* The state follows when the FIN is next in order. May end the connection. */
 void un_tcp_take_fin(struct un_tcp *tcp, struct un_tcb *tcb)
 {
-    if ((tcb->flags & (UN_TCB_FIN_SEEN | UN_TCB_FIN_RECEIVED)) != UN_TCB_FIN_SEEN || un_seq_lt(tcb->rcv_nxt, tcb->fin_seq))
+    if ((tcb->flags & (UN_TCB_FIN_SEEN | UN_TCB_FIN_RECEIVED)) != UN_TCB_FIN_SEEN ||
+        un_seq_lt(tcb->rcv_nxt, tcb->fin_seq))
         return;
     tcb->flags |= UN_TCB_FIN_RECEIVED;
     tcb->rcv_nxt++;
@@ -44,7 +45,8 @@ void un_tcp_take_fin(struct un_tcp *tcp, struct un_tcb *tcb)
         un_tcp_enter_time_wait(tcp, tcb);
 }
 
-/* It is held until everything before it has come; the first FIN that lies within the window, or right behind it, counts. */
+/* It is held until everything before it has come; the first FIN that lies within the window, or right behind it,
+ * counts. */
 void un_tcp_receive_fin(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t fin_seq)
 {
     if (!(tcb->flags & UN_TCB_FIN_SEEN) && un_seq_le(tcb->rcv_nxt, fin_seq) && un_seq_le(fin_seq, tcb->rcv_edge)) {

@@ -1,6 +1,6 @@
-/* Payload that is next in order, when to acknowledge it, and how it is queued: inline, since nearly all payload is of this
- * kind. The short way (un_tcp_receive_next) is what receive.c and rxqueue.c come to for one frame that lies within the
- * window while nothing waits out of order and frames are not short; they take all else, and share the parts. */
+/* Payload that is next in order, when to acknowledge it, and how it is queued: inline, since nearly all payload is of
+ * this kind. The short way (un_tcp_receive_next) is what receive.c and rxqueue.c come to for one frame that lies within
+ * the window while nothing waits out of order and frames are not short; they take all else, and share the parts. */
 #ifndef UN_TCP_RECEIVE_FAST_H
 #define UN_TCP_RECEIVE_FAST_H
 
@@ -70,8 +70,8 @@ static inline void un_tcp_received(struct un_tcp *tcp, struct un_tcb *tcb, uint3
 /* ---- the short way ---- */
 
 /* Payload from rcv_nxt on that does not go beyond rcv_edge; it is taken. is_chain: perhaps of several frames. */
-UN_ALWAYS_INLINE enum un_drop un_tcp_receive_next(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length, uint32_t frame,
-                                                  bool is_chain)
+UN_ALWAYS_INLINE enum un_drop un_tcp_receive_next(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length,
+                                                  uint32_t frame, bool is_chain)
 {
     bool is_plain = (!is_chain || tcp->pool.frames[frame].next == UN_NONE) && tcb->rcv_ooo.head == UN_NONE &&
                     !un_rx_is_crowded(tcp, tcb->rcv_frames, tcp->config->rcv_frames_max);

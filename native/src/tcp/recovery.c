@@ -144,9 +144,9 @@ static void lose_head(struct un_tcp *tcp, struct un_tcb *tcb)
 }
 
 /* Fast retransmit and fast recovery without SACK: RFC 6582. When snd_una is `recover`, duplicate ACKs are about what
- * was resent needlessly, if anything was, and begin nothing. A peer does not make us send more by sending more ACKs than it
- * got segments: duplicates count up to what was outstanding (RFC 5681 section 3.2), and an ACK of less than a segment names
- * no hole, as the rest of it was in the same packet. */
+ * was resent needlessly, if anything was, and begin nothing. A peer does not make us send more by sending more ACKs
+ * than it got segments: duplicates count up to what was outstanding (RFC 5681 section 3.2), and an ACK of less than a
+ * segment names no hole, as the rest of it was in the same packet. */
 static void new_reno(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack)
 {
     uint32_t mss = tcb->snd_mss, most = tcb->ssthresh + (tcb->recover - tcb->snd_una);

@@ -104,8 +104,8 @@ void un_rack_delivered(const struct un_tcp *tcp, struct un_tcb *tcb, const struc
                        const struct un_sent *sent, uint32_t length);
 void un_rack_widen(struct un_tcb *tcb);  /* D-SACK said that something was resent too early */
 void un_rack_recovered(struct un_tcb *tcb); /* a recovery is over */
-/* Mark what is lost; returns in how many microseconds something else may be, 0: nothing. *is_congestion becomes true when
- * anything but a probe of the path MTU is lost (RFC 8899 section 3). */
+/* Mark what is lost; returns in how many microseconds something else may be, 0: nothing. *is_congestion becomes true
+ * when anything but a probe of the path MTU is lost (RFC 8899 section 3). */
 uint32_t un_rack_detect(struct un_tcp *tcp, struct un_tcb *tcb, bool *is_congestion);
 
 /* ---- probe.c: tail loss probes, RFC 8985 section 7 ---- */
@@ -227,7 +227,8 @@ static inline const struct un_congestion *un_congestion_of(const struct un_tcb *
 
 /* ---- the short way ---- */
 
-/* All that was in flight is one record, sent once, and this acknowledges it while nothing special goes on: un_recovery_ack. */
+/* All that was in flight is one record, sent once, and this acknowledges it while nothing special goes on:
+ * un_recovery_ack. */
 static inline void un_recovery_ack_of_one(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t ack)
 {
     uint32_t index = tcb->sent_head, acked = tcb->in_flight, sent_us = tcp->sents[index].sent_us;

@@ -8,10 +8,10 @@
  *   - a frame comes that covers others out of order: it takes their place, with their bytes. What came first wins, as
  *     overlaps must not let a peer say one thing to us and another to whoever listens (RFC 9293 leaves it open).
  * Out of order, a connection holds at most ooo_frames_max frames, and its share of the pool; beyond that the highest
- * payload gives way, as the peer will get to it last (RFC 2018 section 8 lets us forget what was SACKed). Payload in order
- * is taken unless frames are scarce and the connection holds several that nobody has read: it comes again, when somebody
- * has. A gap is filled in any case, in the place of the highest payload behind it if need be, as that is what sets the
- * frames behind it free.
+ * payload gives way, as the peer will get to it last (RFC 2018 section 8 lets us forget what was SACKed). Payload in
+ * order is taken unless frames are scarce and the connection holds several that nobody has read: it comes again, when
+ * somebody has. A gap is filled in any case, in the place of the highest payload behind it if need be, as that is what
+ * sets the frames behind it free.
  *
  * Work per frame: O(1) for payload in order and for payload behind all that waits; else a walk over rcv_ooo. */
 #include "tcp/receive_fast.h"
@@ -275,8 +275,8 @@ static void queue(struct arrival *arrival, uint32_t before, uint32_t frame, bool
     un_rx_blocks_note(tcp, tcb, start, end, joins_left, behind != UN_NONE && frames[behind].seq == end);
 }
 
-/* Payload that begins at rcv_nxt needs no frame of its own, may keep it, or has that of the highest payload. This is asked
- * before overlaps are settled: what has given way is none any more. */
+/* Payload that begins at rcv_nxt needs no frame of its own, may keep it, or has that of the highest payload. This is
+ * asked before overlaps are settled: what has given way is none any more. */
 static bool has_room_in_order(struct arrival *arrival, uint32_t frame)
 {
     const struct un_tcp *tcp = arrival->tcp;

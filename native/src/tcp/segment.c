@@ -1,6 +1,6 @@
-/* One segment is built and emitted. Whatever leaves with ACK acknowledges what was to be acknowledged, so that no second
- * ACK follows in the same dispatch. What depends on having been sent (the edge of the window, Last.ACK.sent, the flags)
- * changes only when it was. */
+/* One segment is built and emitted. Whatever leaves with ACK acknowledges what was to be acknowledged, so that no
+ * second ACK follows in the same dispatch. What depends on having been sent (the edge of the window, Last.ACK.sent, the
+ * flags) changes only when it was. */
 #include "tcp/output_fast.h"
 
 void un_tcp_segment(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, uint8_t flags)

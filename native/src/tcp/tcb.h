@@ -1,8 +1,9 @@
 /* The transmission control block: all that is known of one connection, in less than 496 bytes, linked by index.
  *
- * Names are those of RFC 9293 (snd_una, rcv_nxt …). A connection that is idle owns nothing besides this and its entry in
- * the look-up table; records of what is in flight (struct un_sent) and frames come from pools while they are needed.
- * The block is truth, the rest (wheel, lists, look-up table, free lists) are caches that a scan of the blocks rebuilds. */
+ * Names are those of RFC 9293 (snd_una, rcv_nxt …). A connection that is idle owns nothing besides this and its entry
+ * in the look-up table; records of what is in flight (struct un_sent) and frames come from pools while they are needed.
+ * The block is truth, the rest (wheel, lists, look-up table, free lists) are caches that a scan of the
+ * blocks rebuilds. */
 #ifndef UN_TCB_H
 #define UN_TCB_H
 
@@ -105,7 +106,8 @@ enum un_sent_flag {
     UN_SENT_PATH_PROBE = 1 << 6, /* in a packet larger than path_mtu, and not sent again since */
 };
 
-/* What one packet (or a run of SACKed ones) carried, until it is acknowledged; a list by sequence number per connection. */
+/* What one packet (or a run of SACKed ones) carried, until it is acknowledged; a list by sequence number per
+ * connection. */
 struct un_sent {
     uint32_t next;
     uint32_t seq;
@@ -125,8 +127,8 @@ struct un_queue {
     uint32_t tail;
 };
 
-/* In the order of how often it is looked at: the usual segment needs what stands first, in as few cache lines as it takes;
- * what is out of order, lost or set up once stands last. */
+/* In the order of how often it is looked at: the usual segment needs what stands first, in as few cache lines as it
+ * takes; what is out of order, lost or set up once stands last. */
 struct un_tcb {
     /* Who: read by look-up. */
     struct un_ip peer;
@@ -236,7 +238,8 @@ struct un_tcb {
     uint32_t prr_flight;     /* RecoverFS */
     uint32_t prior_cwnd;     /* to undo */
     uint32_t prior_ssthresh;
-    uint32_t undo_tsval;     /* our timestamp of the first retransmission: an ACK that echoes an older one says spurious */
+    /* our timestamp of the first retransmission: an ACK that echoes an older one says spurious */
+    uint32_t undo_tsval;
     uint32_t undo_bytes;     /* sent again in this recovery, and not reported as needless by D-SACK */
 
     /* Out of order. */

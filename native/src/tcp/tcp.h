@@ -4,12 +4,12 @@
  * passed). `struct un_tcp` is the environment they work in; the stack fills it in and sets the clock before each call.
  * What goes out and what is to be known outside goes through un_tcp_operations.
  *
- * Files: input.c segment arrival, the steps of RFC 9293 section 3.10.7, with handshake.c, ack.c, receive.c and window.c;
- * output.c what may leave, with segment.c; path.c path MTU and ICMP; state.c set_state, close, end; timers.c; rxqueue.c,
- * txqueue.c payload in frames; cookie.c; sent.c records of what is in flight; recovery.c what an ACK or a timeout means for
- * them, with sack.c, rack.c, probe.c, undo.c, prr.c, flight.c and rtt.c (recovery.h); congestion.c with reno.c, cubic.c and
- * hystart.c. What nearly every segment needs stands in headers, for the stack to make one piece of it and the packet:
- * input_fast.h and receive_fast.h the way in, output_fast.h the way out. */
+ * Files: input.c segment arrival, the steps of RFC 9293 section 3.10.7, with handshake.c, ack.c, receive.c and
+ * window.c; output.c what may leave, with segment.c; path.c path MTU and ICMP; state.c set_state, close, end; timers.c;
+ * rxqueue.c, txqueue.c payload in frames; cookie.c; sent.c records of what is in flight; recovery.c what an ACK or a
+ * timeout means for them, with sack.c, rack.c, probe.c, undo.c, prr.c, flight.c and rtt.c (recovery.h); congestion.c
+ * with reno.c, cubic.c and hystart.c. What nearly every segment needs stands in headers, for the stack to make one
+ * piece of it and the packet: input_fast.h and receive_fast.h the way in, output_fast.h the way out. */
 #ifndef UN_TCP_H
 #define UN_TCP_H
 
@@ -27,13 +27,14 @@
 
 /* What the application is told; bits add up until they are fetched. */
 enum un_tcp_event {
-    UN_TCP_EVENT_ACCEPTED = 1 << 0,  /* a listener has a new connection: this one */
+    UN_TCP_EVENT_ACCEPTED = 1 << 0, /* a listener has a new connection: this one */
     UN_TCP_EVENT_CONNECTED = 1 << 1,
-    UN_TCP_EVENT_READABLE = 1 << 2,  /* payload is there that was not before */
-    UN_TCP_EVENT_EOF = 1 << 3,       /* the peer's FIN is next after what can be read */
-    UN_TCP_EVENT_WRITABLE = 1 << 4,  /* room again, after a write that took less than it was given */
+    UN_TCP_EVENT_READABLE = 1 << 2, /* payload is there that was not before */
+    UN_TCP_EVENT_EOF = 1 << 3, /* the peer's FIN is next after what can be read */
+    UN_TCP_EVENT_WRITABLE = 1 << 4, /* room again, after a write that took less than it was given */
     /* Over; why: un_tcb's reason. The last one: it does not come before all that can be read was read. It comes with
-     * TIME-WAIT, when the connection has still to answer a peer who missed the last ACK: only a DEAD one is out of use. */
+     * TIME-WAIT, when the connection has still to answer a peer who missed the last ACK: only a DEAD one is out
+     * of use. */
     UN_TCP_EVENT_CLOSED = 1 << 5,
 };
 
@@ -118,7 +119,8 @@ struct un_tcp;
 struct un_tcp_operations {
     /* Put the segment on the wire with this connection's addresses; not only dispatch calls it, since resets and some
      * ACKs cannot wait for one. segment_bytes > 0: more payload than one segment,
-     * cut it (only where tx_segment_bytes allows). 0; -EAGAIN: not now, the stack dispatches this connection again later. */
+     * cut it (only where tx_segment_bytes allows). 0; -EAGAIN: not now, the stack dispatches this connection again
+     * later. */
     int (*emit)(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, const struct un_piece *pieces, int count,
                 uint32_t segment_bytes);
     void (*event)(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t events); /* enum un_tcp_event */
@@ -178,7 +180,8 @@ void un_tcp_accept_cookie(struct un_tcp *tcp, struct un_tcb *tcb, const struct u
 /* The application: orderly end of its output (RFC 9293 section 3.10.4); no more events and no input either (close);
  * at once, with a reset (abort). close of a connection with unread input aborts (RFC 2525 section 2.17). */
 void un_tcp_shutdown(struct un_tcp *tcp, struct un_tcb *tcb);
-/* No more input is wanted: with the end of output it is as after close, but the block is kept. What came before can be read. */
+/* No more input is wanted: with the end of output it is as after close, but the block is kept. What came before can be
+ * read. */
 void un_tcp_shutdown_input(struct un_tcb *tcb);
 void un_tcp_close(struct un_tcp *tcp, struct un_tcb *tcb);
 void un_tcp_abort(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_reason reason);
@@ -218,15 +221,15 @@ bool un_tcp_refuse(const struct un_seg *seg, struct un_seg *reset);
 int un_tcp_dispatch(struct un_tcp *tcp, struct un_tcb *tcb);
 
 /* Bytes the application may queue; queue them: lent ones are copied, a piece in a frame passes to the queue as a whole
- * (un_tx_append_frame) as soon as there is any room. Returns how many bytes were taken, or -EPIPE after shutdown, -ENOTCONN
- * before the connection is established, -ECONNRESET and the like when it is over. */
+ * (un_tx_append_frame) as soon as there is any room. Returns how many bytes were taken, or -EPIPE after shutdown,
+ * -ENOTCONN before the connection is established, -ECONNRESET and the like when it is over. */
 uint32_t un_tcp_write_room(const struct un_tcp *tcp, const struct un_tcb *tcb);
 uint32_t un_tcp_send_limit(const struct un_tcp *tcp, const struct un_tcb *tcb); /* that may be queued now: tune.c */
 int64_t un_tcp_write(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_piece *pieces, int count);
 
-/* As un_tcp_write with pieces that lie in what a lender lends (base/pool.h): longer ones stay where they are. `frame` of each
- * piece that was taken says then whether it was lent, else it is UN_NONE. Nobody may change what is lent before it is
- * given back; who does sends something else. */
+/* As un_tcp_write with pieces that lie in what a lender lends (base/pool.h): longer ones stay where they are. `frame`
+ * of each piece that was taken says then whether it was lent, else it is UN_NONE. Nobody may change what is lent before
+ * it is given back; who does sends something else. */
 int64_t un_tcp_lend(struct un_tcp *tcp, struct un_tcb *tcb, uint16_t lender, struct un_piece *pieces, int count);
 
 /* What can be read; then let go of that many bytes, which may open the window. 0 readable bytes with un_tcp_is_eof: no
@@ -260,10 +263,11 @@ void un_tcp_set_user_timeout(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t ti
 /* Keepalive settings changed, or something was heard. */
 void un_tcp_rearm_keepalive(struct un_tcp *tcp, struct un_tcb *tcb);
 
-/* ---- recovery.c, flight.c, sack.c, rack.c, probe.c, undo.c, prr.c, rtt.c, sent.c, congestion.c. Owner: loss recovery. ----
+/* ---- recovery.c, flight.c, sack.c, rack.c, probe.c, undo.c, prr.c, rtt.c, sent.c, congestion.c. Owner: loss recovery.
+ * ----
  *
- * They arm and disarm UN_TIMER_RETRANSMIT (unless UN_TCB_PERSIST is set) and UN_TIMER_REORDER, and keep everything of a tcb
- * from srtt_us to backoff, dup_acks, `retransmitted`, and what stands under "Recovery". They count timeouts,
+ * They arm and disarm UN_TIMER_RETRANSMIT (unless UN_TCB_PERSIST is set) and UN_TIMER_REORDER, and keep everything of a
+ * tcb from srtt_us to backoff, dup_acks, `retransmitted`, and what stands under "Recovery". They count timeouts,
  * fast_recoveries, spurious, tail_probes, duplicate_acks and retransmitted. */
 
 /* What a new block starts with. It sends no more than a SYN. */
@@ -271,30 +275,34 @@ void un_recovery_init(struct un_tcp *tcp, struct un_tcb *tcb);
 /* When the handshake is over: initial window from the agreed MSS, congestion control begins. */
 void un_recovery_established(struct un_tcp *tcp, struct un_tcb *tcb);
 
-/* An acceptable ACK (snd_una <= seg->ack <= snd_nxt), before snd_una, the send queue and snd_wnd are updated: takes samples,
- * marks and frees records, detects loss, moves the congestion window, restarts or stops the timers, and asks for output when
- * something is to be sent again. is_window_update: the segment changed the window (so it is no duplicate ACK, RFC 5681
- * section 2). */
+/* An acceptable ACK (snd_una <= seg->ack <= snd_nxt), before snd_una, the send queue and snd_wnd are updated: takes
+ * samples, marks and frees records, detects loss, moves the congestion window, restarts or stops the timers, and asks
+ * for output when something is to be sent again. is_window_update: the segment changed the window (so it is no
+ * duplicate ACK, RFC 5681 section 2). */
 void un_recovery_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, bool is_window_update);
 
-/* Payload and flags that were sent for the first time, from snd_nxt on (before snd_nxt moves). Call un_recovery_can_record
- * before anything is sent. length: with SYN and FIN. Starts the retransmission timer when it does not run. */
+/* Payload and flags that were sent for the first time, from snd_nxt on (before snd_nxt moves). Call
+ * un_recovery_can_record before anything is sent. length: with SYN and FIN. Starts the retransmission timer when it
+ * does not run. */
 bool un_recovery_can_record(const struct un_tcp *tcp, const struct un_tcb *tcb);
 void un_recovery_sent(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length, uint32_t frame, uint32_t offset,
                       uint16_t flags, uint32_t tsval);
 
-/* The next record that is to be sent again and may be now, or UN_NONE. It is at most `most` (> 0) bytes of payload long: a
- * longer one is split. Ask again after un_recovery_resent; ask before new data is sent. */
+/* The next record that is to be sent again and may be now, or UN_NONE. It is at most `most` (> 0) bytes of payload
+ * long: a longer one is split. Ask again after un_recovery_resent; ask before new data is sent. */
 uint32_t un_recovery_next(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t most);
 void un_recovery_resent(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t sent, uint32_t tsval);
 
 /* Bytes of new data that congestion control lets go now: cwnd, PRR, limited transmit, a probe that is due. */
 uint32_t un_recovery_allowance(const struct un_tcp *tcp, const struct un_tcb *tcb);
 
-void un_recovery_timeout(struct un_tcp *tcp, struct un_tcb *tcb);      /* UN_TIMER_RETRANSMIT, not persisting, data in flight */
+/* UN_TIMER_RETRANSMIT, not persisting, data in flight */
+void un_recovery_timeout(struct un_tcp *tcp, struct un_tcb *tcb);
 void un_recovery_reorder_timeout(struct un_tcp *tcp, struct un_tcb *tcb); /* UN_TIMER_REORDER: RACK or TLP */
-void un_recovery_congestion(struct un_tcp *tcp, struct un_tcb *tcb);   /* ECN-Echo came (RFC 3168): once per round trip */
-static inline bool un_recovery_hears_congestion(const struct un_tcb *tcb, const struct un_seg *seg) /* before the ACK counts */
+/* ECN-Echo came (RFC 3168): once per round trip */
+void un_recovery_congestion(struct un_tcp *tcp, struct un_tcb *tcb);
+/* before the ACK counts */
+static inline bool un_recovery_hears_congestion(const struct un_tcb *tcb, const struct un_seg *seg)
 {
     return (seg->flags & UN_TCP_ECE) && (tcb->flags & UN_TCB_ECN);
 }
@@ -313,7 +321,8 @@ const char *un_recovery_check(const struct un_tcp *tcp, const struct un_tcb *tcb
 struct un_congestion {
     const char *name;
     void (*init)(const struct un_tcp *tcp, struct un_tcb *tcb);
-    void (*acked)(const struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes, bool cwnd_limited); /* not in recovery */
+    /* not in recovery */
+    void (*acked)(const struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes, bool cwnd_limited);
     uint32_t (*reduce)(const struct un_tcp *tcp, struct un_tcb *tcb); /* loss or ECN: returns the new ssthresh */
     void (*timeout)(const struct un_tcp *tcp, struct un_tcb *tcb);
     void (*undo)(const struct un_tcp *tcp, struct un_tcb *tcb);
@@ -324,18 +333,20 @@ enum { UN_CONGESTION_CUBIC = 0, UN_CONGESTION_RENO = 1, UN_CONGESTIONS = 2 };
 
 /* ---- rxqueue.c. Owner: structures. A new block has rcv.head and rcv_ooo.head UN_NONE, all else zero. ---- */
 
-/* Payload [seq, seq + bytes of the chain), which may begin before rcv_nxt and end beyond rcv_edge: what is new and within the
- * window is kept, references to the rest are dropped. In order: appended, rcv_nxt moves, and what was waiting behind it
- * follows. Sets rcv_bytes, rcv_ooo_bytes, the recent blocks and the D-SACK block (RFC 2883). Returns the bytes by which
- * rcv_nxt moved; *drop says why something was not kept: UN_DROP_NONE; tcp_duplicate; tcp_out_of_order, tcp_window when
- * any of it was new. It is the caller who counts that; counted here: compacted, out_of_order. */
+/* Payload [seq, seq + bytes of the chain), which may begin before rcv_nxt and end beyond rcv_edge: what is new and
+ * within the window is kept, references to the rest are dropped. In order: appended, rcv_nxt moves, and what was
+ * waiting behind it follows. Sets rcv_bytes, rcv_ooo_bytes, the recent blocks and the D-SACK block (RFC 2883). Returns
+ * the bytes by which rcv_nxt moved; *drop says why something was not kept: UN_DROP_NONE; tcp_duplicate;
+ * tcp_out_of_order, tcp_window when any of it was new. It is the caller who counts that; counted here: compacted,
+ * out_of_order. */
 uint32_t un_rx_insert(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t frame, enum un_drop *drop);
 /* D-SACK first, then newest; at most `most` in all. The D-SACK block is forgotten: it is reported once. */
 void un_rx_sack_blocks(const struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, uint32_t most);
 /* Pieces of what is in order, at most `most`. Their bytes stay where they are until they are consumed. */
 int un_rx_peek(const struct un_tcp *tcp, const struct un_tcb *tcb, struct un_piece *pieces, int most);
 void un_rx_consume(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes); /* at most rcv_bytes */
-uint32_t un_rx_read(struct un_tcp *tcp, struct un_tcb *tcb, void *bytes, uint32_t most); /* copy and consume: how many */
+/* copy and consume: how many */
+uint32_t un_rx_read(struct un_tcp *tcp, struct un_tcb *tcb, void *bytes, uint32_t most);
 void un_rx_drop_all(struct un_tcp *tcp, struct un_tcb *tcb);
 void un_rx_drop_out_of_order(struct un_tcp *tcp, struct un_tcb *tcb); /* frames are short: in-order data matters more */
 
@@ -348,8 +359,8 @@ void un_rx_drop_out_of_order(struct un_tcp *tcp, struct un_tcb *tcb); /* frames 
 
 /* Copied, as many as snd_limit and the pool let in: bytes taken. */
 uint32_t un_tx_append(struct un_tcp *tcp, struct un_tcb *tcb, const void *bytes, uint32_t length);
-/* Bytes that lie in a frame already: nobody may change them until they are acknowledged. A reference of the caller's passes
- * to the queue, and the frame's record with it, which must not stand in any other list. */
+/* Bytes that lie in a frame already: nobody may change them until they are acknowledged. A reference of the caller's
+ * passes to the queue, and the frame's record with it, which must not stand in any other list. */
 void un_tx_append_frame(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame, uint32_t offset, uint32_t length);
 /* Lent: all of the piece, or copied, as many bytes as un_tx_append takes; piece->frame says which. */
 #define UN_LEND_LEAST 1024u /* bytes: fewer are copied in less time than their record takes */
@@ -360,7 +371,8 @@ int un_tx_pieces(const struct un_tcp *tcp, uint32_t frame, uint32_t offset, uint
                  int most, uint32_t *got);
 /* Move a cursor by bytes that are in the queue. */
 void un_tx_advance(const struct un_tcp *tcp, uint32_t *frame, uint32_t *offset, uint32_t length);
-uint32_t un_tx_unsent(const struct un_tcb *tcb); /* bytes queued that were never sent; needs snd_una, snd_nxt, snd_bytes in step */
+/* bytes queued that were never sent; needs snd_una, snd_nxt, snd_bytes in step */
+uint32_t un_tx_unsent(const struct un_tcb *tcb);
 void un_tx_acked(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes); /* payload bytes that were sent */
 /* All that is queued was sent, and is acknowledged. */
 static inline void un_tx_acked_all(struct un_tcp *tcp, struct un_tcb *tcb)

@@ -1,5 +1,5 @@
-/* Deadlines of a connection. The wheel holds at most one entry for it, at or before the earliest of them; a deadline that
- * moved or went leaves that entry where it is, and what fires early finds nothing due. */
+/* Deadlines of a connection. The wheel holds at most one entry for it, at or before the earliest of them; a deadline
+ * that moved or went leaves that entry where it is, and what fires early finds nothing due. */
 #include "tcp/internal.h"
 
 #define BACKOFF_MAX 16u          /* doublings; the timeout has long come to its maximum */
@@ -90,8 +90,8 @@ void un_tcp_rearm_keepalive(struct un_tcp *tcp, struct un_tcb *tcb)
     un_tcp_arm(tcp, tcb, UN_TIMER_LIFE, tcp->now_ns + tcb->keep_idle_s * UN_SECOND_NS);
 }
 
-/* A user timeout that the application has set takes the place of the number of probes: RFC 5482 section 4.2. It runs from
- * when the silence began, and is looked at when a probe is due. */
+/* A user timeout that the application has set takes the place of the number of probes: RFC 5482 section 4.2. It runs
+ * from when the silence began, and is looked at when a probe is due. */
 static bool is_silent_too_long(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
     return tcb->user_timeout_ms ? tcb->probes > 0 && is_given_up(tcp, tcb) : tcb->probes >= tcb->keep_count;

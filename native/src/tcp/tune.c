@@ -1,10 +1,11 @@
-/* Limits that grow with what a connection does, so that one that carries much is not held back by what is enough for most.
+/* Limits that grow with what a connection does, so that one that carries much is not held back by what is enough for
+ * most.
  *
- * Receive: whoever is held back by our window has used most of it when the application has read what came. Then the limit
- * doubles, at most once for each window that has come. An application that does not keep up reads too little for that, a
- * peer that is held back by its congestion window or has nothing to send leaves most of the window unused, and an idle
- * connection costs nothing: a limit is a permission. It never shrinks, as the window must not either (RFC 9293 section
- * 3.8.6); what is really held is bounded by the pool (rxqueue.c).
+ * Receive: whoever is held back by our window has used most of it when the application has read what came. Then the
+ * limit doubles, at most once for each window that has come. An application that does not keep up reads too little for
+ * that, a peer that is held back by its congestion window or has nothing to send leaves most of the window unused, and
+ * an idle connection costs nothing: a limit is a permission. It never shrinks, as the window must not either (RFC 9293
+ * section 3.8.6); what is really held is bounded by the pool (rxqueue.c).
  *
  * Send: what waits for an acknowledgement and as much again, so that something is there when one comes: twice the
  * congestion window.

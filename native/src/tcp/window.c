@@ -1,19 +1,20 @@
 /* The window we offer (RFC 9293 section 3.8.6, RFC 7323 section 2).
  *
- * rcv_edge is the right edge as the peer sees it: ack + (field << scale) of the last segment. It never moves left, though
- * what is left of a window is seldom a multiple of the scale: it is rounded up, and the buffer takes that much more
- * (rounded_limit bounds it; a peer that sends single bytes into a window with a large scale comes to that bound, and then
- * sees the edge move left by less than one unit, which RFC 7323 section 2.4 allows). The edge moves right only by a
- * segment or half the buffer (the receiver's silly window avoidance, section 3.8.6.2.2).
+ * rcv_edge is the right edge as the peer sees it: ack + (field << scale) of the last segment. It never moves left,
+ * though what is left of a window is seldom a multiple of the scale: it is rounded up, and the buffer takes that much
+ * more (rounded_limit bounds it; a peer that sends single bytes into a window with a large scale comes to that bound,
+ * and then sees the edge move left by less than one unit, which RFC 7323 section 2.4 allows). The edge moves right only
+ * by a segment or half the buffer (the receiver's silly window avoidance, section 3.8.6.2.2).
  *
  * What is offered is what both the connection's buffer and the pool of frames have room for: un_pool_share is the
  * connection's part of it, and a frame counts for half of its bytes, since segments seldom fill one. While the pool is
- * nearly empty the edge stays where it is. A peer that has come to it for want of frames hears of room by itself: while it
- * is so, UN_TIMER_ACK looks again as often as a peer may probe at most (section 3.8.6.1), and no oftener, so that frames that
- * become free need nobody to look for those who wait for them. */
+ * nearly empty the edge stays where it is. A peer that has come to it for want of frames hears of room by itself: while
+ * it is so, UN_TIMER_ACK looks again as often as a peer may probe at most (section 3.8.6.1), and no oftener, so that
+ * frames that become free need nobody to look for those who wait for them. */
 #include "tcp/internal.h"
 
-#define UN_STARVED_LOOK_NS (200 * UN_MS_NS) /* the least retransmission timeout of most peers, and so their first probe */
+/* the least retransmission timeout of most peers, and so their first probe */
+#define UN_STARVED_LOOK_NS (200 * UN_MS_NS)
 
 static uint32_t window_left(const struct un_tcb *tcb)
 {

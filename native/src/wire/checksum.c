@@ -1,5 +1,6 @@
-/* Sums of bytes: eight at a time, 32 in one chain of carries (RFC 1071 section 2 (C)), which is what packets of a hundred
- * bytes need; 64 at a time where the machine has AVX2 and there are enough of them to pay for adding up the lanes. */
+/* Sums of bytes: eight at a time, 32 in one chain of carries (RFC 1071 section 2 (C)), which is what packets of a
+ * hundred bytes need; 64 at a time where the machine has AVX2 and there are enough of them to pay for adding up the
+ * lanes. */
 #include "wire/checksum.h"
 
 #include "base/assert.h"

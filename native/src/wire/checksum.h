@@ -1,8 +1,8 @@
 /* The Internet checksum (RFC 1071), incremental updates (RFC 1624).
  *
- * A `sum` is an unfolded one's-complement sum of 16-bit words as they lie in memory, which is why no byte is ever swapped
- * (RFC 1071 section 2 (B)). Sums of pieces add up: those that the functions here return are below 2^36, so that millions
- * of them can be added before 64 bits overflow. A piece that starts at an odd offset of the whole goes through
+ * A `sum` is an unfolded one's-complement sum of 16-bit words as they lie in memory, which is why no byte is ever
+ * swapped (RFC 1071 section 2 (B)). Sums of pieces add up: those that the functions here return are below 2^36, so that
+ * millions of them can be added before 64 bits overflow. A piece that starts at an odd offset of the whole goes through
  * un_sum_odd. */
 #ifndef UN_CHECKSUM_H
 #define UN_CHECKSUM_H
@@ -62,9 +62,9 @@ static inline uint16_t un_sum_fold(uint64_t sum)
     return (uint16_t)(half >> 16);
 }
 
-/* Whether bytes that contain their checksum sum up to what they must, which folds to 0xffff: a multiple of that, but not 0.
- * With all = (2^64 - 1) / 0xffff, the product of k * 0xffff and `all` is -k modulo 2^64, and no other number times `all`
- * comes to one of -1 ... -all. */
+/* Whether bytes that contain their checksum sum up to what they must, which folds to 0xffff: a multiple of that, but
+ * not 0. With all = (2^64 - 1) / 0xffff, the product of k * 0xffff and `all` is -k modulo 2^64, and no other number
+ * times `all` comes to one of -1 ... -all. */
 static inline bool un_sum_is_good(uint64_t sum)
 {
     const uint64_t all = UINT64_C(0x0001000100010001);

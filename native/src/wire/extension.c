@@ -12,7 +12,8 @@ enum extension {
     EXTENSION_DESTINATION = 60,
 };
 enum { PAD1 = 0, FRAGMENT_BYTES = 8, ROUTING_TYPE = 2, FRAGMENT_OFFSET = 2, PAYLOAD_LENGTH = 4 };
-enum { FORBIDS = 0xc0, SILENTLY = 0x40, ALWAYS_TOLD = 0x80 }; /* bits of an option's type: unknown ones may be skipped if 0 */
+/* bits of an option's type: unknown ones may be skipped if 0 */
+enum { FORBIDS = 0xc0, SILENTLY = 0x40, ALWAYS_TOLD = 0x80 };
 enum { ERROR_TYPES = 0x80 }; /* ICMPv6: below this they are errors */
 
 UN_STATIC_ASSERT(UN_ETH_BYTES + UN_VLAN_BYTES + UN_IPV6_BYTES + UN_EXTENSIONS_MAX * 2048 <= UINT16_MAX,
@@ -136,7 +137,8 @@ static enum un_drop walk(struct un_packet *packet, const uint8_t *frame, uint32_
 {
     enum un_drop first = UN_DROP_NONE;
     for (uint32_t i = 0; is_extension(packet->protocol); i++) {
-        bool is_nested = packet->has_fragment_header && packet->protocol == EXTENSION_FRAGMENT; /* fragment of a fragment */
+        /* fragment of a fragment */
+        bool is_nested = packet->has_fragment_header && packet->protocol == EXTENSION_FRAGMENT;
         if (is_nested || i == UN_EXTENSIONS_MAX) {
             packet->problem = UN_PROBLEM_NONE; /* what is in it stays unknown */
             return UN_DROP_ip_options;

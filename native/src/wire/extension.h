@@ -12,8 +12,8 @@
  * contiguous at `frame`. */
 enum un_drop un_extensions_walk(struct un_packet *packet, const uint8_t *frame, uint32_t there);
 
-/* A fragment whose place is parsed: it ends on a multiple of eight bytes unless it is the last one (RFC 791 section 2.3,
- * RFC 8200 section 4.5), and within `most` bytes. */
+/* A fragment whose place is parsed: it ends on a multiple of eight bytes unless it is the last one (RFC 791
+ * section 2.3, RFC 8200 section 4.5), and within `most` bytes. */
 static inline enum un_drop un_fragment_check(const struct un_packet *packet, uint32_t most)
 {
     bool is_whole = packet->transport_length % 8 == 0 && packet->transport_length > 0;

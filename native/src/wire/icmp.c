@@ -10,8 +10,8 @@
 enum { HEADER_BYTES = 8, QUOTED_BYTES = 8, GROUP_BIT = 1 };
 enum { DISCOVERY_HOP_LIMIT = 255, IPV6_MTU_MIN = 1280 };
 
-/* The ports of a quoted packet, and its sequence number: all of that lies in the eight bytes that an error quotes of the
- * transport at least (RFC 792). */
+/* The ports of a quoted packet, and its sequence number: all of that lies in the eight bytes that an error quotes of
+ * the transport at least (RFC 792). */
 static void parse_quoted_transport(struct un_icmp *icmp, const uint8_t *at)
 {
     struct un_icmp_quote *quote = &icmp->quote;
@@ -38,7 +38,8 @@ static void parse_quote_v4(struct un_icmp *icmp, const uint8_t *at, uint32_t len
     parse_quoted_transport(icmp, at + header);
 }
 
-/* We send no extension headers, so a quote that has some is none of ours: its protocol is theirs, and matches nothing. */
+/* We send no extension headers, so a quote that has some is none of ours: its protocol is theirs, and
+ * matches nothing. */
 static void parse_quote_v6(struct un_icmp *icmp, const uint8_t *at, uint32_t length)
 {
     if (length < UN_IPV6_BYTES + QUOTED_BYTES || at[0] >> 4 != 6)

@@ -3,8 +3,8 @@
  * Both families are parsed into the same struct with the meaning normalised, so that nothing above has two cases. No
  * IPv6 address in a message is a mapped one: an ICMPv6 message says nothing about IPv4.
  *
- * Of RFC 4861's checks those that need the addresses of the packet are the caller's: a router advertisement comes from a
- * link-local address (section 6.1.2); a solicitation from :: goes to a solicited-node address and has no link-layer
+ * Of RFC 4861's checks those that need the addresses of the packet are the caller's: a router advertisement comes from
+ * a link-local address (section 6.1.2); a solicitation from :: goes to a solicited-node address and has no link-layer
  * address option (7.1.1); an advertisement to a group is not solicited (7.1.2). */
 #ifndef UN_ICMP_H
 #define UN_ICMP_H
@@ -48,7 +48,8 @@ struct un_icmp {
     uint8_t code;
     uint16_t id;          /* echo */
     uint16_t sequence;    /* echo */
-    uint32_t pointer;     /* parameter problem, ICMPv6 unreachable protocol: offset of what is wrong, within the quote */
+    /* parameter problem, ICMPv6 unreachable protocol: offset of what is wrong, within the quote */
+    uint32_t pointer;
     uint32_t mtu;         /* packet too big; router advertisement with an MTU option, else 0 */
     bool has_quote;       /* an error whose quoted packet could be read */
     struct un_icmp_quote quote;
@@ -67,13 +68,14 @@ struct un_icmp {
 };
 
 /* `length` bytes of a message are contiguous at `at`, `total` bytes are there in all. hop_limit: neighbour discovery
- * counts only with 255 (RFC 4861 section 7.1). What a kind does not have is 0. The checksum is the caller's business. */
+ * counts only with 255 (RFC 4861 section 7.1). What a kind does not have is 0. The checksum is the
+ * caller's business. */
 enum un_drop un_icmp_parse(struct un_icmp *icmp, bool is_v6, uint8_t hop_limit, const uint8_t *at, uint32_t length,
                            uint32_t total);
 
-/* Write the header of a message (checksum zero) and return its length; an echo's data or an error's quoted packet follows
- * behind it. `type` follows from the kind, and so does `code` where only one has its meaning. Neighbour and router
- * discovery carry their link-layer address option when has_mac. */
+/* Write the header of a message (checksum zero) and return its length; an echo's data or an error's quoted packet
+ * follows behind it. `type` follows from the kind, and so does `code` where only one has its meaning. Neighbour and
+ * router discovery carry their link-layer address option when has_mac. */
 uint32_t un_icmp_emit(const struct un_icmp *icmp, bool is_v6, uint8_t *at);
 
 #define UN_ICMP_EMIT_MAX 40u

@@ -1,4 +1,5 @@
-/* Internet addresses: IPv6 as it is, IPv4 in its mapped form ::ffff:a.b.c.d, so that everything above handles one kind. */
+/* Internet addresses: IPv6 as it is, IPv4 in its mapped form ::ffff:a.b.c.d, so that everything above handles one kind.
+ */
 #ifndef UN_IP_H
 #define UN_IP_H
 

@@ -1,8 +1,9 @@
-/* Multicast listener discovery: which groups of the link we are in (RFC 3810; RFC 2710 where a router speaks only that).
+/* Multicast listener discovery: which groups of the link we are in (RFC 3810; RFC 2710 where a router speaks only
+ * that).
  *
- * Switches that snoop send a group only to those who have reported it, and neighbour discovery is sent to groups. Queries are
- * read by un_icmp_parse, which calls this; reports are written here: a hop-by-hop header with the router alert option in front,
- * without which no router looks at them. */
+ * Switches that snoop send a group only to those who have reported it, and neighbour discovery is sent to groups.
+ * Queries are read by un_icmp_parse, which calls this; reports are written here: a hop-by-hop header with the router
+ * alert option in front, without which no router looks at them. */
 #ifndef UN_MLD_H
 #define UN_MLD_H
 

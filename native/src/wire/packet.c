@@ -15,8 +15,8 @@ enum { OPTION_END = 0, OPTION_NOP = 1, OPTION_LOOSE_ROUTE = 131, OPTION_STRICT_R
 #define FRAGMENT_MORE 0x2000u
 #define FRAGMENT_OFFSET 0x1fffu
 
-/* A packet while it is parsed, from its IP or ARP header at offset `network`: `there` bytes from `at` on are contiguous,
- * `total` are there in all. */
+/* A packet while it is parsed, from its IP or ARP header at offset `network`: `there` bytes from `at` on are
+ * contiguous, `total` are there in all. */
 struct view {
     const uint8_t *at;
     uint32_t there;
@@ -175,7 +175,8 @@ static inline enum un_drop parse_ethernet(struct un_packet *packet, struct view 
     return parse_network(packet, frame, UN_ETH_BYTES);
 }
 
-SELDOM static enum un_drop parse_pieces(struct un_packet *packet, struct view frame, const struct iovec *pieces, int count)
+SELDOM static enum un_drop parse_pieces(struct un_packet *packet, struct view frame, const struct iovec *pieces,
+                                        int count)
 {
     for (int i = 1; i < count; i++)
         frame.total += (uint32_t)pieces[i].iov_len;

@@ -2,12 +2,13 @@
  *
  * Nothing above wire/ indexes a packet before this has checked it. Offsets count from the first byte of the frame.
  * Ethernet with at most one VLAN tag (802.1Q, tolerated: priority tags and tagged access ports); IPv4 with options
- * skipped (RFC 791) unless they choose the route, IPv6 with extension headers walked (RFC 8200): hop-by-hop, destination
- * options, routing with no segments left, fragment. Fragments are reported, not put together; a fragment header on a
- * whole packet is none (RFC 6946).
+ * skipped (RFC 791) unless they choose the route, IPv6 with extension headers walked (RFC 8200): hop-by-hop,
+ * destination options, routing with no segments left, fragment. Fragments are reported, not put together; a fragment
+ * header on a whole packet is none (RFC 6946).
  *
- * What the parser leaves to the stack: whether a MAC or IP address is ours, and whether it can be a source. What it does
- * promise: an IPv6 packet never has a mapped IPv4 address, and ICMP comes with IPv4 only, ICMPv6 with IPv6 only. */
+ * What the parser leaves to the stack: whether a MAC or IP address is ours, and whether it can be a source. What it
+ * does promise: an IPv6 packet never has a mapped IPv4 address, and ICMP comes with IPv4 only, ICMPv6 with
+ * IPv6 only. */
 #ifndef UN_PACKET_H
 #define UN_PACKET_H
 
@@ -49,17 +50,20 @@ struct un_packet {
     uint8_t destination_mac[UN_MAC_BYTES];
     uint8_t source_mac[UN_MAC_BYTES];
     bool is_fragment;
-    bool has_fragment_header; /* IPv6: of a fragment, of what was put together from some, of a whole packet (RFC 6946) */
+    /* IPv6: of a fragment, of what was put together from some, of a whole packet (RFC 6946) */
+    bool has_fragment_header;
     bool more_fragments;
     uint16_t fragment_offset; /* bytes; with the fragment and an IP header never beyond 65,535 */
     uint32_t fragment_id;
     uint8_t problem;      /* enum un_problem; NONE unless the packet is refused */
-    uint16_t pointer;     /* IPv6: offset from its header of the field that is wrong, or of the one that names `protocol` */
+    /* IPv6: offset from its header of the field that is wrong, or of the one that names `protocol` */
+    uint16_t pointer;
     uint8_t protocol;     /* of the transport; of an IPv6 fragment what its header says, be it an extension; ARP: 0 */
     uint8_t hop_limit;
     uint8_t ecn;          /* enum un_ecn */
     uint16_t transport;        /* offset of the transport header, within the first piece; of a fragment: of its part */
-    uint32_t transport_length; /* header and payload; what the IP header says, never beyond the frame. ARP: all there is */
+    /* header and payload; what the IP header says, never beyond the frame. ARP: all there is */
+    uint32_t transport_length;
     struct un_ip source;
     struct un_ip destination;
 };

@@ -1,9 +1,9 @@
-/* The packet that nearly all packets are, read and written in one go: Ethernet without a tag and to our own address, IPv4 without
- * options or IPv6 without extensions, no fragment, TCP with ACK or ACK and PSH and no other flag, whose options are none or
- * NOP, NOP, timestamp (RFC 7323 appendix A).
+/* The packet that nearly all packets are, read and written in one go: Ethernet without a tag and to our own address,
+ * IPv4 without options or IPv6 without extensions, no fragment, TCP with ACK or ACK and PSH and no other flag, whose
+ * options are none or NOP, NOP, timestamp (RFC 7323 appendix A).
  *
- * "No" says nothing but that it is not of this kind: what it is, and what is wrong with it, packet.h and seg.h find out.
- * Inline, as it is to become one piece with the functions that take a frame in and put one together. */
+ * "No" says nothing but that it is not of this kind: what it is, and what is wrong with it, packet.h and seg.h find
+ * out. Inline, as it is to become one piece with the functions that take a frame in and put one together. */
 #ifndef UN_PACKET_FAST_H
 #define UN_PACKET_FAST_H
 
@@ -15,7 +15,8 @@
 #include "wire/seg.h"
 
 /* There are four kinds, by the lengths of the headers: `network` is UN_IPV4_BYTES or UN_IPV6_BYTES, `header` is
- * UN_TCP_HEADER_BYTES or UN_TCP_HEADER_TIMESTAMP. Whoever knows the kind names it, and gets code for that kind alone. */
+ * UN_TCP_HEADER_BYTES or UN_TCP_HEADER_TIMESTAMP. Whoever knows the kind names it, and gets code for that
+ * kind alone. */
 struct un_packet_fast {
     struct un_ip source;
     struct un_ip destination;
@@ -43,7 +44,8 @@ static inline uint32_t un_packet_fast_bytes(uint32_t network, uint32_t header)
     return UN_ETH_BYTES + network + header;
 }
 
-/* The IP header that a frame of more bytes than an Ethernet header seems to have, 0: none. EtherType, version, length. */
+/* The IP header that a frame of more bytes than an Ethernet header seems to have, 0: none. EtherType,
+ * version, length. */
 static inline uint32_t un_packet_fast_network(const uint8_t *at)
 {
     uint32_t word = un_packet_fast_half(at + 12);
@@ -56,7 +58,8 @@ static inline uint32_t un_packet_fast_network(const uint8_t *at)
 UN_ALWAYS_INLINE uint32_t un_packet_fast_ipv4(const uint8_t *at)
 {
     const uint32_t fixed = 0xff00ff3f; /* not the time to live, nor "don't fragment" */
-    uint64_t sum = un_sum_carry(un_sum_carry(un_packet_fast_word(at), un_packet_fast_word(at + 12)), un_packet_fast_half(at + 8));
+    uint64_t sum =
+        un_sum_carry(un_sum_carry(un_packet_fast_word(at), un_packet_fast_word(at + 12)), un_packet_fast_half(at + 8));
     uint32_t total = un_get16(at + 2);
     bool is_plain = (un_packet_fast_half(at + 6) & fixed) == (uint32_t)UN_PROTOCOL_TCP << 24 && un_sum_is_good(sum);
     return is_plain && total > UN_IPV4_BYTES ? total - UN_IPV4_BYTES : 0;
@@ -96,28 +99,28 @@ static inline bool un_packet_fast_is_mac(const uint8_t *at, const uint8_t *mac)
     return memcmp(at, mac, UN_MAC_BYTES) == 0;
 }
 
-/* A frame of at least un_packet_fast_bytes, of which un_packet_fast_network is `network`: is it of this kind, and right? is_sum_good: the
- * device knows that the TCP checksum is. What the headers say is read when all of that is known, so that nothing has to be
- * kept while the sum is made. */
-UN_ALWAYS_INLINE bool un_packet_fast_check(struct un_packet_fast *plain, const uint8_t *at, uint32_t length, bool is_sum_good,
-                                     uint32_t network, uint32_t header)
+/* A frame of at least un_packet_fast_bytes, of which un_packet_fast_network is `network`: is it of this kind, and
+ * right? is_sum_good: the device knows that the TCP checksum is. What the headers say is read when all of that is
+ * known, so that nothing has to be kept while the sum is made. */
+UN_ALWAYS_INLINE bool un_packet_fast_check(struct un_packet_fast *fast, const uint8_t *at, uint32_t length,
+                                           bool is_sum_good, uint32_t network, uint32_t header)
 {
     const uint8_t *ip = at + UN_ETH_BYTES, *tcp = ip + network;
     uint32_t bytes = network == UN_IPV4_BYTES ? un_packet_fast_ipv4(ip) : un_packet_fast_ipv6(ip);
     if (bytes < header || bytes > length - UN_ETH_BYTES - network || !un_packet_fast_is_header_of(tcp, header) ||
         (!is_sum_good && !un_sum_is_good(un_sum_more(un_packet_fast_pseudo(ip, bytes, network), tcp, bytes))))
         return false;
-    plain->source = network == UN_IPV4_BYTES ? un_ip_from_v4(ip + 12) : un_ip_from_v6(ip + 8);
-    plain->destination = network == UN_IPV4_BYTES ? un_ip_from_v4(ip + 16) : un_ip_from_v6(ip + 24);
-    plain->peer_port = un_get16(tcp);
-    plain->local_port = un_get16(tcp + 2);
-    plain->payload = bytes - header;
+    fast->source = network == UN_IPV4_BYTES ? un_ip_from_v4(ip + 12) : un_ip_from_v6(ip + 8);
+    fast->destination = network == UN_IPV4_BYTES ? un_ip_from_v4(ip + 16) : un_ip_from_v6(ip + 24);
+    fast->peer_port = un_get16(tcp);
+    fast->local_port = un_get16(tcp + 2);
+    fast->payload = bytes - header;
     return true;
 }
 
 /* The segment of a frame that was checked: apart from that, as its connection is looked up first. */
-UN_ALWAYS_INLINE void un_packet_fast_read(struct un_seg *seg, const struct un_packet_fast *plain, const uint8_t *at, uint32_t network,
-                                    uint32_t header)
+UN_ALWAYS_INLINE void un_packet_fast_read(struct un_seg *seg, const struct un_packet_fast *fast, const uint8_t *at,
+                                          uint32_t network, uint32_t header)
 {
     const uint8_t *ip = at + UN_ETH_BYTES, *tcp = ip + network;
     seg->options = 0;
@@ -127,15 +130,15 @@ UN_ALWAYS_INLINE void un_packet_fast_read(struct un_seg *seg, const struct un_pa
         seg->tsecr = un_get32(tcp + 28);
     }
     seg->flags = UN_TCP_ACK | (tcp[13] & UN_TCP_PSH); /* others it has none */
-    seg->source_port = plain->peer_port;
-    seg->destination_port = plain->local_port;
+    seg->source_port = fast->peer_port;
+    seg->destination_port = fast->local_port;
     seg->seq = un_get32(tcp + 4);
     seg->ack = un_get32(tcp + 8);
     seg->wnd = un_get16(tcp + 14);
     seg->sack_count = 0;
     seg->ecn = network == UN_IPV4_BYTES ? ip[1] & 3 : ip[1] >> 4 & 3;
     seg->header_length = (uint8_t)header;
-    seg->length = plain->payload;
+    seg->length = fast->payload;
 }
 
 /* The kind of a frame for the station with that MAC address in *network and *header. */
@@ -194,10 +197,12 @@ static inline uint32_t un_packet_fast_header_bytes(const struct un_seg *seg)
 
 /* What un_seg_emit does, for a segment of which un_packet_fast_is_header, from and to these ports; `header` is its
  * un_packet_fast_header_bytes. Returns the sum of the header. */
-UN_ALWAYS_INLINE uint64_t un_packet_fast_emit(uint8_t *at, const struct un_seg *seg, uint16_t from, uint16_t to, uint32_t header)
+UN_ALWAYS_INLINE uint64_t un_packet_fast_emit(uint8_t *at, const struct un_seg *seg, uint16_t from, uint16_t to,
+                                              uint32_t header)
 {
     uint64_t first = __builtin_bswap64((uint64_t)from << 48 | (uint64_t)to << 32 | seg->seq);
-    uint64_t second = __builtin_bswap64((uint64_t)seg->ack << 32 | header << 26 | (uint32_t)seg->flags << 16 | seg->wnd);
+    uint64_t second =
+        __builtin_bswap64((uint64_t)seg->ack << 32 | header << 26 | (uint32_t)seg->flags << 16 | seg->wnd);
     uint32_t urgent = __builtin_bswap32(seg->urgent); /* behind the checksum, which is zero */
     memcpy(at, &first, sizeof first);
     memcpy(at + 8, &second, sizeof second);

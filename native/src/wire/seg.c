@@ -41,7 +41,8 @@ static void parse_sacks(struct un_seg *seg, const uint8_t *at, uint32_t length)
 {
     if (length % SACK_BLOCK_BYTES != 0)
         return;
-    seg->sack_count = (uint8_t)(length / SACK_BLOCK_BYTES); /* 40 bytes of options hold no more than there is room for */
+    /* 40 bytes of options hold no more than there is room for */
+    seg->sack_count = (uint8_t)(length / SACK_BLOCK_BYTES);
     for (uint32_t i = 0; i < seg->sack_count; i++, at += SACK_BLOCK_BYTES)
         seg->sacks[i] = (struct un_sack_block){.start = un_get32(at), .end = un_get32(at + 4)};
 }

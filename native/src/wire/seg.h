@@ -4,8 +4,8 @@
  * connection may use; others are skipped. Lengths are checked while parsing, so nothing above looks at the bytes.
  *
  * An option of a known kind with a wrong length counts as absent; one that does not fit in the header ends them. MSS,
- * window scale and SACK-permitted count only in a SYN, SACK blocks only elsewhere (RFC 9293 section 3.2, RFC 7323 section
- * 2.2, RFC 2018); an MSS of 0 does not count at all. Of several options of a kind the last one does. */
+ * window scale and SACK-permitted count only in a SYN, SACK blocks only elsewhere (RFC 9293 section 3.2, RFC 7323
+ * section 2.2, RFC 2018); an MSS of 0 does not count at all. Of several options of a kind the last one does. */
 #ifndef UN_SEG_H
 #define UN_SEG_H
 
@@ -68,9 +68,9 @@ static inline uint32_t un_seg_space(const struct un_seg *seg)
     return seg->length + !!(seg->flags & UN_TCP_SYN) + !!(seg->flags & UN_TCP_FIN);
 }
 
-/* From a segment of `total` bytes, of which the first `length` (<= total) are contiguous at `at`: all headers must be. Of
- * the options, only what seg->options and sack_count name is set.
- * UN_DROP_NONE or UN_DROP_tcp_malformed. The checksum is the caller's business. */
+/* From a segment of `total` bytes, of which the first `length` (<= total) are contiguous at `at`: all headers must be.
+ * Of the options, only what seg->options and sack_count name is set. UN_DROP_NONE or UN_DROP_tcp_malformed. The
+ * checksum is the caller's business. */
 enum un_drop un_seg_parse(struct un_seg *seg, const uint8_t *at, uint32_t length, uint32_t total);
 
 /* The header with options, checksum field zero; returns its length, at most UN_TCP_HEADER_MAX. As many SACK blocks are

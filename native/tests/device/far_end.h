@@ -1,4 +1,5 @@
-/* The far end of a wire in this process, with a pool of its own: for tests of the memory pair and of what wraps a device. */
+/* The far end of a wire in this process, with a pool of its own: for tests of the memory pair and of what wraps a
+ * device. */
 #ifndef UN_TEST_FAR_END_H
 #define UN_TEST_FAR_END_H
 

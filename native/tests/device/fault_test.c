@@ -61,7 +61,8 @@ static uint32_t arrived[2][2 * PACKETS];
 
 static void a_seed_repeats_itself_and_another_one_differs(void)
 {
-    struct un_fault_profile profile = {.seed = 7, .loss = 50000, .duplicate = 50000, .corrupt = 50000, .reorder = 50000};
+    struct un_fault_profile profile = {
+        .seed = 7, .loss = 50000, .duplicate = 50000, .corrupt = 50000, .reorder = 50000};
     for (int inbound = 0; inbound < 2; inbound++) {
         uint32_t counts[3];
         for (uint32_t run = 0; run < 3; run++) {
@@ -206,7 +207,8 @@ static void what_a_checksum_cannot_find_is_dropped(void)
     CHECK_EQ(fixture_receive(far_end_link(&link_now), got, NULL), 0);
     numbered(2);
     struct un_piece piece = {bytes, LENGTH, UN_NONE};
-    struct un_tx packet = {.pieces = &piece, .count = 1, .length = LENGTH, .flags = UN_TX_CHECKSUM, .checksum_start = 34};
+    struct un_tx packet = {
+        .pieces = &piece, .count = 1, .length = LENGTH, .flags = UN_TX_CHECKSUM, .checksum_start = 34};
     struct un_device *far = far_end_link(&link_now)->device;
     far->operations->submit(far, &packet, 1); /* arrives as UN_RX_CHECKSUM_GOOD */
     CHECK_EQ(fixture_receive(&link_now, got, NULL), 0);

@@ -66,7 +66,8 @@ static struct un_tx tx_of(struct un_piece pieces[2], const uint8_t *bytes, uint3
     uint32_t head = length < 54 ? length : 54;
     pieces[0] = (struct un_piece){.bytes = bytes, .length = head, .frame = UN_NONE};
     pieces[1] = (struct un_piece){.bytes = bytes + head, .length = length - head, .frame = UN_NONE};
-    return (struct un_tx){.pieces = pieces, .count = length > head ? 2 : 1, .length = length, .header_length = (uint16_t)head};
+    return (struct un_tx){
+        .pieces = pieces, .count = length > head ? 2 : 1, .length = length, .header_length = (uint16_t)head};
 }
 
 void fixture_submit(struct un_device *device, const uint8_t *bytes, uint32_t length)

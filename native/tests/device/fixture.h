@@ -1,5 +1,6 @@
 /* For tests of devices: packets that are made from a number and checked against it, and an owner who sends and receives
- * them. What every device promises is tested by usnet_framework.testing.conformance; here are the tests of each kind's own.
+ * them. What every device promises is tested by usnet_framework.testing.conformance; here are the tests of each kind's
+ * own.
  *
  * Packets are Ethernet of the ether type that is left to experiments (0x88b5). */
 #ifndef UN_TEST_DEVICE_FIXTURE_H

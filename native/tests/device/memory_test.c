@@ -1,5 +1,5 @@
-/* The wire within a process: offloads carried whole, back-pressure by the frames of the other end, ends that are closed or
- * were never attached. */
+/* The wire within a process: offloads carried whole, back-pressure by the frames of the other end, ends that are closed
+ * or were never attached. */
 #include <errno.h>
 #include <string.h>
 
@@ -10,7 +10,8 @@ static struct un_device *ends[2];
 static struct un_pool pools[2];
 static uint8_t bytes[70000], got[70000];
 
-static void open_pair(const struct un_device_capabilities *left, const struct un_device_capabilities *right, uint32_t frames)
+static void open_pair(const struct un_device_capabilities *left, const struct un_device_capabilities *right,
+                      uint32_t frames)
 {
     const struct un_device_capabilities capabilities[2] = {*left, *right};
     CHECK_EQ(un_memory_pair(ends, capabilities, 64), 0);
@@ -32,8 +33,14 @@ static void close_pair(void)
 static void submit(struct un_device *device, uint32_t length, uint16_t flags, uint16_t segment_bytes)
 {
     struct un_piece pieces[2] = {{bytes, 54, UN_NONE}, {bytes + 54, length - 54, UN_NONE}};
-    struct un_tx packet = {.pieces = pieces, .count = 2, .length = length, .flags = flags, .segment_bytes = segment_bytes,
-                           .header_length = 54, .checksum_start = 34, .checksum_offset = 16};
+    struct un_tx packet = {.pieces = pieces,
+                           .count = 2,
+                           .length = length,
+                           .flags = flags,
+                           .segment_bytes = segment_bytes,
+                           .header_length = 54,
+                           .checksum_start = 34,
+                           .checksum_offset = 16};
     fixture_packet(bytes, length, 77);
     device->operations->submit(device, &packet, 1);
 }

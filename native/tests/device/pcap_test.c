@@ -129,7 +129,8 @@ static void every_packet_is_in_the_file_with_its_time_and_direction(void)
     close_device();
     open_file();
     for (uint32_t i = 0; i < 40; i++)
-        expect_packet(UINT64_C(1700000000000000001) + i * UINT64_C(3000000007), i, i % 2 ? 60 + i : 1400 + i, i % 2 ? 2 : 1);
+        expect_packet(UINT64_C(1700000000000000001) + i * UINT64_C(3000000007), i, i % 2 ? 60 + i : 1400 + i,
+                      i % 2 ? 2 : 1);
     close_file();
 }
 

@@ -1,5 +1,6 @@
 /* The steering program against the table form of the hash (stack/steering.h): for random tuples of both families, on
- * interpreted instructions, so that it needs no kernel and no privilege. That a frame and its answer are one flow, too. */
+ * interpreted instructions, so that it needs no kernel and no privilege. That a frame and its answer are one
+ * flow, too. */
 #include <string.h>
 
 #include "base/bytes.h"
@@ -57,7 +58,8 @@ static uint32_t run(void)
         CHECK(insn->off >= 0);
         switch (BPF_CLASS(insn->code)) {
         case BPF_LD:
-            if (!load(insn->code, (uint32_t)insn->imm + (BPF_MODE(insn->code) == BPF_IND ? (uint32_t)from : 0), &registers[0]))
+            if (!load(insn->code, (uint32_t)insn->imm + (BPF_MODE(insn->code) == BPF_IND ? (uint32_t)from : 0),
+                      &registers[0]))
                 return 0;
             break;
         case BPF_ALU:

@@ -10,7 +10,8 @@
 
 void tap_enter_namespace(void);
 
-/* Queue 0 of a new interface that is up; IPv6 is off until it is asked for, so that the kernel says nothing by itself. */
+/* Queue 0 of a new interface that is up; IPv6 is off until it is asked for, so that the kernel says nothing
+ * by itself. */
 struct un_device *tap_open(bool multi_queue);
 struct un_device *tap_join(uint16_t queue, uint16_t queues);
 void tap_enable_ipv6(void);

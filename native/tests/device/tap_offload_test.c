@@ -1,7 +1,8 @@
 /* Offloads of a TAP queue, with the kernel as peer: super-segments and checksums left undone, both ways.
  *
- * First with packet sockets that show the virtio-net header as the kernel has it; then the kernel's own TCP: a connection
- * that is opened and acknowledged by hand carries bytes over, which only arrive when every header says the truth. */
+ * First with packet sockets that show the virtio-net header as the kernel has it; then the kernel's own TCP: a
+ * connection that is opened and acknowledged by hand carries bytes over, which only arrive when every header says the
+ * truth. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/virtio_net.h>
@@ -33,10 +34,16 @@ struct family {
 };
 
 static const struct family ipv4 = {
-    false, {"addr add 10.9.0.1/24 dev " TAP_NAME, "neigh replace 10.9.0.2 lladdr %s dev " TAP_NAME}, "10.9.0.2", "10.9.0.1",
+    false,
+    {"addr add 10.9.0.1/24 dev " TAP_NAME, "neigh replace 10.9.0.2 lladdr %s dev " TAP_NAME},
+    "10.9.0.2",
+    "10.9.0.1",
 };
 static const struct family ipv6 = {
-    true, {"addr add fd09::1/64 dev " TAP_NAME " nodad", "neigh replace fd09::2 lladdr %s dev " TAP_NAME}, "fd09::2", "fd09::1",
+    true,
+    {"addr add fd09::1/64 dev " TAP_NAME " nodad", "neigh replace fd09::2 lladdr %s dev " TAP_NAME},
+    "fd09::2",
+    "fd09::1",
 };
 
 static const struct family *family;
@@ -86,7 +93,8 @@ static uint32_t ip_bytes(void)
     return family->is_v6 ? UN_IPV6_BYTES : UN_IPV4_BYTES;
 }
 
-/* Headers of a TCP segment with `length` bytes of payload into `bytes`, the checksum left undone; the offset behind them. */
+/* Headers of a TCP segment with `length` bytes of payload into `bytes`, the checksum left undone; the offset behind
+ * them. */
 static uint32_t emit_headers(const struct un_seg *seg, bool from_us)
 {
     struct un_ip_header ip = {
@@ -289,7 +297,8 @@ static int listen_in_kernel(void)
     int one = 1, fd = socket(family->is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     CHECK(fd >= 0);
     CHECK_EQ(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one), 0);
-    CHECK_EQ(family->is_v6 ? bind(fd, (struct sockaddr *)&v6, sizeof v6) : bind(fd, (struct sockaddr *)&v4, sizeof v4), 0);
+    CHECK_EQ(family->is_v6 ? bind(fd, (struct sockaddr *)&v6, sizeof v6) : bind(fd, (struct sockaddr *)&v4, sizeof v4),
+             0);
     CHECK_EQ(listen(fd, 1), 0);
     return fd;
 }
@@ -318,7 +327,8 @@ static uint32_t next_seg(struct un_seg *seg, struct un_rx *told)
         struct iovec piece = {got, length};
         if (un_packet_parse(&packet, &piece, 1) != UN_DROP_NONE || packet.protocol != UN_PROTOCOL_TCP)
             continue;
-        CHECK_EQ(un_seg_parse(seg, got + packet.transport, packet.transport_length, packet.transport_length), UN_DROP_NONE);
+        CHECK_EQ(un_seg_parse(seg, got + packet.transport, packet.transport_length, packet.transport_length),
+                 UN_DROP_NONE);
         CHECK_EQ(told->flags, UN_RX_CHECKSUM_GOOD);
         return packet.transport + seg->header_length;
     }

@@ -48,8 +48,8 @@ static void our_station_is_one_for_all_queues_and_every_start(void)
     device = tap_open(true);
     CHECK_EQ(memcmp(mac, device->capabilities.mac, 6), 0);
     char command[128];
-    snprintf(command, sizeof command, "link set " TAP_NAME " address %02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
-             mac[3], mac[4], mac[5]);
+    snprintf(command, sizeof command, "link set " TAP_NAME " address %02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1],
+             mac[2], mac[3], mac[4], mac[5]);
     tap_ip(command); /* the kernel's end takes ours */
     second = tap_join(1, 2);
     CHECK(memcmp(mac, second->capabilities.mac, 6) != 0);
@@ -147,8 +147,8 @@ static uint32_t take(struct fixture_link *link)
     return count;
 }
 
-/* Then there is no look for a second one, which costs a system call; where there is one, it comes all the same, and after
- * some of them packets come together again. */
+/* Then there is no look for a second one, which costs a system call; where there is one, it comes all the same, and
+ * after some of them packets come together again. */
 static void packets_that_come_alone_are_read_alone(void)
 {
     enum { ALONE = 8, TOGETHER = 100 };

@@ -1,5 +1,5 @@
-/* Packets between shards: each that is given to a shard comes out there once, whole and in order, or was refused because
- * the ring was full; against a naive queue, and between threads that sleep. */
+/* Packets between shards: each that is given to a shard comes out there once, whole and in order, or was refused
+ * because the ring was full; against a naive queue, and between threads that sleep. */
 #include "engine/exchange_memory.h"
 
 #include <poll.h>

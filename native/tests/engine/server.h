@@ -1,5 +1,5 @@
-/* An engine over a stack of our own with an honest worker, and clients on a stack of theirs at the other end of a wire; all
- * of it in this process, small, so that it can be stepped through. Memories that outlive an engine are shared. */
+/* An engine over a stack of our own with an honest worker, and clients on a stack of theirs at the other end of a wire;
+ * all of it in this process, small, so that it can be stepped through. Memories that outlive an engine are shared. */
 #ifndef UN_TEST_SERVER_H
 #define UN_TEST_SERVER_H
 

@@ -58,7 +58,8 @@ static void what_makes_no_sense_is_refused(void)
         "", "10.0.0.1", "10.0.0.1/33", "fd00::1/129", "10.0.0/24", "10.0.0.1/x", "10.0.0.1/", ",10.0.0.1/24",
         "10.0.0.1/24,,10.0.0.2/24",
         "10.0.0.1/0000000000000000000000000000000000000000000000000000000000000000000024"};
-    static const char *const bad_listeners[] = {":80", "10.0.0.1", "10.0.0.1:0", "10.0.0.1:65536", "[::1:80", "10.0.0.1:"};
+    static const char *const bad_listeners[] = {":80",     "10.0.0.1", "10.0.0.1:0", "10.0.0.1:65536",
+                                                "[::1:80", "10.0.0.1:"};
     for (size_t i = 0; i < sizeof bad_addresses / sizeof *bad_addresses; i++)
         CHECK_EQ(addresses(bad_addresses[i]), -EINVAL);
     for (size_t i = 0; i < sizeof bad_listeners / sizeof *bad_listeners; i++)

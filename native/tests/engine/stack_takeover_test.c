@@ -1,6 +1,6 @@
-/* Takeover (P10) over a stack of our own: an engine killed at any instruction of a turn, or of a takeover, leaves an engine's
- * and a stack's memory with which the next one goes on. At most one connection ends for it, both sides know the same
- * connections afterwards, and nothing of the stack is lost. Sanitized, every 16th state is judged. */
+/* Takeover (P10) over a stack of our own: an engine killed at any instruction of a turn, or of a takeover, leaves an
+ * engine's and a stack's memory with which the next one goes on. At most one connection ends for it, both sides know
+ * the same connections afterwards, and nothing of the stack is lost. Sanitized, every 16th state is judged. */
 #include "check.h"
 #include "server.h"
 #include "step.h"
@@ -29,8 +29,8 @@ static void check_both_sides(struct un_engine *engine)
     CHECK_EQ(alive, accepted);
 }
 
-/* Of each send frame: what was taken from the worker and is not done stands in a connection's output, or waits in the stack
- * to be acknowledged. */
+/* Of each send frame: what was taken from the worker and is not done stands in a connection's output, or waits in the
+ * stack to be acknowledged. */
 static void check_accounts(struct un_engine *engine)
 {
     const struct un_pool *pool = &engine->link->stack.tcp.pool;

@@ -52,8 +52,16 @@ static void defaults_are_drawn_at_random(void)
 
 static void addresses_are_written_as_everywhere(void)
 {
-    static const char *const wrong[] = {"", "/", "10.0.0.1/33", "10.0.0/8", "fd00::1/129", "10.0.0.1/", "10.0.0.1/x", NULL,
-                                        "10.0.0.1/-1", "10.0.0.1/8 ",
+    static const char *const wrong[] = {"",
+                                        "/",
+                                        "10.0.0.1/33",
+                                        "10.0.0/8",
+                                        "fd00::1/129",
+                                        "10.0.0.1/",
+                                        "10.0.0.1/x",
+                                        NULL,
+                                        "10.0.0.1/-1",
+                                        "10.0.0.1/8 ",
                                         "1111111111111111111111111111111111111111111111111111111111111111111111111"};
     world_open();
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {

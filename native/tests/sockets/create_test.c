@@ -157,7 +157,8 @@ static void memory_has_to_fit(void)
     CHECK(stack == NULL);
     CHECK_EQ(usnet_stack_create(&stack, &options, &good_link, memory, (uint64_t)bytes), 0);
     CHECK_EQ(usnet_stack_adopt(&other, &good_link, memory, (uint64_t)bytes - 1), -EINVAL);
-    CHECK_EQ(usnet_stack_adopt(&other, &(struct usnet_link){.mtu = 1500, .slots = 3}, memory, (uint64_t)bytes), -EINVAL);
+    CHECK_EQ(usnet_stack_adopt(&other, &(struct usnet_link){.mtu = 1500, .slots = 3}, memory, (uint64_t)bytes),
+             -EINVAL);
     CHECK(other == NULL);
     usnet_stack_destroy(stack);
     CHECK_EQ(usnet_stack_adopt(&other, &good_link, memory, (uint64_t)bytes), 0);

@@ -26,7 +26,8 @@ static void all_have_their_turn(void)
     open_conns();
     for (int i = 0; i < CONNS; i++) {
         struct usnet_epoll_event event = {.events = IN, .data.u32 = (uint32_t)i};
-        CHECK_EQ(usnet_epoll_ctl(world.sides[SERVER], world.epolls[SERVER], USN_EPOLL_CTL_ADD, conns[i].server, &event), 0);
+        CHECK_EQ(usnet_epoll_ctl(world.sides[SERVER], world.epolls[SERVER], USN_EPOLL_CTL_ADD, conns[i].server, &event),
+                 0);
         world_write(CLIENT, conns[i].client, "x");
     }
     world_settle();

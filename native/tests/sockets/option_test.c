@@ -206,8 +206,8 @@ static void linger_is_remembered(void)
     world_close();
 }
 
-/* The peer has gone without a word: keepalive finds out, in the time that the options say. A user timeout counts instead of
- * a number of probes: it has passed when the second probe is due. */
+/* The peer has gone without a word: keepalive finds out, in the time that the options say. A user timeout counts
+ * instead of a number of probes: it has passed when the second probe is due. */
 static void keepalive_ends_a_connection(void)
 {
     world_open();

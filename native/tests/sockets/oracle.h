@@ -1,4 +1,5 @@
-/* The calls that a script makes, on sockets of the kernel and on ours, with one meaning: results are counts or -errno. */
+/* The calls that a script makes, on sockets of the kernel and on ours, with one meaning: results are counts or -errno.
+ */
 #ifndef UN_TEST_ORACLE_H
 #define UN_TEST_ORACLE_H
 

@@ -1,5 +1,5 @@
-/* Two contexts on a wire of this process, in virtual time, and short words for what tests do with their sockets. After every
- * turn the whole memory of both stacks is checked. */
+/* Two contexts on a wire of this process, in virtual time, and short words for what tests do with their sockets. After
+ * every turn the whole memory of both stacks is checked. */
 #ifndef UN_TEST_WORLD_H
 #define UN_TEST_WORLD_H
 
@@ -36,7 +36,8 @@ extern struct world world;
 struct usnet_setup_options world_options(uint32_t sockets); /* small, with the clock of the world and fixed secrets */
 struct usnet_link world_link(void);
 void world_open(void);
-void world_open_with(const struct usnet_setup_options *options, const struct usnet_faults *faults); /* faults may be NULL */
+/* faults may be NULL */
+void world_open_with(const struct usnet_setup_options *options, const struct usnet_faults *faults);
 void world_settle(void);                  /* turns until nothing is to be done, without time passing */
 void world_run(uint64_t duration_ns);     /* from deadline to deadline */
 void world_close(void);                   /* after TIME-WAIT nothing may be left: connections, frames */

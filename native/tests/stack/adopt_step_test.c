@@ -1,10 +1,10 @@
-/* Adoption (P10): a stack whose process dies at any instruction goes on in another, and at most the connection that it was
- * changing is lost.
+/* Adoption (P10): a stack whose process dies at any instruction goes on in another, and at most the connection that it
+ * was changing is lost.
  *
- * A forked process is stepped instruction by instruction through one call. Of the states of the arena and the wire that it
- * leaves behind, some are chosen at random (USNET_TEST_EVERY in the environment: all), and each is judged in a process of
- * its own: the arena is copied to another address and adopted, must be whole, and all other connections bring all their
- * bytes to both ends. */
+ * A forked process is stepped instruction by instruction through one call. Of the states of the arena and the wire that
+ * it leaves behind, some are chosen at random (USNET_TEST_EVERY in the environment: all), and each is judged in a
+ * process of its own: the arena is copied to another address and adopted, must be whole, and all other connections
+ * bring all their bytes to both ends. */
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>

@@ -1,17 +1,18 @@
-/* Two stacks whose connections are in every kind of trouble, for adoption tests: `it`, whose process dies, and an honest
- * peer, which lives on with the wire between them.
+/* Two stacks whose connections are in every kind of trouble, for adoption tests: `it`, whose process dies, and an
+ * honest peer, which lives on with the wire between them.
  *
  * Nothing of the application is remembered: what it has written and read is told by the connection blocks, and what the
- * bytes of a stream are by the connection's number (the client's port) and direction. So the application of a stack that
- * was adopted goes on from the arena alone, as the stack does. It acts on events only, all of which it had fetched before
- * its process died: what adoption does not tell again never happens. */
+ * bytes of a stream are by the connection's number (the client's port) and direction. So the application of a stack
+ * that was adopted goes on from the arena alone, as the stack does. It acts on events only, all of which it had fetched
+ * before its process died: what adoption does not tell again never happens. */
 #ifndef UN_TEST_ADOPT_WORLD_H
 #define UN_TEST_ADOPT_WORLD_H
 
 #include "net.h"
 #include "stack/arena.h"
 
-/* Connections by what it is to its end of them. All but those to the listener's back (ACTIVE) were opened by the peer. */
+/* Connections by what it is to its end of them. All but those to the listener's back (ACTIVE) were opened by
+ * the peer. */
 enum conn_number {
     IDLE,
     FLIGHT,       /* what it sent is lost on the wire */

@@ -50,7 +50,10 @@ static void under_attack(void (*attack)(uint32_t number))
 
 static struct un_seg own_segment(uint32_t number, uint8_t flags)
 {
-    return (struct un_seg){.flags = flags, .seq = 1, .source_port = (uint16_t)(OWN_PORT + number), .destination_port = WORLD_PORT,
+    return (struct un_seg){.flags = flags,
+                           .seq = 1,
+                           .source_port = (uint16_t)(OWN_PORT + number),
+                           .destination_port = WORLD_PORT,
                            .wnd = 60000};
 }
 
@@ -233,7 +236,9 @@ static void neither_do_both_together(void)
 static void send_datagram(uint32_t number)
 {
     uint8_t bytes[508] = {0};
-    struct un_ip_header ip = {.source = world_attacker(number & 1), .destination = world_own(number & 1), .hop_limit = 64,
+    struct un_ip_header ip = {.source = world_attacker(number & 1),
+                              .destination = world_own(number & 1),
+                              .hop_limit = 64,
                               .protocol = UN_PROTOCOL_UDP};
     struct un_udp udp = {.source_port = 9, .destination_port = WORLD_UDP_PORT, .length = 500};
     un_udp_emit(&udp, bytes);
@@ -252,7 +257,8 @@ static void datagrams_that_nobody_reads_leave_frames_for_others(void)
 static void send_fragment(uint32_t number)
 {
     uint8_t part[408] = {UN_PROTOCOL_UDP};
-    struct un_ip_header ip = {.source = world_attacker(true), .destination = world_own(true), .hop_limit = 64, .protocol = 44};
+    struct un_ip_header ip = {
+        .source = world_attacker(true), .destination = world_own(true), .hop_limit = 64, .protocol = 44};
     un_put16(part + 2, (uint16_t)((8 + number / 15 * 400) | 1));
     un_put32(part + 4, number % 15);
     world_send_ip(&ip, part, sizeof part, 0);
@@ -279,8 +285,8 @@ static struct un_seg guessed_segment(struct un_stack_peer *local, struct un_stac
 
 static void send_guess(uint32_t number)
 {
-    static const uint8_t flags[] = {UN_TCP_RST, UN_TCP_SYN, UN_TCP_RST | UN_TCP_ACK, UN_TCP_FIN | UN_TCP_ACK, UN_TCP_ACK,
-                                    UN_TCP_SYN | UN_TCP_ACK};
+    static const uint8_t flags[] = {
+        UN_TCP_RST, UN_TCP_SYN, UN_TCP_RST | UN_TCP_ACK, UN_TCP_FIN | UN_TCP_ACK, UN_TCP_ACK, UN_TCP_SYN | UN_TCP_ACK};
     struct un_stack_peer local, remote;
     struct un_seg seg = guessed_segment(&local, &remote, flags[number % sizeof flags]);
     world_send_seg(&local.ip, &remote.ip, &seg, NULL, 0);
@@ -300,7 +306,10 @@ static void send_guessed_error(uint32_t number)
     struct un_stack_peer remote, local;
     struct un_seg seg = guessed_segment(&remote, &local, 0);
     struct un_icmp icmp = {.kind = kinds[number % 3], .mtu = 600};
-    struct un_ip_header quoted = {.source = local.ip, .destination = remote.ip, .protocol = UN_PROTOCOL_TCP, .hop_limit = 60,
+    struct un_ip_header quoted = {.source = local.ip,
+                                  .destination = remote.ip,
+                                  .protocol = UN_PROTOCOL_TCP,
+                                  .hop_limit = 60,
                                   .payload_length = 1000};
     struct un_ip_header ip = {.source = world_attacker(false), .destination = local.ip, .hop_limit = 64,
                               .protocol = UN_PROTOCOL_ICMP};

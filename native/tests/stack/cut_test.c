@@ -1,8 +1,9 @@
 /* Adoption (P10): a stack whose process is killed at any instruction goes on in another one.
  *
- * A child is single-stepped through a turn full of packets, or through calls of the application. Each state of the arena
- * that it leaves after an instruction is copied to another address and adopted there: everything must be accounted for, at
- * most one connection may be lost, a bystander must have noticed nothing, and what was received must be what was sent. */
+ * A child is single-stepped through a turn full of packets, or through calls of the application. Each state of the
+ * arena that it leaves after an instruction is copied to another address and adopted there: everything must be
+ * accounted for, at most one connection may be lost, a bystander must have noticed nothing, and what was received must
+ * be what was sent. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,7 +84,10 @@ static void queue_segment(const struct un_seg *seg, uint32_t stream_offset)
     uint8_t frame[400];
     static const uint8_t from[UN_MAC_BYTES] = {2, 0, 0, 0, 0, 9};
     uint32_t header = un_seg_header_length(seg);
-    struct un_ip_header ip = {.source = far.ip4, .destination = far.stack4, .protocol = UN_PROTOCOL_TCP, .hop_limit = 64,
+    struct un_ip_header ip = {.source = far.ip4,
+                              .destination = far.stack4,
+                              .protocol = UN_PROTOCOL_TCP,
+                              .hop_limit = 64,
                               .payload_length = header + seg->length};
     uint32_t at = un_eth_emit(frame, far.to, from, UN_ETHER_IPV4);
     at += un_ip_emit(frame + at, &ip);
@@ -98,7 +102,10 @@ static void queue_datagram(uint32_t length)
     uint8_t frame[400] = {0};
     static const uint8_t from[UN_MAC_BYTES] = {2, 0, 0, 0, 0, 9};
     struct un_udp udp = {.source_port = 9, .destination_port = UDP_PORT, .length = length};
-    struct un_ip_header ip = {.source = far.ip4, .destination = far.stack4, .protocol = UN_PROTOCOL_UDP, .hop_limit = 64,
+    struct un_ip_header ip = {.source = far.ip4,
+                              .destination = far.stack4,
+                              .protocol = UN_PROTOCOL_UDP,
+                              .hop_limit = 64,
                               .payload_length = 8 + length};
     uint32_t at = un_eth_emit(frame, far.to, from, UN_ETHER_IPV4);
     at += un_ip_emit(frame + at, &ip);

@@ -1,5 +1,5 @@
-/* ICMP errors about our packets: only those that quote what is in flight count, and only connection attempts end by them
- * (RFC 5927); a packet that was too big is sent again in smaller ones (RFC 1191, RFC 8201). */
+/* ICMP errors about our packets: only those that quote what is in flight count, and only connection attempts end by
+ * them (RFC 5927); a packet that was too big is sent again in smaller ones (RFC 1191, RFC 8201). */
 #include <string.h>
 
 #include "base/bytes.h"

@@ -146,7 +146,8 @@ struct un_arp far_expect_arp(struct far *far)
     struct un_arp arp;
     CHECK(far_take(far, &packet));
     CHECK_EQ(packet.packet.ether_type, UN_ETHER_ARP);
-    CHECK_EQ(un_arp_parse(&arp, packet.bytes + packet.packet.network, packet.length - packet.packet.network), UN_DROP_NONE);
+    CHECK_EQ(un_arp_parse(&arp, packet.bytes + packet.packet.network, packet.length - packet.packet.network),
+             UN_DROP_NONE);
     return arp;
 }
 

@@ -1,5 +1,5 @@
-/* Fragments of IPv6 that an attacker makes: fragments within fragments, neighbour discovery in fragments (RFC 6980), and
- * datagrams that are begun and never finished. */
+/* Fragments of IPv6 that an attacker makes: fragments within fragments, neighbour discovery in fragments (RFC 6980),
+ * and datagrams that are begun and never finished. */
 #include <string.h>
 
 #include "base/bytes.h"
@@ -49,7 +49,8 @@ static void a_fragment_of_a_fragment_is_refused(void)
 
 static uint32_t make_solicitation(uint8_t *message)
 {
-    struct un_icmp icmp = {.kind = UN_ICMP_NEIGHBOUR_SOLICITATION, .target = far.stack6, .has_mac = true, .mac = {2, 9}};
+    struct un_icmp icmp = {
+        .kind = UN_ICMP_NEIGHBOUR_SOLICITATION, .target = far.stack6, .has_mac = true, .mac = {2, 9}};
     uint32_t length = un_icmp_emit(&icmp, true, message);
     uint64_t sum = un_sum(message, length) + un_sum_pseudo(&far.ip6, &far.stack6, UN_PROTOCOL_ICMPV6, length);
     uint16_t field = un_checksum(sum);

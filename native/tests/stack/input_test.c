@@ -1,4 +1,5 @@
-/* What a stack answers, and what it does not: echo, refusals, fragments, rate limits; and that every drop is counted. */
+/* What a stack answers, and what it does not: echo, refusals, fragments, rate limits; and that every drop is counted.
+ */
 #include <string.h>
 
 #include "base/bytes.h"
@@ -242,8 +243,12 @@ static void send_fragment(bool is_v6, uint32_t id, const uint8_t *datagram, uint
         return;
     }
     uint8_t frame[9100];
-    struct un_ip_header ip = {.source = far.ip4, .destination = far.stack4, .protocol = UN_PROTOCOL_UDP, .hop_limit = 64,
-                              .identification = (uint16_t)id, .payload_length = end - start};
+    struct un_ip_header ip = {.source = far.ip4,
+                              .destination = far.stack4,
+                              .protocol = UN_PROTOCOL_UDP,
+                              .hop_limit = 64,
+                              .identification = (uint16_t)id,
+                              .payload_length = end - start};
     uint32_t header = un_eth_emit(frame, far.to, (const uint8_t[]){2, 0, 0, 0, 0, 9}, UN_ETHER_IPV4);
     header += un_ip_emit(frame + header, &ip);
     un_put16(frame + 20, (uint16_t)(start / 8 | (more ? 0x2000 : 0)));
@@ -259,8 +264,9 @@ static uint32_t make_datagram(bool is_v6, uint8_t *bytes, uint32_t length)
     struct un_udp udp = {.source_port = 4000, .destination_port = 99, .length = length};
     un_udp_emit(&udp, bytes);
     memcpy(bytes + 8, payload, length);
-    uint64_t sum = un_sum(bytes, length + 8) + un_sum_pseudo(is_v6 ? &far.ip6 : &far.ip4,
-                                                            is_v6 ? &far.stack6 : &far.stack4, UN_PROTOCOL_UDP, length + 8);
+    uint64_t sum =
+        un_sum(bytes, length + 8) +
+        un_sum_pseudo(is_v6 ? &far.ip6 : &far.ip4, is_v6 ? &far.stack6 : &far.stack4, UN_PROTOCOL_UDP, length + 8);
     uint16_t field = un_udp_checksum(sum);
     memcpy(bytes + 6, &field, 2);
     return length + 8;
@@ -353,7 +359,8 @@ static void a_datagram_of_too_many_frames_is_dropped(void)
 {
     open_udp();
     uint32_t total = make_datagram(false, datagram, 20000);
-    for (uint32_t start = 0; start + 16 < total && !dropped(UN_DROP_fragment_budget); start += 16) /* every second part */
+    /* every second part */
+    for (uint32_t start = 0; start + 16 < total && !dropped(UN_DROP_fragment_budget); start += 16)
         send_fragment(false, 3, datagram, start, start + 8, true);
     CHECK_EQ(dropped(UN_DROP_fragment_budget), 1);
     far_close(&far);
@@ -367,7 +374,8 @@ static void a_large_ping_is_answered_whole(void)
     struct un_icmp request = {.kind = UN_ICMP_ECHO_REQUEST, .id = 1};
     un_icmp_emit(&request, true, message);
     memcpy(message + 8, payload, 3000);
-    uint64_t sum = un_sum(message, sizeof message) + un_sum_pseudo(&far.ip6, &far.stack6, UN_PROTOCOL_ICMPV6, sizeof message);
+    uint64_t sum =
+        un_sum(message, sizeof message) + un_sum_pseudo(&far.ip6, &far.stack6, UN_PROTOCOL_ICMPV6, sizeof message);
     uint16_t field = un_checksum(sum);
     memcpy(message + 2, &field, 2);
     for (uint32_t start = 0; start < sizeof message; start += 1200) {

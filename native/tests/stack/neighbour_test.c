@@ -302,7 +302,8 @@ static void a_gateway_is_on_the_link(void)
     CHECK_EQ(un_stack_add_route(stack, &any6, 0, &far.stack6), (uint64_t)-EINVAL);
     CHECK_EQ(un_stack_add_route(stack, &any6, 0, &local6), 0);
     CHECK_EQ(un_stack_add_route(stack, &any4, 0, &near), 0);
-    CHECK_EQ(un_stack_add_route(stack, &any4, 0, &beyond), (uint64_t)-ENETUNREACH); /* behind a gateway is not on the link */
+    /* behind a gateway is not on the link */
+    CHECK_EQ(un_stack_add_route(stack, &any4, 0, &beyond), (uint64_t)-ENETUNREACH);
     CHECK_EQ(un_stack_add_route(stack, &beyond, 32, &any4), 0); /* now it is said to be */
     CHECK_EQ(un_stack_add_route(stack, &any4, 0, &beyond), 0);
     CHECK_EQ(un_stack_add_route(stack, &any4, 0, &lone), (uint64_t)-ENETUNREACH);

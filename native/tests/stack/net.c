@@ -169,7 +169,8 @@ void expect_no_event(struct host *host)
     CHECK(!is_any);
 }
 
-struct pair connect_pair(struct net *net, struct host *client, struct host *server, const struct un_ip *to, uint16_t port)
+struct pair connect_pair(struct net *net, struct host *client, struct host *server, const struct un_ip *to,
+                         uint16_t port)
 {
     struct pair pair;
     struct un_stack_peer remote = {*to, port};

@@ -50,7 +50,8 @@ struct pair {
     uint64_t client;
     uint64_t server;
 };
-struct pair connect_pair(struct net *net, struct host *client, struct host *server, const struct un_ip *to, uint16_t port);
+struct pair connect_pair(struct net *net, struct host *client, struct host *server, const struct un_ip *to,
+                         uint16_t port);
 
 int64_t write_bytes(struct host *host, uint64_t conn, const void *bytes, uint32_t length);
 

@@ -1,4 +1,5 @@
-/* Two stacks on one wire: what an application sees, over both families, and what happens when a stack moves in between. */
+/* Two stacks on one wire: what an application sees, over both families, and what happens when a stack moves in between.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,7 +141,8 @@ static uint32_t write_pattern(uint64_t conn, uint32_t from)
 
 static uint32_t read_pattern(uint64_t conn, uint32_t from)
 {
-    for (int64_t length; (length = un_stack_read(&server.stack, conn, chunk, sizeof chunk)) > 0; from += (uint32_t)length)
+    for (int64_t length; (length = un_stack_read(&server.stack, conn, chunk, sizeof chunk)) > 0;
+         from += (uint32_t)length)
         for (int64_t i = 0; i < length; i++)
             CHECK_EQ(chunk[i], pattern(from + (uint32_t)i));
     return from;

@@ -1,5 +1,5 @@
-/* Two shards of one server behind a switch that spreads packets at random: every packet finds its owner (P6), nobody else
- * answers, and what is for all is heard by all. */
+/* Two shards of one server behind a switch that spreads packets at random: every packet finds its owner (P6), nobody
+ * else answers, and what is for all is heard by all. */
 #include <string.h>
 
 #include "net.h"

@@ -11,7 +11,16 @@
 #include "wire/checksum.h"
 #include "wire/icmp.h"
 
-enum { HANDED_MAX = 64, SLOTS = 64, TURNS_MAX = 3000, CONN_MAX = 12, FRAMES = 160, FRAMES_FEW = 64, TCP_CHECKSUM = 16, ICMP_CHECKSUM = 2 };
+enum {
+    HANDED_MAX = 64,
+    SLOTS = 64,
+    TURNS_MAX = 3000,
+    CONN_MAX = 12,
+    FRAMES = 160,
+    FRAMES_FEW = 64,
+    TCP_CHECKSUM = 16,
+    ICMP_CHECKSUM = 2
+};
 
 enum setting {
     WITHOUT_TIMESTAMPS = 1 << 0,
@@ -274,7 +283,8 @@ static void look_at(const uint8_t *bytes, uint32_t length, const struct un_tx *o
     struct un_seg seg;
     if (packet.protocol != UN_PROTOCOL_TCP)
         return;
-    CHECK_EQ(un_seg_parse(&seg, bytes + packet.transport, packet.transport_length, packet.transport_length), UN_DROP_NONE);
+    CHECK_EQ(un_seg_parse(&seg, bytes + packet.transport, packet.transport_length, packet.transport_length),
+             UN_DROP_NONE);
     if (memcmp(bytes, world_attacker_mac, UN_MAC_BYTES) == 0) {
         world.answer = seg;
         world.answer_to = packet.destination;

@@ -1,8 +1,9 @@
 /* A stack that an attacker talks to: what fuzz targets and the tests of floods have in common.
  *
- * `it` is 10.0.0.1 and fd00::1. A friend (10.0.0.2, fd00::2, a second stack) keeps a connection to it on which every byte
- * comes back: the bystander. The attacker is 10.0.0.9 and fd00::9, has a MAC address of his own, and writes frames. All
- * secrets come from the script, so that sequence numbers differ from script to script and a fuzzer cannot learn them. */
+ * `it` is 10.0.0.1 and fd00::1. A friend (10.0.0.2, fd00::2, a second stack) keeps a connection to it on which every
+ * byte comes back: the bystander. The attacker is 10.0.0.9 and fd00::9, has a MAC address of his own, and writes
+ * frames. All secrets come from the script, so that sequence numbers differ from script to script and a fuzzer cannot
+ * learn them. */
 #ifndef UN_TEST_WORLD_H
 #define UN_TEST_WORLD_H
 

@@ -1,5 +1,5 @@
-/* The send queue against a string of bytes: sent, sent again and acknowledged, in frames of our own and of others, and where
- * a lender has them.
+/* The send queue against a string of bytes: sent, sent again and acknowledged, in frames of our own and of others, and
+ * where a lender has them.
  *
  * A device that reads late is part of it: it refers to the frames of what was sent, and their bytes must still be the
  * same when it lets go. */

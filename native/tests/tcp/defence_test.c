@@ -1,4 +1,5 @@
-/* What forgers, confused peers and broken paths do: RFC 5961, RFC 5927, RFC 1191; keepalive and timeouts; SYN cookies. */
+/* What forgers, confused peers and broken paths do: RFC 5961, RFC 5927, RFC 1191; keepalive and timeouts; SYN cookies.
+ */
 #include "harness.h"
 #include "tcp/cookie.h"
 

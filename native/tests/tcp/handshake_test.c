@@ -26,7 +26,8 @@ static void all_options_are_agreed_on(void)
     CHECK_EQ(answer->options, ALL_OPTIONS);
     CHECK_EQ(answer->wscale, 2);
     CHECK_EQ(answer->tsecr, 5000);
-    SEND(.flags = ACK, .seq = 1, .ack = 1, .wnd = 1000, .options = UN_SEG_TIMESTAMP, .tsval = 5001, .tsecr = answer->tsval);
+    SEND(.flags = ACK, .seq = 1, .ack = 1, .wnd = 1000, .options = UN_SEG_TIMESTAMP, .tsval = 5001,
+         .tsecr = answer->tsval);
     CHECK_EQ(bench->tcb.state, UN_TCP_ESTABLISHED);
     CHECK_EQ(bench->tcb.snd_wnd, 1000 << 7);
     CHECK_EQ(bench->tcb.snd_mss, 1400);

@@ -1,6 +1,7 @@
-/* Whatever segments arrive, in whatever order, and whatever the application and the path do meanwhile: no assertion fails,
- * what is read is what stands at its position, records agree with their sums, the window edge never moves left while the
- * connection lasts, and in the end everything is given back. Segments are random around what the connection expects. */
+/* Whatever segments arrive, in whatever order, and whatever the application and the path do meanwhile: no assertion
+ * fails, what is read is what stands at its position, records agree with their sums, the window edge never moves left
+ * while the connection lasts, and in the end everything is given back. Segments are random around what the connection
+ * expects. */
 #include "harness.h"
 
 static uint64_t state;

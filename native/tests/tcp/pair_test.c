@@ -1,6 +1,6 @@
-/* Two connections on a simulated wire that loses, repeats, delays and reorders, with applications that write, read slowly,
- * shut down and close; in virtual time. Every byte arrives exactly once and in order, both ends come to their end within
- * bounded time, and nothing is left over. A super-segment is cut by the wire, or arrives whole. */
+/* Two connections on a simulated wire that loses, repeats, delays and reorders, with applications that write, read
+ * slowly, shut down and close; in virtual time. Every byte arrives exactly once and in order, both ends come to their
+ * end within bounded time, and nothing is left over. A super-segment is cut by the wire, or arrives whole. */
 #include <string.h>
 
 #include "../check.h"
@@ -243,7 +243,8 @@ static void begin_end(struct end *end, struct end *other)
     end->tcb.peer = un_ip_from_v4(peer);
     end->tcb.listener = UINT16_MAX;
     end->tcb.wheel_at = UN_NONE;
-    un_tcp_init(tcp, &end->tcb, (uint32_t)random_next(&network->random), (uint32_t)random_next(&network->random), MTU, MTU);
+    un_tcp_init(tcp, &end->tcb, (uint32_t)random_next(&network->random), (uint32_t)random_next(&network->random), MTU,
+                MTU);
     if (below(2))
         end->tcb.flags |= UN_TCB_NODELAY;
 }

@@ -1,4 +1,5 @@
-/* Payload comes in: acceptability, order, acknowledgements, the window we offer (RFC 9293 sections 3.4, 3.8.6, 3.10.7.4). */
+/* Payload comes in: acceptability, order, acknowledgements, the window we offer (RFC 9293
+ * sections 3.4, 3.8.6, 3.10.7.4). */
 #include "harness.h"
 
 #define SACK_OPTIONS (UN_SEG_MSS | UN_SEG_SACK_PERMITTED)
@@ -265,8 +266,8 @@ static void shut_window_takes_ack_fin_and_reset(void)
     CHECK_EQ(un_tcp_reason(&bench->tcb), UN_TCP_REASON_RESET);
 }
 
-/* Whatever the sizes of segments, with a scale: the edge as the peer sees it never moves left, and the buffer holds little
- * more than its limit. */
+/* Whatever the sizes of segments, with a scale: the edge as the peer sees it never moves left, and the buffer holds
+ * little more than its limit. */
 static void edge_is_monotone(uint64_t seed)
 {
     bench_begin();
@@ -413,8 +414,8 @@ static void window_follows_the_pool(void)
     EXPECT(.flags = ACK, .seq = 1, .ack = 1 + 2 * MSS, .wnd = (1 << 17) >> 2);
 }
 
-/* Half of them are free beyond the last quarter: of these a fourth is for one connection, and each frame is sure to hold
- * half of its bytes. */
+/* Half of them are free beyond the last quarter: of these a fourth is for one connection, and each frame is sure to
+ * hold half of its bytes. */
 static void window_is_a_share_of_the_pool(void)
 {
     bench->config.rcv_limit = 1 << 20;

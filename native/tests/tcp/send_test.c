@@ -1,4 +1,5 @@
-/* Data goes out: segments, Nagle and silly windows, the peer's window, super-segments (RFC 9293 section 3.8.6, RFC 896). */
+/* Data goes out: segments, Nagle and silly windows, the peer's window, super-segments (RFC 9293 section 3.8.6, RFC
+ * 896). */
 #include "harness.h"
 
 static void segments_and_push(void)

@@ -12,7 +12,8 @@
 
 enum { EDGE_BYTES = 1 << 17, EDGE_PAGE = 1 << 16 };
 
-/* A copy that ends where readable memory ends, also without a sanitizer. The next call takes the place of the last one. */
+/* A copy that ends where readable memory ends, also without a sanitizer. The next call takes the place of the
+ * last one. */
 static inline uint8_t *at_edge(const void *bytes, uint32_t length)
 {
     static uint8_t *memory;

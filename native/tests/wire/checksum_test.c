@@ -16,7 +16,8 @@ static void at_every_alignment_and_length(void)
     random_bytes(&random, bytes, sizeof bytes);
     for (uint32_t offset = 0; offset < 33; offset++)
         for (uint32_t length = 0; length <= MOST; length++)
-            CHECK_EQ(swapped(un_checksum(un_sum(bytes + offset, length))), naive_checksum(naive_sum(bytes + offset, length)));
+            CHECK_EQ(swapped(un_checksum(un_sum(bytes + offset, length))),
+                     naive_checksum(naive_sum(bytes + offset, length)));
 }
 
 static void nothing_behind_the_end_is_read(void)
@@ -25,7 +26,8 @@ static void nothing_behind_the_end_is_read(void)
     uint64_t random = 2;
     random_bytes(&random, bytes, sizeof bytes);
     for (uint32_t length = 0; length <= sizeof bytes; length++)
-        CHECK_EQ(swapped(un_checksum(un_sum(at_edge(bytes, length), length))), naive_checksum(naive_sum(bytes, length)));
+        CHECK_EQ(swapped(un_checksum(un_sum(at_edge(bytes, length), length))),
+                 naive_checksum(naive_sum(bytes, length)));
 }
 
 static void carries_are_kept(void)

@@ -3,7 +3,14 @@
 
 #include "base/bytes.h"
 
-enum { IP = 14, IPV4_TOTAL = IP + 2, IPV4_SUM = IP + 10, IPV6_PAYLOAD = IP + 4, IPV6_NEXT = IP + 6, TRANSPORT_MAX = 2000 };
+enum {
+    IP = 14,
+    IPV4_TOTAL = IP + 2,
+    IPV4_SUM = IP + 10,
+    IPV6_PAYLOAD = IP + 4,
+    IPV6_NEXT = IP + 6,
+    TRANSPORT_MAX = 2000
+};
 
 struct un_ip_header random_header(uint64_t *random, bool is_v4, uint8_t protocol, uint32_t payload_length)
 {

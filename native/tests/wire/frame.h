@@ -1,5 +1,5 @@
-/* Whole frames for the tests of wire: made by the emitters (which have tests of their own), their checksums by the naive
- * sum, then bent by hand. */
+/* Whole frames for the tests of wire: made by the emitters (which have tests of their own), their checksums by the
+ * naive sum, then bent by hand. */
 #ifndef UN_TEST_WIRE_FRAME_H
 #define UN_TEST_WIRE_FRAME_H
 

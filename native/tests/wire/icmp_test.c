@@ -37,7 +37,8 @@ static void a_known_echo(void)
 static void a_known_fragmentation_needed(void)
 {
     struct un_icmp icmp;
-    CHECK_EQ(parse(&icmp, false, "0304fb84 00000578 450000391c4640004006323ac6336401c000020a 9c401b5811223344"), UN_DROP_NONE);
+    CHECK_EQ(parse(&icmp, false, "0304fb84 00000578 450000391c4640004006323ac6336401c000020a 9c401b5811223344"),
+             UN_DROP_NONE);
     CHECK_EQ(icmp.kind, UN_ICMP_PACKET_TOO_BIG);
     CHECK_EQ(icmp.mtu, 1400);
     CHECK(icmp.has_quote);
@@ -146,7 +147,8 @@ static void quotes_that_cannot_be_read(void)
     CHECK(!icmp.has_quote);
     CHECK_EQ(parse(&icmp, false, "03010000 00000000 450000391c4600014006323ac6336401c000020a 9c401b5811223344"), 0);
     CHECK(!icmp.has_quote); /* a later fragment has no ports */
-    CHECK_EQ(parse(&icmp, false, "03010000 00000000 460000391c4640004006323ac6336401c000020a 01010101 9c401b5811223344"), 0);
+    CHECK_EQ(
+        parse(&icmp, false, "03010000 00000000 460000391c4640004006323ac6336401c000020a 01010101 9c401b5811223344"), 0);
     CHECK(icmp.has_quote);
     CHECK_EQ(icmp.quote.source_port, 40000);
 }
@@ -234,7 +236,8 @@ static void neighbour_discovery_from_afar(void)
                                type == 133 ? 8 : type == 134 ? 16 : length),
                  UN_DROP_NONE);
         CHECK_EQ(un_icmp_parse(&icmp, true, 254, bytes, length, length), UN_DROP_nd_malformed);
-        CHECK_EQ(un_icmp_parse(&icmp, true, 255, bytes, length, length + 8), UN_DROP_nd_malformed); /* not all at hand */
+        /* not all at hand */
+        CHECK_EQ(un_icmp_parse(&icmp, true, 255, bytes, length, length + 8), UN_DROP_nd_malformed);
     }
 }
 

@@ -110,7 +110,8 @@ static void headers_that_are_malformed(void)
     struct un_packet packet;
     CHECK_EQ(parse_with(&packet, HOP_BY_HOP, "0000 010500000000"), UN_DROP_ip_malformed); /* option beyond the header */
     CHECK_EQ(parse_with(&packet, DESTINATION, "0000 000000000001"), UN_DROP_ip_malformed); /* no length */
-    CHECK_EQ(parse_with(&packet, DESTINATION, "00ff 000000000000"), UN_DROP_ip_malformed); /* header beyond the packet */
+    /* header beyond the packet */
+    CHECK_EQ(parse_with(&packet, DESTINATION, "00ff 000000000000"), UN_DROP_ip_malformed);
     CHECK_EQ(parse_with(&packet, ROUTING, "0007 000000000000"), UN_DROP_ip_malformed);
 }
 

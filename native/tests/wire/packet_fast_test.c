@@ -1,5 +1,5 @@
-/* The short way (wire/packet_fast.h) against the long one: what it takes, packet.h and seg.h take as well, with the same fields;
- * a frame of its kind it does take; and its headers are those that they write. */
+/* The short way (wire/packet_fast.h) against the long one: what it takes, packet.h and seg.h take as well, with the
+ * same fields; a frame of its kind it does take; and its headers are those that they write. */
 #include "wire/packet_fast.h"
 
 #include "frame.h"
@@ -30,7 +30,8 @@ static void make(struct frame *frame, uint64_t *random)
     uint32_t payload = random_below(random, PAYLOAD_MAX), header = un_seg_emit(&seg, bytes);
     random_bytes(random, bytes + header, payload);
     struct un_ip_header ip = random_header(random, random_below(random, 2), UN_PROTOCOL_TCP, header + payload);
-    un_put16(bytes + 16, naive_transport_checksum(&ip.source, &ip.destination, UN_PROTOCOL_TCP, bytes, header + payload));
+    un_put16(bytes + 16,
+             naive_transport_checksum(&ip.source, &ip.destination, UN_PROTOCOL_TCP, bytes, header + payload));
     frame_of(frame, &ip, bytes);
     memcpy(frame->bytes, mac, sizeof mac);
     if (random_below(random, 4) == 0)
@@ -48,7 +49,8 @@ static bool parse(struct un_packet_fast *plain, struct un_seg *seg, const struct
     return true;
 }
 
-static void agree(const struct frame *frame, const struct un_packet_fast *plain, const struct un_seg *seg, bool is_sum_good)
+static void agree(const struct frame *frame, const struct un_packet_fast *plain, const struct un_seg *seg,
+                  bool is_sum_good)
 {
     struct un_packet packet;
     struct un_seg other;

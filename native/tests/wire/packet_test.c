@@ -11,8 +11,9 @@ static void a_known_frame(void)
 {
     struct frame frame;
     struct un_packet packet;
-    frame.length = from_hex(frame.bytes, "020000000001 02000000000a 0800 450200391c46400040063238c000020ac6336401"
-                                         "9c401b58 11223344 55667788 801801f5 619e0000 0101080a 01020304 0a0b0c0d 68656c6c6f");
+    frame.length =
+        from_hex(frame.bytes, "020000000001 02000000000a 0800 450200391c46400040063238c000020ac6336401"
+                              "9c401b58 11223344 55667788 801801f5 619e0000 0101080a 01020304 0a0b0c0d 68656c6c6f");
     CHECK_EQ(frame_parse(&frame, &packet), UN_DROP_NONE);
     CHECK_EQ(packet.ether_type, UN_ETHER_IPV4);
     CHECK_EQ(packet.network, 14);
@@ -289,7 +290,8 @@ static void a_packet_in_pieces(void)
     struct un_packet packet;
     frame_tcp(&frame, true, 1001);
     for (uint32_t first = 0; first <= frame.length; first++) {
-        struct iovec pieces[3] = {{frame.bytes, first}, {frame.bytes + first, 0}, {frame.bytes + first, frame.length - first}};
+        struct iovec pieces[3] = {
+            {frame.bytes, first}, {frame.bytes + first, 0}, {frame.bytes + first, frame.length - first}};
         enum un_drop drop = un_packet_parse(&packet, pieces, 3);
         CHECK_EQ(drop, first < TCP ? UN_DROP_short_frame : UN_DROP_NONE);
         if (drop)

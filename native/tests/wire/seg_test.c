@@ -34,7 +34,8 @@ static void a_known_data_segment(void)
 {
     uint8_t bytes[100];
     struct un_seg seg;
-    uint32_t length = from_hex(bytes, "9c401b58 11223344 55667788 801801f5 619e0000 0101080a 01020304 0a0b0c0d 68656c6c6f");
+    uint32_t length =
+        from_hex(bytes, "9c401b58 11223344 55667788 801801f5 619e0000 0101080a 01020304 0a0b0c0d 68656c6c6f");
     CHECK_EQ(parse(&seg, bytes, length), UN_DROP_NONE);
     CHECK_EQ(seg.source_port, 40000);
     CHECK_EQ(seg.destination_port, 7000);
@@ -86,7 +87,8 @@ static void known_sack_blocks(void)
 
 static void four_sack_blocks_fill_the_header(void)
 {
-    struct un_seg seg = parse_options(UN_TCP_ACK, "0522 0000000100000002 0000000300000004 0000000500000006 0000000700000008");
+    struct un_seg seg =
+        parse_options(UN_TCP_ACK, "0522 0000000100000002 0000000300000004 0000000500000006 0000000700000008");
     CHECK_EQ(seg.sack_count, 4);
     CHECK_EQ(seg.sacks[3].end, 8);
 }

@@ -20,7 +20,8 @@ static void a_known_arp_request(void)
     CHECK_EQ(un_get32(un_ip_v4(&arp.sender)), 0xc000020a);
     CHECK_EQ(un_get32(un_ip_v4(&arp.target)), 0xc0000201);
     CHECK(un_ip_is_v4(&arp.sender) && un_ip_is_v4(&arp.target));
-    CHECK_EQ(parse_arp(&arp, "0001 0800 06 04 0002 02000000000a c000020a 020000000001 c0000201 000000000000"), UN_DROP_NONE);
+    CHECK_EQ(parse_arp(&arp, "0001 0800 06 04 0002 02000000000a c000020a 020000000001 c0000201 000000000000"),
+             UN_DROP_NONE);
     CHECK_EQ(arp.operation, UN_ARP_REPLY);
     CHECK_EQ(parse_arp(&arp, "0001 0800 06 04 0001 02000000000a 00000000 000000000000 c0000201"), UN_DROP_NONE);
     CHECK(un_ip_is_any(&arp.sender)); /* a probe */

@@ -144,7 +144,8 @@ static void icmp_of_both_families(void)
 
     header = random_header(&random, false, UN_PROTOCOL_ICMPV6, sizeof message);
     un_put16(message + 2, 0);
-    un_put16(message + 2, naive_transport_checksum(&header.source, &header.destination, UN_PROTOCOL_ICMPV6, message, 20));
+    un_put16(message + 2,
+             naive_transport_checksum(&header.source, &header.destination, UN_PROTOCOL_ICMPV6, message, 20));
     frame_of(&frame, &header, message);
     CHECK(is_good(UN_CHECKSUM_UNKNOWN));
     un_put16(transport() + 2, pseudo_sum(UN_PROTOCOL_ICMPV6, sizeof message));
