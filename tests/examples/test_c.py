@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from support.cflags import build_as_the_readme_says, flags
+from support.cflags import build_as_the_readme_says, flags, pkgconfig_folder
 from support.tree import ROOT
 
 
@@ -40,6 +41,35 @@ def test_a_server(tmp_path: Path) -> None:
                           check=False, timeout=10)  # fmt: skip
     assert done.returncode == 1
     assert "cannot be the name of an interface" in done.stderr
+
+
+def links(compiler: str, options: list[str], folder: Path) -> bool:
+    """Whether it makes anything with these options; clang needs a plugin for -flto."""
+    (folder / "anything.c").write_text("int main(void) { return 0; }\n")
+    command = [compiler, *options, folder / "anything.c", "-o", folder / "anything"]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("options", ["", "-flto", "-shared -fPIC", "-shared -fPIC -flto"])
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_the_library_links_without_a_warning(compiler: str, options: str, tmp_path: Path) -> None:
+    """All of it, whichever functions a program calls."""
+    words = options.split()
+    if not shutil.which(compiler) or not links(compiler, words, tmp_path):
+        pytest.skip(f"no {compiler} that links with {options or 'no options'}")
+    warnings = ["-O2", "-Wall", "-Wextra", "-Werror"]
+    sources = [*flags("--cflags"), ROOT / "examples/c/echo.c"]
+    whole = ["-Wl,--whole-archive", *flags("--libs"), "-Wl,--no-whole-archive"]
+    for libraries in (flags("--libs"), whole):
+        subprocess.run([compiler, *warnings, *words, *sources, *libraries, "-o", tmp_path / "made"], check=True)
+
+
+def test_the_library_is_machine_code_alone() -> None:
+    """Bytecode of one compiler's version stops every other version that links with it."""
+    archive = pkgconfig_folder().parent / "libusnet.a"
+    sections = subprocess.run(["readelf", "-SW", archive], check=True, capture_output=True, text=True).stdout
+    assert ".text" in sections
+    assert not re.findall(r"\.gnu\.(?:debug)?lto_\S*", sections)
 
 
 @pytest.mark.parametrize("header", ["usnet.h", "usnet_device.h", "usnet_tap.h"])

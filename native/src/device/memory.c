@@ -133,20 +133,20 @@ static const struct un_device_operations memory_operations = {
     .close = memory_close,
 };
 
-static struct end *open_end(const struct un_device_capabilities *own, const struct un_device_capabilities *other,
-                            uint32_t slots)
+static int open_end(struct end **opened, const struct un_device_capabilities *own,
+                    const struct un_device_capabilities *other, uint32_t slots)
 {
     struct end *end = calloc(1, sizeof *end);
     if (!end)
-        return NULL;
+        return -ENOMEM;
     int error = un_lane_init(&end->received, slots, un_lane_packet_bytes(other));
     if (error) {
         free(end);
-        errno = -error;
-        return NULL;
+        return error;
     }
     end->device = (struct un_device){.operations = &memory_operations, .fd = -1, .capabilities = *own};
-    return end;
+    *opened = end;
+    return 0;
 }
 
 /* The wire completes and cuts nothing: what one end leaves undone, the other one has to take. */
@@ -160,13 +160,15 @@ int un_memory_pair(struct un_device *ends[2], const struct un_device_capabilitie
 {
     if (!fit_together(&capabilities[0], &capabilities[1]) || !fit_together(&capabilities[1], &capabilities[0]))
         return -EINVAL;
-    struct end *left = open_end(&capabilities[0], &capabilities[1], slots);
-    if (!left)
-        return -errno;
-    struct end *right = open_end(&capabilities[1], &capabilities[0], slots);
-    if (!right) {
+    struct end *left = NULL;
+    struct end *right = NULL;
+    int error = open_end(&left, &capabilities[0], &capabilities[1], slots);
+    if (error)
+        return error;
+    error = open_end(&right, &capabilities[1], &capabilities[0], slots);
+    if (error) {
         memory_close(&left->device);
-        return -ENOMEM;
+        return error;
     }
     left->peer = right;
     right->peer = left;
