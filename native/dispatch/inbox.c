@@ -20,7 +20,7 @@ struct un_inbox {
     uint32_t count;
 };
 
-#define FIRST_CAPACITY 8u
+#define INBOX_FIRST_CAPACITY 8u
 
 bool un_is_held_back(const struct un_connection *conn)
 {
@@ -35,7 +35,7 @@ static struct waiting *item(const struct un_inbox *inbox, uint32_t i)
 
 static bool grow(struct un_inbox *inbox)
 {
-    uint32_t capacity = inbox->capacity ? inbox->capacity * 2 : FIRST_CAPACITY;
+    uint32_t capacity = inbox->capacity ? inbox->capacity * 2 : INBOX_FIRST_CAPACITY;
     struct waiting *items = PyMem_Calloc(capacity, sizeof *items);
     if (!items)
         return false;

@@ -13,7 +13,7 @@ struct un_overflow {
     uint64_t bytes;
 };
 
-#define FIRST_CAPACITY 8u
+#define OVERFLOW_FIRST_CAPACITY 8u
 
 uint64_t un_overflow_bytes(const struct un_connection *conn)
 {
@@ -23,14 +23,14 @@ uint64_t un_overflow_bytes(const struct un_connection *conn)
 static struct un_overflow *overflow_new(void)
 {
     struct un_overflow *overflow = PyMem_Calloc(1, sizeof *overflow);
-    PyObject **items = PyMem_Calloc(FIRST_CAPACITY, sizeof *items);
+    PyObject **items = PyMem_Calloc(OVERFLOW_FIRST_CAPACITY, sizeof *items);
     if (!overflow || !items) {
         PyMem_Free(overflow);
         PyMem_Free(items);
         return NULL;
     }
     overflow->items = items;
-    overflow->capacity = FIRST_CAPACITY;
+    overflow->capacity = OVERFLOW_FIRST_CAPACITY;
     return overflow;
 }
 

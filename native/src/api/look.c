@@ -1,10 +1,9 @@
 /* The exported symbols to look at a stack: what is known of a connection, counters, names. See usnet.h. */
 #include <errno.h>
 
+#include "api/counters.h"
 #include "api/view.h"
 #include "stack/arena.h"
-
-#define LENGTH(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
 
 UN_API_SAME(USNET_TCP_CLOSED, UN_TCP_CLOSED);
 UN_API_SAME(USNET_TCP_ESTABLISHED, UN_TCP_ESTABLISHED);
@@ -100,7 +99,7 @@ const char *usnet_tcp_state_name(uint32_t state)
     static const char *const names[] = {"closed",     "syn_sent",   "syn_received", "established", "fin_wait_1",
                                         "fin_wait_2", "close_wait", "closing",      "last_ack",    "time_wait",
                                         "dead"};
-    for (uint32_t bit = 0; bit < LENGTH(names); bit++)
+    for (uint32_t bit = 0; bit < UN_API_LENGTH(names); bit++)
         if (state == 1u << bit)
             return names[bit];
     return NULL;
@@ -124,32 +123,27 @@ const char *usnet_tcp_reason_name(uint32_t reason)
 
 /* Counters: the structs hold nothing else, so they can be read as arrays. */
 
-struct counter {
-    const char *name;
-    const char *help;
-};
+static const struct un_api_counter tcp_counters[] = {UN_TCP_COUNTERS(UN_API_COUNTER)};
+static const struct un_api_counter ip_counters[] = {UN_STACK_COUNTERS(UN_API_COUNTER)};
+static const struct un_api_counter drop_counters[] = {UN_DROPS(UN_API_COUNTER)};
+static const struct un_api_counter device_counters[] = {UN_DEVICE_COUNTERS(UN_API_COUNTER)};
 
-#define COUNTER(name, text) {#name, text},
-static const struct counter tcp_counters[] = {UN_TCP_COUNTERS(COUNTER)};
-static const struct counter ip_counters[] = {UN_STACK_COUNTERS(COUNTER)};
-static const struct counter drop_counters[] = {UN_DROPS(COUNTER)};
-static const struct counter device_counters[] = {UN_DEVICE_COUNTERS(COUNTER)};
-#undef COUNTER
-
-UN_STATIC_ASSERT(sizeof(struct un_tcp_counters) == sizeof(uint64_t) * LENGTH(tcp_counters), "nothing but counters");
-UN_STATIC_ASSERT(sizeof(struct un_stack_counters) == sizeof(uint64_t) * LENGTH(ip_counters), "nothing but counters");
-UN_STATIC_ASSERT(sizeof(struct un_device_counters) == sizeof(uint64_t) * LENGTH(device_counters),
+UN_STATIC_ASSERT(sizeof(struct un_tcp_counters) == sizeof(uint64_t) * UN_API_LENGTH(tcp_counters),
                  "nothing but counters");
-UN_STATIC_ASSERT(UN_DROP_COUNT == LENGTH(drop_counters) + 1, "reason 0 is no drop");
+UN_STATIC_ASSERT(sizeof(struct un_stack_counters) == sizeof(uint64_t) * UN_API_LENGTH(ip_counters),
+                 "nothing but counters");
+UN_STATIC_ASSERT(sizeof(struct un_device_counters) == sizeof(uint64_t) * UN_API_LENGTH(device_counters),
+                 "nothing but counters");
+UN_STATIC_ASSERT(UN_DROP_COUNT == UN_API_LENGTH(drop_counters) + 1, "reason 0 is no drop");
 
 static const struct {
-    const struct counter *counters;
+    const struct un_api_counter *counters;
     uint32_t count;
 } kinds[] = {
-    [USNET_STACK_TCP] = {tcp_counters, LENGTH(tcp_counters)},
-    [USNET_STACK_IP] = {ip_counters, LENGTH(ip_counters)},
-    [USNET_STACK_DROPS] = {drop_counters, LENGTH(drop_counters)},
-    [USNET_STACK_DEVICE] = {device_counters, LENGTH(device_counters)},
+    [USNET_STACK_TCP] = {tcp_counters, UN_API_LENGTH(tcp_counters)},
+    [USNET_STACK_IP] = {ip_counters, UN_API_LENGTH(ip_counters)},
+    [USNET_STACK_DROPS] = {drop_counters, UN_API_LENGTH(drop_counters)},
+    [USNET_STACK_DEVICE] = {device_counters, UN_API_LENGTH(device_counters)},
 };
 
 static const uint64_t *counter_values(const struct usnet_stack *stack, enum usnet_stack_counter_kind kind)
@@ -168,7 +162,7 @@ static const uint64_t *counter_values(const struct usnet_stack *stack, enum usne
 
 uint32_t usnet_stack_counter_count(enum usnet_stack_counter_kind kind)
 {
-    return (uint32_t)kind < LENGTH(kinds) ? kinds[kind].count : 0;
+    return (uint32_t)kind < UN_API_LENGTH(kinds) ? kinds[kind].count : 0;
 }
 
 const char *usnet_stack_counter_name(enum usnet_stack_counter_kind kind, uint32_t index)

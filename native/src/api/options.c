@@ -13,7 +13,6 @@
 
 #define MSS_UNKNOWN 536u       /* before there is a connection: RFC 9293 section 3.7.1 */
 #define BUFFER_MIN 4096u       /* as the kernel, which takes any number and makes it fit */
-#define BUFFER_MAX (1u << 30)  /* RFC 7323 section 2.3: the largest window */
 
 enum number_kind { SWITCH, COUNT, BUFFER };
 
@@ -95,7 +94,7 @@ static int set_number(struct usnet *context, struct un_socket *socket, const str
     if (option->kind == SWITCH)
         value = number != 0;
     else if (option->kind == BUFFER)
-        value = value < BUFFER_MIN ? BUFFER_MIN : value > BUFFER_MAX ? BUFFER_MAX : value;
+        value = value < BUFFER_MIN ? BUFFER_MIN : value > UN_STACK_BUFFER_MAX ? UN_STACK_BUFFER_MAX : value;
     else if (number < 0)
         return -EINVAL;
     return set_option(context, socket, option->option, value);

@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "api/counters.h"
 #include "engine/stack_counters.h"
 #include "shard/segment.h"
 
@@ -148,73 +149,64 @@ static const struct un_seat_memory *seat_memory(const struct usnet_segment *segm
 
 /* Counters. */
 
-struct counter {
-    const char *name;
-    const char *help;
-};
-
-#define COUNTER(name, text) {#name, text},
-static const struct counter engine_counters[] = {UN_ENGINE_COUNTERS(COUNTER)};
-static const struct counter seat_counters[] = {UN_SEAT_COUNTERS(COUNTER)};
-#undef COUNTER
+static const struct un_api_counter engine_counters[] = {UN_ENGINE_COUNTERS(UN_API_COUNTER)};
+static const struct un_api_counter seat_counters[] = {UN_SEAT_COUNTERS(UN_API_COUNTER)};
 
 /* As they lie in struct un_published_counters, but for the reason that is none. */
-#define COUNTER(name, text) {PREFIX #name, text},
-static const struct counter stack_counters[] = {
+#define PREFIXED(name, text) {PREFIX #name, text},
+static const struct un_api_counter stack_counters[] = {
 #define PREFIX "ip_"
-    UN_STACK_COUNTERS(COUNTER)
+    UN_STACK_COUNTERS(PREFIXED)
 #undef PREFIX
 #define PREFIX "tcp_"
-    UN_TCP_COUNTERS(COUNTER)
+    UN_TCP_COUNTERS(PREFIXED)
 #undef PREFIX
 #define PREFIX "device_"
-    UN_DEVICE_COUNTERS(COUNTER)
+    UN_DEVICE_COUNTERS(PREFIXED)
 #undef PREFIX
 #define PREFIX "drop_"
-    UN_DROPS(COUNTER)
+    UN_DROPS(PREFIXED)
 #undef PREFIX
 };
-#undef COUNTER
-
-#define LENGTH(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
+#undef PREFIXED
 
 /* The counters of a struct are its first members, so that they can be read as an array. */
-UN_STATIC_ASSERT(offsetof(struct un_engine_counters, closed) == sizeof(un_shared64) * LENGTH(engine_counters),
+UN_STATIC_ASSERT(offsetof(struct un_engine_counters, closed) == sizeof(un_shared64) * UN_API_LENGTH(engine_counters),
                  "counters come first, without gaps");
-UN_STATIC_ASSERT(offsetof(struct un_seat_counters, wait) == sizeof(un_shared64) * LENGTH(seat_counters),
+UN_STATIC_ASSERT(offsetof(struct un_seat_counters, wait) == sizeof(un_shared64) * UN_API_LENGTH(seat_counters),
                  "counters come first, without gaps");
 
-UN_STATIC_ASSERT(sizeof(struct un_published_counters) == sizeof(uint64_t) * (LENGTH(stack_counters) + 1),
+UN_STATIC_ASSERT(sizeof(struct un_published_counters) == sizeof(uint64_t) * (UN_API_LENGTH(stack_counters) + 1),
                  "and the one more");
 
 static const struct counter_table {
-    const struct counter *counters;
+    const struct un_api_counter *counters;
     uint32_t count;
 } counter_tables[] = {
-    [USNET_COUNTER_ENGINE] = {engine_counters, LENGTH(engine_counters)},
-    [USNET_COUNTER_SEAT] = {seat_counters, LENGTH(seat_counters)},
-    [USNET_COUNTER_STACK] = {stack_counters, LENGTH(stack_counters)},
+    [USNET_COUNTER_ENGINE] = {engine_counters, UN_API_LENGTH(engine_counters)},
+    [USNET_COUNTER_SEAT] = {seat_counters, UN_API_LENGTH(seat_counters)},
+    [USNET_COUNTER_STACK] = {stack_counters, UN_API_LENGTH(stack_counters)},
 };
 
-static const struct counter *counter_at(enum usnet_counter_kind kind, uint32_t index)
+static const struct un_api_counter *counter_at(enum usnet_counter_kind kind, uint32_t index)
 {
     return index < usnet_counter_count(kind) ? &counter_tables[kind].counters[index] : NULL;
 }
 
 uint32_t usnet_counter_count(enum usnet_counter_kind kind)
 {
-    return (uint32_t)kind < LENGTH(counter_tables) ? counter_tables[kind].count : 0;
+    return (uint32_t)kind < UN_API_LENGTH(counter_tables) ? counter_tables[kind].count : 0;
 }
 
 const char *usnet_counter_name(enum usnet_counter_kind kind, uint32_t index)
 {
-    const struct counter *counter = counter_at(kind, index);
+    const struct un_api_counter *counter = counter_at(kind, index);
     return counter ? counter->name : NULL;
 }
 
 const char *usnet_counter_help(enum usnet_counter_kind kind, uint32_t index)
 {
-    const struct counter *counter = counter_at(kind, index);
+    const struct un_api_counter *counter = counter_at(kind, index);
     return counter ? counter->help : NULL;
 }
 
@@ -229,7 +221,7 @@ static int read_words(const un_shared64 *words, uint32_t count, uint64_t *values
 int usnet_engine_counters(const struct usnet_segment *segment, uint64_t *values, uint32_t max)
 {
     const un_shared64 *words = (const un_shared64 *)&engine_public(segment)->counters;
-    return read_words(words, LENGTH(engine_counters), values, max);
+    return read_words(words, UN_API_LENGTH(engine_counters), values, max);
 }
 
 int usnet_seat_counters(const struct usnet_segment *segment, uint32_t seat, uint64_t *values, uint32_t max)
@@ -237,7 +229,7 @@ int usnet_seat_counters(const struct usnet_segment *segment, uint32_t seat, uint
     if (seat >= segment->config.seats)
         return -EINVAL;
     const un_shared64 *words = (const un_shared64 *)&seat_memory(segment, seat)->counters;
-    return read_words(words, LENGTH(seat_counters), values, max);
+    return read_words(words, UN_API_LENGTH(seat_counters), values, max);
 }
 
 int usnet_segment_stack_counters(const struct usnet_segment *segment, uint64_t *values, uint32_t max)
@@ -346,14 +338,14 @@ const char *usnet_connection_state_name(uint32_t state)
         [UN_CONN_LINGER] = "linger",
         [UN_CONN_CLOSED] = "closed",
     };
-    return state < LENGTH(names) ? names[state] : NULL;
+    return state < UN_API_LENGTH(names) ? names[state] : NULL;
 }
 
 const char *usnet_connection_flag_name(uint32_t bit)
 {
     static const char *const names[] = {"eof_in", "eof_out", "paused", "blocked"};
     UN_STATIC_ASSERT(UN_CONN_BLOCKED == 1 << 3, "names are in the order of the bits");
-    return bit < LENGTH(names) ? names[bit] : NULL;
+    return bit < UN_API_LENGTH(names) ? names[bit] : NULL;
 }
 
 /* Connections. */

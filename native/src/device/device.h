@@ -24,6 +24,8 @@
 #include "base/pool.h"
 
 #define UN_DEVICE_NAME_MAX 64
+#define UN_ETHERNET_BYTES 14u
+#define UN_ETHERNET_TAGGED_BYTES 18u /* with one VLAN tag */
 #define UN_TX_PIECES_MAX 64u /* headers, and 64 KiB of payload in frames of 2 KiB that begin anywhere */
 
 /* What is in force, not what was asked for (P8). */

@@ -17,7 +17,6 @@
 
 #define HELD_MAX 16u
 #define READY_MAX 256u /* a packet that comes may make two, and let all go that are held */
-#define ETHERNET_BYTES 14u
 #define HOLD_MOST 8u
 #define PROBABILITY_ONE 1000000u
 
@@ -119,14 +118,14 @@ static bool take_due(struct direction *direction, struct held *packet)
 
 static bool is_ip(const uint8_t *frame, uint32_t length)
 {
-    uint16_t type = length > ETHERNET_BYTES ? un_get16(frame + 12) : 0;
+    uint16_t type = length > UN_ETHERNET_BYTES ? un_get16(frame + 12) : 0;
     return type == 0x0800 || type == 0x86dd;
 }
 
 /* Which byte of the packet, and which bit of it. */
 static uint32_t choose_byte(uint32_t length, uint32_t bit)
 {
-    return ETHERNET_BYTES + bit / 8 % (length - ETHERNET_BYTES);
+    return UN_ETHERNET_BYTES + bit / 8 % (length - UN_ETHERNET_BYTES);
 }
 
 /* Received. */

@@ -5,13 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ETHERNET_BYTES 18u /* with one VLAN tag */
 #define HEADERS_MAX 100u   /* IPv6 and TCP with all options */
 
 uint32_t un_lane_packet_bytes(const struct un_device_capabilities *capabilities)
 {
     uint32_t segment = capabilities->tx_segment_bytes ? capabilities->tx_segment_bytes + HEADERS_MAX : 0;
-    return ETHERNET_BYTES + (segment > capabilities->mtu ? segment : capabilities->mtu);
+    return UN_ETHERNET_TAGGED_BYTES + (segment > capabilities->mtu ? segment : capabilities->mtu);
 }
 
 int un_lane_init(struct un_lane *lane, uint32_t size, uint32_t packet_bytes)

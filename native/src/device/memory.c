@@ -11,7 +11,6 @@
 #include "device/lane.h"
 
 #define FRAMES_LEFT_PART 32u
-#define ETHERNET_BYTES 18u /* with one VLAN tag */
 
 struct end {
     struct un_device device; /* first */
@@ -43,7 +42,7 @@ static inline uint32_t part_length(const struct un_tx *packet)
 
 static inline bool fits(const struct un_device *device, uint32_t part)
 {
-    return part <= device->capabilities.mtu + ETHERNET_BYTES;
+    return part <= device->capabilities.mtu + UN_ETHERNET_TAGGED_BYTES;
 }
 
 /* It asks the device for nothing that it did not offer. */

@@ -17,7 +17,7 @@
 #define BUFFER_BYTES (512u * 1024)
 #define RECORD_BYTES_MAX (128u * 1024) /* a packet of 64 KiB and what stands around it */
 
-enum direction { INBOUND = 1, OUTBOUND = 2 };
+enum pcap_direction { INBOUND = 1, OUTBOUND = 2 };
 
 struct pcap {
     struct un_device device; /* first */
@@ -73,7 +73,7 @@ struct packet_head {
 struct packet_tail {
     uint16_t flags_code;
     uint16_t flags_bytes;
-    uint32_t flags; /* enum direction */
+    uint32_t flags; /* enum pcap_direction */
     uint32_t end_of_options;
     uint32_t block_bytes;
 };
@@ -99,7 +99,7 @@ static void begin_packet(struct pcap *pcap, uint32_t length)
     append(pcap, &head, sizeof head);
 }
 
-static void end_packet(struct pcap *pcap, uint32_t length, enum direction direction)
+static void end_packet(struct pcap *pcap, uint32_t length, enum pcap_direction direction)
 {
     struct packet_tail tail = {
         .flags_code = 2,

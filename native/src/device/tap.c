@@ -38,7 +38,6 @@
 #define SPARE_MAX 1023u /* IOV_MAX - 1 */
 #define NARROW 6u /* frames offered when a small packet is expected: up to 8 pieces are quick (UIO_FASTIOV) */
 #define HEADER_BYTES sizeof(struct virtio_net_hdr)
-#define ETHERNET_BYTES 14u
 #define BATCH 64u
 /* after so many a batch ends: until the last is used, the first leaves the L2 cache */
 #define BATCH_BYTES (128u * 1024)
@@ -157,7 +156,7 @@ static bool receive(struct tap *tap)
         return false;
     }
     uint32_t length = (uint32_t)got - (uint32_t)HEADER_BYTES;
-    if (got < (ssize_t)(HEADER_BYTES + ETHERNET_BYTES) || length >= spares * frame_bytes) {
+    if (got < (ssize_t)(HEADER_BYTES + UN_ETHERNET_BYTES) || length >= spares * frame_bytes) {
         counters->rx_dropped++; /* too short for Ethernet, or cut off */
         return true;
     }

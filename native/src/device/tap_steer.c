@@ -18,11 +18,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/steering_key.h"
 #include "device/device.h"
 #include "device/tap_steer.h"
 #include "device/why.h"
 
-#define KEY 0x6d5au
 #define ENTRIES_MASK 127 /* UN_STEERING_ENTRIES - 1 */
 
 /* Offsets in an Ethernet frame. */
@@ -133,7 +133,7 @@ static void hash_words(struct un_steer_program *program, uint16_t queues)
     with_register(program, BPF_XOR, SCRATCH, WORDS);
     with_constant(program, BPF_MOV, WORDS, 0);
     for (uint32_t bit = 0; bit < 16; bit++) {
-        uint32_t window = KEY << bit | KEY >> (16 - bit);
+        uint32_t window = UN_STEERING_KEY << bit | UN_STEERING_KEY >> (16 - bit);
         add(program, BPF_JMP | BPF_JSET | BPF_K, SCRATCH, 0, 1, 0x8000 >> bit);
         add(program, BPF_JMP | BPF_JA, 0, 0, 1, 0);
         with_constant(program, BPF_XOR, WORDS, (int32_t)(window & ENTRIES_MASK));

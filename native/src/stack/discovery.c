@@ -13,7 +13,6 @@
 #include "wire/checksum.h"
 
 #define UN_ND_HOP_LIMIT 255u /* RFC 4861 section 7.1: nothing else counts */
-#define UN_IPV6_MTU_MIN 1280u
 
 static const uint8_t broadcast_mac[UN_MAC_BYTES] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 static const struct un_ip any_v6;

@@ -9,7 +9,6 @@
 
 #define UN_QUOTE_IPV4 548u  /* RFC 1812 section 4.3.2.3: a packet of 576 bytes, less IP and ICMP headers */
 #define UN_QUOTE_IPV6 1232u /* RFC 4443 section 2.4 (c): the same of 1280 */
-#define UN_IPV6_MTU_MIN 1280u
 #define UN_IPV4_MTU_MIN 552u /* below this an error is more likely an attack than a link (RFC 5927 section 7) */
 #define UN_ICMP_CHECKSUM_OFFSET 2u
 

@@ -3,8 +3,7 @@
 
 #include "stack/arena.h"
 
-#define BUFFER_MAX (1u << 30) /* RFC 7323 section 2.3: the largest window */
-#define MSS_MIN 88u           /* Linux takes no less */
+#define OPTION_MSS_MIN 88u           /* Linux takes no less */
 
 static bool is_handshake_over(const struct un_tcb *tcb)
 {
@@ -70,13 +69,13 @@ int un_stack_check_option(enum un_stack_option option, uint32_t value)
         return value > 0 && value <= INT8_MAX ? 0 : -EINVAL;
     case UN_OPTION_RECEIVE_BYTES:
     case UN_OPTION_SEND_BYTES:
-        return value > 0 && value <= BUFFER_MAX ? 0 : -EINVAL;
+        return value > 0 && value <= UN_STACK_BUFFER_MAX ? 0 : -EINVAL;
     case UN_OPTION_CONGESTION:
         return value < UN_CONGESTIONS ? 0 : -EINVAL;
     case UN_OPTION_TOS:
         return value <= UINT8_MAX ? 0 : -EINVAL;
     case UN_OPTION_MSS:
-        return value >= MSS_MIN && value <= UINT16_MAX ? 0 : -EINVAL;
+        return value >= OPTION_MSS_MIN && value <= UINT16_MAX ? 0 : -EINVAL;
     default:
         return -ENOPROTOOPT;
     }

@@ -38,6 +38,7 @@
 #define UN_STACK_LISTENERS_MAX 64u
 #define UN_STACK_SHARDS_MAX 1024u
 #define UN_SECRET_BYTES 16u
+#define UN_STACK_BUFFER_MAX (1u << 30) /* RFC 7323 section 2.3: the largest window */
 
 struct un_stack_config {
     uint32_t conn_max;

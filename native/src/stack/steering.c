@@ -7,8 +7,9 @@
  * both families. */
 #include "stack/steering.h"
 
-#define KEY 0x6d5au
-#define TURN(bits) ((KEY << (bits) | KEY >> (16 - (bits))) & 0xffff)
+#include "base/steering_key.h"
+
+#define TURN(bits) ((UN_STEERING_KEY << (bits) | UN_STEERING_KEY >> (16 - (bits))) & 0xffff)
 #define BIT(nibble, bit) (((nibble) >> (3 - (bit)) & 1) * TURN(bit))
 #define NIBBLE(nibble) (BIT(nibble, 0) ^ BIT(nibble, 1) ^ BIT(nibble, 2) ^ BIT(nibble, 3))
 #define FOUR(nibble) NIBBLE(nibble), NIBBLE(nibble + 1), NIBBLE(nibble + 2), NIBBLE(nibble + 3)

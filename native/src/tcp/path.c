@@ -12,7 +12,7 @@
 #define PATH_MTU_BASE 1280u     /* carried nearly everywhere: RFC 8899 section 5.1.2 says 1200 of payload */
 #define MSS_DEFAULT_IPV4 536u   /* RFC 9293 MUST-15 */
 #define MSS_DEFAULT_IPV6 1220u
-#define MSS_MIN 64u             /* a peer that asks for less would make us send nothing but headers */
+#define PEER_MSS_MIN 64u             /* a peer that asks for less would make us send nothing but headers */
 #define BLACK_HOLE_TIMEOUTS 3u  /* of large packets in a row */
 #define SEARCH_MINUTES 10u      /* RFC 1191 section 6.3; RFC 8899 section 5.1.1: PMTU_RAISE_TIMER */
 #define SEARCH_FOLLOWERS 3u     /* segments behind a probe: by their ACKs its loss is found without a timeout */
@@ -42,7 +42,7 @@ void un_tcp_set_peer_mss(struct un_tcb *tcb, const struct un_seg *syn)
 {
     uint32_t mss = un_ip_is_v4(&tcb->peer) ? MSS_DEFAULT_IPV4 : MSS_DEFAULT_IPV6;
     if (syn && (syn->options & UN_SEG_MSS))
-        mss = un_max32(syn->mss, MSS_MIN);
+        mss = un_max32(syn->mss, PEER_MSS_MIN);
     tcb->peer_mss = (uint16_t)mss;
     set_segment_size(tcb);
 }

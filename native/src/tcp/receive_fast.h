@@ -4,7 +4,7 @@
 #ifndef UN_TCP_RECEIVE_FAST_H
 #define UN_TCP_RECEIVE_FAST_H
 
-#include "base/inline.h"
+#include "base/attributes.h"
 #include "tcp/internal.h"
 
 /* ---- the queue ---- */

@@ -23,6 +23,7 @@
 #define UN_VLAN_BYTES 4u
 #define UN_IPV4_BYTES 20u
 #define UN_IPV6_BYTES 40u
+#define UN_IPV6_MTU_MIN 1280u /* RFC 8200 section 5 */
 
 enum un_ether_type { UN_ETHER_IPV4 = 0x0800, UN_ETHER_ARP = 0x0806, UN_ETHER_VLAN = 0x8100, UN_ETHER_IPV6 = 0x86dd };
 enum un_ip_protocol { UN_PROTOCOL_ICMP = 1, UN_PROTOCOL_TCP = 6, UN_PROTOCOL_UDP = 17, UN_PROTOCOL_ICMPV6 = 58 };

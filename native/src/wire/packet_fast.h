@@ -9,7 +9,7 @@
 
 #include "base/assert.h"
 #include "base/bytes.h"
-#include "base/inline.h"
+#include "base/attributes.h"
 #include "wire/checksum.h"
 #include "wire/packet.h"
 #include "wire/seg.h"

@@ -6,9 +6,9 @@
 
 #include "base/assert.h"
 #include "base/bytes.h"
-#include "base/inline.h"
+#include "base/attributes.h"
 
-enum kind {
+enum option_kind {
     KIND_END = 0,
     KIND_NOP = 1,
     KIND_MSS = 2,
