@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from setproctitle import setproctitle
 
-from usnet_framework import logs
+from usnet_framework import inherited, logs
 from usnet_framework.errors import UsageError
 from usnet_framework.handler import Handler
 
@@ -50,10 +50,11 @@ def serve(handler: type[Handler], **options: Any) -> None:
     if not logging.getLogger().handlers:
         logs.configure(config.log_level, config.log_format, "supervisor")
     supervisor = Supervisor(config)
-    if _loop_is_running():
-        _run_in_thread(supervisor)
-    else:
-        _run(supervisor)
+    with inherited.serving():
+        if _loop_is_running():
+            _run_in_thread(supervisor)
+        else:
+            _run(supervisor)
 
 
 def run(config: Config) -> int:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import socket
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +41,26 @@ class Poisonable(Echo):
         if data[:4] == b"exit":
             sys.exit(1)
         conn.send(data)
+
+
+class Noisy(Echo):
+    """Writes what it hears to standard output and error, as a library may that was written in C."""
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        for fd in (1, 2):
+            with suppress(OSError):
+                os.write(fd, data)
+        conn.send(data)
+
+
+class Parent(Echo):
+    """Answers with what a child inherits that is started without any care: its status, then its descriptors."""
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        look = "cat /proc/self/status; ls -l /proc/self/fd"
+        child = subprocess.run(["sh", "-c", look], close_fds=False, capture_output=True, check=True)
+        conn.send(child.stdout)
+        conn.close()
 
 
 class Scribbler(Echo):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
-from usnet_framework import logs
+from usnet_framework import inherited, logs
 from usnet_framework.bench import aims, compare, kill, memory, report, scrape
 from usnet_framework.bench.load import SHORT_BYTES, WAYS, Load, program
 from usnet_framework.bench.machine import Cores, available_cores, plan_cores
@@ -26,9 +26,10 @@ class Result(Protocol):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    _clean_up_on_signals()
-    options = _parser().parse_args(argv)
     try:
+        inherited.reset()
+        _clean_up_on_signals()
+        options = _parser().parse_args(argv)
         result: Result = options.run(options)
         show(report.as_json(result.to_json()) if options.json else result.to_text())
     except UsnetError as error:

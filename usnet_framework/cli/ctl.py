@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from usnet_framework import logs
+from usnet_framework import inherited, logs
 from usnet_framework.cli.output import show
 from usnet_framework.config import ENVIRONMENT_PREFIX, default_control_path
 from usnet_framework.errors import ControlError, UsageError, UsnetError
@@ -33,6 +33,7 @@ from usnet_framework.values import nearest
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
     try:
+        inherited.reset()
         arguments = _parser().parse_args(argv)
         result = control.request(arguments.control, arguments.command)
         show(_text(arguments.command, result, json.dumps if arguments.json else COMMANDS[arguments.command][1]))

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from usnet_framework import logs, serving
+from usnet_framework import inherited, logs, serving
 from usnet_framework.cli.output import show
 from usnet_framework.config import Config, unknown_variables
 from usnet_framework.errors import UsnetError
@@ -23,6 +23,7 @@ log = logging.getLogger("usnet.serve")
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
     try:
+        inherited.reset()
         config = Config.from_command_line(sys.argv[1:] if argv is None else argv, os.environ)
         if config.check:
             show("\n".join([check(config), *(_row("note", warning) for warning in unknown_variables(os.environ))]))

@@ -19,7 +19,7 @@ from typing import Any
 
 from usnet_framework.errors import ControlError, StartupError, UsnetError
 from usnet_framework.shards.messages import pack, unpack
-from usnet_framework.shards.unixpath import UnixListener, listen_unix
+from usnet_framework.shards.unixpath import UnixListener, listen_unix, make_private
 
 log = logging.getLogger("usnet.supervisor")
 
@@ -40,7 +40,7 @@ def listen(path: str) -> UnixListener:
     """Make the socket, and its folder when it is missing. StartupError: a server answers there, or no permission."""
     what = f"--control {path}"
     try:
-        Path(path).absolute().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(Path(path).absolute().parent)
     except OSError as error:
         raise StartupError(f"{what}: cannot make its folder: {error.strerror}; use another path, or off") from None
     return listen_unix(path, backlog=BACKLOG, what=what, mode=0o600)

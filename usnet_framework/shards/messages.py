@@ -14,6 +14,7 @@ The application runs in the worker and may write to any descriptor there, so `he
 from __future__ import annotations
 
 import socket
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,13 +45,24 @@ def send(control: socket.socket, message: Message, fds: Sequence[int] = ()) -> N
 
 
 def receive(control: socket.socket) -> tuple[Message, list[int]] | None:
-    """The next message and its descriptors, None when the other side is gone. BlockingIOError when there is none
-    yet."""
+    """The next message and its descriptors, which children do not inherit; None when the other side is gone.
+    BlockingIOError when there is none yet."""
     try:
-        packet, fds, _, _ = socket.recv_fds(control, MESSAGE_BYTES_MAX, DESCRIPTORS_MAX)
+        packet, fds = _receive_descriptors(control)
     except ConnectionResetError:
         return None
     return (unpack(packet), fds) if packet else None
+
+
+def _receive_descriptors(control: socket.socket) -> tuple[bytes, list[int]]:
+    """What socket.recv_fds does; that one takes flags and forgets them."""
+    fds = array("i")
+    room = socket.CMSG_LEN(DESCRIPTORS_MAX * fds.itemsize)
+    packet, ancillary, _, _ = control.recvmsg(MESSAGE_BYTES_MAX, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return packet, list(fds)
 
 
 def hear(control: socket.socket) -> Message | None:

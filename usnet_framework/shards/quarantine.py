@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from usnet_framework.shards.segment import QuarantineRecord
+from usnet_framework.shards.unixpath import make_private
 
 EVENTS_MAX = 1000
 EVENT_TYPES = {1: "connect", 2: "data", 3: "eof", 4: "drain", 5: "close"}  # enum un_event_type
@@ -24,7 +25,7 @@ class QuarantineFull(Exception):
 def keep(folder: Path, worker: str, record: QuarantineRecord, now: datetime | None = None) -> Path:
     """Write the event down; the path of its bytes. OSError when the folder does not take it, QuarantineFull."""
     now = now or datetime.now(UTC)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(folder)
     if len(list(folder.glob("*.bin"))) >= EVENTS_MAX:
         raise QuarantineFull(f"{folder} holds {EVENTS_MAX} events; remove those that are understood")
     name = f"{now.strftime('%Y%m%dT%H%M%S.%fZ')}-{record.conn:016x}"
@@ -45,4 +46,5 @@ def _write(path: Path, data: bytes) -> None:
     """It may hold what users sent in confidence: only the owner reads it."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(fd, "wb") as file:
+        os.fchmod(fd, 0o600)  # whatever the umask
         file.write(data)

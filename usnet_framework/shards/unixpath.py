@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,15 @@ class UnixListener:
                 os.unlink(self.path)
         except OSError:
             pass  # gone already, or no longer ours to remove
+
+
+def make_private(folder: Path) -> None:
+    """Make the folder for its owner alone, whatever the umask, unless it is there. OSError."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True)
+        folder.chmod(0o700)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
 
 def listen_unix(path: str, backlog: int, what: str, mode: int | None = None) -> UnixListener:

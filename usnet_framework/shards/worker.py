@@ -21,7 +21,7 @@ from typing import Any
 
 from setproctitle import setproctitle
 
-from usnet_framework import logs
+from usnet_framework import inherited, logs
 from usnet_framework._dispatch import Engine, Port
 from usnet_framework._native import die_with_parent
 from usnet_framework.app import describe_error, load_handler, misspelt_callbacks
@@ -37,7 +37,9 @@ FLUSH_POLL_S = 0.005  # while a worker that retires waits until what it owes has
 
 
 def main(arguments: list[str]) -> int:
+    inherited.reset(terminal=True)  # the terminal is the supervisor's
     control_fd, supervisor_pid = map(int, arguments)
+    os.set_inheritable(control_fd, False)  # for the application's children
     try:
         die_with_parent(signal.SIGKILL, supervisor_pid)
     except ProcessLookupError:
