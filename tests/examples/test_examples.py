@@ -36,6 +36,12 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield server
 
 
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
+HELLO = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\r\nHello, world!\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
 class TestEcho:
     app = "examples.echo:Echo"
 
@@ -104,7 +110,7 @@ class TestHttpHello:
 
     def test_pipelined_requests_are_answered_in_order(self, server: Server) -> None:
         with server.connect() as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100 + b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+            client.sendall(GET * 100 + b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             received = receive(client, 1 << 20)
         assert received.count(b"HTTP/1.1 200 OK\r\n") == 101
         assert received.count(b"Connection: close") == 1
@@ -115,6 +121,75 @@ class TestHttpHello:
             for byte in b"GET / HTTP/1.0\r\n\r\n":
                 client.sendall(bytes([byte]))
             assert receive(client, 1 << 16).endswith(b"\r\n\r\nHello, world!\n")
+
+    def test_a_client_of_http_1_0_is_told_that_its_connection_is_kept(self, server: Server) -> None:
+        """`ab -k` waits for the end of the connection otherwise."""
+        kept = HELLO.replace(b"14\r\n", b"14\r\nConnection: keep-alive\r\n")
+        with server.connect() as client:
+            for _ in range(2):
+                client.sendall(b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n")
+                assert receive(client, len(kept)) == kept
+            client.sendall(b"HEAD / HTTP/1.0\r\n\r\n")
+            assert receive(client, 1 << 16) == kept.replace(b"keep-alive", b"close").removesuffix(b"Hello, world!\n")
+
+    def test_a_client_that_waits_before_its_body_is_told_to_go_on(self, server: Server) -> None:
+        with server.connect() as client:
+            client.sendall(GET + POST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+            assert receive(client, len(HELLO + CONTINUE)) == HELLO + CONTINUE
+            client.sendall(b"body!" + GET)
+            assert receive(client, 2 * len(HELLO)) == 2 * HELLO
+
+    @pytest.mark.parametrize("rest", [
+        b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\nbody!",
+        b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbody!\r\n0\r\nExpect: 100-continue\r\n\r\n",
+        b"Expect: 100-continue\r\n\r\n",
+    ])  # fmt: skip
+    def test_who_does_not_wait_is_not_told(self, rest: bytes, server: Server) -> None:
+        with server.connect() as client:
+            client.sendall(POST + rest + GET)
+            assert receive(client, 2 * len(HELLO)) == 2 * HELLO
+
+    @pytest.mark.parametrize(("request_", "status"), [
+        (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: x/y\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", b"400"),
+        (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", b"505"),
+        (b"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n", b"501"),
+        (POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", b"400"),
+        (POST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 200_000, b"431"),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n5;" + b"x" * 200_000, b"431"),
+    ], ids=lambda value: value[:40].decode())  # fmt: skip
+    def test_a_request_that_is_refused_is_the_last(self, request_: bytes, status: bytes, server: Server) -> None:
+        with server.connect() as client:
+            client.sendall(GET + request_ + GET)
+            received = receive(client, 1 << 16)
+        assert received.startswith(HELLO + b"HTTP/1.1 " + status)
+        assert b"\r\nConnection: close\r\n" in received
+        assert received.count(b"HTTP/1.1 ") == 2
+
+    def test_the_refusal_of_a_head_has_no_body(self, server: Server) -> None:
+        with server.connect() as client:
+            client.sendall(b"HEAD / HTTP/1.1\r\n\r\n")
+            assert receive(client, 1 << 16).endswith(b"\r\n\r\n")
+
+    @pytest.mark.parametrize("host", [b"", b"example.org", b"example.org:80", b"[::1]:7000", b"a_b", b"127.0.0.1"])
+    def test_hosts_that_are_taken(self, host: bytes, server: Server) -> None:
+        with server.connect() as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+            assert receive(client, len(HELLO)) == HELLO
+
+    def test_a_client_that_was_told_to_go_on_is_reset_when_the_worker_dies(self, server: Server) -> None:
+        """Its request is under way: the parser that had its head is gone."""
+        with server.connect() as client:
+            client.sendall(POST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+            assert receive(client, len(CONTINUE)) == CONTINUE
+            kill_worker(server)
+            client.sendall(b"body!")
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
 
     def test_nonsense_is_a_400_and_the_end(self, server: Server) -> None:
         with server.connect() as client:
