@@ -1,18 +1,18 @@
-/* Frames: fixed-size pieces of memory that hold packets and payload, counted by reference and linked by index.
+/* Frames: pieces of memory of one size that hold packets and payload, counted by reference and linked by index.
  *
- * The pool has two parts: `struct un_pool_memory` with a `struct un_frame` per frame, which lie in the arena of a
- * stack, and the bytes of the frames. A `struct un_pool` is one process's view of them. A frame is free (references 0,
- * in the free list) or has owners; whoever drops the last reference frees it. The record of a frame serves its owner as
- * a list node, so that a queue of payload needs no nodes of its own: `next`, `seq`, `offset` and `length` mean what the
- * owner says. A packet that is larger than a frame is a chain by `next`, UN_NONE at its end.
+ * A pool has two parts: `struct un_pool_memory` with one record per frame (`struct un_frame`), both in the arena of a
+ * stack, and the bytes of the frames. `struct un_pool` is one process's view of both. A frame is either free
+ * (references 0, in the free list) or has owners; dropping the last reference frees it. Its owner uses the record as a
+ * list node, so a queue of payload needs no nodes of its own: the owner defines what `next`, `seq`, `offset` and
+ * `length` mean. A packet larger than a frame is a chain by `next`, which ends with UN_NONE.
  *
- * Behind the records of the frames lie those of lent pieces: bytes that somebody else owns, the lender, and that are
- * sent from where they are. Such a record has no frame; it says where the bytes are (`flags` is the lender's number,
- * `seq` the offset in what he lends). When its last reference is dropped it waits until the lender takes note
+ * Behind the records of the frames lie the records of lent pieces. A lent piece is memory of somebody else, the lender;
+ * it is sent from where it lies. Its record has no frame: `flags` is the number of the lender, `seq` the offset in the
+ * lender's memory. When the last reference is dropped, the record waits until the lender fetches it
  * (un_pool_given_back).
  *
- * The lists are caches: un_pool_rebuild makes them anew from the references, which a scan of the owners
- * has set. */
+ * The lists are caches. After a takeover un_pool_rebuild makes them from the references, which a scan of all owners has
+ * set. */
 #ifndef UN_POOL_H
 #define UN_POOL_H
 
@@ -132,10 +132,14 @@ static inline bool un_pool_given_back(struct un_pool *pool, uint16_t *lender, ui
     return true;
 }
 
-/* Fewer than a quarter of the frames are free: payload is copied together. Fewer than an eighth: who holds several gets
- * no more, so that a connection that nobody reads, or whose peer does not, leaves the others alone. Fewer than a
- * sixteenth: no more payload is taken in. Fewer than a thirty-second: nor is it taken from an application, which is
- * later, as who reads and writes gives frames back by it. The rest is for a device to receive acknowledgements into. */
+/* How few frames are free, and what is refused then. Receiving comes before sending: reading and writing give frames
+ * back, and the last frames are kept for a device to receive acknowledgements into.
+ *
+ *   free below count / 4    short         small payload is copied together
+ *              count / 8    scarce        a connection that holds several frames gets no more
+ *              count / 16   nearly empty  no payload is taken from peers
+ *              count / 32   at its end    no payload is taken from applications
+ */
 static inline bool un_pool_is_short(const struct un_pool *pool)
 {
     return pool->own->free_count < pool->own->count / 4;
@@ -159,10 +163,11 @@ static inline bool un_pool_is_at_its_end(const struct un_pool *pool)
 /* Frames of a connection that never count as several. */
 #define UN_POOL_FEW 4u
 
-/* How many frames one connection may be promised to fill, those included that it fills already: a quarter of what is
- * free beyond a quarter of the pool. Who fills frames leaves less to be promised to others, and to himself: so all who
- * fill what they can come to the same number, however many they are, and the last quarter is there for what was
- * promised before. A few frames are everybody's as long as the pool takes in payload at all. */
+/* How many frames one connection may hold, those included that it holds already: share = (free - count / 4) / 4, but at
+ * least UN_POOL_FEW while payload is taken from peers at all. 1,024 frames, all free: 192.
+ *
+ * Frames that fill reduce `free`, and so the share of everybody: connections that take all they can arrive at the same
+ * number. The last quarter covers what was offered to peers before the share went down. */
 static inline uint32_t un_pool_share(const struct un_pool *pool)
 {
     uint32_t kept = pool->own->count / 4, free = pool->own->free_count;

@@ -1,9 +1,9 @@
-/* ICMP of both families: echo is answered, errors go to whom they are about, datagrams for nobody are refused.
+/* ICMP and ICMPv6: echo, errors about our packets, errors that we send.
  *
- * An error counts only when it quotes a packet of a connection that exists; whether the quoted sequence number is in
- * flight is tcp/'s question (RFC 5927). Those that we send: a port or protocol that nobody has, an IPv6 header that
- * cannot be taken, fragments that wait in vain. Of IPv4 headers that cannot be taken nobody is told, which RFC 1122
- * section 3.2.2.5 allows; and options of an echo are not sent back. */
+ * Received errors count only when they quote a packet of a connection or UDP socket that exists; tcp/ checks that the
+ * quoted sequence number is in flight (RFC 5927). We send errors for a port or protocol that nobody serves, for IPv6
+ * headers that cannot be processed, and for fragments that were not completed in time. We send none about malformed
+ * IPv4 headers (RFC 1122 section 3.2.2.5 allows that), and do not return the IP options of an echo request. */
 #include "base/bytes.h"
 #include "stack/arena.h"
 
@@ -20,7 +20,7 @@ static bool may_send(struct un_stack *stack, uint32_t packets)
     return false;
 }
 
-/* ip: source, destination, class. room: 0, or how much of a message goes into each fragment. */
+/* ip: source, destination and DSCP. room: payload bytes of each fragment; 0: do not fragment. */
 static bool send_icmp(struct un_stack *stack, const struct un_icmp *icmp, const struct un_ip_header *ip,
                       const struct un_piece *pieces, int count, uint32_t room)
 {
@@ -45,7 +45,7 @@ static bool send_icmp(struct un_stack *stack, const struct un_icmp *icmp, const 
 
 /* ---- echo ---- */
 
-/* `length` bytes of the packet from offset `skip` on, where they lie. */
+/* Gather `length` bytes of the packet from offset `skip` on, without a copy. Returns the number of pieces. */
 static int pieces_of(const struct un_stack *stack, const struct un_arrival *arrival, uint32_t skip, uint32_t length,
                      struct un_piece *pieces)
 {
@@ -63,7 +63,7 @@ static int pieces_of(const struct un_stack *stack, const struct un_arrival *arri
     return count;
 }
 
-/* An answer is of the class of its question (RFC 1349 section 5.1, as far as RFC 2474 has left it). */
+/* A reply has the DSCP of its request (RFC 1349 section 5.1; RFC 2474). */
 static uint8_t dscp_of(const struct un_arrival *arrival)
 {
     const uint8_t *at = (const uint8_t *)arrival->pieces[0].iov_base + arrival->packet.network;
@@ -80,7 +80,7 @@ static enum un_drop answer_echo(struct un_stack *stack, const struct un_arrival 
             return UN_DROP_ip_destination;
         from = &stack->own->addresses[source].ip;
     }
-    if (arrival->count > (int)UN_TX_PIECES_MAX - 2) /* ours are one more, and the headers another */
+    if (arrival->count > (int)UN_TX_PIECES_MAX - 2) /* one more for our ICMP header, one for Ethernet and IP */
         return UN_DROP_icmp_too_big;
     uint32_t mtu = un_path_mtu(stack, &packet->source);
     bool is_whole = un_ip_header_length(from) + packet->transport_length <= mtu;
@@ -98,7 +98,7 @@ static enum un_drop answer_echo(struct un_stack *stack, const struct un_arrival 
 
 /* ---- errors about packets of ours ---- */
 
-/* RFC 1191 section 7: what to try when a router does not say its MTU. */
+/* The MTU to try when a router does not report its own: RFC 1191 section 7. */
 static uint32_t plateau_below(uint32_t mtu)
 {
     static const uint16_t plateaus[] = {32000, 17914, 8166, 4352, 2002, 1492, 1006};
@@ -116,7 +116,7 @@ static uint32_t next_mtu(const struct un_icmp *icmp, const struct un_tcb *tcb)
     return mtu > UN_IPV4_MTU_MIN ? mtu : UN_IPV4_MTU_MIN;
 }
 
-/* No path of IPv6 is so narrow: RFC 8201 section 4 has the report discarded. */
+/* RFC 8201 section 4: a report below the minimum MTU of IPv6 is discarded. */
 static bool is_impossible(const struct un_icmp *icmp)
 {
     return icmp->kind == UN_ICMP_PACKET_TOO_BIG && !un_ip_is_v4(&icmp->quote.source) && icmp->mtu < UN_IPV6_MTU_MIN;
@@ -147,13 +147,13 @@ static enum un_drop error(struct un_stack *stack, struct un_arrival *arrival, co
     un_stack_busy(stack, tcb);
     un_tcp_icmp(&stack->tcp, tcb, is_hard, next_mtu(icmp, tcb), quote->seq);
     un_stack_idle(stack);
-    if (tcb->path_mtu < path_mtu) /* it was believed */
+    if (tcb->path_mtu < path_mtu) /* the connection accepted the report */
         un_path_learn(stack, &tcb->peer, tcb->path_mtu);
     return UN_DROP_NONE;
 }
 
-/* Who has no address yet may ask neighbours and routers, and whoever has ours may say so: that is all that comes from
- * there. */
+/* From the unspecified address: solicitations only. From one of our own: only the advertisement of another station that
+ * uses it, too. */
 static bool may_come_from(const struct un_stack *stack, const struct un_ip *source, enum un_icmp_kind kind)
 {
     if (un_ip_is_any(source))
@@ -199,7 +199,7 @@ enum un_drop un_icmp_input(struct un_stack *stack, struct un_arrival *arrival)
 
 /* ---- errors about packets of others ---- */
 
-/* As much of the packet as lies in a row, and as an error quotes. */
+/* quote: the contiguous start of the packet; it is cut to what an error may quote. */
 static void send_error(struct un_stack *stack, const struct un_icmp *icmp, const struct un_ip *from,
                        const struct un_ip *to, struct un_piece quote)
 {

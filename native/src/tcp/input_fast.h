@@ -1,7 +1,9 @@
-/* The segment that is expected: the next one of an established connection, with nothing special about it. The steps of
- * RFC 9293 section 3.10.7.4 would find nothing to say, so it goes straight to its ACK and payload; and an ACK of all
- * that is in flight, which was one packet, needs no walk over records. Inline, as it is to become one piece with
- * whoever takes the packet in: the segment is in registers until something is not as expected. */
+/* RX fast path. Must leave the connection as un_tcp_process leaves it.
+ *
+ * It takes the next segment in order of an established connection when no flag or option is special: the steps of RFC
+ * 9293 section 3.10.7.4 would do nothing but process its ACK and payload. An ACK of all data in flight, when that was
+ * one packet, needs no walk over the records. Inline, so that the compiler makes one function of it and the caller, and
+ * the segment stays in registers. */
 #ifndef UN_TCP_INPUT_FAST_H
 #define UN_TCP_INPUT_FAST_H
 
@@ -76,7 +78,7 @@ UN_ALWAYS_INLINE void un_tcp_ack_fast(struct un_tcp *tcp, struct un_tcb *tcb, co
 
 /* Of a segment that un_tcp_input_is_fast: what un_tcp_process does. is_chain: the payload may be in several frames. */
 UN_ALWAYS_INLINE enum un_drop un_tcp_input_fast(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg,
-                                                      uint32_t frame, bool is_chain)
+                                                uint32_t frame, bool is_chain)
 {
     tcp->counters->in_segments++;
     un_tcp_remember_timestamp(tcp, tcb, seg);

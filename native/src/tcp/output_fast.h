@@ -1,6 +1,8 @@
-/* The segment that is sent mostly: all that is unsent, which lies in one frame and fits into one segment, and there is
- * nothing special about it; what dispatch would come to by its steps as well. Inline, as it is to become one piece with
- * whoever puts the packet together: first how long it is, then the segment, then what follows from having sent it. */
+/* TX fast path. Must produce the same segment as un_tcp_dispatch.
+ *
+ * It takes all unsent payload when that lies in one frame and fits into one segment, and when no flag asks for anything
+ * else. Three steps: the length, the segment, the bookkeeping after it left. Inline, so that the compiler makes one
+ * function of it and the caller that writes the packet. */
 #ifndef UN_TCP_OUTPUT_FAST_H
 #define UN_TCP_OUTPUT_FAST_H
 
@@ -76,9 +78,9 @@ static inline void un_tcp_emitted(struct un_tcp *tcp, struct un_tcb *tcb, const 
         un_tcp_watch_window(tcp, tcb);
 }
 
-/* ---- the usual one ---- */
+/* ---- the fast path ---- */
 
-/* How many bytes leave so; 0: it is not so. */
+/* Bytes of the segment; 0: un_tcp_dispatch has to look. */
 static inline uint32_t un_tcp_output_fast_length(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
     const uint32_t special = UN_TCB_FIN_QUEUED | UN_TCB_CWR | UN_TCB_CORK | UN_TCB_PROBE_DUE | UN_TCB_WINDOW_PROBE |
@@ -104,7 +106,7 @@ static inline void un_tcp_output_fast_segment(struct un_tcp *tcp, const struct u
     un_tcp_mark_ecn(tcb, seg);
 }
 
-/* It left. */
+/* The segment left. */
 static inline void un_tcp_output_fast_sent(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
 {
     uint32_t length = seg->length;

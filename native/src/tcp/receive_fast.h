@@ -1,6 +1,8 @@
-/* Payload that is next in order, when to acknowledge it, and how it is queued: inline, since nearly all payload is of
- * this kind. The short way (un_tcp_receive_next) is what receive.c and rxqueue.c come to for one frame that lies within
- * the window while nothing waits out of order and frames are not short; they take all else, and share the parts. */
+/* Payload that is next in order: how it is queued, and when it is acknowledged.
+ *
+ * The fast path, un_tcp_receive_next, takes a single frame that lies within the window while nothing waits out of order
+ * and frames are not short. Its result must be that of receive.c and rxqueue.c, which take all other payload and share
+ * these parts. */
 #ifndef UN_TCP_RECEIVE_FAST_H
 #define UN_TCP_RECEIVE_FAST_H
 
@@ -67,7 +69,7 @@ static inline void un_tcp_received(struct un_tcp *tcp, struct un_tcb *tcb, uint3
     un_tcp_raise(tcp, tcb, UN_TCP_EVENT_READABLE);
 }
 
-/* ---- the short way ---- */
+/* ---- the fast path ---- */
 
 /* Payload from rcv_nxt on that does not go beyond rcv_edge; it is taken. is_chain: perhaps of several frames. */
 UN_ALWAYS_INLINE enum un_drop un_tcp_receive_next(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length,

@@ -1,9 +1,10 @@
-/* The packet that nearly all packets are, read and written in one go: Ethernet without a tag and to our own address,
- * IPv4 without options or IPv6 without extensions, no fragment, TCP with ACK or ACK and PSH and no other flag, whose
- * options are none or NOP, NOP, timestamp (RFC 7323 appendix A).
+/* The fast path of the wire: the kind of packet that nearly all packets are, parsed and written in one go.
  *
- * "No" says nothing but that it is not of this kind: what it is, and what is wrong with it, packet.h and seg.h find
- * out. Inline, as it is to become one piece with the functions that take a frame in and put one together. */
+ * Ethernet without a tag and to our own address; IPv4 without options or IPv6 without extension headers, no fragment;
+ * TCP with ACK or ACK and PSH and no other flag, and no options but NOP, NOP, timestamp (RFC 7323 appendix A).
+ *
+ * A refusal only says that a packet is not of this kind; packet.h and seg.h find out what it is and what is wrong with
+ * it. Everything is inline, so that the compiler makes one function of it and the caller. */
 #ifndef UN_PACKET_FAST_H
 #define UN_PACKET_FAST_H
 
@@ -143,7 +144,7 @@ UN_ALWAYS_INLINE void un_packet_fast_read(struct un_seg *seg, const struct un_pa
 
 /* The kind of a frame for the station with that MAC address in *network and *header. */
 static inline bool un_packet_fast_kind(const uint8_t *at, uint32_t length, const uint8_t *mac, uint32_t *network,
-                                 uint32_t *header)
+                                       uint32_t *header)
 {
     if (length < un_packet_fast_bytes(UN_IPV4_BYTES, UN_TCP_HEADER_BYTES) || !un_packet_fast_is_mac(at, mac))
         return false;
