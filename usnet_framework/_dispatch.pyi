@@ -43,7 +43,9 @@ class Connection:
     def state(self, value: Buffer) -> None: ...
     def send(self, data: Buffer | Iterable[Buffer]) -> bool:
         """Send bytes, or an iterable of them as one. True while at most 64 KiB wait; after False go on in `on_drain`.
-        Everything is taken either way, except when more than 16 MiB wait already: SendBufferFull.
+        Everything is taken either way, except when more than 16 MiB wait already, or when slow peers fill the memory of
+        the worker (`--buffer-limit`): beyond half of it, what finds no room in send frames may be no more than the
+        connection's share. Then SendBufferFull is raised, nothing was taken, and `on_drain` follows.
         ConnectionClosed: after close, abort, send_eof, or when the connection is gone."""
 
     def send_eof(self) -> None:

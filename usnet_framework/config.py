@@ -26,6 +26,7 @@ WORKERS_MAX = 64  # seats of a shard: UN_SEATS_MAX of native/src/shard/segment.h
 SHARDS_MAX = 1024  # UN_SHARD_MAX
 STATE_BYTES_MAX = 4096  # UN_STATE_BYTES_MAX
 CONNECTIONS_MAX = 1 << 22  # UN_CONN_MAX
+BUFFER_MIB_MAX = 1 << 20  # a TiB: more memory than a worker will find
 PACKET_BACKENDS = ("afxdp", "netmap", "tap")
 PACKET_BIND = ("tcp://*:7000",)
 """Where a packet backend listens when nobody says: its addresses are its own, and none is 127.0.0.1."""
@@ -160,6 +161,12 @@ class Config:
         "room for conn.state, per connection; a multiple of 64, 4096 at most",
         values.whole(64, STATE_BYTES_MAX, 64),
         metavar="BYTES",
+    )
+    buffer_limit: int = _option(
+        256,
+        "MiB of output that may wait in a worker for slow peers, and as many of input for slow callbacks",
+        values.whole(1, BUFFER_MIB_MAX),
+        metavar="MIB",
     )
     spares: int = _option(1, "warm workers that wait to replace a dead one", values.whole(0, 16), metavar="N")
     graceful_timeout: float = _option(

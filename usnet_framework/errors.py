@@ -32,7 +32,9 @@ class ControlError(UsnetError):
 
 
 class SendBufferFull(UsnetError):
-    """`Connection.send` while more output waits than the hard limit; nothing was taken. Wait for `on_drain`."""
+    """`Connection.send` while too much waits already: more than 16 MiB of this connection, or more of all connections
+    than the worker may put aside (`--buffer-limit`). Nothing was taken, and `on_drain` follows. Try again there; in the
+    second case smaller pieces may go out at once."""
 
 
 class ConnectionClosed(UsnetError):

@@ -11,7 +11,7 @@
 
 bool un_is_settled(const struct un_connection *conn)
 {
-    return !conn->overflow && !conn->owed && !(conn->flags & (UN_WORKING | UN_WAITING | UN_INTERRUPTED));
+    return !conn->overflow && !conn->owed && !(conn->flags & (UN_WORKING | UN_WAITING | UN_INTERRUPTED | UN_NO_ROOM));
 }
 
 /* Is to be tried again at the next commit; false when a DRAIN will come and be read, or nothing waits. */
@@ -105,6 +105,13 @@ static void after_commit(struct un_port_object *port)
     }
 }
 
+static void publish_refusals(struct un_seat_counters *counters, const struct un_tally *tally)
+{
+    un_count(&counters->sends_full, tally->sends_full);
+    un_count(&counters->sends_crowded, tally->sends_crowded);
+    un_count(&counters->inputs_crowded, tally->inputs_crowded);
+}
+
 /* Shared counters change once per commit. */
 static void publish_counters(struct un_port_object *port)
 {
@@ -118,6 +125,8 @@ static void publish_counters(struct un_port_object *port)
     un_count(&counters->handler_errors, tally->errors);
     un_count(&counters->sends_refused, tally->refused);
     un_count(&counters->sends_overflowed, tally->overflowed);
+    if (tally->sends_full | tally->sends_crowded | tally->inputs_crowded)
+        publish_refusals(counters, tally);
     un_store(&counters->held_frames, port->lease->held);
     un_store(&counters->overflow_bytes, port->overflow_bytes);
     un_store(&counters->objects, port->objects);
@@ -126,6 +135,8 @@ static void publish_counters(struct un_port_object *port)
 
 void un_commit(struct un_port_object *port)
 {
+    if (port->no_room)
+        un_crowd_let_one_try(port);
     if (port->attention)
         before_commit(port);
     publish_counters(port);

@@ -34,6 +34,8 @@ void un_connection_close(struct un_connection *conn)
     if (!is_open(conn))
         return;
     conn->flags |= UN_CLOSED;
+    un_crowd_forget(conn);
+    un_inbox_drop_data(conn);
     un_owe(conn, UN_OWE_CLOSE);
     un_inbox_wake(conn);
 }
@@ -46,6 +48,8 @@ void un_connection_abort(struct un_connection *conn, enum un_reason reason)
     conn->abort_reason = (uint8_t)reason;
     conn->owed = 0;
     un_overflow_clear(conn);
+    un_crowd_forget(conn);
+    un_inbox_drop_data(conn);
     un_owe(conn, UN_OWE_ABORT);
     un_inbox_wake(conn);
 }
@@ -261,7 +265,7 @@ static void connection_dealloc(PyObject *self)
 static PyMethodDef connection_methods[] = {
     {"send", connection_send, METH_O,
      "Send bytes or an iterable of them; False when the peer is slow: go on in on_drain. SendBufferFull when too much\n"
-     "waits already, ConnectionClosed after the end: then nothing was taken."},
+     "waits already, of this connection or of all, ConnectionClosed after the end: then nothing was taken."},
     {"send_eof", connection_send_eof, METH_NOARGS, "Close the sending side after what was sent."},
     {"close", connection_close, METH_NOARGS, "Close after what was sent is out."},
     {"abort", connection_abort, METH_NOARGS, "Reset at once; what waits to be sent is dropped."},

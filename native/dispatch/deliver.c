@@ -5,10 +5,16 @@
  * not delivered. */
 #include "objects.h"
 
-/* The bytes of a DATA event: a Slice that owns the frame, or a copy when the handler holds too many of those. */
+/* The handler holds too many slices. */
+bool un_data_is_copied(const struct un_port_object *port)
+{
+    return port->lease->held >= port->end->header->config.hold_max;
+}
+
+/* The bytes of a DATA event: a Slice that owns the frame, or a copy. */
 PyObject *un_data_take(struct un_port_object *port, const struct un_event *event)
 {
-    if (port->lease->held < port->end->header->config.hold_max)
+    if (!un_data_is_copied(port))
         return un_slice_new(port->lease, port->module->slice_type, event);
     port->tally.copied_out++;
     return PyBytes_FromStringAndSize((const char *)un_port_bytes(port->end, event), event->length);
@@ -49,6 +55,7 @@ int un_deliver_eof(struct un_port_object *port, struct un_connection *conn)
 static int deliver_drained(struct un_port_object *port, struct un_connection *conn)
 {
     conn->flags &= ~(uint32_t)UN_REPORTED_SLOW;
+    un_crowd_forget(conn);
     return un_call(port, conn, UN_ON_DRAIN, NULL);
 }
 

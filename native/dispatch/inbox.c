@@ -1,10 +1,12 @@
 /* Events that wait in the worker: behind a running task, or because the handler paused reading.
  *
- * The engine is told to stop when the handler asks for it or more than a few events wait; what is in the ring by then
- * still arrives, so an inbox is bounded by the receive budget of a connection. Its connection is dirty, for these
- * events are consumed and not handled. When nothing holds them back any more, the connection is ready, and the next run
- * of the dispatcher delivers them in order: never from within the handler's own call that made
- * it ready. */
+ * The engine is told to stop when the handler asks for it or more than a few events wait; what is in the ring by
+ * then still arrives, so an inbox is bounded by the receive budget of a connection. All together are bounded by
+ * crowd.c: what is copied is counted, slices are not, for they stay in receive frames. An inbox's connection is
+ * dirty, for these events are consumed and not handled. When nothing holds them back any more, the connection is
+ * ready, and the next run of the dispatcher delivers them in order: never from within the handler's own call that
+ * made it ready.
+ */
 #include "objects.h"
 
 struct waiting {
@@ -59,9 +61,18 @@ static struct waiting *next_free(struct un_connection *conn)
     return item(inbox, inbox->count);
 }
 
-static void drop_first(struct un_inbox *inbox)
+/* What a copy takes of the worker's memory; 0 for a slice and for events without data. */
+static int64_t memory_of(PyObject *data)
 {
-    Py_XDECREF(item(inbox, 0)->data);
+    return data && PyBytes_CheckExact(data) ? PyBytes_GET_SIZE(data) + (int64_t)UN_ITEM_BYTES : 0;
+}
+
+static void drop_first(struct un_connection *conn)
+{
+    struct un_inbox *inbox = conn->inbox;
+    PyObject *data = item(inbox, 0)->data;
+    un_crowd_count_input(conn->port, -memory_of(data));
+    Py_XDECREF(data);
     inbox->head++;
     inbox->count--;
 }
@@ -76,26 +87,52 @@ static void free_inbox(struct un_connection *conn)
     PyMem_Free(inbox);
 }
 
+/* It will not be delivered: the connection was closed. The events stay, in their order. */
+void un_inbox_drop_data(struct un_connection *conn)
+{
+    for (uint32_t i = 0; conn->inbox && i < conn->inbox->count; i++) {
+        un_crowd_count_input(conn->port, -memory_of(item(conn->inbox, i)->data));
+        Py_CLEAR(item(conn->inbox, i)->data);
+    }
+}
+
 void un_inbox_clear(struct un_connection *conn)
 {
     while (conn->inbox && conn->inbox->count > 0)
-        drop_first(conn->inbox);
+        drop_first(conn);
     free_inbox(conn);
 }
 
 void un_reading_update(struct un_connection *conn)
 {
     uint32_t waiting = conn->inbox ? conn->inbox->count : 0;
-    uint32_t most = conn->flags & UN_STOPPED ? 0 : UN_INBOX_PAUSE; /* stopped once, go on when all is delivered */
-    bool stop = (conn->flags & UN_READ_PAUSED) || waiting > most;
+    bool crowded = un_crowd_slows_input(conn->port);
+    uint32_t most = crowded || conn->flags & UN_STOPPED ? 0 : UN_INBOX_PAUSE; /* stopped once: until all is delivered */
+    bool stop = (conn->flags & UN_READ_PAUSED) || waiting > most || (crowded && conn->tasks > 0);
     if (stop == !!(conn->flags & UN_STOPPED) || (conn->flags & (UN_GONE | UN_CLOSED)))
         return;
     conn->flags ^= UN_STOPPED;
     un_owe(conn, UN_OWE_READING);
 }
 
+static bool is_crowded_out(const struct un_port_object *port, const struct un_event *event)
+{
+    return event->type == UN_EVENT_DATA && un_data_is_copied(port) &&
+           un_crowd_refuses_input(port, event->length + UN_ITEM_BYTES);
+}
+
+static int reset_instead(struct un_port_object *port, struct un_connection *conn, const struct un_event *event)
+{
+    un_port_free_frame(port->end, event->frame);
+    port->tally.inputs_crowded++;
+    un_connection_abort(conn, UN_REASON_ERROR);
+    return 0;
+}
+
 int un_inbox_put(struct un_port_object *port, struct un_connection *conn, const struct un_event *event)
 {
+    if (is_crowded_out(port, event))
+        return reset_instead(port, conn, event);
     struct waiting *place = next_free(conn);
     PyObject *data = NULL;
     if (!place) {
@@ -107,6 +144,7 @@ int un_inbox_put(struct un_port_object *port, struct un_connection *conn, const 
         if (!data)
             return -1;
         un_data_drop(port, event, Py_NewRef(data), true);
+        un_crowd_count_input(port, memory_of(data));
     }
     *place = (struct waiting){.data = data, .type = event->type, .reason = event->reason};
     conn->inbox->count++;
@@ -147,7 +185,7 @@ static Py_ssize_t deliver_inbox(struct un_port_object *port, struct un_connectio
         if (deliver_first(port, conn) < 0)
             return -1;
         count++;
-        drop_first(conn->inbox);
+        drop_first(conn);
         if (conn->inbox->count == 0)
             free_inbox(conn);
     }

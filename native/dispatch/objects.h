@@ -27,6 +27,7 @@
 #define UN_HIGH_WATER 65536u        /* write_buffer_size above which send returns False */
 #define UN_LOW_WATER 16384u         /* write_buffer_size at which on_drain follows */
 #define UN_SEND_LIMIT (16u << 20)   /* write_buffer_size above which send raises SendBufferFull */
+#define UN_ITEM_BYTES 64u           /* what a piece that waits takes beside its bytes: object, place in a queue */
 #define UN_SEND_FREELY 2048u        /* half a send frame: below this nobody asks how much waits */
 #define UN_INBOX_PAUSE 8u           /* events waiting behind a task before the engine is told to stop receiving */
 #define UN_SPARE_SLICES 64u         /* as many as a batch may create */
@@ -100,6 +101,7 @@ enum un_object_flag {
     UN_WAITING = 1 << 12,    /* events stand in the inbox */
     UN_INTERRUPTED = 1 << 13, /* a callback was left by KeyboardInterrupt: its event comes again */
     UN_LEFT = 1 << 14,        /* its place in the table is another connection's now; entry is a copy */
+    UN_NO_ROOM = 1 << 15,     /* in the list of the same name: on_drain is owed, and no command promises it */
 };
 #define UN_UNUSUAL (UN_CLOSED | UN_READ_PAUSED | UN_WORKING | UN_WAITING | UN_INTERRUPTED)
 
@@ -131,6 +133,7 @@ struct un_connection {
     PyObject *weak_references;
     struct un_connection *next, *previous; /* attached connections */
     struct un_connection *next_attention, *next_ready;
+    struct un_connection *next_no_room, *previous_no_room;
     uint32_t flags;
     uint32_t tasks;
     uint8_t owed;
@@ -145,6 +148,7 @@ struct un_slot {
 /* What a batch adds up before it goes to the shared counters. */
 struct un_tally {
     uint64_t bytes_in, bytes_out, copied_out, resumed, errors, refused, overflowed;
+    uint64_t sends_full, sends_crowded, inputs_crowded;
 };
 
 struct un_port_object {
@@ -162,7 +166,13 @@ struct un_port_object {
     struct un_connection *ready;     /* inboxes to be delivered, in order */
     struct un_connection **ready_tail;
     struct un_tally tally;
+    struct un_connection *no_room, *no_room_last; /* their sends were refused: to try again when less waits */
     uint64_t overflow_bytes;
+    uint64_t buffer_limit;  /* of the two sums below, each */
+    uint64_t overflow_held; /* memory that the overflows take */
+    uint64_t inbox_held;    /* memory that the copies in the inboxes take */
+    uint32_t overflowing;   /* connections with overflow */
+    bool crowded;           /* overflow_held is beyond half of the limit */
     uint32_t inherited;   /* command index at attach: before it are a dead worker's commands */
     uint32_t redelivered; /* events that a dead worker may have been handling: one commit each */
     uint32_t objects;
@@ -217,6 +227,7 @@ int un_deliver(struct un_port_object *port, const struct un_event *event);
 int un_deliver_data(struct un_port_object *port, struct un_connection *conn, PyObject *data);
 int un_deliver_eof(struct un_port_object *port, struct un_connection *conn);
 int un_deliver_close(struct un_port_object *port, struct un_connection *conn, uint8_t reason);
+bool un_data_is_copied(const struct un_port_object *port);
 PyObject *un_data_take(struct un_port_object *port, const struct un_event *event);
 void un_data_drop(struct un_port_object *port, const struct un_event *event, PyObject *data, bool consumed);
 
@@ -224,6 +235,7 @@ void un_data_drop(struct un_port_object *port, const struct un_event *event, PyO
 int un_inbox_put(struct un_port_object *port, struct un_connection *conn, const struct un_event *event);
 Py_ssize_t un_inbox_deliver_ready(struct un_port_object *port);
 void un_inbox_wake(struct un_connection *conn); /* what held its events back is over */
+void un_inbox_drop_data(struct un_connection *conn);
 void un_inbox_clear(struct un_connection *conn);
 void un_reading_update(struct un_connection *conn); /* tell the engine to stop or go on receiving, if that changed */
 bool un_is_held_back(const struct un_connection *conn);
@@ -254,6 +266,17 @@ int un_overflow_put(struct un_connection *conn, const void *bytes, size_t length
 void un_overflow_flush(struct un_connection *conn, uint64_t room);
 void un_overflow_clear(struct un_connection *conn);
 uint64_t un_overflow_bytes(const struct un_connection *conn);
+uint64_t un_overflow_held(const struct un_connection *conn);
+
+/* crowd.c */
+void un_crowd_count_overflow(struct un_port_object *port, int64_t bytes, int64_t held);
+bool un_crowd_refuses(const struct un_connection *conn, uint64_t held);
+void un_crowd_wait(struct un_connection *conn);
+void un_crowd_forget(struct un_connection *conn);
+void un_crowd_let_one_try(struct un_port_object *port);
+void un_crowd_count_input(struct un_port_object *port, int64_t held);
+bool un_crowd_slows_input(const struct un_port_object *port);
+bool un_crowd_refuses_input(const struct un_port_object *port, uint64_t held);
 
 /* commit.c */
 void un_commit(struct un_port_object *port);

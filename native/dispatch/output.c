@@ -58,6 +58,15 @@ bool un_output_may_send(struct un_connection *conn)
     return conn->port && !(conn->flags & (UN_GONE | UN_CLOSED | UN_EOF_SENT));
 }
 
+/* Whether the frames take all of it, as far as can be told before. */
+static bool fits_into_frames(struct un_connection *conn, size_t length)
+{
+    if (conn->overflow)
+        return false;
+    conn->port->credit = UINT32_MAX; /* sends since the last look may have used up what it promised */
+    return length <= room(conn);
+}
+
 /* Ask for DRAIN once; its mark lies below what waits now, so that it does not come before something was sent. */
 static void ask_drain(struct un_connection *conn)
 {
@@ -128,14 +137,24 @@ static int send_with_care(struct un_connection *conn, const char *bytes, size_t 
     return taken < length ? put_aside(conn, bytes + taken, length - taken, owner) : 0;
 }
 
+/* The handler waits for on_drain, if it has one. */
+static void owe_on_drain(struct un_connection *conn)
+{
+    if (!conn->port->callbacks[UN_ON_DRAIN])
+        return;
+    conn->flags |= UN_REPORTED_SLOW;
+    if (conn->overflow || in_frames(conn) > 0) {
+        ask_drain_if_needed(conn);
+        un_review(conn);
+    } else {
+        un_crowd_wait(conn);
+    }
+}
+
 static int tell_slow(struct un_connection *conn)
 {
     conn->port->tally.refused++;
-    if (!conn->port->callbacks[UN_ON_DRAIN])
-        return 0;
-    conn->flags |= UN_REPORTED_SLOW;
-    ask_drain_if_needed(conn);
-    un_review(conn);
+    owe_on_drain(conn);
     return 0;
 }
 
@@ -163,7 +182,30 @@ static bool is_over_limit(struct un_connection *conn)
     PyErr_Format(conn->port->module->send_buffer_full,
                  "send: %llu bytes wait already, the limit is %u; go on after on_drain",
                  (unsigned long long)un_output_size(conn), UN_SEND_LIMIT);
+    conn->port->tally.sends_full++;
     return true;
+}
+
+/* Whether the worker is too crowded for a send of so many pieces; then nothing of it was taken. */
+static bool is_crowded_out(struct un_connection *conn, size_t length, size_t pieces)
+{
+    struct un_port_object *port = conn->port;
+    if (__builtin_expect(!port->crowded, 1) || fits_into_frames(conn, length) ||
+        !un_crowd_refuses(conn, length + pieces * UN_ITEM_BYTES))
+        return false;
+    PyErr_Format(port->module->send_buffer_full,
+                 "send: %zu bytes are too many while %llu of %llu wait in this worker for slow peers (--buffer-limit); "
+                 "send less at once, or go on after on_drain",
+                 length, (unsigned long long)port->overflow_held, (unsigned long long)port->buffer_limit);
+    port->tally.sends_crowded++;
+    owe_on_drain(conn);
+    return true;
+}
+
+static int send_bytes(struct un_connection *conn, PyObject *data)
+{
+    size_t length = (size_t)PyBytes_GET_SIZE(data);
+    return is_crowded_out(conn, length, 1) ? -1 : un_output_send(conn, PyBytes_AS_STRING(data), length, data);
 }
 
 static int send_one(struct un_connection *conn, PyObject *data)
@@ -172,22 +214,33 @@ static int send_one(struct un_connection *conn, PyObject *data)
     int status = -1;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
         return -1;
-    if (un_output_may_send(conn)) /* an exporter may run code that closes */
-        status = un_output_send(conn, view.buf, (size_t)view.len, data);
-    else
+    if (!un_output_may_send(conn)) /* an exporter may run code that closes */
         un_connection_raise_closed(conn);
+    else if (!is_crowded_out(conn, (size_t)view.len, 1))
+        status = un_output_send(conn, view.buf, (size_t)view.len, data);
     PyBuffer_Release(&view);
     return status;
 }
 
+static size_t length_of(const Py_buffer *views, Py_ssize_t count)
+{
+    size_t length = 0;
+    for (Py_ssize_t i = 0; i < count; i++)
+        length += (size_t)views[i].len;
+    return length;
+}
+
 static int send_views(struct un_connection *conn, PyObject *pieces, const Py_buffer *views)
 {
+    Py_ssize_t count = PyTuple_GET_SIZE(pieces);
     if (!un_output_may_send(conn)) { /* a generator or an exporter may run code that closes */
         un_connection_raise_closed(conn);
         return -1;
     }
+    if (is_crowded_out(conn, length_of(views, count), (size_t)count))
+        return -1;
     int status = is_at_most(conn, UN_HIGH_WATER);
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(pieces) && status >= 0; i++)
+    for (Py_ssize_t i = 0; i < count && status >= 0; i++)
         status = un_output_send(conn, views[i].buf, (size_t)views[i].len, PyTuple_GET_ITEM(pieces, i));
     return status;
 }
@@ -234,7 +287,7 @@ PyObject *un_output_send_object(struct un_connection *conn, PyObject *data)
     if (is_over_limit(conn))
         return NULL;
     if (PyBytes_CheckExact(data))
-        status = un_output_send(conn, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), data);
+        status = send_bytes(conn, data);
     else if (PyObject_CheckBuffer(data))
         status = send_one(conn, data);
     else

@@ -74,6 +74,7 @@ static int open_port(struct un_port_object *port, const struct arguments *from)
     port->credit = UINT32_MAX;
     port->ready_tail = &port->ready;
     port->resumes = from->resumes;
+    port->buffer_limit = (uint64_t)port->end->header->config.buffer_mib << 20;
     return un_handler_bind(port, from->handler);
 }
 
@@ -123,6 +124,8 @@ static void close_port(struct un_port_object *port)
         port->attached->flags &= ~(uint32_t)UN_DIRTY;
         un_connection_detach(port->attached);
     }
+    un_assert(port->overflow_bytes == 0 && port->overflow_held == 0 && port->overflowing == 0);
+    un_assert(port->inbox_held == 0 && !port->no_room);
     port->dirty = 0;
     drop_list(&port->attention, offsetof(struct un_connection, next_attention));
     drop_list(&port->ready, offsetof(struct un_connection, next_ready));
@@ -267,6 +270,8 @@ static PyObject *port_statistics(PyObject *self, PyObject *unused)
 #define ADD(name, text) || add_number(dict, #name, un_load(&counters->name)) < 0
     bool failed = add_number(dict, "held_frames", port->lease->held) < 0 ||
                   add_number(dict, "overflow_bytes", port->overflow_bytes) < 0 ||
+                  add_number(dict, "overflow_held", port->overflow_held) < 0 ||
+                  add_number(dict, "inbox_held", port->inbox_held) < 0 ||
                   add_number(dict, "objects", port->objects) < 0 UN_SEAT_COUNTERS(ADD);
 #undef ADD
     if (failed)

@@ -184,6 +184,7 @@ void un_connection_leave(struct un_connection *conn)
     if (conn->flags & UN_DIRTY)
         un_set_dirty(conn, false);
     un_overflow_clear(conn);
+    un_crowd_forget(conn);
     conn->owed = 0;
     slot->connection = NULL;
     slot->generation = 0;
@@ -194,8 +195,8 @@ void un_connection_detach(struct un_connection *conn)
     if (!conn->port)
         return;
     un_connection_leave(conn);
-    unlink_attached(conn);
     un_inbox_clear(conn);
+    unlink_attached(conn);
     Py_DECREF(conn);
 }
 

@@ -30,6 +30,7 @@ static PyObject *task_done(PyObject *self, PyObject *task)
         status = PySet_Discard(port->tasks, task) < 0 ? -1 : 0;
         if (status == 0 && exception)
             status = un_handler_failed(port, conn, exception);
+        un_reading_update(conn);
         un_inbox_wake(conn);
         un_review(conn);
         un_connection_detach_if_done(conn);
@@ -63,6 +64,7 @@ static int watch_task(struct un_port_object *port, struct un_connection *conn, P
     Py_DECREF(added);
     conn->tasks++;
     conn->flags |= UN_WORKING;
+    un_reading_update(conn);
     un_review(conn);
     return PySet_Add(port->tasks, task);
 }

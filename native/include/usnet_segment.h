@@ -39,7 +39,7 @@ struct usnet_segment_config {
     uint32_t rx_budget;      /* bytes of one connection that may wait unconsumed */
     uint32_t tx_budget;      /* bytes of one connection that may wait in send frames */
     uint32_t hold_max;       /* receive slices a worker may keep beyond its callback */
-    uint32_t reserved;
+    uint32_t buffer_mib;     /* MiB of output, and as many of input, that may wait in a worker's own memory */
 };
 
 struct usnet_segment_sizes {

@@ -26,6 +26,7 @@ def make(stage: Stage) -> SplitShard:
             connection_limit=16,
             idle_timeout_ms=0,
             state_bytes=64,
+            buffer_mib=256,
             quarantine=Path("quarantine"),
             cleanup=[],
             pool=stage.pool,

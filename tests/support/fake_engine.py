@@ -70,7 +70,7 @@ def config(**changes: int) -> SegmentConfig:
     sizes = {
         "shard": 0, "seats": 1, "conn_max": 256, "state_bytes": 64, "event_slots": 256, "command_slots": 256,
         "rx_frame_bytes": 2048, "rx_frames": 512, "tx_frame_bytes": 4096, "tx_frames": 512, "rx_budget": 65536,
-        "tx_budget": 65536, "hold_max": 128,
+        "tx_budget": 65536, "hold_max": 128, "buffer_mib": 256,
     }  # fmt: skip
     return SegmentConfig(**(sizes | changes))
 
@@ -223,6 +223,11 @@ class FakeEngine:
         self.public[entry + _BYTES_OUT : entry + _BYTES_OUT + 8] = self.public[
             entry + _BYTES_QUEUED : entry + _BYTES_QUEUED + 8
         ]
+
+    def waiting(self, conn: int) -> int:
+        """Bytes that were queued and that the peer did not take."""
+        queued, out = struct.unpack_from("<QQ", self.public, self._entry(conn) + _BYTES_QUEUED)
+        return int(queued - out)
 
     def take_releases(self) -> list[int]:
         """Frames given back since the last call; one that was not lent is an error."""

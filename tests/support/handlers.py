@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from usnet_framework import Connection, Handler
+from usnet_framework import Connection, Handler, SendBufferFull
 
 FLOOD_BYTES = 1 << 30
 
@@ -106,6 +106,26 @@ class Flood(Echo):
             conn.context -= len(chunk)
             if not conn.send(chunk):
                 return
+
+
+PIECE_BYTES = 1 << 20
+PIECES = 2
+
+
+class Pieces(Echo):
+    """Answers each message with PIECES pieces, and waits when the worker has no memory for one."""
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        conn.context = PIECES
+        self.on_drain(conn)
+
+    def on_drain(self, conn: Connection) -> None:
+        while conn.context:
+            try:
+                conn.send(bytes([conn.context]) * PIECE_BYTES)
+            except SendBufferFull:
+                return
+            conn.context -= 1
 
 
 class NeverReads(Echo):

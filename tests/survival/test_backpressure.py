@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import selectors
 import socket
 
 import psutil
 from support.clients import Clients, EchoDialogue
-from support.handlers import FLOOD_BYTES, flood_chunk
+from support.handlers import FLOOD_BYTES, PIECE_BYTES, PIECES, flood_chunk
 from support.obedient import pattern
 from support.server import Serve
 
@@ -56,7 +57,8 @@ def receive(client: socket.socket, length: int) -> bytes:
 
 def test_many_slow_readers_leave_room_for_the_others(serve: Serve) -> None:
     """Each holds what a connection may hold; the frames of a stack of our own are then short."""
-    with serve("support.obedient:Obedient", "--app-dir", "tests", "--queues", "1") as server:
+    options = ("--queues", "1", "--buffer-limit", "512")
+    with serve("support.obedient:Obedient", "--app-dir", "tests", *options) as server:
         slow = [server.connect(timeout=60) for _ in range(200)]
         for client in slow:
             client.sendall(b"big 1000000\n")
@@ -66,6 +68,54 @@ def test_many_slow_readers_leave_room_for_the_others(serve: Serve) -> None:
                 assert receive(client, 4) == b"%04d" % number
         for client in slow:
             assert receive(client, 1000000) == pattern(1000000)
+            client.close()
+
+
+SLOW = 300
+BUFFER_MIB = 32
+FRAMES_MIB = 96  # what so many connections may have in send frames, and more
+
+
+def read_all(clients: list[socket.socket], length: int) -> list[bytes]:
+    """So many bytes from each, at the same time: a worker may have memory for one only when others have read."""
+    received = {client: bytearray() for client in clients}
+    with selectors.DefaultSelector() as selector:
+        for client in clients:
+            selector.register(client, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = selector.select(60)
+            assert ready, f"nothing for a minute; from some {sorted(map(len, received.values()))[0]} bytes came"
+            for key, _ in ready:
+                client = key.fileobj
+                assert isinstance(client, socket.socket)
+                piece = client.recv(1 << 18)
+                assert piece, f"ended after {len(received[client])} bytes"
+                received[client] += piece
+                if len(received[client]) >= length:
+                    selector.unregister(client)
+    return [bytes(data) for data in received.values()]
+
+
+def test_many_slow_readers_cost_a_bounded_sum(serve: Serve) -> None:
+    options = ("--queues", "1", "--buffer-limit", str(BUFFER_MIB))
+    with serve("support.handlers:Pieces", "--app-dir", "tests", *options) as server:
+        (worker,) = server.workers()
+        before = resident(worker.pid)
+        slow = [server.connect(timeout=60) for _ in range(SLOW)]
+        for client in slow:
+            client.sendall(b"all of it")
+        server.wait("all were heard", lambda: server.metrics()["usnet_worker_bytes_in_total"] >= SLOW * 9)
+        grown = resident(worker.pid) - before
+        counts = server.metrics()
+        refused = counts["usnet_sends_crowded_total"]
+        print(f"{SLOW} slow readers: {grown >> 20} MiB in the worker, {refused:.0f} refused")
+        assert grown < (BUFFER_MIB + FRAMES_MIB) << 20
+        assert counts["usnet_overflow_bytes"] <= BUFFER_MIB << 20
+        assert refused >= SLOW // 2
+        expected = b"".join(bytes([piece]) * PIECE_BYTES for piece in range(PIECES, 0, -1))
+        for data in read_all(slow, len(expected)):
+            assert data == expected
+        for client in slow:
             client.close()
 
 

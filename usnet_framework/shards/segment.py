@@ -55,9 +55,12 @@ class SegmentConfig:
     rx_budget: int
     tx_budget: int
     hold_max: int
+    buffer_mib: int
 
     @classmethod
-    def for_kernel(cls, shard: int, seats: int, conn_max: int, state_bytes: int = 64) -> SegmentConfig:
+    def for_kernel(
+        cls, shard: int, seats: int, conn_max: int, state_bytes: int = 64, buffer_mib: int = 256
+    ) -> SegmentConfig:
         """Sizes for the kernel backend.
 
         A receive frame is what one `recv` fills and is cut into slices: as much as the largest packet. Two send frames
@@ -78,6 +81,7 @@ class SegmentConfig:
             rx_budget=131072,
             tx_budget=262144,
             hold_max=128,  # each slice may keep a whole frame
+            buffer_mib=buffer_mib,
         )
 
 

@@ -41,6 +41,7 @@ class ShardSetup:
     connection_limit: int
     idle_timeout_ms: int
     state_bytes: int
+    buffer_mib: int
     quarantine: Path
     cleanup: Sequence[Path]
     pool: Pool
@@ -151,7 +152,8 @@ class Shard:
 
     def _new_segment(self) -> Segment:
         slots = min(self.setup.connection_limit + ENDING_SLOTS, CONN_MAX)
-        config = SegmentConfig.for_kernel(self.number, len(self.seats), slots, self.setup.state_bytes)
+        setup = self.setup
+        config = SegmentConfig.for_kernel(self.number, len(self.seats), slots, setup.state_bytes, setup.buffer_mib)
         try:
             return Segment.create(config)
         except OSError as error:

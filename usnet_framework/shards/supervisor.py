@@ -202,6 +202,7 @@ class Supervisor:
             connection_limit=prepared.connection_limit,
             idle_timeout_ms=round(self.config.idle_timeout * 1000),
             state_bytes=self.config.state_bytes,
+            buffer_mib=self.config.buffer_limit,
             quarantine=Path(self.config.quarantine).absolute(),
             cleanup=prepared.socket_files,
             pool=pool,

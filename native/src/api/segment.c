@@ -24,7 +24,7 @@ struct usnet_segment {
 };
 
 UN_STATIC_ASSERT(sizeof(struct usnet_segment_config) == sizeof(struct un_segment_config), "one struct, two names");
-UN_STATIC_ASSERT(offsetof(struct usnet_segment_config, hold_max) == offsetof(struct un_segment_config, hold_max),
+UN_STATIC_ASSERT(offsetof(struct usnet_segment_config, buffer_mib) == offsetof(struct un_segment_config, buffer_mib),
                  "one struct, two names");
 UN_STATIC_ASSERT(sizeof(struct usnet_endpoint) == sizeof(struct un_endpoint), "one struct, two names");
 UN_STATIC_ASSERT(offsetof(struct usnet_endpoint, scope) == offsetof(struct un_endpoint, scope),

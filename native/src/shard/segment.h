@@ -206,6 +206,9 @@ struct un_engine_counters {
     X(handler_errors, "exceptions that handlers raised")                                                               \
     X(sends_refused, "sends that reported a slow peer")                                                                \
     X(sends_overflowed, "sends that waited in worker memory")                                                          \
+    X(sends_full, "sends that raised SendBufferFull: too much of the connection waited")                               \
+    X(sends_crowded, "sends that raised SendBufferFull: too much of all connections waited")                           \
+    X(inputs_crowded, "connections reset: input for slow callbacks filled the memory of the worker")                   \
     X(copied_out, "receive slices copied because the handler held too many")                                           \
     X(engine_wakes, "wake-ups sent to the network process")                                                            \
     X(worker_sleeps, "times the worker slept")                                                                         \
@@ -291,7 +294,7 @@ struct un_segment_config {
     uint32_t rx_budget;  /* bytes of one connection that may wait unconsumed */
     uint32_t tx_budget;  /* bytes of one connection that may wait in send frames */
     uint32_t hold_max;   /* receive slices a worker may keep beyond its callback before it gets copies */
-    uint32_t reserved;
+    uint32_t buffer_mib; /* MiB of output, and as many of input, that may wait in a worker's own memory */
 };
 
 struct un_segment_layout {
