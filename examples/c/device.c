@@ -43,11 +43,11 @@ static void send_one(struct un_device *device, const struct un_tx *packet)
         pieces[i] = (struct iovec){(void *)packet->pieces[i].bytes, packet->pieces[i].length};
     struct msghdr message = {.msg_iov = pieces, .msg_iovlen = packet->count};
     if (packet->length > PACKET_BYTES || sendmsg(device->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
-        device->counters.tx_errors++;
+        device->counters->tx_errors++;
         return;
     }
-    device->counters.tx_packets++;
-    device->counters.tx_bytes += packet->length;
+    device->counters->tx_packets++;
+    device->counters->tx_bytes += packet->length;
 }
 
 static void own_submit(struct un_device *device, const struct un_tx *packets, uint32_t count)
@@ -84,7 +84,7 @@ static bool receive_one(struct own *own)
     uint8_t bytes[PACKET_BYTES];
     struct un_device *device = &own->device;
     if (device->pool->own->free_count * device->pool->own->frame_bytes < PACKET_BYTES) {
-        device->counters.rx_no_frame++; /* it waits in the socket */
+        device->counters->rx_no_frame++; /* it waits in the socket */
         return false;
     }
     ssize_t length = recv(device->fd, bytes, sizeof bytes, MSG_DONTWAIT);
@@ -93,8 +93,8 @@ static bool receive_one(struct own *own)
     uint32_t at = (own->first + own->waiting++) % WAITING;
     own->packets[at] =
         (struct un_rx){.frame = to_frames(device->pool, bytes, (uint32_t)length), .length = (uint32_t)length};
-    device->counters.rx_packets++;
-    device->counters.rx_bytes += (uint64_t)length;
+    device->counters->rx_packets++;
+    device->counters->rx_bytes += (uint64_t)length;
     return true;
 }
 

@@ -391,7 +391,7 @@ enum usnet_stack_counter_kind {
     USNET_STACK_TCP,    /* in the spirit of RFC 4022 */
     USNET_STACK_IP,     /* everything below and beside TCP */
     USNET_STACK_DROPS,  /* why something was not taken */
-    USNET_STACK_DEVICE, /* of the link: they begin at 0 again when a stack is adopted */
+    USNET_STACK_DEVICE, /* of the link */
 };
 
 /* How many counters of a kind there are, and their name and help text: static strings, NULL past the last one. */

@@ -59,6 +59,15 @@ def test_a_connection_goes_on(situation: Callable[[Host], Scenario], host: Host)
     assert host.counter("adopted") == 1
 
 
+@pytest.mark.parametrize("kind", ["tcp", "ip", "drops", "device"])
+def test_counters_go_on(kind: str, host: Host) -> None:
+    states.established(host)
+    before = host.stack.counters(kind)
+    move(host)
+    after = host.stack.counters(kind)
+    assert {name: count for name, count in after.items() if count < before[name]} == {}
+
+
 def test_input_that_waited_can_be_read(host: Host) -> None:
     scenario = with_input_waiting(host)
     move(host)

@@ -160,6 +160,50 @@ def test_frames_that_come_through_another_queue_are_handed_to_their_owner() -> N
         assert metrics["usnet_ip_taken_over_total"] >= metrics["usnet_ip_handed_over_total"]
 
 
+def stack_counters(server: Server) -> dict[str, float]:
+    """What the stack and its device count."""
+    kinds = ("usnet_ip_", "usnet_tcp_", "usnet_device_", "usnet_drops_")
+    return {name: value for name, value in server.metrics().items() if name.startswith(kinds)}
+
+
+@LAYOUTS
+def test_what_is_refused_is_counted(layout: str) -> None:
+    with serve("--layout", layout, "--queues", "1") as server:
+        before = stack_counters(server)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((server.address[0], 9), 10)
+        after = stack_counters(server)
+        assert after["usnet_tcp_in_segments_total"] == before["usnet_tcp_in_segments_total"] + 1
+        assert after["usnet_tcp_out_resets_total"] == before["usnet_tcp_out_resets_total"] + 1
+        assert after["usnet_device_rx_packets_total"] > before["usnet_device_rx_packets_total"]
+
+
+@LAYOUTS
+def test_cookies_are_counted(layout: str) -> None:
+    limits = ("--max-connections", "1", "--backlog", "1")
+    with serve("--layout", layout, "--queues", "1", *limits) as server, server.connect() as accepted:
+        accepted.sendall(b"hello")
+        assert accepted.recv(5) == b"hello"
+        assert server.metrics()["usnet_tcp_syn_cookies_sent_total"] == 0
+        with server.connect(), server.connect():  # one waits, and for the other one there is no room to wait
+            assert server.metrics()["usnet_tcp_syn_cookies_sent_total"] > 0
+
+
+def test_counters_go_on_with_the_next_network_process() -> None:
+    with serve("--queues", "1") as server:
+        for takeovers in range(1, 4):
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((server.address[0], 9), 10)
+            before = stack_counters(server)
+            (old,) = server.network_pids()
+            os.kill(old, signal.SIGKILL)
+            server.wait("another one serves", lambda old=old: server.network_pids() not in ([], [old]))
+            assert hello(*server.address) == b"hello"
+            after = stack_counters(server)
+            assert not {name: (value, after[name]) for name, value in before.items() if after[name] < value}
+            assert after["usnet_ip_adopted_total"] == takeovers
+
+
 @LAYOUTS
 def test_peers_beyond_the_link_are_reached_by_the_gateway(layout: str) -> None:
     with serve("--layout", layout, "--queues", "1", "--gateway", "10.77.0.2") as server:

@@ -36,12 +36,12 @@ MISTAKES = {
     "attach keeps what waits": ("    own_of(device)->waiting = 0;", "    (void)device;"),
     "it sleeps over packets": ("return own_of(device)->waiting == 0;", "return own_of(device) != NULL;"),
     "it never sleeps": ("return own_of(device)->waiting == 0;", "return own_of(device) == NULL;"),
-    "errors are not counted": ("        device->counters.tx_errors++;\n", ""),
-    "bytes are not counted": ("    device->counters.rx_bytes += (uint64_t)length;\n", ""),
+    "errors are not counted": ("        device->counters->tx_errors++;\n", ""),
+    "bytes are not counted": ("    device->counters->rx_bytes += (uint64_t)length;\n", ""),
     "a packet is sent twice": (
-        "    device->counters.tx_packets++;",
+        "    device->counters->tx_packets++;",
         "    if (packet->length == 100)\n        sendmsg(device->fd, &message, MSG_DONTWAIT);\n"
-        "    device->counters.tx_packets++;",
+        "    device->counters->tx_packets++;",
     ),
     "the MTU is too small": ("#define MTU 1500u", "#define MTU 1000u"),
     "a frame is written": (

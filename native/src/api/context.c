@@ -66,7 +66,7 @@ static int make_stack(struct usnet *context, const struct un_stack_config *confi
         return -ENOMEM;
     context->stack.memory = memory;
     context->stack.memory_bytes = (uint64_t)bytes;
-    return un_stack_create(un_context_stack(context), memory, (uint64_t)bytes, config);
+    return un_stack_create(un_context_stack(context), memory, (uint64_t)bytes, config, NULL);
 }
 
 static const char *options_wrong(const struct usnet_setup_options *options, const struct usnet_device *device)

@@ -156,7 +156,7 @@ static const uint64_t *counter_values(const struct usnet_stack *stack, enum usne
     case USNET_STACK_DROPS:
         return stack->inner.tcp.drops + 1;
     default:
-        return (const uint64_t *)&stack->device->counters;
+        return (const uint64_t *)&stack->inner.published->device;
     }
 }
 

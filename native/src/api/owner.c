@@ -105,7 +105,8 @@ void usnet_device_describe(const struct usnet_device *device, struct usnet_devic
 
 int usnet_device_counters(const struct usnet_device *device, uint64_t *values, uint32_t max)
 {
-    const struct un_device_counters *counters = &((const struct un_device *)device)->counters;
+    const struct un_device *found = (const struct un_device *)device;
+    const struct un_device_counters *counters = found->counters ? found->counters : &found->early;
     uint32_t count = sizeof *counters / sizeof *values;
     count = count < max ? count : max;
     memcpy(values, counters, count * sizeof *values);

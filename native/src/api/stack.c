@@ -180,7 +180,7 @@ static int create_in(struct usnet_stack *stack, const struct un_stack_config *co
         memory = stack->memory;
         bytes = stack->memory_bytes;
     }
-    return un_stack_create(&stack->inner, memory, bytes, config);
+    return un_stack_create(&stack->inner, memory, bytes, config, NULL);
 }
 
 static int finish(struct usnet_stack **stack, struct usnet_stack *made, int status)
@@ -209,7 +209,7 @@ int usnet_stack_adopt(struct usnet_stack **stack, const struct usnet_link *link,
     struct usnet_stack *made = new_view(link);
     if (!made)
         return -errno;
-    return finish(stack, made, un_stack_adopt(&made->inner, memory, bytes));
+    return finish(stack, made, un_stack_adopt(&made->inner, memory, bytes, NULL));
 }
 
 void usnet_stack_destroy(struct usnet_stack *stack)

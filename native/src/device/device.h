@@ -110,7 +110,8 @@ struct un_device {
     struct un_pool *pool; /* receives into it; set by un_device_attach before the first call of any verb */
     int fd;
     struct un_device_capabilities capabilities;
-    struct un_device_counters counters;
+    struct un_device_counters *counters; /* where it counts, set before the first call of any verb */
+    struct un_device_counters early;     /* where, unless un_device_count_into says another place */
 };
 
 /* Each constructor returns NULL with errno, and *why (static or thread-local text) a sentence for the user. */
@@ -153,12 +154,26 @@ struct un_fault_profile {
 };
 struct un_device *un_fault_wrap(struct un_device *inner, const struct un_fault_profile *profile);
 
+/* Count there from now on, in memory that outlives the device; what was counted early is added. Before attach. */
+static inline void un_device_count_into(struct un_device *device, struct un_device_counters *counters)
+{
+    if (device->counters == &device->early && counters != &device->early) {
+        const uint64_t *from = (const uint64_t *)&device->early;
+        uint64_t *to = (uint64_t *)counters;
+        for (uint32_t i = 0; i < sizeof *counters / sizeof *to; i++)
+            to[i] += from[i];
+    }
+    device->counters = counters;
+}
+
 /* Receive into this pool from now on. When the device had another one (its owner was adopted elsewhere), packets that
  * came and were not released are lost, and their frames are forgotten, not dropped: the scan that made the new pool's
  * free list has counted them as free. The view has to stay where it is until the device is closed or attached anew. */
 static inline void un_device_attach(struct un_device *device, struct un_pool *pool)
 {
     device->pool = pool;
+    if (!device->counters)
+        device->counters = &device->early;
     device->operations->attach(device, pool);
 }
 

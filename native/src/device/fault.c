@@ -42,8 +42,6 @@ struct fault {
     uint32_t promised; /* packets the owner may still submit */
     uint32_t first;    /* of `waiting` packets in the ring `ready` */
     uint32_t waiting;
-    uint64_t lost_sent;
-    uint64_t lost_received;
     struct un_rx ready[READY_MAX];
 };
 
@@ -182,7 +180,7 @@ static void receive(struct fault *fault, const struct un_rx *packet)
     one_has_passed(&fault->received);
     if (fate.lost || (fate.corrupt && !corrupt_received(fault, packet, fate.bit))) {
         un_pool_drop_chain(fault->device.pool, packet->frame);
-        fault->lost_received++;
+        fault->device.counters->rx_dropped++;
     } else {
         if (fate.duplicate && copy_received(fault, packet, &copy))
             put_ready(fault, &copy);
@@ -258,7 +256,7 @@ static void send_strangely(struct fault *fault, const struct un_tx *packet, cons
 {
     struct held copy = {.later = fate->hold};
     if (!copy_sent(packet, &copy) || (fate->corrupt && !corrupt_sent(&copy, fate->bit))) {
-        fault->lost_sent++;
+        fault->device.counters->tx_errors++;
         free(copy.bytes);
         return;
     }
@@ -283,7 +281,7 @@ static void send_one(struct fault *fault, const struct un_tx *packet)
 {
     struct fate fate = decide(&fault->sent, &fault->profile);
     one_has_passed(&fault->sent);
-    fault->lost_sent += fate.lost;
+    fault->device.counters->tx_errors += fate.lost;
     if (!fate.lost && (fate.corrupt || fate.duplicate || fate.hold))
         send_strangely(fault, packet, &fate);
     else if (!fate.lost)
@@ -294,18 +292,12 @@ static void send_one(struct fault *fault, const struct un_tx *packet)
 
 /* The device. */
 
-static void count(struct fault *fault)
-{
-    fault->device.counters = fault->inner->counters;
-    fault->device.counters.rx_dropped += fault->lost_received;
-    fault->device.counters.tx_errors += fault->lost_sent;
-}
-
 static void fault_attach(struct un_device *device, struct un_pool *pool)
 {
     struct fault *fault = fault_of(device);
     fault->waiting = 0;
     fault->received.held_count = 0;
+    un_device_count_into(fault->inner, device->counters);
     un_device_attach(fault->inner, pool);
 }
 
@@ -313,7 +305,6 @@ static uint32_t fault_reserve(struct un_device *device, uint32_t count_wanted)
 {
     struct fault *fault = fault_of(device);
     fault->promised = fault->inner->operations->reserve(fault->inner, count_wanted);
-    count(fault);
     return fault->promised;
 }
 
@@ -324,7 +315,6 @@ static void fault_submit(struct un_device *device, const struct un_tx *packets, 
         fault->promised -= fault->promised > 0;
         send_one(fault, &packets[i]);
     }
-    count(fault);
 }
 
 static void fault_flush(struct un_device *device)
@@ -333,7 +323,6 @@ static void fault_flush(struct un_device *device)
     fault->promised = 0;
     send_due(fault);
     fault->inner->operations->flush(fault->inner);
-    count(fault);
 }
 
 static uint32_t fault_peek(struct un_device *device, struct un_rx *packets, uint32_t most)
@@ -351,7 +340,6 @@ static uint32_t fault_peek(struct un_device *device, struct un_rx *packets, uint
     uint32_t found = fault->waiting < most ? fault->waiting : most;
     for (uint32_t i = 0; i < found; i++)
         packets[i] = fault->ready[(fault->first + i) % READY_MAX];
-    count(fault);
     return found;
 }
 

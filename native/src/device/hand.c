@@ -28,7 +28,7 @@ static struct hand *hand_of(struct un_device *device)
 static uint32_t hand_reserve(struct un_device *device, uint32_t count)
 {
     uint32_t room = un_lane_room(&hand_of(device)->output, count);
-    device->counters.tx_full += room < count;
+    device->counters->tx_full += room < count;
     return room;
 }
 
@@ -36,11 +36,11 @@ static void hand_submit(struct un_device *device, const struct un_tx *packets, u
 {
     for (uint32_t i = 0; i < count; i++) {
         if (!un_lane_put(&hand_of(device)->output, &packets[i], 0, packets[i].segment_bytes)) {
-            device->counters.tx_errors++;
+            device->counters->tx_errors++;
             continue;
         }
-        device->counters.tx_packets++;
-        device->counters.tx_bytes += packets[i].length;
+        device->counters->tx_packets++;
+        device->counters->tx_bytes += packets[i].length;
     }
 }
 
@@ -111,7 +111,8 @@ struct un_device *un_hand_open(const struct un_device_capabilities *capabilities
     struct hand *hand = calloc(1, sizeof *hand);
     if (!hand)
         return NULL;
-    hand->device = (struct un_device){.operations = &hand_operations, .fd = -1, .capabilities = *capabilities};
+    hand->device = (struct un_device){.operations = &hand_operations, .fd = -1, .counters = &hand->device.early,
+                                     .capabilities = *capabilities};
     int error = un_lane_init(&hand->input, slots, packet_bytes);
     if (!error)
         error = un_lane_init(&hand->output, slots, packet_bytes);
@@ -133,11 +134,11 @@ int un_hand_input(struct un_device *device, const void *bytes, uint32_t length, 
     if (length > INPUT_BYTES_MAX)
         return -EMSGSIZE;
     if (!un_lane_put(&hand_of(device)->input, &packet, rx_flags, segment_bytes)) {
-        device->counters.rx_no_frame++;
+        device->counters->rx_no_frame++;
         return -ENOBUFS;
     }
-    device->counters.rx_packets++;
-    device->counters.rx_bytes += length;
+    device->counters->rx_packets++;
+    device->counters->rx_bytes += length;
     return 0;
 }
 

@@ -27,7 +27,7 @@ static uint32_t memory_reserve(struct un_device *device, uint32_t count)
 {
     struct end *peer = end_of(device)->peer;
     uint32_t room = peer ? un_lane_room(&peer->received, count) : count;
-    device->counters.tx_full += room < count;
+    device->counters->tx_full += room < count;
     return room;
 }
 
@@ -59,7 +59,7 @@ static inline void deliver(struct end *peer, const struct un_tx *packet, uint32_
 {
     bool is_segmented = packet->flags & UN_TX_SEGMENT;
     uint16_t flags = packet->flags & (UN_TX_CHECKSUM | UN_TX_SEGMENT) ? UN_RX_CHECKSUM_GOOD : 0;
-    struct un_device_counters *counters = &peer->device.counters;
+    struct un_device_counters *counters = peer->device.counters;
     if (!fits(&peer->device, part)) {
         counters->rx_dropped++;
     } else if (un_lane_put(&peer->received, packet, flags, is_segmented ? packet->segment_bytes : 0)) {
@@ -77,12 +77,12 @@ static void memory_submit(struct un_device *device, const struct un_tx *packets,
     for (const struct un_tx *packet = packets; packet < packets + count; packet++) {
         uint32_t part = part_length(packet);
         if (!end->peer || !may_send(end, packet) || !fits(device, part)) {
-            device->counters.tx_errors++;
+            device->counters->tx_errors++;
             continue;
         }
         deliver(end->peer, packet, part);
-        device->counters.tx_packets++;
-        device->counters.tx_bytes += packet->length;
+        device->counters->tx_packets++;
+        device->counters->tx_bytes += packet->length;
     }
 }
 
@@ -143,7 +143,8 @@ static int open_end(struct end **opened, const struct un_device_capabilities *ow
         free(end);
         return error;
     }
-    end->device = (struct un_device){.operations = &memory_operations, .fd = -1, .capabilities = *own};
+    end->device = (struct un_device){.operations = &memory_operations, .fd = -1, .counters = &end->device.early,
+                                     .capabilities = *own};
     *opened = end;
     return 0;
 }

@@ -139,15 +139,14 @@ static void write_start(struct pcap *pcap)
 static void pcap_attach(struct un_device *device, struct un_pool *pool)
 {
     pcap_of(device)->seen = 0;
+    un_device_count_into(pcap_of(device)->inner, device->counters);
     un_device_attach(pcap_of(device)->inner, pool);
 }
 
 static uint32_t pcap_reserve(struct un_device *device, uint32_t count)
 {
     struct un_device *inner = pcap_of(device)->inner;
-    uint32_t room = inner->operations->reserve(inner, count);
-    device->counters = inner->counters;
-    return room;
+    return inner->operations->reserve(inner, count);
 }
 
 static void pcap_submit(struct un_device *device, const struct un_tx *packets, uint32_t count)
@@ -156,14 +155,12 @@ static void pcap_submit(struct un_device *device, const struct un_tx *packets, u
     for (uint32_t i = 0; i < count && pcap->file >= 0; i++)
         write_sent(pcap, &packets[i]);
     pcap->inner->operations->submit(pcap->inner, packets, count);
-    device->counters = pcap->inner->counters;
 }
 
 static void pcap_flush(struct un_device *device)
 {
     struct un_device *inner = pcap_of(device)->inner;
     inner->operations->flush(inner);
-    device->counters = inner->counters;
 }
 
 static uint32_t pcap_peek(struct un_device *device, struct un_rx *packets, uint32_t most)
@@ -173,7 +170,6 @@ static uint32_t pcap_peek(struct un_device *device, struct un_rx *packets, uint3
     for (; pcap->seen < count; pcap->seen++)
         if (pcap->file >= 0)
             write_received(pcap, &packets[pcap->seen]);
-    device->counters = pcap->inner->counters;
     return count;
 }
 

@@ -144,7 +144,7 @@ static ssize_t read_packet(struct tap *tap, uint32_t spares)
 /* Read one packet; false when there is none, or none can be taken. */
 static bool receive(struct tap *tap)
 {
-    struct un_device_counters *counters = &tap->device.counters;
+    struct un_device_counters *counters = tap->device.counters;
     fill_holes(tap);
     uint32_t spares = tap->spare_count - tap->holes, frame_bytes = tap->device.pool->own->frame_bytes;
     counters->rx_no_frame += tap->holes > 0;
@@ -183,8 +183,8 @@ static uint32_t tap_peek(struct un_device *device, struct un_rx *packets, uint32
         most = BATCH;
     bool fresh = tap->waiting == 0;
     uint32_t limit = fresh && expects_one(tap) ? 1 : most;
-    uint64_t end = device->counters.rx_bytes + BATCH_BYTES;
-    for (uint32_t tries = tap->waiting; tries < limit && device->counters.rx_bytes < end && receive(tap); tries++)
+    uint64_t end = device->counters->rx_bytes + BATCH_BYTES;
+    for (uint32_t tries = tap->waiting; tries < limit && device->counters->rx_bytes < end && receive(tap); tries++)
         ;
     uint32_t count = tap->waiting < most ? tap->waiting : most;
     if (count > 1)
@@ -223,7 +223,7 @@ static struct virtio_net_hdr header_for(const struct un_tx *packet)
 
 static void send_one(struct tap *tap, const struct un_tx *packet)
 {
-    struct un_device_counters *counters = &tap->device.counters;
+    struct un_device_counters *counters = tap->device.counters;
     struct virtio_net_hdr header = header_for(packet);
     struct iovec iov[UN_TX_PIECES_MAX + 1];
     un_assert(packet->count <= UN_TX_PIECES_MAX);

@@ -21,8 +21,6 @@ struct un_link {
     struct un_device *device;
     struct un_link_head *head;
     struct un_exchange exchange;
-    struct un_published_counters *published;
-    struct un_device_counters published_before; /* what devices of earlier engines counted */
     const uint8_t *lenders[UN_SEATS_MAX]; /* the send frames of each seat */
     uint32_t polls;
     uint64_t *waiting; /* handles, oldest first; a ring, indices run freely */

@@ -7,12 +7,6 @@
 #include "shard/segment.h"
 #include "stack/stack.h"
 
-struct un_published_counters {
-    struct un_stack_counters ip;
-    struct un_tcp_counters tcp;
-    struct un_device_counters device;
-    uint64_t drops[UN_DROP_COUNT];
-};
 UN_STATIC_ASSERT(sizeof(struct un_published_counters) <= UN_STACK_WORDS * sizeof(uint64_t),
                  "the segment has room for them");
 

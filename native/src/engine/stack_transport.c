@@ -65,7 +65,7 @@ static int create_stack(struct un_engine *engine, void *arena, uint64_t bytes)
     config.seed = setup->seed;
     if (!config.seed && getrandom(&config.seed, sizeof config.seed, 0) != sizeof config.seed)
         return -errno;
-    int status = un_stack_create(&link->stack, arena, bytes, &config);
+    int status = un_stack_create(&link->stack, arena, bytes, &config, un_published_counters(engine->setup.public));
     for (uint32_t i = 0; status >= 0 && i < setup->address_count; i++)
         status = un_stack_add_address(&link->stack, &setup->addresses[i].ip, setup->addresses[i].prefix);
     for (uint32_t i = 0; status >= 0 && i < setup->gateway_count; i++)
@@ -82,8 +82,9 @@ static int open_stack(struct un_engine *engine)
     struct un_link *link = engine->link;
     uint64_t bytes = un_stack_setup_bytes(engine->setup.stack);
     uint8_t *arena = (uint8_t *)engine->setup.stack->memory + UN_STACK_HEAD_BYTES;
+    struct un_published_counters *counters = un_published_counters(engine->setup.public);
     if (link->head->ready)
-        return un_stack_adopt(&link->stack, arena, bytes - UN_STACK_HEAD_BYTES);
+        return un_stack_adopt(&link->stack, arena, bytes - UN_STACK_HEAD_BYTES, counters);
     if (link->head->begun && madvise(link->head, bytes, MADV_REMOVE) < 0)
         return -errno;
     link->head->begun = 1;
@@ -116,27 +117,6 @@ static int open_device(struct un_engine *engine)
     }
     un_stack_set_device(&link->stack, link->device);
     return 0;
-}
-
-/* The stack counts where the supervisor looks; it has no counters of its own then. */
-static void tell_counters(struct un_engine *engine)
-{
-    struct un_link *link = engine->link;
-    link->published = un_published_counters(engine->setup.public);
-    link->stack.counters = &link->published->ip;
-    link->stack.tcp.counters = &link->published->tcp;
-    link->stack.tcp.drops = link->published->drops;
-    link->published_before = link->published->device;
-}
-
-/* The device has its own, which begin anew with each engine. */
-static void tell_device_counters(struct un_link *link)
-{
-    const uint64_t *before = (const uint64_t *)&link->published_before,
-                   *now = (const uint64_t *)&link->device->counters;
-    uint64_t *published = (uint64_t *)&link->published->device;
-    for (size_t i = 0; i < sizeof link->published->device / sizeof *published; i++)
-        published[i] = before[i] + now[i];
 }
 
 static void hand_over(void *context, uint32_t shard, const struct un_rx *packet)
@@ -187,7 +167,6 @@ static int open_all(struct un_engine *engine)
     if (status == 0)
         status = un_link_make_line(link);
     if (status == 0) {
-        tell_counters(engine);
         join_lenders(engine);
         status = open_device(engine);
     }
@@ -285,7 +264,6 @@ static uint32_t look_at_descriptors(struct un_engine *engine, int timeout_ms)
     struct epoll_event events[UN_EPOLL_BATCH];
     if (timeout_ms != 0)
         timeout_ms = sleep_ms(engine, timeout_ms);
-    tell_device_counters(engine->link);
     tell_address_news(engine);
     int count = epoll_wait(engine->setup.epoll_fd, events, UN_EPOLL_BATCH, timeout_ms);
     un_exchange_awake(&engine->link->exchange);

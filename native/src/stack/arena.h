@@ -1,7 +1,7 @@
 /* What lies in the arena of a stack, and what its files share. Private to stack/.
  *
- *   struct un_stack_memory | blocks | neighbours | UDP endpoints | TIME-WAIT ring | look-up | records | frame records |
- *   scratch | frames
+ *   struct un_stack_memory | counters | blocks | neighbours | UDP endpoints | TIME-WAIT ring | look-up | records |
+ *   frame records | scratch | frames
  *
  * un_stack_plan is the only place that knows the offsets. Nothing in the arena is a pointer.
  *
@@ -18,7 +18,7 @@
 #include "wire/packet.h"
 
 #define UN_STACK_MAGIC UINT64_C(0x314b434154534e55) /* "UNSTACK1" */
-#define UN_STACK_VERSION 3u
+#define UN_STACK_VERSION 4u
 
 #define UN_FRAGMENTS_MAX 16u      /* datagrams being put together */
 #define UN_FRAGMENT_FRAMES_MAX 63u /* of one: what one gather list holds */
@@ -216,10 +216,6 @@ struct un_stack_memory {
     uint32_t udp_buckets[UN_UDP_BUCKETS];
     uint32_t udp_refused; /* endpoints that were told that the device is full */
 
-    struct un_stack_counters counters;
-    struct un_tcp_counters tcp_counters;
-    uint64_t drops[UN_DROP_COUNT];
-
     uint32_t address_count;
     bool has_address_news;
     uint16_t ip_identification;
@@ -246,6 +242,7 @@ struct un_stack_memory {
 };
 
 struct un_stack_plan {
+    uint64_t counters; /* struct un_published_counters, unless they lie elsewhere */
     uint64_t tcbs;
     uint64_t neighbours;
     uint64_t endpoints;

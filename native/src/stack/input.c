@@ -207,7 +207,7 @@ static enum un_drop rx_tcp(struct un_stack *stack, struct un_arrival *arrival)
         if (take_for_old(stack, arrival, tcb, &seg))
             return UN_DROP_NONE;
     }
-    stack->own->tcp_counters.in_segments++;
+    stack->tcp.counters->in_segments++;
     if (!un_can_be_source(stack, &packet->source))
         return UN_DROP_ip_source;
     if (un_hand_to_owner(stack, arrival, &packet->source, seg.source_port, &packet->destination, seg.destination_port))

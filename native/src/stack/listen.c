@@ -185,7 +185,7 @@ static enum un_drop refuse(struct un_stack *stack, const struct un_arrival *arri
         return UN_DROP_tcp_rst_rate;
     reset.source_port = seg->destination_port;
     reset.destination_port = seg->source_port;
-    stack->own->tcp_counters.out_resets++;
+    stack->tcp.counters->out_resets++;
     un_stack_send_segment(stack, &arrival->packet.destination, &arrival->packet.source, &reset);
     return why;
 }
@@ -218,7 +218,7 @@ static void answer_with_cookie(struct un_stack *stack, struct un_listener *liste
     answer.source_port = syn->destination_port;
     answer.destination_port = syn->source_port;
     listener->cookies_until_ns = stack->tcp.now_ns + UN_COOKIE_LIFE_NS;
-    stack->own->tcp_counters.syn_cookies_sent++;
+    stack->tcp.counters->syn_cookies_sent++;
     un_stack_send_segment(stack, &flow.local, &flow.peer, &answer);
 }
 

@@ -208,7 +208,7 @@ void un_stack_send_pending_reset(struct un_stack *stack)
                            .flags = UN_TCP_RST | UN_TCP_ACK,
                            .source_port = pending_reset->local_port,
                            .destination_port = pending_reset->peer_port};
-    stack->own->tcp_counters.out_resets++;
+    stack->tcp.counters->out_resets++;
     un_stack_send_segment(stack, &stack->own->addresses[pending_reset->local].ip, &pending_reset->peer, &reset);
 }
 

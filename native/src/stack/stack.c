@@ -60,6 +60,7 @@ int un_stack_plan(const struct un_stack_config *config, struct un_stack_plan *pl
     if (*why)
         return -EINVAL;
     uint64_t at = sizeof(struct un_stack_memory);
+    plan->counters = take(&at, 1, sizeof(struct un_published_counters));
     plan->tcbs = take(&at, config->conn_max, sizeof(struct un_tcb));
     plan->neighbours = take(&at, config->neighbours, sizeof(struct un_neighbour));
     plan->endpoints = take(&at, config->udp_max, sizeof(struct un_udp_socket));
@@ -82,13 +83,23 @@ int64_t un_stack_bytes(const struct un_stack_config *config, const char **why)
     return result ? result : (int64_t)plan.total;
 }
 
+/* From now on, and for good: nothing has been counted before. */
+static void count_into(struct un_stack *stack, struct un_published_counters *counters)
+{
+    stack->published = counters;
+    stack->counters = &counters->ip;
+    stack->tcp.counters = &counters->tcp;
+    stack->tcp.drops = counters->drops;
+}
+
 /* A process's pointers into the arena. */
-static void make_view(struct un_stack *stack, uint8_t *memory, const struct un_stack_plan *plan)
+static void make_view(struct un_stack *stack, uint8_t *memory, const struct un_stack_plan *plan,
+                      struct un_published_counters *counters)
 {
     memset(stack, 0, sizeof *stack);
     stack->own = (struct un_stack_memory *)memory;
     stack->config = &stack->own->config;
-    stack->counters = &stack->own->counters;
+    count_into(stack, counters ? counters : (struct un_published_counters *)(memory + plan->counters));
     stack->shards.shards = 1;
     stack->neighbours = (struct un_neighbour *)(memory + plan->neighbours);
     stack->endpoints = (struct un_udp_socket *)(memory + plan->endpoints);
@@ -106,8 +117,6 @@ static void make_view(struct un_stack *stack, uint8_t *memory, const struct un_s
     tcp->sents = (struct un_sent *)(memory + plan->sents);
     tcp->sent_pool = &stack->own->sent_pool;
     tcp->config = &stack->config->tcp;
-    tcp->counters = &stack->own->tcp_counters;
-    tcp->drops = stack->own->drops;
     tcp->operations = &un_stack_operations;
     un_tcp_set_now(tcp, stack->own->now_ns);
 }
@@ -120,7 +129,8 @@ static void format_neighbours(struct un_stack *stack)
     }
 }
 
-int un_stack_create(struct un_stack *stack, void *memory, uint64_t bytes, const struct un_stack_config *config)
+int un_stack_create(struct un_stack *stack, void *memory, uint64_t bytes, const struct un_stack_config *config,
+                    struct un_published_counters *counters)
 {
     struct un_stack_plan plan;
     const char *why;
@@ -135,7 +145,7 @@ int un_stack_create(struct un_stack *stack, void *memory, uint64_t bytes, const 
     own->events = own->outputs = own->udp_events = UN_LIST_EMPTY;
     own->sent_pool.count = config->sents;
     own->timers_next_ns = own->neighbours_next_ns = own->fragments_next_ns = UINT64_MAX;
-    make_view(stack, memory, &plan);
+    make_view(stack, memory, &plan, counters);
     un_pool_format_lending(&stack->tcp.pool, config->frames, config->frame_bytes, config->lent);
     un_recovery_rebuild(&stack->tcp, stack->sent_scratch);
     un_flows_clear(&stack->flows);
@@ -146,7 +156,7 @@ int un_stack_create(struct un_stack *stack, void *memory, uint64_t bytes, const 
     return 0;
 }
 
-int un_stack_adopt(struct un_stack *stack, void *memory, uint64_t bytes)
+int un_stack_adopt(struct un_stack *stack, void *memory, uint64_t bytes, struct un_published_counters *counters)
 {
     struct un_stack_memory *own = memory;
     struct un_stack_plan plan;
@@ -156,9 +166,9 @@ int un_stack_adopt(struct un_stack *stack, void *memory, uint64_t bytes)
         return -EINVAL;
     if (un_stack_plan(&own->config, &plan, &why) || plan.total != own->bytes)
         return -EINVAL;
-    make_view(stack, memory, &plan);
+    make_view(stack, memory, &plan, counters);
     un_stack_rebuild(stack);
-    own->counters.adopted++;
+    stack->counters->adopted++;
     return 0;
 }
 
@@ -167,6 +177,7 @@ void un_stack_set_device(struct un_stack *stack, struct un_device *device)
     stack->device = device;
     stack->tx_room = 0;
     stack->tcp.tx_segment_bytes = device->capabilities.tx_segment_bytes;
+    un_device_count_into(device, &stack->published->device);
     un_device_attach(device, &stack->tcp.pool);
     un_addresses_attach(stack);
     un_stack_send_pending_reset(stack);

@@ -91,7 +91,16 @@ struct un_stack_counters {
 #undef UN_FIELD
 };
 
-struct un_stack_memory; /* state.h */
+/* All that a stack and its device count, in one block: in the arena, or where whoever made the view wants it. The view
+ * alone knows where; there is nowhere else to count. */
+struct un_published_counters {
+    struct un_stack_counters ip;
+    struct un_tcp_counters tcp;
+    struct un_device_counters device;
+    uint64_t drops[UN_DROP_COUNT];
+};
+
+struct un_stack_memory; /* arena.h */
 
 /* Which shard owns a flow (P6), and where its packets go. */
 struct un_stack_shards {
@@ -106,7 +115,8 @@ struct un_stack {
     struct un_tcp tcp; /* first: the operations of tcp/ find the stack by it */
     struct un_stack_memory *own;
     const struct un_stack_config *config;
-    struct un_stack_counters *counters;
+    struct un_published_counters *published;
+    struct un_stack_counters *counters; /* those of IP in it */
     struct un_device *device;
     struct un_stack_shards shards;
     uint32_t tx_room;       /* packets the device said it takes, of which none was submitted yet */
@@ -114,7 +124,7 @@ struct un_stack {
     uint16_t local_last;    /* index of our address that a packet was for last: mostly the next one is, too */
     struct un_flows flows;
     struct un_flows_key flows_key;
-    struct un_neighbour *neighbours; /* the other tables of the arena: state.h */
+    struct un_neighbour *neighbours; /* the other tables of the arena: arena.h */
     struct un_udp_socket *endpoints;
     struct un_time_wait *time_waits;
     bool *frame_scratch;
@@ -123,10 +133,12 @@ struct un_stack {
 
 /* Bytes of arena for a configuration; -EINVAL with *why a sentence. */
 int64_t un_stack_bytes(const struct un_stack_config *config, const char **why);
-/* memory: zeroed, aligned to 4096. */
-int un_stack_create(struct un_stack *stack, void *memory, uint64_t bytes, const struct un_stack_config *config);
-/* Go on with the arena of a stack that another view had. -EINVAL: this is none, or of another version. */
-int un_stack_adopt(struct un_stack *stack, void *memory, uint64_t bytes);
+/* memory: zeroed, aligned to 4096. counters: zeroed, and as old as the arena; NULL: in the arena. */
+int un_stack_create(struct un_stack *stack, void *memory, uint64_t bytes, const struct un_stack_config *config,
+                    struct un_published_counters *counters);
+/* Go on with the arena of a stack that another view had, and with its counters: the same argument as for create.
+ * -EINVAL: this is none, or of another version. */
+int un_stack_adopt(struct un_stack *stack, void *memory, uint64_t bytes, struct un_published_counters *counters);
 /* before anything moves; again after adopt */
 void un_stack_set_device(struct un_stack *stack, struct un_device *device);
 void un_stack_set_shards(struct un_stack *stack, const struct un_stack_shards *shards);

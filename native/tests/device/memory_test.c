@@ -82,13 +82,13 @@ static void what_the_end_cannot_do_is_its_error(void)
     open_pair(&far_end_plain, &far_end_plain, 512);
     submit(ends[0], 500, UN_TX_CHECKSUM, 0);
     submit(ends[0], 3000, UN_TX_SEGMENT, 1446);
-    CHECK_EQ(ends[0]->counters.tx_errors, 2);
-    CHECK_EQ(ends[1]->counters.rx_packets, 0);
+    CHECK_EQ(ends[0]->counters->tx_errors, 2);
+    CHECK_EQ(ends[1]->counters->rx_packets, 0);
     close_pair();
     open_pair(&far_end_offloads, &far_end_offloads, 512);
     submit(ends[0], 54 + 65001, UN_TX_SEGMENT, 1446); /* more payload than it says */
     submit(ends[0], 10000, UN_TX_SEGMENT, 1500);      /* parts larger than the MTU */
-    CHECK_EQ(ends[0]->counters.tx_errors, 2);
+    CHECK_EQ(ends[0]->counters->tx_errors, 2);
     close_pair();
 }
 
@@ -113,8 +113,8 @@ static void a_narrow_receiver_is_a_black_hole(void)
     submit(ends[0], 1514, 0, 0);
     submit(ends[0], 1294, 0, 0);
     CHECK_EQ(receive(1).length, 1294);
-    CHECK_EQ(ends[0]->counters.tx_packets, 2);
-    CHECK_EQ(ends[1]->counters.rx_dropped, 1);
+    CHECK_EQ(ends[0]->counters->tx_packets, 2);
+    CHECK_EQ(ends[1]->counters->rx_dropped, 1);
     close_pair();
 }
 
@@ -144,11 +144,11 @@ static void super_segments_are_reserved_by_their_largest_size(void)
     CHECK_EQ(ends[0]->operations->reserve(ends[0], 64), 3);
     for (uint32_t i = 0; i < 3; i++)
         submit(ends[0], 54 + 65000, UN_TX_SEGMENT, 1446);
-    CHECK_EQ(ends[1]->counters.rx_packets, 3);
+    CHECK_EQ(ends[1]->counters->rx_packets, 3);
     CHECK_EQ(ends[0]->operations->reserve(ends[0], 64), 1); /* it may be a small one */
     submit(ends[0], 54 + 65000, UN_TX_SEGMENT, 1446);
-    CHECK_EQ(ends[1]->counters.rx_no_frame, 1);
-    CHECK_EQ(ends[1]->counters.rx_dropped, 1);
+    CHECK_EQ(ends[1]->counters->rx_no_frame, 1);
+    CHECK_EQ(ends[1]->counters->rx_dropped, 1);
     submit(ends[0], 66, 0, 0);
     for (uint32_t i = 0; i < 4; i++)
         receive(1);
@@ -161,14 +161,14 @@ static void nobody_at_the_far_end(void)
     ends[1]->operations->close(ends[1]);
     CHECK_EQ(ends[0]->operations->reserve(ends[0], 64), 64);
     submit(ends[0], 100, 0, 0);
-    CHECK_EQ(ends[0]->counters.tx_errors, 1);
-    CHECK_EQ(ends[0]->counters.tx_packets, 0);
+    CHECK_EQ(ends[0]->counters->tx_errors, 1);
+    CHECK_EQ(ends[0]->counters->tx_packets, 0);
     const struct un_device_capabilities capabilities[2] = {far_end_plain, far_end_plain};
     ends[0]->operations->close(ends[0]);
     CHECK_EQ(un_memory_pair(ends, capabilities, 64), 0);
     CHECK_EQ(ends[0]->operations->reserve(ends[0], 9), 9);
     submit(ends[0], 100, 0, 0); /* the far end was never attached */
-    CHECK_EQ(ends[1]->counters.rx_dropped, 1);
+    CHECK_EQ(ends[1]->counters->rx_dropped, 1);
     close_pair();
 }
 

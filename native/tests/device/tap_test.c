@@ -122,7 +122,7 @@ static void an_interface_that_is_down_is_counted(void)
     fixture_packet(bytes, sizeof bytes, 1);
     tap_ip("link set " TAP_NAME " down");
     fixture_submit(link.device, bytes, sizeof bytes);
-    CHECK_EQ(link.device->counters.tx_errors, 1);
+    CHECK_EQ(link.device->counters->tx_errors, 1);
     CHECK_EQ(link.device->operations->reserve(link.device, 1), 1);
     close((int)(intptr_t)link.far); /* a packet socket does not survive it */
     tap_ip("link set " TAP_NAME " up");

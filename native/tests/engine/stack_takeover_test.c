@@ -118,7 +118,7 @@ static void killed_while_a_lent_answer_is_acknowledged(void)
     start();
     worker_send(server.conns[1], 1400);
     server_turn();
-    CHECK_EQ(server.engine->link->published->tcp.lent, 1);
+    CHECK_EQ(server.engine->link->stack.published->tcp.lent, 1);
     clients_turn(); /* the acknowledgement */
     step(server_turn);
 }

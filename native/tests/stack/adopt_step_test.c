@@ -265,7 +265,7 @@ static void udp_reopen(void)
 
 static void adopt(void)
 {
-    un_stack_adopt(stack(), world.remains->arena, world.arena_bytes);
+    un_stack_adopt(stack(), world.remains->arena, world.arena_bytes, NULL);
 }
 
 static void set_device(void)

@@ -43,7 +43,7 @@ static void under_attack(void (*attack)(uint32_t number))
     for (uint32_t number = 0; number < TICKS; number++)
         tick(attack, number);
     CHECK_EQ(world.heard - spoken, TICKS * SPOKEN);
-    CHECK_EQ(world.friend.stack.own->tcp_counters.timeouts, 0);
+    CHECK_EQ(world.friend.stack.tcp.counters->timeouts, 0);
 }
 
 /* ---- the attacker's own connections ---- */
@@ -137,7 +137,7 @@ static void a_flood_of_syns_leaves_room_for_clients(void)
     open();
     under_attack(send_spoofed_syn);
     CHECK(world.it.stack.own->listeners[1].half_open <= WORLD_BACKLOG);
-    CHECK(world.it.stack.own->tcp_counters.syn_cookies_sent > TICKS);
+    CHECK(world.it.stack.tcp.counters->syn_cookies_sent > TICKS);
     client_comes();
     under_attack(send_spoofed_syn);
     client_comes();
@@ -325,7 +325,7 @@ static void guessed_errors_change_nothing(void)
 {
     open();
     under_attack(send_guessed_error);
-    CHECK_EQ(world.it.stack.own->tcp_counters.path_mtu_lowered, 0);
+    CHECK_EQ(world.it.stack.tcp.counters->path_mtu_lowered, 0);
     world_close();
 }
 
@@ -348,9 +348,9 @@ static void send_provocation(uint32_t number)
 static void answers_to_strangers_are_few(void)
 {
     open();
-    uint64_t resets = world.it.stack.own->tcp_counters.out_resets;
+    uint64_t resets = world.it.stack.tcp.counters->out_resets;
     under_attack(send_provocation); /* less than a second, and a burst of a second's worth is let through */
-    CHECK(world.it.stack.own->tcp_counters.out_resets - resets <= 2 * world.it.stack.config->resets_per_s);
+    CHECK(world.it.stack.tcp.counters->out_resets - resets <= 2 * world.it.stack.config->resets_per_s);
     CHECK(world.it.stack.counters->echo_replies <= 2 * world.it.stack.config->icmp_per_s);
     CHECK(dropped(UN_DROP_tcp_rst_rate) > TICKS && dropped(UN_DROP_icmp_rate) > TICKS);
     world_close();
@@ -392,7 +392,7 @@ static void a_scan(void (*attack)(uint32_t number), uint8_t family)
         tick(attack, TICKS + second);
         world_wait(NET_SECOND);
     }
-    CHECK_EQ(world.friend.stack.own->tcp_counters.timeouts, 0);
+    CHECK_EQ(world.friend.stack.tcp.counters->timeouts, 0);
     world_close();
 }
 
