@@ -168,7 +168,7 @@ class Device:
     def tap(cls, interface: str) -> Self:
         """One queue of a TAP interface, which is created when there is none. DeviceError."""
         why = ffi.new("const char **")
-        return cls(_made(lib.usnet_device_tap(interface.encode(), why), why))
+        return cls(_made(lib.usnet_device_tap(os.fsencode(interface), why), why))
 
     @classmethod
     def tap_queue(cls, fd: int, queue: int = 0, queues: int = 1) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from usnet_framework._native import c_text
@@ -18,7 +19,7 @@ class TapError(OSError):
 def tap_queue(name: str, multi_queue: bool) -> int:
     """A descriptor of one more queue of an interface, which is created when there is none of that name."""
     why = ffi.new("const char **")
-    return _checked(lib.usnet_tap_queue(name.encode(), multi_queue, why), why)
+    return _checked(lib.usnet_tap_queue(os.fsencode(name), multi_queue, why), why)
 
 
 def steer_tap(fd: int, queues: int) -> None:

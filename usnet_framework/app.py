@@ -23,6 +23,7 @@ from typing import Any
 
 from usnet_framework.errors import StartupError, UsageError
 from usnet_framework.handler import Handler
+from usnet_framework.logs import one_line
 
 ERROR_CHARACTERS_MAX = 2000
 """Of an exception's message: what is told in one line has to fit into one message to the supervisor as well."""
@@ -155,7 +156,7 @@ def _kind(value: Any) -> str:
 
 def describe_error(error: BaseException) -> str:
     """One line: the exception, its message, and the file and line where the user's code raised it."""
-    message = " ".join(str(error).split())
+    message = one_line(" ".join(str(error).split()))
     if len(message) > ERROR_CHARACTERS_MAX:
         message = f"{message[:ERROR_CHARACTERS_MAX]} …"
     name = type(error).__name__

@@ -5,6 +5,9 @@
 
 What a call passes in `extra` follows the message as key=value, or as fields. A message is one line whatever a peer
 managed to get into it: control characters are escaped. In text a traceback follows its record, indented.
+
+Names of files, arguments and variables are bytes to the system. Python has those that are no UTF-8 as surrogates
+(os.fsdecode), which no terminal and no JSON takes: they are shown as \\xe9 here, and in whatever else people see.
 """
 
 from __future__ import annotations
@@ -13,10 +16,13 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL_IN_LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _PLAIN = re.compile(r"[^\s\"=]+")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -74,7 +80,7 @@ class JsonFormatter(logging.Formatter):
             fields["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             fields["stack"] = record.stack_info
-        return json.dumps(fields, default=str)
+        return to_json(fields)
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -86,13 +92,47 @@ def _extras(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _text_value(value: Any) -> str:
-    text = str(value)
+    text = _without_surrogates(str(value))
     return text if _PLAIN.fullmatch(text) and not _CONTROL.search(text) else json.dumps(text)
 
 
 def one_line(text: str) -> str:
-    """With control characters escaped."""
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    """With control characters, and bytes that are no text, escaped."""
+    return _CONTROL.sub(_escaped, text)
+
+
+def lines(text: str) -> str:
+    """The same for a text of several lines."""
+    return _CONTROL_IN_LINES.sub(_escaped, text)
+
+
+def to_json(value: Any) -> str:
+    """JSON that every parser takes: what is no text is escaped, what is no value of JSON is written as str has it."""
+    text = json.dumps(value, default=_json_text)
+    return text if "\\ud" not in text else json.dumps(_plain_value(value), default=_json_text)
+
+
+def _json_text(value: Any) -> str:
+    return _without_surrogates(str(value))
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return _without_surrogates(value)
+    if isinstance(value, Mapping):
+        return {_plain_value(key): _plain_value(item) for key, item in value.items()}
+    return [_plain_value(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _without_surrogates(text: str) -> str:
+    return _SURROGATE.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    if "\udc80" <= character <= "\udcff":  # a byte: os.fsdecode
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 def _indented(trace: str) -> str:

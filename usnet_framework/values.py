@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import os
 import re
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -107,6 +109,10 @@ def host_address(text: str) -> str:
 def text(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError("a text that is not empty")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise ValueError(f"a text that can be written in {sys.getfilesystemencoding()}") from None
     return text
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +49,25 @@ def test_a_message_cannot_forge_a_line(forged: str, stream: io.StringIO) -> None
     logging.info("got %s", forged, extra={"peer": forged})
     assert len(lines(stream)) == 1
     assert "\x1b" not in stream.getvalue()
+
+
+ODD = os.fsdecode(b"caf\xe9")
+
+
+def test_bytes_that_are_no_text_are_escaped() -> None:
+    record = logging.makeLogRecord({"msg": "at %s", "args": (ODD,), "path": ODD, "spaced": f"a {ODD}"})
+    line = logs.TextFormatter("supervisor").format(record)
+    assert line.endswith(r'at caf\xe9 path=caf\xe9 spaced="a caf\\xe9"')
+
+
+@pytest.mark.parametrize("emoji", ["", "\U0001f600"])
+def test_bytes_that_are_no_text_are_escaped_in_json(emoji: str) -> None:
+    extras = {"path": Path(ODD), "all": [{ODD: (ODD, 1)}], "lone": "\ud800"}
+    record = logging.makeLogRecord({"msg": "at %s", "args": (ODD + emoji,), **extras})
+    fields = json.loads(logs.JsonFormatter("supervisor").format(record))
+    assert fields["message"] == "at caf\\xe9" + emoji
+    assert (fields["path"], fields["lone"]) == ("caf\\xe9", "\\ud800")
+    assert fields["all"] == [{"caf\\xe9": ["caf\\xe9", 1]}]
 
 
 def test_json_is_one_object_per_line_with_exception_and_extras(stream: io.StringIO) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from usnet_framework import values
@@ -46,6 +48,9 @@ def test_a_bind_names_addresses_of_ours(bind: str, listen: str) -> None:
 def test_the_interface_has_a_name() -> None:
     assert plan("tcp://*:80").interface == "usnet0"
     assert plan("tcp://*:80", interface="tap7").interface == "tap7"
+    odd = os.fsdecode(b"caf\xe9")
+    assert plan("tcp://*:80", interface=odd).interface == odd
+    assert "not a name of an interface" in refusal("tcp://*:80", interface="\u00e9" * 8)
 
 
 def test_a_gateway_of_each_family_lies_on_the_link() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import psutil
@@ -16,7 +17,7 @@ CGROUP2 = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate
 def write(root: Path, path: str, text: str) -> None:
     file = root / path
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text + "\n")
+    file.write_bytes(os.fsencode(text + "\n"))
 
 
 @pytest.fixture
@@ -66,6 +67,15 @@ def test_the_tightest_quota_of_all_ancestors_counts(machine: Path) -> None:
     found = read_topology(machine, affinity=range(8))
     assert found.quota == 1.5
     assert found.usable == 1
+
+
+def test_limits_count_where_a_name_is_no_text(machine: Path) -> None:
+    group = os.fsdecode(b"/caf\xe9\x85")
+    cgroup2(machine, group)
+    with open(machine / "proc/self/mountinfo", "ab") as file:
+        file.write(b"31 24 0:27 / /mnt/caf\xe9\x0b rw - ext4 /dev/sda1 rw\n")
+    write(machine, f"sys/fs/cgroup{group}/cpu.max", "150000 100000")
+    assert read_topology(machine, affinity=range(8)).quota == 1.5
 
 
 def test_the_cpuset_of_version_2(machine: Path) -> None:

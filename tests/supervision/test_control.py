@@ -23,11 +23,22 @@ async def refuse() -> None:
     raise StartupError("no, because")
 
 
+async def fail() -> None:
+    raise KeyError("a mistake of ours")
+
+
+async def answer_with_what_cannot_be_sent() -> object:
+    return object()
+
+
+COMMANDS = {"status": answer, "reload": refuse, "doctor": fail, "conns": answer_with_what_cannot_be_sent}
+
+
 def with_server(path: Path, scenario: Callable[[], Any]) -> Any:
     """Run the scenario in a thread while a server answers at the path."""
 
     async def run() -> Any:
-        server = control.ControlServer(control.listen(str(path)), {"status": answer, "reload": refuse})
+        server = control.ControlServer(control.listen(str(path)), COMMANDS)
         await server.start()
         try:
             return await asyncio.to_thread(scenario)
@@ -58,7 +69,12 @@ def test_an_answer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "line"),
-    [("reload", "reload: no, because"), ("dance", "dance: unknown command; known are status, reload")],
+    [
+        ("reload", "reload: no, because"),
+        ("dance", "dance: unknown command; known are status, reload, doctor, conns"),
+        ("doctor", "doctor: the server failed to answer (KeyError); its log says more"),
+        ("conns", "conns: the server failed to answer (TypeError); its log says more"),
+    ],
 )
 def test_a_refusal(tmp_path: Path, command: str, line: str) -> None:
     path = tmp_path / "c.sock"

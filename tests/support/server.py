@@ -119,9 +119,11 @@ class Server:
         backend: Backend | None = None,
         prefix: Sequence[str] = (),
         programs: Path = PROGRAMS,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         """`stop=False`: the test ends the server itself; only what is left is looked at. `backend`: the kernel, unless
-        given. `prefix`: a program that becomes the server. `programs`: where another installation has usnet-serve."""
+        given. `prefix`: a program that becomes the server. `programs`: where another installation has usnet-serve.
+        `pass_fds`: descriptors that it inherits."""
         backend = Kernel() if backend is None else backend
         self._folder = tempfile.TemporaryDirectory(prefix="usnet-test-")
         self.folder = Path(self._folder.name)
@@ -133,6 +135,7 @@ class Server:
         self._backend = backend
         self._cwd = cwd
         self._env = env
+        self._pass_fds = pass_fds
         self._command = [
             *WITH_THE_TEST,
             *prefix,
@@ -160,6 +163,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=self._pass_fds,
                 start_new_session=True,
             )
         try:

@@ -101,7 +101,7 @@ def take(processes: Iterable[psutil.Process]) -> dict[str, int]:
     segments: dict[int, int] = {}
     for process in processes:
         with suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-            by_part[role(process)] += own_bytes(Path(f"/proc/{process.pid}/smaps").read_text())
+            by_part[role(process)] += own_bytes(Path(f"/proc/{process.pid}/smaps").read_text(errors="surrogateescape"))
             segments.update(_memfds(process.pid))
     by_part[SEGMENTS] = sum(segments.values())
     return dict(by_part)

@@ -13,7 +13,6 @@ Exit codes: 0 done, 2 wrong usage, 3 no server answered or it refused. `--json` 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -36,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         inherited.reset()
         arguments = _parser().parse_args(argv)
         result = control.request(arguments.control, arguments.command)
-        show(_text(arguments.command, result, json.dumps if arguments.json else COMMANDS[arguments.command][1]))
+        show(_text(arguments.command, result, logs.to_json if arguments.json else COMMANDS[arguments.command][1]))
     except UsnetError as error:
         print(f"usnet-ctl: {logs.one_line(str(error))}", file=sys.stderr)
         return error.exit_code
@@ -57,6 +56,9 @@ def _text(command: str, result: Any, form: Callable[[Any], str]) -> str:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(logs.lines(message), file)  # the default of --control may be no text
 
 
 class _PrintFolder(argparse.Action):

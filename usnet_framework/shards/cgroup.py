@@ -7,6 +7,7 @@ every ancestor limits too. Nothing here fails: a file that is missing or unreada
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,15 +51,15 @@ def parse_list(text: str) -> frozenset[int]:
 def read_text(path: Path) -> str:
     """The file's text without its last newline, empty when it cannot be read."""
     try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
+        return os.fsdecode(path.read_bytes()).strip()  # names of groups and mounts may be no text
+    except OSError:
         return ""
 
 
 def _groups(root: Path) -> dict[str, str]:
     """Controller to path of the process's group; the key "" is the version 2 hierarchy."""
     groups = {}
-    for line in read_text(root / "proc/self/cgroup").splitlines():
+    for line in read_text(root / "proc/self/cgroup").split("\n"):
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         for controller in controllers.split(","):
@@ -68,9 +69,9 @@ def _groups(root: Path) -> dict[str, str]:
 
 def _mounts(root: Path) -> list[_Mount]:
     mounts = []
-    for line in read_text(root / "proc/self/mountinfo").splitlines():
+    for line in read_text(root / "proc/self/mountinfo").split("\n"):
         fields, _, source = line.partition(" - ")
-        columns, kinds = fields.split(), source.split()
+        columns, kinds = fields.split(" "), source.split(" ")
         if len(columns) >= 5 and len(kinds) >= 3 and kinds[0] in ("cgroup", "cgroup2"):
             controllers = frozenset(kinds[2].split(",")) if kinds[0] == "cgroup" else frozenset({""})
             mounts.append(_Mount(kinds[0], controllers, columns[3], root / columns[4].lstrip("/")))

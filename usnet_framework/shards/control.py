@@ -71,7 +71,7 @@ class ControlServer:
                 if self._clients <= CLIENTS_MAX:
                     await self._talk(reader, writer)
                 else:
-                    writer.write(_frame({"ok": False, "error": f"{CLIENTS_MAX} others are asking; try again"}))
+                    writer.write(_refusal(f"{CLIENTS_MAX} others are asking; try again"))
         finally:
             self._clients -= 1
 
@@ -80,21 +80,25 @@ class ControlServer:
             while True:
                 async with asyncio.timeout(CLIENT_TIMEOUT_S):
                     request = await _read(reader)
-                writer.write(_frame(await self._answer(request)))
+                writer.write(await self._answer(request))
                 async with asyncio.timeout(CLIENT_TIMEOUT_S):
                     await writer.drain()
                 await asyncio.sleep(0)  # nothing above gives way to others when the next request is there already
         except (EOFError, TimeoutError, ConnectionError, ValueError):
             return  # it has what it wanted, or speaks another language
 
-    async def _answer(self, request: Any) -> dict[str, Any]:
+    async def _answer(self, request: Any) -> bytes:
+        """The frame of a reply; there is one whatever happens."""
         command = self._commands.get(str(request.get("command"))) if isinstance(request, dict) else None
         if command is None:
-            return {"ok": False, "error": f"unknown command; known are {', '.join(self._commands)}"}
+            return _refusal(f"unknown command; known are {', '.join(self._commands)}")
         try:
-            return {"ok": True, "result": await command()}
+            return _frame({"ok": True, "result": await command()})
         except UsnetError as error:
-            return {"ok": False, "error": str(error)}
+            return _refusal(str(error))
+        except Exception as error:
+            log.exception("a command of the control socket failed")
+            return _refusal(f"the server failed to answer ({type(error).__name__}); its log says more")
 
 
 async def _read(reader: asyncio.StreamReader) -> Any:
@@ -107,6 +111,10 @@ async def _read(reader: asyncio.StreamReader) -> Any:
 def _frame(message: Any) -> bytes:
     packet = pack(message)
     return LENGTH.pack(len(packet)) + packet
+
+
+def _refusal(error: str) -> bytes:
+    return _frame({"ok": False, "error": error})
 
 
 def request(path: str, command: str) -> Any:

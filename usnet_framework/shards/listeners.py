@@ -225,7 +225,8 @@ def _name(listener: socket.socket) -> str:
         return f"[{name[0]}]:{name[1]}"
     if listener.family == socket.AF_INET:
         return f"{name[0]}:{name[1]}"
-    return os.fsdecode(name) or "unix"
+    path = os.fsdecode(name)
+    return f"@{path[1:]}" if path.startswith("\0") else path or "unix"  # as ss(8) writes abstract names
 
 
 def _explain(error: OSError, bind: Bind) -> str:

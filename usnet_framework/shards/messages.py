@@ -31,12 +31,13 @@ _SAID: dict[str, dict[str, type]] = {"ready": {"resumes": bool}, "attached": {},
 
 
 def pack(message: Any) -> bytes:
-    return msgpack.packb(message)  # type: ignore[no-any-return]
+    """Names of the system that are no UTF-8 (os.fsdecode) arrive as they were."""
+    return msgpack.packb(message, unicode_errors="surrogateescape")  # type: ignore[no-any-return]
 
 
 def unpack(packet: bytes) -> Any:
     """ValueError when it is no msgpack."""
-    return msgpack.unpackb(packet)
+    return msgpack.unpackb(packet, unicode_errors="surrogateescape")
 
 
 def send(control: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:

@@ -9,6 +9,7 @@ Pure: nothing is opened here."""
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,9 +48,10 @@ def plan_stack(
 ) -> StackPlan:
     """StartupError when the parts do not fit together."""
     name = INTERFACE if interface is None else interface
-    if not re.fullmatch(rf"[^/:%\s]{{1,{INTERFACE_BYTES_MAX}}}", name) or name in (".", ".."):
+    well_formed = re.fullmatch(r"[^/:%\s]+", name) and name not in (".", "..")
+    if not well_formed or len(os.fsencode(name)) > INTERFACE_BYTES_MAX:
         raise StartupError(
-            f"--interface {name}: not a name of an interface: up to {INTERFACE_BYTES_MAX} letters, no slash"
+            f"--interface {name}: not a name of an interface: up to {INTERFACE_BYTES_MAX} bytes, no slash"
         )
     if queues > QUEUES_MAX:
         raise StartupError(f"--queues {queues}: a TAP interface has at most {QUEUES_MAX}")

@@ -75,6 +75,7 @@ class Supervisor:
     async def run(self) -> None:
         """Serve until told to stop. UsageError or StartupError when it cannot be."""
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._unexpected)
         affinity = os.sched_getaffinity(0)
         try:
             await self._startup()
@@ -223,6 +224,13 @@ class Supervisor:
         worker = WorkerProcess(load, generation, owner)
         self._workers = [*(known for known in self._workers if known.running), worker]
         return worker
+
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A mistake of ours in a callback. What would have followed does not come, so a start must not wait for it."""
+        error = context.get("exception")
+        log.error("unexpected: %s", context["message"], exc_info=error)
+        if "handle" in context and not self._served:
+            self._start_failed(f"internal error: {type(error).__name__}: {error}")
 
     def _start_failed(self, error: str) -> None:
         """The first start is given up; later on whatever failed is tried again."""

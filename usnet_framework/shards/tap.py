@@ -152,7 +152,7 @@ def _exists(name: str) -> bool:
 
 
 def _flags(query: socket.socket, name: str) -> int:
-    answer = fcntl.ioctl(query, SIOCGIFFLAGS, _IFREQ.pack(name.encode(), 0))
+    answer = fcntl.ioctl(query, SIOCGIFFLAGS, _IFREQ.pack(os.fsencode(name), 0))
     flags: int = _IFREQ.unpack(answer)[1]
     return flags
 
@@ -164,7 +164,7 @@ def _link_is_up(name: str) -> bool:
 
 def _set_link_up(name: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-        fcntl.ioctl(query, SIOCSIFFLAGS, _IFREQ.pack(name.encode(), _flags(query, name) | IFF_UP))
+        fcntl.ioctl(query, SIOCSIFFLAGS, _IFREQ.pack(os.fsencode(name), _flags(query, name) | IFF_UP))
 
 
 def arguments(setup: StackSetup) -> Sequence[str]:
