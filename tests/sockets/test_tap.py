@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import signal
@@ -276,6 +277,38 @@ def test_an_inline_worker_that_dies_is_replaced_on_the_same_queue() -> None:
             with pytest.raises(ConnectionResetError):  # the next one knows nothing of it
                 client.recv(5)
         assert hello(*server.address) == b"hello"
+
+
+def without_room(server: Server, count: int) -> list[socket.socket]:
+    """Clients that were sent more than they have room for, and do not read: the kernel's end has taken its window back
+    from what is in flight."""
+
+    def attempts() -> float:
+        metrics = server.metrics()
+        return metrics["usnet_tcp_timeouts_total"] + metrics["usnet_tcp_window_probes_total"]
+
+    clients, before = [server.connect() for _ in range(count)], attempts()
+    for client in clients:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sendall(b"give 1000000\n")
+    server.wait("none of them has room", lambda: attempts() > before + 2 * count)
+    return clients
+
+
+def was_reset(client: socket.socket) -> bool:
+    """Said once. Nothing is read, which would make room."""
+    return client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
+
+
+def test_readers_without_room_hear_that_their_connections_are_over() -> None:
+    """The worker dies, and its handler cannot go on with the connections of another."""
+    with Server("support.bulk:Bulk", "--app-dir", "tests", "--queues", "1", backend=Tap()) as server:
+        clients = without_room(server, 60)
+        os.kill(server.workers()[0].pid, signal.SIGKILL)
+        server.wait("another one serves", lambda: server.ctl("conns") == [] and server.workers())
+        for client in clients:
+            server.wait("the client hears it", lambda client=client: was_reset(client))
+            client.close()
 
 
 def test_a_shard_that_is_rebuilt_takes_its_queue_again() -> None:

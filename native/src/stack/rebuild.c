@@ -174,7 +174,7 @@ static void note_farewell(struct un_stack *stack, const struct un_tcb *tcb)
         .local_port = tcb->local_port,
         .local = tcb->local,
         .is_due = true,
-        .seq = tcb->snd_nxt,
+        .seq = un_tcp_reset_seq(tcb),
         .ack = tcb->rcv_nxt,
     };
 }

@@ -36,14 +36,15 @@ static void reset_by_peer(struct un_tcp *tcp, struct un_tcb *tcb)
     un_tcp_end(tcp, tcb, is_refused ? UN_TCP_REASON_REFUSED : UN_TCP_REASON_RESET);
 }
 
-/* May end the connection. */
+/* RFC 5961 section 3.2. The right edge of the window counts as in it, as in is_acceptable: there a peer stands that has
+ * filled the window and lost some of what it sent. May end the connection. */
 static bool check_reset(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, enum un_drop *drop)
 {
     if (!(seg->flags & UN_TCP_RST))
         return true;
     if (seg->seq == tcb->rcv_nxt) {
         reset_by_peer(tcp, tcb);
-    } else if (seg->seq - tcb->rcv_nxt < window_left(tcb)) {
+    } else if (seg->seq - tcb->rcv_nxt <= window_left(tcb)) {
         un_tcp_challenge(tcp, tcb);
         *drop = UN_DROP_tcp_flags;
     } else {

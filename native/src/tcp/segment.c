@@ -79,6 +79,21 @@ int un_tcp_send_syn(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t *tsval)
     return 0;
 }
 
+/* A peer takes a reset at the number that it expects next, and asks back by a challenge ACK when the number lies in its
+ * window (RFC 5961 section 3.2); any other it does not hear. The next number is snd_nxt when all that is in flight has
+ * arrived. But a peer that had no room dropped what is in flight and took its window back: then it is the edge of the
+ * window, as in Linux. Peers that round their window down have more room than they say: up to a unit of its scale
+ * beyond the edge they are not believed, unless the window is shut. A SYN has no window: the peer expects what follows
+ * it. */
+uint32_t un_tcp_reset_seq(const struct un_tcb *tcb)
+{
+    int32_t beyond = un_seq_diff(tcb->snd_nxt, tcb->snd_una + tcb->snd_wnd);
+    bool is_rounded = tcb->snd_wnd > 0 && beyond < 1 << tcb->snd_wscale;
+    if (beyond <= 0 || is_rounded || !(tcb->state & UN_TCP_SYNCHRONIZED))
+        return tcb->snd_nxt;
+    return tcb->snd_una + tcb->snd_wnd;
+}
+
 /* With a timestamp like all other segments once they are agreed on (RFC 7323 section 3.2). */
 void un_tcp_send_reset(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, bool has_ack)
 {

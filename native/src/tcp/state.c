@@ -210,6 +210,6 @@ void un_tcp_abort(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_reason rea
     if (reason == UN_TCP_REASON_ABORTED) /* it was the application: it need not be told */
         tcb->flags |= UN_TCB_DETACHED;
     if (tcb->state & (UN_TCP_SYNCHRONIZED | UN_TCP_SYN_RECEIVED) && tcb->state != UN_TCP_TIME_WAIT)
-        un_tcp_send_reset(tcp, tcb, tcb->snd_nxt, true);
+        un_tcp_send_reset(tcp, tcb, un_tcp_reset_seq(tcb), true);
     un_tcp_end(tcp, tcb, reason);
 }

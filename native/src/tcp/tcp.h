@@ -215,6 +215,11 @@ bool un_tcp_is_reusable(const struct un_tcb *tcb, const struct un_seg *syn, uint
 /* The answer to a segment of no connection (RFC 9293 section 3.10.7.1) into *reset; false: none is to be given. */
 bool un_tcp_refuse(const struct un_seg *seg, struct un_seg *reset);
 
+/* ---- segment.c ---- */
+
+/* The sequence number of a reset that the peer will hear, as far as we know it. */
+uint32_t un_tcp_reset_seq(const struct un_tcb *tcb);
+
 /* ---- output.c ---- */
 
 /* Send what may be sent now, and an ACK if one is due. -EAGAIN: emit said so. */

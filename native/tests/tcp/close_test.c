@@ -363,6 +363,16 @@ static void abort_resets(void)
     CHECK_EQ(bench->counters.out_resets, 1);
 }
 
+static void abort_behind_a_window_that_was_taken_back(void)
+{
+    bench_establish();
+    bench_write(100);
+    bench_ignore();
+    SEND(.flags = ACK, .seq = 1, .ack = 41, .wnd = UINT16_MAX);
+    un_tcp_abort(&bench->tcp, &bench->tcb, UN_TCP_REASON_ABORTED);
+    EXPECT(.flags = RST | ACK, .seq = 41, .ack = 1);
+}
+
 static void abort_for_another_reason_is_told(void)
 {
     bench_establish();
@@ -422,6 +432,7 @@ int main(void)
     TEST(closing_in_fin_wait_2_bounds_it);
     TEST(close_in_close_wait);
     TEST(abort_resets);
+    TEST(abort_behind_a_window_that_was_taken_back);
     TEST(abort_for_another_reason_is_told);
     TEST(dead_one_answers_as_closed_does);
     TEST(unreachable_peer_is_given_up_while_closing);

@@ -10,8 +10,10 @@ static void reset_must_be_exact(void)
     bench_establish();
     SEND(.flags = RST, .seq = 2);
     EXPECT(.flags = ACK, .seq = 1, .ack = 1);
+    SEND(.flags = RST, .seq = 1 + 65535); /* a peer that has filled the window */
+    EXPECT(.flags = ACK, .seq = 1, .ack = 1);
     SEND(.flags = RST, .seq = 0);
-    SEND(.flags = RST, .seq = 1 + 65535);
+    SEND(.flags = RST, .seq = 2 + 65535);
     NOTHING();
     CHECK_EQ(bench->tcb.state, UN_TCP_ESTABLISHED);
     SEND(.flags = RST | ACK, .seq = 1, .ack = 999999); /* its ACK does not matter */
