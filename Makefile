@@ -15,7 +15,7 @@ AND_LWIP = $(shell pkg-config --exists lwip && echo ,lwip-tap)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve test check native-test sanitized-test sim bench bench-stack bench-tap bench-servers soak fuzz corpus docs install clean
+.PHONY: help serve test test-trixie check native-test sanitized-test sim bench bench-stack bench-tap bench-servers soak fuzz corpus docs install clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,6 +25,10 @@ serve: $(VENV)/installed  ## set everything up and serve the echo example
 
 test: $(VENV)/installed-for-tests native-test sanitized-test check  ## set everything up and run every test
 	@pytest -n 2 --dist worksteal
+
+test-trixie:  ## the same in a clean Debian 13 (debootstrap, build/trixie), as root
+	tools/setup.sh root
+	tools/clean_root.sh trixie build/trixie make test
 
 check: $(VENV)/installed-for-tests
 	ruff check .

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install the Debian packages that are missing: `setup.sh build` for building and serving, `setup.sh test` for
-# the tests as well, `setup.sh fuzz` for libFuzzer, `setup.sh bench` for what benchmarks compare and count with.
+# the tests as well, `setup.sh fuzz` for libFuzzer, `setup.sh bench` for what benchmarks compare and count with,
+# `setup.sh root` for a clean root of another release (clean_root.sh).
 #
 # What is there already is not touched. As root, or with a sudo that asks for no password, apt-get installs the rest;
 # otherwise one line says what to install.
@@ -29,6 +30,10 @@ if [ "$1" = bench ]; then
     has valgrind || needs valgrind
     has pkg-config || needs pkgconf
     { has pkg-config && pkg-config --exists lwip; } || needs liblwip-dev
+fi
+if [ "$1" = root ]; then
+    has debootstrap || needs debootstrap
+    has unshare || needs util-linux
 fi
 if [ "$1" = fuzz ]; then
     has clang || needs clang

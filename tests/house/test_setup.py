@@ -104,3 +104,26 @@ def test_fuzzing_needs_the_libraries_of_the_sanitizers_as_well(machine: Path) ->
 def test_benchmarks_need_what_they_compare_and_count_with(machine: Path) -> None:
     for name in ("iproute2", "valgrind", "liblwip-dev"):
         assert name in set_up(machine, "bench").stderr
+
+
+def test_a_clean_root_needs_what_makes_it(machine: Path) -> None:
+    assert "debootstrap" in set_up(machine, "root").stderr
+    assert "debootstrap" not in set_up(machine, "test").stderr
+
+
+@pytest.mark.parametrize(("user", "arguments", "expected"), [
+    ("root", ["trixie", "folder"], "usage: "),
+    ("root", ["trixie", "folder", "true"], "debootstrap is missing: tools/setup.sh root"),
+    ("user", ["trixie", "folder", "true"], "run this as root"),
+])  # fmt: skip
+def test_a_clean_root_that_cannot_be_made_is_one_line(
+    user: str, arguments: list[str], expected: str, machine: Path
+) -> None:
+    program(machine, "id", "echo 0" if user == "root" else "echo 1000")
+    command = ["/bin/sh", ROOT / "tools/clean_root.sh", *arguments]
+    done = subprocess.run(command, env={"PATH": str(machine), "HOME": "/"}, cwd=machine, capture_output=True, text=True,
+                          timeout=60, check=False)  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert expected in line
+    assert not (machine / "folder").exists()
