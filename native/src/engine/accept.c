@@ -1,6 +1,5 @@
-/* Limits of accepting: connections beyond the limit, or without a slot while ends of others are not consumed yet, wait
- * in the transport's backlog. */
-#include <errno.h>
+/* See accept.h. */
+#include "engine/accept.h"
 
 #include "engine/control.h"
 #include "engine/transport.h"
@@ -39,4 +38,10 @@ void un_accept_resume(struct un_engine *engine)
         return;
     own->paused = false;
     engine->transport->listen(engine, true);
+}
+
+void un_engine_stop_accepting(struct un_engine *engine)
+{
+    engine->own->accepting = false;
+    engine->transport->listen(engine, false);
 }

@@ -1,16 +1,25 @@
-/* What workers publish: released frames, consumed events, commands. All of it is checked before it is believed (P4).
- *
- * A commit word or release index that cannot be true condemns the worker: nothing more is taken from it, and the
- * supervisor is asked to replace it. A single command or release that makes no sense is counted and dropped.
- *
- * Releases are looked at before the commit. The worker publishes them after it, so a release seen may be of an event
- * whose consumption is not seen yet; that is harmless, because a frame's bytes are only needed until then. */
-#include "engine/state.h"
-#include "engine/transport.h"
+/* See commits.h. */
+#include "engine/commits.h"
+
+#include "engine/conns.h"
+#include "engine/control.h"
+#include "engine/receive.h"
+#include "engine/sendqueue.h"
+#include "engine/worklists.h"
 
 static void count(un_shared64 *counter)
 {
     un_count(counter, 1);
+}
+
+static void condemn(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    if (state->bad)
+        return;
+    state->bad = true;
+    un_store(&un_seat_public(engine->setup.public, seat)->bad, 1);
+    un_control_tell(engine, UN_CONTROL_BAD, seat, state->serial, 0, 0, 0);
 }
 
 static uint32_t take_releases(struct un_engine *engine, uint32_t seat)
@@ -19,7 +28,7 @@ static uint32_t take_releases(struct un_engine *engine, uint32_t seat)
     struct un_seat_memory *memory = un_seat_memory(engine, seat);
     const uint32_t *frames = un_at(memory, un_header(engine->setup.public)->layout.release_ring);
     if (!un_ring_consumer_saw(&state->releases, un_observe(&memory->releases_produced))) {
-        un_worker_is_bad(engine, seat);
+        condemn(engine, seat);
         return 0;
     }
     uint32_t taken = un_ring_peek(&state->releases);
@@ -129,7 +138,10 @@ static enum outcome send_bytes(struct un_engine *engine, uint32_t slot, const st
         count(&engine->counters->stale_commands);
         return OUTCOME_DONE;
     }
-    return un_transmit_queue(engine, slot, command) ? OUTCOME_QUEUED : OUTCOME_WAIT;
+    if (!un_sendqueue_append(engine, slot, command))
+        return OUTCOME_WAIT;
+    un_transmit_later(engine, slot);
+    return OUTCOME_QUEUED;
 }
 
 static enum outcome apply(struct un_engine *engine, uint32_t slot, const struct un_command *command)
@@ -264,7 +276,7 @@ uint32_t un_commits_take(struct un_engine *engine, uint32_t seat)
     if (!un_ring_producer_saw(&events, UN_COMMIT_EVENTS(word)) ||
         !un_ring_consumer_saw(&state->commands, UN_COMMIT_COMMANDS(word))) {
         count(&engine->counters->bad_commits);
-        un_worker_is_bad(engine, seat);
+        condemn(engine, seat);
         return work;
     }
     if (events.seen != state->events.seen)
@@ -274,7 +286,6 @@ uint32_t un_commits_take(struct un_engine *engine, uint32_t seat)
     return work + take_commands(engine, seat);
 }
 
-/* Would un_commits_take find something? Looked at before going to sleep, and while spinning. */
 bool un_commits_changed(struct un_engine *engine)
 {
     for (uint32_t seat = 0; seat < engine->config->seats; seat++) {

@@ -1,14 +1,10 @@
-/* The life of a connection, whatever carries it.
- *
- *   FREE -> OPEN -> CLOSING -> LINGER -> CLOSED -> FREE
- *
- * OPEN until the worker closes it, the peer resets it or a deadline passes. CLOSING while output is being flushed.
- * LINGER after our FIN, until the peer's: a socket closed with unread input would send a reset that may destroy output
- * on its way, so input is read and thrown away, for a bounded time. CLOSED until the worker has consumed the CLOSE
- * event: until then the table entry can be read, and a command for it is refused as stale rather
- * than misdelivered. */
-#include "engine/state.h"
+/* See conns.h. */
+#include "engine/conns.h"
+
+#include "engine/events.h"
+#include "engine/sendqueue.h"
 #include "engine/transport.h"
+#include "engine/worklists.h"
 
 uint32_t un_engine_conn_take_slot(struct un_engine *engine)
 {
@@ -108,7 +104,7 @@ static void take_down(struct un_engine *engine, uint32_t slot, enum un_reason re
         engine->own->lingering--;
     if (work->flags & UN_WORK_OVER_BUDGET)
         engine->own->seats[conn->seat].over_budget--;
-    un_transmit_drop(engine, slot);
+    un_sendqueue_drop(engine, slot);
     engine->transport->close(engine, work->handle, reset);
     work->handle = -1;
     work->flags = (work->flags & (UN_WORK_RECEIVE_LISTED | UN_WORK_FLUSH_LISTED)) | posts;
@@ -260,4 +256,15 @@ void un_engine_conn_sweep_deadlines(struct un_engine *engine)
             un_engine_conn_finish(engine, slot, UN_REASON_IDLE, true);
         un_leave(engine);
     }
+}
+
+void un_engine_reset_all(struct un_engine *engine, enum un_reason reason)
+{
+    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
+        uint8_t state = un_slot(engine, slot)->state;
+        if (un_is_alive(un_slot(engine, slot)))
+            /* one that lingers has said all it had to */
+            un_engine_conn_finish(engine, slot, reason, state != UN_CONN_LINGER);
+    }
+    engine->transport->flush(engine);
 }

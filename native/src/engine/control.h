@@ -35,4 +35,9 @@ struct un_control {
 
 UN_STATIC_ASSERT(sizeof(struct un_control) == 32, "as the supervisor packs it: <IIIIQQ");
 
+/* The engine's words to the supervisor; nothing in the inline layout. */
+struct un_engine;
+void un_control_tell(struct un_engine *engine, uint32_t type, uint32_t seat, uint32_t serial, uint32_t flags,
+                     uint64_t arg0, uint64_t arg1);
+
 #endif

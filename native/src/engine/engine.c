@@ -8,22 +8,21 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
-#include "engine/state.h"
+#include "engine/accept.h"
+#include "engine/commits.h"
+#include "engine/conns.h"
+#include "engine/events.h"
+#include "engine/receive.h"
+#include "engine/requests.h"
+#include "engine/sendqueue.h"
+#include "engine/takeover.h"
+#include "engine/transmit.h"
 #include "engine/transport.h"
 
 #define UN_SPIN_NS UINT64_C(50000)       /* a sleep and its wake-up cost some 10 us; longer spins do not pay */
 #define UN_SPIN_PAUSE_MAX 255u           /* sleeps for each spin, where spins catch nothing: 0.2 us of each */
 #define UN_SPINS_PER_POLL 32             /* looks at the commit words for each look at the transport */
-
-uint64_t un_clock_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-}
 
 static uint64_t align_line(uint64_t bytes)
 {
@@ -70,7 +69,7 @@ static void format_seat(struct un_engine *engine, uint32_t seat)
     state->rx_open = UN_NONE;
     state->receive = UN_LIST_EMPTY;
     un_rx_rebuild_free(engine, seat);
-    un_transmit_rebuild(engine, seat);
+    un_sendqueue_rebuild(engine, seat);
 }
 
 static void format_private(struct un_engine *engine)
@@ -126,7 +125,7 @@ bool un_engine_has_failed(const struct un_engine *engine)
     return engine->failed;
 }
 
-void un_publish_all(struct un_engine *engine)
+static void publish_all(struct un_engine *engine)
 {
     for (uint32_t seat = 0; seat < engine->config->seats; seat++)
         un_events_publish(engine, seat);
@@ -137,15 +136,14 @@ uint32_t un_engine_take_commits(struct un_engine *engine)
     uint32_t work = 0;
     for (uint32_t seat = 0; seat < engine->config->seats; seat++)
         work += un_commits_take(engine, seat);
-    if (engine->own->flush.head != UN_NONE)
-        un_transmit_listed(engine);
+    un_transmit_listed(engine);
     for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
         un_tell_space(engine, seat);
-        if (engine->own->seats[seat].receive.head != UN_NONE)
+        if (!un_list_is_empty(&engine->own->seats[seat].receive))
             un_receive_listed(engine, seat);
     }
     engine->transport->flush(engine);
-    un_publish_all(engine);
+    publish_all(engine);
     return work;
 }
 
@@ -153,7 +151,7 @@ static bool can_receive_listed(const struct un_engine *engine, const struct un_s
 {
     bool has_frame = seat->rx_free != UN_NONE ||
                      (seat->rx_open != UN_NONE && engine->config->rx_frame_bytes - seat->rx_fill >= UN_RX_ROOM_MIN);
-    return seat->receive.head != UN_NONE && un_ring_reserve(&seat->events) > 0 && has_frame;
+    return !un_list_is_empty(&seat->receive) && un_ring_reserve(&seat->events) > 0 && has_frame;
 }
 
 /* How to sleep: not at all while something can go on; lightly while something waits for a worker's progress. */
@@ -164,7 +162,7 @@ static enum un_engine_sleep sleep_mode(const struct un_engine *engine)
         const struct un_seat *seat = &engine->own->seats[i];
         if (can_receive_listed(engine, seat))
             return UN_ENGINE_AWAKE;
-        if (seat->receive.head != UN_NONE || seat->over_budget)
+        if (!un_list_is_empty(&seat->receive) || seat->over_budget)
             mode = UN_ENGINE_WAKE_ON_ANYTHING;
     }
     return mode;
@@ -257,30 +255,15 @@ uint32_t un_engine_turn(struct un_engine *engine, int timeout_ms)
 {
     un_count(&engine->counters->polls, 1);
     uint32_t work = wait(engine, timeout_ms);
-    un_publish_all(engine);
+    if (engine->requests_wait)
+        un_requests_read(engine);
+    publish_all(engine);
     work += un_engine_take_commits(engine);
     if (un_engine_deadline_ms(engine) >= 0) {
         un_engine_conn_sweep_deadlines(engine);
-        un_publish_all(engine);
+        publish_all(engine);
         un_accept_resume(engine);
         engine->transport->flush(engine);
     }
     return work;
-}
-
-void un_engine_stop_accepting(struct un_engine *engine)
-{
-    engine->own->accepting = false;
-    engine->transport->listen(engine, false);
-}
-
-void un_engine_reset_all(struct un_engine *engine, enum un_reason reason)
-{
-    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
-        uint8_t state = un_slot(engine, slot)->state;
-        if (un_is_alive(un_slot(engine, slot)))
-            /* one that lingers has said all it had to */
-            un_engine_conn_finish(engine, slot, reason, state != UN_CONN_LINGER);
-    }
-    engine->transport->flush(engine);
 }

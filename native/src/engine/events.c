@@ -1,11 +1,9 @@
-/* Events into the rings, and what waits for space there.
- *
- * A ring is full when a worker is behind; nothing is dropped then (P5). Input stays in the transport, and an event that
- * must come (connect, drain, end of file, close) is a bit in its connection's flags, so waiting costs no memory. Such
- * connections stand once in their seat's receive list and get their turn when the worker has consumed something. */
+/* See events.h. */
+#include "engine/events.h"
+
 #include <unistd.h>
 
-#include "engine/state.h"
+#include "engine/worklists.h"
 
 bool un_event_push(struct un_engine *engine, uint32_t seat, const struct un_event *event)
 {
@@ -73,8 +71,7 @@ static bool push_post(struct un_engine *engine, uint32_t slot, uint16_t post, ui
     return true;
 }
 
-/* All that is due, in the order in which the handler expects it; false when the ring is full. */
-static bool push_posts(struct un_engine *engine, uint32_t slot)
+bool un_event_push_posts(struct un_engine *engine, uint32_t slot)
 {
     struct un_work *work = &engine->works[slot];
     if ((work->flags & UN_WORK_POST_CONNECT) && !push_post(engine, slot, UN_WORK_POST_CONNECT, UN_EVENT_CONNECT))
@@ -89,50 +86,6 @@ static bool push_posts(struct un_engine *engine, uint32_t slot)
 void un_event_post(struct un_engine *engine, uint32_t slot, uint16_t posts)
 {
     engine->works[slot].flags |= posts;
-    if (!push_posts(engine, slot))
+    if (!un_event_push_posts(engine, slot))
         un_receive_later(engine, slot);
-}
-
-void un_receive_later(struct un_engine *engine, uint32_t slot)
-{
-    struct un_work *work = &engine->works[slot];
-    struct un_list *list = &engine->own->seats[un_slot(engine, slot)->seat].receive;
-    if (work->flags & UN_WORK_RECEIVE_LISTED)
-        return;
-    work->flags |= UN_WORK_RECEIVE_LISTED;
-    work->next_receive = UN_NONE;
-    if (list->head == UN_NONE)
-        list->head = slot;
-    else
-        engine->works[list->tail].next_receive = slot;
-    list->tail = slot;
-}
-
-static uint32_t pop_receive(struct un_engine *engine, struct un_list *list)
-{
-    uint32_t slot = list->head;
-    struct un_work *work = &engine->works[slot];
-    list->head = work->next_receive;
-    work->flags &= (uint16_t)~UN_WORK_RECEIVE_LISTED;
-    return slot;
-}
-
-/* One turn of everything listed now; what cannot go on lists itself again, behind the last. */
-void un_receive_listed(struct un_engine *engine, uint32_t seat)
-{
-    struct un_seat *state = &engine->own->seats[seat];
-    uint32_t last = state->receive.tail;
-    while (state->receive.head != UN_NONE && un_ring_reserve(&state->events) > 0) {
-        uint32_t slot = pop_receive(engine, &state->receive);
-        un_enter(engine, slot);
-        if (un_slot(engine, slot)->state == UN_CONN_FREE)
-            un_engine_conn_free_slot(engine, slot); /* it ended while it stood here */
-        else if (push_posts(engine, slot))
-            un_receive(engine, slot);
-        else
-            un_receive_later(engine, slot);
-        un_leave(engine);
-        if (slot == last)
-            break;
-    }
 }

@@ -14,8 +14,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "engine/control.h"
+#include "engine/accept.h"
+#include "engine/conns.h"
+#include "engine/receive.h"
+#include "engine/transmit.h"
 #include "engine/transport.h"
+#include "engine/watch.h"
 
 static void kernel_listen(struct un_engine *engine, bool on)
 {
@@ -135,7 +139,7 @@ static void handle_watched(struct un_engine *engine, uint64_t what)
         accept_all(engine, UN_WATCHED_NUMBER(what));
         break;
     case UN_WATCHED_CONTROL:
-        un_control_read(engine);
+        engine->requests_wait = true;
         break;
     default: /* a wake-up: the turn that follows looks at the commits */
         break;

@@ -1,14 +1,12 @@
-/* Input: from the transport into receive frames, from there into the ring.
- *
- * A seat has one frame open. Input is read into its free end, so one read may bring a few bytes or a whole frame, small
- * messages of many connections share a frame, and each becomes a slice that holds a reference. A frame is free again
- * when its last slice was released. Three things stop a read, each counted: no slot in the ring, no free frame, or a
- * handler that is behind with this connection by rx_budget bytes. The transport's window closes behind
- * it (P5). */
+/* See receive.h. */
+#include "engine/receive.h"
+
 #include <errno.h>
 
-#include "engine/state.h"
+#include "engine/conns.h"
+#include "engine/events.h"
 #include "engine/transport.h"
+#include "engine/worklists.h"
 
 static struct un_rx_frame *frame_of(struct un_engine *engine, uint32_t seat, uint32_t frame)
 {
@@ -186,7 +184,7 @@ static bool receive_slice(struct un_engine *engine, uint32_t slot)
     return !drained;
 }
 
-void un_receive(struct un_engine *engine, uint32_t slot)
+static void receive(struct un_engine *engine, uint32_t slot)
 {
     struct un_conn *conn = un_slot(engine, slot);
     struct un_work *work = &engine->works[slot];
@@ -205,6 +203,26 @@ void un_receive(struct un_engine *engine, uint32_t slot)
     un_receive_later(engine, slot);
 }
 
+/* One turn of everything listed now; what cannot go on lists itself again, behind the last. */
+void un_receive_listed(struct un_engine *engine, uint32_t seat)
+{
+    struct un_seat *state = &engine->own->seats[seat];
+    uint32_t last = state->receive.tail;
+    while (!un_list_is_empty(&state->receive) && un_ring_reserve(&state->events) > 0) {
+        uint32_t slot = un_receive_next(engine, seat);
+        un_enter(engine, slot);
+        if (un_slot(engine, slot)->state == UN_CONN_FREE)
+            un_engine_conn_free_slot(engine, slot); /* it ended while it stood here */
+        else if (un_event_push_posts(engine, slot))
+            receive(engine, slot);
+        else
+            un_receive_later(engine, slot);
+        un_leave(engine);
+        if (slot == last)
+            break;
+    }
+}
+
 void un_engine_conn_can_receive(struct un_engine *engine, uint64_t id, bool fin_seen)
 {
     uint32_t slot = UN_ID_SLOT(id);
@@ -216,6 +234,6 @@ void un_engine_conn_can_receive(struct un_engine *engine, uint64_t id, bool fin_
     if (work->flags & UN_WORK_POST_CONNECT)
         un_receive_later(engine, slot);
     else if (!(work->flags & UN_WORK_RECEIVE_LISTED))
-        un_receive(engine, slot);
+        receive(engine, slot);
     un_leave(engine);
 }

@@ -7,8 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/accept.h"
+#include "engine/conns.h"
 #include "engine/link.h"
-#include "engine/transport.h"
+#include "engine/receive.h"
 
 int un_link_make_line(struct un_link *link)
 {

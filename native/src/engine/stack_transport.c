@@ -16,8 +16,13 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 
+#include "engine/conns.h"
 #include "engine/link.h"
+#include "engine/receive.h"
+#include "engine/sendqueue.h"
+#include "engine/transmit.h"
 #include "engine/transport.h"
+#include "engine/watch.h"
 
 #define LOOK_EVERY 16u /* polls that may not sleep, for one look at descriptors: a delay far below a millisecond */
 
@@ -269,7 +274,7 @@ static uint32_t look_at_descriptors(struct un_engine *engine, int timeout_ms)
     un_exchange_awake(&engine->link->exchange);
     for (int i = 0; i < count; i++) {
         if (UN_WATCHED_KIND(events[i].data.u64) == UN_WATCHED_CONTROL)
-            un_control_read(engine);
+            engine->requests_wait = true;
         else if (UN_WATCHED_KIND(events[i].data.u64) == UN_WATCHED_DEVICE && events[i].events & EPOLLERR)
             device_is_gone(engine);
     }
@@ -296,7 +301,7 @@ static void take_back(struct un_engine *engine)
     uint16_t seat;
     uint32_t offset;
     while (un_pool_given_back(&engine->link->stack.tcp.pool, &seat, &offset))
-        un_transmit_done(engine, seat, offset / engine->config->tx_frame_bytes);
+        un_sendqueue_done(engine, seat, offset / engine->config->tx_frame_bytes);
 }
 
 static uint32_t stack_poll(struct un_engine *engine, int timeout_ms)

@@ -15,6 +15,7 @@
 
 #include "base/list.h"
 #include "base/ring.h"
+#include "engine/clock.h"
 #include "engine/engine.h"
 #include "shard/segment.h"
 
@@ -146,6 +147,7 @@ struct un_engine {
     uint32_t spin_skip;     /* sleeps before the next spin */
     uint32_t spin_pause;    /* what that begins with, 2^n - 1 */
     uint32_t node_count; /* per seat */
+    bool requests_wait; /* poll saw that the control socket can be read */
     bool exit;
     bool failed;
 };
@@ -177,63 +179,9 @@ static inline bool un_is_alive(const struct un_conn *conn)
     return conn->state == UN_CONN_OPEN || conn->state == UN_CONN_CLOSING || conn->state == UN_CONN_LINGER;
 }
 
-/* engine.c */
-uint64_t un_clock_ns(void);
 static inline uint64_t un_engine_now_ns(const struct un_engine *engine)
 {
     return engine->setup.time_ns ? *engine->setup.time_ns : un_clock_ns();
 }
-void un_publish_all(struct un_engine *engine);
-
-/* conns.c: life of a connection. */
-uint32_t un_engine_conn_take_slot(struct un_engine *engine); /* or UN_NONE */
-void un_engine_conn_free_slot(struct un_engine *engine, uint32_t slot);
-void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, int handle, const struct un_endpoint *peer,
-                    const struct un_endpoint *local);
-void un_engine_conn_finish(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool reset);
-void un_engine_conn_discard(struct un_engine *engine, uint32_t slot, enum un_reason reason); /* and tell nobody */
-void un_engine_conn_close(struct un_engine *engine, uint32_t slot);    /* orderly, from the worker */
-void un_engine_conn_send_eof(struct un_engine *engine, uint32_t slot);
-void un_engine_conn_sent_all(struct un_engine *engine, uint32_t slot); /* the output of a slot became empty */
-void un_engine_conn_peer_eof(struct un_engine *engine, uint32_t slot);
-void un_engine_conn_sweep_deadlines(struct un_engine *engine);
-
-/* events.c: into the rings. */
-void un_event_post(struct un_engine *engine, uint32_t slot, uint16_t posts); /* now, or when the ring has space */
-bool un_event_push(struct un_engine *engine, uint32_t seat, const struct un_event *event);
-void un_events_publish(struct un_engine *engine, uint32_t seat);
-void un_receive_later(struct un_engine *engine, uint32_t slot);
-void un_receive_listed(struct un_engine *engine, uint32_t seat);
-void un_wake_worker(struct un_engine *engine, uint32_t seat);
-void un_tell_space(struct un_engine *engine, uint32_t seat); /* to a worker that sleeps for want of it */
-
-/* receive.c */
-void un_receive(struct un_engine *engine, uint32_t slot);
-bool un_rx_release(struct un_engine *engine, uint32_t seat, uint32_t frame); /* a slice; false: none is out */
-void un_rx_rebuild_free(struct un_engine *engine, uint32_t seat);
-
-/* transmit.c */
-bool un_transmit_queue(struct un_engine *engine, uint32_t slot, const struct un_command *command);
-void un_transmit_later(struct un_engine *engine, uint32_t slot);
-void un_transmit_listed(struct un_engine *engine);
-void un_transmit_drop(struct un_engine *engine, uint32_t slot);
-void un_transmit_done(struct un_engine *engine, uint32_t seat, uint32_t frame); /* a piece that was lent came back */
-void un_transmit_rebuild(struct un_engine *engine, uint32_t seat);
-
-/* commits.c: what workers publish. */
-uint32_t un_commits_take(struct un_engine *engine, uint32_t seat);
-bool un_commits_changed(struct un_engine *engine);
-
-/* workers.c */
-void un_worker_reset_unresumable(struct un_engine *engine, uint32_t seat);
-void un_worker_is_bad(struct un_engine *engine, uint32_t seat);
-
-/* takeover.c */
-void un_takeover(struct un_engine *engine);
-
-/* network.c: words to the supervisor; nothing in the inline layout. */
-void un_control_tell(struct un_engine *engine, uint32_t type, uint32_t seat, uint32_t serial, uint32_t flags,
-                     uint64_t arg0, uint64_t arg1);
-void un_control_read(struct un_engine *engine);
 
 #endif

@@ -1,15 +1,15 @@
-/* An engine goes on where a dead one was killed (P10).
- *
- * The dead engine's private memory is as program order left it. The connection that it was changing is reset; what the
- * change did to the account of a send frame is decided by whether the command was counted as taken. Everything that is
- * a cache is made anew: free lists by a scan, work lists by giving every connection a turn, sums from the rings.
- * Events that were whole when it died are published; edges of readiness that died with it are replaced
- * by trying. */
+/* See takeover.h. */
+#include "engine/takeover.h"
+
 #include <stdlib.h>
 
+#include "engine/conns.h"
 #include "engine/control.h"
-#include "engine/state.h"
+#include "engine/events.h"
+#include "engine/receive.h"
+#include "engine/sendqueue.h"
 #include "engine/transport.h"
+#include "engine/worklists.h"
 
 static void settle_command(struct un_engine *engine)
 {
@@ -139,7 +139,7 @@ void un_takeover(struct un_engine *engine)
         sum_ring(engine, seat, closing);
     rebuild_conns(engine, closing);
     for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
-        un_transmit_rebuild(engine, seat);
+        un_sendqueue_rebuild(engine, seat);
         un_rx_rebuild_free(engine, seat);
         un_store(&un_seat_public(engine->setup.public, seat)->connections, own->seats[seat].connections);
         un_events_publish(engine, seat);

@@ -1,10 +1,8 @@
-/* The epoll set of an engine, which outlives it: descriptors are watched once and stay so through a takeover.
- *
- * The eventfd that workers write is edge-triggered, so it is never read. */
+/* See watch.h. */
+#include "engine/watch.h"
+
 #include <errno.h>
 #include <sys/epoll.h>
-
-#include "engine/transport.h"
 
 UN_STATIC_ASSERT(UN_ENGINE_WATCH_OTHER == UN_WATCHED(UN_WATCHED_OTHER, 0), "one number, two names");
 

@@ -9,18 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/control.h"
-#include "engine/state.h"
-
-void un_worker_is_bad(struct un_engine *engine, uint32_t seat)
-{
-    struct un_seat *state = &engine->own->seats[seat];
-    if (state->bad)
-        return;
-    state->bad = true;
-    un_store(&un_seat_public(engine->setup.public, seat)->bad, 1);
-    un_control_tell(engine, UN_CONTROL_BAD, seat, state->serial, 0, 0, 0);
-}
+#include "engine/commits.h"
+#include "engine/conns.h"
+#include "engine/events.h"
+#include "engine/receive.h"
+#include "engine/transmit.h"
 
 static struct un_event *waiting_event(struct un_engine *engine, uint32_t seat, uint32_t index)
 {
@@ -96,7 +89,7 @@ static void mark_fresh(struct un_engine *engine, uint32_t seat)
 }
 
 /* Connections that no worker was told of stay; the others were opened by one that kept state of them. */
-void un_worker_reset_unresumable(struct un_engine *engine, uint32_t seat)
+static void reset_unresumable(struct un_engine *engine, uint32_t seat)
 {
     mark_fresh(engine, seat);
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
@@ -227,7 +220,7 @@ bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat)
     state->judged = state->serial; /* an engine killed here is asked again; one death counts once */
     reset_dirty(engine, seat);
     if (!state->resumes)
-        un_worker_reset_unresumable(engine, seat);
+        reset_unresumable(engine, seat);
     sweep_frames(engine, seat);
     restore_memory(engine, seat);
     state->attached = state->bad = false;
@@ -245,7 +238,7 @@ void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t s
         return;
     engine->now_ns = un_engine_now_ns(engine);
     if (!resumes)
-        un_worker_reset_unresumable(engine, seat);
+        reset_unresumable(engine, seat);
     state->serial = serial;
     state->resumes = resumes;
     state->attached = true;

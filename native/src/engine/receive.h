@@ -1,0 +1,20 @@
+/* Input: from the transport into receive frames, from there into the ring.
+ *
+ * A seat has one frame open. Input is read into its free end, so one read may bring a few bytes or a whole frame, small
+ * messages of many connections share a frame, and each becomes a slice that holds a reference. A frame is free again
+ * when its last slice was released. Three things stop a read, each counted: no slot in the ring, no free frame, or a
+ * handler that is behind with this connection by rx_budget bytes. The transport's window closes behind
+ * it (P5). */
+#ifndef UN_RECEIVE_H
+#define UN_RECEIVE_H
+
+#include "engine/state.h"
+
+void un_receive_listed(struct un_engine *engine, uint32_t seat);
+bool un_rx_release(struct un_engine *engine, uint32_t seat, uint32_t frame); /* a slice; false: none is out */
+void un_rx_rebuild_free(struct un_engine *engine, uint32_t seat);
+
+/* From the transport: there is something to read, an end of file behind it if fin_seen. */
+void un_engine_conn_can_receive(struct un_engine *engine, uint64_t id, bool fin_seen);
+
+#endif
