@@ -24,6 +24,8 @@ from prometheus_client.exposition import choose_encoder
 
 from usnet_framework.collector import Observed, ServerCollector
 from usnet_framework.errors import StartupError
+from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.listeners import NOT_OF_THIS_MACHINE, show_endpoint
 from usnet_framework.values import split_endpoint
 
 log = logging.getLogger("usnet.metrics")
@@ -43,12 +45,12 @@ class MetricsServer:
 
     def __init__(self, server: Observed, address: str) -> None:
         """Listens at once, so that a port in use is a StartupError; serves after `start`. To be made by a coroutine of
-        the server's loop."""
+        the server's loop. `finding`: where it listens, and what of a name it left out."""
         self._loop = asyncio.get_running_loop()
         self._server = server
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(ServerCollector(server, self._ask))
-        self._http = _listen(address)
+        self._http, self.finding = _listen(address)
         self._http.set_app(self._respond)
         self._thread = threading.Thread(target=self._http.serve_forever, name="metrics", daemon=True)
 
@@ -59,7 +61,13 @@ class MetricsServer:
         return str(host), int(port)
 
     def start(self) -> None:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            raise StartupError(
+                f"--metrics {show_endpoint(self.address)}: the system gives no thread for it; allow more processes "
+                "(ulimit -u, or pids.max of its control group), or use --metrics off"
+            ) from None
 
     def close(self) -> None:
         if self._thread.is_alive():
@@ -175,13 +183,32 @@ class _HttpServer(socketserver.ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
 
-def _listen(address: str) -> _HttpServer:
-    host, port = split_endpoint(address)
+def _listen(address: str) -> tuple[_HttpServer, Finding]:
+    """At the first address of the name that this machine has."""
+    absent: list[str] = []
+    refused: OSError | UnicodeError
     try:
-        family, _, _, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        kind = type("_HttpServer", (_HttpServer,), {"address_family": family})
-        server: _HttpServer = kind(resolved, _Handler)
+        host, port = split_endpoint(address)
+        for family, _, _, _, resolved in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            kind = type("_HttpServer", (_HttpServer,), {"address_family": family})
+            try:
+                server: _HttpServer = kind(resolved, _Handler)
+            except OSError as error:
+                if error.errno not in NOT_OF_THIS_MACHINE:
+                    raise
+                absent.append(show_endpoint(resolved))  # type: ignore[arg-type]  # no path: a host was resolved
+                refused = error
+            else:
+                return server, _finding(address, server, absent)
     except (OSError, UnicodeError) as error:
-        reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "no valid host name"
-        raise StartupError(f"--metrics {address}: {reason}: choose another address, or off") from None
-    return server
+        refused = error
+    reason = (refused.strerror or str(refused)).lower() if isinstance(refused, OSError) else "no valid host name"
+    raise StartupError(f"--metrics {address}: {reason}: choose another address, or off")
+
+
+def _finding(address: str, server: _HttpServer, absent: list[str]) -> Finding:
+    here = show_endpoint(server.server_address)  # type: ignore[arg-type]
+    if not absent:
+        return Finding("metrics", address, here)
+    reason, fix = f"this machine has no address for {', '.join(absent)}", f"use --metrics {here}"
+    return Finding("metrics", address, here, reason, fix, ok=False)

@@ -137,6 +137,7 @@ async def _run_with_metrics(supervisor: Supervisor) -> None:
     from usnet_framework.metrics import MetricsServer
 
     metrics = MetricsServer(supervisor, supervisor.config.metrics)
+    supervisor.note(metrics.finding)
     try:
         metrics.start()
         await supervisor.run()

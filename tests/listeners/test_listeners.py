@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,6 +126,64 @@ def test_an_address_of_another_machine() -> None:
         "--bind tcp://192.0.2.1:7000: this machine has no address 192.0.2.1; "
         "use one of its own, or 0.0.0.0 or [::] for all"
     )
+
+
+def resolves_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
+    """A name server that knows one name."""
+
+    def getaddrinfo(host: str, port: int, **kwargs: object) -> list[tuple[object, ...]]:
+        return [
+            (socket.AF_INET6 if ":" in each else socket.AF_INET, socket.SOCK_STREAM, 0, "", (each, port))
+            for each in hosts
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+@pytest.mark.parametrize("hosts", [("2001:db8::1", "127.0.0.1"), ("127.0.0.1", "2001:db8::1", "192.0.2.1")])
+def test_addresses_that_the_machine_lacks_are_left_out(
+    hosts: tuple[str, ...], opened: list[Listeners], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolves_to(monkeypatch, *hosts)
+    listeners = listen(opened, "tcp://several.example:0", shards=2)
+    assert listeners.addresses == [f"tcp://127.0.0.1:{port_of(listeners)}"]
+    assert [len(shard) for shard in listeners.shards] == [1, 1]
+    (absent,) = listeners.absent
+    assert absent.here == [f"127.0.0.1:{port_of(listeners)}"]
+    assert absent.addresses == [f"[{host}]:0" if ":" in host else f"{host}:0" for host in hosts if host != "127.0.0.1"]
+
+
+def test_a_machine_without_ipv6_leaves_it_out(opened: list[Listeners], monkeypatch: pytest.MonkeyPatch) -> None:
+    resolves_to(monkeypatch, "::1", "127.0.0.1")
+    real = socket.socket
+
+    def without_ipv6(family: int = socket.AF_INET, *args: Any, **kwargs: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        return real(family, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "socket", without_ipv6)
+    listeners = listen(opened, "tcp://both.example:0")
+    assert listeners.absent[0].addresses == ["[::1]:0"]
+    resolves_to(monkeypatch, "::1")
+    assert "no addresses of this kind; use IPv4" in refusal("tcp://[::1]:7000")
+
+
+def test_a_name_of_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolves_to(monkeypatch, "192.0.2.1", "2001:db8::1")
+    assert refusal("tcp://other.example:7000") == (
+        "--bind tcp://other.example:7000: this machine has no address other.example; "
+        "use one of its own, or 0.0.0.0 or [::] for all"
+    )
+
+
+def test_another_trouble_with_an_address_of_a_name_is_refused(
+    opened: list[Listeners], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = port_of(listen(opened, "tcp://127.0.0.2:0"))
+    resolves_to(monkeypatch, "127.0.0.1", "127.0.0.2")
+    assert "the port is in use" in refusal(f"tcp://several.example:{port}")
+    socket.create_server(("127.0.0.1", port)).close()  # what was opened before is closed
 
 
 def test_refuse_stops_connections_but_keeps_the_descriptors(opened: list[Listeners], tmp_path: Path) -> None:

@@ -57,6 +57,55 @@ def endpoint(make: Callable[[str], MetricsServer]) -> MetricsServer:
     return endpoint
 
 
+def resolves_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
+    """A name server that knows one name."""
+
+    def getaddrinfo(host: str, port: int, **kwargs: object) -> list[tuple[object, ...]]:
+        return [
+            (socket.AF_INET6 if ":" in each else socket.AF_INET, socket.SOCK_STREAM, 0, "", (each, port))
+            for each in hosts
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+def test_an_address_that_the_machine_lacks_is_left_out(
+    make: Callable[[str], MetricsServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolves_to(monkeypatch, "2001:db8::1", "127.0.0.1")
+    endpoint = make("both.example:0")
+    assert endpoint.address[0] == "127.0.0.1"
+    assert str(endpoint.finding) == (
+        f"metrics: both.example:0 asked, 127.0.0.1:{endpoint.address[1]} in force: "
+        f"this machine has no address for [2001:db8::1]:0; use --metrics 127.0.0.1:{endpoint.address[1]}"
+    )
+    assert not endpoint.finding.ok
+
+
+def test_a_name_of_another_machine_is_refused(
+    make: Callable[[str], MetricsServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolves_to(monkeypatch, "2001:db8::1", "192.0.2.1")
+    with pytest.raises(StartupError) as refusal:
+        make("neither.example:9464")
+    assert str(refusal.value) == (
+        "--metrics neither.example:9464: cannot assign requested address: choose another address, or off"
+    )
+
+
+def test_a_start_without_a_thread_is_refused(
+    make: Callable[[str], MetricsServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = make("127.0.0.1:0")
+
+    def start() -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(endpoint._thread, "start", start)
+    with pytest.raises(StartupError, match="gives no thread for it; allow more processes"):
+        endpoint.start()
+
+
 def ask(endpoint: MetricsServer, method: str, path: str, **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
     client = http.client.HTTPConnection(*endpoint.address, timeout=10)
     try:

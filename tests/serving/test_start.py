@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.backends import network_namespace
+from support.privilege import needs_network_namespaces
 from support.server import REPOSITORY, WITH_THE_TEST, Server, command, free_port, run, wait
 
 ECHO = "examples.echo:Echo"
@@ -79,6 +81,27 @@ def test_sockets_by_systemd_activation(layout: str) -> None:
                 assert server.wait(30) == 0
         # The socket is not ours to close: connections wait in it for the next start.
         socket.create_connection(("127.0.0.1", port)).close()
+
+
+@needs_network_namespaces
+def test_a_name_whose_first_address_the_machine_lacks(tmp_path: Path) -> None:
+    """As in most containers: /etc/hosts says ::1, and the loopback has none."""
+    (tmp_path / "hosts").write_text("::1 localhost\n127.0.0.1 localhost\n")
+    script = f'mount --bind {tmp_path}/hosts /etc/hosts; exec "$@"'
+    prefix = ["unshare", "--mount", "sh", "-ec", script, "sh"]
+    bind, metrics = f"tcp://localhost:{free_port()}", free_port()
+    with network_namespace():
+        subprocess.run(["ip", "-6", "address", "flush", "dev", "lo"], check=True)
+        listens = ("--bind", bind, "--metrics", f"localhost:{metrics}")
+        with Server(ECHO, "--queues", "2", *listens, prefix=prefix) as server:
+            port = int(bind.rpartition(":")[2])
+            assert hello(socket.create_connection(("127.0.0.1", port))) == b"hello"
+            assert server.status()["listeners"] == [f"tcp://127.0.0.1:{port}"]
+            findings = {finding["what"]: finding for finding in server.ctl("doctor")}
+            assert findings["addresses of localhost"]["in_force"] == f"127.0.0.1:{port}"
+            assert not findings["addresses of localhost"]["ok"]
+            assert findings["metrics"]["in_force"] == f"127.0.0.1:{metrics}"
+            assert server.log.count(f"this machine has no address for [::1]:{port}; ") == 1
 
 
 def test_a_stale_control_socket_is_replaced_and_only_the_owner_may_use_the_new_one() -> None:

@@ -129,7 +129,8 @@ class Server:
         self.folder = Path(self._folder.name)
         port = free_port()
         self.address = backend.address(port)
-        self.metrics_address = ("127.0.0.1", free_port())
+        metrics = int(args[args.index("--metrics") + 1].rpartition(":")[2]) if "--metrics" in args else free_port()
+        self.metrics_address = ("127.0.0.1", metrics)
         self.control = self.folder / "control.sock"
         self._stops = stop
         self._backend = backend

@@ -32,7 +32,7 @@ def survival_finding(layout: str, resumes: bool) -> Finding:
 
 
 def listener_findings(config: Config, listeners: Listeners, shards: int, root: Path = Path("/")) -> list[Finding]:
-    return [*_accepting(listeners, shards), *_backlog(config.backlog, listeners, root)]
+    return [*_accepting(listeners, shards), *_left_out(listeners), *_backlog(config.backlog, listeners, root)]
 
 
 def _accepting(listeners: Listeners, shards: int) -> list[Finding]:
@@ -41,6 +41,21 @@ def _accepting(listeners: Listeners, shards: int) -> list[Finding]:
     shared = f"one socket, shared by {shards} shards" if shards > 1 else "a socket of the only shard"
     return [
         Finding("listener", address, own if address.startswith("tcp:") else shared) for address in listeners.addresses
+    ]
+
+
+def _left_out(listeners: Listeners) -> list[Finding]:
+    """Addresses of names that this machine lacks."""
+    return [
+        Finding(
+            what=f"addresses of {absent.bind.host}",
+            asked=f"{', '.join([*absent.here, *absent.addresses])} (--bind {absent.bind.text})",
+            in_force=", ".join(absent.here),
+            reason=f"this machine has no address for {', '.join(absent.addresses)}",
+            fix="name the address that is meant in --bind, or correct what the name resolves to (/etc/hosts)",
+            ok=False,
+        )
+        for absent in listeners.absent
     ]
 
 

@@ -8,6 +8,9 @@ Where one socket serves several shards they share its queue (`shared`).
 
 A port is taken without the risk that two servers share it by mistake: the first socket is bound alone, which fails when
 anybody listens there, and only then is SO_REUSEPORT set, so that ours (and nobody's before ours) may join.
+
+A name may have addresses that this machine lacks: in a container localhost often is ::1 as well, and nothing has ::1.
+Those are left out while another address of the name is there, and `absent` says so.
 """
 
 from __future__ import annotations
@@ -28,6 +31,10 @@ from usnet_framework.shards.unixpath import UnixListener, listen_unix
 EXPECTED = "expected tcp://HOST:PORT, unix:PATH or fd:N"
 LISTENERS_MAX = 64  # per shard: UN_LISTENERS_MAX of native/src/engine/engine.h
 SYSTEMD_FIRST_FD = 3  # sd_listen_fds(3)
+NOT_OF_THIS_MACHINE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""What binding an address fails with that this machine lacks, or its kind of addresses."""
+
+Endpoint = tuple[str, int]  # as socket has it; with flow and scope for IPv6
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,15 @@ def parse_bind(text: str) -> Bind:
     raise UsageError(f"--bind {text}: {EXPECTED}")
 
 
+@dataclass(frozen=True)
+class Absent:
+    """Addresses of a name that were left out, `here` is what was opened; as they are shown."""
+
+    bind: Bind
+    addresses: list[str]
+    here: list[str]
+
+
 @dataclass
 class Listeners:
     """What is listened on. `addresses` are as they can be connected to, in the order of the binds."""
@@ -65,6 +81,7 @@ class Listeners:
     addresses: list[str] = field(default_factory=list)
     files: list[UnixListener] = field(default_factory=list)
     inherited: list[socket.socket] = field(default_factory=list)
+    absent: list[Absent] = field(default_factory=list)
 
     def fds(self, shard: int) -> list[int]:
         return [listener.fileno() for listener in self.shards[shard]]
@@ -127,21 +144,46 @@ def _open(bind: Bind, listeners: Listeners, backlog: int, binds: Sequence[Bind],
 
 
 def _open_tcp(bind: Bind, listeners: Listeners, backlog: int, binds: Sequence[Bind]) -> None:
+    here, absent = [], []
     for family, address in _resolve(bind):
         dual = family == socket.AF_INET6 and address[0] == "::" and not _has_ipv4_wildcard(binds, bind.port)
-        opened: list[socket.socket] = []
-        for shard in listeners.shards:
-            listener = _bind_tcp(bind, family, opened[0].getsockname() if opened else address, dual, joins=bool(opened))
-            if len(listeners.shards) > 1:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            opened.append(listener)
+        try:
+            opened = _open_address(family, address, dual, len(listeners.shards), backlog)
+        except OSError as error:
+            if error.errno not in NOT_OF_THIS_MACHINE:
+                raise StartupError(f"--bind {bind.text}: {_explain(error, bind)}") from None
+            absent.append((address, error))
+            continue
+        for shard, listener in zip(listeners.shards, opened, strict=True):
             shard.append(listener)
+        here.append(_name(opened[0]))
+    if not here:
+        raise StartupError(f"--bind {bind.text}: {_explain(absent[0][1], bind)}")
+    listeners.addresses += [f"tcp://{name}" for name in here]
+    if absent:
+        listeners.absent.append(Absent(bind, [show_endpoint(address) for address, _ in absent], here))
+
+
+def _open_address(
+    family: socket.AddressFamily, address: Endpoint, dual: bool, shards: int, backlog: int
+) -> list[socket.socket]:
+    """A listening socket for each shard, or OSError."""
+    opened: list[socket.socket] = []
+    try:
+        for _ in range(shards):
+            opened.append(_bind_tcp(family, opened[0].getsockname() if opened else address, dual, joins=bool(opened)))
+            if shards > 1:
+                opened[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         for listener in opened:
-            _listen(bind, listener, backlog)
-        listeners.addresses.append(f"tcp://{_name(opened[0])}")
+            listener.listen(backlog)
+    except OSError:
+        for listener in opened:
+            listener.close()
+        raise
+    return opened
 
 
-def _resolve(bind: Bind) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+def _resolve(bind: Bind) -> list[tuple[socket.AddressFamily, Endpoint]]:
     if not bind.host:
         wildcard = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
         return [(wildcard, ("::" if wildcard == socket.AF_INET6 else "0.0.0.0", bind.port))]
@@ -159,12 +201,9 @@ def _has_ipv4_wildcard(binds: Sequence[Bind], port: int) -> bool:
     return any(bind.kind == "tcp" and bind.host == "0.0.0.0" and bind.port == port for bind in binds)
 
 
-def _bind_tcp(
-    bind: Bind, family: socket.AddressFamily, address: tuple[str, int], dual: bool, joins: bool
-) -> socket.socket:
-    listener = None
+def _bind_tcp(family: socket.AddressFamily, address: Endpoint, dual: bool, joins: bool) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setblocking(False)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if joins:
@@ -173,18 +212,10 @@ def _bind_tcp(
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections inherit it
         listener.bind(address)
-    except OSError as error:
-        if listener is not None:
-            listener.close()
-        raise StartupError(f"--bind {bind.text}: {_explain(error, bind)}") from None
+    except OSError:
+        listener.close()
+        raise
     return listener
-
-
-def _listen(bind: Bind, listener: socket.socket, backlog: int) -> None:
-    try:
-        listener.listen(backlog)
-    except OSError as error:
-        raise StartupError(f"--bind {bind.text}: {_explain(error, bind)}") from None
 
 
 def _adopt(bind: Bind, environ: Mapping[str, str]) -> socket.socket:
@@ -221,12 +252,15 @@ def _activation_hint(bind: Bind, environ: Mapping[str, str]) -> str:
 
 def _name(listener: socket.socket) -> str:
     name = listener.getsockname()
-    if listener.family == socket.AF_INET6:
-        return f"[{name[0]}]:{name[1]}"
-    if listener.family == socket.AF_INET:
-        return f"{name[0]}:{name[1]}"
+    if listener.family != socket.AF_UNIX:
+        return show_endpoint(name)
     path = os.fsdecode(name)
     return f"@{path[1:]}" if path.startswith("\0") else path or "unix"  # as ss(8) writes abstract names
+
+
+def show_endpoint(address: Endpoint) -> str:
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _explain(error: OSError, bind: Bind) -> str:
@@ -236,4 +270,6 @@ def _explain(error: OSError, bind: Bind) -> str:
         return f"no permission for port {bind.port}; use one above 1023, or give the server CAP_NET_BIND_SERVICE"
     if error.errno == errno.EADDRNOTAVAIL:
         return f"this machine has no address {bind.host}; use one of its own, or 0.0.0.0 or [::] for all"
+    if error.errno == errno.EAFNOSUPPORT:
+        return "this machine has no addresses of this kind; use IPv4, or start its kernel with IPv6"
     return f"{error.strerror}; use another address"

@@ -60,6 +60,7 @@ class Supervisor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changes = Changes()
         self._prepared: Prepared | None = None
+        self._notes: list[Finding] = []
         self._pool: SparePool | None = None
         self._shards: list[Shard] = []
         self._workers: list[WorkerProcess] = []
@@ -121,7 +122,11 @@ class Supervisor:
 
     def findings(self) -> list[Finding]:
         """What was asked and what is in force (P8)."""
-        return [*self._prepared.findings, self._survival()] if self._prepared is not None else []
+        return [*self._prepared.findings, *self._notes, self._survival()] if self._prepared is not None else []
+
+    def note(self, finding: Finding) -> None:
+        """Something else that was asked for, and is in force: to be told when the server runs."""
+        self._notes.append(finding)
 
     def _survival(self) -> Finding:
         workers = [seat.worker for seat in self._seats() if seat.worker is not None]
@@ -170,7 +175,7 @@ class Supervisor:
 
     def _report(self, prepared: Prepared) -> None:
         """Only now: a start that fails says one line, why."""
-        for finding in prepared.findings:
+        for finding in (*prepared.findings, *self._notes):
             if not finding.ok:
                 log.warning("%s", finding)
         for shard in self._shards:
