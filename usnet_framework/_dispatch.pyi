@@ -72,24 +72,17 @@ class Engine:
         public_fd: int,
         seat_fd: int,
         listeners: Iterable[int],
-        connection_limit: int,
-        idle_timeout_ns: int,
-        linger_ns: int,
-        shared_listeners: bool,
         resumes: bool,
         serial: int = 1,
-        stack: tuple[int, int, int, str, str, str, int, int, Iterable[int]] | None = None,
+        stack: Iterable[int] = (),
         *,
         device: int = 0,
-        seed: int = 0,
         time_ns: int = 0,
-        spins: bool = False,
     ) -> None:
-        """`stack`: (tap_fd, queue, queues, addresses, gateways, listen, backlog, exchange_fd,
-        exchange_wake_fds), see StackSetup of shards/tap.py; None: connections are carried by the kernel's sockets.
-        For simulations: `device`, the address of a device that carries the stack's packets instead of a TAP queue and
-        is closed with the engine; `seed` of what looks random; `time_ns`, which makes the attribute the time.
-        `spins`: a turn that may wait looks around for a moment first, as long as that pays."""
+        """Its options stand in the segment. `stack`: tap_fd, exchange_fd, and the exchange_wake_fd of each shard, if
+        the options ask for a stack of our own. For simulations: `device`, the address of a device that carries the
+        stack's packets instead of a TAP queue and is closed with the engine; `time_ns`, which makes the attribute the
+        time. OSError: the descriptors are not those of a segment."""
 
     time_ns: int
     """Set it before every turn, if it was given at first."""

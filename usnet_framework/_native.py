@@ -6,6 +6,7 @@ wrote are hearsay: they may be anything from 0 to 2**64 - 1, but reading them is
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import threading
@@ -50,6 +51,12 @@ SEAT_COUNTERS = _counters(lib.USNET_COUNTER_SEAT)
 
 STACK_COUNTERS = _counters(lib.USNET_COUNTER_STACK)
 """(name, help) of each counter that a stack of our own keeps; names begin with ip_, tcp_, device_ or drop_."""
+
+OPTIONS = tuple(c_text(lib.usnet_option_name(index)) for index in range(lib.usnet_option_count()))
+"""Names of the engine's options (native/src/shard/options.h)."""
+
+POLL_MODES = {"sleep": lib.USNET_POLL_SLEEP, "adaptive": lib.USNET_POLL_ADAPTIVE, "busy": lib.USNET_POLL_BUSY}
+"""What the option poll_mode means."""
 
 REASONS = _names(lib.usnet_reason_name, range(256))
 """Why a connection was closed: number to name."""
@@ -138,10 +145,47 @@ def plan_segment(config: Mapping[str, int]) -> SegmentSizes:
     return SegmentSizes(public_bytes=sizes.public_bytes, seat_bytes=sizes.seat_bytes)
 
 
-def format_segment(public: mmap, config: Mapping[str, int]) -> None:
-    """Write the header into fresh, writable public memory."""
+@dataclass(frozen=True, slots=True)
+class StackAddresses:
+    """Addresses of a stack of our own: (address, prefix), address, and (address, port)."""
+
+    addresses: Sequence[tuple[str, int]] = ()
+    gateways: Sequence[str] = ()
+    listeners: Sequence[tuple[str, int]] = ()
+
+
+def format_segment(
+    public: mmap, config: Mapping[str, int], options: Mapping[str, int], addresses: StackAddresses
+) -> None:
+    """Write the header into fresh, writable public memory; options that are not given are 0. ValueError with a sentence
+    when they make no sense."""
+    if unknown := options.keys() - set(OPTIONS):
+        raise ValueError(f"the engine has no option {', '.join(sorted(unknown))}")
+    values = ffi.new("uint64_t[]", [options.get(name, 0) for name in OPTIONS])
+    listed = [_option_address(*one) for one in _listed(addresses)]
+    why = ffi.new("const char **")
     with ffi.from_buffer("uint8_t[]", public, require_writable=True) as memory:
-        checked(lib.usnet_segment_format(memory, len(memory), ffi.new(_CONFIG, dict(config))))
+        given = ffi.new("struct usnet_address[]", listed)
+        status = lib.usnet_segment_format(
+            memory, len(memory), ffi.new(_CONFIG, dict(config)), values, given, len(listed), why
+        )
+    if status < 0:
+        raise ValueError(c_text(why[0]))
+
+
+def _listed(addresses: StackAddresses) -> Iterator[tuple[int, str, int]]:
+    for address, prefix in addresses.addresses:
+        yield lib.USNET_OWN_ADDRESS, address, prefix
+    for gateway in addresses.gateways:
+        yield lib.USNET_GATEWAY, gateway, 0
+    for address, port in addresses.listeners:
+        yield lib.USNET_LISTENER, address, port
+
+
+def _option_address(kind: int, address: str, number: int) -> dict[str, Any]:
+    ip = ipaddress.ip_address(address)
+    mapped = ip.packed if ip.version == 6 else bytes(10) + b"\xff\xff" + ip.packed
+    return {"kind": kind, "number": number, "ip": mapped}
 
 
 def die_with_parent(signal: int, parent_pid: int) -> None:
@@ -193,6 +237,10 @@ class SegmentReader:
         with self._lock:
             read = checked(function(self._opened(), *arguments, values, count))
         return list(values[0:read])
+
+    def options(self) -> dict[str, int]:
+        values = self._read_words(lib.usnet_segment_options, count=len(OPTIONS))
+        return dict(zip(OPTIONS, values, strict=True))
 
     def engine_counters(self) -> dict[str, int]:
         values = self._read_words(lib.usnet_engine_counters, count=len(ENGINE_COUNTERS))

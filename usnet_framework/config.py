@@ -74,9 +74,18 @@ class Option:
 
 
 def _option(
-    default: Any, help: str, parse: values.Parse, *, metavar: str = "", shown: str = "", repeated: bool = False
+    default: Any,
+    help: str,
+    parse: values.Parse,
+    *,
+    metavar: str = "",
+    shown: str = "",
+    repeated: bool = False,
+    engine: str = "",
 ) -> Any:
+    """engine: the option of the engine that it becomes (native/src/shard/options.h)."""
     metadata = {"help": help, "parse": parse, "metavar": metavar, "shown": shown, "repeated": repeated}
+    metadata["engine"] = engine
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -145,7 +154,11 @@ class Config:
         "adaptive", "how an idle process waits: spin, sleep, or adapt", values.Choice(("adaptive", "busy", "sleep"))
     )
     backlog: int = _option(
-        1024, "connections that may wait to be accepted, per listener", values.whole(1, 65535), metavar="N"
+        1024,
+        "connections that may wait to be accepted, per listener",
+        values.whole(1, 65535),
+        metavar="N",
+        engine="backlog",
     )
     max_connections: int | None = _option(
         None,
@@ -154,7 +167,11 @@ class Config:
         metavar="N",
     )
     idle_timeout: float = _option(
-        0.0, "close a connection that was silent for so many seconds; 0: never", values.seconds, metavar="SECONDS"
+        0.0,
+        "close a connection that was silent for so many seconds; 0: never",
+        values.seconds,
+        metavar="SECONDS",
+        engine="idle_timeout_ns",
     )
     state_bytes: int = _option(
         64,
@@ -237,6 +254,11 @@ class Config:
             )
         return config
 
+    def engine_options(self) -> dict[str, int]:
+        """Those that the engine takes as they are, by its names."""
+        named = {field.metadata["engine"]: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: _engine_number(name, value) for name, value in named.items() if name}
+
     def transport(self) -> str:
         """The backend that will carry the connections. StartupError when this build lacks it."""
         if self.backend == "tap":
@@ -258,6 +280,11 @@ class Config:
 def options() -> tuple[Option, ...]:
     """All options, in the order in which they are documented."""
     return tuple(_option_of(field) for field in dataclasses.fields(Config))
+
+
+def _engine_number(name: str, value: float) -> int:
+    """Durations are seconds here and nanoseconds there."""
+    return round(value * 1e9) if name.endswith("_ns") else int(value)
 
 
 def _option_of(field: dataclasses.Field[Any]) -> Option:

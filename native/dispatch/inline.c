@@ -2,8 +2,8 @@
  *
  * One thread drives both: a turn of the engine receives and fills the event ring, a run of the Port empties it, and its
  * commit is taken at once. There is no keeper: when this process ends, its connections do. The memories were formatted
- * by the parent and are mapped writable as a whole; the engine's private memory
- * is anonymous. */
+ * by the parent, who wrote the engine's options into them. They are mapped writable as a whole; the engine's private
+ * memory is anonymous. */
 #include "inline.h"
 
 #include <fcntl.h>
@@ -26,6 +26,7 @@ struct engine_object {
     struct un_engine *engine; /* NULL once closed */
     struct memory public, seat, private, arena;
     struct un_stack_setup stack; /* in use when there is an arena */
+    uint64_t exchange_wakes;
     int epoll_fd;
     uint64_t time_ns; /* where the caller says what time it is */
 };
@@ -67,8 +68,9 @@ static int map_memories(struct engine_object *self, int public_fd, int seat_fd)
 {
     if (map_file(&self->public, public_fd) < 0 || map_file(&self->seat, seat_fd) < 0)
         return -1;
+    const char *why;
     errno = EINVAL;
-    if (un_segment_check(self->public.start, self->public.bytes) < 0 ||
+    if (un_segment_check(self->public.start, self->public.bytes, &why) < 0 ||
         self->seat.bytes < un_header(self->public.start)->layout.seat_bytes)
         return -1;
     return map_private(&self->private, un_engine_private_bytes(&un_header(self->public.start)->config));
@@ -77,9 +79,13 @@ static int map_memories(struct engine_object *self, int public_fd, int seat_fd)
 /* The memory of a stack, when connections are to be carried by one. */
 static int map_arena(struct engine_object *self, struct un_engine_setup *setup)
 {
-    if (self->stack.address_count == 0)
+    const struct un_segment_header *header = un_header(self->public.start);
+    errno = EINVAL;
+    if (self->exchange_wakes != header->options.queues)
+        return -1;
+    if (header->options.queues == 0)
         return 0;
-    un_stack_setup_sizes(&self->stack, setup->connection_limit, un_header(self->public.start)->config.tx_frames);
+    un_stack_setup_sizes(&self->stack, &header->options, header->config.tx_frames);
     if (map_private(&self->arena, un_stack_setup_bytes(&self->stack)) < 0)
         return -1;
     self->stack.memory = self->arena.start;
@@ -124,40 +130,32 @@ static int read_listeners(PyObject *listeners, struct un_engine_setup *setup)
     return count < 0 ? -1 : 0;
 }
 
-/* (tap_fd, queue, queues, addresses, gateways, listen, backlog, exchange_fd, exchange_wake_fds), or None: the kernel's
- * sockets. */
-static int read_stack(PyObject *parts, struct un_stack_setup *stack)
+/* (tap_fd, exchange_fd, exchange_wake_fd of each shard), or nothing: the kernel's sockets. */
+static int read_stack(PyObject *descriptors, struct engine_object *self)
 {
-    const char *addresses, *gateways, *listen;
-    PyObject *wakes;
-    if (parts == Py_None)
-        return 0;
-    if (!PyArg_ParseTuple(parts, "iHHsssIiO:Engine", &stack->tap_fd, &stack->queue, &stack->queues, &addresses,
-                          &gateways, &listen, &stack->backlog, &stack->exchange_fd, &wakes))
-        return -1;
-    Py_ssize_t count = read_numbers(wakes, stack->exchange_wake_fds, UN_EXCHANGE_SHARDS_MAX, "wake-ups");
-    if (count < 0)
-        return -1;
-    if (count == stack->queues && stack->queue < stack->queues && un_stack_setup_addresses(stack, addresses) == 0 &&
-        un_stack_setup_gateways(stack, gateways) == 0 && un_stack_setup_listeners(stack, listen) == 0)
-        return 0;
-    PyErr_SetString(PyExc_ValueError, "Engine: queues, addresses, gateways or listeners of the stack make no sense");
-    return -1;
+    enum { OTHERS = 2 };
+    int fds[OTHERS + UN_EXCHANGE_SHARDS_MAX];
+    Py_ssize_t count = read_numbers(descriptors, fds, OTHERS + UN_EXCHANGE_SHARDS_MAX, "descriptors of the stack");
+    if (count < OTHERS)
+        return count < 0 ? -1 : 0;
+    self->stack.tap_fd = fds[0];
+    self->stack.exchange_fd = fds[1];
+    self->exchange_wakes = (uint64_t)count - OTHERS;
+    memcpy(self->stack.exchange_wake_fds, fds + OTHERS, self->exchange_wakes * sizeof *fds);
+    return 0;
 }
 
 static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"public_fd", "seat_fd",          "listeners", "connection_limit", "idle_timeout_ns",
-                            "linger_ns", "shared_listeners", "resumes",   "serial",           "stack",
-                            "device",    "seed",             "time_ns",   "spins",            NULL};
+    static char *names[] = {"public_fd", "seat_fd", "listeners", "resumes", "serial",
+                            "stack",     "device",  "time_ns",   NULL};
     struct un_engine_setup setup = {0};
-    int public_fd, seat_fd, shared, resumes, spins = 0;
-    unsigned int limit, serial = 1;
-    unsigned long long idle_ns, linger_ns, device = 0, seed = 0, time_ns = 0;
-    PyObject *listeners, *stack = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iiOIKKpp|IO$KKKp:Engine", names, &public_fd, &seat_fd, &listeners,
-                                     &limit, &idle_ns, &linger_ns, &shared, &resumes, &serial, &stack, &device, &seed,
-                                     &time_ns, &spins) ||
+    int public_fd, seat_fd, resumes;
+    unsigned int serial = 1;
+    unsigned long long device = 0, time_ns = 0;
+    PyObject *listeners, *stack = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iiOp|IO$KK:Engine", names, &public_fd, &seat_fd, &listeners,
+                                     &resumes, &serial, &stack, &device, &time_ns) ||
         read_listeners(listeners, &setup) < 0)
         return NULL;
     struct engine_object *self = as_engine(type->tp_alloc(type, 0));
@@ -166,16 +164,10 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     self->epoll_fd = -1;
     self->time_ns = time_ns;
     self->stack.device = (struct un_device *)(uintptr_t)device;
-    self->stack.seed = seed;
-    if (read_stack(stack, &self->stack) < 0) {
+    if (stack && read_stack(stack, self) < 0) {
         Py_DECREF(self);
         return NULL;
     }
-    setup.connection_limit = limit;
-    setup.idle_timeout_ns = idle_ns;
-    setup.linger_ns = linger_ns;
-    setup.shared_listeners = shared;
-    setup.poll_mode = spins ? UN_POLL_ADAPTIVE : UN_POLL_SLEEP;
     setup.time_ns = time_ns ? &self->time_ns : NULL;
     if (map_memories(self, public_fd, seat_fd) < 0 || map_arena(self, &setup) < 0 || start(self, &setup) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
@@ -364,9 +356,9 @@ static PyMemberDef engine_members[] = {
 };
 
 static PyType_Slot engine_slots[] = {
-    {Py_tp_doc, "Engine(public_fd, seat_fd, listeners, connection_limit, idle_timeout_ns, linger_ns, shared_listeners, "
-                "resumes, serial=1, stack=None, *, device=0, seed=0, time_ns=0, spins=False)\n\nThe network engine in "
-                "this process, with its one worker attached. OSError: the descriptors are not those of a segment."},
+    {Py_tp_doc, "Engine(public_fd, seat_fd, listeners, resumes, serial=1, stack=(), *, device=0, time_ns=0)\n\nThe "
+                "network engine in this process, with its one worker attached. OSError: the descriptors are not those "
+                "of a segment."},
     {Py_tp_new, engine_new},
     {Py_tp_dealloc, engine_dealloc},
     {Py_tp_methods, engine_methods},

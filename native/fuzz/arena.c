@@ -71,14 +71,11 @@ static void open_memories(void)
     arena.setup.public = map(arena.layout.public_bytes);
     arena.setup.seats[MAD] = arena.region + 2 * PAGE;
     arena.setup.seats[HONEST] = map(arena.layout.seat_bytes);
-    un_segment_format(arena.setup.public, &arena.config, &arena.layout);
+    un_segment_format(arena.setup.public, &arena.config, &arena.layout, &arena.options);
 }
 
 static void open_descriptors(void)
 {
-    arena.carrier->open();
-    arena.setup.connection_limit = CONN_MAX;
-    arena.setup.linger_ns = 1000000;
     arena.setup.control_fd = -1;
     CHECK((arena.setup.epoll_fd = epoll_create1(EPOLL_CLOEXEC)) >= 0);
     CHECK((arena.setup.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) >= 0);
@@ -269,7 +266,9 @@ void arena_open(const struct carrier *carrier)
 {
     memset(&arena, 0, sizeof arena);
     arena.carrier = carrier;
+    arena.options = (struct un_engine_options){.connection_limit = CONN_MAX, .linger_ns = 1000000};
     open_config();
+    arena.carrier->open();
     open_memories();
     open_descriptors();
     for (uint32_t i = 0; i < PEERS; i++)

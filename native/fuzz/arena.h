@@ -35,6 +35,7 @@ struct arena {
     const struct carrier *carrier;
     struct un_segment_config config;
     struct un_segment_layout layout;
+    struct un_engine_options options;
     struct un_engine_setup setup;
     struct un_engine *engine;
     uint8_t *region; /* guard, secret, memory of seat 0, secret, guard */

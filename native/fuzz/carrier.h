@@ -9,7 +9,7 @@
 #include <sys/types.h>
 
 struct carrier {
-    void (*open)(void); /* what the engine is to start with: into arena.setup */
+    void (*open)(void); /* what the engine is to start with: into arena.setup and arena.options */
     int (*connect)(void); /* on its way; the engine takes it in a turn */
     ssize_t (*receive)(int peer, void *bytes, size_t most);
     ssize_t (*send)(int peer, const void *bytes, size_t length);

@@ -54,11 +54,13 @@ static void open_wire(void)
 static void open_near(void)
 {
     struct un_stack_setup *setup = &it.setup;
-    CHECK_EQ(un_stack_setup_addresses(setup, "10.0.0.1/24"), 0);
-    CHECK_EQ(un_stack_setup_listeners(setup, "0.0.0.0:7000"), 0);
-    setup->queues = 1;
-    setup->backlog = 16;
-    setup->seed = 5;
+    struct un_engine_options *options = &arena.options;
+    options->queues = 1;
+    options->backlog = 16;
+    options->seed = 5;
+    options->addresses.count = options->listeners.count = 1;
+    options->addresses.at[0] = (struct un_option_address){{[10] = 0xff, 0xff, 10, 0, 0, 1}, 24};
+    options->listeners.at[0] = (struct un_option_address){{[10] = 0xff, 0xff}, PORT}; /* 0.0.0.0 */
     setup->device = it.wire[0];
     setup->config = small(2 * CONN_MAX);
     setup->config.lent = arena.config.tx_frames / 2;

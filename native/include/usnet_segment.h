@@ -50,11 +50,30 @@ struct usnet_segment_sizes {
 /* Sizes of the two memories that a configuration asks for. -EINVAL with *why a sentence (static text). */
 int usnet_segment_plan(const struct usnet_segment_config *config, struct usnet_segment_sizes *sizes, const char **why);
 
-/* Write the header into fresh, zeroed public memory of public_bytes. -EINVAL: no such plan, or it does not fit. */
-int usnet_segment_format(void *public_memory, uint64_t public_bytes, const struct usnet_segment_config *config);
+/* What the engine is asked to do: numbers, each known by its name (native/src/shard/options.h). A static string; NULL
+ * past the last one. Names that end in _ns are durations. */
+uint32_t usnet_option_count(void);
+const char *usnet_option_name(uint32_t index);
 
-/* 0, or -EINVAL when this is no segment of this version or it does not fit into public_bytes. */
-int usnet_segment_check(const void *public_memory, uint64_t public_bytes);
+enum usnet_poll_mode { USNET_POLL_SLEEP, USNET_POLL_ADAPTIVE, USNET_POLL_BUSY }; /* the option poll_mode */
+
+/* Addresses of a stack of our own are options, too. */
+enum usnet_address_kind { USNET_OWN_ADDRESS, USNET_GATEWAY, USNET_LISTENER };
+
+struct usnet_address {
+    uint32_t kind;   /* enum usnet_address_kind */
+    uint32_t number; /* the prefix of an address of ours, the port of a listener, 0 of a gateway */
+    uint8_t ip[16];  /* IPv4 in its mapped form ::ffff:a.b.c.d */
+};
+
+/* Write the header into fresh, zeroed public memory of public_bytes: `options` in the order of their numbers, as many
+ * as there are, and `address_count` addresses. -EINVAL with *why a sentence (static text). */
+int usnet_segment_format(void *public_memory, uint64_t public_bytes, const struct usnet_segment_config *config,
+                         const uint64_t *options, const struct usnet_address *addresses, uint32_t address_count,
+                         const char **why);
+
+/* 0, or -EINVAL with *why a sentence: this is no segment of this version, or it does not fit into public_bytes. */
+int usnet_segment_check(const void *public_memory, uint64_t public_bytes, const char **why);
 
 /* A segment opened for reading. */
 struct usnet_segment;
@@ -65,8 +84,9 @@ int usnet_segment_open(struct usnet_segment **segment, const void *public_memory
                        const void *const *seats, const uint64_t *seat_bytes, uint32_t seat_count);
 void usnet_segment_close(struct usnet_segment *segment);
 
-/* The configuration that the segment was formatted with. */
+/* The configuration that the segment was formatted with, and the first `max` of its options; returns how many. */
 void usnet_segment_config(const struct usnet_segment *segment, struct usnet_segment_config *config);
+int usnet_segment_options(const struct usnet_segment *segment, uint64_t *values, uint32_t max);
 
 /* Counters. They only grow (modulo 2^64) while the segment lives; each has one writer. */
 enum usnet_counter_kind {

@@ -42,7 +42,7 @@ static void open_segment(void)
     seat_fd = memory_file("seat", layout.seat_bytes);
     keeper_map = mmap(NULL, layout.public_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, public_fd, 0);
     CHECK(keeper_map != MAP_FAILED);
-    un_segment_format(keeper_map, &config, &layout);
+    un_segment_format(keeper_map, &config, &layout, NULL);
     CHECK_EQ(fcntl(public_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
 }
 

@@ -15,9 +15,10 @@ from support.fake_engine import config
 from usnet_framework import CloseReason, Connection, Handler
 from usnet_framework._dispatch import Engine, Port
 from usnet_framework.shards.loop import new_event_loop
-from usnet_framework.shards.segment import Segment
+from usnet_framework.shards.segment import EngineOptions, Segment
 
 DEADLINE_S = 20
+OPTIONS = EngineOptions(numbers={"connection_limit": 100, "linger_ns": 10**9})
 
 
 class Echo(Handler):
@@ -53,10 +54,10 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    segment = Segment.create(config(rx_frame_bytes=16384))
+    segment = Segment.create(config(rx_frame_bytes=16384), OPTIONS)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
-        engine = Engine(segment.public_fd, segment.seat_fds[0], [listener.fileno()], 100, 0, 10**9, False, True, 1)
+        engine = Engine(segment.public_fd, segment.seat_fds[0], [listener.fileno()], True)
         handler = Echo()
         port = Port(engine=engine, handler=handler, resumes=True)
         yield Server(segment, engine, port, handler, listener.getsockname())
@@ -172,9 +173,9 @@ def test_a_closed_engine(server: Server) -> None:
 
 def test_descriptors_that_are_no_segment(server: Server) -> None:
     with pytest.raises(OSError, match="Invalid argument"):
-        Engine(server.segment.seat_fds[0], server.segment.seat_fds[0], [], 1, 0, 0, False, True)
+        Engine(server.segment.seat_fds[0], server.segment.seat_fds[0], [], True)
     with pytest.raises(ValueError, match="65 listeners"):
-        Engine(server.segment.public_fd, server.segment.seat_fds[0], [0] * 65, 1, 0, 0, False, True)
+        Engine(server.segment.public_fd, server.segment.seat_fds[0], [0] * 65, True)
 
 
 class Keeper(Handler):
@@ -187,11 +188,10 @@ class Keeper(Handler):
 
 def test_what_is_sent_after_a_turn_without_events_is_sent_then() -> None:
     """As by a timer of the handler: the clock goes on although nothing came."""
-    segment = Segment.create(config(rx_frame_bytes=16384))
+    segment = Segment.create(config(rx_frame_bytes=16384), OPTIONS)
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
         listener.setblocking(False)
-        engine = Engine(segment.public_fd, segment.seat_fds[0], [listener.fileno()], 100, 0, 10**9, False, True, 1,
-                        time_ns=10**9)  # fmt: skip
+        engine = Engine(segment.public_fd, segment.seat_fds[0], [listener.fileno()], True, time_ns=10**9)
         handler = Keeper()
         port = Port(engine=engine, handler=handler, resumes=True)
         while not handler.conns:

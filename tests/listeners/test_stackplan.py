@@ -31,18 +31,22 @@ def refusal(*binds: str, **options: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("bind", "listen"),
+    ("bind", "host", "shown"),
     [
-        ("tcp://*:80", "[::]:80"),
-        ("tcp://[::]:80", "[::]:80"),
-        ("tcp://0.0.0.0:80", "0.0.0.0:80"),
-        ("tcp://10.0.0.1:80", "10.0.0.1:80"),
-        ("tcp://[fd00:0::1]:80", "[fd00::1]:80"),
+        ("tcp://*:80", "::", "tcp://[::]:80"),
+        ("tcp://[::]:80", "::", "tcp://[::]:80"),
+        ("tcp://0.0.0.0:80", "0.0.0.0", "tcp://0.0.0.0:80"),
+        ("tcp://10.0.0.1:80", "10.0.0.1", "tcp://10.0.0.1:80"),
+        ("tcp://[fd00:0::1]:80", "fd00::1", "tcp://[fd00::1]:80"),
     ],
 )
-def test_a_bind_names_addresses_of_ours(bind: str, listen: str) -> None:
-    assert plan(bind).listen == (listen,)
-    assert plan(bind).shown == (f"tcp://{listen}",)
+def test_a_bind_names_addresses_of_ours(bind: str, host: str, shown: str) -> None:
+    assert plan(bind).engine.listeners == ((host, 80),)
+    assert plan(bind).shown == (shown,)
+
+
+def test_the_engine_is_told_addresses_and_prefixes() -> None:
+    assert plan("tcp://*:80").engine.addresses == (("10.0.0.1", 24), ("fd00::1", 64))
 
 
 def test_the_interface_has_a_name() -> None:
@@ -54,11 +58,11 @@ def test_the_interface_has_a_name() -> None:
 
 
 def test_a_gateway_of_each_family_lies_on_the_link() -> None:
-    assert plan("tcp://*:80", gateways=("10.0.0.254", "fd00::fe")).gateways == ("10.0.0.254", "fd00::fe")
+    assert plan("tcp://*:80", gateways=("10.0.0.254", "fd00::fe")).engine.gateways == ("10.0.0.254", "fd00::fe")
 
 
 def test_a_link_local_gateway_is_on_every_link() -> None:
-    assert plan("tcp://*:80", gateways=("fe80::1",)).gateways == ("fe80::1",)
+    assert plan("tcp://*:80", gateways=("fe80::1",)).engine.gateways == ("fe80::1",)
 
 
 @pytest.mark.parametrize(

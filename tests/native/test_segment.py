@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from usnet_framework import _native
-from usnet_framework.shards.segment import Segment, SegmentConfig
+from usnet_framework.shards.segment import EngineOptions, Segment, SegmentConfig, StackAddresses
 
 CONN_MAX = 700  # more than two calls' worth of connections
 
@@ -193,6 +193,39 @@ def test_impossible_plans_say_why(change: dict[str, int], why: str) -> None:
     values = {name: getattr(base, name) for name in SegmentConfig.__slots__}
     with pytest.raises(ValueError, match=why):
         Segment.create(SegmentConfig(**(values | change)))
+
+
+def test_options_are_read_as_they_were_written() -> None:
+    numbers = {"connection_limit": 9, "idle_timeout_ns": 10**18, "queues": 4, "queue": 3, "seed": 2**64 - 1}
+    addresses = StackAddresses(
+        addresses=[("10.0.0.1", 24), ("fd00::1", 64)], gateways=["10.0.0.254"], listeners=[("::", 80)]
+    )
+    segment = Segment.create(SegmentConfig.for_kernel(0, 1, 16), EngineOptions(numbers=numbers, addresses=addresses))
+    assert segment.options() == dict.fromkeys(_native.OPTIONS, 0) | numbers
+    mapped = bytes(10) + b"\xff\xff"
+    with writable(segment.public_fd) as public:
+        header = public[:4096]
+    assert mapped + bytes([10, 0, 0, 1]) + struct.pack("<I", 24) in header
+    assert bytes.fromhex("fd") + bytes(14) + b"\1" + struct.pack("<I", 64) in header
+    assert mapped + bytes([10, 0, 0, 254]) + struct.pack("<I", 0) in header
+    assert struct.pack("<I16sI", 1, bytes(16), 80) in header
+    segment.close()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "addresses", "why"),
+    [
+        ({"connection_limit": 17}, StackAddresses(), "connection_limit is above conn_max"),
+        ({"linger_ns": 2**63}, StackAddresses(), "linger_ns is above"),
+        ({"speed": 1}, StackAddresses(), "the engine has no option speed"),
+        ({"queues": 1}, StackAddresses(), "without an address"),
+        ({"queues": 1}, StackAddresses(addresses=[("10.0.0.1", 33)]), "prefix"),
+        ({"queues": 1}, StackAddresses(addresses=[("10.0.0.1", 24)] * 16), "more addresses"),
+    ],
+)
+def test_options_that_make_no_sense_say_why(numbers: dict[str, int], addresses: StackAddresses, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Segment.create(SegmentConfig.for_kernel(0, 1, 16), EngineOptions(numbers=numbers, addresses=addresses))
 
 
 def test_largest_plan_is_possible() -> None:

@@ -11,6 +11,7 @@ from support.fakes import Stage
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.placement import ShardPlan
+from usnet_framework.shards.segment import EngineOptions
 from usnet_framework.shards.shard import ShardSetup
 from usnet_framework.shards.splitshard import SplitShard
 
@@ -21,10 +22,8 @@ def make(stage: Stage) -> SplitShard:
             plan=ShardPlan(shard=0, network_core=None, worker_cores=(None,)),
             poll="sleep",
             listener_fds=[],
-            shared_listeners=False,
             stack=None,
-            connection_limit=16,
-            idle_timeout_ms=0,
+            options=EngineOptions(numbers={"connection_limit": 16}),
             state_bytes=64,
             buffer_mib=256,
             quarantine=Path("quarantine"),

@@ -27,14 +27,24 @@ from usnet_framework._dispatch import Engine, Port
 from usnet_framework._usnet import ffi, lib
 from usnet_framework.handler import Shard
 from usnet_framework.shards.loop import EngineSelector
-from usnet_framework.shards.network import LINGER_MS
-from usnet_framework.shards.segment import Segment, SegmentConfig
+from usnet_framework.shards.preparation import LINGER_NS
+from usnet_framework.shards.segment import EngineOptions, Segment, SegmentConfig, StackAddresses
 from usnet_framework.shards.tap import SECRET_BYTES
 
 ADDRESS, PORT = "10.78.0.1", 7000
 FAR_ADDRESS = "10.78.0.2"
 CONNECTIONS = 2000
 JOIN_SECONDS = 30.0
+OPTIONS = EngineOptions(
+    numbers={
+        "connection_limit": CONNECTIONS,
+        "linger_ns": LINGER_NS,
+        "queues": 1,
+        "backlog": 1024,
+        "accept_partial_checksum": 1,
+    },
+    addresses=StackAddresses(addresses=[(ADDRESS, 24)], listeners=[(ADDRESS, PORT)]),
+)
 
 
 class WireSelector(EngineSelector):
@@ -106,7 +116,7 @@ class MemoryServer:
         ends = _wire()
         self._far = FarEnd(ends[1], (f"{FAR_ADDRESS}/24",), CONNECTIONS)
         stack.callback(self._far.close)
-        self._segment = Segment.create(SegmentConfig.for_kernel(0, 1, CONNECTIONS + 64))
+        self._segment = Segment.create(SegmentConfig.for_kernel(0, 1, CONNECTIONS + 64), OPTIONS)
         stack.callback(self._segment.close)
         engine = _engine(self._segment, ends[0], stack)
         stack.callback(engine.close)
@@ -136,16 +146,11 @@ def _engine(segment: Segment, device: Any, stack: ExitStack) -> Engine:
     wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     stack.callback(os.close, wake)
     where = int(ffi.cast("uintptr_t", device))
-    listen = f"{ADDRESS}:{PORT}"
     return Engine(
         public_fd=segment.public_fd,
         seat_fd=segment.seat_fds[0],
         listeners=[],
-        connection_limit=CONNECTIONS,
-        idle_timeout_ns=0,
-        linger_ns=LINGER_MS * 1_000_000,
-        shared_listeners=False,
         resumes=False,
-        stack=(-1, 0, 1, f"{ADDRESS}/24", "", listen, 1024, exchange, [wake]),
+        stack=(-1, exchange, wake),
         device=where,
     )

@@ -6,11 +6,9 @@ The listening sockets stay open in the supervisor, so connections that nobody ac
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.messages import Message
-from usnet_framework.shards.network import LINGER_MS
 from usnet_framework.shards.seat import SeatState
 from usnet_framework.shards.shard import Shard, ShardSetup
 
@@ -44,7 +42,8 @@ class InlineShard(Shard):
 
     def attach(self, seat: int, serial: int, resumes: bool) -> None:
         try:
-            fresh = self._new_segment()
+            options = self.setup.options
+            fresh = self._new_segment(options.without_listeners() if self._draining else options)
         except StartupError as error:
             log.error("%s; tried again in %.0f s", error, RETRY_S, extra={"shard": self.number})
             self.setup.later(RETRY_S, self.seats[seat].repeat)
@@ -65,26 +64,8 @@ class InlineShard(Shard):
             "serial": serial,
             "core": self.setup.plan.worker_cores[seat],
             "poll": self.setup.poll,
-            "connection_limit": self.setup.connection_limit,
-            "idle_timeout_ms": self.setup.idle_timeout_ms,
-            "linger_ms": LINGER_MS,
-            "shared_listeners": self.setup.shared_listeners,
-            "stack": self._stack(),
         }
         stack_fds = self.setup.stack.fds() if self.setup.stack is not None else []
+        message["stack_fds"] = len(stack_fds)
         listeners = [] if self._draining else self.setup.listener_fds
         return message, [self.segment.public_fd, self.segment.seat_fds[seat], *stack_fds, *listeners]
-
-    def _stack(self) -> dict[str, Any] | None:
-        """All of it but descriptors."""
-        stack = self.setup.stack
-        if stack is None:
-            return None
-        return {
-            "queue": stack.queue,
-            "queues": stack.queues,
-            "addresses": stack.addresses,
-            "gateways": stack.gateways,
-            "listen": "" if self._draining else stack.listen,
-            "backlog": stack.backlog,
-        }

@@ -25,9 +25,6 @@ from usnet_framework.shards.child import Child
 MESSAGE = struct.Struct("<IIIIQQ")  # type, seat, serial, flags, two arguments
 RESUMES = 1  # flag of ATTACH
 POISONED = 2  # flag of LOST, confirmed
-LINGER_MS = 5000
-"""How long a closed connection may wait for the peer's FIN, its receive side discarding: what slow peers need to read
-the last bytes, short of keeping descriptors for those that never close."""
 
 
 class Kind(IntEnum):
@@ -57,7 +54,8 @@ class NetworkOwner(Protocol):
 
 @dataclass(frozen=True)
 class NetworkSetup:
-    """What a keeper is given; descriptors are inherited. `stack` is None with the kernel backend."""
+    """What a keeper is given besides the options of its engine, which stand in the segment; descriptors are inherited.
+    `stack` is None with the kernel backend."""
 
     shard: int
     public_fd: int
@@ -65,10 +63,6 @@ class NetworkSetup:
     seat_wake_fds: Sequence[int]
     wake_fd: int
     listener_fds: Sequence[int]
-    shared_listeners: bool
-    connection_limit: int
-    idle_timeout_ms: int
-    poll: str
     core: int | None
     cleanup: Sequence[Path]
     stack: tap.StackSetup | None = None
@@ -81,13 +75,7 @@ class NetworkSetup:
             *("--seat-wakes", _joined(self.seat_wake_fds)),
             *("--wake", str(self.wake_fd)),
             *("--listeners", _joined(self.listener_fds)),
-            *("--connections", str(self.connection_limit)),
-            *("--idle-timeout-ms", str(self.idle_timeout_ms)),
-            *("--linger-ms", str(LINGER_MS)),
-            *("--poll", self.poll),
         ]
-        if self.shared_listeners:
-            arguments.append("--shared-listeners")
         if self.core is not None:
             arguments += ["--core", str(self.core)]
         if self.stack is not None:

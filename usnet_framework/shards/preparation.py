@@ -7,10 +7,11 @@ or the interface of a packet backend.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from usnet_framework._native import POLL_MODES, StackAddresses
 from usnet_framework.app import parse_app
 from usnet_framework.config import Config
 from usnet_framework.errors import StartupError
@@ -19,10 +20,15 @@ from usnet_framework.shards.control import listen
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.listeners import Bind, Listeners, open_listeners, parse_bind
 from usnet_framework.shards.placement import Plan, Wish, plan
+from usnet_framework.shards.segment import EngineOptions
 from usnet_framework.shards.stackplan import StackPlan, plan_stack
 from usnet_framework.shards.tap import StackSetup, Tap
 from usnet_framework.shards.topology import interface_node, read_topology
 from usnet_framework.shards.unixpath import UnixListener
+
+LINGER_NS = 5_000_000_000
+"""How long a closed connection may wait for the peer's FIN, its receive side discarding: what slow peers need to read
+the last bytes, short of keeping descriptors for those that never close."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,13 @@ class Intent:
 
 @dataclass(frozen=True)
 class Prepared:
-    """`connection_limit` is of one shard; `control` is None when it is off, `tap` with the kernel backend."""
+    """`options` are those of each shard's engine; `control` is None when it is off, `tap` with the kernel backend."""
 
     plan: Plan
     listeners: Listeners
     tap: Tap | None
     control: UnixListener | None
-    connection_limit: int
+    options: Sequence[EngineOptions]
     findings: Sequence[Finding]
 
     @property
@@ -113,7 +119,23 @@ def prepare(config: Config, intent: Intent) -> Prepared:
         if tap is not None:
             tap.close()
         raise
-    return Prepared(placed, listeners, tap, control, connection_limit, findings)
+    common = {"connection_limit": connection_limit, "shared_listeners": int(listeners.shared)}
+    options = [_engine_options(config, intent, tap, shard.shard, common) for shard in placed.shards]
+    return Prepared(placed, listeners, tap, control, options, findings)
+
+
+def _engine_options(
+    config: Config, intent: Intent, tap: Tap | None, shard: int, common: Mapping[str, int]
+) -> EngineOptions:
+    """All that the engine of a shard is asked to do; nothing of it is handed on in any other way."""
+    numbers = {
+        **config.engine_options(),
+        **common,
+        "linger_ns": LINGER_NS,
+        "poll_mode": POLL_MODES[intent.plan.poll],
+        **(tap.options(shard) if tap is not None else {}),
+    }
+    return EngineOptions(numbers=numbers, addresses=intent.stack.engine if intent.stack else StackAddresses())
 
 
 def _open(config: Config, intent: Intent) -> tuple[Listeners, Tap | None]:
@@ -121,5 +143,5 @@ def _open(config: Config, intent: Intent) -> tuple[Listeners, Tap | None]:
     shards = len(intent.plan.shards)
     if intent.stack is None:
         return open_listeners(intent.binds, shards, config.backlog), None
-    tap = Tap(intent.stack, shards, config.backlog)
+    tap = Tap(intent.stack, shards)
     return Listeners(shards=[[] for _ in range(shards)], addresses=list(intent.stack.shown)), tap

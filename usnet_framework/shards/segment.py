@@ -1,7 +1,8 @@
 """The shared memory of a shard: made here, handed to processes as file descriptors, read here for metrics and tools.
 
 One memfd is public (written by the network process), one per seat is written by the worker that sits there; the layout
-is native/src/shard/segment.h. The supervisor writes the header once and maps everything read-only afterwards. The
+is native/src/shard/segment.h. The supervisor writes the header once, with what the engine
+is asked to do, and maps everything read-only afterwards. The
 memfds are sealed so that nobody can change their size under a reader; the keeper adds the seal against further
 writable maps of the public one when it has its own.
 """
@@ -10,8 +11,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 
 from usnet_framework._native import (
@@ -20,11 +21,21 @@ from usnet_framework._native import (
     QuarantineRecord,
     SeatStatus,
     SegmentReader,
+    StackAddresses,
     format_segment,
     plan_segment,
 )
 
-__all__ = ["ConnectionInfo", "EngineStatus", "QuarantineRecord", "SeatStatus", "Segment", "SegmentConfig"]
+__all__ = [
+    "ConnectionInfo",
+    "EngineOptions",
+    "EngineStatus",
+    "QuarantineRecord",
+    "SeatStatus",
+    "Segment",
+    "SegmentConfig",
+    "StackAddresses",
+]
 
 TX_FRAMES_MIN = 4096
 """64 MiB of send memory per seat: one connection may use it while others idle. Pages are taken when they are used."""
@@ -85,18 +96,32 @@ class SegmentConfig:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """What the engine is asked to do: numbers by their names in C (`_native.OPTIONS`; native/src/shard/options.h says
+    what they mean), 0 where none is given, and the addresses of a stack of our own."""
+
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    addresses: StackAddresses = field(default_factory=StackAddresses)
+
+    def without_listeners(self) -> EngineOptions:
+        """Of an engine that accepts nothing, for a server that drains."""
+        return replace(self, addresses=replace(self.addresses, listeners=()))
+
+
 class Segment:
     """A shard's memories: descriptors to hand down, and read-only maps of them."""
 
     @classmethod
-    def create(cls, config: SegmentConfig) -> Segment:
+    def create(cls, config: SegmentConfig, options: EngineOptions | None = None) -> Segment:
         """Make and format the memfds. ValueError: no such segment; OSError: the system has not enough memory."""
+        options = options or EngineOptions()
         sizes = plan_segment(asdict(config))
         fds: list[int] = []
         try:
             fds.append(_memory_file(f"usnet-public-{config.shard}", sizes.public_bytes))
             with mmap(fds[0], sizes.public_bytes, MAP_SHARED, PROT_READ | PROT_WRITE) as writable:
-                format_segment(writable, asdict(config))
+                format_segment(writable, asdict(config), options.numbers, options.addresses)
             fcntl.fcntl(fds[0], fcntl.F_ADD_SEALS, _KEEP_SIZE)
             for seat in range(config.seats):
                 fds.append(_memory_file(f"usnet-seat-{config.shard}.{seat}", sizes.seat_bytes))
@@ -124,6 +149,10 @@ class Segment:
         except BaseException:
             self._unmap()
             raise
+
+    def options(self) -> dict[str, int]:
+        """The numbers among the options of the engine, by name."""
+        return self._reader.options()
 
     def engine_counters(self) -> dict[str, int]:
         """Counters of the network process by name (`_native.ENGINE_COUNTERS` has the help texts)."""

@@ -18,7 +18,7 @@ from usnet_framework.shards import quarantine
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.seat import Pool, Seat, SeatState
-from usnet_framework.shards.segment import CONN_MAX, QuarantineRecord, Segment, SegmentConfig
+from usnet_framework.shards.segment import CONN_MAX, EngineOptions, QuarantineRecord, Segment, SegmentConfig
 from usnet_framework.shards.spare import Later
 from usnet_framework.shards.tap import StackSetup
 
@@ -36,10 +36,8 @@ class ShardSetup:
     plan: ShardPlan
     poll: str
     listener_fds: Sequence[int]
-    shared_listeners: bool
     stack: StackSetup | None
-    connection_limit: int
-    idle_timeout_ms: int
+    options: EngineOptions
     state_bytes: int
     buffer_mib: int
     quarantine: Path
@@ -150,12 +148,16 @@ class Shard:
             extra["not_kept"] = str(error)
         log.error(text, extra=extra)
 
-    def _new_segment(self) -> Segment:
-        slots = min(self.setup.connection_limit + ENDING_SLOTS, CONN_MAX)
+    @property
+    def connection_limit(self) -> int:
+        return self.setup.options.numbers["connection_limit"]
+
+    def _new_segment(self, options: EngineOptions) -> Segment:
+        slots = min(self.connection_limit + ENDING_SLOTS, CONN_MAX)
         setup = self.setup
         config = SegmentConfig.for_kernel(self.number, len(self.seats), slots, setup.state_bytes, setup.buffer_mib)
         try:
-            return Segment.create(config)
+            return Segment.create(config, options)
         except OSError as error:
             raise StartupError(
                 f"shard {self.number}: no shared memory: {error.strerror}; use a smaller --max-connections"

@@ -49,7 +49,7 @@ class SplitShard(Shard):
         return {"network": self._network.engine_pid if self._network is not None else None} | super().pids()
 
     def start(self) -> None:
-        self.segment = self._new_segment()
+        self.segment = self._new_segment(self.setup.options)
         try:
             for _ in range(1 + len(self.seats)):
                 self._wakes.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
@@ -65,11 +65,7 @@ class SplitShard(Shard):
             seat_wake_fds=self._wakes[1:],
             wake_fd=self._wakes[0],
             listener_fds=self.setup.listener_fds,
-            shared_listeners=self.setup.shared_listeners,
             stack=self.setup.stack,
-            connection_limit=self.setup.connection_limit,
-            idle_timeout_ms=self.setup.idle_timeout_ms,
-            poll=self.setup.poll,
             core=self.setup.plan.network_core,
             cleanup=self.setup.cleanup,
         )
@@ -150,7 +146,7 @@ class SplitShard(Shard):
         self.seats[seat].bad(serial)
 
     def accepting_paused(self, error: int) -> None:
-        reason = os.strerror(error) if error else f"{self.setup.connection_limit} connections are open"
+        reason = os.strerror(error) if error else f"{self.connection_limit} connections are open"
         log.warning("accepting paused: %s", reason, extra={"shard": self.number})
 
     def network_exited(self, status: int) -> None:

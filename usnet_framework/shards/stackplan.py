@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from usnet_framework._native import StackAddresses
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.listeners import LISTENERS_MAX, Bind
 
@@ -34,12 +35,11 @@ IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 @dataclass(frozen=True)
 class StackPlan:
-    """`listen` is HOST:PORT as the stack takes it, `shown` the same as users write it."""
+    """`shown` is what listens, as users write it."""
 
     interface: str
     addresses: tuple[str, ...]
-    gateways: tuple[str, ...]
-    listen: tuple[str, ...]
+    engine: StackAddresses
     shown: tuple[str, ...]
 
 
@@ -58,17 +58,24 @@ def plan_stack(
     ours = _own_addresses(addresses)
     if len(binds) > LISTENERS_MAX:
         raise StartupError(f"--bind: {len(binds)} addresses; at most {LISTENERS_MAX} are possible")
-    listen = tuple(_endpoint(bind, ours) for bind in binds)
-    for number, endpoint in enumerate(listen):
-        if endpoint in listen[:number]:
+    listeners = tuple(_endpoint(bind, ours) for bind in binds)
+    for number, endpoint in enumerate(listeners):
+        if endpoint in listeners[:number]:
             raise StartupError(f"--bind {binds[number].text}: is given twice")
     return StackPlan(
         interface=name,
         addresses=tuple(map(str, ours)),
-        gateways=_gateways(gateways, ours),
-        listen=listen,
-        shown=tuple(f"tcp://{endpoint}" for endpoint in listen),
+        engine=StackAddresses(
+            addresses=tuple((str(address.ip), address.network.prefixlen) for address in ours),
+            gateways=_gateways(gateways, ours),
+            listeners=listeners,
+        ),
+        shown=tuple(_shown(*endpoint) for endpoint in listeners),
     )
+
+
+def _shown(host: str, port: int) -> str:
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
 def _own_addresses(addresses: Sequence[str]) -> list[IpInterface]:
@@ -103,7 +110,7 @@ def _is_on_link(router: IpAddress, ours: Sequence[IpInterface]) -> bool:
     return is_everywhere or any(router in address.network for address in ours)
 
 
-def _endpoint(bind: Bind, ours: Sequence[IpInterface]) -> str:
+def _endpoint(bind: Bind, ours: Sequence[IpInterface]) -> tuple[str, int]:
     what = f"--bind {bind.text}"
     if bind.kind != "tcp":
         raise StartupError(f"{what}: a stack of our own serves TCP only; give tcp://HOST:PORT, or --backend kernel")
@@ -117,4 +124,4 @@ def _endpoint(bind: Bind, ours: Sequence[IpInterface]) -> str:
     if address is None or not (address.is_unspecified or address in [one.ip for one in ours]):
         listed = ", ".join(str(one.ip) for one in ours)
         raise StartupError(f"{what}: {host} is none of our addresses, which are {listed}; name one, or [::] for all")
-    return f"{address}:{bind.port}" if address.version == 4 else f"[{address}]:{bind.port}"
+    return str(address), bind.port

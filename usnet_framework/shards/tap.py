@@ -29,15 +29,9 @@ _IFREQ = struct.Struct("16sH22x")
 
 @dataclass(frozen=True)
 class StackSetup:
-    """What carries the connections of one shard; descriptors are inherited or sent along."""
+    """Descriptors of what carries the connections of one shard; they are inherited or sent along."""
 
     tap_fd: int
-    queue: int
-    queues: int
-    addresses: str
-    gateways: str
-    listen: str
-    backlog: int
     exchange_fd: int
     exchange_wake_fds: tuple[int, ...]
 
@@ -48,10 +42,9 @@ class StackSetup:
 class Tap:
     """The interface, open."""
 
-    def __init__(self, plan: StackPlan, queues: int, backlog: int) -> None:
+    def __init__(self, plan: StackPlan, queues: int) -> None:
         """StartupError: one line, why it cannot be."""
         self._plan = plan
-        self._backlog = backlog
         self._fds: list[int] = []
         self._created = not _exists(plan.interface)
         if rtnetlink.tun_queues(plan.interface) > 0:  # the kernel refuses this only where there is a single one
@@ -75,15 +68,13 @@ class Tap:
     def shard(self, number: int) -> StackSetup:
         return StackSetup(
             tap_fd=self._queues[number],
-            queue=number,
-            queues=len(self._queues),
-            addresses=",".join(self._plan.addresses),
-            gateways=",".join(self._plan.gateways),
-            listen=",".join(self._plan.listen),
-            backlog=self._backlog,
             exchange_fd=self._exchange,
             exchange_wake_fds=self._wakes,
         )
+
+    def options(self, number: int) -> dict[str, int]:
+        """Of the engine of a shard. What comes from a TAP interface comes from this host: it may lack checksums."""
+        return {"queue": number, "queues": len(self._queues), "accept_partial_checksum": 1}
 
     def findings(self) -> list[Finding]:
         plan = self._plan
@@ -92,7 +83,7 @@ class Tap:
             Finding("interface", plan.interface, f"{plan.interface}, {how}"),
             self._up,
             *(Finding("address", address, "answered by the server") for address in plan.addresses),
-            *(Finding("gateway", gateway, "for all that is not on the link") for gateway in plan.gateways),
+            *(Finding("gateway", gateway, "for all that is not on the link") for gateway in plan.engine.gateways),
             Finding("offloads", "checksum and segmentation", "checksum and segmentation, both ways"),
             self._steering,
         ]
@@ -171,12 +162,6 @@ def arguments(setup: StackSetup) -> Sequence[str]:
     """Of usnet-network."""
     return [
         *("--tap", str(setup.tap_fd)),
-        *("--queue", str(setup.queue)),
-        *("--queues", str(setup.queues)),
-        *("--addresses", setup.addresses),
-        *("--gateways", setup.gateways),
-        *("--listen", setup.listen),
-        *("--backlog", str(setup.backlog)),
         *("--exchange", str(setup.exchange_fd)),
         *("--exchange-wakes", ",".join(map(str, setup.exchange_wake_fds))),
     ]

@@ -163,26 +163,9 @@ class Worker:
 
 
 def _engine(seat: Message, fds: list[int], resumes: bool) -> Engine:
-    public_fd, seat_fd, *listeners = fds
-    stack = None
-    if (told := seat["stack"]) is not None:
-        tap_fd, exchange_fd, *rest = listeners
-        wake_fds, listeners = rest[: told["queues"]], rest[told["queues"] :]
-        names = ("queue", "queues", "addresses", "gateways", "listen", "backlog")
-        stack = (tap_fd, *(told[name] for name in names), exchange_fd, wake_fds)
-    return Engine(
-        public_fd=public_fd,
-        seat_fd=seat_fd,
-        listeners=listeners,
-        connection_limit=seat["connection_limit"],
-        idle_timeout_ns=seat["idle_timeout_ms"] * 1_000_000,
-        linger_ns=seat["linger_ms"] * 1_000_000,
-        shared_listeners=seat["shared_listeners"],
-        resumes=resumes,
-        serial=seat["serial"],
-        stack=stack,
-        spins=seat["poll"] == "adaptive",
-    )
+    public_fd, seat_fd, *rest = fds
+    stack, listeners = rest[: seat["stack_fds"]], rest[seat["stack_fds"] :]
+    return Engine(public_fd, seat_fd, listeners, resumes, seat["serial"], stack)
 
 
 def _port(engine: Engine | None, handler: Handler, seat: Message, fds: list[int]) -> Port:

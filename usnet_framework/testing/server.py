@@ -34,7 +34,7 @@ from usnet_framework._native_device import Device
 from usnet_framework._native_stack import NEVER_NS, Link
 from usnet_framework.handler import Handler, Result, Shard
 from usnet_framework.shards.loop import PRESSED_S
-from usnet_framework.shards.segment import ConnectionInfo, Segment, SegmentConfig
+from usnet_framework.shards.segment import ConnectionInfo, EngineOptions, Segment, SegmentConfig, StackAddresses
 from usnet_framework.testing.links import Clock
 from usnet_framework.testing.stations import Offload, SimulationFailed, Station, Switch
 
@@ -63,20 +63,32 @@ class Server(Station):
         self._clock = network.clock
         self._make = handler_class
         self.addresses = [address.partition("/")[0] for address in addresses]
-        self.segment = Segment.create(SegmentConfig.for_kernel(0, 1, 2 * max_connections, state_bytes))
+        options = EngineOptions(
+            numbers={
+                "connection_limit": max_connections,
+                "idle_timeout_ns": round(idle_timeout * SECOND_NS),
+                "linger_ns": LINGER_NS,
+                "queues": 1,
+                "backlog": BACKLOG,
+                "accept_partial_checksum": 1,
+                "seed": (2 * network.seed + 1) % 2**64,
+            },
+            addresses=StackAddresses(
+                addresses=[(own, int(prefix)) for own, _, prefix in (address.partition("/") for address in addresses)],
+                listeners=[(own, port) for own in self.addresses],
+            ),
+        )
+        self.segment = Segment.create(SegmentConfig.for_kernel(0, 1, 2 * max_connections, state_bytes), options)
         """For what `usnet-ctl` would say: counters, connections, histograms."""
         self._device = Device.hand(link)
         self._exchange = os.memfd_create("usnet-exchange", os.MFD_CLOEXEC)
         os.write(self._exchange, network.seed.to_bytes(16, "big", signed=True))
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        listen = ",".join(f"[{own}]:{port}" if ":" in own else f"{own}:{port}" for own in self.addresses)
-        stack = (-1, 0, 1, ",".join(addresses), "", listen, BACKLOG, self._exchange, [self._wake_fd])
         self._serial = 1
         self.handler = handler_class()
         self._engine = Engine(
-            self.segment.public_fd, self.segment.seat_fds[0], [], max_connections, round(idle_timeout * SECOND_NS),
-            LINGER_NS, False, self._resumes(), self._serial, stack, device=self._device.give_away(),
-            seed=2 * network.seed + 1, time_ns=self._clock.now_ns,
+            self.segment.public_fd, self.segment.seat_fds[0], [], self._resumes(), self._serial,
+            (-1, self._exchange, self._wake_fd), device=self._device.give_away(), time_ns=self._clock.now_ns,
         )  # fmt: skip
         try:
             self._start_worker()

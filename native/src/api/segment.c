@@ -20,53 +20,13 @@ struct usnet_segment {
     const void *public;
     struct un_segment_config config;
     struct un_segment_layout layout;
+    struct un_engine_options options;
     const struct un_seat_memory *seats[UN_SEATS_MAX]; /* NULL: not mapped */
 };
 
-UN_STATIC_ASSERT(sizeof(struct usnet_segment_config) == sizeof(struct un_segment_config), "one struct, two names");
-UN_STATIC_ASSERT(offsetof(struct usnet_segment_config, buffer_mib) == offsetof(struct un_segment_config, buffer_mib),
-                 "one struct, two names");
 UN_STATIC_ASSERT(sizeof(struct usnet_endpoint) == sizeof(struct un_endpoint), "one struct, two names");
 UN_STATIC_ASSERT(offsetof(struct usnet_endpoint, scope) == offsetof(struct un_endpoint, scope),
                  "one struct, two names");
-
-/* Plan, format, check. */
-
-static struct un_segment_config inner_config(const struct usnet_segment_config *config)
-{
-    struct un_segment_config inner;
-    memcpy(&inner, config, sizeof inner);
-    return inner;
-}
-
-int usnet_segment_plan(const struct usnet_segment_config *config, struct usnet_segment_sizes *sizes, const char **why)
-{
-    struct un_segment_config inner = inner_config(config);
-    struct un_segment_layout layout;
-    int status = un_segment_plan(&inner, &layout, why);
-    if (status == 0)
-        *sizes = (struct usnet_segment_sizes){.public_bytes = layout.public_bytes, .seat_bytes = layout.seat_bytes};
-    return status;
-}
-
-int usnet_segment_format(void *public_memory, uint64_t public_bytes, const struct usnet_segment_config *config)
-{
-    struct un_segment_config inner = inner_config(config);
-    struct un_segment_layout layout;
-    const char *why;
-    int status = un_segment_plan(&inner, &layout, &why);
-    if (status < 0)
-        return status;
-    if (public_bytes < layout.public_bytes)
-        return -EINVAL;
-    un_segment_format(public_memory, &inner, &layout);
-    return 0;
-}
-
-int usnet_segment_check(const void *public_memory, uint64_t public_bytes)
-{
-    return un_segment_check(public_memory, public_bytes);
-}
 
 /* Open and close. */
 
@@ -86,6 +46,7 @@ static int copy_header(struct usnet_segment *segment, const void *public_memory,
     segment->public = public_memory;
     segment->config = header.config;
     segment->layout = layout;
+    segment->options = header.options;
     return 0;
 }
 
@@ -127,6 +88,13 @@ void usnet_segment_close(struct usnet_segment *segment)
 void usnet_segment_config(const struct usnet_segment *segment, struct usnet_segment_config *config)
 {
     memcpy(config, &segment->config, sizeof *config);
+}
+
+int usnet_segment_options(const struct usnet_segment *segment, uint64_t *values, uint32_t max)
+{
+    uint32_t count = max < UN_ENGINE_OPTION_COUNT ? max : UN_ENGINE_OPTION_COUNT;
+    memcpy(values, &segment->options, count * sizeof *values); /* the numbers come first */
+    return (int)count;
 }
 
 /* Where things lie, by the private copy of the layout. */

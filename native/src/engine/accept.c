@@ -11,7 +11,7 @@ bool un_accept_is_allowed(struct un_engine *engine)
 {
     if (!engine->own->accepting || engine->own->paused)
         return false;
-    if (engine->own->active < engine->setup.connection_limit)
+    if (engine->own->active < engine->options->connection_limit)
         return true;
     un_accept_pause(engine, 0);
     return false;
@@ -32,7 +32,7 @@ void un_accept_pause(struct un_engine *engine, int error)
 void un_accept_resume(struct un_engine *engine)
 {
     struct un_private *own = engine->own;
-    if (!own->paused || !own->accepting || own->active >= engine->setup.connection_limit)
+    if (!own->paused || !own->accepting || own->active >= engine->options->connection_limit)
         return;
     if (own->accept_again_ns > un_engine_now_ns(engine))
         return;

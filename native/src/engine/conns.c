@@ -152,7 +152,7 @@ static void linger(struct un_engine *engine, uint32_t slot)
     struct un_work *work = &engine->works[slot];
     send_fin(engine, slot);
     un_slot(engine, slot)->state = UN_CONN_LINGER;
-    work->deadline_ns = un_engine_now_ns(engine) + engine->setup.linger_ns;
+    work->deadline_ns = un_engine_now_ns(engine) + engine->options->linger_ns;
     engine->own->lingering++;
     work->flags |= UN_WORK_READABLE;
     un_receive_later(engine, slot);
@@ -229,7 +229,7 @@ void un_engine_conn_ended(struct un_engine *engine, uint64_t id, enum un_reason 
 
 static bool is_idle(const struct un_engine *engine, struct un_conn *conn)
 {
-    uint64_t timeout = engine->setup.idle_timeout_ns;
+    uint64_t timeout = engine->options->idle_timeout_ns;
     return timeout && engine->now_ns > un_load(&conn->active_ns) + timeout;
 }
 

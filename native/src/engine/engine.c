@@ -91,6 +91,7 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
         return NULL;
     engine->setup = *setup;
     engine->config = &un_header(setup->public)->config;
+    engine->options = &un_header(setup->public)->options;
     engine->transport = setup->stack ? &un_stack_transport : &un_kernel_transport;
     engine->published = un_engine_public(setup->public);
     engine->counters = &engine->published->counters;
@@ -198,7 +199,7 @@ static uint32_t look_around(struct un_engine *engine)
  * where more than every second one pays. */
 static uint32_t spin(struct un_engine *engine)
 {
-    if (engine->spin_skip > 0 && engine->setup.poll_mode != UN_POLL_BUSY) {
+    if (engine->spin_skip > 0 && engine->options->poll_mode != UN_POLL_BUSY) {
         engine->spin_skip--;
         return 0;
     }
@@ -229,9 +230,9 @@ static uint32_t wait(struct un_engine *engine, int timeout_ms)
     enum un_engine_sleep mode = sleep_mode(engine);
     if (timeout_ms == 0 || mode == UN_ENGINE_AWAKE || un_commits_changed(engine))
         return engine->transport->poll(engine, 0);
-    if (engine->setup.poll_mode != UN_POLL_SLEEP) {
+    if (engine->options->poll_mode != UN_POLL_SLEEP) {
         uint32_t events = spin(engine);
-        if (events || engine->setup.poll_mode == UN_POLL_BUSY)
+        if (events || engine->options->poll_mode == UN_POLL_BUSY)
             return events;
     }
     return sleep_in_transport(engine, mode, timeout_ms);
@@ -240,7 +241,7 @@ static uint32_t wait(struct un_engine *engine, int timeout_ms)
 int un_engine_deadline_ms(const struct un_engine *engine)
 {
     const struct un_private *own = engine->own;
-    bool wanted = (engine->setup.idle_timeout_ns && own->active) || own->lingering || own->paused;
+    bool wanted = (engine->options->idle_timeout_ns && own->active) || own->lingering || own->paused;
     return wanted ? (int)(UN_SWEEP_NS / 1000000) : -1;
 }
 

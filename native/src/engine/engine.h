@@ -12,14 +12,11 @@
 
 #include "shard/segment.h"
 
-#define UN_LISTENERS_MAX 64
-
-enum un_poll_mode { UN_POLL_SLEEP = 0, UN_POLL_ADAPTIVE = 1, UN_POLL_BUSY = 2 };
-
 struct un_engine;
 struct un_stack_setup; /* stack_setup.h */
 
-/* What an engine is given. Memories are mapped and formatted (segment.h); descriptors stay open while it runs. */
+/* What an engine is given. Memories are mapped and checked (segment.h); descriptors stay open while it runs. What it is
+ * asked to do stands in the header of the public memory (shard/options.h). */
 struct un_engine_setup {
     void *private;
     void *public;
@@ -30,12 +27,7 @@ struct un_engine_setup {
     int epoll_fd;                    /* made by the caller, so that it outlives the engine */
     int listeners[UN_LISTENERS_MAX];
     uint32_t listener_count;
-    uint32_t connection_limit;       /* <= conn_max of the segment */
-    uint64_t idle_timeout_ns;        /* 0: off */
-    uint64_t linger_ns;              /* how long a closed connection may wait for the peer's FIN */
-    enum un_poll_mode poll_mode;
-    bool shared_listeners;           /* other shards accept from these too: wake one of them, not all */
-    const struct un_stack_setup *stack; /* a stack of our own carries the connections; NULL: the kernel's sockets */
+    const struct un_stack_setup *stack; /* of a stack of our own; NULL: the kernel's sockets */
     const uint64_t *time_ns; /* time is what stands here, and turns do not wait; NULL: CLOCK_MONOTONIC */
 };
 

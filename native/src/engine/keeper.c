@@ -50,7 +50,7 @@ struct cleanup {
 
 struct keeper {
     struct un_engine_setup setup;
-    struct un_stack_setup stack; /* in use when it has a queue: tap_fd >= 0 */
+    struct un_stack_setup stack; /* in use when the options ask for it */
     uint32_t shard;
     pid_t parent;
     int public_fd;
@@ -79,6 +79,12 @@ static _Noreturn void usage(const char *what)
 {
     fprintf(stderr, "usnet-network: bad %s; this program is started by usnet-serve\n", what);
     exit(2);
+}
+
+static _Noreturn void refuse(const char *why)
+{
+    fprintf(stderr, "usnet-network: the segment cannot be served: %s\n", why);
+    exit(UN_NETWORK_FAILED);
 }
 
 static long number(const char *text, const char *what, long most)
@@ -121,20 +127,10 @@ static void clean_up(const struct keeper *keeper)
     }
 }
 
-static enum un_poll_mode poll_mode(const char *text)
-{
-    static const char *const names[] = {"sleep", "adaptive", "busy"};
-    for (int mode = 0; mode < 3; mode++)
-        if (strcmp(text, names[mode]) == 0)
-            return (enum un_poll_mode)mode;
-    usage("--poll");
-}
-
 enum option_code {
     OPTION_SHARD = 256, OPTION_PARENT, OPTION_PUBLIC, OPTION_SEATS, OPTION_SEAT_WAKES, OPTION_WAKE, OPTION_CONTROL,
-    OPTION_LISTENERS, OPTION_CONNECTIONS, OPTION_IDLE, OPTION_LINGER, OPTION_POLL, OPTION_SHARED, OPTION_CORE,
-    OPTION_KEEPER_CORE, OPTION_CLEANUP, OPTION_GUARD, OPTION_TAP, OPTION_QUEUE, OPTION_QUEUES, OPTION_ADDRESSES,
-    OPTION_GATEWAYS, OPTION_LISTEN, OPTION_BACKLOG, OPTION_EXCHANGE, OPTION_EXCHANGE_WAKES,
+    OPTION_LISTENERS, OPTION_CORE, OPTION_KEEPER_CORE, OPTION_CLEANUP, OPTION_GUARD, OPTION_TAP, OPTION_EXCHANGE,
+    OPTION_EXCHANGE_WAKES,
 };
 
 static const struct option long_options[] = {
@@ -146,61 +142,20 @@ static const struct option long_options[] = {
     {"wake", required_argument, NULL, OPTION_WAKE},
     {"control", required_argument, NULL, OPTION_CONTROL},
     {"listeners", required_argument, NULL, OPTION_LISTENERS},
-    {"connections", required_argument, NULL, OPTION_CONNECTIONS},
-    {"idle-timeout-ms", required_argument, NULL, OPTION_IDLE},
-    {"linger-ms", required_argument, NULL, OPTION_LINGER},
-    {"poll", required_argument, NULL, OPTION_POLL},
-    {"shared-listeners", no_argument, NULL, OPTION_SHARED},
     {"core", required_argument, NULL, OPTION_CORE},
     {"keeper-core", required_argument, NULL, OPTION_KEEPER_CORE},
     {"cleanup", required_argument, NULL, OPTION_CLEANUP},
     {"guard", no_argument, NULL, OPTION_GUARD},
     {"tap", required_argument, NULL, OPTION_TAP},
-    {"queue", required_argument, NULL, OPTION_QUEUE},
-    {"queues", required_argument, NULL, OPTION_QUEUES},
-    {"addresses", required_argument, NULL, OPTION_ADDRESSES},
-    {"gateways", required_argument, NULL, OPTION_GATEWAYS},
-    {"listen", required_argument, NULL, OPTION_LISTEN},
-    {"backlog", required_argument, NULL, OPTION_BACKLOG},
     {"exchange", required_argument, NULL, OPTION_EXCHANGE},
     {"exchange-wakes", required_argument, NULL, OPTION_EXCHANGE_WAKES},
     {NULL, 0, NULL, 0},
 };
 
-static void set_stack_option(struct keeper *keeper, int code, char *value)
-{
-    struct un_stack_setup *stack = &keeper->stack;
-    const long queues_max = UN_EXCHANGE_SHARDS_MAX;
-    switch (code) {
-    case OPTION_TAP: stack->tap_fd = (int)number(value, "--tap", INT32_MAX); break;
-    case OPTION_QUEUE: stack->queue = (uint16_t)number(value, "--queue", queues_max - 1); break;
-    case OPTION_QUEUES: stack->queues = (uint16_t)number(value, "--queues", queues_max); break;
-    case OPTION_ADDRESSES:
-        if (un_stack_setup_addresses(stack, value) < 0)
-            usage("--addresses");
-        break;
-    case OPTION_GATEWAYS:
-        if (un_stack_setup_gateways(stack, value) < 0)
-            usage("--gateways");
-        break;
-    case OPTION_LISTEN:
-        if (un_stack_setup_listeners(stack, value) < 0)
-            usage("--listen");
-        break;
-    case OPTION_BACKLOG: stack->backlog = (uint32_t)number(value, "--backlog", UINT16_MAX); break;
-    case OPTION_EXCHANGE: stack->exchange_fd = (int)number(value, "--exchange", INT32_MAX); break;
-    case OPTION_EXCHANGE_WAKES:
-        keeper->exchange_wakes =
-            numbers(value, stack->exchange_wake_fds, UN_EXCHANGE_SHARDS_MAX, "--exchange-wakes");
-        break;
-    default: exit(2); /* getopt has said why */
-    }
-}
-
 static void set_option(struct keeper *keeper, int code, char *value)
 {
     struct un_engine_setup *setup = &keeper->setup;
-    const uint64_t ms = UINT64_C(1000000);
+    struct un_stack_setup *stack = &keeper->stack;
     switch (code) {
     case OPTION_SHARD: keeper->shard = (uint32_t)number(value, "--shard", UN_SHARD_MAX - 1); break;
     case OPTION_PARENT: keeper->parent = (pid_t)number(value, "--parent", INT32_MAX); break;
@@ -214,18 +169,17 @@ static void set_option(struct keeper *keeper, int code, char *value)
     case OPTION_LISTENERS:
         setup->listener_count = numbers(value, setup->listeners, UN_LISTENERS_MAX, "--listeners");
         break;
-    case OPTION_CONNECTIONS: setup->connection_limit = (uint32_t)number(value, "--connections", UN_CONN_MAX); break;
-    case OPTION_IDLE:
-        setup->idle_timeout_ns = (uint64_t)number(value, "--idle-timeout-ms", INT64_MAX / 1000000) * ms;
-        break;
-    case OPTION_LINGER: setup->linger_ns = (uint64_t)number(value, "--linger-ms", INT64_MAX / 1000000) * ms; break;
-    case OPTION_POLL: setup->poll_mode = poll_mode(value); break;
-    case OPTION_SHARED: setup->shared_listeners = true; break;
     case OPTION_CORE: keeper->core = (int)number(value, "--core", CPU_SETSIZE - 1); break;
     case OPTION_KEEPER_CORE: keeper->keeper_core = (int)number(value, "--keeper-core", CPU_SETSIZE - 1); break;
     case OPTION_CLEANUP: add_cleanup(keeper, value); break;
     case OPTION_GUARD: keeper->guard = true; break;
-    default: set_stack_option(keeper, code, value);
+    case OPTION_TAP: stack->tap_fd = (int)number(value, "--tap", INT32_MAX); break;
+    case OPTION_EXCHANGE: stack->exchange_fd = (int)number(value, "--exchange", INT32_MAX); break;
+    case OPTION_EXCHANGE_WAKES:
+        keeper->exchange_wakes =
+            numbers(value, stack->exchange_wake_fds, UN_EXCHANGE_SHARDS_MAX, "--exchange-wakes");
+        break;
+    default: exit(2); /* getopt has said why */
     }
 }
 
@@ -240,13 +194,6 @@ static void read_options(struct keeper *keeper, int argc, char **argv)
         usage("--control");
     if (!keeper->guard && (keeper->public_fd < 0 || keeper->seats == 0 || keeper->seat_wakes != keeper->seats))
         usage("--public, --seats or --seat-wakes");
-    if (keeper->stack.tap_fd < 0)
-        return;
-    if (keeper->stack.address_count == 0 || keeper->stack.listener_count == 0 || keeper->stack.queues == 0 ||
-        keeper->stack.queue >= keeper->stack.queues || keeper->exchange_wakes != keeper->stack.queues ||
-        keeper->stack.exchange_fd < 0)
-        usage("--addresses, --listen, --queue, --queues, --exchange or --exchange-wakes");
-    keeper->setup.stack = &keeper->stack;
 }
 
 /* What ps shows. The words of argv lie in one piece of memory; the title overwrites them. */
@@ -295,29 +242,41 @@ static void *map_private(uint64_t bytes)
     return memory;
 }
 
+/* The command line has descriptors; what stands in the segment has to fit to them. */
+static void check_segment(const struct keeper *keeper, uint64_t bytes)
+{
+    const char *why;
+    if (un_segment_check(keeper->setup.public, bytes, &why) < 0)
+        refuse(why);
+    const struct un_segment_header *header = un_header(keeper->setup.public);
+    const struct un_stack_setup *stack = &keeper->stack;
+    if (header->config.seats != keeper->seats)
+        refuse("--seats has more descriptors or fewer than it has seats");
+    if (header->options.queues != keeper->exchange_wakes)
+        refuse("--exchange-wakes has more descriptors or fewer than it has queues");
+    if (header->options.queues > 0 && (stack->tap_fd < 0 || stack->exchange_fd < 0))
+        refuse("it asks for a stack of our own, and --tap or --exchange is missing");
+}
+
 static void map_memories(struct keeper *keeper)
 {
     uint64_t bytes;
     int seal_fd = dup(keeper->public_fd);
     keeper->setup.public = map_writable(keeper->public_fd, &bytes);
-    if (un_segment_check(keeper->setup.public, bytes) < 0) {
-        errno = EINVAL;
-        fail("this is no segment of this version");
-    }
+    check_segment(keeper, bytes);
     if (fcntl(seal_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW) < 0)
         fail("cannot seal the segment (Linux 5.1 or newer is needed)");
     close(seal_fd);
     const struct un_segment_header *header = un_header(keeper->setup.public);
-    if (header->config.seats != keeper->seats || header->config.conn_max < keeper->setup.connection_limit)
-        usage("--seats or --connections for this segment");
     for (uint32_t seat = 0; seat < keeper->seats; seat++) {
         keeper->setup.seats[seat] = map_writable(keeper->seat_fds[seat], &bytes);
         if (bytes < header->layout.seat_bytes)
             usage("--seats: memory too small");
     }
     keeper->setup.private = map_private(un_engine_private_bytes(&header->config));
-    if (keeper->setup.stack) {
-        un_stack_setup_sizes(&keeper->stack, keeper->setup.connection_limit, header->config.tx_frames);
+    if (header->options.queues > 0) {
+        keeper->setup.stack = &keeper->stack;
+        un_stack_setup_sizes(&keeper->stack, &header->options, header->config.tx_frames);
         keeper->stack.memory = map_private(un_stack_setup_bytes(&keeper->stack));
     }
 }
@@ -418,7 +377,6 @@ int main(int argc, char **argv)
     struct keeper keeper = {.public_fd = -1, .core = -1, .keeper_core = -1};
     keeper.setup.wake_fd = keeper.setup.control_fd = -1;
     keeper.stack.tap_fd = keeper.stack.exchange_fd = -1;
-    keeper.setup.linger_ns = UINT64_C(5000000000);
     char *words_end = argv[argc - 1] + strlen(argv[argc - 1]);
     errno = -un_inherited_reset();
     if (errno)

@@ -23,7 +23,7 @@
 
 static void kernel_listen(struct un_engine *engine, bool on)
 {
-    uint32_t exclusive = engine->setup.shared_listeners ? EPOLLEXCLUSIVE : 0;
+    uint32_t exclusive = engine->options->shared_listeners ? EPOLLEXCLUSIVE : 0;
     for (uint32_t i = 0; i < engine->setup.listener_count; i++) {
         if (on)
             un_watch(engine, engine->setup.listeners[i], EPOLLIN | exclusive, UN_WATCHED(UN_WATCHED_LISTENER, i));

@@ -28,15 +28,21 @@
 
 /* Start and stop. */
 
+static struct un_ip ip_of(const struct un_option_address *address)
+{
+    return un_ip_from_v6(address->ip);
+}
+
 static int listen_all(struct un_engine *engine)
 {
-    const struct un_stack_setup *setup = engine->setup.stack;
+    const struct un_engine_options *options = engine->options;
     struct un_link *link = engine->link;
-    for (uint32_t i = 0; i < setup->listener_count; i++) {
-        const struct un_stack_peer *at = &setup->listeners[i];
+    for (uint32_t i = 0; i < options->listeners.count; i++) {
+        struct un_ip ip = ip_of(&options->listeners.at[i]);
         if (link->head->listeners[i])
             continue;
-        int listener = un_stack_listen(&link->stack, &at->ip, at->port, setup->backlog, 0);
+        int listener = un_stack_listen(&link->stack, &ip, (uint16_t)options->listeners.at[i].number,
+                                       (uint32_t)options->backlog, 0);
         if (listener < 0)
             return listener;
         link->head->listeners[i] = (uint32_t)listener + 1;
@@ -47,7 +53,7 @@ static int listen_all(struct un_engine *engine)
 static void unlisten_all(struct un_engine *engine)
 {
     struct un_link *link = engine->link;
-    for (uint32_t i = 0; i < engine->setup.stack->listener_count; i++) {
+    for (uint32_t i = 0; i < engine->options->listeners.count; i++) {
         if (link->head->listeners[i])
             un_stack_unlisten(&link->stack, link->head->listeners[i] - 1);
         link->head->listeners[i] = 0;
@@ -61,20 +67,33 @@ static int add_default_route(struct un_stack *stack, const struct un_ip *gateway
     return un_stack_add_route(stack, &all, 0, gateway);
 }
 
+static int add_addresses(struct un_engine *engine)
+{
+    const struct un_engine_options *options = engine->options;
+    struct un_stack *stack = &engine->link->stack;
+    int status = 0;
+    for (uint32_t i = 0; status >= 0 && i < options->addresses.count; i++) {
+        struct un_ip ip = ip_of(&options->addresses.at[i]);
+        status = un_stack_add_address(stack, &ip, (uint8_t)options->addresses.at[i].number);
+    }
+    for (uint32_t i = 0; status >= 0 && i < options->gateways.count; i++) {
+        struct un_ip gateway = ip_of(&options->gateways.at[i]);
+        status = add_default_route(stack, &gateway);
+    }
+    return status;
+}
+
 static int create_stack(struct un_engine *engine, void *arena, uint64_t bytes)
 {
-    const struct un_stack_setup *setup = engine->setup.stack;
     struct un_link *link = engine->link;
-    struct un_stack_config config = setup->config;
+    struct un_stack_config config = engine->setup.stack->config;
     memcpy(config.secret, un_exchange_secret(&link->exchange), sizeof config.secret);
-    config.seed = setup->seed;
+    config.seed = engine->options->seed;
     if (!config.seed && getrandom(&config.seed, sizeof config.seed, 0) != sizeof config.seed)
         return -errno;
     int status = un_stack_create(&link->stack, arena, bytes, &config, un_published_counters(engine->setup.public));
-    for (uint32_t i = 0; status >= 0 && i < setup->address_count; i++)
-        status = un_stack_add_address(&link->stack, &setup->addresses[i].ip, setup->addresses[i].prefix);
-    for (uint32_t i = 0; status >= 0 && i < setup->gateway_count; i++)
-        status = add_default_route(&link->stack, &setup->gateways[i]);
+    if (status >= 0)
+        status = add_addresses(engine);
     if (status >= 0)
         status = listen_all(engine);
     return status < 0 ? status : 0;
@@ -113,11 +132,12 @@ static int open_device(struct un_engine *engine)
 {
     const struct un_stack_setup *setup = engine->setup.stack;
     struct un_link *link = engine->link;
+    uint16_t queue = (uint16_t)engine->options->queue, queues = (uint16_t)engine->options->queues;
     const char *why = "";
-    link->device = setup->device ? setup->device : un_tap_open(setup->tap_fd, setup->queue, setup->queues, &why);
+    link->device = setup->device ? setup->device : un_tap_open(setup->tap_fd, queue, queues, &why);
     if (!link->device) {
         int status = errno ? -errno : -EIO;
-        fprintf(stderr, "usnet: queue %u of the interface: %s\n", setup->queue, why);
+        fprintf(stderr, "usnet: queue %u of the interface: %s\n", queue, why);
         return status;
     }
     un_stack_set_device(&link->stack, link->device);
@@ -134,19 +154,19 @@ static void hand_over(void *context, uint32_t shard, const struct un_rx *packet)
 static void join_shards(struct un_engine *engine)
 {
     struct un_link *link = engine->link;
-    struct un_stack_shards shards = {engine->setup.stack->queue, engine->setup.stack->queues, hand_over, link};
+    struct un_stack_shards shards = {(uint32_t)engine->options->queue, (uint32_t)engine->options->queues, hand_over,
+                                     link};
     un_stack_set_shards(&link->stack, &shards);
 }
 
 static int watch_all(struct un_engine *engine)
 {
-    const struct un_stack_setup *setup = engine->setup.stack;
+    const int *wake_fds = engine->setup.stack->exchange_wake_fds;
     int status = un_watch_start(engine);
     if (status == 0 && engine->link->device->fd >= 0)
         status = un_watch(engine, engine->link->device->fd, EPOLLIN, UN_WATCHED(UN_WATCHED_DEVICE, 0));
     if (status == 0)
-        status = un_watch(engine, setup->exchange_wake_fds[setup->queue], EPOLLIN | EPOLLET,
-                          UN_WATCHED(UN_WATCHED_WAKE, 0));
+        status = un_watch(engine, wake_fds[engine->options->queue], EPOLLIN | EPOLLET, UN_WATCHED(UN_WATCHED_WAKE, 0));
     return status;
 }
 
@@ -165,8 +185,8 @@ static int open_all(struct un_engine *engine)
 {
     const struct un_stack_setup *setup = engine->setup.stack;
     struct un_link *link = engine->link;
-    int status = un_exchange_open(&link->exchange, setup->exchange_fd, setup->queue, setup->queues,
-                                  setup->exchange_wake_fds);
+    int status = un_exchange_open(&link->exchange, setup->exchange_fd, (uint32_t)engine->options->queue,
+                                  (uint32_t)engine->options->queues, setup->exchange_wake_fds);
     if (status == 0)
         status = open_stack(engine);
     if (status == 0)
@@ -252,7 +272,7 @@ static void tell_address_news(const struct un_engine *engine)
         bool is_v4 = un_ip_is_v4(&news.ip);
         const uint8_t *mac = news.mac;
         inet_ntop(is_v4 ? AF_INET : AF_INET6, is_v4 ? un_ip_v4(&news.ip) : news.ip.bytes, text, sizeof text);
-        if (engine->setup.stack->queue == 0)
+        if (engine->options->queue == 0)
             fprintf(stderr, "usnet: address %s %s (%02x:%02x:%02x:%02x:%02x:%02x)\n", text, texts[news.what], mac[0],
                     mac[1], mac[2], mac[3], mac[4], mac[5]);
     }
@@ -260,7 +280,7 @@ static void tell_address_news(const struct un_engine *engine)
 
 static void device_is_gone(struct un_engine *engine)
 {
-    fprintf(stderr, "usnet: queue %u: the interface was removed\n", engine->setup.stack->queue);
+    fprintf(stderr, "usnet: queue %u: the interface was removed\n", (unsigned)engine->options->queue);
     engine->failed = engine->exit = true;
 }
 

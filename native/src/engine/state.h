@@ -136,6 +136,7 @@ struct un_engine {
     struct un_engine_setup setup;
     struct un_link *link; /* of the stack transport */
     const struct un_segment_config *config;
+    const struct un_engine_options *options;
     const struct un_transport *transport;
     struct un_private *own;
     struct un_work *works;

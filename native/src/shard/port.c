@@ -112,7 +112,8 @@ int un_port_open(struct un_port *port, int public_fd, int seat_fd, uint32_t seat
     const void *public = map_file(public_fd, &public_bytes, PROT_READ);
     if (public == MAP_FAILED)
         return -errno;
-    if (un_segment_check(public, public_bytes) < 0) {
+    const char *why;
+    if (un_segment_check(public, public_bytes, &why) < 0) {
         munmap((void *)(uintptr_t)public, public_bytes);
         return -EINVAL;
     }

@@ -85,26 +85,36 @@ int un_segment_plan(const struct un_segment_config *config, struct un_segment_la
     return 0;
 }
 
-void un_segment_format(void *public, const struct un_segment_config *config, const struct un_segment_layout *layout)
+void un_segment_format(void *public, const struct un_segment_config *config, const struct un_segment_layout *layout,
+                       const struct un_engine_options *options)
 {
     struct un_segment_header *header = public;
     header->version = UN_SEGMENT_VERSION;
     header->config = *config;
     header->layout = *layout;
+    if (options)
+        header->options = *options;
     un_compiler_fence();
     header->magic = UN_SEGMENT_MAGIC;
 }
 
-int un_segment_check(const void *public, uint64_t public_bytes)
+static const char *header_fault(const struct un_segment_header *header, uint64_t public_bytes)
 {
-    const struct un_segment_header *header = public;
     struct un_segment_layout expected;
     const char *why;
-    if (public_bytes < sizeof *header || header->magic != UN_SEGMENT_MAGIC || header->version != UN_SEGMENT_VERSION)
-        return -EINVAL;
+    if (public_bytes < sizeof *header || header->magic != UN_SEGMENT_MAGIC)
+        return "it is no segment";
+    if (header->version != UN_SEGMENT_VERSION)
+        return "it was made by another version of usnet_framework; install one for all processes";
     if (un_segment_plan(&header->config, &expected, &why) < 0)
-        return -EINVAL;
+        return why;
     if (memcmp(&expected, &header->layout, sizeof expected) != 0 || public_bytes < expected.public_bytes)
-        return -EINVAL;
-    return 0;
+        return "its parts do not lie where they ought to";
+    return un_options_fault(&header->options, header->config.conn_max);
+}
+
+int un_segment_check(const void *public, uint64_t public_bytes, const char **why)
+{
+    *why = header_fault(public, public_bytes);
+    return *why ? -EINVAL : 0;
 }

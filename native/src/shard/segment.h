@@ -5,8 +5,8 @@
  * that distrust is enforced by the MMU:
  *
  *   private  anonymous, mapped by keeper and engine only: engine/state.h
- *   public   written by the engine, read-only for workers (the memfd is sealed): header, counters, connection table,
- *            seat indices, event rings, receive frames
+ *   public   written by the engine, read-only for workers (the memfd is sealed): header with the options of the engine,
+ *            counters, connection table, seat indices, event rings, receive frames
  *   seat     one memfd per seat, written by the one worker that sits there: commit word, counters, command ring,
  *            release ring, dirty map, send frames. The engine reads it and believes nothing it reads.
  *
@@ -29,9 +29,10 @@
 
 #include "base/assert.h"
 #include "base/barrier.h"
+#include "shard/options.h"
 
 #define UN_SEGMENT_MAGIC UINT64_C(0x31544553554e5355)
-#define UN_SEGMENT_VERSION 2u
+#define UN_SEGMENT_VERSION 3u
 
 #define UN_SEATS_MAX 64u            /* workers of one shard; a bound for loops, far above cores per queue */
 #define UN_CONN_MAX (1u << 22)      /* 22 bits of slot in a connection id */
@@ -327,16 +328,19 @@ struct un_segment_header {
     uint32_t reserved;
     struct un_segment_config config;
     struct un_segment_layout layout;
+    struct un_engine_options options;
 };
 
 /* 0, or -EINVAL with *why a sentence. Pure. */
 int un_segment_plan(const struct un_segment_config *config, struct un_segment_layout *layout, const char **why);
 
-/* Write the header into fresh public memory. */
-void un_segment_format(void *public, const struct un_segment_config *config, const struct un_segment_layout *layout);
+/* Write the header into fresh public memory. options may be NULL: zeros. */
+void un_segment_format(void *public, const struct un_segment_config *config, const struct un_segment_layout *layout,
+                       const struct un_engine_options *options);
 
-/* 0, or -EINVAL when this is no segment of ours or its parts do not fit into public_bytes. */
-int un_segment_check(const void *public, uint64_t public_bytes);
+/* 0, or -EINVAL with *why a sentence: this is no segment of ours, its parts do not fit into public_bytes, or its
+ * options make no sense. */
+int un_segment_check(const void *public, uint64_t public_bytes, const char **why);
 
 static inline void *un_at(const void *memory, uint64_t offset)
 {

@@ -50,6 +50,18 @@ static void shrink(struct un_stack_config *config, uint32_t conn_max)
     config->time_wait_max = 4;
 }
 
+static void set_options(void)
+{
+    struct un_engine_options *options = &server.options;
+    options->connection_limit = SERVER_CONN_MAX;
+    options->linger_ns = 1000000000;
+    options->queues = 1;
+    options->backlog = 4;
+    options->addresses.count = options->listeners.count = 1;
+    options->addresses.at[0] = (struct un_option_address){{[10] = 0xff, 0xff, 10, 0, 0, 1}, 24};
+    options->listeners.at[0] = (struct un_option_address){{[10] = 0xff, 0xff}, SERVER_PORT}; /* 0.0.0.0 */
+}
+
 static void open_segment(void)
 {
     const char *why;
@@ -69,16 +81,12 @@ static void open_segment(void)
     server.setup.private = shared(un_engine_private_bytes(&server.config));
     server.setup.public = shared(server.layout.public_bytes);
     server.setup.seats[0] = shared(server.layout.seat_bytes);
-    un_segment_format(server.setup.public, &server.config, &server.layout);
+    un_segment_format(server.setup.public, &server.config, &server.layout, &server.options);
 }
 
 static void open_stack(void)
 {
     struct un_stack_setup *stack = &server.stack;
-    CHECK_EQ(un_stack_setup_addresses(stack, "10.0.0.1/24"), 0);
-    CHECK_EQ(un_stack_setup_listeners(stack, "0.0.0.0:7000"), 0);
-    stack->queues = 1;
-    stack->backlog = 4;
     stack->device = server.wire[0];
     shrink(&stack->config, SERVER_CONN_MAX);
     stack->memory = shared(un_stack_setup_bytes(stack));
@@ -90,8 +98,6 @@ static void open_stack(void)
 static void open_engine(void)
 {
     server.setup.seat_wake_fds[0] = server.setup.wake_fd = server.setup.control_fd = -1;
-    server.setup.connection_limit = SERVER_CONN_MAX;
-    server.setup.linger_ns = 1000000000;
     CHECK((server.setup.epoll_fd = epoll_create1(EPOLL_CLOEXEC)) >= 0);
     server.engine = un_engine_start(&server.setup);
     CHECK(server.engine != NULL);
@@ -158,6 +164,7 @@ static void open_connection(uint32_t number)
 void server_open(void)
 {
     memset(&server, 0, sizeof server);
+    set_options();
     open_wire();
     open_segment();
     open_stack();

@@ -11,6 +11,7 @@ enum { SERVER_CONN_MAX = 8, CLIENTS = 2, SERVER_PORT = 7000 };
 struct server {
     struct un_segment_config config;
     struct un_segment_layout layout;
+    struct un_engine_options options;
     struct un_stack_setup stack;
     struct un_engine_setup setup;
     struct un_engine *engine;
