@@ -35,8 +35,10 @@
  *     while (the timeout, at most 1 s): RFC 9293 section 3.8.6.2.1. PSH is on the segment that empties the queue.
  *   - Data with a SYN is not taken, and comes again behind it. Urgent data is data like all other.
  *   - A segment that lacks the timestamp that was agreed on is dropped, unless it is a reset: RFC 7323 section 3.2.
- *   - ICMP errors but "port unreachable" and "protocol unreachable" do not end an attempt, and none ends a connection;
- *     one that says that there is no way is why an attempt was in vain, when it is over: RFC 9293 section 3.9.2.2.
+ *   - ICMP errors that say "no way there for now" (network or host unreachable, time exceeded …) do not end an attempt,
+ *     but are why it was in vain when it is over: RFC 9293 section 3.9.2.2, MUST-56. Linux ends it at once. "Port" and
+ *     "protocol unreachable" end it with ECONNREFUSED, "prohibited" and "unknown" with EHOSTUNREACH. None ends a
+ *     connection.
  *   - A connection that is given up is told by a reset; an attempt is not, nor one that waits for the peer's end alone.
  *     A listener whose backlog is full answers with SYN cookies.
  *

@@ -14,13 +14,15 @@ from usnet_framework.testing.peer import quote
 
 BOTH = pytest.mark.parametrize("family", [4, 6])
 
-SOFT = [(3, 0), (3, 1), (3, 5), (3, 6), (3, 7), (3, 11), (3, 13), (11, 0), (11, 1), (12, 0)]
+SOFT = [(3, 0), (3, 1), (3, 5), (3, 11), (3, 12), (11, 0), (11, 1), (12, 0)]
 HARD = [(3, 2), (3, 3)]
+FOR_GOOD = [(4, 3, code) for code in (6, 7, 8, 9, 10, 13, 14, 15)] + [(6, 1, code) for code in (1, 5, 6)]
+"""By family: the way is forbidden, or what it should lead to does not exist."""
 TOO_BIG = {4: (3, 4), 6: (2, 0)}
 PORT = {4: (3, 3), 6: (1, 4)}
 
 
-@pytest.mark.parametrize(("kind", "code"), SOFT + HARD)
+@pytest.mark.parametrize(("kind", "code"), [*SOFT, *HARD, (3, 9), (3, 10), (3, 13)])
 def test_an_established_connection_survives_every_error(kind: int, code: int, plain: Scenario) -> None:
     """RFC 9293 MUST-56 and RFC 5927 section 5: they may be forged, and what is meant may pass."""
     plain.write(100)
@@ -37,6 +39,25 @@ def test_a_port_that_is_not_there_ends_an_attempt(syn_sent: Scenario, family: in
     syn_sent.send_icmp(*PORT[family], about=0)
     syn_sent.expect_nothing(10)
     assert syn_sent.closed_by() == "refused"
+
+
+@pytest.mark.parametrize(("family", "kind", "code"), FOR_GOOD)
+def test_a_way_that_is_forbidden_ends_an_attempt(kind: int, code: int, syn_sent: Scenario) -> None:
+    """As in Linux: a firewall that says so says it again in a minute."""
+    router = {4: "10.0.0.254", 6: "fd00::254"}[syn_sent.host.family]
+    syn_sent.send_icmp(kind, code, about=0, source=router)
+    syn_sent.expect_nothing(200)
+    assert syn_sent.closed_by() == "unreachable"
+    with pytest.raises(OSError, match="No route to host"):
+        syn_sent.write(1)
+
+
+@pytest.mark.parametrize("about", [1, 2**31])
+def test_a_way_that_is_forbidden_to_another_attempt_does_not_end_this_one(about: int, syn_sent: Scenario) -> None:
+    """RFC 5927 section 4.1: a forger has to know the sequence number."""
+    syn_sent.send_icmp(3, 13, about=about)
+    syn_sent.expect_nothing()
+    assert syn_sent.state == "syn_sent"
 
 
 @pytest.mark.parametrize(("kind", "code"), SOFT)

@@ -122,6 +122,21 @@ static bool is_impossible(const struct un_icmp *icmp)
     return icmp->kind == UN_ICMP_PACKET_TOO_BIG && !un_ip_is_v4(&icmp->quote.source) && icmp->mtu < UN_IPV6_MTU_MIN;
 }
 
+/* How it ends a connection attempt: as in Linux, except for what may be a transient of routing, which must not end one
+ * (RFC 9293 MUST-56). */
+static enum un_tcp_reason end_of_attempt(enum un_icmp_kind kind)
+{
+    switch (kind) {
+    case UN_ICMP_UNREACHABLE_PORT:
+    case UN_ICMP_UNREACHABLE_PROTOCOL:
+        return UN_TCP_REASON_REFUSED;
+    case UN_ICMP_UNREACHABLE_FOR_GOOD:
+        return UN_TCP_REASON_UNREACHABLE;
+    default:
+        return UN_TCP_REASON_NONE;
+    }
+}
+
 static enum un_drop error(struct un_stack *stack, struct un_arrival *arrival, const struct un_icmp *icmp)
 {
     const struct un_icmp_quote *quote = &icmp->quote;
@@ -142,10 +157,9 @@ static enum un_drop error(struct un_stack *stack, struct un_arrival *arrival, co
                    ? UN_DROP_NONE
                    : UN_DROP_icmp_unmatched;
     struct un_tcb *tcb = &stack->tcp.tcbs[slot];
-    bool is_hard = icmp->kind == UN_ICMP_UNREACHABLE_PORT || icmp->kind == UN_ICMP_UNREACHABLE_PROTOCOL;
     uint16_t path_mtu = tcb->path_mtu;
     un_stack_busy(stack, tcb);
-    un_tcp_icmp(&stack->tcp, tcb, is_hard, next_mtu(icmp, tcb), quote->seq);
+    un_tcp_icmp(&stack->tcp, tcb, end_of_attempt(icmp->kind), next_mtu(icmp, tcb), quote->seq);
     un_stack_idle(stack);
     if (tcb->path_mtu < path_mtu) /* the connection accepted the report */
         un_path_learn(stack, &tcb->peer, tcb->path_mtu);
@@ -177,6 +191,7 @@ enum un_drop un_icmp_input(struct un_stack *stack, struct un_arrival *arrival)
     case UN_ICMP_ECHO_REQUEST:
         return answer_echo(stack, arrival, &icmp);
     case UN_ICMP_UNREACHABLE_HOST:
+    case UN_ICMP_UNREACHABLE_FOR_GOOD:
     case UN_ICMP_UNREACHABLE_PORT:
     case UN_ICMP_UNREACHABLE_PROTOCOL:
     case UN_ICMP_PACKET_TOO_BIG:

@@ -264,6 +264,8 @@ static uint8_t error_of(enum un_icmp_kind kind)
         return ECONNREFUSED;
     case UN_ICMP_UNREACHABLE_PROTOCOL:
         return ENOPROTOOPT;
+    case UN_ICMP_UNREACHABLE_FOR_GOOD:
+        return EHOSTUNREACH;
     case UN_ICMP_PACKET_TOO_BIG:
         return EMSGSIZE;
     default:

@@ -126,7 +126,7 @@ static bool is_in_flight(const struct un_tcb *tcb, uint32_t seq)
     return un_seq_le(tcb->snd_una, seq) && un_seq_lt(seq, tcb->snd_nxt);
 }
 
-void un_tcp_icmp(struct un_tcp *tcp, struct un_tcb *tcb, bool hard, uint32_t mtu, uint32_t seq)
+void un_tcp_icmp(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_reason why, uint32_t mtu, uint32_t seq)
 {
     if (un_tcp_is_over(tcb) || !is_in_flight(tcb, seq)) {
         un_tcp_drop(tcp, UN_DROP_icmp_unmatched);
@@ -136,8 +136,8 @@ void un_tcp_icmp(struct un_tcp *tcp, struct un_tcb *tcb, bool hard, uint32_t mtu
                          (tcb->state == UN_TCP_SYN_RECEIVED && (tcb->flags & UN_TCB_ACTIVE));
     if (mtu > 0)
         lower_path_mtu(tcp, tcb, mtu);
-    else if (is_connecting && hard)
-        un_tcp_end(tcp, tcb, UN_TCP_REASON_REFUSED);
+    else if (is_connecting && why != UN_TCP_REASON_NONE)
+        un_tcp_end(tcp, tcb, why);
     else if (is_connecting)
         tcb->soft_error = 1;
 }

@@ -200,9 +200,10 @@ enum un_tcp_reason un_tcp_reason(const struct un_tcb *tcb); /* of a DEAD one */
  * segment (or all of its payload) was not taken; it is counted already. */
 enum un_drop un_tcp_process(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t frame);
 
-/* An ICMP error about a segment of this connection, whose sequence number was quoted. Soft errors are remembered for a
- * connection attempt and otherwise ignored (RFC 5927); mtu: the packet was too big for this next hop, 0 otherwise. */
-void un_tcp_icmp(struct un_tcp *tcp, struct un_tcb *tcb, bool hard, uint32_t mtu, uint32_t seq);
+/* An ICMP error about a segment of this connection, whose sequence number was quoted. why: hard errors end a connection
+ * attempt for that reason; soft ones (NONE) are remembered until it is given up. Nothing ends a connection (RFC 5927
+ * section 5). mtu: the packet was too big for this next hop; 0: it was not. May end the connection. */
+void un_tcp_icmp(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_reason why, uint32_t mtu, uint32_t seq);
 
 /* A packet has arrived that was larger than the path MTU was known to be. */
 void un_tcp_path_probed(struct un_tcp *tcp, struct un_tcb *tcb);

@@ -175,12 +175,19 @@ static void emit_error(const struct un_icmp *icmp, bool is_v6, uint8_t *at)
     un_put32(at + 4, word);
 }
 
+/* The code that was asked for, if the kind has several. */
+static uint8_t code_of(const struct un_icmp *icmp, bool is_v6, const struct un_icmp_meaning *meaning)
+{
+    const struct un_icmp_meaning *asked = un_icmp_by_type(is_v6, meaning->type, icmp->code);
+    return asked && asked->kind == icmp->kind ? icmp->code : (uint8_t)meaning->code;
+}
+
 uint32_t un_icmp_emit(const struct un_icmp *icmp, bool is_v6, uint8_t *at)
 {
     const struct un_icmp_meaning *meaning = un_icmp_by_kind(is_v6, icmp->kind);
     un_assert(meaning);
     at[0] = meaning->type;
-    at[1] = meaning->code == UN_ICMP_ANY_CODE ? icmp->code : (uint8_t)meaning->code;
+    at[1] = meaning->code == UN_ICMP_ANY_CODE ? icmp->code : code_of(icmp, is_v6, meaning);
     un_put16(at + 2, 0); /* checksum */
     if (un_icmp_is_discovery(icmp->kind))
         return emit_discovery(icmp, at);

@@ -19,7 +19,8 @@ enum un_icmp_kind {
     UN_ICMP_OTHER,
     UN_ICMP_ECHO_REQUEST,
     UN_ICMP_ECHO_REPLY,
-    UN_ICMP_UNREACHABLE_HOST,     /* a soft error: network, host, source route failed, communication prohibited … */
+    UN_ICMP_UNREACHABLE_HOST,     /* network, host, source route failed …: may be different in a moment */
+    UN_ICMP_UNREACHABLE_FOR_GOOD, /* administratively prohibited, unknown, isolated */
     UN_ICMP_UNREACHABLE_PORT,
     UN_ICMP_UNREACHABLE_PROTOCOL,
     UN_ICMP_PACKET_TOO_BIG,       /* IPv4: fragmentation needed */

@@ -10,6 +10,14 @@ static const struct un_icmp_meaning v4[] = {
     {UN_ICMP_UNREACHABLE_PROTOCOL, 3, 2},
     {UN_ICMP_UNREACHABLE_PORT, 3, 3},
     {UN_ICMP_PACKET_TOO_BIG, 3, 4},
+    {UN_ICMP_UNREACHABLE_FOR_GOOD, 3, 13}, /* communication is prohibited: RFC 1812 section 5.2.7.1 */
+    {UN_ICMP_UNREACHABLE_FOR_GOOD, 3, 6},  /* network or host is unknown, or the source isolated: RFC 1122 */
+    {UN_ICMP_UNREACHABLE_FOR_GOOD, 3, 7},
+    {UN_ICMP_UNREACHABLE_FOR_GOOD, 3, 8},
+    {UN_ICMP_UNREACHABLE_FOR_GOOD, 3, 9}, /* network or host is prohibited */
+    {UN_ICMP_UNREACHABLE_FOR_GOOD, 3, 10},
+    {UN_ICMP_UNREACHABLE_FOR_GOOD, 3, 14}, /* precedence: RFC 1812 */
+    {UN_ICMP_UNREACHABLE_FOR_GOOD, 3, 15},
     {UN_ICMP_UNREACHABLE_HOST, 3, ANY},
     {UN_ICMP_ECHO_REQUEST, 8, ANY},
     {UN_ICMP_TIME_EXCEEDED, 11, ANY},
@@ -18,6 +26,9 @@ static const struct un_icmp_meaning v4[] = {
 
 static const struct un_icmp_meaning v6[] = {
     {UN_ICMP_UNREACHABLE_PORT, 1, 4},
+    {UN_ICMP_UNREACHABLE_FOR_GOOD, 1, 1}, /* prohibited */
+    {UN_ICMP_UNREACHABLE_FOR_GOOD, 1, 5}, /* the source's address is not allowed */
+    {UN_ICMP_UNREACHABLE_FOR_GOOD, 1, 6}, /* a route that rejects */
     {UN_ICMP_UNREACHABLE_HOST, 1, ANY},
     {UN_ICMP_PACKET_TOO_BIG, 2, ANY},
     {UN_ICMP_TIME_EXCEEDED, 3, ANY},

@@ -67,9 +67,10 @@ static void challenges_are_bounded(void)
 
 /* ---- ICMP ---- */
 
-static void icmp(bool hard, uint32_t mtu, uint32_t seq)
+static void icmp(bool is_hard, uint32_t mtu, uint32_t seq)
 {
-    un_tcp_icmp(&bench->tcp, &bench->tcb, hard, mtu, bench_base + seq);
+    enum un_tcp_reason why = is_hard ? UN_TCP_REASON_REFUSED : UN_TCP_REASON_NONE;
+    un_tcp_icmp(&bench->tcp, &bench->tcb, why, mtu, bench_base + seq);
     bench_dispatch();
 }
 

@@ -217,7 +217,7 @@ static void soft_errors_say_why_an_attempt_failed(void)
 {
     bench_connect();
     bench_ignore();
-    un_tcp_icmp(&bench->tcp, &bench->tcb, false, 0, bench_base);
+    un_tcp_icmp(&bench->tcp, &bench->tcb, UN_TCP_REASON_NONE, 0, bench_base);
     CHECK_EQ(bench->tcb.state, UN_TCP_SYN_SENT);
     for (int i = 0; i < 7; i++) {
         ADVANCE_MS(70000);
@@ -230,9 +230,10 @@ static void hard_error_refuses(void)
 {
     bench_connect();
     bench_ignore();
-    un_tcp_icmp(&bench->tcp, &bench->tcb, true, 0, bench_base + 1); /* of a sequence number never sent */
+    enum un_tcp_reason why = UN_TCP_REASON_REFUSED;
+    un_tcp_icmp(&bench->tcp, &bench->tcb, why, 0, bench_base + 1); /* of a sequence number never sent */
     CHECK_EQ(bench->tcb.state, UN_TCP_SYN_SENT);
-    un_tcp_icmp(&bench->tcp, &bench->tcb, true, 0, bench_base);
+    un_tcp_icmp(&bench->tcp, &bench->tcb, why, 0, bench_base);
     CHECK_EQ(un_tcp_reason(&bench->tcb), UN_TCP_REASON_REFUSED);
 }
 

@@ -74,7 +74,8 @@ static void random_application(void)
         un_tcp_rearm_keepalive(&bench->tcp, &bench->tcb);
         break;
     case 4:
-        un_tcp_icmp(&bench->tcp, &bench->tcb, below(2), below(3) ? 0 : below(3000), near_number(bench->tcb.snd_una));
+        un_tcp_icmp(&bench->tcp, &bench->tcb, below(2) ? UN_TCP_REASON_REFUSED : UN_TCP_REASON_NONE,
+                    below(3) ? 0 : below(3000), near_number(bench->tcb.snd_una));
         break;
     case 5:
         if (below(20) == 0)

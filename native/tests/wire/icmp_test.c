@@ -87,12 +87,15 @@ static void types_and_codes_mean_the_same_in_both_families(void)
         {false, 3, 0, UN_ICMP_UNREACHABLE_HOST},     {false, 3, 1, UN_ICMP_UNREACHABLE_HOST},
         {false, 3, 2, UN_ICMP_UNREACHABLE_PROTOCOL}, {false, 3, 3, UN_ICMP_UNREACHABLE_PORT},
         {false, 3, 4, UN_ICMP_PACKET_TOO_BIG},       {false, 3, 5, UN_ICMP_UNREACHABLE_HOST},
-        {false, 3, 13, UN_ICMP_UNREACHABLE_HOST},    {false, 11, 0, UN_ICMP_TIME_EXCEEDED},
+        {false, 3, 13, UN_ICMP_UNREACHABLE_FOR_GOOD}, {false, 11, 0, UN_ICMP_TIME_EXCEEDED},
+        {false, 3, 9, UN_ICMP_UNREACHABLE_FOR_GOOD},  {false, 3, 10, UN_ICMP_UNREACHABLE_FOR_GOOD},
+        {false, 3, 6, UN_ICMP_UNREACHABLE_FOR_GOOD},  {false, 3, 12, UN_ICMP_UNREACHABLE_HOST},
         {false, 11, 1, UN_ICMP_TIME_EXCEEDED},       {false, 12, 0, UN_ICMP_PARAMETER_PROBLEM},
         {false, 0, 0, UN_ICMP_ECHO_REPLY},           {false, 8, 0, UN_ICMP_ECHO_REQUEST},
         {false, 4, 0, UN_ICMP_OTHER},                {false, 5, 1, UN_ICMP_OTHER},
         {false, 135, 0, UN_ICMP_OTHER},              {false, 128, 0, UN_ICMP_OTHER},
-        {true, 1, 0, UN_ICMP_UNREACHABLE_HOST},      {true, 1, 1, UN_ICMP_UNREACHABLE_HOST},
+        {true, 1, 0, UN_ICMP_UNREACHABLE_HOST},      {true, 1, 1, UN_ICMP_UNREACHABLE_FOR_GOOD},
+        {true, 1, 2, UN_ICMP_UNREACHABLE_HOST},      {true, 1, 5, UN_ICMP_UNREACHABLE_FOR_GOOD},
         {true, 1, 3, UN_ICMP_UNREACHABLE_HOST},      {true, 1, 4, UN_ICMP_UNREACHABLE_PORT},
         {true, 2, 0, UN_ICMP_PACKET_TOO_BIG},        {true, 3, 0, UN_ICMP_TIME_EXCEEDED},
         {true, 4, 0, UN_ICMP_PARAMETER_PROBLEM},     {true, 4, 1, UN_ICMP_UNREACHABLE_PROTOCOL},
@@ -291,6 +294,8 @@ static void one_there_and_back(uint64_t seed)
     struct un_icmp icmp = random_message(&random, kind), again;
     if (kind >= UN_ICMP_NEIGHBOUR_SOLICITATION)
         icmp.code = 0;
+    if (kind == UN_ICMP_UNREACHABLE_FOR_GOOD)
+        icmp.code = is_v6 ? 5 : 9; /* one of several */
     if (kind == UN_ICMP_UNREACHABLE_HOST || kind == UN_ICMP_PARAMETER_PROBLEM)
         icmp.code = 0; /* other codes have other meanings */
     uint8_t bytes[UN_ICMP_EMIT_MAX];
