@@ -9,7 +9,7 @@ from usnet_framework.testing.fixtures import *  # noqa: F403
 
 SHARDED = {
     *("close", "congestion", "data", "ecn", "handshake", "icmp", "keepalive"),
-    *("reset", "resets_sent", "retransmission", "sack", "time_wait", "timestamps", "window"),
+    *("repeated", "reset", "resets_sent", "retransmission", "sack", "time_wait", "timestamps", "window"),
 }
 """Subjects whose scenarios run a second time with every frame at the wrong shard, and have the same output."""
 

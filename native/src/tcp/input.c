@@ -113,6 +113,16 @@ static bool is_acceptable(const struct un_tcb *tcb, const struct un_seg *seg)
     return un_seq_lt(seg->seq, tcb->rcv_edge) && un_seq_lt(tcb->rcv_nxt, end + (end == seg->seq));
 }
 
+/* The peer repeats what it sent last, or its data has overtaken a pure ACK: the segment ends at rcv_nxt, or behind what
+ * we have acknowledged. Of such a segment the ACK counts (RFC 9293 appendix A.2): the peer may have nothing else to say
+ * it with. Older ones tell nothing new, and their numbers are easier to guess. */
+static bool is_repeated(const struct un_tcb *tcb, const struct un_seg *seg)
+{
+    uint32_t end = seg->seq + un_seg_space(seg);
+    return (tcb->state & UN_TCP_SYNCHRONIZED) && un_seq_lt(seg->seq, tcb->rcv_nxt) &&
+           un_seq_le(tcb->rcv_acked, end) && un_seq_le(end, tcb->rcv_nxt);
+}
+
 /* A duplicate is shown to the receive queue, which reports it (RFC 2883), and the FIN behind it with it. */
 static void report_duplicate(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t frame,
                              enum un_drop *drop)
@@ -122,20 +132,6 @@ static void report_duplicate(struct un_tcp *tcp, struct un_tcb *tcb, const struc
     un_rx_insert(tcp, tcb, seg->seq, frame, drop);
     if (seg->flags & UN_TCP_FIN)
         un_rx_blocks_duplicate(tcb, seg->seq + seg->length, seg->seq + seg->length + 1);
-}
-
-static bool check_sequence(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t *frame,
-                           enum un_drop *drop)
-{
-    if (is_acceptable(tcb, seg))
-        return true;
-    *drop = UN_DROP_tcp_window;
-    if (seg->length > 0 && un_seq_lt(seg->seq, tcb->rcv_nxt)) {
-        report_duplicate(tcp, tcb, seg, *frame, drop);
-        *frame = UN_NONE;
-    }
-    acknowledge_unacceptable(tcp, tcb, seg);
-    return false;
 }
 
 /* May end the connection. */
@@ -160,9 +156,29 @@ static bool check_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_se
         *drop = UN_DROP_tcp_bad_ack;
         return false;
     }
+    un_tcp_rearm_keepalive(tcp, tcb);
     if (un_seq_le(tcb->snd_una, seg->ack))
         un_tcp_process_ack(tcp, tcb, seg);
+    else
+        un_recovery_late_ack(tcp, tcb, seg);
     return !un_tcp_is_over(tcb);
+}
+
+/* Step 1, which of a repeated segment takes step 5 as well. May end the connection. */
+static bool check_sequence(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t *frame,
+                           enum un_drop *drop)
+{
+    bool is_again = is_repeated(tcb, seg);
+    if (is_acceptable(tcb, seg) || (is_again && un_seg_space(seg) == 0))
+        return true;
+    *drop = UN_DROP_tcp_window;
+    if (seg->length > 0 && un_seq_lt(seg->seq, tcb->rcv_nxt)) {
+        report_duplicate(tcp, tcb, seg, *frame, drop);
+        *frame = UN_NONE;
+    }
+    if (!is_again || check_ack(tcp, tcb, seg, drop))
+        acknowledge_unacceptable(tcp, tcb, seg);
+    return false;
 }
 
 static void note_congestion(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
@@ -212,10 +228,7 @@ static enum un_drop process_steps(struct un_tcp *tcp, struct un_tcb *tcb, const 
     enum un_drop drop = UN_DROP_NONE;
     bool goes_on = check_reset(tcp, tcb, seg, &drop) && check_syn(tcp, tcb, seg, &drop) &&
                    check_timestamp(tcp, tcb, seg, &drop) && check_sequence(tcp, tcb, seg, &frame, &drop);
-    if (goes_on) {
-        un_tcp_rearm_keepalive(tcp, tcb);
-        goes_on = check_ack(tcp, tcb, seg, &drop);
-    }
+    goes_on = goes_on && check_ack(tcp, tcb, seg, &drop);
     if (goes_on)
         un_tcp_remember_timestamp(tcp, tcb, seg);
     if (!goes_on || !(tcb->state & UN_TCP_CAN_RECEIVE)) {

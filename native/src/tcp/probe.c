@@ -63,7 +63,7 @@ bool un_probe_is_dsack(const struct un_tcb *tcb, const struct un_ack *ack)
 /* RFC 8985 section 7.4.2. */
 void un_probe_acked(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack)
 {
-    int32_t beyond = un_seq_diff(ack->seg->ack, tcb->recover);
+    int32_t beyond = un_seq_diff(ack->una, tcb->recover);
     if (!(tcb->flags & UN_TCB_PROBE_OUT) || beyond < 0)
         return;
     bool is_needless = !(tcb->recovery & UN_RECOVERY_PROBE_RESENT) || un_probe_is_dsack(tcb, ack) ||

@@ -31,7 +31,7 @@ static bool is_ambiguous(const struct un_tcb *tcb, const struct un_ack *ack, con
     if (!(sent->flags & UN_SENT_RESENT))
         return false;
     bool has_echo = tcb->flags & UN_TCB_TIMESTAMP && ack->seg->options & UN_SEG_TIMESTAMP &&
-                    un_seq_lt(sent->seq, ack->seg->ack);
+                    un_seq_lt(sent->seq, ack->una);
     return (has_echo && un_seq_lt(ack->seg->tsecr, sent->tsval)) || rtt_us < tcb->min_rtt_us;
 }
 

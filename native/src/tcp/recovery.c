@@ -126,7 +126,7 @@ static void enter_recovery(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t una,
 /* snd_una will have reached `recover`. RFC 6582 section 3.2 step 3 and RFC 6937bis: no burst. */
 static void leave_recovery(struct un_tcb *tcb, const struct un_ack *ack)
 {
-    uint32_t outstanding = tcb->snd_nxt - ack->seg->ack, mss = tcb->snd_mss;
+    uint32_t outstanding = tcb->snd_nxt - ack->una, mss = tcb->snd_mss;
     uint32_t window = (outstanding > mss ? outstanding : mss) + mss;
     if (tcb->flags & UN_TCB_RECOVERY)
         tcb->cwnd = tcb->flags & UN_TCB_SACK || tcb->ssthresh < window ? tcb->ssthresh : window;
@@ -186,9 +186,12 @@ static void count_duplicate(struct un_tcp *tcp, struct un_tcb *tcb, struct un_ac
         tcb->dup_acks++;
 }
 
-/* Karn's rule: what was resent gives no sample, unless a timestamp says which transmission it was. */
+/* Karn's rule: what was resent gives no sample, unless a timestamp says which transmission it was. Nor does an ACK that
+ * took longer than the one behind it. */
 static void sample(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack)
 {
+    if (ack->una != ack->seg->ack)
+        return;
     uint32_t rtt_us = ack->acked_resent ? 0 : ack->rtt_us;
     if (rtt_us == 0)
         rtt_us = ack->sack_rtt_us;
@@ -208,7 +211,7 @@ static void judge(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *a
     un_probe_acked(tcp, tcb, ack);
     if (!un_undo_acked(tcp, tcb, ack))
         un_undo_frto(tcp, tcb, ack);
-    if (tcb->flags & (UN_TCB_RECOVERY | UN_TCB_LOSS) && un_seq_le(tcb->recover, ack->seg->ack))
+    if (tcb->flags & (UN_TCB_RECOVERY | UN_TCB_LOSS) && un_seq_le(tcb->recover, ack->una))
         leave_recovery(tcb, ack);
 }
 
@@ -249,9 +252,11 @@ static void set_timers(struct un_tcp *tcp, struct un_tcb *tcb, bool has_advanced
 __attribute__((noinline)) static void acknowledge(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg,
                                                   bool is_window_update)
 {
+    uint32_t una = un_seq_max(seg->ack, tcb->snd_una);
     struct un_ack ack = {
         .seg = seg,
-        .acked = seg->ack - tcb->snd_una,
+        .una = una,
+        .acked = una - tcb->snd_una,
         .flight = tcb->in_flight + tcb->lost_bytes,
     };
     uint32_t before = tcb->flags & (UN_TCB_RECOVERY | UN_TCB_LOSS);
@@ -266,7 +271,7 @@ __attribute__((noinline)) static void acknowledge(struct un_tcp *tcp, struct un_
     count_duplicate(tcp, tcb, &ack, is_window_update);
     sample(tcp, tcb, &ack);
     judge(tcp, tcb, &ack);
-    uint32_t lost_bytes = tcb->lost_bytes, again_us = detect(tcp, tcb, seg->ack, ack.flight);
+    uint32_t lost_bytes = tcb->lost_bytes, again_us = detect(tcp, tcb, una, ack.flight);
     if (!(tcb->flags & UN_TCB_SACK))
         new_reno(tcp, tcb, &ack);
     move_window(tcp, tcb, &ack, before, ack.acked > 0 && tcb->lost_bytes <= lost_bytes);
@@ -287,6 +292,12 @@ void un_recovery_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg
     } else if (is_special || seg->length == 0) {
         acknowledge(tcp, tcb, seg, is_window_update);
     }
+}
+
+void un_recovery_late_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
+{
+    if (seg->sack_count > 0 && (tcb->flags & UN_TCB_SACK))
+        acknowledge(tcp, tcb, seg, false);
 }
 
 /* ---- timeouts, and what else says that something is lost ---- */

@@ -31,6 +31,7 @@ enum un_recovery_bit {
 /* What one ACK has told so far. */
 struct un_ack {
     const struct un_seg *seg;
+    uint32_t una;         /* what snd_una will be: beyond what a late ACK acknowledges */
     uint32_t acked;       /* sequence numbers that snd_una will move */
     uint32_t delivered;   /* bytes not known to have arrived before, acknowledged or SACKed */
     uint32_t sacked;      /* of them those by SACK */

@@ -1,8 +1,8 @@
 /* The scoreboard: what an ACK says has arrived (RFC 2018, 2883, 6675).
  *
  * Nothing that a peer writes into SACK blocks does more than mark: data is kept until it is acknowledged
- * cumulatively, since a receiver may renege (RFC 2018 section 8). Blocks that are inverted or do not lie between the
- * ACK and snd_nxt are ignored. One walk over the records does for all blocks. A peer cannot make a record for each
+ * cumulatively, since a receiver may renege (RFC 2018 section 8). Blocks that are inverted or do not lie between
+ * snd_una and snd_nxt are ignored. One walk over the records does for all blocks. A peer cannot make a record for each
  * byte: a cut leaves at least half an MSS before it, so there are never more than two records for each MSS in
  * flight, besides those that were sent as such. */
 #include "tcp/recovery.h"
@@ -42,7 +42,7 @@ void un_sack_acknowledge(struct un_tcp *tcp, struct un_tcb *tcb, struct un_ack *
 {
     while (tcb->sent_head != UN_NONE) {
         struct un_sent *sent = &tcp->sents[tcb->sent_head];
-        int32_t covered = un_seq_diff(ack->seg->ack, sent->seq);
+        int32_t covered = un_seq_diff(ack->una, sent->seq);
         if (covered <= 0)
             break;
         uint32_t length = (uint32_t)covered < sent->length ? (uint32_t)covered : sent->length;
@@ -72,12 +72,13 @@ static void find_dsack(const struct un_tcb *tcb, struct un_ack *ack)
 }
 
 /* The blocks that make sense, by sequence number. */
-static uint32_t sort_blocks(const struct un_tcb *tcb, const struct un_seg *seg, struct un_sack_block *blocks)
+static uint32_t sort_blocks(const struct un_tcb *tcb, const struct un_ack *ack, struct un_sack_block *blocks)
 {
+    const struct un_seg *seg = ack->seg;
     uint32_t count = 0;
     for (uint32_t i = 0; i < seg->sack_count && i < UN_SACK_BLOCKS_MAX; i++) {
         struct un_sack_block block = seg->sacks[i];
-        if (!un_seq_lt(seg->ack, block.start) || !un_seq_lt(block.start, block.end) ||
+        if (!un_seq_lt(ack->una, block.start) || !un_seq_lt(block.start, block.end) ||
             !un_seq_le(block.end, tcb->snd_nxt))
             continue;
         uint32_t at = count++;
@@ -130,7 +131,7 @@ void un_sack_mark(struct un_tcp *tcp, struct un_tcb *tcb, struct un_ack *ack)
     if (ack->seg->sack_count == 0 || !(tcb->flags & UN_TCB_SACK))
         return;
     find_dsack(tcb, ack);
-    uint32_t count = sort_blocks(tcb, ack->seg, blocks), at = 0, previous = UN_NONE;
+    uint32_t count = sort_blocks(tcb, ack, blocks), at = 0, previous = UN_NONE;
     uint32_t index = tcb->sent_head;
     while (index != UN_NONE && at < count) {
         if (un_seq_le(blocks[at].end, tcp->sents[index].seq)) {

@@ -287,6 +287,10 @@ void un_recovery_established(struct un_tcp *tcp, struct un_tcb *tcb);
  * duplicate ACK, RFC 5681 section 2). */
 void un_recovery_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, bool is_window_update);
 
+/* An ACK that a later one has overtaken (seg->ack < snd_una): its SACK and D-SACK blocks count, since the later one may
+ * have had no room for them. */
+void un_recovery_late_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg);
+
 /* Payload and flags that were sent for the first time, from snd_nxt on (before snd_nxt moves). Call
  * un_recovery_can_record before anything is sent. length: with SYN and FIN. Starts the retransmission timer when it
  * does not run. */

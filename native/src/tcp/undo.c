@@ -35,7 +35,7 @@ static void undo(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ac
         un_rack_recovered(tcb);
     tcb->flags &= ~(uint32_t)(UN_TCB_RECOVERY | UN_TCB_LOSS | UN_TCB_FRTO);
     tcb->recovery &= (uint8_t) ~(UN_RECOVERY_UNDO | UN_RECOVERY_RESENT);
-    tcb->recover = ack->seg->ack;
+    tcb->recover = ack->una;
     tcb->dup_acks = 0;
     tcb->backoff = 0;
     tcp->counters->spurious++;
