@@ -37,5 +37,10 @@ class SendBufferFull(UsnetError):
     second case smaller pieces may go out at once."""
 
 
+class WorkerForked(UsnetError):
+    """A connection was used in a child that a fork of the worker made (`os.fork`, `multiprocessing`). Connections stay
+    with the worker: give it the result, by a pipe or a queue. What was received stays readable in the child."""
+
+
 class ConnectionClosed(UsnetError):
     """`Connection.send` after `close`, `abort` or `on_close`; nothing was taken."""

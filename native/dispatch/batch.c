@@ -42,7 +42,11 @@ static uint32_t deliver_events(struct un_port_object *port, uint32_t ready, uint
         note_wait(counters, wait);
         wait_ns += wait;
         unreleased++;
-        if (port->redelivered > 0) {
+        if (port->redelivered > 0) { /* or a fork, so that it costs others no look */
+            if (port->forked) {
+                un_fork_raise(port);
+                break;
+            }
             un_port_release(port->end, unreleased);
             unreleased = 0;
             port->redelivered--;

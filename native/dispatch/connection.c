@@ -18,6 +18,10 @@ static bool is_in_loop_thread(const struct un_connection *conn)
 {
     if (!conn->port || conn->port->thread == PyThread_get_thread_ident())
         return true;
+    if (conn->port->forked) {
+        un_fork_raise(conn->port);
+        return false;
+    }
     PyErr_Format(PyExc_RuntimeError,
                  "connection %llu: used by another thread than its loop's; pass the call to loop.call_soon_threadsafe",
                  (unsigned long long)conn->id);

@@ -174,7 +174,7 @@ static int deliver_first(struct un_port_object *port, struct un_connection *conn
 static bool may_deliver(const struct un_connection *conn)
 {
     bool paused = (conn->flags & UN_READ_PAUSED) && !(conn->flags & UN_CLOSED);
-    return conn->inbox && conn->tasks == 0 && !paused;
+    return conn->inbox && conn->tasks == 0 && !paused && !conn->port->forked;
 }
 
 /* All that nothing holds back; how many, or -1. */
@@ -222,6 +222,10 @@ Py_ssize_t un_inbox_deliver_ready(struct un_port_object *port)
     while (port->ready) {
         struct un_connection *conn = pop_ready(port);
         Py_ssize_t count = conn->port ? deliver_inbox(port, conn) : 0;
+        if (count >= 0 && port->forked) {
+            un_fork_raise(port);
+            count = -1;
+        }
         if (count < 0)
             un_inbox_wake(conn);
         Py_DECREF(conn);

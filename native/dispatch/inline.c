@@ -27,6 +27,8 @@ struct engine_object {
     struct memory public, seat, private, arena;
     struct un_stack_setup stack; /* in use when there is an arena */
     uint64_t exchange_wakes;
+    struct un_fork_member fork;
+    bool forked;
     int epoll_fd;
     uint64_t time_ns; /* where the caller says what time it is */
 };
@@ -73,6 +75,7 @@ static int map_memories(struct engine_object *self, int public_fd, int seat_fd)
     if (un_segment_check(self->public.start, self->public.bytes, &why) < 0 ||
         self->seat.bytes < un_header(self->public.start)->layout.seat_bytes)
         return -1;
+    madvise(self->seat.start, self->seat.bytes, MADV_DONTFORK);
     return map_private(&self->private, un_engine_private_bytes(&un_header(self->public.start)->config));
 }
 
@@ -145,6 +148,21 @@ static int read_stack(PyObject *descriptors, struct engine_object *self)
     return 0;
 }
 
+/* See fork.c. The engine's memory is not freed: what was in change when a thread forked is nobody's to look at. */
+static void leave_to_parent(struct un_fork_member *member)
+{
+    struct engine_object *self = (struct engine_object *)((char *)member - offsetof(struct engine_object, fork));
+    if (self->engine)
+        un_engine_leave_to_parent(self->engine);
+    self->engine = NULL;
+    self->forked = true;
+    if (self->epoll_fd >= 0)
+        close(self->epoll_fd);
+    self->epoll_fd = -1;
+    un_fork_replace(self->seat.start, self->seat.bytes);
+    mprotect(self->public.start, self->public.bytes, PROT_READ);
+}
+
 static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"public_fd", "seat_fd", "listeners", "resumes", "serial",
@@ -175,6 +193,7 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywor
         return NULL;
     }
     un_engine_attach_worker(self->engine, 0, serial, resumes);
+    un_fork_join(&self->fork, leave_to_parent);
     return (PyObject *)self;
 }
 
@@ -182,7 +201,8 @@ static bool is_usable(PyObject *self)
 {
     if (as_engine(self)->engine)
         return true;
-    PyErr_SetString(PyExc_ValueError, "the engine is closed");
+    PyErr_SetString(PyExc_ValueError, as_engine(self)->forked ? "the engine stays with the parent of this process"
+                                                              : "the engine is closed");
     return false;
 }
 
@@ -328,6 +348,7 @@ static PyObject *engine_close(PyObject *self, PyObject *unused)
 static void engine_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    un_fork_quit(&as_engine(self)->fork);
     close_engine(as_engine(self));
     unmap(&as_engine(self)->public);
     unmap(&as_engine(self)->seat);

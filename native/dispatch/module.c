@@ -1,6 +1,8 @@
 /* usnet_framework._dispatch: the types, and what the module keeps. See objects.h. */
 #include "objects.h"
 
+#include <errno.h>
+
 #include "inline.h"
 
 static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
@@ -28,10 +30,13 @@ static int module_exec(PyObject *module)
                     (state->engine_type = add_type(module, &un_engine_spec)) &&
                     (state->connection_closed = import_attribute("usnet_framework.errors", "ConnectionClosed")) &&
                     (state->send_buffer_full = import_attribute("usnet_framework.errors", "SendBufferFull")) &&
+                    (state->worker_forked = import_attribute("usnet_framework.errors", "WorkerForked")) &&
                     (state->get_running_loop = import_attribute("asyncio", "get_running_loop")) &&
                     (state->create_task = PyUnicode_InternFromString("create_task")) &&
                     (state->add_done_callback = PyUnicode_InternFromString("add_done_callback"));
-    return complete ? 0 : -1;
+    if (complete && (errno = -un_fork_start()) != 0)
+        PyErr_SetFromErrno(PyExc_OSError);
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
@@ -43,6 +48,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->engine_type);
     Py_VISIT(state->connection_closed);
     Py_VISIT(state->send_buffer_full);
+    Py_VISIT(state->worker_forked);
     Py_VISIT(state->get_running_loop);
     return 0;
 }
@@ -56,6 +62,7 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->engine_type);
     Py_CLEAR(state->connection_closed);
     Py_CLEAR(state->send_buffer_full);
+    Py_CLEAR(state->worker_forked);
     Py_CLEAR(state->get_running_loop);
     Py_CLEAR(state->create_task);
     Py_CLEAR(state->add_done_callback);

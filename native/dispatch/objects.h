@@ -21,6 +21,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "fork.h"
 #include "shard/port.h"
 
 #define UN_BATCH_MAX 64u            /* events between two commits: amortises the commit, bounds what is done twice */
@@ -41,6 +42,7 @@ struct un_module {
     PyTypeObject *engine_type;
     PyObject *connection_closed; /* usnet_framework.errors */
     PyObject *send_buffer_full;
+    PyObject *worker_forked;
     PyObject *get_running_loop;
     PyObject *create_task; /* names of methods, interned */
     PyObject *add_done_callback;
@@ -179,8 +181,10 @@ struct un_port_object {
     uint32_t dirty;
     unsigned long thread; /* of the loop: who opened the port, then who runs it */
     uint32_t credit; /* un_port_credit, asked for once between commits; UINT32_MAX: not yet */
+    struct un_fork_member fork;
     bool running;
     bool stopped;
+    bool forked; /* this process is a child that a fork of the worker made */
     bool resumes;
 };
 
@@ -193,6 +197,9 @@ void un_slice_disown(PyObject *slice); /* its event was not consumed: its frame 
 
 /* port.c */
 extern PyType_Spec un_port_spec;
+
+/* fork.c; see fork.h for the rest of it */
+void un_fork_raise(const struct un_port_object *port);
 
 /* handler.c */
 int un_handler_bind(struct un_port_object *port, PyObject *handler);

@@ -101,7 +101,7 @@ static bool place(struct un_connection *conn, uint8_t owed, enum un_command_op o
 /* Do now what can be done now: overflow, then the commands behind it, then those that wait for nothing. */
 void un_output_settle(struct un_connection *conn)
 {
-    if (!conn->port || (conn->flags & UN_GONE))
+    if (!conn->port || (conn->flags & UN_GONE) || conn->port->forked)
         return;
     if (conn->owed & UN_OWE_ABORT) {
         place(conn, UN_OWE_ABORT, UN_COMMAND_ABORT, conn->abort_reason);

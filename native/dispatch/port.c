@@ -19,10 +19,25 @@ static struct un_port_object *as_port(PyObject *self)
     return (struct un_port_object *)self;
 }
 
+/* See fork.c. No slice frees the lease now, and none gives its frame back; no thread is the loop's; a run that made
+ * this child looks at its port before the next event. */
+static void leave_to_parent(struct un_fork_member *member)
+{
+    struct un_port_object *port = (struct un_port_object *)((char *)member - offsetof(struct un_port_object, fork));
+    un_fork_replace(port->end->seat, port->end->header->layout.seat_bytes);
+    port->forked = true;
+    port->lease->open = false;
+    port->lease->held++;
+    port->thread = 0;
+    port->redelivered = UINT32_MAX;
+}
+
 static bool is_usable(const struct un_port_object *port)
 {
     if (!port->lease)
         PyErr_SetString(PyExc_ValueError, "the port is closed");
+    else if (port->forked)
+        un_fork_raise(port);
     else if (port->running)
         PyErr_SetString(PyExc_RuntimeError, "a handler's callback may not drive the port that called it");
     else
@@ -74,6 +89,7 @@ static int open_port(struct un_port_object *port, const struct arguments *from)
     port->credit = UINT32_MAX;
     port->ready_tail = &port->ready;
     port->resumes = from->resumes;
+    un_fork_join(&port->fork, leave_to_parent);
     port->buffer_limit = (uint64_t)port->end->header->config.buffer_mib << 20;
     return un_handler_bind(port, from->handler);
 }
@@ -131,6 +147,7 @@ static void close_port(struct un_port_object *port)
     drop_list(&port->ready, offsetof(struct un_connection, next_ready));
     port->ready_tail = &port->ready;
     struct un_lease *lease = port->lease;
+    un_fork_quit(&port->fork);
     port->lease = NULL;
     port->end = NULL;
     un_lease_close(lease);
@@ -141,7 +158,7 @@ static void close_port(struct un_port_object *port)
 static PyObject *port_close(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    if (as_port(self)->lease && !is_usable(as_port(self)))
+    if (as_port(self)->lease && !as_port(self)->forked && !is_usable(as_port(self)))
         return NULL;
     close_port(as_port(self));
     Py_RETURN_NONE;

@@ -9,6 +9,10 @@ spins for a time that grows while spinning catches events and shrinks while it d
 spins; "busy" never sleeps, and gives the GIL away while it looks. Spinning pays only when the network process has a
 core of its own: who chooses "adaptive" has to know that.
 
+A child that a fork of the worker makes gets an epoll set of its own: the parent's is shared with it, and what the child
+registers or closes there, be it by a finalizer, would be so for the parent. Nothing that the loop had scheduled runs in
+the child, and its next turn raises WorkerForked.
+
 In the inline layout the engine is in this process, and its turn is the wait: one `epoll_wait` on the engine's set, in
 which the loop's own set is a member. There it is the engine that spins.
 """
@@ -21,6 +25,9 @@ import math
 import os
 import select
 import selectors
+import signal
+import weakref
+from typing import Any
 
 from usnet_framework._dispatch import Engine, Port
 
@@ -43,7 +50,16 @@ def _pressed_timeout(timeout: float | None) -> float:
     return PRESSED_S if timeout is None else min(timeout, PRESSED_S)
 
 
-class PortSelector(selectors.EpollSelector):
+class _Selector(selectors.EpollSelector):
+    _selector: Any  # the epoll set: of the base class
+
+    def leave_to_parent(self) -> None:
+        """In a child of a fork. To close a copy of the descriptor changes nothing for the parent."""
+        self._selector.close()
+        self._selector = select.epoll()
+
+
+class PortSelector(_Selector):
     """Serves a port whose engine is another process."""
 
     def __init__(self, port: Port, poll: str) -> None:
@@ -90,7 +106,7 @@ class PortSelector(selectors.EpollSelector):
         return ready
 
 
-class EngineSelector(selectors.EpollSelector):
+class EngineSelector(_Selector):
     """Serves a port whose engine is in this process."""
 
     def __init__(self, port: Port, engine: Engine, poll: str) -> None:
@@ -123,7 +139,7 @@ class EngineSelector(selectors.EpollSelector):
         return -1 if timeout is None else max(0, math.ceil(timeout * 1000))
 
     def close(self) -> None:
-        with contextlib.suppress(ValueError):  # the engine or this selector was closed before
+        with contextlib.suppress(ValueError):  # the engine or this selector was closed before, or is the parent's
             self._engine.unwatch(self.fileno())
         super().close()
 
@@ -137,9 +153,28 @@ def _register_edge(epoll_fd: int, fd: int) -> None:
         epoll.close()
 
 
+_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Selector] = weakref.WeakKeyDictionary()
+
+
+def _leave_to_parent() -> None:
+    """In a child of a fork: what is scheduled is the parent's to do."""
+    for loop, selector in list(_loops.items()):
+        for handle in getattr(loop, "_ready", ()):  # the turn that forked goes on with these
+            handle.cancel()
+        selector.leave_to_parent()
+    if _loops:
+        with contextlib.suppress(ValueError):  # of the main thread alone
+            signal.set_wakeup_fd(-1)  # it is the parent's loop that a signal of the child would wake
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
 def new_event_loop(port: Port, poll: str, engine: Engine | None = None) -> asyncio.AbstractEventLoop:
     """A loop that serves the port while it runs; closing the loop leaves port and engine open."""
     if poll not in ("adaptive", "busy", "sleep"):
         raise ValueError(f"poll: {poll!r} is none of adaptive, busy, sleep")
     selector = PortSelector(port, poll) if engine is None else EngineSelector(port, engine, poll)
-    return asyncio.SelectorEventLoop(selector)
+    loop = asyncio.SelectorEventLoop(selector)
+    _loops[loop] = selector
+    return loop

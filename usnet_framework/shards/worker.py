@@ -25,7 +25,7 @@ from usnet_framework import inherited, logs
 from usnet_framework._dispatch import Engine, Port
 from usnet_framework._native import die_with_parent
 from usnet_framework.app import describe_error, load_handler, misspelt_callbacks
-from usnet_framework.errors import UsnetError
+from usnet_framework.errors import UsnetError, WorkerForked
 from usnet_framework.handler import Handler, Result, Shard
 from usnet_framework.shards.loop import new_event_loop
 from usnet_framework.shards.messages import Message, receive, send
@@ -69,6 +69,20 @@ def resumes(handler_class: type[Handler]) -> bool:
 
 
 def serve(control: socket.socket, handler_class: type[Handler], load: Message, seat: Message, fds: list[int]) -> int:
+    """The exit code. A child that a fork of this process made comes back by WorkerForked, and ends here."""
+    pid = os.getpid()
+    try:
+        return _serve(control, handler_class, load, seat, fds)
+    except WorkerForked:
+        if os.getpid() == pid:
+            raise  # the handler made it up
+        log.warning("a fork of this worker came back from its callback, and is ended; end it there, with os._exit")
+        sys.stdout.flush()
+        os._exit(0)  # what is registered with atexit is the parent's to do
+
+
+def _serve(control: socket.socket, handler_class: type[Handler], load: Message, seat: Message, fds: list[int]) -> int:
+    pid = os.getpid()
     name = f"worker {seat['shard']}.{seat['seat']}"
     setproctitle(f"usnet: {name}")
     logs.configure(load["log_level"], load["log_format"], name)
@@ -83,6 +97,8 @@ def serve(control: socket.socket, handler_class: type[Handler], load: Message, s
         what = "on_start"
         worker.start()
     except (Exception, SystemExit) as error:
+        if os.getpid() != pid:
+            raise
         send(control, {"type": "failed", "error": f"{load['app']}: {what} failed: {describe_error(error)}"})
         return FAILED
     worker.run()
@@ -96,6 +112,8 @@ class Worker:
     def __init__(self, control: socket.socket, handler_class: type[Handler], seat: Message, fds: list[int]) -> None:
         self._control = control
         self._shard = Shard(seat["shard"], seat["seat"], seat["serial"], seat["layout"])
+        self._fds = fds
+        os.register_at_fork(after_in_child=self._leave_to_parent)
         self._handler = handler_class()
         self._engine = _engine(seat, fds, resumes(handler_class)) if seat["layout"] == "inline" else None
         self._port = _port(self._engine, self._handler, seat, fds)
@@ -125,6 +143,12 @@ class Worker:
         if self._engine is not None:
             self._engine.close()
         self._loop.close()
+
+    def _leave_to_parent(self) -> None:
+        """In a child of a fork: keep nothing open that others take for the worker's."""
+        self._control.close()
+        for fd in self._fds:
+            os.close(fd)
 
     def _complete(self, callback: Callable[..., Result], *args: Any) -> None:
         """on_start and on_stop: called within the running loop, so that a plain one can start tasks and timers too."""

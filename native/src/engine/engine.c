@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "engine/accept.h"
 #include "engine/commits.h"
@@ -119,6 +120,15 @@ void un_engine_free(struct un_engine *engine)
 {
     engine->transport->stop(engine);
     free(engine);
+}
+
+void un_engine_leave_to_parent(const struct un_engine *engine)
+{
+    if (engine->transport != &un_kernel_transport)
+        return; /* handles are no descriptors */
+    for (uint32_t slot = 0; slot < engine->config->conn_max; slot++)
+        if (engine->works[slot].handle > 2) /* 0: never used, -1: closed */
+            close(engine->works[slot].handle);
 }
 
 bool un_engine_has_failed(const struct un_engine *engine)

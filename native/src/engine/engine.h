@@ -40,6 +40,10 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup);
 /* Forget an engine whose memories go too, or are taken over; connections and descriptors stay as they are. */
 void un_engine_free(struct un_engine *engine);
 
+/* In a child that a fork of this process made: close what it has of the connections' descriptors. Looks at private
+ * memory only, and touches nothing that the parent shares: no epoll set, no socket. Async-signal-safe. */
+void un_engine_leave_to_parent(const struct un_engine *engine);
+
 /* What a descriptor that is not the engine's may stand in its epoll set with: when it is ready, a turn ends. */
 #define UN_ENGINE_WATCH_OTHER (UINT64_C(4) << 48)
 

@@ -129,6 +129,7 @@ int un_port_open(struct un_port *port, int public_fd, int seat_fd, uint32_t seat
         munmap((void *)(uintptr_t)public, public_bytes);
         return status;
     }
+    madvise(port->seat, seat_bytes, MADV_DONTFORK); /* one process writes there */
     port->owns_maps = true;
     return 0;
 }
