@@ -117,8 +117,6 @@ void usnet_teardown(struct usnet *context)
 {
     if (!context)
         return;
-    for (uint32_t fd = 0; fd < context->socket_count; fd++)
-        free(context->sockets[fd].pending.conns);
     context->stack.device->operations->close(context->stack.device);
     munmap(context->stack.memory, context->stack.memory_bytes);
     free(context->sockets);
@@ -198,7 +196,6 @@ int un_socket_new(struct usnet *context, enum un_socket_kind kind)
 
 void un_socket_free(struct usnet *context, int fd)
 {
-    free(context->sockets[fd].pending.conns);
     context->sockets[fd] = (struct un_socket){.kind = UN_SOCKET_FREE, .first = context->free_first};
     context->free_first = (uint32_t)fd;
 }
@@ -225,18 +222,6 @@ void un_socket_end(struct usnet *context, struct un_socket *socket)
     socket->error = error_of(socket, un_stack_conn_find(un_context_stack(context), socket->conn));
 }
 
-/* The stack keeps the backlog: at most twice as many are ever there (stack/listen.c). */
-static void connection_came(struct usnet *context, const struct un_stack_event *event)
-{
-    struct un_socket *listener = un_socket_at(context, (int)event->user);
-    un_assert(listener && listener->kind == UN_SOCKET_LISTENER);
-    struct un_pending *pending = &listener->pending;
-    un_assert(pending->count < pending->size);
-    un_stack_set_user(un_context_stack(context), event->conn, UN_USER_PENDING);
-    pending->conns[(pending->first + pending->count++) % pending->size] = event->conn;
-    un_socket_may_be_ready(context, (uint32_t)event->user, USN_EPOLLIN);
-}
-
 /* Bytes that came wake those who wait for input, room those who wait for room; all else changes what the socket is. */
 static uint32_t bits_of(uint32_t events)
 {
@@ -248,7 +233,7 @@ static uint32_t bits_of(uint32_t events)
 static void connection_changed(struct usnet *context, const struct un_stack_event *event)
 {
     struct un_socket *socket = un_socket_at(context, (int)event->user);
-    un_assert(socket && socket->conn == event->conn);
+    un_assert(socket && socket->kind == UN_SOCKET_CONN && socket->conn == event->conn);
     if (event->events & UN_TCP_EVENT_CONNECTED)
         socket->connecting = false;
     if (event->events & UN_TCP_EVENT_CLOSED)
@@ -256,16 +241,24 @@ static void connection_changed(struct usnet *context, const struct un_stack_even
     un_socket_may_be_ready(context, (uint32_t)event->user, bits_of(event->events));
 }
 
+/* Of a connection that nobody has accepted, only that it came is of interest: the rest is asked when it is accepted. */
+static void listener_changed(struct usnet *context, const struct un_stack_event *event)
+{
+    if (event->events & UN_TCP_EVENT_ACCEPTED)
+        un_socket_may_be_ready(context, (uint32_t)event->user, USN_EPOLLIN);
+}
+
 static void take_events(struct usnet_stack *stack)
 {
     struct usnet *context = (struct usnet *)stack;
     struct un_stack_event event;
     while (un_stack_next_event(un_context_stack(context), &event)) {
+        const struct un_socket *socket = un_socket_at(context, (int)event.user);
         if (event.is_udp)
             un_socket_may_be_ready(context, (uint32_t)event.user, bits_of(event.events));
-        else if (event.events & UN_TCP_EVENT_ACCEPTED)
-            connection_came(context, &event);
-        else if (event.user != UN_USER_PENDING)
+        else if (socket && socket->kind == UN_SOCKET_LISTENER)
+            listener_changed(context, &event);
+        else
             connection_changed(context, &event);
     }
 }

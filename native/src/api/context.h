@@ -1,7 +1,7 @@
 /* Sockets over a stack: what a context holds, and how its parts reach each other.
  *
  * A socket is an entry of a table of fixed size; its number is the descriptor. Connections carry the descriptor as
- * `user`, so an event finds its socket at once; one that nobody has accepted carries USER_PENDING. Readiness is never
+ * `user`, so an event finds its socket at once; one that nobody has accepted carries its listener's. Readiness is never
  * stored: it is asked of the stack when it matters (un_socket_ready). What is stored is only who may have become ready:
  * a list per epoll instance, in which a socket stands at most once.
  *
@@ -13,7 +13,6 @@
 
 #include "api/view.h"
 
-#define UN_USER_PENDING UINT64_MAX
 #define UN_READY_ANY UINT32_MAX
 
 enum un_socket_kind {
@@ -23,14 +22,6 @@ enum un_socket_kind {
     UN_SOCKET_CONN,     /* connecting, connected, or over */
     UN_SOCKET_DATAGRAM,
     UN_SOCKET_EPOLL,
-};
-
-/* Connections to be accepted: a ring. */
-struct un_pending {
-    uint64_t *conns;
-    uint32_t size;
-    uint32_t first;
-    uint32_t count;
 };
 
 struct un_socket {
@@ -59,7 +50,6 @@ struct un_socket {
     uint32_t last;
     uint32_t count;
     uint32_t number;   /* of the stack's listener or UDP endpoint, UN_NONE: none yet */
-    struct un_pending pending; /* of a listener */
     struct un_stack_peer local;  /* as bound */
     struct un_stack_peer remote; /* of a connected datagram socket */
     uint32_t options_set; /* bits of enum un_stack_option */

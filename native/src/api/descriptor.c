@@ -1,7 +1,6 @@
 /* The life of sockets: made, bound, listening, connecting, accepted, closed. See usnet.h. */
 #include <errno.h>
 #include <netinet/in.h>
-#include <stdlib.h>
 
 #include "api/context.h"
 
@@ -96,18 +95,12 @@ int usnet_listen(struct usnet *context, int fd, int backlog)
     if (socket->kind != UN_SOCKET_STREAM)
         return socket->kind == UN_SOCKET_DATAGRAM ? -EOPNOTSUPP : -EINVAL;
     uint32_t most = backlog < 1 ? 1 : backlog > BACKLOG_MAX ? BACKLOG_MAX : (uint32_t)backlog;
-    uint64_t *conns = calloc(2 * most, sizeof *conns); /* context.c: connection_came */
-    if (!conns)
-        return -ENOMEM;
     int number = listen_somewhere(context, fd, most);
-    if (number < 0) {
-        free(conns);
+    if (number < 0)
         return number;
-    }
     socket->kind = UN_SOCKET_LISTENER;
     socket->number = (uint32_t)number;
     un_socket_apply_to_listener(context, socket);
-    socket->pending = (struct un_pending){.conns = conns, .size = 2 * most};
     un_socket_may_be_ready(context, (uint32_t)fd, UN_READY_ANY);
     return 0;
 }
@@ -121,14 +114,6 @@ static void give_peer_name(struct usnet *context, int fd, struct sockaddr *addre
     un_peer_to_sockaddr(&remote, socket->domain, address, length);
 }
 
-static uint64_t next_pending(struct un_pending *pending)
-{
-    uint64_t conn = pending->conns[pending->first];
-    pending->first = (pending->first + 1) % pending->size;
-    pending->count--;
-    return conn;
-}
-
 int usnet_accept(struct usnet *context, int fd, struct sockaddr *address, uint32_t *length)
 {
     struct un_socket *listener;
@@ -140,7 +125,8 @@ int usnet_accept(struct usnet *context, int fd, struct sockaddr *address, uint32
         return listener->kind == UN_SOCKET_DATAGRAM ? -EOPNOTSUPP : -EINVAL;
     if (address && !length)
         return -EFAULT;
-    if (listener->pending.count == 0)
+    uint64_t conn = un_stack_accept_next(stack, listener->number);
+    if (!conn)
         return -EAGAIN;
     int accepted = un_socket_new(context, UN_SOCKET_CONN);
     if (accepted < 0)
@@ -149,7 +135,7 @@ int usnet_accept(struct usnet *context, int fd, struct sockaddr *address, uint32
     socket->domain = listener->domain;
     socket->linger = listener->linger;
     socket->connected = true;
-    socket->conn = next_pending(&listener->pending);
+    socket->conn = conn;
     un_stack_accept(stack, socket->conn, (uint64_t)accepted);
     un_socket_apply_options(context, listener, socket->conn);
     if (un_stack_conn_find(stack, socket->conn)->state == UN_TCP_DEAD)
@@ -210,8 +196,6 @@ static int stop_listening(struct usnet *context, int fd)
 {
     struct un_socket *socket = &context->sockets[fd];
     un_stack_unlisten(un_context_stack(context), socket->number);
-    free(socket->pending.conns);
-    socket->pending = (struct un_pending){0};
     socket->kind = UN_SOCKET_STREAM;
     socket->number = UN_NONE;
     un_socket_may_be_ready(context, (uint32_t)fd, UN_READY_ANY);

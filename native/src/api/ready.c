@@ -54,7 +54,7 @@ uint32_t un_socket_ready(struct usnet *context, const struct un_socket *socket)
     case UN_SOCKET_CONN:
         return conn_ready(context, socket);
     case UN_SOCKET_LISTENER:
-        return socket->pending.count > 0 ? USN_EPOLLIN : 0;
+        return un_stack_accept_next(un_context_stack(context), socket->number) ? USN_EPOLLIN : 0;
     case UN_SOCKET_DATAGRAM:
         return datagram_ready(context, socket);
     default:

@@ -1,4 +1,4 @@
-/* What the stack transport has: the stack, its device, and the line of connections that wait to be accepted. */
+/* What the stack transport has: the stack and its device. */
 #ifndef UN_LINK_H
 #define UN_LINK_H
 
@@ -23,15 +23,10 @@ struct un_link {
     struct un_exchange exchange;
     const uint8_t *lenders[UN_SEATS_MAX]; /* the send frames of each seat */
     uint32_t polls;
-    uint64_t *waiting; /* handles, oldest first; a ring, indices run freely */
-    uint32_t waiting_mask;
-    uint32_t waiting_first;
-    uint32_t waiting_end;
+    uint32_t accept_turn; /* whose listener's turn it is to have a connection accepted; runs freely */
 };
 
 /* stack_accept.c */
-int un_link_make_line(struct un_link *link);
-void un_link_wait_in_line(struct un_link *link, uint64_t conn);
 void un_link_accept(struct un_engine *engine); /* as many as there is room for */
 
 #endif

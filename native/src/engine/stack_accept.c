@@ -1,53 +1,12 @@
-/* Connections from the stack's backlog into the engine's table.
- *
- * Each stands in the line from its ACCEPTED event, which may be told twice, until it is taken or found to be gone. The
- * line has twice the room of the stack's table, so when it is full at least half of it waits no more, and leaves it all
- * at once. */
+/* Connections from the accept queues of the stack's listeners into the engine's table: one of each listener in turn, so
+ * that none has to wait until another one's queue is empty. */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "engine/accept.h"
 #include "engine/conns.h"
 #include "engine/link.h"
 #include "engine/receive.h"
-
-int un_link_make_line(struct un_link *link)
-{
-    uint32_t room = 2;
-    while (room < 2 * link->stack.config->conn_max)
-        room *= 2;
-    link->waiting_mask = room - 1;
-    link->waiting = calloc(room, sizeof *link->waiting);
-    return link->waiting ? 0 : -ENOMEM;
-}
-
-static uint64_t *at(struct un_link *link, uint32_t index)
-{
-    return &link->waiting[index & link->waiting_mask];
-}
-
-static bool waits(struct un_link *link, uint64_t conn)
-{
-    const struct un_tcb *tcb = un_stack_conn_find(&link->stack, conn);
-    return tcb && !(tcb->flags & UN_TCB_ACCEPTED);
-}
-
-static void leave_gone_out(struct un_link *link)
-{
-    uint32_t end = link->waiting_first;
-    for (uint32_t i = link->waiting_first; i != link->waiting_end; i++)
-        if (waits(link, *at(link, i)))
-            *at(link, end++) = *at(link, i);
-    link->waiting_end = end;
-}
-
-void un_link_wait_in_line(struct un_link *link, uint64_t conn)
-{
-    if (link->waiting_end - link->waiting_first > link->waiting_mask)
-        leave_gone_out(link);
-    *at(link, link->waiting_end++) = conn;
-}
 
 static void set_endpoint(struct un_endpoint *endpoint, const struct un_stack_peer *peer)
 {
@@ -78,15 +37,23 @@ static void accept_into(struct un_engine *engine, uint32_t slot, uint64_t conn)
     un_engine_conn_can_receive(engine, id, true);
 }
 
+/* The connection that has waited longest at the listener whose turn it is; 0: none. */
+static uint64_t next_conn(const struct un_engine *engine)
+{
+    const struct un_link *link = engine->link;
+    uint32_t listener = link->head->listeners[link->accept_turn % engine->options->listeners.count];
+    return listener ? un_stack_accept_next(&link->stack, listener - 1) : 0;
+}
+
 void un_link_accept(struct un_engine *engine)
 {
     struct un_link *link = engine->link;
-    while (link->waiting_first != link->waiting_end) {
-        uint64_t conn = *at(link, link->waiting_first);
-        if (!waits(link, conn)) {
-            link->waiting_first++;
+    uint32_t empty = 0; /* listeners in a row */
+    for (; empty < engine->options->listeners.count; link->accept_turn++) {
+        uint64_t conn = next_conn(engine);
+        empty = conn ? 0 : empty + 1;
+        if (!conn)
             continue;
-        }
         if (!un_accept_is_allowed(engine))
             return;
         uint32_t slot = un_engine_conn_take_slot(engine);
@@ -94,7 +61,6 @@ void un_link_accept(struct un_engine *engine)
             un_accept_pause(engine, ENOMEM);
             return;
         }
-        link->waiting_first++;
         accept_into(engine, slot, conn);
     }
 }

@@ -5,8 +5,8 @@
  * sides of a connection apart from its successors on either.
  *
  * poll looks at descriptors only before it sleeps, and now and then: while packets come, reading the device is the one
- * system call that is needed. Connections that the engine cannot take yet wait in the stack's backlog, and in a line
- * here, which is a cache. Whatever the stack has to remember outlives this process in its arena. */
+ * system call that is needed. Connections that the engine cannot take yet wait in the accept queues of the stack's
+ * listeners. Whatever the stack has to remember outlives this process in its arena. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
@@ -176,7 +176,6 @@ static void stack_stop(struct un_engine *engine)
     if (link->device)
         link->device->operations->close(link->device);
     un_exchange_close(&link->exchange);
-    free(link->waiting);
     free(link);
     engine->link = NULL;
 }
@@ -189,8 +188,6 @@ static int open_all(struct un_engine *engine)
                                   (uint32_t)engine->options->queues, setup->exchange_wake_fds);
     if (status == 0)
         status = open_stack(engine);
-    if (status == 0)
-        status = un_link_make_line(link);
     if (status == 0) {
         join_lenders(engine);
         status = open_device(engine);
@@ -233,8 +230,6 @@ static enum un_reason reason_of(uint8_t reason)
 
 static void handle_event(struct un_engine *engine, const struct un_stack_event *event)
 {
-    if (event->events & UN_TCP_EVENT_ACCEPTED)
-        un_link_wait_in_line(engine->link, event->conn);
     if (event->user == 0)
         return; /* the engine does not know it yet, and tries everything when it does */
     if (event->events & UN_TCP_EVENT_CLOSED && event->reason != UN_TCP_REASON_CLOSED) {

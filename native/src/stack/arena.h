@@ -18,7 +18,7 @@
 #include "wire/packet.h"
 
 #define UN_STACK_MAGIC UINT64_C(0x314b434154534e55) /* "UNSTACK1" */
-#define UN_STACK_VERSION 4u
+#define UN_STACK_VERSION 5u
 
 #define UN_FRAGMENTS_MAX 16u      /* datagrams being put together */
 #define UN_FRAGMENT_FRAMES_MAX 63u /* of one: what one gather list holds */
@@ -37,7 +37,7 @@ enum un_listed {
     UN_LISTED_OUTPUT = 1 << 1,
     UN_LISTED_FLOWS = 1 << 2,
     UN_LISTED_HALF_OPEN = 1 << 3, /* counts in its listener's half_open … */
-    UN_LISTED_READY = 1 << 4,     /* … or in its ready */
+    UN_LISTED_READY = 1 << 4,     /* … or in its ready, and stands in its accept queue */
     UN_LISTED_TIME_WAIT = 1 << 5,
 };
 #define UN_LISTED_LINKED (UN_LISTED_EVENTS | UN_LISTED_OUTPUT)
@@ -91,7 +91,8 @@ struct un_listener {
     uint32_t backlog;
     uint32_t receive_bytes; /* rcv_limit of its connections */
     uint32_t half_open; /* cache: handshakes that are not over */
-    uint32_t ready;     /* cache: connections that the application has not accepted */
+    uint32_t ready;     /* cache: connections that the application has not accepted … */
+    struct un_list accept_queue; /* … the oldest first, linked both ways: any of them may end */
     uint64_t cookies_until_ns; /* cookies of this listener may still come back */
     uint16_t port;
     bool is_open;
@@ -385,9 +386,9 @@ void un_stack_conn_half_open(struct un_stack *stack, struct un_tcb *tcb); /* cou
 void un_stack_conn_time_wait(struct un_stack *stack, struct un_tcb *tcb);
 /* the oldest in TIME-WAIT goes; false: there is none */
 bool un_stack_conn_make_room(struct un_stack *stack);
-/* established, and waits for the application */
+/* established, and the last in the accept queue of its listener */
 void un_stack_conn_ready(struct un_stack *stack, struct un_tcb *tcb);
-void un_stack_conn_accepted(struct un_stack *stack, struct un_tcb *tcb);  /* no longer in its listener's backlog */
+void un_stack_conn_accepted(struct un_stack *stack, struct un_tcb *tcb); /* it leaves the accept queue, if it waits */
 
 /* ---- options.c ---- */
 /* of both directions, before the handshake. 0: no limit */

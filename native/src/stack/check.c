@@ -222,6 +222,25 @@ static const char *check_events(struct un_stack *stack)
     return count == 0 ? NULL : "a connection with events is in no list";
 }
 
+/* As many as are counted: of those that wait, each once. */
+static const char *check_accept_queue(const struct un_stack *stack, uint32_t number)
+{
+    const struct un_listener *listener = &stack->own->listeners[number];
+    uint32_t count = 0, previous = UN_NONE;
+    for (uint32_t at = listener->accept_queue.head; at != UN_NONE; at = stack->tcp.tcbs[at].accept_next) {
+        const struct un_tcb *tcb = &stack->tcp.tcbs[at];
+        if (at >= stack->own->conn_fresh || !(tcb->listed & UN_LISTED_READY) || tcb->listener != number ||
+            tcb->accept_previous != previous)
+            return "an accept queue is damaged";
+        if (++count > listener->ready)
+            return "an accept queue is longer than what its listener counts";
+        previous = at;
+    }
+    if (count > 0 && listener->accept_queue.tail != previous)
+        return "an accept queue has a wrong end";
+    return count == listener->ready ? NULL : "an accept queue is shorter than what its listener counts";
+}
+
 static const char *check_backlogs(struct un_stack *stack)
 {
     for (uint32_t i = 0; i < UN_STACK_LISTENERS_MAX; i++) {
@@ -236,6 +255,9 @@ static const char *check_backlogs(struct un_stack *stack)
         }
         if (half_open != listener->half_open || ready != listener->ready)
             return "a listener counts its backlog wrong";
+        const char *wrong = check_accept_queue(stack, i);
+        if (wrong)
+            return wrong;
     }
     return NULL;
 }

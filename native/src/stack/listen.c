@@ -99,7 +99,8 @@ int un_stack_listen(struct un_stack *stack, const struct un_ip *ip, uint16_t por
         if (listener->is_open)
             continue;
         *listener = (struct un_listener){.ip = *ip, .port = port, .user = user, .backlog = backlog ? backlog : 1,
-                                         .receive_bytes = stack->config->tcp.rcv_limit};
+                                         .receive_bytes = stack->config->tcp.rcv_limit,
+                                         .accept_queue = UN_LIST_EMPTY};
         un_compiler_fence();
         listener->is_open = true;
         return (int)i;
@@ -170,6 +171,14 @@ void un_listen_finish(struct un_stack *stack)
             left += listener->half_open + listener->ready;
     }
     reset_orphans(stack, left);
+}
+
+uint64_t un_stack_accept_next(const struct un_stack *stack, uint32_t number)
+{
+    if (number >= UN_STACK_LISTENERS_MAX || !stack->own->listeners[number].is_open)
+        return 0;
+    uint32_t slot = stack->own->listeners[number].accept_queue.head;
+    return slot == UN_NONE ? 0 : un_stack_handle(stack, &stack->tcp.tcbs[slot]);
 }
 
 /* ---- a segment for a listener, or for nobody ---- */

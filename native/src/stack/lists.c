@@ -1,8 +1,9 @@
 /* Connections in and out of the tables and lists of the stack, and the operations that tcp/ calls.
  *
  * A connection stands in the list of events at most once, and in one of the lists for output: of all that have
- * something to send, or of a neighbour whose address they wait for. The lists are linked one way, so a connection that
- * ends while it stands in one stays there, CLOSED, and its slot becomes free when it is taken out. */
+ * something to send, or of a neighbour whose address they wait for. These lists are linked one way, so a connection
+ * that ends while it stands in one stays there, CLOSED, and its slot becomes free when it is taken out. The accept queue
+ * of a listener is linked both ways: whoever ends leaves it at once. */
 #include <stddef.h>
 
 #include "stack/arena.h"
@@ -107,7 +108,7 @@ static void clear_block(struct un_tcb *tcb)
     tcb->rcv = tcb->rcv_ooo = tcb->snd = (struct un_queue){UN_NONE, UN_NONE};
     tcb->unsent_frame = tcb->sent_head = tcb->sent_tail = UN_NONE;
     tcb->wheel_next = tcb->wheel_prev = tcb->wheel_at = UN_NONE;
-    tcb->event_next = tcb->output_next = tcb->next_free = UN_NONE;
+    tcb->event_next = tcb->output_next = tcb->accept_previous = tcb->accept_next = UN_NONE;
 }
 
 /* Slots that were used before come first: their memory is warm, and a stack that was made for many connections and
@@ -199,16 +200,30 @@ static void leave_half_open(struct un_stack *stack, struct un_tcb *tcb)
 
 void un_stack_conn_ready(struct un_stack *stack, struct un_tcb *tcb)
 {
+    struct un_listener *listener = &stack->own->listeners[tcb->listener];
+    struct un_list *queue = &listener->accept_queue;
+    uint32_t slot = un_stack_slot(stack, tcb);
+    un_assert(!(tcb->listed & (UN_LISTED_READY | UN_LISTED_HALF_OPEN)));
     tcb->listed |= UN_LISTED_READY;
-    stack->own->listeners[tcb->listener].ready++;
+    tcb->accept_next = UN_NONE;
+    tcb->accept_previous = queue->head == UN_NONE ? UN_NONE : queue->tail;
+    *(queue->head == UN_NONE ? &queue->head : &stack->tcp.tcbs[queue->tail].accept_next) = slot;
+    queue->tail = slot;
+    listener->ready++;
 }
 
 void un_stack_conn_accepted(struct un_stack *stack, struct un_tcb *tcb)
 {
     if (!(tcb->listed & UN_LISTED_READY))
         return;
+    struct un_listener *listener = &stack->own->listeners[tcb->listener];
+    struct un_list *queue = &listener->accept_queue;
+    struct un_tcb *tcbs = stack->tcp.tcbs;
+    un_assert(listener->ready > 0);
     tcb->listed &= (uint8_t)~UN_LISTED_READY;
-    stack->own->listeners[tcb->listener].ready--;
+    *(tcb->accept_previous == UN_NONE ? &queue->head : &tcbs[tcb->accept_previous].accept_next) = tcb->accept_next;
+    *(tcb->accept_next == UN_NONE ? &queue->tail : &tcbs[tcb->accept_next].accept_previous) = tcb->accept_previous;
+    listener->ready--;
 }
 
 /* ---- TIME-WAIT ---- */

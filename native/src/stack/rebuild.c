@@ -67,6 +67,12 @@ static void rebuild_pools(struct un_stack *stack)
 
 /* ---- connections ---- */
 
+static void leave_backlog_empty(struct un_listener *listener)
+{
+    listener->half_open = listener->ready = 0;
+    listener->accept_queue = UN_LIST_EMPTY;
+}
+
 static void reset_caches(struct un_stack *stack)
 {
     struct un_stack_memory *own = stack->own;
@@ -75,7 +81,7 @@ static void reset_caches(struct un_stack *stack)
     own->conn_count = own->time_wait_head = own->time_wait_count = 0;
     own->retry_ns = 0;
     for (uint32_t i = 0; i < UN_STACK_LISTENERS_MAX; i++)
-        own->listeners[i].half_open = own->listeners[i].ready = 0;
+        leave_backlog_empty(&own->listeners[i]);
     for (uint32_t i = 0; i < UN_FRAGMENTS_MAX; i++)
         own->fragments[i] = (struct un_fragments){.head = UN_NONE};
     own->fragments_next_ns = UINT64_MAX;
@@ -127,7 +133,6 @@ static void enter(struct un_stack *stack, struct un_tcb *tcb)
 {
     uint64_t deadline = un_tcp_deadline_ns(tcb);
     stack->own->conn_count++;
-    count_backlog(stack, tcb);
     if (tcb->state != UN_TCP_DEAD)
         un_stack_conn_enter_flows(stack, tcb);
     if (tcb->state == UN_TCP_TIME_WAIT)
@@ -135,13 +140,12 @@ static void enter(struct un_stack *stack, struct un_tcb *tcb)
     if (deadline)
         un_wheel_arm(&stack->own->wheel, stack->tcp.tcbs, un_stack_slot(stack, tcb), deadline);
     un_stack_conn_list_output(stack, tcb);
-    tell_again(stack, tcb);
 }
 
 static void unlink_block(struct un_tcb *tcb)
 {
     tcb->wheel_next = tcb->wheel_prev = tcb->wheel_at = UN_NONE;
-    tcb->event_next = tcb->output_next = tcb->next_free = UN_NONE;
+    tcb->event_next = tcb->output_next = tcb->accept_previous = tcb->accept_next = UN_NONE;
     tcb->listed = 0;
     tcb->flags &= ~UN_TCB_NO_NEIGHBOUR;
 }
@@ -159,6 +163,18 @@ static void enter_conns(struct un_stack *stack)
         tcb->state = UN_TCP_CLOSED;
         tcb->next_free = stack->own->conn_free;
         stack->own->conn_free = slot;
+    }
+}
+
+/* From the first to the last: as long as no slot was used twice, that is how they came. */
+static void tell_all_again(struct un_stack *stack)
+{
+    for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++) {
+        struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+        if (!is_live(tcb))
+            continue;
+        count_backlog(stack, tcb);
+        tell_again(stack, tcb);
     }
 }
 
@@ -223,4 +239,5 @@ void un_stack_rebuild(struct un_stack *stack)
     un_udp_rebuild(stack);
     un_neighbours_forget_waiting(stack);
     enter_conns(stack);
+    tell_all_again(stack);
 }

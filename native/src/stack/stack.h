@@ -188,7 +188,10 @@ bool un_stack_next_event(struct un_stack *stack, struct un_stack_event *event);
 int un_stack_listen(struct un_stack *stack, const struct un_ip *ip, uint16_t port, uint32_t backlog, uint64_t user);
 int un_stack_unlisten(struct un_stack *stack, uint32_t listener); /* connections not accepted are reset */
 int un_stack_pause_listener(struct un_stack *stack, uint32_t listener, bool paused); /* SYNs are dropped, not refused */
-/* The application takes an ACCEPTED connection: it no longer counts in the backlog. */
+/* The connection that has waited longest to be accepted, also one that is over; 0: none waits. It stays the next until
+ * it is accepted, or let go. */
+uint64_t un_stack_accept_next(const struct un_stack *stack, uint32_t listener);
+/* The application takes a connection that waits: it no longer counts in the backlog. */
 int un_stack_accept(struct un_stack *stack, uint64_t conn, uint64_t user);
 
 struct un_stack_peer {

@@ -179,6 +179,7 @@ struct un_tcb {
     /* What it is made with, and counters. */
     uint8_t tos;
     uint16_t listener;   /* that made it, or UINT16_MAX */
+    uint32_t accept_previous; /* link, a cache: in the accept queue of the listener */
     uint64_t bytes_in;
     uint64_t bytes_out;
 
@@ -266,7 +267,10 @@ struct un_tcb {
     /* Links: caches. */
     uint32_t wheel_next;
     uint32_t wheel_prev;
-    uint32_t next_free;
+    union {
+        uint32_t next_free;   /* of a closed one */
+        uint32_t accept_next; /* of one that waits to be accepted */
+    };
 };
 UN_STATIC_ASSERT(sizeof(struct un_tcb) <= 512 - 16, "with its entry in the look-up table at most 512 bytes");
 

@@ -187,7 +187,6 @@ static void connections_go_on_with_the_next_engine(void)
     CHECK_EQ(un_stack_conn_find(&server.far, server.clients[0])->rcv_bytes, 700);
     for (uint32_t i = 0; i < CLIENTS; i++)
         CHECK(client_is_open(server.clients[i]));
-    free(dead->link->waiting); /* its device is its successor's */
     un_exchange_close(&dead->link->exchange);
     free(dead->link);
     free(dead);

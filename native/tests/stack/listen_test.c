@@ -254,6 +254,78 @@ static void a_newer_syn_replaces_a_connection_in_time_wait_that_the_application_
     far_close(&far);
 }
 
+static uint64_t next_of(uint32_t listener)
+{
+    return un_stack_accept_next(&far.host.stack, listener);
+}
+
+static uint64_t arrive(uint16_t port)
+{
+    struct un_seg answer = send_syn(port, 100);
+    send_ack(port, 100, &answer);
+    return expect_event(&far.host, UN_TCP_EVENT_ACCEPTED).conn;
+}
+
+static void who_waits_longest_is_accepted_next_and_anybody_may_leave_the_queue(void)
+{
+    enum { COUNT = 6 };
+    uint64_t conns[COUNT];
+    CHECK_EQ(open(), 0);
+    CHECK_EQ(next_of(0), 0);
+    for (uint16_t i = 0; i < COUNT; i++)
+        conns[i] = arrive((uint16_t)(2000 + i));
+    CHECK_EQ(next_of(0), conns[0]);
+    CHECK_EQ(un_stack_abort(&far.host.stack, conns[1]), 0); /* out of the middle */
+    far_turn(&far);
+    far_expect_tcp(&far, UN_TCP_RST | UN_TCP_ACK);
+    CHECK_EQ(un_stack_accept(&far.host.stack, conns[5], 0), 0); /* the last */
+    CHECK_EQ(next_of(0), conns[0]);
+    CHECK_EQ(un_stack_accept(&far.host.stack, conns[0], 0), 0); /* the first */
+    CHECK_EQ(next_of(0), conns[2]);
+    uint64_t late = arrive(2009);
+    send(segment(2002, UN_TCP_RST, 101, 0)); /* it is over, and waits to say so */
+    CHECK_EQ(next_of(0), conns[2]);
+    CHECK_EQ(un_stack_check(&far.host.stack), NULL);
+    host_move(&far.host);
+    CHECK_EQ(un_stack_check(&far.host.stack), NULL);
+    conns[1] = late; /* it has that slot, and after a move the order is that of slots */
+    for (uint32_t i = 1; i < 5; i++) {
+        CHECK_EQ(next_of(0), conns[i]);
+        CHECK_EQ(un_stack_accept(&far.host.stack, conns[i], 0), 0);
+    }
+    CHECK_EQ(next_of(0), 0);
+    CHECK_EQ(un_stack_unlisten(&far.host.stack, 0), 0);
+    CHECK_EQ(next_of(0), 0);
+    CHECK_EQ(next_of(UN_STACK_LISTENERS_MAX), 0);
+    for (uint32_t i = 0; i < COUNT; i++)
+        CHECK_EQ(un_stack_abort(&far.host.stack, conns[i]), 0);
+    far_turn(&far);
+    far_close(&far);
+}
+
+static void listeners_have_queues_of_their_own(void)
+{
+    CHECK_EQ(open(), 0);
+    CHECK_EQ(un_stack_listen(&far.host.stack, &any, 81, BACKLOG, 6), 1);
+    uint64_t first = arrive(2000);
+    struct un_seg syn = segment(2001, UN_TCP_SYN, 7, 0);
+    syn.destination_port = 81;
+    send(syn);
+    struct un_seg ack = segment(2001, UN_TCP_ACK, 8, far_expect_tcp(&far, UN_TCP_SYN | UN_TCP_ACK).seq + 1);
+    ack.destination_port = 81;
+    send(ack);
+    uint64_t second = expect_event(&far.host, UN_TCP_EVENT_ACCEPTED).conn;
+    CHECK_EQ(next_of(0), first);
+    CHECK_EQ(next_of(1), second);
+    CHECK_EQ(un_stack_unlisten(&far.host.stack, 0), 0);
+    CHECK_EQ(next_of(1), second);
+    CHECK_EQ(un_stack_unlisten(&far.host.stack, 1), 0);
+    far_turn(&far);
+    far_expect_tcp(&far, UN_TCP_RST | UN_TCP_ACK);
+    far_expect_tcp(&far, UN_TCP_RST | UN_TCP_ACK);
+    far_close(&far);
+}
+
 static void a_full_table_answers_with_cookies(void)
 {
     CHECK_EQ(open(), 0);
@@ -277,6 +349,8 @@ int main(void)
     RUN(initial_sequence_numbers_follow_the_clock_and_the_key);
     RUN(a_newer_syn_replaces_a_connection_in_time_wait);
     RUN(a_newer_syn_replaces_a_connection_in_time_wait_that_the_application_holds);
+    RUN(who_waits_longest_is_accepted_next_and_anybody_may_leave_the_queue);
+    RUN(listeners_have_queues_of_their_own);
     RUN(a_full_table_answers_with_cookies);
     return 0;
 }

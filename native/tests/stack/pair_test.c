@@ -218,10 +218,10 @@ static void the_connection_that_was_being_changed_is_reset(void)
     struct pair other = connect_pair(&net, &client, &server, &to, 80);
     server.stack.own->busy = (uint32_t)pair.server + 1;
     host_move(&server);
-    CHECK_EQ(expect_event(&server, UN_TCP_EVENT_WRITABLE).conn, other.server);
     struct un_stack_event event = expect_event(&server, UN_TCP_EVENT_CLOSED);
     CHECK_EQ(event.conn, pair.server);
     CHECK_EQ(event.reason, UN_TCP_REASON_ADOPTED);
+    CHECK_EQ(expect_event(&server, UN_TCP_EVENT_WRITABLE).conn, other.server);
     net_settle(&net);
     event = expect_event(&client, UN_TCP_EVENT_CLOSED);
     CHECK_EQ(event.conn, pair.client);
