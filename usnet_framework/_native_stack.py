@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from mmap import mmap
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from usnet_framework._native import c_text, checked
 from usnet_framework._usnet import ffi, lib
@@ -156,6 +156,9 @@ class Stack:
     is nothing to read or no room to write. One thread at a time may use it.
     """
 
+    fast_paths: ClassVar[bool] = True
+    """Whether stacks that are made from now on use their fast paths. Without them the same packets leave: for tests."""
+
     def __init__(self, *, conn_max: int = 64, link: Link | None = None, **options: int | bool | bytes) -> None:
         self.link = link or Link()
         wanted = _options(conn_max, options)
@@ -165,7 +168,7 @@ class Stack:
             raise ValueError(c_text(why[0]))
         self.options: dict[str, int | bool] = {name: getattr(wanted, name) for name in OPTION_FIELDS}
         self._open(mmap(-1, size))
-        checked(lib.usnet_stack_create(self._handle, wanted, _link(self.link), self._bytes, size))
+        self._opened(lib.usnet_stack_create(self._handle, wanted, _link(self.link), self._bytes, size))
 
     @classmethod
     def adopt(cls, image: bytes, link: Link | None = None) -> Self:
@@ -176,7 +179,7 @@ class Stack:
         memory = mmap(-1, len(image))
         memory[:] = image
         stack._open(memory)
-        checked(lib.usnet_stack_adopt(stack._handle, _link(stack.link), stack._bytes, len(image)))
+        stack._opened(lib.usnet_stack_adopt(stack._handle, _link(stack.link), stack._bytes, len(image)))
         return stack
 
     @staticmethod
@@ -190,6 +193,10 @@ class Stack:
         self._handle = ffi.new("struct usnet_stack **")
         self._frame = ffi.new("uint8_t[]", 2**16 + 64)
         self._output = ffi.new("struct usnet_output *")
+
+    def _opened(self, status: int) -> None:
+        checked(status)
+        checked(lib.usnet_stack_set_fast_paths(self._stack, self.fast_paths))
 
     @property
     def _stack(self) -> Any:

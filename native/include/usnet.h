@@ -418,6 +418,10 @@ void usnet_stack_usage(const struct usnet_stack *stack, struct usnet_stack_usage
 /* NULL, or what is wrong: invariants over all memory of the stack. For tests and simulation; slow. */
 const char *usnet_stack_check(struct usnet_stack *stack);
 
+/* Let every packet take the slow path (on: false), or the fast one where there is one, as at first. The same packets
+ * leave, to the byte. For tests of just that; adoption turns fast paths on again. */
+int usnet_stack_set_fast_paths(struct usnet_stack *stack, bool on);
+
 /* ---- Sockets: the familiar calls, over a stack of their own. ----
  *
  * A context is a stack with a device and a clock, used by one thread at a time. Descriptors are small numbers that mean

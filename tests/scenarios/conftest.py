@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from usnet_framework.testing import Host, Scenario, states
+from usnet_framework.testing import Host, Scenario, Stack, states
 from usnet_framework.testing.fixtures import *  # noqa: F403
 
 SHARDED = {
@@ -18,6 +18,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     subject = metafunc.module.__name__.rpartition("test_")[2]
     if subject in SHARDED and "host" in metafunc.fixturenames:
         metafunc.parametrize("shards", [1, 2], ids=["", "wrong shard"])
+    metafunc.parametrize("fast_paths", [True, False], ids=["", "slow path"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def fast_paths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All scenarios run a second time without fast paths, and have the same output."""
+    monkeypatch.setattr(Stack, "fast_paths", request.param)
 
 
 @pytest.fixture

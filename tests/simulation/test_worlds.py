@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from usnet_framework.testing import SimulationFailed, Socket, simulate, worlds
+from usnet_framework.testing import SimulationFailed, Socket, Stack, simulate, worlds
 from usnet_framework.testing.simulate import Outcome, main, run_seed, run_seeds
 from usnet_framework.testing.worlds import World
 
@@ -27,6 +27,17 @@ def test_equal_seeds_are_equal_to_the_byte(tmp_path: Path) -> None:
         assert not run_seed(7, capture).text
     assert captures[0].read_bytes() == captures[1].read_bytes()
     assert len(captures[0].read_bytes()) > 10_000
+
+
+@pytest.mark.parametrize("seed", range(100, 112))
+def test_without_fast_paths_the_same_packets_leave(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captures = [tmp_path / "fast", tmp_path / "slow"]
+    for capture in captures:
+        monkeypatch.setattr(Stack, "fast_paths", capture.name == "fast")
+        assert not run_seed(seed, capture).text
+    assert captures[0].read_bytes() == captures[1].read_bytes()
 
 
 def test_a_byte_that_got_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

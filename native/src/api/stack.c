@@ -299,6 +299,14 @@ int usnet_stack_event(struct usnet_stack *stack, struct usnet_event *event)
     return 1;
 }
 
+int usnet_stack_set_fast_paths(struct usnet_stack *stack, bool on)
+{
+    if (!stack)
+        return -EFAULT;
+    un_stack_set_fast_paths(&stack->inner, on);
+    return 0;
+}
+
 const char *usnet_stack_check(struct usnet_stack *stack)
 {
     return un_stack_check(&stack->inner);

@@ -421,6 +421,6 @@ static inline bool rx_fast(struct un_stack *stack, const struct un_rx *packet)
 
 void un_stack_rx(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)
 {
-    if (!rx_fast(stack, packet))
+    if (stack->tcp.is_slow || !rx_fast(stack, packet))
         rx_slow(stack, packet, is_foreign);
 }

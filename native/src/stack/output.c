@@ -260,7 +260,7 @@ int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, co
         return -EAGAIN;
     }
     if (__builtin_expect(!un_ip_is_v4(&tcb->peer) || seg->options != UN_SEG_TIMESTAMP || seg->sack_count > 0 ||
-                             count > 1 || segment_bytes > 0,
+                             count > 1 || segment_bytes > 0 || tcp->is_slow,
                          0)) {
         send_any(stack, tcb, neighbour, seg, pieces, count, segment_bytes);
         return 0;

@@ -184,6 +184,11 @@ void un_stack_set_device(struct un_stack *stack, struct un_device *device)
     un_listen_finish(stack);
 }
 
+void un_stack_set_fast_paths(struct un_stack *stack, bool on)
+{
+    stack->tcp.is_slow = !on;
+}
+
 void un_stack_set_shards(struct un_stack *stack, const struct un_stack_shards *shards)
 {
     un_assert(shards->shards > 0 && shards->shards <= UN_STACK_SHARDS_MAX && shards->shard < shards->shards);
@@ -254,7 +259,7 @@ static uint32_t run_outputs(struct un_stack *stack)
         if (!tcb)
             break;
         un_stack_busy(stack, tcb);
-        if (!un_stack_output_fast(stack, tcb))
+        if (stack->tcp.is_slow || !un_stack_output_fast(stack, tcb))
             un_tcp_dispatch(&stack->tcp, tcb);
         if (is_unreachable(tcb))
             un_tcp_end(&stack->tcp, tcb, UN_TCP_REASON_UNREACHABLE);

@@ -142,6 +142,8 @@ int un_stack_adopt(struct un_stack *stack, void *memory, uint64_t bytes, struct 
 /* before anything moves; again after adopt */
 void un_stack_set_device(struct un_stack *stack, struct un_device *device);
 void un_stack_set_shards(struct un_stack *stack, const struct un_stack_shards *shards);
+/* For tests: without fast paths the same packets leave. On in every view until it is turned off. */
+void un_stack_set_fast_paths(struct un_stack *stack, bool on);
 
 /* Addresses of our own, and ways to others. The prefix is a directly connected route. */
 int un_stack_add_address(struct un_stack *stack, const struct un_ip *ip, uint8_t prefix);

@@ -279,7 +279,7 @@ static enum un_drop process_unexpected(struct un_tcp *tcp, struct un_tcb *tcb, c
 
 enum un_drop un_tcp_process(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t frame)
 {
-    if (__builtin_expect(un_tcp_input_is_fast(tcb, seg), 1))
+    if (__builtin_expect(!tcp->is_slow && un_tcp_input_is_fast(tcb, seg), 1))
         return un_tcp_input_fast(tcp, tcb, seg, frame, true);
     tcp->counters->in_segments++;
     return process_unexpected(tcp, tcb, seg, frame);

@@ -303,7 +303,7 @@ static int dispatch_handshake(struct un_tcp *tcp, struct un_tcb *tcb)
 int un_tcp_dispatch(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     int result = 0;
-    uint32_t length = un_tcp_output_fast_length(tcp, tcb);
+    uint32_t length = tcp->is_slow ? 0 : un_tcp_output_fast_length(tcp, tcb);
     if (length > 0)
         return output_fast(tcp, tcb, length);
     if (un_tcp_is_over(tcb))

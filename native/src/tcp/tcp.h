@@ -145,6 +145,7 @@ struct un_tcp {
     uint64_t *drops; /* by enum un_drop */
     const struct un_tcp_operations *operations;
     uint32_t tx_segment_bytes; /* of the device: 0 when it does not segment */
+    bool is_slow; /* for tests: every packet takes the slow path, to the same end */
 };
 
 /* The slower clocks are counted when they move: most turns fall into the millisecond of the one before. */
