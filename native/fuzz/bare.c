@@ -82,7 +82,9 @@ static struct usnet_stack_options draw_options(void)
         *numbers[draw() % (sizeof numbers / sizeof *numbers)] = draw() & 1 ? draw() * 64u : (uint32_t)draw_int();
     options.congestion = draw() % 8 ? 0 : draw();
     options.port_low = draw() % 8 ? options.port_low : (uint16_t)draw_int();
-    options.detect_duplicates = draw() & 1;
+    uint8_t switches = draw();
+    options.detect_duplicates = switches & 1;
+    options.ecn = switches >> 1 & 3; /* 3: there is no such */
     return options;
 }
 

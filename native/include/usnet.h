@@ -73,6 +73,13 @@ struct usnet_endpoint {
 struct usnet_stack;
 
 /* How large a stack is and how it behaves; usnet_stack_defaults says what is usual. */
+/* Explicit congestion notification (RFC 3168), as Linux numbers it. */
+enum usnet_ecn {
+    USNET_ECN_NEVER = 0,
+    USNET_ECN_ASK = 1,    /* for it when a connection is opened here, and accept it */
+    USNET_ECN_ACCEPT = 2, /* where the peer asks for it, and never ask */
+};
+
 struct usnet_stack_options {
     /* Sizes. */
     uint32_t conn_max;
@@ -114,7 +121,7 @@ struct usnet_stack_options {
     uint8_t syn_ack_retries;
     uint8_t initial_window;       /* segments: RFC 6928 */
     uint8_t congestion;           /* index of usnet_congestion_name */
-    bool ecn;
+    uint8_t ecn;                  /* enum usnet_ecn */
     bool timestamps;
     bool sack;
     bool window_scaling;

@@ -50,6 +50,24 @@ def test_a_client_asks_for_it(host: Host) -> None:
     assert "ecn" in client.info.agreed
 
 
+@pytest.mark.stack(ecn=2)
+def test_it_may_be_accepted_and_not_asked_for(host: Host) -> None:
+    """Linux's default: what the peer asks for it gets, and paths that mistake it for an attack are not taken."""
+    listening = states.listening(host)
+    listening.send(ECN_SYN)
+    listening.expect("SE. 0:0(0) ack 1")
+    listening.advance(0.1)
+    listening.send(". 1:1(0) ack 1")
+    listening.accept()
+    assert "ecn" in listening.info.agreed
+    client = Scenario(host, local_port=50000)
+    client.connect()
+    client.expect("S 0:0(0)")
+    client.send("SE. 0:0(0) ack 1 win 65535 <mss 1000>")
+    client.expect(". 1:1(0) ack 1")
+    assert "ecn" not in client.info.agreed
+
+
 @pytest.mark.parametrize("flags", ["S.", "SEW."])
 def test_a_server_that_does_not_agree(flags: str, host: Host) -> None:
     """RFC 3168 section 6.1.1: both flags in a SYN-ACK are a peer that reflects reserved bits."""

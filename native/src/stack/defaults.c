@@ -26,7 +26,7 @@ static struct un_tcp_config tcp_defaults(void)
         .syn_ack_retries = 5,          /* Linux tcp_synack_retries: 63 s */
         .initial_window = 10,          /* RFC 6928 */
         .congestion = UN_CONGESTION_CUBIC, /* RFC 9438, and what everybody uses */
-        .ecn = true,                   /* RFC 3168 */
+        .ecn = UN_ECN_ASK,             /* RFC 3168 */
         .timestamps = true,            /* RFC 7323 */
         .sack = true,                  /* RFC 2018 */
         .window_scaling = true,        /* RFC 7323 */

@@ -25,6 +25,8 @@ static const char *tcp_config_wrong(const struct un_tcp_config *config)
         return "rcv_limit and snd_limit must lie between 1 and 1073741824";
     if (config->congestion >= UN_CONGESTIONS)
         return "congestion must be the index of a congestion control";
+    if (config->ecn >= UN_ECN_POLICIES)
+        return "ecn must be 0 (never), 1 (ask for it) or 2 (accept it)";
     return NULL;
 }
 

@@ -76,7 +76,7 @@ static void answer_options(const struct un_tcp *tcp, const struct un_cookie_flow
         answer->options |= UN_SEG_SACK_PERMITTED;
         bits |= TS_SACK;
     }
-    if (config->ecn && (syn->flags & (UN_TCP_ECE | UN_TCP_CWR)) == (UN_TCP_ECE | UN_TCP_CWR)) {
+    if (config->ecn != UN_ECN_NEVER && (syn->flags & (UN_TCP_ECE | UN_TCP_CWR)) == (UN_TCP_ECE | UN_TCP_CWR)) {
         answer->flags |= UN_TCP_ECE;
         bits |= TS_ECN;
     }

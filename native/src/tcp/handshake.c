@@ -15,11 +15,16 @@ uint8_t un_tcp_window_scale(const struct un_tcp_config *config, uint32_t limit)
     return scale;
 }
 
+static bool may_use_ecn(const struct un_tcp_config *config, const struct un_tcb *tcb)
+{
+    return tcb->flags & UN_TCB_ACTIVE ? config->ecn == UN_ECN_ASK : config->ecn != UN_ECN_NEVER;
+}
+
 static void offer(const struct un_tcp *tcp, struct un_tcb *tcb)
 {
     const struct un_tcp_config *config = tcp->config;
     tcb->flags |= (config->window_scaling ? UN_TCB_WSCALE : 0u) | (config->timestamps ? UN_TCB_TIMESTAMP : 0u) |
-                  (config->sack ? UN_TCB_SACK : 0u) | (config->ecn ? UN_TCB_ECN : 0u);
+                  (config->sack ? UN_TCB_SACK : 0u) | (may_use_ecn(config, tcb) ? UN_TCB_ECN : 0u);
 }
 
 /* A SYN asks for ECN with both flags, a SYN-ACK grants it with one. */

@@ -39,6 +39,14 @@ enum un_tcp_event {
 };
 
 /* Limits and defaults of a stack; every number says where it comes from in config.h of stack/. */
+/* As Linux numbers them: net.ipv4.tcp_ecn. */
+enum un_ecn_policy {
+    UN_ECN_NEVER,
+    UN_ECN_ASK,    /* for it, and accept it */
+    UN_ECN_ACCEPT, /* where the peer asks for it */
+    UN_ECN_POLICIES,
+};
+
 struct un_tcp_config {
     uint32_t rcv_limit;           /* bytes of a connection's receive buffer */
     uint32_t snd_limit;
@@ -59,7 +67,7 @@ struct un_tcp_config {
     uint8_t syn_ack_retries;
     uint8_t initial_window;       /* segments: RFC 6928 says 10 */
     uint8_t congestion;           /* default: index of un_congestions */
-    bool ecn;
+    uint8_t ecn; /* enum un_ecn_policy */
     bool timestamps;
     bool sack;
     bool window_scaling;
