@@ -13,7 +13,8 @@
  *     usnet_stack_deadline_ns(stack)              poll again then, or when a frame comes
  *
  * Equal calls with equal arguments have equal results, to the byte: that is what tests and simulations build on.
- * Time is nanoseconds of any clock that never goes back; calls between two polls happen at the time of the last one.
+ * Time is nanoseconds of any clock that never goes back; calls between two polls happen at the time of the last one,
+ * those on sockets at the time of the call.
  * Timers are rounded up to 2^18 ns, 0.26 ms: what is due then is done at most so much later, and never earlier;
  * timestamps (RFC 7323) count milliseconds. Sequence numbers and their offsets depend on secret, addresses, ports and
  * time alone.

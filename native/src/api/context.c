@@ -109,7 +109,7 @@ struct usnet *usnet_setup(const struct usnet_setup_options *options, struct usne
     context->stack.device = (struct un_device *)device;
     context->stack.after_turn = take_events;
     un_stack_set_device(un_context_stack(context), context->stack.device);
-    usnet_poll(context); /* sets the clock: connect and the like happen at the time of the last turn */
+    usnet_poll(context);
     return context;
 }
 
@@ -148,10 +148,21 @@ static int parse_prefix(const char *text, struct un_ip *ip, uint8_t *prefix)
     return 0;
 }
 
+static uint64_t clock_of(const struct usnet *context)
+{
+    return context->clock_ns ? context->clock_ns(context->argument) : monotonic_ns(NULL);
+}
+
+void un_context_look_at_clock(struct usnet *context)
+{
+    un_stack_set_now(un_context_stack(context), clock_of(context));
+}
+
 int usnet_add_address(struct usnet *context, const char *address)
 {
     struct un_ip ip;
     uint8_t prefix;
+    un_context_look_at_clock(context);
     int status = parse_prefix(address, &ip, &prefix);
     return status < 0 ? status : un_stack_add_address(un_context_stack(context), &ip, prefix);
 }
@@ -160,6 +171,7 @@ int usnet_add_route(struct usnet *context, const char *network, const char *gate
 {
     struct un_ip to, through;
     uint8_t prefix, whole;
+    un_context_look_at_clock(context);
     int status = parse_prefix(network, &to, &prefix);
     if (status == 0)
         status = parse_prefix(gateway, &through, &whole);
@@ -180,6 +192,7 @@ int un_socket_find(struct usnet *context, int fd, struct un_socket **socket)
     *socket = un_socket_at(context, fd);
     if (!*socket)
         return -EBADF;
+    un_context_look_at_clock(context);
     return (*socket)->kind == UN_SOCKET_EPOLL ? -ENOTSOCK : 0;
 }
 
@@ -267,8 +280,7 @@ static void take_events(struct usnet_stack *stack)
 
 uint32_t usnet_poll(struct usnet *context)
 {
-    uint64_t now_ns = context->clock_ns ? context->clock_ns(context->argument) : monotonic_ns(NULL);
-    return usnet_stack_poll(&context->stack, now_ns);
+    return usnet_stack_poll(&context->stack, clock_of(context));
 }
 
 uint64_t usnet_deadline_ns(struct usnet *context)

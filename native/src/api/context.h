@@ -73,7 +73,10 @@ static inline struct un_stack *un_context_stack(struct usnet *context)
 
 /* context.c */
 struct un_socket *un_socket_at(struct usnet *context, int fd); /* NULL: no such descriptor */
-/* 0, -EBADF; -ENOTSOCK: an epoll instance */
+/* What a call asks for happens at the time of the call. */
+void un_context_look_at_clock(struct usnet *context);
+/* How every call on a socket begins: the descriptor is looked up, and the clock read. 0, -EBADF; -ENOTSOCK: an epoll
+ * instance. */
 int un_socket_find(struct usnet *context, int fd, struct un_socket **socket);
 int un_socket_new(struct usnet *context, enum un_socket_kind kind); /* descriptor or -EMFILE */
 void un_socket_free(struct usnet *context, int fd);

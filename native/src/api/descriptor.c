@@ -312,6 +312,7 @@ int usnet_close(struct usnet *context, int fd)
     const struct un_socket *socket = un_socket_at(context, fd);
     if (!socket)
         return -EBADF;
+    un_context_look_at_clock(context);
     if (socket->kind == UN_SOCKET_EPOLL)
         un_epoll_forget_all(context, (uint32_t)fd);
     else

@@ -283,6 +283,14 @@ static inline void run_slow(struct un_stack *stack, uint64_t now_ns)
         un_addresses_run(stack);
 }
 
+void un_stack_set_now(struct un_stack *stack, uint64_t now_ns)
+{
+    if (now_ns <= stack->own->now_ns)
+        return;
+    stack->own->now_ns = now_ns;
+    un_tcp_set_now(&stack->tcp, now_ns);
+}
+
 uint32_t un_stack_poll_input(struct un_stack *stack, uint64_t now_ns)
 {
     struct un_stack_memory *own = stack->own;

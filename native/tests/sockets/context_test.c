@@ -334,6 +334,83 @@ static void what_passes_is_captured(void)
     unlink(path);
 }
 
+/* ---- a call happens at its time, not at that of the last turn ---- */
+
+static struct un_tcb *tcb_of(int side, int fd)
+{
+    return un_stack_conn_find(un_context_stack(world.sides[side]), usnet_conn_of(world.sides[side], fd));
+}
+
+static void a_timer_runs_from_the_call_that_starts_it(void)
+{
+    const int on = 1, idle_s = 1;
+    world_open();
+    struct ends ends = world_connect(world_listen(PORT, 8), PORT);
+    struct usnet *client = world.sides[CLIENT];
+    world_run(WORLD_SECOND);
+    world.now_ns += WORLD_SECOND / 10; /* and nobody takes a turn */
+    CHECK_EQ(usnet_setsockopt(client, ends.client, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s), 0);
+    CHECK_EQ(usnet_setsockopt(client, ends.client, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on), 0);
+    CHECK_EQ(tcb_of(CLIENT, ends.client)->timers[UN_TIMER_LIFE], world.now_ns + WORLD_SECOND);
+    world_close();
+}
+
+static struct usnet *open_captured(struct usnet_device *device, const char *path, const char *address)
+{
+    static uint64_t now_ns = 1;
+    struct usnet_setup_options options = world_options(4);
+    if (path)
+        device = usnet_device_pcap(device, path, no_clock, &now_ns, NULL);
+    struct usnet *context = usnet_setup(&options, device, NULL);
+    CHECK(context != NULL);
+    CHECK_EQ(usnet_add_address(context, address), 0);
+    return context;
+}
+
+/* TSval of the last segment in a file that has a timestamp. */
+static uint32_t last_timestamp(int file)
+{
+    static const uint8_t option[4] = {1, 1, 8, 10};
+    static uint8_t bytes[1 << 16];
+    ssize_t length = pread(file, bytes, sizeof bytes, 0);
+    for (ssize_t at = length - 8; at >= 0; at--)
+        if (memcmp(bytes + at, option, sizeof option) == 0)
+            return (uint32_t)bytes[at + 4] << 24 | bytes[at + 5] << 16 | bytes[at + 6] << 8 | bytes[at + 7];
+    return 0;
+}
+
+static void a_reset_has_the_time_of_the_call(void)
+{
+    struct usnet_link link = world_link();
+    struct usnet_device *ends[2];
+    struct linger at_once = {.l_onoff = 1};
+    struct sockaddr_in to = ipv4(SERVER, PORT);
+    char path[] = "/tmp/usnet-pcap-XXXXXX";
+    int file = mkstemp(path);
+    CHECK_EQ(usnet_device_memory(ends, &link), 0);
+    struct usnet *client = open_captured(ends[0], path, "10.0.0.1/24");
+    struct usnet *server = open_captured(ends[1], NULL, "10.0.0.2/24");
+    int listener = usnet_socket(server, AF_INET, SOCK_STREAM, 0), fd = usnet_socket(client, AF_INET, SOCK_STREAM, 0);
+    CHECK_EQ(usnet_bind(server, listener, ADDRESS(to)), 0);
+    CHECK_EQ(usnet_listen(server, listener, 4), 0);
+    CHECK_EQ(usnet_connect(client, fd, ADDRESS(to)), -EINPROGRESS);
+    for (int turn = 0; turn < 20; turn++) {
+        usnet_poll(client);
+        usnet_poll(server);
+    }
+    const struct un_tcb *tcb = un_stack_conn_find(un_context_stack(client), usnet_conn_of(client, fd));
+    CHECK_EQ(tcb->state, UN_TCP_ESTABLISHED);
+    world.now_ns += WORLD_SECOND / 10;
+    uint32_t now = (uint32_t)(world.now_ns / 1000000) + tcb->ts_offset;
+    CHECK_EQ(usnet_setsockopt(client, fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once), 0);
+    CHECK_EQ(usnet_close(client, fd), 0);
+    usnet_teardown(client);
+    usnet_teardown(server);
+    CHECK_EQ(last_timestamp(file), now);
+    close(file);
+    unlink(path);
+}
+
 static void interrupted(int signal)
 {
     (void)signal;
@@ -448,6 +525,8 @@ int main(void)
     RUN(frames_by_hand);
     RUN(frames_of_the_stack_of_a_context);
     RUN(what_passes_is_captured);
+    RUN(a_timer_runs_from_the_call_that_starts_it);
+    RUN(a_reset_has_the_time_of_the_call);
     RUN(it_sleeps_until_time_is_over);
     RUN(it_wakes_for_a_timer);
     RUN(a_signal_ends_the_wait);
