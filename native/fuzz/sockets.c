@@ -273,6 +273,10 @@ static void draw_option(int *level, int *name)
     uint8_t byte = draw();
     *level = byte == 255 ? draw_int() : byte & 1 ? IPPROTO_TCP : SOL_SOCKET;
     *name = names[byte & 1][draw() % 11];
+    if (*name == 999 && byte & 2) {
+        *level = byte & 1 ? IPPROTO_IP : IPPROTO_IPV6;
+        *name = byte & 1 ? IP_TOS : IPV6_TCLASS;
+    }
 }
 
 static void call_setsockopt(struct side *side)

@@ -545,7 +545,7 @@ int usnet_getpeername(struct usnet *context, int fd, struct sockaddr *address, u
  * before usnet_connect and of a listener): as enum usnet_option says. Connections that a listener accepts have its
  * options; TCP_MAXSEG and SO_RCVBUF are said by the SYN-ACK. SO_RCVBUF before usnet_connect, or of a listener, decides
  * how large a window the peer can be offered; later it counts up to that. IPPROTO_IP and IPPROTO_IPV6, of stream
- * sockets: IP_TOS and IPV6_TCLASS, which are one and the same. -ENOPROTOOPT: none of these. */
+ * sockets: IP_TOS (an int, or one byte) and IPV6_TCLASS, which are one and the same. -ENOPROTOOPT: none of these. */
 int usnet_getsockopt(struct usnet *context, int fd, int level, int name, void *value, uint32_t *length);
 int usnet_setsockopt(struct usnet *context, int fd, int level, int name, const void *value, uint32_t length);
 

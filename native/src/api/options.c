@@ -118,6 +118,18 @@ static int set_congestion(struct usnet *context, struct un_socket *socket, const
     return -ENOENT;
 }
 
+/* An int; those of IP may be a byte: ip(7). */
+static int read_number(int level, const void *value, uint32_t length, int *number)
+{
+    if (length < sizeof *number && (level != IPPROTO_IP || length == 0))
+        return -EINVAL;
+    if (length < sizeof *number)
+        *number = *(const uint8_t *)value;
+    else
+        memcpy(number, value, sizeof *number);
+    return 0;
+}
+
 int usnet_setsockopt(struct usnet *context, int fd, int level, int name, const void *value, uint32_t length)
 {
     struct un_socket *socket;
@@ -137,9 +149,9 @@ int usnet_setsockopt(struct usnet *context, int fd, int level, int name, const v
     bool is_reuse = level == SOL_SOCKET && name == SO_REUSEADDR;
     if (!option && !is_reuse)
         return -ENOPROTOOPT;
-    if (length < sizeof number)
-        return -EINVAL;
-    memcpy(&number, value, sizeof number);
+    status = read_number(level, value, length, &number);
+    if (status < 0)
+        return status;
     return is_reuse ? 0 : set_number(context, socket, option, number);
 }
 
@@ -155,14 +167,19 @@ static int give_number(void *value, uint32_t *length, int number)
     return give(value, length, &number, sizeof number);
 }
 
-static int get_option(struct usnet *context, const struct un_socket *socket, enum un_stack_option option, void *value,
-                      uint32_t *length)
+/* Where there is no room for an int, those of IP are a byte. */
+static int get_option(struct usnet *context, const struct un_socket *socket, const struct number_option *asked,
+                      void *value, uint32_t *length)
 {
-    uint32_t number = socket->options[option];
+    uint32_t number = socket->options[asked->option];
     int status = 0;
     if (socket->kind == UN_SOCKET_CONN)
-        status = un_stack_get_option(un_context_stack(context), socket->conn, option, &number);
-    return status < 0 ? status : give_number(value, length, (int)number);
+        status = un_stack_get_option(un_context_stack(context), socket->conn, asked->option, &number);
+    if (status < 0)
+        return status;
+    uint8_t byte = (uint8_t)number;
+    bool is_byte = asked->level == IPPROTO_IP && *length < sizeof(int);
+    return is_byte ? give(value, length, &byte, sizeof byte) : give_number(value, length, (int)number);
 }
 
 static int get_error(struct usnet *context, struct un_socket *socket, void *value, uint32_t *length)
@@ -207,7 +224,7 @@ int usnet_getsockopt(struct usnet *context, int fd, int level, int name, void *v
         return get_congestion(context, socket, value, length);
     const struct number_option *option = number_option(level, name);
     if (option)
-        return get_option(context, socket, option->option, value, length);
+        return get_option(context, socket, option, value, length);
     if (level != SOL_SOCKET)
         return -ENOPROTOOPT;
     switch (name) {

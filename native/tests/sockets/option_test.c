@@ -62,6 +62,28 @@ static void they_outlast_what_the_socket_becomes(void)
     world_close();
 }
 
+/* ip(7): an int, or one byte; where there is no room for an int, one byte is told. ipv6(7): an int. */
+static void a_type_of_service_may_be_one_byte(void)
+{
+    uint8_t bytes[4] = {0x28, 0xff, 0xff, 0xff};
+    world_open();
+    int fd = usnet_socket(world.sides[CLIENT], AF_INET, SOCK_STREAM, 0);
+    for (uint32_t length = 1; length < sizeof(int); length++) {
+        CHECK_EQ(set(CLIENT, fd, IPPROTO_IP, IP_TOS, 0), 0);
+        CHECK_EQ(usnet_setsockopt(world.sides[CLIENT], fd, IPPROTO_IP, IP_TOS, bytes, length), 0);
+        CHECK_EQ(get(CLIENT, fd, IPPROTO_IP, IP_TOS), 0x28);
+        CHECK_EQ(usnet_setsockopt(world.sides[CLIENT], fd, IPPROTO_IPV6, IPV6_TCLASS, bytes, length), -EINVAL);
+        CHECK_EQ(usnet_setsockopt(world.sides[CLIENT], fd, IPPROTO_TCP, TCP_NODELAY, bytes, length), -EINVAL);
+    }
+    CHECK_EQ(usnet_setsockopt(world.sides[CLIENT], fd, IPPROTO_IP, IP_TOS, bytes, 0), -EINVAL);
+    uint8_t told[4] = {0};
+    uint32_t length = 3;
+    CHECK_EQ(usnet_getsockopt(world.sides[CLIENT], fd, IPPROTO_IP, IP_TOS, told, &length), 0);
+    CHECK_EQ(length, 1);
+    CHECK_EQ(told[0], 0x28);
+    world_close();
+}
+
 static struct usnet_tcp_info info_of(int side, int fd)
 {
     struct usnet_tcp_info info;
@@ -231,6 +253,7 @@ static void keepalive_ends_a_connection(void)
 int main(void)
 {
     RUN(they_outlast_what_the_socket_becomes);
+    RUN(a_type_of_service_may_be_one_byte);
     RUN(a_large_buffer_has_a_window_as_large);
     RUN(a_buffer_set_before_listening_counts_too);
     RUN(a_failed_attempt_keeps_them);
