@@ -20,6 +20,9 @@ Endpoint = tuple[str, int]
 
 NEVER_NS = 2**64 - 1
 
+NO_SSTHRESH = 2**32 - 1
+"""Of a connection that has lost nothing yet."""
+
 
 def _constants(prefix: str) -> dict[str, int]:
     return {name.removeprefix(prefix).lower(): getattr(lib, name) for name in dir(lib) if name.startswith(prefix)}
@@ -125,9 +128,12 @@ class TcpInfo:
     queued: int
     cwnd: int
     ssthresh: int
+    """NO_SSTHRESH: nothing has been lost yet, and slow start has no end."""
     in_flight: int
+    """What was sent and is neither acknowledged nor `sacked` nor `lost`."""
     sacked: int
     lost: int
+    """Given up, and not sent again yet: then it is in flight once more."""
     rto_us: int
     srtt_us: int
     rttvar_us: int
@@ -344,15 +350,15 @@ class Stack:
     def info(self, conn: int) -> TcpInfo:
         found = ffi.new("struct usnet_tcp_info *")
         checked(lib.usnet_stack_info(self._stack, conn, found))
-        plain = {field.name: getattr(found, field.name) for field in fields(TcpInfo)}
-        return TcpInfo(**plain | {
-            "local": _address(found.local),
-            "remote": _address(found.remote),
-            "state": _name(lib.usnet_tcp_state_name, found.state),
-            "agreed": frozenset(name for name, bit in AGREED.items() if found.agreed & bit),
-            "reason": _name(lib.usnet_tcp_reason_name, found.reason),
-            "congestion": CONGESTIONS[found.congestion],
-        })  # fmt: skip
+        return _tcp_info(found)
+
+    def connections(self) -> Iterator[tuple[int | None, TcpInfo]]:
+        """All connections with their handles; None: it was closed, and ends in the background."""
+        position = ffi.new("uint32_t *")
+        conn = ffi.new("uint64_t *")
+        found = ffi.new("struct usnet_tcp_info *")
+        while checked(lib.usnet_stack_next_connection(self._stack, position, conn, found)):
+            yield conn[0] or None, _tcp_info(found)
 
     # UDP.
 
@@ -395,6 +401,18 @@ class Stack:
 def owner(remote: Endpoint, local: Endpoint, shards: int) -> int:
     """The number of the shard that a connection belongs to."""
     return int(lib.usnet_stack_owner(_endpoint(remote), _endpoint(local), shards))
+
+
+def _tcp_info(found: Any) -> TcpInfo:
+    plain = {field.name: getattr(found, field.name) for field in fields(TcpInfo)}
+    return TcpInfo(**plain | {
+        "local": _address(found.local),
+        "remote": _address(found.remote),
+        "state": _name(lib.usnet_tcp_state_name, found.state),
+        "agreed": frozenset(name for name, bit in AGREED.items() if found.agreed & bit),
+        "reason": _name(lib.usnet_tcp_reason_name, found.reason),
+        "congestion": CONGESTIONS[found.congestion],
+    })  # fmt: skip
 
 
 def _option_fields() -> tuple[str, ...]:

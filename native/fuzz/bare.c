@@ -347,6 +347,29 @@ static void call_ways(struct bare *bare)
     CHECK(usnet_stack_owner(&one, &other, 1 + draw() % 8) < 8);
 }
 
+static void check_list(struct bare *bare)
+{
+    struct usnet_stack_usage usage;
+    struct usnet_tcp_info info;
+    uint32_t position = 0, listed = 0;
+    uint64_t conn;
+    usnet_stack_usage(bare->stack, &usage);
+    while (plausible(usnet_stack_next_connection(bare->stack, &position, &conn, &info)) == 1)
+        CHECK(++listed <= usage.conns && usnet_tcp_state_name(info.state));
+}
+
+/* Nothing where something is needed. */
+static void call_nowhere(struct bare *bare)
+{
+    uint64_t conn = draw_known(bare)->handle;
+    CHECK_EQ(usnet_stack_write(bare->stack, conn, NULL, 1), -EFAULT);
+    CHECK_EQ(usnet_stack_read(bare->stack, conn, NULL, 1), -EFAULT);
+    CHECK_EQ(usnet_stack_peek(bare->stack, conn, NULL, 1), -EFAULT);
+    CHECK_EQ(usnet_stack_info(bare->stack, conn, NULL), -EFAULT);
+    CHECK_EQ(usnet_stack_listen(bare->stack, NULL, 1, 0), -EFAULT);
+    CHECK_EQ(usnet_stack_connect(bare->stack, NULL, NULL, 0, &conn), -EFAULT);
+}
+
 static void call_settings(struct bare *bare)
 {
     uint64_t conn = draw_conn(bare);
@@ -359,6 +382,9 @@ static void call_settings(struct bare *bare)
     if (draw() & 1)
         plausible(usnet_stack_shutdown(bare->stack, conn));
     usnet_stack_deadline_ns(bare->stack);
+    call_nowhere(bare);
+    check_list(bare);
+    CHECK_EQ(usnet_stack_set_fast_paths(bare->stack, value & 1), 0);
 }
 
 static void (*const calls[])(struct bare *bare) = {

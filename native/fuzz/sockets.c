@@ -306,6 +306,20 @@ static uint64_t draw_conn(struct side *side)
     return (uint64_t)(uint32_t)draw_int() << 32 | (uint32_t)draw_int();
 }
 
+/* All connections are listed, each once: also those that no descriptor stands for. */
+static void check_list(struct usnet_stack *stack, uint32_t count)
+{
+    struct usnet_tcp_info info;
+    uint32_t position = 0, listed = 0;
+    uint64_t conn;
+    while (plausible(usnet_stack_next_connection(stack, &position, &conn, &info)) == 1) {
+        CHECK(usnet_tcp_state_name(info.state) && info.state != USNET_TCP_CLOSED);
+        CHECK(conn == 0 || usnet_stack_info(stack, conn, &info) == 0);
+        CHECK(++listed <= count);
+    }
+    CHECK(listed <= count); /* which has those that are over and leave a list yet */
+}
+
 static void call_look(struct side *side)
 {
     struct usnet_stack *stack = usnet_stack_of(side->context);
@@ -321,6 +335,8 @@ static void call_look(struct side *side)
     CHECK((usnet_stack_counter_name(kind, most) == NULL) == (most >= count));
     if (plausible(usnet_stack_info(stack, draw_conn(side), &info)) == 0)
         CHECK(usnet_tcp_state_name(info.state) && usnet_congestion_name(info.congestion));
+    check_list(stack, usage.conns);
+    CHECK_EQ(usnet_stack_set_fast_paths(stack, most & 1), 0);
 }
 
 /* What applies to a connection without taking it from its socket. */

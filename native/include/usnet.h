@@ -43,7 +43,7 @@
  *   - A connection that is given up is told by a reset; an attempt is not, nor one that waits for the peer's end alone.
  *     A listener whose backlog is full answers with SYN cookies.
  *
- * Functions return 0, a count, or a negative errno. A stack is used by one thread at a time; several share nothing.
+ * Functions return 0, a count, or a negative errno; NULL where something is needed is -EFAULT. A stack is used by one thread at a time; several share nothing.
  * Handles of connections are never 0; one whose connection is over gets -EBADF and never reaches another connection.
  *
  * The part between the two `cffi` marks is read twice: by a C compiler, and word by word by cffi, which knows no
@@ -73,7 +73,6 @@ struct usnet_endpoint {
 
 struct usnet_stack;
 
-/* How large a stack is and how it behaves; usnet_stack_defaults says what is usual. */
 /* Explicit congestion notification (RFC 3168), as Linux numbers it. */
 enum usnet_ecn {
     USNET_ECN_NEVER = 0,
@@ -81,6 +80,7 @@ enum usnet_ecn {
     USNET_ECN_ACCEPT = 2, /* where the peer asks for it, and never ask */
 };
 
+/* How large a stack is and how it behaves; usnet_stack_defaults says what is usual. */
 struct usnet_stack_options {
     /* Sizes. */
     uint32_t conn_max;
@@ -361,10 +361,11 @@ struct usnet_tcp_info {
     uint32_t out_of_order;
     uint32_t queued;       /* output that is not acknowledged */
     uint32_t cwnd;
-    uint32_t ssthresh;
-    uint32_t in_flight;
+    uint32_t ssthresh;     /* 2^32 - 1: nothing has been lost yet, and slow start has no end */
+    /* what was sent and is not acknowledged, each byte in one of the three: */
     uint32_t sacked;
-    uint32_t lost;
+    uint32_t lost;         /* given up, and not sent again yet */
+    uint32_t in_flight;    /* all else, with what was sent again after it was given up */
     /* microseconds */
     uint32_t rto_us; /* with backoff */
     uint32_t srtt_us;
@@ -376,6 +377,12 @@ struct usnet_tcp_info {
 };
 
 int usnet_stack_info(struct usnet_stack *stack, uint64_t conn, struct usnet_tcp_info *info);
+
+/* Go through all connections: also those that nobody has accepted, and those that were closed and end in the background
+ * (TIME-WAIT included), which have no handle any more: *conn is 0. *position is 0 at first. 1, or 0 behind the last one.
+ * What begins between two calls may be left out. */
+int usnet_stack_next_connection(struct usnet_stack *stack, uint32_t *position, uint64_t *conn,
+                                struct usnet_tcp_info *info);
 
 /* "established", "reset" …; NULL where the number has no meaning. */
 const char *usnet_tcp_state_name(uint32_t state);
@@ -436,7 +443,7 @@ int usnet_stack_set_fast_paths(struct usnet_stack *stack, bool on);
  * something within their context only. All sockets are non-blocking: a call that cannot go on returns -EAGAIN, and
  * usnet_epoll_wait says when it can. Errors are negative errno values, those that the kernel's sockets give; addresses
  * are the system's struct sockaddr_in and sockaddr_in6. What was written leaves with the next usnet_epoll_wait, or with
- * usnet_poll. NULL where bytes are needed is -EFAULT. */
+ * usnet_poll. */
 
 struct sockaddr;
 struct usnet;

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from usnet_framework._native_stack import NO_SSTHRESH
 from usnet_framework.testing import Host, Scenario, states
 
 
@@ -147,6 +148,19 @@ def test_what_the_peer_has_is_not_sent_again(sender: Scenario) -> None:
     again = sender.take()
     again += sender.take(0.05)
     assert [(seen.first, seen.past) for seen in again if seen.first < 10001] == [(1, 1001)]
+
+
+def test_what_is_lost_is_told_until_it_is_sent_again(sender: Scenario) -> None:
+    """Of what is not acknowledged, each byte is reported by the peer, or lost, or in flight."""
+    assert sender.info.ssthresh == NO_SSTHRESH
+    before = sender.info
+    assert (before.sacked, before.lost, before.in_flight) == (0, 0, 10_000)
+    sender.send(". 1:1(0) ack 1 <sack 2001:10001>")
+    sender.take()
+    after = sender.info
+    assert after.ssthresh < NO_SSTHRESH
+    assert (after.sacked, after.lost + after.in_flight) == (8000, 2000)
+    assert after.lost == 2000 - 1000 * (after.retransmitted - before.retransmitted)
 
 
 def test_two_holes_are_both_filled(sender: Scenario) -> None:

@@ -299,7 +299,8 @@ class World:
             for node, usage in zip(self.nodes, self.usages, strict=True):
                 node.check()
                 if (left := node.stack.usage()) != usage:
-                    raise SimulationFailed(f"{node.stack.link.mac.hex()} keeps {left} of {usage}")
+                    open_states = [info.state for _, info in node.stack.connections()]
+                    raise SimulationFailed(f"{node.stack.link.mac.hex()} keeps {left} of {usage}; open: {open_states}")
 
     def _open_ends(self) -> str:
         return "; ".join(

@@ -20,7 +20,11 @@ UN_API_SAME(USNET_TCP_ECN, UN_TCB_ECN);
 
 static struct usnet_tcp_info describe(const struct usnet_stack *stack, const struct un_tcb *tcb)
 {
+    const struct un_stack_peer local = {stack->inner.own->addresses[tcb->local].ip, tcb->local_port};
+    const struct un_stack_peer remote = {tcb->peer, tcb->peer_port};
     return (struct usnet_tcp_info){
+        .local = un_api_endpoint(&local),
+        .remote = un_api_endpoint(&remote),
         .user = tcb->user,
         .state = tcb->state,
         .agreed = tcb->flags & AGREED,
@@ -61,17 +65,28 @@ static struct usnet_tcp_info describe(const struct usnet_stack *stack, const str
 
 int usnet_stack_info(struct usnet_stack *stack, uint64_t conn, struct usnet_tcp_info *info)
 {
-    struct un_stack_peer local;
-    struct un_stack_peer remote;
+    if (!stack || !info)
+        return -EFAULT;
     const struct un_tcb *tcb = un_stack_conn_find(&stack->inner, conn);
     if (!tcb)
         return -EBADF;
-    int status = un_stack_names(&stack->inner, conn, &local, &remote);
-    if (status < 0)
-        return status;
     *info = describe(stack, tcb);
-    info->local = un_api_endpoint(&local);
-    info->remote = un_api_endpoint(&remote);
+    return 0;
+}
+
+int usnet_stack_next_connection(struct usnet_stack *stack, uint32_t *position, uint64_t *conn,
+                                struct usnet_tcp_info *info)
+{
+    if (!stack || !position || !conn || !info)
+        return -EFAULT;
+    while (*position < un_stack_slots(&stack->inner)) {
+        const struct un_tcb *tcb = &stack->inner.tcp.tcbs[(*position)++];
+        if (tcb->state == UN_TCP_CLOSED)
+            continue;
+        *conn = tcb->flags & UN_TCB_DETACHED ? 0 : un_stack_handle(&stack->inner, tcb);
+        *info = describe(stack, tcb);
+        return 1;
+    }
     return 0;
 }
 
@@ -79,6 +94,8 @@ int usnet_stack_info(struct usnet_stack *stack, uint64_t conn, struct usnet_tcp_
 
 void usnet_stack_usage(const struct usnet_stack *stack, struct usnet_stack_usage *usage)
 {
+    if (!stack || !usage)
+        return;
     const struct un_stack *inner = &stack->inner;
     *usage = (struct usnet_stack_usage){
         .conns = inner->own->conn_count,
@@ -178,6 +195,8 @@ const char *usnet_stack_counter_help(enum usnet_stack_counter_kind kind, uint32_
 int usnet_stack_counters(const struct usnet_stack *stack, enum usnet_stack_counter_kind kind, uint64_t *values,
                          uint32_t max)
 {
+    if (!stack || (!values && max > 0))
+        return -EFAULT;
     const uint64_t *from = counter_values(stack, kind);
     uint32_t count = usnet_stack_counter_count(kind);
     if (count > max)

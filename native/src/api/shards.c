@@ -68,13 +68,25 @@ void un_api_leave_shards(struct usnet_stack *stack)
     stack->shards = NULL;
 }
 
+/* There is a stack, and it is no shard yet. */
+static int check_single(const struct usnet_stack *stack)
+{
+    if (!stack)
+        return -EFAULT;
+    return stack->mailbox ? -EINVAL : 0;
+}
+
 int usnet_stack_join(struct usnet_stack *const *stacks, uint32_t count)
 {
+    if (!stacks)
+        return -EFAULT;
     if (count == 0 || count > UN_STACK_SHARDS_MAX)
         return -EINVAL;
-    for (uint32_t i = 0; i < count; i++)
-        if (stacks[i]->mailbox)
-            return -EINVAL;
+    for (uint32_t i = 0; i < count; i++) {
+        int status = check_single(stacks[i]);
+        if (status < 0)
+            return status;
+    }
     for (uint32_t i = 0; i < count; i++) {
         if (!prepare(stacks[i], stacks, count)) {
             while (i > 0)
@@ -91,6 +103,11 @@ int usnet_stack_join(struct usnet_stack *const *stacks, uint32_t count)
 
 uint32_t usnet_stack_owner(const struct usnet_endpoint *remote, const struct usnet_endpoint *local, uint32_t shards)
 {
+    static const struct usnet_endpoint any;
+    remote = remote ? remote : &any;
+    local = local ? local : &any;
+    if (shards == 0)
+        return 0;
     struct un_ip peer = un_api_ip(remote);
     struct un_ip own = un_api_ip(local);
     return un_steering_shard(un_steering_hash(&peer, &own, remote->port, local->port), shards);

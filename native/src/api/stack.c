@@ -109,6 +109,8 @@ struct un_stack_config un_api_config(const struct usnet_stack_options *options)
 void usnet_stack_defaults(struct usnet_stack_options *options, uint32_t conn_max)
 {
     struct un_stack_config config;
+    if (!options)
+        return;
     un_stack_defaults(&config, conn_max);
     memset(options, 0, sizeof *options);
 #define COPY(field) options->field = config.field;
@@ -121,8 +123,11 @@ void usnet_stack_defaults(struct usnet_stack_options *options, uint32_t conn_max
 
 int64_t usnet_stack_bytes(const struct usnet_stack_options *options, const char **why)
 {
+    const char *unread;
+    if (!options)
+        return -EFAULT;
     struct un_stack_config config = un_api_config(options);
-    return un_stack_bytes(&config, why);
+    return un_stack_bytes(&config, why ? why : &unread);
 }
 
 /* Create and adopt. */
@@ -200,6 +205,8 @@ static int finish(struct usnet_stack **stack, struct usnet_stack *made, int stat
 int usnet_stack_create(struct usnet_stack **stack, const struct usnet_stack_options *options,
                        const struct usnet_link *link, void *memory, uint64_t bytes)
 {
+    if (!stack || !options || !link)
+        return -EFAULT;
     struct un_stack_config config = un_api_config(options);
     struct usnet_stack *made = new_view(link);
     if (!made)
@@ -209,6 +216,8 @@ int usnet_stack_create(struct usnet_stack **stack, const struct usnet_stack_opti
 
 int usnet_stack_adopt(struct usnet_stack **stack, const struct usnet_link *link, void *memory, uint64_t bytes)
 {
+    if (!stack || !link || !memory)
+        return -EFAULT;
     struct usnet_stack *made = new_view(link);
     if (!made)
         return -errno;
@@ -228,6 +237,8 @@ void usnet_stack_destroy(struct usnet_stack *stack)
 
 int usnet_stack_add_address(struct usnet_stack *stack, const struct usnet_endpoint *address, uint8_t prefix)
 {
+    if (!stack || !address)
+        return -EFAULT;
     struct un_ip ip = un_api_ip(address);
     return un_stack_add_address(&stack->inner, &ip, prefix);
 }
@@ -235,6 +246,8 @@ int usnet_stack_add_address(struct usnet_stack *stack, const struct usnet_endpoi
 int usnet_stack_add_route(struct usnet_stack *stack, const struct usnet_endpoint *network, uint8_t prefix,
                           const struct usnet_endpoint *gateway)
 {
+    if (!stack || !network || !gateway)
+        return -EFAULT;
     struct un_ip to = un_api_ip(network);
     struct un_ip through = un_api_ip(gateway);
     return un_stack_add_route(&stack->inner, &to, prefix, &through);
@@ -245,6 +258,8 @@ int usnet_stack_add_route(struct usnet_stack *stack, const struct usnet_endpoint
 int usnet_stack_input(struct usnet_stack *stack, const uint8_t *frame, uint32_t length, uint32_t flags,
                       uint32_t segment_bytes)
 {
+    if (!stack || (!frame && length > 0))
+        return -EFAULT;
     if (!un_hand_is(stack->device))
         return -EINVAL;
     return un_hand_input(stack->device, frame, length, (uint16_t)flags, (uint16_t)segment_bytes);
@@ -252,6 +267,8 @@ int usnet_stack_input(struct usnet_stack *stack, const uint8_t *frame, uint32_t 
 
 uint32_t usnet_stack_poll(struct usnet_stack *stack, uint64_t now_ns)
 {
+    if (!stack)
+        return 0;
     uint32_t done = un_stack_poll(&stack->inner, now_ns);
     uint32_t handed = stack->mailbox ? un_api_take_handed(stack) : 0;
     if (handed)
@@ -263,7 +280,7 @@ uint32_t usnet_stack_poll(struct usnet_stack *stack, uint64_t now_ns)
 
 uint64_t usnet_stack_deadline_ns(struct usnet_stack *stack)
 {
-    return un_stack_deadline_ns(&stack->inner);
+    return stack ? un_stack_deadline_ns(&stack->inner) : UINT64_MAX;
 }
 
 int un_api_output(struct un_device *device, uint8_t *frame, uint32_t most, struct usnet_output *output)
@@ -283,12 +300,16 @@ int un_api_output(struct un_device *device, uint8_t *frame, uint32_t most, struc
 
 int usnet_stack_output(struct usnet_stack *stack, uint8_t *frame, uint32_t most, struct usnet_output *output)
 {
+    if (!stack || (!frame && most > 0))
+        return -EFAULT;
     return un_hand_is(stack->device) ? un_api_output(stack->device, frame, most, output) : -EINVAL;
 }
 
 int usnet_stack_event(struct usnet_stack *stack, struct usnet_event *event)
 {
     struct un_stack_event found;
+    if (!stack || !event)
+        return -EFAULT;
     if (!un_stack_next_event(&stack->inner, &found))
         return 0;
     *event = (struct usnet_event){
@@ -312,5 +333,5 @@ int usnet_stack_set_fast_paths(struct usnet_stack *stack, bool on)
 
 const char *usnet_stack_check(struct usnet_stack *stack)
 {
-    return un_stack_check(&stack->inner);
+    return stack ? un_stack_check(&stack->inner) : "there is no stack";
 }
