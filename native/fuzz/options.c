@@ -8,6 +8,8 @@
 #include "../tests/stack/world.h"
 #include "base/bytes.h"
 #include "stack/arena.h"
+#include "stack/lists.h"
+#include "stack/local.h"
 
 enum { SEGMENTS_MAX = 24, OPTIONS_MAX = 40, PORT = 2500, WRITTEN = 3000 };
 

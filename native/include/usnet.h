@@ -43,7 +43,8 @@
  *   - A connection that is given up is told by a reset; an attempt is not, nor one that waits for the peer's end alone.
  *     A listener whose backlog is full answers with SYN cookies.
  *
- * Functions return 0, a count, or a negative errno; NULL where something is needed is -EFAULT. A stack is used by one thread at a time; several share nothing.
+ * Functions return 0, a count, or a negative errno; NULL where something is needed is -EFAULT. A stack is used by one
+ * thread at a time; several share nothing.
  * Handles of connections are never 0; one whose connection is over gets -EBADF and never reaches another connection.
  *
  * The part between the two `cffi` marks is read twice: by a C compiler, and word by word by cffi, which knows no
@@ -379,8 +380,8 @@ struct usnet_tcp_info {
 int usnet_stack_info(struct usnet_stack *stack, uint64_t conn, struct usnet_tcp_info *info);
 
 /* Go through all connections: also those that nobody has accepted, and those that were closed and end in the background
- * (TIME-WAIT included), which have no handle any more: *conn is 0. *position is 0 at first. 1, or 0 behind the last one.
- * What begins between two calls may be left out. */
+ * (TIME-WAIT included), which have no handle any more: *conn is 0. *position is 0 at first. Returns 1, or 0 behind the
+ * last one. What begins between two calls may be left out. */
 int usnet_stack_next_connection(struct usnet_stack *stack, uint32_t *position, uint64_t *conn,
                                 struct usnet_tcp_info *info);
 
@@ -552,7 +553,8 @@ int usnet_getpeername(struct usnet *context, int fd, struct sockaddr *address, u
  * before usnet_connect and of a listener): as enum usnet_option says. Connections that a listener accepts have its
  * options; TCP_MAXSEG and SO_RCVBUF are said by the SYN-ACK. SO_RCVBUF before usnet_connect, or of a listener, decides
  * how large a window the peer can be offered; later it counts up to that. IPPROTO_IP and IPPROTO_IPV6, of stream
- * sockets: IP_TOS (an int, or one byte) and IPV6_TCLASS, which are one and the same. -ENOPROTOOPT: none of these. */
+ * sockets: IP_TOS (an int, or one byte) and IPV6_TCLASS, which are one and the same.
+ * -ENOPROTOOPT: none of these. */
 int usnet_getsockopt(struct usnet *context, int fd, int level, int name, void *value, uint32_t *length);
 int usnet_setsockopt(struct usnet *context, int fd, int level, int name, const void *value, uint32_t length);
 

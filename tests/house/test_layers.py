@@ -56,14 +56,8 @@ CIRCLES = (
     # The life of one TCP connection: a single state machine over one struct, spread over files for size.
     ("src/tcp", "congestion cubic flight handshake hystart output path probe receive recovery reno sack segment state"
                 " timers undo window"),
-    # The stack's input and output end in each other: a packet asks for an address, the answer frees the packet.
-    ("src/stack", "address conn discovery fragment groups icmp input listen lists neighbour options output rebuild"
-                  " route split stack udp waiting"),
     # Delivery calls a handler, which sends, which commits, which delivers: one state machine, a worker's batch.
     ("dispatch", "commit connection crowd deliver handler inbox output overflow table tasks"),
-    # A context and its epoll set end each other; so do a stack and the shards that it may be one of.
-    ("src/api", "context epoll"),
-    ("src/api", "shards stack"),
 )  # fmt: skip
 
 C_FILES = files(".c", ".h")

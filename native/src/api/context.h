@@ -14,6 +14,7 @@
 #include "api/view.h"
 
 #define UN_READY_ANY UINT32_MAX
+#define UN_READY_ALWAYS ((uint32_t)USN_EPOLLERR | (uint32_t)USN_EPOLLHUP) /* nobody has to ask for these */
 
 enum un_socket_kind {
     UN_SOCKET_FREE,
@@ -93,9 +94,10 @@ static inline int un_socket_take_error(struct un_socket *socket)
 /* descriptor.c */
 int un_datagram_open(struct usnet *context, int fd); /* the stack's side of it, if it has none yet */
 
-/* epoll.c */
+/* watched.c */
 /* Something happened that may have made one of these bits true. */
 void un_socket_may_be_ready(struct usnet *context, uint32_t fd, uint32_t bits);
+void un_socket_unlist(struct usnet *context, uint32_t fd);
 void un_socket_unwatch(struct usnet *context, uint32_t fd);
 void un_epoll_forget_all(struct usnet *context, uint32_t epoll);
 

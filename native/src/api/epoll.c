@@ -9,55 +9,7 @@
 
 #include "api/context.h"
 
-#define ALWAYS ((uint32_t)USN_EPOLLERR | (uint32_t)USN_EPOLLHUP)
-#define BITS ((uint32_t)USN_EPOLLIN | USN_EPOLLOUT | USN_EPOLLRDHUP | ALWAYS)
-
-static void unlist(struct usnet *context, uint32_t fd)
-{
-    struct un_socket *socket = &context->sockets[fd];
-    struct un_socket *epoll = &context->sockets[socket->epoll];
-    if (!socket->listed)
-        return;
-    *(socket->previous == UN_NONE ? &epoll->first : &context->sockets[socket->previous].next) = socket->next;
-    *(socket->next == UN_NONE ? &epoll->last : &context->sockets[socket->next].previous) = socket->previous;
-    epoll->count--;
-    socket->listed = false;
-}
-
-static void list(struct usnet *context, uint32_t fd)
-{
-    struct un_socket *socket = &context->sockets[fd];
-    struct un_socket *epoll = &context->sockets[socket->epoll];
-    socket->next = UN_NONE;
-    socket->previous = epoll->last;
-    *(epoll->last == UN_NONE ? &epoll->first : &context->sockets[epoll->last].next) = fd;
-    epoll->last = fd;
-    epoll->count++;
-    socket->listed = true;
-}
-
-void un_socket_may_be_ready(struct usnet *context, uint32_t fd, uint32_t bits)
-{
-    const struct un_socket *socket = &context->sockets[fd];
-    bool is_wanted = bits & (socket->interest | ALWAYS);
-    if (socket->epoll != UN_NONE && is_wanted && !socket->listed && !socket->disarmed)
-        list(context, fd);
-}
-
-void un_socket_unwatch(struct usnet *context, uint32_t fd)
-{
-    if (context->sockets[fd].epoll == UN_NONE)
-        return;
-    unlist(context, fd);
-    context->sockets[fd].epoll = UN_NONE;
-}
-
-void un_epoll_forget_all(struct usnet *context, uint32_t epoll)
-{
-    for (uint32_t fd = 0; fd < context->socket_count; fd++)
-        if (context->sockets[fd].kind != UN_SOCKET_FREE && context->sockets[fd].epoll == epoll)
-            un_socket_unwatch(context, fd);
-}
+#define BITS ((uint32_t)USN_EPOLLIN | USN_EPOLLOUT | USN_EPOLLRDHUP | UN_READY_ALWAYS)
 
 int usnet_epoll_create(struct usnet *context)
 {
@@ -72,7 +24,7 @@ static int watch(struct usnet *context, uint32_t epoll, uint32_t fd, const struc
     if (event->events & ~(BITS | USN_EPOLLONESHOT | (uint32_t)USN_EPOLLET))
         return -EINVAL;
     if (socket->listed)
-        unlist(context, fd);
+        un_socket_unlist(context, fd);
     socket->epoll = epoll;
     socket->interest = event->events;
     socket->data = event->data;
@@ -111,8 +63,8 @@ static int collect(struct usnet *context, uint32_t epoll, struct usnet_epoll_eve
     for (uint32_t left = context->sockets[epoll].count; left > 0 && found < most; left--) {
         uint32_t fd = context->sockets[epoll].first;
         struct un_socket *socket = &context->sockets[fd];
-        uint32_t ready = un_socket_ready(context, socket) & ((socket->interest & BITS) | ALWAYS);
-        unlist(context, fd);
+        uint32_t ready = un_socket_ready(context, socket) & ((socket->interest & BITS) | UN_READY_ALWAYS);
+        un_socket_unlist(context, fd);
         if (ready == 0)
             continue;
         events[found++] = (struct usnet_epoll_event){.events = ready, .data = socket->data};

@@ -1,4 +1,4 @@
-/* Addresses of our own: whether they are really ours, and what makes a packet one for us.
+/* Addresses of our own: whether they are really ours.
  *
  * An address is used as soon as it is added, and meanwhile everybody on the link is asked whether it is his (RFC 5227
  * for IPv4, RFC 4862 section 5.4 for IPv6): a server that starts is not made to wait, which is what RFC 4429 wants for
@@ -10,9 +10,16 @@
  *   TAKEN   another station has it: as if it were not there, its connections ended; asked for each minute → OURS
  *
  * One shard speaks, all hear what is said and come to their own decision at the same time. */
+#include "stack/address.h"
+
 #include <errno.h>
 
-#include "stack/arena.h"
+#include "stack/groups.h"
+#include "stack/lists.h"
+#include "stack/local.h"
+#include "stack/neighbour_table.h"
+#include "stack/routers.h"
+#include "stack/solicit.h"
 
 /* RFC 5227 section 2.3 asks three times in three to seven seconds, for links where stations sleep; on those that
  * servers have a station answers within milliseconds, so the second of RFC 4862 is enough for both. */
@@ -24,52 +31,6 @@
 #define UN_DEFEND_INTERVAL_NS (10 * UN_SECOND_NS)  /* DEFEND_INTERVAL */
 #define UN_TAKEN_NS (60 * UN_SECOND_NS)            /* RATE_LIMIT_INTERVAL */
 #define UN_IPV6_LINK_PREFIX 64u
-
-/* ---- what is for us ---- */
-
-/* 255.255.255.255, or the last address of a network of ours. */
-bool un_address_is_broadcast(const struct un_stack *stack, const struct un_ip *ip)
-{
-    static const uint8_t ones[4] = {255, 255, 255, 255};
-    if (!un_ip_is_v4(ip))
-        return false;
-    if (memcmp(un_ip_v4(ip), ones, 4) == 0)
-        return true;
-    for (uint32_t i = 0; i < stack->own->address_count; i++) {
-        const struct un_address *address = &stack->own->addresses[i];
-        if (!un_ip_is_v4(&address->ip) || address->prefix > 30 || !un_ip_in_prefix(ip, &address->ip, address->prefix))
-            continue;
-        uint32_t host = UINT32_MAX >> address->prefix;
-        uint32_t value = (uint32_t)ip->bytes[12] << 24 | (uint32_t)ip->bytes[13] << 16 | (uint32_t)ip->bytes[14] << 8 |
-                         ip->bytes[15];
-        if ((value & host) == host)
-            return true;
-    }
-    return false;
-}
-
-/* All hosts; all nodes and our solicited-node addresses (RFC 4291 section 2.7.1). */
-bool un_address_is_group(const struct un_stack *stack, const struct un_ip *ip)
-{
-    static const uint8_t all_hosts[4] = {224, 0, 0, 1};
-    static const struct un_ip all_nodes = {{0xff, 2, [15] = 1}};
-    if (un_ip_is_v4(ip))
-        return memcmp(un_ip_v4(ip), all_hosts, 4) == 0;
-    if (un_ip_equal(ip, &all_nodes))
-        return true;
-    for (uint32_t i = 0; i < stack->own->address_count; i++) {
-        const struct un_ip *own = &stack->own->addresses[i].ip;
-        struct un_ip group = un_ip_solicited_node(own);
-        if (!un_ip_is_v4(own) && un_ip_equal(ip, &group))
-            return true;
-    }
-    return false;
-}
-
-bool un_stack_has_address(const struct un_stack *stack, const struct un_ip *ip)
-{
-    return un_address_find(stack, ip) >= 0;
-}
 
 /* ---- added ---- */
 

@@ -1,6 +1,7 @@
 /* Everything that must hold between two calls, over the whole arena. A naive count beside each clever structure: slow,
  * and for tests and simulation only. Each check returns what is wrong, or NULL. */
 #include "stack/arena.h"
+#include "stack/scan.h"
 #include "tcp/seq.h"
 
 static bool is_live(const struct un_tcb *tcb)

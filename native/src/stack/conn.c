@@ -1,9 +1,15 @@
 /* What the application calls about connections. Nothing leaves here: a connection that has something to send is listed,
  * and takes its turn. */
+#include "stack/conn.h"
+
 #include <errno.h>
 
-#include "base/siphash.h"
-#include "stack/arena.h"
+#include "stack/handover.h"
+#include "stack/lists.h"
+#include "stack/local.h"
+#include "stack/route.h"
+#include "stack/secrets.h"
+#include "stack/udp_sockets.h"
 
 struct un_tcb *un_stack_conn_find(struct un_stack *stack, uint64_t conn)
 {
@@ -53,19 +59,6 @@ bool un_stack_next_event(struct un_stack *stack, struct un_stack_event *event)
 
 /* ---- open ---- */
 
-/* A keyed hash of both addresses and the peer's port; `salt` makes two functions of it. */
-static uint32_t port_hash(const struct un_stack *stack, const struct un_ip *local, const struct un_stack_peer *remote,
-                          uint32_t salt)
-{
-    struct {
-        struct un_ip local;
-        struct un_ip remote;
-        uint32_t port;
-        uint32_t salt;
-    } text = {*local, remote->ip, remote->port, salt};
-    return (uint32_t)un_siphash(stack->config->secret, &text, sizeof text);
-}
-
 /* Free, and such that the peer's answers come to this shard. */
 static bool is_port_free(struct un_stack *stack, const struct un_stack_peer *remote, uint16_t local, uint16_t port)
 {
@@ -79,12 +72,11 @@ static bool is_port_free(struct un_stack *stack, const struct un_stack_peer *rem
 /* Double-hash port selection, RFC 6056 section 3.3.4. 0: none is free. */
 static uint16_t choose_port(struct un_stack *stack, const struct un_stack_peer *remote, uint16_t local)
 {
-    enum { SALT_OFFSET = 0x100, SALT_COUNTER };
     const struct un_ip *ip = &stack->own->addresses[local].ip;
     uint32_t low = stack->config->port_low;
     uint32_t range = stack->config->port_high - low + 1;
-    uint32_t offset = port_hash(stack, ip, remote, SALT_OFFSET);
-    uint32_t *counter = &stack->own->port_counters[port_hash(stack, ip, remote, SALT_COUNTER) % UN_PORT_COUNTERS];
+    uint32_t offset = un_port_offset(stack, ip, &remote->ip, remote->port);
+    uint32_t *counter = &stack->own->port_counters[un_port_counter(stack, ip, &remote->ip, remote->port)];
     for (uint32_t i = 0; i < range; i++) {
         uint16_t port = (uint16_t)(low + (offset + (*counter)++) % range);
         if (is_port_free(stack, remote, local, port))

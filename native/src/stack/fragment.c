@@ -5,9 +5,12 @@
  * parts overlap is dropped as a whole (RFC 5722); what lies wholly within what is there already is a duplicate and
  * ignored. RFC 8200 section 4.5 would have a first fragment discarded that does not hold all headers: here what is put
  * together is looked at as a whole, so nothing can be hidden in such fragments. A complete datagram is one packet
- * again, its header says so, and it takes the usual way in. */
+ * again, its header says so, and it is the caller's. */
+#include "stack/fragment.h"
+
 #include "base/bytes.h"
-#include "stack/arena.h"
+#include "stack/arrival.h"
+#include "stack/complain.h"
 #include "wire/checksum.h"
 
 #define UN_FRAGMENT_IPV4_NS (30 * UN_SECOND_NS) /* what others wait; RFC 1122 section 3.3.2 allows more */
@@ -217,7 +220,8 @@ static void pull_up(struct un_pool *pool, uint32_t head, uint32_t most)
     }
 }
 
-static void deliver(struct un_stack *stack, struct un_fragments *datagram)
+/* As one packet; its frame is UN_NONE when it is too long to be one. */
+static struct un_rx put_together(struct un_stack *stack, struct un_fragments *datagram)
 {
     struct un_pool *pool = &stack->tcp.pool;
     struct un_frame *first = &pool->frames[datagram->head];
@@ -226,7 +230,7 @@ static void deliver(struct un_stack *stack, struct un_fragments *datagram)
     uint32_t told = un_ip_is_v4(&datagram->source) ? header : header - UN_IPV6_BYTES; /* in the header's length field */
     if (told + datagram->total > UINT16_MAX) {
         drop_datagram(stack, datagram, UN_DROP_fragment_malformed);
-        return;
+        return (struct un_rx){.frame = UN_NONE};
     }
     first->offset = (uint16_t)(first->offset - datagram->header_length);
     first->length = (uint16_t)(first->length + datagram->header_length);
@@ -239,7 +243,7 @@ static void deliver(struct un_stack *stack, struct un_fragments *datagram)
     datagram->is_used = false;
     datagram->head = UN_NONE;
     stack->counters->reassembled++;
-    un_stack_rx(stack, &packet, false);
+    return packet;
 }
 
 static bool is_whole(const struct un_fragments *datagram)
@@ -247,12 +251,13 @@ static bool is_whole(const struct un_fragments *datagram)
     return datagram->total && datagram->received == datagram->total;
 }
 
-enum un_drop un_fragment_input(struct un_stack *stack, struct un_arrival *arrival)
+enum un_drop un_fragment_input(struct un_stack *stack, struct un_arrival *arrival, struct un_rx *whole)
 {
     const struct un_packet *packet = &arrival->packet;
     uint32_t start = packet->fragment_offset;
     uint32_t length = packet->transport_length;
     stack->counters->fragments_in++;
+    whole->frame = UN_NONE;
     if (length == 0 || (start == 0 && un_arrival_contiguous(arrival) == 0))
         return UN_DROP_fragment_malformed;
     if (un_pool_is_short(&stack->tcp.pool))
@@ -274,7 +279,7 @@ enum un_drop un_fragment_input(struct un_stack *stack, struct un_arrival *arriva
     datagram->received += length;
     insert(stack, datagram, before, start, un_arrival_payload(stack, arrival, 0));
     if (is_whole(datagram))
-        deliver(stack, datagram);
+        *whole = put_together(stack, datagram);
     return UN_DROP_NONE;
 }
 

@@ -5,7 +5,14 @@
  * Reported twice when there is a new one, and after a query at a moment within the time that it gives. As long as our
  * link-local address may be another's, reports are in nobody's name (RFC 3590): switches take them, and the second one
  * is for routers. One shard speaks. */
-#include "stack/arena.h"
+#include "stack/groups.h"
+
+#include "stack/arrival.h"
+#include "stack/handover.h"
+#include "stack/local.h"
+#include "stack/output.h"
+#include "stack/packets.h"
+#include "stack/random.h"
 #include "wire/mld.h"
 
 #define UN_REPORTS 2u                        /* RFC 3810 section 9.1: Robustness Variable */

@@ -7,8 +7,19 @@
  * The usual segment (wire/packet_fast.h) of a connection that is there takes a short way, rx_fast, on which no
  * un_packet is filled in; when it is what the connection expects (tcp/input_fast.h), the way to its queue is one
  * function. */
-#include "stack/arena.h"
-#include "stack/steering.h"
+#include "stack/input.h"
+
+#include "stack/arrival.h"
+#include "stack/complain.h"
+#include "stack/discovery.h"
+#include "stack/fragment.h"
+#include "stack/handover.h"
+#include "stack/icmp_input.h"
+#include "stack/listen.h"
+#include "stack/lists.h"
+#include "stack/local.h"
+#include "stack/process.h"
+#include "stack/udp_sockets.h"
 #include "tcp/input_fast.h"
 #include "wire/packet_fast.h"
 #include "wire/udp.h"
@@ -24,13 +35,6 @@ static bool is_station(const struct un_stack *stack, const uint8_t *mac)
     return memcmp(mac, own_mac(stack), UN_MAC_BYTES) == 0 || (mac[0] & 1);
 }
 
-/* RFC 1122 section 3.2.1.3, RFC 4291: what cannot be where a packet comes from. */
-bool un_can_be_source(const struct un_stack *stack, const struct un_ip *ip)
-{
-    return !un_ip_is_any(ip) && !un_ip_is_multicast(ip) && !un_ip_is_loopback(ip) &&
-           !un_address_is_broadcast(stack, ip) && un_address_find(stack, ip) < 0;
-}
-
 static enum un_checksum_state checksum_state(const struct un_stack *stack, uint16_t flags)
 {
     if (flags & UN_RX_CHECKSUM_GOOD)
@@ -44,133 +48,7 @@ static bool is_checksum_good(const struct un_stack *stack, const struct un_arriv
                                    checksum_state(stack, arrival->rx.flags));
 }
 
-/* ---- between shards ---- */
-
-uint32_t un_flow_owner(const struct un_stack *stack, const struct un_ip *peer, uint16_t peer_port,
-                       const struct un_ip *local, uint16_t local_port)
-{
-    return un_steering_shard(un_steering_hash(peer, local, peer_port, local_port), stack->shards.shards);
-}
-
-void un_hand_over(struct un_stack *stack, const struct un_arrival *arrival, uint32_t shard)
-{
-    if (arrival->is_foreign || stack->shards.shards == 1 || !stack->shards.hand_over)
-        return;
-    stack->counters->handed_over++;
-    stack->shards.hand_over(stack->shards.context, shard, &arrival->rx);
-}
-
-bool un_hand_to_owner(struct un_stack *stack, const struct un_arrival *arrival, const struct un_ip *peer,
-                      uint16_t peer_port, const struct un_ip *local, uint16_t local_port)
-{
-    if (arrival->is_foreign || stack->shards.shards == 1)
-        return false;
-    uint32_t owner = un_flow_owner(stack, peer, peer_port, local, local_port);
-    if (owner == stack->shards.shard)
-        return false;
-    un_hand_over(stack, arrival, owner);
-    return true;
-}
-
-/* ---- payload ---- */
-
-/* Make the chain hold payload alone: `skip` bytes in front go, so does what the Ethernet padding put behind it. Frames
- * that are left empty are dropped. Returns the chain, UN_NONE when length is 0. */
-static uint32_t trim(struct un_stack *stack, uint32_t head, uint32_t skip, uint32_t length)
-{
-    struct un_pool *pool = &stack->tcp.pool;
-    uint32_t first = UN_NONE;
-    uint32_t *link = &first;
-    while (head != UN_NONE) {
-        struct un_frame *frame = &pool->frames[head];
-        uint32_t next = frame->next;
-        uint32_t cut = skip < frame->length ? skip : frame->length;
-        uint32_t keep = frame->length - cut < length ? frame->length - cut : length;
-        frame->offset = (uint16_t)(frame->offset + cut);
-        frame->length = (uint16_t)keep;
-        frame->next = UN_NONE;
-        skip -= cut;
-        length -= keep;
-        if (keep > 0) {
-            *link = head;
-            link = &frame->next;
-        } else {
-            un_pool_drop(pool, head);
-        }
-        head = next;
-    }
-    return first;
-}
-
-static inline uint32_t take_payload(struct un_stack *stack, struct un_arrival *arrival, uint32_t header_length)
-{
-    const struct un_packet *packet = &arrival->packet;
-    uint32_t skip = packet->transport + header_length;
-    uint32_t length = packet->transport_length - header_length;
-    uint32_t head = arrival->rx.frame;
-    struct un_frame *frame = &stack->tcp.pool.frames[head];
-    arrival->rx.frame = UN_NONE;
-    if (length == 0) {
-        un_pool_drop_chain(&stack->tcp.pool, head);
-        return UN_NONE;
-    }
-    if (frame->next != UN_NONE || skip >= frame->length)
-        return trim(stack, head, skip, length);
-    frame->offset = (uint16_t)(frame->offset + skip);
-    frame->length = (uint16_t)length;
-    return head;
-}
-
-uint32_t un_arrival_payload(struct un_stack *stack, struct un_arrival *arrival, uint32_t header_length)
-{
-    return take_payload(stack, arrival, header_length);
-}
-
 /* ---- TCP ---- */
-
-static inline uint32_t find_flow(struct un_stack *stack, const struct un_ip *peer, uint16_t peer_port,
-                                 uint16_t local_port, uint16_t local)
-{
-    uint64_t ends = un_flows_ends(peer_port, local_port, local);
-    uint32_t hash = un_flows_hash(&stack->flows_key, peer, ends);
-    return un_flows_find(&stack->flows, stack->tcp.tcbs, hash, peer, ends);
-}
-
-uint32_t un_flow_find(struct un_stack *stack, const struct un_ip *peer, uint16_t peer_port, uint16_t local_port,
-                      uint16_t local)
-{
-    uint32_t slot = find_flow(stack, peer, peer_port, local_port, local);
-    if (slot == UN_NONE || stack->tcp.tcbs[slot].state != UN_TCP_DEAD)
-        return slot;
-    un_stack_conn_leave_flows(stack, &stack->tcp.tcbs[slot]); /* it is over: its ends are free for another */
-    return UN_NONE;
-}
-
-/* An ACK of something new proves that the next hop hears us (RFC 4861 section 7.3.1). */
-static void confirm_neighbour(struct un_stack *stack, const struct un_tcb *tcb)
-{
-    struct un_neighbour *neighbour = &stack->neighbours[tcb->next_hop & (stack->config->neighbours - 1)];
-    if (neighbour->stamp == tcb->next_hop)
-        neighbour->confirmed_ns = stack->tcp.now_ns;
-}
-
-static void process(struct un_stack *stack, uint32_t slot, const struct un_seg *seg, uint32_t payload)
-{
-    struct un_tcb *tcb = &stack->tcp.tcbs[slot];
-    uint32_t acked = tcb->snd_una;
-    un_stack_busy_slot(stack, slot);
-    un_tcp_process(&stack->tcp, tcb, seg, payload);
-    un_stack_idle(stack);
-    if (tcb->snd_una != acked)
-        confirm_neighbour(stack, tcb);
-    if (tcb->state == UN_TCP_TIME_WAIT && !(tcb->listed & UN_LISTED_TIME_WAIT))
-        un_stack_conn_time_wait(stack, tcb);
-}
-
-void un_stack_process(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb, const struct un_seg *seg)
-{
-    process(stack, un_stack_slot(stack, tcb), seg, take_payload(stack, arrival, seg->header_length));
-}
 
 /* A segment for a connection that is over, or nearly. false: it is for nobody. */
 static bool take_for_old(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb,
@@ -197,7 +75,7 @@ static enum un_drop rx_tcp(struct un_stack *stack, struct un_arrival *arrival)
         return UN_DROP_tcp_checksum;
     seg.ecn = packet->ecn;
     uint32_t slot =
-        find_flow(stack, &packet->source, seg.source_port, seg.destination_port, arrival->local);
+        un_stack_find_flow(stack, &packet->source, seg.source_port, seg.destination_port, arrival->local);
     if (__builtin_expect(slot != UN_NONE, 1)) {
         struct un_tcb *tcb = &stack->tcp.tcbs[slot];
         if (__builtin_expect(!(tcb->state & (UN_TCP_TIME_WAIT | UN_TCP_DEAD)), 1)) {
@@ -231,7 +109,7 @@ static enum un_drop rx_icmp(struct un_stack *stack, struct un_arrival *arrival)
     if (is_v6 == un_ip_is_v4(&packet->destination))
         return UN_DROP_ip_protocol;
     bool is_discovery = is_v6 && (un_ip_is_any(&packet->source) || un_stack_has_address(stack, &packet->source));
-    if (!un_can_be_source(stack, &packet->source) && !is_discovery) /* if it is: icmp.c */
+    if (!un_can_be_source(stack, &packet->source) && !is_discovery) /* if it is: icmp_input.c */
         return UN_DROP_ip_source;
     return is_checksum_good(stack, arrival) ? un_icmp_input(stack, arrival) : UN_DROP_icmp_checksum;
 }
@@ -267,6 +145,16 @@ static bool is_for_us(const struct un_stack *stack, struct un_arrival *arrival)
                                            : un_address_is_broadcast(stack, destination);
 }
 
+/* The last one of a datagram: what was put together takes the way in of a packet that came whole. */
+static enum un_drop rx_fragment(struct un_stack *stack, struct un_arrival *arrival)
+{
+    struct un_rx whole;
+    enum un_drop why = un_fragment_input(stack, arrival, &whole);
+    if (whole.frame != UN_NONE)
+        un_stack_rx(stack, &whole, false);
+    return why;
+}
+
 static enum un_drop rx_packet(struct un_stack *stack, struct un_arrival *arrival)
 {
     const struct un_packet *packet = &arrival->packet;
@@ -277,7 +165,7 @@ static enum un_drop rx_packet(struct un_stack *stack, struct un_arrival *arrival
     if (!is_for_us(stack, arrival))
         return UN_DROP_ip_destination;
     if (packet->is_fragment)
-        return un_fragment_input(stack, arrival);
+        return rx_fragment(stack, arrival);
     return rx_transport(stack, arrival);
 }
 
@@ -344,7 +232,7 @@ static inline uint32_t find_flow_fast(struct un_stack *stack, const struct un_pa
     int local = find_local(stack, &plain->destination);
     if (local < 0)
         return UN_NONE;
-    return find_flow(stack, &plain->source, plain->peer_port, plain->local_port, (uint16_t)local);
+    return un_stack_find_flow(stack, &plain->source, plain->peer_port, plain->local_port, (uint16_t)local);
 }
 
 /* The frame holds this much payload behind so many bytes of headers; returns it, UN_NONE when there is none. */
@@ -367,7 +255,7 @@ UN_ALWAYS_INLINE void process_fast(struct un_stack *stack, uint32_t slot, const 
     un_tcp_input_fast(&stack->tcp, tcb, seg, payload, false);
     un_stack_idle(stack);
     if (tcb->snd_una != acked)
-        confirm_neighbour(stack, tcb);
+        un_neighbour_confirm(stack, tcb);
 }
 
 /* A frame at `at` that seems to be plain, of the kind that network and header say; false: it is not, or for no
@@ -392,7 +280,7 @@ UN_ALWAYS_INLINE bool rx_fast_as(struct un_stack *stack, const struct un_rx *pac
     if (tcb->state & (UN_TCP_TIME_WAIT | UN_TCP_DEAD))
         return false;
     const struct un_seg whole = seg; /* the other may live in registers */
-    process(stack, slot, &whole, keep_payload(stack, packet->frame, headers, seg.length));
+    un_stack_process_slot(stack, slot, &whole, keep_payload(stack, packet->frame, headers, seg.length));
     return true;
 }
 

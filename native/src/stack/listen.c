@@ -5,46 +5,23 @@
  * ACK that brings a cookie back makes a connection as long as fewer than a backlog wait for the application, so at most
  * twice the backlog is ever there. Cookies are only looked for as long as one that was sent may come back, so that at
  * other times nobody can guess one. */
+#include "stack/listen.h"
+
 #include <errno.h>
 
-#include "base/siphash.h"
-#include "stack/arena.h"
+#include "stack/arrival.h"
+#include "stack/conn.h"
+#include "stack/lists.h"
+#include "stack/local.h"
+#include "stack/options.h"
+#include "stack/output.h"
+#include "stack/paths.h"
+#include "stack/process.h"
+#include "stack/rate.h"
+#include "stack/secrets.h"
 #include "tcp/cookie.h"
 
 #define UN_COOKIE_LIFE_NS (128 * UN_SECOND_NS) /* two slots of cookie.h */
-#define UN_ISN_TICK_NS 4000u                   /* RFC 9293 section 3.4.1: 4 microseconds */
-
-/* ---- numbers that nobody can guess ---- */
-
-/* One key for several purposes: each has its own number in what is hashed. */
-enum purpose { PURPOSE_ISN = 1, PURPOSE_TIMESTAMP };
-
-static uint32_t keyed(const struct un_stack *stack, enum purpose purpose, const struct un_ip *local,
-                      uint16_t local_port, const struct un_ip *peer, uint16_t peer_port)
-{
-    struct {
-        struct un_ip local;
-        struct un_ip peer;
-        uint16_t local_port;
-        uint16_t peer_port;
-        uint32_t purpose;
-    } text = {*local, *peer, local_port, peer_port, purpose};
-    return (uint32_t)un_siphash(stack->config->secret, &text, sizeof text);
-}
-
-uint32_t un_initial_sequence(const struct un_stack *stack, const struct un_ip *local, uint16_t local_port,
-                             const struct un_ip *peer, uint16_t peer_port)
-{
-    return keyed(stack, PURPOSE_ISN, local, local_port, peer, peer_port) +
-           (uint32_t)(stack->tcp.now_ns / UN_ISN_TICK_NS);
-}
-
-uint32_t un_timestamp_offset(const struct un_stack *stack, const struct un_ip *local, uint16_t local_port,
-                             const struct un_ip *peer, uint16_t peer_port)
-{
-    return keyed(stack, PURPOSE_TIMESTAMP, local, local_port, peer, peer_port);
-}
-
 /* ---- listeners ---- */
 
 /* How well a listener's address fits: exactly, any of the family, any at all, or (-1) not. */

@@ -1,12 +1,15 @@
-/* Connections in and out of the tables and lists of the stack, and the operations that tcp/ calls.
+/* Connections in and out of the tables and lists of the stack.
  *
  * A connection stands in the list of events at most once, and in one of the lists for output: of all that have
  * something to send, or of a neighbour whose address they wait for. These lists are linked one way, so a connection
- * that ends while it stands in one stays there, CLOSED, and its slot becomes free when it is taken out. The accept queue
- * of a listener is linked both ways: whoever ends leaves it at once. */
+ * that ends while it stands in one stays there, CLOSED, and its slot becomes free when it is taken out. The accept
+ * queue of a listener is linked both ways: whoever ends leaves it at once. */
+#include "stack/lists.h"
+
 #include <stddef.h>
 
-#include "stack/arena.h"
+#include "stack/paths.h"
+#include "stack/secrets.h"
 
 static void push_output(struct un_stack *stack, struct un_list *list, struct un_tcb *tcb)
 {
@@ -182,6 +185,16 @@ void un_stack_conn_leave_flows(struct un_stack *stack, struct un_tcb *tcb)
     un_flows_remove(&stack->flows, stack->tcp.tcbs, un_stack_slot(stack, tcb));
 }
 
+uint32_t un_flow_find(struct un_stack *stack, const struct un_ip *peer, uint16_t peer_port, uint16_t local_port,
+                      uint16_t local)
+{
+    uint32_t slot = un_stack_find_flow(stack, peer, peer_port, local_port, local);
+    if (slot == UN_NONE || stack->tcp.tcbs[slot].state != UN_TCP_DEAD)
+        return slot;
+    un_stack_conn_leave_flows(stack, &stack->tcp.tcbs[slot]); /* it is over: its ends are free for another */
+    return UN_NONE;
+}
+
 /* ---- backlog ---- */
 
 void un_stack_conn_half_open(struct un_stack *stack, struct un_tcb *tcb)
@@ -190,7 +203,7 @@ void un_stack_conn_half_open(struct un_stack *stack, struct un_tcb *tcb)
     stack->own->listeners[tcb->listener].half_open++;
 }
 
-static void leave_half_open(struct un_stack *stack, struct un_tcb *tcb)
+void un_stack_conn_leave_half_open(struct un_stack *stack, struct un_tcb *tcb)
 {
     if (!(tcb->listed & UN_LISTED_HALF_OPEN))
         return;
@@ -264,51 +277,3 @@ void un_stack_conn_time_wait(struct un_stack *stack, struct un_tcb *tcb)
     own->time_wait_count++;
     tcb->listed |= UN_LISTED_TIME_WAIT;
 }
-
-/* ---- what tcp/ calls ---- */
-
-static void on_event(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t events)
-{
-    struct un_stack *stack = un_stack_of(tcp);
-    if (events & UN_TCP_EVENT_ACCEPTED) {
-        leave_half_open(stack, tcb);
-        un_stack_conn_ready(stack, tcb);
-    }
-    if (tcb->flags & UN_TCB_DETACHED)
-        return;
-    tcb->events |= events;
-    un_stack_conn_list_event(stack, tcb);
-}
-
-static void on_arm(struct un_tcp *tcp, struct un_tcb *tcb, uint64_t deadline_ns)
-{
-    struct un_stack *stack = un_stack_of(tcp);
-    uint64_t tick = UINT64_C(1) << UN_WHEEL_TICK_BITS;
-    stack->own->timers_next_ns = un_min64(stack->own->timers_next_ns, (deadline_ns + tick - 1) & ~(tick - 1));
-    un_wheel_arm(&stack->own->wheel, tcp->tcbs, un_stack_slot(stack, tcb), deadline_ns);
-}
-
-static void on_output(struct un_tcp *tcp, struct un_tcb *tcb)
-{
-    un_stack_conn_list_output(un_stack_of(tcp), tcb);
-}
-
-static void on_ended(struct un_tcp *tcp, struct un_tcb *tcb)
-{
-    struct un_stack *stack = un_stack_of(tcp);
-    un_stack_conn_leave_flows(stack, tcb);
-    leave_half_open(stack, tcb);
-    un_stack_conn_accepted(stack, tcb);
-    un_wheel_cancel(&stack->own->wheel, tcp->tcbs, un_stack_slot(stack, tcb));
-    tcb->listed &= UN_LISTED_LINKED;
-    tcb->events = 0;
-    un_stack_conn_give_back(stack, tcb);
-}
-
-const struct un_tcp_operations un_stack_operations = {
-    .emit = un_stack_emit,
-    .event = on_event,
-    .arm = on_arm,
-    .output = on_output,
-    .ended = on_ended,
-};

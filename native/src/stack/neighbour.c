@@ -17,9 +17,14 @@
  * Connections remember a neighbour by its stamp: place in the low bits, a count of changes above. It is renewed when
  * the place goes to somebody else and when routes change. good_until_ns is the time until which the fast path need not
  * ask: the deadline of the state, 0 where every packet has to come by here. */
+#include "stack/neighbour.h"
+
 #include <errno.h>
 
-#include "stack/arena.h"
+#include "stack/lists.h"
+#include "stack/neighbour_table.h"
+#include "stack/solicit.h"
+#include "stack/waiting.h"
 
 #define UN_SOLICITATIONS 3u                        /* RFC 4861 section 10: MAX_MULTICAST_SOLICIT, MAX_UNICAST_SOLICIT */
 #define UN_RETRANSMIT_NS UN_SECOND_NS              /* RETRANS_TIMER */
@@ -42,39 +47,7 @@ static void set_state(struct un_neighbour *neighbour, enum un_neighbour_state st
     neighbour->good_until_ns = 0;
 }
 
-static void stamp(struct un_stack *stack, struct un_neighbour *neighbour)
-{
-    uint32_t place = (uint32_t)(neighbour - stack->neighbours);
-    uint32_t number = ++stack->own->neighbour_stamps * stack->config->neighbours;
-    if (number == 0) /* wrapped: 0 is the stamp that no neighbour has */
-        number = ++stack->own->neighbour_stamps * stack->config->neighbours;
-    neighbour->stamp = number + place;
-}
-
-void un_neighbours_restamp(struct un_stack *stack)
-{
-    for (uint32_t i = 0; i < stack->config->neighbours; i++)
-        if (stack->neighbours[i].state != UN_NEIGHBOUR_FREE)
-            stamp(stack, &stack->neighbours[i]);
-}
-
 /* ---- places ---- */
-
-static struct un_neighbour *set_of(struct un_stack *stack, const struct un_ip *ip)
-{
-    uint32_t sets = stack->config->neighbours / UN_NEIGHBOUR_WAYS;
-    uint32_t hash = un_flows_hash(&stack->flows_key, ip, 0);
-    return &stack->neighbours[(hash & (sets - 1)) * UN_NEIGHBOUR_WAYS];
-}
-
-struct un_neighbour *un_neighbour_find(struct un_stack *stack, const struct un_ip *ip)
-{
-    struct un_neighbour *set = set_of(stack, ip);
-    for (uint32_t way = 0; way < UN_NEIGHBOUR_WAYS; way++)
-        if (set[way].state != UN_NEIGHBOUR_FREE && un_ip_equal(&set[way].ip, ip))
-            return &set[way];
-    return NULL;
-}
 
 /* Connections wait for its answer: it is never pushed out. They would ask again at once, and push out another. */
 static bool is_awaited(const struct un_neighbour *neighbour)
@@ -113,7 +86,7 @@ static void take_place(struct un_stack *stack, struct un_neighbour *neighbour, c
     neighbour->is_router = false;
     neighbour->confirmed_ns = 0;
     neighbour->used_ns = stack->tcp.now_ns;
-    stamp(stack, neighbour);
+    un_neighbour_restamp(stack, neighbour);
 }
 
 static void ask(struct un_stack *stack, struct un_neighbour *neighbour)
@@ -130,7 +103,7 @@ struct un_neighbour *un_neighbour_make(struct un_stack *stack, const struct un_i
     struct un_neighbour *neighbour = un_neighbour_find(stack, ip);
     if (neighbour)
         return neighbour;
-    neighbour = least(set_of(stack, ip));
+    neighbour = least(un_neighbour_set(stack, ip));
     if (is_awaited(neighbour))
         return NULL;
     take_place(stack, neighbour, ip);
@@ -143,7 +116,7 @@ struct un_neighbour *un_neighbour_offered(struct un_stack *stack, const struct u
     struct un_neighbour *neighbour = un_neighbour_find(stack, ip);
     if (neighbour)
         return neighbour;
-    neighbour = least(set_of(stack, ip));
+    neighbour = least(un_neighbour_set(stack, ip));
     bool is_used = neighbour->state == UN_NEIGHBOUR_REACHABLE || neighbour->state == UN_NEIGHBOUR_DELAY ||
                    neighbour->state == UN_NEIGHBOUR_PROBE;
     if (is_used || is_awaited(neighbour))

@@ -1,7 +1,9 @@
 /* Settings of a connection. */
+#include "stack/options.h"
+
 #include <errno.h>
 
-#include "stack/arena.h"
+#include "stack/lists.h"
 
 #define OPTION_MSS_MIN 88u           /* Linux takes no less */
 

@@ -5,7 +5,7 @@
  * see a connection shrinks its path, and nobody shrinks one to which there is no connection. An entry is forgotten ten
  * minutes after the last report (RFC 1191 section 6.3), when a larger size is tried again. The table has sets of four
  * places, chosen by a keyed hash; when a set is full the entry that would be forgotten first gives way. */
-#include "stack/arena.h"
+#include "stack/paths.h"
 
 #define UN_PATH_LIFE_NS (600 * UN_SECOND_NS) /* RFC 1191 section 6.3, RFC 8201 section 4 */
 

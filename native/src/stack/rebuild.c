@@ -8,7 +8,13 @@
  *
  * This process may die as well. What is damaged goes first, and its name (`busy`, `busy_udp`) last of all that has to
  * do with it; the rest is done anew by whoever comes next. */
-#include "stack/arena.h"
+#include "stack/rebuild.h"
+
+#include "stack/lists.h"
+#include "stack/neighbour.h"
+#include "stack/output.h"
+#include "stack/scan.h"
+#include "stack/udp_sockets.h"
 
 static bool is_live(const struct un_tcb *tcb)
 {

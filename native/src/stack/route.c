@@ -4,12 +4,12 @@
  * the first packet and whenever a neighbour has to be looked at again. The prefix of each address is a route of its
  * own. Routes from router advertisements (RFC 4861 section 6.3.4) expire, take up half of the table at most, and of
  * several that are as good one whose router answers is taken (section 6.3.6). */
+#include "stack/route.h"
+
 #include <errno.h>
 
-#include "stack/arena.h"
-
-#define UN_ROUTER_SOLICITATIONS 3u              /* RFC 4861 section 10: MAX_RTR_SOLICITATIONS */
-#define UN_SOLICITATION_INTERVAL_NS (4 * UN_SECOND_NS) /* RTR_SOLICITATION_INTERVAL */
+#include "stack/local.h"
+#include "stack/neighbour_table.h"
 
 #define UN_ADVERTISED_MAX (UN_STACK_ROUTES_MAX / 2) /* RFC 4861 section 6.3.4: two at least; the rest is the user's */
 
@@ -179,51 +179,4 @@ void un_route_advertised(struct un_stack *stack, const struct un_ip *router, uin
     if (lifetime_s > 0 && set_route(stack, &route) == 0)
         own->solicitation.left = 0;
     own->addresses_next_ns = un_min64(own->addresses_next_ns, route.expires_ns);
-}
-
-/* ---- what is due ---- */
-
-static uint64_t expire_routes(struct un_stack *stack)
-{
-    uint64_t next = UINT64_MAX;
-    for (uint32_t i = 0; i < UN_STACK_ROUTES_MAX; i++) {
-        struct un_route *route = &stack->own->routes[i];
-        if (!route->is_used || !route->expires_ns)
-            continue;
-        if (route->expires_ns > stack->own->now_ns) {
-            next = un_min64(next, route->expires_ns);
-            continue;
-        }
-        route->is_used = false;
-        un_neighbours_restamp(stack);
-    }
-    return next;
-}
-
-static uint64_t solicit(struct un_stack *stack)
-{
-    struct un_router_solicitation *solicitation = &stack->own->solicitation;
-    if (stack->shards.shard != 0 || solicitation->left == 0)
-        return UINT64_MAX;
-    if (solicitation->next_ns <= stack->own->now_ns) {
-        un_router_solicit(stack);
-        solicitation->left--;
-        solicitation->next_ns = stack->own->now_ns + UN_SOLICITATION_INTERVAL_NS;
-    }
-    return solicitation->left ? solicitation->next_ns : UINT64_MAX;
-}
-
-void un_routers_attach(struct un_stack *stack)
-{
-    if (stack->own->config.accept_router_advertisements)
-        stack->own->solicitation = (struct un_router_solicitation){stack->own->now_ns, UN_ROUTER_SOLICITATIONS};
-}
-
-/* Groups first: RFC 4862 section 5.4.2 wants neighbours to reach us before they are asked. */
-void un_addresses_run(struct un_stack *stack)
-{
-    uint64_t next = expire_routes(stack);
-    next = un_min64(next, un_groups_due(stack));
-    next = un_min64(next, un_addresses_due(stack));
-    stack->own->addresses_next_ns = un_min64(next, solicit(stack));
 }

@@ -1,6 +1,6 @@
 /* Walks over everything that holds frames and records, marking what is found: the truth from which free lists are made
  * again, and against which they are checked. Walks are bounded by the marks: what is met twice is damage. */
-#include "stack/arena.h"
+#include "stack/scan.h"
 
 void un_scan_begin(struct un_stack *stack)
 {

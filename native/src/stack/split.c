@@ -1,8 +1,12 @@
 /* A datagram of ours that is larger than the path to its destination, cut into fragments (RFC 791 section 3.2, RFC 8200
  * section 4.5): echo replies alone, which have to bring all of the request back (RFC 1122 section 3.2.2.6). Nothing
  * else of ours is ever larger than a packet. */
+#include "stack/split.h"
+
 #include "base/bytes.h"
-#include "stack/arena.h"
+#include "stack/output.h"
+#include "stack/packets.h"
+#include "stack/random.h"
 #include "wire/checksum.h"
 
 #define UN_FRAGMENT_BYTES 8u   /* IPv6: the fragment header */

@@ -14,12 +14,17 @@
  * Handles of connections are generation << 32 | slot; 0 is none. A stale one gets -EBADF. Results: 0, a count, or
  * -errno.
  *
- * Files: stack.c create, adopt, poll; rebuild.c, scan.c, check.c what adoption makes anew and what must hold;
- * defaults.c; input.c from a frame to its owner; flows.c look-up table; wheel.c timers; lists.c connections in and out
- * of all lists; listen.c listeners, backlog, SYN cookies; output.c headers, routes to the device; neighbour.c,
- * discovery.c, waiting.c ARP and neighbour discovery; address.c addresses and whether they are ours; groups.c multicast
- * listener reports; route.c routes, router advertisements; paths.c path MTUs; icmp.c; fragment.c, split.c; udp.c;
- * conn.c, options.c what the application calls. */
+ * Includes go down in this list; arena.h has what lies in the arena, and each file a header of its own.
+ *   turn.c a turn; create.c create, adopt; rebuild.c, scan.c, check.c what adoption makes anew and what must hold
+ *   input.c from a frame to its owner; fragment.c; listen.c listeners, backlog, SYN cookies; process.c
+ *   icmp_input.c, udp_sockets.c, discovery.c ARP and neighbour discovery; groups.c multicast listener reports
+ *   conn.c, options.c what the application calls; operations.c what tcp/ calls
+ *   address.c whether addresses are ours; routers.c; complain.c ICMP that we send; split.c
+ *   output.c from a segment or datagram to its next hop; neighbour.c the cache; waiting.c for it
+ *   solicit.c questions and announcements; route.c; packets.c headers, and packets to the device
+ *   lists.c connections in and out of all lists; neighbour_table.c; paths.c path MTUs; handover.c to another shard
+ *   secrets.c, rate.h, random.h, local.c which addresses are ours; arrival.c; flows.c look-up; wheel.c timers;
+ *   steering.c; defaults.c */
 #ifndef UN_STACK_H
 #define UN_STACK_H
 

@@ -1,7 +1,10 @@
 /* Packets of no connection that wait for a neighbour's address: copied into frames, bounded in number, the oldest give
  * way. The last frame of each is marked. Room for the Ethernet header lies in front, and is filled when the address is
  * known. */
-#include "stack/arena.h"
+#include "stack/waiting.h"
+
+#include "stack/lists.h"
+#include "stack/packets.h"
 
 #define UN_WAITING_PACKETS 8u /* for one neighbour; RFC 4861 section 7.2.2 asks for one at least */
 

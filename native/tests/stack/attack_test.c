@@ -7,6 +7,8 @@
 #include "world.h"
 #include "base/bytes.h"
 #include "stack/arena.h"
+#include "stack/lists.h"
+#include "stack/local.h"
 #include "wire/icmp.h"
 #include "wire/udp.h"
 

@@ -5,6 +5,8 @@
 #include "base/bytes.h"
 #include "far.h"
 #include "stack/arena.h"
+#include "stack/neighbour.h"
+#include "stack/neighbour_table.h"
 #include "wire/checksum.h"
 
 enum { FRAGMENT = 44, PART = 512 };

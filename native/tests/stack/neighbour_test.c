@@ -4,6 +4,9 @@
 
 #include "far.h"
 #include "stack/arena.h"
+#include "stack/local.h"
+#include "stack/neighbour_table.h"
+#include "stack/route.h"
 #include "wire/udp.h"
 
 static struct far far;

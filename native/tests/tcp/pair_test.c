@@ -211,7 +211,7 @@ static void begin_end(struct end *end, struct end *other)
         .syn_ack_retries = 10,
         .initial_window = 10,
         .congestion = (uint8_t)below(UN_CONGESTIONS),
-        .ecn = below(2),
+        .ecn = (uint8_t)below(3),
         .timestamps = below(4),
         .sack = below(4),
         .window_scaling = below(4),

@@ -3,9 +3,19 @@
  * A datagram waits in the frames it came in; who sent it stands in front of its payload, where the headers were. An
  * endpoint holds at most so many frames (not bytes: a small datagram holds a whole one), and none when frames are
  * short. What is sent leaves at once; with an unknown next hop the neighbour cache keeps it for a moment. */
+#include "stack/udp_sockets.h"
+
 #include <errno.h>
 
-#include "stack/arena.h"
+#include "stack/arrival.h"
+#include "stack/complain.h"
+#include "stack/handover.h"
+#include "stack/local.h"
+#include "stack/output.h"
+#include "stack/packets.h"
+#include "stack/paths.h"
+#include "stack/random.h"
+#include "stack/route.h"
 #include "wire/udp.h"
 
 #define UN_UDP_CHECKSUM_OFFSET 6u

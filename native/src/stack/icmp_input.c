@@ -4,44 +4,22 @@
  * quoted sequence number is in flight (RFC 5927). We send errors for a port or protocol that nobody serves, for IPv6
  * headers that cannot be processed, and for fragments that were not completed in time. We send none about malformed
  * IPv4 headers (RFC 1122 section 3.2.2.5 allows that), and do not return the IP options of an echo request. */
+#include "stack/icmp_input.h"
+
 #include "base/bytes.h"
-#include "stack/arena.h"
+#include "stack/arrival.h"
+#include "stack/complain.h"
+#include "stack/discovery.h"
+#include "stack/groups.h"
+#include "stack/handover.h"
+#include "stack/lists.h"
+#include "stack/local.h"
+#include "stack/paths.h"
+#include "stack/route.h"
+#include "stack/split.h"
+#include "stack/udp_sockets.h"
 
-#define UN_QUOTE_IPV4 548u  /* RFC 1812 section 4.3.2.3: a packet of 576 bytes, less IP and ICMP headers */
-#define UN_QUOTE_IPV6 1232u /* RFC 4443 section 2.4 (c): the same of 1280 */
 #define UN_IPV4_MTU_MIN 552u /* below this an error is more likely an attack than a link (RFC 5927 section 7) */
-#define UN_ICMP_CHECKSUM_OFFSET 2u
-
-static bool may_send(struct un_stack *stack, uint32_t packets)
-{
-    if (un_rate_allows(&stack->own->icmp, stack->config->icmp_per_s, packets, stack->tcp.now_ns))
-        return true;
-    un_stack_drop(stack, UN_DROP_icmp_rate);
-    return false;
-}
-
-/* ip: source, destination and DSCP. room: payload bytes of each fragment; 0: do not fragment. */
-static bool send_icmp(struct un_stack *stack, const struct un_icmp *icmp, const struct un_ip_header *ip,
-                      const struct un_piece *pieces, int count, uint32_t room)
-{
-    uint8_t header[UN_ICMP_EMIT_MAX];
-    bool is_v6 = !un_ip_is_v4(&ip->destination);
-    struct un_datagram datagram = {
-        .ip = *ip,
-        .header = header,
-        .header_length = un_icmp_emit(icmp, is_v6, header),
-        .checksum_offset = UN_ICMP_CHECKSUM_OFFSET,
-        .pieces = pieces,
-        .count = count,
-    };
-    datagram.ip.protocol = is_v6 ? UN_PROTOCOL_ICMPV6 : UN_PROTOCOL_ICMP;
-    if (room ? un_stack_send_split(stack, &datagram, room) : un_stack_send(stack, &datagram)) {
-        un_stack_drop(stack, UN_DROP_device_full);
-        return false;
-    }
-    stack->counters->icmp_out++;
-    return true;
-}
 
 /* ---- echo ---- */
 
@@ -85,13 +63,13 @@ static enum un_drop answer_echo(struct un_stack *stack, const struct un_arrival 
     uint32_t mtu = un_path_mtu(stack, &packet->source);
     bool is_whole = un_ip_header_length(from) + packet->transport_length <= mtu;
     uint32_t room = is_whole ? 0 : un_split_room(from, mtu);
-    if (!may_send(stack, is_whole ? 1 : (packet->transport_length + room - 1) / room))
+    if (!un_icmp_may_send(stack, is_whole ? 1 : (packet->transport_length + room - 1) / room))
         return UN_DROP_NONE;
     struct un_piece pieces[UN_TX_PIECES_MAX];
     struct un_icmp reply = {.kind = UN_ICMP_ECHO_REPLY, .id = request->id, .sequence = request->sequence};
     int count = pieces_of(stack, arrival, packet->transport + request->payload, request->payload_length, pieces);
     const struct un_ip_header ip = {.source = *from, .destination = packet->source, .dscp = dscp_of(arrival)};
-    if (send_icmp(stack, &reply, &ip, pieces, count, room))
+    if (un_icmp_send(stack, &reply, &ip, pieces, count, room))
         stack->counters->echo_replies++;
     return UN_DROP_NONE;
 }
@@ -210,51 +188,4 @@ enum un_drop un_icmp_input(struct un_stack *stack, struct un_arrival *arrival)
         break;
     }
     return UN_DROP_NONE;
-}
-
-/* ---- errors about packets of others ---- */
-
-/* quote: the contiguous start of the packet; it is cut to what an error may quote. */
-static void send_error(struct un_stack *stack, const struct un_icmp *icmp, const struct un_ip *from,
-                       const struct un_ip *to, struct un_piece quote)
-{
-    uint32_t most = un_ip_is_v4(to) ? UN_QUOTE_IPV4 : UN_QUOTE_IPV6;
-    quote.length = quote.length < most ? quote.length : most;
-    const struct un_ip_header ip = {.source = *from, .destination = *to};
-    if (may_send(stack, 1))
-        send_icmp(stack, icmp, &ip, &quote, 1, 0);
-}
-
-static struct un_piece quote_of(const struct un_arrival *arrival)
-{
-    const struct un_packet *packet = &arrival->packet;
-    uint32_t header = (uint32_t)packet->transport - packet->network;
-    return (struct un_piece){(const uint8_t *)arrival->pieces[0].iov_base + packet->network,
-                             header + un_arrival_contiguous(arrival), arrival->rx.frame};
-}
-
-void un_icmp_refuse(struct un_stack *stack, struct un_arrival *arrival, enum un_icmp_kind kind)
-{
-    const struct un_packet *packet = &arrival->packet;
-    const struct un_icmp icmp = {.kind = kind, .pointer = packet->pointer};
-    send_error(stack, &icmp, &packet->destination, &packet->source, quote_of(arrival));
-}
-
-void un_icmp_complain(struct un_stack *stack, struct un_arrival *arrival)
-{
-    static const uint8_t codes[] = {
-        [UN_PROBLEM_FIELD] = 0, [UN_PROBLEM_HEADER] = 1, [UN_PROBLEM_OPTION] = 2, [UN_PROBLEM_OPTION_ALWAYS] = 2};
-    const struct un_packet *packet = &arrival->packet;
-    const struct un_icmp icmp = {
-        .kind = UN_ICMP_PARAMETER_PROBLEM, .code = codes[packet->problem], .pointer = packet->pointer};
-    int source = arrival->is_unicast ? arrival->local : un_route_source(stack, &packet->source);
-    if (source >= 0 && (arrival->is_unicast || packet->problem == UN_PROBLEM_OPTION_ALWAYS))
-        send_error(stack, &icmp, &stack->own->addresses[source].ip, &packet->source, quote_of(arrival));
-}
-
-void un_icmp_give_up(struct un_stack *stack, const struct un_ip *from, const struct un_ip *to, struct un_piece fragment)
-{
-    const struct un_icmp icmp = {.kind = UN_ICMP_TIME_EXCEEDED, .code = 1}; /* of both families: reassembly */
-    if (un_address_find(stack, from) >= 0 && un_can_be_source(stack, to))
-        send_error(stack, &icmp, from, to, fragment);
 }

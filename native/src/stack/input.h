@@ -1,0 +1,9 @@
+/* From a frame of the device to whoever it is for. */
+#ifndef UN_STACK_INPUT_H
+#define UN_STACK_INPUT_H
+
+#include "stack/arena.h"
+
+void un_stack_rx(struct un_stack *stack, const struct un_rx *packet, bool is_foreign);
+
+#endif

@@ -1,0 +1,18 @@
+/* Segments of connections, and packets of none whose next hop is looked for. */
+#ifndef UN_STACK_OUTPUT_H
+#define UN_STACK_OUTPUT_H
+
+#include "stack/packets.h"
+
+int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, const struct un_piece *pieces, int count,
+                  uint32_t segment_bytes);
+/* All that the connection has to send is a segment of the usual kind (tcp/output_fast.h; IPv4, a timestamp): it leaves.
+ * false: it is not so, or it cannot leave now; nothing was done, and un_tcp_dispatch does it. */
+bool un_stack_output_fast(struct un_stack *stack, struct un_tcb *tcb);
+/* When the next hop's address is not known it is kept, and counts as sent. 0, -EAGAIN: the device is full,
+ * -EHOSTUNREACH. */
+int un_stack_send(struct un_stack *stack, struct un_datagram *datagram);
+void un_stack_send_segment(struct un_stack *stack, const struct un_ip *local, const struct un_ip *peer,
+                           const struct un_seg *seg);
+
+#endif

@@ -1,0 +1,80 @@
+/* Packets to the device: headers written on the C stack and lent, payload named by its frames. Whoever sends knows the
+ * Ethernet address: output.c finds it out. */
+#ifndef UN_PACKETS_H
+#define UN_PACKETS_H
+
+#include "stack/local.h"
+#include "wire/packet.h"
+
+#define UN_HOP_LIMIT 64u         /* RFC 1700, and what everybody sends */
+
+/* A packet of no connection: the transport header (checksum field zero, at checksum_offset) and what follows it. */
+struct un_datagram {
+    struct un_ip_header ip; /* payload_length, identification and dont_fragment are filled in */
+    const uint8_t *header;
+    uint32_t header_length;
+    uint32_t extension_length; /* of it: IPv6 extension headers, in front of the transport header */
+    uint32_t checksum_offset;  /* within the transport header */
+    const struct un_piece *pieces;
+    int count;
+    bool is_fragment; /* a part of one whose checksum was computed; identification is given */
+    uint16_t fragment_word; /* IPv4: offset and more-fragments */
+};
+/* Of what goes behind the IP header. */
+uint16_t un_stack_checksum(const struct un_ip_header *ip, uint8_t protocol, const struct un_piece *pieces, int count);
+/* 0, or -EAGAIN: the device is full. */
+int un_stack_send_to(struct un_stack *stack, struct un_datagram *datagram, const uint8_t *mac);
+int un_stack_send_group(struct un_stack *stack, struct un_datagram *datagram); /* un_is_group(destination) */
+/* A whole packet, Ethernet header included. */
+int un_stack_transmit(struct un_stack *stack, const struct un_tx *packet);
+void un_stack_flush(struct un_stack *stack);
+bool un_stack_ask_room(struct un_stack *stack);
+static inline bool un_stack_has_room(struct un_stack *stack)
+{
+    return stack->tx_room > 0 || un_stack_ask_room(stack);
+}
+
+/* Not for one station alone. */
+static inline bool un_is_group(const struct un_stack *stack, const struct un_ip *destination)
+{
+    return un_ip_is_multicast(destination) || un_address_is_broadcast(stack, destination);
+}
+
+/* ---- parts, for packets that output.c puts together ---- */
+
+struct un_outgoing {
+    uint8_t header[UN_HEADERS_MAX];
+    uint32_t header_length;
+    struct un_piece pieces[UN_TX_PIECES_MAX];
+    struct un_tx tx;
+};
+/* Everything but the Ethernet header. */
+void un_outgoing_build(struct un_stack *stack, struct un_datagram *datagram, struct un_outgoing *packet);
+/* Sum of the payload, which begins at an even offset of the packet. */
+uint64_t un_outgoing_sum(const struct un_piece *pieces, int count);
+
+static inline void un_outgoing_submit(struct un_stack *stack, const struct un_tx *packet)
+{
+    stack->device->operations->submit(stack->device, packet, 1);
+    stack->tx_room--;
+    stack->has_submitted = true;
+    stack->counters->tx_packets++;
+}
+
+/* The gather list: headers first. */
+static inline void un_outgoing_gather(struct un_outgoing *packet, const struct un_piece *pieces, int count,
+                                      uint32_t payload)
+{
+    un_assert(count < (int)UN_TX_PIECES_MAX);
+    packet->pieces[0] = (struct un_piece){packet->header, packet->header_length, UN_NONE};
+    if (count > 0)
+        packet->pieces[1] = pieces[0]; /* mostly there is one: no call of memcpy for it */
+    if (__builtin_expect(count > 1, 0))
+        memcpy(packet->pieces + 2, pieces + 1, (size_t)(count - 1) * sizeof *pieces);
+    packet->tx.pieces = packet->pieces;
+    packet->tx.count = (uint16_t)(count + 1);
+    packet->tx.header_length = (uint16_t)packet->header_length;
+    packet->tx.length = packet->header_length + payload;
+}
+
+#endif
