@@ -14,6 +14,8 @@
 static void push_output(struct un_stack *stack, struct un_list *list, struct un_tcb *tcb)
 {
     uint32_t slot = un_stack_slot(stack, tcb);
+    un_assert(!(tcb->listed & UN_LISTED_OUTPUT) && tcb->state != UN_TCP_CLOSED);
+    tcb->listed |= UN_LISTED_OUTPUT;
     tcb->output_next = UN_NONE;
     if (list->head == UN_NONE)
         list->head = slot;
@@ -26,7 +28,6 @@ void un_stack_conn_list_output(struct un_stack *stack, struct un_tcb *tcb)
 {
     if (tcb->listed & UN_LISTED_OUTPUT)
         return;
-    tcb->listed |= UN_LISTED_OUTPUT;
     push_output(stack, &stack->own->outputs, tcb);
 }
 
@@ -35,7 +36,6 @@ void un_stack_conn_wait(struct un_stack *stack, struct un_tcb *tcb, struct un_ne
     tcb->flags |= UN_TCB_NO_NEIGHBOUR;
     if (tcb->listed & UN_LISTED_OUTPUT)
         return;
-    tcb->listed |= UN_LISTED_OUTPUT;
     push_output(stack, &neighbour->waiting, tcb);
 }
 
@@ -58,6 +58,7 @@ struct un_tcb *un_stack_conn_next_output(struct un_stack *stack)
     struct un_list *list = &stack->own->outputs;
     while (list->head != UN_NONE) {
         struct un_tcb *tcb = &stack->tcp.tcbs[list->head];
+        un_assert(tcb->listed & UN_LISTED_OUTPUT);
         list->head = tcb->output_next;
         tcb->listed &= (uint8_t)~UN_LISTED_OUTPUT;
         tcb->flags &= ~UN_TCB_NO_NEIGHBOUR;
@@ -88,6 +89,7 @@ struct un_tcb *un_stack_conn_next_event(struct un_stack *stack)
     struct un_list *list = &stack->own->events;
     while (list->head != UN_NONE) {
         struct un_tcb *tcb = &stack->tcp.tcbs[list->head];
+        un_assert(tcb->listed & UN_LISTED_EVENTS);
         list->head = tcb->event_next;
         tcb->listed &= (uint8_t)~UN_LISTED_EVENTS;
         if (tcb->state == UN_TCP_CLOSED)
@@ -127,12 +129,13 @@ static struct un_tcb *take_slot(struct un_stack *stack)
     else
         return NULL;
     own->conn_count++;
+    un_assert(stack->tcp.tcbs[slot].listed == 0);
     return &stack->tcp.tcbs[slot];
 }
 
 void un_stack_conn_give_back(struct un_stack *stack, struct un_tcb *tcb)
 {
-    un_assert(tcb->state == UN_TCP_CLOSED);
+    un_assert(tcb->state == UN_TCP_CLOSED && !(tcb->listed & ~UN_LISTED_LINKED));
     if (tcb->listed & UN_LISTED_LINKED)
         return;
     tcb->next_free = stack->own->conn_free;
@@ -149,6 +152,7 @@ void un_stack_conn_end(struct un_stack *stack, struct un_tcb *tcb, enum un_tcp_r
 
 void un_stack_conn_enter_flows(struct un_stack *stack, struct un_tcb *tcb)
 {
+    un_assert(!(tcb->listed & UN_LISTED_FLOWS));
     tcb->listed |= UN_LISTED_FLOWS;
     un_flows_insert(&stack->flows, stack->tcp.tcbs, un_stack_slot(stack, tcb));
 }
@@ -199,6 +203,7 @@ uint32_t un_flow_find(struct un_stack *stack, const struct un_ip *peer, uint16_t
 
 void un_stack_conn_half_open(struct un_stack *stack, struct un_tcb *tcb)
 {
+    un_assert(!(tcb->listed & (UN_LISTED_HALF_OPEN | UN_LISTED_READY)));
     tcb->listed |= UN_LISTED_HALF_OPEN;
     stack->own->listeners[tcb->listener].half_open++;
 }
@@ -207,6 +212,7 @@ void un_stack_conn_leave_half_open(struct un_stack *stack, struct un_tcb *tcb)
 {
     if (!(tcb->listed & UN_LISTED_HALF_OPEN))
         return;
+    un_assert(stack->own->listeners[tcb->listener].half_open > 0);
     tcb->listed &= (uint8_t)~UN_LISTED_HALF_OPEN;
     stack->own->listeners[tcb->listener].half_open--;
 }
@@ -269,6 +275,7 @@ void un_stack_conn_time_wait(struct un_stack *stack, struct un_tcb *tcb)
 {
     struct un_stack_memory *own = stack->own;
     uint32_t most = own->config.time_wait_max;
+    un_assert(tcb->state == UN_TCP_TIME_WAIT && !(tcb->listed & UN_LISTED_TIME_WAIT));
     if (own->time_wait_count == most)
         un_stack_conn_make_room(stack);
     uint32_t at = own->time_wait_head + own->time_wait_count;

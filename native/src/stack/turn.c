@@ -120,6 +120,7 @@ void un_stack_set_now(struct un_stack *stack, uint64_t now_ns)
 uint32_t un_stack_poll_input(struct un_stack *stack, uint64_t now_ns)
 {
     struct un_stack_memory *own = stack->own;
+    un_assert(own->busy == 0 && own->busy_udp == 0);
     own->now_ns = now_ns;
     un_tcp_set_now(&stack->tcp, now_ns);
     own->retry_ns = 0;

@@ -30,12 +30,14 @@ UN_STATIC_ASSERT(sizeof(struct sender) <= UN_ETH_BYTES + UN_IPV4_BYTES + UN_UDP_
 
 static void busy(struct un_stack *stack, uint32_t number)
 {
+    un_assert(stack->own->busy_udp == 0 && number < stack->config->udp_max);
     stack->own->busy_udp = number + 1;
     un_compiler_fence();
 }
 
 static void idle(struct un_stack *stack)
 {
+    un_assert(stack->own->busy_udp != 0);
     un_compiler_fence();
     stack->own->busy_udp = 0;
 }
