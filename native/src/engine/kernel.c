@@ -179,10 +179,12 @@ static ssize_t kernel_receive(struct un_engine *engine, int handle, void *bytes,
     return received < 0 ? -errno : received;
 }
 
-static ssize_t kernel_send(struct un_engine *engine, int handle, const struct iovec *pieces, int count, uint64_t *lent)
+static ssize_t kernel_send(struct un_engine *engine, uint32_t seat, int handle, const struct iovec *pieces, int count,
+                           uint64_t *lent)
 {
     ssize_t sent;
     (void)engine;
+    (void)seat;
     *lent = 0; /* a socket copies */
     if (count == 1) {
         sent = send(handle, pieces->iov_base, pieces->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);

@@ -362,14 +362,14 @@ static ssize_t stack_receive(struct un_engine *engine, int handle, void *bytes, 
     return (ssize_t)un_stack_read(&engine->link->stack, handle_of(engine->link, handle), bytes, (uint32_t)length);
 }
 
-static ssize_t stack_send(struct un_engine *engine, int handle, const struct iovec *iov, int count, uint64_t *lent)
+static ssize_t stack_send(struct un_engine *engine, uint32_t seat, int handle, const struct iovec *iov, int count,
+                          uint64_t *lent)
 {
     struct un_link *link = engine->link;
     struct un_piece pieces[UN_IOV_MAX];
-    uint16_t seat = un_slot(engine, UN_ID_SLOT(link->stack.tcp.tcbs[handle].user))->seat;
     for (int i = 0; i < count; i++)
         pieces[i] = (struct un_piece){iov[i].iov_base, (uint32_t)iov[i].iov_len, UN_NONE};
-    ssize_t taken = (ssize_t)un_stack_lend(&link->stack, handle_of(link, handle), seat, pieces, count);
+    ssize_t taken = (ssize_t)un_stack_lend(&link->stack, handle_of(link, handle), (uint16_t)seat, pieces, count);
     *lent = 0;
     for (int i = 0; i < count; i++)
         *lent |= (uint64_t)(pieces[i].frame != UN_NONE) << i;
@@ -384,11 +384,7 @@ static void stack_count_lent(struct un_engine *engine, uint32_t seat, uint32_t *
     uint32_t offset;
     while (un_pool_given_back(pool, &lender, &offset))
         ;
-    for (uint32_t i = 0; i < pool->own->lent_count; i++) {
-        const struct un_frame *record = &pool->frames[pool->own->count + i];
-        if (record->references > 0 && record->flags == seat)
-            waiting[record->seq / engine->config->tx_frame_bytes]++;
-    }
+    un_pool_count_lent(pool, (uint16_t)seat, engine->config->tx_frame_bytes, waiting);
 }
 
 static int stack_send_eof(struct un_engine *engine, int handle)
