@@ -31,9 +31,7 @@ void un_engine_conn_free_slot(struct un_engine *engine, uint32_t slot)
     engine->own->conn_free = slot;
 }
 
-/* The attached seat with the fewest slots of the table; any seat when none has a worker yet: its events wait. Slots
- * count, not connections: a worker that takes no notice of closed ones gets no new ones for them. */
-static uint32_t choose_seat(struct un_engine *engine)
+uint32_t un_engine_seat_choose(struct un_engine *engine)
 {
     struct un_private *own = engine->own;
     uint32_t seats = engine->config->seats, best = own->next_seat % seats;
@@ -58,14 +56,14 @@ static void count_active(struct un_engine *engine, uint32_t seat, int32_t change
 }
 
 /* The caller has entered the slot. */
-void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, int handle, const struct un_endpoint *peer,
-                    const struct un_endpoint *local)
+void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, const struct un_accepted *accepted)
 {
     struct un_work *work = &engine->works[slot];
     struct un_conn *conn = un_slot(engine, slot);
     uint32_t generation = work->generation + 1 ? work->generation + 1 : 1;
     uint16_t listed = work->flags & UN_WORK_FLUSH_LISTED;
-    *work = (struct un_work){.handle = handle,
+    *work = (struct un_work){.handle = accepted->handle,
+                             .listener = (uint8_t)accepted->listener,
                              /* A slot that is used again may still stand in this list. And from the moment it lives
                               * its worker is owed the news. */
                              .flags = listed | UN_WORK_POST_CONNECT,
@@ -75,7 +73,7 @@ void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, int handle, 
                              .next_free = UN_NONE,
                              .tx_head = UN_NONE,
                              .tx_tail = UN_NONE};
-    conn->seat = (uint16_t)choose_seat(engine);
+    conn->seat = (uint16_t)accepted->seat;
     conn->flags = 0;
     conn->state_length = 0;
     un_store(&conn->bytes_in, 0);
@@ -83,8 +81,8 @@ void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, int handle, 
     un_store(&conn->bytes_out, 0);
     conn->opened_ns = engine->now_ns;
     un_store(&conn->active_ns, engine->now_ns);
-    conn->peer = *peer;
-    conn->local = *local;
+    conn->peer = accepted->peer;
+    conn->local = accepted->local;
     un_compiler_fence(); /* what is found alive is whole */
     conn->state = UN_CONN_OPEN;
     un_publish(&conn->id, UN_ID(engine->config->shard, slot, generation));

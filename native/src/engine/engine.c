@@ -13,6 +13,7 @@
 #include "engine/commits.h"
 #include "engine/conns.h"
 #include "engine/events.h"
+#include "engine/listeners.h"
 #include "engine/receive.h"
 #include "engine/requests.h"
 #include "engine/sendqueue.h"
@@ -78,6 +79,8 @@ static void format_private(struct un_engine *engine)
     own->conn_free = UN_NONE;
     own->flush = UN_LIST_EMPTY;
     own->accepting = true;
+    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
+        own->listener_fds[number] = UN_NO_LISTENER;
     for (uint32_t seat = 0; seat < engine->config->seats; seat++)
         format_seat(engine, seat);
     un_compiler_fence();
@@ -104,10 +107,12 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
         errno = -status;
         return NULL;
     }
-    if (engine->own->magic == UN_PRIVATE_MAGIC)
-        un_takeover(engine);
-    else
+    bool is_first = engine->own->magic != UN_PRIVATE_MAGIC;
+    if (is_first)
         format_private(engine);
+    un_listeners_start(engine); /* before sockets that nobody owns are closed */
+    if (!is_first)
+        un_takeover(engine);
     engine->own->paused = false;
     engine->transport->listen(engine, engine->own->accepting);
     un_store(&engine->published->sleeping, UN_ENGINE_AWAKE);

@@ -24,11 +24,14 @@
 static void kernel_listen(struct un_engine *engine, bool on)
 {
     uint32_t exclusive = engine->options->shared_listeners ? EPOLLEXCLUSIVE : 0;
-    for (uint32_t i = 0; i < engine->setup.listener_count; i++) {
+    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++) {
+        int fd = engine->own->listener_fds[number];
+        if (fd == UN_NO_LISTENER)
+            continue;
         if (on)
-            un_watch(engine, engine->setup.listeners[i], EPOLLIN | exclusive, UN_WATCHED(UN_WATCHED_LISTENER, i));
+            un_watch(engine, fd, EPOLLIN | exclusive, UN_WATCHED(UN_WATCHED_LISTENER, number));
         else
-            epoll_ctl(engine->setup.epoll_fd, EPOLL_CTL_DEL, engine->setup.listeners[i], NULL);
+            epoll_ctl(engine->setup.epoll_fd, EPOLL_CTL_DEL, fd, NULL);
     }
 }
 
@@ -88,24 +91,24 @@ static bool accept_failed(struct un_engine *engine, int error)
 }
 
 /* One connection into a slot; false when there is none, or accepting was paused. */
-static bool accept_into(struct un_engine *engine, uint32_t slot, int listener)
+static bool accept_into(struct un_engine *engine, uint32_t slot, uint32_t listener)
 {
     struct sockaddr_storage address = {0};
     socklen_t length = sizeof address;
-    int fd = accept4(listener, (struct sockaddr *)&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = accept4(engine->own->listener_fds[listener], (struct sockaddr *)&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
         int error = errno;
         un_engine_conn_free_slot(engine, slot);
         return accept_failed(engine, error);
     }
-    struct un_endpoint peer, local;
-    set_endpoint(&peer, &address);
+    struct un_accepted accepted = {.handle = fd, .listener = listener, .seat = un_engine_seat_choose(engine)};
+    set_endpoint(&accepted.peer, &address);
     length = sizeof address;
     if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)
         memset(&address, 0, sizeof address);
-    set_endpoint(&local, &address);
+    set_endpoint(&accepted.local, &address);
     un_enter(engine, slot);
-    un_engine_conn_opened(engine, slot, fd, &peer, &local);
+    un_engine_conn_opened(engine, slot, &accepted);
     uint64_t id = un_load(&un_slot(engine, slot)->id);
     if (un_watch(engine, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, id) < 0)
         un_engine_conn_finish(engine, slot, UN_REASON_SYSTEM, true);
@@ -113,7 +116,7 @@ static bool accept_into(struct un_engine *engine, uint32_t slot, int listener)
     return true;
 }
 
-static bool accept_one(struct un_engine *engine, int listener)
+static bool accept_one(struct un_engine *engine, uint32_t listener)
 {
     if (!un_accept_is_allowed(engine))
         return false;
@@ -128,7 +131,7 @@ static bool accept_one(struct un_engine *engine, int listener)
 static void accept_all(struct un_engine *engine, uint32_t listener)
 {
     for (int i = 0; i < UN_ACCEPT_BATCH; i++)
-        if (!accept_one(engine, engine->setup.listeners[listener]))
+        if (!accept_one(engine, listener))
             return;
 }
 
@@ -236,8 +239,8 @@ static bool is_ours(const struct un_engine *engine, int fd, const bool *owned, i
 {
     if (fd == engine->setup.control_fd || (fd <= owned_max && owned[fd]))
         return true;
-    for (uint32_t i = 0; i < engine->setup.listener_count; i++)
-        if (fd == engine->setup.listeners[i])
+    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
+        if (fd == engine->own->listener_fds[number])
             return true;
     return false;
 }

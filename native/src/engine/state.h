@@ -25,6 +25,7 @@
 #define UN_ACCEPT_BATCH 64       /* connections accepted per listener and turn, so that open ones are not starved */
 #define UN_RECEIVES_PER_TURN 4   /* full reads of one connection per turn, for the same reason */
 #define UN_SWEEP_NS UINT64_C(250000000) /* how often deadlines are looked at; they are seconds long */
+#define UN_NO_LISTENER (-1)
 #define UN_RX_ROOM_MIN 2048u     /* a receive frame with less room left is closed and another one opened */
 
 enum un_work_flags {
@@ -47,8 +48,8 @@ enum un_work_flags {
 struct un_work {
     int32_t handle; /* of the transport; -1: closed */
     uint16_t flags; /* enum un_work_flags */
-    uint8_t reason; /* enum un_reason, once it is known why it ends */
-    uint8_t reserved;
+    uint8_t reason;   /* enum un_reason, once it is known why it ends */
+    uint8_t listener; /* number of the one that it came by */
     uint32_t generation;
     uint32_t next_receive; /* in the seat's receive list */
     uint32_t next_flush;   /* in the flush list */
@@ -62,6 +63,8 @@ struct un_work {
     uint64_t deadline_ns; /* of a lingering close; 0: none */
 };
 UN_STATIC_ASSERT(sizeof(struct un_work) == UN_CACHE_LINE, "one cache line");
+
+UN_STATIC_ASSERT(UN_LISTENERS_MAX <= UINT8_MAX, "a connection has a byte for the number of its listener");
 
 /* A piece of unsent output. */
 struct un_node {
@@ -123,6 +126,7 @@ struct un_private {
     uint32_t lingering;
     uint32_t next_seat;
     struct un_list flush;
+    int32_t listener_fds[UN_LISTENERS_MAX]; /* by number; UN_NO_LISTENER: it is free */
     bool accepting;   /* false once the server drains */
     bool paused;      /* at the connection or descriptor limit */
     uint64_t accept_again_ns;
