@@ -22,6 +22,7 @@ uint32_t un_engine_conn_take_slot(struct un_engine *engine)
 void un_engine_conn_free_slot(struct un_engine *engine, uint32_t slot)
 {
     struct un_conn *conn = un_slot(engine, slot);
+    un_assert(!un_is_alive(conn));
     if (conn->state != UN_CONN_FREE)
         engine->own->seats[conn->seat].slots--;
     conn->state = UN_CONN_FREE;
@@ -62,6 +63,8 @@ void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, const struct
     struct un_conn *conn = un_slot(engine, slot);
     uint32_t generation = work->generation + 1 ? work->generation + 1 : 1;
     uint16_t listed = work->flags & UN_WORK_FLUSH_LISTED;
+    un_assert(conn->state == UN_CONN_FREE && !(work->flags & UN_WORK_RECEIVE_LISTED));
+    un_assert(accepted->seat < engine->config->seats && accepted->listener < UN_LISTENERS_MAX);
     *work = (struct un_work){.handle = accepted->handle,
                              .listener = (uint8_t)accepted->listener,
                              /* A slot that is used again may still stand in this list. And from the moment it lives
@@ -98,6 +101,7 @@ static void take_down(struct un_engine *engine, uint32_t slot, enum un_reason re
 {
     struct un_work *work = &engine->works[slot];
     struct un_conn *conn = un_slot(engine, slot);
+    un_assert(un_is_alive(conn));
     if (conn->state == UN_CONN_LINGER)
         engine->own->lingering--;
     if (work->flags & UN_WORK_OVER_BUDGET)
@@ -148,6 +152,7 @@ static bool is_closed_both_ways(struct un_engine *engine, uint32_t slot)
 static void linger(struct un_engine *engine, uint32_t slot)
 {
     struct un_work *work = &engine->works[slot];
+    un_assert(work->tx_head == UN_NONE);
     send_fin(engine, slot);
     un_slot(engine, slot)->state = UN_CONN_LINGER;
     work->deadline_ns = un_engine_now_ns(engine) + engine->options->linger_ns;

@@ -141,6 +141,7 @@ void un_sendqueue_took(struct un_engine *engine, uint32_t slot, size_t bytes, ui
     un_count(&conn->bytes_out, bytes);
     un_store(&conn->active_ns, engine->now_ns);
     un_count(&engine->counters->bytes_out, bytes);
+    un_assert(bytes <= work->tx_bytes);
     work->tx_bytes -= bytes;
     bytes += work->tx_sent;
     while (work->tx_head != UN_NONE && bytes >= node_at(engine, conn->seat, work->tx_head)->length) {

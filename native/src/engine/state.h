@@ -157,8 +157,10 @@ struct un_engine {
     bool failed;
 };
 
+/* Changes do not nest: busy has room for one. */
 static inline void un_enter(struct un_engine *engine, uint32_t slot)
 {
+    un_assert(engine->own->busy.slot == 0);
     engine->own->busy.slot = slot + 1;
     un_compiler_fence();
 }

@@ -121,6 +121,20 @@ static void rebuild_conns(struct un_engine *engine, const bool *closing)
     }
 }
 
+/* What was summed up connection by connection agrees with the rings and with itself. */
+static void check_sums(const struct un_engine *engine)
+{
+    uint32_t active = 0;
+    for (uint32_t i = 0; i < engine->config->seats; i++) {
+        const struct un_seat *seat = &engine->own->seats[i];
+        un_assert(seat->connections <= seat->slots && seat->slots <= engine->own->conn_high);
+        un_assert(un_ring_used(&seat->events) <= seat->events.size);
+        un_assert(seat->events.own - seat->walked <= seat->events.size);
+        active += seat->connections;
+    }
+    un_assert(active == engine->own->active && engine->own->lingering <= active);
+}
+
 void un_takeover(struct un_engine *engine)
 {
     struct un_private *own = engine->own;
@@ -138,6 +152,7 @@ void un_takeover(struct un_engine *engine)
     for (uint32_t seat = 0; seat < engine->config->seats; seat++)
         sum_ring(engine, seat, closing);
     rebuild_conns(engine, closing);
+    check_sums(engine);
     for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
         un_sendqueue_rebuild(engine, seat);
         un_rx_rebuild_free(engine, seat);
