@@ -69,7 +69,7 @@ void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, const struct
                              .listener = (uint8_t)accepted->listener,
                              /* A slot that is used again may still stand in this list. And from the moment it lives
                               * its worker is owed the news. */
-                             .flags = listed | UN_WORK_POST_CONNECT,
+                             .flags = listed | UN_WORK_POST_CONNECT | (accepted->parted ? UN_WORK_PARTED : 0),
                              .generation = generation,
                              .next_receive = UN_NONE,
                              .next_flush = work->next_flush,
@@ -107,7 +107,7 @@ static void take_down(struct un_engine *engine, uint32_t slot, enum un_reason re
     if (work->flags & UN_WORK_OVER_BUDGET)
         engine->own->seats[conn->seat].over_budget--;
     un_sendqueue_drop(engine, slot);
-    engine->transport->close(engine, work->handle, reset);
+    engine->transport->close(engine, work->handle, reset, work->flags & UN_WORK_FIN_SENT);
     work->handle = -1;
     work->flags = (work->flags & (UN_WORK_RECEIVE_LISTED | UN_WORK_FLUSH_LISTED)) | posts;
     work->reason = (uint8_t)reason;

@@ -18,6 +18,7 @@ void un_engine_conn_free_slot(struct un_engine *engine, uint32_t slot);
 /* What a transport has accepted, and whose it is to be. */
 struct un_accepted {
     int handle;
+    bool parted;       /* transport.h */
     uint32_t listener; /* its number */
     uint32_t seat;
     struct un_endpoint peer;

@@ -80,7 +80,7 @@ static void format_private(struct un_engine *engine)
     own->flush = UN_LIST_EMPTY;
     own->accepting = true;
     for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
-        own->listener_fds[number] = UN_NO_LISTENER;
+        own->listeners[number].fd = UN_NO_LISTENER;
     for (uint32_t seat = 0; seat < engine->config->seats; seat++)
         format_seat(engine, seat);
     un_compiler_fence();

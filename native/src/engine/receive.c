@@ -114,7 +114,7 @@ static void receive_stopped(struct un_engine *engine, uint32_t slot, ssize_t sta
         un_receive_later(engine, slot);
         return;
     }
-    work->flags &= (uint16_t)~(UN_WORK_READABLE | UN_WORK_FIN_SEEN);
+    work->flags &= (uint16_t)~(UN_WORK_READABLE | UN_WORK_READ_ON);
     if (status == 0)
         un_engine_conn_peer_eof(engine, slot);
     else if (status != -EAGAIN)
@@ -128,7 +128,8 @@ static void receive_and_discard(struct un_engine *engine, uint32_t slot)
     static char waste[65536];
     struct un_work *work = &engine->works[slot];
     for (int i = 0; i < UN_RECEIVES_PER_TURN; i++) {
-        ssize_t length = engine->transport->receive(engine, work->handle, waste, sizeof waste);
+        bool parted = work->flags & UN_WORK_PARTED;
+        ssize_t length = engine->transport->receive(engine, work->handle, waste, sizeof waste, &parted);
         if (length <= 0) {
             receive_stopped(engine, slot, length);
             return;
@@ -172,13 +173,14 @@ static bool receive_slice(struct un_engine *engine, uint32_t slot)
     if (room == 0)
         return false;
     uint8_t *into = un_rx_frame(engine->setup.public, conn->seat, state->rx_open) + state->rx_fill;
-    ssize_t length = engine->transport->receive(engine, work->handle, into, room);
+    bool parted = work->flags & UN_WORK_PARTED;
+    ssize_t length = engine->transport->receive(engine, work->handle, into, room, &parted);
     if (length <= 0) {
         receive_stopped(engine, slot, length);
         return false;
     }
     push_slice(engine, slot, (uint32_t)length);
-    bool drained = (uint32_t)length < room && !(work->flags & UN_WORK_FIN_SEEN);
+    bool drained = (uint32_t)length < room && !parted && !(work->flags & UN_WORK_READ_ON);
     if (drained)
         work->flags &= (uint16_t)~UN_WORK_READABLE;
     return !drained;
@@ -223,14 +225,14 @@ void un_receive_listed(struct un_engine *engine, uint32_t seat)
     }
 }
 
-void un_engine_conn_can_receive(struct un_engine *engine, uint64_t id, bool fin_seen)
+void un_engine_conn_can_receive(struct un_engine *engine, uint64_t id, bool read_on)
 {
     uint32_t slot = UN_ID_SLOT(id);
     struct un_work *work = &engine->works[slot];
     if (work->generation != UN_ID_GENERATION(id) || work->handle < 0)
         return;
     un_enter(engine, slot);
-    work->flags |= UN_WORK_READABLE | (fin_seen ? UN_WORK_FIN_SEEN : 0);
+    work->flags |= UN_WORK_READABLE | (read_on ? UN_WORK_READ_ON : 0);
     if (work->flags & UN_WORK_POST_CONNECT)
         un_receive_later(engine, slot);
     else if (!(work->flags & UN_WORK_RECEIVE_LISTED))

@@ -357,8 +357,9 @@ static uint64_t stack_deadline_ns(const struct un_engine *engine)
 
 /* Connections. */
 
-static ssize_t stack_receive(struct un_engine *engine, int handle, void *bytes, size_t length)
+static ssize_t stack_receive(struct un_engine *engine, int handle, void *bytes, size_t length, bool *parted)
 {
+    (void)parted; /* never */
     return (ssize_t)un_stack_read(&engine->link->stack, handle_of(engine->link, handle), bytes, (uint32_t)length);
 }
 
@@ -392,8 +393,9 @@ static int stack_send_eof(struct un_engine *engine, int handle)
     return un_stack_shutdown(&engine->link->stack, handle_of(engine->link, handle));
 }
 
-static void stack_close(struct un_engine *engine, int handle, bool reset)
+static void stack_close(struct un_engine *engine, int handle, bool reset, bool fin_sent)
 {
+    (void)fin_sent;
     struct un_link *link = engine->link;
     if (handle < 0)
         return;

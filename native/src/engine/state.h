@@ -25,12 +25,12 @@
 #define UN_ACCEPT_BATCH 64       /* connections accepted per listener and turn, so that open ones are not starved */
 #define UN_RECEIVES_PER_TURN 4   /* full reads of one connection per turn, for the same reason */
 #define UN_SWEEP_NS UINT64_C(250000000) /* how often deadlines are looked at; they are seconds long */
-#define UN_NO_LISTENER (-1)
+#define UN_NO_LISTENER (-1) /* the number is free */
 #define UN_RX_ROOM_MIN 2048u     /* a receive frame with less room left is closed and another one opened */
 
 enum un_work_flags {
     UN_WORK_READABLE = 1 << 0,     /* the transport has input that was not read yet */
-    UN_WORK_FIN_SEEN = 1 << 1,     /* read until end of file: a short read is not the last one */
+    UN_WORK_READ_ON = 1 << 1,      /* an end of file or urgent data may lie behind a short read: read until EAGAIN */
     UN_WORK_RECEIVE_LISTED = 1 << 2,
     UN_WORK_FLUSH_LISTED = 1 << 3,
     UN_WORK_OVER_BUDGET = 1 << 4,  /* not read because the handler is behind */
@@ -41,6 +41,7 @@ enum un_work_flags {
     UN_WORK_POST_CLOSE = 1 << 9,
     UN_WORK_FIN_SENT = 1 << 10,
     UN_WORK_FRESH = 1 << 11,       /* scratch: its CONNECT event is not consumed */
+    UN_WORK_PARTED = 1 << 12,      /* reads may stop between its bytes: transport.h */
 };
 #define UN_WORK_POSTS (UN_WORK_POST_CONNECT | UN_WORK_POST_DRAIN | UN_WORK_POST_EOF | UN_WORK_POST_CLOSE)
 
@@ -116,6 +117,12 @@ struct un_busy {
     uint32_t command;       /* ring index of the command */
 };
 
+/* A listening socket of the kernel's. */
+struct un_engine_listener {
+    int32_t fd;     /* or UN_NO_LISTENER */
+    uint32_t lacks; /* enum un_lacking: what its connections do not inherit, so it is set for each */
+};
+
 struct un_private {
     uint64_t magic;
     uint32_t epoch;
@@ -126,7 +133,7 @@ struct un_private {
     uint32_t lingering;
     uint32_t next_seat;
     struct un_list flush;
-    int32_t listener_fds[UN_LISTENERS_MAX]; /* by number; UN_NO_LISTENER: it is free */
+    struct un_engine_listener listeners[UN_LISTENERS_MAX]; /* by number */
     bool accepting;   /* false once the server drains */
     bool paused;      /* at the connection or descriptor limit */
     uint64_t accept_again_ns;

@@ -100,9 +100,9 @@ static void readmit(struct un_engine *engine, uint32_t slot)
     engine->own->seats[conn->seat].connections++;
     engine->own->lingering += conn->state == UN_CONN_LINGER;
     conn->flags &= (uint8_t)~UN_CONN_BLOCKED;
-    engine->works[slot].flags |= UN_WORK_READABLE | UN_WORK_FIN_SEEN;
+    engine->works[slot].flags |= UN_WORK_READABLE | UN_WORK_READ_ON;
     if (conn->flags & UN_CONN_EOF_IN)
-        engine->works[slot].flags &= (uint16_t)~(UN_WORK_READABLE | UN_WORK_FIN_SEEN);
+        engine->works[slot].flags &= (uint16_t)~(UN_WORK_READABLE | UN_WORK_READ_ON);
     un_receive_later(engine, slot);
     un_transmit_later(engine, slot);
 }

@@ -20,19 +20,19 @@ static void start(const int *fds, uint32_t count)
 static void empty(void)
 {
     for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
-        own.listener_fds[number] = UN_NO_LISTENER;
+        own.listeners[number].fd = UN_NO_LISTENER;
 }
 
 static void numbers_are_kept_from_one_engine_to_the_next(void)
 {
     empty();
     start((const int[]){10, 11, 12}, 3);
-    CHECK_EQ(own.listener_fds[1], 11);
+    CHECK_EQ(own.listeners[1].fd, 11);
     start((const int[]){12, 13, 11}, 3);
-    CHECK_EQ(own.listener_fds[0], 13);
-    CHECK_EQ(own.listener_fds[1], 11);
-    CHECK_EQ(own.listener_fds[2], 12);
-    CHECK_EQ(own.listener_fds[3], UN_NO_LISTENER);
+    CHECK_EQ(own.listeners[0].fd, 13);
+    CHECK_EQ(own.listeners[1].fd, 11);
+    CHECK_EQ(own.listeners[2].fd, 12);
+    CHECK_EQ(own.listeners[3].fd, UN_NO_LISTENER);
 }
 
 static void a_full_table_takes_no_more(void)
