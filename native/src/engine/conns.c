@@ -32,6 +32,11 @@ void un_engine_conn_free_slot(struct un_engine *engine, uint32_t slot)
     engine->own->conn_free = slot;
 }
 
+static bool is_attached(const struct un_engine *engine, uint32_t seat)
+{
+    return engine->own->ports[un_port_of_seat(seat)].attached;
+}
+
 uint32_t un_engine_seat_choose(struct un_engine *engine)
 {
     struct un_private *own = engine->own;
@@ -40,7 +45,7 @@ uint32_t un_engine_seat_choose(struct un_engine *engine)
         uint32_t seat = (own->next_seat + i) % seats;
         const struct un_seat *candidate = &own->seats[seat], *chosen = &own->seats[best];
         bool fewer = candidate->slots < chosen->slots;
-        if (candidate->attached != chosen->attached ? candidate->attached : fewer)
+        if (is_attached(engine, seat) != is_attached(engine, best) ? is_attached(engine, seat) : fewer)
             best = seat;
     }
     own->next_seat = best + 1;
@@ -105,7 +110,7 @@ static void take_down(struct un_engine *engine, uint32_t slot, enum un_reason re
     if (conn->state == UN_CONN_LINGER)
         engine->own->lingering--;
     if (work->flags & UN_WORK_OVER_BUDGET)
-        engine->own->seats[conn->seat].over_budget--;
+        engine->own->ports[un_port_of(conn)].over_budget--;
     un_sendqueue_drop(engine, slot);
     engine->transport->close(engine, work->handle, reset, work->flags & UN_WORK_FIN_SENT);
     work->handle = -1;

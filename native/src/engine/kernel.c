@@ -221,12 +221,12 @@ static ssize_t kernel_receive(struct un_engine *engine, int handle, void *bytes,
     return received < 0 ? -errno : received;
 }
 
-static ssize_t kernel_send(struct un_engine *engine, uint32_t seat, int handle, const struct iovec *pieces, int count,
+static ssize_t kernel_send(struct un_engine *engine, uint32_t port, int handle, const struct iovec *pieces, int count,
                            uint64_t *lent)
 {
     ssize_t sent;
     (void)engine;
-    (void)seat;
+    (void)port;
     *lent = 0; /* a socket copies */
     if (count == 1) {
         sent = send(handle, pieces->iov_base, pieces->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -237,10 +237,10 @@ static ssize_t kernel_send(struct un_engine *engine, uint32_t seat, int handle, 
     return sent < 0 ? -errno : sent;
 }
 
-static void kernel_count_lent(struct un_engine *engine, uint32_t seat, uint32_t *waiting)
+static void kernel_count_lent(struct un_engine *engine, uint32_t port, uint32_t *waiting)
 {
     (void)engine;
-    (void)seat;
+    (void)port;
     (void)waiting;
 }
 

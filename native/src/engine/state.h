@@ -20,6 +20,7 @@
 #include "shard/segment.h"
 
 #define UN_PRIVATE_MAGIC UINT64_C(0x454741544e5355)
+#define UN_PORTS_MAX UN_SEATS_MAX
 #define UN_IOV_MAX 64            /* pieces of one gathering send; a send budget of 64 KiB in 4 KiB frames is 16 */
 #define UN_EPOLL_BATCH 128       /* readiness events per turn */
 #define UN_ACCEPT_BATCH 64       /* connections accepted per listener and turn, so that open ones are not starved */
@@ -52,7 +53,7 @@ struct un_work {
     uint8_t reason;   /* enum un_reason, once it is known why it ends */
     uint8_t listener; /* number of the one that it came by */
     uint32_t generation;
-    uint32_t next_receive; /* in the seat's receive list */
+    uint32_t next_receive; /* in the port's receive list */
     uint32_t next_flush;   /* in the flush list */
     uint32_t next_free;
     uint32_t tx_head; /* nodes of unsent output, first in first out */
@@ -80,8 +81,8 @@ struct un_rx_frame {
     uint32_t next_free;
 };
 
-/* One seat, the engine's side. */
-struct un_seat {
+/* The engine's end of a port: of the rings, frames and send nodes of the one worker that sits there. */
+struct un_port_end {
     struct un_ring events;   /* producer */
     struct un_ring commands; /* consumer */
     struct un_ring releases; /* consumer */
@@ -95,8 +96,6 @@ struct un_seat {
     uint32_t node_free_count;
     struct un_list receive; /* connections with something for the ring */
     uint32_t over_budget;   /* connections not read because the handler is behind */
-    uint32_t connections; /* alive */
-    uint32_t slots;       /* of the table: alive, or closed and not consumed */
     uint32_t serial;
     bool attached;
     bool resumes;
@@ -108,11 +107,17 @@ struct un_seat {
     uint32_t suspect; /* event that was being handled when the last worker died */
 };
 
+/* What belongs to a seat, whichever worker sits on it. */
+struct un_seat {
+    uint32_t connections; /* alive */
+    uint32_t slots;       /* of the table: alive, or closed and not consumed */
+};
+
 /* The change in progress. slot and frame are one up, so that zero is none. */
 struct un_busy {
     uint32_t slot;
     uint32_t frame;         /* whose account the command changes */
-    uint32_t frame_seat;
+    uint32_t frame_port;
     uint32_t queued_before; /* its `queued` before the command */
     uint32_t command;       /* ring index of the command */
 };
@@ -140,6 +145,7 @@ struct un_private {
     uint64_t limit_reported_ns;
     uint64_t swept_ns;
     struct un_seat seats[UN_SEATS_MAX];
+    struct un_port_end ports[UN_PORTS_MAX];
 };
 
 /* One engine process's view. Nothing here needs to outlive it. */
@@ -151,18 +157,41 @@ struct un_engine {
     const struct un_transport *transport;
     struct un_private *own;
     struct un_work *works;
-    struct un_node *nodes[UN_SEATS_MAX];
-    struct un_rx_frame *rx_frames[UN_SEATS_MAX];
+    struct un_node *nodes[UN_PORTS_MAX];
+    struct un_rx_frame *rx_frames[UN_PORTS_MAX];
     struct un_engine_public *published;
     struct un_engine_counters *counters;
     uint64_t now_ns; /* read once a turn, when there is work */
     uint32_t spin_skip;     /* sleeps before the next spin */
     uint32_t spin_pause;    /* what that begins with, 2^n - 1 */
-    uint32_t node_count; /* per seat */
+    uint32_t node_count; /* per port */
     bool requests_wait; /* poll saw that the control socket can be read */
     bool exit;
     bool failed;
 };
+
+/* A seat has one port: with two, a worker and its successor could sit there side by side. Everything that asks which
+ * port is whose asks here. */
+static inline uint32_t un_port_count(const struct un_engine *engine)
+{
+    return engine->config->seats;
+}
+
+static inline uint32_t un_port_of_seat(uint32_t seat)
+{
+    return seat;
+}
+
+static inline uint32_t un_seat_of(uint32_t port)
+{
+    return port;
+}
+
+/* Where the events of a connection go, and its commands come from. */
+static inline uint32_t un_port_of(const struct un_conn *conn)
+{
+    return un_port_of_seat(conn->seat);
+}
 
 /* Changes do not nest: busy has room for one. */
 static inline void un_enter(struct un_engine *engine, uint32_t slot)
@@ -183,9 +212,9 @@ static inline struct un_conn *un_slot(struct un_engine *engine, uint32_t slot)
     return un_conn_at(engine->setup.public, slot);
 }
 
-static inline struct un_seat_memory *un_seat_memory(struct un_engine *engine, uint32_t seat)
+static inline struct un_seat_memory *un_seat_memory(struct un_engine *engine, uint32_t port)
 {
-    return engine->setup.seats[seat];
+    return engine->setup.seats[port];
 }
 
 static inline bool un_is_alive(const struct un_conn *conn)

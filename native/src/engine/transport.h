@@ -33,9 +33,9 @@ struct un_transport {
     void (*stop)(struct un_engine *engine); /* forget what this process has; connections stay as they are */
     uint32_t (*poll)(struct un_engine *engine, int timeout_ms);
     ssize_t (*receive)(struct un_engine *engine, int handle, void *bytes, size_t length, bool *parted);
-    ssize_t (*send)(struct un_engine *engine, uint32_t seat, int handle, const struct iovec *pieces, int count,
+    ssize_t (*send)(struct un_engine *engine, uint32_t port, int handle, const struct iovec *pieces, int count,
                     uint64_t *lent);
-    void (*count_lent)(struct un_engine *engine, uint32_t seat, uint32_t *waiting);
+    void (*count_lent)(struct un_engine *engine, uint32_t port, uint32_t *waiting);
     int (*send_eof)(struct un_engine *engine, int handle);
     void (*close)(struct un_engine *engine, int handle, bool reset, bool fin_sent); /* -1: closed before */
     void (*flush)(struct un_engine *engine);
