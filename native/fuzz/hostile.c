@@ -225,7 +225,7 @@ static void check_seat_0_recovers(void)
 /* Both workers gave all slices back: what is kept is the open frame, and what came after they had looked. */
 static uint32_t references_needed(uint32_t seat, uint32_t frame)
 {
-    const struct un_seat *state = &arena.engine->own->seats[seat];
+    const struct un_port_end *state = &arena.engine->own->ports[seat];
     uint32_t needed = state->rx_open == frame;
     for (uint32_t i = state->events.seen; i != state->events.own; i++) {
         const struct un_event *event = &un_event_ring(arena.setup.public, seat)[un_ring_slot(&state->events, i)];
@@ -236,7 +236,7 @@ static uint32_t references_needed(uint32_t seat, uint32_t frame)
 
 static void check_receive_frames(uint32_t seat)
 {
-    const struct un_seat *state = &arena.engine->own->seats[seat];
+    const struct un_port_end *state = &arena.engine->own->ports[seat];
     uint32_t listed = 0, unused = 0;
     for (uint32_t frame = state->rx_free; frame != UN_NONE; frame = arena.engine->rx_frames[seat][frame].next_free) {
         CHECK(listed++ < arena.config.rx_frames);
@@ -253,7 +253,7 @@ static void check_receive_frames(uint32_t seat)
 static void check_nothing_is_lost(uint32_t seat)
 {
     const struct un_tx_account *accounts = un_tx_accounts(arena.setup.public, seat);
-    CHECK_EQ(arena.engine->own->seats[seat].node_free_count, arena.engine->node_count);
+    CHECK_EQ(arena.engine->own->ports[seat].node_free_count, arena.engine->node_count);
     CHECK_EQ(arena.engine->own->seats[seat].connections, 0);
     for (uint32_t frame = 0; frame < arena.config.tx_frames; frame++)
         CHECK_EQ(un_load(&accounts[frame].queued), un_load(&accounts[frame].done));

@@ -45,7 +45,7 @@ static void hear_rings(const struct un_engine *engine)
 {
     memcpy(known, known_before, sizeof known);
     for (uint32_t seat = 0; seat < SEATS; seat++) {
-        const struct un_ring *ring = &engine->own->seats[seat].events;
+        const struct un_ring *ring = &engine->own->ports[seat].events;
         for (uint32_t i = ring->seen; i != ring->own; i++) {
             const struct un_event *event = &un_event_ring(arena.setup.public, seat)[un_ring_slot(ring, i)];
             hear(event);

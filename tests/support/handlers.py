@@ -108,6 +108,17 @@ class Flood(Echo):
                 return
 
 
+PAGE_BYTES = 8 << 20
+
+
+class Page(Echo):
+    """Answers everything with PAGE_BYTES and closes, as a server of HTTP/1.0 does."""
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        conn.send(bytes(PAGE_BYTES))
+        conn.close()
+
+
 PIECE_BYTES = 1 << 20
 PIECES = 2
 

@@ -6,6 +6,9 @@
 
 Where one socket serves several shards they share its queue (`shared`).
 
+Connections inherit the options of a listener that is opened here: they are reset, not ended, when all processes that
+have them open are gone (native/src/engine/kernel.c), and urgent data is data like any other.
+
 A port is taken without the risk that two servers share it by mistake: the first socket is bound alone, which fails when
 anybody listens there, and only then is SO_REUSEPORT set, so that ours (and nobody's before ours) may join.
 
@@ -20,6 +23,7 @@ import os
 import re
 import socket
 import stat
+import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,6 +39,12 @@ NOT_OF_THIS_MACHINE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 """What binding an address fails with that this machine lacks, or its kind of addresses."""
 
 Endpoint = tuple[str, int]  # as socket has it; with flow and scope for IPv6
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for no time at all
+INHERITED: tuple[tuple[int, int, int | bytes], ...] = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE),
+    (socket.SOL_SOCKET, socket.SO_OOBINLINE, 1),
+)
 
 
 @dataclass(frozen=True)
@@ -210,7 +220,8 @@ def _bind_tcp(family: socket.AddressFamily, address: Endpoint, dual: bool, joins
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections inherit it
+        for level, option, value in INHERITED:
+            listener.setsockopt(level, option, value)
         listener.bind(address)
     except OSError:
         listener.close()

@@ -27,6 +27,15 @@ static uint32_t list_free(struct un_pool *pool, uint32_t from, uint32_t end, uin
     return head;
 }
 
+void un_pool_count_lent(const struct un_pool *pool, uint16_t lender, uint32_t part_bytes, uint32_t *counts)
+{
+    for (uint32_t i = 0; i < pool->own->lent_count; i++) {
+        const struct un_frame *record = &pool->frames[pool->own->count + i];
+        if (record->references > 0 && record->flags == lender)
+            counts[record->seq / part_bytes]++;
+    }
+}
+
 void un_pool_rebuild(struct un_pool *pool)
 {
     struct un_pool_memory *own = pool->own;

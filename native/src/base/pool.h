@@ -198,4 +198,7 @@ static inline void un_pool_format(struct un_pool *pool, uint32_t count, uint32_t
  * of what came back before: he has to ask for what is still out. */
 void un_pool_rebuild(struct un_pool *pool);
 
+/* How many pieces of a lender's are still out, added to counts[] by the part of its memory that they begin in. */
+void un_pool_count_lent(const struct un_pool *pool, uint16_t lender, uint32_t part_bytes, uint32_t *counts);
+
 #endif

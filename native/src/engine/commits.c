@@ -12,23 +12,23 @@ static void count(un_shared64 *counter)
     un_count(counter, 1);
 }
 
-static void condemn(struct un_engine *engine, uint32_t seat)
+static void condemn(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat *state = &engine->own->seats[seat];
+    struct un_port_end *state = &engine->own->ports[port];
     if (state->bad)
         return;
     state->bad = true;
-    un_store(&un_seat_public(engine->setup.public, seat)->bad, 1);
-    un_control_tell(engine, UN_CONTROL_BAD, seat, state->serial, 0, 0, 0);
+    un_store(&un_seat_public(engine->setup.public, port)->bad, 1);
+    un_control_tell(engine, UN_CONTROL_BAD, un_seat_of(port), state->serial, 0, 0, 0);
 }
 
-static uint32_t take_releases(struct un_engine *engine, uint32_t seat)
+static uint32_t take_releases(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat *state = &engine->own->seats[seat];
-    struct un_seat_memory *memory = un_seat_memory(engine, seat);
+    struct un_port_end *state = &engine->own->ports[port];
+    struct un_seat_memory *memory = un_seat_memory(engine, port);
     const uint32_t *frames = un_at(memory, un_header(engine->setup.public)->layout.release_ring);
     if (!un_ring_consumer_saw(&state->releases, un_observe(&memory->releases_produced))) {
-        condemn(engine, seat);
+        condemn(engine, port);
         return 0;
     }
     uint32_t taken = un_ring_peek(&state->releases);
@@ -36,15 +36,15 @@ static uint32_t take_releases(struct un_engine *engine, uint32_t seat)
         uint32_t frame = *(volatile const uint32_t *)&frames[un_ring_slot(&state->releases, state->releases.own)];
         un_ring_release(&state->releases, 1);
         un_compiler_fence(); /* dying here leaks a slice until the worker is replaced; twice released would be worse */
-        if (!un_rx_release(engine, seat, frame))
+        if (!un_rx_release(engine, port, frame))
             count(&engine->counters->bad_releases);
     }
     if (taken)
-        un_publish(&un_seat_public(engine->setup.public, seat)->releases_consumed, state->releases.own);
+        un_publish(&un_seat_public(engine->setup.public, port)->releases_consumed, state->releases.own);
     return taken;
 }
 
-static void account_consumed(struct un_engine *engine, uint32_t seat, const struct un_event *event)
+static void account_consumed(struct un_engine *engine, uint32_t port, const struct un_event *event)
 {
     uint32_t slot = UN_ID_SLOT(event->conn);
     struct un_work *work = &engine->works[slot];
@@ -53,26 +53,27 @@ static void account_consumed(struct un_engine *engine, uint32_t seat, const stru
     if (event->type == UN_EVENT_CLOSE) {
         un_engine_conn_free_slot(engine, slot);
     } else if (event->type == UN_EVENT_DATA) {
+        un_assert(event->length <= work->rx_waiting);
         work->rx_waiting -= event->length;
         if ((work->flags & UN_WORK_OVER_BUDGET) && work->rx_waiting <= engine->config->rx_budget / 2) {
             work->flags &= (uint16_t)~UN_WORK_OVER_BUDGET;
-            engine->own->seats[seat].over_budget--;
+            engine->own->ports[port].over_budget--;
             un_receive_later(engine, slot);
         }
     }
 }
 
-static uint32_t walk_consumed(struct un_engine *engine, uint32_t seat)
+static uint32_t walk_consumed(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat *state = &engine->own->seats[seat];
-    const struct un_event *ring = un_event_ring(engine->setup.public, seat);
+    struct un_port_end *state = &engine->own->ports[port];
+    const struct un_event *ring = un_event_ring(engine->setup.public, port);
     uint32_t consumed = state->events.seen - state->walked;
     while (state->walked != state->events.seen) {
         const struct un_event *event = &ring[un_ring_slot(&state->events, state->walked)];
         un_enter(engine, UN_ID_SLOT(event->conn));
         state->walked++;
         un_compiler_fence();
-        account_consumed(engine, seat, event);
+        account_consumed(engine, port, event);
         un_leave(engine);
     }
     return consumed;
@@ -89,8 +90,8 @@ static bool has_valid_bytes(const struct un_engine *engine, const struct un_comm
 static void set_state(struct un_engine *engine, uint32_t slot, const struct un_command *command)
 {
     struct un_conn *conn = un_slot(engine, slot);
-    uint32_t seat = conn->seat;
-    const uint8_t *frames = un_at(engine->setup.seats[seat], un_header(engine->setup.public)->layout.tx_frames);
+    uint32_t port = un_port_of(conn);
+    const uint8_t *frames = un_at(engine->setup.seats[port], un_header(engine->setup.public)->layout.tx_frames);
     if (command->length > engine->config->state_bytes) {
         count(&engine->counters->bad_commands);
         return;
@@ -177,7 +178,7 @@ static enum outcome apply(struct un_engine *engine, uint32_t slot, const struct 
 }
 
 /* The slot a command is for, or UN_NONE when it may not have it. */
-static uint32_t addressed_slot(struct un_engine *engine, uint32_t seat, const struct un_command *command)
+static uint32_t addressed_slot(struct un_engine *engine, uint32_t port, const struct un_command *command)
 {
     uint32_t slot = UN_ID_SLOT(command->conn);
     if (slot >= engine->own->conn_high || un_load(&un_slot(engine, slot)->id) != command->conn ||
@@ -185,7 +186,7 @@ static uint32_t addressed_slot(struct un_engine *engine, uint32_t seat, const st
         count(&engine->counters->stale_commands);
         return UN_NONE;
     }
-    if (un_slot(engine, slot)->seat != seat) {
+    if (un_port_of(un_slot(engine, slot)) != port) {
         count(&engine->counters->foreign_commands);
         return UN_NONE;
     }
@@ -198,12 +199,12 @@ static bool carries_bytes(const struct un_command *command)
 }
 
 /* A change begins: of a connection (or UN_NONE), and of the account of the frame that the command's bytes lie in. */
-static void begin(struct un_engine *engine, uint32_t seat, uint32_t slot, const struct un_command *command,
+static void begin(struct un_engine *engine, uint32_t port, uint32_t slot, const struct un_command *command,
                   const struct un_tx_account *account)
 {
     struct un_busy *busy = &engine->own->busy;
-    busy->command = engine->own->seats[seat].commands.own;
-    busy->frame_seat = seat;
+    busy->command = engine->own->ports[port].commands.own;
+    busy->frame_port = port;
     busy->queued_before = account ? un_load(&account->queued) : 0;
     un_compiler_fence();
     busy->frame = account ? command->frame + 1 : 0;
@@ -217,80 +218,80 @@ static void end(struct un_engine *engine)
 }
 
 /* Take one command as one change: what it asks for, the account of its frame, and our ring index. */
-static bool take_command(struct un_engine *engine, uint32_t seat, const struct un_command *command)
+static bool take_command(struct un_engine *engine, uint32_t port, const struct un_command *command)
 {
-    uint32_t slot = addressed_slot(engine, seat, command);
+    uint32_t slot = addressed_slot(engine, port, command);
     struct un_tx_account *account = NULL;
     if (carries_bytes(command) && !has_valid_bytes(engine, command)) {
         count(&engine->counters->bad_ranges);
         slot = UN_NONE;
     } else if (carries_bytes(command)) {
-        account = &un_tx_accounts(engine->setup.public, seat)[command->frame];
+        account = &un_tx_accounts(engine->setup.public, port)[command->frame];
     }
-    begin(engine, seat, slot, command, account);
+    begin(engine, port, slot, command, account);
     enum outcome outcome = slot == UN_NONE ? OUTCOME_DONE : apply(engine, slot, command);
     if (outcome != OUTCOME_WAIT) {
         if (account)
             un_store(&account->queued, un_load(&account->queued) + 1);
         if (account && outcome == OUTCOME_DONE)
             un_publish(&account->done, un_load(&account->done) + 1);
-        un_ring_release(&engine->own->seats[seat].commands, 1);
+        un_ring_release(&engine->own->ports[port].commands, 1);
     }
     end(engine);
     return outcome != OUTCOME_WAIT;
 }
 
-static uint32_t take_commands(struct un_engine *engine, uint32_t seat)
+static uint32_t take_commands(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat *state = &engine->own->seats[seat];
-    struct un_seat_memory *memory = un_seat_memory(engine, seat);
+    struct un_port_end *state = &engine->own->ports[port];
+    struct un_seat_memory *memory = un_seat_memory(engine, port);
     const struct un_command *ring = un_at(memory, un_header(engine->setup.public)->layout.command_ring);
     uint32_t before = state->commands.own;
     state->commands_stuck = false;
     while (un_ring_peek(&state->commands) > 0 && !state->commands_stuck) {
         struct un_command command = ring[un_ring_slot(&state->commands, state->commands.own)]; /* checked, then used */
         un_compiler_fence();
-        state->commands_stuck = !take_command(engine, seat, &command);
+        state->commands_stuck = !take_command(engine, port, &command);
     }
     if (state->commands_stuck)
         count(&engine->counters->commands_blocked);
     uint32_t taken = state->commands.own - before;
     if (taken) {
-        un_publish(&un_seat_public(engine->setup.public, seat)->commands_consumed, state->commands.own);
+        un_publish(&un_seat_public(engine->setup.public, port)->commands_consumed, state->commands.own);
         un_count(&engine->counters->commands, taken);
         state->gave_space = true;
     }
     return taken;
 }
 
-uint32_t un_commits_take(struct un_engine *engine, uint32_t seat)
+uint32_t un_commits_take(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat *state = &engine->own->seats[seat];
+    struct un_port_end *state = &engine->own->ports[port];
     if (state->bad)
         return 0;
-    uint32_t work = take_releases(engine, seat);
+    uint32_t work = take_releases(engine, port);
     if (state->bad)
         return work;
-    uint64_t word = un_observe(&un_seat_memory(engine, seat)->commit);
+    uint64_t word = un_observe(&un_seat_memory(engine, port)->commit);
     struct un_ring events = state->events;
     if (!un_ring_producer_saw(&events, UN_COMMIT_EVENTS(word)) ||
         !un_ring_consumer_saw(&state->commands, UN_COMMIT_COMMANDS(word))) {
         count(&engine->counters->bad_commits);
-        condemn(engine, seat);
+        condemn(engine, port);
         return work;
     }
     if (events.seen != state->events.seen)
         count(&engine->counters->commits);
     state->events.seen = events.seen;
-    work += walk_consumed(engine, seat);
-    return work + take_commands(engine, seat);
+    work += walk_consumed(engine, port);
+    return work + take_commands(engine, port);
 }
 
 bool un_commits_changed(struct un_engine *engine)
 {
-    for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
-        const struct un_seat *state = &engine->own->seats[seat];
-        const struct un_seat_memory *memory = un_seat_memory(engine, seat);
+    for (uint32_t port = 0; port < un_port_count(engine); port++) {
+        const struct un_port_end *state = &engine->own->ports[port];
+        const struct un_seat_memory *memory = un_seat_memory(engine, port);
         if (state->bad)
             continue;
         uint64_t word = un_observe(&memory->commit);

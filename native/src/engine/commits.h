@@ -10,7 +10,7 @@
 
 #include "engine/state.h"
 
-uint32_t un_commits_take(struct un_engine *engine, uint32_t seat);
+uint32_t un_commits_take(struct un_engine *engine, uint32_t port);
 
 /* Would un_commits_take find something? Looked at before going to sleep, and while spinning. */
 bool un_commits_changed(struct un_engine *engine);

@@ -22,6 +22,7 @@ uint32_t un_engine_conn_take_slot(struct un_engine *engine)
 void un_engine_conn_free_slot(struct un_engine *engine, uint32_t slot)
 {
     struct un_conn *conn = un_slot(engine, slot);
+    un_assert(!un_is_alive(conn));
     if (conn->state != UN_CONN_FREE)
         engine->own->seats[conn->seat].slots--;
     conn->state = UN_CONN_FREE;
@@ -31,9 +32,12 @@ void un_engine_conn_free_slot(struct un_engine *engine, uint32_t slot)
     engine->own->conn_free = slot;
 }
 
-/* The attached seat with the fewest slots of the table; any seat when none has a worker yet: its events wait. Slots
- * count, not connections: a worker that takes no notice of closed ones gets no new ones for them. */
-static uint32_t choose_seat(struct un_engine *engine)
+static bool is_attached(const struct un_engine *engine, uint32_t seat)
+{
+    return engine->own->ports[un_port_of_seat(seat)].attached;
+}
+
+uint32_t un_engine_seat_choose(struct un_engine *engine)
 {
     struct un_private *own = engine->own;
     uint32_t seats = engine->config->seats, best = own->next_seat % seats;
@@ -41,7 +45,7 @@ static uint32_t choose_seat(struct un_engine *engine)
         uint32_t seat = (own->next_seat + i) % seats;
         const struct un_seat *candidate = &own->seats[seat], *chosen = &own->seats[best];
         bool fewer = candidate->slots < chosen->slots;
-        if (candidate->attached != chosen->attached ? candidate->attached : fewer)
+        if (is_attached(engine, seat) != is_attached(engine, best) ? is_attached(engine, seat) : fewer)
             best = seat;
     }
     own->next_seat = best + 1;
@@ -58,24 +62,26 @@ static void count_active(struct un_engine *engine, uint32_t seat, int32_t change
 }
 
 /* The caller has entered the slot. */
-void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, int handle, const struct un_endpoint *peer,
-                    const struct un_endpoint *local)
+void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, const struct un_accepted *accepted)
 {
     struct un_work *work = &engine->works[slot];
     struct un_conn *conn = un_slot(engine, slot);
     uint32_t generation = work->generation + 1 ? work->generation + 1 : 1;
     uint16_t listed = work->flags & UN_WORK_FLUSH_LISTED;
-    *work = (struct un_work){.handle = handle,
+    un_assert(conn->state == UN_CONN_FREE && !(work->flags & UN_WORK_RECEIVE_LISTED));
+    un_assert(accepted->seat < engine->config->seats && accepted->listener < UN_LISTENERS_MAX);
+    *work = (struct un_work){.handle = accepted->handle,
+                             .listener = (uint8_t)accepted->listener,
                              /* A slot that is used again may still stand in this list. And from the moment it lives
                               * its worker is owed the news. */
-                             .flags = listed | UN_WORK_POST_CONNECT,
+                             .flags = listed | UN_WORK_POST_CONNECT | (accepted->parted ? UN_WORK_PARTED : 0),
                              .generation = generation,
                              .next_receive = UN_NONE,
                              .next_flush = work->next_flush,
                              .next_free = UN_NONE,
                              .tx_head = UN_NONE,
                              .tx_tail = UN_NONE};
-    conn->seat = (uint16_t)choose_seat(engine);
+    conn->seat = (uint16_t)accepted->seat;
     conn->flags = 0;
     conn->state_length = 0;
     un_store(&conn->bytes_in, 0);
@@ -83,8 +89,8 @@ void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, int handle, 
     un_store(&conn->bytes_out, 0);
     conn->opened_ns = engine->now_ns;
     un_store(&conn->active_ns, engine->now_ns);
-    conn->peer = *peer;
-    conn->local = *local;
+    conn->peer = accepted->peer;
+    conn->local = accepted->local;
     un_compiler_fence(); /* what is found alive is whole */
     conn->state = UN_CONN_OPEN;
     un_publish(&conn->id, UN_ID(engine->config->shard, slot, generation));
@@ -100,12 +106,13 @@ static void take_down(struct un_engine *engine, uint32_t slot, enum un_reason re
 {
     struct un_work *work = &engine->works[slot];
     struct un_conn *conn = un_slot(engine, slot);
+    un_assert(un_is_alive(conn));
     if (conn->state == UN_CONN_LINGER)
         engine->own->lingering--;
     if (work->flags & UN_WORK_OVER_BUDGET)
-        engine->own->seats[conn->seat].over_budget--;
+        engine->own->ports[un_port_of(conn)].over_budget--;
     un_sendqueue_drop(engine, slot);
-    engine->transport->close(engine, work->handle, reset);
+    engine->transport->close(engine, work->handle, reset, work->flags & UN_WORK_FIN_SENT);
     work->handle = -1;
     work->flags = (work->flags & (UN_WORK_RECEIVE_LISTED | UN_WORK_FLUSH_LISTED)) | posts;
     work->reason = (uint8_t)reason;
@@ -150,6 +157,7 @@ static bool is_closed_both_ways(struct un_engine *engine, uint32_t slot)
 static void linger(struct un_engine *engine, uint32_t slot)
 {
     struct un_work *work = &engine->works[slot];
+    un_assert(work->tx_head == UN_NONE);
     send_fin(engine, slot);
     un_slot(engine, slot)->state = UN_CONN_LINGER;
     work->deadline_ns = un_engine_now_ns(engine) + engine->options->linger_ns;

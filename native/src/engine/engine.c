@@ -14,6 +14,7 @@
 #include "engine/commits.h"
 #include "engine/conns.h"
 #include "engine/events.h"
+#include "engine/listeners.h"
 #include "engine/receive.h"
 #include "engine/requests.h"
 #include "engine/sendqueue.h"
@@ -30,17 +31,17 @@ static uint64_t align_line(uint64_t bytes)
     return (bytes + UN_CACHE_LINE - 1) / UN_CACHE_LINE * UN_CACHE_LINE;
 }
 
-static uint32_t nodes_per_seat(const struct un_segment_config *config)
+static uint32_t nodes_per_port(const struct un_segment_config *config)
 {
     return config->tx_frames + config->command_slots; /* what un_port_credit counts with */
 }
 
 uint64_t un_engine_private_bytes(const struct un_segment_config *config)
 {
-    uint64_t per_seat = align_line((uint64_t)nodes_per_seat(config) * sizeof(struct un_node)) +
+    uint64_t per_port = align_line((uint64_t)nodes_per_port(config) * sizeof(struct un_node)) +
                         align_line((uint64_t)config->rx_frames * sizeof(struct un_rx_frame));
     return align_line(sizeof(struct un_private)) + align_line((uint64_t)config->conn_max * sizeof(struct un_work)) +
-           config->seats * per_seat;
+           config->seats * per_port;
 }
 
 static void *take(uint8_t **at, uint64_t bytes)
@@ -55,22 +56,22 @@ static void map_private(struct un_engine *engine)
     uint8_t *at = engine->setup.private;
     engine->own = take(&at, sizeof(struct un_private));
     engine->works = take(&at, (uint64_t)engine->config->conn_max * sizeof(struct un_work));
-    for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
-        engine->nodes[seat] = take(&at, (uint64_t)engine->node_count * sizeof(struct un_node));
-        engine->rx_frames[seat] = take(&at, (uint64_t)engine->config->rx_frames * sizeof(struct un_rx_frame));
+    for (uint32_t port = 0; port < un_port_count(engine); port++) {
+        engine->nodes[port] = take(&at, (uint64_t)engine->node_count * sizeof(struct un_node));
+        engine->rx_frames[port] = take(&at, (uint64_t)engine->config->rx_frames * sizeof(struct un_rx_frame));
     }
 }
 
-static void format_seat(struct un_engine *engine, uint32_t seat)
+static void format_port(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat *state = &engine->own->seats[seat];
+    struct un_port_end *state = &engine->own->ports[port];
     un_ring_init(&state->events, engine->config->event_slots, 0, 0);
     un_ring_init(&state->commands, engine->config->command_slots, 0, 0);
     un_ring_init(&state->releases, (uint32_t)un_header(engine->setup.public)->layout.release_slots, 0, 0);
     state->rx_open = UN_NONE;
     state->receive = UN_LIST_EMPTY;
-    un_rx_rebuild_free(engine, seat);
-    un_sendqueue_rebuild(engine, seat);
+    un_rx_rebuild_free(engine, port);
+    un_sendqueue_rebuild(engine, port);
 }
 
 static void format_private(struct un_engine *engine)
@@ -79,8 +80,10 @@ static void format_private(struct un_engine *engine)
     own->conn_free = UN_NONE;
     own->flush = UN_LIST_EMPTY;
     own->accepting = true;
-    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
-        format_seat(engine, seat);
+    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
+        own->listeners[number].fd = UN_NO_LISTENER;
+    for (uint32_t port = 0; port < un_port_count(engine); port++)
+        format_port(engine, port);
     un_compiler_fence();
     own->magic = UN_PRIVATE_MAGIC;
 }
@@ -96,7 +99,7 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
     engine->transport = setup->stack ? &un_stack_transport : &un_kernel_transport;
     engine->published = un_engine_public(setup->public);
     engine->counters = &engine->published->counters;
-    engine->node_count = nodes_per_seat(engine->config);
+    engine->node_count = nodes_per_port(engine->config);
     engine->now_ns = un_engine_now_ns(engine);
     map_private(engine);
     int status = engine->transport->start(engine);
@@ -105,10 +108,12 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
         errno = -status;
         return NULL;
     }
-    if (engine->own->magic == UN_PRIVATE_MAGIC)
-        un_takeover(engine);
-    else
+    bool is_first = engine->own->magic != UN_PRIVATE_MAGIC;
+    if (is_first)
         format_private(engine);
+    un_listeners_start(engine); /* before sockets that nobody owns are closed */
+    if (!is_first)
+        un_takeover(engine);
     engine->own->paused = false;
     engine->transport->listen(engine, engine->own->accepting);
     un_store(&engine->published->sleeping, UN_ENGINE_AWAKE);
@@ -138,42 +143,42 @@ bool un_engine_has_failed(const struct un_engine *engine)
 
 static void publish_all(struct un_engine *engine)
 {
-    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
-        un_events_publish(engine, seat);
+    for (uint32_t port = 0; port < un_port_count(engine); port++)
+        un_events_publish(engine, port);
 }
 
 uint32_t un_engine_take_commits(struct un_engine *engine)
 {
     uint32_t work = 0;
-    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
-        work += un_commits_take(engine, seat);
+    for (uint32_t port = 0; port < un_port_count(engine); port++)
+        work += un_commits_take(engine, port);
     un_transmit_listed(engine);
-    for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
-        un_tell_space(engine, seat);
-        if (!un_list_is_empty(&engine->own->seats[seat].receive))
-            un_receive_listed(engine, seat);
+    for (uint32_t port = 0; port < un_port_count(engine); port++) {
+        un_tell_space(engine, port);
+        if (!un_list_is_empty(&engine->own->ports[port].receive))
+            un_receive_listed(engine, port);
     }
     engine->transport->flush(engine);
     publish_all(engine);
     return work;
 }
 
-static bool can_receive_listed(const struct un_engine *engine, const struct un_seat *seat)
+static bool can_receive_listed(const struct un_engine *engine, const struct un_port_end *port)
 {
-    bool has_frame = seat->rx_free != UN_NONE ||
-                     (seat->rx_open != UN_NONE && engine->config->rx_frame_bytes - seat->rx_fill >= UN_RX_ROOM_MIN);
-    return !un_list_is_empty(&seat->receive) && un_ring_reserve(&seat->events) > 0 && has_frame;
+    bool has_frame = port->rx_free != UN_NONE ||
+                     (port->rx_open != UN_NONE && engine->config->rx_frame_bytes - port->rx_fill >= UN_RX_ROOM_MIN);
+    return !un_list_is_empty(&port->receive) && un_ring_reserve(&port->events) > 0 && has_frame;
 }
 
 /* How to sleep: not at all while something can go on; lightly while something waits for a worker's progress. */
 static enum un_engine_sleep sleep_mode(const struct un_engine *engine)
 {
     enum un_engine_sleep mode = UN_ENGINE_WAKE_ON_COMMANDS;
-    for (uint32_t i = 0; i < engine->config->seats; i++) {
-        const struct un_seat *seat = &engine->own->seats[i];
-        if (can_receive_listed(engine, seat))
+    for (uint32_t i = 0; i < un_port_count(engine); i++) {
+        const struct un_port_end *port = &engine->own->ports[i];
+        if (can_receive_listed(engine, port))
             return UN_ENGINE_AWAKE;
-        if (!un_list_is_empty(&seat->receive) || seat->over_budget)
+        if (!un_list_is_empty(&port->receive) || port->over_budget)
             mode = UN_ENGINE_WAKE_ON_ANYTHING;
     }
     return mode;

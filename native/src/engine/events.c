@@ -5,52 +5,52 @@
 
 #include "engine/worklists.h"
 
-bool un_event_push(struct un_engine *engine, uint32_t seat, const struct un_event *event)
+bool un_event_push(struct un_engine *engine, uint32_t port, const struct un_event *event)
 {
-    struct un_ring *ring = &engine->own->seats[seat].events;
+    struct un_ring *ring = &engine->own->ports[port].events;
     if (un_ring_reserve(ring) == 0)
         return false;
-    un_event_ring(engine->setup.public, seat)[un_ring_slot(ring, ring->own)] = *event;
+    un_event_ring(engine->setup.public, port)[un_ring_slot(ring, ring->own)] = *event;
     un_compiler_fence(); /* an event of which the index tells is whole */
     un_ring_submit(ring, 1);
     un_count(&engine->counters->events, 1);
     return true;
 }
 
-void un_wake_worker(struct un_engine *engine, uint32_t seat)
+void un_wake_worker(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat_memory *memory = un_seat_memory(engine, seat);
-    if (engine->setup.seat_wake_fds[seat] < 0)
+    struct un_seat_memory *memory = un_seat_memory(engine, port);
+    if (engine->setup.seat_wake_fds[port] < 0)
         return;
     un_fence();
     if (!un_load(&memory->sleeping))
         return;
     un_store(&memory->sleeping, 0); /* always followed by the write, so a sleeper that set it anew wakes too */
     uint64_t one = 1;
-    ssize_t written = write(engine->setup.seat_wake_fds[seat], &one, sizeof one);
+    ssize_t written = write(engine->setup.seat_wake_fds[port], &one, sizeof one);
     (void)written; /* EAGAIN: it has wake-ups enough */
     un_count(&engine->counters->wakes, 1);
 }
 
-void un_tell_space(struct un_engine *engine, uint32_t seat)
+void un_tell_space(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat *state = &engine->own->seats[seat];
+    struct un_port_end *state = &engine->own->ports[port];
     if (!state->gave_space)
         return;
     state->gave_space = false;
     un_fence();
-    if (un_load(&un_seat_memory(engine, seat)->want_space))
-        un_wake_worker(engine, seat);
+    if (un_load(&un_seat_memory(engine, port)->want_space))
+        un_wake_worker(engine, port);
 }
 
-void un_events_publish(struct un_engine *engine, uint32_t seat)
+void un_events_publish(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat *state = &engine->own->seats[seat];
+    struct un_port_end *state = &engine->own->ports[port];
     if (state->published == state->events.own)
         return;
     state->published = state->events.own;
-    un_publish(&un_seat_public(engine->setup.public, seat)->events_produced, state->published);
-    un_wake_worker(engine, seat);
+    un_publish(&un_seat_public(engine->setup.public, port)->events_produced, state->published);
+    un_wake_worker(engine, port);
 }
 
 static const struct {
@@ -65,7 +65,7 @@ static bool push_post(struct un_engine *engine, uint32_t slot, uint16_t post, ui
     struct un_work *work = &engine->works[slot];
     struct un_event event = {
         .type = type, .reason = work->reason, .conn = un_load(&conn->id), .time_ns = engine->now_ns};
-    if (!un_event_push(engine, conn->seat, &event))
+    if (!un_event_push(engine, un_port_of(conn), &event))
         return false;
     work->flags &= (uint16_t)~post;
     return true;

@@ -8,14 +8,14 @@
 
 #include "engine/state.h"
 
-bool un_event_push(struct un_engine *engine, uint32_t seat, const struct un_event *event); /* false: the ring is full */
+bool un_event_push(struct un_engine *engine, uint32_t port, const struct un_event *event); /* false: the ring is full */
 void un_event_post(struct un_engine *engine, uint32_t slot, uint16_t posts); /* now, or when the ring has space */
 
 /* All that is due, in the order in which the handler expects it; false when the ring is full. */
 bool un_event_push_posts(struct un_engine *engine, uint32_t slot);
-void un_events_publish(struct un_engine *engine, uint32_t seat);
+void un_events_publish(struct un_engine *engine, uint32_t port);
 
-void un_wake_worker(struct un_engine *engine, uint32_t seat);
-void un_tell_space(struct un_engine *engine, uint32_t seat); /* to a worker that sleeps for want of it */
+void un_wake_worker(struct un_engine *engine, uint32_t port);
+void un_tell_space(struct un_engine *engine, uint32_t port); /* to a worker that sleeps for want of it */
 
 #endif

@@ -1,8 +1,13 @@
 /* The kernel's own sockets as transport: epoll, edge-triggered, one registration in the life of a connection.
  *
  * Edges are safe with one read per edge because a read that brings less than it asked for has emptied the socket, and
- * what comes later raises a new edge (epoll(7)); after a FIN was signalled reads go on until end of file. Listeners are
- * level-triggered and, when other shards accept from them too, exclusive. */
+ * what comes later raises a new edge (epoll(7)). There are three exceptions, after which reads go on until there is
+ * nothing more: a FIN was signalled; urgent data was signalled, at whose mark a read stops (it is read in line, like
+ * everything else); a descriptor came with the bytes of a unix socket, behind which a read stops as well. Listeners
+ * are level-triggered and, when other shards accept from them too, exclusive.
+ *
+ * When a process dies, the kernel closes its sockets; with a FIN, that would tell the peer that it has everything. So
+ * sockets are set to reset the connection on close, and set otherwise once all output was handed over. */
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
@@ -16,6 +21,7 @@
 
 #include "engine/accept.h"
 #include "engine/conns.h"
+#include "engine/listeners.h"
 #include "engine/receive.h"
 #include "engine/transmit.h"
 #include "engine/transport.h"
@@ -24,11 +30,14 @@
 static void kernel_listen(struct un_engine *engine, bool on)
 {
     uint32_t exclusive = engine->options->shared_listeners ? EPOLLEXCLUSIVE : 0;
-    for (uint32_t i = 0; i < engine->setup.listener_count; i++) {
+    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++) {
+        int fd = engine->own->listeners[number].fd;
+        if (fd == UN_NO_LISTENER)
+            continue;
         if (on)
-            un_watch(engine, engine->setup.listeners[i], EPOLLIN | exclusive, UN_WATCHED(UN_WATCHED_LISTENER, i));
+            un_watch(engine, fd, EPOLLIN | exclusive, UN_WATCHED(UN_WATCHED_LISTENER, number));
         else
-            epoll_ctl(engine->setup.epoll_fd, EPOLL_CTL_DEL, engine->setup.listeners[i], NULL);
+            epoll_ctl(engine->setup.epoll_fd, EPOLL_CTL_DEL, fd, NULL);
     }
 }
 
@@ -70,6 +79,23 @@ static void set_endpoint(struct un_endpoint *endpoint, const struct sockaddr_sto
     }
 }
 
+/* A socket resets its connection when its last process is gone, unless all of the output was handed over. */
+static void set_reset_on_close(int fd, bool on)
+{
+    struct linger at_once = {.l_onoff = on, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
+/* What a connection did not inherit from its listener. */
+static void give_options(int fd, uint32_t lacks)
+{
+    int on = 1;
+    if (lacks & UN_LACKS_RESET_ON_CLOSE)
+        set_reset_on_close(fd, true);
+    if (lacks & UN_LACKS_URGENT_INLINE)
+        setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on);
+}
+
 static bool is_lack_of_resources(int error)
 {
     return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
@@ -88,32 +114,35 @@ static bool accept_failed(struct un_engine *engine, int error)
 }
 
 /* One connection into a slot; false when there is none, or accepting was paused. */
-static bool accept_into(struct un_engine *engine, uint32_t slot, int listener)
+static bool accept_into(struct un_engine *engine, uint32_t slot, uint32_t listener)
 {
     struct sockaddr_storage address = {0};
     socklen_t length = sizeof address;
-    int fd = accept4(listener, (struct sockaddr *)&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    const struct un_engine_listener *entry = &engine->own->listeners[listener];
+    int fd = accept4(entry->fd, (struct sockaddr *)&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
         int error = errno;
         un_engine_conn_free_slot(engine, slot);
         return accept_failed(engine, error);
     }
-    struct un_endpoint peer, local;
-    set_endpoint(&peer, &address);
+    struct un_accepted accepted = {.handle = fd, .listener = listener, .seat = un_engine_seat_choose(engine)};
+    give_options(fd, entry->lacks);
+    set_endpoint(&accepted.peer, &address);
     length = sizeof address;
     if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)
         memset(&address, 0, sizeof address);
-    set_endpoint(&local, &address);
+    set_endpoint(&accepted.local, &address);
+    accepted.parted = accepted.local.family == UN_FAMILY_UNIX;
     un_enter(engine, slot);
-    un_engine_conn_opened(engine, slot, fd, &peer, &local);
+    un_engine_conn_opened(engine, slot, &accepted);
     uint64_t id = un_load(&un_slot(engine, slot)->id);
-    if (un_watch(engine, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, id) < 0)
+    if (un_watch(engine, fd, EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET, id) < 0)
         un_engine_conn_finish(engine, slot, UN_REASON_SYSTEM, true);
     un_leave(engine);
     return true;
 }
 
-static bool accept_one(struct un_engine *engine, int listener)
+static bool accept_one(struct un_engine *engine, uint32_t listener)
 {
     if (!un_accept_is_allowed(engine))
         return false;
@@ -128,7 +157,7 @@ static bool accept_one(struct un_engine *engine, int listener)
 static void accept_all(struct un_engine *engine, uint32_t listener)
 {
     for (int i = 0; i < UN_ACCEPT_BATCH; i++)
-        if (!accept_one(engine, engine->setup.listeners[listener]))
+        if (!accept_one(engine, listener))
             return;
 }
 
@@ -148,8 +177,9 @@ static void handle_watched(struct un_engine *engine, uint64_t what)
 
 static void handle_conn(struct un_engine *engine, uint64_t id, uint32_t events)
 {
-    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-        un_engine_conn_can_receive(engine, id, events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
+    const uint32_t read_on = EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+    if (events & (EPOLLIN | read_on))
+        un_engine_conn_can_receive(engine, id, events & read_on);
     if (events & EPOLLOUT)
         un_engine_conn_can_send(engine, id);
     if (events & EPOLLERR)
@@ -172,17 +202,31 @@ static uint32_t kernel_poll(struct un_engine *engine, int timeout_ms)
     return (uint32_t)count;
 }
 
-static ssize_t kernel_receive(struct un_engine *engine, int handle, void *bytes, size_t length)
+/* Descriptors that come with bytes are closed by the kernel, as there is no room for them; it says so, and has read up
+ * to the next bytes at most. */
+static ssize_t receive_parted(int handle, void *bytes, size_t length, bool *parted)
+{
+    struct iovec piece = {bytes, length};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    ssize_t received = recvmsg(handle, &message, MSG_DONTWAIT);
+    *parted = received > 0 && message.msg_flags & MSG_CTRUNC;
+    return received;
+}
+
+static ssize_t kernel_receive(struct un_engine *engine, int handle, void *bytes, size_t length, bool *parted)
 {
     (void)engine;
-    ssize_t received = recv(handle, bytes, length, MSG_DONTWAIT);
+    ssize_t received =
+        *parted ? receive_parted(handle, bytes, length, parted) : recv(handle, bytes, length, MSG_DONTWAIT);
     return received < 0 ? -errno : received;
 }
 
-static ssize_t kernel_send(struct un_engine *engine, int handle, const struct iovec *pieces, int count, uint64_t *lent)
+static ssize_t kernel_send(struct un_engine *engine, uint32_t port, int handle, const struct iovec *pieces, int count,
+                           uint64_t *lent)
 {
     ssize_t sent;
     (void)engine;
+    (void)port;
     *lent = 0; /* a socket copies */
     if (count == 1) {
         sent = send(handle, pieces->iov_base, pieces->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -193,28 +237,28 @@ static ssize_t kernel_send(struct un_engine *engine, int handle, const struct io
     return sent < 0 ? -errno : sent;
 }
 
-static void kernel_count_lent(struct un_engine *engine, uint32_t seat, uint32_t *waiting)
+static void kernel_count_lent(struct un_engine *engine, uint32_t port, uint32_t *waiting)
 {
     (void)engine;
-    (void)seat;
+    (void)port;
     (void)waiting;
 }
 
 static int kernel_send_eof(struct un_engine *engine, int handle)
 {
     (void)engine;
+    set_reset_on_close(handle, false);
     return shutdown(handle, SHUT_WR) < 0 ? -errno : 0;
 }
 
-static void kernel_close(struct un_engine *engine, int handle, bool reset)
+/* A close resets until our FIN was sent; a call is needed where it has to do otherwise. */
+static void kernel_close(struct un_engine *engine, int handle, bool reset, bool fin_sent)
 {
     (void)engine;
     if (handle < 0)
         return;
-    if (reset) {
-        struct linger at_once = {.l_onoff = 1, .l_linger = 0};
-        setsockopt(handle, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-    }
+    if (reset == fin_sent)
+        set_reset_on_close(handle, reset);
     close(handle);
 }
 
@@ -234,8 +278,8 @@ static bool is_ours(const struct un_engine *engine, int fd, const bool *owned, i
 {
     if (fd == engine->setup.control_fd || (fd <= owned_max && owned[fd]))
         return true;
-    for (uint32_t i = 0; i < engine->setup.listener_count; i++)
-        if (fd == engine->setup.listeners[i])
+    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
+        if (fd == engine->own->listeners[number].fd)
             return true;
     return false;
 }
@@ -258,7 +302,7 @@ static void kernel_close_orphans(struct un_engine *engine)
         struct stat status;
         if (fd > STDERR_FILENO && fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode) &&
             !is_ours(engine, fd, owned, owned_max))
-            kernel_close(engine, fd, true);
+            kernel_close(engine, fd, true, true); /* it may not have been told what it lacks */
     }
     if (directory)
         closedir(directory);

@@ -8,102 +8,102 @@
 #include "engine/transport.h"
 #include "engine/worklists.h"
 
-static struct un_rx_frame *frame_of(struct un_engine *engine, uint32_t seat, uint32_t frame)
+static struct un_rx_frame *frame_of(struct un_engine *engine, uint32_t port, uint32_t frame)
 {
-    return &engine->rx_frames[seat][frame];
+    return &engine->rx_frames[port][frame];
 }
 
-static void tell_free_frames(struct un_engine *engine, uint32_t seat)
+static void tell_free_frames(struct un_engine *engine, uint32_t port)
 {
-    un_store(&un_seat_public(engine->setup.public, seat)->rx_frames_free, engine->own->seats[seat].rx_free_count);
+    un_store(&un_seat_public(engine->setup.public, port)->rx_frames_free, engine->own->ports[port].rx_free_count);
 }
 
-static void push_free(struct un_engine *engine, uint32_t seat, uint32_t frame)
+static void push_free(struct un_engine *engine, uint32_t port, uint32_t frame)
 {
-    struct un_seat *state = &engine->own->seats[seat];
-    frame_of(engine, seat, frame)->next_free = state->rx_free;
+    struct un_port_end *state = &engine->own->ports[port];
+    frame_of(engine, port, frame)->next_free = state->rx_free;
     state->rx_free = frame;
     state->rx_free_count++;
-    tell_free_frames(engine, seat);
+    tell_free_frames(engine, port);
 }
 
-static void unreference(struct un_engine *engine, uint32_t seat, uint32_t frame)
+static void unreference(struct un_engine *engine, uint32_t port, uint32_t frame)
 {
-    struct un_rx_frame *entry = frame_of(engine, seat, frame);
+    struct un_rx_frame *entry = frame_of(engine, port, frame);
     un_assert(entry->references > 0);
     if (--entry->references == 0)
-        push_free(engine, seat, frame);
+        push_free(engine, port, frame);
 }
 
-bool un_rx_release(struct un_engine *engine, uint32_t seat, uint32_t frame)
+bool un_rx_release(struct un_engine *engine, uint32_t port, uint32_t frame)
 {
-    uint32_t kept_open = frame == engine->own->seats[seat].rx_open;
-    if (frame >= engine->config->rx_frames || frame_of(engine, seat, frame)->references <= kept_open)
+    uint32_t kept_open = frame == engine->own->ports[port].rx_open;
+    if (frame >= engine->config->rx_frames || frame_of(engine, port, frame)->references <= kept_open)
         return false;
-    unreference(engine, seat, frame);
+    unreference(engine, port, frame);
     return true;
 }
 
-void un_rx_rebuild_free(struct un_engine *engine, uint32_t seat)
+void un_rx_rebuild_free(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat *state = &engine->own->seats[seat];
+    struct un_port_end *state = &engine->own->ports[port];
     state->rx_free = UN_NONE;
     state->rx_free_count = 0;
     for (uint32_t frame = engine->config->rx_frames; frame-- > 0;)
-        if (frame_of(engine, seat, frame)->references == 0)
-            push_free(engine, seat, frame);
-    tell_free_frames(engine, seat);
+        if (frame_of(engine, port, frame)->references == 0)
+            push_free(engine, port, frame);
+    tell_free_frames(engine, port);
 }
 
 /* Close the open frame: its slices alone keep it now. */
-static void close_frame(struct un_engine *engine, uint32_t seat)
+static void close_frame(struct un_engine *engine, uint32_t port)
 {
-    uint32_t frame = engine->own->seats[seat].rx_open;
+    uint32_t frame = engine->own->ports[port].rx_open;
     if (frame == UN_NONE)
         return;
-    engine->own->seats[seat].rx_open = UN_NONE;
-    unreference(engine, seat, frame);
+    engine->own->ports[port].rx_open = UN_NONE;
+    unreference(engine, port, frame);
 }
 
 /* Room in the seat's open frame, opening another one when little is left; 0 when none is free. */
-static uint32_t open_room(struct un_engine *engine, uint32_t seat)
+static uint32_t open_room(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat *state = &engine->own->seats[seat];
-    if (state->rx_open != UN_NONE && frame_of(engine, seat, state->rx_open)->references == 1)
+    struct un_port_end *state = &engine->own->ports[port];
+    if (state->rx_open != UN_NONE && frame_of(engine, port, state->rx_open)->references == 1)
         state->rx_fill = 0; /* every slice came back: start over where the cache is warm */
     if (state->rx_open != UN_NONE && engine->config->rx_frame_bytes - state->rx_fill >= UN_RX_ROOM_MIN)
         return engine->config->rx_frame_bytes - state->rx_fill;
-    close_frame(engine, seat);
+    close_frame(engine, port);
     if (state->rx_free == UN_NONE)
         return 0;
     uint32_t frame = state->rx_free;
-    state->rx_free = frame_of(engine, seat, frame)->next_free;
+    state->rx_free = frame_of(engine, port, frame)->next_free;
     state->rx_free_count--;
-    frame_of(engine, seat, frame)->references = 1;
+    frame_of(engine, port, frame)->references = 1;
     state->rx_open = frame;
     state->rx_fill = 0;
-    tell_free_frames(engine, seat);
+    tell_free_frames(engine, port);
     return engine->config->rx_frame_bytes;
 }
 
 static void push_slice(struct un_engine *engine, uint32_t slot, uint32_t length)
 {
     struct un_conn *conn = un_slot(engine, slot);
-    struct un_seat *state = &engine->own->seats[conn->seat];
+    struct un_port_end *state = &engine->own->ports[un_port_of(conn)];
     struct un_event event = {.type = UN_EVENT_DATA,
                              .length = length,
                              .conn = un_load(&conn->id),
                              .frame = state->rx_open,
                              .offset = state->rx_fill,
                              .time_ns = engine->now_ns};
-    frame_of(engine, conn->seat, state->rx_open)->references++;
+    frame_of(engine, un_port_of(conn), state->rx_open)->references++;
     state->rx_fill += (length + UN_RX_SLICE_ALIGN - 1) / UN_RX_SLICE_ALIGN * UN_RX_SLICE_ALIGN;
     engine->works[slot].rx_waiting += length;
     un_count(&conn->bytes_in, length);
     un_store(&conn->active_ns, engine->now_ns);
     un_count(&engine->counters->bytes_in, length);
     un_count(&engine->counters->frames_in, 1);
-    un_assert(un_event_push(engine, conn->seat, &event));
+    un_assert(un_event_push(engine, un_port_of(conn), &event));
 }
 
 /* The transport ended it or has no more for now; true when the connection may go on receiving later. */
@@ -114,7 +114,7 @@ static void receive_stopped(struct un_engine *engine, uint32_t slot, ssize_t sta
         un_receive_later(engine, slot);
         return;
     }
-    work->flags &= (uint16_t)~(UN_WORK_READABLE | UN_WORK_FIN_SEEN);
+    work->flags &= (uint16_t)~(UN_WORK_READABLE | UN_WORK_READ_ON);
     if (status == 0)
         un_engine_conn_peer_eof(engine, slot);
     else if (status != -EAGAIN)
@@ -128,7 +128,8 @@ static void receive_and_discard(struct un_engine *engine, uint32_t slot)
     static char waste[65536];
     struct un_work *work = &engine->works[slot];
     for (int i = 0; i < UN_RECEIVES_PER_TURN; i++) {
-        ssize_t length = engine->transport->receive(engine, work->handle, waste, sizeof waste);
+        bool parted = work->flags & UN_WORK_PARTED;
+        ssize_t length = engine->transport->receive(engine, work->handle, waste, sizeof waste, &parted);
         if (length <= 0) {
             receive_stopped(engine, slot, length);
             return;
@@ -144,7 +145,7 @@ static bool is_over_budget(struct un_engine *engine, uint32_t slot)
         return false;
     if (!(work->flags & UN_WORK_OVER_BUDGET)) {
         work->flags |= UN_WORK_OVER_BUDGET;
-        engine->own->seats[un_slot(engine, slot)->seat].over_budget++;
+        engine->own->ports[un_port_of(un_slot(engine, slot))].over_budget++;
         un_count(&engine->counters->receives_blocked_budget, 1);
     }
     return true; /* commits.c lists it again */
@@ -152,10 +153,10 @@ static bool is_over_budget(struct un_engine *engine, uint32_t slot)
 
 static uint32_t room_to_receive(struct un_engine *engine, uint32_t slot)
 {
-    uint32_t seat = un_slot(engine, slot)->seat, room = 0;
-    if (un_ring_reserve(&engine->own->seats[seat].events) == 0)
+    uint32_t port = un_port_of(un_slot(engine, slot)), room = 0;
+    if (un_ring_reserve(&engine->own->ports[port].events) == 0)
         un_count(&engine->counters->receives_blocked_ring, 1);
-    else if ((room = open_room(engine, seat)) == 0)
+    else if ((room = open_room(engine, port)) == 0)
         un_count(&engine->counters->receives_blocked_frames, 1);
     if (room == 0)
         un_receive_later(engine, slot);
@@ -167,18 +168,19 @@ static bool receive_slice(struct un_engine *engine, uint32_t slot)
 {
     struct un_conn *conn = un_slot(engine, slot);
     struct un_work *work = &engine->works[slot];
-    struct un_seat *state = &engine->own->seats[conn->seat];
+    struct un_port_end *state = &engine->own->ports[un_port_of(conn)];
     uint32_t room = room_to_receive(engine, slot);
     if (room == 0)
         return false;
-    uint8_t *into = un_rx_frame(engine->setup.public, conn->seat, state->rx_open) + state->rx_fill;
-    ssize_t length = engine->transport->receive(engine, work->handle, into, room);
+    uint8_t *into = un_rx_frame(engine->setup.public, un_port_of(conn), state->rx_open) + state->rx_fill;
+    bool parted = work->flags & UN_WORK_PARTED;
+    ssize_t length = engine->transport->receive(engine, work->handle, into, room, &parted);
     if (length <= 0) {
         receive_stopped(engine, slot, length);
         return false;
     }
     push_slice(engine, slot, (uint32_t)length);
-    bool drained = (uint32_t)length < room && !(work->flags & UN_WORK_FIN_SEEN);
+    bool drained = (uint32_t)length < room && !parted && !(work->flags & UN_WORK_READ_ON);
     if (drained)
         work->flags &= (uint16_t)~UN_WORK_READABLE;
     return !drained;
@@ -204,12 +206,12 @@ static void receive(struct un_engine *engine, uint32_t slot)
 }
 
 /* One turn of everything listed now; what cannot go on lists itself again, behind the last. */
-void un_receive_listed(struct un_engine *engine, uint32_t seat)
+void un_receive_listed(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat *state = &engine->own->seats[seat];
+    struct un_port_end *state = &engine->own->ports[port];
     uint32_t last = state->receive.tail;
     while (!un_list_is_empty(&state->receive) && un_ring_reserve(&state->events) > 0) {
-        uint32_t slot = un_receive_next(engine, seat);
+        uint32_t slot = un_receive_next(engine, port);
         un_enter(engine, slot);
         if (un_slot(engine, slot)->state == UN_CONN_FREE)
             un_engine_conn_free_slot(engine, slot); /* it ended while it stood here */
@@ -223,14 +225,14 @@ void un_receive_listed(struct un_engine *engine, uint32_t seat)
     }
 }
 
-void un_engine_conn_can_receive(struct un_engine *engine, uint64_t id, bool fin_seen)
+void un_engine_conn_can_receive(struct un_engine *engine, uint64_t id, bool read_on)
 {
     uint32_t slot = UN_ID_SLOT(id);
     struct un_work *work = &engine->works[slot];
     if (work->generation != UN_ID_GENERATION(id) || work->handle < 0)
         return;
     un_enter(engine, slot);
-    work->flags |= UN_WORK_READABLE | (fin_seen ? UN_WORK_FIN_SEEN : 0);
+    work->flags |= UN_WORK_READABLE | (read_on ? UN_WORK_READ_ON : 0);
     if (work->flags & UN_WORK_POST_CONNECT)
         un_receive_later(engine, slot);
     else if (!(work->flags & UN_WORK_RECEIVE_LISTED))

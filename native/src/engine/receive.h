@@ -10,11 +10,11 @@
 
 #include "engine/state.h"
 
-void un_receive_listed(struct un_engine *engine, uint32_t seat);
-bool un_rx_release(struct un_engine *engine, uint32_t seat, uint32_t frame); /* a slice; false: none is out */
-void un_rx_rebuild_free(struct un_engine *engine, uint32_t seat);
+void un_receive_listed(struct un_engine *engine, uint32_t port);
+bool un_rx_release(struct un_engine *engine, uint32_t port, uint32_t frame); /* a slice; false: none is out */
+void un_rx_rebuild_free(struct un_engine *engine, uint32_t port);
 
-/* From the transport: there is something to read, an end of file behind it if fin_seen. */
-void un_engine_conn_can_receive(struct un_engine *engine, uint64_t id, bool fin_seen);
+/* From the transport: there is something to read; with read_on, a short read is not the last one. */
+void un_engine_conn_can_receive(struct un_engine *engine, uint64_t id, bool read_on);
 
 #endif

@@ -5,73 +5,73 @@
 
 #include "engine/transport.h"
 
-static struct un_node *node_at(struct un_engine *engine, uint32_t seat, uint32_t node)
+static struct un_node *node_at(struct un_engine *engine, uint32_t port, uint32_t node)
 {
-    return &engine->nodes[seat][node];
+    return &engine->nodes[port][node];
 }
 
-static void tell_free_nodes(struct un_engine *engine, uint32_t seat)
+static void tell_free_nodes(struct un_engine *engine, uint32_t port)
 {
-    un_store(&un_seat_public(engine->setup.public, seat)->tx_nodes_free, engine->own->seats[seat].node_free_count);
+    un_store(&un_seat_public(engine->setup.public, port)->tx_nodes_free, engine->own->ports[port].node_free_count);
 }
 
-static uint32_t take_node(struct un_engine *engine, uint32_t seat)
+static uint32_t take_node(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat *state = &engine->own->seats[seat];
+    struct un_port_end *state = &engine->own->ports[port];
     uint32_t node = state->node_free;
     if (node != UN_NONE) {
-        state->node_free = node_at(engine, seat, node)->next;
+        state->node_free = node_at(engine, port, node)->next;
         state->node_free_count--;
     }
     return node;
 }
 
-static void push_free_node(struct un_engine *engine, uint32_t seat, uint32_t node)
+static void push_free_node(struct un_engine *engine, uint32_t port, uint32_t node)
 {
-    struct un_seat *state = &engine->own->seats[seat];
-    node_at(engine, seat, node)->next = state->node_free;
+    struct un_port_end *state = &engine->own->ports[port];
+    node_at(engine, port, node)->next = state->node_free;
     state->node_free = node;
     state->node_free_count++;
 }
 
-void un_sendqueue_done(struct un_engine *engine, uint32_t seat, uint32_t frame)
+void un_sendqueue_done(struct un_engine *engine, uint32_t port, uint32_t frame)
 {
-    un_shared32 *done = &un_tx_accounts(engine->setup.public, seat)[frame].done;
+    un_shared32 *done = &un_tx_accounts(engine->setup.public, port)[frame].done;
     un_publish(done, un_load(done) + 1);
     un_count(&engine->counters->frames_out, 1);
-    engine->own->seats[seat].gave_space = true;
+    engine->own->ports[port].gave_space = true;
 }
 
 /* The node is free; its bytes are done with too unless the transport keeps them. */
-static void give_node(struct un_engine *engine, uint32_t seat, uint32_t node, bool is_lent)
+static void give_node(struct un_engine *engine, uint32_t port, uint32_t node, bool is_lent)
 {
     if (!is_lent)
-        un_sendqueue_done(engine, seat, node_at(engine, seat, node)->frame);
-    push_free_node(engine, seat, node);
-    tell_free_nodes(engine, seat);
-    engine->own->seats[seat].gave_space = true;
+        un_sendqueue_done(engine, port, node_at(engine, port, node)->frame);
+    push_free_node(engine, port, node);
+    tell_free_nodes(engine, port);
+    engine->own->ports[port].gave_space = true;
 }
 
 /* Nodes that stand in no live connection's queue become the free list, and accounts are settled with the ones that do,
  * and with what the transport keeps: by one store each, because the worker may be looking, and fills a frame anew that
  * is said to be done. */
-void un_sendqueue_rebuild(struct un_engine *engine, uint32_t seat)
+void un_sendqueue_rebuild(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat *state = &engine->own->seats[seat];
-    struct un_tx_account *accounts = un_tx_accounts(engine->setup.public, seat);
+    struct un_port_end *state = &engine->own->ports[port];
+    struct un_tx_account *accounts = un_tx_accounts(engine->setup.public, port);
     bool *used = calloc(engine->node_count, sizeof *used);
     uint32_t *waiting = calloc(engine->config->tx_frames, sizeof *waiting);
     un_assert(used != NULL && waiting != NULL);
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
         const struct un_conn *conn = un_slot(engine, slot);
-        if (!un_is_alive(conn) || conn->seat != seat)
+        if (!un_is_alive(conn) || un_port_of(conn) != port)
             continue;
-        for (uint32_t node = engine->works[slot].tx_head; node != UN_NONE; node = node_at(engine, seat, node)->next) {
-            waiting[node_at(engine, seat, node)->frame]++;
+        for (uint32_t node = engine->works[slot].tx_head; node != UN_NONE; node = node_at(engine, port, node)->next) {
+            waiting[node_at(engine, port, node)->frame]++;
             used[node] = true;
         }
     }
-    engine->transport->count_lent(engine, seat, waiting);
+    engine->transport->count_lent(engine, port, waiting);
     for (uint32_t frame = 0; frame < engine->config->tx_frames; frame++)
         un_publish(&accounts[frame].done, un_load(&accounts[frame].queued) - waiting[frame]);
     free(waiting);
@@ -79,38 +79,38 @@ void un_sendqueue_rebuild(struct un_engine *engine, uint32_t seat)
     state->node_free_count = 0;
     for (uint32_t node = engine->node_count; node-- > 0;)
         if (!used[node])
-            push_free_node(engine, seat, node);
+            push_free_node(engine, port, node);
     free(used);
-    tell_free_nodes(engine, seat);
+    tell_free_nodes(engine, port);
 }
 
 bool un_sendqueue_append(struct un_engine *engine, uint32_t slot, const struct un_command *command)
 {
     struct un_conn *conn = un_slot(engine, slot);
     struct un_work *work = &engine->works[slot];
-    uint32_t node = take_node(engine, conn->seat);
+    uint32_t node = take_node(engine, un_port_of(conn));
     if (node == UN_NONE)
         return false;
-    *node_at(engine, conn->seat, node) = (struct un_node){
+    *node_at(engine, un_port_of(conn), node) = (struct un_node){
         .frame = command->frame, .offset = command->offset, .length = command->length, .next = UN_NONE};
     if (work->tx_head == UN_NONE)
         work->tx_head = node;
     else
-        node_at(engine, conn->seat, work->tx_tail)->next = node;
+        node_at(engine, un_port_of(conn), work->tx_tail)->next = node;
     work->tx_tail = node;
     work->tx_bytes += command->length;
     un_count(&conn->bytes_queued, command->length);
-    tell_free_nodes(engine, conn->seat);
+    tell_free_nodes(engine, un_port_of(conn));
     return true;
 }
 
 void un_sendqueue_drop(struct un_engine *engine, uint32_t slot)
 {
     struct un_work *work = &engine->works[slot];
-    uint32_t seat = un_slot(engine, slot)->seat;
+    uint32_t port = un_port_of(un_slot(engine, slot));
     for (uint32_t node = work->tx_head; node != UN_NONE;) {
-        uint32_t next = node_at(engine, seat, node)->next;
-        give_node(engine, seat, node, false);
+        uint32_t next = node_at(engine, port, node)->next;
+        give_node(engine, port, node, false);
         node = next;
     }
     work->tx_head = work->tx_tail = UN_NONE;
@@ -121,11 +121,11 @@ void un_sendqueue_drop(struct un_engine *engine, uint32_t slot)
 int un_sendqueue_gather(struct un_engine *engine, uint32_t slot, struct iovec *pieces)
 {
     const struct un_work *work = &engine->works[slot];
-    uint32_t seat = un_slot(engine, slot)->seat, sent = work->tx_sent;
-    uint8_t *frames = un_at(engine->setup.seats[seat], un_header(engine->setup.public)->layout.tx_frames);
+    uint32_t port = un_port_of(un_slot(engine, slot)), sent = work->tx_sent;
+    uint8_t *frames = un_at(engine->setup.seats[port], un_header(engine->setup.public)->layout.tx_frames);
     int count = 0;
     for (uint32_t node = work->tx_head; node != UN_NONE && count < UN_IOV_MAX; count++) {
-        const struct un_node *entry = node_at(engine, seat, node);
+        const struct un_node *entry = node_at(engine, port, node);
         uint64_t at = (uint64_t)entry->frame * engine->config->tx_frame_bytes + entry->offset;
         pieces[count] = (struct iovec){frames + at + sent, entry->length - sent};
         sent = 0;
@@ -141,13 +141,14 @@ void un_sendqueue_took(struct un_engine *engine, uint32_t slot, size_t bytes, ui
     un_count(&conn->bytes_out, bytes);
     un_store(&conn->active_ns, engine->now_ns);
     un_count(&engine->counters->bytes_out, bytes);
+    un_assert(bytes <= work->tx_bytes);
     work->tx_bytes -= bytes;
     bytes += work->tx_sent;
-    while (work->tx_head != UN_NONE && bytes >= node_at(engine, conn->seat, work->tx_head)->length) {
+    while (work->tx_head != UN_NONE && bytes >= node_at(engine, un_port_of(conn), work->tx_head)->length) {
         uint32_t node = work->tx_head;
-        bytes -= node_at(engine, conn->seat, node)->length;
-        work->tx_head = node_at(engine, conn->seat, node)->next;
-        give_node(engine, conn->seat, node, lent & 1);
+        bytes -= node_at(engine, un_port_of(conn), node)->length;
+        work->tx_head = node_at(engine, un_port_of(conn), node)->next;
+        give_node(engine, un_port_of(conn), node, lent & 1);
         lent >>= 1;
     }
     work->tx_sent = (uint32_t)bytes;

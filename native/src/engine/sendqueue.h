@@ -18,9 +18,9 @@ int un_sendqueue_gather(struct un_engine *engine, uint32_t slot, struct iovec *p
 
 /* The transport took so many bytes; bit i of lent: it keeps those of the node i behind the head where they are. */
 void un_sendqueue_took(struct un_engine *engine, uint32_t slot, size_t bytes, uint64_t lent);
-void un_sendqueue_done(struct un_engine *engine, uint32_t seat, uint32_t frame); /* a piece that was lent came back */
+void un_sendqueue_done(struct un_engine *engine, uint32_t port, uint32_t frame); /* a piece that was lent came back */
 
 void un_sendqueue_drop(struct un_engine *engine, uint32_t slot);
-void un_sendqueue_rebuild(struct un_engine *engine, uint32_t seat);
+void un_sendqueue_rebuild(struct un_engine *engine, uint32_t port);
 
 #endif

@@ -19,17 +19,27 @@ static void set_endpoint(struct un_endpoint *endpoint, const struct un_stack_pee
         memcpy(endpoint->ip, peer->ip.bytes, 16);
 }
 
+static uint32_t listener_of(const struct un_link *link, const struct un_tcb *tcb)
+{
+    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
+        if (link->head->listeners[number] == tcb->listener + 1u)
+            return number;
+    return 0; /* it is listened to no more, and was the only one that can have this one's address */
+}
+
 /* What came before it was accepted has no event any more: everything is tried. */
 static void accept_into(struct un_engine *engine, uint32_t slot, uint64_t conn)
 {
     struct un_link *link = engine->link;
     struct un_stack_peer local, remote;
-    struct un_endpoint local_end, remote_end;
     un_assert(un_stack_names(&link->stack, conn, &local, &remote) == 0);
-    set_endpoint(&local_end, &local);
-    set_endpoint(&remote_end, &remote);
+    struct un_accepted accepted = {.handle = (int)(uint32_t)conn,
+                                   .listener = listener_of(link, un_stack_conn_find(&link->stack, conn)),
+                                   .seat = un_engine_seat_choose(engine)};
+    set_endpoint(&accepted.peer, &remote);
+    set_endpoint(&accepted.local, &local);
     un_enter(engine, slot);
-    un_engine_conn_opened(engine, slot, (int)(uint32_t)conn, &remote_end, &local_end);
+    un_engine_conn_opened(engine, slot, &accepted);
     uint64_t id = un_load(&un_slot(engine, slot)->id);
     un_assert(un_stack_accept(&link->stack, conn, id) == 0);
     un_stack_set_option(&link->stack, conn, UN_OPTION_NODELAY, 1);

@@ -313,10 +313,10 @@ static uint32_t take_over_packets(struct un_link *link)
 /* Pieces that were acknowledged, or belonged to connections that are over. */
 static void take_back(struct un_engine *engine)
 {
-    uint16_t seat;
+    uint16_t port;
     uint32_t offset;
-    while (un_pool_given_back(&engine->link->stack.tcp.pool, &seat, &offset))
-        un_sendqueue_done(engine, seat, offset / engine->config->tx_frame_bytes);
+    while (un_pool_given_back(&engine->link->stack.tcp.pool, &port, &offset))
+        un_sendqueue_done(engine, port, offset / engine->config->tx_frame_bytes);
 }
 
 static uint32_t stack_poll(struct un_engine *engine, int timeout_ms)
@@ -352,19 +352,20 @@ static uint64_t stack_deadline_ns(const struct un_engine *engine)
 
 /* Connections. */
 
-static ssize_t stack_receive(struct un_engine *engine, int handle, void *bytes, size_t length)
+static ssize_t stack_receive(struct un_engine *engine, int handle, void *bytes, size_t length, bool *parted)
 {
+    (void)parted; /* never */
     return (ssize_t)un_stack_read(&engine->link->stack, handle_of(engine->link, handle), bytes, (uint32_t)length);
 }
 
-static ssize_t stack_send(struct un_engine *engine, int handle, const struct iovec *iov, int count, uint64_t *lent)
+static ssize_t stack_send(struct un_engine *engine, uint32_t port, int handle, const struct iovec *iov, int count,
+                          uint64_t *lent)
 {
     struct un_link *link = engine->link;
     struct un_piece pieces[UN_IOV_MAX];
-    uint16_t seat = un_slot(engine, UN_ID_SLOT(link->stack.tcp.tcbs[handle].user))->seat;
     for (int i = 0; i < count; i++)
         pieces[i] = (struct un_piece){iov[i].iov_base, (uint32_t)iov[i].iov_len, UN_NONE};
-    ssize_t taken = (ssize_t)un_stack_lend(&link->stack, handle_of(link, handle), seat, pieces, count);
+    ssize_t taken = (ssize_t)un_stack_lend(&link->stack, handle_of(link, handle), (uint16_t)port, pieces, count);
     *lent = 0;
     for (int i = 0; i < count; i++)
         *lent |= (uint64_t)(pieces[i].frame != UN_NONE) << i;
@@ -372,18 +373,14 @@ static ssize_t stack_send(struct un_engine *engine, int handle, const struct iov
 }
 
 /* The accounts are made anew from this: what came back before is in none of them. */
-static void stack_count_lent(struct un_engine *engine, uint32_t seat, uint32_t *waiting)
+static void stack_count_lent(struct un_engine *engine, uint32_t port, uint32_t *waiting)
 {
     struct un_pool *pool = &engine->link->stack.tcp.pool;
     uint16_t lender;
     uint32_t offset;
     while (un_pool_given_back(pool, &lender, &offset))
         ;
-    for (uint32_t i = 0; i < pool->own->lent_count; i++) {
-        const struct un_frame *record = &pool->frames[pool->own->count + i];
-        if (record->references > 0 && record->flags == seat)
-            waiting[record->seq / engine->config->tx_frame_bytes]++;
-    }
+    un_pool_count_lent(pool, (uint16_t)port, engine->config->tx_frame_bytes, waiting);
 }
 
 static int stack_send_eof(struct un_engine *engine, int handle)
@@ -391,8 +388,9 @@ static int stack_send_eof(struct un_engine *engine, int handle)
     return un_stack_shutdown(&engine->link->stack, handle_of(engine->link, handle));
 }
 
-static void stack_close(struct un_engine *engine, int handle, bool reset)
+static void stack_close(struct un_engine *engine, int handle, bool reset, bool fin_sent)
 {
+    (void)fin_sent;
     struct un_link *link = engine->link;
     if (handle < 0)
         return;

@@ -20,16 +20,18 @@
 #include "shard/segment.h"
 
 #define UN_PRIVATE_MAGIC UINT64_C(0x454741544e5355)
+#define UN_PORTS_MAX UN_SEATS_MAX
 #define UN_IOV_MAX 64            /* pieces of one gathering send; a send budget of 64 KiB in 4 KiB frames is 16 */
 #define UN_EPOLL_BATCH 128       /* readiness events per turn */
 #define UN_ACCEPT_BATCH 64       /* connections accepted per listener and turn, so that open ones are not starved */
 #define UN_RECEIVES_PER_TURN 4   /* full reads of one connection per turn, for the same reason */
 #define UN_SWEEP_NS UINT64_C(250000000) /* how often deadlines are looked at; they are seconds long */
+#define UN_NO_LISTENER (-1) /* the number is free */
 #define UN_RX_ROOM_MIN 2048u     /* a receive frame with less room left is closed and another one opened */
 
 enum un_work_flags {
     UN_WORK_READABLE = 1 << 0,     /* the transport has input that was not read yet */
-    UN_WORK_FIN_SEEN = 1 << 1,     /* read until end of file: a short read is not the last one */
+    UN_WORK_READ_ON = 1 << 1,      /* an end of file or urgent data may lie behind a short read: read until EAGAIN */
     UN_WORK_RECEIVE_LISTED = 1 << 2,
     UN_WORK_FLUSH_LISTED = 1 << 3,
     UN_WORK_OVER_BUDGET = 1 << 4,  /* not read because the handler is behind */
@@ -40,6 +42,7 @@ enum un_work_flags {
     UN_WORK_POST_CLOSE = 1 << 9,
     UN_WORK_FIN_SENT = 1 << 10,
     UN_WORK_FRESH = 1 << 11,       /* scratch: its CONNECT event is not consumed */
+    UN_WORK_PARTED = 1 << 12,      /* reads may stop between its bytes: transport.h */
 };
 #define UN_WORK_POSTS (UN_WORK_POST_CONNECT | UN_WORK_POST_DRAIN | UN_WORK_POST_EOF | UN_WORK_POST_CLOSE)
 
@@ -47,10 +50,10 @@ enum un_work_flags {
 struct un_work {
     int32_t handle; /* of the transport; -1: closed */
     uint16_t flags; /* enum un_work_flags */
-    uint8_t reason; /* enum un_reason, once it is known why it ends */
-    uint8_t reserved;
+    uint8_t reason;   /* enum un_reason, once it is known why it ends */
+    uint8_t listener; /* number of the one that it came by */
     uint32_t generation;
-    uint32_t next_receive; /* in the seat's receive list */
+    uint32_t next_receive; /* in the port's receive list */
     uint32_t next_flush;   /* in the flush list */
     uint32_t next_free;
     uint32_t tx_head; /* nodes of unsent output, first in first out */
@@ -62,6 +65,8 @@ struct un_work {
     uint64_t deadline_ns; /* of a lingering close; 0: none */
 };
 UN_STATIC_ASSERT(sizeof(struct un_work) == UN_CACHE_LINE, "one cache line");
+
+UN_STATIC_ASSERT(UN_LISTENERS_MAX <= UINT8_MAX, "a connection has a byte for the number of its listener");
 
 /* A piece of unsent output. */
 struct un_node {
@@ -76,8 +81,8 @@ struct un_rx_frame {
     uint32_t next_free;
 };
 
-/* One seat, the engine's side. */
-struct un_seat {
+/* The engine's end of a port: of the rings, frames and send nodes of the one worker that sits there. */
+struct un_port_end {
     struct un_ring events;   /* producer */
     struct un_ring commands; /* consumer */
     struct un_ring releases; /* consumer */
@@ -91,8 +96,6 @@ struct un_seat {
     uint32_t node_free_count;
     struct un_list receive; /* connections with something for the ring */
     uint32_t over_budget;   /* connections not read because the handler is behind */
-    uint32_t connections; /* alive */
-    uint32_t slots;       /* of the table: alive, or closed and not consumed */
     uint32_t serial;
     bool attached;
     bool resumes;
@@ -104,13 +107,25 @@ struct un_seat {
     uint32_t suspect; /* event that was being handled when the last worker died */
 };
 
+/* What belongs to a seat, whichever worker sits on it. */
+struct un_seat {
+    uint32_t connections; /* alive */
+    uint32_t slots;       /* of the table: alive, or closed and not consumed */
+};
+
 /* The change in progress. slot and frame are one up, so that zero is none. */
 struct un_busy {
     uint32_t slot;
     uint32_t frame;         /* whose account the command changes */
-    uint32_t frame_seat;
+    uint32_t frame_port;
     uint32_t queued_before; /* its `queued` before the command */
     uint32_t command;       /* ring index of the command */
+};
+
+/* A listening socket of the kernel's. */
+struct un_engine_listener {
+    int32_t fd;     /* or UN_NO_LISTENER */
+    uint32_t lacks; /* enum un_lacking: what its connections do not inherit, so it is set for each */
 };
 
 struct un_private {
@@ -123,12 +138,14 @@ struct un_private {
     uint32_t lingering;
     uint32_t next_seat;
     struct un_list flush;
+    struct un_engine_listener listeners[UN_LISTENERS_MAX]; /* by number */
     bool accepting;   /* false once the server drains */
     bool paused;      /* at the connection or descriptor limit */
     uint64_t accept_again_ns;
     uint64_t limit_reported_ns;
     uint64_t swept_ns;
     struct un_seat seats[UN_SEATS_MAX];
+    struct un_port_end ports[UN_PORTS_MAX];
 };
 
 /* One engine process's view. Nothing here needs to outlive it. */
@@ -140,21 +157,46 @@ struct un_engine {
     const struct un_transport *transport;
     struct un_private *own;
     struct un_work *works;
-    struct un_node *nodes[UN_SEATS_MAX];
-    struct un_rx_frame *rx_frames[UN_SEATS_MAX];
+    struct un_node *nodes[UN_PORTS_MAX];
+    struct un_rx_frame *rx_frames[UN_PORTS_MAX];
     struct un_engine_public *published;
     struct un_engine_counters *counters;
     uint64_t now_ns; /* read once a turn, when there is work */
     uint32_t spin_skip;     /* sleeps before the next spin */
     uint32_t spin_pause;    /* what that begins with, 2^n - 1 */
-    uint32_t node_count; /* per seat */
+    uint32_t node_count; /* per port */
     bool requests_wait; /* poll saw that the control socket can be read */
     bool exit;
     bool failed;
 };
 
+/* A seat has one port: with two, a worker and its successor could sit there side by side. Everything that asks which
+ * port is whose asks here. */
+static inline uint32_t un_port_count(const struct un_engine *engine)
+{
+    return engine->config->seats;
+}
+
+static inline uint32_t un_port_of_seat(uint32_t seat)
+{
+    return seat;
+}
+
+static inline uint32_t un_seat_of(uint32_t port)
+{
+    return port;
+}
+
+/* Where the events of a connection go, and its commands come from. */
+static inline uint32_t un_port_of(const struct un_conn *conn)
+{
+    return un_port_of_seat(conn->seat);
+}
+
+/* Changes do not nest: busy has room for one. */
 static inline void un_enter(struct un_engine *engine, uint32_t slot)
 {
+    un_assert(engine->own->busy.slot == 0);
     engine->own->busy.slot = slot + 1;
     un_compiler_fence();
 }
@@ -170,9 +212,9 @@ static inline struct un_conn *un_slot(struct un_engine *engine, uint32_t slot)
     return un_conn_at(engine->setup.public, slot);
 }
 
-static inline struct un_seat_memory *un_seat_memory(struct un_engine *engine, uint32_t seat)
+static inline struct un_seat_memory *un_seat_memory(struct un_engine *engine, uint32_t port)
 {
-    return engine->setup.seats[seat];
+    return engine->setup.seats[port];
 }
 
 static inline bool un_is_alive(const struct un_conn *conn)

@@ -16,23 +16,23 @@ static void settle_command(struct un_engine *engine)
     struct un_busy *busy = &engine->own->busy;
     if (busy->frame == 0)
         return;
-    bool taken = engine->own->seats[busy->frame_seat].commands.own != busy->command;
-    struct un_tx_account *account = &un_tx_accounts(engine->setup.public, busy->frame_seat)[busy->frame - 1];
+    bool taken = engine->own->ports[busy->frame_port].commands.own != busy->command;
+    struct un_tx_account *account = &un_tx_accounts(engine->setup.public, busy->frame_port)[busy->frame - 1];
     un_store(&account->queued, busy->queued_before + taken);
     busy->frame = 0;
 }
 
 /* An event that stands in the ring is not posted once more: the last engine may have died before it took the note of
  * it back. Each of these comes once in the life of a connection. */
-static void settle_posts(struct un_engine *engine, uint32_t seat)
+static void settle_posts(struct un_engine *engine, uint32_t port)
 {
     static const uint16_t posts[] = {[UN_EVENT_CONNECT] = UN_WORK_POST_CONNECT,
                                      [UN_EVENT_DATA] = 0,
                                      [UN_EVENT_EOF] = UN_WORK_POST_EOF,
                                      [UN_EVENT_DRAIN] = 0,
                                      [UN_EVENT_CLOSE] = UN_WORK_POST_CLOSE};
-    const struct un_seat *state = &engine->own->seats[seat];
-    const struct un_event *ring = un_event_ring(engine->setup.public, seat);
+    const struct un_port_end *state = &engine->own->ports[port];
+    const struct un_event *ring = un_event_ring(engine->setup.public, port);
     for (uint32_t i = state->walked; i != state->events.own; i++) {
         const struct un_event *event = &ring[un_ring_slot(&state->events, i)];
         struct un_work *work = &engine->works[UN_ID_SLOT(event->conn)];
@@ -56,10 +56,10 @@ static void reset_busy(struct un_engine *engine)
         conn->state = UN_CONN_CLOSED; /* rebuild_conns frees it if nobody waits for its end */
 }
 
-static void sum_ring(struct un_engine *engine, uint32_t seat, bool *closing)
+static void sum_ring(struct un_engine *engine, uint32_t port, bool *closing)
 {
-    const struct un_seat *state = &engine->own->seats[seat];
-    const struct un_event *ring = un_event_ring(engine->setup.public, seat);
+    const struct un_port_end *state = &engine->own->ports[port];
+    const struct un_event *ring = un_event_ring(engine->setup.public, port);
     for (uint32_t i = state->walked; i != state->events.own; i++) {
         const struct un_event *event = &ring[un_ring_slot(&state->events, i)];
         struct un_work *work = &engine->works[UN_ID_SLOT(event->conn)];
@@ -78,10 +78,12 @@ static void clear_sums(struct un_engine *engine)
     own->active = own->lingering = 0;
     own->conn_free = UN_NONE;
     own->flush = UN_LIST_EMPTY;
-    for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
-        own->seats[seat].connections = own->seats[seat].slots = own->seats[seat].over_budget = 0;
-        own->seats[seat].receive = UN_LIST_EMPTY;
-        own->seats[seat].commands_stuck = false;
+    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
+        own->seats[seat].connections = own->seats[seat].slots = 0;
+    for (uint32_t port = 0; port < un_port_count(engine); port++) {
+        own->ports[port].over_budget = 0;
+        own->ports[port].receive = UN_LIST_EMPTY;
+        own->ports[port].commands_stuck = false;
     }
     for (uint32_t slot = 0; slot < own->conn_high; slot++) {
         if (un_slot(engine, slot)->state != UN_CONN_FREE)
@@ -100,9 +102,9 @@ static void readmit(struct un_engine *engine, uint32_t slot)
     engine->own->seats[conn->seat].connections++;
     engine->own->lingering += conn->state == UN_CONN_LINGER;
     conn->flags &= (uint8_t)~UN_CONN_BLOCKED;
-    engine->works[slot].flags |= UN_WORK_READABLE | UN_WORK_FIN_SEEN;
+    engine->works[slot].flags |= UN_WORK_READABLE | UN_WORK_READ_ON;
     if (conn->flags & UN_CONN_EOF_IN)
-        engine->works[slot].flags &= (uint16_t)~(UN_WORK_READABLE | UN_WORK_FIN_SEEN);
+        engine->works[slot].flags &= (uint16_t)~(UN_WORK_READABLE | UN_WORK_READ_ON);
     un_receive_later(engine, slot);
     un_transmit_later(engine, slot);
 }
@@ -121,6 +123,23 @@ static void rebuild_conns(struct un_engine *engine, const bool *closing)
     }
 }
 
+/* What was summed up connection by connection agrees with the rings and with itself. */
+static void check_sums(const struct un_engine *engine)
+{
+    uint32_t active = 0;
+    for (uint32_t i = 0; i < engine->config->seats; i++) {
+        const struct un_seat *seat = &engine->own->seats[i];
+        un_assert(seat->connections <= seat->slots && seat->slots <= engine->own->conn_high);
+        active += seat->connections;
+    }
+    for (uint32_t i = 0; i < un_port_count(engine); i++) {
+        const struct un_port_end *port = &engine->own->ports[i];
+        un_assert(un_ring_used(&port->events) <= port->events.size);
+        un_assert(port->events.own - port->walked <= port->events.size);
+    }
+    un_assert(active == engine->own->active && engine->own->lingering <= active);
+}
+
 void un_takeover(struct un_engine *engine)
 {
     struct un_private *own = engine->own;
@@ -128,25 +147,27 @@ void un_takeover(struct un_engine *engine)
     un_assert(closing != NULL);
     engine->now_ns = un_engine_now_ns(engine);
     settle_command(engine);
-    for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
-        own->seats[seat].rx_free = own->seats[seat].node_free = UN_NONE;
-        settle_posts(engine, seat);
+    for (uint32_t port = 0; port < un_port_count(engine); port++) {
+        own->ports[port].rx_free = own->ports[port].node_free = UN_NONE;
+        settle_posts(engine, port);
     }
     clear_sums(engine);
     reset_busy(engine);
     clear_sums(engine);
-    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
-        sum_ring(engine, seat, closing);
+    for (uint32_t port = 0; port < un_port_count(engine); port++)
+        sum_ring(engine, port, closing);
     rebuild_conns(engine, closing);
-    for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
-        un_sendqueue_rebuild(engine, seat);
-        un_rx_rebuild_free(engine, seat);
-        un_store(&un_seat_public(engine->setup.public, seat)->connections, own->seats[seat].connections);
-        un_events_publish(engine, seat);
-        un_wake_worker(engine, seat);
-        if (own->seats[seat].bad) /* the dead engine may not have come to say so */
-            un_control_tell(engine, UN_CONTROL_BAD, seat, own->seats[seat].serial, 0, 0, 0);
+    check_sums(engine);
+    for (uint32_t port = 0; port < un_port_count(engine); port++) {
+        un_sendqueue_rebuild(engine, port);
+        un_rx_rebuild_free(engine, port);
+        un_events_publish(engine, port);
+        un_wake_worker(engine, port);
+        if (own->ports[port].bad) /* the dead engine may not have come to say so */
+            un_control_tell(engine, UN_CONTROL_BAD, un_seat_of(port), own->ports[port].serial, 0, 0, 0);
     }
+    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
+        un_store(&un_seat_public(engine->setup.public, seat)->connections, own->seats[seat].connections);
     own->busy.slot = 0;
     un_store(&engine->counters->active, own->active);
     engine->transport->close_orphans(engine);

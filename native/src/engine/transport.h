@@ -5,9 +5,16 @@
  * it was asked for), and it opens new connections with un_engine_conn_take_slot and un_engine_conn_opened. Verbs return
  * bytes or -errno. poll acts on connections only: that the supervisor asks for something it notes in `requests_wait`.
  *
- * send may keep a piece that it took where it is: bit i of *lent says so of pieces[i], of which it took all then. The
- * transport tells by un_sendqueue_done when it does not need the bytes any more. After a takeover count_lent adds to
- * waiting[] how many pieces it keeps in each send frame of a seat; it tells of no others that came before.
+ * receive is told in *parted whether reads of this connection may stop short although there is more (those of unix
+ * sockets may), and says there whether this one did.
+ *
+ * send is told in whose send frames the pieces lie. It may keep a piece that it took where it is: bit i of *lent says
+ * so of pieces[i], of which it took all then. The transport tells by un_sendqueue_done when it does not need the bytes
+ * any more. After a takeover count_lent adds to waiting[] how many pieces it keeps in each send frame of a seat; it
+ * tells of no others that came before.
+ *
+ * A connection whose processes all die is reset, not ended in order, until send_eof or close (without reset) says that
+ * all of the output is there. close is told whether send_eof came before.
  *
  * start comes first, before a takeover too. What send took may wait in the transport; flush puts it on its way, once
  * after everything that a turn had to send, so that an answer leaves in the turn in which it was given. */
@@ -25,11 +32,12 @@ struct un_transport {
     int (*start)(struct un_engine *engine);
     void (*stop)(struct un_engine *engine); /* forget what this process has; connections stay as they are */
     uint32_t (*poll)(struct un_engine *engine, int timeout_ms);
-    ssize_t (*receive)(struct un_engine *engine, int handle, void *bytes, size_t length);
-    ssize_t (*send)(struct un_engine *engine, int handle, const struct iovec *pieces, int count, uint64_t *lent);
-    void (*count_lent)(struct un_engine *engine, uint32_t seat, uint32_t *waiting);
+    ssize_t (*receive)(struct un_engine *engine, int handle, void *bytes, size_t length, bool *parted);
+    ssize_t (*send)(struct un_engine *engine, uint32_t port, int handle, const struct iovec *pieces, int count,
+                    uint64_t *lent);
+    void (*count_lent)(struct un_engine *engine, uint32_t port, uint32_t *waiting);
     int (*send_eof)(struct un_engine *engine, int handle);
-    void (*close)(struct un_engine *engine, int handle, bool reset); /* -1: it was closed before */
+    void (*close)(struct un_engine *engine, int handle, bool reset, bool fin_sent); /* -1: closed before */
     void (*flush)(struct un_engine *engine);
     uint64_t (*deadline_ns)(const struct un_engine *engine); /* poll then, if nothing comes; UINT64_MAX: never */
     void (*listen)(struct un_engine *engine, bool on); /* take new connections or not: while paused, or for good */

@@ -15,10 +15,10 @@
 #include "engine/receive.h"
 #include "engine/transmit.h"
 
-static struct un_event *waiting_event(struct un_engine *engine, uint32_t seat, uint32_t index)
+static struct un_event *waiting_event(struct un_engine *engine, uint32_t port, uint32_t index)
 {
-    const struct un_seat *state = &engine->own->seats[seat];
-    return &un_event_ring(engine->setup.public, seat)[un_ring_slot(&state->events, index)];
+    const struct un_port_end *state = &engine->own->ports[port];
+    return &un_event_ring(engine->setup.public, port)[un_ring_slot(&state->events, index)];
 }
 
 /* The connection of an event, if it is still the same one. */
@@ -28,19 +28,19 @@ static uint32_t event_slot(struct un_engine *engine, const struct un_event *even
     return engine->works[slot].generation == UN_ID_GENERATION(event->conn) ? slot : UN_NONE;
 }
 
-static void skip_event(struct un_engine *engine, uint32_t seat, struct un_event *event)
+static void skip_event(struct un_engine *engine, uint32_t port, struct un_event *event)
 {
     if (event->type == UN_EVENT_DATA)
-        un_rx_release(engine, seat, event->frame); /* none is out when a mad worker released it; all are swept soon */
+        un_rx_release(engine, port, event->frame); /* none is out when a mad worker released it; all are swept soon */
     event->type = UN_EVENT_SKIP;
 }
 
-static void skip_events_of(struct un_engine *engine, uint32_t seat, uint64_t conn)
+static void skip_events_of(struct un_engine *engine, uint32_t port, uint64_t conn)
 {
-    const struct un_ring *ring = &engine->own->seats[seat].events;
+    const struct un_ring *ring = &engine->own->ports[port].events;
     for (uint32_t i = ring->seen; i != ring->own; i++)
-        if (waiting_event(engine, seat, i)->conn == conn)
-            skip_event(engine, seat, waiting_event(engine, seat, i));
+        if (waiting_event(engine, port, i)->conn == conn)
+            skip_event(engine, port, waiting_event(engine, port, i));
 }
 
 /* Reset a connection whose worker is gone. A handler that resumes is told of the end, another one never knew of it. */
@@ -48,7 +48,7 @@ static void reset_conn(struct un_engine *engine, uint32_t slot, enum un_reason r
 {
     struct un_conn *conn = un_slot(engine, slot);
     un_enter(engine, slot);
-    skip_events_of(engine, conn->seat, un_load(&conn->id));
+    skip_events_of(engine, un_port_of(conn), un_load(&conn->id));
     if (tell)
         un_engine_conn_finish(engine, slot, reason, true);
     else
@@ -59,29 +59,29 @@ static void reset_conn(struct un_engine *engine, uint32_t slot, enum un_reason r
 /* References are counted anew: what the ring still needs, and the open frame. They are counted apart, since a frame
  * must not look free to who takes over from an engine that is killed meanwhile; one that is kept too long is swept when
  * it is asked again. */
-static void sweep_frames(struct un_engine *engine, uint32_t seat)
+static void sweep_frames(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat *state = &engine->own->seats[seat];
+    struct un_port_end *state = &engine->own->ports[port];
     uint32_t free_before = state->rx_free_count;
     uint32_t *needed = calloc(engine->config->rx_frames, sizeof *needed);
     un_assert(needed != NULL);
     if (state->rx_open != UN_NONE)
         needed[state->rx_open] = 1;
     for (uint32_t i = state->events.seen; i != state->events.own; i++)
-        if (waiting_event(engine, seat, i)->type == UN_EVENT_DATA)
-            needed[waiting_event(engine, seat, i)->frame]++;
+        if (waiting_event(engine, port, i)->type == UN_EVENT_DATA)
+            needed[waiting_event(engine, port, i)->frame]++;
     for (uint32_t frame = 0; frame < engine->config->rx_frames; frame++)
-        engine->rx_frames[seat][frame].references = needed[frame];
+        engine->rx_frames[port][frame].references = needed[frame];
     free(needed);
-    un_rx_rebuild_free(engine, seat);
+    un_rx_rebuild_free(engine, port);
     un_count(&engine->counters->frames_reclaimed, state->rx_free_count - free_before);
 }
 
-static void mark_fresh(struct un_engine *engine, uint32_t seat)
+static void mark_fresh(struct un_engine *engine, uint32_t port)
 {
-    const struct un_ring *ring = &engine->own->seats[seat].events;
+    const struct un_ring *ring = &engine->own->ports[port].events;
     for (uint32_t i = ring->seen; i != ring->own; i++) {
-        const struct un_event *event = waiting_event(engine, seat, i);
+        const struct un_event *event = waiting_event(engine, port, i);
         uint32_t slot = event_slot(engine, event);
         if (event->type == UN_EVENT_CONNECT && slot != UN_NONE)
             engine->works[slot].flags |= UN_WORK_FRESH;
@@ -89,12 +89,12 @@ static void mark_fresh(struct un_engine *engine, uint32_t seat)
 }
 
 /* Connections that no worker was told of stay; the others were opened by one that kept state of them. */
-static void reset_unresumable(struct un_engine *engine, uint32_t seat)
+static void reset_unresumable(struct un_engine *engine, uint32_t port)
 {
-    mark_fresh(engine, seat);
+    mark_fresh(engine, port);
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
         struct un_conn *conn = un_slot(engine, slot);
-        if (conn->state == UN_CONN_FREE || conn->seat != seat)
+        if (conn->state == UN_CONN_FREE || un_port_of(conn) != port)
             continue;
         bool fresh = engine->works[slot].flags & (UN_WORK_FRESH | UN_WORK_POST_CONNECT);
         engine->works[slot].flags &= (uint16_t)~UN_WORK_FRESH;
@@ -103,54 +103,54 @@ static void reset_unresumable(struct un_engine *engine, uint32_t seat)
     }
 }
 
-static void reset_dirty(struct un_engine *engine, uint32_t seat)
+static void reset_dirty(struct un_engine *engine, uint32_t port)
 {
-    const uint8_t *dirty = un_at(un_seat_memory(engine, seat), un_header(engine->setup.public)->layout.dirty);
+    const uint8_t *dirty = un_at(un_seat_memory(engine, port), un_header(engine->setup.public)->layout.dirty);
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
         const struct un_conn *conn = un_slot(engine, slot);
-        if (!dirty[slot] || conn->seat != seat || conn->state != UN_CONN_OPEN)
+        if (!dirty[slot] || un_port_of(conn) != port || conn->state != UN_CONN_OPEN)
             continue;
         un_count(&engine->counters->dirty_resets, 1);
-        reset_conn(engine, slot, UN_REASON_WORKER_LOST, engine->own->seats[seat].resumes);
+        reset_conn(engine, slot, UN_REASON_WORKER_LOST, engine->own->ports[port].resumes);
     }
 }
 
 /* Take what was committed. Commands that wait for send nodes cost their connection: nobody could vouch for the rest. */
-static void take_to_the_end(struct un_engine *engine, uint32_t seat)
+static void take_to_the_end(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat *state = &engine->own->seats[seat];
+    struct un_port_end *state = &engine->own->ports[port];
     const struct un_command *ring =
-        un_at(un_seat_memory(engine, seat), un_header(engine->setup.public)->layout.command_ring);
-    un_commits_take(engine, seat);
+        un_at(un_seat_memory(engine, port), un_header(engine->setup.public)->layout.command_ring);
+    un_commits_take(engine, port);
     while (state->commands_stuck) {
         uint32_t slot = UN_ID_SLOT(ring[un_ring_slot(&state->commands, state->commands.own)].conn);
         if (slot >= engine->own->conn_high || !un_is_alive(un_slot(engine, slot)) ||
-            un_slot(engine, slot)->seat != seat)
+            un_port_of(un_slot(engine, slot)) != port)
             break;
         un_count(&engine->counters->dirty_resets, 1);
         reset_conn(engine, slot, UN_REASON_WORKER_LOST, state->resumes);
-        un_commits_take(engine, seat);
+        un_commits_take(engine, port);
     }
 }
 
 /* The event that was being handled, or NULL. Later events of the ring are none of the dead worker's business. One that
  * wrote nonsense may have written over this word too: then it is the first that was not committed, which is the right
  * one from the second death on, because events are committed one by one after an attach. */
-static struct un_event *handled_event(struct un_engine *engine, uint32_t seat, uint32_t *index)
+static struct un_event *handled_event(struct un_engine *engine, uint32_t port, uint32_t *index)
 {
-    const struct un_seat *state = &engine->own->seats[seat];
-    uint64_t word = un_load(&un_seat_memory(engine, seat)->handling);
+    const struct un_port_end *state = &engine->own->ports[port];
+    uint64_t word = un_load(&un_seat_memory(engine, port)->handling);
     uint32_t waiting = state->events.own - state->events.seen;
     bool known = word >> 32 == 1 && (uint32_t)word - state->events.seen < waiting;
     *index = known ? (uint32_t)word : state->events.seen;
     if (!known && (waiting == 0 || (word == 0 && !state->bad)))
         return NULL;
-    return waiting_event(engine, seat, *index);
+    return waiting_event(engine, port, *index);
 }
 
-static void quarantine(struct un_engine *engine, uint32_t seat, const struct un_event *event)
+static void quarantine(struct un_engine *engine, uint32_t port, const struct un_event *event)
 {
-    struct un_quarantine *record = un_quarantine_at(engine->setup.public, seat);
+    struct un_quarantine *record = un_quarantine_at(engine->setup.public, port);
     uint32_t slot = event_slot(engine, event);
     record->event_type = event->type;
     record->conn = event->conn;
@@ -159,16 +159,16 @@ static void quarantine(struct un_engine *engine, uint32_t seat, const struct un_
     if (slot != UN_NONE)
         record->peer = un_slot(engine, slot)->peer;
     if (record->length)
-        memcpy(record + 1, un_rx_frame(engine->setup.public, seat, event->frame) + event->offset, record->length);
+        memcpy(record + 1, un_rx_frame(engine->setup.public, port, event->frame) + event->offset, record->length);
     un_publish(&record->valid, 1);
 }
 
 /* Two deaths in a row over one event: keep its bytes, reset its connection. */
-static bool judge_suspect(struct un_engine *engine, uint32_t seat)
+static bool judge_suspect(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat *state = &engine->own->seats[seat];
+    struct un_port_end *state = &engine->own->ports[port];
     uint32_t index;
-    struct un_event *event = handled_event(engine, seat, &index);
+    struct un_event *event = handled_event(engine, port, &index);
     if (event)
         un_count(&engine->counters->redelivered, index - state->events.seen + 1);
     bool again = event && state->suspect_known && state->suspect == index && event->type != UN_EVENT_SKIP;
@@ -176,25 +176,25 @@ static bool judge_suspect(struct un_engine *engine, uint32_t seat)
     state->suspect = index;
     if (!again)
         return false;
-    quarantine(engine, seat, event);
+    quarantine(engine, port, event);
     state->suspect_known = false;
     uint32_t slot = event_slot(engine, event);
     if (slot != UN_NONE && un_is_alive(un_slot(engine, slot)))
         reset_conn(engine, slot, UN_REASON_POISONED, state->resumes);
     else if (event->type == UN_EVENT_CLOSE && slot != UN_NONE) {
-        skip_event(engine, seat, event);
+        skip_event(engine, port, event);
         un_engine_conn_free_slot(engine, slot);
     } else {
-        skip_event(engine, seat, event);
+        skip_event(engine, port, event);
     }
     return true;
 }
 
 /* The next worker finds in its memory what the engine believes, not what the last one wrote. */
-static void restore_memory(struct un_engine *engine, uint32_t seat)
+static void restore_memory(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat *state = &engine->own->seats[seat];
-    struct un_seat_memory *memory = un_seat_memory(engine, seat);
+    struct un_port_end *state = &engine->own->ports[port];
+    struct un_seat_memory *memory = un_seat_memory(engine, port);
     un_store(&memory->handling, 0);
     un_store(&memory->sleeping, 0);
     un_store(&memory->want_space, 0);
@@ -210,19 +210,20 @@ static void restore_memory(struct un_engine *engine, uint32_t seat)
 
 bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat)
 {
-    struct un_seat *state = &engine->own->seats[seat];
-    struct un_seat_public *published = un_seat_public(engine->setup.public, seat);
+    uint32_t port = un_port_of_seat(seat);
+    struct un_port_end *state = &engine->own->ports[port];
+    struct un_seat_public *published = un_seat_public(engine->setup.public, port);
     if (!state->attached)
-        return un_load(&un_quarantine_at(engine->setup.public, seat)->valid);
+        return un_load(&un_quarantine_at(engine->setup.public, port)->valid);
     engine->now_ns = un_engine_now_ns(engine);
-    take_to_the_end(engine, seat);
-    bool poisoned = state->judged != state->serial && judge_suspect(engine, seat);
+    take_to_the_end(engine, port);
+    bool poisoned = state->judged != state->serial && judge_suspect(engine, port);
     state->judged = state->serial; /* an engine killed here is asked again; one death counts once */
-    reset_dirty(engine, seat);
+    reset_dirty(engine, port);
     if (!state->resumes)
-        reset_unresumable(engine, seat);
-    sweep_frames(engine, seat);
-    restore_memory(engine, seat);
+        reset_unresumable(engine, port);
+    sweep_frames(engine, port);
+    restore_memory(engine, port);
     state->attached = state->bad = false;
     un_store(&published->attached, 0);
     un_store(&published->bad, 0);
@@ -232,18 +233,19 @@ bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat)
 
 void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t serial, bool resumes)
 {
-    struct un_seat *state = &engine->own->seats[seat];
-    struct un_seat_public *published = un_seat_public(engine->setup.public, seat);
+    uint32_t port = un_port_of_seat(seat);
+    struct un_port_end *state = &engine->own->ports[port];
+    struct un_seat_public *published = un_seat_public(engine->setup.public, port);
     if (state->attached && state->serial == serial)
         return;
     engine->now_ns = un_engine_now_ns(engine);
     if (!resumes)
-        reset_unresumable(engine, seat);
+        reset_unresumable(engine, port);
     state->serial = serial;
     state->resumes = resumes;
     state->attached = true;
-    un_store(&un_quarantine_at(engine->setup.public, seat)->valid, 0);
+    un_store(&un_quarantine_at(engine->setup.public, port)->valid, 0);
     un_store(&published->serial, serial);
     un_store(&published->attached, 1);
-    un_events_publish(engine, seat);
+    un_events_publish(engine, port);
 }

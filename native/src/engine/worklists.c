@@ -10,14 +10,14 @@ void un_receive_later(struct un_engine *engine, uint32_t slot)
     if (work->flags & UN_WORK_RECEIVE_LISTED)
         return;
     work->flags |= UN_WORK_RECEIVE_LISTED;
-    un_list_append(&engine->own->seats[un_slot(engine, slot)->seat].receive, NEXT_RECEIVE(engine), slot);
+    un_list_append(&engine->own->ports[un_port_of(un_slot(engine, slot))].receive, NEXT_RECEIVE(engine), slot);
 }
 
-uint32_t un_receive_next(struct un_engine *engine, uint32_t seat)
+uint32_t un_receive_next(struct un_engine *engine, uint32_t port)
 {
-    uint32_t slot = un_list_take(&engine->own->seats[seat].receive, NEXT_RECEIVE(engine));
+    uint32_t slot = un_list_take(&engine->own->ports[port].receive, NEXT_RECEIVE(engine));
     un_assert(engine->works[slot].flags & UN_WORK_RECEIVE_LISTED);
-    un_assert(un_slot(engine, slot)->seat == seat);
+    un_assert(un_port_of(un_slot(engine, slot)) == port);
     engine->works[slot].flags &= (uint16_t)~UN_WORK_RECEIVE_LISTED;
     return slot;
 }

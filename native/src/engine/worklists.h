@@ -9,7 +9,7 @@
 
 /* The receive list of its seat: it has input to read, or an event that found the ring full. */
 void un_receive_later(struct un_engine *engine, uint32_t slot);
-uint32_t un_receive_next(struct un_engine *engine, uint32_t seat); /* off the list; it must not be empty */
+uint32_t un_receive_next(struct un_engine *engine, uint32_t port); /* off the list; it must not be empty */
 
 /* The flush list: it has output, or its end may be due. */
 void un_transmit_later(struct un_engine *engine, uint32_t slot);

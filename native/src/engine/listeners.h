@@ -1,0 +1,25 @@
+/* The listening sockets that the engine accepts from.
+ *
+ * The table lies in private memory, because an engine's successor has the same sockets. A listener keeps its number
+ * while it is there, and each connection notes the number of its own. A stack's listeners have numbers alike, in a
+ * table of the transport's.
+ *
+ * Connections inherit the options of their listener, which the supervisor sets where it opens one. They lack them where
+ * somebody else opened it (fd:N), and unix sockets inherit nothing. */
+#ifndef UN_LISTENERS_H
+#define UN_LISTENERS_H
+
+#include "engine/state.h"
+
+enum un_lacking {
+    UN_LACKS_RESET_ON_CLOSE = 1 << 0, /* SO_LINGER, at once */
+    UN_LACKS_URGENT_INLINE = 1 << 1,  /* SO_OOBINLINE */
+};
+
+int un_listeners_add(struct un_engine *engine, int fd);  /* its number, or -ENOSPC */
+void un_listeners_remove(struct un_engine *engine, uint32_t number);
+
+/* At start: those that the setup names, under the numbers that they had before. */
+void un_listeners_start(struct un_engine *engine);
+
+#endif
