@@ -264,8 +264,8 @@ static uint32_t run_outputs(struct un_stack *stack)
     return done;
 }
 
-/* What is rarely due: neighbours, fragments, announcements. */
-static inline void run_slow(struct un_stack *stack, uint64_t now_ns)
+/* What is rarely due: neighbours, fragments, announcements. Not inlined: their arrays would enlarge every turn's frame. */
+static __attribute__((noinline)) void run_slow(struct un_stack *stack, uint64_t now_ns)
 {
     struct un_stack_memory *own = stack->own;
     if (own->neighbours_next_ns <= now_ns)
@@ -274,6 +274,11 @@ static inline void run_slow(struct un_stack *stack, uint64_t now_ns)
         un_fragments_run(stack);
     if (own->addresses_next_ns <= now_ns)
         un_addresses_run(stack);
+}
+
+static inline bool is_slow_due(const struct un_stack_memory *own, uint64_t now_ns)
+{
+    return own->neighbours_next_ns <= now_ns || own->fragments_next_ns <= now_ns || own->addresses_next_ns <= now_ns;
 }
 
 uint32_t un_stack_poll_input(struct un_stack *stack, uint64_t now_ns)
@@ -285,7 +290,8 @@ uint32_t un_stack_poll_input(struct un_stack *stack, uint64_t now_ns)
     uint32_t done = take_packets(stack);
     if (own->timers_next_ns <= now_ns)
         done += run_timers(stack);
-    run_slow(stack, now_ns);
+    if (is_slow_due(own, now_ns))
+        run_slow(stack, now_ns);
     return done;
 }
 
