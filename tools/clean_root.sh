@@ -17,7 +17,7 @@ command -v debootstrap >/dev/null || die "debootstrap is missing: tools/setup.sh
 
 # Of this machine: what there is of it is copied.
 CONFIGURATION="/etc/pip.conf /etc/xdg/pip $HOME/.config/pip $HOME/.pip /etc/resolv.conf /etc/hosts
-    /etc/ssl/certs/ca-certificates.crt"
+    /etc/ssl/certs/ca-certificates.crt /usr/local/share/ca-certificates" # of the latter the package makes the former
 VARIABLES='^(PIP_|SSL_CERT_|REQUESTS_CA_|[a-zA-Z]+_proxy=|[A-Z]+_PROXY=)'
 
 mirror() {

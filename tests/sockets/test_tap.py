@@ -34,10 +34,14 @@ def serve(*options: str) -> Server:
     return Server("examples.echo:Echo", *options, backend=Tap())
 
 
+def echoed(client: socket.socket) -> bytes:
+    client.sendall(b"hello")
+    return client.recv(5)
+
+
 def hello(host: str, port: int) -> bytes:
     with socket.create_connection((host, port), 10) as client:
-        client.sendall(b"hello")
-        return client.recv(5)
+        return echoed(client)
 
 
 def findings(server: Server) -> dict[str, dict[str, str]]:
@@ -273,9 +277,8 @@ def test_an_inline_worker_that_dies_is_replaced_on_the_same_queue() -> None:
             (old,) = server.workers()
             os.kill(old.pid, signal.SIGKILL)
             server.wait("another one serves", lambda: [new.serial for new in server.workers()] == [old.serial + 1])
-            client.sendall(b"hello")
             with pytest.raises(ConnectionResetError):  # the next one knows nothing of it
-                client.recv(5)
+                echoed(client)
         assert hello(*server.address) == b"hello"
 
 
@@ -318,7 +321,6 @@ def test_a_shard_that_is_rebuilt_takes_its_queue_again() -> None:
             assert client.recv(5) == b"hello"
             os.kill(server.status()["shards"][0]["keeper_pid"], signal.SIGKILL)
             server.wait("it is rebuilt", lambda: server.status()["shards"][0]["rebuilds"] == 1 and server.workers())
-            client.sendall(b"hello")
             with pytest.raises(ConnectionResetError):
-                client.recv(5)
+                echoed(client)
         assert hello(*server.address) == b"hello"

@@ -6,6 +6,7 @@ stand in the ring, whether the peer of a connection is slow (`hold_output`), whe
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 import struct
@@ -285,4 +286,5 @@ class FakeEngine:
 
     @staticmethod
     def _set(memory: mmap, at: int, value: int) -> None:
-        struct.pack_into("<I", memory, at, value & 0xFFFFFFFF)
+        """In one store: a worker that spins reads it without the GIL, and struct writes byte by byte."""
+        ctypes.c_uint32.from_buffer(memory, at).value = value & 0xFFFFFFFF

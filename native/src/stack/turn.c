@@ -97,8 +97,9 @@ static void run_addresses(struct un_stack *stack)
     stack->own->addresses_next_ns = un_min64(next, un_routers_due(stack));
 }
 
-/* What is rarely due: neighbours, fragments, announcements. */
-static inline void run_slow(struct un_stack *stack, uint64_t now_ns)
+/* What is rarely due: neighbours, fragments, announcements. Not inlined: their arrays would enlarge the frame of every
+ * turn. */
+static __attribute__((noinline)) void run_slow(struct un_stack *stack, uint64_t now_ns)
 {
     struct un_stack_memory *own = stack->own;
     if (own->neighbours_next_ns <= now_ns)
@@ -117,6 +118,11 @@ void un_stack_set_now(struct un_stack *stack, uint64_t now_ns)
     un_tcp_set_now(&stack->tcp, now_ns);
 }
 
+static inline bool is_slow_due(const struct un_stack_memory *own, uint64_t now_ns)
+{
+    return own->neighbours_next_ns <= now_ns || own->fragments_next_ns <= now_ns || own->addresses_next_ns <= now_ns;
+}
+
 uint32_t un_stack_poll_input(struct un_stack *stack, uint64_t now_ns)
 {
     struct un_stack_memory *own = stack->own;
@@ -127,7 +133,8 @@ uint32_t un_stack_poll_input(struct un_stack *stack, uint64_t now_ns)
     uint32_t done = take_packets(stack);
     if (own->timers_next_ns <= now_ns)
         done += run_timers(stack);
-    run_slow(stack, now_ns);
+    if (is_slow_due(own, now_ns))
+        run_slow(stack, now_ns);
     return done;
 }
 
