@@ -399,7 +399,7 @@ def _values_of_file(path: str) -> dict[str, Any]:
         with open(path, "rb") as file:
             table = tomllib.load(file)
     except OSError as error:
-        raise UsageError(f"--config {path}: {error.strerror}") from None
+        raise UsageError(f"--config {path}: {error.strerror}; give a TOML file that this user may read") from None
     except (ValueError, RecursionError) as error:  # also numbers and nesting beyond what Python reads
         raise UsageError(f"{path}: not TOML: {error}") from None
     known = {option.key: option for option in options()}

@@ -142,4 +142,4 @@ async def _run_with_metrics(supervisor: Supervisor) -> None:
         metrics.start()
         await supervisor.run()
     finally:
-        await asyncio.to_thread(metrics.close)
+        metrics.close()  # half a second at most, and the loop has nothing else to do

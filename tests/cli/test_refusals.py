@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -61,6 +61,58 @@ def test_a_file_beyond_what_python_reads_exits_with_2(text: str, tmp_path: Path)
     file = tmp_path / "usnet.toml"
     file.write_text(text)
     assert refused(2, ECHO, "--config", str(file)).startswith(f"{file}: not TOML: ")
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda file: file.mkdir(), "--config {}: Is a directory; give a TOML file"),
+        (lambda file: file.write_bytes(b"app = '\xff'\n"), "{}: not TOML: 'utf-8' codec can't decode byte 0xff"),
+    ],
+)
+def test_a_file_that_is_no_file_of_options_exits_with_2(
+    make: Callable[[Path], object], expected: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "usnet.toml")
+    assert refused(2, ECHO, "--config", f"{tmp_path}/usnet.toml").startswith(expected.format(f"{tmp_path}/usnet.toml"))
+
+
+def test_a_quarantine_where_nothing_can_be_kept_exits_with_3(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder, why in {"file": f"{tmp_path}/file is no folder", "file/below": "not a directory"}.items():
+        line = refused(3, ECHO, "--quarantine", f"{tmp_path}/{folder}", *SILENT)
+        assert line == f"--quarantine {tmp_path}/{folder}: {why}; use a folder that this user may write"
+        assert refused(3, ECHO, "--check", "--quarantine", f"{tmp_path}/{folder}", *SILENT) == line
+
+
+def test_a_control_path_that_is_too_long_exits_with_3(tmp_path: Path) -> None:
+    long = f"{tmp_path}/{'x' * 100}"
+    bind = f"tcp://127.0.0.1:{free_port()}"
+    line = refused(3, ECHO, "--bind", bind, "--metrics", "off", "--control", long)
+    assert line == f"--control {long}: the path has more than 107 bytes; use a shorter one"
+
+
+def test_a_limit_of_file_sizes_exits_with_3_and_says_so() -> None:
+    prefix = ["sh", "-c", 'ulimit -f 10; exec "$@"', "sh"]
+    line = refused(3, ECHO, "--bind", f"tcp://127.0.0.1:{free_port()}", *SILENT, prefix=prefix)
+    assert line == (
+        "shard 0: no shared memory: File too large; raise the limit of file sizes (ulimit -f), which counts here too"
+    )
+
+
+@needs_network_namespaces
+@pytest.mark.parametrize("processes", [1, 3])
+def test_too_few_processes_exit_with_3(processes: int) -> None:
+    """As a user of whom nothing else runs."""
+    to_read = ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]  # wherever we are installed
+    prefix = ["setpriv", "--reuid", "64321", "--clear-groups", *to_read, "prlimit", f"--nproc={processes}"]
+    bind = ("--bind", f"tcp://127.0.0.1:{free_port()}")
+    done = run("usnet-serve", ECHO, *bind, "--metrics", f"127.0.0.1:{free_port()}", "--control", "off", prefix=prefix)
+    assert done.returncode == 3
+    expected = "the system gives no thread" if processes == 1 else "the network process of shard 0 exited with 3"
+    assert expected in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert "connections" not in done.stderr  # there were none that could be lost
 
 
 def test_a_refusal_is_one_line_whatever_was_given() -> None:
@@ -229,6 +281,15 @@ class TestCtl:
             dead.bind(str(path))
             dead.listen()
         self.refused(path)
+
+    def test_a_path_that_is_too_long(self, tmp_path: Path) -> None:
+        line = self.refused(tmp_path / ("x" * 100))
+        assert line.endswith(": a socket's path has at most 107 bytes; use the server's")
+
+    def test_no_path(self) -> None:
+        done = run("usnet-ctl", "status", "--control", "")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.endswith("--control: is empty; give the path of the server's control socket\n")
 
     def test_a_file_that_is_no_socket(self, tmp_path: Path) -> None:
         path = tmp_path / "control.sock"

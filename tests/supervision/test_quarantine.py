@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from usnet_framework.config import Config
 from usnet_framework.shards import quarantine
+from usnet_framework.shards.doctor import quarantine_finding
 from usnet_framework.shards.segment import QuarantineRecord
 
 RECORD = QuarantineRecord(conn=0x1_0000_0007, event_type=2, peer=("192.0.2.7", 4711), data=b"\0poison\n")
@@ -30,6 +33,35 @@ def test_bytes_and_facts_are_kept_for_the_owner_alone(tmp_path: Path) -> None:
     }
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("umask", [0, 0o777])
+def test_the_umask_does_not_matter(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        path = quarantine.keep(tmp_path / "quarantine", "0.1", RECORD)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_trouble_is_told_before_there_is_an_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    assert quarantine.trouble(tmp_path) is None
+    assert quarantine.trouble(tmp_path / "a" / "b") is None
+    assert not (tmp_path / "a").exists()
+    assert quarantine.trouble(tmp_path / "file") == f"{tmp_path}/file is no folder"
+    assert quarantine.trouble(tmp_path / "file" / "b") == "not a directory"
+    monkeypatch.setattr(os, "access", lambda *args, **kwargs: False)
+    assert quarantine.trouble(tmp_path / "a") == f"no permission to write in {tmp_path}"
+
+
+def test_doctor_says_when_the_default_folder_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quarantine").write_text("")
+    finding = quarantine_finding(Config(app="a:A"))
+    assert (finding.ok, finding.in_force, finding.reason) == (False, "none", f"{tmp_path}/quarantine is no folder")
 
 
 def test_the_folder_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

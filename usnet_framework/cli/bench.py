@@ -121,8 +121,15 @@ def _seconds(text: str) -> float:
     return value
 
 
+class _Parser(argparse.ArgumentParser):
+    """Of the commands as well."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="usnet-bench", description=__doc__)
+    parser = _Parser(prog="usnet-bench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     echo = _command(

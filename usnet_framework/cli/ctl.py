@@ -75,6 +75,12 @@ def _command(text: str) -> str:
     return text
 
 
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; give the path of the server's control socket")
+    return text
+
+
 def _parser() -> _Parser:
     parser = _Parser(
         prog="usnet-ctl",
@@ -85,7 +91,8 @@ def _parser() -> _Parser:
     )
     path = os.environ.get(ENVIRONMENT_PREFIX + "CONTROL") or default_control_path()
     parser.add_argument("command", metavar="COMMAND", type=_command)
-    parser.add_argument("--control", metavar="PATH", default=path, help="the server's control socket (%(default)s)")
+    whose = "the server's control socket (%(default)s)"
+    parser.add_argument("--control", metavar="PATH", type=_path, default=path, help=whose)
     parser.add_argument("--json", action="store_true", help="print what the server said as JSON")
     parser.add_argument(
         "--pkgconfigdir", nargs=0, action=_PrintFolder, help="print what PKG_CONFIG_PATH has to hold, and exit"

@@ -19,7 +19,7 @@ from typing import Any
 
 from usnet_framework.errors import ControlError, StartupError, UsnetError
 from usnet_framework.shards.messages import pack, unpack
-from usnet_framework.shards.unixpath import UnixListener, listen_unix, make_private
+from usnet_framework.shards.unixpath import PATH_BYTES_MAX, UnixListener, listen_unix, make_private
 
 log = logging.getLogger("usnet.supervisor")
 
@@ -120,6 +120,8 @@ def _refusal(error: str) -> bytes:
 def request(path: str, command: str) -> Any:
     """The result of a command of the server at `path`. ControlError: nobody answers, or the server refused."""
     what = f"--control {path}"
+    if len(os.fsencode(path)) > PATH_BYTES_MAX:
+        raise ControlError(f"{what}: a socket's path has at most {PATH_BYTES_MAX} bytes; use the server's")
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(REPLY_TIMEOUT_S)

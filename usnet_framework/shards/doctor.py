@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from usnet_framework.config import Config
+from usnet_framework.shards import quarantine
 from usnet_framework.shards.cgroup import read_text
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.listeners import Listeners
@@ -29,6 +30,15 @@ def survival_finding(layout: str, resumes: bool) -> Finding:
     if not resumes:
         return Finding(what, lost, lost, "the handler class does not define on_resume", "define it")
     return Finding(what, kept, kept)
+
+
+def quarantine_finding(config: Config) -> Finding:
+    """Whether events that kill workers can be kept (P3)."""
+    folder = Path(config.quarantine).absolute()
+    why = quarantine.trouble(folder)
+    if why is None:
+        return Finding("quarantine", config.quarantine, str(folder))
+    return Finding("quarantine", config.quarantine, "none", why, "use --quarantine with another folder", ok=False)
 
 
 def listener_findings(config: Config, listeners: Listeners, shards: int, root: Path = Path("/")) -> list[Finding]:

@@ -15,7 +15,7 @@ from usnet_framework._native import POLL_MODES, StackAddresses
 from usnet_framework.app import parse_app
 from usnet_framework.config import Config
 from usnet_framework.errors import StartupError
-from usnet_framework.shards import doctor, limits
+from usnet_framework.shards import doctor, limits, quarantine
 from usnet_framework.shards.control import listen
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.listeners import Bind, Listeners, open_listeners, parse_bind
@@ -71,6 +71,7 @@ def understand(config: Config) -> Intent:
     transport = config.transport()
     parse_app(config.app)
     _check_working_directory()
+    _check_quarantine(config)
     binds = [parse_bind(bind) for bind in config.bind]
     node = interface_node(config.interface) if config.interface is not None else None
     wish = Wish(config.queues, config.workers, config.layout, config.cores, config.poll, node)
@@ -87,6 +88,13 @@ def _check_working_directory() -> None:
         os.getcwd()
     except OSError as error:
         raise StartupError(f"the working directory is gone: {error.strerror}; start in one that is there") from None
+
+
+def _check_quarantine(config: Config) -> None:
+    """A folder that somebody has named has to be usable; that of the default is reported (doctor.py)."""
+    why = quarantine.trouble(Path(config.quarantine).absolute())
+    if why is not None and config.quarantine != Config.quarantine:
+        raise StartupError(f"--quarantine {config.quarantine}: {why}; use a folder that this user may write")
 
 
 def prepare(config: Config, intent: Intent) -> Prepared:
@@ -112,6 +120,7 @@ def prepare(config: Config, intent: Intent) -> Prepared:
             *placed.findings,
             *(doctor.listener_findings(config, listeners, len(placed.shards)) if tap is None else tap.findings()),
             limits.finding(demand, limit, connection_limit),
+            doctor.quarantine_finding(config),
         ]
         control = listen(config.control) if config.control != "off" else None
     except BaseException:

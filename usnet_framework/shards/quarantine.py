@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,23 @@ EVENT_TYPES = {1: "connect", 2: "data", 3: "eof", 4: "drain", 5: "close"}  # enu
 
 class QuarantineFull(Exception):
     """As many events as the folder may hold are kept already."""
+
+
+def trouble(folder: Path) -> str | None:
+    """Why no event could be kept there, None when one could; nothing is made."""
+    for nearest in (folder, *folder.parents):
+        try:
+            kind = os.stat(nearest).st_mode
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return (error.strerror or str(error)).lower()
+        if not stat.S_ISDIR(kind):
+            return f"{nearest} is no folder"
+        if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=True):
+            return f"no permission to write in {nearest}"
+        return None
+    return "there is no folder above it"
 
 
 def keep(folder: Path, worker: str, record: QuarantineRecord, now: datetime | None = None) -> Path:

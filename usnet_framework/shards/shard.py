@@ -7,6 +7,7 @@ expects ValueError from one that was closed meanwhile."""
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -159,9 +160,10 @@ class Shard:
         try:
             return Segment.create(config, options)
         except OSError as error:
-            raise StartupError(
-                f"shard {self.number}: no shared memory: {error.strerror}; use a smaller --max-connections"
-            ) from None
+            fix = "raise the limit of file sizes (ulimit -f), which counts here too"
+            if error.errno != errno.EFBIG:
+                fix = "use a smaller --max-connections"
+            raise StartupError(f"shard {self.number}: no shared memory: {error.strerror}; {fix}") from None
 
     def _close_segment(self) -> None:
         if self.segment is not None:

@@ -156,6 +156,8 @@ class SplitShard(Shard):
             return
         if not self._was_ready:
             self.setup.start_failed(f"the network process of shard {self.number} {describe_exit(status)} as it started")
+            if not self._rebuilds:
+                return  # that was the start of the server, which is given up; there is nothing to lose
         delay_s = self._backoff.failed()
         text = "keeper %s: the connections of the shard are lost, it is rebuilt in %.1f s"
         log.error(text, describe_exit(status), delay_s, extra={"shard": self.number})

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from usnet_framework import inherited
 from usnet_framework.testing.stations import SimulationFailed
 from usnet_framework.testing.worlds import World
 
@@ -110,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--capture", type=Path, help="with one seed: write its packets to this file (pcap)")
     chosen = parser.parse_args(arguments)
+    inherited.reset()
     seeds = range(chosen.first, chosen.first + chosen.seeds)
     begin = time.monotonic()
     if chosen.capture:
