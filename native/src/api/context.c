@@ -66,7 +66,8 @@ static int make_stack(struct usnet *context, const struct un_stack_config *confi
         return -ENOMEM;
     context->stack.memory = memory;
     context->stack.memory_bytes = (uint64_t)bytes;
-    return un_stack_create(un_context_stack(context), memory, (uint64_t)bytes, config, NULL);
+    struct un_stack_place place = {.arena = memory, .arena_bytes = (uint64_t)bytes};
+    return un_stack_create(un_context_stack(context), &place, config);
 }
 
 static const char *options_wrong(const struct usnet_setup_options *options, const struct usnet_device *device)

@@ -83,7 +83,7 @@ static int add_addresses(struct un_engine *engine)
     return status;
 }
 
-static int create_stack(struct un_engine *engine, void *arena, uint64_t bytes)
+static int create_stack(struct un_engine *engine, const struct un_stack_place *place)
 {
     struct un_link *link = engine->link;
     struct un_stack_config config = engine->setup.stack->config;
@@ -91,7 +91,7 @@ static int create_stack(struct un_engine *engine, void *arena, uint64_t bytes)
     config.seed = engine->options->seed;
     if (!config.seed && getrandom(&config.seed, sizeof config.seed, 0) != sizeof config.seed)
         return -errno;
-    int status = un_stack_create(&link->stack, arena, bytes, &config, un_published_counters(engine->setup.public));
+    int status = un_stack_create(&link->stack, place, &config);
     if (status >= 0)
         status = add_addresses(engine);
     if (status >= 0)
@@ -105,15 +105,16 @@ static int open_stack(struct un_engine *engine)
 {
     struct un_link *link = engine->link;
     uint64_t bytes = un_stack_setup_bytes(engine->setup.stack);
-    uint8_t *arena = (uint8_t *)engine->setup.stack->memory + UN_STACK_HEAD_BYTES;
-    struct un_published_counters *counters = un_published_counters(engine->setup.public);
+    struct un_stack_place place = {.arena = (uint8_t *)engine->setup.stack->memory + UN_STACK_HEAD_BYTES,
+                                   .arena_bytes = bytes - UN_STACK_HEAD_BYTES,
+                                   .counters = un_published_counters(engine->setup.public)};
     if (link->head->ready)
-        return un_stack_adopt(&link->stack, arena, bytes - UN_STACK_HEAD_BYTES, counters);
+        return un_stack_adopt(&link->stack, &place);
     if (link->head->begun && madvise(link->head, bytes, MADV_REMOVE) < 0)
         return -errno;
     link->head->begun = 1;
     un_compiler_fence();
-    int status = create_stack(engine, arena, bytes - UN_STACK_HEAD_BYTES);
+    int status = create_stack(engine, &place);
     un_compiler_fence();
     link->head->ready = status == 0;
     return status;

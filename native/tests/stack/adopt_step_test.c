@@ -265,7 +265,8 @@ static void udp_reopen(void)
 
 static void adopt(void)
 {
-    un_stack_adopt(stack(), world.remains->arena, world.arena_bytes, NULL);
+    struct un_stack_place place = {.arena = world.remains->arena, .arena_bytes = world.arena_bytes};
+    un_stack_adopt(stack(), &place);
 }
 
 static void set_device(void)

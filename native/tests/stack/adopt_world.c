@@ -364,7 +364,8 @@ static void connect_wires(struct remains *remains)
 static void make_side(struct side *side, void *arena, const struct un_stack_config *config, uint8_t number)
 {
     struct un_ip ip = ip4(10, 0, 0, number);
-    CHECK_EQ(un_stack_create(&side->stack, arena, world.arena_bytes, config, NULL), 0);
+    struct un_stack_place place = {.arena = arena, .arena_bytes = world.arena_bytes};
+    CHECK_EQ(un_stack_create(&side->stack, &place, config), 0);
     make_device(side, number);
     un_stack_set_device(&side->stack, &side->device.device);
     CHECK_EQ(un_stack_add_address(&side->stack, &ip, 24), 0);
@@ -509,7 +510,8 @@ void world_adopt(const struct remains *remains)
     memset(&world.it.stack, 0xdb, sizeof world.it.stack);
     world.it.by_events = true;
     connect_wires(wires);
-    CHECK_EQ(un_stack_adopt(&world.it.stack, arena, world.arena_bytes, NULL), 0);
+    struct un_stack_place place = {.arena = arena, .arena_bytes = world.arena_bytes};
+    CHECK_EQ(un_stack_adopt(&world.it.stack, &place), 0);
     un_stack_set_device(&world.it.stack, &world.it.device.device);
     check(&world.it);
     CHECK_EQ(un_stack_frames_elsewhere(&world.it.stack), 0);
