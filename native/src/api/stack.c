@@ -180,7 +180,7 @@ static int create_in(struct usnet_stack *stack, const struct un_stack_config *co
         memory = stack->memory;
         bytes = stack->memory_bytes;
     }
-    struct un_stack_place place = {.arena = memory, .arena_bytes = bytes};
+    struct un_stack_place place = {.arena = memory, .arena_bytes = bytes, .device = stack->device};
     return un_stack_create(&stack->inner, &place, config);
 }
 
@@ -210,7 +210,7 @@ int usnet_stack_adopt(struct usnet_stack **stack, const struct usnet_link *link,
     struct usnet_stack *made = new_view(link);
     if (!made)
         return -errno;
-    struct un_stack_place place = {.arena = memory, .arena_bytes = bytes};
+    struct un_stack_place place = {.arena = memory, .arena_bytes = bytes, .device = made->device};
     return finish(stack, made, un_stack_adopt(&made->inner, &place));
 }
 

@@ -107,7 +107,8 @@ static int open_stack(struct un_engine *engine)
     uint64_t bytes = un_stack_setup_bytes(engine->setup.stack);
     struct un_stack_place place = {.arena = (uint8_t *)engine->setup.stack->memory + UN_STACK_HEAD_BYTES,
                                    .arena_bytes = bytes - UN_STACK_HEAD_BYTES,
-                                   .counters = un_published_counters(engine->setup.public)};
+                                   .counters = un_published_counters(engine->setup.public),
+                                   .device = link->device};
     if (link->head->ready)
         return un_stack_adopt(&link->stack, &place);
     if (link->head->begun && madvise(link->head, bytes, MADV_REMOVE) < 0)
@@ -141,7 +142,6 @@ static int open_device(struct un_engine *engine)
         fprintf(stderr, "usnet: queue %u of the interface: %s\n", queue, why);
         return status;
     }
-    un_stack_set_device(&link->stack, link->device);
     return 0;
 }
 
@@ -189,14 +189,14 @@ static int open_all(struct un_engine *engine)
     int status = un_exchange_open(&link->exchange, setup->exchange_fd, (uint32_t)engine->options->queue,
                                   (uint32_t)engine->options->queues, setup->exchange_wake_fds);
     if (status == 0)
+        status = open_device(engine);
+    if (status == 0)
         status = open_stack(engine);
     if (status == 0)
         status = un_link_make_line(link);
     if (status == 0) {
         join_lenders(engine);
-        status = open_device(engine);
-    }
-    if (status == 0) {
+        un_stack_set_device(&link->stack, link->device);
         join_shards(engine);
         status = watch_all(engine);
     }

@@ -350,7 +350,8 @@ bool un_scan_conn(struct un_stack *stack, const struct un_tcb *tcb);
 bool un_scan_frames(struct un_stack *stack, uint32_t head, uint32_t *frames, uint32_t *bytes, uint32_t *tail);
 
 /* ---- rebuild.c: after adoption ---- */
-void un_stack_rebuild(struct un_stack *stack);
+/* device: whose rings may hold frames; NULL: none */
+void un_stack_rebuild(struct un_stack *stack, const struct un_device *device);
 void un_stack_send_pending_reset(struct un_stack *stack); /* a reset for the connection that was being changed */
 
 /* ---- conn.c ---- */

@@ -121,6 +121,7 @@ static void make_view(struct un_stack *stack, const struct un_stack_place *place
     stack->own = (struct un_stack_memory *)memory;
     stack->config = &stack->own->config;
     count_into(stack, place->counters ? place->counters : (struct un_published_counters *)(memory + plan->counters));
+    stack->holder = place->device;
     stack->shards.shards = 1;
     stack->neighbours = (struct un_neighbour *)(memory + plan->neighbours);
     stack->endpoints = (struct un_udp_socket *)(memory + plan->endpoints);
@@ -167,6 +168,8 @@ int un_stack_create(struct un_stack *stack, const struct un_stack_place *place, 
     own->timers_next_ns = own->neighbours_next_ns = own->fragments_next_ns = UINT64_MAX;
     make_view(stack, place, &plan);
     un_pool_format_lending(&stack->tcp.pool, config->frames, config->frame_bytes, config->lent);
+    un_device_hold(place->device, &stack->tcp.pool);
+    un_pool_rebuild(&stack->tcp.pool);
     un_recovery_rebuild(&stack->tcp, stack->sent_scratch);
     un_flows_clear(&stack->flows);
     un_wheel_init(&own->wheel, 0);
@@ -187,13 +190,14 @@ int un_stack_adopt(struct un_stack *stack, const struct un_stack_place *place)
     if (un_stack_plan(&own->config, &plan, &why) || arena_bytes(place, &plan) != own->bytes)
         return -EINVAL;
     make_view(stack, place, &plan);
-    un_stack_rebuild(stack);
+    un_stack_rebuild(stack, place->device);
     stack->counters->adopted++;
     return 0;
 }
 
 void un_stack_set_device(struct un_stack *stack, struct un_device *device)
 {
+    un_assert(!device->operations->held || device == stack->holder);
     stack->device = device;
     stack->tx_room = 0;
     stack->tcp.tx_segment_bytes = device->capabilities.tx_segment_bytes;

@@ -119,6 +119,7 @@ struct un_stack {
     struct un_published_counters *published;
     struct un_stack_counters *counters; /* those of IP in it */
     struct un_device *device;
+    const struct un_device *holder; /* the device whose rings were asked for frames, when the free list was made */
     struct un_stack_shards shards;
     uint32_t tx_room;       /* packets the device said it takes, of which none was submitted yet */
     bool has_submitted;     /* something waits for flush */
@@ -139,6 +140,9 @@ struct un_stack_place {
     uint64_t arena_bytes;
     void *frames; /* un_stack_frames_bytes of them, aligned to 4096; NULL: they lie in the arena, behind the tables */
     struct un_published_counters *counters; /* as old as the arena; NULL: they lie in it */
+    /* The one that un_stack_set_device will be given: its rings may hold frames since before. NULL: a device without
+     * such rings. */
+    const struct un_device *device;
 };
 
 /* Bytes of arena for a configuration, with the frames in it; -EINVAL with *why a sentence. */
@@ -150,7 +154,7 @@ int un_stack_create(struct un_stack *stack, const struct un_stack_place *place, 
 /* Go on with a stack that another view had, with its frames and counters where they were. -EINVAL: this is none, or of
  * another version. */
 int un_stack_adopt(struct un_stack *stack, const struct un_stack_place *place);
-/* before anything moves; again after adopt */
+/* Before anything moves; again after adopt. A device whose rings outlive a process was named in the stack's place. */
 void un_stack_set_device(struct un_stack *stack, struct un_device *device);
 void un_stack_set_shards(struct un_stack *stack, const struct un_stack_shards *shards);
 
