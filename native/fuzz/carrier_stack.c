@@ -82,7 +82,8 @@ static void open_far(void)
     CHECK(bytes > 0);
     it.far_bytes = (uint64_t)bytes;
     it.far_memory = map(it.far_bytes, MAP_PRIVATE);
-    CHECK_EQ(un_stack_create(&it.far, it.far_memory, it.far_bytes, &config, NULL), 0);
+    struct un_stack_place place = {.arena = it.far_memory, .arena_bytes = it.far_bytes};
+    CHECK_EQ(un_stack_create(&it.far, &place, &config), 0);
     un_stack_set_device(&it.far, it.wire[1]);
     CHECK(un_stack_add_address(&it.far, &ip, 24) >= 0);
 }

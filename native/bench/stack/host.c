@@ -29,7 +29,8 @@ void host_start(struct host *host, struct un_device *device, struct host_size si
     host->bytes = (uint64_t)bytes;
     host->memory = mmap(NULL, host->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     un_assert(host->memory != MAP_FAILED);
-    un_assert(un_stack_create(&host->stack, host->memory, host->bytes, &config, NULL) == 0);
+    struct un_stack_place place = {.arena = host->memory, .arena_bytes = host->bytes};
+    un_assert(un_stack_create(&host->stack, &place, &config) == 0);
     un_stack_set_device(&host->stack, device);
     host->device = device;
 }

@@ -56,7 +56,8 @@ static void format_sockets(struct usnet *context)
     }
 }
 
-static int make_stack(struct usnet *context, const struct un_stack_config *config, const char **why)
+static int make_stack(struct usnet *context, const struct un_stack_config *config, const struct un_device *device,
+                      const char **why)
 {
     int64_t bytes = un_stack_bytes(config, why);
     if (bytes < 0)
@@ -66,7 +67,8 @@ static int make_stack(struct usnet *context, const struct un_stack_config *confi
         return -ENOMEM;
     context->stack.memory = memory;
     context->stack.memory_bytes = (uint64_t)bytes;
-    return un_stack_create(un_context_stack(context), memory, (uint64_t)bytes, config, NULL);
+    struct un_stack_place place = {.arena = memory, .arena_bytes = (uint64_t)bytes, .device = device};
+    return un_stack_create(un_context_stack(context), &place, config);
 }
 
 static const char *options_wrong(const struct usnet_setup_options *options, const struct usnet_device *device)
@@ -103,7 +105,7 @@ struct usnet *usnet_setup(const struct usnet_setup_options *options, struct usne
     context->port_next = (uint32_t)options->stack.seed;
     format_sockets(context);
     struct un_stack_config config = un_api_config(&options->stack);
-    int status = make_stack(context, &config, why);
+    int status = make_stack(context, &config, (struct un_device *)device, why);
     if (status < 0)
         return refuse(context, device, -status);
     context->stack.device = (struct un_device *)device;

@@ -160,7 +160,8 @@ static int create_in(struct usnet_stack *stack, const struct un_stack_config *co
         memory = stack->memory;
         bytes = stack->memory_bytes;
     }
-    return un_stack_create(&stack->inner, memory, bytes, config, NULL);
+    struct un_stack_place place = {.arena = memory, .arena_bytes = bytes, .device = stack->device};
+    return un_stack_create(&stack->inner, &place, config);
 }
 
 static int finish(struct usnet_stack **stack, struct usnet_stack *made, int status)
@@ -193,7 +194,8 @@ int usnet_stack_adopt(struct usnet_stack **stack, const struct usnet_link *link,
     struct usnet_stack *made = new_view(link);
     if (!made)
         return -errno;
-    return finish(stack, made, un_stack_adopt(&made->inner, memory, bytes, NULL));
+    struct un_stack_place place = {.arena = memory, .arena_bytes = bytes, .device = made->device};
+    return finish(stack, made, un_stack_adopt(&made->inner, &place));
 }
 
 void usnet_stack_destroy(struct usnet_stack *stack)

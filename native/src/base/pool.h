@@ -12,7 +12,7 @@
  * (un_pool_given_back).
  *
  * The lists are caches. After a takeover un_pool_rebuild makes them from the references, which a scan of all owners has
- * set. */
+ * set, and un_pool_hold for owners that the scan does not see. */
 #ifndef UN_POOL_H
 #define UN_POOL_H
 
@@ -79,6 +79,16 @@ static inline void un_pool_keep(struct un_pool *pool, uint32_t frame)
 {
     un_assert(pool->frames[frame].references > 0 && pool->frames[frame].references < UINT16_MAX);
     pool->frames[frame].references++;
+}
+
+/* An owner more, of a frame that may have had none: only while the lists are about to be made anew. False: there is no
+ * such frame, or it has too many owners already. */
+static inline bool un_pool_hold(struct un_pool *pool, uint32_t frame)
+{
+    if (frame >= pool->own->count || pool->frames[frame].references == UINT16_MAX)
+        return false;
+    pool->frames[frame].references++;
+    return true;
 }
 
 static inline void un_pool_drop(struct un_pool *pool, uint32_t frame)

@@ -11,6 +11,10 @@
  *             flush    put on the wire what was submitted (once per turn)
  *   receive   peek     packets that have come, oldest first       release  that many belong to the caller now
  *
+ * The rings of a device may outlive the process that uses it, as somebody else holds their descriptor too. Such a
+ * device has the verb held. The next process hears by it which frames stand in the rings, before it makes its list of
+ * free frames, and goes on with the rings as they are.
+ *
  * Sleep and wake: `fd` becomes readable when a packet may be there (-1: the device has none, and is looked at by its
  * owner); before a caller sleeps on it, it calls sleep, which says false when there is something to do at once.
  * When reserve gave less than was asked for, fd may not tell about room; the caller looks again after a millisecond,
@@ -95,13 +99,16 @@ struct un_device;
 struct un_device_operations {
     const char *name;
     void (*attach)(struct un_device *device, struct un_pool *pool); /* see un_device_attach */
+    /* see un_device_hold; NULL: its rings end with the process */
+    void (*held)(const struct un_device *device, struct un_pool *pool);
     uint32_t (*reserve)(struct un_device *device, uint32_t count);
     void (*submit)(struct un_device *device, const struct un_tx *packets, uint32_t count);
     void (*flush)(struct un_device *device);
     uint32_t (*peek)(struct un_device *device, struct un_rx *packets, uint32_t most);
     void (*release)(struct un_device *device, uint32_t count);
     bool (*sleep)(struct un_device *device);
-    void (*close)(struct un_device *device); /* drops the frames it holds and frees itself */
+    /* Drops the frames it holds, but for those in rings that outlive it, and frees itself. */
+    void (*close)(struct un_device *device);
 };
 
 /* The start of every device. */
@@ -166,9 +173,19 @@ static inline void un_device_count_into(struct un_device *device, struct un_devi
     device->counters = counters;
 }
 
+/* Rings that outlived a process: one more reference (un_pool_hold) for each place in them where a frame stands. All
+ * other owners of the pool's frames have theirs already, and the list of free frames is made next. Nothing in the rings
+ * changes, so it may be asked again when the asker dies. */
+static inline void un_device_hold(const struct un_device *device, struct un_pool *pool)
+{
+    if (device && device->operations->held)
+        device->operations->held(device, pool);
+}
+
 /* Receive into this pool from now on. When the device had another one (its owner was adopted elsewhere), packets that
  * came and were not released are lost, and their frames are forgotten, not dropped: the scan that made the new pool's
- * free list has counted them as free. The view has to stay where it is until the device is closed or attached anew. */
+ * free list has counted them as free. What stands in rings that outlive a process is neither lost nor free:
+ * un_device_hold came first. The view has to stay where it is until the device is closed or attached anew. */
 static inline void un_device_attach(struct un_device *device, struct un_pool *pool)
 {
     device->pool = pool;

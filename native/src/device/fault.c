@@ -301,6 +301,12 @@ static void fault_attach(struct un_device *device, struct un_pool *pool)
     un_device_attach(fault->inner, pool);
 }
 
+/* What is delayed here is lost with the process, as it has left the inner device's rings. */
+static void fault_held(const struct un_device *device, struct un_pool *pool)
+{
+    un_device_hold(((const struct fault *)device)->inner, pool);
+}
+
 static uint32_t fault_reserve(struct un_device *device, uint32_t count_wanted)
 {
     struct fault *fault = fault_of(device);
@@ -373,6 +379,7 @@ static void fault_close(struct un_device *device)
 static const struct un_device_operations fault_operations = {
     .name = "fault",
     .attach = fault_attach,
+    .held = fault_held,
     .reserve = fault_reserve,
     .submit = fault_submit,
     .flush = fault_flush,

@@ -143,6 +143,11 @@ static void pcap_attach(struct un_device *device, struct un_pool *pool)
     un_device_attach(pcap_of(device)->inner, pool);
 }
 
+static void pcap_held(const struct un_device *device, struct un_pool *pool)
+{
+    un_device_hold(((const struct pcap *)device)->inner, pool);
+}
+
 static uint32_t pcap_reserve(struct un_device *device, uint32_t count)
 {
     struct un_device *inner = pcap_of(device)->inner;
@@ -201,6 +206,7 @@ static void pcap_close(struct un_device *device)
 static const struct un_device_operations pcap_operations = {
     .name = "pcap",
     .attach = pcap_attach,
+    .held = pcap_held,
     .reserve = pcap_reserve,
     .submit = pcap_submit,
     .flush = pcap_flush,

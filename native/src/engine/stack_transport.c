@@ -83,7 +83,7 @@ static int add_addresses(struct un_engine *engine)
     return status;
 }
 
-static int create_stack(struct un_engine *engine, void *arena, uint64_t bytes)
+static int create_stack(struct un_engine *engine, const struct un_stack_place *place)
 {
     struct un_link *link = engine->link;
     struct un_stack_config config = engine->setup.stack->config;
@@ -91,7 +91,7 @@ static int create_stack(struct un_engine *engine, void *arena, uint64_t bytes)
     config.seed = engine->options->seed;
     if (!config.seed && getrandom(&config.seed, sizeof config.seed, 0) != sizeof config.seed)
         return -errno;
-    int status = un_stack_create(&link->stack, arena, bytes, &config, un_published_counters(engine->setup.public));
+    int status = un_stack_create(&link->stack, place, &config);
     if (status >= 0)
         status = add_addresses(engine);
     if (status >= 0)
@@ -105,15 +105,17 @@ static int open_stack(struct un_engine *engine)
 {
     struct un_link *link = engine->link;
     uint64_t bytes = un_stack_setup_bytes(engine->setup.stack);
-    uint8_t *arena = (uint8_t *)engine->setup.stack->memory + UN_STACK_HEAD_BYTES;
-    struct un_published_counters *counters = un_published_counters(engine->setup.public);
+    struct un_stack_place place = {.arena = (uint8_t *)engine->setup.stack->memory + UN_STACK_HEAD_BYTES,
+                                   .arena_bytes = bytes - UN_STACK_HEAD_BYTES,
+                                   .counters = un_published_counters(engine->setup.public),
+                                   .device = link->device};
     if (link->head->ready)
-        return un_stack_adopt(&link->stack, arena, bytes - UN_STACK_HEAD_BYTES, counters);
+        return un_stack_adopt(&link->stack, &place);
     if (link->head->begun && madvise(link->head, bytes, MADV_REMOVE) < 0)
         return -errno;
     link->head->begun = 1;
     un_compiler_fence();
-    int status = create_stack(engine, arena, bytes - UN_STACK_HEAD_BYTES);
+    int status = create_stack(engine, &place);
     un_compiler_fence();
     link->head->ready = status == 0;
     return status;
@@ -140,7 +142,6 @@ static int open_device(struct un_engine *engine)
         fprintf(stderr, "usnet: queue %u of the interface: %s\n", queue, why);
         return status;
     }
-    un_stack_set_device(&link->stack, link->device);
     return 0;
 }
 
@@ -187,12 +188,12 @@ static int open_all(struct un_engine *engine)
     int status = un_exchange_open(&link->exchange, setup->exchange_fd, (uint32_t)engine->options->queue,
                                   (uint32_t)engine->options->queues, setup->exchange_wake_fds);
     if (status == 0)
+        status = open_device(engine);
+    if (status == 0)
         status = open_stack(engine);
     if (status == 0) {
         join_lenders(engine);
-        status = open_device(engine);
-    }
-    if (status == 0) {
+        un_stack_set_device(&link->stack, link->device);
         join_shards(engine);
         status = watch_all(engine);
     }

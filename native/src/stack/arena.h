@@ -1,7 +1,7 @@
 /* What lies in the arena of a stack. Private to stack/.
  *
  *   struct un_stack_memory | counters | blocks | neighbours | UDP endpoints | TIME-WAIT ring | look-up | records |
- *   frame records | scratch | frames
+ *   frame records | scratch | frames (here or elsewhere: struct un_stack_place)
  *
  * un_stack_plan is the only place that knows the offsets. Nothing in the arena is a pointer.
  *
@@ -249,8 +249,8 @@ struct un_stack_plan {
     uint64_t frames;
     uint64_t frame_scratch; /* for adopt and check: what is found to be in use */
     uint64_t sent_scratch;
-    uint64_t bytes_of_frames;
-    uint64_t total;
+    uint64_t tables; /* bytes of all that: behind it, or elsewhere, the frames begin */
+    uint64_t total;  /* with the frames */
 };
 
 /* -EINVAL with *why. */

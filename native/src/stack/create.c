@@ -70,9 +70,8 @@ int un_stack_plan(const struct un_stack_config *config, struct un_stack_plan *pl
     plan->frames = take(&at, (uint64_t)config->frames + config->lent, sizeof(struct un_frame));
     plan->frame_scratch = take(&at, (uint64_t)config->frames + config->lent, sizeof(bool));
     plan->sent_scratch = take(&at, config->sents, sizeof(bool));
-    at = (at + 4095) & ~UINT64_C(4095);
-    plan->bytes_of_frames = take(&at, config->frames, config->frame_bytes);
-    plan->total = at;
+    plan->tables = (at + 4095) & ~UINT64_C(4095);
+    plan->total = plan->tables + un_stack_frames_bytes(config);
     return 0;
 }
 
@@ -81,6 +80,28 @@ int64_t un_stack_bytes(const struct un_stack_config *config, const char **why)
     struct un_stack_plan plan;
     int result = un_stack_plan(config, &plan, why);
     return result ? result : (int64_t)plan.total;
+}
+
+int64_t un_stack_tables_bytes(const struct un_stack_config *config, const char **why)
+{
+    struct un_stack_plan plan;
+    int result = un_stack_plan(config, &plan, why);
+    return result ? result : (int64_t)plan.tables;
+}
+
+uint64_t un_stack_frames_bytes(const struct un_stack_config *config)
+{
+    return (uint64_t)config->frames * config->frame_bytes;
+}
+
+static bool is_aligned(const struct un_stack_place *place)
+{
+    return (uintptr_t)place->arena % 4096 == 0 && (uintptr_t)place->frames % 4096 == 0;
+}
+
+static uint64_t arena_bytes(const struct un_stack_place *place, const struct un_stack_plan *plan)
+{
+    return place->frames ? plan->tables : plan->total;
 }
 
 /* From now on, and for good: nothing has been counted before. */
@@ -92,14 +113,15 @@ static void count_into(struct un_stack *stack, struct un_published_counters *cou
     stack->tcp.drops = counters->drops;
 }
 
-/* A process's pointers into the arena. */
-static void make_view(struct un_stack *stack, uint8_t *memory, const struct un_stack_plan *plan,
-                      struct un_published_counters *counters)
+/* A process's pointers into the arena, and to the frames. */
+static void make_view(struct un_stack *stack, const struct un_stack_place *place, const struct un_stack_plan *plan)
 {
+    uint8_t *memory = place->arena;
     memset(stack, 0, sizeof *stack);
     stack->own = (struct un_stack_memory *)memory;
     stack->config = &stack->own->config;
-    count_into(stack, counters ? counters : (struct un_published_counters *)(memory + plan->counters));
+    count_into(stack, place->counters ? place->counters : (struct un_published_counters *)(memory + plan->counters));
+    stack->holder = place->device;
     stack->shards.shards = 1;
     stack->neighbours = (struct un_neighbour *)(memory + plan->neighbours);
     stack->endpoints = (struct un_udp_socket *)(memory + plan->endpoints);
@@ -112,7 +134,7 @@ static void make_view(struct un_stack *stack, uint8_t *memory, const struct un_s
     struct un_tcp *tcp = &stack->tcp;
     tcp->pool.own = &stack->own->pool;
     tcp->pool.frames = (struct un_frame *)(memory + plan->frames);
-    tcp->pool.bytes = memory + plan->bytes_of_frames;
+    tcp->pool.bytes = place->frames ? place->frames : memory + plan->tables;
     tcp->tcbs = (struct un_tcb *)(memory + plan->tcbs);
     tcp->sents = (struct un_sent *)(memory + plan->sents);
     tcp->sent_pool = &stack->own->sent_pool;
@@ -129,24 +151,25 @@ static void format_neighbours(struct un_stack *stack)
     }
 }
 
-int un_stack_create(struct un_stack *stack, void *memory, uint64_t bytes, const struct un_stack_config *config,
-                    struct un_published_counters *counters)
+int un_stack_create(struct un_stack *stack, const struct un_stack_place *place, const struct un_stack_config *config)
 {
     struct un_stack_plan plan;
     const char *why;
-    if (un_stack_plan(config, &plan, &why) || bytes < plan.total || (uintptr_t)memory % 4096)
+    if (un_stack_plan(config, &plan, &why) || place->arena_bytes < arena_bytes(place, &plan) || !is_aligned(place))
         return -EINVAL;
-    struct un_stack_memory *own = memory;
+    struct un_stack_memory *own = place->arena;
     own->config = *config;
     own->version = UN_STACK_VERSION;
-    own->bytes = plan.total;
+    own->bytes = arena_bytes(place, &plan);
     own->random = config->seed * 2 + 1;
     own->conn_free = UN_NONE;
     own->events = own->outputs = own->udp_events = UN_LIST_EMPTY;
     own->sent_pool.count = config->sents;
     own->timers_next_ns = own->neighbours_next_ns = own->fragments_next_ns = UINT64_MAX;
-    make_view(stack, memory, &plan, counters);
+    make_view(stack, place, &plan);
     un_pool_format_lending(&stack->tcp.pool, config->frames, config->frame_bytes, config->lent);
+    un_device_hold(place->device, &stack->tcp.pool);
+    un_pool_rebuild(&stack->tcp.pool);
     un_recovery_rebuild(&stack->tcp, stack->sent_scratch);
     un_flows_clear(&stack->flows);
     un_wheel_init(&own->wheel, 0);
@@ -156,24 +179,25 @@ int un_stack_create(struct un_stack *stack, void *memory, uint64_t bytes, const 
     return 0;
 }
 
-int un_stack_adopt(struct un_stack *stack, void *memory, uint64_t bytes, struct un_published_counters *counters)
+int un_stack_adopt(struct un_stack *stack, const struct un_stack_place *place)
 {
-    struct un_stack_memory *own = memory;
+    struct un_stack_memory *own = place->arena;
     struct un_stack_plan plan;
     const char *why;
-    if (bytes < sizeof *own || (uintptr_t)memory % 4096 || own->magic != UN_STACK_MAGIC ||
-        own->version != UN_STACK_VERSION || own->bytes > bytes)
+    if (place->arena_bytes < sizeof *own || !is_aligned(place) || own->magic != UN_STACK_MAGIC ||
+        own->version != UN_STACK_VERSION || own->bytes > place->arena_bytes)
         return -EINVAL;
-    if (un_stack_plan(&own->config, &plan, &why) || plan.total != own->bytes)
+    if (un_stack_plan(&own->config, &plan, &why) || arena_bytes(place, &plan) != own->bytes)
         return -EINVAL;
-    make_view(stack, memory, &plan, counters);
-    un_stack_rebuild(stack);
+    make_view(stack, place, &plan);
+    un_stack_rebuild(stack, place->device);
     stack->counters->adopted++;
     return 0;
 }
 
 void un_stack_set_device(struct un_stack *stack, struct un_device *device)
 {
+    un_assert(!device->operations->held || device == stack->holder);
     stack->device = device;
     stack->tx_room = 0;
     stack->tcp.tx_segment_bytes = device->capabilities.tx_segment_bytes;

@@ -1,10 +1,10 @@
 /* A stack goes on in another process, or after the sudden death of its own (P10).
  *
  * The blocks say what is true; all else is made again from them: references of frames and free lists by a scan of the
- * queues, look-up table and wheel by entering every connection, lists by giving every connection a turn. Events that
- * the application had fetched and may not have acted upon are told again. The connection that was being changed
- * (`busy`) may be half one thing and half another: its queues are forgotten, the application hears that it is over, the
- * peer gets a reset as soon as there is a device.
+ * queues, and of the device's rings where they outlived the process; look-up table and wheel by entering every
+ * connection; lists by giving every connection a turn. Events that the application had fetched and may not have acted
+ * upon are told again. The connection that was being changed (`busy`) may be half one thing and half another: its
+ * queues are forgotten, the application hears that it is over, the peer gets a reset as soon as there is a device.
  *
  * This process may die as well. What is damaged goes first, and its name (`busy`, `busy_udp`) last of all that has to
  * do with it; the rest is done anew by whoever comes next. */
@@ -58,7 +58,7 @@ static void scan_endpoints(struct un_stack *stack)
     stack->own->busy_udp = 0;
 }
 
-static void rebuild_pools(struct un_stack *stack)
+static void rebuild_pools(struct un_stack *stack, const struct un_device *device)
 {
     struct un_pool *pool = &stack->tcp.pool;
     pool->own->count = stack->config->frames;
@@ -66,6 +66,7 @@ static void rebuild_pools(struct un_stack *stack)
     pool->own->lent_count = stack->config->lent;
     for (uint32_t frame = 0; frame < pool->own->count + pool->own->lent_count; frame++)
         pool->frames[frame].references = stack->frame_scratch[frame];
+    un_device_hold(device, pool); /* a card may write into those, or read them */
     un_pool_rebuild(pool);
     stack->own->sent_pool.count = stack->config->sents;
     un_recovery_rebuild(&stack->tcp, stack->sent_scratch);
@@ -234,13 +235,13 @@ void un_stack_send_pending_reset(struct un_stack *stack)
     un_stack_send_segment(stack, &stack->own->addresses[pending_reset->local].ip, &pending_reset->peer, &reset);
 }
 
-void un_stack_rebuild(struct un_stack *stack)
+void un_stack_rebuild(struct un_stack *stack, const struct un_device *device)
 {
     end_doomed(stack);
     un_scan_begin(stack);
     scan_conns(stack);
     scan_endpoints(stack);
-    rebuild_pools(stack);
+    rebuild_pools(stack, device);
     reset_caches(stack);
     un_udp_rebuild(stack);
     un_neighbours_forget_waiting(stack);

@@ -6,7 +6,8 @@
  * connection blocks, listeners, endpoints, addresses, routes and neighbours; look-up table, timer wheel, lists and free
  * lists are made anew by a scan.
  *
- *   arena   struct un_stack_memory | blocks | look-up buckets | records of sent packets | frame records | frames
+ *   arena   struct un_stack_memory | blocks | look-up buckets | records of sent packets | frame records | frames,
+ *           which may lie elsewhere (struct un_stack_place)
  *
  * A turn is un_stack_poll: take what the device received, run what is due, send what may be sent, flush. Calls between
  * turns (write, consume, close …) only note that a connection has something to send; it leaves in the next turn.
@@ -123,6 +124,7 @@ struct un_stack {
     struct un_published_counters *published;
     struct un_stack_counters *counters; /* those of IP in it */
     struct un_device *device;
+    const struct un_device *holder; /* the device whose rings were asked for frames, when the free list was made */
     struct un_stack_shards shards;
     uint32_t tx_room;       /* packets the device said it takes, of which none was submitted yet */
     bool has_submitted;     /* something waits for flush */
@@ -136,15 +138,28 @@ struct un_stack {
     bool *sent_scratch;
 };
 
-/* Bytes of arena for a configuration; -EINVAL with *why a sentence. */
+/* Where a stack lies. The frames may be a memory of their own: a device that writes into them by itself (DMA) has them
+ * registered, and that registration outlives the arena. */
+struct un_stack_place {
+    void *arena; /* aligned to 4096 */
+    uint64_t arena_bytes;
+    void *frames; /* un_stack_frames_bytes of them, aligned to 4096; NULL: they lie in the arena, behind the tables */
+    struct un_published_counters *counters; /* as old as the arena; NULL: they lie in it */
+    /* The one that un_stack_set_device will be given: its rings may hold frames since before. NULL: a device without
+     * such rings. */
+    const struct un_device *device;
+};
+
+/* Bytes of arena for a configuration, with the frames in it; -EINVAL with *why a sentence. */
 int64_t un_stack_bytes(const struct un_stack_config *config, const char **why);
-/* memory: zeroed, aligned to 4096. counters: zeroed, and as old as the arena; NULL: in the arena. */
-int un_stack_create(struct un_stack *stack, void *memory, uint64_t bytes, const struct un_stack_config *config,
-                    struct un_published_counters *counters);
-/* Go on with the arena of a stack that another view had, and with its counters: the same argument as for create.
- * -EINVAL: this is none, or of another version. */
-int un_stack_adopt(struct un_stack *stack, void *memory, uint64_t bytes, struct un_published_counters *counters);
-/* before anything moves; again after adopt */
+int64_t un_stack_tables_bytes(const struct un_stack_config *config, const char **why); /* without the frames */
+uint64_t un_stack_frames_bytes(const struct un_stack_config *config);
+/* Arena and counters have to be zero; what the frames hold does not count. */
+int un_stack_create(struct un_stack *stack, const struct un_stack_place *place, const struct un_stack_config *config);
+/* Go on with a stack that another view had, with its frames and counters where they were. -EINVAL: this is none, or of
+ * another version. */
+int un_stack_adopt(struct un_stack *stack, const struct un_stack_place *place);
+/* Before anything moves; again after adopt. A device whose rings outlive a process was named in the stack's place. */
 void un_stack_set_device(struct un_stack *stack, struct un_device *device);
 void un_stack_set_shards(struct un_stack *stack, const struct un_stack_shards *shards);
 /* For tests: without fast paths the same packets leave. On in every view until it is turned off. */

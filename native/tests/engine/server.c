@@ -116,7 +116,8 @@ static void open_clients(void)
     CHECK(bytes > 0);
     server.far_bytes = (uint64_t)bytes;
     server.far_memory = map(server.far_bytes, MAP_PRIVATE);
-    CHECK_EQ(un_stack_create(&server.far, server.far_memory, (uint64_t)bytes, &config, NULL), 0);
+    struct un_stack_place place = {.arena = server.far_memory, .arena_bytes = (uint64_t)bytes};
+    CHECK_EQ(un_stack_create(&server.far, &place, &config), 0);
     un_stack_set_device(&server.far, server.wire[1]);
     CHECK(un_stack_add_address(&server.far, &ip, 24) >= 0);
 }

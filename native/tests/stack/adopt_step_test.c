@@ -75,7 +75,7 @@ static void check_state(void)
     check_listeners();
     world_finish();
     check_streams(busy);
-    CHECK_EQ(un_stack_frames_elsewhere(&world.it.stack), 0);
+    CHECK_EQ(un_stack_frames_elsewhere(&world.it.stack), world_card_frames());
 }
 
 /* ---- the states that a process leaves ---- */
@@ -86,7 +86,7 @@ static uint64_t states;
 
 static uint64_t kept_bytes(void)
 {
-    return sizeof(struct remains) + world.arena_bytes;
+    return sizeof(struct remains) + world.arena_bytes + world.frames_bytes;
 }
 
 static void keep(void)
@@ -130,6 +130,7 @@ static void judge_kept(void)
 static void watch(void)
 {
     step_watch(world.remains->arena, (uint64_t)(world.it.stack.tcp.pool.bytes - world.remains->arena));
+    step_watch(&world.remains->card, sizeof world.remains->card);
     step_watch(&world.remains->to_it.put, 2 * sizeof(uint32_t));
     step_watch(&world.remains->to_peer.put, 2 * sizeof(uint32_t));
 }
@@ -265,12 +266,13 @@ static void udp_reopen(void)
 
 static void adopt(void)
 {
-    un_stack_adopt(stack(), world.remains->arena, world.arena_bytes, NULL);
+    struct un_stack_place place = world_place();
+    un_stack_adopt(stack(), &place);
 }
 
 static void set_device(void)
 {
-    un_stack_set_device(stack(), &world.it.device.device);
+    un_stack_set_device(stack(), world.it.device);
 }
 
 /* ---- what happened before ---- */
@@ -279,6 +281,7 @@ static void let_peer_send(void)
 {
     side_poll(&world.peer);
     CHECK(world.remains->to_it.put != world.remains->to_it.taken);
+    world_card();
 }
 
 static void pass_time(uint64_t duration_ns)
@@ -507,9 +510,31 @@ static void a_process_dies_at_any_instruction(void)
     for_each_seed(1, dies);
 }
 
-int main(void)
+/* The arena is begun anew, and the card goes on writing where it may: into no frame that is used for anything else. */
+static void a_fresh_arena_leaves_alone_what_rings_hold(void)
 {
-    world_open();
+    struct un_stack_config config = *stack()->config;
+    struct un_stack_place place = world_place();
+    struct un_ip ip = ip4(10, 0, 0, 1);
+    data_for_idle();
+    CHECK(world.card.memory->came.put != world.card.memory->came.taken);
+    memset(place.arena, 0, place.arena_bytes);
+    CHECK_EQ(un_stack_create(stack(), &place, &config), 0);
+    CHECK(world_card_frames() > 0);
+    CHECK_EQ(un_stack_frames_elsewhere(stack()), world_card_frames());
+    un_stack_set_device(stack(), world.it.device);
+    CHECK_EQ(un_stack_add_address(stack(), &ip, 24), 0);
+    world_settle(); /* what had come is answered with resets */
+    CHECK_EQ(world.peer.stack.tcp.tcbs[slot_of(&world.peer, IDLE)].state, UN_TCP_DEAD);
+    CHECK_EQ(un_stack_frames_elsewhere(stack()), world_card_frames());
+}
+
+/* With the argument "card": over a device whose rings outlive the process. */
+int main(int argc, char **argv)
+{
+    world_open(argc > 1 && strcmp(argv[1], "card") == 0);
     RUN(a_process_dies_at_any_instruction);
+    if (world.over_card)
+        RUN(a_fresh_arena_leaves_alone_what_rings_hold);
     return 0;
 }

@@ -99,6 +99,48 @@ static const struct un_device_operations wire_operations = {
     .peek = wire_peek, .release = wire_release, .sleep = wire_sleep,
 };
 
+/* ---- the card ---- */
+
+static bool from_wire(void *context, const uint8_t **bytes, uint32_t *length)
+{
+    struct wire *in = world.it.wire.in;
+    (void)context;
+    if (in->taken == in->put)
+        return false;
+    *bytes = in->packets[in->taken % WIRE_SLOTS].bytes;
+    *length = in->packets[in->taken % WIRE_SLOTS].length;
+    in->taken++;
+    return true;
+}
+
+static bool to_wire(void *context, const uint8_t *bytes, uint32_t length)
+{
+    (void)context;
+    struct un_piece piece = {bytes, length, UN_NONE};
+    struct un_tx packet = {.pieces = &piece, .count = 1, .length = length};
+    if (wire_reserve(&world.it.wire.device, 1) == 0)
+        return false;
+    put_packet(world.it.wire.out, &packet);
+    return true;
+}
+
+void world_card(void)
+{
+    struct card_work work = {
+        .frames = world.it.stack.tcp.pool.bytes,
+        .frame_bytes = world.it.stack.config->frame_bytes,
+        .next = from_wire,
+        .transmit = to_wire,
+    };
+    if (world.over_card)
+        card_run(world.card.memory, &work);
+}
+
+uint32_t world_card_frames(void)
+{
+    return world.over_card ? card_check(world.card.memory, &world.it.stack.tcp.pool) : 0;
+}
+
 void lose(struct wire *wire, uint32_t packets)
 {
     CHECK(packets <= wire->put - wire->taken);
@@ -283,13 +325,19 @@ static void check(struct side *side)
 
 void side_poll(struct side *side)
 {
+    if (side == &world.it)
+        world_card();
     un_stack_poll(&side->stack, world.now_ns);
+    if (side == &world.it)
+        world_card();
     check(side);
 }
 
 static bool turn(void)
 {
+    world_card();
     uint32_t done = un_stack_poll(&world.it.stack, world.now_ns);
+    world_card();
     return done + un_stack_poll(&world.peer.stack, world.now_ns) > 0;
 }
 
@@ -350,23 +398,41 @@ static struct un_stack_config make_config(void)
 
 static void make_device(struct side *side, uint8_t number)
 {
-    side->device = (struct wire_device){
+    side->wire = (struct wire_device){
         .device = {.operations = &wire_operations, .fd = -1, .capabilities = net_capabilities(number)}};
-    side->device.device.capabilities.mtu = 1280;
+    side->wire.device.capabilities.mtu = 1280;
+    side->device = &side->wire.device;
+}
+
+static void use_card(struct card_memory *memory)
+{
+    card_open(&world.card, memory, &world.it.wire.device.capabilities);
+    world.it.device = &world.card.device;
 }
 
 static void connect_wires(struct remains *remains)
 {
-    world.it.device.in = world.peer.device.out = &remains->to_it;
-    world.it.device.out = world.peer.device.in = &remains->to_peer;
+    world.it.wire.in = world.peer.wire.out = &remains->to_it;
+    world.it.wire.out = world.peer.wire.in = &remains->to_peer;
 }
 
-static void make_side(struct side *side, void *arena, const struct un_stack_config *config, uint8_t number)
+struct un_stack_place world_place(void)
+{
+    uint8_t *arena = world.remains->arena;
+    return (struct un_stack_place){
+        .arena = arena,
+        .arena_bytes = world.arena_bytes,
+        .frames = world.over_card ? arena + world.arena_bytes : NULL,
+        .device = world.it.device,
+    };
+}
+
+static void make_side(struct side *side, const struct un_stack_place *place, const struct un_stack_config *config,
+                      uint8_t number)
 {
     struct un_ip ip = ip4(10, 0, 0, number);
-    CHECK_EQ(un_stack_create(&side->stack, arena, world.arena_bytes, config, NULL), 0);
-    make_device(side, number);
-    un_stack_set_device(&side->stack, &side->device.device);
+    CHECK_EQ(un_stack_create(&side->stack, place, config), 0);
+    un_stack_set_device(&side->stack, side->device);
     CHECK_EQ(un_stack_add_address(&side->stack, &ip, 24), 0);
     CHECK_EQ(un_stack_listen(&side->stack, &any, SERVER_PORT, 8, 0), 0);
     CHECK_EQ(un_stack_udp_open(&side->stack, &(struct un_stack_peer){.port = UDP_PORT}, 0), 0);
@@ -376,19 +442,25 @@ static void make_sides(void)
 {
     struct un_stack_config config = make_config();
     const char *why;
-    world.arena_bytes = ((uint64_t)un_stack_bytes(&config, &why) + 4095) & ~UINT64_C(4095);
+    uint64_t bytes = ((uint64_t)un_stack_bytes(&config, &why) + 4095) & ~UINT64_C(4095);
+    world.arena_bytes = world.over_card ? (uint64_t)un_stack_tables_bytes(&config, &why) : bytes;
+    world.frames_bytes = bytes - world.arena_bytes;
     uint64_t wires = (sizeof(struct remains) + 4095) & ~UINT64_C(4095);
-    world.remains_bytes = wires + world.arena_bytes;
+    world.remains_bytes = wires + bytes;
     uint8_t *memory = mmap(NULL, world.remains_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(memory != MAP_FAILED);
     world.remains = (struct remains *)(memory + wires - sizeof(struct remains)); /* the arena begins with a page */
-    void *arena = aligned_alloc(4096, world.arena_bytes);
-    memset(arena, 0, world.arena_bytes);
+    struct un_stack_place peer = {.arena = aligned_alloc(4096, bytes), .arena_bytes = bytes};
+    memset(peer.arena, 0, bytes);
+    make_device(&world.it, 1);
+    make_device(&world.peer, 2);
     connect_wires(world.remains);
-    make_side(&world.it, world.remains->arena, &config, 1);
+    if (world.over_card)
+        use_card(&world.remains->card);
+    struct un_stack_place place = world_place();
+    make_side(&world.it, &place, &config, 1);
     config.secret[0] ^= 0xff;
-    make_side(&world.peer, arena, &config, 2);
-    connect_wires(world.remains);
+    make_side(&world.peer, &peer, &config, 2);
 }
 
 void peer_connect(uint32_t number)
@@ -472,9 +544,10 @@ static void come_to_blocked(void)
     CHECK(tcb_of(it, BLOCKED)->events & UN_TCP_EVENT_WRITABLE);
 }
 
-void world_open(void)
+void world_open(bool over_card)
 {
     memset(&world, 0, sizeof world);
+    world.over_card = over_card;
     world.now_ns = NET_SECOND;
     make_sides();
     world_settle();
@@ -500,17 +573,28 @@ void world_open(void)
 
 /* ---- and goes on ---- */
 
+static void *copy_of(const void *memory, uint64_t bytes)
+{
+    return memcpy(aligned_alloc(4096, bytes), memory, bytes);
+}
+
 void world_adopt(const struct remains *remains)
 {
-    void *arena = aligned_alloc(4096, world.arena_bytes);
+    struct un_stack_place place = {.arena = copy_of(remains->arena, world.arena_bytes),
+                                   .arena_bytes = world.arena_bytes};
     struct remains *wires = malloc(sizeof *wires);
-    memcpy(arena, remains->arena, world.arena_bytes);
     memcpy(wires, remains, sizeof *wires);
     memset(&world.it.stack, 0xdb, sizeof world.it.stack);
     world.it.by_events = true;
     connect_wires(wires);
-    CHECK_EQ(un_stack_adopt(&world.it.stack, arena, world.arena_bytes, NULL), 0);
-    un_stack_set_device(&world.it.stack, &world.it.device.device);
+    if (world.over_card) {
+        use_card(&wires->card);
+        place.frames = copy_of(remains->arena + world.arena_bytes, world.frames_bytes);
+        place.device = world.it.device;
+    }
+    CHECK_EQ(un_stack_adopt(&world.it.stack, &place), 0);
+    CHECK_EQ(un_stack_frames_elsewhere(&world.it.stack), world_card_frames());
+    un_stack_set_device(&world.it.stack, world.it.device);
     check(&world.it);
-    CHECK_EQ(un_stack_frames_elsewhere(&world.it.stack), 0);
+    CHECK_EQ(un_stack_frames_elsewhere(&world.it.stack), world_card_frames());
 }

@@ -1,5 +1,6 @@
 /* Two stacks whose connections are in every kind of trouble, for adoption tests: `it`, whose process dies, and an
- * honest peer, which lives on with the wire between them.
+ * honest peer, which lives on with the wire between them. `it` has a device that ends with its process, or one whose
+ * rings outlive it (card.h).
  *
  * Nothing of the application is remembered: what it has written and read is told by the connection blocks, and what the
  * bytes of a stream are by the connection's number (the client's port) and direction. So the application of a stack
@@ -8,6 +9,7 @@
 #ifndef UN_TEST_ADOPT_WORLD_H
 #define UN_TEST_ADOPT_WORLD_H
 
+#include "card.h"
 #include "net.h"
 #include "stack/arena.h"
 
@@ -44,7 +46,8 @@ struct wire {
 struct remains {
     struct wire to_it;
     struct wire to_peer;
-    uint8_t arena[];
+    struct card_memory card;
+    uint8_t arena[]; /* and over a card, the frames */
 };
 
 struct wire_device {
@@ -57,7 +60,8 @@ enum { SLOTS = 16 };
 
 struct side {
     struct un_stack stack;
-    struct wire_device device;
+    struct wire_device wire;
+    struct un_device *device; /* that one, or the card's */
     bool by_events;        /* the application looks only at connections that an event named … */
     bool named[SLOTS];     /* … these … */
     bool connected[SLOTS]; /* … and at those it opened itself once they are connected … */
@@ -71,16 +75,22 @@ struct adopt_world {
     struct remains *remains;
     uint64_t remains_bytes;
     uint64_t arena_bytes;
+    uint64_t frames_bytes; /* behind the arena; 0: they lie in it */
+    bool over_card;
+    struct card_device card;
     bool done[CONNS + 1][2]; /* the receiver saw the whole stream and its end; from it, from the peer */
 };
 extern struct adopt_world world;
 
-void world_open(void);
+void world_open(bool over_card);
+struct un_stack_place world_place(void); /* of `it` */
 
 /* In a process that is to judge: `it` goes on from these remains, in memory of its own. */
 void world_adopt(const struct remains *remains);
 void world_finish(void); /* applications work until everything is done, or two minutes have passed */
 void world_settle(void); /* without applications */
+void world_card(void);   /* the card works, if there is one */
+uint32_t world_card_frames(void); /* those that the card or its rings hold */
 
 uint32_t slot_of(const struct side *side, uint32_t number); /* UN_NONE */
 uint64_t handle_of(struct side *side, uint32_t number);

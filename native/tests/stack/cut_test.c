@@ -64,7 +64,8 @@ static void share_arena(void)
     memcpy(shared, host->arena, host->bytes);
     free(host->arena);
     host->arena = shared;
-    CHECK_EQ(un_stack_adopt(&host->stack, shared, host->bytes, NULL), 0);
+    struct un_stack_place place = {.arena = shared, .arena_bytes = host->bytes};
+    CHECK_EQ(un_stack_adopt(&host->stack, &place), 0);
     un_stack_set_device(&host->stack, host->device);
     CHECK_EQ(posix_memalign(&copy, 4096, host->bytes), 0);
     last = malloc(host->bytes);
@@ -211,7 +212,8 @@ static void judge(void)
     uint32_t lost = 0;
     judged++;
     memcpy(copy, last, far.host.bytes);
-    CHECK_EQ(un_stack_adopt(&stack, copy, far.host.bytes, NULL), 0);
+    struct un_stack_place place = {.arena = copy, .arena_bytes = far.host.bytes};
+    CHECK_EQ(un_stack_adopt(&stack, &place), 0);
     check(&stack);
     CHECK_EQ(un_stack_frames_elsewhere(&stack), 0);
     un_stack_set_device(&stack, spare);
