@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/wake.h"
 #include "engine/commits.h"
 #include "engine/conns.h"
 #include "engine/events.h"
@@ -239,6 +240,8 @@ void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t s
     engine->now_ns = un_engine_now_ns(engine);
     if (!resumes)
         reset_unresumable(engine, seat);
+    if (engine->setup.wake_fds[seat] >= 0)
+        un_wake_drain(engine->setup.wake_fds[seat]); /* its predecessor may have filled it */
     state->serial = serial;
     state->resumes = resumes;
     state->attached = true;
