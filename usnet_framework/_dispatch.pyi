@@ -118,7 +118,11 @@ class Port:
     def handler(self) -> Handler: ...
     @property
     def wake_fd(self) -> int:
-        """The eventfd that wakes the loop (the seat's; inline, the port's own), -1: none."""
+        """The eventfd by which this process wakes its loop, -1: the port is closed."""
+
+    @property
+    def seat_wake_fd(self) -> int:
+        """The pipe by which the network process wakes the loop, -1: the engine is in this process."""
 
     @property
     def dirty(self) -> int:

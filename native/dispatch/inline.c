@@ -102,7 +102,7 @@ static int start(struct engine_object *self, struct un_engine_setup *setup)
     setup->public = self->public.start;
     setup->seats[0] = self->seat.start;
     setup->seat_wake_fds[0] = -1;
-    setup->wake_fd = -1;
+    setup->wake_fds[0] = -1;
     setup->control_fd = -1;
     setup->epoll_fd = self->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (self->epoll_fd < 0)

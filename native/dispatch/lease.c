@@ -29,7 +29,7 @@ static void free_lease(struct un_lease *lease)
         PyObject_Free(spare);
     }
     un_port_close(&lease->end);
-    if (lease->engine && lease->wake_fd >= 0)
+    if (lease->wake_fd >= 0)
         close(lease->wake_fd);
     Py_XDECREF(lease->engine);
     PyMem_Free(lease);

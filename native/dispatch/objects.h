@@ -63,7 +63,7 @@ struct un_lease {
     uint32_t held;           /* slices that hold a frame or show its bytes */
     bool open;               /* the Port is */
     bool asleep;             /* the loop's thread waits without the GIL: a frame given back must wake it */
-    int wake_fd;             /* the seat's eventfd; inline: our own */
+    int wake_fd;             /* eventfd of our own, for a frame that is given back while the loop sleeps */
 };
 
 struct un_slice {

@@ -1,6 +1,6 @@
 /* Port: a worker's dispatcher, and the verbs that its event loop's selector uses.
  *
- *   run -> commit -> spin -> sleep, wait for wake_fd, awake -> run ...
+ *   run -> commit -> spin -> sleep, wait for wake_fd and seat_wake_fd, awake -> run ...
  *
  * sleep says no while anything is left to do here: events, inboxes that are ready, frames given back and
  * not published. */
@@ -54,14 +54,14 @@ struct arguments {
 static int open_end(struct un_port_object *port, const struct arguments *from)
 {
     struct un_lease *lease = port->lease;
-    int status;
-    if (from->engine) {
+    lease->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    int status = lease->wake_fd < 0 ? -errno : 0;
+    if (status == 0 && from->engine) {
         lease->engine = Py_NewRef(from->engine);
-        lease->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-        status = lease->wake_fd < 0 ? -errno : un_inline_attach(from->engine, &lease->end);
-    } else {
-        lease->wake_fd = from->seat_wake_fd;
-        status = un_port_open(&lease->end, from->public_fd, from->seat_fd, from->seat, from->engine_wake_fd);
+        status = un_inline_attach(from->engine, &lease->end);
+    } else if (status == 0) {
+        status = un_port_open(&lease->end, from->public_fd, from->seat_fd, from->seat, from->engine_wake_fd,
+                              from->seat_wake_fd);
     }
     if (status == 0)
         return 0;
@@ -317,6 +317,12 @@ static PyObject *get_wake_fd(PyObject *self, void *unused)
     return PyLong_FromLong(as_port(self)->lease ? as_port(self)->lease->wake_fd : -1);
 }
 
+static PyObject *get_seat_wake_fd(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(as_port(self)->lease ? as_port(self)->end->wake_fd : -1);
+}
+
 static int visit_lists(const struct un_port_object *port, visitproc visit, void *arg)
 {
     for (struct un_connection *conn = port->attached; conn; conn = conn->next)
@@ -367,7 +373,7 @@ static PyMethodDef port_methods[] = {
     {"run", port_run, METH_NOARGS, "Deliver a batch of events and commit; how many events."},
     {"commit", port_commit, METH_NOARGS, "Publish what was sent outside of a batch, and frames given back."},
     {"spin", port_spin, METH_O, "Look for events for so many nanoseconds, without the GIL; True when there are some."},
-    {"sleep", port_sleep, METH_NOARGS, "True when it is safe to wait for wake_fd; call awake afterwards."},
+    {"sleep", port_sleep, METH_NOARGS, "True when it is safe to wait for the descriptors; call awake afterwards."},
     {"awake", port_awake, METH_NOARGS, "The wait is over."},
     {"stop", port_stop, METH_NOARGS, "Take no more events; finish and commit what was taken."},
     {"start", port_start, METH_NOARGS, "Undo stop."},
@@ -385,7 +391,8 @@ static PyMemberDef port_members[] = {
 static PyGetSetDef port_attributes[] = {
     {"pending_work", get_pending_work, NULL, "True while output, tasks or anything uncommitted is left.", NULL},
     {"pressed", get_pressed, NULL, "True while something waits for space in the segment: commit again soon.", NULL},
-    {"wake_fd", get_wake_fd, NULL, "The eventfd that wakes the loop, -1: none.", NULL},
+    {"wake_fd", get_wake_fd, NULL, "The eventfd by which this process wakes its loop, -1: none.", NULL},
+    {"seat_wake_fd", get_seat_wake_fd, NULL, "The pipe by which the engine does, -1: it is in this process.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -2,9 +2,9 @@
 #include "arena.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -78,9 +78,14 @@ static void open_descriptors(void)
 {
     arena.setup.control_fd = -1;
     CHECK((arena.setup.epoll_fd = epoll_create1(EPOLL_CLOEXEC)) >= 0);
-    CHECK((arena.setup.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) >= 0);
-    for (uint32_t seat = 0; seat < SEATS; seat++)
-        CHECK((arena.setup.seat_wake_fds[seat] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) >= 0);
+    for (uint32_t seat = 0; seat < SEATS; seat++) {
+        int from_worker[2], to_worker[2];
+        CHECK_EQ(pipe2(from_worker, O_NONBLOCK | O_CLOEXEC), 0);
+        CHECK_EQ(pipe2(to_worker, O_NONBLOCK | O_CLOEXEC), 0);
+        arena.setup.wake_fds[seat] = from_worker[0];
+        arena.setup.seat_wake_fds[seat] = to_worker[1];
+        arena.worker_wakes[seat] = (struct worker_wakes){.to_engine = from_worker[1], .from_engine = to_worker[0]};
+    }
 }
 
 void arena_close(void)
@@ -91,9 +96,12 @@ void arena_close(void)
             peer_disconnect(&arena.peers[i]);
     un_engine_free(arena.engine);
     arena.carrier->close();
-    for (uint32_t seat = 0; seat < SEATS; seat++)
+    for (uint32_t seat = 0; seat < SEATS; seat++) {
+        close(arena.setup.wake_fds[seat]);
         close(arena.setup.seat_wake_fds[seat]);
-    close(arena.setup.wake_fd);
+        close(arena.worker_wakes[seat].to_engine);
+        close(arena.worker_wakes[seat].from_engine);
+    }
     close(arena.setup.epoll_fd);
     munmap(arena.setup.private, un_engine_private_bytes(&arena.config));
     munmap(arena.setup.public, arena.layout.public_bytes);
@@ -277,7 +285,8 @@ void arena_open(const struct carrier *carrier)
     un_engine_attach_worker(arena.engine, MAD, ++arena.serial, true);
     un_engine_attach_worker(arena.engine, HONEST, 1, true);
     void *memory = arena.setup.seats[HONEST];
-    CHECK_EQ(un_port_attach(&arena.honest, arena.setup.public, memory, HONEST, arena.setup.wake_fd), 0);
+    int to_engine = arena.worker_wakes[HONEST].to_engine;
+    CHECK_EQ(un_port_attach(&arena.honest, arena.setup.public, memory, HONEST, to_engine), 0);
     for (uint32_t i = 0; i < PEERS; i++) {
         peer_connect(&arena.peers[i]);
         CHECK(arena.peers[i].fd >= 0);

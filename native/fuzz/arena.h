@@ -31,6 +31,12 @@ struct peer {
     uint64_t received;
 };
 
+/* A worker's ends of its pipes: base/wake.h. */
+struct worker_wakes {
+    int to_engine;
+    int from_engine;
+};
+
 struct arena {
     const struct carrier *carrier;
     struct un_segment_config config;
@@ -40,6 +46,7 @@ struct arena {
     struct un_engine *engine;
     uint8_t *region; /* guard, secret, memory of seat 0, secret, guard */
     uint64_t region_bytes;
+    struct worker_wakes worker_wakes[SEATS];
     struct un_port honest;
     struct peer peers[PEERS];
     uint32_t serial;

@@ -1,9 +1,9 @@
 /* One life of a shard whose first worker has gone mad. Seat 1 of the arena is honest; on seat 0 sits the mad one.
  *
  * The script begins with a byte that says what carries the connections, and is then a list of steps: the mad worker
- * writes plausible or arbitrary words, commands, releases and dirty bytes into everything it may write; its peers send,
- * shut down, close and connect anew; the supervisor replaces the worker, or the engine; the engine takes turns. Three
- * invariants:
+ * writes plausible or arbitrary words, commands, releases and dirty bytes into everything it may write, and fills,
+ * empties or blocks its descriptors; its peers send, shut down, close and connect anew; the supervisor replaces the
+ * worker, or the engine; the engine takes turns. Three invariants:
  *
  *   The engine never crashes: no assertion of its own fails, and no sanitizer has anything to say.
  *   No other seat is touched: connections of seat 1 stay open, keep their state, and get exactly their echo.
@@ -15,6 +15,7 @@
  * accounted for. */
 #include "hostile.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -22,6 +23,7 @@
 
 #include "../tests/check.h"
 #include "arena.h"
+#include "base/wake.h"
 #include "engine/link.h"
 
 /* The script. */
@@ -130,6 +132,22 @@ static void mad_dirty(void)
     dirty[next_byte() % CONN_MAX] = next_byte();
 }
 
+/* Its ends of the pipes: filled or emptied, and left so that they block. */
+static void mad_descriptors(void)
+{
+    static const char bytes[1024];
+    char waste[sizeof bytes];
+    const struct worker_wakes *ends = &arena.worker_wakes[MAD];
+    uint8_t choice = next_byte();
+    CHECK_EQ(un_wake_prepare(ends->to_engine) | un_wake_prepare(ends->from_engine), 0);
+    for (int left = 4 * (choice & 31); left > 0; left--)
+        if (choice & 128 ? write(ends->to_engine, bytes, sizeof bytes) < 0
+                         : read(ends->from_engine, waste, sizeof waste) < 0)
+            break;
+    if (choice & 64)
+        CHECK_EQ(fcntl(ends->to_engine, F_SETFL, 0) | fcntl(ends->from_engine, F_SETFL, 0), 0);
+}
+
 /* The supervisor replaces the mad worker, by another mad one. */
 static void replace_mad_worker(bool resumes)
 {
@@ -178,7 +196,8 @@ static void check_seat_1(void)
 static void mad_step(uint8_t choice)
 {
     switch (choice % 8) {
-    case 0: case 1: case 2: mad_commands(); break;
+    case 0: case 1: mad_commands(); break;
+    case 2: mad_descriptors(); break;
     case 3: add_to_commit(next_byte() % 10, 0); break;
     case 4: mad_releases(); break;
     case 5: mad_word(); break;
@@ -214,7 +233,8 @@ static void check_seat_0_recovers(void)
 {
     struct un_port port;
     replace_mad_worker(true);
-    CHECK_EQ(un_port_attach(&port, arena.setup.public, mad(), MAD, arena.setup.wake_fd), 0);
+    CHECK_EQ(un_wake_prepare(arena.worker_wakes[MAD].to_engine), 0);
+    CHECK_EQ(un_port_attach(&port, arena.setup.public, mad(), MAD, arena.worker_wakes[MAD].to_engine), 0);
     arena_turn();
     honest_serve(&port);
     un_port_close(&port);

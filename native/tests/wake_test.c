@@ -1,15 +1,16 @@
 /* Sleeping and waking: two threads hand a token to and fro and sleep at random; no wake-up is lost.
  *
  * One thread is a worker with a real port. The other one is an engine reduced to its sleep: the same words, fences and
- * looks, in the order of native/src/engine (events.c, engine.c, commits.c). A lost wake-up leaves both asleep; poll()
- * returns then by its timeout, which is
- * the failure. */
-#include <poll.h>
+ * looks, in the order of native/src/engine (events.c, engine.c, commits.c). A lost wake-up leaves both asleep; then
+ * epoll_wait returns by its timeout, which is the failure. */
+#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/eventfd.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/wake.h"
 #include "check.h"
 #include "model.h"
 #include "shard/port.h"
@@ -23,15 +24,42 @@ enum {
 
 static struct model model;
 static struct un_port port;
-static int engine_wake, seat_wake;
+/* A pipe, and who sleeps on it as the engine and the worker's loop do: by edges, without reading. */
+struct bed {
+    int pipe[2];
+    int epoll_fd;
+    uint32_t heard;
+};
+static struct bed engine_bed, worker_bed;
 static uint64_t engine_sleeps, worker_sleeps;
+
+static void open_bed(struct bed *bed)
+{
+    struct epoll_event edges = {.events = EPOLLIN | EPOLLET};
+    CHECK_EQ(pipe2(bed->pipe, O_NONBLOCK | O_CLOEXEC), 0);
+    CHECK_EQ(fcntl(bed->pipe[1], F_SETPIPE_SZ, 4096), 4096);
+    CHECK((bed->epoll_fd = epoll_create1(EPOLL_CLOEXEC)) >= 0);
+    CHECK_EQ(epoll_ctl(bed->epoll_fd, EPOLL_CTL_ADD, bed->pipe[0], &edges), 0);
+    bed->heard = 0;
+}
+
+/* Whoever woke did so once for each sleep, so the pipe was never near its end. */
+static void close_bed(struct bed *bed)
+{
+    int unread;
+    CHECK_EQ(ioctl(bed->pipe[0], FIONREAD, &unread), 0);
+    CHECK(unread <= (int)UN_WAKES_PER_DRAIN + 1);
+    close(bed->epoll_fd);
+    close(bed->pipe[0]);
+    close(bed->pipe[1]);
+}
 
 static void open_world(void)
 {
     model_open(&model, model_config(), 0u - 1000);
-    CHECK((engine_wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) >= 0);
-    CHECK((seat_wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) >= 0);
-    CHECK_EQ(un_port_attach(&port, model.public, model.seat, 0, engine_wake), 0);
+    open_bed(&engine_bed);
+    open_bed(&worker_bed);
+    CHECK_EQ(un_port_attach(&port, model.public, model.seat, 0, engine_bed.pipe[1]), 0);
     engine_sleeps = worker_sleeps = 0;
 }
 
@@ -39,28 +67,26 @@ static void close_world(void)
 {
     un_port_close(&port);
     model_close(&model);
-    close(engine_wake);
-    close(seat_wake);
+    close_bed(&engine_bed);
+    close_bed(&worker_bed);
 }
 
-static void sleep_on(int fd)
+static void sleep_in(struct bed *bed)
 {
-    uint64_t count;
-    struct pollfd entry = {.fd = fd, .events = POLLIN};
-    CHECK_EQ(poll(&entry, 1, TIMEOUT_MS), 1); /* else a wake-up was lost */
-    CHECK_EQ(read(fd, &count, sizeof count), sizeof count);
+    struct epoll_event event;
+    CHECK_EQ(epoll_wait(bed->epoll_fd, &event, 1, TIMEOUT_MS), 1); /* else a wake-up was lost */
+    un_wake_heard(bed->pipe[0], &bed->heard);
 }
 
 /* The engine's half. */
 
 static void wake_worker(void)
 {
-    uint64_t one = 1;
     un_fence();
     if (!un_load(&model.memory->sleeping))
         return;
     un_store(&model.memory->sleeping, 0);
-    CHECK_EQ(write(seat_wake, &one, sizeof one), sizeof one);
+    CHECK(un_wake_send(worker_bed.pipe[1]));
 }
 
 static bool commit_changed(void)
@@ -75,13 +101,13 @@ static void engine_waits(uint32_t spins, enum un_engine_sleep mode)
         un_relax();
     if (commit_changed())
         return;
-    un_store(&engine->sleeping, mode);
+    un_store(&engine->sleeping, UN_SLEEP_NEXT(un_load(&engine->sleeping), mode));
     un_fence();
     if (!commit_changed()) {
         engine_sleeps++;
-        sleep_on(engine_wake);
+        sleep_in(&engine_bed);
     }
-    un_store(&engine->sleeping, UN_ENGINE_AWAKE);
+    un_store(&engine->sleeping, UN_SLEEP_AWAKE(un_load(&engine->sleeping)));
 }
 
 static void take_and_tell_space(void)
@@ -121,7 +147,7 @@ static void worker_waits(uint32_t spins, bool want_space)
     if (!un_port_sleep(&port, want_space))
         return;
     worker_sleeps++;
-    sleep_on(seat_wake);
+    sleep_in(&worker_bed);
     un_port_awake(&port);
 }
 

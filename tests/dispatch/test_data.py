@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 
 from support.fake_engine import FakeEngine
@@ -107,7 +108,7 @@ def test_a_sleeping_loop_is_woken_to_give_a_frame_back(engine: FakeEngine) -> No
     port.run()
     assert port.sleep()
     handler.views.clear()
-    assert engine.woken() == 1
+    assert os.eventfd_read(port.wake_fd) == 1
     port.awake()
     assert not port.sleep()  # there is something to commit first
 

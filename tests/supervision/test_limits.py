@@ -13,7 +13,7 @@ DEMAND = Demand(layout="split", shards=2, workers=1, spares=1, listeners=1, max_
 
 
 def test_as_many_as_descriptors_allow() -> None:
-    assert connections_per_shard(DEMAND, 20000) == 20000 - NETWORK_RESERVE - 1 - 2
+    assert connections_per_shard(DEMAND, 20000) == 20000 - NETWORK_RESERVE - 1 - 3
 
 
 def test_a_limit_without_end_does_not_make_tables_without_end() -> None:

@@ -40,7 +40,7 @@ def refuse(*arguments: object) -> int:
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
-@pytest.mark.parametrize("call", ["os.eventfd", "socket.socketpair"])
+@pytest.mark.parametrize("call", ["os.pipe2", "socket.socketpair"])
 def test_without_descriptors_it_is_tried_again(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage()
     shard = make(stage)

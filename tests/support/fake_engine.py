@@ -86,7 +86,8 @@ class FakeEngine:
         self.seat = mmap(self.segment.seat_fds[0], self.segment.seat_bytes)
         fields = _HEADER.unpack_from(self.public)
         self.at = dict(zip(_LAYOUT, fields[17:], strict=False))
-        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._from_worker, self._to_engine = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._from_engine, self._to_worker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.produced = 0
         self.hold_output = False
         self.lent: set[int] = set()
@@ -107,10 +108,12 @@ class FakeEngine:
         self.public.close()
         self.seat.close()
         self.segment.close()
-        os.close(self.wake_fd)
+        for fd in (self._from_worker, self._to_engine, self._from_engine, self._to_worker):
+            os.close(fd)
 
     def port(self, handler: Handler, resumes: bool = True) -> Port:
-        return Port(self.segment.public_fd, self.segment.seat_fds[0], 0, self.wake_fd, self.wake_fd, handler, resumes)
+        public_fd, (seat_fd,) = self.segment.public_fd, self.segment.seat_fds
+        return Port(public_fd, seat_fd, 0, self._to_engine, self._from_engine, handler, resumes)
 
     # Events.
 
@@ -168,12 +171,12 @@ class FakeEngine:
         """Wake the worker if it sleeps, as the engine does after it published events."""
         if self._get(self.seat, _SLEEPING):
             self._set(self.seat, _SLEEPING, 0)
-            os.eventfd_write(self.wake_fd, 1)
+            os.write(self._to_worker, b"\0")
 
     def woken(self) -> int:
-        """How often the eventfd was written since the last call; the same one wakes the loop and this engine."""
+        """How often the worker woke the engine since the last call."""
         try:
-            return os.eventfd_read(self.wake_fd)
+            return len(os.read(self._from_worker, 4096))
         except BlockingIOError:
             return 0
 

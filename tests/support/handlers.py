@@ -76,6 +76,29 @@ class Scribbler(Echo):
         conn.send(data)
 
 
+class Jammer(Echo):
+    """Of "jam" it fills every descriptor that processes wake each other by, and leaves it so that writing blocks."""
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        if data[:3] == b"jam":
+            for fd in map(int, os.listdir("/proc/self/fd")):
+                with suppress(OSError):
+                    wakes = os.readlink(f"/proc/self/fd/{fd}").startswith(("pipe:", "anon_inode:[eventfd]"))
+                    if wakes and fd > 2:
+                        jam(fd)
+        conn.send(data)
+
+
+def jam(fd: int) -> None:
+    """The largest number for an eventfd, any bytes for a pipe, until no more of them fit."""
+    os.set_blocking(fd, False)
+    try:
+        while True:
+            os.write(fd, (2**64 - 2).to_bytes(8, "little"))
+    finally:
+        os.set_blocking(fd, True)
+
+
 class Babbler(Echo):
     """Of "babble HEX" it says these bytes to the supervisor, with descriptors, some ten times."""
 

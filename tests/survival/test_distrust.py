@@ -33,6 +33,24 @@ def test_a_message_that_makes_workers_scribble_costs_their_connections_only(serv
         assert server.metrics()["usnet_worker_restarts_total"] <= 4
 
 
+def test_a_worker_that_jams_what_wakes_its_engine_stops_no_other(serve: Serve) -> None:
+    options = ("--app-dir", "tests", "--queues", "1", "--workers", "2", "--poll", "sleep", "--graceful-timeout", "1")
+    with (
+        serve("support.handlers:Jammer", *options) as server,
+        server.connect() as mad,
+        server.connect() as honest,
+    ):
+        for conn in (mad, honest):
+            conn.sendall(b"hello")
+            assert conn.recv(5) == b"hello"
+        assert len({conn["seat"] for conn in server.ctl("conns")}) == 2
+        mad.sendall(b"jam")
+        server.wait("it was told to", lambda: any(conn["bytes_in"] == 8 for conn in server.ctl("conns")))
+        for _ in range(100):  # each of them takes a wake-up of the engine
+            honest.sendall(b"still there?")
+            assert honest.recv(12) == b"still there?"
+
+
 @pytest.mark.parametrize(
     "said",
     [

@@ -16,8 +16,8 @@ from usnet_framework.shards.findings import Finding
 SUPERVISOR_RESERVE = 160  # standard streams, loop, libraries; 64 clients of metrics, 32 of the control socket
 NETWORK_RESERVE = 64  # standard streams, memories, wake-ups, epoll
 INLINE_RESERVE = 256  # the same, and whatever the application opens
-PER_SHARD = 5  # control socket, pidfd, public memory, wake-up; one to rebuild with
-PER_WORKER = 4  # control socket, pidfd, seat memory, wake-up
+PER_SHARD = 5  # control socket, pidfd, public memory; two to rebuild with
+PER_WORKER = 7  # control socket, pidfd, seat memory, two pipes that wake: both ends while a network process starts
 PER_SPARE = 2  # control socket, pidfd
 PER_QUEUE = 2  # queue, wake-up: of a packet device
 STACK_CONNECTIONS_AUTO = 1 << 14
@@ -52,7 +52,7 @@ class Demand:
     def reserve(self) -> int:
         """Descriptors of the process that owns connections, which are not connections."""
         fixed = INLINE_RESERVE if self.layout == "inline" else NETWORK_RESERVE
-        return fixed + self.listeners + 2 * self.workers
+        return fixed + self.listeners + 3 * self.workers  # seat memory, two pipes
 
 
 def raise_descriptor_limit() -> int:

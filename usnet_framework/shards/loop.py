@@ -69,8 +69,7 @@ class PortSelector(_Selector):
         self._spins = poll == "adaptive"
         self._spin_ns = SPIN_MAX_NS
         self._batches = 0
-        if port.wake_fd >= 0:
-            _register_edge(self.fileno(), port.wake_fd)
+        _register_edges(self.fileno(), port)
 
     def select(self, timeout: float | None = None) -> Ready:
         if self._port.run():
@@ -115,8 +114,7 @@ class EngineSelector(_Selector):
         self._engine = engine
         self._busy = poll == "busy"
         self._batches = 0
-        if port.wake_fd >= 0:
-            _register_edge(self.fileno(), port.wake_fd)
+        _register_edges(self.fileno(), port)
         engine.watch(self.fileno())
 
     def select(self, timeout: float | None = None) -> Ready:
@@ -144,11 +142,13 @@ class EngineSelector(_Selector):
         super().close()
 
 
-def _register_edge(epoll_fd: int, fd: int) -> None:
-    """Watch an eventfd that nobody reads: each write is an edge. selectors know levels only."""
+def _register_edges(epoll_fd: int, port: Port) -> None:
+    """Watch what is seldom read: each write is an edge. selectors know levels only."""
     epoll = select.epoll.fromfd(os.dup(epoll_fd))
     try:
-        epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+        for fd in (port.wake_fd, port.seat_wake_fd):
+            if fd >= 0:
+                epoll.register(fd, select.EPOLLIN | select.EPOLLET)
     finally:
         epoll.close()
 

@@ -61,7 +61,7 @@ class NetworkSetup:
     public_fd: int
     seat_fds: Sequence[int]
     seat_wake_fds: Sequence[int]
-    wake_fd: int
+    wake_fds: Sequence[int]
     listener_fds: Sequence[int]
     core: int | None
     cleanup: Sequence[Path]
@@ -73,7 +73,7 @@ class NetworkSetup:
             *("--public", str(self.public_fd)),
             *("--seats", _joined(self.seat_fds)),
             *("--seat-wakes", _joined(self.seat_wake_fds)),
-            *("--wake", str(self.wake_fd)),
+            *("--wakes", _joined(self.wake_fds)),
             *("--listeners", _joined(self.listener_fds)),
         ]
         if self.core is not None:
@@ -84,7 +84,7 @@ class NetworkSetup:
 
     def fds(self) -> list[int]:
         stack = self.stack.fds() if self.stack is not None else []
-        return [self.public_fd, *self.seat_fds, *self.seat_wake_fds, self.wake_fd, *self.listener_fds, *stack]
+        return [self.public_fd, *self.seat_fds, *self.seat_wake_fds, *self.wake_fds, *self.listener_fds, *stack]
 
 
 class NetworkProcess:

@@ -17,6 +17,7 @@ from usnet_framework.shards.messages import Message
 from usnet_framework.shards.network import NetworkProcess, NetworkSetup
 from usnet_framework.shards.segment import Segment
 from usnet_framework.shards.shard import Shard, ShardSetup
+from usnet_framework.shards.wakes import Wakes
 
 log = logging.getLogger("usnet.supervisor")
 
@@ -34,7 +35,7 @@ class SplitShard(Shard):
         self._was_ready = False
         self._draining = False
         self._backoff = Backoff(REBUILDS_FREE)
-        self._wakes: list[int] = []  # the engine's, then one per seat
+        self._wakes: Wakes | None = None
 
     def status(self) -> dict[str, Any]:
         network = self._network
@@ -51,19 +52,19 @@ class SplitShard(Shard):
     def start(self) -> None:
         self.segment = self._new_segment(self.setup.options)
         try:
-            for _ in range(1 + len(self.seats)):
-                self._wakes.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-            self._network = NetworkProcess(self._network_setup(self.segment), self)
+            self._wakes = Wakes(len(self.seats))
+            self._network = NetworkProcess(self._network_setup(self.segment, self._wakes), self)
+            self._wakes.handed_down()
         except OSError as error:
             raise StartupError(f"shard {self.number}: cannot start its network process: {error.strerror}") from None
 
-    def _network_setup(self, segment: Segment) -> NetworkSetup:
+    def _network_setup(self, segment: Segment, wakes: Wakes) -> NetworkSetup:
         return NetworkSetup(
             shard=self.number,
             public_fd=segment.public_fd,
             seat_fds=segment.seat_fds,
-            seat_wake_fds=self._wakes[1:],
-            wake_fd=self._wakes[0],
+            seat_wake_fds=wakes.to_workers,
+            wake_fds=wakes.from_workers,
             listener_fds=self.setup.listener_fds,
             stack=self.setup.stack,
             core=self.setup.plan.network_core,
@@ -104,6 +105,7 @@ class SplitShard(Shard):
 
     def attachment(self, seat: int, serial: int) -> tuple[Message, list[int]]:
         assert self.segment is not None, "an engine has confirmed"
+        assert self._wakes is not None, "they came with the segment"
         message = {
             "layout": "split",
             "shard": self.number,
@@ -112,7 +114,7 @@ class SplitShard(Shard):
             "core": self.setup.plan.worker_cores[seat],
             "poll": self.setup.poll,
         }
-        return message, [self.segment.public_fd, self.segment.seat_fds[seat], self._wakes[0], self._wakes[1 + seat]]
+        return message, [self.segment.public_fd, self.segment.seat_fds[seat], *self._wakes.worker(seat)]
 
     # What the network process tells.
 
@@ -182,6 +184,6 @@ class SplitShard(Shard):
     def _release(self) -> None:
         self._network = None
         self._close_segment()
-        for fd in self._wakes:
-            os.close(fd)
-        self._wakes = []
+        if self._wakes is not None:
+            self._wakes.close()
+            self._wakes = None

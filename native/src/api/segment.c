@@ -231,7 +231,7 @@ void usnet_engine_status(const struct usnet_segment *segment, struct usnet_engin
         .active = un_load(&engine->counters.active),
         .pid = un_load(&engine->counters.engine_pid),
         .epoch = un_load(&engine->counters.engine_epoch),
-        .sleeping = un_load(&engine->sleeping),
+        .sleeping = UN_SLEEP_MODE(un_load(&engine->sleeping)),
     };
 }
 

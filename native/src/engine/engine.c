@@ -88,6 +88,11 @@ static void format_private(struct un_engine *engine)
     own->magic = UN_PRIVATE_MAGIC;
 }
 
+static void tell_awake(struct un_engine *engine)
+{
+    un_store(&engine->published->sleeping, UN_SLEEP_AWAKE(un_load(&engine->published->sleeping)));
+}
+
 struct un_engine *un_engine_start(const struct un_engine_setup *setup)
 {
     struct un_engine *engine = calloc(1, sizeof *engine);
@@ -116,7 +121,7 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
         un_takeover(engine);
     engine->own->paused = false;
     engine->transport->listen(engine, engine->own->accepting);
-    un_store(&engine->published->sleeping, UN_ENGINE_AWAKE);
+    tell_awake(engine);
     un_store(&engine->counters->engine_epoch, ++engine->own->epoch);
     return engine;
 }
@@ -187,7 +192,7 @@ static enum un_engine_sleep sleep_mode(const struct un_engine *engine)
 /* Nobody but us changes the commit words of an inline engine. */
 static bool commits_come(struct un_engine *engine)
 {
-    int looks = engine->setup.wake_fd < 0 ? 0 : UN_SPINS_PER_POLL;
+    int looks = engine->setup.wake_fds[0] < 0 ? 0 : UN_SPINS_PER_POLL;
     for (int i = 0; i < looks; i++) {
         if (un_commits_changed(engine))
             return true;
@@ -229,14 +234,14 @@ static uint32_t spin(struct un_engine *engine)
 
 static uint32_t sleep_in_transport(struct un_engine *engine, enum un_engine_sleep mode, int timeout_ms)
 {
-    un_store(&engine->published->sleeping, mode);
+    un_store(&engine->published->sleeping, UN_SLEEP_NEXT(un_load(&engine->published->sleeping), mode));
     un_fence();
     if (un_commits_changed(engine))
         timeout_ms = 0;
     else
         un_count(&engine->counters->sleeps, 1);
     uint32_t events = engine->transport->poll(engine, timeout_ms);
-    un_store(&engine->published->sleeping, UN_ENGINE_AWAKE);
+    tell_awake(engine);
     return events;
 }
 

@@ -21,8 +21,8 @@ struct un_engine_setup {
     void *private;
     void *public;
     void *seats[UN_SEATS_MAX];
-    int seat_wake_fds[UN_SEATS_MAX]; /* eventfd; -1: the worker is in this process */
-    int wake_fd;                     /* eventfd that workers write; -1 inline */
+    int seat_wake_fds[UN_SEATS_MAX]; /* pipe to the worker (base/wake.h); -1: it is in this process */
+    int wake_fds[UN_SEATS_MAX];      /* pipe from the worker; -1: it is in this process */
     int control_fd;                  /* SOCK_SEQPACKET to the supervisor; -1 inline */
     int epoll_fd;                    /* made by the caller, so that it outlives the engine */
     int listeners[UN_LISTENERS_MAX];

@@ -1,8 +1,7 @@
 /* See events.h. */
 #include "engine/events.h"
 
-#include <unistd.h>
-
+#include "base/wake.h"
 #include "engine/worklists.h"
 
 bool un_event_push(struct un_engine *engine, uint32_t port, const struct un_event *event)
@@ -26,9 +25,7 @@ void un_wake_worker(struct un_engine *engine, uint32_t port)
     if (!un_load(&memory->sleeping))
         return;
     un_store(&memory->sleeping, 0); /* always followed by the write, so a sleeper that set it anew wakes too */
-    uint64_t one = 1;
-    ssize_t written = write(engine->setup.seat_wake_fds[port], &one, sizeof one);
-    (void)written; /* EAGAIN: it has wake-ups enough */
+    un_wake_send(engine->setup.seat_wake_fds[port]);
     un_count(&engine->counters->wakes, 1);
 }
 

@@ -57,6 +57,7 @@ struct keeper {
     int seat_fds[UN_SEATS_MAX];
     uint32_t seats;
     uint32_t seat_wakes;
+    uint32_t wakes;
     uint32_t exchange_wakes;
     int core;        /* of the engine, -1: any */
     int keeper_core;
@@ -128,7 +129,7 @@ static void clean_up(const struct keeper *keeper)
 }
 
 enum option_code {
-    OPTION_SHARD = 256, OPTION_PARENT, OPTION_PUBLIC, OPTION_SEATS, OPTION_SEAT_WAKES, OPTION_WAKE, OPTION_CONTROL,
+    OPTION_SHARD = 256, OPTION_PARENT, OPTION_PUBLIC, OPTION_SEATS, OPTION_SEAT_WAKES, OPTION_WAKES, OPTION_CONTROL,
     OPTION_LISTENERS, OPTION_CORE, OPTION_KEEPER_CORE, OPTION_CLEANUP, OPTION_GUARD, OPTION_TAP, OPTION_EXCHANGE,
     OPTION_EXCHANGE_WAKES,
 };
@@ -139,7 +140,7 @@ static const struct option long_options[] = {
     {"public", required_argument, NULL, OPTION_PUBLIC},
     {"seats", required_argument, NULL, OPTION_SEATS},
     {"seat-wakes", required_argument, NULL, OPTION_SEAT_WAKES},
-    {"wake", required_argument, NULL, OPTION_WAKE},
+    {"wakes", required_argument, NULL, OPTION_WAKES},
     {"control", required_argument, NULL, OPTION_CONTROL},
     {"listeners", required_argument, NULL, OPTION_LISTENERS},
     {"core", required_argument, NULL, OPTION_CORE},
@@ -164,7 +165,7 @@ static void set_option(struct keeper *keeper, int code, char *value)
     case OPTION_SEAT_WAKES:
         keeper->seat_wakes = numbers(value, setup->seat_wake_fds, UN_SEATS_MAX, "--seat-wakes");
         break;
-    case OPTION_WAKE: setup->wake_fd = (int)number(value, "--wake", INT32_MAX); break;
+    case OPTION_WAKES: keeper->wakes = numbers(value, setup->wake_fds, UN_SEATS_MAX, "--wakes"); break;
     case OPTION_CONTROL: setup->control_fd = (int)number(value, "--control", INT32_MAX); break;
     case OPTION_LISTENERS:
         setup->listener_count = numbers(value, setup->listeners, UN_LISTENERS_MAX, "--listeners");
@@ -192,8 +193,9 @@ static void read_options(struct keeper *keeper, int argc, char **argv)
         usage(argv[optind]);
     if (keeper->setup.control_fd < 0)
         usage("--control");
-    if (!keeper->guard && (keeper->public_fd < 0 || keeper->seats == 0 || keeper->seat_wakes != keeper->seats))
-        usage("--public, --seats or --seat-wakes");
+    if (!keeper->guard && (keeper->public_fd < 0 || keeper->seats == 0 || keeper->seat_wakes != keeper->seats ||
+                           keeper->wakes != keeper->seats))
+        usage("--public, --seats, --seat-wakes or --wakes");
 }
 
 /* What ps shows. The words of argv lie in one piece of memory; the title overwrites them. */
@@ -375,7 +377,7 @@ static void handle_signals(void)
 int main(int argc, char **argv)
 {
     struct keeper keeper = {.public_fd = -1, .core = -1, .keeper_core = -1};
-    keeper.setup.wake_fd = keeper.setup.control_fd = -1;
+    keeper.setup.control_fd = -1;
     keeper.stack.tap_fd = keeper.stack.exchange_fd = -1;
     char *words_end = argv[argc - 1] + strlen(argv[argc - 1]);
     errno = -un_inherited_reset();

@@ -163,16 +163,10 @@ static void accept_all(struct un_engine *engine, uint32_t listener)
 
 static void handle_watched(struct un_engine *engine, uint64_t what)
 {
-    switch (UN_WATCHED_KIND(what)) {
-    case UN_WATCHED_LISTENER:
+    if (UN_WATCHED_KIND(what) == UN_WATCHED_LISTENER)
         accept_all(engine, UN_WATCHED_NUMBER(what));
-        break;
-    case UN_WATCHED_CONTROL:
-        engine->requests_wait = true;
-        break;
-    default: /* a wake-up: the turn that follows looks at the commits */
-        break;
-    }
+    else
+        un_watch_handle(engine, what);
 }
 
 static void handle_conn(struct un_engine *engine, uint64_t id, uint32_t events)

@@ -167,7 +167,8 @@ static int watch_all(struct un_engine *engine)
     if (status == 0 && engine->link->device->fd >= 0)
         status = un_watch(engine, engine->link->device->fd, EPOLLIN, UN_WATCHED(UN_WATCHED_DEVICE, 0));
     if (status == 0)
-        status = un_watch(engine, wake_fds[engine->options->queue], EPOLLIN | EPOLLET, UN_WATCHED(UN_WATCHED_WAKE, 0));
+        status = un_watch(engine, wake_fds[engine->options->queue], EPOLLIN | EPOLLET,
+                          UN_WATCHED(UN_WATCHED_EXCHANGE, 0));
     return status;
 }
 
@@ -289,9 +290,8 @@ static uint32_t look_at_descriptors(struct un_engine *engine, int timeout_ms)
     int count = epoll_wait(engine->setup.epoll_fd, events, UN_EPOLL_BATCH, timeout_ms);
     un_exchange_awake(&engine->link->exchange);
     for (int i = 0; i < count; i++) {
-        if (UN_WATCHED_KIND(events[i].data.u64) == UN_WATCHED_CONTROL)
-            engine->requests_wait = true;
-        else if (UN_WATCHED_KIND(events[i].data.u64) == UN_WATCHED_DEVICE && events[i].events & EPOLLERR)
+        un_watch_handle(engine, events[i].data.u64);
+        if (UN_WATCHED_KIND(events[i].data.u64) == UN_WATCHED_DEVICE && events[i].events & EPOLLERR)
             device_is_gone(engine);
     }
     return count > 0 ? (uint32_t)count : 0;

@@ -166,6 +166,7 @@ struct un_engine {
     uint32_t spin_pause;    /* what that begins with, 2^n - 1 */
     uint32_t node_count; /* per port */
     bool requests_wait; /* poll saw that the control socket can be read */
+    uint32_t heard[UN_SEATS_MAX]; /* edges of the pipes from workers */
     bool exit;
     bool failed;
 };

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
+#include "base/wake.h"
+
 UN_STATIC_ASSERT(UN_ENGINE_WATCH_OTHER == UN_WATCHED(UN_WATCHED_OTHER, 0), "one number, two names");
 
 int un_watch(struct un_engine *engine, int fd, uint32_t events, uint64_t what)
@@ -13,11 +15,24 @@ int un_watch(struct un_engine *engine, int fd, uint32_t events, uint64_t what)
     return status < 0 && errno != EEXIST ? -errno : 0;
 }
 
+void un_watch_handle(struct un_engine *engine, uint64_t what)
+{
+    uint32_t seat = UN_WATCHED_NUMBER(what);
+    if (UN_WATCHED_KIND(what) == UN_WATCHED_CONTROL)
+        engine->requests_wait = true;
+    else if (UN_WATCHED_KIND(what) == UN_WATCHED_WAKE)
+        un_wake_heard(engine->setup.wake_fds[seat], &engine->heard[seat]);
+}
+
 int un_watch_start(struct un_engine *engine)
 {
     int status = 0;
-    if (engine->setup.wake_fd >= 0)
-        status = un_watch(engine, engine->setup.wake_fd, EPOLLIN | EPOLLET, UN_WATCHED(UN_WATCHED_WAKE, 0));
+    for (uint32_t seat = 0; seat < engine->config->seats && status == 0; seat++) {
+        if (engine->setup.wake_fds[seat] < 0)
+            continue;
+        un_wake_drain(engine->setup.wake_fds[seat]);
+        status = un_watch(engine, engine->setup.wake_fds[seat], EPOLLIN | EPOLLET, UN_WATCHED(UN_WATCHED_WAKE, seat));
+    }
     if (status == 0 && engine->setup.control_fd >= 0)
         status = un_watch(engine, engine->setup.control_fd, EPOLLIN, UN_WATCHED(UN_WATCHED_CONTROL, 0));
     return status;

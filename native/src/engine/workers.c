@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/wake.h"
 #include "engine/commits.h"
 #include "engine/conns.h"
 #include "engine/events.h"
@@ -241,6 +242,8 @@ void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t s
     engine->now_ns = un_engine_now_ns(engine);
     if (!resumes)
         reset_unresumable(engine, port);
+    if (engine->setup.wake_fds[port] >= 0)
+        un_wake_drain(engine->setup.wake_fds[port]); /* its predecessor may have filled it */
     state->serial = serial;
     state->resumes = resumes;
     state->attached = true;

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/wake.h"
+
 #define UN_LOOKS_PER_CREDIT 256 /* bounds its time; a few turns see all frames of a usual segment */
 #define UN_LOOKS_PER_FRAME 2u /* more than one frame comes free for each one opened, so the line stays short */
 
@@ -80,6 +82,7 @@ int un_port_attach(struct un_port *port, const void *public, void *seat_memory, 
     port->header = header;
     port->seat_number = seat;
     port->engine_wake_fd = engine_wake_fd;
+    port->wake_fd = -1;
     port->engine = un_engine_public(public);
     port->published = un_seat_public(public, seat);
     port->mine = seat_memory;
@@ -106,7 +109,18 @@ int un_port_attach(struct un_port *port, const void *public, void *seat_memory, 
     return status;
 }
 
-int un_port_open(struct un_port *port, int public_fd, int seat_fd, uint32_t seat, int engine_wake_fd)
+static int prepare_wakes(int engine_wake_fd, int wake_fd)
+{
+    int status = engine_wake_fd < 0 ? 0 : un_wake_prepare(engine_wake_fd);
+    if (status < 0 || wake_fd < 0)
+        return status;
+    status = un_wake_prepare(wake_fd);
+    if (status == 0)
+        un_wake_drain(wake_fd);
+    return status;
+}
+
+int un_port_open(struct un_port *port, int public_fd, int seat_fd, uint32_t seat, int engine_wake_fd, int wake_fd)
 {
     uint64_t public_bytes = 0, seat_bytes = 0;
     const void *public = map_file(public_fd, &public_bytes, PROT_READ);
@@ -122,6 +136,8 @@ int un_port_open(struct un_port *port, int public_fd, int seat_fd, uint32_t seat
     if (status == 0 && seat_bytes < un_header(public)->layout.seat_bytes)
         status = -EINVAL;
     if (status == 0)
+        status = prepare_wakes(engine_wake_fd, wake_fd);
+    if (status == 0)
         status = un_port_attach(port, public, (void *)(uintptr_t)seat_memory, seat, engine_wake_fd);
     if (status < 0) {
         if (seat_memory != MAP_FAILED)
@@ -131,6 +147,7 @@ int un_port_open(struct un_port *port, int public_fd, int seat_fd, uint32_t seat
     }
     madvise(port->seat, seat_bytes, MADV_DONTFORK); /* one process writes there */
     port->owns_maps = true;
+    port->wake_fd = wake_fd;
     return 0;
 }
 
@@ -329,17 +346,19 @@ bool un_port_pending(const struct un_port *port)
            port->released != port->release_ring.own;
 }
 
-static bool engine_wants_wake(const struct un_port *port, bool new_commands)
+static bool wants_wake(uint64_t sleeping, bool new_commands)
 {
-    uint32_t sleeping = un_load(&port->engine->sleeping);
-    return sleeping == UN_ENGINE_WAKE_ON_ANYTHING || (sleeping == UN_ENGINE_WAKE_ON_COMMANDS && new_commands);
+    uint32_t mode = UN_SLEEP_MODE(sleeping);
+    return mode == UN_ENGINE_WAKE_ON_ANYTHING || (mode == UN_ENGINE_WAKE_ON_COMMANDS && new_commands);
 }
 
-static void wake_engine(struct un_port *port)
+/* Once for each of its sleeps. */
+static void wake_engine(struct un_port *port, bool new_commands)
 {
-    uint64_t one = 1;
-    ssize_t written = write(port->engine_wake_fd, &one, sizeof one);
-    (void)written; /* EAGAIN: the counter is full, so a wake-up is on its way */
+    uint64_t sleeping = un_load(&port->engine->sleeping);
+    if (sleeping == port->woken || !wants_wake(sleeping, new_commands) || !un_wake_send(port->engine_wake_fd))
+        return;
+    port->woken = sleeping;
     un_count(&port->mine->counters.engine_wakes, 1);
 }
 
@@ -357,8 +376,7 @@ void un_port_commit(struct un_port *port)
     if (port->engine_wake_fd < 0)
         return;
     un_fence();
-    if (engine_wants_wake(port, new_commands))
-        wake_engine(port);
+    wake_engine(port, new_commands);
 }
 
 /* Did command slots or send frames come free since the last look? The engine may have looked at want_space before that
@@ -391,6 +409,8 @@ void un_port_awake(struct un_port *port)
 {
     un_store(&port->mine->sleeping, 0);
     un_store(&port->mine->want_space, 0);
+    if (port->wake_fd >= 0)
+        un_wake_heard(port->wake_fd, &port->heard);
 }
 
 const struct un_conn *un_port_conn(const struct un_port *port, uint64_t conn)

@@ -53,13 +53,16 @@ struct un_port {
     uint32_t tx_waiting_count;
 
     uint32_t seat_number;
-    int engine_wake_fd; /* eventfd; -1: the engine is in this process */
+    int engine_wake_fd; /* pipe to the engine (base/wake.h); -1: it is in this process */
+    int wake_fd;        /* pipe from the engine; -1: none */
+    uint32_t heard;     /* waits that it may have ended */
+    uint64_t woken;     /* the sleep of the engine that we ended last */
     bool owns_maps;
 };
 
-/* Map the two memories of a seat and go on where its commit word says. 0 or -errno. The descriptors stay
- * the caller's. */
-int un_port_open(struct un_port *port, int public_fd, int seat_fd, uint32_t seat, int engine_wake_fd);
+/* Map the two memories of a seat and go on where its commit word says. 0 or -errno. The descriptors stay the caller's;
+ * the pipes' ends are made not to block, and the one from the engine is emptied. */
+int un_port_open(struct un_port *port, int public_fd, int seat_fd, uint32_t seat, int engine_wake_fd, int wake_fd);
 
 /* The same over memories that are mapped already (inline layout, tests). -EINVAL: indices in the seat memory cannot be.
  * The engine takes no commands of this seat meanwhile: it took them all when the last worker was lost. */
@@ -116,7 +119,7 @@ bool un_port_pending(const struct un_port *port);
 /* One release store for events consumed and commands produced; then released frames; then a wake-up if needed. */
 void un_port_commit(struct un_port *port);
 
-/* Before sleeping: true when it is safe to sleep until the seat's eventfd is written; un_port_awake afterwards. Commit
+/* Before sleeping: true when it is safe to sleep until wake_fd is written; un_port_awake afterwards. Commit
  * first. want_space: wake, or do not sleep, also when command slots or send frames came free since the last look. */
 bool un_port_sleep(struct un_port *port, bool want_space);
 void un_port_awake(struct un_port *port);

@@ -226,11 +226,14 @@ struct un_seat_counters {
     un_shared64 objects;               /* gauge: Connection objects alive */
 } __attribute__((aligned(UN_CACHE_LINE)));
 
-/* What the engine tells every worker. */
+/* What the engine tells every worker: how it sleeps, and which of its sleeps it is, so that a worker ends it once. */
 enum un_engine_sleep { UN_ENGINE_AWAKE = 0, UN_ENGINE_WAKE_ON_COMMANDS = 1, UN_ENGINE_WAKE_ON_ANYTHING = 2 };
+#define UN_SLEEP_MODE(word) ((uint32_t)(word) & 3)
+#define UN_SLEEP_AWAKE(word) ((word) & ~UINT64_C(3))
+#define UN_SLEEP_NEXT(word, mode) (UN_SLEEP_AWAKE(word) + 4 + (mode))
 
 struct un_engine_public {
-    un_shared32 sleeping __attribute__((aligned(UN_CACHE_LINE))); /* enum un_engine_sleep */
+    un_shared64 sleeping __attribute__((aligned(UN_CACHE_LINE))); /* UN_SLEEP_MODE, and which sleep */
     struct un_engine_counters counters;
 };
 

@@ -97,7 +97,7 @@ static void open_stack(void)
 
 static void open_engine(void)
 {
-    server.setup.seat_wake_fds[0] = server.setup.wake_fd = server.setup.control_fd = -1;
+    server.setup.seat_wake_fds[0] = server.setup.wake_fds[0] = server.setup.control_fd = -1;
     CHECK((server.setup.epoll_fd = epoll_create1(EPOLL_CLOEXEC)) >= 0);
     server.engine = un_engine_start(&server.setup);
     CHECK(server.engine != NULL);
