@@ -87,8 +87,9 @@ corpus: build/fuzz/build.ninja  ## keep what `make fuzz` found: as few scripts a
 	ninja -C build/fuzz $(addprefix native/fuzz/fuzz_,exchange frames options sockets wire worker)
 	python tools/fuzz_corpus.py pack build/fuzz/native/fuzz/corpus build/fuzz/native/fuzz
 
-docs: $(VENV)/installed  ## write what derives from the code into README.md
+docs: $(VENV)/installed  ## write what derives from the code into README.md and ARCHITECTURE.md
 	python tools/readme.py
+	python tools/architecture.py
 
 install: $(VENV)/installed  ## the package into .venv
 

@@ -17,8 +17,6 @@ from typing import Any
 
 from usnet_framework._usnet import ffi, lib
 
-_CONFIG = "struct usnet_segment_config *"
-
 Address = tuple[str, int] | tuple[str, int, int, int] | str
 """As `socket` writes it: (host, port), (host, port, flow, scope) for IPv6, "" for unix."""
 
@@ -51,6 +49,11 @@ SEAT_COUNTERS = _counters(lib.USNET_COUNTER_SEAT)
 
 STACK_COUNTERS = _counters(lib.USNET_COUNTER_STACK)
 """(name, help) of each counter that a stack of our own keeps; names begin with ip_, tcp_, device_ or drop_."""
+
+NUMBERS = tuple(
+    c_text(lib.usnet_segment_number_name(index)) for index in range(lib.usnet_segment_number_count())
+)
+"""Names of the numbers that say how large everything is in a segment (native/src/shard/layout.h)."""
 
 OPTIONS = tuple(c_text(lib.usnet_option_name(index)) for index in range(lib.usnet_option_count()))
 """Names of the engine's options (native/src/shard/options.h)."""
@@ -136,11 +139,70 @@ class QuarantineRecord:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A region of a segment's memories. Of part p and item i: at + p * part_bytes + i * item_bytes. `parts`, `items`
+    and `item` say how many and how large, as the table of native/src/shard/layout.h has it."""
+
+    name: str
+    memory: str
+    writer: str
+    parts: str
+    items: str
+    item: str
+    holds: str
+    at: int
+    part_bytes: int
+    item_bytes: int
+    item_count: int
+
+
+def layout_regions(config: Mapping[str, int]) -> dict[str, Region]:
+    """Regions of a segment by name, in the order in which they lie."""
+    region = ffi.new("struct usnet_layout_region *")
+    found: dict[str, Region] = {}
+    while lib.usnet_layout_region(_numbers(config), len(found), region) == 0:
+        found[c_text(region.name)] = Region(
+            name=c_text(region.name),
+            memory=c_text(region.memory),
+            writer=c_text(region.writer),
+            parts=c_text(region.parts),
+            items=c_text(region.items),
+            item=c_text(region.item),
+            holds=c_text(region.holds),
+            at=region.at,
+            part_bytes=region.part_bytes,
+            item_bytes=region.item_bytes,
+            item_count=region.item_count,
+        )
+    return found
+
+
+def layout_offsets() -> dict[str, dict[str, int]]:
+    """Offsets of the fields of each struct that crosses a process."""
+    field = ffi.new("struct usnet_layout_field *")
+    offsets: dict[str, dict[str, int]] = {}
+    index = 0
+    while lib.usnet_layout_field(index, field) == 0:
+        offsets.setdefault(c_text(field.of), {})[c_text(field.name)] = field.offset
+        index += 1
+    return offsets
+
+
+def layout_hash() -> int:
+    """What a segment's reader compares with what its writer put into the header."""
+    return int(lib.usnet_layout_hash())
+
+
+def _numbers(config: Mapping[str, int]) -> Any:
+    return ffi.new("uint32_t[]", [config[name] for name in NUMBERS])
+
+
 def plan_segment(config: Mapping[str, int]) -> SegmentSizes:
     """Sizes for a configuration; ValueError with a sentence when there is no such segment."""
     sizes = ffi.new("struct usnet_segment_sizes *")
     why = ffi.new("const char **")
-    if lib.usnet_segment_plan(ffi.new(_CONFIG, dict(config)), sizes, why) < 0:
+    if lib.usnet_segment_plan(_numbers(config), sizes, why) < 0:
         raise ValueError(c_text(why[0]))
     return SegmentSizes(public_bytes=sizes.public_bytes, seat_bytes=sizes.seat_bytes)
 
@@ -167,7 +229,7 @@ def format_segment(
     with ffi.from_buffer("uint8_t[]", public, require_writable=True) as memory:
         given = ffi.new("struct usnet_address[]", listed)
         status = lib.usnet_segment_format(
-            memory, len(memory), ffi.new(_CONFIG, dict(config)), values, given, len(listed), why
+            memory, len(memory), _numbers(config), values, given, len(listed), why
         )
     if status < 0:
         raise ValueError(c_text(why[0]))
@@ -304,7 +366,7 @@ class SegmentReader:
         """The event in the seat's quarantine, until its next worker attaches."""
         record = ffi.new("struct usnet_quarantine *")
         with self._lock:
-            size = self._config().rx_frame_bytes
+            size = self._number("rx_frame_bytes")
             data = ffi.new("uint8_t[]", size)
             found = checked(lib.usnet_quarantine_read(self._opened(), seat, record, data, size))
         if not found:
@@ -316,10 +378,10 @@ class SegmentReader:
             data=bytes(ffi.buffer(data, record.length)),
         )
 
-    def _config(self) -> Any:
-        config = ffi.new(_CONFIG)
-        lib.usnet_segment_config(self._opened(), config)
-        return config
+    def _number(self, name: str) -> int:
+        numbers = ffi.new("uint32_t[]", len(NUMBERS))
+        lib.usnet_segment_numbers(self._opened(), numbers)
+        return int(numbers[NUMBERS.index(name)])
 
 
 def checked(status: int) -> int:

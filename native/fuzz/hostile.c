@@ -80,7 +80,7 @@ static uint32_t some_number(uint32_t limit)
 
 static void mad_commands(void)
 {
-    struct un_command *ring = un_at(mad(), arena.layout.command_ring);
+    struct un_command *ring = un_command_ring(arena.setup.public, mad());
     uint32_t produced = UN_COMMIT_COMMANDS(un_load(&mad()->commit));
     uint32_t count = 1 + next_byte() % 8;
     for (uint32_t i = 0; i < count; i++)
@@ -97,11 +97,11 @@ static void mad_commands(void)
 
 static void mad_releases(void)
 {
-    uint32_t *ring = un_at(mad(), arena.layout.release_ring);
+    uint32_t *ring = un_release_ring(arena.setup.public, mad());
     uint32_t produced = un_load(&mad()->releases_produced);
     uint32_t count = 1 + next_byte() % 8;
     for (uint32_t i = 0; i < count; i++)
-        ring[(produced + i) % arena.layout.release_slots] = next_byte() % (arena.config.rx_frames + 1);
+        ring[(produced + i) % arena.layout.release_ring.items] = next_byte() % (arena.config.rx_frames + 1);
     un_publish(&mad()->releases_produced, produced + count);
 }
 
@@ -128,7 +128,7 @@ static void mad_scribble(void)
 
 static void mad_dirty(void)
 {
-    uint8_t *dirty = un_at(mad(), arena.layout.dirty);
+    uint8_t *dirty = un_dirty_map(arena.setup.public, mad());
     dirty[next_byte() % CONN_MAX] = next_byte();
 }
 

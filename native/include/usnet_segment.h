@@ -24,23 +24,10 @@ extern "C" {
 
 /* cffi: begin */
 
-/* How large everything is in a segment; the same numbers for every seat of a shard. */
-struct usnet_segment_config {
-    uint32_t shard;
-    uint32_t seats;
-    uint32_t conn_max;
-    uint32_t state_bytes;    /* of the state blob per connection; multiple of 64 */
-    uint32_t event_slots;    /* power of two */
-    uint32_t command_slots;  /* power of two */
-    uint32_t rx_frame_bytes; /* power of two */
-    uint32_t rx_frames;      /* per seat */
-    uint32_t tx_frame_bytes; /* power of two */
-    uint32_t tx_frames;      /* per seat */
-    uint32_t rx_budget;      /* bytes of one connection that may wait unconsumed */
-    uint32_t tx_budget;      /* bytes of one connection that may wait in send frames */
-    uint32_t hold_max;       /* receive slices a worker may keep beyond its callback */
-    uint32_t buffer_mib;     /* MiB of output, and as many of input, that may wait in a worker's own memory */
-};
+/* How large everything is in a segment, the same for every seat of a shard: a number for each name, in this order
+ * (native/src/shard/layout.h). Static strings, NULL past the last one. */
+uint32_t usnet_segment_number_count(void);
+const char *usnet_segment_number_name(uint32_t index);
 
 struct usnet_segment_sizes {
     uint64_t public_bytes;
@@ -48,7 +35,36 @@ struct usnet_segment_sizes {
 };
 
 /* Sizes of the two memories that a configuration asks for. -EINVAL with *why a sentence (static text). */
-int usnet_segment_plan(const struct usnet_segment_config *config, struct usnet_segment_sizes *sizes, const char **why);
+int usnet_segment_plan(const uint32_t *numbers, struct usnet_segment_sizes *sizes, const char **why);
+
+/* What the layout is made of, for tests, tools and documentation: fields of structs, and regions of a segment of some
+ * size. 0, or -ENOENT past the last one. */
+struct usnet_layout_field {
+    const char *of; /* the struct */
+    const char *name;
+    uint32_t offset;
+    uint32_t bytes;
+};
+
+struct usnet_layout_region {
+    const char *name;
+    const char *memory; /* public, or seat: one for each worker */
+    const char *writer;
+    const char *parts; /* how many, as it stands in the table; so are items and item */
+    const char *items;
+    const char *item;
+    const char *holds;
+    uint64_t at; /* of part p and item i: at + p * part_bytes + i * item_bytes */
+    uint64_t part_bytes;
+    uint64_t item_bytes;
+    uint64_t item_count; /* of a part */
+};
+
+int usnet_layout_field(uint32_t index, struct usnet_layout_field *field);
+int usnet_layout_region(const uint32_t *numbers, uint32_t index, struct usnet_layout_region *region);
+
+/* A number over all of it: a segment is read only by who computes the same. */
+uint64_t usnet_layout_hash(void);
 
 /* What the engine is asked to do: numbers, each known by its name (native/src/shard/options.h). A static string; NULL
  * past the last one. Names that end in _ns are durations. */
@@ -68,7 +84,7 @@ struct usnet_address {
 
 /* Write the header into fresh, zeroed public memory of public_bytes: `options` in the order of their numbers, as many
  * as there are, and `address_count` addresses. -EINVAL with *why a sentence (static text). */
-int usnet_segment_format(void *public_memory, uint64_t public_bytes, const struct usnet_segment_config *config,
+int usnet_segment_format(void *public_memory, uint64_t public_bytes, const uint32_t *numbers,
                          const uint64_t *options, const struct usnet_address *addresses, uint32_t address_count,
                          const char **why);
 
@@ -84,8 +100,8 @@ int usnet_segment_open(struct usnet_segment **segment, const void *public_memory
                        const void *const *seats, const uint64_t *seat_bytes, uint32_t seat_count);
 void usnet_segment_close(struct usnet_segment *segment);
 
-/* The configuration that the segment was formatted with, and the first `max` of its options; returns how many. */
-void usnet_segment_config(const struct usnet_segment *segment, struct usnet_segment_config *config);
+/* The numbers that the segment was formatted with, and the first `max` of its options; returns how many. */
+void usnet_segment_numbers(const struct usnet_segment *segment, uint32_t *numbers);
 int usnet_segment_options(const struct usnet_segment *segment, uint64_t *values, uint32_t max);
 
 /* Counters. They only grow (modulo 2^64) while the segment lives; each has one writer. */

@@ -45,7 +45,7 @@ static void set_indices(struct model *model, uint32_t start)
 {
     un_ring_init(&model->events, model->config.event_slots, start, start);
     un_ring_init(&model->commands, model->config.command_slots, start, start);
-    un_ring_init(&model->releases, (uint32_t)model->layout.release_slots, start, start);
+    un_ring_init(&model->releases, (uint32_t)model->layout.release_ring.items, start, start);
     un_store(&model->published->events_produced, start);
     un_store(&model->published->commands_consumed, start);
     un_store(&model->published->releases_consumed, start);
@@ -126,7 +126,7 @@ void model_publish(struct model *model)
 
 void model_take_releases(struct model *model)
 {
-    const uint32_t *frames = un_at(model->seat, model->layout.release_ring);
+    const uint32_t *frames = un_release_ring(model->public, model->seat);
     CHECK(un_ring_consumer_saw(&model->releases, un_observe(&model->memory->releases_produced)));
     uint32_t waiting = un_ring_peek(&model->releases);
     if (waiting > model->releases_waiting_max)
@@ -152,7 +152,7 @@ static const uint8_t *command_bytes(const struct model *model, const struct un_c
     CHECK(command->frame < model->config.tx_frames);
     CHECK(command->length > 0);
     CHECK(command->offset + command->length <= model->config.tx_frame_bytes);
-    const uint8_t *frames = un_at(model->seat, model->layout.tx_frames);
+    const uint8_t *frames = un_send_frames(model->public, model->seat);
     return frames + (uint64_t)command->frame * model->config.tx_frame_bytes + command->offset;
 }
 
@@ -208,7 +208,7 @@ static void take_command(struct model *model, const struct un_command *command)
 
 void model_take_commands(struct model *model, uint32_t commands_max)
 {
-    const struct un_command *ring = un_at(model->seat, model->layout.command_ring);
+    const struct un_command *ring = un_command_ring(model->public, model->seat);
     while (un_ring_peek(&model->commands) > 0 && commands_max-- > 0 && model->descriptor_count < model->node_count) {
         take_command(model, &ring[un_ring_slot(&model->commands, model->commands.own)]);
         un_ring_release(&model->commands, 1);
@@ -241,7 +241,7 @@ void model_complete(struct model *model, uint32_t choice)
     while (!is_oldest_of_its_conn(model, index))
         index--;
     struct model_descriptor *descriptor = &model->descriptors[index];
-    const uint8_t *frames = un_at(model->seat, model->layout.tx_frames);
+    const uint8_t *frames = un_send_frames(model->public, model->seat);
     const uint8_t *now = frames + (uint64_t)descriptor->frame * model->config.tx_frame_bytes + descriptor->offset;
     CHECK(memcmp(now, descriptor->bytes, descriptor->length) == 0); /* nobody filled it again meanwhile */
     un_shared32 *done = &account_of(model, descriptor->frame)->done;

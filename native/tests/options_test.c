@@ -121,10 +121,10 @@ static void a_segment_is_what_its_reader_expects(void)
     segment.header.options.queue = 7;
     check_unequal("queue is not one of the queues");
     format();
-    segment.header.version++;
+    segment.header.hash++;
     check_unequal("another version");
     format();
-    segment.header.layout.conns += 4096;
+    segment.header.layout.conns.at += 4096;
     check_unequal("parts");
     memset(&segment, 0, sizeof segment);
     check_unequal("no segment");

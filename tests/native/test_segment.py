@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import pytest
 
@@ -29,29 +30,20 @@ def writable(fd: int) -> mmap.mmap:
     return mmap.mmap(fd, os.fstat(fd).st_size)
 
 
-def layout(segment: Segment) -> dict[str, int]:
-    """The layout's first words, from the header: behind magic, version and config."""
-    names = (
-        "public_bytes engine stack seats conns conn_stride event_rings event_ring_bytes tx_accounts tx_account_bytes"
-    )
-    words = [*names.split(), "quarantines", "quarantine_bytes"]
-    with writable(segment.public_fd) as public:
-        return dict(zip(words, struct.unpack_from("<12Q", public, 16 + 14 * 4), strict=True))
-
-
-def conn_table(segment: Segment) -> tuple[int, int]:
-    return layout(segment)["conns"], layout(segment)["conn_stride"]
+def regions(segment: Segment) -> dict[str, _native.Region]:
+    return _native.layout_regions(asdict(segment.config))
 
 
 def put_connection(segment: Segment, slot: int, *, seat: int = 1, family: int = 4) -> int:
     """Write a table entry as an engine would; returns its id."""
-    conns, stride = conn_table(segment)
+    conns = regions(segment)["conns"]
     conn_id = 3 << 54 | slot << 32 | 9
     peer = bytes([10, 0, 0, 7]).ljust(16, b"\0") if family == 4 else bytes(15) + b"\1"
     entry = struct.pack("<QBBHIQQQQQ", conn_id, 1, 0b1001, seat, 8, 100, 60, 50, 111, 222)
     entry += peer + struct.pack("<HHI", 5555, family, 0) + bytes(24)
     with writable(segment.public_fd) as public:
-        public[conns + slot * stride : conns + slot * stride + len(entry)] = entry
+        at = conns.at + slot * conns.item_bytes
+        public[at : at + len(entry)] = entry
     return conn_id
 
 
@@ -109,7 +101,7 @@ def test_full_table_is_listed_whole(segment: Segment) -> None:
 
 def test_quarantine_record(segment: Segment) -> None:
     with writable(segment.public_fd) as public:
-        start = layout(segment)["quarantines"] + layout(segment)["quarantine_bytes"]  # seat 1
+        start = regions(segment)["quarantines"].at + regions(segment)["quarantines"].part_bytes  # seat 1
         record = struct.pack("<IIIIQ", 1, 5, 2, 0, 77) + bytes([10, 0, 0, 8]).ljust(16, b"\0")
         record += struct.pack("<HHI", 99, 4, 0) + b"hello world"
         public[start : start + len(record)] = record
@@ -120,7 +112,7 @@ def test_quarantine_record(segment: Segment) -> None:
 
 
 def test_counters_of_a_stack_are_read_in_their_order(segment: Segment) -> None:
-    at, names = layout(segment)["stack"], list(segment.stack_counters())
+    at, names = regions(segment)["stack"].at, list(segment.stack_counters())
     none = next(number for number, name in enumerate(names) if name.startswith("drop_"))  # a word that counts nothing
     with writable(segment.public_fd) as public:
         struct.pack_into(f"<{len(names) + 1}Q", public, at, *range(len(names) + 1))
@@ -226,6 +218,39 @@ def test_options_are_read_as_they_were_written() -> None:
 def test_options_that_make_no_sense_say_why(numbers: dict[str, int], addresses: StackAddresses, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         Segment.create(SegmentConfig.for_kernel(0, 1, 16), EngineOptions(numbers=numbers, addresses=addresses))
+
+
+def test_regions_lie_one_behind_the_other(segment: Segment) -> None:
+    sizes = {"public": segment.public_bytes, "seat": segment.seat_bytes}
+    ends = dict.fromkeys(sizes, 0)
+    for region in regions(segment).values():
+        assert region.at >= ends[region.memory]
+        assert region.part_bytes >= region.item_count * region.item_bytes
+        parts = segment.config.seats if "seats" in region.parts else 1
+        ends[region.memory] = region.at + parts * region.part_bytes
+    assert all(sizes[memory] - 4096 < ends[memory] <= sizes[memory] for memory in sizes)
+
+
+def test_numbers_are_those_of_the_layout() -> None:
+    assert tuple(SegmentConfig.__slots__) == _native.NUMBERS
+
+
+def test_offsets_of_fields_are_told() -> None:
+    offsets = _native.layout_offsets()
+    assert offsets["un_conn"]["id"] == 0
+    assert offsets["un_event"] == dict(zip(offsets["un_event"], (0, 1, 2, 4, 8, 16, 20, 24), strict=True))
+    assert offsets["un_seat_memory"]["handling"] % 64 == 0  # a cache line of its own
+    assert "idle_timeout_ns" in offsets["un_engine_options"]
+    assert "accepted" in offsets["un_engine_counters"]
+
+
+def test_a_segment_of_another_layout_is_refused(segment: Segment) -> None:
+    at = _native.layout_offsets()["un_segment_header"]["hash"]
+    with writable(segment.public_fd) as public:
+        assert struct.unpack_from("<Q", public, at)[0] == _native.layout_hash()
+        struct.pack_into("<Q", public, at, _native.layout_hash() ^ 1)
+    with pytest.raises(OSError, match="Invalid argument"):
+        Segment(segment.config, segment.public_fd, segment.seat_fds, segment.public_bytes, segment.seat_bytes)
 
 
 def test_largest_plan_is_possible() -> None:

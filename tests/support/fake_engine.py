@@ -11,31 +11,22 @@ import os
 import socket
 import struct
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 from mmap import mmap
 from typing import Any
 
 from usnet_framework import CloseReason, Handler
 from usnet_framework._dispatch import Port
+from usnet_framework._native import layout_offsets, layout_regions
 from usnet_framework.shards.segment import Segment, SegmentConfig
 
-_HEADER = struct.Struct("<QII14I20Q")
 _EVENT = struct.Struct("<BBHIQIIQ")
 _COMMAND = struct.Struct("<B3xIQIIQ")
-_LAYOUT = [
-    "public_bytes", "engine", "stack", "seats", "conns", "conn_stride", "event_rings", "event_ring_bytes",
-    "tx_accounts", "tx_account_bytes", "quarantines", "quarantine_bytes", "rx_frames", "rx_seat_bytes", "seat_bytes",
-    "command_ring", "release_ring", "release_slots", "dirty", "tx_frames",
-]  # fmt: skip
-
-# struct un_seat_public
-_EVENTS_PRODUCED, _COMMANDS_CONSUMED, _RELEASES_CONSUMED, _TX_NODES_FREE = 0, 64, 68, 72
-# struct un_seat_memory
-_COMMIT, _SLEEPING, _WANT_SPACE, _RELEASES_PRODUCED, _HANDLING = 0, 64, 68, 128, 192
-# struct un_conn
-_CONN = struct.Struct("<QBBHIQQQQQ")
-_BYTES_IN, _BYTES_QUEUED, _BYTES_OUT, _STATE_LENGTH, _PEER, _BLOB = 16, 24, 32, 12, 56, 128
+_OFFSETS = layout_offsets()
+_PUBLIC, _MEMORY, _ENTRY = _OFFSETS["un_seat_public"], _OFFSETS["un_seat_memory"], _OFFSETS["un_conn"]
+_CONN = struct.Struct("<QBBHIQQQQQ")  # struct un_conn up to the addresses
+_CONN_BYTES = 128  # the state blob follows
 
 
 class Event(IntEnum):
@@ -84,8 +75,8 @@ class FakeEngine:
         self.config = self.segment.config
         self.public = mmap(self.segment.public_fd, self.segment.public_bytes)
         self.seat = mmap(self.segment.seat_fds[0], self.segment.seat_bytes)
-        fields = _HEADER.unpack_from(self.public)
-        self.at = dict(zip(_LAYOUT, fields[17:], strict=False))
+        self._regions = layout_regions(asdict(self.config))
+        self.at = {name: region.at for name, region in self._regions.items()}
         self._from_worker, self._to_engine = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._from_engine, self._to_worker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.produced = 0
@@ -96,7 +87,8 @@ class FakeEngine:
         self._releases = 0
         self._waiting: dict[int, list[int]] = {}
         self._generation = 0
-        self._set(self.public, self.at["seats"] + _TX_NODES_FREE, self.config.tx_frames + self.config.command_slots)
+        nodes = self.config.tx_frames + self.config.command_slots
+        self._set(self.public, self.at["seats"] + _PUBLIC["tx_nodes_free"], nodes)
 
     def __enter__(self) -> FakeEngine:
         return self
@@ -123,7 +115,7 @@ class FakeEngine:
         conn = slot << 32 | self._generation
         _CONN.pack_into(self.public, self._entry(conn), conn, 1, 0, 0, 0, 0, 0, 0, time.monotonic_ns(), 0)
         endpoint = socket.inet_aton(address[0]) + bytes(12) + struct.pack("<HHI", address[1], 4, 0)
-        self.public[self._entry(conn) + _PEER : self._entry(conn) + _PEER + 24] = endpoint
+        self.public[self._entry(conn) + _ENTRY["peer"] : self._entry(conn) + _ENTRY["peer"] + 24] = endpoint
         if announce:
             self.post(Event.CONNECT, conn)
         return conn
@@ -133,7 +125,7 @@ class FakeEngine:
         frame = self._free_frame()
         start = self.at["rx_frames"] + frame * self.config.rx_frame_bytes
         self.public[start : start + len(payload)] = payload
-        self._add(conn, _BYTES_IN, len(payload))
+        self._add(conn, _ENTRY["bytes_in"], len(payload))
         self.post(Event.DATA, conn, length=len(payload), frame=frame)
         self.lent.add(frame)
         return frame
@@ -150,27 +142,27 @@ class FakeEngine:
         at = self.at["event_rings"] + slot * _EVENT.size
         _EVENT.pack_into(self.public, at, kind, reason, 0, length, conn, frame, 0, time.monotonic_ns())
         self.produced += 1
-        self._set(self.public, self.at["seats"] + _EVENTS_PRODUCED, self.produced)
+        self._set(self.public, self.at["seats"] + _PUBLIC["events_produced"], self.produced)
 
     # What the worker did.
 
     @property
     def consumed(self) -> int:
-        return self._get(self.seat, _COMMIT)
+        return self._get(self.seat, _MEMORY["commit"])
 
     @property
     def committed(self) -> tuple[int, int]:
         """Events consumed and commands produced, as of the last commit."""
-        return self._get(self.seat, _COMMIT), self._get(self.seat, _COMMIT + 4)
+        return self._get(self.seat, _MEMORY["commit"]), self._get(self.seat, _MEMORY["commit"] + 4)
 
     @property
     def handling(self) -> int:
-        return int(struct.unpack_from("<Q", self.seat, _HANDLING)[0])
+        return int(struct.unpack_from("<Q", self.seat, _MEMORY["handling"])[0])
 
     def wake(self) -> None:
         """Wake the worker if it sleeps, as the engine does after it published events."""
-        if self._get(self.seat, _SLEEPING):
-            self._set(self.seat, _SLEEPING, 0)
+        if self._get(self.seat, _MEMORY["sleeping"]):
+            self._set(self.seat, _MEMORY["sleeping"], 0)
             os.write(self._to_worker, b"\0")
 
     def woken(self) -> int:
@@ -182,7 +174,7 @@ class FakeEngine:
 
     @property
     def want_space(self) -> int:
-        return self._get(self.seat, _WANT_SPACE)
+        return self._get(self.seat, _MEMORY["want_space"])
 
     def is_dirty(self, conn: int) -> bool:
         return self.seat[self.at["dirty"] + (conn >> 32)] != 0
@@ -198,7 +190,7 @@ class FakeEngine:
         for i, command in enumerate(commands):
             _, frame = self._command(self._commands + i)
             if command.op is Op.SEND:
-                self._add(command.conn, _BYTES_QUEUED, len(command.value))
+                self._add(command.conn, _ENTRY["bytes_queued"], len(command.value))
             if command.op is Op.STATE:
                 self.set_state(command.conn, command.value)
             if command.value and command.op in (Op.SEND, Op.STATE):
@@ -206,9 +198,9 @@ class FakeEngine:
                 held = self.hold_output and command.op is Op.SEND
                 self._waiting.setdefault(command.conn, []).append(frame) if held else self._account(frame, 1)
                 if command.op is Op.SEND and not held:
-                    self._add(command.conn, _BYTES_OUT, len(command.value))
+                    self._add(command.conn, _ENTRY["bytes_out"], len(command.value))
         self._commands += len(commands)
-        self._set(self.public, self.at["seats"] + _COMMANDS_CONSUMED, self._commands)
+        self._set(self.public, self.at["seats"] + _PUBLIC["commands_consumed"], self._commands)
         return commands
 
     def sent(self) -> dict[int, bytes]:
@@ -224,32 +216,32 @@ class FakeEngine:
         for frame in self._waiting.pop(conn, []):
             self._account(frame, 1)
         entry = self._entry(conn)
-        self.public[entry + _BYTES_OUT : entry + _BYTES_OUT + 8] = self.public[
-            entry + _BYTES_QUEUED : entry + _BYTES_QUEUED + 8
+        self.public[entry + _ENTRY["bytes_out"] : entry + _ENTRY["bytes_out"] + 8] = self.public[
+            entry + _ENTRY["bytes_queued"] : entry + _ENTRY["bytes_queued"] + 8
         ]
 
     def waiting(self, conn: int) -> int:
         """Bytes that were queued and that the peer did not take."""
-        queued, out = struct.unpack_from("<QQ", self.public, self._entry(conn) + _BYTES_QUEUED)
+        queued, out = struct.unpack_from("<QQ", self.public, self._entry(conn) + _ENTRY["bytes_queued"])
         return int(queued - out)
 
     def take_releases(self) -> list[int]:
         """Frames given back since the last call; one that was not lent is an error."""
-        produced = self._get(self.seat, _RELEASES_PRODUCED)
-        mask = self.at["release_slots"] - 1
+        produced = self._get(self.seat, _MEMORY["releases_produced"])
+        mask = self._regions["release_ring"].item_count - 1
         frames = [
             self._get(self.seat, self.at["release_ring"] + 4 * (i & mask)) for i in range(self._releases, produced)
         ]
         for frame in frames:
             self.lent.remove(frame)
         self._releases = produced
-        self._set(self.public, self.at["seats"] + _RELEASES_CONSUMED, produced)
+        self._set(self.public, self.at["seats"] + _PUBLIC["releases_consumed"], produced)
         return frames
 
     def set_state(self, conn: int, blob: bytes) -> None:
         entry = self._entry(conn)
-        self.public[entry + _BLOB : entry + _BLOB + len(blob)] = blob
-        self._set(self.public, entry + _STATE_LENGTH, len(blob))
+        self.public[entry + _CONN_BYTES : entry + _CONN_BYTES + len(blob)] = blob
+        self._set(self.public, entry + _ENTRY["state_length"], len(blob))
 
     def set_flags(self, conn: int, flags: int) -> None:
         self.public[self._entry(conn) + 9] = flags
@@ -257,7 +249,7 @@ class FakeEngine:
     # Memory.
 
     def _entry(self, conn: int) -> int:
-        return self.at["conns"] + (conn >> 32) * self.at["conn_stride"]
+        return self.at["conns"] + (conn >> 32) * self._regions["conns"].item_bytes
 
     def _command(self, index: int) -> tuple[Command, int]:
         at = self.at["command_ring"] + (index & (self.config.command_slots - 1)) * 32

@@ -33,7 +33,7 @@ from usnet_framework.errors import StartupError, UsageError
 from usnet_framework.shards.unixpath import UnixListener, listen_unix
 
 EXPECTED = "expected tcp://HOST:PORT, unix:PATH or fd:N"
-LISTENERS_MAX = 64  # per shard: UN_LISTENERS_MAX of native/src/engine/engine.h
+LISTENERS_MAX = 64  # per shard: UN_LISTENERS_MAX of native/src/shard/options.h
 SYSTEMD_FIRST_FD = 3  # sd_listen_fds(3)
 NOT_OF_THIS_MACHINE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 """What binding an address fails with that this machine lacks, or its kind of addresses."""

@@ -24,7 +24,7 @@ INTERFACE = "usnet0"
 INTERFACE_BYTES_MAX = 15  # IFNAMSIZ - 1
 
 ADDRESSES_MAX = 15
-"""UN_STACK_ADDRESSES_MAX of native/src/stack/stack.h, less the link-local address that the stack gives itself."""
+"""UN_OWN_ADDRESSES_MAX of native/src/shard/options.h: the stack adds a link-local address."""
 
 QUEUES_MAX = 256
 """Of a TAP interface: MAX_TAP_QUEUES of the kernel."""

@@ -39,7 +39,7 @@ static int copy_header(struct usnet_segment *segment, const void *public_memory,
     if (public_bytes < sizeof header)
         return -EINVAL;
     memcpy(&header, public_memory, sizeof header);
-    if (header.magic != UN_SEGMENT_MAGIC || header.version != UN_SEGMENT_VERSION)
+    if (header.magic != UN_SEGMENT_MAGIC || header.hash != un_layout_hash())
         return -EINVAL;
     if (un_segment_plan(&header.config, &layout, &why) < 0 || public_bytes < layout.public_bytes)
         return -EINVAL;
@@ -85,9 +85,9 @@ void usnet_segment_close(struct usnet_segment *segment)
     free(segment);
 }
 
-void usnet_segment_config(const struct usnet_segment *segment, struct usnet_segment_config *config)
+void usnet_segment_numbers(const struct usnet_segment *segment, uint32_t *numbers)
 {
-    memcpy(config, &segment->config, sizeof *config);
+    memcpy(numbers, &segment->config, sizeof segment->config);
 }
 
 int usnet_segment_options(const struct usnet_segment *segment, uint64_t *values, uint32_t max)
@@ -101,12 +101,12 @@ int usnet_segment_options(const struct usnet_segment *segment, uint64_t *values,
 
 static const struct un_engine_public *engine_public(const struct usnet_segment *segment)
 {
-    return un_at(segment->public, segment->layout.engine);
+    return un_at(segment->public, segment->layout.engine.at);
 }
 
 static const struct un_seat_public *seat_public(const struct usnet_segment *segment, uint32_t seat)
 {
-    return (const struct un_seat_public *)un_at(segment->public, segment->layout.seats) + seat;
+    return (const struct un_seat_public *)un_at(segment->public, segment->layout.seats.at) + seat;
 }
 
 static const struct un_seat_memory *seat_memory(const struct usnet_segment *segment, uint32_t seat)
@@ -202,7 +202,7 @@ int usnet_seat_counters(const struct usnet_segment *segment, uint32_t seat, uint
 
 int usnet_segment_stack_counters(const struct usnet_segment *segment, uint64_t *values, uint32_t max)
 {
-    const un_shared64 *words = un_at(segment->public, segment->layout.stack);
+    const un_shared64 *words = un_at(segment->public, segment->layout.stack.at);
     const uint32_t before = offsetof(struct un_published_counters, drops) / sizeof(uint64_t);
     int read = read_words(words, before, values, max);
     if (max > before)
@@ -266,7 +266,7 @@ int usnet_seat_status(const struct usnet_segment *segment, uint32_t seat, struct
         .events_waiting = waiting(events_produced, UN_COMMIT_EVENTS(commit), segment->config.event_slots),
         .commands_waiting = waiting(UN_COMMIT_COMMANDS(commit), commands_consumed, segment->config.command_slots),
         .releases_waiting =
-            waiting(un_load(&mine->releases_produced), releases_consumed, segment->layout.release_slots),
+            waiting(un_load(&mine->releases_produced), releases_consumed, segment->layout.release_ring.items),
         .sleeping = un_load(&mine->sleeping) != 0,
         .handling = un_load(&mine->handling) != 0,
         .held_frames = un_load(&mine->counters.held_frames),
@@ -327,7 +327,7 @@ static struct usnet_endpoint outer_endpoint(const struct un_endpoint *endpoint)
 
 static bool copy_connection(const struct usnet_segment *segment, uint32_t slot, struct usnet_connection *connection)
 {
-    const struct un_conn *conn = un_at(segment->public, segment->layout.conns + slot * segment->layout.conn_stride);
+    const struct un_conn *conn = un_item(segment->public, &segment->layout.conns, 0, slot);
     uint64_t id = un_observe(&conn->id);
     if (id == 0 || conn->state == UN_CONN_FREE)
         return false;
@@ -369,7 +369,7 @@ int usnet_quarantine_read(const struct usnet_segment *segment, uint32_t seat, st
     if (seat >= segment->config.seats)
         return -EINVAL;
     const struct un_quarantine *kept =
-        un_at(segment->public, segment->layout.quarantines + seat * segment->layout.quarantine_bytes);
+        un_item(segment->public, &segment->layout.quarantines, seat, 0);
     if (un_observe(&kept->valid) == 0)
         return 0;
     uint32_t length = kept->length;

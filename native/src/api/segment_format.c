@@ -8,9 +8,27 @@
 #include "shard/segment.h"
 #include "usnet_segment.h"
 
-UN_STATIC_ASSERT(sizeof(struct usnet_segment_config) == sizeof(struct un_segment_config), "one struct, two names");
-UN_STATIC_ASSERT(offsetof(struct usnet_segment_config, buffer_mib) == offsetof(struct un_segment_config, buffer_mib),
-                 "one struct, two names");
+/* Numbers. */
+
+static const char *const number_names[] = {
+#define UN_FIELD(S, type, name, count, line) #name,
+    UN_SEGMENT_CONFIG_FIELDS(UN_FIELD, )
+#undef UN_FIELD
+};
+
+#define NUMBERS ((uint32_t)(sizeof number_names / sizeof *number_names))
+
+UN_STATIC_ASSERT(sizeof(struct un_segment_config) == NUMBERS * sizeof(uint32_t), "nothing but numbers, in their order");
+
+uint32_t usnet_segment_number_count(void)
+{
+    return NUMBERS;
+}
+
+const char *usnet_segment_number_name(uint32_t index)
+{
+    return index < NUMBERS ? number_names[index] : NULL;
+}
 
 /* Options. */
 
@@ -68,18 +86,56 @@ static const char *fill_options(struct un_engine_options *options, const uint64_
     return NULL;
 }
 
-/* Plan, format, check. */
-
-static struct un_segment_config inner_config(const struct usnet_segment_config *config)
+static struct un_segment_config inner_config(const uint32_t *numbers)
 {
     struct un_segment_config inner;
-    memcpy(&inner, config, sizeof inner);
+    memcpy(&inner, numbers, sizeof inner);
     return inner;
 }
 
-int usnet_segment_plan(const struct usnet_segment_config *config, struct usnet_segment_sizes *sizes, const char **why)
+/* The layout. */
+
+int usnet_layout_field(uint32_t index, struct usnet_layout_field *field)
 {
-    struct un_segment_config inner = inner_config(config);
+    if (index >= un_layout_field_count)
+        return -ENOENT;
+    const struct un_layout_field *inner = &un_layout_fields[index];
+    *field = (struct usnet_layout_field){
+        .of = inner->of, .name = inner->name, .offset = inner->offset, .bytes = inner->bytes};
+    return 0;
+}
+
+int usnet_layout_region(const uint32_t *numbers, uint32_t index, struct usnet_layout_region *region)
+{
+    struct un_segment_config config = inner_config(numbers);
+    struct un_segment_layout layout;
+    const char *why;
+    int status = un_segment_plan(&config, &layout, &why);
+    if (status < 0)
+        return status;
+    const struct usnet_layout_region regions[] = {
+#define UN_FIELD(name_, memory_, writer_, parts_, items_, item_, align_, holds_)                                       \
+    {#name_, #memory_, #writer_, #parts_, #items_, #item_, holds_,                                                     \
+     layout.name_.at, layout.name_.part_bytes, layout.name_.item_bytes, layout.name_.items},
+        UN_REGIONS(UN_FIELD)
+#undef UN_FIELD
+    };
+    if (index >= sizeof regions / sizeof *regions)
+        return -ENOENT;
+    *region = regions[index];
+    return 0;
+}
+
+uint64_t usnet_layout_hash(void)
+{
+    return un_layout_hash();
+}
+
+/* Plan, format, check. */
+
+int usnet_segment_plan(const uint32_t *numbers, struct usnet_segment_sizes *sizes, const char **why)
+{
+    struct un_segment_config inner = inner_config(numbers);
     struct un_segment_layout layout;
     int status = un_segment_plan(&inner, &layout, why);
     if (status == 0)
@@ -87,11 +143,11 @@ int usnet_segment_plan(const struct usnet_segment_config *config, struct usnet_s
     return status;
 }
 
-int usnet_segment_format(void *public_memory, uint64_t public_bytes, const struct usnet_segment_config *config,
+int usnet_segment_format(void *public_memory, uint64_t public_bytes, const uint32_t *numbers,
                          const uint64_t *options, const struct usnet_address *addresses, uint32_t address_count,
                          const char **why)
 {
-    struct un_segment_config inner = inner_config(config);
+    struct un_segment_config inner = inner_config(numbers);
     struct un_segment_layout layout;
     struct un_engine_options asked;
     int status = un_segment_plan(&inner, &layout, why);

@@ -26,7 +26,7 @@ static uint32_t take_releases(struct un_engine *engine, uint32_t port)
 {
     struct un_port_end *state = &engine->own->ports[port];
     struct un_seat_memory *memory = un_seat_memory(engine, port);
-    const uint32_t *frames = un_at(memory, un_header(engine->setup.public)->layout.release_ring);
+    const uint32_t *frames = un_release_ring(engine->setup.public, memory);
     if (!un_ring_consumer_saw(&state->releases, un_observe(&memory->releases_produced))) {
         condemn(engine, port);
         return 0;
@@ -91,7 +91,7 @@ static void set_state(struct un_engine *engine, uint32_t slot, const struct un_c
 {
     struct un_conn *conn = un_slot(engine, slot);
     uint32_t port = un_port_of(conn);
-    const uint8_t *frames = un_at(engine->setup.seats[port], un_header(engine->setup.public)->layout.tx_frames);
+    const uint8_t *frames = un_send_frames(engine->setup.public, engine->setup.seats[port]);
     if (command->length > engine->config->state_bytes) {
         count(&engine->counters->bad_commands);
         return;
@@ -245,7 +245,7 @@ static uint32_t take_commands(struct un_engine *engine, uint32_t port)
 {
     struct un_port_end *state = &engine->own->ports[port];
     struct un_seat_memory *memory = un_seat_memory(engine, port);
-    const struct un_command *ring = un_at(memory, un_header(engine->setup.public)->layout.command_ring);
+    const struct un_command *ring = un_command_ring(engine->setup.public, memory);
     uint32_t before = state->commands.own;
     state->commands_stuck = false;
     while (un_ring_peek(&state->commands) > 0 && !state->commands_stuck) {

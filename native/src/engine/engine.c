@@ -67,7 +67,7 @@ static void format_port(struct un_engine *engine, uint32_t port)
     struct un_port_end *state = &engine->own->ports[port];
     un_ring_init(&state->events, engine->config->event_slots, 0, 0);
     un_ring_init(&state->commands, engine->config->command_slots, 0, 0);
-    un_ring_init(&state->releases, (uint32_t)un_header(engine->setup.public)->layout.release_slots, 0, 0);
+    un_ring_init(&state->releases, (uint32_t)un_layout(engine->setup.public)->release_ring.items, 0, 0);
     state->rx_open = UN_NONE;
     state->receive = UN_LIST_EMPTY;
     un_rx_rebuild_free(engine, port);

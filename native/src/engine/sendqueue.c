@@ -122,7 +122,7 @@ int un_sendqueue_gather(struct un_engine *engine, uint32_t slot, struct iovec *p
 {
     const struct un_work *work = &engine->works[slot];
     uint32_t port = un_port_of(un_slot(engine, slot)), sent = work->tx_sent;
-    uint8_t *frames = un_at(engine->setup.seats[port], un_header(engine->setup.public)->layout.tx_frames);
+    uint8_t *frames = un_send_frames(engine->setup.public, engine->setup.seats[port]);
     int count = 0;
     for (uint32_t node = work->tx_head; node != UN_NONE && count < UN_IOV_MAX; count++) {
         const struct un_node *entry = node_at(engine, port, node);

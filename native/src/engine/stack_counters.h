@@ -12,7 +12,7 @@ UN_STATIC_ASSERT(sizeof(struct un_published_counters) <= UN_STACK_WORDS * sizeof
 
 static inline struct un_published_counters *un_published_counters(const void *public)
 {
-    return un_at(public, un_header(public)->layout.stack);
+    return un_at(public, un_layout(public)->stack.at);
 }
 
 #endif

@@ -126,7 +126,7 @@ static void join_lenders(struct un_engine *engine)
 {
     struct un_link *link = engine->link;
     for (uint32_t seat = 0; seat < engine->config->seats; seat++)
-        link->lenders[seat] = un_at(engine->setup.seats[seat], un_header(engine->setup.public)->layout.tx_frames);
+        link->lenders[seat] = un_send_frames(engine->setup.public, engine->setup.seats[seat]);
     link->stack.tcp.pool.lenders = link->lenders;
 }
 

@@ -106,7 +106,7 @@ static void reset_unresumable(struct un_engine *engine, uint32_t port)
 
 static void reset_dirty(struct un_engine *engine, uint32_t port)
 {
-    const uint8_t *dirty = un_at(un_seat_memory(engine, port), un_header(engine->setup.public)->layout.dirty);
+    const uint8_t *dirty = un_dirty_map(engine->setup.public, un_seat_memory(engine, port));
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
         const struct un_conn *conn = un_slot(engine, slot);
         if (!dirty[slot] || un_port_of(conn) != port || conn->state != UN_CONN_OPEN)
@@ -121,7 +121,7 @@ static void take_to_the_end(struct un_engine *engine, uint32_t port)
 {
     struct un_port_end *state = &engine->own->ports[port];
     const struct un_command *ring =
-        un_at(un_seat_memory(engine, port), un_header(engine->setup.public)->layout.command_ring);
+        un_command_ring(engine->setup.public, un_seat_memory(engine, port));
     un_commits_take(engine, port);
     while (state->commands_stuck) {
         uint32_t slot = UN_ID_SLOT(ring[un_ring_slot(&state->commands, state->commands.own)].conn);
@@ -203,7 +203,7 @@ static void restore_memory(struct un_engine *engine, uint32_t port)
     state->releases.seen = state->releases.own;
     state->commands.seen = state->commands.own;
     un_publish(&memory->commit, UN_COMMIT(state->events.seen, state->commands.own));
-    memset(un_at(memory, un_header(engine->setup.public)->layout.dirty), 0, engine->own->conn_high);
+    memset(un_dirty_map(engine->setup.public, memory), 0, engine->own->conn_high);
     un_store(&memory->counters.held_frames, 0);
     un_store(&memory->counters.overflow_bytes, 0);
     un_store(&memory->counters.objects, 0);

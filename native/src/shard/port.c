@@ -87,10 +87,10 @@ int un_port_attach(struct un_port *port, const void *public, void *seat_memory, 
     port->published = un_seat_public(public, seat);
     port->mine = seat_memory;
     port->events = un_event_ring(public, seat);
-    port->commands = un_at(seat_memory, layout->command_ring);
-    port->releases = un_at(seat_memory, layout->release_ring);
-    port->dirty = un_at(seat_memory, layout->dirty);
-    port->tx_frames = un_at(seat_memory, layout->tx_frames);
+    port->commands = un_command_ring(public, seat_memory);
+    port->releases = un_release_ring(public, seat_memory);
+    port->dirty = un_dirty_map(public, seat_memory);
+    port->tx_frames = un_send_frames(public, seat_memory);
     port->tx_accounts = un_tx_accounts(public, seat);
     port->rx_frames = un_rx_frame(public, seat, 0);
 
@@ -101,7 +101,7 @@ int un_port_attach(struct un_port *port, const void *public, void *seat_memory, 
     uint32_t taken = un_observe(&port->published->commands_consumed);
     un_ring_init(&port->event_ring, header->config.event_slots, consumed, consumed);
     un_ring_init(&port->command_ring, header->config.command_slots, produced, taken);
-    un_ring_init(&port->release_ring, (uint32_t)layout->release_slots, port->released,
+    un_ring_init(&port->release_ring, (uint32_t)layout->release_ring.items, port->released,
                  un_observe(&port->published->releases_consumed));
     int status = indices_are_sane(port) ? open_send_frames(port, taken) : -EINVAL;
     if (status < 0)

@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define UN_PAGE 4096u
-
 static bool is_power_of_two(uint32_t value)
 {
     return value != 0 && (value & (value - 1)) == 0;
@@ -31,7 +29,8 @@ static const char *config_fault(const struct un_segment_config *config)
         return "send frames must be a power of two of 2 KiB to 1 MiB";
     if (config->state_bytes > config->tx_frame_bytes)
         return "a state blob must fit into a send frame";
-    if (config->rx_frames < 2 || config->rx_frames > 1u << 20 || config->tx_frames < 2 || config->tx_frames > 1u << 22)
+    if (config->rx_frames < 2 || config->rx_frames > 1u << 20 || config->tx_frames < 2 ||
+        config->tx_frames > UN_TX_FRAMES_MAX)
         return "a seat needs at least two receive and two send frames";
     if (config->rx_budget == 0 || config->tx_budget == 0)
         return "a connection needs a receive and a send budget";
@@ -40,16 +39,18 @@ static const char *config_fault(const struct un_segment_config *config)
     return NULL;
 }
 
-static uint64_t take(uint64_t *end, uint64_t bytes, uint64_t align)
-{
-    uint64_t start = (*end + align - 1) / align * align;
-    *end = start + bytes;
-    return start;
-}
-
 static uint64_t round_up(uint64_t value, uint64_t align)
 {
     return (value + align - 1) / align * align;
+}
+
+/* Put a region behind what ends at *end. */
+static struct un_region take(uint64_t *end, uint64_t parts, uint64_t items, uint64_t item_bytes, uint64_t align)
+{
+    struct un_region region = {.at = round_up(*end, align), .item_bytes = item_bytes, .items = items};
+    region.part_bytes = round_up(items * item_bytes, align);
+    *end = region.at + parts * region.part_bytes;
+    return region;
 }
 
 int un_segment_plan(const struct un_segment_config *config, struct un_segment_layout *layout, const char **why)
@@ -58,30 +59,12 @@ int un_segment_plan(const struct un_segment_config *config, struct un_segment_la
     if (*why)
         return -EINVAL;
     memset(layout, 0, sizeof *layout);
-    layout->conn_stride = sizeof(struct un_conn) + config->state_bytes;
-    layout->event_ring_bytes = (uint64_t)config->event_slots * sizeof(struct un_event);
-    layout->tx_account_bytes = round_up((uint64_t)config->tx_frames * sizeof(struct un_tx_account), UN_PAGE);
-    layout->quarantine_bytes = round_up(sizeof(struct un_quarantine) + config->rx_frame_bytes, UN_PAGE);
-    layout->rx_seat_bytes = (uint64_t)config->rx_frames * config->rx_frame_bytes;
-
-    uint64_t end = sizeof(struct un_segment_header);
-    layout->engine = take(&end, sizeof(struct un_engine_public), UN_PAGE);
-    layout->stack = take(&end, UN_STACK_WORDS * sizeof(uint64_t), UN_CACHE_LINE);
-    layout->seats = take(&end, config->seats * sizeof(struct un_seat_public), UN_PAGE);
-    layout->conns = take(&end, config->conn_max * layout->conn_stride, UN_PAGE);
-    layout->event_rings = take(&end, config->seats * layout->event_ring_bytes, UN_PAGE);
-    layout->tx_accounts = take(&end, config->seats * layout->tx_account_bytes, UN_PAGE);
-    layout->quarantines = take(&end, config->seats * layout->quarantine_bytes, UN_PAGE);
-    layout->rx_frames = take(&end, config->seats * layout->rx_seat_bytes, UN_PAGE);
-    layout->public_bytes = round_up(end, UN_PAGE);
-
-    end = sizeof(struct un_seat_memory);
-    layout->release_slots = 4 * (uint64_t)config->event_slots;
-    layout->command_ring = take(&end, (uint64_t)config->command_slots * sizeof(struct un_command), UN_PAGE);
-    layout->release_ring = take(&end, layout->release_slots * sizeof(uint32_t), UN_PAGE);
-    layout->dirty = take(&end, config->conn_max, UN_PAGE);
-    layout->tx_frames = take(&end, (uint64_t)config->tx_frames * config->tx_frame_bytes, UN_PAGE);
-    layout->seat_bytes = round_up(end, UN_PAGE);
+#define UN_FIELD(name, memory, writer, parts, items, item_bytes, align, holds)                                         \
+    layout->name = take(&layout->memory##_bytes, parts, items, item_bytes, align);
+    UN_REGIONS(UN_FIELD)
+#undef UN_FIELD
+    layout->public_bytes = round_up(layout->public_bytes, UN_PAGE);
+    layout->seat_bytes = round_up(layout->seat_bytes, UN_PAGE);
     return 0;
 }
 
@@ -89,7 +72,7 @@ void un_segment_format(void *public, const struct un_segment_config *config, con
                        const struct un_engine_options *options)
 {
     struct un_segment_header *header = public;
-    header->version = UN_SEGMENT_VERSION;
+    header->hash = un_layout_hash();
     header->config = *config;
     header->layout = *layout;
     if (options)
@@ -104,7 +87,7 @@ static const char *header_fault(const struct un_segment_header *header, uint64_t
     const char *why;
     if (public_bytes < sizeof *header || header->magic != UN_SEGMENT_MAGIC)
         return "it is no segment";
-    if (header->version != UN_SEGMENT_VERSION)
+    if (header->hash != un_layout_hash())
         return "it was made by another version of usnet_framework; install one for all processes";
     if (un_segment_plan(&header->config, &expected, &why) < 0)
         return why;

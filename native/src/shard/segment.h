@@ -29,18 +29,20 @@
 
 #include "base/assert.h"
 #include "base/barrier.h"
+#include "shard/layout.h"
 #include "shard/options.h"
 
 #define UN_SEGMENT_MAGIC UINT64_C(0x31544553554e5355)
-#define UN_SEGMENT_VERSION 3u
 
 #define UN_SEATS_MAX 64u            /* workers of one shard; a bound for loops, far above cores per queue */
+#define UN_TX_FRAMES_MAX (1u << 22) /* of a seat */
 #define UN_CONN_MAX (1u << 22)      /* 22 bits of slot in a connection id */
 #define UN_SHARD_MAX (1u << 10)     /* 10 bits of shard in a connection id */
 #define UN_STATE_BYTES_MAX 4096u    /* a state blob stays smaller than a send frame */
 #define UN_RX_SLICE_ALIGN 64u       /* slices of one receive frame do not share a cache line between two cores */
 #define UN_WAIT_BUCKETS 24u         /* histogram of time in the ring: bucket i counts waits < 2^i microseconds */
 #define UN_REASONS 16u
+#define UN_PAGE 4096u
 #define UN_STACK_WORDS 256u         /* counters of a stack of our own: engine/stack_counters.h */
 
 /* Connection id: shard 10 bits | slot 22 bits | generation 32 bits. A generation is never 0, nor is an id. */
@@ -101,56 +103,24 @@ enum un_conn_flags {
 
 enum un_family { UN_FAMILY_NONE = 0, UN_FAMILY_IPV4 = 4, UN_FAMILY_IPV6 = 6, UN_FAMILY_UNIX = 1 };
 
-/* An end point. IPv4 uses the first four bytes of ip; a v4-mapped IPv6 address is stored as IPv4. Port in
- * host order. */
 struct un_endpoint {
-    uint8_t ip[16];
-    uint16_t port;
-    uint16_t family;
-    uint32_t scope; /* IPv6 zone index, else 0 */
+    UN_ENDPOINT_FIELDS(UN_MEMBER, un_endpoint)
 };
 
-/* Descriptors of both rings: half a cache line. */
 struct un_event {
-    uint8_t type;
-    uint8_t reason; /* of CLOSE */
-    uint16_t reserved;
-    uint32_t length; /* of DATA, bytes */
-    uint64_t conn;
-    uint32_t frame;  /* of DATA: receive frame of this seat */
-    uint32_t offset; /* of DATA: first byte within the frame */
-    uint64_t time_ns; /* CLOCK_MONOTONIC when it was put in the ring */
+    UN_EVENT_FIELDS(UN_MEMBER, un_event)
 };
 
 struct un_command {
-    uint8_t op;
-    uint8_t reserved[3];
-    uint32_t length; /* of SEND and STATE, bytes */
-    uint64_t conn;
-    uint32_t frame; /* of SEND and STATE: send frame of this seat */
-    uint32_t offset;
-    uint64_t arg;
+    UN_COMMAND_FIELDS(UN_MEMBER, un_command)
 };
 
 UN_STATIC_ASSERT(sizeof(struct un_event) == 32, "half a cache line");
 UN_STATIC_ASSERT(sizeof(struct un_command) == 32, "half a cache line");
 UN_STATIC_ASSERT(sizeof(struct un_endpoint) == 24, "no padding");
 
-/* Connection table: one entry per slot, followed by its state blob. Written by the engine alone. */
 struct un_conn {
-    un_shared64 id; /* 0 while the slot was never used */
-    uint8_t state;
-    uint8_t flags;
-    uint16_t seat;
-    uint32_t state_length; /* bytes of the blob in force */
-    un_shared64 bytes_in;
-    un_shared64 bytes_queued; /* accepted from the worker's commands */
-    un_shared64 bytes_out;    /* taken by the transport */
-    uint64_t opened_ns;
-    un_shared64 active_ns; /* last receive or send; coarse */
-    struct un_endpoint peer;
-    struct un_endpoint local;
-    uint64_t reserved[3];
+    UN_CONN_FIELDS(UN_MEMBER, un_conn)
 };
 
 UN_STATIC_ASSERT(sizeof(struct un_conn) == 128, "two cache lines before the blob");
@@ -190,10 +160,7 @@ struct un_engine_counters {
 #define UN_FIELD(name, text) un_shared64 name;
     UN_ENGINE_COUNTERS(UN_FIELD)
 #undef UN_FIELD
-    un_shared64 closed[UN_REASONS]; /* by enum un_reason */
-    un_shared64 active;             /* gauge: connections not FREE or CLOSED */
-    un_shared64 engine_pid;         /* gauge */
-    un_shared64 engine_epoch;       /* gauge: how many engines this segment has had */
+    UN_ENGINE_GAUGE_FIELDS(UN_MEMBER, un_engine_counters)
 } __attribute__((aligned(UN_CACHE_LINE)));
 
 /* Counters of a worker, one writer (the worker; so a reader treats them as hearsay). */
@@ -220,10 +187,7 @@ struct un_seat_counters {
 #define UN_FIELD(name, text) un_shared64 name;
     UN_SEAT_COUNTERS(UN_FIELD)
 #undef UN_FIELD
-    un_shared64 wait[UN_WAIT_BUCKETS]; /* last bucket: everything longer */
-    un_shared64 held_frames;           /* gauge: slices held by views */
-    un_shared64 overflow_bytes;        /* gauge: output waiting in worker memory */
-    un_shared64 objects;               /* gauge: Connection objects alive */
+    UN_SEAT_GAUGE_FIELDS(UN_MEMBER, un_seat_counters)
 } __attribute__((aligned(UN_CACHE_LINE)));
 
 /* What the engine tells every worker: how it sleeps, and which of its sleeps it is, so that a worker ends it once. */
@@ -233,31 +197,15 @@ enum un_engine_sleep { UN_ENGINE_AWAKE = 0, UN_ENGINE_WAKE_ON_COMMANDS = 1, UN_E
 #define UN_SLEEP_NEXT(word, mode) (UN_SLEEP_AWAKE(word) + 4 + (mode))
 
 struct un_engine_public {
-    un_shared64 sleeping __attribute__((aligned(UN_CACHE_LINE))); /* UN_SLEEP_MODE, and which sleep */
-    struct un_engine_counters counters;
+    UN_ENGINE_PUBLIC_FIELDS(UN_MEMBER, un_engine_public)
 };
 
-/* What the engine tells one seat; each index on a line of its own. */
 struct un_seat_public {
-    un_shared32 events_produced __attribute__((aligned(UN_CACHE_LINE)));
-    un_shared32 commands_consumed __attribute__((aligned(UN_CACHE_LINE)));
-    un_shared32 releases_consumed;
-    un_shared32 tx_nodes_free; /* send descriptors the engine can still queue for this seat */
-    un_shared32 serial __attribute__((aligned(UN_CACHE_LINE))); /* of the worker attached; 0: none */
-    un_shared32 attached;                                        /* 1 between attach and loss */
-    un_shared64 rx_frames_free; /* gauge */
-    un_shared64 connections;    /* gauge: of this seat */
-    un_shared64 bad;            /* 1: this worker wrote nonsense; it is to be replaced */
+    UN_SEAT_PUBLIC_FIELDS(UN_MEMBER, un_seat_public)
 };
 
-/* What the worker on a seat tells the engine; the start of the seat memory. */
 struct un_seat_memory {
-    un_shared64 commit __attribute__((aligned(UN_CACHE_LINE)));   /* UN_COMMIT(events consumed, commands produced) */
-    un_shared32 sleeping __attribute__((aligned(UN_CACHE_LINE))); /* 1: wake me when events come */
-    un_shared32 want_space;                                       /* 1: wake me when commands were consumed */
-    un_shared32 releases_produced __attribute__((aligned(UN_CACHE_LINE)));
-    un_shared64 handling __attribute__((aligned(UN_CACHE_LINE))); /* UN_HANDLING(event index), or 0 between events */
-    struct un_seat_counters counters;
+    UN_SEAT_MEMORY_FIELDS(UN_MEMBER, un_seat_memory)
 };
 
 #define UN_COMMIT(events, commands) ((uint64_t)(commands) << 32 | (uint32_t)(events))
@@ -265,76 +213,49 @@ struct un_seat_memory {
 #define UN_COMMIT_COMMANDS(word) ((uint32_t)((word) >> 32))
 #define UN_HANDLING(index) (UINT64_C(1) << 32 | (uint32_t)(index))
 
-/* A send frame as the engine accounts for it (public memory): the worker may fill it again when both are equal to the
- * number of descriptors it issued. Both only grow. */
 struct un_tx_account {
-    un_shared32 queued; /* descriptors taken from the command ring */
-    un_shared32 done;   /* descriptors completed */
+    UN_TX_ACCOUNT_FIELDS(UN_MEMBER, un_tx_account)
 };
 
-/* The bytes of a poisoned event, kept for the supervisor until the seat's next worker attaches. */
 struct un_quarantine {
-    un_shared32 valid;
-    uint32_t length; /* bytes kept, at most the receive frame */
-    uint32_t event_type;
-    uint32_t reserved;
-    uint64_t conn;
-    struct un_endpoint peer;
-    /* bytes follow */
+    UN_QUARANTINE_FIELDS(UN_MEMBER, un_quarantine)
 };
 
-/* How large everything is; the same numbers for every seat of a shard. */
 struct un_segment_config {
-    uint32_t shard;
-    uint32_t seats;
-    uint32_t conn_max;
-    uint32_t state_bytes;    /* multiple of 64 */
-    uint32_t event_slots;    /* power of two; the release ring has four times as many */
-    uint32_t command_slots;  /* power of two */
-    uint32_t rx_frame_bytes; /* power of two */
-    uint32_t rx_frames;
-    uint32_t tx_frame_bytes; /* power of two */
-    uint32_t tx_frames;
-    uint32_t rx_budget;  /* bytes of one connection that may wait unconsumed */
-    uint32_t tx_budget;  /* bytes of one connection that may wait in send frames */
-    uint32_t hold_max;   /* receive slices a worker may keep beyond its callback before it gets copies */
-    uint32_t buffer_mib; /* MiB of output, and as many of input, that may wait in a worker's own memory */
+    UN_SEGMENT_CONFIG_FIELDS(UN_MEMBER, un_segment_config)
 };
 
+struct un_region {
+    UN_REGION_FIELDS(UN_MEMBER, un_region)
+};
+
+/* Offsets from the start of a region's memory, and how large the memories are. */
 struct un_segment_layout {
     uint64_t public_bytes;
-    uint64_t engine; /* struct un_engine_public */
-    uint64_t stack;  /* UN_STACK_WORDS of 64 bits */
-    uint64_t seats;  /* struct un_seat_public per seat */
-    uint64_t conns;
-    uint64_t conn_stride;
-    uint64_t event_rings;
-    uint64_t event_ring_bytes;
-    uint64_t tx_accounts; /* struct un_tx_account, tx_frames per seat */
-    uint64_t tx_account_bytes;
-    uint64_t quarantines;
-    uint64_t quarantine_bytes;
-    uint64_t rx_frames;
-    uint64_t rx_seat_bytes;
-
-    uint64_t seat_bytes; /* of one seat memory; offsets within it: */
-    uint64_t command_ring;
-    uint64_t release_ring; /* uint32_t frame numbers */
-    uint64_t release_slots;
-    uint64_t dirty;
-    uint64_t tx_frames;
+    uint64_t seat_bytes; /* of one seat memory */
+#define UN_FIELD(name, memory, writer, parts, items, item_bytes, align, holds) struct un_region name;
+    UN_REGIONS(UN_FIELD)
+#undef UN_FIELD
 };
 
 struct un_segment_header {
-    uint64_t magic;
-    uint32_t version;
-    uint32_t reserved;
-    struct un_segment_config config;
-    struct un_segment_layout layout;
-    struct un_engine_options options;
+    UN_SEGMENT_HEADER_FIELDS(UN_MEMBER, un_segment_header)
 };
 
-/* 0, or -EINVAL with *why a sentence. Pure. */
+/* layout.c: what the tables make. A number over names, offsets and sizes of all that crosses a process. */
+uint64_t un_layout_hash(void);
+
+/* One of those: a field of a struct. */
+struct un_layout_field {
+    const char *of; /* the struct */
+    const char *name;
+    uint32_t offset;
+    uint32_t bytes;
+};
+extern const struct un_layout_field un_layout_fields[];
+extern const uint32_t un_layout_field_count;
+
+/* segment.c. 0, or -EINVAL with *why a sentence. Pure. */
 int un_segment_plan(const struct un_segment_config *config, struct un_segment_layout *layout, const char **why);
 
 /* Write the header into fresh public memory. options may be NULL: zeros. */
@@ -350,44 +271,49 @@ static inline void *un_at(const void *memory, uint64_t offset)
     return (char *)(uintptr_t)memory + offset;
 }
 
+static inline void *un_item(const void *memory, const struct un_region *region, uint64_t part, uint64_t item)
+{
+    return un_at(memory, region->at + part * region->part_bytes + item * region->item_bytes);
+}
+
 static inline const struct un_segment_header *un_header(const void *public)
 {
     return public;
 }
 
-static inline struct un_seat_public *un_seat_public(const void *public, uint32_t seat)
+static inline const struct un_segment_layout *un_layout(const void *public)
 {
-    return (struct un_seat_public *)un_at(public, un_header(public)->layout.seats) + seat;
+    return &un_header(public)->layout;
 }
 
 static inline struct un_engine_public *un_engine_public(const void *public)
 {
-    return un_at(public, un_header(public)->layout.engine);
+    return un_at(public, un_layout(public)->engine.at);
+}
+
+static inline struct un_seat_public *un_seat_public(const void *public, uint32_t seat)
+{
+    return (struct un_seat_public *)un_at(public, un_layout(public)->seats.at) + seat;
 }
 
 static inline struct un_event *un_event_ring(const void *public, uint32_t seat)
 {
-    const struct un_segment_layout *layout = &un_header(public)->layout;
-    return un_at(public, layout->event_rings + seat * layout->event_ring_bytes);
+    return un_item(public, &un_layout(public)->event_rings, seat, 0);
 }
 
 static inline struct un_tx_account *un_tx_accounts(const void *public, uint32_t seat)
 {
-    const struct un_segment_layout *layout = &un_header(public)->layout;
-    return un_at(public, layout->tx_accounts + seat * layout->tx_account_bytes);
+    return un_item(public, &un_layout(public)->tx_accounts, seat, 0);
 }
 
 static inline uint8_t *un_rx_frame(const void *public, uint32_t seat, uint32_t frame)
 {
-    const struct un_segment_header *header = un_header(public);
-    return un_at(public, header->layout.rx_frames + seat * header->layout.rx_seat_bytes +
-                             (uint64_t)frame * header->config.rx_frame_bytes);
+    return un_item(public, &un_layout(public)->rx_frames, seat, frame);
 }
 
 static inline struct un_conn *un_conn_at(const void *public, uint32_t slot)
 {
-    const struct un_segment_layout *layout = &un_header(public)->layout;
-    return un_at(public, layout->conns + slot * layout->conn_stride);
+    return un_item(public, &un_layout(public)->conns, 0, slot);
 }
 
 static inline uint8_t *un_conn_blob(struct un_conn *conn)
@@ -397,8 +323,29 @@ static inline uint8_t *un_conn_blob(struct un_conn *conn)
 
 static inline struct un_quarantine *un_quarantine_at(const void *public, uint32_t seat)
 {
-    const struct un_segment_layout *layout = &un_header(public)->layout;
-    return un_at(public, layout->quarantines + seat * layout->quarantine_bytes);
+    return un_item(public, &un_layout(public)->quarantines, seat, 0);
+}
+
+/* Regions of a seat's memory; where they lie stands in the public memory. */
+
+static inline struct un_command *un_command_ring(const void *public, const void *seat_memory)
+{
+    return un_at(seat_memory, un_layout(public)->command_ring.at);
+}
+
+static inline uint32_t *un_release_ring(const void *public, const void *seat_memory)
+{
+    return un_at(seat_memory, un_layout(public)->release_ring.at);
+}
+
+static inline uint8_t *un_dirty_map(const void *public, const void *seat_memory)
+{
+    return un_at(seat_memory, un_layout(public)->dirty.at);
+}
+
+static inline uint8_t *un_send_frames(const void *public, const void *seat_memory)
+{
+    return un_at(seat_memory, un_layout(public)->tx_frames.at);
 }
 
 #endif
