@@ -14,10 +14,8 @@
  *
  * Equal calls with equal arguments have equal results, to the byte: that is what tests and simulations build on.
  * Time is nanoseconds of any clock that never goes back; calls between two polls happen at the time of the last one,
- * those on sockets at the time of the call.
- * Timers are rounded up to 2^18 ns, 0.26 ms: what is due then is done at most so much later, and never earlier;
- * timestamps (RFC 7323) count milliseconds. Sequence numbers and their offsets depend on secret, addresses, ports and
- * time alone.
+ * those on sockets at the time of the call. Timers are rounded up to 2^18 ns, 0.26 ms, and never early. Timestamps (RFC
+ * 7323) count milliseconds. Sequence numbers and their offsets depend on secret, addresses, ports and time alone.
  *
  * All that a stack knows lies in one memory that the caller may supply. It holds no pointers: copied between two calls,
  * to another address or another process, it goes on from there (usnet_stack_adopt).

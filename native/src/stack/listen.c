@@ -13,7 +13,7 @@
 #include "stack/conn.h"
 #include "stack/lists.h"
 #include "stack/local.h"
-#include "stack/options.h"
+#include "stack/mss.h"
 #include "stack/output.h"
 #include "stack/paths.h"
 #include "stack/process.h"

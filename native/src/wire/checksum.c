@@ -81,7 +81,8 @@ __attribute__((target("avx2"))) static uint64_t sum_wide(uint64_t sum, const uin
     return sum_plain(un_sum_carry(sum, lanes[0] + lanes[1] + lanes[2] + lanes[3]), at, length % 64);
 }
 
-/* Not inlined: gcc 12 then keeps the sum in memory as well. It writes to no array: a stack protector has nothing to guard. */
+/* Not inlined: gcc 12 then keeps the sum in memory as well. It writes to no array, so a stack protector has nothing to
+ * guard. */
 __attribute__((noinline, no_stack_protector)) uint64_t un_sum_more(uint64_t sum, const void *bytes, uint32_t length)
 {
     if (length >= WIDE_FROM && __builtin_cpu_supports("avx2"))

@@ -1,6 +1,6 @@
-/* Limits of connections that are begun. */
-#ifndef UN_STACK_OPTIONS_H
-#define UN_STACK_OPTIONS_H
+/* Segment sizes that the application limits, of connections that are begun (options.c). */
+#ifndef UN_STACK_MSS_H
+#define UN_STACK_MSS_H
 
 #include "stack/arena.h"
 
