@@ -186,12 +186,10 @@ static bool is_over_limit(struct un_connection *conn)
     return true;
 }
 
-/* Whether the worker is too crowded for a send of so many pieces; then nothing of it was taken. */
-static bool is_crowded_out(struct un_connection *conn, size_t length, size_t pieces)
+static __attribute__((noinline, cold)) bool refuse_if_too_much(struct un_connection *conn, size_t length, size_t pieces)
 {
     struct un_port_object *port = conn->port;
-    if (__builtin_expect(!port->crowded, 1) || fits_into_frames(conn, length) ||
-        !un_crowd_refuses(conn, length + pieces * UN_ITEM_BYTES))
+    if (fits_into_frames(conn, length) || !un_crowd_refuses(conn, length + pieces * UN_ITEM_BYTES))
         return false;
     PyErr_Format(port->module->send_buffer_full,
                  "send: %zu bytes are too many while %llu of %llu wait in this worker for slow peers (--buffer-limit); "
@@ -200,6 +198,12 @@ static bool is_crowded_out(struct un_connection *conn, size_t length, size_t pie
     port->tally.sends_crowded++;
     owe_on_drain(conn);
     return true;
+}
+
+/* Whether the worker is too crowded for a send of so many pieces; then nothing of it was taken. */
+static inline bool is_crowded_out(struct un_connection *conn, size_t length, size_t pieces)
+{
+    return __builtin_expect(conn->port->crowded, 0) && refuse_if_too_much(conn, length, pieces);
 }
 
 static int send_bytes(struct un_connection *conn, PyObject *data)
