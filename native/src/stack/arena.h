@@ -18,7 +18,7 @@
 #include "wire/packet.h"
 
 #define UN_STACK_MAGIC UINT64_C(0x314b434154534e55) /* "UNSTACK1" */
-#define UN_STACK_VERSION 4u
+#define UN_STACK_VERSION 5u
 
 #define UN_FRAGMENTS_MAX 16u      /* datagrams being put together */
 #define UN_FRAGMENT_FRAMES_MAX 63u /* of one: what one gather list holds */
