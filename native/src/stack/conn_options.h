@@ -1,6 +1,6 @@
 /* Limits of connections that are begun. */
-#ifndef UN_STACK_OPTIONS_H
-#define UN_STACK_OPTIONS_H
+#ifndef UN_CONN_OPTIONS_H
+#define UN_CONN_OPTIONS_H
 
 #include "stack/arena.h"
 
