@@ -50,12 +50,11 @@
  *     A listener whose backlog is full answers with SYN cookies.
  *
  * Functions return 0, a count, or a negative errno; NULL where something is needed is -EFAULT. A stack is used by one
- * thread at a time; several share nothing.
- * Handles of connections are never 0; one whose connection is over gets -EBADF and never reaches another connection.
+ * thread at a time; several share nothing. Handles of connections are never 0; one whose connection is over gets -EBADF
+ * and never reaches another connection.
  *
  * The part between the two `cffi` marks is read twice: by a C compiler, and word by word by cffi, which knows no
- * preprocessor; so it holds plain declarations only (native/src/cffi_source.py cuts
- * it out). */
+ * preprocessor; so it holds plain declarations only (native/src/cffi_source.py cuts it out). */
 #ifndef USNET_H
 #define USNET_H
 
@@ -80,12 +79,8 @@ struct usnet_endpoint {
 
 struct usnet_stack;
 
-/* Explicit congestion notification (RFC 3168), as Linux numbers it. */
-enum usnet_ecn {
-    USNET_ECN_NEVER = 0,
-    USNET_ECN_ASK = 1,    /* for it when a connection is opened here, and accept it */
-    USNET_ECN_ACCEPT = 2, /* where the peer asks for it, and never ask */
-};
+/* Explicit congestion notification (RFC 3168), numbered as by Linux: asked for and accepted, or accepted alone. */
+enum usnet_ecn { USNET_ECN_NEVER = 0, USNET_ECN_ASK = 1, USNET_ECN_ACCEPT = 2 };
 
 /* How large a stack is and how it behaves; usnet_stack_defaults says what is usual. */
 struct usnet_stack_options {
@@ -440,8 +435,7 @@ void usnet_stack_usage(const struct usnet_stack *stack, struct usnet_stack_usage
 /* NULL, or what is wrong: invariants over all memory of the stack. For tests and simulation; slow. */
 const char *usnet_stack_check(struct usnet_stack *stack);
 
-/* Let every packet take the slow path (on: false), or the fast one where there is one, as at first. The same packets
- * leave, to the byte. For tests of just that; adoption turns fast paths on again. */
+/* Whether packets take fast paths; off, the same packets leave, to the byte. On again after adoption. For tests. */
 int usnet_stack_set_fast_paths(struct usnet_stack *stack, bool on);
 
 /* ---- Sockets: the familiar calls, over a stack of their own. ----

@@ -11,9 +11,9 @@
 
 #include "stack/arrival.h"
 #include "stack/conn.h"
+#include "stack/conn_options.h"
 #include "stack/lists.h"
 #include "stack/local.h"
-#include "stack/mss.h"
 #include "stack/output.h"
 #include "stack/paths.h"
 #include "stack/process.h"

@@ -1,5 +1,5 @@
 /* Settings of a connection. */
-#include "stack/mss.h"
+#include "stack/conn_options.h"
 
 #include <errno.h>
 
