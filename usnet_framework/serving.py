@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -107,12 +108,13 @@ def _run_in_thread(supervisor: Supervisor) -> None:
             failures.append(failure)
 
     thread = threading.Thread(target=run, name="usnet supervisor")
-    thread.start()
     try:
+        thread.start()  # returns when this thread runs again; the server may have served for long by then
         thread.join()
     except KeyboardInterrupt:
         supervisor.stop_from_thread()
-        thread.join()
+        with suppress(RuntimeError):  # it did not begin yet, and will end when it does
+            thread.join()
     if failures:
         raise failures[0]
 

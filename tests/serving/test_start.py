@@ -210,6 +210,23 @@ def test_serve_from_a_script(layout: str, tmp_path: Path) -> None:
     served_by_script(tmp_path / "shout.py", port)
 
 
+def test_an_interrupt_while_the_server_starts_in_its_thread_stops_it(tmp_path: Path) -> None:
+    """The thread that called `serve` may be the last to run again."""
+    call = f"""import asyncio, signal, threading
+    start = threading.Thread.start
+    def interrupted(thread):
+        start(thread)
+        if thread.name == "usnet supervisor":
+            signal.raise_signal(signal.SIGINT)
+    threading.Thread.start = interrupted
+    async def cell():
+        serve(Shout, bind="tcp://127.0.0.1:{free_port()}", metrics="off", control="off")
+    asyncio.new_event_loop().run_until_complete(cell())
+"""
+    (tmp_path / "cell.py").write_text(SCRIPT.format(call=call))
+    subprocess.run([*WITH_THE_TEST, sys.executable, tmp_path / "cell.py"], timeout=60, check=True)
+
+
 def test_serve_without_a_guard_is_told_what_it_lacks(tmp_path: Path) -> None:
     script = tmp_path / "shout.py"
     call = f'serve(Shout, bind="tcp://127.0.0.1:{free_port()}", metrics="off", control="off")'

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -58,6 +59,7 @@ class Supervisor:
         self._intent = understand(config)
         self._started_s = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._beginning = threading.Lock()  # of `run`, while another thread asks to stop
         self._changes = Changes()
         self._prepared: Prepared | None = None
         self._notes: list[Finding] = []
@@ -75,7 +77,8 @@ class Supervisor:
 
     async def run(self) -> None:
         """Serve until told to stop. UsageError or StartupError when it cannot be."""
-        self._loop = asyncio.get_running_loop()
+        with self._beginning:
+            self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(self._unexpected)
         affinity = os.sched_getaffinity(0)
         try:
@@ -93,9 +96,12 @@ class Supervisor:
         self._changes.notify()
 
     def stop_from_thread(self) -> None:
-        """`stop`, called by another thread than the loop's."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self.stop)
+        """`stop`, called by another thread than the loop's, which may not have begun or have ended."""
+        with self._beginning, suppress(RuntimeError):
+            if self._loop is None:
+                self._stopping = True
+            else:
+                self._loop.call_soon_threadsafe(self.stop)
 
     def reload(self) -> asyncio.Future[int | ReloadRefused]:
         """Replace every worker by one of the application's new code; the future says how many were, or why not."""
