@@ -33,10 +33,8 @@
  *   - What the window lets go leaves as a small segment only if that is half of the largest window seen, or after a
  *     while (the timeout, at most 1 s): RFC 9293 section 3.8.6.2.1. PSH is on the segment that empties the queue.
  *   - Data with a SYN is not taken, and comes again behind it. Urgent data is data like all other.
- *   - A segment that lacks the timestamp that was agreed on is taken, as by Linux, and counted: RFC 7323 section 3.2
- *     would have it dropped, but some devices never send another.
- *   - A reset with the exact number ends TIME-WAIT, as in Linux (tcp_rfc1337 off) and RFC 9293 section 3.10.7.4: or
- *     another host behind the same NAT that is given these ports again would be locked out.
+ *   - A segment that lacks the timestamp that was agreed on is taken and counted, as by Linux: some devices send such.
+ *   - A reset with the exact number ends TIME-WAIT, as in Linux (tcp_rfc1337 off): hosts behind one NAT reuse ports.
  *   - A SYN that is answered with an ACK of another connection is sent again 2 ms after the reset, once, as by Linux.
  *   - A reset of ours stands at SND.NXT, or at the edge of the window when the peer has taken it back from what is in
  *     flight, as in Linux. A peer's at the right edge of our window is challenged.

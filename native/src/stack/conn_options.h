@@ -1,12 +1,6 @@
-<<<<<<<< HEAD:native/src/stack/mss.h
-/* Segment sizes that the application limits, of connections that are begun (options.c). */
-#ifndef UN_STACK_MSS_H
-#define UN_STACK_MSS_H
-========
 /* Limits of connections that are begun. */
 #ifndef UN_CONN_OPTIONS_H
 #define UN_CONN_OPTIONS_H
->>>>>>>> stack2:native/src/stack/conn_options.h
 
 #include "stack/arena.h"
 
