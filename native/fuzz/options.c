@@ -188,13 +188,13 @@ static void open(struct case_ *the)
 
 /* ---- afterwards ---- */
 
-/* RFC 7323 section 5.2: R1, and section 3.2: without one, it is dropped. */
+/* RFC 7323 section 5.2: R1. One that lacks its timestamp is taken. */
 static bool may_be_taken(const struct case_ *the, const struct options *options)
 {
     const uint8_t *timestamp = find_timestamp(options);
     if (!(the->tcb->flags & UN_TCB_TIMESTAMP))
         return true;
-    return timestamp && (int32_t)(un_get32(timestamp) - the->tcb->ts_recent) >= 0;
+    return !timestamp || (int32_t)(un_get32(timestamp) - the->tcb->ts_recent) >= 0;
 }
 
 /* The next in order, acknowledging part of what is in flight. */

@@ -33,7 +33,15 @@
  *   - What the window lets go leaves as a small segment only if that is half of the largest window seen, or after a
  *     while (the timeout, at most 1 s): RFC 9293 section 3.8.6.2.1. PSH is on the segment that empties the queue.
  *   - Data with a SYN is not taken, and comes again behind it. Urgent data is data like all other.
- *   - A segment that lacks the timestamp that was agreed on is dropped, unless it is a reset: RFC 7323 section 3.2.
+ *   - A segment that lacks the timestamp that was agreed on is taken, as by Linux, and counted: RFC 7323 section 3.2
+ *     would have it dropped, but some devices never send another.
+ *   - A reset with the exact number ends TIME-WAIT, as in Linux (tcp_rfc1337 off) and RFC 9293 section 3.10.7.4: or
+ *     another host behind the same NAT that is given these ports again would be locked out.
+ *   - A SYN that is answered with an ACK of another connection is sent again 2 ms after the reset, once, as by Linux.
+ *   - A reset of ours stands at SND.NXT, or at the edge of the window when the peer has taken it back from what is in
+ *     flight, as in Linux. A peer's at the right edge of our window is challenged.
+ *   - The ACK of a segment that is repeated counts when it ends at RCV.NXT or behind what we have acknowledged (RFC
+ *     9293 appendix A.2), and so do SACK blocks of an ACK below SND.UNA.
  *   - ICMP errors that say "no way there for now" (network or host unreachable, time exceeded …) do not end an attempt,
  *     but are why it was in vain when it is over: RFC 9293 section 3.9.2.2, MUST-56. Linux ends it at once. "Port" and
  *     "protocol unreachable" end it with ECONNREFUSED, "prohibited" and "unknown" with EHOSTUNREACH. None ends a

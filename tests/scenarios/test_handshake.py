@@ -442,3 +442,38 @@ def test_user_data_comes_back_with_events(established: Scenario) -> None:
     (event,) = established.host.take_events(established.conn, shard=established.shard)
     assert event.user == 2**64 - 7
     assert established.info.user == 2**64 - 7
+
+
+# The peer has not forgotten an earlier connection with the same ends.
+
+
+def challenged(scenario: Scenario) -> None:
+    """It answers our SYN with an ACK of what that one was at, and is reset."""
+    scenario.send(". 1:1(0) ack 1", ack=scenario.peer.of_stack(5000))
+    scenario.expect("R 5000:5000(0)")
+
+
+def test_a_challenged_syn_is_sent_again_right_behind_the_reset(syn_sent: Scenario) -> None:
+    """As in Linux; RFC 9293 section 3.5.1 has the first timeout pass."""
+    challenged(syn_sent)
+    syn_sent.expect("S 0:0(0)", after=0.002)
+    syn_sent.send(states.SYN_ACK)
+    syn_sent.expect(". 1:1(0) ack 1")
+    assert syn_sent.state == "established"
+
+
+def test_a_syn_is_sent_again_early_once(syn_sent: Scenario) -> None:
+    """Whoever answers every SYN so, a forger or the peer, does not make us send many."""
+    challenged(syn_sent)
+    syn_sent.expect("S 0:0(0)", after=0.002)
+    challenged(syn_sent)
+    syn_sent.expect_nothing(1.9)
+    syn_sent.expect("S 0:0(0)", within=0.2)
+
+
+def test_many_challenges_are_answered_with_one_syn(syn_sent: Scenario) -> None:
+    for _ in range(10):
+        challenged(syn_sent)
+    syn_sent.expect("S 0:0(0)", after=0.002)
+    syn_sent.expect_nothing(1.9)
+    syn_sent.expect("S 0:0(0)", within=0.2)

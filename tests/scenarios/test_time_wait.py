@@ -33,10 +33,44 @@ def test_a_repeated_fin_starts_the_time_again(time_wait: Scenario) -> None:
     time_wait.expect(". 2:2(0) ack 2")
 
 
-@pytest.mark.parametrize("segment", ["R 2:2(0)", "R. 2:2(0) ack 2", "R 3:3(0)"])
-def test_a_reset_does_not_end_it(segment: str, time_wait: Scenario) -> None:
-    """RFC 1337: TIME-WAIT assassination."""
+@pytest.mark.parametrize("segment", ["R 2:2(0)", "R. 2:2(0) ack 2"])
+def test_a_reset_with_the_exact_number_ends_it(segment: str, time_wait: Scenario) -> None:
+    """RFC 9293 section 3.10.7.4; RFC 1337 would have it ignored."""
     time_wait.send(segment)
+    time_wait.expect_nothing()
+    assert time_wait.events() == set()
+    time_wait.send(". 2:2(0) ack 2")
+    time_wait.expect("R 2:2(0)")
+
+
+def test_another_host_with_the_same_ports_gets_through(host: Host) -> None:
+    """Behind one NAT: its numbers and timestamps are older, and it resets what the answer to its SYN tells of."""
+    old = states.time_wait(host, syn=states.SYN_WITH_TIMESTAMPS.replace("ts 0", "ts 2000"))
+    host.advance(1)
+    syn = "S 1:1(0) win 65535 <mss 1460,sackOK,ts 1000 ecr 0>"
+    iss = (old.peer.iss - 70000) % 2**32
+    old.send(syn, seq=iss)
+    old.expect(". 2:2(0) ack 2")
+    old.send("R 2:2(0) <nots>")
+    new = again(old, host, iss)
+    new.send("S 0:0(0) win 65535 <mss 1460,sackOK,ts 1000 ecr 0>")
+    new.expect("S. 0:0(0) ack 1")
+    new.send(". 1:1(0) ack 1")
+    new.accept()
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 60000, 2**31])
+def test_any_other_reset_does_not_end_it(number: int, time_wait: Scenario) -> None:
+    time_wait.send(f"R {number}:{number}(0)")
+    time_wait.expect_nothing()
+    time_wait.send("F. 1:1(0) ack 2")
+    time_wait.expect(". 2:2(0) ack 2")
+
+
+def test_an_old_reset_does_not_end_it(host: Host) -> None:
+    """Of an earlier connection, as its timestamp says."""
+    time_wait = states.time_wait(host, syn=states.SYN_WITH_TIMESTAMPS.replace("ts 0", "ts 2000"))
+    time_wait.send("R 2:2(0) <ts 1999 ecr 0>")
     time_wait.expect_nothing()
     time_wait.send("F. 1:1(0) ack 2")
     time_wait.expect(". 2:2(0) ack 2")

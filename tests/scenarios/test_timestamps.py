@@ -135,12 +135,48 @@ def test_a_reset_is_exempt(stamped: Scenario) -> None:
     assert stamped.closed_by() == "reset"
 
 
-def test_a_segment_without_one_is_dropped(stamped: Scenario) -> None:
-    """RFC 7323 section 3.2: silently."""
+def test_a_segment_without_one_is_taken(stamped: Scenario) -> None:
+    """RFC 7323 section 3.2 would have it dropped; but some devices agree on timestamps and leave them out, and would
+    never get through. Linux takes it."""
     stamped.send("P. 1:101(100) ack 1 <nots>")
-    stamped.take(0.5)
-    assert not stamped.can_read()
-    assert stamped.host.counter("tcp_no_timestamp") == 1
+    stamped.expect(". 1:1(0) ack 101", within=0.5)
+    assert len(stamped.read()) == 100
+    assert stamped.host.counter("no_timestamp") == 1
+
+
+def test_a_whole_connection_without_them_although_they_were_agreed_on(stamped: Scenario) -> None:
+    """No round trip is measured by an echo that is not there, and the peer's end comes as its data does."""
+    stamped.advance(5)
+    stamped.write(100)
+    stamped.expect("P. 1:101(100) ack 1")
+    stamped.advance(0.05)
+    stamped.send("P. 1:101(100) ack 101 <nots>")
+    stamped.expect(". 101:101(0) ack 101", within=0.5)
+    assert stamped.info.srtt_us < 55_000
+    stamped.send("F. 101:101(0) ack 101 <nots>")
+    stamped.expect(". 101:101(0) ack 102", within=0.5)
+    stamped.close()
+    stamped.take()
+
+
+def test_a_segment_without_one_is_no_proof_that_a_recovery_was_needless(stamped: Scenario) -> None:
+    """RFC 4015: only an echo is."""
+    stamped.write(100)
+    stamped.expect("P. 1:101(100) ack 1")
+    stamped.expect("P. 1:101(100) ack 1", within=3)
+    stamped.send(". 1:1(0) ack 101 <nots>")
+    assert stamped.host.counter("spurious") == 0
+
+
+def test_one_that_is_left_out_does_not_forget_the_last(stamped: Scenario) -> None:
+    """What came before with one is still from the past."""
+    stamped.send("P. 1:101(100) ack 1 <ts 200 ecr 0>")
+    stamped.expect(". 1:1(0) ack 101", within=0.5)
+    stamped.send("P. 101:201(100) ack 1 <nots>")
+    stamped.expect(". 1:1(0) ack 201", within=0.5)
+    stamped.send("P. 201:301(100) ack 1 <ts 199 ecr 0>")
+    stamped.expect(". 1:1(0) ack 201")
+    assert stamped.host.counter("tcp_old_timestamp") == 1
 
 
 def test_a_reset_without_one_is_taken(stamped: Scenario) -> None:

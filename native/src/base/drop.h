@@ -36,7 +36,6 @@
     X(tcp_window, "TCP segments outside the window")                                                                   \
     X(tcp_bad_ack, "TCP segments that acknowledge what was never sent, or too long ago")                               \
     X(tcp_old_timestamp, "TCP segments with a timestamp from the past (PAWS)")                                         \
-    X(tcp_no_timestamp, "TCP segments without the timestamp that was agreed on")                                       \
     X(tcp_duplicate, "TCP payload that was there already")                                                             \
     X(tcp_out_of_order, "out-of-order TCP payload dropped because the queue was full")                                 \
     X(tcp_after_close, "TCP payload that came after the application closed")                                           \

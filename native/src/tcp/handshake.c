@@ -4,6 +4,7 @@
 #include "tcp/internal.h"
 
 #define WSCALE_MAX 14u /* RFC 7323 section 2.3 */
+#define AFTER_CHALLENGE_NS (2 * UN_MS_NS) /* so that the SYN does not overtake the reset; Linux: 2 jiffies */
 
 uint8_t un_tcp_window_scale(const struct un_tcp_config *config, uint32_t limit)
 {
@@ -111,13 +112,24 @@ static void open_simultaneously(struct un_tcp *tcp, struct un_tcb *tcb)
         un_tcp_send_syn(tcp, tcb, &tsval);
 }
 
+/* The peer still has another connection with these ends, and challenged our SYN; the reset that it gets now ends that
+ * one. A second SYN, right behind, begins ours; without it the first timeout would have to pass. Once in an attempt, as
+ * in Linux. */
+static void try_again_soon(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    if (tcb->snd_nxt != tcb->iss && tcb->backoff == 0)
+        un_tcp_arm(tcp, tcb, UN_TIMER_RETRANSMIT, tcp->now_ns + AFTER_CHALLENGE_NS);
+}
+
 /* First step of SYN-SENT: an ACK of anything but our SYN is of another connection. */
 static bool check_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
 {
     if (!(seg->flags & UN_TCP_ACK) || (seg->ack == tcb->snd_nxt && tcb->snd_nxt != tcb->iss))
         return true;
-    if (!(seg->flags & UN_TCP_RST))
+    if (!(seg->flags & UN_TCP_RST)) {
         un_tcp_send_reset(tcp, tcb, seg->ack, false);
+        try_again_soon(tcp, tcb);
+    }
     return false;
 }
 

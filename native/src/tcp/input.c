@@ -85,13 +85,15 @@ static bool is_old_timestamp(const struct un_tcp *tcp, const struct un_tcb *tcb,
     return un_seq_lt(seg->tsval, tcb->ts_recent) && tcp->now_s - tcb->ts_recent_s <= PAWS_LIFETIME_S;
 }
 
+/* There are peers, and boxes on the way, that agree on timestamps and leave them out later. RFC 7323 section 3.2 would
+ * have such segments dropped, which is the end of the connection; Linux takes them, and so do we, without PAWS. */
 static bool check_timestamp(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, enum un_drop *drop)
 {
     if (!(tcb->flags & UN_TCB_TIMESTAMP))
         return true;
     if (!(seg->options & UN_SEG_TIMESTAMP)) {
-        *drop = UN_DROP_tcp_no_timestamp;
-        return false;
+        tcp->counters->no_timestamp++;
+        return true;
     }
     if (!is_old_timestamp(tcp, tcb, seg))
         return true;
@@ -229,7 +231,7 @@ static enum un_drop process_steps(struct un_tcp *tcp, struct un_tcb *tcb, const 
     bool goes_on = check_reset(tcp, tcb, seg, &drop) && check_syn(tcp, tcb, seg, &drop) &&
                    check_timestamp(tcp, tcb, seg, &drop) && check_sequence(tcp, tcb, seg, &frame, &drop);
     goes_on = goes_on && check_ack(tcp, tcb, seg, &drop);
-    if (goes_on)
+    if (goes_on && (seg->options & UN_SEG_TIMESTAMP))
         un_tcp_remember_timestamp(tcp, tcb, seg);
     if (!goes_on || !(tcb->state & UN_TCP_CAN_RECEIVE)) {
         un_pool_drop_chain(&tcp->pool, frame);
@@ -239,15 +241,21 @@ static enum un_drop process_steps(struct un_tcp *tcp, struct un_tcb *tcb, const 
     return take_payload(tcp, tcb, seg, frame);
 }
 
-/* The ACK of the peer's FIN may be repeated; nothing else changes, least of all by a reset (RFC 1337). */
+/* The ACK of the peer's FIN may be repeated. A reset with the exact number ends the state, as in RFC 9293 section
+ * 3.10.7.4 and Linux: another host behind the same NAT, which has been given these ports again, answers with it to the
+ * ACK of its SYN, and would be locked out for the rest of the minute. What RFC 1337 fears, an old duplicate that
+ * provokes such a reset, harms no later connection, whose initial sequence number is beyond those of this one. */
 static enum un_drop process_time_wait(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t frame)
 {
     un_pool_drop_chain(&tcp->pool, frame);
-    if (seg->flags & UN_TCP_RST)
-        return un_tcp_drop(tcp, UN_DROP_tcp_time_wait);
     bool is_fin = (seg->flags & UN_TCP_FIN) && seg->seq + un_seg_space(seg) == tcb->rcv_nxt;
     bool is_old =
         (tcb->flags & UN_TCB_TIMESTAMP) && (seg->options & UN_SEG_TIMESTAMP) && is_old_timestamp(tcp, tcb, seg);
+    if (seg->flags & UN_TCP_RST) {
+        if (seg->seq == tcb->rcv_nxt && !is_old)
+            un_tcp_end(tcp, tcb, UN_TCP_REASON_CLOSED);
+        return un_tcp_drop(tcp, UN_DROP_tcp_time_wait);
+    }
     if (is_fin && !is_old)
         un_tcp_arm(tcp, tcb, UN_TIMER_LIFE, tcp->now_ns + 2 * UN_MS_NS * tcp->config->msl_ms);
     if (seg->seq != tcb->rcv_nxt || un_seg_space(seg) > 0)

@@ -100,6 +100,7 @@ struct un_tcp_config {
     X(duplicate_acks, "duplicate ACKs received")                                                                       \
     X(challenge_acks, "challenge ACKs sent (RFC 5961)")                                                                \
     X(out_of_order, "segments queued out of order")                                                                    \
+    X(no_timestamp, "segments without the timestamp that was agreed on, taken all the same")                           \
     X(lent, "pieces sent from the memory of the application")                                                          \
     X(compacted, "payload copied together because frames were short")                                                  \
     X(syn_cookies_sent, "SYN cookies sent")                                                                            \

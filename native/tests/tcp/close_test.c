@@ -181,17 +181,21 @@ static void time_wait_repeats_the_last_ack(void)
     CHECK_EQ(bench->tcb.state, UN_TCP_DEAD);
 }
 
-static void time_wait_is_not_assassinated(void)
+static void time_wait_is_ended_by_an_exact_reset_alone(void)
 {
     enter_time_wait_with(UN_SEG_MSS);
-    SEND(.flags = RST, .seq = 2);
+    SEND(.flags = RST, .seq = 1);
+    SEND(.flags = RST, .seq = 3);
     NOTHING();
-    CHECK_EQ(bench->tcb.state, UN_TCP_TIME_WAIT);
     SEND(.flags = ACK, .seq = 1, .ack = 1, .length = 1);
     EXPECT(.flags = ACK, .seq = 2, .ack = 2);
     SEND(.flags = ACK, .seq = 2, .ack = 2);
     NOTHING();
     CHECK_EQ(bench->tcb.state, UN_TCP_TIME_WAIT);
+    SEND(.flags = RST, .seq = 2);
+    NOTHING();
+    CHECK_EQ(bench->tcb.state, UN_TCP_DEAD);
+    CHECK_EQ(un_tcp_reason(&bench->tcb), UN_TCP_REASON_CLOSED);
 }
 
 static bool is_reusable(uint32_t seq, uint8_t flags, uint8_t options, uint32_t tsval)
@@ -419,7 +423,7 @@ int main(void)
     TEST(payload_that_came_before_a_fin_in_front_of_it);
     TEST(repeated_fin_is_acknowledged_again);
     TEST(time_wait_repeats_the_last_ack);
-    TEST(time_wait_is_not_assassinated);
+    TEST(time_wait_is_ended_by_an_exact_reset_alone);
     TEST(newer_syn_may_reuse);
     TEST(newer_timestamp_may_reuse);
     TEST(unread_data_outlives_the_connection);
