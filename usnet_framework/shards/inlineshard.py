@@ -9,6 +9,7 @@ import logging
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.messages import Message
+from usnet_framework.shards.ownstack import StackSetup
 from usnet_framework.shards.seat import SeatState
 from usnet_framework.shards.shard import Shard, ShardSetup
 
@@ -23,6 +24,7 @@ class InlineShard(Shard):
     def __init__(self, setup: ShardSetup) -> None:
         super().__init__(setup)
         self._draining = False
+        self._stack: StackSetup | None = None  # of the segment
 
     def start(self) -> None:
         for seat in self.seats:
@@ -44,6 +46,7 @@ class InlineShard(Shard):
         try:
             options = self.setup.options
             fresh = self._new_segment(options.without_listeners() if self._draining else options)
+            self._stack = self._stack_setup(fresh)
         except StartupError as error:
             log.error("%s; tried again in %.0f s", error, RETRY_S, extra={"shard": self.number})
             self.setup.later(RETRY_S, self.seats[seat].repeat)
@@ -65,7 +68,10 @@ class InlineShard(Shard):
             "core": self.setup.plan.worker_cores[seat],
             "poll": self.setup.poll,
         }
-        stack_fds = self.setup.stack.fds() if self.setup.stack is not None else []
-        message["stack_fds"] = len(stack_fds)
+        stack = self._stack
+        message["device"] = stack.device if stack is not None else None
+        message["device_fds"] = len(stack.device_fds) if stack is not None else 0
+        message["stack_fds"] = len(stack.fds()) if stack is not None else 0
         listeners = [] if self._draining else self.setup.listener_fds
+        stack_fds = stack.fds() if stack is not None else []
         return message, [self.segment.public_fd, self.segment.seat_fds[seat], *stack_fds, *listeners]

@@ -19,8 +19,8 @@ from typing import Protocol
 
 from usnet_framework.errors import StartupError
 from usnet_framework.installed import installed
-from usnet_framework.shards import tap
 from usnet_framework.shards.child import Child
+from usnet_framework.shards.ownstack import StackSetup
 
 MESSAGE = struct.Struct("<IIIIQQ")  # type, seat, serial, flags, two arguments
 RESUMES = 1  # flag of ATTACH
@@ -65,7 +65,7 @@ class NetworkSetup:
     listener_fds: Sequence[int]
     core: int | None
     cleanup: Sequence[Path]
-    stack: tap.StackSetup | None = None
+    stack: StackSetup | None = None
 
     def arguments(self) -> list[str]:
         arguments = [
@@ -79,7 +79,7 @@ class NetworkSetup:
         if self.core is not None:
             arguments += ["--core", str(self.core)]
         if self.stack is not None:
-            arguments += tap.arguments(self.stack)
+            arguments += self.stack.arguments()
         return arguments + _cleanup(self.cleanup)
 
     def fds(self) -> list[int]:

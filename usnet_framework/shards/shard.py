@@ -17,11 +17,11 @@ from typing import Any
 from usnet_framework.errors import StartupError
 from usnet_framework.shards import quarantine
 from usnet_framework.shards.messages import Message
+from usnet_framework.shards.ownstack import OwnStack, StackSetup
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.seat import Pool, Seat, SeatState
 from usnet_framework.shards.segment import CONN_MAX, EngineOptions, QuarantineRecord, Segment, SegmentConfig
 from usnet_framework.shards.spare import Later
-from usnet_framework.shards.tap import StackSetup
 
 log = logging.getLogger("usnet.supervisor")
 
@@ -37,7 +37,7 @@ class ShardSetup:
     plan: ShardPlan
     poll: str
     listener_fds: Sequence[int]
-    stack: StackSetup | None
+    stack: OwnStack | None
     options: EngineOptions
     state_bytes: int
     buffer_mib: int
@@ -164,6 +164,10 @@ class Shard:
             if error.errno != errno.EFBIG:
                 fix = "use a smaller --max-connections"
             raise StartupError(f"shard {self.number}: no shared memory: {error.strerror}; {fix}") from None
+
+    def _stack_setup(self, segment: Segment) -> StackSetup | None:
+        """For an engine on this segment; None with the kernel backend. StartupError."""
+        return self.setup.stack.setup(self.number, segment) if self.setup.stack is not None else None
 
     def _close_segment(self) -> None:
         if self.segment is not None:

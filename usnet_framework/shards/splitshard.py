@@ -66,7 +66,7 @@ class SplitShard(Shard):
             seat_wake_fds=wakes.to_workers,
             wake_fds=wakes.from_workers,
             listener_fds=self.setup.listener_fds,
-            stack=self.setup.stack,
+            stack=self._stack_setup(segment),
             core=self.setup.plan.network_core,
             cleanup=self.setup.cleanup,
         )

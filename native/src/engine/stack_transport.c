@@ -100,16 +100,20 @@ static int create_stack(struct un_engine *engine, const struct un_stack_place *p
 }
 
 /* Go on with the stack that lies in the memory, or make one there. One that was not complete when its process died had
- * no connections. */
+ * no connections; those of one that was abandoned are reset. */
 static int open_stack(struct un_engine *engine)
 {
+    const struct un_stack_setup *setup = engine->setup.stack;
     struct un_link *link = engine->link;
-    uint64_t bytes = un_stack_setup_bytes(engine->setup.stack);
-    struct un_stack_place place = {.arena = (uint8_t *)engine->setup.stack->memory + UN_STACK_HEAD_BYTES,
+    uint64_t bytes = un_stack_setup_arena_bytes(setup);
+    struct un_stack_place place = {.arena = (uint8_t *)setup->arena + UN_STACK_HEAD_BYTES,
                                    .arena_bytes = bytes - UN_STACK_HEAD_BYTES,
+                                   .frames = setup->frames,
                                    .counters = un_published_counters(engine->setup.public),
                                    .device = link->device};
-    if (link->head->ready)
+    if (link->head->abandoned)
+        un_link_reset_abandoned(engine, &place);
+    else if (link->head->ready)
         return un_stack_adopt(&link->stack, &place);
     if (link->head->begun && madvise(link->head, bytes, MADV_REMOVE) < 0)
         return -errno;
@@ -134,12 +138,17 @@ static int open_device(struct un_engine *engine)
 {
     const struct un_stack_setup *setup = engine->setup.stack;
     struct un_link *link = engine->link;
-    uint16_t queue = (uint16_t)engine->options->queue, queues = (uint16_t)engine->options->queues;
+    struct un_device_parts parts = setup->parts;
     const char *why = "";
-    link->device = setup->device ? setup->device : un_tap_open(setup->tap_fd, queue, queues, &why);
+    parts.queue = (uint16_t)engine->options->queue;
+    parts.queues = (uint16_t)engine->options->queues;
+    parts.frames = setup->frames;
+    parts.frames_bytes = un_stack_setup_frames_bytes(setup);
+    parts.frame_bytes = setup->config.frame_bytes;
+    link->device = setup->device ? setup->device : setup->kind->open(&parts, &why);
     if (!link->device) {
         int status = errno ? -errno : -EIO;
-        fprintf(stderr, "usnet: queue %u of the interface: %s\n", queue, why);
+        fprintf(stderr, "usnet: queue %u of the interface: %s\n", parts.queue, why);
         return status;
     }
     return 0;
@@ -206,7 +215,7 @@ static int stack_start(struct un_engine *engine)
     engine->link = calloc(1, sizeof *engine->link);
     if (!engine->link)
         return -ENOMEM;
-    engine->link->head = engine->setup.stack->memory;
+    engine->link->head = engine->setup.stack->arena;
     int status = open_all(engine);
     if (status < 0)
         stack_stop(engine);
