@@ -118,7 +118,6 @@ static int start(struct engine_object *self, struct un_engine_setup *setup)
     setup->seats[0] = self->seat.start;
     setup->seat_wake_fds[0] = -1;
     setup->wake_fds[0] = -1;
-    setup->control_fd = -1;
     setup->epoll_fd = self->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (self->epoll_fd < 0)
         return -1;
@@ -191,14 +190,14 @@ static void leave_to_parent(struct un_fork_member *member)
 static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"public_fd", "seat_fd", "listeners", "resumes", "serial",
-                            "stack",     "device",  "time_ns",   NULL};
-    struct un_engine_setup setup = {0};
+                            "stack",     "control_fd", "device", "time_ns", NULL};
+    struct un_engine_setup setup = {.control_fd = -1};
     int public_fd, seat_fd, resumes;
     unsigned int serial = 1;
     unsigned long long device = 0, time_ns = 0;
     PyObject *listeners, *stack = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iiOp|IO$KK:Engine", names, &public_fd, &seat_fd, &listeners,
-                                     &resumes, &serial, &stack, &device, &time_ns) ||
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iiOp|IOi$KK:Engine", names, &public_fd, &seat_fd, &listeners,
+                                     &resumes, &serial, &stack, &setup.control_fd, &device, &time_ns) ||
         read_listeners(listeners, &setup) < 0)
         return NULL;
     struct engine_object *self = as_engine(type->tp_alloc(type, 0));
@@ -403,7 +402,8 @@ static PyMemberDef engine_members[] = {
 };
 
 static PyType_Slot engine_slots[] = {
-    {Py_tp_doc, "Engine(public_fd, seat_fd, listeners, resumes, serial=1, stack=None, *, device=0, time_ns=0)\n\nThe "
+    {Py_tp_doc, "Engine(public_fd, seat_fd, listeners, resumes, serial=1, stack=None, control_fd=-1, *, device=0, "
+                "time_ns=0)\n\nThe "
                 "network engine in this process, with its one worker attached. OSError: the descriptors are not those "
                 "of a segment."},
     {Py_tp_new, engine_new},

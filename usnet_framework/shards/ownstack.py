@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from usnet_framework.errors import StartupError
+from usnet_framework.shards.addressbook import AddressBook
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.packetdevice import KINDS, PacketDevice
 from usnet_framework.shards.segment import Segment, memory_file
@@ -56,6 +57,8 @@ class OwnStack:
         self._kind = kind
         self._plan = plan
         self._memories: dict[int, tuple[int, int]] = {}
+        self.addresses = AddressBook()
+        """What the link says of them, as shard 0 tells it."""
         with ExitStack() as opened:
             self._device: PacketDevice = KINDS[kind].open(plan, shards)
             opened.callback(self._device.close)
@@ -79,13 +82,16 @@ class OwnStack:
             device_fds = tuple(self._device.hand_down(shard, frames_fd))
         except OSError as error:
             raise StartupError(f"shard {shard}: no memory for its stack: {error.strerror}") from None
+        if shard == 0:
+            self.addresses.forget()
         return StackSetup(self._kind, device_fds, arena_fd, frames_fd, self._exchange, self._wakes)
 
     def findings(self) -> list[Finding]:
+        """As things are now."""
         plan = self._plan
         return [
             *self._device.findings(),
-            *(Finding("address", address, "answered by the server") for address in plan.addresses),
+            *(self.addresses.finding(address) for address in plan.addresses),
             *(Finding("gateway", gateway, "for all that is not on the link") for gateway in plan.engine.gateways),
         ]
 

@@ -50,7 +50,12 @@ class Prepared:
     stack: OwnStack | None
     control: UnixListener | None
     options: Sequence[EngineOptions]
-    findings: Sequence[Finding]
+    fixed: Sequence[Finding]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is in force, as it is now."""
+        return [*self.fixed, *(self.stack.findings() if self.stack is not None else [])]
 
     @property
     def socket_files(self) -> list[Path]:
@@ -125,7 +130,7 @@ def prepare(config: Config, intent: Intent) -> Prepared:
         findings = [
             *doctor.backend_findings(config, placed),
             *placed.findings,
-            *(doctor.listener_findings(config, listeners, len(placed.shards)) if stack is None else stack.findings()),
+            *(doctor.listener_findings(config, listeners, len(placed.shards)) if stack is None else []),
             limits.finding(demand, limit, connection_limit),
             doctor.quarantine_finding(config),
         ]

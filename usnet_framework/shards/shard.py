@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards import quarantine
+from usnet_framework.shards.addressbook import News
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.ownstack import OwnStack, StackSetup
 from usnet_framework.shards.placement import ShardPlan
@@ -139,6 +141,19 @@ class Shard:
 
     def seat_changed(self, seat: Seat) -> None:
         self.setup.changed()
+
+    # What engines of both layouts say (enginewords.Listener).
+
+    def accepting_paused(self, error: int) -> None:
+        reason = os.strerror(error) if error else f"{self.connection_limit} connections are open"
+        log.warning("accepting paused: %s", reason, extra={"shard": self.number})
+
+    def address_news(self, address: str, news: News, mac: str) -> None:
+        if self.setup.stack is not None:
+            self.setup.stack.addresses.tell(address, news, mac)
+
+    def engine_says(self, text: str) -> None:
+        log.error("network process: %s", text, extra={"shard": self.number})
 
     def _keep(self, seat: int, record: QuarantineRecord) -> None:
         extra: dict[str, Any] = {"worker": f"{self.number}.{seat}", "conn": record.conn, "peer": record.peer}

@@ -71,10 +71,11 @@ struct keeper {
 };
 
 static volatile sig_atomic_t stop_requested;
+static int supervisor_fd = -1; /* where words for people go */
 
 static _Noreturn void fail(const char *what)
 {
-    fprintf(stderr, "usnet-network: %s: %s\n", what, strerror(errno));
+    un_control_say(supervisor_fd, "%s: %s", what, strerror(errno));
     exit(UN_NETWORK_FAILED);
 }
 
@@ -86,7 +87,7 @@ static _Noreturn void usage(const char *what)
 
 static _Noreturn void refuse(const char *why)
 {
-    fprintf(stderr, "usnet-network: the segment cannot be served: %s\n", why);
+    un_control_say(supervisor_fd, "the segment cannot be served: %s", why);
     exit(UN_NETWORK_FAILED);
 }
 
@@ -171,7 +172,7 @@ static void set_option(struct keeper *keeper, int code, char *value)
         keeper->seat_wakes = numbers(value, setup->seat_wake_fds, UN_SEATS_MAX, "--seat-wakes");
         break;
     case OPTION_WAKES: keeper->wakes = numbers(value, setup->wake_fds, UN_SEATS_MAX, "--wakes"); break;
-    case OPTION_CONTROL: setup->control_fd = (int)number(value, "--control", INT32_MAX); break;
+    case OPTION_CONTROL: supervisor_fd = setup->control_fd = (int)number(value, "--control", INT32_MAX); break;
     case OPTION_LISTENERS:
         setup->listener_count = numbers(value, setup->listeners, UN_LISTENERS_MAX, "--listeners");
         break;
@@ -233,7 +234,7 @@ static void pin(int core)
     CPU_ZERO(&cores);
     CPU_SET(core, &cores);
     if (core >= 0 && sched_setaffinity(0, sizeof cores, &cores) < 0)
-        fprintf(stderr, "usnet-network: cannot run on core %d: %s\n", core, strerror(errno));
+        un_control_say(supervisor_fd, "cannot run on core %d: %s", core, strerror(errno));
 }
 
 static void *map_writable(int fd, uint64_t *bytes)
@@ -374,8 +375,7 @@ static int keep_engines(const struct keeper *keeper)
         bool quick = un_clock_ns() - started_ns < QUICK_DEATH_NS;
         quick_deaths = crashed && quick ? quick_deaths + 1 : 0;
     }
-    fprintf(stderr, "usnet-network: shard %u: %d engines in a row crashed at once; giving up\n", keeper->shard,
-            QUICK_DEATHS_MAX);
+    un_control_say(supervisor_fd, "%d engines in a row crashed at once; giving up", QUICK_DEATHS_MAX);
     return 1;
 }
 
