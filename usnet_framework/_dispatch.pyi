@@ -74,15 +74,17 @@ class Engine:
         listeners: Iterable[int],
         resumes: bool,
         serial: int = 1,
-        stack: Iterable[int] = (),
+        stack: tuple[str, Iterable[int], int, int, int, Iterable[int]] | None = None,
+        control_fd: int = -1,
         *,
         device: int = 0,
         time_ns: int = 0,
     ) -> None:
-        """Its options stand in the segment. `stack`: tap_fd, exchange_fd, and the exchange_wake_fd of each shard, if
-        the options ask for a stack of our own. For simulations: `device`, the address of a device that carries the
-        stack's packets instead of a TAP queue and is closed with the engine; `time_ns`, which makes the attribute the
-        time. OSError: the descriptors are not those of a segment."""
+        """Its options stand in the segment. `stack`, if the options ask for a stack of our own: kind and descriptors of
+        the packet device, arena_fd, frames_fd (-1: memory of this process), exchange_fd, and the exchange_wake_fd of
+        each shard. `control_fd`: a SOCK_SEQPACKET to the supervisor, for its log. For simulations: `device`, the
+        address of a device that carries the stack's packets instead and is closed with the engine; `time_ns`, which
+        makes the attribute the time. OSError: the descriptors are not those of a segment."""
 
     time_ns: int
     """Set it before every turn, if it was given at first."""

@@ -208,6 +208,23 @@ def plan_segment(config: Mapping[str, int]) -> SegmentSizes:
 
 
 @dataclass(frozen=True, slots=True)
+class StackSizes:
+    """Bytes of the memories that a stack of our own has besides the segment."""
+
+    arena_bytes: int
+    frames_bytes: int
+
+
+def stack_sizes(public: mmap) -> StackSizes:
+    """For a segment that was formatted; ValueError when its options do not ask for such a stack."""
+    sizes = ffi.new("struct usnet_stack_sizes *")
+    with ffi.from_buffer("uint8_t[]", public) as memory:
+        if lib.usnet_segment_stack(memory, len(memory), sizes) < 0:
+            raise ValueError("this segment is not for a stack of our own")
+    return StackSizes(arena_bytes=sizes.arena_bytes, frames_bytes=sizes.frames_bytes)
+
+
+@dataclass(frozen=True, slots=True)
 class StackAddresses:
     """Addresses of a stack of our own: (address, prefix), address, and (address, port)."""
 

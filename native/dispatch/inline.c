@@ -24,8 +24,9 @@ struct memory {
 struct engine_object {
     PyObject_HEAD
     struct un_engine *engine; /* NULL once closed */
-    struct memory public, seat, private, arena;
+    struct memory public, seat, private, arena, frames;
     struct un_stack_setup stack; /* in use when there is an arena */
+    int arena_fd, frames_fd;     /* -1: memory of our own */
     uint64_t exchange_wakes;
     struct un_fork_member fork;
     bool forked;
@@ -79,7 +80,18 @@ static int map_memories(struct engine_object *self, int public_fd, int seat_fd)
     return map_private(&self->private, un_engine_private_bytes(&un_header(self->public.start)->config));
 }
 
-/* The memory of a stack, when connections are to be carried by one. */
+/* As much of a file, or of memory of our own. */
+static int map_either(struct memory *memory, int fd, uint64_t bytes)
+{
+    if (fd < 0)
+        return map_private(memory, bytes);
+    if (map_file(memory, fd) < 0)
+        return -1;
+    errno = EINVAL;
+    return memory->bytes < bytes ? -1 : 0;
+}
+
+/* The memories of a stack, when connections are to be carried by one. */
 static int map_arena(struct engine_object *self, struct un_engine_setup *setup)
 {
     const struct un_segment_header *header = un_header(self->public.start);
@@ -89,9 +101,12 @@ static int map_arena(struct engine_object *self, struct un_engine_setup *setup)
     if (header->options.queues == 0)
         return 0;
     un_stack_setup_sizes(&self->stack, &header->options, header->config.tx_frames);
-    if (map_private(&self->arena, un_stack_setup_bytes(&self->stack)) < 0)
+    if (map_either(&self->arena, self->arena_fd, un_stack_setup_arena_bytes(&self->stack)) < 0 ||
+        map_either(&self->frames, self->frames_fd, un_stack_setup_frames_bytes(&self->stack)) < 0)
         return -1;
-    self->stack.memory = self->arena.start;
+    self->stack.arena = self->arena.start;
+    self->stack.frames = self->frames.start;
+    un_stack_setup_abandon(&self->stack);
     setup->stack = &self->stack;
     return 0;
 }
@@ -103,7 +118,6 @@ static int start(struct engine_object *self, struct un_engine_setup *setup)
     setup->seats[0] = self->seat.start;
     setup->seat_wake_fds[0] = -1;
     setup->wake_fds[0] = -1;
-    setup->control_fd = -1;
     setup->epoll_fd = self->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (self->epoll_fd < 0)
         return -1;
@@ -133,19 +147,29 @@ static int read_listeners(PyObject *listeners, struct un_engine_setup *setup)
     return count < 0 ? -1 : 0;
 }
 
-/* (tap_fd, exchange_fd, exchange_wake_fd of each shard), or nothing: the kernel's sockets. */
-static int read_stack(PyObject *descriptors, struct engine_object *self)
+/* (kind of the device, its descriptors, arena_fd, frames_fd, exchange_fd, exchange_wake_fd of each shard), or None: the
+ * kernel's sockets. */
+static int read_stack(PyObject *parts, struct engine_object *self)
 {
-    enum { OTHERS = 2 };
-    int fds[OTHERS + UN_EXCHANGE_SHARDS_MAX];
-    Py_ssize_t count = read_numbers(descriptors, fds, OTHERS + UN_EXCHANGE_SHARDS_MAX, "descriptors of the stack");
-    if (count < OTHERS)
-        return count < 0 ? -1 : 0;
-    self->stack.tap_fd = fds[0];
-    self->stack.exchange_fd = fds[1];
-    self->exchange_wakes = (uint64_t)count - OTHERS;
-    memcpy(self->stack.exchange_wake_fds, fds + OTHERS, self->exchange_wakes * sizeof *fds);
-    return 0;
+    struct un_stack_setup *stack = &self->stack;
+    const char *kind;
+    PyObject *fds, *wakes;
+    if (parts == Py_None)
+        return 0;
+    if (!PyArg_ParseTuple(parts, "sOiiiO:Engine", &kind, &fds, &self->arena_fd, &self->frames_fd, &stack->exchange_fd,
+                          &wakes))
+        return -1;
+    Py_ssize_t count = read_numbers(fds, stack->parts.fds, UN_DEVICE_FDS_MAX, "descriptors of the device");
+    Py_ssize_t wake_count = read_numbers(wakes, stack->exchange_wake_fds, UN_EXCHANGE_SHARDS_MAX, "wake-ups");
+    if (count < 0 || wake_count < 0)
+        return -1;
+    stack->parts.fd_count = (uint32_t)count;
+    stack->kind = un_device_kind(kind);
+    self->exchange_wakes = (uint64_t)wake_count;
+    if (stack->device || (stack->kind && stack->kind->fd_count == stack->parts.fd_count))
+        return 0;
+    PyErr_Format(PyExc_ValueError, "Engine: no device %s of %zd descriptors", kind, count);
+    return -1;
 }
 
 /* See fork.c. The engine's memory is not freed: what was in change when a thread forked is nobody's to look at. */
@@ -166,14 +190,14 @@ static void leave_to_parent(struct un_fork_member *member)
 static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"public_fd", "seat_fd", "listeners", "resumes", "serial",
-                            "stack",     "device",  "time_ns",   NULL};
-    struct un_engine_setup setup = {0};
+                            "stack",     "control_fd", "device", "time_ns", NULL};
+    struct un_engine_setup setup = {.control_fd = -1};
     int public_fd, seat_fd, resumes;
     unsigned int serial = 1;
     unsigned long long device = 0, time_ns = 0;
     PyObject *listeners, *stack = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iiOp|IO$KK:Engine", names, &public_fd, &seat_fd, &listeners,
-                                     &resumes, &serial, &stack, &device, &time_ns) ||
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iiOp|IOi$KK:Engine", names, &public_fd, &seat_fd, &listeners,
+                                     &resumes, &serial, &stack, &setup.control_fd, &device, &time_ns) ||
         read_listeners(listeners, &setup) < 0)
         return NULL;
     struct engine_object *self = as_engine(type->tp_alloc(type, 0));
@@ -336,6 +360,7 @@ static void close_engine(struct engine_object *self)
     self->epoll_fd = -1;
     unmap(&self->private);
     unmap(&self->arena);
+    unmap(&self->frames);
 }
 
 static PyObject *engine_close(PyObject *self, PyObject *unused)
@@ -377,7 +402,8 @@ static PyMemberDef engine_members[] = {
 };
 
 static PyType_Slot engine_slots[] = {
-    {Py_tp_doc, "Engine(public_fd, seat_fd, listeners, resumes, serial=1, stack=(), *, device=0, time_ns=0)\n\nThe "
+    {Py_tp_doc, "Engine(public_fd, seat_fd, listeners, resumes, serial=1, stack=None, control_fd=-1, *, device=0, "
+                "time_ns=0)\n\nThe "
                 "network engine in this process, with its one worker attached. OSError: the descriptors are not those "
                 "of a segment."},
     {Py_tp_new, engine_new},

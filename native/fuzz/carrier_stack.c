@@ -64,7 +64,8 @@ static void open_near(void)
     setup->device = it.wire[0];
     setup->config = small(2 * CONN_MAX);
     setup->config.lent = arena.config.tx_frames / 2;
-    setup->memory = map(un_stack_setup_bytes(setup), MAP_SHARED);
+    setup->arena = map(un_stack_setup_arena_bytes(setup), MAP_SHARED);
+    setup->frames = map(un_stack_setup_frames_bytes(setup), MAP_SHARED);
     CHECK((setup->exchange_fd = memfd_create("exchange", MFD_CLOEXEC)) >= 0);
     CHECK((setup->exchange_wake_fds[0] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) >= 0);
     arena.setup.stack = setup;
@@ -173,7 +174,8 @@ static void close_stacks(void)
     it.wire[1]->operations->close(it.wire[1]);
     close(it.setup.exchange_fd);
     close(it.setup.exchange_wake_fds[0]);
-    munmap(it.setup.memory, un_stack_setup_bytes(&it.setup));
+    munmap(it.setup.arena, un_stack_setup_arena_bytes(&it.setup));
+    munmap(it.setup.frames, un_stack_setup_frames_bytes(&it.setup));
     munmap(it.far_memory, it.far_bytes);
 }
 

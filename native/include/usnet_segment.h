@@ -91,6 +91,15 @@ int usnet_segment_format(void *public_memory, uint64_t public_bytes, const uint3
 /* 0, or -EINVAL with *why a sentence: this is no segment of this version, or it does not fit into public_bytes. */
 int usnet_segment_check(const void *public_memory, uint64_t public_bytes, const char **why);
 
+/* Sizes of the memories that a stack of our own has besides: the arena of what it knows, and the frames of packets. */
+struct usnet_stack_sizes {
+    uint64_t arena_bytes;
+    uint64_t frames_bytes;
+};
+
+/* For a segment that was formatted. -EINVAL: it has not to do with such a stack, or is none (usnet_segment_check). */
+int usnet_segment_stack(const void *public_memory, uint64_t public_bytes, struct usnet_stack_sizes *sizes);
+
 /* A segment opened for reading. */
 struct usnet_segment;
 

@@ -17,7 +17,8 @@ NAMED = {
 
 CARRIED = {  # by the command line of usnet-network: descriptors, and what concerns the process
     "shard", "parent", "core", "keeper-core", "cleanup", "guard", "control",
-    "public", "seats", "seat-wakes", "wakes", "listeners", "tap", "exchange", "exchange-wakes",
+    "public", "seats", "seat-wakes", "wakes", "listeners", "exchange", "exchange-wakes",
+    "device", "device-fds", "arena", "frames",
 }  # fmt: skip
 
 ALSO_OF_SOCKETS = {"backlog"}  # listen(2) takes it, too

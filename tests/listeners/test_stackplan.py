@@ -18,10 +18,9 @@ def plan(
     *binds: str,
     addresses: tuple[str, ...] = ADDRESSES,
     gateways: tuple[str, ...] = (),
-    interface: str | None = None,
-    queues: int = 1,
+    interface: str = "usnet0",
 ) -> StackPlan:
-    return plan_stack(interface, addresses, gateways, [parse_bind(bind) for bind in binds], queues)
+    return plan_stack(interface, addresses, gateways, [parse_bind(bind) for bind in binds], "tap")
 
 
 def refusal(*binds: str, **options: object) -> str:
@@ -86,7 +85,6 @@ def test_a_link_local_gateway_is_on_every_link() -> None:
         (["tcp://*:80"], {"gateways": ("10.0.0.2", "10.0.0.3")}, "there is one for IPv4 already"),
         (["tcp://*:80"], {"interface": "a/b"}, "--interface a/b: not a name"),
         (["tcp://*:80"], {"interface": "sixteen-letters-"}, "not a name"),
-        (["tcp://*:80"], {"queues": 257}, "--queues 257: a TAP interface has at most 256"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(binds: list[str], options: dict[str, object], expected: str) -> None:

@@ -27,9 +27,9 @@ from usnet_framework._dispatch import Engine, Port
 from usnet_framework._usnet import ffi, lib
 from usnet_framework.handler import Shard
 from usnet_framework.shards.loop import EngineSelector
+from usnet_framework.shards.ownstack import SECRET_BYTES
 from usnet_framework.shards.preparation import LINGER_NS
 from usnet_framework.shards.segment import EngineOptions, Segment, SegmentConfig, StackAddresses
-from usnet_framework.shards.tap import SECRET_BYTES
 
 ADDRESS, PORT = "10.78.0.1", 7000
 FAR_ADDRESS = "10.78.0.2"
@@ -151,6 +151,6 @@ def _engine(segment: Segment, device: Any, stack: ExitStack) -> Engine:
         seat_fd=segment.seat_fds[0],
         listeners=[],
         resumes=False,
-        stack=(-1, exchange, wake),
+        stack=("", (), -1, -1, exchange, (wake,)),
         device=where,
     )

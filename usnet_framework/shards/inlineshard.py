@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 
 from usnet_framework.errors import StartupError
+from usnet_framework.shards.enginewords import InlineWords
 from usnet_framework.shards.messages import Message
+from usnet_framework.shards.ownstack import StackSetup
 from usnet_framework.shards.seat import SeatState
 from usnet_framework.shards.shard import Shard, ShardSetup
 
@@ -23,6 +25,8 @@ class InlineShard(Shard):
     def __init__(self, setup: ShardSetup) -> None:
         super().__init__(setup)
         self._draining = False
+        self._stack: StackSetup | None = None  # of the segment
+        self._words: InlineWords | None = None  # of the engine on it
 
     def start(self) -> None:
         for seat in self.seats:
@@ -36,6 +40,7 @@ class InlineShard(Shard):
 
     async def stop(self) -> None:
         self._stopping = True
+        self._hush()
         self._close_segment()
 
     # What seats ask.
@@ -44,6 +49,8 @@ class InlineShard(Shard):
         try:
             options = self.setup.options
             fresh = self._new_segment(options.without_listeners() if self._draining else options)
+            self._stack = self._stack_setup(fresh)
+            self._hear()
         except StartupError as error:
             log.error("%s; tried again in %.0f s", error, RETRY_S, extra={"shard": self.number})
             self.setup.later(RETRY_S, self.seats[seat].repeat)
@@ -52,11 +59,25 @@ class InlineShard(Shard):
         self.segment = fresh
         self.seats[seat].confirm_attach(serial)
 
+    def _hear(self) -> None:
+        """The next engine, once the last one has been heard out."""
+        self._hush()
+        try:
+            self._words = InlineWords(self)
+        except OSError as error:
+            raise StartupError(f"shard {self.number}: no socket for its engine: {error.strerror}") from None
+
+    def _hush(self) -> None:
+        if self._words is not None:
+            self._words.close()
+            self._words = None
+
     def lost(self, seat: int, serial: int) -> None:
         self.seats[seat].confirm_lost(serial, poisoned=False)
 
     def attachment(self, seat: int, serial: int) -> tuple[Message, list[int]]:
         assert self.segment is not None, "attach made one"
+        assert self._words is not None, "attach made them"
         message = {
             "layout": "inline",
             "shard": self.number,
@@ -65,7 +86,11 @@ class InlineShard(Shard):
             "core": self.setup.plan.worker_cores[seat],
             "poll": self.setup.poll,
         }
-        stack_fds = self.setup.stack.fds() if self.setup.stack is not None else []
-        message["stack_fds"] = len(stack_fds)
+        stack = self._stack
+        message["device"] = stack.device if stack is not None else None
+        message["device_fds"] = len(stack.device_fds) if stack is not None else 0
+        message["stack_fds"] = len(stack.fds()) if stack is not None else 0
         listeners = [] if self._draining else self.setup.listener_fds
-        return message, [self.segment.public_fd, self.segment.seat_fds[seat], *stack_fds, *listeners]
+        stack_fds = stack.fds() if stack is not None else []
+        words_fd = self._words.theirs.fileno()
+        return message, [self.segment.public_fd, self.segment.seat_fds[seat], words_fd, *stack_fds, *listeners]

@@ -19,7 +19,7 @@ INLINE_RESERVE = 256  # the same, and whatever the application opens
 PER_SHARD = 5  # control socket, pidfd, public memory; two to rebuild with
 PER_WORKER = 7  # control socket, pidfd, seat memory, two pipes that wake: both ends while a network process starts
 PER_SPARE = 2  # control socket, pidfd
-PER_QUEUE = 2  # queue, wake-up: of a packet device
+PER_QUEUE = 4  # queue, wake-up of a packet device; arena, frames
 STACK_CONNECTIONS_AUTO = 1 << 14
 """Connections of one shard on a stack of our own when nobody says: its tables are made at start, 10 KB for each
 connection in all, most of it only taken when it is used."""

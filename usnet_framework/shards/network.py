@@ -9,38 +9,23 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
 from usnet_framework.errors import StartupError
 from usnet_framework.installed import installed
-from usnet_framework.shards import tap
 from usnet_framework.shards.child import Child
+from usnet_framework.shards.enginewords import MESSAGE, Kind, Listener, Message, receive
+from usnet_framework.shards.ownstack import StackSetup
 
-MESSAGE = struct.Struct("<IIIIQQ")  # type, seat, serial, flags, two arguments
 RESUMES = 1  # flag of ATTACH
 POISONED = 2  # flag of LOST, confirmed
 
 
-class Kind(IntEnum):
-    """enum un_control_type"""
-
-    ATTACH = 1
-    LOST = 2
-    DRAIN = 3
-    QUIT = 4
-    READY = 16
-    DIED = 17
-    BAD = 18
-    LIMIT = 19
-
-
-class NetworkOwner(Protocol):
+class NetworkOwner(Listener, Protocol):
     """The shard. Every method is called in the loop."""
 
     def engine_ready(self, pid: int, epoch: int) -> None: ...
@@ -48,7 +33,6 @@ class NetworkOwner(Protocol):
     def attach_confirmed(self, seat: int, serial: int) -> None: ...
     def lost_confirmed(self, seat: int, serial: int, poisoned: bool) -> None: ...
     def worker_bad(self, seat: int, serial: int) -> None: ...
-    def accepting_paused(self, error: int) -> None: ...
     def network_exited(self, status: int) -> None: ...
 
 
@@ -65,7 +49,7 @@ class NetworkSetup:
     listener_fds: Sequence[int]
     core: int | None
     cleanup: Sequence[Path]
-    stack: tap.StackSetup | None = None
+    stack: StackSetup | None = None
 
     def arguments(self) -> list[str]:
         arguments = [
@@ -79,7 +63,7 @@ class NetworkSetup:
         if self.core is not None:
             arguments += ["--core", str(self.core)]
         if self.stack is not None:
-            arguments += tap.arguments(self.stack)
+            arguments += self.stack.arguments()
         return arguments + _cleanup(self.cleanup)
 
     def fds(self) -> list[int]:
@@ -142,28 +126,29 @@ class NetworkProcess:
 
     def _readable(self) -> None:
         with suppress(BlockingIOError, ConnectionResetError):
-            while packet := self._control.recv(MESSAGE.size):
-                self._tell(*MESSAGE.unpack(packet))
+            while packet := receive(self._control):
+                if (message := Message.read(packet)) is not None:
+                    self._tell(message)
         # At the end of file the keeper is about to be gone; its pidfd tells.
 
-    def _tell(self, kind: int, seat: int, serial: int, flags: int, first: int, second: int) -> None:
-        owner = self._owner
+    def _tell(self, message: Message) -> None:
+        owner, kind, seat, serial = self._owner, message.kind, message.seat, message.serial
         if owner is None:
             return
         if kind == Kind.ATTACH:
             owner.attach_confirmed(seat, serial)
         elif kind == Kind.LOST:
-            owner.lost_confirmed(seat, serial, bool(flags & POISONED))
+            owner.lost_confirmed(seat, serial, bool(message.flags & POISONED))
         elif kind == Kind.READY:
-            self.engine_pid = first
-            owner.engine_ready(first, second)
+            self.engine_pid = message.first
+            owner.engine_ready(message.first, message.second)
         elif kind == Kind.DIED:
             self.engine_pid = None
-            owner.engine_died(first, second)
+            owner.engine_died(message.first, message.second)
         elif kind == Kind.BAD:
             owner.worker_bad(seat, serial)
-        elif kind == Kind.LIMIT:
-            owner.accepting_paused(first)
+        else:
+            message.tell(owner)
 
     def _ended(self, status: int) -> None:
         self._readable()

@@ -20,10 +20,11 @@ from usnet_framework.shards.control import listen
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.keepalive import Keepalive
 from usnet_framework.shards.listeners import Bind, Listeners, open_listeners, parse_bind
+from usnet_framework.shards.ownstack import OwnStack
+from usnet_framework.shards.packetdevice import KINDS
 from usnet_framework.shards.placement import Plan, Wish, plan
 from usnet_framework.shards.segment import EngineOptions
 from usnet_framework.shards.stackplan import StackPlan, plan_stack
-from usnet_framework.shards.tap import StackSetup, Tap
 from usnet_framework.shards.topology import interface_node, read_topology
 from usnet_framework.shards.unixpath import UnixListener
 
@@ -43,26 +44,28 @@ class Intent:
 
 @dataclass(frozen=True)
 class Prepared:
-    """`options` are those of each shard's engine; `control` is None when it is off, `tap` with the kernel backend."""
+    """`options` are those of each shard's engine; `control` is None when it is off, `stack` with the kernel backend."""
 
     plan: Plan
     listeners: Listeners
-    tap: Tap | None
+    stack: OwnStack | None
     control: UnixListener | None
     options: Sequence[EngineOptions]
-    findings: Sequence[Finding]
+    fixed: Sequence[Finding]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is in force, as it is now."""
+        return [*self.fixed, *(self.stack.findings() if self.stack is not None else [])]
 
     @property
     def socket_files(self) -> list[Path]:
         return self.listeners.paths + ([self.control.path] if self.control is not None else [])
 
-    def stack(self, shard: int) -> StackSetup | None:
-        return self.tap.shard(shard) if self.tap is not None else None
-
     def close(self) -> None:
         self.listeners.close()
-        if self.tap is not None:
-            self.tap.close()
+        if self.stack is not None:
+            self.stack.close()
         if self.control is not None:
             self.control.close()
 
@@ -77,10 +80,19 @@ def understand(config: Config) -> Intent:
     node = interface_node(config.interface) if config.interface is not None else None
     wish = Wish(config.queues, config.workers, config.layout, config.cores, config.poll, node)
     placed = plan(read_topology(), wish)
-    stack = None
-    if transport == "tap":
-        stack = plan_stack(config.interface, config.address, config.gateway, binds, len(placed.shards))
-    return Intent(placed, binds, stack)
+    if transport not in KINDS:
+        return Intent(placed, binds, None)
+    return Intent(placed, binds, _understand_stack(config, transport, binds, len(placed.shards)))
+
+
+def _understand_stack(config: Config, transport: str, binds: Sequence[Bind], queues: int) -> StackPlan:
+    kind = KINDS[transport]
+    name = config.interface or kind.interface
+    if name is None:
+        raise StartupError(f"--backend {transport}: no --interface is given; name the one to serve on")
+    if queues > kind.queues_max:
+        raise StartupError(f"--queues {queues}: an interface of --backend {transport} has at most {kind.queues_max}")
+    return plan_stack(name, config.address, config.gateway, binds, transport)
 
 
 def _check_working_directory() -> None:
@@ -112,30 +124,30 @@ def prepare(config: Config, intent: Intent) -> Prepared:
         own_stack=intent.stack is not None,
     )
     limits.check_supervisor(demand, limit)
-    listeners, tap = _open(config, intent)
+    listeners, stack = _open(config, intent)
     try:
         demand = replace(demand, listeners=len(listeners.shards[0]))  # a name may be several addresses
         connection_limit = limits.connections_per_shard(demand, limit)
         findings = [
             *doctor.backend_findings(config, placed),
             *placed.findings,
-            *(doctor.listener_findings(config, listeners, len(placed.shards)) if tap is None else tap.findings()),
+            *(doctor.listener_findings(config, listeners, len(placed.shards)) if stack is None else []),
             limits.finding(demand, limit, connection_limit),
             doctor.quarantine_finding(config),
         ]
         control = listen(config.control) if config.control != "off" else None
     except BaseException:
         listeners.close()
-        if tap is not None:
-            tap.close()
+        if stack is not None:
+            stack.close()
         raise
     common = {"connection_limit": connection_limit, "shared_listeners": int(listeners.shared)}
-    options = [_engine_options(config, intent, tap, shard.shard, common) for shard in placed.shards]
-    return Prepared(placed, listeners, tap, control, options, findings)
+    options = [_engine_options(config, intent, stack, shard.shard, common) for shard in placed.shards]
+    return Prepared(placed, listeners, stack, control, options, findings)
 
 
 def _engine_options(
-    config: Config, intent: Intent, tap: Tap | None, shard: int, common: Mapping[str, int]
+    config: Config, intent: Intent, stack: OwnStack | None, shard: int, common: Mapping[str, int]
 ) -> EngineOptions:
     """All that the engine of a shard is asked to do; nothing of it is handed on in any other way."""
     numbers = {
@@ -144,15 +156,15 @@ def _engine_options(
         **Keepalive.after(config.keepalive).engine_options(),
         "linger_ns": LINGER_NS,
         "poll_mode": POLL_MODES[intent.plan.poll],
-        **(tap.options(shard) if tap is not None else {}),
+        **(stack.options(shard) if stack is not None else {}),
     }
     return EngineOptions(numbers=numbers, addresses=intent.stack.engine if intent.stack else StackAddresses())
 
 
-def _open(config: Config, intent: Intent) -> tuple[Listeners, Tap | None]:
+def _open(config: Config, intent: Intent) -> tuple[Listeners, OwnStack | None]:
     """With a stack of our own nobody has a listening socket, only addresses to show."""
     shards = len(intent.plan.shards)
     if intent.stack is None:
         return open_listeners(intent.binds, shards, config.backlog, keepalive=Keepalive.after(config.keepalive)), None
-    tap = Tap(intent.stack, shards)
-    return Listeners(shards=[[] for _ in range(shards)], addresses=list(intent.stack.shown)), tap
+    stack = OwnStack(config.transport(), intent.stack, shards)
+    return Listeners(shards=[[] for _ in range(shards)], addresses=list(intent.stack.shown)), stack

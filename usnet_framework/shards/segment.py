@@ -22,8 +22,10 @@ from usnet_framework._native import (
     SeatStatus,
     SegmentReader,
     StackAddresses,
+    StackSizes,
     format_segment,
     plan_segment,
+    stack_sizes,
 )
 
 __all__ = [
@@ -119,12 +121,12 @@ class Segment:
         sizes = plan_segment(asdict(config))
         fds: list[int] = []
         try:
-            fds.append(_memory_file(f"usnet-public-{config.shard}", sizes.public_bytes))
+            fds.append(memory_file(f"usnet-public-{config.shard}", sizes.public_bytes))
             with mmap(fds[0], sizes.public_bytes, MAP_SHARED, PROT_READ | PROT_WRITE) as writable:
                 format_segment(writable, asdict(config), options.numbers, options.addresses)
             fcntl.fcntl(fds[0], fcntl.F_ADD_SEALS, _KEEP_SIZE)
             for seat in range(config.seats):
-                fds.append(_memory_file(f"usnet-seat-{config.shard}.{seat}", sizes.seat_bytes))
+                fds.append(memory_file(f"usnet-seat-{config.shard}.{seat}", sizes.seat_bytes))
                 # The last seal keeps a worker from sealing its successor out.
                 fcntl.fcntl(fds[-1], fcntl.F_ADD_SEALS, _KEEP_SIZE | fcntl.F_SEAL_SEAL)
             return cls(config, fds[0], tuple(fds[1:]), sizes.public_bytes, sizes.seat_bytes)
@@ -153,6 +155,10 @@ class Segment:
     def options(self) -> dict[str, int]:
         """The numbers among the options of the engine, by name."""
         return self._reader.options()
+
+    def stack_sizes(self) -> StackSizes:
+        """Of the memories that a stack of our own has besides; ValueError: the options ask for none."""
+        return stack_sizes(self._maps[0])
 
     def engine_counters(self) -> dict[str, int]:
         """Counters of the network process by name (`_native.ENGINE_COUNTERS` has the help texts)."""
@@ -204,7 +210,7 @@ class Segment:
         self._maps.clear()
 
 
-def _memory_file(name: str, size: int) -> int:
+def memory_file(name: str, size: int) -> int:
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(fd, size)

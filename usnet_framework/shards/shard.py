@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,13 @@ from typing import Any
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards import quarantine
+from usnet_framework.shards.addressbook import News
 from usnet_framework.shards.messages import Message
+from usnet_framework.shards.ownstack import OwnStack, StackSetup
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.seat import Pool, Seat, SeatState
 from usnet_framework.shards.segment import CONN_MAX, EngineOptions, QuarantineRecord, Segment, SegmentConfig
 from usnet_framework.shards.spare import Later
-from usnet_framework.shards.tap import StackSetup
 
 log = logging.getLogger("usnet.supervisor")
 
@@ -37,7 +39,7 @@ class ShardSetup:
     plan: ShardPlan
     poll: str
     listener_fds: Sequence[int]
-    stack: StackSetup | None
+    stack: OwnStack | None
     options: EngineOptions
     state_bytes: int
     buffer_mib: int
@@ -140,6 +142,19 @@ class Shard:
     def seat_changed(self, seat: Seat) -> None:
         self.setup.changed()
 
+    # What engines of both layouts say (enginewords.Listener).
+
+    def accepting_paused(self, error: int) -> None:
+        reason = os.strerror(error) if error else f"{self.connection_limit} connections are open"
+        log.warning("accepting paused: %s", reason, extra={"shard": self.number})
+
+    def address_news(self, address: str, news: News, mac: str) -> None:
+        if self.setup.stack is not None:
+            self.setup.stack.addresses.tell(address, news, mac)
+
+    def engine_says(self, text: str) -> None:
+        log.error("network process: %s", text, extra={"shard": self.number})
+
     def _keep(self, seat: int, record: QuarantineRecord) -> None:
         extra: dict[str, Any] = {"worker": f"{self.number}.{seat}", "conn": record.conn, "peer": record.peer}
         text = "poisoned: two workers in a row died of the same event; its connection was reset"
@@ -164,6 +179,10 @@ class Shard:
             if error.errno != errno.EFBIG:
                 fix = "use a smaller --max-connections"
             raise StartupError(f"shard {self.number}: no shared memory: {error.strerror}; {fix}") from None
+
+    def _stack_setup(self, segment: Segment) -> StackSetup | None:
+        """For an engine on this segment; None with the kernel backend. StartupError."""
+        return self.setup.stack.setup(self.number, segment) if self.setup.stack is not None else None
 
     def _close_segment(self) -> None:
         if self.segment is not None:

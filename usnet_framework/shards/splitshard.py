@@ -33,6 +33,7 @@ class SplitShard(Shard):
         self._rebuilds = 0
         self._network: NetworkProcess | None = None
         self._was_ready = False
+        self._last_words = ""  # of the network process
         self._draining = False
         self._backoff = Backoff(REBUILDS_FREE)
         self._wakes: Wakes | None = None
@@ -66,7 +67,7 @@ class SplitShard(Shard):
             seat_wake_fds=wakes.to_workers,
             wake_fds=wakes.from_workers,
             listener_fds=self.setup.listener_fds,
-            stack=self.setup.stack,
+            stack=self._stack_setup(segment),
             core=self.setup.plan.network_core,
             cleanup=self.setup.cleanup,
         )
@@ -147,9 +148,11 @@ class SplitShard(Shard):
     def worker_bad(self, seat: int, serial: int) -> None:
         self.seats[seat].bad(serial)
 
-    def accepting_paused(self, error: int) -> None:
-        reason = os.strerror(error) if error else f"{self.connection_limit} connections are open"
-        log.warning("accepting paused: %s", reason, extra={"shard": self.number})
+    def engine_says(self, text: str) -> None:
+        """As it starts, one line has it all: see network_exited."""
+        self._last_words = text
+        if self._was_ready:
+            super().engine_says(text)
 
     def network_exited(self, status: int) -> None:
         """The keeper is gone, and with it every connection of the shard."""
@@ -157,7 +160,8 @@ class SplitShard(Shard):
             self._end_seats()
             return
         if not self._was_ready:
-            self.setup.start_failed(f"the network process of shard {self.number} {describe_exit(status)} as it started")
+            how = f"{describe_exit(status)} as it started"
+            self.setup.start_failed(f"the network process of shard {self.number} {how}{self._reason()}")
             if not self._rebuilds:
                 return  # that was the start of the server, which is given up; there is nothing to lose
         delay_s = self._backoff.failed()
@@ -167,6 +171,9 @@ class SplitShard(Shard):
             seat.reset()
         self._release()
         self.setup.later(delay_s, self._rebuild)
+
+    def _reason(self) -> str:
+        return f": {self._last_words}" if self._last_words else ""
 
     def _rebuild(self) -> None:
         if self._stopping:

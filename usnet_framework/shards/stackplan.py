@@ -18,16 +18,10 @@ from usnet_framework._native import StackAddresses
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.listeners import LISTENERS_MAX, Bind
 
-INTERFACE = "usnet0"
-"""The TAP interface when nobody names one."""
-
 INTERFACE_BYTES_MAX = 15  # IFNAMSIZ - 1
 
 ADDRESSES_MAX = 15
 """UN_OWN_ADDRESSES_MAX of native/src/shard/options.h: the stack adds a link-local address."""
-
-QUEUES_MAX = 256
-"""Of a TAP interface: MAX_TAP_QUEUES of the kernel."""
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -44,18 +38,16 @@ class StackPlan:
 
 
 def plan_stack(
-    interface: str | None, addresses: Sequence[str], gateways: Sequence[str], binds: Sequence[Bind], queues: int
+    name: str, addresses: Sequence[str], gateways: Sequence[str], binds: Sequence[Bind], backend: str
 ) -> StackPlan:
-    """StartupError when the parts do not fit together."""
-    name = INTERFACE if interface is None else interface
+    """For an interface of this name. StartupError when the parts do not fit together; `backend` is what was asked
+    for."""
     well_formed = re.fullmatch(r"[^/:%\s]+", name) and name not in (".", "..")
     if not well_formed or len(os.fsencode(name)) > INTERFACE_BYTES_MAX:
         raise StartupError(
             f"--interface {name}: not a name of an interface: up to {INTERFACE_BYTES_MAX} bytes, no slash"
         )
-    if queues > QUEUES_MAX:
-        raise StartupError(f"--queues {queues}: a TAP interface has at most {QUEUES_MAX}")
-    ours = _own_addresses(addresses)
+    ours = _own_addresses(addresses, backend)
     if len(binds) > LISTENERS_MAX:
         raise StartupError(f"--bind: {len(binds)} addresses; at most {LISTENERS_MAX} are possible")
     listeners = tuple(_endpoint(bind, ours) for bind in binds)
@@ -78,10 +70,10 @@ def _shown(host: str, port: int) -> str:
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
-def _own_addresses(addresses: Sequence[str]) -> list[IpInterface]:
+def _own_addresses(addresses: Sequence[str], backend: str) -> list[IpInterface]:
     if not addresses:
         raise StartupError(
-            "--backend tap: no --address is given; name the address to serve and its prefix, like 10.0.0.1/24"
+            f"--backend {backend}: no --address is given; name the address to serve and its prefix, like 10.0.0.1/24"
         )
     if len(addresses) > ADDRESSES_MAX:
         raise StartupError(f"--address: {len(addresses)} are given; at most {ADDRESSES_MAX} are possible")

@@ -210,7 +210,7 @@ class Supervisor:
             plan=plan,
             poll=prepared.plan.poll,
             listener_fds=prepared.listeners.fds(plan.shard),
-            stack=prepared.stack(plan.shard),
+            stack=prepared.stack,
             options=prepared.options[plan.shard],
             state_bytes=self.config.state_bytes,
             buffer_mib=self.config.buffer_limit,

@@ -1,4 +1,4 @@
-"""The TAP interface of a server: opened by the supervisor, one queue for each shard, and the memory that shards share.
+"""The TAP interface of a server, a packet device (packetdevice.py): one queue for each shard.
 
 The supervisor alone needs the privilege, and it holds what the processes use: an interface that was made here is there
 for as long as the server, and what waits in a queue outlives the process that reads it. Nothing is configured beyond
@@ -9,12 +9,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 import socket
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from usnet_framework._native_tap import TapError, steer_tap, tap_queue
 from usnet_framework.errors import StartupError
@@ -22,21 +20,8 @@ from usnet_framework.shards import rtnetlink
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.stackplan import StackPlan
 
-SECRET_BYTES = 16  # UN_EXCHANGE_SECRET_BYTES of native/src/engine/exchange.h
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 _IFREQ = struct.Struct("16sH22x")
-
-
-@dataclass(frozen=True)
-class StackSetup:
-    """Descriptors of what carries the connections of one shard; they are inherited or sent along."""
-
-    tap_fd: int
-    exchange_fd: int
-    exchange_wake_fds: tuple[int, ...]
-
-    def fds(self) -> list[int]:
-        return [self.tap_fd, self.exchange_fd, *self.exchange_wake_fds]
 
 
 class Tap:
@@ -56,25 +41,17 @@ class Tap:
             self._queues = self._open_queues(queues)
             self._steering = self._steer(queues)
             self._up = self._set_up()
-            self._exchange = os.memfd_create("usnet-exchange", os.MFD_CLOEXEC)
-            self._fds.append(self._exchange)
-            os.write(self._exchange, secrets.token_bytes(SECRET_BYTES))
-            self._wakes = tuple(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(queues))
-            self._fds += self._wakes
         except BaseException:
             self.close()
             raise
 
-    def shard(self, number: int) -> StackSetup:
-        return StackSetup(
-            tap_fd=self._queues[number],
-            exchange_fd=self._exchange,
-            exchange_wake_fds=self._wakes,
-        )
+    def hand_down(self, shard: int, frames_fd: int) -> Sequence[int]:
+        """The kernel copies into frames: it need not know of them."""
+        return [self._queues[shard]]
 
-    def options(self, number: int) -> dict[str, int]:
-        """Of the engine of a shard. What comes from a TAP interface comes from this host: it may lack checksums."""
-        return {"queue": number, "queues": len(self._queues), "accept_partial_checksum": 1}
+    def options(self, shard: int) -> dict[str, int]:
+        """What comes from a TAP interface comes from this host: it may lack checksums."""
+        return {"accept_partial_checksum": 1}
 
     def findings(self) -> list[Finding]:
         plan = self._plan
@@ -82,8 +59,6 @@ class Tap:
         return [
             Finding("interface", plan.interface, f"{plan.interface}, {how}"),
             self._up,
-            *(Finding("address", address, "answered by the server") for address in plan.addresses),
-            *(Finding("gateway", gateway, "for all that is not on the link") for gateway in plan.engine.gateways),
             Finding("offloads", "checksum and segmentation", "checksum and segmentation, both ways"),
             self._steering,
         ]
@@ -156,12 +131,3 @@ def _link_is_up(name: str) -> bool:
 def _set_link_up(name: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
         fcntl.ioctl(query, SIOCSIFFLAGS, _IFREQ.pack(os.fsencode(name), _flags(query, name) | IFF_UP))
-
-
-def arguments(setup: StackSetup) -> Sequence[str]:
-    """Of usnet-network."""
-    return [
-        *("--tap", str(setup.tap_fd)),
-        *("--exchange", str(setup.exchange_fd)),
-        *("--exchange-wakes", ",".join(map(str, setup.exchange_wake_fds))),
-    ]

@@ -187,9 +187,14 @@ class Worker:
 
 
 def _engine(seat: Message, fds: list[int], resumes: bool) -> Engine:
-    public_fd, seat_fd, *rest = fds
-    stack, listeners = rest[: seat["stack_fds"]], rest[seat["stack_fds"] :]
-    return Engine(public_fd, seat_fd, listeners, resumes, seat["serial"], stack)
+    public_fd, seat_fd, control_fd, *rest = fds
+    stack_fds, listeners = rest[: seat["stack_fds"]], rest[seat["stack_fds"] :]
+    stack = None
+    if seat["device"] is not None:  # in the order of StackSetup.fds
+        queue, others = stack_fds[: seat["device_fds"]], stack_fds[seat["device_fds"] :]
+        arena_fd, frames_fd, exchange_fd, *wake_fds = others
+        stack = (seat["device"], queue, arena_fd, frames_fd, exchange_fd, wake_fds)
+    return Engine(public_fd, seat_fd, listeners, resumes, seat["serial"], stack, control_fd)
 
 
 def _port(engine: Engine | None, handler: Handler, seat: Message, fds: list[int]) -> Port:

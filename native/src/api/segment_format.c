@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "engine/stack_setup.h"
 #include "shard/segment.h"
 #include "usnet_segment.h"
 
@@ -168,4 +169,19 @@ int usnet_segment_format(void *public_memory, uint64_t public_bytes, const uint3
 int usnet_segment_check(const void *public_memory, uint64_t public_bytes, const char **why)
 {
     return un_segment_check(public_memory, public_bytes, why);
+}
+
+int usnet_segment_stack(const void *public_memory, uint64_t public_bytes, struct usnet_stack_sizes *sizes)
+{
+    const char *why;
+    if (un_segment_check(public_memory, public_bytes, &why) < 0)
+        return -EINVAL;
+    const struct un_segment_header *header = public_memory;
+    if (header->options.queues == 0)
+        return -EINVAL;
+    struct un_stack_setup setup;
+    un_stack_setup_sizes(&setup, &header->options, header->config.tx_frames);
+    *sizes = (struct usnet_stack_sizes){.arena_bytes = un_stack_setup_arena_bytes(&setup),
+                                        .frames_bytes = un_stack_setup_frames_bytes(&setup)};
+    return 0;
 }

@@ -2,6 +2,8 @@
 #include "engine/control.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <sys/socket.h>
 
 #include "engine/state.h"
@@ -13,5 +15,24 @@ void un_control_tell(struct un_engine *engine, uint32_t type, uint32_t seat, uin
     if (engine->setup.control_fd < 0)
         return;
     while (send(engine->setup.control_fd, &message, sizeof message, MSG_NOSIGNAL) < 0 && errno == EINTR)
+        continue;
+}
+
+void un_control_say(int fd, const char *format, ...)
+{
+    struct {
+        struct un_control head;
+        char text[UN_CONTROL_TEXT_MAX];
+    } message = {.head = {.type = UN_CONTROL_SAYS}};
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(message.text, sizeof message.text, format, arguments);
+    va_end(arguments);
+    if (length < 0)
+        return;
+    size_t bytes = (size_t)length < sizeof message.text ? (size_t)length : sizeof message.text - 1;
+    if (fd < 0)
+        fprintf(stderr, "usnet: %s\n", message.text);
+    while (fd >= 0 && send(fd, &message, sizeof message.head + bytes, MSG_NOSIGNAL) < 0 && errno == EINTR)
         continue;
 }

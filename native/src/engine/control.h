@@ -20,6 +20,10 @@ enum un_control_type {
     UN_CONTROL_DIED = 17,  /* the keeper's engine died; arg[0] pid, arg[1] wait status; another is started */
     UN_CONTROL_BAD = 18,   /* the worker `serial` of `seat` wrote nonsense; kill it */
     UN_CONTROL_LIMIT = 19, /* accepting paused; arg[0]: 0 connection limit, else the errno of accept */
+    /* news of an address of ours; seat: enum un_address_news; arg: the address, as struct un_ip has it; serial and the
+     * low half of flags: the MAC address of the other station, as its bytes stand in them */
+    UN_CONTROL_ADDRESS = 20,
+    UN_CONTROL_SAYS = 21, /* words for people: text follows, up to UN_CONTROL_TEXT_MAX bytes; no more comes after it */
 };
 
 #define UN_CONTROL_RESUMES 1u  /* of ATTACH: the handler class defines on_resume */
@@ -35,7 +39,13 @@ struct un_control {
 
 UN_STATIC_ASSERT(sizeof(struct un_control) == 32, "as the supervisor packs it: <IIIIQQ");
 
-/* The engine's words to the supervisor; nothing in the inline layout. */
+#define UN_CONTROL_TEXT_MAX 256u
+
+/* Why whoever holds this end of the socket cannot go on, for the supervisor's log. Without a supervisor (fd < 0):
+ * to stderr. */
+__attribute__((format(printf, 2, 3))) void un_control_say(int fd, const char *format, ...);
+
+/* The engine's words to the supervisor. */
 struct un_engine;
 void un_control_tell(struct un_engine *engine, uint32_t type, uint32_t seat, uint32_t serial, uint32_t flags,
                      uint64_t arg0, uint64_t arg1);

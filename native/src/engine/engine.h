@@ -23,7 +23,7 @@ struct un_engine_setup {
     void *seats[UN_SEATS_MAX];
     int seat_wake_fds[UN_SEATS_MAX]; /* pipe to the worker (base/wake.h); -1: it is in this process */
     int wake_fds[UN_SEATS_MAX];      /* pipe from the worker; -1: it is in this process */
-    int control_fd;                  /* SOCK_SEQPACKET to the supervisor; -1 inline */
+    int control_fd;                  /* SOCK_SEQPACKET to the supervisor; -1: none */
     int epoll_fd;                    /* made by the caller, so that it outlives the engine */
     int listeners[UN_LISTENERS_MAX];
     uint32_t listener_count;
@@ -47,8 +47,8 @@ void un_engine_leave_to_parent(const struct un_engine *engine);
 /* What a descriptor that is not the engine's may stand in its epoll set with: when it is ready, a turn ends. */
 #define UN_ENGINE_WATCH_OTHER (UINT64_C(4) << 48)
 
-/* Nothing can be carried any more (its interface is gone); the reason stands on stderr. Of the kernel's
- * sockets never. */
+/* Nothing can be carried any more (its interface is gone); the supervisor was told why. Of the
+ * kernel's sockets never. */
 bool un_engine_has_failed(const struct un_engine *engine);
 
 /* One turn: wait up to timeout_ms (-1: until something happens, 0: look only), receive, put events into the rings, take
@@ -64,7 +64,7 @@ int un_engine_deadline_ms(const struct un_engine *engine);
 /* When a turn has something to do even if nothing comes, for who says what time it is; UINT64_MAX: never. */
 uint64_t un_engine_deadline_ns(const struct un_engine *engine);
 
-/* The supervisor's requests; over control_fd in the split layout, called directly inline. */
+/* The supervisor's requests: over control_fd in the split layout, where inline the worker calls. */
 void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t serial, bool resumes);
 bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat); /* true: an event was quarantined */
 void un_engine_stop_accepting(struct un_engine *engine);

@@ -18,7 +18,7 @@
 #include "base/pool.h"
 #include "device/device.h"
 
-#define UN_EXCHANGE_SHARDS_MAX 256u /* queues of a TAP interface: MAX_TAP_QUEUES of the kernel */
+#define UN_EXCHANGE_SHARDS_MAX 256u /* as many as a packet device has queues */
 #define UN_EXCHANGE_SECRET_BYTES 16u
 
 struct un_exchange_memory;

@@ -59,6 +59,8 @@ struct keeper {
     uint32_t seat_wakes;
     uint32_t wakes;
     uint32_t exchange_wakes;
+    int arena_fd;
+    int frames_fd;
     int core;        /* of the engine, -1: any */
     int keeper_core;
     bool guard;
@@ -69,10 +71,11 @@ struct keeper {
 };
 
 static volatile sig_atomic_t stop_requested;
+static int supervisor_fd = -1; /* where words for people go */
 
 static _Noreturn void fail(const char *what)
 {
-    fprintf(stderr, "usnet-network: %s: %s\n", what, strerror(errno));
+    un_control_say(supervisor_fd, "%s: %s", what, strerror(errno));
     exit(UN_NETWORK_FAILED);
 }
 
@@ -84,7 +87,7 @@ static _Noreturn void usage(const char *what)
 
 static _Noreturn void refuse(const char *why)
 {
-    fprintf(stderr, "usnet-network: the segment cannot be served: %s\n", why);
+    un_control_say(supervisor_fd, "the segment cannot be served: %s", why);
     exit(UN_NETWORK_FAILED);
 }
 
@@ -130,8 +133,8 @@ static void clean_up(const struct keeper *keeper)
 
 enum option_code {
     OPTION_SHARD = 256, OPTION_PARENT, OPTION_PUBLIC, OPTION_SEATS, OPTION_SEAT_WAKES, OPTION_WAKES, OPTION_CONTROL,
-    OPTION_LISTENERS, OPTION_CORE, OPTION_KEEPER_CORE, OPTION_CLEANUP, OPTION_GUARD, OPTION_TAP, OPTION_EXCHANGE,
-    OPTION_EXCHANGE_WAKES,
+    OPTION_LISTENERS, OPTION_CORE, OPTION_KEEPER_CORE, OPTION_CLEANUP, OPTION_GUARD, OPTION_DEVICE, OPTION_EXCHANGE,
+    OPTION_EXCHANGE_WAKES, OPTION_ARENA, OPTION_FRAMES, OPTION_DEVICE_FDS,
 };
 
 static const struct option long_options[] = {
@@ -147,9 +150,12 @@ static const struct option long_options[] = {
     {"keeper-core", required_argument, NULL, OPTION_KEEPER_CORE},
     {"cleanup", required_argument, NULL, OPTION_CLEANUP},
     {"guard", no_argument, NULL, OPTION_GUARD},
-    {"tap", required_argument, NULL, OPTION_TAP},
+    {"device", required_argument, NULL, OPTION_DEVICE},
+    {"device-fds", required_argument, NULL, OPTION_DEVICE_FDS},
     {"exchange", required_argument, NULL, OPTION_EXCHANGE},
     {"exchange-wakes", required_argument, NULL, OPTION_EXCHANGE_WAKES},
+    {"arena", required_argument, NULL, OPTION_ARENA},
+    {"frames", required_argument, NULL, OPTION_FRAMES},
     {NULL, 0, NULL, 0},
 };
 
@@ -166,7 +172,7 @@ static void set_option(struct keeper *keeper, int code, char *value)
         keeper->seat_wakes = numbers(value, setup->seat_wake_fds, UN_SEATS_MAX, "--seat-wakes");
         break;
     case OPTION_WAKES: keeper->wakes = numbers(value, setup->wake_fds, UN_SEATS_MAX, "--wakes"); break;
-    case OPTION_CONTROL: setup->control_fd = (int)number(value, "--control", INT32_MAX); break;
+    case OPTION_CONTROL: supervisor_fd = setup->control_fd = (int)number(value, "--control", INT32_MAX); break;
     case OPTION_LISTENERS:
         setup->listener_count = numbers(value, setup->listeners, UN_LISTENERS_MAX, "--listeners");
         break;
@@ -174,12 +180,21 @@ static void set_option(struct keeper *keeper, int code, char *value)
     case OPTION_KEEPER_CORE: keeper->keeper_core = (int)number(value, "--keeper-core", CPU_SETSIZE - 1); break;
     case OPTION_CLEANUP: add_cleanup(keeper, value); break;
     case OPTION_GUARD: keeper->guard = true; break;
-    case OPTION_TAP: stack->tap_fd = (int)number(value, "--tap", INT32_MAX); break;
+    case OPTION_DEVICE:
+        stack->kind = un_device_kind(value);
+        if (!stack->kind)
+            usage("--device");
+        break;
+    case OPTION_DEVICE_FDS:
+        stack->parts.fd_count = numbers(value, stack->parts.fds, UN_DEVICE_FDS_MAX, "--device-fds");
+        break;
     case OPTION_EXCHANGE: stack->exchange_fd = (int)number(value, "--exchange", INT32_MAX); break;
     case OPTION_EXCHANGE_WAKES:
         keeper->exchange_wakes =
             numbers(value, stack->exchange_wake_fds, UN_EXCHANGE_SHARDS_MAX, "--exchange-wakes");
         break;
+    case OPTION_ARENA: keeper->arena_fd = (int)number(value, "--arena", INT32_MAX); break;
+    case OPTION_FRAMES: keeper->frames_fd = (int)number(value, "--frames", INT32_MAX); break;
     default: exit(2); /* getopt has said why */
     }
 }
@@ -219,7 +234,7 @@ static void pin(int core)
     CPU_ZERO(&cores);
     CPU_SET(core, &cores);
     if (core >= 0 && sched_setaffinity(0, sizeof cores, &cores) < 0)
-        fprintf(stderr, "usnet-network: cannot run on core %d: %s\n", core, strerror(errno));
+        un_control_say(supervisor_fd, "cannot run on core %d: %s", core, strerror(errno));
 }
 
 static void *map_writable(int fd, uint64_t *bytes)
@@ -244,6 +259,15 @@ static void *map_private(uint64_t bytes)
     return memory;
 }
 
+static void check_stack(const struct keeper *keeper)
+{
+    const struct un_stack_setup *stack = &keeper->stack;
+    if (!stack->kind || stack->parts.fd_count != stack->kind->fd_count)
+        refuse("it asks for a stack of our own, and --device or one of its --device-fds is missing");
+    if (stack->exchange_fd < 0 || keeper->arena_fd < 0 || keeper->frames_fd < 0)
+        refuse("it asks for a stack of our own, and --exchange, --arena or --frames is missing");
+}
+
 /* The command line has descriptors; what stands in the segment has to fit to them. */
 static void check_segment(const struct keeper *keeper, uint64_t bytes)
 {
@@ -251,13 +275,25 @@ static void check_segment(const struct keeper *keeper, uint64_t bytes)
     if (un_segment_check(keeper->setup.public, bytes, &why) < 0)
         refuse(why);
     const struct un_segment_header *header = un_header(keeper->setup.public);
-    const struct un_stack_setup *stack = &keeper->stack;
     if (header->config.seats != keeper->seats)
         refuse("--seats has more descriptors or fewer than it has seats");
     if (header->options.queues != keeper->exchange_wakes)
         refuse("--exchange-wakes has more descriptors or fewer than it has queues");
-    if (header->options.queues > 0 && (stack->tap_fd < 0 || stack->exchange_fd < 0))
-        refuse("it asks for a stack of our own, and --tap or --exchange is missing");
+    if (header->options.queues > 0)
+        check_stack(keeper);
+}
+
+static void map_stack(struct keeper *keeper, const struct un_segment_header *header)
+{
+    struct un_stack_setup *stack = &keeper->stack;
+    uint64_t arena_bytes, frames_bytes;
+    un_stack_setup_sizes(stack, &header->options, header->config.tx_frames);
+    stack->arena = map_writable(keeper->arena_fd, &arena_bytes);
+    stack->frames = map_writable(keeper->frames_fd, &frames_bytes);
+    if (arena_bytes < un_stack_setup_arena_bytes(stack) || frames_bytes < un_stack_setup_frames_bytes(stack))
+        refuse("--arena or --frames is too small for its options");
+    un_stack_setup_abandon(stack);
+    keeper->setup.stack = stack;
 }
 
 static void map_memories(struct keeper *keeper)
@@ -276,11 +312,8 @@ static void map_memories(struct keeper *keeper)
             usage("--seats: memory too small");
     }
     keeper->setup.private = map_private(un_engine_private_bytes(&header->config));
-    if (header->options.queues > 0) {
-        keeper->setup.stack = &keeper->stack;
-        un_stack_setup_sizes(&keeper->stack, &header->options, header->config.tx_frames);
-        keeper->stack.memory = map_private(un_stack_setup_bytes(&keeper->stack));
-    }
+    if (header->options.queues > 0)
+        map_stack(keeper, header);
 }
 
 static pid_t start_engine(const struct keeper *keeper)
@@ -342,8 +375,7 @@ static int keep_engines(const struct keeper *keeper)
         bool quick = un_clock_ns() - started_ns < QUICK_DEATH_NS;
         quick_deaths = crashed && quick ? quick_deaths + 1 : 0;
     }
-    fprintf(stderr, "usnet-network: shard %u: %d engines in a row crashed at once; giving up\n", keeper->shard,
-            QUICK_DEATHS_MAX);
+    un_control_say(supervisor_fd, "%d engines in a row crashed at once; giving up", QUICK_DEATHS_MAX);
     return 1;
 }
 
@@ -378,7 +410,7 @@ int main(int argc, char **argv)
 {
     struct keeper keeper = {.public_fd = -1, .core = -1, .keeper_core = -1};
     keeper.setup.control_fd = -1;
-    keeper.stack.tap_fd = keeper.stack.exchange_fd = -1;
+    keeper.stack.exchange_fd = keeper.arena_fd = keeper.frames_fd = -1;
     char *words_end = argv[argc - 1] + strlen(argv[argc - 1]);
     errno = -un_inherited_reset();
     if (errno)

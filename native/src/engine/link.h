@@ -8,14 +8,6 @@
 #include "engine/state.h"
 #include "stack/stack.h"
 
-/* In front of the arena, as old as it. */
-struct un_link_head {
-    uint32_t begun; /* somebody wrote to the arena */
-    uint32_t ready; /* the stack is complete, with its addresses and listeners */
-    uint32_t listeners[UN_LISTENERS_MAX]; /* number of the stack's listener + 1; 0: it does not listen */
-};
-UN_STATIC_ASSERT(sizeof(struct un_link_head) <= UN_STACK_HEAD_BYTES, "fits in front of the arena");
-
 struct un_link {
     struct un_stack stack;
     struct un_device *device;
@@ -25,6 +17,9 @@ struct un_link {
     uint32_t polls;
     uint32_t accept_turn; /* whose listener's turn it is to have a connection accepted; runs freely */
 };
+
+/* stack_abandoned.c */
+void un_link_reset_abandoned(struct un_engine *engine, const struct un_stack_place *place);
 
 /* stack_accept.c */
 void un_link_accept(struct un_engine *engine); /* as many as there is room for */

@@ -2,7 +2,6 @@
 #include "engine/network.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -13,7 +12,7 @@ int un_network_run(const struct un_engine_setup *setup)
 {
     struct un_engine *engine = un_engine_start(setup);
     if (!engine) {
-        fprintf(stderr, "usnet-network: cannot start: %s\n", strerror(errno));
+        un_control_say(setup->control_fd, "the engine cannot start: %s", strerror(errno));
         return UN_NETWORK_FAILED;
     }
     un_store(&engine->counters->engine_pid, (uint64_t)getpid());

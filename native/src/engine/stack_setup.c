@@ -1,7 +1,7 @@
 /* See stack_setup.h. */
 #include "engine/stack_setup.h"
 
-/* A page of a TAP's 64 KiB: such a packet is a chain of 17 frames, a small one wastes little cache. */
+/* A page: a packet of 64 KiB is a chain of 17 frames, a small one wastes little cache. */
 #define UN_STACK_FRAME_BYTES 4096u
 /* 32 MiB of packets and payload under way while connections are few; memory is taken when it is first used. */
 #define UN_STACK_FRAMES_MIN 8192u
@@ -42,10 +42,22 @@ void un_stack_setup_sizes(struct un_stack_setup *setup, const struct un_engine_o
     config->accept_partial_checksum = options->accept_partial_checksum;
 }
 
-uint64_t un_stack_setup_bytes(const struct un_stack_setup *setup)
+uint64_t un_stack_setup_arena_bytes(const struct un_stack_setup *setup)
 {
     const char *why;
-    int64_t bytes = un_stack_bytes(&setup->config, &why);
+    int64_t bytes = un_stack_tables_bytes(&setup->config, &why);
     un_assert(bytes > 0); /* the sizes are ours */
     return UN_STACK_HEAD_BYTES + (uint64_t)bytes;
+}
+
+uint64_t un_stack_setup_frames_bytes(const struct un_stack_setup *setup)
+{
+    return un_stack_frames_bytes(&setup->config);
+}
+
+void un_stack_setup_abandon(struct un_stack_setup *setup)
+{
+    struct un_link_head *head = setup->arena;
+    if (head->begun && !head->abandoned)
+        head->abandoned = 1;
 }

@@ -7,9 +7,7 @@
  * poll looks at descriptors only before it sleeps, and now and then: while packets come, reading the device is the one
  * system call that is needed. Connections that the engine cannot take yet wait in the accept queues of the stack's
  * listeners. Whatever the stack has to remember outlives this process in its arena. */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -17,6 +15,7 @@
 #include <sys/random.h>
 
 #include "engine/conns.h"
+#include "engine/control.h"
 #include "engine/link.h"
 #include "engine/receive.h"
 #include "engine/sendqueue.h"
@@ -100,16 +99,20 @@ static int create_stack(struct un_engine *engine, const struct un_stack_place *p
 }
 
 /* Go on with the stack that lies in the memory, or make one there. One that was not complete when its process died had
- * no connections. */
+ * no connections; those of one that was abandoned are reset. */
 static int open_stack(struct un_engine *engine)
 {
+    const struct un_stack_setup *setup = engine->setup.stack;
     struct un_link *link = engine->link;
-    uint64_t bytes = un_stack_setup_bytes(engine->setup.stack);
-    struct un_stack_place place = {.arena = (uint8_t *)engine->setup.stack->memory + UN_STACK_HEAD_BYTES,
+    uint64_t bytes = un_stack_setup_arena_bytes(setup);
+    struct un_stack_place place = {.arena = (uint8_t *)setup->arena + UN_STACK_HEAD_BYTES,
                                    .arena_bytes = bytes - UN_STACK_HEAD_BYTES,
+                                   .frames = setup->frames,
                                    .counters = un_published_counters(engine->setup.public),
                                    .device = link->device};
-    if (link->head->ready)
+    if (link->head->abandoned)
+        un_link_reset_abandoned(engine, &place);
+    else if (link->head->ready)
         return un_stack_adopt(&link->stack, &place);
     if (link->head->begun && madvise(link->head, bytes, MADV_REMOVE) < 0)
         return -errno;
@@ -134,12 +137,17 @@ static int open_device(struct un_engine *engine)
 {
     const struct un_stack_setup *setup = engine->setup.stack;
     struct un_link *link = engine->link;
-    uint16_t queue = (uint16_t)engine->options->queue, queues = (uint16_t)engine->options->queues;
+    struct un_device_parts parts = setup->parts;
     const char *why = "";
-    link->device = setup->device ? setup->device : un_tap_open(setup->tap_fd, queue, queues, &why);
+    parts.queue = (uint16_t)engine->options->queue;
+    parts.queues = (uint16_t)engine->options->queues;
+    parts.frames = setup->frames;
+    parts.frames_bytes = un_stack_setup_frames_bytes(setup);
+    parts.frame_bytes = setup->config.frame_bytes;
+    link->device = setup->device ? setup->device : setup->kind->open(&parts, &why);
     if (!link->device) {
         int status = errno ? -errno : -EIO;
-        fprintf(stderr, "usnet: queue %u of the interface: %s\n", queue, why);
+        un_control_say(engine->setup.control_fd, "queue %u of the interface: %s", parts.queue, why);
         return status;
     }
     return 0;
@@ -206,7 +214,7 @@ static int stack_start(struct un_engine *engine)
     engine->link = calloc(1, sizeof *engine->link);
     if (!engine->link)
         return -ENOMEM;
-    engine->link->head = engine->setup.stack->memory;
+    engine->link->head = engine->setup.stack->arena;
     int status = open_all(engine);
     if (status < 0)
         stack_stop(engine);
@@ -255,29 +263,23 @@ static int sleep_ms(const struct un_engine *engine, int timeout_ms)
     return timeout_ms >= 0 && (uint64_t)timeout_ms < wait_ms ? timeout_ms : wait_ms < INT32_MAX ? (int)wait_ms : -1;
 }
 
-/* The same news comes to every shard: one tells the user. */
-static void tell_address_news(const struct un_engine *engine)
+/* The same news comes to every shard: one tells the supervisor. */
+static void tell_address_news(struct un_engine *engine)
 {
-    static const char *const texts[] = {
-        [UN_ADDRESS_IS_TAKEN] = "is in use by another station; it is not served until that has ended",
-        [UN_ADDRESS_IS_FREE] = "is no longer in use by another station; it is served from now on",
-        [UN_ADDRESS_IS_DEFENDED] = "is claimed by another station as well; clients may reach that instead of us",
-    };
     struct un_stack_address_news news;
-    char text[INET6_ADDRSTRLEN];
     while (un_stack_next_address_news(&engine->link->stack, &news)) {
-        bool is_v4 = un_ip_is_v4(&news.ip);
-        const uint8_t *mac = news.mac;
-        inet_ntop(is_v4 ? AF_INET : AF_INET6, is_v4 ? un_ip_v4(&news.ip) : news.ip.bytes, text, sizeof text);
+        uint64_t address[2];
+        uint32_t mac[2] = {0};
+        memcpy(address, news.ip.bytes, sizeof address);
+        memcpy(mac, news.mac, sizeof news.mac);
         if (engine->options->queue == 0)
-            fprintf(stderr, "usnet: address %s %s (%02x:%02x:%02x:%02x:%02x:%02x)\n", text, texts[news.what], mac[0],
-                    mac[1], mac[2], mac[3], mac[4], mac[5]);
+            un_control_tell(engine, UN_CONTROL_ADDRESS, news.what, mac[0], mac[1], address[0], address[1]);
     }
 }
 
 static void device_is_gone(struct un_engine *engine)
 {
-    fprintf(stderr, "usnet: queue %u: the interface was removed\n", (unsigned)engine->options->queue);
+    un_control_say(engine->setup.control_fd, "queue %u: the interface was removed", (unsigned)engine->options->queue);
     engine->failed = engine->exit = true;
 }
 

@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#define UN_QUEUES_MAX 256u /* queues of a TAP interface: MAX_TAP_QUEUES of the kernel */
+#define UN_QUEUES_MAX 256u /* of a packet device; the kernel gives a TAP interface no more */
 #define UN_LISTENERS_MAX 64u
 #define UN_OWN_ADDRESSES_MAX 15u
 #define UN_GATEWAYS_MAX 2u /* one for each family */

@@ -295,3 +295,16 @@ int un_stack_abort(struct un_stack *stack, uint64_t conn)
     let_go(stack, tcb, false);
     return 0;
 }
+
+uint32_t un_stack_abort_some(struct un_stack *stack, uint32_t from, uint32_t count)
+{
+    uint32_t end = stack->own->conn_fresh;
+    for (; count > 0 && from < end; from++) {
+        struct un_tcb *tcb = &stack->tcp.tcbs[from];
+        if (tcb->state == UN_TCP_CLOSED || tcb->state == UN_TCP_TIME_WAIT)
+            continue;
+        let_go(stack, tcb, false);
+        count--;
+    }
+    return from < end ? from : UN_NONE;
+}

@@ -93,7 +93,8 @@ static void open_stack(void)
     struct un_stack_setup *stack = &server.stack;
     stack->device = server.wire[0];
     shrink(&stack->config, SERVER_CONN_MAX);
-    stack->memory = shared(un_stack_setup_bytes(stack));
+    stack->arena = shared(un_stack_setup_arena_bytes(stack));
+    stack->frames = shared(un_stack_setup_frames_bytes(stack));
     CHECK((stack->exchange_fd = memfd_create("exchange", MFD_CLOEXEC)) >= 0);
     CHECK((stack->exchange_wake_fds[0] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) >= 0);
     server.setup.stack = stack;
@@ -195,7 +196,8 @@ void server_close(void)
     munmap(server.setup.private, un_engine_private_bytes(&server.config));
     munmap(server.setup.public, server.layout.public_bytes);
     munmap(server.setup.seats[0], server.layout.seat_bytes);
-    munmap(server.stack.memory, un_stack_setup_bytes(&server.stack));
+    munmap(server.stack.arena, un_stack_setup_arena_bytes(&server.stack));
+    munmap(server.stack.frames, un_stack_setup_frames_bytes(&server.stack));
     munmap(server.far_memory, server.far_bytes);
 }
 

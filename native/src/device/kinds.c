@@ -1,0 +1,21 @@
+/* See kinds.h. */
+#include "device/kinds.h"
+
+#include <string.h>
+
+static struct un_device *open_tap(const struct un_device_parts *parts, const char **why)
+{
+    return un_tap_open(parts->fds[0], parts->queue, parts->queues, why);
+}
+
+static const struct un_device_kind kinds[] = {
+    {"tap", 1, open_tap}, /* a queue of the interface */
+};
+
+const struct un_device_kind *un_device_kind(const char *name)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (strcmp(kinds[i].name, name) == 0)
+            return &kinds[i];
+    return NULL;
+}

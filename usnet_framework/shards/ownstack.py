@@ -1,0 +1,112 @@
+"""What the stacks of a server have and their engines do not live long enough to hold: a packet device, memory for each
+shard, and the memory that shards share.
+
+A shard's arena holds all that its stack knows, its frames the packets and payload. Both are memfds of the supervisor
+and outlive network process and keeper. So the engine of the next keeper resets the connections that it finds in the
+arena before it begins it anew, and a device may have the frames registered for good."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from usnet_framework.errors import StartupError
+from usnet_framework.shards.addressbook import AddressBook
+from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.packetdevice import KINDS, PacketDevice
+from usnet_framework.shards.segment import Segment, memory_file
+from usnet_framework.shards.stackplan import StackPlan
+
+SECRET_BYTES = 16  # UN_EXCHANGE_SECRET_BYTES of native/src/engine/exchange.h
+
+
+@dataclass(frozen=True)
+class StackSetup:
+    """What one engine over a stack is given besides its options; descriptors are inherited or sent along."""
+
+    device: str
+    device_fds: tuple[int, ...]
+    arena_fd: int
+    frames_fd: int
+    exchange_fd: int
+    exchange_wake_fds: tuple[int, ...]
+
+    def fds(self) -> list[int]:
+        return [*self.device_fds, self.arena_fd, self.frames_fd, self.exchange_fd, *self.exchange_wake_fds]
+
+    def arguments(self) -> list[str]:
+        """Of usnet-network."""
+        return [
+            *("--device", self.device),
+            *("--device-fds", ",".join(map(str, self.device_fds))),
+            *("--arena", str(self.arena_fd)),
+            *("--frames", str(self.frames_fd)),
+            *("--exchange", str(self.exchange_fd)),
+            *("--exchange-wakes", ",".join(map(str, self.exchange_wake_fds))),
+        ]
+
+
+class OwnStack:
+    """Of a whole server, open. `kind` names the device."""
+
+    def __init__(self, kind: str, plan: StackPlan, shards: int) -> None:
+        """StartupError: one line, why it cannot be."""
+        self._kind = kind
+        self._plan = plan
+        self._memories: dict[int, tuple[int, int]] = {}
+        self.addresses = AddressBook()
+        """What the link says of them, as shard 0 tells it."""
+        with ExitStack() as opened:
+            self._device: PacketDevice = KINDS[kind].open(plan, shards)
+            opened.callback(self._device.close)
+            self._exchange = os.memfd_create("usnet-exchange", os.MFD_CLOEXEC)
+            opened.callback(os.close, self._exchange)
+            os.write(self._exchange, secrets.token_bytes(SECRET_BYTES))
+            self._wakes: tuple[int, ...] = ()
+            for _ in range(shards):
+                self._wakes += (os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),)
+                opened.callback(os.close, self._wakes[-1])
+            self._opened = opened.pop_all()
+
+    def options(self, shard: int) -> dict[str, int]:
+        """Of the engine of a shard."""
+        return {"queue": shard, "queues": len(self._wakes), **self._device.options(shard)}
+
+    def setup(self, shard: int, segment: Segment) -> StackSetup:
+        """For an engine on this segment. StartupError when there is no memory, or the device refuses."""
+        try:
+            arena_fd, frames_fd = self._memory(shard, segment)
+            device_fds = tuple(self._device.hand_down(shard, frames_fd))
+        except OSError as error:
+            raise StartupError(f"shard {shard}: no memory for its stack: {error.strerror}") from None
+        if shard == 0:
+            self.addresses.forget()
+        return StackSetup(self._kind, device_fds, arena_fd, frames_fd, self._exchange, self._wakes)
+
+    def findings(self) -> list[Finding]:
+        """As things are now."""
+        plan = self._plan
+        return [
+            *self._device.findings(),
+            *(self.addresses.finding(address) for address in plan.addresses),
+            *(Finding("gateway", gateway, "for all that is not on the link") for gateway in plan.engine.gateways),
+        ]
+
+    def close(self) -> None:
+        self._opened.close()
+
+    def _memory(self, shard: int, segment: Segment) -> Sequence[int]:
+        """The same for each segment of a shard, as the options that its size follows from are."""
+        if shard not in self._memories:
+            sizes = segment.stack_sizes()
+            with ExitStack() as opened:
+                arena_fd = memory_file(f"usnet-arena-{shard}", sizes.arena_bytes)
+                opened.callback(os.close, arena_fd)
+                frames_fd = memory_file(f"usnet-frames-{shard}", sizes.frames_bytes)
+                opened.callback(os.close, frames_fd)
+                self._opened.push(opened.pop_all())
+            self._memories[shard] = (arena_fd, frames_fd)
+        return self._memories[shard]

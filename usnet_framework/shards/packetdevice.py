@@ -1,0 +1,48 @@
+"""Packet devices: what brings frames to the stacks of a server, and the table of those that there are.
+
+The supervisor opens a device, as it alone has the privilege, and holds it for as long as the server lives. A network
+process gets descriptors of its queue and opens it from them in C: native/src/device/kinds.h, by the same name. So what
+waits in a queue outlives the process that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.stackplan import StackPlan
+from usnet_framework.shards.tap import Tap
+
+
+class PacketDevice(Protocol):
+    """Open, with a queue for each shard."""
+
+    def hand_down(self, shard: int, frames_fd: int) -> Sequence[int]:
+        """Descriptors of the queue of a shard, in the order that its kind has in C; they stay open here. `frames_fd` is
+        the memory that packets lie in, the same at each call and never smaller: a device whose hardware writes into it
+        has it registered. Called before a network process starts, the first or the next one. OSError: it cannot be."""
+
+    def options(self, shard: int) -> dict[str, int]:
+        """Of the shard's engine: what the device is to it."""
+
+    def findings(self) -> list[Finding]:
+        """What is in force, as it is now."""
+
+    def close(self) -> None:
+        """After the processes that use it; what was changed on the machine is as it was."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`open` gets what is to be served and the number of queues, and raises StartupError with one line."""
+
+    open: Callable[[StackPlan, int], PacketDevice]
+    interface: str | None
+    """When nobody names one; None: it has to be named."""
+    queues_max: int
+
+
+KINDS: dict[str, Kind] = {
+    "tap": Kind(Tap, "usnet0", 256),  # MAX_TAP_QUEUES of the kernel
+}
