@@ -19,8 +19,8 @@ MIRRORED = [  # module, name in it; header, name in it
     ("shards.segment", "TX_FRAMES_MAX", "shard/segment.h", "UN_TX_FRAMES_MAX"),
     ("shards.listeners", "LISTENERS_MAX", "shard/options.h", "UN_LISTENERS_MAX"),
     ("shards.stackplan", "ADDRESSES_MAX", "shard/options.h", "UN_OWN_ADDRESSES_MAX"),
-    ("shards.stackplan", "QUEUES_MAX", "shard/options.h", "UN_QUEUES_MAX"),
-    ("shards.tap", "SECRET_BYTES", "engine/exchange.h", "UN_EXCHANGE_SECRET_BYTES"),
+    ("shards.packetdevice", "QUEUES_MAX", "shard/options.h", "UN_QUEUES_MAX"),
+    ("shards.ownstack", "SECRET_BYTES", "engine/exchange.h", "UN_EXCHANGE_SECRET_BYTES"),
     ("shards.network", "RESUMES", "engine/control.h", "UN_CONTROL_RESUMES"),
     ("shards.network", "POISONED", "engine/control.h", "UN_CONTROL_POISONED"),
 ]
