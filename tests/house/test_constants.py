@@ -9,7 +9,6 @@ import pytest
 from support.tree import text
 
 from usnet_framework.shards.network import MESSAGE, Kind
-from usnet_framework.shards.packetdevice import KINDS
 
 MIRRORED = [  # module, name in it; header, name in it
     ("config", "WORKERS_MAX", "shard/segment.h", "UN_SEATS_MAX"),
@@ -20,6 +19,7 @@ MIRRORED = [  # module, name in it; header, name in it
     ("shards.segment", "TX_FRAMES_MAX", "shard/segment.h", "UN_TX_FRAMES_MAX"),
     ("shards.listeners", "LISTENERS_MAX", "shard/options.h", "UN_LISTENERS_MAX"),
     ("shards.stackplan", "ADDRESSES_MAX", "shard/options.h", "UN_OWN_ADDRESSES_MAX"),
+    ("shards.packetdevice", "QUEUES_MAX", "shard/options.h", "UN_QUEUES_MAX"),
     ("shards.ownstack", "SECRET_BYTES", "engine/exchange.h", "UN_EXCHANGE_SECRET_BYTES"),
     ("shards.network", "RESUMES", "engine/control.h", "UN_CONTROL_RESUMES"),
     ("shards.network", "POISONED", "engine/control.h", "UN_CONTROL_POISONED"),
@@ -47,7 +47,3 @@ def test_messages_of_the_network_process_are_those_of_c() -> None:
     named = re.findall(r"^    UN_CONTROL_([A-Z]+) = (\d+),", text("native/src/engine/control.h"), flags=re.M)
     assert {name: int(number) for name, number in named} == {kind.name: kind.value for kind in Kind}
     assert MESSAGE.size == 32  # struct un_control; C asserts it, too
-
-
-def test_no_device_has_more_queues_than_an_engine_knows() -> None:
-    assert max(kind.queues_max for kind in KINDS.values()) <= defined("shard/options.h", "UN_QUEUES_MAX")

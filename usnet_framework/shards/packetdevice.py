@@ -43,6 +43,9 @@ class Kind:
     queues_max: int
 
 
+QUEUES_MAX = 256
+"""UN_QUEUES_MAX of native/src/shard/options.h; as many as the kernel gives a TAP interface (MAX_TAP_QUEUES)."""
+
 KINDS: dict[str, Kind] = {
-    "tap": Kind(Tap, "usnet0", 256),  # MAX_TAP_QUEUES of the kernel
+    "tap": Kind(Tap, "usnet0", QUEUES_MAX),
 }
