@@ -1,6 +1,7 @@
 /* What all congestion control algorithms share: the initial and the restart window (RFC 6928, 5681), whether cwnd is
  * used (RFC 7661), appropriate byte counting (RFC 3465), reduction once per round trip. */
-#include "tcp/recovery.h"
+#include "tcp/congestion.h"
+#include "tcp/probe.h"
 
 #define UN_CWND_MAX (1u << 29)
 #define UN_INITIAL_MSS 1460u  /* RFC 6928: 10 segments, and not more than 14,600 bytes unless that is less than 2 */

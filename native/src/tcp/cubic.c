@@ -7,7 +7,8 @@
  * the clock stands still: the epoch begins again at the next ACK that counts (sections 4.2, 5.8). */
 #include <string.h>
 
-#include "tcp/recovery.h"
+#include "tcp/congestion.h"
+#include "tcp/hystart.h"
 
 #define INTERVAL_MAX_MS 100000u /* |t - K|: 400 MSS per ms by then; keeps the cube within 64 bits */
 #define STEP_SHIFT 4            /* a sixteenth of cwnd at a time */

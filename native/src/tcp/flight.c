@@ -2,7 +2,14 @@
  *
  * Retransmissions go in the order of sequence numbers, in whole segments as far as cwnd has room. The first one of a
  * recovery without SACK does not ask cwnd (RFC 6582), nor does a SYN, nor a tail loss probe. */
+#include "tcp/congestion.h"
+#include "tcp/probe.h"
+#include "tcp/prr.h"
 #include "tcp/recovery.h"
+#include "tcp/recovery_fast.h"
+#include "tcp/rtt.h"
+#include "tcp/sent.h"
+#include "tcp/undo.h"
 
 static uint32_t first_lost(const struct un_tcp *tcp, struct un_tcb *tcb)
 {

@@ -2,7 +2,8 @@
  *
  * In a round whose smallest round trip exceeds that of the round before by an eighth, conservative slow start begins: a
  * quarter of the growth, for five rounds. When round trips shrink meanwhile, it was a false alarm. */
-#include "tcp/recovery.h"
+#include "tcp/congestion.h"
+#include "tcp/hystart.h"
 
 #define MIN_THRESHOLD_US 4000u /* the constants of RFC 9406 section 4.3 */
 #define MAX_THRESHOLD_US 16000u

@@ -8,7 +8,7 @@
 #define UN_TCP_INPUT_FAST_H
 
 #include "tcp/receive_fast.h"
-#include "tcp/recovery.h"
+#include "tcp/recovery_fast.h"
 
 UN_ALWAYS_INLINE bool un_tcp_input_is_fast(const struct un_tcb *tcb, const struct un_seg *seg)
 {

@@ -8,7 +8,7 @@
 
 #include "base/attributes.h"
 #include "tcp/internal.h"
-#include "tcp/recovery.h"
+#include "tcp/recovery_fast.h"
 
 /* ---- parts that other segments have in common with it ---- */
 

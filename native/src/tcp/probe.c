@@ -5,7 +5,11 @@
  * the earlier one. The probe is new data when there is any, else the last segment; until snd_una reaches `recover`
  * no other probe is sent. That the lost segment was the probe itself shows when it is acknowledged once and no
  * duplicate comes. */
+#include "tcp/congestion.h"
+#include "tcp/probe.h"
 #include "tcp/recovery.h"
+#include "tcp/rtt.h"
+#include "tcp/sent.h"
 
 #define UN_PROBE_ACK_DELAY_US 200000u /* TLP.max_ack_delay: so long a peer may keep the ACK of one segment */
 #define UN_PROBE_DEFAULT_US 1000000u  /* without a round trip known */

@@ -3,7 +3,7 @@
  * While more is in flight than ssthresh, (re)transmissions are to deliveries as ssthresh is to what was in flight at
  * the beginning. Below it: packet conservation, or slow start when the recovery makes good progress. The result is
  * cwnd = in_flight + what may leave; it is ssthresh when the recovery is over. */
-#include "tcp/recovery.h"
+#include "tcp/prr.h"
 
 void un_prr_begin(struct un_tcb *tcb, uint32_t flight)
 {

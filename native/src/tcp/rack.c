@@ -3,7 +3,10 @@
  * What was sent well before something that has arrived is lost. "Well before" is the reordering window: nothing
  * until reordering has been seen, then a quarter of the smallest round trip, more when D-SACK says that we were too
  * quick. The walk over the records ends early: records that were sent once stand in the order of sending. */
+#include "tcp/rack.h"
 #include "tcp/recovery.h"
+#include "tcp/rtt.h"
+#include "tcp/sent.h"
 
 #define UN_RACK_PERSIST 16u /* recoveries after which a widened window is forgotten: RFC 8985 section 6.2 */
 #define UN_RACK_MULT_MAX 64u /* quarters of min_rtt; srtt bounds the window much earlier */

@@ -3,8 +3,16 @@
  * An ACK in order takes the fast path. Any other goes through the steps of acknowledge(), in an order that matters:
  * first what arrived is noted, then whether the recovery that goes on was needless or is over, then what is lost,
  * and last what cwnd becomes and which timers run. */
+#include "tcp/congestion.h"
 #include "tcp/internal.h"
+#include "tcp/probe.h"
+#include "tcp/prr.h"
+#include "tcp/rack.h"
 #include "tcp/recovery.h"
+#include "tcp/rtt.h"
+#include "tcp/sack.h"
+#include "tcp/sent.h"
+#include "tcp/undo.h"
 
 #define UN_SYN_TIMEOUTS_MAX 1u /* of the handshake; beyond it the first window is one segment: RFC 6928 section 2 */
 

@@ -1,6 +1,6 @@
 /* Congestion control of RFC 5681: one MSS more in a round trip, half at a loss. cc_state[0]: bytes acknowledged that
  * have not yet let cwnd grow. */
-#include "tcp/recovery.h"
+#include "tcp/congestion.h"
 
 static void init(const struct un_tcp *tcp, struct un_tcb *tcb)
 {

@@ -2,7 +2,7 @@
  *
  * There is one sample in a round trip, whatever the number of ACKs: with more of them the estimate would forget
  * within a fraction of it how much round trips vary (RFC 7323 appendix G). */
-#include "tcp/recovery.h"
+#include "tcp/rtt.h"
 
 #define UN_RTT_GRANULARITY_US 1000u /* G of RFC 6298: what the timer wheel resolves is less */
 #define UN_RTT_MAX_US 60000000u     /* longer ones are mistakes */

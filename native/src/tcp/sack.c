@@ -5,7 +5,11 @@
  * snd_una and snd_nxt are ignored. One walk over the records does for all blocks. A peer cannot make a record for each
  * byte: a cut leaves at least half an MSS before it, so there are never more than two records for each MSS in
  * flight, besides those that were sent as such. */
+#include "tcp/rack.h"
 #include "tcp/recovery.h"
+#include "tcp/rtt.h"
+#include "tcp/sack.h"
+#include "tcp/sent.h"
 
 static void note_delivered(struct un_tcp *tcp, struct un_tcb *tcb, struct un_ack *ack, struct un_sent *sent,
                            uint32_t length, bool is_sack)

@@ -1,7 +1,7 @@
 /* Records of what is in flight: a pool of them in the arena, lists by index (see recovery.h).
  *
  * The free list is a cache: un_recovery_rebuild makes it anew from the lists of the connections. */
-#include "tcp/recovery.h"
+#include "tcp/sent.h"
 
 static uint32_t take(struct un_tcp *tcp)
 {

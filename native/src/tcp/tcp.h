@@ -171,21 +171,11 @@ static inline void un_tcp_set_now(struct un_tcp *tcp, uint64_t now_ns)
     tcp->now_us = tcp->now_ms * 1000 + (uint32_t)since_ns / 1000;
 }
 
-/* ---- state.c: a connection begins and ends. Owner: tcp core. ---- */
+/* ---- state.c: a connection begins and ends ---- */
 
 /* What a connection starts with; the stack has filled in addresses, ports, hash, local, generation, user, listener. */
 void un_tcp_init(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t iss, uint32_t ts_offset, uint16_t path_mtu,
                  uint16_t link_mtu);
-
-/* Active open: SYN-SENT, SYN leaves with the next dispatch. */
-void un_tcp_connect(struct un_tcp *tcp, struct un_tcb *tcb);
-
-/* Passive open by a SYN: SYN-RECEIVED, SYN-ACK leaves with the next dispatch. */
-void un_tcp_accept_syn(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *syn);
-
-/* Passive open by the ACK that returns a cookie: as if SYN and SYN-ACK had been exchanged with `syn`, whose options the
- * cookie remembered. The ACK itself is then processed with un_tcp_process. */
-void un_tcp_accept_cookie(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *syn);
 
 /* The application: orderly end of its output (RFC 9293 section 3.10.4); no more events and no input either (close);
  * at once, with a reset (abort). close of a connection with unread input aborts (RFC 2525 section 2.17). */
@@ -203,20 +193,24 @@ void un_tcp_end(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_reason reaso
 void un_tcp_forget(struct un_tcp *tcp, struct un_tcb *tcb);
 enum un_tcp_reason un_tcp_reason(const struct un_tcb *tcb); /* of a DEAD one */
 
+/* ---- handshake.c ---- */
+
+/* Active open: SYN-SENT, SYN leaves with the next dispatch. */
+void un_tcp_connect(struct un_tcp *tcp, struct un_tcb *tcb);
+
+/* Passive open by a SYN: SYN-RECEIVED, SYN-ACK leaves with the next dispatch. */
+void un_tcp_accept_syn(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *syn);
+
+/* Passive open by the ACK that returns a cookie: as if SYN and SYN-ACK had been exchanged with `syn`, whose options the
+ * cookie remembered. The ACK itself is then processed with un_tcp_process. */
+void un_tcp_accept_cookie(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *syn);
+
 /* ---- input.c ---- */
 
 /* A segment for this connection. `frame`: chain that holds the payload (offset and length of each frame are set to the
  * payload alone), UN_NONE when seg->length is 0. The chain's references pass to the callee. UN_DROP_NONE, or why the
  * segment (or all of its payload) was not taken; it is counted already. */
 enum un_drop un_tcp_process(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t frame);
-
-/* An ICMP error about a segment of this connection, whose sequence number was quoted. why: hard errors end a connection
- * attempt for that reason; soft ones (NONE) are remembered until it is given up. Nothing ends a connection (RFC 5927
- * section 5). mtu: the packet was too big for this next hop; 0: it was not. May end the connection. */
-void un_tcp_icmp(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_reason why, uint32_t mtu, uint32_t seq);
-
-/* A packet has arrived that was larger than the path MTU was known to be. */
-void un_tcp_path_probed(struct un_tcp *tcp, struct un_tcb *tcb);
 
 /* May this SYN, which is for a connection in TIME-WAIT, begin a new one with the same ends (RFC 9293 section 3.6.1, RFC
  * 6191)? Then the caller ends the old one (un_tcp_end, UN_TCP_REASON_CLOSED) and treats the SYN as one for a listener;
@@ -225,6 +219,16 @@ bool un_tcp_is_reusable(const struct un_tcb *tcb, const struct un_seg *syn, uint
 
 /* The answer to a segment of no connection (RFC 9293 section 3.10.7.1) into *reset; false: none is to be given. */
 bool un_tcp_refuse(const struct un_seg *seg, struct un_seg *reset);
+
+/* ---- path.c ---- */
+
+/* An ICMP error about a segment of this connection, whose sequence number was quoted. why: hard errors end a connection
+ * attempt for that reason; soft ones (NONE) are remembered until it is given up. Nothing ends a connection (RFC 5927
+ * section 5). mtu: the packet was too big for this next hop; 0: it was not. May end the connection. */
+void un_tcp_icmp(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_reason why, uint32_t mtu, uint32_t seq);
+
+/* A packet has arrived that was larger than the path MTU was known to be. */
+void un_tcp_path_probed(struct un_tcp *tcp, struct un_tcb *tcb);
 
 /* ---- segment.c ---- */
 
@@ -240,7 +244,6 @@ int un_tcp_dispatch(struct un_tcp *tcp, struct un_tcb *tcb);
  * (un_tx_append_frame) as soon as there is any room. Returns how many bytes were taken, or -EPIPE after shutdown,
  * -ENOTCONN before the connection is established, -ECONNRESET and the like when it is over. */
 uint32_t un_tcp_write_room(const struct un_tcp *tcp, const struct un_tcb *tcb);
-uint32_t un_tcp_send_limit(const struct un_tcp *tcp, const struct un_tcb *tcb); /* that may be queued now: tune.c */
 int64_t un_tcp_write(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_piece *pieces, int count);
 
 /* As un_tcp_write with pieces that lie in what a lender lends (base/pool.h): longer ones stay where they are. `frame`
@@ -248,12 +251,20 @@ int64_t un_tcp_write(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_pie
  * it is given back; who does sends something else. */
 int64_t un_tcp_lend(struct un_tcp *tcp, struct un_tcb *tcb, uint16_t lender, struct un_piece *pieces, int count);
 
+/* ---- tune.c ---- */
+uint32_t un_tcp_send_limit(const struct un_tcp *tcp, const struct un_tcb *tcb); /* bytes that may be queued now */
+
+/* ---- receive.c ---- */
+
 /* What can be read; then let go of that many bytes, which may open the window. 0 readable bytes with un_tcp_is_eof: no
  * more will come. */
 int un_tcp_peek(const struct un_tcp *tcp, const struct un_tcb *tcb, struct un_piece *pieces, int most);
 void un_tcp_consume(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes);
 uint32_t un_tcp_read(struct un_tcp *tcp, struct un_tcb *tcb, void *bytes, uint32_t most); /* both, by copy: how many */
 bool un_tcp_is_eof(const struct un_tcb *tcb);
+
+/* ---- window.c ---- */
+
 /* How many bytes may wait to be read. Before our SYN has left it decides how large a window can be said (RFC 7323). */
 void un_tcp_set_receive_limit(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes);
 
@@ -279,12 +290,12 @@ void un_tcp_set_user_timeout(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t ti
 /* Keepalive settings changed, or something was heard. */
 void un_tcp_rearm_keepalive(struct un_tcp *tcp, struct un_tcb *tcb);
 
-/* ---- recovery.c, flight.c, sack.c, rack.c, probe.c, undo.c, prr.c, rtt.c, sent.c, congestion.c. Owner: loss recovery.
- * ----
+/* ---- recovery.c: loss recovery, with sack.c, rack.c, probe.c, undo.c and prr.c. ----
  *
- * They arm and disarm UN_TIMER_RETRANSMIT (unless UN_TCB_PERSIST is set) and UN_TIMER_REORDER, and keep everything of a
- * tcb from srtt_us to backoff, dup_acks, `retransmitted`, and what stands under "Recovery". They count timeouts,
- * fast_recoveries, spurious, tail_probes, duplicate_acks and retransmitted. */
+ * What its files share stands in recovery.h and the headers of their names. They arm and disarm UN_TIMER_RETRANSMIT
+ * (unless UN_TCB_PERSIST is set) and UN_TIMER_REORDER, and keep everything of a tcb from srtt_us to backoff, dup_acks,
+ * `retransmitted`, and what stands under "Recovery". They count timeouts, fast_recoveries, spurious, tail_probes,
+ * duplicate_acks and retransmitted. */
 
 /* What a new block starts with. It sends no more than a SYN. */
 void un_recovery_init(struct un_tcp *tcp, struct un_tcb *tcb);
@@ -301,21 +312,6 @@ void un_recovery_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg
  * have had no room for them. */
 void un_recovery_late_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg);
 
-/* Payload and flags that were sent for the first time, from snd_nxt on (before snd_nxt moves). Call
- * un_recovery_can_record before anything is sent. length: with SYN and FIN. Starts the retransmission timer when it
- * does not run. */
-bool un_recovery_can_record(const struct un_tcp *tcp, const struct un_tcb *tcb);
-void un_recovery_sent(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length, uint32_t frame, uint32_t offset,
-                      uint16_t flags, uint32_t tsval);
-
-/* The next record that is to be sent again and may be now, or UN_NONE. It is at most `most` (> 0) bytes of payload
- * long: a longer one is split. Ask again after un_recovery_resent; ask before new data is sent. */
-uint32_t un_recovery_next(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t most);
-void un_recovery_resent(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t sent, uint32_t tsval);
-
-/* Bytes of new data that congestion control lets go now: cwnd, PRR, limited transmit, a probe that is due. */
-uint32_t un_recovery_allowance(const struct un_tcp *tcp, const struct un_tcb *tcb);
-
 /* UN_TIMER_RETRANSMIT, not persisting, data in flight */
 void un_recovery_timeout(struct un_tcp *tcp, struct un_tcb *tcb);
 void un_recovery_reorder_timeout(struct un_tcp *tcp, struct un_tcb *tcb); /* UN_TIMER_REORDER: RACK or TLP */
@@ -328,14 +324,40 @@ static inline bool un_recovery_hears_congestion(const struct un_tcb *tcb, const 
 }
 void un_recovery_resegment(struct un_tcp *tcp, struct un_tcb *tcb);    /* snd_mss went down: what is too big is lost */
 void un_recovery_window_opened(struct un_tcp *tcp, struct un_tcb *tcb); /* it had been too short for what was resent */
-void un_recovery_end(struct un_tcp *tcp, struct un_tcb *tcb);          /* give all records back */
-void un_recovery_spurious_syn(struct un_tcp *tcp, struct un_tcb *tcb); /* the SYN was resent: RFC 6298 (5.7) */
-uint64_t un_recovery_rto_ns(const struct un_tcp *tcp, const struct un_tcb *tcb); /* with backoff */
-void un_rtt_sample(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t rtt_us);
+
+/* ---- flight.c: what leaves ---- */
+
+/* Payload and flags that were sent for the first time, from snd_nxt on (before snd_nxt moves). Call
+ * un_recovery_can_record before anything is sent. length: with SYN and FIN. Starts the retransmission timer when it
+ * does not run. */
+void un_recovery_sent(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length, uint32_t frame, uint32_t offset,
+                      uint16_t flags, uint32_t tsval);
+
+/* The next record that is to be sent again and may be now, or UN_NONE. It is at most `most` (> 0) bytes of payload
+ * long: a longer one is split. Ask again after un_recovery_resent; ask before new data is sent. */
+uint32_t un_recovery_next(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t most);
+void un_recovery_resent(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t sent, uint32_t tsval);
+
+/* Bytes of new data that congestion control lets go now: cwnd, PRR, limited transmit, a probe that is due. */
+uint32_t un_recovery_allowance(const struct un_tcp *tcp, const struct un_tcb *tcb);
+
+/* ---- sent.c: records ---- */
+
+/* Is there one for a packet that is to be sent for the first time? */
+bool un_recovery_can_record(const struct un_tcp *tcp, const struct un_tcb *tcb);
+void un_recovery_end(struct un_tcp *tcp, struct un_tcb *tcb); /* give all records back */
 /* The free list of records, after adoption (used[index]: some list has it) or at the beginning (NULL: none has). */
 void un_recovery_rebuild(struct un_tcp *tcp, const bool *used);
 /* What is wrong with the records of a connection or the sums over them, or NULL. */
 const char *un_recovery_check(const struct un_tcp *tcp, const struct un_tcb *tcb);
+
+/* ---- rtt.c: round trips and the timeout ---- */
+
+void un_rtt_sample(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t rtt_us);
+uint64_t un_recovery_rto_ns(const struct un_tcp *tcp, const struct un_tcb *tcb); /* with backoff */
+void un_recovery_spurious_syn(struct un_tcp *tcp, struct un_tcb *tcb); /* the SYN was resent: RFC 6298 (5.7) */
+
+/* ---- congestion.c ---- */
 
 /* Congestion control: RFC 5681, RFC 9438. All in bytes; cwnd and ssthresh are in the tcb, the rest in cc_state. */
 struct un_congestion {
@@ -351,7 +373,7 @@ struct un_congestion {
 extern const struct un_congestion *const un_congestions[];
 enum { UN_CONGESTION_CUBIC = 0, UN_CONGESTION_RENO = 1, UN_CONGESTIONS = 2 };
 
-/* ---- rxqueue.c. Owner: structures. A new block has rcv.head and rcv_ooo.head UN_NONE, all else zero. ---- */
+/* ---- rxqueue.c. A new block has rcv.head and rcv_ooo.head UN_NONE, all else zero. ---- */
 
 /* Payload [seq, seq + bytes of the chain), which may begin before rcv_nxt and end beyond rcv_edge: what is new and
  * within the window is kept, references to the rest are dropped. In order: appended, rcv_nxt moves, and what was
@@ -360,8 +382,6 @@ enum { UN_CONGESTION_CUBIC = 0, UN_CONGESTION_RENO = 1, UN_CONGESTIONS = 2 };
  * tcp_out_of_order, tcp_window when any of it was new. It is the caller who counts that; counted here: compacted,
  * out_of_order. */
 uint32_t un_rx_insert(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t frame, enum un_drop *drop);
-/* D-SACK first, then newest; at most `most` in all. The D-SACK block is forgotten: it is reported once. */
-void un_rx_sack_blocks(const struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, uint32_t most);
 /* Pieces of what is in order, at most `most`. Their bytes stay where they are until they are consumed. */
 int un_rx_peek(const struct un_tcp *tcp, const struct un_tcb *tcb, struct un_piece *pieces, int most);
 void un_rx_consume(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes); /* at most rcv_bytes */
@@ -369,6 +389,11 @@ void un_rx_consume(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes); /* a
 uint32_t un_rx_read(struct un_tcp *tcp, struct un_tcb *tcb, void *bytes, uint32_t most);
 void un_rx_drop_all(struct un_tcp *tcp, struct un_tcb *tcb);
 void un_rx_drop_out_of_order(struct un_tcp *tcp, struct un_tcb *tcb); /* frames are short: in-order data matters more */
+
+/* ---- rxblocks.c ---- */
+
+/* D-SACK first, then newest; at most `most` in all. The D-SACK block is forgotten: it is reported once. */
+void un_rx_sack_blocks(const struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, uint32_t most);
 
 /* ---- txqueue.c. A new block has snd.head and unsent_frame UN_NONE, snd_head_offset and snd_bytes 0. ----
  *

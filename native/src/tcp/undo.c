@@ -3,7 +3,12 @@
  * Three ways to know: an ACK of resent data echoes a timestamp older than the first retransmission (Eifel: RFC 3522,
  * 4015); D-SACK reports every byte that was sent again as a duplicate (RFC 3708), perhaps after the recovery is
  * over; after a timeout, data that was never sent again is acknowledged (F-RTO: RFC 5682). */
+#include "tcp/congestion.h"
+#include "tcp/probe.h"
+#include "tcp/rack.h"
 #include "tcp/recovery.h"
+#include "tcp/sent.h"
+#include "tcp/undo.h"
 
 void un_undo_begin(struct un_tcb *tcb)
 {

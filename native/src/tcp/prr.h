@@ -1,0 +1,17 @@
+/* Proportional rate reduction, RFC 6937bis. See prr.c. */
+#ifndef UN_PRR_H
+#define UN_PRR_H
+
+#include "tcp/tcp.h"
+
+void un_prr_begin(struct un_tcb *tcb, uint32_t flight);
+/* After detection: cwnd for what is in flight and may be added. is_safe: snd_una moved and nothing else is lost. */
+void un_prr_update(struct un_tcb *tcb, uint32_t delivered, bool is_safe);
+
+static inline void un_prr_sent(struct un_tcb *tcb, uint32_t bytes)
+{
+    if (tcb->flags & UN_TCB_RECOVERY)
+        tcb->prr_out += bytes;
+}
+
+#endif
