@@ -37,6 +37,7 @@ DROPS = (
     "bad_releases",
     "bad_commits",
     "accept_errors",
+    "peer_limits",
 )
 NANOSECONDS = 1e-9
 USAGE_SECONDS = 1.0

@@ -26,6 +26,7 @@ WORKERS_MAX = 64  # seats of a shard: UN_SEATS_MAX of native/src/shard/segment.h
 SHARDS_MAX = 1024  # UN_SHARD_MAX
 STATE_BYTES_MAX = 4096  # UN_STATE_BYTES_MAX
 CONNECTIONS_MAX = 1 << 22  # UN_CONN_MAX
+KEEPALIVE_MAX = 32767  # of TCP_KEEPIDLE
 BUFFER_MIB_MAX = 1 << 20  # a TiB: more memory than a worker will find
 PACKET_BACKENDS = ("afxdp", "netmap", "tap")
 PACKET_BIND = ("tcp://*:7000",)
@@ -166,12 +167,34 @@ class Config:
         values.or_auto(values.whole(1, CONNECTIONS_MAX)),
         metavar="N",
     )
+    max_connections_per_peer: int = _option(
+        0,
+        "connections that one peer may have open in a shard, more are reset at once; a peer is an IPv4 address or the "
+        "/64 of an IPv6 address, and so is a load balancer; 0: any number",
+        values.whole(0, CONNECTIONS_MAX),
+        metavar="N",
+        engine="max_connections_per_peer",
+    )
     idle_timeout: float = _option(
         0.0,
         "close a connection that was silent for so many seconds; 0: never",
         values.seconds,
         metavar="SECONDS",
         engine="idle_timeout_ns",
+    )
+    send_timeout: float = _option(
+        0.0,
+        "reset a connection of whose waiting output the peer took nothing for so many seconds; 0: never",
+        values.seconds,
+        metavar="SECONDS",
+        engine="send_timeout_ns",
+    )
+    keepalive: int = _option(
+        120,
+        "probe a peer that was silent for so many seconds; when it stays silent as long again, the connection ends; "
+        "0: never",
+        values.whole(0, KEEPALIVE_MAX),
+        metavar="SECONDS",
     )
     state_bytes: int = _option(
         64,

@@ -50,6 +50,8 @@ class CloseReason(IntEnum):
     """The server stopped."""
     SYSTEM = 11
     """The kernel reported another error: a timeout, an unreachable peer, no memory."""
+    STALLED = 12
+    """The peer took nothing of its output for the send timeout."""
 
 
 @dataclass(frozen=True, slots=True)

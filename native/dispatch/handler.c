@@ -31,7 +31,7 @@ static int load_reasons(struct un_port_object *port, PyObject *module)
     if (!type)
         return -1;
     for (int i = 0; i < (int)UN_REASONS; i++) {
-        port->reasons[i] = PyObject_CallFunction(type, "i", i <= UN_REASON_SYSTEM ? i : UN_REASON_SYSTEM);
+        port->reasons[i] = PyObject_CallFunction(type, "i", i <= UN_REASON_LAST ? i : UN_REASON_SYSTEM);
         if (!port->reasons[i])
             break;
     }

@@ -296,7 +296,7 @@ static PyObject *engine_reset_all(PyObject *self, PyObject *reason)
     long number = PyLong_AsLong(reason);
     if (PyErr_Occurred() || !is_usable(self))
         return NULL;
-    if (number < 0 || number > UN_REASON_SYSTEM)
+    if (number < 0 || number > UN_REASON_LAST)
         return PyErr_Format(PyExc_ValueError, "reset_all: %ld is no CloseReason", number);
     un_engine_reset_all(as_engine(self)->engine, (enum un_reason)number);
     Py_RETURN_NONE;

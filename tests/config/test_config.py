@@ -53,6 +53,7 @@ def test_every_option_has_every_source(option, file: Path) -> None:
     given = {"app": "a:B", "app-dir": "/srv", "bind": "unix:/a", "interface": "eth0", "address": "10.0.0.1/24",
              "gateway": "10.0.0.254",
              "queues": "3", "workers": "3", "cores": "1,3", "backlog": "9", "max-connections": "9",
+             "max-connections-per-peer": "9", "send-timeout": "9.5", "keepalive": "9",
              "idle-timeout": "9.5", "state-bytes": "128", "buffer-limit": "9", "spares": "3", "graceful-timeout": "9.5",
              "quarantine": "/q", "metrics": "off", "control": "off", "log-level": "debug",
              "log-format": "json", "poll": "busy", "backend": "tap", "layout": "inline"}  # fmt: skip

@@ -265,6 +265,11 @@ class Server:
         samples = (sample for sample in self._samples() if sample.name == "usnet_drops_total")
         return _sums((sample.labels["reason"], sample.value) for sample in samples)
 
+    def closed(self) -> dict[str, float]:
+        """Connections that have ended, by reason."""
+        samples = (sample for sample in self._samples() if sample.name == "usnet_closed_total")
+        return _sums((sample.labels["reason"], sample.value) for sample in samples)
+
     def _samples(self) -> Iterator[Sample]:
         code, text = self.get("/metrics")
         assert code == 200, text

@@ -24,12 +24,13 @@ import re
 import socket
 import stat
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from usnet_framework.errors import StartupError, UsageError
+from usnet_framework.shards.keepalive import OFF, Keepalive
 from usnet_framework.shards.unixpath import UnixListener, listen_unix
 
 EXPECTED = "expected tcp://HOST:PORT, unix:PATH or fd:N"
@@ -96,6 +97,13 @@ class Listeners:
     def fds(self, shard: int) -> list[int]:
         return [listener.fileno() for listener in self.shards[shard]]
 
+    def set_options(self, options: Iterable[tuple[int, int, int]]) -> None:
+        """Of TCP, for the connections of the sockets that were opened here."""
+        own = [each for each in self._unique() if each not in self.inherited and each.family != socket.AF_UNIX]
+        for level, option, value in options:
+            for listener in own:
+                listener.setsockopt(level, option, value)
+
     @property
     def paths(self) -> list[Path]:
         return [file.path for file in self.files]
@@ -120,7 +128,11 @@ class Listeners:
 
 
 def open_listeners(
-    binds: Sequence[Bind], shards: int, backlog: int, environ: Mapping[str, str] = os.environ
+    binds: Sequence[Bind],
+    shards: int,
+    backlog: int,
+    environ: Mapping[str, str] = os.environ,
+    keepalive: Keepalive = OFF,
 ) -> Listeners:
     """Open every bind for every shard, or nothing: StartupError, one line."""
     listeners = Listeners(shards=[[] for _ in range(shards)])
@@ -129,6 +141,7 @@ def open_listeners(
             _open(bind, listeners, backlog, binds, environ)
         if len(listeners.shards[0]) > LISTENERS_MAX:
             raise StartupError(f"--bind: {len(listeners.shards[0])} addresses; at most {LISTENERS_MAX} are possible")
+        listeners.set_options(keepalive.socket_options())
     except BaseException:
         listeners.close()
         raise

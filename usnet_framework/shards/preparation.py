@@ -18,6 +18,7 @@ from usnet_framework.errors import StartupError
 from usnet_framework.shards import doctor, limits, quarantine
 from usnet_framework.shards.control import listen
 from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.keepalive import Keepalive
 from usnet_framework.shards.listeners import Bind, Listeners, open_listeners, parse_bind
 from usnet_framework.shards.placement import Plan, Wish, plan
 from usnet_framework.shards.segment import EngineOptions
@@ -140,6 +141,7 @@ def _engine_options(
     numbers = {
         **config.engine_options(),
         **common,
+        **Keepalive.after(config.keepalive).engine_options(),
         "linger_ns": LINGER_NS,
         "poll_mode": POLL_MODES[intent.plan.poll],
         **(tap.options(shard) if tap is not None else {}),
@@ -151,6 +153,6 @@ def _open(config: Config, intent: Intent) -> tuple[Listeners, Tap | None]:
     """With a stack of our own nobody has a listening socket, only addresses to show."""
     shards = len(intent.plan.shards)
     if intent.stack is None:
-        return open_listeners(intent.binds, shards, config.backlog), None
+        return open_listeners(intent.binds, shards, config.backlog, keepalive=Keepalive.after(config.keepalive)), None
     tap = Tap(intent.stack, shards)
     return Listeners(shards=[[] for _ in range(shards)], addresses=list(intent.stack.shown)), tap

@@ -29,6 +29,7 @@ from usnet_framework.config import Config
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.changes import Changes
 from usnet_framework.shards.control import ControlServer
+from usnet_framework.shards.crowds import crowd_findings
 from usnet_framework.shards.doctor import survival_finding
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.inlineshard import InlineShard
@@ -37,7 +38,7 @@ from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.preparation import Prepared, prepare, understand
 from usnet_framework.shards.reload import ReloadRefused, reload
 from usnet_framework.shards.seat import RETIRE_MARGIN_S, Seat
-from usnet_framework.shards.segment import Segment
+from usnet_framework.shards.segment import ConnectionInfo, Segment
 from usnet_framework.shards.shard import Shard, ShardSetup
 from usnet_framework.shards.spare import SparePool
 from usnet_framework.shards.splitshard import SplitShard
@@ -347,16 +348,25 @@ class Supervisor:
     async def _command_status(self) -> dict[str, Any]:
         return self.status()
 
-    async def _command_conns(self) -> list[dict[str, Any]]:
-        listed: list[dict[str, Any]] = []
+    async def _connections(self) -> list[ConnectionInfo]:
+        """Those that are open, looked at in several turns of the loop if there are many."""
+        found: list[ConnectionInfo] = []
         for segment in self.segments.values():
             with suppress(ValueError):  # its shard was rebuilt meanwhile: it has no connections
                 for count, conn in enumerate(segment.connections(), 1):
                     if conn.state != "closed":  # gone, only its slot is not free yet
-                        waiting = max(0, conn.bytes_queued - conn.bytes_out)
-                        listed.append(asdict(conn) | {"bytes_queued": waiting})
+                        found.append(conn)
                     if count % CONNECTIONS_PER_TURN == 0:
                         await asyncio.sleep(0)
+        return found
+
+    async def _command_conns(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = []
+        for count, conn in enumerate(await self._connections(), 1):
+            waiting = max(0, conn.bytes_queued - conn.bytes_out)
+            listed.append(asdict(conn) | {"bytes_queued": waiting})
+            if count % CONNECTIONS_PER_TURN == 0:
+                await asyncio.sleep(0)
         return listed
 
     async def _command_reload(self) -> str:
@@ -366,7 +376,8 @@ class Supervisor:
         return f"reloaded {_workers(outcome)}"
 
     async def _command_doctor(self) -> list[dict[str, Any]]:
-        return [finding.as_dict() for finding in self.findings()]
+        crowds = crowd_findings(await self._connections(), self.config, time.monotonic_ns())
+        return [finding.as_dict() for finding in [*self.findings(), *crowds]]
 
     async def _command_stop(self) -> str:
         self.stop()

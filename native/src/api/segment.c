@@ -293,6 +293,7 @@ const char *usnet_reason_name(uint32_t reason)
         [UN_REASON_POISONED] = "poisoned",
         [UN_REASON_SHUTDOWN] = "shutdown",
         [UN_REASON_SYSTEM] = "system",
+        [UN_REASON_STALLED] = "stalled",
     };
     return reason < UN_REASONS ? names[reason] : NULL;
 }

@@ -53,8 +53,8 @@ static void account_consumed(struct un_engine *engine, uint32_t port, const stru
     if (event->type == UN_EVENT_CLOSE) {
         un_engine_conn_free_slot(engine, slot);
     } else if (event->type == UN_EVENT_DATA) {
-        un_assert(event->length <= work->rx_waiting);
         work->rx_waiting -= event->length;
+        un_assert((int32_t)work->rx_waiting >= 0);
         if ((work->flags & UN_WORK_OVER_BUDGET) && work->rx_waiting <= engine->config->rx_budget / 2) {
             work->flags &= (uint16_t)~UN_WORK_OVER_BUDGET;
             engine->own->ports[port].over_budget--;

@@ -2,6 +2,7 @@
 #include "engine/conns.h"
 
 #include "engine/events.h"
+#include "engine/peers.h"
 #include "engine/sendqueue.h"
 #include "engine/transport.h"
 #include "engine/worklists.h"
@@ -96,6 +97,7 @@ void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, const struct
     un_publish(&conn->id, UN_ID(engine->config->shard, slot, generation));
     engine->own->seats[conn->seat].slots++;
     count_active(engine, conn->seat, 1);
+    un_peers_add(engine, &conn->peer);
     un_count(&engine->counters->accepted, 1);
     un_event_post(engine, slot, UN_WORK_POST_CONNECT);
 }
@@ -119,6 +121,7 @@ static void take_down(struct un_engine *engine, uint32_t slot, enum un_reason re
     un_compiler_fence();
     conn->state = UN_CONN_CLOSED;
     count_active(engine, conn->seat, -1);
+    un_peers_remove(engine, &conn->peer);
     un_count(&engine->counters->closed[reason], 1);
 }
 
@@ -246,6 +249,38 @@ static bool is_overdue(const struct un_engine *engine, const struct un_work *wor
     return work->deadline_ns && engine->now_ns > work->deadline_ns;
 }
 
+void un_engine_conn_expect_progress(struct un_engine *engine, uint32_t slot, uint32_t undelivered)
+{
+    struct un_work *work = &engine->works[slot];
+    work->delivered = (uint32_t)un_load(&un_slot(engine, slot)->bytes_out) - undelivered;
+    work->deadline_ns = engine->now_ns + engine->options->send_timeout_ns;
+}
+
+/* At the deadline: was any output delivered since it was set? If some is left, there is another one. */
+static bool has_progressed(struct un_engine *engine, uint32_t slot)
+{
+    struct un_work *work = &engine->works[slot];
+    uint32_t undelivered = engine->transport->undelivered(engine, work->handle), before = work->delivered;
+    if (undelivered == 0 && work->tx_head == UN_NONE) {
+        work->deadline_ns = 0;
+        return true;
+    }
+    un_engine_conn_expect_progress(engine, slot, undelivered);
+    return work->delivered != before;
+}
+
+static void meet_deadlines(struct un_engine *engine, uint32_t slot)
+{
+    struct un_conn *conn = un_slot(engine, slot);
+    bool overdue = is_overdue(engine, &engine->works[slot]);
+    if (overdue && conn->state == UN_CONN_LINGER)
+        un_engine_conn_finish(engine, slot, closed_by(engine, slot), true);
+    else if (overdue && !has_progressed(engine, slot))
+        un_engine_conn_finish(engine, slot, UN_REASON_STALLED, true);
+    else if (is_idle(engine, conn))
+        un_engine_conn_finish(engine, slot, UN_REASON_IDLE, true);
+}
+
 void un_engine_conn_sweep_deadlines(struct un_engine *engine)
 {
     struct un_private *own = engine->own;
@@ -254,14 +289,10 @@ void un_engine_conn_sweep_deadlines(struct un_engine *engine)
         return;
     own->swept_ns = engine->now_ns;
     for (uint32_t slot = 0; slot < own->conn_high; slot++) {
-        struct un_conn *conn = un_slot(engine, slot);
-        if (!un_is_alive(conn))
+        if (!un_is_alive(un_slot(engine, slot)))
             continue;
         un_enter(engine, slot);
-        if (is_overdue(engine, &engine->works[slot]))
-            un_engine_conn_finish(engine, slot, closed_by(engine, slot), true);
-        else if (is_idle(engine, conn))
-            un_engine_conn_finish(engine, slot, UN_REASON_IDLE, true);
+        meet_deadlines(engine, slot);
         un_leave(engine);
     }
 }

@@ -35,6 +35,9 @@ void un_engine_conn_close(struct un_engine *engine, uint32_t slot);    /* orderl
 void un_engine_conn_send_eof(struct un_engine *engine, uint32_t slot);
 void un_engine_conn_sent_all(struct un_engine *engine, uint32_t slot); /* the output of a slot became empty */
 void un_engine_conn_peer_eof(struct un_engine *engine, uint32_t slot);
+
+/* With a send timeout, from now on, of one with output of which the transport has so many bytes. */
+void un_engine_conn_expect_progress(struct un_engine *engine, uint32_t slot, uint32_t undelivered);
 void un_engine_conn_sweep_deadlines(struct un_engine *engine);
 
 /* From the transport. */

@@ -15,6 +15,7 @@
 #include "engine/conns.h"
 #include "engine/events.h"
 #include "engine/listeners.h"
+#include "engine/peers.h"
 #include "engine/receive.h"
 #include "engine/requests.h"
 #include "engine/sendqueue.h"
@@ -41,7 +42,7 @@ uint64_t un_engine_private_bytes(const struct un_segment_config *config)
     uint64_t per_port = align_line((uint64_t)nodes_per_port(config) * sizeof(struct un_node)) +
                         align_line((uint64_t)config->rx_frames * sizeof(struct un_rx_frame));
     return align_line(sizeof(struct un_private)) + align_line((uint64_t)config->conn_max * sizeof(struct un_work)) +
-           config->seats * per_port;
+           config->seats * per_port + align_line(un_peers_bytes(config->conn_max));
 }
 
 static void *take(uint8_t **at, uint64_t bytes)
@@ -60,6 +61,7 @@ static void map_private(struct un_engine *engine)
         engine->nodes[port] = take(&at, (uint64_t)engine->node_count * sizeof(struct un_node));
         engine->rx_frames[port] = take(&at, (uint64_t)engine->config->rx_frames * sizeof(struct un_rx_frame));
     }
+    engine->peers = take(&at, un_peers_bytes(engine->config->conn_max));
 }
 
 static void format_port(struct un_engine *engine, uint32_t port)
@@ -80,6 +82,7 @@ static void format_private(struct un_engine *engine)
     own->conn_free = UN_NONE;
     own->flush = UN_LIST_EMPTY;
     own->accepting = true;
+    un_peers_reset(engine);
     for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
         own->listeners[number].fd = UN_NO_LISTENER;
     for (uint32_t port = 0; port < un_port_count(engine); port++)
@@ -148,8 +151,10 @@ bool un_engine_has_failed(const struct un_engine *engine)
 
 static void publish_all(struct un_engine *engine)
 {
-    for (uint32_t port = 0; port < un_port_count(engine); port++)
-        un_events_publish(engine, port);
+    uint32_t count = un_port_count(engine);
+    for (uint32_t port = 0; port < count; port++)
+        if (engine->own->ports[port].published != engine->own->ports[port].events.own)
+            un_events_publish(engine, port);
 }
 
 uint32_t un_engine_take_commits(struct un_engine *engine)
@@ -157,7 +162,8 @@ uint32_t un_engine_take_commits(struct un_engine *engine)
     uint32_t work = 0;
     for (uint32_t port = 0; port < un_port_count(engine); port++)
         work += un_commits_take(engine, port);
-    un_transmit_listed(engine);
+    if (!un_list_is_empty(&engine->own->flush))
+        un_transmit_listed(engine);
     for (uint32_t port = 0; port < un_port_count(engine); port++) {
         un_tell_space(engine, port);
         if (!un_list_is_empty(&engine->own->ports[port].receive))
@@ -261,7 +267,8 @@ static uint32_t wait(struct un_engine *engine, int timeout_ms)
 int un_engine_deadline_ms(const struct un_engine *engine)
 {
     const struct un_private *own = engine->own;
-    bool wanted = (engine->options->idle_timeout_ns && own->active) || own->lingering || own->paused;
+    bool has_timeout = engine->options->idle_timeout_ns || engine->options->send_timeout_ns;
+    bool wanted = (has_timeout && own->active) || own->lingering || own->paused;
     return wanted ? (int)(UN_SWEEP_NS / 1000000) : -1;
 }
 

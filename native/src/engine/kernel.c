@@ -13,7 +13,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -22,6 +25,7 @@
 #include "engine/accept.h"
 #include "engine/conns.h"
 #include "engine/listeners.h"
+#include "engine/peers.h"
 #include "engine/receive.h"
 #include "engine/transmit.h"
 #include "engine/transport.h"
@@ -86,10 +90,33 @@ static void set_reset_on_close(int fd, bool on)
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 }
 
+/* A close resets until our FIN was sent; a call is needed where it has to do otherwise. */
+static void kernel_close(struct un_engine *engine, int handle, bool reset, bool fin_sent)
+{
+    (void)engine;
+    if (handle < 0)
+        return;
+    if (reset == fin_sent)
+        set_reset_on_close(handle, reset);
+    close(handle);
+}
+
+static void set_keepalive(int fd, const struct un_engine_options *options)
+{
+    int on = 1, idle_s = (int)options->keep_idle_s, interval_s = (int)options->keep_interval_s;
+    int count = (int)options->keep_count;
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+}
+
 /* What a connection did not inherit from its listener. */
-static void give_options(int fd, uint32_t lacks)
+static void give_options(const struct un_engine *engine, int fd, uint32_t lacks)
 {
     int on = 1;
+    if (lacks & UN_LACKS_KEEPALIVE)
+        set_keepalive(fd, engine->options);
     if (lacks & UN_LACKS_RESET_ON_CLOSE)
         set_reset_on_close(fd, true);
     if (lacks & UN_LACKS_URGENT_INLINE)
@@ -126,8 +153,14 @@ static bool accept_into(struct un_engine *engine, uint32_t slot, uint32_t listen
         return accept_failed(engine, error);
     }
     struct un_accepted accepted = {.handle = fd, .listener = listener, .seat = un_engine_seat_choose(engine)};
-    give_options(fd, entry->lacks);
+    give_options(engine, fd, entry->lacks);
     set_endpoint(&accepted.peer, &address);
+    if (un_peers_is_full(engine, &accepted.peer)) {
+        un_count(&engine->counters->peer_limits, 1);
+        kernel_close(engine, fd, true, false);
+        un_engine_conn_free_slot(engine, slot);
+        return true;
+    }
     length = sizeof address;
     if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)
         memset(&address, 0, sizeof address);
@@ -198,20 +231,20 @@ static uint32_t kernel_poll(struct un_engine *engine, int timeout_ms)
 
 /* Descriptors that come with bytes are closed by the kernel, as there is no room for them; it says so, and has read up
  * to the next bytes at most. */
-static ssize_t receive_parted(int handle, void *bytes, size_t length, bool *parted)
+static ssize_t kernel_receive_parted(struct un_engine *engine, int handle, void *bytes, size_t length, bool *parted)
 {
+    (void)engine;
     struct iovec piece = {bytes, length};
     struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
     ssize_t received = recvmsg(handle, &message, MSG_DONTWAIT);
     *parted = received > 0 && message.msg_flags & MSG_CTRUNC;
-    return received;
+    return received < 0 ? -errno : received;
 }
 
-static ssize_t kernel_receive(struct un_engine *engine, int handle, void *bytes, size_t length, bool *parted)
+static ssize_t kernel_receive(struct un_engine *engine, int handle, void *bytes, size_t length)
 {
     (void)engine;
-    ssize_t received =
-        *parted ? receive_parted(handle, bytes, length, parted) : recv(handle, bytes, length, MSG_DONTWAIT);
+    ssize_t received = recv(handle, bytes, length, MSG_DONTWAIT);
     return received < 0 ? -errno : received;
 }
 
@@ -238,22 +271,18 @@ static void kernel_count_lent(struct un_engine *engine, uint32_t port, uint32_t 
     (void)waiting;
 }
 
+static uint32_t kernel_undelivered(struct un_engine *engine, int handle)
+{
+    int bytes = 0;
+    (void)engine;
+    return ioctl(handle, SIOCOUTQ, &bytes) < 0 ? 0 : (uint32_t)bytes;
+}
+
 static int kernel_send_eof(struct un_engine *engine, int handle)
 {
     (void)engine;
     set_reset_on_close(handle, false);
     return shutdown(handle, SHUT_WR) < 0 ? -errno : 0;
-}
-
-/* A close resets until our FIN was sent; a call is needed where it has to do otherwise. */
-static void kernel_close(struct un_engine *engine, int handle, bool reset, bool fin_sent)
-{
-    (void)engine;
-    if (handle < 0)
-        return;
-    if (reset == fin_sent)
-        set_reset_on_close(handle, reset);
-    close(handle);
 }
 
 /* A socket has sent what it took. */
@@ -308,8 +337,10 @@ const struct un_transport un_kernel_transport = {
     .stop = kernel_stop,
     .poll = kernel_poll,
     .receive = kernel_receive,
+    .receive_parted = kernel_receive_parted,
     .send = kernel_send,
     .count_lent = kernel_count_lent,
+    .undelivered = kernel_undelivered,
     .send_eof = kernel_send_eof,
     .close = kernel_close,
     .flush = kernel_flush,

@@ -26,12 +26,13 @@ static bool resets_on_close(int fd)
     return linger.l_onoff && linger.l_linger == 0;
 }
 
-static uint32_t lacks(int fd)
+static uint32_t lacks(const struct un_engine *engine, int fd)
 {
+    bool keeps = engine->options->keep_idle_s == 0 || option_of(fd, SO_KEEPALIVE);
     if (option_of(fd, SO_DOMAIN) == AF_UNIX)
         return UN_LACKS_URGENT_INLINE; /* and cannot reset */
     return (resets_on_close(fd) ? 0 : UN_LACKS_RESET_ON_CLOSE) |
-           (option_of(fd, SO_OOBINLINE) ? 0 : UN_LACKS_URGENT_INLINE);
+           (option_of(fd, SO_OOBINLINE) ? 0 : UN_LACKS_URGENT_INLINE) | (keeps ? 0 : UN_LACKS_KEEPALIVE);
 }
 
 int un_listeners_add(struct un_engine *engine, int fd)
@@ -40,7 +41,7 @@ int un_listeners_add(struct un_engine *engine, int fd)
     for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++) {
         if (fd_of(engine, number) != UN_NO_LISTENER)
             continue;
-        engine->own->listeners[number].lacks = lacks(fd);
+        engine->own->listeners[number].lacks = lacks(engine, fd);
         un_compiler_fence(); /* what is found in the table is whole */
         engine->own->listeners[number].fd = fd;
         return (int)number;

@@ -14,6 +14,7 @@
 enum un_lacking {
     UN_LACKS_RESET_ON_CLOSE = 1 << 0, /* SO_LINGER, at once */
     UN_LACKS_URGENT_INLINE = 1 << 1,  /* SO_OOBINLINE */
+    UN_LACKS_KEEPALIVE = 1 << 2,      /* SO_KEEPALIVE, where it is asked for */
 };
 
 int un_listeners_add(struct un_engine *engine, int fd);  /* its number, or -ENOSPC */

@@ -128,8 +128,7 @@ static void receive_and_discard(struct un_engine *engine, uint32_t slot)
     static char waste[65536];
     struct un_work *work = &engine->works[slot];
     for (int i = 0; i < UN_RECEIVES_PER_TURN; i++) {
-        bool parted = work->flags & UN_WORK_PARTED;
-        ssize_t length = engine->transport->receive(engine, work->handle, waste, sizeof waste, &parted);
+        ssize_t length = engine->transport->receive(engine, work->handle, waste, sizeof waste);
         if (length <= 0) {
             receive_stopped(engine, slot, length);
             return;
@@ -173,8 +172,10 @@ static bool receive_slice(struct un_engine *engine, uint32_t slot)
     if (room == 0)
         return false;
     uint8_t *into = un_rx_frame(engine->setup.public, un_port_of(conn), state->rx_open) + state->rx_fill;
-    bool parted = work->flags & UN_WORK_PARTED;
-    ssize_t length = engine->transport->receive(engine, work->handle, into, room, &parted);
+    bool parted = false;
+    ssize_t length = __builtin_expect(work->flags & UN_WORK_PARTED, 0)
+                         ? engine->transport->receive_parted(engine, work->handle, into, room, &parted)
+                         : engine->transport->receive(engine, work->handle, into, room);
     if (length <= 0) {
         receive_stopped(engine, slot, length);
         return false;

@@ -141,8 +141,8 @@ void un_sendqueue_took(struct un_engine *engine, uint32_t slot, size_t bytes, ui
     un_count(&conn->bytes_out, bytes);
     un_store(&conn->active_ns, engine->now_ns);
     un_count(&engine->counters->bytes_out, bytes);
-    un_assert(bytes <= work->tx_bytes);
     work->tx_bytes -= bytes;
+    un_assert((int64_t)work->tx_bytes >= 0);
     bytes += work->tx_sent;
     while (work->tx_head != UN_NONE && bytes >= node_at(engine, un_port_of(conn), work->tx_head)->length) {
         uint32_t node = work->tx_head;

@@ -6,6 +6,7 @@
 #include "engine/accept.h"
 #include "engine/conns.h"
 #include "engine/link.h"
+#include "engine/peers.h"
 #include "engine/receive.h"
 
 static void set_endpoint(struct un_endpoint *endpoint, const struct un_stack_peer *peer)
@@ -27,6 +28,32 @@ static uint32_t listener_of(const struct un_link *link, const struct un_tcb *tcb
     return 0; /* it is listened to no more, and was the only one that can have this one's address */
 }
 
+static void keep_alive(struct un_engine *engine, uint64_t conn)
+{
+    struct un_stack *stack = &engine->link->stack;
+    const struct un_engine_options *options = engine->options;
+    if (options->keep_idle_s == 0)
+        return;
+    un_stack_set_option(stack, conn, UN_OPTION_KEEP_IDLE_S, (uint32_t)options->keep_idle_s);
+    un_stack_set_option(stack, conn, UN_OPTION_KEEP_INTERVAL_S, (uint32_t)options->keep_interval_s);
+    un_stack_set_option(stack, conn, UN_OPTION_KEEP_COUNT, (uint32_t)options->keep_count);
+    un_stack_set_option(stack, conn, UN_OPTION_KEEPALIVE, 1);
+}
+
+static bool is_refused(struct un_engine *engine, uint64_t conn)
+{
+    struct un_stack *stack = &engine->link->stack;
+    struct un_stack_peer local, remote;
+    struct un_endpoint peer;
+    un_assert(un_stack_names(stack, conn, &local, &remote) == 0);
+    set_endpoint(&peer, &remote);
+    if (!un_peers_is_full(engine, &peer))
+        return false;
+    un_count(&engine->counters->peer_limits, 1);
+    un_stack_abort(stack, conn);
+    return true;
+}
+
 /* What came before it was accepted has no event any more: everything is tried. */
 static void accept_into(struct un_engine *engine, uint32_t slot, uint64_t conn)
 {
@@ -43,6 +70,7 @@ static void accept_into(struct un_engine *engine, uint32_t slot, uint64_t conn)
     uint64_t id = un_load(&un_slot(engine, slot)->id);
     un_assert(un_stack_accept(&link->stack, conn, id) == 0);
     un_stack_set_option(&link->stack, conn, UN_OPTION_NODELAY, 1);
+    keep_alive(engine, conn);
     un_leave(engine);
     un_engine_conn_can_receive(engine, id, true);
 }
@@ -62,7 +90,7 @@ void un_link_accept(struct un_engine *engine)
     for (; empty < engine->options->listeners.count; link->accept_turn++) {
         uint64_t conn = next_conn(engine);
         empty = conn ? 0 : empty + 1;
-        if (!conn)
+        if (!conn || is_refused(engine, conn))
             continue;
         if (!un_accept_is_allowed(engine))
             return;

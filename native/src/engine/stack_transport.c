@@ -353,9 +353,8 @@ static uint64_t stack_deadline_ns(const struct un_engine *engine)
 
 /* Connections. */
 
-static ssize_t stack_receive(struct un_engine *engine, int handle, void *bytes, size_t length, bool *parted)
+static ssize_t stack_receive(struct un_engine *engine, int handle, void *bytes, size_t length)
 {
-    (void)parted; /* never */
     return (ssize_t)un_stack_read(&engine->link->stack, handle_of(engine->link, handle), bytes, (uint32_t)length);
 }
 
@@ -382,6 +381,11 @@ static void stack_count_lent(struct un_engine *engine, uint32_t port, uint32_t *
     while (un_pool_given_back(pool, &lender, &offset))
         ;
     un_pool_count_lent(pool, (uint16_t)port, engine->config->tx_frame_bytes, waiting);
+}
+
+static uint32_t stack_undelivered(struct un_engine *engine, int handle)
+{
+    return engine->link->stack.tcp.tcbs[handle].snd_bytes;
 }
 
 static int stack_send_eof(struct un_engine *engine, int handle)
@@ -454,6 +458,7 @@ const struct un_transport un_stack_transport = {
     .receive = stack_receive,
     .send = stack_send,
     .count_lent = stack_count_lent,
+    .undelivered = stack_undelivered,
     .send_eof = stack_send_eof,
     .close = stack_close,
     .flush = stack_flush,

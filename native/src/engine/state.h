@@ -15,6 +15,7 @@
 
 #include "base/list.h"
 #include "base/ring.h"
+#include "base/siphash.h"
 #include "engine/clock.h"
 #include "engine/engine.h"
 #include "shard/segment.h"
@@ -55,14 +56,17 @@ struct un_work {
     uint32_t generation;
     uint32_t next_receive; /* in the port's receive list */
     uint32_t next_flush;   /* in the flush list */
-    uint32_t next_free;
+    union {
+        uint32_t next_free;
+        uint32_t delivered; /* of one that lives: bytes, modulo 2^32, when the deadline for progress was set */
+    };
     uint32_t tx_head; /* nodes of unsent output, first in first out */
     uint32_t tx_tail;
     uint32_t tx_sent; /* bytes of the head node that are gone */
     uint32_t rx_waiting; /* bytes in the ring, not consumed */
     uint64_t tx_bytes;   /* unsent */
     uint64_t drain_mark; /* post DRAIN at this many unsent bytes */
-    uint64_t deadline_ns; /* of a lingering close; 0: none */
+    uint64_t deadline_ns; /* of a lingering close, or for progress of output; 0: none */
 };
 UN_STATIC_ASSERT(sizeof(struct un_work) == UN_CACHE_LINE, "one cache line");
 
@@ -137,6 +141,8 @@ struct un_private {
     uint32_t active;
     uint32_t lingering;
     uint32_t next_seat;
+    uint32_t peer_free; /* entries of peers.c */
+    uint32_t peer_high;
     struct un_list flush;
     struct un_engine_listener listeners[UN_LISTENERS_MAX]; /* by number */
     bool accepting;   /* false once the server drains */
@@ -157,11 +163,13 @@ struct un_engine {
     const struct un_transport *transport;
     struct un_private *own;
     struct un_work *works;
+    struct un_peer *peers;
     struct un_node *nodes[UN_PORTS_MAX];
     struct un_rx_frame *rx_frames[UN_PORTS_MAX];
     struct un_engine_public *published;
     struct un_engine_counters *counters;
     uint64_t now_ns; /* read once a turn, when there is work */
+    uint8_t peer_key[UN_SIPHASH_KEY_BYTES];
     uint32_t spin_skip;     /* sleeps before the next spin */
     uint32_t spin_pause;    /* what that begins with, 2^n - 1 */
     uint32_t node_count; /* per port */

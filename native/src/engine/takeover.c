@@ -6,6 +6,7 @@
 #include "engine/conns.h"
 #include "engine/control.h"
 #include "engine/events.h"
+#include "engine/peers.h"
 #include "engine/receive.h"
 #include "engine/sendqueue.h"
 #include "engine/transport.h"
@@ -41,6 +42,13 @@ static void settle_posts(struct un_engine *engine, uint32_t port)
     }
 }
 
+/* It lives, and its beginning was completed. */
+static bool is_whole(struct un_engine *engine, uint32_t slot)
+{
+    const struct un_conn *conn = un_slot(engine, slot);
+    return un_is_alive(conn) && engine->works[slot].generation == UN_ID_GENERATION(un_load(&conn->id));
+}
+
 /* The queue of the connection in change may be half linked; its nodes are found free by the rebuild. */
 static void reset_busy(struct un_engine *engine)
 {
@@ -50,7 +58,7 @@ static void reset_busy(struct un_engine *engine)
     struct un_conn *conn = un_slot(engine, slot);
     struct un_work *work = &engine->works[slot];
     work->tx_head = work->tx_tail = UN_NONE;
-    if (un_is_alive(conn) && work->generation == UN_ID_GENERATION(un_load(&conn->id)))
+    if (is_whole(engine, slot))
         un_engine_conn_finish(engine, slot, UN_REASON_NETWORK_LOST, true);
     else if (conn->state != UN_CONN_FREE)
         conn->state = UN_CONN_CLOSED; /* rebuild_conns frees it if nobody waits for its end */
@@ -92,6 +100,14 @@ static void clear_sums(struct un_engine *engine)
         engine->works[slot].flags &=
             (uint16_t)~(UN_WORK_RECEIVE_LISTED | UN_WORK_FLUSH_LISTED | UN_WORK_OVER_BUDGET | UN_WORK_FRESH);
     }
+}
+
+static void count_peers(struct un_engine *engine)
+{
+    un_peers_reset(engine);
+    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
+        if (is_whole(engine, slot))
+            un_peers_add(engine, &un_slot(engine, slot)->peer);
 }
 
 /* Count a living connection and give it a turn at everything. */
@@ -152,6 +168,7 @@ void un_takeover(struct un_engine *engine)
         settle_posts(engine, port);
     }
     clear_sums(engine);
+    count_peers(engine);
     reset_busy(engine);
     clear_sums(engine);
     for (uint32_t port = 0; port < un_port_count(engine); port++)

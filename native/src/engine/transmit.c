@@ -45,7 +45,11 @@ static void flush(struct un_engine *engine, uint32_t slot)
 {
     struct un_work *work = &engine->works[slot];
     const struct un_conn *conn = un_slot(engine, slot);
-    if (!un_is_alive(conn) || (!(conn->flags & UN_CONN_BLOCKED) && !send_queue(engine, slot)))
+    if (!un_is_alive(conn))
+        return;
+    if (engine->options->send_timeout_ns && work->tx_head != UN_NONE && work->deadline_ns == 0)
+        un_engine_conn_expect_progress(engine, slot, engine->transport->undelivered(engine, work->handle));
+    if (!(conn->flags & UN_CONN_BLOCKED) && !send_queue(engine, slot))
         return;
     if ((work->flags & UN_WORK_WANT_DRAIN) && work->tx_bytes <= work->drain_mark) {
         work->flags &= (uint16_t)~UN_WORK_WANT_DRAIN;

@@ -5,8 +5,8 @@
  * it was asked for), and it opens new connections with un_engine_conn_take_slot and un_engine_conn_opened. Verbs return
  * bytes or -errno. poll acts on connections only: that the supervisor asks for something it notes in `requests_wait`.
  *
- * receive is told in *parted whether reads of this connection may stop short although there is more (those of unix
- * sockets may), and says there whether this one did.
+ * receive_parted is for connections whose reads may stop short although there is more (unix sockets): it says whether
+ * this one did. A transport without such connections lacks it.
  *
  * send is told in whose send frames the pieces lie. It may keep a piece that it took where it is: bit i of *lent says
  * so of pieces[i], of which it took all then. The transport tells by un_sendqueue_done when it does not need the bytes
@@ -32,12 +32,14 @@ struct un_transport {
     int (*start)(struct un_engine *engine);
     void (*stop)(struct un_engine *engine); /* forget what this process has; connections stay as they are */
     uint32_t (*poll)(struct un_engine *engine, int timeout_ms);
-    ssize_t (*receive)(struct un_engine *engine, int handle, void *bytes, size_t length, bool *parted);
+    ssize_t (*receive)(struct un_engine *engine, int handle, void *bytes, size_t length);
+    ssize_t (*receive_parted)(struct un_engine *engine, int handle, void *bytes, size_t length, bool *parted);
     ssize_t (*send)(struct un_engine *engine, uint32_t port, int handle, const struct iovec *pieces, int count,
                     uint64_t *lent);
     void (*count_lent)(struct un_engine *engine, uint32_t port, uint32_t *waiting);
     int (*send_eof)(struct un_engine *engine, int handle);
     void (*close)(struct un_engine *engine, int handle, bool reset, bool fin_sent); /* -1: closed before */
+    uint32_t (*undelivered)(struct un_engine *engine, int handle); /* bytes sent and not acknowledged */
     void (*flush)(struct un_engine *engine);
     uint64_t (*deadline_ns)(const struct un_engine *engine); /* poll then, if nothing comes; UINT64_MAX: never */
     void (*listen)(struct un_engine *engine, bool on); /* take new connections or not: while paused, or for good */

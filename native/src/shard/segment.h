@@ -84,6 +84,8 @@ enum un_reason {
     UN_REASON_POISONED = 9,     /* its event was being handled at two consecutive worker deaths */
     UN_REASON_SHUTDOWN = 10,    /* the server stopped */
     UN_REASON_SYSTEM = 11,      /* the kernel reported another error (timeout, unreachable, no memory) */
+    UN_REASON_STALLED = 12, /* its output made no progress for the send timeout */
+    UN_REASON_LAST = UN_REASON_STALLED,
 };
 
 enum un_conn_state {
@@ -145,6 +147,7 @@ UN_STATIC_ASSERT(sizeof(struct un_conn) == 128, "two cache lines before the blob
     X(commands_blocked, "times commands waited because no send descriptor was free")                                   \
     X(accepts_paused, "times accepting was paused at the connection or descriptor limit")                              \
     X(accept_errors, "connections lost while they were accepted")                                                      \
+    X(peer_limits, "connections refused because their peer has as many as one may have")                               \
     X(bad_commands, "commands refused: unknown operation or argument")                                                 \
     X(bad_ranges, "commands refused: bytes outside the send frames")                                                   \
     X(stale_commands, "commands for a connection that was gone")                                                       \

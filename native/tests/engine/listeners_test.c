@@ -7,7 +7,8 @@
 #include "check.h"
 
 static struct un_private own;
-static struct un_engine engine = {.own = &own};
+static struct un_engine_options options;
+static struct un_engine engine = {.own = &own, .options = &options};
 
 static void start(const int *fds, uint32_t count)
 {

@@ -55,6 +55,10 @@ static void set_options(void)
     struct un_engine_options *options = &server.options;
     options->connection_limit = SERVER_CONN_MAX;
     options->linger_ns = 1000000000;
+    options->max_connections_per_peer = SERVER_CONN_MAX;
+    options->send_timeout_ns = UINT64_C(60000000000);
+    options->keep_idle_s = 60;
+    options->keep_interval_s = options->keep_count = 6;
     options->queues = 1;
     options->backlog = 4;
     options->addresses.count = options->listeners.count = 1;

@@ -2,10 +2,25 @@
  * engine's and a stack's memory with which the next one goes on. At most one connection ends for it, both sides know
  * the same connections afterwards, and nothing of the stack is lost. Sanitized, every 16th state is judged. */
 #include "check.h"
+#include "engine/peers.h"
 #include "server.h"
 #include "step.h"
 
 static uint32_t states;
+
+/* All connections are those of one peer. */
+static void check_peers(struct un_engine *engine, uint32_t alive)
+{
+    struct un_endpoint peer = {.ip = {10, 0, 0, 2}, .family = UN_FAMILY_IPV4};
+    struct un_engine_options options = *engine->options;
+    const struct un_engine_options *given = engine->options;
+    engine->options = &options;
+    options.max_connections_per_peer = alive + 1;
+    CHECK(!un_peers_is_full(engine, &peer));
+    options.max_connections_per_peer = alive;
+    CHECK(alive == 0 || un_peers_is_full(engine, &peer));
+    engine->options = given;
+}
 
 /* The connections that the engine has are the stack's, and the other way round. */
 static void check_both_sides(struct un_engine *engine)
@@ -27,6 +42,7 @@ static void check_both_sides(struct un_engine *engine)
         accepted += tcb->state != UN_TCP_CLOSED && tcb->flags & UN_TCB_ACCEPTED && !(tcb->flags & UN_TCB_DETACHED);
     }
     CHECK_EQ(alive, accepted);
+    check_peers(engine, alive);
 }
 
 /* Of each send frame: what was taken from the worker and is not done stands in a connection's output, or waits in the
