@@ -32,7 +32,7 @@ def test_more_connections_than_descriptors() -> None:
     with pytest.raises(StartupError) as refusal:
         connections_per_shard(replace(DEMAND, max_connections=100_000), 20000)
     assert str(refusal.value) == (
-        "--max-connections 100000: each of 2 shards needs 50067 descriptors, the limit is 20000; "
+        "--max-connections 100000: each of 2 shards needs 50068 descriptors, the limit is 20000; "
         "use more --queues, or raise it (ulimit -Hn, LimitNOFILE=)"
     )
 
