@@ -292,7 +292,6 @@ static inline void un_stack_busy(struct un_stack *stack, const struct un_tcb *tc
 
 static inline void un_stack_idle(struct un_stack *stack)
 {
-    un_assert(stack->own->busy != 0);
     un_compiler_fence();
     stack->own->busy = 0;
 }
