@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "../fuzz/arena.h"
+#include "base/wake.h"
 #include "check.h"
 #include "step.h"
 
@@ -70,10 +71,22 @@ static uint32_t lost_for_the_engine(const struct un_engine *engine)
     return (uint32_t)un_load(&engine->counters->closed[UN_REASON_NETWORK_LOST]);
 }
 
+/* Each worker is woken, whether its memory says that it sleeps or not: the dead engine may have taken the note that it
+ * does, and not come to write. */
+static void check_wakes(void)
+{
+    char byte;
+    for (uint32_t seat = 0; seat < SEATS; seat++)
+        CHECK_EQ(read(arena.worker_wakes[seat].from_engine, &byte, 1), 1);
+}
+
 static void check_takeover(void)
 {
+    for (uint32_t seat = 0; seat < SEATS; seat++)
+        un_wake_drain(arena.worker_wakes[seat].from_engine);
     struct un_engine *engine = un_engine_start(&arena.setup);
     CHECK(engine != NULL);
+    check_wakes();
     hear_rings(engine);
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
         check_known(engine, slot);

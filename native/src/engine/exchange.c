@@ -53,6 +53,13 @@ static void get(const struct un_exchange_ring *ring, uint32_t at, void *bytes, u
     memcpy((uint8_t *)bytes + first, ring->cells, length - first);
 }
 
+static void wake(const struct un_exchange *exchange, uint32_t shard)
+{
+    uint64_t one = 1;
+    ssize_t written = write(exchange->wake_fds[shard], &one, sizeof one);
+    (void)written; /* EAGAIN: it has wake-ups enough */
+}
+
 static void tell(struct un_exchange *exchange, uint32_t shard)
 {
     struct un_exchange_inbox *inbox = &exchange->memory->inboxes[shard];
@@ -62,9 +69,7 @@ static void tell(struct un_exchange *exchange, uint32_t shard)
     if (!un_load(&inbox->sleeping))
         return;
     un_store(&inbox->sleeping, 0);
-    uint64_t one = 1;
-    ssize_t written = write(exchange->wake_fds[shard], &one, sizeof one);
-    (void)written; /* EAGAIN: it has wake-ups enough */
+    wake(exchange, shard);
 }
 
 int un_exchange_open(struct un_exchange *exchange, int fd, uint32_t shard, uint32_t shards, const int *wake_fds)
@@ -77,8 +82,10 @@ int un_exchange_open(struct un_exchange *exchange, int fd, uint32_t shard, uint3
     if (memory == MAP_FAILED)
         return -errno;
     *exchange = (struct un_exchange){.memory = memory, .shard = shard, .shards = shards, .wake_fds = wake_fds};
-    for (uint32_t other = 0; other < shards; other++)
-        tell(exchange, other); /* a predecessor may have died before it did, or before it took what it was told of */
+    for (uint32_t other = 0; other < shards; other++) {
+        tell(exchange, other); /* a predecessor may have died before it did, or before it took what it was told of, */
+        wake(exchange, other); /* or after it took the note that the other one sleeps */
+    }
     return 0;
 }
 

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/wake.h"
 #include "engine/conns.h"
 #include "engine/control.h"
 #include "engine/events.h"
@@ -156,6 +157,13 @@ static void check_sums(const struct un_engine *engine)
     un_assert(active == engine->own->active && engine->own->lingering <= active);
 }
 
+/* Whatever its memory says: the dead engine may have taken the note that the worker sleeps, and not come to write. */
+static void wake_anyway(const struct un_engine *engine, uint32_t port)
+{
+    if (engine->setup.seat_wake_fds[port] >= 0)
+        un_wake_send(engine->setup.seat_wake_fds[port]);
+}
+
 void un_takeover(struct un_engine *engine)
 {
     struct un_private *own = engine->own;
@@ -179,7 +187,7 @@ void un_takeover(struct un_engine *engine)
         un_sendqueue_rebuild(engine, port);
         un_rx_rebuild_free(engine, port);
         un_events_publish(engine, port);
-        un_wake_worker(engine, port);
+        wake_anyway(engine, port);
         if (own->ports[port].bad) /* the dead engine may not have come to say so */
             un_control_tell(engine, UN_CONTROL_BAD, un_seat_of(port), own->ports[port].serial, 0, 0, 0);
     }

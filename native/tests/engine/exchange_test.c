@@ -289,6 +289,19 @@ static void a_sleeper_is_woken(void)
     free_pool(&pool);
 }
 
+/* A shard may die between the note that another one sleeps no more and the write that wakes it. */
+static void a_successor_wakes_whom_nobody_woke(void)
+{
+    uint64_t count;
+    open_shards();
+    CHECK_EQ(read(wakes[1], &count, sizeof count), (ssize_t)sizeof count);
+    un_store(&shards[1].memory->inboxes[1].sleeping, 0);
+    un_exchange_close(&shards[0]);
+    CHECK_EQ(un_exchange_open(&shards[0], memory_fd, 0, SHARDS, wakes), 0);
+    CHECK_EQ(read(wakes[1], &count, sizeof count), (ssize_t)sizeof count);
+    close_shards();
+}
+
 int main(void)
 {
     check_test = "packets_come_out_as_they_went_in";
@@ -298,5 +311,6 @@ int main(void)
     RUN(a_successor_goes_on_with_what_waits);
     RUN(a_length_that_no_packet_has_is_passed_over);
     RUN(a_sleeper_is_woken);
+    RUN(a_successor_wakes_whom_nobody_woke);
     return 0;
 }
