@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,10 @@ def test_a_fork_in_on_start(serve: Serve, layout: str, how: str) -> None:
 
 def shared(pid: int) -> list[str]:
     """Descriptors of a process that are a shard's or a connection's; its loop keeps a pair of sockets."""
-    links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    links = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            links.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
     sockets = [link for link in links if link.startswith("socket:")][2:]
     return sockets + [link for link in links if link.startswith("/memfd:usnet") or link == "/dev/net/tun"]
 
