@@ -9,6 +9,7 @@
 
 #define PACKET_MAX 70000u
 #define ETHERNET_BYTES 14u
+#define RECEIVE_MS 10000 /* only a failure waits so long */
 
 struct un_pool fixture_pool(uint32_t frames, uint32_t frame_bytes)
 {
@@ -91,7 +92,7 @@ uint32_t fixture_receive(struct fixture_link *link, uint8_t *bytes, struct un_rx
     struct un_rx own;
     packet = packet ? packet : &own;
     while (verbs->peek(link->device, packet, 1) == 0)
-        if (!fixture_wait(link->device, 1000))
+        if (!fixture_wait(link->device, RECEIVE_MS))
             return 0;
     verbs->release(link->device, 1);
     fixture_copy(link->pool, packet, bytes);
