@@ -1,6 +1,7 @@
 /* See commits.h. */
 #include "engine/commits.h"
 
+#include "engine/change.h"
 #include "engine/conns.h"
 #include "engine/control.h"
 #include "engine/receive.h"
@@ -70,11 +71,9 @@ static uint32_t walk_consumed(struct un_engine *engine, uint32_t port)
     uint32_t consumed = state->events.seen - state->walked;
     while (state->walked != state->events.seen) {
         const struct un_event *event = &ring[un_ring_slot(&state->events, state->walked)];
-        un_enter(engine, UN_ID_SLOT(event->conn));
-        state->walked++;
+        state->walked++; /* the rest is made anew by a takeover */
         un_compiler_fence();
         account_consumed(engine, port, event);
-        un_leave(engine);
     }
     return consumed;
 }
@@ -203,17 +202,19 @@ static void begin(struct un_engine *engine, uint32_t port, uint32_t slot, const 
                   const struct un_tx_account *account)
 {
     struct un_busy *busy = &engine->own->busy;
+    busy->port = port;
     busy->command = engine->own->ports[port].commands.own;
-    busy->frame_port = port;
     busy->queued_before = account ? un_load(&account->queued) : 0;
     un_compiler_fence();
     busy->frame = account ? command->frame + 1 : 0;
-    un_enter(engine, slot); /* UN_NONE is none */
+    busy->is_command = true;
+    un_enter_at(engine, slot, port);
 }
 
 static void end(struct un_engine *engine)
 {
     un_leave(engine);
+    engine->own->busy.is_command = false;
     engine->own->busy.frame = 0;
 }
 

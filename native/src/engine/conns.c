@@ -1,6 +1,7 @@
 /* See conns.h. */
 #include "engine/conns.h"
 
+#include "engine/change.h"
 #include "engine/events.h"
 #include "engine/peers.h"
 #include "engine/sendqueue.h"
@@ -109,6 +110,8 @@ static void take_down(struct un_engine *engine, uint32_t slot, enum un_reason re
     struct un_work *work = &engine->works[slot];
     struct un_conn *conn = un_slot(engine, slot);
     un_assert(un_is_alive(conn));
+    un_assert(engine->own->busy.slot == slot + 1);
+    un_change_ends(engine, reason, (reset ? UN_ENDS_RESET : 0) | (posts ? UN_ENDS_TELL : 0));
     if (conn->state == UN_CONN_LINGER)
         engine->own->lingering--;
     if (work->flags & UN_WORK_OVER_BUDGET)
@@ -301,9 +304,11 @@ void un_engine_reset_all(struct un_engine *engine, enum un_reason reason)
 {
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
         uint8_t state = un_slot(engine, slot)->state;
-        if (un_is_alive(un_slot(engine, slot)))
-            /* one that lingers has said all it had to */
-            un_engine_conn_finish(engine, slot, reason, state != UN_CONN_LINGER);
+        if (!un_is_alive(un_slot(engine, slot)))
+            continue;
+        un_enter(engine, slot);
+        un_engine_conn_finish(engine, slot, reason, state != UN_CONN_LINGER); /* who lingers has said all it had to */
+        un_leave(engine);
     }
     engine->transport->flush(engine);
 }

@@ -23,7 +23,9 @@
 #include <unistd.h>
 
 #include "engine/accept.h"
+#include "engine/change.h"
 #include "engine/conns.h"
+#include "engine/kernel_counts.h"
 #include "engine/listeners.h"
 #include "engine/peers.h"
 #include "engine/receive.h"
@@ -140,39 +142,59 @@ static bool accept_failed(struct un_engine *engine, int error)
     return error == ECONNABORTED || error == EINTR || error == EPROTO;
 }
 
-/* One connection into a slot; false when there is none, or accepting was paused. */
-static bool accept_into(struct un_engine *engine, uint32_t slot, uint32_t listener)
+static void watch_conn(struct un_engine *engine, uint32_t slot, int fd)
 {
-    struct sockaddr_storage address = {0};
-    socklen_t length = sizeof address;
-    const struct un_engine_listener *entry = &engine->own->listeners[listener];
-    int fd = accept4(entry->fd, (struct sockaddr *)&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) {
-        int error = errno;
-        un_engine_conn_free_slot(engine, slot);
-        return accept_failed(engine, error);
-    }
+    const uint32_t events = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    struct epoll_event event = {.events = events, .data.u64 = un_load(&un_slot(engine, slot)->id)};
+    int watched = epoll_ctl(engine->setup.epoll_fd, EPOLL_CTL_ADD, fd, &event);
+    if (watched < 0 && errno == EEXIST) /* by an engine that died over it */
+        watched = epoll_ctl(engine->setup.epoll_fd, EPOLL_CTL_MOD, fd, &event);
+    if (watched < 0)
+        un_engine_conn_finish(engine, slot, UN_REASON_SYSTEM, true);
+}
+
+static void open_conn(struct un_engine *engine, uint32_t slot, uint32_t listener, int fd,
+                      const struct sockaddr_storage *peer)
+{
+    struct sockaddr_storage local = {0};
+    socklen_t length = sizeof local;
     struct un_accepted accepted = {.handle = fd, .listener = listener, .seat = un_engine_seat_choose(engine)};
-    give_options(engine, fd, entry->lacks);
-    set_endpoint(&accepted.peer, &address);
+    give_options(engine, fd, engine->own->listeners[listener].lacks);
+    set_endpoint(&accepted.peer, peer);
     if (un_peers_is_full(engine, &accepted.peer)) {
         un_count(&engine->counters->peer_limits, 1);
         kernel_close(engine, fd, true, false);
         un_engine_conn_free_slot(engine, slot);
-        return true;
+        return;
     }
-    length = sizeof address;
-    if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)
-        memset(&address, 0, sizeof address);
-    set_endpoint(&accepted.local, &address);
+    if (getsockname(fd, (struct sockaddr *)&local, &length) < 0)
+        memset(&local, 0, sizeof local);
+    set_endpoint(&accepted.local, &local);
     accepted.parted = accepted.local.family == UN_FAMILY_UNIX;
-    un_enter(engine, slot);
+    un_enter_at(engine, slot, un_port_of_seat(accepted.seat));
     un_engine_conn_opened(engine, slot, &accepted);
-    uint64_t id = un_load(&un_slot(engine, slot)->id);
-    if (un_watch(engine, fd, EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET, id) < 0)
-        un_engine_conn_finish(engine, slot, UN_REASON_SYSTEM, true);
+    watch_conn(engine, slot, fd);
     un_leave(engine);
-    return true;
+}
+
+/* One connection into a slot; false when there is none, or accepting was paused. */
+static bool accept_into(struct un_engine *engine, uint32_t slot, uint32_t listener)
+{
+    struct sockaddr_storage peer = {0};
+    socklen_t length = sizeof peer;
+    engine->own->busy.accepting = listener + 1;
+    un_compiler_fence();
+    int fd = accept4(engine->own->listeners[listener].fd, (struct sockaddr *)&peer, &length,
+                     SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int error = fd < 0 ? errno : 0;
+    if (fd >= 0)
+        open_conn(engine, slot, listener, fd, &peer);
+    un_compiler_fence();
+    engine->own->busy.accepting = 0;
+    if (fd >= 0)
+        return true;
+    un_engine_conn_free_slot(engine, slot);
+    return accept_failed(engine, error);
 }
 
 static bool accept_one(struct un_engine *engine, uint32_t listener)
@@ -297,6 +319,15 @@ static void kernel_flush(struct un_engine *engine)
     (void)engine;
 }
 
+/* After a takeover. */
+
+static int kernel_counts(struct un_engine *engine, uint32_t slot, struct un_counts *counts)
+{
+    struct un_conn *conn = un_slot(engine, slot);
+    struct un_counts known = {.taken = un_load(&conn->bytes_in), .given = un_load(&conn->bytes_out)};
+    return un_kernel_counts(engine->works[slot].handle, &known, counts);
+}
+
 static bool is_ours(const struct un_engine *engine, int fd, const bool *owned, int owned_max)
 {
     if (fd == engine->setup.control_fd || (fd <= owned_max && owned[fd]))
@@ -307,10 +338,47 @@ static bool is_ours(const struct un_engine *engine, int fd, const bool *owned, i
     return false;
 }
 
-/* A socket that was accepted but not yet recorded when the last engine died. */
+/* It was accepted, and its engine died before that was noted. */
+static void adopt(struct un_engine *engine, int fd)
+{
+    struct sockaddr_storage peer = {0};
+    socklen_t length = sizeof peer;
+    uint32_t slot = un_engine_conn_take_slot(engine);
+    if (getpeername(fd, (struct sockaddr *)&peer, &length) < 0)
+        memset(&peer, 0, sizeof peer); /* it is over already, as reading will tell */
+    if (slot == UN_NONE)
+        kernel_close(engine, fd, true, true);
+    else
+        open_conn(engine, slot, engine->own->busy.accepting - 1, fd, &peer);
+}
+
+/* There is one at most: that of the change in progress. Nothing was sent through one that was accepted. */
+static void settle_orphan(struct un_engine *engine, int fd)
+{
+    uint32_t ends = engine->own->busy.ends;
+    if (engine->own->busy.accepting) {
+        adopt(engine, fd);
+        return;
+    }
+    set_reset_on_close(fd, !(ends & UN_ENDS) || ends & UN_ENDS_RESET);
+    close(fd);
+}
+
+/* Edges that the dead engine had fetched are raised once more. */
+static void watch_all_again(struct un_engine *engine)
+{
+    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
+        if (!un_is_alive(un_slot(engine, slot)))
+            continue;
+        un_enter(engine, slot);
+        watch_conn(engine, slot, engine->works[slot].handle);
+        un_leave(engine);
+    }
+}
+
 static void kernel_close_orphans(struct un_engine *engine)
 {
-    int owned_max = 0;
+    int owned_max = 0, orphan = -1;
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
         if (un_is_alive(un_slot(engine, slot)) && engine->works[slot].handle > owned_max)
             owned_max = engine->works[slot].handle;
@@ -325,11 +393,15 @@ static void kernel_close_orphans(struct un_engine *engine)
         struct stat status;
         if (fd > STDERR_FILENO && fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode) &&
             !is_ours(engine, fd, owned, owned_max))
-            kernel_close(engine, fd, true, true); /* it may not have been told what it lacks */
+            orphan = fd;
     }
     if (directory)
         closedir(directory);
     free(owned);
+    if (orphan >= 0)
+        settle_orphan(engine, orphan);
+    engine->own->busy.accepting = 0;
+    watch_all_again(engine);
 }
 
 const struct un_transport un_kernel_transport = {
@@ -346,5 +418,6 @@ const struct un_transport un_kernel_transport = {
     .flush = kernel_flush,
     .deadline_ns = kernel_deadline_ns,
     .listen = kernel_listen,
+    .counts = kernel_counts,
     .close_orphans = kernel_close_orphans,
 };

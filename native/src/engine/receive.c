@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "engine/change.h"
 #include "engine/conns.h"
 #include "engine/events.h"
 #include "engine/transport.h"
@@ -27,20 +28,13 @@ static void push_free(struct un_engine *engine, uint32_t port, uint32_t frame)
     tell_free_frames(engine, port);
 }
 
-static void unreference(struct un_engine *engine, uint32_t port, uint32_t frame)
-{
-    struct un_rx_frame *entry = frame_of(engine, port, frame);
-    un_assert(entry->references > 0);
-    if (--entry->references == 0)
-        push_free(engine, port, frame);
-}
-
+/* The open frame stays, with or without slices. */
 bool un_rx_release(struct un_engine *engine, uint32_t port, uint32_t frame)
 {
-    uint32_t kept_open = frame == engine->own->ports[port].rx_open;
-    if (frame >= engine->config->rx_frames || frame_of(engine, port, frame)->references <= kept_open)
+    if (frame >= engine->config->rx_frames || frame_of(engine, port, frame)->references == 0)
         return false;
-    unreference(engine, port, frame);
+    if (--frame_of(engine, port, frame)->references == 0 && frame != engine->own->ports[port].rx_open)
+        push_free(engine, port, frame);
     return true;
 }
 
@@ -50,7 +44,7 @@ void un_rx_rebuild_free(struct un_engine *engine, uint32_t port)
     state->rx_free = UN_NONE;
     state->rx_free_count = 0;
     for (uint32_t frame = engine->config->rx_frames; frame-- > 0;)
-        if (frame_of(engine, port, frame)->references == 0)
+        if (frame_of(engine, port, frame)->references == 0 && frame != state->rx_open)
             push_free(engine, port, frame);
     tell_free_frames(engine, port);
 }
@@ -62,14 +56,16 @@ static void close_frame(struct un_engine *engine, uint32_t port)
     if (frame == UN_NONE)
         return;
     engine->own->ports[port].rx_open = UN_NONE;
-    unreference(engine, port, frame);
+    if (frame_of(engine, port, frame)->references == 0)
+        push_free(engine, port, frame);
 }
 
-/* Room in the seat's open frame, opening another one when little is left; 0 when none is free. */
+/* Room in the seat's open frame, opening another one when little is left; 0 when none is free. No part of the change:
+ * each store leaves frames that a takeover knows what to do with. */
 static uint32_t open_room(struct un_engine *engine, uint32_t port)
 {
     struct un_port_end *state = &engine->own->ports[port];
-    if (state->rx_open != UN_NONE && frame_of(engine, port, state->rx_open)->references == 1)
+    if (state->rx_open != UN_NONE && frame_of(engine, port, state->rx_open)->references == 0)
         state->rx_fill = 0; /* every slice came back: start over where the cache is warm */
     if (state->rx_open != UN_NONE && engine->config->rx_frame_bytes - state->rx_fill >= UN_RX_ROOM_MIN)
         return engine->config->rx_frame_bytes - state->rx_fill;
@@ -79,14 +75,14 @@ static uint32_t open_room(struct un_engine *engine, uint32_t port)
     uint32_t frame = state->rx_free;
     state->rx_free = frame_of(engine, port, frame)->next_free;
     state->rx_free_count--;
-    frame_of(engine, port, frame)->references = 1;
-    state->rx_open = frame;
     state->rx_fill = 0;
+    state->rx_open = frame;
     tell_free_frames(engine, port);
     return engine->config->rx_frame_bytes;
 }
 
-static void push_slice(struct un_engine *engine, uint32_t slot, uint32_t length)
+/* Bytes that lie at the free end of the open frame. */
+void un_receive_took(struct un_engine *engine, uint32_t slot, uint32_t length)
 {
     struct un_conn *conn = un_slot(engine, slot);
     struct un_port_end *state = &engine->own->ports[un_port_of(conn)];
@@ -96,7 +92,14 @@ static void push_slice(struct un_engine *engine, uint32_t slot, uint32_t length)
                              .frame = state->rx_open,
                              .offset = state->rx_fill,
                              .time_ns = engine->now_ns};
-    frame_of(engine, un_port_of(conn), state->rx_open)->references++;
+    struct un_rx_frame *frame = frame_of(engine, un_port_of(conn), state->rx_open);
+    struct un_busy *busy = &engine->own->busy;
+    busy->slice_references = frame->references;
+    busy->slice_fill = state->rx_fill;
+    un_compiler_fence();
+    busy->slice = state->rx_open + 1;
+    un_compiler_fence();
+    frame->references++;
     state->rx_fill += (length + UN_RX_SLICE_ALIGN - 1) / UN_RX_SLICE_ALIGN * UN_RX_SLICE_ALIGN;
     engine->works[slot].rx_waiting += length;
     un_count(&conn->bytes_in, length);
@@ -104,6 +107,7 @@ static void push_slice(struct un_engine *engine, uint32_t slot, uint32_t length)
     un_count(&engine->counters->bytes_in, length);
     un_count(&engine->counters->frames_in, 1);
     un_assert(un_event_push(engine, un_port_of(conn), &event));
+    un_commit(engine);
 }
 
 /* The transport ended it or has no more for now; true when the connection may go on receiving later. */
@@ -173,6 +177,7 @@ static bool receive_slice(struct un_engine *engine, uint32_t slot)
         return false;
     uint8_t *into = un_rx_frame(engine->setup.public, un_port_of(conn), state->rx_open) + state->rx_fill;
     bool parted = false;
+    un_change_transfers(engine);
     ssize_t length = __builtin_expect(work->flags & UN_WORK_PARTED, 0)
                          ? engine->transport->receive_parted(engine, work->handle, into, room, &parted)
                          : engine->transport->receive(engine, work->handle, into, room);
@@ -180,7 +185,7 @@ static bool receive_slice(struct un_engine *engine, uint32_t slot)
         receive_stopped(engine, slot, length);
         return false;
     }
-    push_slice(engine, slot, (uint32_t)length);
+    un_receive_took(engine, slot, (uint32_t)length);
     bool drained = (uint32_t)length < room && !parted && !(work->flags & UN_WORK_READ_ON);
     if (drained)
         work->flags &= (uint16_t)~UN_WORK_READABLE;

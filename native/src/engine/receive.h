@@ -12,6 +12,7 @@
 
 void un_receive_listed(struct un_engine *engine, uint32_t port);
 bool un_rx_release(struct un_engine *engine, uint32_t port, uint32_t frame); /* a slice; false: none is out */
+void un_receive_took(struct un_engine *engine, uint32_t slot, uint32_t length); /* what now lies in the open frame */
 void un_rx_rebuild_free(struct un_engine *engine, uint32_t port);
 
 /* From the transport: there is something to read; with read_on, a short read is not the last one. */

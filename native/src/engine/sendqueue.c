@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "engine/change.h"
 #include "engine/transport.h"
 
 static struct un_node *node_at(struct un_engine *engine, uint32_t port, uint32_t node)
@@ -144,12 +145,16 @@ void un_sendqueue_took(struct un_engine *engine, uint32_t slot, size_t bytes, ui
     work->tx_bytes -= bytes;
     un_assert((int64_t)work->tx_bytes >= 0);
     bytes += work->tx_sent;
-    while (work->tx_head != UN_NONE && bytes >= node_at(engine, un_port_of(conn), work->tx_head)->length) {
-        uint32_t node = work->tx_head;
-        bytes -= node_at(engine, un_port_of(conn), node)->length;
-        work->tx_head = node_at(engine, un_port_of(conn), node)->next;
-        give_node(engine, un_port_of(conn), node, lent & 1);
-        lent >>= 1;
+    uint32_t port = un_port_of(conn), first = work->tx_head, head = first;
+    while (head != UN_NONE && bytes >= node_at(engine, port, head)->length) {
+        bytes -= node_at(engine, port, head)->length;
+        head = node_at(engine, port, head)->next;
     }
+    work->tx_head = head;
     work->tx_sent = (uint32_t)bytes;
+    un_commit(engine); /* until here the nodes stand in the queue */
+    for (uint32_t next; first != head; first = next, lent >>= 1) {
+        next = node_at(engine, port, first)->next;
+        give_node(engine, port, first, lent & 1);
+    }
 }

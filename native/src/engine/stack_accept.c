@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/accept.h"
+#include "engine/change.h"
 #include "engine/conns.h"
 #include "engine/link.h"
 #include "engine/peers.h"
@@ -65,7 +66,7 @@ static void accept_into(struct un_engine *engine, uint32_t slot, uint64_t conn)
                                    .seat = un_engine_seat_choose(engine)};
     set_endpoint(&accepted.peer, &remote);
     set_endpoint(&accepted.local, &local);
-    un_enter(engine, slot);
+    un_enter_at(engine, slot, un_port_of_seat(accepted.seat));
     un_engine_conn_opened(engine, slot, &accepted);
     uint64_t id = un_load(&un_slot(engine, slot)->id);
     un_assert(un_stack_accept(&link->stack, conn, id) == 0);

@@ -439,6 +439,25 @@ static void settle_ours(struct un_engine *engine, uint32_t slot)
     un_engine_conn_finish(engine, slot, UN_REASON_NETWORK_LOST, true);
 }
 
+/* The stack resets what it was changing; of the rest nobody knows what the dead engine had come to. */
+static int stack_counts(struct un_engine *engine, uint32_t slot, struct un_counts *counts)
+{
+    (void)engine;
+    (void)slot;
+    *counts = (struct un_counts){0};
+    return -EOPNOTSUPP;
+}
+
+/* It is that of the change in progress, and closed as this wanted it. */
+static void close_orphan(struct un_engine *engine, uint64_t conn)
+{
+    uint32_t ends = engine->own->busy.ends;
+    if (ends & UN_ENDS && !(ends & UN_ENDS_RESET))
+        un_stack_close(&engine->link->stack, conn);
+    else
+        un_stack_abort(&engine->link->stack, conn);
+}
+
 static void stack_close_orphans(struct un_engine *engine)
 {
     struct un_link *link = engine->link;
@@ -449,8 +468,9 @@ static void stack_close_orphans(struct un_engine *engine)
         const struct un_tcb *tcb = &link->stack.tcp.tcbs[slot];
         bool was_ours = tcb->flags & UN_TCB_ACCEPTED && !(tcb->flags & UN_TCB_DETACHED);
         if (was_ours && tcb->state != UN_TCP_CLOSED && !is_owned(engine, slot))
-            un_stack_abort(&link->stack, handle_of(link, (int)slot));
+            close_orphan(engine, handle_of(link, (int)slot));
     }
+    take_back(engine);
 }
 
 const struct un_transport un_stack_transport = {
@@ -466,5 +486,6 @@ const struct un_transport un_stack_transport = {
     .flush = stack_flush,
     .deadline_ns = stack_deadline_ns,
     .listen = stack_listen,
+    .counts = stack_counts,
     .close_orphans = stack_close_orphans,
 };

@@ -5,13 +5,13 @@
  *
  *   connection table (public, private)   which slots live, their descriptor, their unsent output
  *   ring ends (un_seat)                  what was produced, taken and accounted for
- *   reference counts of receive frames   slices in the ring or held by the worker, plus one for the frame being filled
+ *   reference counts of receive frames   slices in the ring or held by the worker
  *
- * `busy` names the one connection (and command) that is being changed, so an engine that died in the middle costs that
- * connection and no other: un_enter before the first store that must go together, un_leave after
- * the last. */
+ * `busy` names the one connection (and command) that is being changed and keeps what it was before: change.h. */
 #ifndef UN_ENGINE_STATE_H
 #define UN_ENGINE_STATE_H
+
+#include <stddef.h>
 
 #include "base/list.h"
 #include "base/ring.h"
@@ -117,13 +117,32 @@ struct un_seat {
     uint32_t slots;       /* of the table: alive, or closed and not consumed */
 };
 
-/* The change in progress. slot and frame are one up, so that zero is none. */
+#define UN_CONN_CHANGING offsetof(struct un_conn, peer) /* bytes of it that change while it lives */
+
+/* un_busy.ends: the low byte is the reason. */
+#define UN_ENDS (1u << 8)
+#define UN_ENDS_RESET (1u << 9)
+#define UN_ENDS_TELL (1u << 10) /* its worker */
+#define UN_ENDS_SKIP (1u << 11) /* its events in the ring are nobody's */
+
+/* The change in progress, and what was before it: change.h. slot, frame, slice and accepting are one up, so that zero
+ * is none. */
 struct un_busy {
     uint32_t slot;
-    uint32_t frame;         /* whose account the command changes */
-    uint32_t frame_port;
-    uint32_t queued_before; /* its `queued` before the command */
-    uint32_t command;       /* ring index of the command */
+    uint32_t port;
+    uint32_t events;           /* index of its event ring */
+    uint32_t ends;             /* the connection ends: UN_ENDS_… and why; 0: it does not */
+    uint32_t transfer;         /* the transport may have been called, and what it did not been accounted for */
+    uint32_t slice;            /* receive frame that gets one; of which the two are: */
+    uint32_t slice_references;
+    uint32_t slice_fill;
+    struct un_work work;
+    uint8_t conn[UN_CONN_CHANGING];
+    uint32_t frame;            /* send frame whose account the command changes */
+    uint32_t queued_before;    /* its `queued` before the command */
+    uint32_t command;          /* ring index of the command */
+    bool is_command;
+    uint32_t accepting;        /* listener of which a connection may be ours without our knowing it */
 };
 
 /* A listening socket of the kernel's. */
@@ -200,20 +219,6 @@ static inline uint32_t un_seat_of(uint32_t port)
 static inline uint32_t un_port_of(const struct un_conn *conn)
 {
     return un_port_of_seat(conn->seat);
-}
-
-/* Changes do not nest: busy has room for one. */
-static inline void un_enter(struct un_engine *engine, uint32_t slot)
-{
-    un_assert(engine->own->busy.slot == 0);
-    engine->own->busy.slot = slot + 1;
-    un_compiler_fence();
-}
-
-static inline void un_leave(struct un_engine *engine)
-{
-    un_compiler_fence();
-    engine->own->busy.slot = 0;
 }
 
 static inline struct un_conn *un_slot(struct un_engine *engine, uint32_t slot)

@@ -11,18 +11,8 @@
 #include "engine/receive.h"
 #include "engine/sendqueue.h"
 #include "engine/transport.h"
+#include "engine/undo.h"
 #include "engine/worklists.h"
-
-static void settle_command(struct un_engine *engine)
-{
-    struct un_busy *busy = &engine->own->busy;
-    if (busy->frame == 0)
-        return;
-    bool taken = engine->own->ports[busy->frame_port].commands.own != busy->command;
-    struct un_tx_account *account = &un_tx_accounts(engine->setup.public, busy->frame_port)[busy->frame - 1];
-    un_store(&account->queued, busy->queued_before + taken);
-    busy->frame = 0;
-}
 
 /* An event that stands in the ring is not posted once more: the last engine may have died before it took the note of
  * it back. Each of these comes once in the life of a connection. */
@@ -41,28 +31,6 @@ static void settle_posts(struct un_engine *engine, uint32_t port)
         if (work->generation == UN_ID_GENERATION(event->conn))
             work->flags &= (uint16_t)~posts[event->type];
     }
-}
-
-/* It lives, and its beginning was completed. */
-static bool is_whole(struct un_engine *engine, uint32_t slot)
-{
-    const struct un_conn *conn = un_slot(engine, slot);
-    return un_is_alive(conn) && engine->works[slot].generation == UN_ID_GENERATION(un_load(&conn->id));
-}
-
-/* The queue of the connection in change may be half linked; its nodes are found free by the rebuild. */
-static void reset_busy(struct un_engine *engine)
-{
-    uint32_t slot = engine->own->busy.slot - 1;
-    if (engine->own->busy.slot == 0 || slot >= engine->own->conn_high)
-        return;
-    struct un_conn *conn = un_slot(engine, slot);
-    struct un_work *work = &engine->works[slot];
-    work->tx_head = work->tx_tail = UN_NONE;
-    if (is_whole(engine, slot))
-        un_engine_conn_finish(engine, slot, UN_REASON_NETWORK_LOST, true);
-    else if (conn->state != UN_CONN_FREE)
-        conn->state = UN_CONN_CLOSED; /* rebuild_conns frees it if nobody waits for its end */
 }
 
 static void sum_ring(struct un_engine *engine, uint32_t port, bool *closing)
@@ -107,7 +75,7 @@ static void count_peers(struct un_engine *engine)
 {
     un_peers_reset(engine);
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
-        if (is_whole(engine, slot))
+        if (un_is_alive(un_slot(engine, slot)))
             un_peers_add(engine, &un_slot(engine, slot)->peer);
 }
 
@@ -164,20 +132,31 @@ static void wake_anyway(const struct un_engine *engine, uint32_t port)
         un_wake_send(engine->setup.seat_wake_fds[port]);
 }
 
+/* What the dead engine knew of the rings, and may not have come to tell. */
+static void tell_rings(struct un_engine *engine, uint32_t port)
+{
+    struct un_port_end *state = &engine->own->ports[port];
+    struct un_seat_public *published = un_seat_public(engine->setup.public, port);
+    un_publish(&published->commands_consumed, state->commands.own);
+    un_publish(&published->releases_consumed, state->releases.own);
+    state->published = un_load(&published->events_produced);
+    un_events_publish(engine, port);
+}
+
 void un_takeover(struct un_engine *engine)
 {
     struct un_private *own = engine->own;
     bool *closing = calloc(engine->config->conn_max, sizeof *closing);
     un_assert(closing != NULL);
     engine->now_ns = un_engine_now_ns(engine);
-    settle_command(engine);
+    un_undo(engine);
     for (uint32_t port = 0; port < un_port_count(engine); port++) {
         own->ports[port].rx_free = own->ports[port].node_free = UN_NONE;
         settle_posts(engine, port);
     }
     clear_sums(engine);
     count_peers(engine);
-    reset_busy(engine);
+    un_undo_settle(engine);
     clear_sums(engine);
     for (uint32_t port = 0; port < un_port_count(engine); port++)
         sum_ring(engine, port, closing);
@@ -186,7 +165,7 @@ void un_takeover(struct un_engine *engine)
     for (uint32_t port = 0; port < un_port_count(engine); port++) {
         un_sendqueue_rebuild(engine, port);
         un_rx_rebuild_free(engine, port);
-        un_events_publish(engine, port);
+        tell_rings(engine, port);
         wake_anyway(engine, port);
         if (own->ports[port].bad) /* the dead engine may not have come to say so */
             un_control_tell(engine, UN_CONTROL_BAD, un_seat_of(port), own->ports[port].serial, 0, 0, 0);

@@ -13,6 +13,10 @@
  * any more. After a takeover count_lent adds to waiting[] how many pieces it keeps in each send frame of a seat; it
  * tells of no others that came before.
  *
+ * After a takeover counts says what went through a connection in all, to be compared with what was accounted for:
+ * -ECONNRESET when the dead engine was told of its end, -EOPNOTSUPP when nobody knows. close_orphans is for handles that
+ * no connection owns: one that is to be closed is (as the change in progress says), one that was opened is opened again.
+ *
  * A connection whose processes all die is reset, not ended in order, until send_eof or close (without reset) says that
  * all of the output is there. close is told whether send_eof came before.
  *
@@ -27,6 +31,13 @@
 #include <sys/uio.h>
 
 struct un_engine;
+
+/* Bytes that a connection gave us and took from us. */
+struct un_counts {
+    uint64_t taken;
+    uint64_t given;
+    uint64_t lent; /* of the pieces behind the last that was accounted for, as send says it */
+};
 
 struct un_transport {
     int (*start)(struct un_engine *engine);
@@ -43,7 +54,8 @@ struct un_transport {
     void (*flush)(struct un_engine *engine);
     uint64_t (*deadline_ns)(const struct un_engine *engine); /* poll then, if nothing comes; UINT64_MAX: never */
     void (*listen)(struct un_engine *engine, bool on); /* take new connections or not: while paused, or for good */
-    void (*close_orphans)(struct un_engine *engine); /* handles that no connection owns, after a takeover */
+    int (*counts)(struct un_engine *engine, uint32_t slot, struct un_counts *counts);
+    void (*close_orphans)(struct un_engine *engine);
 };
 
 extern const struct un_transport un_kernel_transport;

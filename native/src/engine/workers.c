@@ -2,7 +2,7 @@
  *
  * When a worker is gone, what it had committed is taken to the end, and everything after that did not happen: its
  * uncommitted events stand in the ring for the next worker, frames it held are swept (a frame lives if an unconsumed
- * event or the open end needs it), and whatever it could have scribbled into its memory is put back to what the engine
+ * event needs it, or it is open), and whatever it could have scribbled into its memory is put back to what the engine
  * believes. Connections with output or input that was in no commit (dirty) are reset, and all of them when the handler
  * cannot resume. An event that two workers in a row died of is
  * quarantined (P3). */
@@ -10,11 +10,13 @@
 #include <string.h>
 
 #include "base/wake.h"
+#include "engine/change.h"
 #include "engine/commits.h"
 #include "engine/conns.h"
 #include "engine/events.h"
 #include "engine/receive.h"
 #include "engine/transmit.h"
+#include "engine/workers.h"
 
 static struct un_event *waiting_event(struct un_engine *engine, uint32_t port, uint32_t index)
 {
@@ -31,13 +33,17 @@ static uint32_t event_slot(struct un_engine *engine, const struct un_event *even
 
 static void skip_event(struct un_engine *engine, uint32_t port, struct un_event *event)
 {
-    if (event->type == UN_EVENT_DATA)
-        un_rx_release(engine, port, event->frame); /* none is out when a mad worker released it; all are swept soon */
+    uint8_t type = event->type;
     event->type = UN_EVENT_SKIP;
+    un_compiler_fence(); /* dying here keeps a slice until all are swept, which is soon */
+    if (type == UN_EVENT_DATA)
+        un_rx_release(engine, port, event->frame); /* none is out when a mad worker released it */
 }
 
-static void skip_events_of(struct un_engine *engine, uint32_t port, uint64_t conn)
+void un_engine_skip_events(struct un_engine *engine, uint32_t slot)
 {
+    uint32_t port = un_port_of(un_slot(engine, slot));
+    uint64_t conn = un_load(&un_slot(engine, slot)->id);
     const struct un_ring *ring = &engine->own->ports[port].events;
     for (uint32_t i = ring->seen; i != ring->own; i++)
         if (waiting_event(engine, port, i)->conn == conn)
@@ -47,9 +53,9 @@ static void skip_events_of(struct un_engine *engine, uint32_t port, uint64_t con
 /* Reset a connection whose worker is gone. A handler that resumes is told of the end, another one never knew of it. */
 static void reset_conn(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool tell)
 {
-    struct un_conn *conn = un_slot(engine, slot);
     un_enter(engine, slot);
-    skip_events_of(engine, un_port_of(conn), un_load(&conn->id));
+    un_change_ends(engine, reason, UN_ENDS_SKIP | UN_ENDS_RESET | (tell ? UN_ENDS_TELL : 0));
+    un_engine_skip_events(engine, slot);
     if (tell)
         un_engine_conn_finish(engine, slot, reason, true);
     else
@@ -57,7 +63,7 @@ static void reset_conn(struct un_engine *engine, uint32_t slot, enum un_reason r
     un_leave(engine);
 }
 
-/* References are counted anew: what the ring still needs, and the open frame. They are counted apart, since a frame
+/* References are counted anew: what the ring still needs. They are counted apart, since a frame
  * must not look free to who takes over from an engine that is killed meanwhile; one that is kept too long is swept when
  * it is asked again. */
 static void sweep_frames(struct un_engine *engine, uint32_t port)
@@ -66,8 +72,6 @@ static void sweep_frames(struct un_engine *engine, uint32_t port)
     uint32_t free_before = state->rx_free_count;
     uint32_t *needed = calloc(engine->config->rx_frames, sizeof *needed);
     un_assert(needed != NULL);
-    if (state->rx_open != UN_NONE)
-        needed[state->rx_open] = 1;
     for (uint32_t i = state->events.seen; i != state->events.own; i++)
         if (waiting_event(engine, port, i)->type == UN_EVENT_DATA)
             needed[waiting_event(engine, port, i)->frame]++;

@@ -1,0 +1,330 @@
+/* Takeover (P10) over real sockets: wherever a network process is killed, no connection is lost, and no byte is lost,
+ * comes twice or changes. Each scenario is played once for each instruction that stores, and for each system call. Where
+ * sanitizers make steps many, and of takeovers, which are long, a part is played: another one in each run. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "killed_world.h"
+
+enum end { GOES_ON, PEER_ENDS, WORKER_ENDS, PEER_RESETS, WORKER_RESETS };
+
+struct scenario {
+    const char *name;
+    uint32_t connected;
+    void (*prepare)(void); /* what the turn finds */
+    enum end end;          /* of client 0 */
+};
+
+enum {
+    STATES_MAX = 1 << 14,
+    PART = UN_TEST_SANITIZED ? 16 : 1, /* one of so many states is played … */
+    TAKEOVER_PART = UN_TEST_SANITIZED ? 64 : 24, /* … and of those of a takeover, for one of so many it takes over from */
+};
+
+static bool is_unix;
+static const struct scenario *now;
+
+static struct killed_client *first = &world.clients[0];
+
+/* Prepared. */
+
+static void a_connection_comes(void)
+{
+    client_connect(1);
+}
+
+static void a_connection_comes_and_speaks(void)
+{
+    client_connect(1);
+    client_write(1, 700);
+}
+
+static void requests_come(void)
+{
+    client_write(0, 300);
+    client_write(1, 5);
+}
+
+static void a_long_request_comes(void)
+{
+    client_write(0, 11000);
+}
+
+static void answers_leave(void)
+{
+    worker_answer(0, 1000);
+    worker_answer(1, 2500);
+    worker_answer(0, 7);
+}
+
+static void a_request_comes_and_an_answer_leaves(void)
+{
+    client_write(0, 60);
+    worker_answer(0, 60);
+}
+
+/* More than the kernel takes: what is left waits in the queue, and goes on when the client reads. */
+static void a_blocked_answer_goes_on(void)
+{
+    const struct un_conn *conn = un_conn_at(world.setup.public, UN_ID_SLOT(first->conn));
+    for (uint32_t i = 0; i < 3000 && !(conn->flags & UN_CONN_BLOCKED); i++) {
+        if (un_port_credit(&world.worker) >= 4000)
+            worker_answer(0, 4000);
+        world_turn();
+    }
+    CHECK(conn->flags & UN_CONN_BLOCKED);
+    for (uint32_t i = 0; i < 20; i++) { /* until the kernel has passed on what it took */
+        client_read(0);
+        usleep(200);
+    }
+}
+
+static void the_peer_ends(void)
+{
+    client_write(0, 400);
+    CHECK_EQ(shutdown(first->fd, SHUT_WR), 0);
+}
+
+static void the_peer_resets(void)
+{
+    struct linger at_once = {.l_onoff = 1};
+    CHECK_EQ(setsockopt(first->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once), 0);
+    CHECK_EQ(close(first->fd), 0);
+    first->fd = -1;
+}
+
+static void the_worker_closes(void)
+{
+    worker_answer(0, 900);
+    worker_order(0, UN_COMMAND_CLOSE, 0);
+}
+
+static void the_worker_closes_what_the_peer_has_ended(void)
+{
+    CHECK_EQ(shutdown(first->fd, SHUT_WR), 0);
+    world_turn();
+    world_turn();
+    worker_serve();
+    CHECK(first->heard_eof);
+    the_worker_closes();
+}
+
+static void the_worker_aborts(void)
+{
+    worker_order(0, UN_COMMAND_ABORT, UN_REASON_ABORTED);
+}
+
+static void the_worker_ends_its_half(void)
+{
+    worker_answer(0, 900);
+    worker_order(0, UN_COMMAND_SEND_EOF, 0);
+    client_write(0, 50);
+}
+
+static void an_urgent_byte_comes(void)
+{
+    client_write(0, 100);
+    uint64_t position = first->wrote;
+    uint8_t urgent = (uint8_t)(position * 31 + position / 251);
+    CHECK_EQ(send(first->fd, &urgent, 1, MSG_OOB), 1);
+    first->wrote++;
+    client_write(0, 100);
+}
+
+static void the_worker_keeps_a_state(void)
+{
+    uint64_t state = 0x1234;
+    CHECK(un_port_state(&world.worker, first->conn, &state, sizeof state));
+    worker_answer(0, 10);
+}
+
+/* Judged. */
+
+static bool all_is_there(void)
+{
+    for (uint32_t i = 0; i < KILLED_CLIENTS; i++) {
+        const struct killed_client *end = &world.clients[i];
+        if (end->fd >= 0 && (end->conn == 0 || end->heard != end->wrote || end->got != end->answered))
+            return false;
+    }
+    return true;
+}
+
+static bool end_is_heard(void)
+{
+    return first->heard_close;
+}
+
+static bool client_sees_the_end(void)
+{
+    return first->got_eof || first->got_reset;
+}
+
+static bool eof_is_heard(void)
+{
+    return first->heard_eof;
+}
+
+static void judge_end(void)
+{
+    switch (now->end) {
+    case GOES_ON: break;
+    case PEER_ENDS:
+        world_until(eof_is_heard, "the worker hears the end");
+        break;
+    case WORKER_ENDS:
+        world_until(client_sees_the_end, "the client sees the end");
+        CHECK(first->got_eof && !first->got_reset);
+        close(first->fd);
+        first->fd = -1;
+        world_until(end_is_heard, "the worker hears that it is over");
+        CHECK(first->reason == UN_REASON_LOCAL || first->reason == UN_REASON_PEER);
+        break;
+    case PEER_RESETS:
+        world_until(end_is_heard, "the worker hears of the reset");
+        CHECK(is_unix || first->reason == UN_REASON_RESET);
+        break;
+    case WORKER_RESETS:
+        world_until(end_is_heard, "the worker hears that it is over");
+        CHECK_EQ(first->reason, UN_REASON_ABORTED);
+        world_until(client_sees_the_end, "the client sees the reset");
+        CHECK(first->got_reset || is_unix);
+        break;
+    }
+}
+
+/* What goes on still carries bytes, both ways. */
+static void use(void)
+{
+    for (uint32_t i = 0; i < KILLED_CLIENTS; i++) {
+        struct killed_client *end = &world.clients[i];
+        if (end->fd < 0 || end->got_eof || end->got_reset)
+            continue;
+        if (i > 0 || now->end == GOES_ON)
+            client_write(i, 100);
+        worker_answer(i, 200);
+    }
+    world_until(all_is_there, "connections go on");
+}
+
+static uint64_t lost(void)
+{
+    return un_load(&un_engine_public(world.setup.public)->counters.closed[UN_REASON_NETWORK_LOST]);
+}
+
+static void judge(void)
+{
+    if (now->end != WORKER_RESETS)
+        world_until(all_is_there, "all bytes arrive");
+    judge_end();
+    use();
+    CHECK_EQ(lost(), 0);
+    const struct un_conn *conn = un_conn_at(world.setup.public, UN_ID_SLOT(first->conn));
+    if (now->prepare == the_worker_keeps_a_state)
+        CHECK_EQ(conn->state_length, 8);
+}
+
+static void begin(void)
+{
+    world_open(is_unix, now->connected);
+    now->prepare();
+}
+
+static uint32_t record(enum killed_act act, uint32_t *steps)
+{
+    uint32_t count = world_record(act, steps, STATES_MAX);
+    CHECK(count > 10);
+    return count;
+}
+
+/* Which of every `part` states is the first to be played. */
+static uint32_t some_of(uint32_t part)
+{
+    return (uint32_t)random() % part;
+}
+
+static void name_state(const char *who, uint32_t step, uint32_t takeover_step)
+{
+    static char name[160];
+    snprintf(name, sizeof name, "%s: %s killed after %u steps (%u)", now->name, who, step, takeover_step);
+    check_test = name;
+}
+
+static void play(uint32_t step)
+{
+    name_state("it was", step, 0);
+    begin();
+    world_kill(ACT_TURN, step);
+    world_take_over();
+    judge();
+    world_close();
+}
+
+/* The one that takes over is killed as well. */
+static void play_twice(uint32_t step)
+{
+    static uint32_t steps[STATES_MAX];
+    begin();
+    world_kill(ACT_TURN, step);
+    uint32_t count = record(ACT_TAKEOVER, steps);
+    world_take_over();
+    judge();
+    world_close();
+    for (uint32_t i = some_of(TAKEOVER_PART); i < count; i += TAKEOVER_PART) {
+        name_state("its successor too was", step, steps[i]);
+        begin();
+        world_kill(ACT_TURN, step);
+        world_kill(ACT_TAKEOVER, steps[i]);
+        world_take_over();
+        judge();
+        world_close();
+    }
+}
+
+static void killed_anywhere(const struct scenario *scenario)
+{
+    static uint32_t steps[STATES_MAX];
+    now = scenario;
+    name_state("not yet", 0, 0);
+    begin();
+    uint32_t count = record(ACT_TURN, steps);
+    world_take_over();
+    judge();
+    world_close();
+    for (uint32_t i = some_of(PART); i < count; i += PART)
+        play(steps[i]);
+    for (uint32_t i = some_of(TAKEOVER_PART); i < count; i += TAKEOVER_PART)
+        play_twice(steps[i]);
+    printf("ok %s: %u states\n", scenario->name, count);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct scenario scenarios[] = {
+        {"a connection comes", 1, a_connection_comes, GOES_ON},
+        {"a connection comes and speaks", 1, a_connection_comes_and_speaks, GOES_ON},
+        {"requests come", 2, requests_come, GOES_ON},
+        {"a long request comes", 2, a_long_request_comes, GOES_ON},
+        {"answers leave", 2, answers_leave, GOES_ON},
+        {"a request comes and an answer leaves", 2, a_request_comes_and_an_answer_leaves, GOES_ON},
+        {"a blocked answer goes on", 2, a_blocked_answer_goes_on, GOES_ON},
+        {"the peer ends", 2, the_peer_ends, PEER_ENDS},
+        {"the peer resets", 2, the_peer_resets, PEER_RESETS},
+        {"the worker closes", 2, the_worker_closes, WORKER_ENDS},
+        {"the worker closes what the peer has ended", 2, the_worker_closes_what_the_peer_has_ended, WORKER_ENDS},
+        {"the worker aborts", 2, the_worker_aborts, WORKER_RESETS},
+        {"the worker ends its half", 2, the_worker_ends_its_half, GOES_ON},
+        {"an urgent byte comes", 2, an_urgent_byte_comes, GOES_ON},
+        {"the worker keeps a state", 2, the_worker_keeps_a_state, GOES_ON},
+    };
+    srandom((unsigned)time(NULL));
+    is_unix = argc > 1 && strcmp(argv[1], "unix") == 0;
+    for (uint32_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++)
+        if (!is_unix || scenarios[i].prepare != an_urgent_byte_comes)
+            killed_anywhere(&scenarios[i]);
+    return 0;
+}
