@@ -1,7 +1,7 @@
 /* The change in progress, and the connection as it was before.
  *
  * All that is done to a connection is done between un_enter and un_leave. An engine may die at any instruction between
- * them: its successor puts back what un_enter kept (undo.h), so the change did not happen. What cannot be put back
+ * them: its successor puts back what un_enter kept (rollback.h), so the change did not happen. What cannot be put back
  * happened outside: bytes that the transport gave or took, a connection that it closed or opened. Of bytes it is asked
  * afterwards (transport.h: counts), and they are accounted for as if the engine had come to it; that a connection is
  * to be closed is noted before anything is done for it (un_change_ends), and done by the successor.
@@ -45,7 +45,7 @@ static inline void un_leave(struct un_engine *engine)
 }
 
 /* What was done so far stays; the connection is as it ought to be. */
-static inline void un_commit(struct un_engine *engine)
+static inline void un_change_stays(struct un_engine *engine)
 {
     uint32_t slot = engine->own->busy.slot - 1, port = engine->own->busy.port;
     un_leave(engine);
@@ -61,9 +61,9 @@ static inline void un_change_ends(struct un_engine *engine, enum un_reason reaso
 }
 
 /* Bytes may be on their way between the transport and us, not accounted for. */
-static inline void un_change_transfers(struct un_engine *engine)
+static inline void un_change_transfers(struct un_engine *engine, enum un_transfer which)
 {
-    engine->own->busy.transfer = 1;
+    engine->own->busy.transfer = which;
     un_compiler_fence();
 }
 

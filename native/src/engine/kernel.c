@@ -26,6 +26,7 @@
 #include "engine/change.h"
 #include "engine/conns.h"
 #include "engine/kernel_counts.h"
+#include "engine/kernel_unix.h"
 #include "engine/listeners.h"
 #include "engine/peers.h"
 #include "engine/receive.h"
@@ -153,6 +154,12 @@ static void watch_conn(struct un_engine *engine, uint32_t slot, int fd)
         un_engine_conn_finish(engine, slot, UN_REASON_SYSTEM, true);
 }
 
+/* Inline nobody takes over. */
+static bool has_successor(const struct un_engine *engine)
+{
+    return engine->setup.wake_fds[0] >= 0;
+}
+
 static void open_conn(struct un_engine *engine, uint32_t slot, uint32_t listener, int fd,
                       const struct sockaddr_storage *peer)
 {
@@ -171,6 +178,8 @@ static void open_conn(struct un_engine *engine, uint32_t slot, uint32_t listener
         memset(&local, 0, sizeof local);
     set_endpoint(&accepted.local, &local);
     accepted.parted = accepted.local.family == UN_FAMILY_UNIX;
+    if (accepted.parted && has_successor(engine))
+        un_unix_look_from_start(fd);
     un_enter_at(engine, slot, un_port_of_seat(accepted.seat));
     un_engine_conn_opened(engine, slot, &accepted);
     watch_conn(engine, slot, fd);
@@ -251,16 +260,15 @@ static uint32_t kernel_poll(struct un_engine *engine, int timeout_ms)
     return (uint32_t)count;
 }
 
-/* Descriptors that come with bytes are closed by the kernel, as there is no room for them; it says so, and has read up
- * to the next bytes at most. */
 static ssize_t kernel_receive_parted(struct un_engine *engine, int handle, void *bytes, size_t length, bool *parted)
 {
-    (void)engine;
-    struct iovec piece = {bytes, length};
-    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
-    ssize_t received = recvmsg(handle, &message, MSG_DONTWAIT);
-    *parted = received > 0 && message.msg_flags & MSG_CTRUNC;
-    return received < 0 ? -errno : received;
+    return un_unix_receive(handle, bytes, length, has_successor(engine), parted);
+}
+
+static void kernel_noted(struct un_engine *engine, int handle, size_t length)
+{
+    if (has_successor(engine))
+        un_unix_throw_away(handle, length);
 }
 
 static ssize_t kernel_receive(struct un_engine *engine, int handle, void *bytes, size_t length)
@@ -325,6 +333,11 @@ static int kernel_counts(struct un_engine *engine, uint32_t slot, struct un_coun
 {
     struct un_conn *conn = un_slot(engine, slot);
     struct un_counts known = {.taken = un_load(&conn->bytes_in), .given = un_load(&conn->bytes_out)};
+    if (engine->works[slot].flags & UN_WORK_PARTED && engine->own->busy.transfer == UN_TRANSFER_IN) {
+        un_unix_look_from_start(engine->works[slot].handle);
+        *counts = known;
+        return 0;
+    }
     return un_kernel_counts(engine->works[slot].handle, &known, counts);
 }
 
@@ -370,13 +383,15 @@ static void watch_all_again(struct un_engine *engine)
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
         if (!un_is_alive(un_slot(engine, slot)))
             continue;
+        if (engine->works[slot].flags & UN_WORK_PARTED)
+            un_unix_throw_away_noted(engine->works[slot].handle);
         un_enter(engine, slot);
         watch_conn(engine, slot, engine->works[slot].handle);
         un_leave(engine);
     }
 }
 
-static void kernel_close_orphans(struct un_engine *engine)
+static void kernel_settle_orphans(struct un_engine *engine)
 {
     int owned_max = 0, orphan = -1;
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
@@ -410,6 +425,7 @@ const struct un_transport un_kernel_transport = {
     .poll = kernel_poll,
     .receive = kernel_receive,
     .receive_parted = kernel_receive_parted,
+    .noted = kernel_noted,
     .send = kernel_send,
     .count_lent = kernel_count_lent,
     .undelivered = kernel_undelivered,
@@ -419,5 +435,5 @@ const struct un_transport un_kernel_transport = {
     .deadline_ns = kernel_deadline_ns,
     .listen = kernel_listen,
     .counts = kernel_counts,
-    .close_orphans = kernel_close_orphans,
+    .settle_orphans = kernel_settle_orphans,
 };

@@ -9,7 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-/* The kernel's numbers of TCP's states, as tcp_info has them; <linux/tcp.h> has the struct, but not these. */
+/* The kernel's numbers of TCP's states, as tcp_info has them; the header with the struct lacks these. */
 enum { FIN_WAIT1 = 4, FIN_WAIT2, TIME_WAIT, CLOSED, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING };
 #define PEER_FIN (1u << TIME_WAIT | 1u << CLOSE_WAIT | 1u << LAST_ACK | 1u << CLOSING)
 #define OUR_FIN (1u << FIN_WAIT1 | 1u << FIN_WAIT2 | 1u << TIME_WAIT | 1u << LAST_ACK | 1u << CLOSING)

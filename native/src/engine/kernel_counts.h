@@ -4,8 +4,8 @@
 
 #include "engine/transport.h"
 
-/* `known` is what was accounted for before. 0; -EOPNOTSUPP: no TCP socket; -ECONNRESET: it is over, and somebody was told
- * that already. Not counted are urgent bytes that are not received in line. */
+/* `known` is what was accounted for before. 0; -EOPNOTSUPP: no TCP socket; -ECONNRESET: it is over, and the dead engine
+ * was told that. Urgent bytes count if they are received in line. */
 int un_kernel_counts(int fd, const struct un_counts *known, struct un_counts *counts);
 
 #endif

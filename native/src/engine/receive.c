@@ -107,7 +107,7 @@ void un_receive_took(struct un_engine *engine, uint32_t slot, uint32_t length)
     un_count(&engine->counters->bytes_in, length);
     un_count(&engine->counters->frames_in, 1);
     un_assert(un_event_push(engine, un_port_of(conn), &event));
-    un_commit(engine);
+    un_change_stays(engine);
 }
 
 /* The transport ended it or has no more for now; true when the connection may go on receiving later. */
@@ -177,7 +177,7 @@ static bool receive_slice(struct un_engine *engine, uint32_t slot)
         return false;
     uint8_t *into = un_rx_frame(engine->setup.public, un_port_of(conn), state->rx_open) + state->rx_fill;
     bool parted = false;
-    un_change_transfers(engine);
+    un_change_transfers(engine, UN_TRANSFER_IN);
     ssize_t length = __builtin_expect(work->flags & UN_WORK_PARTED, 0)
                          ? engine->transport->receive_parted(engine, work->handle, into, room, &parted)
                          : engine->transport->receive(engine, work->handle, into, room);
@@ -186,6 +186,8 @@ static bool receive_slice(struct un_engine *engine, uint32_t slot)
         return false;
     }
     un_receive_took(engine, slot, (uint32_t)length);
+    if (__builtin_expect(work->flags & UN_WORK_PARTED, 0))
+        engine->transport->noted(engine, work->handle, (size_t)length);
     bool drained = (uint32_t)length < room && !parted && !(work->flags & UN_WORK_READ_ON);
     if (drained)
         work->flags &= (uint16_t)~UN_WORK_READABLE;

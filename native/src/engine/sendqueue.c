@@ -152,7 +152,7 @@ void un_sendqueue_took(struct un_engine *engine, uint32_t slot, size_t bytes, ui
     }
     work->tx_head = head;
     work->tx_sent = (uint32_t)bytes;
-    un_commit(engine); /* until here the nodes stand in the queue */
+    un_change_stays(engine); /* until here the nodes stand in the queue */
     for (uint32_t next; first != head; first = next, lent >>= 1) {
         next = node_at(engine, port, first)->next;
         give_node(engine, port, first, lent & 1);

@@ -16,7 +16,8 @@ bool un_sendqueue_append(struct un_engine *engine, uint32_t slot, const struct u
 /* The first pieces of a queue, UN_IOV_MAX at most; returns how many. */
 int un_sendqueue_gather(struct un_engine *engine, uint32_t slot, struct iovec *pieces);
 
-/* The transport took so many bytes, which is committed; bit i of lent: it keeps those of the node i behind the head where they are. */
+/* The transport took so many bytes, and that stays; bit i of lent: it keeps those of the node i behind the head where
+ * they are. */
 void un_sendqueue_took(struct un_engine *engine, uint32_t slot, size_t bytes, uint64_t lent);
 void un_sendqueue_done(struct un_engine *engine, uint32_t port, uint32_t frame); /* a piece that was lent came back */
 

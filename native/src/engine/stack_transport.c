@@ -458,7 +458,7 @@ static void close_orphan(struct un_engine *engine, uint64_t conn)
         un_stack_abort(&engine->link->stack, conn);
 }
 
-static void stack_close_orphans(struct un_engine *engine)
+static void stack_settle_orphans(struct un_engine *engine)
 {
     struct un_link *link = engine->link;
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
@@ -487,5 +487,5 @@ const struct un_transport un_stack_transport = {
     .deadline_ns = stack_deadline_ns,
     .listen = stack_listen,
     .counts = stack_counts,
-    .close_orphans = stack_close_orphans,
+    .settle_orphans = stack_settle_orphans,
 };

@@ -125,6 +125,8 @@ struct un_seat {
 #define UN_ENDS_TELL (1u << 10) /* its worker */
 #define UN_ENDS_SKIP (1u << 11) /* its events in the ring are nobody's */
 
+enum un_transfer { UN_TRANSFER_NONE, UN_TRANSFER_IN, UN_TRANSFER_OUT };
+
 /* The change in progress, and what was before it: change.h. slot, frame, slice and accepting are one up, so that zero
  * is none. */
 struct un_busy {
@@ -132,7 +134,7 @@ struct un_busy {
     uint32_t port;
     uint32_t events;           /* index of its event ring */
     uint32_t ends;             /* the connection ends: UN_ENDS_… and why; 0: it does not */
-    uint32_t transfer;         /* the transport may have been called, and what it did not been accounted for */
+    uint32_t transfer;         /* enum un_transfer: the transport was called, and what it did is not accounted for */
     uint32_t slice;            /* receive frame that gets one; of which the two are: */
     uint32_t slice_references;
     uint32_t slice_fill;

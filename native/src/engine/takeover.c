@@ -11,7 +11,7 @@
 #include "engine/receive.h"
 #include "engine/sendqueue.h"
 #include "engine/transport.h"
-#include "engine/undo.h"
+#include "engine/rollback.h"
 #include "engine/worklists.h"
 
 /* An event that stands in the ring is not posted once more: the last engine may have died before it took the note of
@@ -149,14 +149,14 @@ void un_takeover(struct un_engine *engine)
     bool *closing = calloc(engine->config->conn_max, sizeof *closing);
     un_assert(closing != NULL);
     engine->now_ns = un_engine_now_ns(engine);
-    un_undo(engine);
+    un_rollback(engine);
     for (uint32_t port = 0; port < un_port_count(engine); port++) {
         own->ports[port].rx_free = own->ports[port].node_free = UN_NONE;
         settle_posts(engine, port);
     }
     clear_sums(engine);
     count_peers(engine);
-    un_undo_settle(engine);
+    un_rollback_settle(engine);
     clear_sums(engine);
     for (uint32_t port = 0; port < un_port_count(engine); port++)
         sum_ring(engine, port, closing);
@@ -174,7 +174,7 @@ void un_takeover(struct un_engine *engine)
         un_store(&un_seat_public(engine->setup.public, seat)->connections, own->seats[seat].connections);
     own->busy.slot = 0;
     un_store(&engine->counters->active, own->active);
-    engine->transport->close_orphans(engine);
+    engine->transport->settle_orphans(engine);
     un_count(&engine->counters->takeovers, 1);
     free(closing);
 }

@@ -19,7 +19,7 @@ static bool send_queue(struct un_engine *engine, uint32_t slot)
         struct iovec pieces[UN_IOV_MAX];
         uint64_t lent;
         int count = un_sendqueue_gather(engine, slot, pieces);
-        un_change_transfers(engine);
+        un_change_transfers(engine, UN_TRANSFER_OUT);
         ssize_t sent = engine->transport->send(engine, un_port_of(conn), work->handle, pieces, count, &lent);
         if (sent == -EINTR)
             continue;

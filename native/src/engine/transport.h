@@ -6,7 +6,7 @@
  * bytes or -errno. poll acts on connections only: that the supervisor asks for something it notes in `requests_wait`.
  *
  * receive_parted is for connections whose reads may stop short although there is more (unix sockets): it says whether
- * this one did. A transport without such connections lacks it.
+ * this one did. noted follows, once the bytes are accounted for. A transport without such connections lacks both.
  *
  * send is told in whose send frames the pieces lie. It may keep a piece that it took where it is: bit i of *lent says
  * so of pieces[i], of which it took all then. The transport tells by un_sendqueue_done when it does not need the bytes
@@ -14,8 +14,8 @@
  * tells of no others that came before.
  *
  * After a takeover counts says what went through a connection in all, to be compared with what was accounted for:
- * -ECONNRESET when the dead engine was told of its end, -EOPNOTSUPP when nobody knows. close_orphans is for handles that
- * no connection owns: one that is to be closed is (as the change in progress says), one that was opened is opened again.
+ * -ECONNRESET when the dead engine was told of its end, -EOPNOTSUPP when nobody knows. settle_orphans is for handles
+ * that no connection owns: what was to be closed is closed now, what was accepted is opened again.
  *
  * A connection whose processes all die is reset, not ended in order, until send_eof or close (without reset) says that
  * all of the output is there. close is told whether send_eof came before.
@@ -45,6 +45,7 @@ struct un_transport {
     uint32_t (*poll)(struct un_engine *engine, int timeout_ms);
     ssize_t (*receive)(struct un_engine *engine, int handle, void *bytes, size_t length);
     ssize_t (*receive_parted)(struct un_engine *engine, int handle, void *bytes, size_t length, bool *parted);
+    void (*noted)(struct un_engine *engine, int handle, size_t length);
     ssize_t (*send)(struct un_engine *engine, uint32_t port, int handle, const struct iovec *pieces, int count,
                     uint64_t *lent);
     void (*count_lent)(struct un_engine *engine, uint32_t port, uint32_t *waiting);
@@ -55,7 +56,7 @@ struct un_transport {
     uint64_t (*deadline_ns)(const struct un_engine *engine); /* poll then, if nothing comes; UINT64_MAX: never */
     void (*listen)(struct un_engine *engine, bool on); /* take new connections or not: while paused, or for good */
     int (*counts)(struct un_engine *engine, uint32_t slot, struct un_counts *counts);
-    void (*close_orphans)(struct un_engine *engine);
+    void (*settle_orphans)(struct un_engine *engine);
 };
 
 extern const struct un_transport un_kernel_transport;

@@ -1,5 +1,5 @@
-/* See undo.h. */
-#include "engine/undo.h"
+/* See rollback.h. */
+#include "engine/rollback.h"
 
 #include <errno.h>
 
@@ -41,7 +41,7 @@ static void put_back(struct un_engine *engine, uint32_t slot)
         engine->nodes[busy->port][busy->work.tx_tail].next = UN_NONE;
 }
 
-void un_undo(struct un_engine *engine)
+void un_rollback(struct un_engine *engine)
 {
     struct un_busy *busy = &engine->own->busy;
     settle_account(engine);
@@ -97,7 +97,7 @@ static void settle_transfer(struct un_engine *engine, uint32_t slot)
     }
 }
 
-void un_undo_settle(struct un_engine *engine)
+void un_rollback_settle(struct un_engine *engine)
 {
     const struct un_busy *busy = &engine->own->busy;
     uint32_t slot = busy->slot - 1;
