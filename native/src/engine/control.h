@@ -27,7 +27,7 @@ enum un_control_type {
 };
 
 #define UN_CONTROL_RESUMES 1u  /* of ATTACH: the handler class defines on_resume */
-#define UN_CONTROL_POISONED 2u /* of LOST, confirmed: the seat's quarantine holds an event */
+#define UN_CONTROL_POISONED 2u /* of LOST, confirmed: the quarantine of its port holds an event */
 
 struct un_control {
     uint32_t type;

@@ -20,9 +20,9 @@ struct un_stack_setup; /* stack_setup.h */
 struct un_engine_setup {
     void *private;
     void *public;
-    void *seats[UN_SEATS_MAX];
-    int seat_wake_fds[UN_SEATS_MAX]; /* pipe to the worker (base/wake.h); -1: it is in this process */
-    int wake_fds[UN_SEATS_MAX];      /* pipe from the worker; -1: it is in this process */
+    void *ports[UN_PORTS_MAX];       /* the memory of each port */
+    int port_wake_fds[UN_PORTS_MAX]; /* pipe to its worker (base/wake.h); -1: it is in this process */
+    int wake_fds[UN_PORTS_MAX];      /* pipe from its worker; -1: it is in this process */
     int control_fd;                  /* SOCK_SEQPACKET to the supervisor; -1: none */
     int epoll_fd;                    /* made by the caller, so that it outlives the engine */
     int listeners[UN_LISTENERS_MAX];

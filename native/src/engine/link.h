@@ -13,7 +13,7 @@ struct un_link {
     struct un_device *device;
     struct un_link_head *head;
     struct un_exchange exchange;
-    const uint8_t *lenders[UN_SEATS_MAX]; /* the send frames of each seat */
+    const uint8_t *lenders[UN_PORTS_MAX]; /* the send frames of each port */
     uint32_t polls;
     uint32_t accept_turn; /* whose listener's turn it is to have a connection accepted; runs freely */
 };

@@ -15,7 +15,7 @@ static struct un_rx_frame *frame_of(struct un_engine *engine, uint32_t port, uin
 
 static void tell_free_frames(struct un_engine *engine, uint32_t port)
 {
-    un_store(&un_seat_public(engine->setup.public, port)->rx_frames_free, engine->own->ports[port].rx_free_count);
+    un_store(&un_port_public(engine->setup.public, port)->rx_frames_free, engine->own->ports[port].rx_free_count);
 }
 
 static void push_free(struct un_engine *engine, uint32_t port, uint32_t frame)
@@ -65,7 +65,7 @@ static void close_frame(struct un_engine *engine, uint32_t port)
     unreference(engine, port, frame);
 }
 
-/* Room in the seat's open frame, opening another one when little is left; 0 when none is free. */
+/* Room in the port's open frame, opening another one when little is left; 0 when none is free. */
 static uint32_t open_room(struct un_engine *engine, uint32_t port)
 {
     struct un_port_end *state = &engine->own->ports[port];

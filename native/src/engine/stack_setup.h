@@ -29,7 +29,7 @@ struct un_stack_setup {
 };
 
 /* Sizes and limits of the stack: for so many connections as the options allow, and their backlog. Of the send frames of
- * a seat, it keeps no more than half until peers acknowledge them: beyond that it copies, so that peers who do not
+ * a port, it keeps no more than half until peers acknowledge them: beyond that it copies, so that peers who do not
  * cannot stop the others. */
 void un_stack_setup_sizes(struct un_stack_setup *setup, const struct un_engine_options *options, uint32_t tx_frames);
 

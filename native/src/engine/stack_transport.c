@@ -128,8 +128,8 @@ static int open_stack(struct un_engine *engine)
 static void join_lenders(struct un_engine *engine)
 {
     struct un_link *link = engine->link;
-    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
-        link->lenders[seat] = un_send_frames(engine->setup.public, engine->setup.seats[seat]);
+    for (uint32_t port = 0; port < un_port_count(engine->config); port++)
+        link->lenders[port] = un_send_frames(engine->setup.public, engine->setup.ports[port]);
     link->stack.tcp.pool.lenders = link->lenders;
 }
 

@@ -10,7 +10,7 @@
  *
  * send is told in whose send frames the pieces lie. It may keep a piece that it took where it is: bit i of *lent says
  * so of pieces[i], of which it took all then. The transport tells by un_sendqueue_done when it does not need the bytes
- * any more. After a takeover count_lent adds to waiting[] how many pieces it keeps in each send frame of a seat; it
+ * any more. After a takeover count_lent adds to waiting[] how many pieces it keeps in each send frame of a port; it
  * tells of no others that came before.
  *
  * A connection whose processes all die is reset, not ended in order, until send_eof or close (without reset) says that
