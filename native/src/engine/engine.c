@@ -83,8 +83,7 @@ static void format_private(struct un_engine *engine)
     own->flush = UN_LIST_EMPTY;
     own->accepting = true;
     un_peers_reset(engine);
-    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
-        own->listeners[number].fd = UN_NO_LISTENER;
+    un_listeners_begin(engine);
     for (uint32_t port = 0; port < un_port_count(engine->config); port++)
         format_port(engine, port);
     un_compiler_fence();
@@ -116,14 +115,12 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
         errno = -status;
         return NULL;
     }
-    bool is_first = engine->own->magic != UN_PRIVATE_MAGIC;
-    if (is_first)
-        format_private(engine);
-    un_listeners_start(engine); /* before sockets that nobody owns are closed */
-    if (!is_first)
+    if (engine->own->magic == UN_PRIVATE_MAGIC)
         un_takeover(engine);
+    else
+        format_private(engine);
     engine->own->paused = false;
-    engine->transport->listen(engine, engine->own->accepting);
+    engine->transport->admit(engine, engine->own->accepting);
     tell_awake(engine);
     un_store(&engine->counters->engine_epoch, ++engine->own->epoch);
     return engine;
@@ -139,6 +136,9 @@ void un_engine_leave_to_parent(const struct un_engine *engine)
 {
     if (engine->transport != &un_kernel_transport)
         return; /* handles are no descriptors */
+    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
+        if (engine->own->listeners[number].fd != UN_NO_LISTENER)
+            close(engine->own->listeners[number].fd);
     for (uint32_t slot = 0; slot < engine->config->conn_max; slot++)
         if (engine->works[slot].handle > 2) /* 0: never used, -1: closed */
             close(engine->works[slot].handle);

@@ -41,6 +41,7 @@ struct un_link_head {
     uint32_t begun; /* somebody wrote to the arena */
     uint32_t ready; /* the stack is complete, with its addresses and listeners */
     uint32_t abandoned; /* its keeper is gone; counts the engines that tried to reset its connections, from 1 on */
+    uint32_t listener_high; /* numbers below it were used at least once */
     uint32_t listeners[UN_LISTENERS_MAX]; /* number of the stack's listener + 1; 0: it does not listen */
 };
 UN_STATIC_ASSERT(sizeof(struct un_link_head) <= UN_STACK_HEAD_BYTES, "fits in front of the arena");

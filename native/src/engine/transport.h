@@ -27,6 +27,7 @@
 #include <sys/uio.h>
 
 struct un_engine;
+struct un_listening;
 
 struct un_transport {
     int (*start)(struct un_engine *engine);
@@ -42,7 +43,9 @@ struct un_transport {
     uint32_t (*undelivered)(struct un_engine *engine, int handle); /* bytes sent and not acknowledged */
     void (*flush)(struct un_engine *engine);
     uint64_t (*deadline_ns)(const struct un_engine *engine); /* poll then, if nothing comes; UINT64_MAX: never */
-    void (*listen)(struct un_engine *engine, bool on); /* take new connections or not: while paused, or for good */
+    void (*admit)(struct un_engine *engine, bool on); /* take new connections or not: while paused, or for good */
+    int (*listen)(struct un_engine *engine, uint32_t number, const struct un_listening *what); /* un_engine_listen */
+    void (*unlisten)(struct un_engine *engine, uint32_t number);
     void (*close_orphans)(struct un_engine *engine); /* handles that no connection owns, after a takeover */
 };
 
