@@ -15,7 +15,7 @@ ARCHITECTURE = Path(__file__).resolve().parents[1] / "ARCHITECTURE.md"
 MARKS = ("<!-- layout -->", "<!-- end of layout -->")
 TITLES = {
     "public": "public: one memory, which workers map read-only",
-    "seat": "seat: one memory for each worker, which the engine reads and does not believe",
+    "port": "port: one memory for each worker, which the engine reads and does not believe",
 }
 
 
@@ -32,13 +32,14 @@ def _memory(title: str, regions: Iterable[Region]) -> str:
 
 
 def _size(region: Region) -> str:
-    """How much of what: `seats x event_slots x un_event`."""
+    """How much of what: `ports x event_slots x un_event`."""
     factors = [text for text in (_plain(region.parts), _plain(region.items)) if text != "1"]
     return " x ".join([*factors, _plain(region.item)])
 
 
 def _plain(text: str) -> str:
     text = re.sub(r"sizeof\((?:struct )?(\w+)\)", r"\1", text)
+    text = text.replace("config->seats * UN_PORTS", "ports")
     text = re.sub(r"config->|\(uint64_t\)", "", text)
     return f"({text})" if "+" in text else text
 

@@ -70,7 +70,7 @@ class Engine:
     def __init__(
         self,
         public_fd: int,
-        seat_fd: int,
+        port_fd: int,
         listeners: Iterable[int],
         resumes: bool,
         serial: int = 1,
@@ -107,10 +107,10 @@ class Port:
     def __init__(
         self,
         public_fd: int = -1,
-        seat_fd: int = -1,
-        seat: int = 0,
+        port_fd: int = -1,
+        number: int = 0,
         engine_wake_fd: int = -1,
-        seat_wake_fd: int = -1,
+        port_wake_fd: int = -1,
         handler: Handler = ...,
         resumes: bool = False,
         *,
@@ -123,7 +123,7 @@ class Port:
         """The eventfd by which this process wakes its loop, -1: the port is closed."""
 
     @property
-    def seat_wake_fd(self) -> int:
+    def port_wake_fd(self) -> int:
         """The pipe by which the network process wakes the loop, -1: the engine is in this process."""
 
     @property

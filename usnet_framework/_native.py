@@ -74,7 +74,7 @@ class SegmentSizes:
     """Bytes of the two kinds of memory of a segment."""
 
     public_bytes: int
-    seat_bytes: int
+    port_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ def plan_segment(config: Mapping[str, int]) -> SegmentSizes:
     why = ffi.new("const char **")
     if lib.usnet_segment_plan(_numbers(config), sizes, why) < 0:
         raise ValueError(c_text(why[0]))
-    return SegmentSizes(public_bytes=sizes.public_bytes, seat_bytes=sizes.seat_bytes)
+    return SegmentSizes(public_bytes=sizes.public_bytes, port_bytes=sizes.port_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,16 +278,16 @@ def die_with_parent(signal: int, parent_pid: int) -> None:
 class SegmentReader:
     """A segment opened for reading, over maps that stay open longer than this. Any thread may use it."""
 
-    def __init__(self, public: mmap, seats: Sequence[mmap]) -> None:
+    def __init__(self, public: mmap, ports: Sequence[mmap]) -> None:
         self._lock = threading.Lock()  # cffi calls run without the GIL: close() must not free under a reader
-        self._buffers = [ffi.from_buffer("uint8_t[]", memory) for memory in (public, *seats)]
-        self._seats = len(seats)
-        public_memory, *seat_memories = self._buffers
+        self._buffers = [ffi.from_buffer("uint8_t[]", memory) for memory in (public, *ports)]
+        self._ports = len(ports)
+        public_memory, *port_memories = self._buffers
         handle = ffi.new("struct usnet_segment **")
-        memories = ffi.new("const void *[]", seat_memories)
-        sizes = ffi.new("uint64_t[]", [len(memory) for memory in seat_memories])
+        memories = ffi.new("const void *[]", port_memories)
+        sizes = ffi.new("uint64_t[]", [len(memory) for memory in port_memories])
         try:
-            checked(lib.usnet_segment_open(handle, public_memory, len(public_memory), memories, sizes, self._seats))
+            checked(lib.usnet_segment_open(handle, public_memory, len(public_memory), memories, sizes, self._ports))
         except OSError:
             self._release()
             raise

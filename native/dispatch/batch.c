@@ -18,7 +18,7 @@ static uint64_t now_ns(void)
 }
 
 /* Bucket i counts waits of less than 2^i microseconds. */
-static void note_wait(struct un_seat_counters *counters, uint64_t wait_ns)
+static void note_wait(struct un_worker_counters *counters, uint64_t wait_ns)
 {
     uint64_t microseconds = wait_ns / 1000;
     uint32_t bucket = microseconds ? 64u - (uint32_t)__builtin_clzll(microseconds) : 0;
@@ -28,7 +28,7 @@ static void note_wait(struct un_seat_counters *counters, uint64_t wait_ns)
 /* Deliver `ready` events; how many were, fewer when an exception is set. */
 static uint32_t deliver_events(struct un_port_object *port, uint32_t ready, uint64_t started_ns)
 {
-    struct un_seat_counters *counters = &port->end->mine->counters;
+    struct un_worker_counters *counters = &port->end->mine->counters;
     uint64_t wait_ns = 0;
     uint32_t done = 0, unreleased = 0;
     for (; done < ready; done++) {

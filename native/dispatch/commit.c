@@ -105,7 +105,7 @@ static void after_commit(struct un_port_object *port)
     }
 }
 
-static void publish_refusals(struct un_seat_counters *counters, const struct un_tally *tally)
+static void publish_refusals(struct un_worker_counters *counters, const struct un_tally *tally)
 {
     un_count(&counters->sends_full, tally->sends_full);
     un_count(&counters->sends_crowded, tally->sends_crowded);
@@ -115,7 +115,7 @@ static void publish_refusals(struct un_seat_counters *counters, const struct un_
 /* Shared counters change once per commit. */
 static void publish_counters(struct un_port_object *port)
 {
-    struct un_seat_counters *counters = &port->end->mine->counters;
+    struct un_worker_counters *counters = &port->end->mine->counters;
     const struct un_tally *tally = &port->tally;
     un_count(&counters->worker_commands, port->end->command_ring.own - UN_COMMIT_COMMANDS(port->end->committed));
     un_count(&counters->worker_bytes_in, tally->bytes_in);

@@ -4,8 +4,8 @@
  * used them, or only let its finalizers run, would drive them beside the parent. So the first thing that a child
  * does, before any code of Python, is to give them up:
  *
- *   port     its seat memory becomes memory of the child's own; it is `forked`, and every use of it raises WorkerForked
- *   engine   its descriptors are closed and it is closed itself; its seat memory becomes the child's own
+ *   port     its port memory becomes memory of the child's own; it is `forked`, and every use of it raises WorkerForked
+ *   engine   its descriptors are closed and it is closed itself; its port memory becomes the child's own
  *   slices   stay readable, and give nothing back
  *
  * close() of a descriptor that the parent has too changes nothing for the parent: the registration in an epoll set

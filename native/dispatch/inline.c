@@ -24,7 +24,7 @@ struct memory {
 struct engine_object {
     PyObject_HEAD
     struct un_engine *engine; /* NULL once closed */
-    struct memory public, seat, private, arena, frames;
+    struct memory public, port, private, arena, frames;
     struct un_stack_setup stack; /* in use when there is an arena */
     int arena_fd, frames_fd;     /* -1: memory of our own */
     uint64_t exchange_wakes;
@@ -67,16 +67,16 @@ static void unmap(struct memory *memory)
     memory->start = NULL;
 }
 
-static int map_memories(struct engine_object *self, int public_fd, int seat_fd)
+static int map_memories(struct engine_object *self, int public_fd, int port_fd)
 {
-    if (map_file(&self->public, public_fd) < 0 || map_file(&self->seat, seat_fd) < 0)
+    if (map_file(&self->public, public_fd) < 0 || map_file(&self->port, port_fd) < 0)
         return -1;
     const char *why;
     errno = EINVAL;
     if (un_segment_check(self->public.start, self->public.bytes, &why) < 0 ||
-        self->seat.bytes < un_header(self->public.start)->layout.seat_bytes)
+        self->port.bytes < un_header(self->public.start)->layout.port_bytes)
         return -1;
-    madvise(self->seat.start, self->seat.bytes, MADV_DONTFORK);
+    madvise(self->port.start, self->port.bytes, MADV_DONTFORK);
     return map_private(&self->private, un_engine_private_bytes(&un_header(self->public.start)->config));
 }
 
@@ -115,8 +115,8 @@ static int start(struct engine_object *self, struct un_engine_setup *setup)
 {
     setup->private = self->private.start;
     setup->public = self->public.start;
-    setup->seats[0] = self->seat.start;
-    setup->seat_wake_fds[0] = -1;
+    setup->ports[0] = self->port.start;
+    setup->port_wake_fds[0] = -1;
     setup->wake_fds[0] = -1;
     setup->epoll_fd = self->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (self->epoll_fd < 0)
@@ -183,20 +183,20 @@ static void leave_to_parent(struct un_fork_member *member)
     if (self->epoll_fd >= 0)
         close(self->epoll_fd);
     self->epoll_fd = -1;
-    un_fork_replace(self->seat.start, self->seat.bytes);
+    un_fork_replace(self->port.start, self->port.bytes);
     mprotect(self->public.start, self->public.bytes, PROT_READ);
 }
 
 static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"public_fd", "seat_fd", "listeners", "resumes", "serial",
+    static char *names[] = {"public_fd", "port_fd", "listeners", "resumes", "serial",
                             "stack",     "control_fd", "device", "time_ns", NULL};
     struct un_engine_setup setup = {.control_fd = -1};
-    int public_fd, seat_fd, resumes;
+    int public_fd, port_fd, resumes;
     unsigned int serial = 1;
     unsigned long long device = 0, time_ns = 0;
     PyObject *listeners, *stack = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iiOp|IOi$KK:Engine", names, &public_fd, &seat_fd, &listeners,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iiOp|IOi$KK:Engine", names, &public_fd, &port_fd, &listeners,
                                      &resumes, &serial, &stack, &setup.control_fd, &device, &time_ns) ||
         read_listeners(listeners, &setup) < 0)
         return NULL;
@@ -211,7 +211,7 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywor
         return NULL;
     }
     setup.time_ns = time_ns ? &self->time_ns : NULL;
-    if (map_memories(self, public_fd, seat_fd) < 0 || map_arena(self, &setup) < 0 || start(self, &setup) < 0) {
+    if (map_memories(self, public_fd, port_fd) < 0 || map_arena(self, &setup) < 0 || start(self, &setup) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         Py_DECREF(self);
         return NULL;
@@ -235,7 +235,7 @@ int un_inline_attach(PyObject *engine, struct un_port *end)
     struct engine_object *self = as_engine(engine);
     if (!self->engine)
         return -EINVAL;
-    return un_port_attach(end, self->public.start, self->seat.start, 0, -1);
+    return un_port_attach(end, self->public.start, self->port.start, 0, -1);
 }
 
 void un_inline_take_commits(PyObject *engine)
@@ -376,7 +376,7 @@ static void engine_dealloc(PyObject *self)
     un_fork_quit(&as_engine(self)->fork);
     close_engine(as_engine(self));
     unmap(&as_engine(self)->public);
-    unmap(&as_engine(self)->seat);
+    unmap(&as_engine(self)->port);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -402,7 +402,7 @@ static PyMemberDef engine_members[] = {
 };
 
 static PyType_Slot engine_slots[] = {
-    {Py_tp_doc, "Engine(public_fd, seat_fd, listeners, resumes, serial=1, stack=None, control_fd=-1, *, device=0, "
+    {Py_tp_doc, "Engine(public_fd, port_fd, listeners, resumes, serial=1, stack=None, control_fd=-1, *, device=0, "
                 "time_ns=0)\n\nThe "
                 "network engine in this process, with its one worker attached. OSError: the descriptors are not those "
                 "of a segment."},

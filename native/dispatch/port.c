@@ -1,6 +1,6 @@
 /* Port: a worker's dispatcher, and the verbs that its event loop's selector uses.
  *
- *   run -> commit -> spin -> sleep, wait for wake_fd and seat_wake_fd, awake -> run ...
+ *   run -> commit -> spin -> sleep, wait for wake_fd and port_wake_fd, awake -> run ...
  *
  * sleep says no while anything is left to do here: events, inboxes that are ready, frames given back and
  * not published. */
@@ -24,7 +24,7 @@ static struct un_port_object *as_port(PyObject *self)
 static void leave_to_parent(struct un_fork_member *member)
 {
     struct un_port_object *port = (struct un_port_object *)((char *)member - offsetof(struct un_port_object, fork));
-    un_fork_replace(port->end->seat, port->end->header->layout.seat_bytes);
+    un_fork_replace(port->end->memory, port->end->header->layout.port_bytes);
     port->forked = true;
     port->lease->open = false;
     port->lease->held++;
@@ -46,8 +46,8 @@ static bool is_usable(const struct un_port_object *port)
 }
 
 struct arguments {
-    int public_fd, seat_fd, engine_wake_fd, seat_wake_fd, resumes;
-    unsigned int seat;
+    int public_fd, port_fd, engine_wake_fd, port_wake_fd, resumes;
+    unsigned int number;
     PyObject *handler, *engine;
 };
 
@@ -60,8 +60,8 @@ static int open_end(struct un_port_object *port, const struct arguments *from)
         lease->engine = Py_NewRef(from->engine);
         status = un_inline_attach(from->engine, &lease->end);
     } else if (status == 0) {
-        status = un_port_open(&lease->end, from->public_fd, from->seat_fd, from->seat, from->engine_wake_fd,
-                              from->seat_wake_fd);
+        status = un_port_open(&lease->end, from->public_fd, from->port_fd, from->number, from->engine_wake_fd,
+                              from->port_wake_fd);
     }
     if (status == 0)
         return 0;
@@ -96,12 +96,12 @@ static int open_port(struct un_port_object *port, const struct arguments *from)
 
 static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"public_fd", "seat_fd", "seat", "engine_wake_fd", "seat_wake_fd",
+    static char *names[] = {"public_fd", "port_fd", "number", "engine_wake_fd", "port_wake_fd",
                             "handler",   "resumes", "engine", NULL};
     struct arguments from = {-1, -1, -1, -1, 1, 0, NULL, NULL};
     struct un_module *module = un_module_of(type);
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|iiIiiOp$O:Port", names, &from.public_fd, &from.seat_fd,
-                                     &from.seat, &from.engine_wake_fd, &from.seat_wake_fd, &from.handler,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|iiIiiOp$O:Port", names, &from.public_fd, &from.port_fd,
+                                     &from.number, &from.engine_wake_fd, &from.port_wake_fd, &from.handler,
                                      &from.resumes, &from.engine))
         return NULL;
     if (from.engine == Py_None)
@@ -280,7 +280,7 @@ static PyObject *port_statistics(PyObject *self, PyObject *unused)
     (void)unused;
     if (!is_usable(port))
         return NULL;
-    const struct un_seat_counters *counters = &port->end->mine->counters;
+    const struct un_worker_counters *counters = &port->end->mine->counters;
     PyObject *dict = PyDict_New();
     if (!dict)
         return NULL;
@@ -289,7 +289,7 @@ static PyObject *port_statistics(PyObject *self, PyObject *unused)
                   add_number(dict, "overflow_bytes", port->overflow_bytes) < 0 ||
                   add_number(dict, "overflow_held", port->overflow_held) < 0 ||
                   add_number(dict, "inbox_held", port->inbox_held) < 0 ||
-                  add_number(dict, "objects", port->objects) < 0 UN_SEAT_COUNTERS(ADD);
+                  add_number(dict, "objects", port->objects) < 0 UN_WORKER_COUNTERS(ADD);
 #undef ADD
     if (failed)
         Py_CLEAR(dict);
@@ -317,7 +317,7 @@ static PyObject *get_wake_fd(PyObject *self, void *unused)
     return PyLong_FromLong(as_port(self)->lease ? as_port(self)->lease->wake_fd : -1);
 }
 
-static PyObject *get_seat_wake_fd(PyObject *self, void *unused)
+static PyObject *get_port_wake_fd(PyObject *self, void *unused)
 {
     (void)unused;
     return PyLong_FromLong(as_port(self)->lease ? as_port(self)->end->wake_fd : -1);
@@ -392,12 +392,12 @@ static PyGetSetDef port_attributes[] = {
     {"pending_work", get_pending_work, NULL, "True while output, tasks or anything uncommitted is left.", NULL},
     {"pressed", get_pressed, NULL, "True while something waits for space in the segment: commit again soon.", NULL},
     {"wake_fd", get_wake_fd, NULL, "The eventfd by which this process wakes its loop, -1: none.", NULL},
-    {"seat_wake_fd", get_seat_wake_fd, NULL, "The pipe by which the engine does, -1: it is in this process.", NULL},
+    {"port_wake_fd", get_port_wake_fd, NULL, "The pipe by which the engine does, -1: it is in this process.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot port_slots[] = {
-    {Py_tp_doc, "Port(public_fd, seat_fd, seat, engine_wake_fd, seat_wake_fd, handler, resumes, *, engine=None)\n\n"
+    {Py_tp_doc, "Port(public_fd, port_fd, number, engine_wake_fd, port_wake_fd, handler, resumes, *, engine=None)\n\n"
                 "A worker's dispatcher. OSError: the descriptors are not those of a segment."},
     {Py_tp_new, port_new},
     {Py_tp_dealloc, port_dealloc},

@@ -58,7 +58,7 @@ static void *map(uint64_t bytes)
 
 static void open_memories(void)
 {
-    uint64_t mad_bytes = arena.layout.seat_bytes;
+    uint64_t mad_bytes = arena.layout.port_bytes;
     arena.region_bytes = mad_bytes + 4 * PAGE;
     arena.region = map(arena.region_bytes);
     for (uint64_t at = 0; at < PAGE; at += sizeof secret) {
@@ -69,8 +69,8 @@ static void open_memories(void)
     CHECK_EQ(mprotect(arena.region + 3 * PAGE + mad_bytes, PAGE, PROT_NONE), 0);
     arena.setup.private = map(un_engine_private_bytes(&arena.config));
     arena.setup.public = map(arena.layout.public_bytes);
-    arena.setup.seats[MAD] = arena.region + 2 * PAGE;
-    arena.setup.seats[HONEST] = map(arena.layout.seat_bytes);
+    arena.setup.ports[MAD] = arena.region + 2 * PAGE;
+    arena.setup.ports[HONEST] = map(arena.layout.port_bytes);
     un_segment_format(arena.setup.public, &arena.config, &arena.layout, &arena.options);
 }
 
@@ -83,7 +83,7 @@ static void open_descriptors(void)
         CHECK_EQ(pipe2(from_worker, O_NONBLOCK | O_CLOEXEC), 0);
         CHECK_EQ(pipe2(to_worker, O_NONBLOCK | O_CLOEXEC), 0);
         arena.setup.wake_fds[seat] = from_worker[0];
-        arena.setup.seat_wake_fds[seat] = to_worker[1];
+        arena.setup.port_wake_fds[seat] = to_worker[1];
         arena.worker_wakes[seat] = (struct worker_wakes){.to_engine = from_worker[1], .from_engine = to_worker[0]};
     }
 }
@@ -98,14 +98,14 @@ void arena_close(void)
     arena.carrier->close();
     for (uint32_t seat = 0; seat < SEATS; seat++) {
         close(arena.setup.wake_fds[seat]);
-        close(arena.setup.seat_wake_fds[seat]);
+        close(arena.setup.port_wake_fds[seat]);
         close(arena.worker_wakes[seat].to_engine);
         close(arena.worker_wakes[seat].from_engine);
     }
     close(arena.setup.epoll_fd);
     munmap(arena.setup.private, un_engine_private_bytes(&arena.config));
     munmap(arena.setup.public, arena.layout.public_bytes);
-    munmap(arena.setup.seats[HONEST], arena.layout.seat_bytes);
+    munmap(arena.setup.ports[HONEST], arena.layout.port_bytes);
     munmap(arena.region, arena.region_bytes);
 }
 
@@ -284,7 +284,7 @@ void arena_open(const struct carrier *carrier)
     CHECK((arena.engine = un_engine_start(&arena.setup)) != NULL);
     un_engine_attach_worker(arena.engine, MAD, ++arena.serial, true);
     un_engine_attach_worker(arena.engine, HONEST, 1, true);
-    void *memory = arena.setup.seats[HONEST];
+    void *memory = arena.setup.ports[HONEST];
     int to_engine = arena.worker_wakes[HONEST].to_engine;
     CHECK_EQ(un_port_attach(&arena.honest, arena.setup.public, memory, HONEST, to_engine), 0);
     for (uint32_t i = 0; i < PEERS; i++) {

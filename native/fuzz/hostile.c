@@ -49,9 +49,9 @@ static uint64_t next_word(void)
 
 /* The mad worker. */
 
-static struct un_seat_memory *mad(void)
+static struct un_port_memory *mad(void)
 {
-    return arena.setup.seats[MAD];
+    return arena.setup.ports[MAD];
 }
 
 static void add_to_commit(uint32_t events, uint32_t commands)
@@ -120,9 +120,9 @@ static void mad_word(void)
 
 static void mad_scribble(void)
 {
-    uint64_t at = next_word() % arena.layout.seat_bytes;
+    uint64_t at = next_word() % arena.layout.port_bytes;
     uint64_t length = next_byte();
-    for (uint64_t i = 0; i < length && at + i < arena.layout.seat_bytes; i++)
+    for (uint64_t i = 0; i < length && at + i < arena.layout.port_bytes; i++)
         ((uint8_t *)mad())[at + i] = next_byte();
 }
 
@@ -208,7 +208,7 @@ static void mad_step(uint8_t choice)
 
 static bool is_bad(void)
 {
-    return un_load(&un_seat_public(arena.setup.public, MAD)->bad);
+    return un_load(&un_port_public(arena.setup.public, MAD)->bad);
 }
 
 static void step(void)

@@ -2,11 +2,11 @@
  *
  * The part between the two `cffi` marks is read twice, as in usnet.h.
  *
- * Memory. A segment (native/src/shard/segment.h) is one public memory per shard and one seat memory per worker. This
- * API formats fresh public memory once and reads from then on. A reader takes a private copy of the header when it
+ * Memory. A segment (native/src/shard/segment.h) is one public memory per shard and one per port; a seat has one port.
+ * This API formats fresh public memory once and reads from then on. A reader takes a private copy of the header when it
  * opens a segment and believes no offset, length or index that it finds in shared memory later: whatever a worker
- * writes into its seat memory, a read here returns some numbers and never touches memory outside the two. The memories
- * must stay mapped and keep their size while the segment is open (seal the memfds against shrinking).
+ * writes into the memory of its port, a read here returns some numbers and never touches memory outside the two. The
+ * memories must stay mapped and keep their size while the segment is open (seal the memfds against shrinking).
  *
  * Every function returns 0 or a count, or a negative errno. None is safe against a concurrent usnet_segment_close;
  * otherwise all may be called from
@@ -24,14 +24,14 @@ extern "C" {
 
 /* cffi: begin */
 
-/* How large everything is in a segment, the same for every seat of a shard: a number for each name, in this order
+/* How large everything is in a segment, the same for every port of a shard: a number for each name, in this order
  * (native/src/shard/layout.h). Static strings, NULL past the last one. */
 uint32_t usnet_segment_number_count(void);
 const char *usnet_segment_number_name(uint32_t index);
 
 struct usnet_segment_sizes {
     uint64_t public_bytes;
-    uint64_t seat_bytes; /* of each seat memory */
+    uint64_t port_bytes; /* of the memory of each port */
 };
 
 /* Sizes of the two memories that a configuration asks for. -EINVAL with *why a sentence (static text). */
@@ -48,7 +48,7 @@ struct usnet_layout_field {
 
 struct usnet_layout_region {
     const char *name;
-    const char *memory; /* public, or seat: one for each worker */
+    const char *memory; /* public, or port: one for each port */
     const char *writer;
     const char *parts; /* how many, as it stands in the table; so are items and item */
     const char *items;
@@ -103,10 +103,10 @@ int usnet_segment_stack(const void *public_memory, uint64_t public_bytes, struct
 /* A segment opened for reading. */
 struct usnet_segment;
 
-/* Open mapped memories: seats[i] is the seat memory of seat i, seat_bytes[i] its size; a NULL one is read as zeros.
- * seat_count may not exceed the seats of the segment. -EINVAL or -ENOMEM. */
+/* Open mapped memories: ports[i] is the memory of port i, port_bytes[i] its size; a NULL one is read as zeros.
+ * port_count may not exceed the ports of the segment. -EINVAL or -ENOMEM. */
 int usnet_segment_open(struct usnet_segment **segment, const void *public_memory, uint64_t public_bytes,
-                       const void *const *seats, const uint64_t *seat_bytes, uint32_t seat_count);
+                       const void *const *ports, const uint64_t *port_bytes, uint32_t port_count);
 void usnet_segment_close(struct usnet_segment *segment);
 
 /* The numbers that the segment was formatted with, and the first `max` of its options; returns how many. */

@@ -272,14 +272,14 @@ static void every_state_of_the_memory_is_sound(void)
     uint64_t states = 0;
     model_open(&model, config(), START);
     push_events(&model);
-    uint8_t *last = malloc(model.layout.seat_bytes);
+    uint8_t *last = malloc(model.layout.port_bytes);
     CHECK(last != NULL);
-    memcpy(last, model.seat, model.layout.seat_bytes);
+    memcpy(last, model.seat, model.layout.port_bytes);
     pid_t worker = start_worker(&model);
     for (run_steps = 0; step_worker(worker); run_steps++) {
-        if (memcmp(last, model.seat, model.layout.seat_bytes) == 0)
+        if (memcmp(last, model.seat, model.layout.port_bytes) == 0)
             continue;
-        memcpy(last, model.seat, model.layout.seat_bytes);
+        memcpy(last, model.seat, model.layout.port_bytes);
         judge_copy(&model, true);
         judge_copy(&model, false);
         states++;

@@ -20,7 +20,7 @@
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
 
-static int public_fd, seat_fd;
+static int public_fd, port_fd;
 static void *keeper_map; /* of the public memory, from before the seal */
 static struct un_segment_layout layout;
 
@@ -39,7 +39,7 @@ static void open_segment(void)
     struct un_segment_config config = model_config();
     CHECK_EQ(un_segment_plan(&config, &layout, &why), 0);
     public_fd = memory_file("public", layout.public_bytes);
-    seat_fd = memory_file("seat", layout.seat_bytes);
+    port_fd = memory_file("seat", layout.port_bytes);
     keeper_map = mmap(NULL, layout.public_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, public_fd, 0);
     CHECK(keeper_map != MAP_FAILED);
     un_segment_format(keeper_map, &config, &layout, NULL);
@@ -50,7 +50,7 @@ static void close_segment(void)
 {
     munmap(keeper_map, layout.public_bytes);
     close(public_fd);
-    close(seat_fd);
+    close(port_fd);
 }
 
 static void a_second_writable_map_is_refused(void)
@@ -104,12 +104,12 @@ static void the_keepers_map_goes_on_and_is_inherited(void)
     open_segment();
     pid_t engine = fork();
     if (engine == 0) {
-        un_store(&un_seat_public(keeper_map, 0)->serial, 42);
+        un_store(&un_port_public(keeper_map, 0)->serial, 42);
         _exit(0);
     }
     CHECK_EQ(waitpid(engine, &status, 0), engine);
     CHECK_EQ(status, 0);
-    CHECK_EQ(un_load(&un_seat_public(keeper_map, 0)->serial), 42);
+    CHECK_EQ(un_load(&un_port_public(keeper_map, 0)->serial), 42);
     close_segment();
 }
 
@@ -120,7 +120,7 @@ static _Noreturn void write_through_the_port(void)
     struct rlimit no_core = {0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
     signal(SIGSEGV, SIG_DFL); /* a sanitizer would report instead */
-    if (un_port_open(&port, public_fd, seat_fd, 0, -1, -1) < 0)
+    if (un_port_open(&port, public_fd, port_fd, 0, -1, -1) < 0)
         _exit(1);
     un_store(&port.mine->sleeping, 1); /* its own memory */
     un_store((un_shared32 *)(uintptr_t)&port.published->serial, 7);
@@ -137,7 +137,7 @@ static void a_worker_that_writes_there_dies_of_sigsegv(void)
     CHECK_EQ(waitpid(worker, &status, 0), worker);
     CHECK(WIFSIGNALED(status));
     CHECK_EQ(WTERMSIG(status), SIGSEGV);
-    CHECK_EQ(un_load(&un_seat_public(keeper_map, 0)->serial), 0);
+    CHECK_EQ(un_load(&un_port_public(keeper_map, 0)->serial), 0);
     close_segment();
 }
 

@@ -64,12 +64,12 @@ void model_open(struct model *model, struct un_segment_config config, uint32_t s
     memset(model, 0, sizeof *model);
     model->config = config;
     CHECK_EQ(un_segment_plan(&config, &model->layout, &why), 0);
-    model->bytes = model->layout.public_bytes + model->layout.seat_bytes;
+    model->bytes = model->layout.public_bytes + model->layout.port_bytes;
     model->public = mmap(NULL, model->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(model->public != MAP_FAILED);
     model->seat = un_at(model->public, model->layout.public_bytes);
     un_segment_format(model->public, &config, &model->layout, NULL);
-    model->published = un_seat_public(model->public, 0);
+    model->published = un_port_public(model->public, 0);
     model->memory = model->seat;
     model->references = calloc(config.rx_frames, sizeof *model->references);
     CHECK(model->references != NULL);

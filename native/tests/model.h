@@ -41,8 +41,8 @@ struct model {
     void *seat;
     uint64_t bytes;
 
-    struct un_seat_public *published;
-    struct un_seat_memory *memory;
+    struct un_port_public *published;
+    struct un_port_memory *memory;
     struct un_ring events;
     struct un_ring commands;
     struct un_ring releases;

@@ -53,7 +53,6 @@ static void numbers_have_bounds(void)
     REFUSED(options.connection_limit = UINT64_MAX, "connection_limit is above");
     REFUSED(options.idle_timeout_ns = UINT64_MAX, "idle_timeout_ns is above");
     REFUSED(options.poll_mode = UN_POLL_BUSY + 1, "poll_mode is above");
-    REFUSED(options.shared_listeners = 2, "shared_listeners is above");
     REFUSED(options.backlog = 65536, "backlog is above");
     REFUSED(options.queues = UN_QUEUES_MAX + 1, "queues is above");
 }

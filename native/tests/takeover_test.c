@@ -20,8 +20,8 @@ static void watch_memories(void)
     step_forget();
     step_watch(arena.setup.private, un_engine_private_bytes(&arena.config));
     step_watch(arena.setup.public, arena.layout.public_bytes);
-    step_watch(arena.setup.seats[MAD], arena.layout.seat_bytes);
-    step_watch(arena.setup.seats[HONEST], arena.layout.seat_bytes);
+    step_watch(arena.setup.ports[MAD], arena.layout.port_bytes);
+    step_watch(arena.setup.ports[HONEST], arena.layout.port_bytes);
 }
 
 /* What a worker that hears the ring from its unconsumed start knows. */

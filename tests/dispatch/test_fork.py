@@ -144,7 +144,7 @@ def test_a_child_that_comes_back_handles_no_more(engine: FakeEngine, port: Port,
     assert [call[2] for call in handler.calls[2:]] == [b"%d" % number for number in range(10)]
 
 
-def test_seat_memory_is_not_shared(engine: FakeEngine, port: Port, conn: Connection) -> None:
+def test_port_memory_is_not_shared(engine: FakeEngine, port: Port, conn: Connection) -> None:
     """Nor mapped any more: what the child writes through a stale pointer is its own."""
 
     def check() -> None:
@@ -167,7 +167,7 @@ def test_inline(child: str) -> None:
     segment = Segment.create(config(rx_frame_bytes=16384), options)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
-    engine = Engine(segment.public_fd, segment.seat_fds[0], [listener.fileno()], True)
+    engine = Engine(segment.public_fd, segment.port_fds[0], [listener.fileno()], True)
     port = Port(engine=engine, handler=Echo(), resumes=True)
     loop = new_event_loop(port, "sleep", engine)
 

@@ -57,7 +57,7 @@ def server() -> Iterator[Server]:
     segment = Segment.create(config(rx_frame_bytes=16384), OPTIONS)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
-        engine = Engine(segment.public_fd, segment.seat_fds[0], [listener.fileno()], True)
+        engine = Engine(segment.public_fd, segment.port_fds[0], [listener.fileno()], True)
         handler = Echo()
         port = Port(engine=engine, handler=handler, resumes=True)
         yield Server(segment, engine, port, handler, listener.getsockname())
@@ -173,9 +173,9 @@ def test_a_closed_engine(server: Server) -> None:
 
 def test_descriptors_that_are_no_segment(server: Server) -> None:
     with pytest.raises(OSError, match="Invalid argument"):
-        Engine(server.segment.seat_fds[0], server.segment.seat_fds[0], [], True)
+        Engine(server.segment.port_fds[0], server.segment.port_fds[0], [], True)
     with pytest.raises(ValueError, match="65 listeners"):
-        Engine(server.segment.public_fd, server.segment.seat_fds[0], [0] * 65, True)
+        Engine(server.segment.public_fd, server.segment.port_fds[0], [0] * 65, True)
 
 
 class Keeper(Handler):
@@ -191,7 +191,7 @@ def test_what_is_sent_after_a_turn_without_events_is_sent_then() -> None:
     segment = Segment.create(config(rx_frame_bytes=16384), OPTIONS)
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
         listener.setblocking(False)
-        engine = Engine(segment.public_fd, segment.seat_fds[0], [listener.fileno()], True, time_ns=10**9)
+        engine = Engine(segment.public_fd, segment.port_fds[0], [listener.fileno()], True, time_ns=10**9)
         handler = Keeper()
         port = Port(engine=engine, handler=handler, resumes=True)
         while not handler.conns:

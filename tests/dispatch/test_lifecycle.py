@@ -182,13 +182,13 @@ def test_a_task_may_outlive_its_port(engine: FakeEngine) -> None:
 
 def test_descriptors_that_are_no_segment(engine: FakeEngine) -> None:
     with pytest.raises(OSError, match="Invalid argument"):
-        Port(engine.segment.seat_fds[0], engine.segment.seat_fds[0], 0, -1, -1, Recorder(), True)
+        Port(engine.segment.port_fds[0], engine.segment.port_fds[0], 0, -1, -1, Recorder(), True)
     with pytest.raises(OSError, match="Invalid argument"):
-        Port(engine.segment.public_fd, engine.segment.seat_fds[0], 1, -1, -1, Recorder(), True)
+        Port(engine.segment.public_fd, engine.segment.port_fds[0], 1, -1, -1, Recorder(), True)
     with pytest.raises(OSError, match="Bad file descriptor"):
         Port(-1, -1, 0, -1, -1, Recorder(), True)
     with pytest.raises(TypeError):
-        Port(engine.segment.public_fd, engine.segment.seat_fds[0])
+        Port(engine.segment.public_fd, engine.segment.port_fds[0])
 
 
 def test_connections_and_views_are_not_made_by_users() -> None:

@@ -17,7 +17,7 @@ NAMED = {
 
 CARRIED = {  # by the command line of usnet-network: descriptors, and what concerns the process
     "shard", "parent", "core", "keeper-core", "cleanup", "guard", "control",
-    "public", "seats", "seat-wakes", "wakes", "listeners", "exchange", "exchange-wakes",
+    "public", "ports", "port-wakes", "wakes", "listeners", "exchange", "exchange-wakes",
     "device", "device-fds", "arena", "frames",
 }  # fmt: skip
 

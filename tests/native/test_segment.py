@@ -120,9 +120,9 @@ def test_counters_of_a_stack_are_read_in_their_order(segment: Segment) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_garbage_in_seat_memory_is_read_without_harm(segment: Segment, seed: int) -> None:
+def test_garbage_in_port_memory_is_read_without_harm(segment: Segment, seed: int) -> None:
     noise = random.Random(seed).randbytes(1 << 16)
-    with writable(segment.seat_fds[1]) as memory:
+    with writable(segment.port_fds[1]) as memory:
         memory[: len(noise)] = noise
     status = segment.seat_status(1)
     assert 0 <= status.events_waiting <= segment.config.event_slots
@@ -156,7 +156,7 @@ def test_no_such_seat(segment: Segment, seat: int) -> None:
 
 
 def test_sizes_are_sealed(segment: Segment) -> None:
-    for fd, size in [(segment.public_fd, segment.public_bytes), (segment.seat_fds[0], segment.seat_bytes)]:
+    for fd, size in [(segment.public_fd, segment.public_bytes), (segment.port_fds[0], segment.port_bytes)]:
         assert os.fstat(fd).st_size == size
         for other in (size - 4096, size + 4096):
             with pytest.raises(PermissionError):
@@ -165,8 +165,8 @@ def test_sizes_are_sealed(segment: Segment) -> None:
 
 def test_a_worker_cannot_seal_its_successor_out(segment: Segment) -> None:
     with pytest.raises(PermissionError):
-        fcntl.fcntl(segment.seat_fds[0], fcntl.F_ADD_SEALS, 0x10)  # F_SEAL_FUTURE_WRITE
-    with writable(segment.seat_fds[0]) as memory:
+        fcntl.fcntl(segment.port_fds[0], fcntl.F_ADD_SEALS, 0x10)  # F_SEAL_FUTURE_WRITE
+    with writable(segment.port_fds[0]) as memory:
         memory[0] = 1
 
 
@@ -221,7 +221,7 @@ def test_options_that_make_no_sense_say_why(numbers: dict[str, int], addresses: 
 
 
 def test_regions_lie_one_behind_the_other(segment: Segment) -> None:
-    sizes = {"public": segment.public_bytes, "seat": segment.seat_bytes}
+    sizes = {"public": segment.public_bytes, "port": segment.port_bytes}
     ends = dict.fromkeys(sizes, 0)
     for region in regions(segment).values():
         assert region.at >= ends[region.memory]
@@ -239,7 +239,7 @@ def test_offsets_of_fields_are_told() -> None:
     offsets = _native.layout_offsets()
     assert offsets["un_conn"]["id"] == 0
     assert offsets["un_event"] == dict(zip(offsets["un_event"], (0, 1, 2, 4, 8, 16, 20, 24), strict=True))
-    assert offsets["un_seat_memory"]["handling"] % 64 == 0  # a cache line of its own
+    assert offsets["un_port_memory"]["handling"] % 64 == 0  # a cache line of its own
     assert "idle_timeout_ns" in offsets["un_engine_options"]
     assert "accepted" in offsets["un_engine_counters"]
 
@@ -250,14 +250,14 @@ def test_a_segment_of_another_layout_is_refused(segment: Segment) -> None:
         assert struct.unpack_from("<Q", public, at)[0] == _native.layout_hash()
         struct.pack_into("<Q", public, at, _native.layout_hash() ^ 1)
     with pytest.raises(OSError, match="Invalid argument"):
-        Segment(segment.config, segment.public_fd, segment.seat_fds, segment.public_bytes, segment.seat_bytes)
+        Segment(segment.config, segment.public_fd, segment.port_fds, segment.public_bytes, segment.port_bytes)
 
 
 def test_largest_plan_is_possible() -> None:
     config = SegmentConfig.for_kernel(shard=1023, seats=64, conn_max=1 << 22, state_bytes=4096)
     sizes = _native.plan_segment({name: getattr(config, name) for name in SegmentConfig.__slots__})
     assert sizes.public_bytes > (1 << 22) * 4096
-    assert sizes.seat_bytes > (1 << 22) * 4096
+    assert sizes.port_bytes > (1 << 22) * 4096
 
 
 def test_close_returns_every_descriptor_and_map() -> None:

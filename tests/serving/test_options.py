@@ -26,7 +26,6 @@ def test_every_shard_gets_what_was_asked_for() -> None:
         assert options.numbers["backlog"] == 7
         assert options.numbers["connection_limit"] == 50
         assert options.numbers["poll_mode"] == _native.POLL_MODES["sleep"]
-        assert options.numbers["shared_listeners"] == 0
 
 
 def test_every_option_is_set_by_somebody() -> None:

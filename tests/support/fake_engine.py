@@ -24,7 +24,7 @@ from usnet_framework.shards.segment import Segment, SegmentConfig
 _EVENT = struct.Struct("<BBHIQIIQ")
 _COMMAND = struct.Struct("<B3xIQIIQ")
 _OFFSETS = layout_offsets()
-_PUBLIC, _MEMORY, _ENTRY = _OFFSETS["un_seat_public"], _OFFSETS["un_seat_memory"], _OFFSETS["un_conn"]
+_PUBLIC, _MEMORY, _ENTRY = _OFFSETS["un_port_public"], _OFFSETS["un_port_memory"], _OFFSETS["un_conn"]
 _CONN = struct.Struct("<QBBHIQQQQQ")  # struct un_conn up to the addresses
 _CONN_BYTES = 128  # the state blob follows
 
@@ -74,7 +74,7 @@ class FakeEngine:
         self.segment = Segment.create(config(**changes))
         self.config = self.segment.config
         self.public = mmap(self.segment.public_fd, self.segment.public_bytes)
-        self.seat = mmap(self.segment.seat_fds[0], self.segment.seat_bytes)
+        self.seat = mmap(self.segment.port_fds[0], self.segment.port_bytes)
         self._regions = layout_regions(asdict(self.config))
         self.at = {name: region.at for name, region in self._regions.items()}
         self._from_worker, self._to_engine = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -88,7 +88,7 @@ class FakeEngine:
         self._waiting: dict[int, list[int]] = {}
         self._generation = 0
         nodes = self.config.tx_frames + self.config.command_slots
-        self._set(self.public, self.at["seats"] + _PUBLIC["tx_nodes_free"], nodes)
+        self._set(self.public, self.at["ports"] + _PUBLIC["tx_nodes_free"], nodes)
 
     def __enter__(self) -> FakeEngine:
         return self
@@ -104,8 +104,8 @@ class FakeEngine:
             os.close(fd)
 
     def port(self, handler: Handler, resumes: bool = True) -> Port:
-        public_fd, (seat_fd,) = self.segment.public_fd, self.segment.seat_fds
-        return Port(public_fd, seat_fd, 0, self._to_engine, self._from_engine, handler, resumes)
+        public_fd, (port_fd,) = self.segment.public_fd, self.segment.port_fds
+        return Port(public_fd, port_fd, 0, self._to_engine, self._from_engine, handler, resumes)
 
     # Events.
 
@@ -142,7 +142,7 @@ class FakeEngine:
         at = self.at["event_rings"] + slot * _EVENT.size
         _EVENT.pack_into(self.public, at, kind, reason, 0, length, conn, frame, 0, time.monotonic_ns())
         self.produced += 1
-        self._set(self.public, self.at["seats"] + _PUBLIC["events_produced"], self.produced)
+        self._set(self.public, self.at["ports"] + _PUBLIC["events_produced"], self.produced)
 
     # What the worker did.
 
@@ -200,7 +200,7 @@ class FakeEngine:
                 if command.op is Op.SEND and not held:
                     self._add(command.conn, _ENTRY["bytes_out"], len(command.value))
         self._commands += len(commands)
-        self._set(self.public, self.at["seats"] + _PUBLIC["commands_consumed"], self._commands)
+        self._set(self.public, self.at["ports"] + _PUBLIC["commands_consumed"], self._commands)
         return commands
 
     def sent(self) -> dict[int, bytes]:
@@ -235,7 +235,7 @@ class FakeEngine:
         for frame in frames:
             self.lent.remove(frame)
         self._releases = produced
-        self._set(self.public, self.at["seats"] + _PUBLIC["releases_consumed"], produced)
+        self._set(self.public, self.at["ports"] + _PUBLIC["releases_consumed"], produced)
         return frames
 
     def set_state(self, conn: int, blob: bytes) -> None:

@@ -148,7 +148,7 @@ def _engine(segment: Segment, device: Any, stack: ExitStack) -> Engine:
     where = int(ffi.cast("uintptr_t", device))
     return Engine(
         public_fd=segment.public_fd,
-        seat_fd=segment.seat_fds[0],
+        port_fd=segment.port_fds[0],
         listeners=[],
         resumes=False,
         stack=("", (), -1, -1, exchange, (wake,)),

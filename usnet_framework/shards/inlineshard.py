@@ -93,4 +93,4 @@ class InlineShard(Shard):
         listeners = [] if self._draining else self.setup.listener_fds
         stack_fds = stack.fds() if stack is not None else []
         words_fd = self._words.theirs.fileno()
-        return message, [self.segment.public_fd, self.segment.seat_fds[seat], words_fd, *stack_fds, *listeners]
+        return message, [self.segment.public_fd, self.segment.port_fds[seat], words_fd, *stack_fds, *listeners]

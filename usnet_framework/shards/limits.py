@@ -17,7 +17,7 @@ SUPERVISOR_RESERVE = 160  # standard streams, loop, libraries; 64 clients of met
 NETWORK_RESERVE = 64  # standard streams, memories, wake-ups, epoll
 INLINE_RESERVE = 256  # the same, and whatever the application opens
 PER_SHARD = 5  # control socket, pidfd, public memory; two to rebuild with
-PER_WORKER = 7  # control socket, pidfd, seat memory, two pipes that wake: both ends while a network process starts
+PER_WORKER = 7  # control socket, pidfd, port memory, two pipes that wake: both ends while a network process starts
 PER_SPARE = 2  # control socket, pidfd
 PER_QUEUE = 4  # queue, wake-up of a packet device; arena, frames
 STACK_CONNECTIONS_AUTO = 1 << 14
@@ -52,7 +52,7 @@ class Demand:
     def reserve(self) -> int:
         """Descriptors of the process that owns connections, which are not connections."""
         fixed = INLINE_RESERVE if self.layout == "inline" else NETWORK_RESERVE
-        return fixed + self.listeners + 3 * self.workers  # seat memory, two pipes
+        return fixed + self.listeners + 3 * self.workers  # port memory, two pipes
 
 
 def raise_descriptor_limit() -> int:

@@ -146,7 +146,7 @@ def _register_edges(epoll_fd: int, port: Port) -> None:
     """Watch what is seldom read: each write is an edge. selectors know levels only."""
     epoll = select.epoll.fromfd(os.dup(epoll_fd))
     try:
-        for fd in (port.wake_fd, port.seat_wake_fd):
+        for fd in (port.wake_fd, port.port_wake_fd):
             if fd >= 0:
                 epoll.register(fd, select.EPOLLIN | select.EPOLLET)
     finally:

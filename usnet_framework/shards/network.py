@@ -43,8 +43,8 @@ class NetworkSetup:
 
     shard: int
     public_fd: int
-    seat_fds: Sequence[int]
-    seat_wake_fds: Sequence[int]
+    port_fds: Sequence[int]
+    port_wake_fds: Sequence[int]
     wake_fds: Sequence[int]
     listener_fds: Sequence[int]
     core: int | None
@@ -55,8 +55,8 @@ class NetworkSetup:
         arguments = [
             *("--shard", str(self.shard)),
             *("--public", str(self.public_fd)),
-            *("--seats", _joined(self.seat_fds)),
-            *("--seat-wakes", _joined(self.seat_wake_fds)),
+            *("--ports", _joined(self.port_fds)),
+            *("--port-wakes", _joined(self.port_wake_fds)),
             *("--wakes", _joined(self.wake_fds)),
             *("--listeners", _joined(self.listener_fds)),
         ]
@@ -68,7 +68,7 @@ class NetworkSetup:
 
     def fds(self) -> list[int]:
         stack = self.stack.fds() if self.stack is not None else []
-        return [self.public_fd, *self.seat_fds, *self.seat_wake_fds, *self.wake_fds, *self.listener_fds, *stack]
+        return [self.public_fd, *self.port_fds, *self.port_wake_fds, *self.wake_fds, *self.listener_fds, *stack]
 
 
 class NetworkProcess:

@@ -141,7 +141,7 @@ def prepare(config: Config, intent: Intent) -> Prepared:
         if stack is not None:
             stack.close()
         raise
-    common = {"connection_limit": connection_limit, "shared_listeners": int(listeners.shared)}
+    common = {"connection_limit": connection_limit}
     options = [_engine_options(config, intent, stack, shard.shard, common) for shard in placed.shards]
     return Prepared(placed, listeners, stack, control, options, findings)
 

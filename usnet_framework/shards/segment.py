@@ -126,27 +126,27 @@ class Segment:
                 format_segment(writable, asdict(config), options.numbers, options.addresses)
             fcntl.fcntl(fds[0], fcntl.F_ADD_SEALS, _KEEP_SIZE)
             for seat in range(config.seats):
-                fds.append(memory_file(f"usnet-seat-{config.shard}.{seat}", sizes.seat_bytes))
+                fds.append(memory_file(f"usnet-seat-{config.shard}.{seat}", sizes.port_bytes))
                 # The last seal keeps a worker from sealing its successor out.
                 fcntl.fcntl(fds[-1], fcntl.F_ADD_SEALS, _KEEP_SIZE | fcntl.F_SEAL_SEAL)
-            return cls(config, fds[0], tuple(fds[1:]), sizes.public_bytes, sizes.seat_bytes)
+            return cls(config, fds[0], tuple(fds[1:]), sizes.public_bytes, sizes.port_bytes)
         except BaseException:
             for fd in fds:
                 os.close(fd)
             raise
 
     def __init__(
-        self, config: SegmentConfig, public_fd: int, seat_fds: tuple[int, ...], public_bytes: int, seat_bytes: int
+        self, config: SegmentConfig, public_fd: int, port_fds: tuple[int, ...], public_bytes: int, port_bytes: int
     ) -> None:
         self.config = config
         self.public_fd = public_fd
-        self.seat_fds = seat_fds
+        self.port_fds = port_fds
         self.public_bytes = public_bytes
-        self.seat_bytes = seat_bytes
+        self.port_bytes = port_bytes
         self._maps: list[mmap] = []
         try:
             self._maps.append(mmap(public_fd, public_bytes, MAP_SHARED, PROT_READ))
-            self._maps.extend(mmap(fd, seat_bytes, MAP_SHARED, PROT_READ) for fd in seat_fds)
+            self._maps.extend(mmap(fd, port_bytes, MAP_SHARED, PROT_READ) for fd in port_fds)
             self._reader = SegmentReader(self._maps[0], self._maps[1:])
         except BaseException:
             self._unmap()
@@ -201,7 +201,7 @@ class Segment:
             return
         self._reader.close()
         self._unmap()
-        for fd in (self.public_fd, *self.seat_fds):
+        for fd in (self.public_fd, *self.port_fds):
             os.close(fd)
 
     def _unmap(self) -> None:

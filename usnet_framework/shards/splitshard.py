@@ -63,8 +63,8 @@ class SplitShard(Shard):
         return NetworkSetup(
             shard=self.number,
             public_fd=segment.public_fd,
-            seat_fds=segment.seat_fds,
-            seat_wake_fds=wakes.to_workers,
+            port_fds=segment.port_fds,
+            port_wake_fds=wakes.to_workers,
             wake_fds=wakes.from_workers,
             listener_fds=self.setup.listener_fds,
             stack=self._stack_setup(segment),
@@ -115,7 +115,7 @@ class SplitShard(Shard):
             "core": self.setup.plan.worker_cores[seat],
             "poll": self.setup.poll,
         }
-        return message, [self.segment.public_fd, self.segment.seat_fds[seat], *self._wakes.worker(seat)]
+        return message, [self.segment.public_fd, self.segment.port_fds[seat], *self._wakes.worker(seat)]
 
     # What the network process tells.
 

@@ -187,26 +187,26 @@ class Worker:
 
 
 def _engine(seat: Message, fds: list[int], resumes: bool) -> Engine:
-    public_fd, seat_fd, control_fd, *rest = fds
+    public_fd, port_fd, control_fd, *rest = fds
     stack_fds, listeners = rest[: seat["stack_fds"]], rest[seat["stack_fds"] :]
     stack = None
     if seat["device"] is not None:  # in the order of StackSetup.fds
         queue, others = stack_fds[: seat["device_fds"]], stack_fds[seat["device_fds"] :]
         arena_fd, frames_fd, exchange_fd, *wake_fds = others
         stack = (seat["device"], queue, arena_fd, frames_fd, exchange_fd, wake_fds)
-    return Engine(public_fd, seat_fd, listeners, resumes, seat["serial"], stack, control_fd)
+    return Engine(public_fd, port_fd, listeners, resumes, seat["serial"], stack, control_fd)
 
 
 def _port(engine: Engine | None, handler: Handler, seat: Message, fds: list[int]) -> Port:
     if engine is not None:
         return Port(engine=engine, handler=handler, resumes=resumes(type(handler)))
-    public_fd, seat_fd, engine_wake_fd, seat_wake_fd = fds
+    public_fd, port_fd, engine_wake_fd, port_wake_fd = fds
     return Port(
         public_fd=public_fd,
-        seat_fd=seat_fd,
-        seat=seat["seat"],
+        port_fd=port_fd,
+        number=seat["seat"],  # of the only port
         engine_wake_fd=engine_wake_fd,
-        seat_wake_fd=seat_wake_fd,
+        port_wake_fd=port_wake_fd,
         handler=handler,
         resumes=resumes(type(handler)),
     )

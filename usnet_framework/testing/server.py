@@ -87,7 +87,7 @@ class Server(Station):
         self._serial = 1
         self.handler = handler_class()
         self._engine = Engine(
-            self.segment.public_fd, self.segment.seat_fds[0], [], self._resumes(), self._serial,
+            self.segment.public_fd, self.segment.port_fds[0], [], self._resumes(), self._serial,
             ("", (), -1, -1, self._exchange, (self._wake_fd,)), device=self._device.give_away(),
             time_ns=self._clock.now_ns,
         )  # fmt: skip

@@ -21,7 +21,7 @@ struct usnet_segment {
     struct un_segment_config config;
     struct un_segment_layout layout;
     struct un_engine_options options;
-    const struct un_seat_memory *seats[UN_SEATS_MAX]; /* NULL: not mapped */
+    const struct un_port_memory *ports[UN_PORTS_MAX]; /* NULL: not mapped */
 };
 
 UN_STATIC_ASSERT(sizeof(struct usnet_endpoint) == sizeof(struct un_endpoint), "one struct, two names");
@@ -50,28 +50,28 @@ static int copy_header(struct usnet_segment *segment, const void *public_memory,
     return 0;
 }
 
-static int take_seats(struct usnet_segment *segment, const void *const *seats, const uint64_t *seat_bytes,
-                      uint32_t seat_count)
+static int take_ports(struct usnet_segment *segment, const void *const *ports, const uint64_t *port_bytes,
+                      uint32_t port_count)
 {
-    if (seat_count > segment->config.seats)
+    if (port_count > un_port_count(&segment->config))
         return -EINVAL;
-    for (uint32_t seat = 0; seat < seat_count; seat++) {
-        if (seats[seat] && seat_bytes[seat] < segment->layout.seat_bytes)
+    for (uint32_t port = 0; port < port_count; port++) {
+        if (ports[port] && port_bytes[port] < segment->layout.port_bytes)
             return -EINVAL;
-        segment->seats[seat] = seats[seat];
+        segment->ports[port] = ports[port];
     }
     return 0;
 }
 
 int usnet_segment_open(struct usnet_segment **segment, const void *public_memory, uint64_t public_bytes,
-                       const void *const *seats, const uint64_t *seat_bytes, uint32_t seat_count)
+                       const void *const *ports, const uint64_t *port_bytes, uint32_t port_count)
 {
     struct usnet_segment *opened = calloc(1, sizeof *opened);
     if (!opened)
         return -ENOMEM;
     int status = copy_header(opened, public_memory, public_bytes);
     if (status == 0)
-        status = take_seats(opened, seats, seat_bytes, seat_count);
+        status = take_ports(opened, ports, port_bytes, port_count);
     if (status < 0) {
         free(opened);
         return status;
@@ -104,21 +104,22 @@ static const struct un_engine_public *engine_public(const struct usnet_segment *
     return un_at(segment->public, segment->layout.engine.at);
 }
 
-static const struct un_seat_public *seat_public(const struct usnet_segment *segment, uint32_t seat)
+static const struct un_port_public *port_public(const struct usnet_segment *segment, uint32_t seat)
 {
-    return (const struct un_seat_public *)un_at(segment->public, segment->layout.seats.at) + seat;
+    return (const struct un_port_public *)un_at(segment->public, segment->layout.ports.at) + un_port_of_seat(seat);
 }
 
-static const struct un_seat_memory *seat_memory(const struct usnet_segment *segment, uint32_t seat)
+static const struct un_port_memory *port_memory(const struct usnet_segment *segment, uint32_t seat)
 {
-    static const struct un_seat_memory zeros;
-    return segment->seats[seat] ? segment->seats[seat] : &zeros;
+    static const struct un_port_memory zeros;
+    const struct un_port_memory *memory = segment->ports[un_port_of_seat(seat)];
+    return memory ? memory : &zeros;
 }
 
 /* Counters. */
 
 static const struct un_api_counter engine_counters[] = {UN_ENGINE_COUNTERS(UN_API_COUNTER)};
-static const struct un_api_counter seat_counters[] = {UN_SEAT_COUNTERS(UN_API_COUNTER)};
+static const struct un_api_counter seat_counters[] = {UN_WORKER_COUNTERS(UN_API_COUNTER)};
 
 /* As they lie in struct un_published_counters, but for the reason that is none. */
 #define PREFIXED(name, text) {PREFIX #name, text},
@@ -141,7 +142,7 @@ static const struct un_api_counter stack_counters[] = {
 /* The counters of a struct are its first members, so that they can be read as an array. */
 UN_STATIC_ASSERT(offsetof(struct un_engine_counters, closed) == sizeof(un_shared64) * UN_API_LENGTH(engine_counters),
                  "counters come first, without gaps");
-UN_STATIC_ASSERT(offsetof(struct un_seat_counters, wait) == sizeof(un_shared64) * UN_API_LENGTH(seat_counters),
+UN_STATIC_ASSERT(offsetof(struct un_worker_counters, wait) == sizeof(un_shared64) * UN_API_LENGTH(seat_counters),
                  "counters come first, without gaps");
 
 UN_STATIC_ASSERT(sizeof(struct un_published_counters) == sizeof(uint64_t) * (UN_API_LENGTH(stack_counters) + 1),
@@ -196,7 +197,7 @@ int usnet_seat_counters(const struct usnet_segment *segment, uint32_t seat, uint
 {
     if (seat >= segment->config.seats)
         return -EINVAL;
-    const un_shared64 *words = (const un_shared64 *)&seat_memory(segment, seat)->counters;
+    const un_shared64 *words = (const un_shared64 *)&port_memory(segment, seat)->counters;
     return read_words(words, UN_API_LENGTH(seat_counters), values, max);
 }
 
@@ -219,7 +220,7 @@ int usnet_seat_wait(const struct usnet_segment *segment, uint32_t seat, uint64_t
 {
     if (seat >= segment->config.seats)
         return -EINVAL;
-    return read_words(seat_memory(segment, seat)->counters.wait, UN_WAIT_BUCKETS, values, max);
+    return read_words(port_memory(segment, seat)->counters.wait, UN_WAIT_BUCKETS, values, max);
 }
 
 /* Status. */
@@ -245,8 +246,8 @@ int usnet_seat_status(const struct usnet_segment *segment, uint32_t seat, struct
 {
     if (seat >= segment->config.seats)
         return -EINVAL;
-    const struct un_seat_public *published = seat_public(segment, seat);
-    const struct un_seat_memory *mine = seat_memory(segment, seat);
+    const struct un_port_public *published = port_public(segment, seat);
+    const struct un_port_memory *mine = port_memory(segment, seat);
     /* Consumed before produced: both move on while we look, and a ring must not look emptier than empty. */
     uint32_t commands_consumed = un_observe(&published->commands_consumed);
     uint32_t releases_consumed = un_observe(&published->releases_consumed);
@@ -370,7 +371,7 @@ int usnet_quarantine_read(const struct usnet_segment *segment, uint32_t seat, st
     if (seat >= segment->config.seats)
         return -EINVAL;
     const struct un_quarantine *kept =
-        un_item(segment->public, &segment->layout.quarantines, seat, 0);
+        un_item(segment->public, &segment->layout.quarantines, un_port_of_seat(seat), 0);
     if (un_observe(&kept->valid) == 0)
         return 0;
     uint32_t length = kept->length;

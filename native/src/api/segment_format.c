@@ -140,7 +140,7 @@ int usnet_segment_plan(const uint32_t *numbers, struct usnet_segment_sizes *size
     struct un_segment_layout layout;
     int status = un_segment_plan(&inner, &layout, why);
     if (status == 0)
-        *sizes = (struct usnet_segment_sizes){.public_bytes = layout.public_bytes, .seat_bytes = layout.seat_bytes};
+        *sizes = (struct usnet_segment_sizes){.public_bytes = layout.public_bytes, .port_bytes = layout.port_bytes};
     return status;
 }
 

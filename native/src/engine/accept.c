@@ -1,6 +1,8 @@
 /* See accept.h. */
 #include "engine/accept.h"
 
+#include <errno.h>
+
 #include "engine/control.h"
 #include "engine/transport.h"
 
@@ -21,7 +23,7 @@ void un_accept_pause(struct un_engine *engine, int error)
 {
     engine->own->paused = true;
     engine->own->accept_again_ns = error ? engine->now_ns + UN_ACCEPT_RETRY_NS : 0;
-    engine->transport->listen(engine, false);
+    engine->transport->admit(engine, false);
     un_count(&engine->counters->accepts_paused, 1);
     if (engine->now_ns >= engine->own->limit_reported_ns + UN_LIMIT_REPORTED_NS) {
         engine->own->limit_reported_ns = engine->now_ns;
@@ -37,11 +39,24 @@ void un_accept_resume(struct un_engine *engine)
     if (own->accept_again_ns > un_engine_now_ns(engine))
         return;
     own->paused = false;
-    engine->transport->listen(engine, true);
+    engine->transport->admit(engine, true);
 }
 
 void un_engine_stop_accepting(struct un_engine *engine)
 {
     engine->own->accepting = false;
-    engine->transport->listen(engine, false);
+    engine->transport->admit(engine, false);
+}
+
+int un_engine_listen(struct un_engine *engine, uint32_t number, const struct un_listening *what)
+{
+    return number < UN_LISTENERS_MAX ? engine->transport->listen(engine, number, what) : -ERANGE;
+}
+
+int un_engine_unlisten(struct un_engine *engine, uint32_t number)
+{
+    if (number >= UN_LISTENERS_MAX)
+        return -ERANGE;
+    engine->transport->unlisten(engine, number);
+    return 0;
 }

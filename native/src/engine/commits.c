@@ -19,14 +19,14 @@ static void condemn(struct un_engine *engine, uint32_t port)
     if (state->bad)
         return;
     state->bad = true;
-    un_store(&un_seat_public(engine->setup.public, port)->bad, 1);
+    un_store(&un_port_public(engine->setup.public, port)->bad, 1);
     un_control_tell(engine, UN_CONTROL_BAD, un_seat_of(port), state->serial, 0, 0, 0);
 }
 
 static uint32_t take_releases(struct un_engine *engine, uint32_t port)
 {
     struct un_port_end *state = &engine->own->ports[port];
-    struct un_seat_memory *memory = un_seat_memory(engine, port);
+    struct un_port_memory *memory = un_port_memory(engine, port);
     const uint32_t *frames = un_release_ring(engine->setup.public, memory);
     if (!un_ring_consumer_saw(&state->releases, un_observe(&memory->releases_produced))) {
         condemn(engine, port);
@@ -41,7 +41,7 @@ static uint32_t take_releases(struct un_engine *engine, uint32_t port)
             count(&engine->counters->bad_releases);
     }
     if (taken)
-        un_publish(&un_seat_public(engine->setup.public, port)->releases_consumed, state->releases.own);
+        un_publish(&un_port_public(engine->setup.public, port)->releases_consumed, state->releases.own);
     return taken;
 }
 
@@ -78,7 +78,7 @@ static uint32_t walk_consumed(struct un_engine *engine, uint32_t port)
     return consumed;
 }
 
-/* The bytes of a command lie in one send frame of this seat. */
+/* The bytes of a command lie in one send frame of this port. */
 static bool has_valid_bytes(const struct un_engine *engine, const struct un_command *command)
 {
     return command->length > 0 && command->frame < engine->config->tx_frames &&
@@ -90,7 +90,7 @@ static void set_state(struct un_engine *engine, uint32_t slot, const struct un_c
 {
     struct un_conn *conn = un_slot(engine, slot);
     uint32_t port = un_port_of(conn);
-    const uint8_t *frames = un_send_frames(engine->setup.public, engine->setup.seats[port]);
+    const uint8_t *frames = un_send_frames(engine->setup.public, engine->setup.ports[port]);
     if (command->length > engine->config->state_bytes) {
         count(&engine->counters->bad_commands);
         return;
@@ -245,7 +245,7 @@ static bool take_command(struct un_engine *engine, uint32_t port, const struct u
 static uint32_t take_commands(struct un_engine *engine, uint32_t port)
 {
     struct un_port_end *state = &engine->own->ports[port];
-    struct un_seat_memory *memory = un_seat_memory(engine, port);
+    struct un_port_memory *memory = un_port_memory(engine, port);
     const struct un_command *ring = un_command_ring(engine->setup.public, memory);
     uint32_t before = state->commands.own;
     state->commands_stuck = false;
@@ -258,7 +258,7 @@ static uint32_t take_commands(struct un_engine *engine, uint32_t port)
         count(&engine->counters->commands_blocked);
     uint32_t taken = state->commands.own - before;
     if (taken) {
-        un_publish(&un_seat_public(engine->setup.public, port)->commands_consumed, state->commands.own);
+        un_publish(&un_port_public(engine->setup.public, port)->commands_consumed, state->commands.own);
         un_count(&engine->counters->commands, taken);
         state->gave_space = true;
     }
@@ -273,7 +273,7 @@ uint32_t un_commits_take(struct un_engine *engine, uint32_t port)
     uint32_t work = take_releases(engine, port);
     if (state->bad)
         return work;
-    uint64_t word = un_observe(&un_seat_memory(engine, port)->commit);
+    uint64_t word = un_observe(&un_port_memory(engine, port)->commit);
     struct un_ring events = state->events;
     if (!un_ring_producer_saw(&events, UN_COMMIT_EVENTS(word)) ||
         !un_ring_consumer_saw(&state->commands, UN_COMMIT_COMMANDS(word))) {
@@ -290,9 +290,9 @@ uint32_t un_commits_take(struct un_engine *engine, uint32_t port)
 
 bool un_commits_changed(struct un_engine *engine)
 {
-    for (uint32_t port = 0; port < un_port_count(engine); port++) {
+    for (uint32_t port = 0; port < un_port_count(engine->config); port++) {
         const struct un_port_end *state = &engine->own->ports[port];
-        const struct un_seat_memory *memory = un_seat_memory(engine, port);
+        const struct un_port_memory *memory = un_port_memory(engine, port);
         if (state->bad)
             continue;
         uint64_t word = un_observe(&memory->commit);

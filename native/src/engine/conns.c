@@ -19,7 +19,7 @@ uint32_t un_engine_conn_take_slot(struct un_engine *engine)
     return own->conn_high < engine->config->conn_max ? own->conn_high++ : UN_NONE;
 }
 
-/* A slot that stands in the line of its seat waits there: whoever gets it next may belong to another seat, and must not
+/* A slot that stands in the line of its port waits there: whoever gets it next may belong to another port, and must not
  * wait for the ring of this one. */
 void un_engine_conn_free_slot(struct un_engine *engine, uint32_t slot)
 {
@@ -56,7 +56,7 @@ uint32_t un_engine_seat_choose(struct un_engine *engine)
 
 static void count_active(struct un_engine *engine, uint32_t seat, int32_t change)
 {
-    struct un_seat_public *published = un_seat_public(engine->setup.public, seat);
+    struct un_port_public *published = un_port_public(engine->setup.public, un_port_of_seat(seat));
     engine->own->active += change;
     engine->own->seats[seat].connections += change;
     un_store(&engine->counters->active, engine->own->active);

@@ -15,6 +15,11 @@ enum un_control_type {
     UN_CONTROL_LOST = 2,   /* the worker `serial` of `seat` is gone; confirmed with UN_CONTROL_POISONED or without */
     UN_CONTROL_DRAIN = 3,  /* accept no more */
     UN_CONTROL_QUIT = 4,   /* reset what is left and exit; confirmed by the keeper's end of file */
+    /* listener number `seat` comes or goes, and no worker is meant; confirmed with an errno, or 0, in arg[0]. LISTEN
+     * comes with the descriptor of a socket that listens (SCM_RIGHTS); of a stack of our own without one, the address
+     * is in arg, as struct un_ip has it, and the port in flags */
+    UN_CONTROL_LISTEN = 5,
+    UN_CONTROL_UNLISTEN = 6,
     /* engine or keeper to supervisor */
     UN_CONTROL_READY = 16, /* an engine runs; arg[0] pid, arg[1] epoch */
     UN_CONTROL_DIED = 17,  /* the keeper's engine died; arg[0] pid, arg[1] wait status; another is started */
@@ -27,7 +32,7 @@ enum un_control_type {
 };
 
 #define UN_CONTROL_RESUMES 1u  /* of ATTACH: the handler class defines on_resume */
-#define UN_CONTROL_POISONED 2u /* of LOST, confirmed: the seat's quarantine holds an event */
+#define UN_CONTROL_POISONED 2u /* of LOST, confirmed: the quarantine of its port holds an event */
 
 struct un_control {
     uint32_t type;

@@ -42,7 +42,7 @@ uint64_t un_engine_private_bytes(const struct un_segment_config *config)
     uint64_t per_port = align_line((uint64_t)nodes_per_port(config) * sizeof(struct un_node)) +
                         align_line((uint64_t)config->rx_frames * sizeof(struct un_rx_frame));
     return align_line(sizeof(struct un_private)) + align_line((uint64_t)config->conn_max * sizeof(struct un_work)) +
-           config->seats * per_port + align_line(un_peers_bytes(config->conn_max));
+           un_port_count(config) * per_port + align_line(un_peers_bytes(config->conn_max));
 }
 
 static void *take(uint8_t **at, uint64_t bytes)
@@ -57,7 +57,7 @@ static void map_private(struct un_engine *engine)
     uint8_t *at = engine->setup.private;
     engine->own = take(&at, sizeof(struct un_private));
     engine->works = take(&at, (uint64_t)engine->config->conn_max * sizeof(struct un_work));
-    for (uint32_t port = 0; port < un_port_count(engine); port++) {
+    for (uint32_t port = 0; port < un_port_count(engine->config); port++) {
         engine->nodes[port] = take(&at, (uint64_t)engine->node_count * sizeof(struct un_node));
         engine->rx_frames[port] = take(&at, (uint64_t)engine->config->rx_frames * sizeof(struct un_rx_frame));
     }
@@ -83,9 +83,8 @@ static void format_private(struct un_engine *engine)
     own->flush = UN_LIST_EMPTY;
     own->accepting = true;
     un_peers_reset(engine);
-    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
-        own->listeners[number].fd = UN_NO_LISTENER;
-    for (uint32_t port = 0; port < un_port_count(engine); port++)
+    un_listeners_begin(engine);
+    for (uint32_t port = 0; port < un_port_count(engine->config); port++)
         format_port(engine, port);
     un_compiler_fence();
     own->magic = UN_PRIVATE_MAGIC;
@@ -116,14 +115,12 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
         errno = -status;
         return NULL;
     }
-    bool is_first = engine->own->magic != UN_PRIVATE_MAGIC;
-    if (is_first)
-        format_private(engine);
-    un_listeners_start(engine); /* before sockets that nobody owns are closed */
-    if (!is_first)
+    if (engine->own->magic == UN_PRIVATE_MAGIC)
         un_takeover(engine);
+    else
+        format_private(engine);
     engine->own->paused = false;
-    engine->transport->listen(engine, engine->own->accepting);
+    engine->transport->admit(engine, engine->own->accepting);
     tell_awake(engine);
     un_store(&engine->counters->engine_epoch, ++engine->own->epoch);
     return engine;
@@ -139,6 +136,9 @@ void un_engine_leave_to_parent(const struct un_engine *engine)
 {
     if (engine->transport != &un_kernel_transport)
         return; /* handles are no descriptors */
+    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
+        if (engine->own->listeners[number].fd != UN_NO_LISTENER)
+            close(engine->own->listeners[number].fd);
     for (uint32_t slot = 0; slot < engine->config->conn_max; slot++)
         if (engine->works[slot].handle > 2) /* 0: never used, -1: closed */
             close(engine->works[slot].handle);
@@ -151,7 +151,7 @@ bool un_engine_has_failed(const struct un_engine *engine)
 
 static void publish_all(struct un_engine *engine)
 {
-    uint32_t count = un_port_count(engine);
+    uint32_t count = un_port_count(engine->config);
     for (uint32_t port = 0; port < count; port++)
         if (engine->own->ports[port].published != engine->own->ports[port].events.own)
             un_events_publish(engine, port);
@@ -160,11 +160,11 @@ static void publish_all(struct un_engine *engine)
 uint32_t un_engine_take_commits(struct un_engine *engine)
 {
     uint32_t work = 0;
-    for (uint32_t port = 0; port < un_port_count(engine); port++)
+    for (uint32_t port = 0; port < un_port_count(engine->config); port++)
         work += un_commits_take(engine, port);
     if (!un_list_is_empty(&engine->own->flush))
         un_transmit_listed(engine);
-    for (uint32_t port = 0; port < un_port_count(engine); port++) {
+    for (uint32_t port = 0; port < un_port_count(engine->config); port++) {
         un_tell_space(engine, port);
         if (!un_list_is_empty(&engine->own->ports[port].receive))
             un_receive_listed(engine, port);
@@ -185,7 +185,7 @@ static bool can_receive_listed(const struct un_engine *engine, const struct un_p
 static enum un_engine_sleep sleep_mode(const struct un_engine *engine)
 {
     enum un_engine_sleep mode = UN_ENGINE_WAKE_ON_COMMANDS;
-    for (uint32_t i = 0; i < un_port_count(engine); i++) {
+    for (uint32_t i = 0; i < un_port_count(engine->config); i++) {
         const struct un_port_end *port = &engine->own->ports[i];
         if (can_receive_listed(engine, port))
             return UN_ENGINE_AWAKE;

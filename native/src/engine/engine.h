@@ -20,12 +20,12 @@ struct un_stack_setup; /* stack_setup.h */
 struct un_engine_setup {
     void *private;
     void *public;
-    void *seats[UN_SEATS_MAX];
-    int seat_wake_fds[UN_SEATS_MAX]; /* pipe to the worker (base/wake.h); -1: it is in this process */
-    int wake_fds[UN_SEATS_MAX];      /* pipe from the worker; -1: it is in this process */
+    void *ports[UN_PORTS_MAX];       /* the memory of each port */
+    int port_wake_fds[UN_PORTS_MAX]; /* pipe to its worker (base/wake.h); -1: it is in this process */
+    int wake_fds[UN_PORTS_MAX];      /* pipe from its worker; -1: it is in this process */
     int control_fd;                  /* SOCK_SEQPACKET to the supervisor; -1: none */
     int epoll_fd;                    /* made by the caller, so that it outlives the engine */
-    int listeners[UN_LISTENERS_MAX];
+    int listeners[UN_LISTENERS_MAX]; /* of a first engine: listeners.h */
     uint32_t listener_count;
     const struct un_stack_setup *stack; /* of a stack of our own; NULL: the kernel's sockets */
     const uint64_t *time_ns; /* time is what stands here, and turns do not wait; NULL: CLOCK_MONOTONIC */
@@ -40,8 +40,8 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup);
 /* Forget an engine whose memories go too, or are taken over; connections and descriptors stay as they are. */
 void un_engine_free(struct un_engine *engine);
 
-/* In a child that a fork of this process made: close what it has of the connections' descriptors. Looks at private
- * memory only, and touches nothing that the parent shares: no epoll set, no socket. Async-signal-safe. */
+/* In a child that a fork of this process made: close what it has of the descriptors of connections and listeners. Looks
+ * at private memory only, and touches nothing that the parent shares: no epoll set, no socket. Async-signal-safe. */
 void un_engine_leave_to_parent(const struct un_engine *engine);
 
 /* What a descriptor that is not the engine's may stand in its epoll set with: when it is ready, a turn ends. */
@@ -68,6 +68,23 @@ uint64_t un_engine_deadline_ns(const struct un_engine *engine);
 void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t serial, bool resumes);
 bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat); /* true: an event was quarantined */
 void un_engine_stop_accepting(struct un_engine *engine);
+
+/* Where connections come from: a socket that listens, or (fd -1) what a stack of our own is to listen on. */
+struct un_listening {
+    int fd;
+    uint8_t ip[16]; /* IPv4 in its mapped form; zeros: any */
+    uint16_t port;
+};
+
+/* A listener by this number, of which there are UN_LISTENERS_MAX: accept from it too, unless the engine does not accept
+ * any more. The descriptor is the engine's then. The same listener once more is no error. -ERANGE: no such number;
+ * -EEXIST: it is another listener's; -EBADF, -EINVAL: not what this transport listens on, or nothing that listens;
+ * -EADDRNOTAVAIL, -EADDRINUSE, -ENOSPC of a stack. */
+int un_engine_listen(struct un_engine *engine, uint32_t number, const struct un_listening *what);
+
+/* Accept what waits there, and no more. Connections stay. There need not be one by this number. -ERANGE. */
+int un_engine_unlisten(struct un_engine *engine, uint32_t number);
+
 void un_engine_reset_all(struct un_engine *engine, enum un_reason reason);
 
 #endif

@@ -18,14 +18,14 @@ bool un_event_push(struct un_engine *engine, uint32_t port, const struct un_even
 
 void un_wake_worker(struct un_engine *engine, uint32_t port)
 {
-    struct un_seat_memory *memory = un_seat_memory(engine, port);
-    if (engine->setup.seat_wake_fds[port] < 0)
+    struct un_port_memory *memory = un_port_memory(engine, port);
+    if (engine->setup.port_wake_fds[port] < 0)
         return;
     un_fence();
     if (!un_load(&memory->sleeping))
         return;
     un_store(&memory->sleeping, 0); /* always followed by the write, so a sleeper that set it anew wakes too */
-    un_wake_send(engine->setup.seat_wake_fds[port]);
+    un_wake_send(engine->setup.port_wake_fds[port]);
     un_count(&engine->counters->wakes, 1);
 }
 
@@ -36,7 +36,7 @@ void un_tell_space(struct un_engine *engine, uint32_t port)
         return;
     state->gave_space = false;
     un_fence();
-    if (un_load(&un_seat_memory(engine, port)->want_space))
+    if (un_load(&un_port_memory(engine, port)->want_space))
         un_wake_worker(engine, port);
 }
 
@@ -46,7 +46,7 @@ void un_events_publish(struct un_engine *engine, uint32_t port)
     if (state->published == state->events.own)
         return;
     state->published = state->events.own;
-    un_publish(&un_seat_public(engine->setup.public, port)->events_produced, state->published);
+    un_publish(&un_port_public(engine->setup.public, port)->events_produced, state->published);
     un_wake_worker(engine, port);
 }
 

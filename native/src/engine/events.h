@@ -2,7 +2,7 @@
  *
  * A ring is full when a worker is behind; nothing is dropped then (P5). Input stays in the transport, and an event that
  * must come (connect, drain, end of file, close) is a bit in its connection's flags, so waiting costs no memory. Such
- * connections stand once in their seat's receive list and get their turn when the worker has consumed something. */
+ * connections stand once in their port's receive list and get their turn when the worker has consumed something. */
 #ifndef UN_EVENTS_H
 #define UN_EVENTS_H
 

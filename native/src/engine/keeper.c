@@ -54,9 +54,9 @@ struct keeper {
     uint32_t shard;
     pid_t parent;
     int public_fd;
-    int seat_fds[UN_SEATS_MAX];
-    uint32_t seats;
-    uint32_t seat_wakes;
+    int port_fds[UN_PORTS_MAX];
+    uint32_t ports;
+    uint32_t port_wakes;
     uint32_t wakes;
     uint32_t exchange_wakes;
     int arena_fd;
@@ -132,7 +132,7 @@ static void clean_up(const struct keeper *keeper)
 }
 
 enum option_code {
-    OPTION_SHARD = 256, OPTION_PARENT, OPTION_PUBLIC, OPTION_SEATS, OPTION_SEAT_WAKES, OPTION_WAKES, OPTION_CONTROL,
+    OPTION_SHARD = 256, OPTION_PARENT, OPTION_PUBLIC, OPTION_PORTS, OPTION_PORT_WAKES, OPTION_WAKES, OPTION_CONTROL,
     OPTION_LISTENERS, OPTION_CORE, OPTION_KEEPER_CORE, OPTION_CLEANUP, OPTION_GUARD, OPTION_DEVICE, OPTION_EXCHANGE,
     OPTION_EXCHANGE_WAKES, OPTION_ARENA, OPTION_FRAMES, OPTION_DEVICE_FDS,
 };
@@ -141,8 +141,8 @@ static const struct option long_options[] = {
     {"shard", required_argument, NULL, OPTION_SHARD},
     {"parent", required_argument, NULL, OPTION_PARENT},
     {"public", required_argument, NULL, OPTION_PUBLIC},
-    {"seats", required_argument, NULL, OPTION_SEATS},
-    {"seat-wakes", required_argument, NULL, OPTION_SEAT_WAKES},
+    {"ports", required_argument, NULL, OPTION_PORTS},
+    {"port-wakes", required_argument, NULL, OPTION_PORT_WAKES},
     {"wakes", required_argument, NULL, OPTION_WAKES},
     {"control", required_argument, NULL, OPTION_CONTROL},
     {"listeners", required_argument, NULL, OPTION_LISTENERS},
@@ -167,11 +167,11 @@ static void set_option(struct keeper *keeper, int code, char *value)
     case OPTION_SHARD: keeper->shard = (uint32_t)number(value, "--shard", UN_SHARD_MAX - 1); break;
     case OPTION_PARENT: keeper->parent = (pid_t)number(value, "--parent", INT32_MAX); break;
     case OPTION_PUBLIC: keeper->public_fd = (int)number(value, "--public", INT32_MAX); break;
-    case OPTION_SEATS: keeper->seats = numbers(value, keeper->seat_fds, UN_SEATS_MAX, "--seats"); break;
-    case OPTION_SEAT_WAKES:
-        keeper->seat_wakes = numbers(value, setup->seat_wake_fds, UN_SEATS_MAX, "--seat-wakes");
+    case OPTION_PORTS: keeper->ports = numbers(value, keeper->port_fds, UN_PORTS_MAX, "--ports"); break;
+    case OPTION_PORT_WAKES:
+        keeper->port_wakes = numbers(value, setup->port_wake_fds, UN_PORTS_MAX, "--port-wakes");
         break;
-    case OPTION_WAKES: keeper->wakes = numbers(value, setup->wake_fds, UN_SEATS_MAX, "--wakes"); break;
+    case OPTION_WAKES: keeper->wakes = numbers(value, setup->wake_fds, UN_PORTS_MAX, "--wakes"); break;
     case OPTION_CONTROL: supervisor_fd = setup->control_fd = (int)number(value, "--control", INT32_MAX); break;
     case OPTION_LISTENERS:
         setup->listener_count = numbers(value, setup->listeners, UN_LISTENERS_MAX, "--listeners");
@@ -208,9 +208,9 @@ static void read_options(struct keeper *keeper, int argc, char **argv)
         usage(argv[optind]);
     if (keeper->setup.control_fd < 0)
         usage("--control");
-    if (!keeper->guard && (keeper->public_fd < 0 || keeper->seats == 0 || keeper->seat_wakes != keeper->seats ||
-                           keeper->wakes != keeper->seats))
-        usage("--public, --seats, --seat-wakes or --wakes");
+    if (!keeper->guard && (keeper->public_fd < 0 || keeper->ports == 0 || keeper->port_wakes != keeper->ports ||
+                           keeper->wakes != keeper->ports))
+        usage("--public, --ports, --port-wakes or --wakes");
 }
 
 /* What ps shows. The words of argv lie in one piece of memory; the title overwrites them. */
@@ -275,8 +275,8 @@ static void check_segment(const struct keeper *keeper, uint64_t bytes)
     if (un_segment_check(keeper->setup.public, bytes, &why) < 0)
         refuse(why);
     const struct un_segment_header *header = un_header(keeper->setup.public);
-    if (header->config.seats != keeper->seats)
-        refuse("--seats has more descriptors or fewer than it has seats");
+    if (un_port_count(&header->config) != keeper->ports)
+        refuse("--ports has more descriptors or fewer than it has ports");
     if (header->options.queues != keeper->exchange_wakes)
         refuse("--exchange-wakes has more descriptors or fewer than it has queues");
     if (header->options.queues > 0)
@@ -306,10 +306,10 @@ static void map_memories(struct keeper *keeper)
         fail("cannot seal the segment (Linux 5.1 or newer is needed)");
     close(seal_fd);
     const struct un_segment_header *header = un_header(keeper->setup.public);
-    for (uint32_t seat = 0; seat < keeper->seats; seat++) {
-        keeper->setup.seats[seat] = map_writable(keeper->seat_fds[seat], &bytes);
-        if (bytes < header->layout.seat_bytes)
-            usage("--seats: memory too small");
+    for (uint32_t port = 0; port < keeper->ports; port++) {
+        keeper->setup.ports[port] = map_writable(keeper->port_fds[port], &bytes);
+        if (bytes < header->layout.port_bytes)
+            usage("--ports: memory too small");
     }
     keeper->setup.private = map_private(un_engine_private_bytes(&header->config));
     if (header->options.queues > 0)

@@ -4,7 +4,7 @@
  * what comes later raises a new edge (epoll(7)). There are three exceptions, after which reads go on until there is
  * nothing more: a FIN was signalled; urgent data was signalled, at whose mark a read stops (it is read in line, like
  * everything else); a descriptor came with the bytes of a unix socket, behind which a read stops as well. Listeners
- * are level-triggered and, when other shards accept from them too, exclusive.
+ * are level-triggered, and exclusive: where other shards accept from the same one, one of them is woken, not all.
  *
  * When a process dies, the kernel closes its sockets; with a FIN, that would tell the peer that it has everything. So
  * sockets are set to reset the connection on close, and set otherwise once all output was handed over. */
@@ -34,18 +34,21 @@
 #include "engine/transport.h"
 #include "engine/watch.h"
 
-static void kernel_listen(struct un_engine *engine, bool on)
+static void watch_listener(struct un_engine *engine, uint32_t number, bool on)
 {
-    uint32_t exclusive = engine->options->shared_listeners ? EPOLLEXCLUSIVE : 0;
-    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++) {
-        int fd = engine->own->listeners[number].fd;
-        if (fd == UN_NO_LISTENER)
-            continue;
-        if (on)
-            un_watch(engine, fd, EPOLLIN | exclusive, UN_WATCHED(UN_WATCHED_LISTENER, number));
-        else
-            epoll_ctl(engine->setup.epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-    }
+    int fd = engine->own->listeners[number].fd;
+    if (fd == UN_NO_LISTENER)
+        return;
+    if (on)
+        un_watch(engine, fd, EPOLLIN | EPOLLEXCLUSIVE, UN_WATCHED(UN_WATCHED_LISTENER, number));
+    else
+        epoll_ctl(engine->setup.epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+static void kernel_admit(struct un_engine *engine, bool on)
+{
+    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
+        watch_listener(engine, number, on);
 }
 
 static int kernel_start(struct un_engine *engine)
@@ -223,6 +226,27 @@ static void accept_all(struct un_engine *engine, uint32_t listener)
     for (int i = 0; i < UN_ACCEPT_BATCH; i++)
         if (!accept_one(engine, listener))
             return;
+}
+
+/* A descriptor that an engine did not come to note is closed by the next one, as nobody's. */
+static int kernel_listen(struct un_engine *engine, uint32_t number, const struct un_listening *what)
+{
+    if (what->fd < 0)
+        return -EBADF;
+    int status = un_listeners_add(engine, number, what->fd);
+    if (status == 0 && engine->own->accepting && !engine->own->paused)
+        watch_listener(engine, number, true);
+    return status;
+}
+
+/* Others may have the socket open, so closing it would not take it out of the epoll set. */
+static void kernel_unlisten(struct un_engine *engine, uint32_t number)
+{
+    if (engine->own->listeners[number].fd == UN_NO_LISTENER)
+        return;
+    accept_all(engine, number);
+    watch_listener(engine, number, false);
+    close(un_listeners_remove(engine, number));
 }
 
 static void handle_watched(struct un_engine *engine, uint64_t what)
@@ -433,7 +457,9 @@ const struct un_transport un_kernel_transport = {
     .close = kernel_close,
     .flush = kernel_flush,
     .deadline_ns = kernel_deadline_ns,
+    .admit = kernel_admit,
     .listen = kernel_listen,
+    .unlisten = kernel_unlisten,
     .counts = kernel_counts,
     .settle_orphans = kernel_settle_orphans,
 };

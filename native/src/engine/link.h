@@ -13,7 +13,7 @@ struct un_link {
     struct un_device *device;
     struct un_link_head *head;
     struct un_exchange exchange;
-    const uint8_t *lenders[UN_SEATS_MAX]; /* the send frames of each seat */
+    const uint8_t *lenders[UN_PORTS_MAX]; /* the send frames of each port */
     uint32_t polls;
     uint32_t accept_turn; /* whose listener's turn it is to have a connection accepted; runs freely */
 };
@@ -23,5 +23,12 @@ void un_link_reset_abandoned(struct un_engine *engine, const struct un_stack_pla
 
 /* stack_accept.c */
 void un_link_accept(struct un_engine *engine); /* as many as there is room for */
+
+/* stack_listen.c */
+int un_link_listen_first(struct un_engine *engine); /* of a stack that was just made: on what the options name */
+int un_link_listen(struct un_engine *engine, uint32_t number, const struct un_listening *what);
+void un_link_unlisten(struct un_engine *engine, uint32_t number);
+void un_link_unlisten_all(struct un_engine *engine); /* who waits there is reset */
+void un_link_forget_unknown(struct un_engine *engine); /* what an engine that died did not come to note */
 
 #endif

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* UN_NO_LISTENER where the number is free. */
 static int32_t fd_of(const struct un_engine *engine, uint32_t number)
@@ -35,48 +37,46 @@ static uint32_t lacks(const struct un_engine *engine, int fd)
            (option_of(fd, SO_OOBINLINE) ? 0 : UN_LACKS_URGENT_INLINE) | (keeps ? 0 : UN_LACKS_KEEPALIVE);
 }
 
-int un_listeners_add(struct un_engine *engine, int fd)
+static void put(struct un_engine *engine, uint32_t number, int fd)
 {
-    un_assert(fd >= 0);
-    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++) {
-        if (fd_of(engine, number) != UN_NO_LISTENER)
-            continue;
-        engine->own->listeners[number].lacks = lacks(engine, fd);
-        un_compiler_fence(); /* what is found in the table is whole */
-        engine->own->listeners[number].fd = fd;
-        return (int)number;
+    engine->own->listeners[number].lacks = lacks(engine, fd);
+    un_compiler_fence(); /* what is found in the table is whole */
+    engine->own->listeners[number].fd = fd;
+}
+
+void un_listeners_begin(struct un_engine *engine)
+{
+    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
+        engine->own->listeners[number].fd = UN_NO_LISTENER;
+    for (uint32_t number = 0; number < engine->setup.listener_count; number++)
+        put(engine, number, engine->setup.listeners[number]);
+}
+
+static bool is_one_socket(int fd, int other)
+{
+    struct stat one, two;
+    return fstat(fd, &one) == 0 && fstat(other, &two) == 0 && one.st_dev == two.st_dev && one.st_ino == two.st_ino;
+}
+
+int un_listeners_add(struct un_engine *engine, uint32_t number, int fd)
+{
+    un_assert(number < UN_LISTENERS_MAX);
+    if (!option_of(fd, SO_ACCEPTCONN))
+        return -EINVAL;
+    if (fd_of(engine, number) == UN_NO_LISTENER) {
+        put(engine, number, fd);
+        return 0;
     }
-    return -ENOSPC;
+    if (!is_one_socket(fd_of(engine, number), fd))
+        return -EEXIST;
+    close(fd);
+    return 0;
 }
 
-void un_listeners_remove(struct un_engine *engine, uint32_t number)
+int un_listeners_remove(struct un_engine *engine, uint32_t number)
 {
-    un_assert(number < UN_LISTENERS_MAX && fd_of(engine, number) != UN_NO_LISTENER);
+    un_assert(number < UN_LISTENERS_MAX);
+    int fd = fd_of(engine, number);
     engine->own->listeners[number].fd = UN_NO_LISTENER;
-}
-
-static bool is_given(const struct un_engine *engine, int fd)
-{
-    for (uint32_t i = 0; i < engine->setup.listener_count; i++)
-        if (engine->setup.listeners[i] == fd)
-            return true;
-    return false;
-}
-
-static bool is_known(const struct un_engine *engine, int fd)
-{
-    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
-        if (fd_of(engine, number) == fd)
-            return true;
-    return false;
-}
-
-void un_listeners_start(struct un_engine *engine)
-{
-    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
-        if (fd_of(engine, number) != UN_NO_LISTENER && !is_given(engine, fd_of(engine, number)))
-            un_listeners_remove(engine, number);
-    for (uint32_t i = 0; i < engine->setup.listener_count; i++)
-        if (!is_known(engine, engine->setup.listeners[i]))
-            un_assert(un_listeners_add(engine, engine->setup.listeners[i]) >= 0); /* the table has room for a setup */
+    return fd;
 }

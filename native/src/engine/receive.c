@@ -16,7 +16,7 @@ static struct un_rx_frame *frame_of(struct un_engine *engine, uint32_t port, uin
 
 static void tell_free_frames(struct un_engine *engine, uint32_t port)
 {
-    un_store(&un_seat_public(engine->setup.public, port)->rx_frames_free, engine->own->ports[port].rx_free_count);
+    un_store(&un_port_public(engine->setup.public, port)->rx_frames_free, engine->own->ports[port].rx_free_count);
 }
 
 static void push_free(struct un_engine *engine, uint32_t port, uint32_t frame)
@@ -60,7 +60,7 @@ static void close_frame(struct un_engine *engine, uint32_t port)
         push_free(engine, port, frame);
 }
 
-/* Room in the seat's open frame, opening another one when little is left; 0 when none is free. No part of the change:
+/* Room in the port's open frame, opening another one when little is left; 0 when none is free. No part of the change:
  * each store leaves frames that a takeover knows what to do with. */
 static uint32_t open_room(struct un_engine *engine, uint32_t port)
 {

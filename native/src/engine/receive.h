@@ -1,6 +1,6 @@
 /* Input: from the transport into receive frames, from there into the ring.
  *
- * A seat has one frame open. Input is read into its free end, so one read may bring a few bytes or a whole frame, small
+ * A port has one frame open. Input is read into its free end, so one read may bring a few bytes or a whole frame, small
  * messages of many connections share a frame, and each becomes a slice that holds a reference. A frame is free again
  * when its last slice was released. Three things stop a read, each counted: no slot in the ring, no free frame, or a
  * handler that is behind with this connection by rx_budget bytes. The transport's window closes behind

@@ -2,30 +2,55 @@
 #include "engine/requests.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "engine/control.h"
 
-static void confirm(struct un_engine *engine, const struct un_control *request, uint32_t flags)
+struct request {
+    struct un_control body;
+    int fd;    /* that came with it, -1: none; closed unless somebody takes it */
+    bool odd;  /* it is longer, or more descriptors came */
+};
+
+static int listen_as_asked(struct un_engine *engine, struct request *request)
 {
-    un_control_tell(engine, request->type, request->seat, request->serial, flags, 0, 0);
+    struct un_listening what = {.fd = request->fd, .port = (uint16_t)request->body.flags};
+    memcpy(what.ip, request->body.arg, sizeof what.ip);
+    int status = request->odd ? -EINVAL : un_engine_listen(engine, request->body.seat, &what);
+    if (status == 0)
+        request->fd = -1;
+    return status;
 }
 
-static void obey(struct un_engine *engine, const struct un_control *request)
+static bool has_seat(const struct un_control *body)
 {
-    bool has_seat = request->type == UN_CONTROL_ATTACH || request->type == UN_CONTROL_LOST;
-    if (has_seat && request->seat >= engine->config->seats)
+    return body->type == UN_CONTROL_ATTACH || body->type == UN_CONTROL_LOST;
+}
+
+static void obey(struct un_engine *engine, struct request *request)
+{
+    const struct un_control *body = &request->body;
+    if (has_seat(body) && body->seat >= engine->config->seats)
         return;
     uint32_t flags = 0;
-    switch (request->type) {
+    int status = 0;
+    switch (body->type) {
     case UN_CONTROL_ATTACH:
-        un_engine_attach_worker(engine, request->seat, request->serial, request->flags & UN_CONTROL_RESUMES);
+        un_engine_attach_worker(engine, body->seat, body->serial, body->flags & UN_CONTROL_RESUMES);
         break;
     case UN_CONTROL_LOST:
-        flags = un_engine_lost_worker(engine, request->seat) ? UN_CONTROL_POISONED : 0;
+        flags = un_engine_lost_worker(engine, body->seat) ? UN_CONTROL_POISONED : 0;
         break;
     case UN_CONTROL_DRAIN:
         un_engine_stop_accepting(engine);
+        break;
+    case UN_CONTROL_LISTEN:
+        status = listen_as_asked(engine, request);
+        break;
+    case UN_CONTROL_UNLISTEN:
+        status = un_engine_unlisten(engine, body->seat);
         break;
     case UN_CONTROL_QUIT:
         un_engine_reset_all(engine, UN_REASON_SHUTDOWN);
@@ -34,21 +59,51 @@ static void obey(struct un_engine *engine, const struct un_control *request)
     default:
         return;
     }
-    confirm(engine, request, flags);
+    un_control_tell(engine, body->type, body->seat, body->serial, flags, (uint64_t)-status, 0);
+}
+
+static int descriptor_in(struct msghdr *message)
+{
+    int fd = -1;
+    struct cmsghdr *part = CMSG_FIRSTHDR(message);
+    if (part && part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS)
+        memcpy(&fd, CMSG_DATA(part), sizeof fd);
+    return fd;
+}
+
+/* There is room for one descriptor: the kernel keeps what else came from being ours. */
+static ssize_t receive(int control_fd, struct request *request)
+{
+    union {
+        struct cmsghdr aligned;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } room;
+    struct iovec piece = {&request->body, sizeof request->body};
+    struct msghdr message = {
+        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = &room, .msg_controllen = CMSG_LEN(sizeof(int))};
+    request->fd = -1;
+    ssize_t length = recvmsg(control_fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (length < 0)
+        return length;
+    request->fd = descriptor_in(&message);
+    request->odd = message.msg_flags & (MSG_TRUNC | MSG_CTRUNC);
+    return length;
 }
 
 void un_requests_read(struct un_engine *engine)
 {
-    struct un_control request;
+    struct request request;
     engine->requests_wait = false;
     for (;;) {
-        ssize_t length = recv(engine->setup.control_fd, &request, sizeof request, MSG_DONTWAIT);
-        if (length == sizeof request)
+        ssize_t length = receive(engine->setup.control_fd, &request);
+        if (length == sizeof request.body)
             obey(engine, &request);
         else if (length == 0)
             engine->exit = true; /* the supervisor is gone */
         else if (length < 0 && errno == EINTR)
             continue;
+        if (request.fd >= 0)
+            close(request.fd);
         if (length <= 0 || engine->exit)
             return;
     }

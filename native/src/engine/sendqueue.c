@@ -13,7 +13,7 @@ static struct un_node *node_at(struct un_engine *engine, uint32_t port, uint32_t
 
 static void tell_free_nodes(struct un_engine *engine, uint32_t port)
 {
-    un_store(&un_seat_public(engine->setup.public, port)->tx_nodes_free, engine->own->ports[port].node_free_count);
+    un_store(&un_port_public(engine->setup.public, port)->tx_nodes_free, engine->own->ports[port].node_free_count);
 }
 
 static uint32_t take_node(struct un_engine *engine, uint32_t port)
@@ -123,7 +123,7 @@ int un_sendqueue_gather(struct un_engine *engine, uint32_t slot, struct iovec *p
 {
     const struct un_work *work = &engine->works[slot];
     uint32_t port = un_port_of(un_slot(engine, slot)), sent = work->tx_sent;
-    uint8_t *frames = un_send_frames(engine->setup.public, engine->setup.seats[port]);
+    uint8_t *frames = un_send_frames(engine->setup.public, engine->setup.ports[port]);
     int count = 0;
     for (uint32_t node = work->tx_head; node != UN_NONE && count < UN_IOV_MAX; count++) {
         const struct un_node *entry = node_at(engine, port, node);

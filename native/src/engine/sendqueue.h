@@ -1,6 +1,6 @@
 /* Output that waits: each connection's queue of nodes, one node for each SEND of its worker.
  *
- * A node names bytes in a send frame of the seat. Nodes come from a pool per seat, so a worker can exhaust its own
+ * A node names bytes in a send frame of the port. Nodes come from a pool per port, so a worker can exhaust its own
  * only; then its commands wait (P5). A frame's account tells the worker when all of its descriptors are done, which is
  * later where the transport keeps the bytes in their frame until the peer has them. */
 #ifndef UN_SENDQUEUE_H

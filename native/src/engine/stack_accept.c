@@ -23,7 +23,7 @@ static void set_endpoint(struct un_endpoint *endpoint, const struct un_stack_pee
 
 static uint32_t listener_of(const struct un_link *link, const struct un_tcb *tcb)
 {
-    for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
+    for (uint32_t number = 0; number < link->head->listener_high; number++)
         if (link->head->listeners[number] == tcb->listener + 1u)
             return number;
     return 0; /* it is listened to no more, and was the only one that can have this one's address */
@@ -77,10 +77,9 @@ static void accept_into(struct un_engine *engine, uint32_t slot, uint64_t conn)
 }
 
 /* The connection that has waited longest at the listener whose turn it is; 0: none. */
-static uint64_t next_conn(const struct un_engine *engine)
+static uint64_t next_conn(const struct un_link *link)
 {
-    const struct un_link *link = engine->link;
-    uint32_t listener = link->head->listeners[link->accept_turn % engine->options->listeners.count];
+    uint32_t listener = link->head->listeners[link->accept_turn % link->head->listener_high];
     return listener ? un_stack_accept_next(&link->stack, listener - 1) : 0;
 }
 
@@ -88,8 +87,8 @@ void un_link_accept(struct un_engine *engine)
 {
     struct un_link *link = engine->link;
     uint32_t empty = 0; /* listeners in a row */
-    for (; empty < engine->options->listeners.count; link->accept_turn++) {
-        uint64_t conn = next_conn(engine);
+    for (; empty < link->head->listener_high; link->accept_turn++) {
+        uint64_t conn = next_conn(link);
         empty = conn ? 0 : empty + 1;
         if (!conn || is_refused(engine, conn))
             continue;

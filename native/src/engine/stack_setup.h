@@ -29,7 +29,7 @@ struct un_stack_setup {
 };
 
 /* Sizes and limits of the stack: for so many connections as the options allow, and their backlog. Of the send frames of
- * a seat, it keeps no more than half until peers acknowledge them: beyond that it copies, so that peers who do not
+ * a port, it keeps no more than half until peers acknowledge them: beyond that it copies, so that peers who do not
  * cannot stop the others. */
 void un_stack_setup_sizes(struct un_stack_setup *setup, const struct un_engine_options *options, uint32_t tx_frames);
 
@@ -41,6 +41,7 @@ struct un_link_head {
     uint32_t begun; /* somebody wrote to the arena */
     uint32_t ready; /* the stack is complete, with its addresses and listeners */
     uint32_t abandoned; /* its keeper is gone; counts the engines that tried to reset its connections, from 1 on */
+    uint32_t listener_high; /* numbers below it were used at least once */
     uint32_t listeners[UN_LISTENERS_MAX]; /* number of the stack's listener + 1; 0: it does not listen */
 };
 UN_STATIC_ASSERT(sizeof(struct un_link_head) <= UN_STACK_HEAD_BYTES, "fits in front of the arena");

@@ -32,33 +32,6 @@ static struct un_ip ip_of(const struct un_option_address *address)
     return un_ip_from_v6(address->ip);
 }
 
-static int listen_all(struct un_engine *engine)
-{
-    const struct un_engine_options *options = engine->options;
-    struct un_link *link = engine->link;
-    for (uint32_t i = 0; i < options->listeners.count; i++) {
-        struct un_ip ip = ip_of(&options->listeners.at[i]);
-        if (link->head->listeners[i])
-            continue;
-        int listener = un_stack_listen(&link->stack, &ip, (uint16_t)options->listeners.at[i].number,
-                                       (uint32_t)options->backlog, 0);
-        if (listener < 0)
-            return listener;
-        link->head->listeners[i] = (uint32_t)listener + 1;
-    }
-    return 0;
-}
-
-static void unlisten_all(struct un_engine *engine)
-{
-    struct un_link *link = engine->link;
-    for (uint32_t i = 0; i < engine->options->listeners.count; i++) {
-        if (link->head->listeners[i])
-            un_stack_unlisten(&link->stack, link->head->listeners[i] - 1);
-        link->head->listeners[i] = 0;
-    }
-}
-
 static int add_default_route(struct un_stack *stack, const struct un_ip *gateway)
 {
     static const uint8_t nothing[16];
@@ -94,7 +67,7 @@ static int create_stack(struct un_engine *engine, const struct un_stack_place *p
     if (status >= 0)
         status = add_addresses(engine);
     if (status >= 0)
-        status = listen_all(engine);
+        status = un_link_listen_first(engine);
     return status < 0 ? status : 0;
 }
 
@@ -128,8 +101,8 @@ static int open_stack(struct un_engine *engine)
 static void join_lenders(struct un_engine *engine)
 {
     struct un_link *link = engine->link;
-    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
-        link->lenders[seat] = un_send_frames(engine->setup.public, engine->setup.seats[seat]);
+    for (uint32_t port = 0; port < un_port_count(engine->config); port++)
+        link->lenders[port] = un_send_frames(engine->setup.public, engine->setup.ports[port]);
     link->stack.tcp.pool.lenders = link->lenders;
 }
 
@@ -204,6 +177,7 @@ static int open_all(struct un_engine *engine)
         join_lenders(engine);
         un_stack_set_device(&link->stack, link->device);
         join_shards(engine);
+        un_link_forget_unknown(engine);
         status = watch_all(engine);
     }
     return status;
@@ -408,14 +382,12 @@ static void stack_close(struct un_engine *engine, int handle, bool reset, bool f
 }
 
 /* Paused, connections wait in the backlog; when the server drains, they are refused. */
-static void stack_listen(struct un_engine *engine, bool on)
+static void stack_admit(struct un_engine *engine, bool on)
 {
-    if (on) {
-        listen_all(engine);
+    if (on)
         un_link_accept(engine);
-    } else if (!engine->own->accepting) {
-        unlisten_all(engine);
-    }
+    else if (!engine->own->accepting)
+        un_link_unlisten_all(engine);
 }
 
 /* After a takeover: both sides know the same connections, or those that one side alone knows end. Of what came and of
@@ -485,7 +457,9 @@ const struct un_transport un_stack_transport = {
     .close = stack_close,
     .flush = stack_flush,
     .deadline_ns = stack_deadline_ns,
-    .listen = stack_listen,
+    .admit = stack_admit,
+    .listen = un_link_listen,
+    .unlisten = un_link_unlisten,
     .counts = stack_counts,
     .settle_orphans = stack_settle_orphans,
 };

@@ -4,7 +4,7 @@
  * are linked by index. Free lists, work lists and sums are caches that takeover.c rebuilds by a scan; the truth is
  *
  *   connection table (public, private)   which slots live, their descriptor, their unsent output
- *   ring ends (un_seat)                  what was produced, taken and accounted for
+ *   ring ends (un_port_end)              what was produced, taken and accounted for
  *   reference counts of receive frames   slices in the ring or held by the worker
  *
  * `busy` names the one connection (and command) that is being changed and keeps what it was before: change.h. */
@@ -21,7 +21,6 @@
 #include "shard/segment.h"
 
 #define UN_PRIVATE_MAGIC UINT64_C(0x454741544e5355)
-#define UN_PORTS_MAX UN_SEATS_MAX
 #define UN_IOV_MAX 64            /* pieces of one gathering send; a send budget of 64 KiB in 4 KiB frames is 16 */
 #define UN_EPOLL_BATCH 128       /* readiness events per turn */
 #define UN_ACCEPT_BATCH 64       /* connections accepted per listener and turn, so that open ones are not starved */
@@ -195,27 +194,10 @@ struct un_engine {
     uint32_t spin_pause;    /* what that begins with, 2^n - 1 */
     uint32_t node_count; /* per port */
     bool requests_wait; /* poll saw that the control socket can be read */
-    uint32_t heard[UN_SEATS_MAX]; /* edges of the pipes from workers */
+    uint32_t heard[UN_PORTS_MAX]; /* edges of the pipes from workers */
     bool exit;
     bool failed;
 };
-
-/* A seat has one port: with two, a worker and its successor could sit there side by side. Everything that asks which
- * port is whose asks here. */
-static inline uint32_t un_port_count(const struct un_engine *engine)
-{
-    return engine->config->seats;
-}
-
-static inline uint32_t un_port_of_seat(uint32_t seat)
-{
-    return seat;
-}
-
-static inline uint32_t un_seat_of(uint32_t port)
-{
-    return port;
-}
 
 /* Where the events of a connection go, and its commands come from. */
 static inline uint32_t un_port_of(const struct un_conn *conn)
@@ -228,9 +210,9 @@ static inline struct un_conn *un_slot(struct un_engine *engine, uint32_t slot)
     return un_conn_at(engine->setup.public, slot);
 }
 
-static inline struct un_seat_memory *un_seat_memory(struct un_engine *engine, uint32_t port)
+static inline struct un_port_memory *un_port_memory(struct un_engine *engine, uint32_t port)
 {
-    return engine->setup.seats[port];
+    return engine->setup.ports[port];
 }
 
 static inline bool un_is_alive(const struct un_conn *conn)

@@ -57,7 +57,7 @@ static void clear_sums(struct un_engine *engine)
     own->flush = UN_LIST_EMPTY;
     for (uint32_t seat = 0; seat < engine->config->seats; seat++)
         own->seats[seat].connections = own->seats[seat].slots = 0;
-    for (uint32_t port = 0; port < un_port_count(engine); port++) {
+    for (uint32_t port = 0; port < un_port_count(engine->config); port++) {
         own->ports[port].over_budget = 0;
         own->ports[port].receive = UN_LIST_EMPTY;
         own->ports[port].commands_stuck = false;
@@ -117,7 +117,7 @@ static void check_sums(const struct un_engine *engine)
         un_assert(seat->connections <= seat->slots && seat->slots <= engine->own->conn_high);
         active += seat->connections;
     }
-    for (uint32_t i = 0; i < un_port_count(engine); i++) {
+    for (uint32_t i = 0; i < un_port_count(engine->config); i++) {
         const struct un_port_end *port = &engine->own->ports[i];
         un_assert(un_ring_used(&port->events) <= port->events.size);
         un_assert(port->events.own - port->walked <= port->events.size);
@@ -128,15 +128,15 @@ static void check_sums(const struct un_engine *engine)
 /* Whatever its memory says: the dead engine may have taken the note that the worker sleeps, and not come to write. */
 static void wake_anyway(const struct un_engine *engine, uint32_t port)
 {
-    if (engine->setup.seat_wake_fds[port] >= 0)
-        un_wake_send(engine->setup.seat_wake_fds[port]);
+    if (engine->setup.port_wake_fds[port] >= 0)
+        un_wake_send(engine->setup.port_wake_fds[port]);
 }
 
 /* What the dead engine knew of the rings, and may not have come to tell. */
 static void tell_rings(struct un_engine *engine, uint32_t port)
 {
     struct un_port_end *state = &engine->own->ports[port];
-    struct un_seat_public *published = un_seat_public(engine->setup.public, port);
+    struct un_port_public *published = un_port_public(engine->setup.public, port);
     un_publish(&published->commands_consumed, state->commands.own);
     un_publish(&published->releases_consumed, state->releases.own);
     state->published = un_load(&published->events_produced);
@@ -150,7 +150,7 @@ void un_takeover(struct un_engine *engine)
     un_assert(closing != NULL);
     engine->now_ns = un_engine_now_ns(engine);
     un_rollback(engine);
-    for (uint32_t port = 0; port < un_port_count(engine); port++) {
+    for (uint32_t port = 0; port < un_port_count(engine->config); port++) {
         own->ports[port].rx_free = own->ports[port].node_free = UN_NONE;
         settle_posts(engine, port);
     }
@@ -158,11 +158,11 @@ void un_takeover(struct un_engine *engine)
     count_peers(engine);
     un_rollback_settle(engine);
     clear_sums(engine);
-    for (uint32_t port = 0; port < un_port_count(engine); port++)
+    for (uint32_t port = 0; port < un_port_count(engine->config); port++)
         sum_ring(engine, port, closing);
     rebuild_conns(engine, closing);
     check_sums(engine);
-    for (uint32_t port = 0; port < un_port_count(engine); port++) {
+    for (uint32_t port = 0; port < un_port_count(engine->config); port++) {
         un_sendqueue_rebuild(engine, port);
         un_rx_rebuild_free(engine, port);
         tell_rings(engine, port);
@@ -170,8 +170,10 @@ void un_takeover(struct un_engine *engine)
         if (own->ports[port].bad) /* the dead engine may not have come to say so */
             un_control_tell(engine, UN_CONTROL_BAD, un_seat_of(port), own->ports[port].serial, 0, 0, 0);
     }
-    for (uint32_t seat = 0; seat < engine->config->seats; seat++)
-        un_store(&un_seat_public(engine->setup.public, seat)->connections, own->seats[seat].connections);
+    for (uint32_t seat = 0; seat < engine->config->seats; seat++) {
+        struct un_port_public *published = un_port_public(engine->setup.public, un_port_of_seat(seat));
+        un_store(&published->connections, own->seats[seat].connections);
+    }
     own->busy.slot = 0;
     un_store(&engine->counters->active, own->active);
     engine->transport->settle_orphans(engine);

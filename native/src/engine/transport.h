@@ -10,7 +10,7 @@
  *
  * send is told in whose send frames the pieces lie. It may keep a piece that it took where it is: bit i of *lent says
  * so of pieces[i], of which it took all then. The transport tells by un_sendqueue_done when it does not need the bytes
- * any more. After a takeover count_lent adds to waiting[] how many pieces it keeps in each send frame of a seat; it
+ * any more. After a takeover count_lent adds to waiting[] how many pieces it keeps in each send frame of a port; it
  * tells of no others that came before.
  *
  * After a takeover counts says what went through a connection in all, to be compared with what was accounted for:
@@ -31,6 +31,7 @@
 #include <sys/uio.h>
 
 struct un_engine;
+struct un_listening;
 
 /* Bytes that a connection gave us and took from us. */
 struct un_counts {
@@ -54,7 +55,9 @@ struct un_transport {
     uint32_t (*undelivered)(struct un_engine *engine, int handle); /* bytes sent and not acknowledged */
     void (*flush)(struct un_engine *engine);
     uint64_t (*deadline_ns)(const struct un_engine *engine); /* poll then, if nothing comes; UINT64_MAX: never */
-    void (*listen)(struct un_engine *engine, bool on); /* take new connections or not: while paused, or for good */
+    void (*admit)(struct un_engine *engine, bool on); /* take new connections or not: while paused, or for good */
+    int (*listen)(struct un_engine *engine, uint32_t number, const struct un_listening *what); /* un_engine_listen */
+    void (*unlisten)(struct un_engine *engine, uint32_t number);
     int (*counts)(struct un_engine *engine, uint32_t slot, struct un_counts *counts);
     void (*settle_orphans)(struct un_engine *engine);
 };

@@ -17,21 +17,21 @@ int un_watch(struct un_engine *engine, int fd, uint32_t events, uint64_t what)
 
 void un_watch_handle(struct un_engine *engine, uint64_t what)
 {
-    uint32_t seat = UN_WATCHED_NUMBER(what);
+    uint32_t port = UN_WATCHED_NUMBER(what);
     if (UN_WATCHED_KIND(what) == UN_WATCHED_CONTROL)
         engine->requests_wait = true;
     else if (UN_WATCHED_KIND(what) == UN_WATCHED_WAKE)
-        un_wake_heard(engine->setup.wake_fds[seat], &engine->heard[seat]);
+        un_wake_heard(engine->setup.wake_fds[port], &engine->heard[port]);
 }
 
 int un_watch_start(struct un_engine *engine)
 {
     int status = 0;
-    for (uint32_t seat = 0; seat < engine->config->seats && status == 0; seat++) {
-        if (engine->setup.wake_fds[seat] < 0)
+    for (uint32_t port = 0; port < un_port_count(engine->config) && status == 0; port++) {
+        if (engine->setup.wake_fds[port] < 0)
             continue;
-        un_wake_drain(engine->setup.wake_fds[seat]);
-        status = un_watch(engine, engine->setup.wake_fds[seat], EPOLLIN | EPOLLET, UN_WATCHED(UN_WATCHED_WAKE, seat));
+        un_wake_drain(engine->setup.wake_fds[port]);
+        status = un_watch(engine, engine->setup.wake_fds[port], EPOLLIN | EPOLLET, UN_WATCHED(UN_WATCHED_WAKE, port));
     }
     if (status == 0 && engine->setup.control_fd >= 0)
         status = un_watch(engine, engine->setup.control_fd, EPOLLIN, UN_WATCHED(UN_WATCHED_CONTROL, 0));

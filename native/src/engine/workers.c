@@ -110,7 +110,7 @@ static void reset_unresumable(struct un_engine *engine, uint32_t port)
 
 static void reset_dirty(struct un_engine *engine, uint32_t port)
 {
-    const uint8_t *dirty = un_dirty_map(engine->setup.public, un_seat_memory(engine, port));
+    const uint8_t *dirty = un_dirty_map(engine->setup.public, un_port_memory(engine, port));
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
         const struct un_conn *conn = un_slot(engine, slot);
         if (!dirty[slot] || un_port_of(conn) != port || conn->state != UN_CONN_OPEN)
@@ -125,7 +125,7 @@ static void take_to_the_end(struct un_engine *engine, uint32_t port)
 {
     struct un_port_end *state = &engine->own->ports[port];
     const struct un_command *ring =
-        un_command_ring(engine->setup.public, un_seat_memory(engine, port));
+        un_command_ring(engine->setup.public, un_port_memory(engine, port));
     un_commits_take(engine, port);
     while (state->commands_stuck) {
         uint32_t slot = UN_ID_SLOT(ring[un_ring_slot(&state->commands, state->commands.own)].conn);
@@ -144,7 +144,7 @@ static void take_to_the_end(struct un_engine *engine, uint32_t port)
 static struct un_event *handled_event(struct un_engine *engine, uint32_t port, uint32_t *index)
 {
     const struct un_port_end *state = &engine->own->ports[port];
-    uint64_t word = un_load(&un_seat_memory(engine, port)->handling);
+    uint64_t word = un_load(&un_port_memory(engine, port)->handling);
     uint32_t waiting = state->events.own - state->events.seen;
     bool known = word >> 32 == 1 && (uint32_t)word - state->events.seen < waiting;
     *index = known ? (uint32_t)word : state->events.seen;
@@ -199,7 +199,7 @@ static bool judge_suspect(struct un_engine *engine, uint32_t port)
 static void restore_memory(struct un_engine *engine, uint32_t port)
 {
     struct un_port_end *state = &engine->own->ports[port];
-    struct un_seat_memory *memory = un_seat_memory(engine, port);
+    struct un_port_memory *memory = un_port_memory(engine, port);
     un_store(&memory->handling, 0);
     un_store(&memory->sleeping, 0);
     un_store(&memory->want_space, 0);
@@ -217,7 +217,7 @@ bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat)
 {
     uint32_t port = un_port_of_seat(seat);
     struct un_port_end *state = &engine->own->ports[port];
-    struct un_seat_public *published = un_seat_public(engine->setup.public, port);
+    struct un_port_public *published = un_port_public(engine->setup.public, port);
     if (!state->attached)
         return un_load(&un_quarantine_at(engine->setup.public, port)->valid);
     engine->now_ns = un_engine_now_ns(engine);
@@ -240,7 +240,7 @@ void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t s
 {
     uint32_t port = un_port_of_seat(seat);
     struct un_port_end *state = &engine->own->ports[port];
-    struct un_seat_public *published = un_seat_public(engine->setup.public, port);
+    struct un_port_public *published = un_port_public(engine->setup.public, port);
     if (state->attached && state->serial == serial)
         return;
     engine->now_ns = un_engine_now_ns(engine);

@@ -1,4 +1,4 @@
-/* Connections that wait for their turn: a receive list per seat, and one flush list.
+/* Connections that wait for their turn: a receive list per port, and one flush list.
  *
  * A connection stands at most once in each; a flag of it says that it does. The lists are caches: a takeover empties
  * them and lists every living connection. */
@@ -7,7 +7,7 @@
 
 #include "engine/state.h"
 
-/* The receive list of its seat: it has input to read, or an event that found the ring full. */
+/* The receive list of its port: it has input to read, or an event that found the ring full. */
 void un_receive_later(struct un_engine *engine, uint32_t slot);
 uint32_t un_receive_next(struct un_engine *engine, uint32_t port); /* off the list; it must not be empty */
 

@@ -7,14 +7,14 @@
     {#S, #name, (uint32_t)offsetof(struct S, name), (uint32_t)sizeof(((struct S *)0)->name)},
 #define UN_ROWS(S, fields) fields(UN_ROW, S)
 #define UN_ROW_OF_ENGINE(name, text) UN_ROW(un_engine_counters, , name, , )
-#define UN_ROW_OF_SEAT(name, text) UN_ROW(un_seat_counters, , name, , )
+#define UN_ROW_OF_WORKER(name, text) UN_ROW(un_worker_counters, , name, , )
 #define UN_ROW_OF_OPTION(name, most, meaning) UN_ROW(un_engine_options, , name, , )
 #define UN_ROW_OF_ADDRESSES(name, room) UN_ROW(un_engine_options, , name, , )
 
 const struct un_layout_field un_layout_fields[] = {
     UN_SHARED_STRUCTS(UN_ROWS)
     UN_ENGINE_COUNTERS(UN_ROW_OF_ENGINE)
-    UN_SEAT_COUNTERS(UN_ROW_OF_SEAT)
+    UN_WORKER_COUNTERS(UN_ROW_OF_WORKER)
     UN_ENGINE_OPTIONS(UN_ROW_OF_OPTION)
     UN_ADDRESS_OPTIONS(UN_ROW_OF_ADDRESSES)
 };

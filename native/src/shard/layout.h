@@ -28,7 +28,7 @@
     X(S, uint16_t, reserved, , )                                                                                       \
     X(S, uint32_t, length, , ) /* of DATA, bytes */                                                                    \
     X(S, uint64_t, conn, , )                                                                                           \
-    X(S, uint32_t, frame, , )   /* of DATA: receive frame of this seat */                                              \
+    X(S, uint32_t, frame, , )   /* of DATA: receive frame of this port */                                              \
     X(S, uint32_t, offset, , )  /* of DATA: first byte within the frame */                                             \
     X(S, uint64_t, time_ns, , ) /* CLOCK_MONOTONIC when it was put in the ring */
 
@@ -37,7 +37,7 @@
     X(S, uint8_t, reserved, [3], )                                                                                     \
     X(S, uint32_t, length, , ) /* of SEND and STATE, bytes */                                                          \
     X(S, uint64_t, conn, , )                                                                                           \
-    X(S, uint32_t, frame, , ) /* of SEND and STATE: send frame of this seat */                                         \
+    X(S, uint32_t, frame, , ) /* of SEND and STATE: send frame of this port */                                         \
     X(S, uint32_t, offset, , )                                                                                         \
     X(S, uint64_t, arg, , )
 
@@ -57,14 +57,14 @@
     X(S, struct un_endpoint, local, , )                                                                                \
     X(S, uint64_t, reserved, [3], )
 
-/* What counters have besides those that UN_ENGINE_COUNTERS and UN_SEAT_COUNTERS name (segment.h). */
+/* What counters have besides those that UN_ENGINE_COUNTERS and UN_WORKER_COUNTERS name (segment.h). */
 #define UN_ENGINE_GAUGE_FIELDS(X, S)                                                                                   \
     X(S, un_shared64, closed, [UN_REASONS], ) /* by enum un_reason */                                                  \
     X(S, un_shared64, active, , )             /* connections not FREE or CLOSED */                                     \
     X(S, un_shared64, engine_pid, , )                                                                                  \
     X(S, un_shared64, engine_epoch, , ) /* how many engines this segment has had */
 
-#define UN_SEAT_GAUGE_FIELDS(X, S)                                                                                     \
+#define UN_WORKER_GAUGE_FIELDS(X, S)                                                                                   \
     X(S, un_shared64, wait, [UN_WAIT_BUCKETS], ) /* last bucket: everything longer */                                  \
     X(S, un_shared64, held_frames, , )           /* slices held by views */                                            \
     X(S, un_shared64, overflow_bytes, , )        /* output waiting in worker memory */                                 \
@@ -75,26 +75,26 @@
     X(S, un_shared64, sleeping, , UN_LINE) /* UN_SLEEP_MODE, which sleep */                                            \
     X(S, struct un_engine_counters, counters, , )
 
-/* What the engine tells one seat; each index on a line of its own. */
-#define UN_SEAT_PUBLIC_FIELDS(X, S)                                                                                    \
+/* What the engine tells one port; each index on a line of its own. */
+#define UN_PORT_PUBLIC_FIELDS(X, S)                                                                                    \
     X(S, un_shared32, events_produced, , UN_LINE)                                                                      \
     X(S, un_shared32, commands_consumed, , UN_LINE)                                                                    \
     X(S, un_shared32, releases_consumed, , )                                                                           \
-    X(S, un_shared32, tx_nodes_free, , )     /* send descriptors the engine can still queue for this seat */           \
+    X(S, un_shared32, tx_nodes_free, , )     /* send descriptors the engine can still queue for this port */           \
     X(S, un_shared32, serial, , UN_LINE)     /* of the worker attached; 0: none */                                     \
     X(S, un_shared32, attached, , )          /* 1 between attach and loss */                                           \
     X(S, un_shared64, rx_frames_free, , )    /* gauge */                                                               \
-    X(S, un_shared64, connections, , )       /* gauge: of this seat */                                                 \
+    X(S, un_shared64, connections, , )       /* gauge: of its seat */                                                  \
     X(S, un_shared64, bad, , )               /* 1: this worker wrote nonsense; it is to be replaced */
 
-/* What the worker on a seat tells the engine. */
-#define UN_SEAT_MEMORY_FIELDS(X, S)                                                                                    \
+/* What the worker at a port tells the engine. */
+#define UN_PORT_MEMORY_FIELDS(X, S)                                                                                    \
     X(S, un_shared64, commit, , UN_LINE)            /* UN_COMMIT(events consumed, commands produced) */                \
     X(S, un_shared32, sleeping, , UN_LINE)          /* 1: wake me when events come */                                  \
     X(S, un_shared32, want_space, , )               /* 1: wake me when commands were consumed */                       \
     X(S, un_shared32, releases_produced, , UN_LINE)                                                                    \
     X(S, un_shared64, handling, , UN_LINE)          /* UN_HANDLING(event index), or 0 between events */                \
-    X(S, struct un_seat_counters, counters, , )
+    X(S, struct un_worker_counters, counters, , )
 
 /* A send frame as the engine accounts for it: the worker may fill it again when both are equal to the number of
  * descriptors it issued. Both only grow. */
@@ -102,7 +102,7 @@
     X(S, un_shared32, queued, , ) /* descriptors taken from the command ring */                                        \
     X(S, un_shared32, done, , )   /* descriptors completed */
 
-/* A poisoned event, kept for the supervisor until the seat's next worker attaches. Its bytes follow. */
+/* A poisoned event, kept for the supervisor until the port's next worker attaches. Its bytes follow. */
 #define UN_QUARANTINE_FIELDS(X, S)                                                                                     \
     X(S, un_shared32, valid, , )                                                                                       \
     X(S, uint32_t, length, , ) /* bytes kept, at most the receive frame */                                             \
@@ -111,7 +111,7 @@
     X(S, uint64_t, conn, , )                                                                                           \
     X(S, struct un_endpoint, peer, , )
 
-/* How large everything is; the same numbers for every seat of a shard. */
+/* How large everything is; the same numbers for every port of a shard. */
 #define UN_SEGMENT_CONFIG_FIELDS(X, S)                                                                                 \
     X(S, uint32_t, shard, , )                                                                                          \
     X(S, uint32_t, seats, , )                                                                                          \
@@ -151,25 +151,27 @@
       "hash of the layout, sizes, offsets, options of the engine")                                                     \
     X(engine, public, engine, 1, 1, sizeof(struct un_engine_public), UN_PAGE, "does it sleep; its counters")           \
     X(stack, public, engine, 1, UN_STACK_WORDS, sizeof(uint64_t), UN_CACHE_LINE, "counters of a stack of our own")     \
-    X(seats, public, engine, 1, config->seats, sizeof(struct un_seat_public), UN_PAGE,                                 \
+    X(ports, public, engine, 1, config->seats * UN_PORTS, sizeof(struct un_port_public), UN_PAGE,                      \
       "indices of the rings; who sits there")                                                                          \
     X(conns, public, engine, 1, config->conn_max, sizeof(struct un_conn) + config->state_bytes, UN_PAGE,               \
       "the connection table, with state blobs")                                                                        \
-    X(event_rings, public, engine, config->seats, config->event_slots, sizeof(struct un_event), UN_PAGE,               \
+    X(event_rings, public, engine, config->seats * UN_PORTS, config->event_slots, sizeof(struct un_event), UN_PAGE,    \
       "events for the worker")                                                                                         \
-    X(tx_accounts, public, engine, config->seats, config->tx_frames, sizeof(struct un_tx_account), UN_PAGE,            \
+    X(tx_accounts, public, engine, config->seats * UN_PORTS, config->tx_frames, sizeof(struct un_tx_account), UN_PAGE, \
       "which send frames are done")                                                                                    \
-    X(quarantines, public, engine, config->seats, 1, sizeof(struct un_quarantine) + config->rx_frame_bytes, UN_PAGE,   \
+    X(quarantines, public, engine, config->seats * UN_PORTS, 1,                                                        \
+      sizeof(struct un_quarantine) + config->rx_frame_bytes, UN_PAGE,                                                  \
       "the event that killed two workers")                                                                             \
-    X(rx_frames, public, engine, config->seats, config->rx_frames, config->rx_frame_bytes, UN_PAGE, "received bytes")  \
-    X(progress, seat, worker, 1, 1, sizeof(struct un_seat_memory), UN_CACHE_LINE,                                      \
+    X(rx_frames, public, engine, config->seats * UN_PORTS, config->rx_frames, config->rx_frame_bytes, UN_PAGE,         \
+      "received bytes")                                                                                                \
+    X(progress, port, worker, 1, 1, sizeof(struct un_port_memory), UN_CACHE_LINE,                                      \
       "the commit word; does it sleep; its counters")                                                                  \
-    X(command_ring, seat, worker, 1, config->command_slots, sizeof(struct un_command), UN_PAGE,                        \
+    X(command_ring, port, worker, 1, config->command_slots, sizeof(struct un_command), UN_PAGE,                        \
       "commands for the engine")                                                                                       \
-    X(release_ring, seat, worker, 1, 4 * (uint64_t)config->event_slots, sizeof(uint32_t), UN_PAGE,                     \
+    X(release_ring, port, worker, 1, 4 * (uint64_t)config->event_slots, sizeof(uint32_t), UN_PAGE,                     \
       "receive frames that are given back")                                                                            \
-    X(dirty, seat, worker, 1, config->conn_max, 1, UN_PAGE, "connections that are not part of a commit")               \
-    X(tx_frames, seat, worker, 1, config->tx_frames, config->tx_frame_bytes, UN_PAGE, "bytes to send")
+    X(dirty, port, worker, 1, config->conn_max, 1, UN_PAGE, "connections that are not part of a commit")               \
+    X(tx_frames, port, worker, 1, config->tx_frames, config->tx_frame_bytes, UN_PAGE, "bytes to send")
 
 /* All structs that cross a process: X(S, fields). */
 #define UN_SHARED_STRUCTS(X)                                                                                           \
@@ -178,10 +180,10 @@
     X(un_command, UN_COMMAND_FIELDS)                                                                                   \
     X(un_conn, UN_CONN_FIELDS)                                                                                         \
     X(un_engine_counters, UN_ENGINE_GAUGE_FIELDS)                                                                      \
-    X(un_seat_counters, UN_SEAT_GAUGE_FIELDS)                                                                          \
+    X(un_worker_counters, UN_WORKER_GAUGE_FIELDS)                                                                      \
     X(un_engine_public, UN_ENGINE_PUBLIC_FIELDS)                                                                       \
-    X(un_seat_public, UN_SEAT_PUBLIC_FIELDS)                                                                           \
-    X(un_seat_memory, UN_SEAT_MEMORY_FIELDS)                                                                           \
+    X(un_port_public, UN_PORT_PUBLIC_FIELDS)                                                                           \
+    X(un_port_memory, UN_PORT_MEMORY_FIELDS)                                                                           \
     X(un_tx_account, UN_TX_ACCOUNT_FIELDS)                                                                             \
     X(un_quarantine, UN_QUARANTINE_FIELDS)                                                                             \
     X(un_segment_config, UN_SEGMENT_CONFIG_FIELDS)                                                                     \

@@ -31,7 +31,6 @@ enum un_poll_mode { UN_POLL_SLEEP = 0, UN_POLL_ADAPTIVE = 1, UN_POLL_BUSY = 2 };
     X(keep_count, INT8_MAX, "probes without an answer that a connection ends by")                                      \
     X(linger_ns, UN_DURATION_MAX, "how long a closed connection waits for the peer's FIN")                             \
     X(poll_mode, UN_POLL_BUSY, "how an idle engine waits: enum un_poll_mode")                                          \
-    X(shared_listeners, 1, "other shards accept from the same sockets: wake one of them, not all")                     \
     X(queues, UN_QUEUES_MAX, "of the packet device, one for each shard; 0: the kernel's sockets")             \
     X(queue, UN_QUEUES_MAX - 1, "of this shard")                                                              \
     X(backlog, UINT16_MAX, "connections that wait to be accepted, for each listener of the stack")                     \

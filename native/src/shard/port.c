@@ -62,7 +62,7 @@ static int open_send_frames(struct un_port *port, uint32_t taken)
     return 0;
 }
 
-/* Does the seat memory continue what the engine says? A worker gone mad may have left anything there. */
+/* Does the port memory continue what the engine says? A worker gone mad may have left anything there. */
 static bool indices_are_sane(const struct un_port *port)
 {
     uint32_t waiting = un_observe(&port->published->events_produced) - port->event_ring.own;
@@ -70,29 +70,29 @@ static bool indices_are_sane(const struct un_port *port)
            un_ring_used(&port->release_ring) <= port->release_ring.size;
 }
 
-int un_port_attach(struct un_port *port, const void *public, void *seat_memory, uint32_t seat, int engine_wake_fd)
+int un_port_attach(struct un_port *port, const void *public, void *port_memory, uint32_t number, int engine_wake_fd)
 {
     const struct un_segment_header *header = un_header(public);
     const struct un_segment_layout *layout = &header->layout;
-    if (seat >= header->config.seats)
+    if (number >= un_port_count(&header->config))
         return -EINVAL;
     memset(port, 0, sizeof *port);
     port->public = public;
-    port->seat = seat_memory;
+    port->memory = port_memory;
     port->header = header;
-    port->seat_number = seat;
+    port->number = number;
     port->engine_wake_fd = engine_wake_fd;
     port->wake_fd = -1;
     port->engine = un_engine_public(public);
-    port->published = un_seat_public(public, seat);
-    port->mine = seat_memory;
-    port->events = un_event_ring(public, seat);
-    port->commands = un_command_ring(public, seat_memory);
-    port->releases = un_release_ring(public, seat_memory);
-    port->dirty = un_dirty_map(public, seat_memory);
-    port->tx_frames = un_send_frames(public, seat_memory);
-    port->tx_accounts = un_tx_accounts(public, seat);
-    port->rx_frames = un_rx_frame(public, seat, 0);
+    port->published = un_port_public(public, number);
+    port->mine = port_memory;
+    port->events = un_event_ring(public, number);
+    port->commands = un_command_ring(public, port_memory);
+    port->releases = un_release_ring(public, port_memory);
+    port->dirty = un_dirty_map(public, port_memory);
+    port->tx_frames = un_send_frames(public, port_memory);
+    port->tx_accounts = un_tx_accounts(public, number);
+    port->rx_frames = un_rx_frame(public, number, 0);
 
     port->committed = un_observe(&port->mine->commit);
     port->released = un_load(&port->mine->releases_produced);
@@ -120,9 +120,9 @@ static int prepare_wakes(int engine_wake_fd, int wake_fd)
     return status;
 }
 
-int un_port_open(struct un_port *port, int public_fd, int seat_fd, uint32_t seat, int engine_wake_fd, int wake_fd)
+int un_port_open(struct un_port *port, int public_fd, int port_fd, uint32_t number, int engine_wake_fd, int wake_fd)
 {
-    uint64_t public_bytes = 0, seat_bytes = 0;
+    uint64_t public_bytes = 0, port_bytes = 0;
     const void *public = map_file(public_fd, &public_bytes, PROT_READ);
     if (public == MAP_FAILED)
         return -errno;
@@ -131,21 +131,21 @@ int un_port_open(struct un_port *port, int public_fd, int seat_fd, uint32_t seat
         munmap((void *)(uintptr_t)public, public_bytes);
         return -EINVAL;
     }
-    const void *seat_memory = map_file(seat_fd, &seat_bytes, PROT_READ | PROT_WRITE);
-    int status = seat_memory == MAP_FAILED ? -errno : 0;
-    if (status == 0 && seat_bytes < un_header(public)->layout.seat_bytes)
+    const void *port_memory = map_file(port_fd, &port_bytes, PROT_READ | PROT_WRITE);
+    int status = port_memory == MAP_FAILED ? -errno : 0;
+    if (status == 0 && port_bytes < un_header(public)->layout.port_bytes)
         status = -EINVAL;
     if (status == 0)
         status = prepare_wakes(engine_wake_fd, wake_fd);
     if (status == 0)
-        status = un_port_attach(port, public, (void *)(uintptr_t)seat_memory, seat, engine_wake_fd);
+        status = un_port_attach(port, public, (void *)(uintptr_t)port_memory, number, engine_wake_fd);
     if (status < 0) {
-        if (seat_memory != MAP_FAILED)
-            munmap((void *)(uintptr_t)seat_memory, seat_bytes);
+        if (port_memory != MAP_FAILED)
+            munmap((void *)(uintptr_t)port_memory, port_bytes);
         munmap((void *)(uintptr_t)public, public_bytes);
         return status;
     }
-    madvise(port->seat, seat_bytes, MADV_DONTFORK); /* one process writes there */
+    madvise(port->memory, port_bytes, MADV_DONTFORK); /* one process writes there */
     port->owns_maps = true;
     port->wake_fd = wake_fd;
     return 0;
@@ -157,7 +157,7 @@ void un_port_close(struct un_port *port)
     free(port->tx_free);
     free(port->tx_waiting);
     if (port->owns_maps) {
-        munmap(port->seat, port->header->layout.seat_bytes);
+        munmap(port->memory, port->header->layout.port_bytes);
         munmap((void *)(uintptr_t)port->public, port->header->layout.public_bytes);
     }
     memset(port, 0, sizeof *port);

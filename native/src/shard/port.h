@@ -23,11 +23,11 @@
 
 struct un_port {
     const void *public;
-    void *seat;
+    void *memory; /* its own, which this worker writes */
     const struct un_segment_header *header;
     const struct un_engine_public *engine;
-    const struct un_seat_public *published; /* what the engine tells this seat */
-    struct un_seat_memory *mine;
+    const struct un_port_public *published; /* what the engine tells this port */
+    struct un_port_memory *mine;
     const struct un_event *events;
     struct un_command *commands;
     uint32_t *releases;
@@ -52,7 +52,7 @@ struct un_port {
     uint32_t tx_waiting_first;
     uint32_t tx_waiting_count;
 
-    uint32_t seat_number;
+    uint32_t number;
     int engine_wake_fd; /* pipe to the engine (base/wake.h); -1: it is in this process */
     int wake_fd;        /* pipe from the engine; -1: none */
     uint32_t heard;     /* waits that it may have ended */
@@ -60,13 +60,13 @@ struct un_port {
     bool owns_maps;
 };
 
-/* Map the two memories of a seat and go on where its commit word says. 0 or -errno. The descriptors stay the caller's;
- * the pipes' ends are made not to block, and the one from the engine is emptied. */
-int un_port_open(struct un_port *port, int public_fd, int seat_fd, uint32_t seat, int engine_wake_fd, int wake_fd);
+/* Map the public memory and that of a port, and go on where its commit word says. 0 or -errno. The descriptors stay the
+ * caller's; the pipes' ends are made not to block, and the one from the engine is emptied. */
+int un_port_open(struct un_port *port, int public_fd, int port_fd, uint32_t number, int engine_wake_fd, int wake_fd);
 
-/* The same over memories that are mapped already (inline layout, tests). -EINVAL: indices in the seat memory cannot be.
- * The engine takes no commands of this seat meanwhile: it took them all when the last worker was lost. */
-int un_port_attach(struct un_port *port, const void *public, void *seat_memory, uint32_t seat, int engine_wake_fd);
+/* The same over memories that are mapped already (inline layout, tests). -EINVAL: indices in the port memory cannot be.
+ * The engine takes no commands of this port meanwhile: it took them all when the last worker was lost. */
+int un_port_attach(struct un_port *port, const void *public, void *port_memory, uint32_t number, int engine_wake_fd);
 
 void un_port_close(struct un_port *port);
 

@@ -31,7 +31,7 @@ static const char *config_fault(const struct un_segment_config *config)
         return "a state blob must fit into a send frame";
     if (config->rx_frames < 2 || config->rx_frames > 1u << 20 || config->tx_frames < 2 ||
         config->tx_frames > UN_TX_FRAMES_MAX)
-        return "a seat needs at least two receive and two send frames";
+        return "a port needs at least two receive and two send frames";
     if (config->rx_budget == 0 || config->tx_budget == 0)
         return "a connection needs a receive and a send budget";
     if (config->hold_max > config->rx_frames / 2 || config->hold_max > config->event_slots)
@@ -64,7 +64,7 @@ int un_segment_plan(const struct un_segment_config *config, struct un_segment_la
     UN_REGIONS(UN_FIELD)
 #undef UN_FIELD
     layout->public_bytes = round_up(layout->public_bytes, UN_PAGE);
-    layout->seat_bytes = round_up(layout->seat_bytes, UN_PAGE);
+    layout->port_bytes = round_up(layout->port_bytes, UN_PAGE);
     return 0;
 }
 

@@ -1,13 +1,13 @@
 /* The layout of a shard's shared memory: every struct that crosses a process, and where it lies.
  *
  * A shard has one network process (the engine) and `seats` workers. A seat outlives the worker process that sits on it:
- * connections belong to a seat, and a replacement worker goes on where the seat's commit word says. Three memories, so
- * that distrust is enforced by the MMU:
+ * connections belong to a seat. A worker reaches the engine by a port of its seat, and a replacement goes on where the
+ * port's commit word says. Three memories, so that distrust is enforced by the MMU:
  *
  *   private  anonymous, mapped by keeper and engine only: engine/state.h
  *   public   written by the engine, read-only for workers (the memfd is sealed): header with the options of the engine,
- *            counters, connection table, seat indices, event rings, receive frames
- *   seat     one memfd per seat, written by the one worker that sits there: commit word, counters, command ring,
+ *            counters, connection table, indices of ports, event rings, receive frames
+ *   port     one memfd per port, written by the one worker that is there: commit word, counters, command ring,
  *            release ring, dirty map, send frames. The engine reads it and believes nothing it reads.
  *
  * Everything is an offset from the start of its memory. Indices run freely over 2^32 (base/ring.h).
@@ -35,7 +35,9 @@
 #define UN_SEGMENT_MAGIC UINT64_C(0x31544553554e5355)
 
 #define UN_SEATS_MAX 64u            /* workers of one shard; a bound for loops, far above cores per queue */
-#define UN_TX_FRAMES_MAX (1u << 22) /* of a seat */
+#define UN_PORTS 1u                 /* of a seat: with two, a worker and its successor could sit there side by side */
+#define UN_PORTS_MAX (UN_SEATS_MAX * UN_PORTS)
+#define UN_TX_FRAMES_MAX (1u << 22) /* of a port */
 #define UN_CONN_MAX (1u << 22)      /* 22 bits of slot in a connection id */
 #define UN_SHARD_MAX (1u << 10)     /* 10 bits of shard in a connection id */
 #define UN_STATE_BYTES_MAX 4096u    /* a state blob stays smaller than a send frame */
@@ -167,7 +169,7 @@ struct un_engine_counters {
 } __attribute__((aligned(UN_CACHE_LINE)));
 
 /* Counters of a worker, one writer (the worker; so a reader treats them as hearsay). */
-#define UN_SEAT_COUNTERS(X)                                                                                            \
+#define UN_WORKER_COUNTERS(X)                                                                                          \
     X(worker_events, "events dispatched")                                                                              \
     X(worker_commits, "commits")                                                                                       \
     X(worker_commands, "commands issued")                                                                              \
@@ -186,11 +188,11 @@ struct un_engine_counters {
     X(resumed, "connections taken over from an earlier worker")                                                        \
     X(wait_ns, "nanoseconds events waited in the ring")
 
-struct un_seat_counters {
+struct un_worker_counters {
 #define UN_FIELD(name, text) un_shared64 name;
-    UN_SEAT_COUNTERS(UN_FIELD)
+    UN_WORKER_COUNTERS(UN_FIELD)
 #undef UN_FIELD
-    UN_SEAT_GAUGE_FIELDS(UN_MEMBER, un_seat_counters)
+    UN_WORKER_GAUGE_FIELDS(UN_MEMBER, un_worker_counters)
 } __attribute__((aligned(UN_CACHE_LINE)));
 
 /* What the engine tells every worker: how it sleeps, and which of its sleeps it is, so that a worker ends it once. */
@@ -203,12 +205,12 @@ struct un_engine_public {
     UN_ENGINE_PUBLIC_FIELDS(UN_MEMBER, un_engine_public)
 };
 
-struct un_seat_public {
-    UN_SEAT_PUBLIC_FIELDS(UN_MEMBER, un_seat_public)
+struct un_port_public {
+    UN_PORT_PUBLIC_FIELDS(UN_MEMBER, un_port_public)
 };
 
-struct un_seat_memory {
-    UN_SEAT_MEMORY_FIELDS(UN_MEMBER, un_seat_memory)
+struct un_port_memory {
+    UN_PORT_MEMORY_FIELDS(UN_MEMBER, un_port_memory)
 };
 
 #define UN_COMMIT(events, commands) ((uint64_t)(commands) << 32 | (uint32_t)(events))
@@ -235,7 +237,7 @@ struct un_region {
 /* Offsets from the start of a region's memory, and how large the memories are. */
 struct un_segment_layout {
     uint64_t public_bytes;
-    uint64_t seat_bytes; /* of one seat memory */
+    uint64_t port_bytes; /* of the memory of one port */
 #define UN_FIELD(name, memory, writer, parts, items, item_bytes, align, holds) struct un_region name;
     UN_REGIONS(UN_FIELD)
 #undef UN_FIELD
@@ -294,24 +296,40 @@ static inline struct un_engine_public *un_engine_public(const void *public)
     return un_at(public, un_layout(public)->engine.at);
 }
 
-static inline struct un_seat_public *un_seat_public(const void *public, uint32_t seat)
+/* Which port is whose is asked here and nowhere else. */
+static inline uint32_t un_port_count(const struct un_segment_config *config)
 {
-    return (struct un_seat_public *)un_at(public, un_layout(public)->seats.at) + seat;
+    return config->seats * UN_PORTS;
 }
 
-static inline struct un_event *un_event_ring(const void *public, uint32_t seat)
+static inline uint32_t un_port_of_seat(uint32_t seat)
 {
-    return un_item(public, &un_layout(public)->event_rings, seat, 0);
+    return seat * UN_PORTS;
 }
 
-static inline struct un_tx_account *un_tx_accounts(const void *public, uint32_t seat)
+static inline uint32_t un_seat_of(uint32_t port)
 {
-    return un_item(public, &un_layout(public)->tx_accounts, seat, 0);
+    return port / UN_PORTS;
 }
 
-static inline uint8_t *un_rx_frame(const void *public, uint32_t seat, uint32_t frame)
+static inline struct un_port_public *un_port_public(const void *public, uint32_t port)
 {
-    return un_item(public, &un_layout(public)->rx_frames, seat, frame);
+    return (struct un_port_public *)un_at(public, un_layout(public)->ports.at) + port;
+}
+
+static inline struct un_event *un_event_ring(const void *public, uint32_t port)
+{
+    return un_item(public, &un_layout(public)->event_rings, port, 0);
+}
+
+static inline struct un_tx_account *un_tx_accounts(const void *public, uint32_t port)
+{
+    return un_item(public, &un_layout(public)->tx_accounts, port, 0);
+}
+
+static inline uint8_t *un_rx_frame(const void *public, uint32_t port, uint32_t frame)
+{
+    return un_item(public, &un_layout(public)->rx_frames, port, frame);
 }
 
 static inline struct un_conn *un_conn_at(const void *public, uint32_t slot)
@@ -324,31 +342,31 @@ static inline uint8_t *un_conn_blob(struct un_conn *conn)
     return (uint8_t *)(conn + 1);
 }
 
-static inline struct un_quarantine *un_quarantine_at(const void *public, uint32_t seat)
+static inline struct un_quarantine *un_quarantine_at(const void *public, uint32_t port)
 {
-    return un_item(public, &un_layout(public)->quarantines, seat, 0);
+    return un_item(public, &un_layout(public)->quarantines, port, 0);
 }
 
-/* Regions of a seat's memory; where they lie stands in the public memory. */
+/* Regions of a port's memory; where they lie stands in the public memory. */
 
-static inline struct un_command *un_command_ring(const void *public, const void *seat_memory)
+static inline struct un_command *un_command_ring(const void *public, const void *port_memory)
 {
-    return un_at(seat_memory, un_layout(public)->command_ring.at);
+    return un_at(port_memory, un_layout(public)->command_ring.at);
 }
 
-static inline uint32_t *un_release_ring(const void *public, const void *seat_memory)
+static inline uint32_t *un_release_ring(const void *public, const void *port_memory)
 {
-    return un_at(seat_memory, un_layout(public)->release_ring.at);
+    return un_at(port_memory, un_layout(public)->release_ring.at);
 }
 
-static inline uint8_t *un_dirty_map(const void *public, const void *seat_memory)
+static inline uint8_t *un_dirty_map(const void *public, const void *port_memory)
 {
-    return un_at(seat_memory, un_layout(public)->dirty.at);
+    return un_at(port_memory, un_layout(public)->dirty.at);
 }
 
-static inline uint8_t *un_send_frames(const void *public, const void *seat_memory)
+static inline uint8_t *un_send_frames(const void *public, const void *port_memory)
 {
-    return un_at(seat_memory, un_layout(public)->tx_frames.at);
+    return un_at(port_memory, un_layout(public)->tx_frames.at);
 }
 
 #endif

@@ -127,7 +127,7 @@ static uint32_t record(enum killed_act act)
     uint32_t count = 0;
     watch(0, world.setup.private, un_engine_private_bytes(&world.config));
     watch(1, world.setup.public, world.layout.public_bytes);
-    watch(2, world.setup.seats[0], world.layout.seat_bytes);
+    watch(2, world.setup.ports[0], world.layout.port_bytes);
     pid_t pid = start_stepped(act);
     for (uint32_t steps = 1;; steps++) {
         bool is_call = is_at_system_call(pid);
@@ -228,7 +228,7 @@ static void open_memories(void)
     CHECK_EQ(un_segment_plan(&world.config, &world.layout, &why), 0);
     world.setup.private = map(un_engine_private_bytes(&world.config));
     world.setup.public = map(world.layout.public_bytes);
-    world.setup.seats[0] = map(world.layout.seat_bytes);
+    world.setup.ports[0] = map(world.layout.port_bytes);
     un_segment_format(world.setup.public, &world.config, &world.layout, &world.options);
     shared_most = 1 << 14;
     shared_steps = map(shared_most * sizeof *shared_steps);
@@ -273,7 +273,7 @@ static void open_descriptors(void)
     CHECK_EQ(pipe2(from_worker, O_NONBLOCK | O_CLOEXEC), 0);
     CHECK_EQ(pipe2(to_worker, O_NONBLOCK | O_CLOEXEC), 0);
     world.setup.wake_fds[0] = from_worker[0];
-    world.setup.seat_wake_fds[0] = to_worker[1];
+    world.setup.port_wake_fds[0] = to_worker[1];
     to_engine = from_worker[1];
     from_engine = to_worker[0];
     CHECK_EQ(pipe2(orders, O_CLOEXEC), 0);
@@ -288,7 +288,7 @@ static void close_keepers_ends(void)
     close(listener);
     close(world.setup.epoll_fd);
     close(world.setup.wake_fds[0]);
-    close(world.setup.seat_wake_fds[0]);
+    close(world.setup.port_wake_fds[0]);
 }
 
 static bool knows_all(void)
@@ -314,7 +314,7 @@ void world_open(bool is_unix, uint32_t connected)
         keep();
     close_keepers_ends();
     world_turn(); /* it is attached */
-    CHECK_EQ(un_port_attach(&world.worker, world.setup.public, world.setup.seats[0], 0, to_engine), 0);
+    CHECK_EQ(un_port_attach(&world.worker, world.setup.public, world.setup.ports[0], 0, to_engine), 0);
     for (uint32_t i = 0; i < connected; i++) {
         client_connect(i);
         world_until(knows_all, "the worker hears of a connection");
@@ -336,7 +336,7 @@ void world_close(void)
             close(world.clients[i].fd);
     munmap(world.setup.private, un_engine_private_bytes(&world.config));
     munmap(world.setup.public, world.layout.public_bytes);
-    munmap(world.setup.seats[0], world.layout.seat_bytes);
+    munmap(world.setup.ports[0], world.layout.port_bytes);
     munmap(shared_steps, shared_most * sizeof *shared_steps);
 }
 

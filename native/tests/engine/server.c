@@ -84,7 +84,7 @@ static void open_segment(void)
     CHECK_EQ(un_segment_plan(&server.config, &server.layout, &why), 0);
     server.setup.private = shared(un_engine_private_bytes(&server.config));
     server.setup.public = shared(server.layout.public_bytes);
-    server.setup.seats[0] = shared(server.layout.seat_bytes);
+    server.setup.ports[0] = shared(server.layout.port_bytes);
     un_segment_format(server.setup.public, &server.config, &server.layout, &server.options);
 }
 
@@ -102,12 +102,12 @@ static void open_stack(void)
 
 static void open_engine(void)
 {
-    server.setup.seat_wake_fds[0] = server.setup.wake_fds[0] = server.setup.control_fd = -1;
+    server.setup.port_wake_fds[0] = server.setup.wake_fds[0] = server.setup.control_fd = -1;
     CHECK((server.setup.epoll_fd = epoll_create1(EPOLL_CLOEXEC)) >= 0);
     server.engine = un_engine_start(&server.setup);
     CHECK(server.engine != NULL);
     un_engine_attach_worker(server.engine, 0, 1, true);
-    CHECK_EQ(un_port_attach(&server.worker, server.setup.public, server.setup.seats[0], 0, -1), 0);
+    CHECK_EQ(un_port_attach(&server.worker, server.setup.public, server.setup.ports[0], 0, -1), 0);
 }
 
 static void open_clients(void)
@@ -195,7 +195,7 @@ void server_close(void)
     close(server.stack.exchange_wake_fds[0]);
     munmap(server.setup.private, un_engine_private_bytes(&server.config));
     munmap(server.setup.public, server.layout.public_bytes);
-    munmap(server.setup.seats[0], server.layout.seat_bytes);
+    munmap(server.setup.ports[0], server.layout.port_bytes);
     munmap(server.stack.arena, un_stack_setup_arena_bytes(&server.stack));
     munmap(server.stack.frames, un_stack_setup_frames_bytes(&server.stack));
     munmap(server.far_memory, server.far_bytes);

@@ -95,7 +95,7 @@ static void step(void (*act)(void))
 {
     step_watch(server.setup.private, un_engine_private_bytes(&server.config));
     step_watch(server.setup.public, server.layout.public_bytes);
-    step_watch(server.setup.seats[0], server.layout.seat_bytes);
+    step_watch(server.setup.ports[0], server.layout.port_bytes);
     step_watch(server.stack.arena, un_stack_setup_arena_bytes(&server.stack));
     step_watch(server.stack.frames, un_stack_setup_frames_bytes(&server.stack));
     step_through(act, judge);
