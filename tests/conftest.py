@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 from collections.abc import Generator, Iterator
 
 import pytest
 from support.backends import Backend, backend_named
 from support.privilege import PREFIX, needs_tap
 from support.server import Serve, Server
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell's background jobs begin; tests interrupt programs
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BACKENDS = ["kernel", pytest.param("tap", marks=needs_tap)]
 

@@ -20,8 +20,11 @@ enum un_control_type {
      * is in arg, as struct un_ip has it, and the port in flags */
     UN_CONTROL_LISTEN = 5,
     UN_CONTROL_UNLISTEN = 6,
+    /* comes with a descriptor of an engine's file (network.h), which goes on in the place of this one; confirmed before
+     * that, and READY tells the rest */
+    UN_CONTROL_UPGRADE = 7,
     /* engine or keeper to supervisor */
-    UN_CONTROL_READY = 16, /* an engine runs; arg[0] pid, arg[1] epoch */
+    UN_CONTROL_READY = 16, /* an engine runs; arg[0] pid, arg[1] epoch; flags: UN_CONTROL_REFUSED or 0 */
     UN_CONTROL_DIED = 17,  /* the keeper's engine died; arg[0] pid, arg[1] wait status; another is started */
     UN_CONTROL_BAD = 18,   /* the worker `serial` of `seat` wrote nonsense; kill it */
     UN_CONTROL_LIMIT = 19, /* accepting paused; arg[0]: 0 connection limit, else the errno of accept */
@@ -33,6 +36,7 @@ enum un_control_type {
 
 #define UN_CONTROL_RESUMES 1u  /* of ATTACH: the handler class defines on_resume */
 #define UN_CONTROL_POISONED 2u /* of LOST, confirmed: the quarantine of its port holds an event */
+#define UN_CONTROL_REFUSED 4u  /* of READY: the engine that was to come could not go on with what is there */
 
 struct un_control {
     uint32_t type;

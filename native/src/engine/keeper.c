@@ -3,10 +3,11 @@
  * The keeper maps the segment and seals the public part against further writable mappings, makes the private memory and
  * the epoll instance, and clones engines that share its descriptor table: a connection that an engine accepts is open
  * in the keeper too, so it stays open when the engine is killed. The keeper itself does next to nothing, so there is
- * next to nothing it could die of. It goes when the supervisor goes, and removes the socket files it was told of.
+ * next to nothing it could die of. Engines come out of a file that can be replaced while it runs: network.h. It goes when the supervisor goes, and removes the socket files it was told of.
  *
  * With --guard it keeps no engine: it only waits for the supervisor's end and cleans up
  * (inline layout). */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -32,6 +33,7 @@
 #include "engine/network.h"
 #include "engine/stack_setup.h"
 #include "engine/state.h"
+#include "state_layout.h"
 
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010 /* Linux 5.1; older C libraries do not name it */
@@ -61,6 +63,8 @@ struct keeper {
     uint32_t exchange_wakes;
     int arena_fd;
     int frames_fd;
+    int engine_fd;   /* the file that engines come out of (network.h) … */
+    int proven_fd;   /* … and the last of those that ran for a while; -1: none yet */
     int core;        /* of the engine, -1: any */
     int keeper_core;
     bool guard;
@@ -134,7 +138,7 @@ static void clean_up(const struct keeper *keeper)
 enum option_code {
     OPTION_SHARD = 256, OPTION_PARENT, OPTION_PUBLIC, OPTION_PORTS, OPTION_PORT_WAKES, OPTION_WAKES, OPTION_CONTROL,
     OPTION_LISTENERS, OPTION_CORE, OPTION_KEEPER_CORE, OPTION_CLEANUP, OPTION_GUARD, OPTION_DEVICE, OPTION_EXCHANGE,
-    OPTION_EXCHANGE_WAKES, OPTION_ARENA, OPTION_FRAMES, OPTION_DEVICE_FDS,
+    OPTION_EXCHANGE_WAKES, OPTION_ARENA, OPTION_FRAMES, OPTION_DEVICE_FDS, OPTION_ENGINE,
 };
 
 static const struct option long_options[] = {
@@ -146,6 +150,7 @@ static const struct option long_options[] = {
     {"wakes", required_argument, NULL, OPTION_WAKES},
     {"control", required_argument, NULL, OPTION_CONTROL},
     {"listeners", required_argument, NULL, OPTION_LISTENERS},
+    {"engine", required_argument, NULL, OPTION_ENGINE},
     {"core", required_argument, NULL, OPTION_CORE},
     {"keeper-core", required_argument, NULL, OPTION_KEEPER_CORE},
     {"cleanup", required_argument, NULL, OPTION_CLEANUP},
@@ -176,6 +181,7 @@ static void set_option(struct keeper *keeper, int code, char *value)
     case OPTION_LISTENERS:
         setup->listener_count = numbers(value, setup->listeners, UN_LISTENERS_MAX, "--listeners");
         break;
+    case OPTION_ENGINE: keeper->engine_fd = (int)number(value, "--engine", INT32_MAX); break;
     case OPTION_CORE: keeper->core = (int)number(value, "--core", CPU_SETSIZE - 1); break;
     case OPTION_KEEPER_CORE: keeper->keeper_core = (int)number(value, "--keeper-core", CPU_SETSIZE - 1); break;
     case OPTION_CLEANUP: add_cleanup(keeper, value); break;
@@ -208,6 +214,8 @@ static void read_options(struct keeper *keeper, int argc, char **argv)
         usage(argv[optind]);
     if (keeper->setup.control_fd < 0)
         usage("--control");
+    if (!keeper->guard && keeper->engine_fd < 0)
+        usage("--engine");
     if (!keeper->guard && (keeper->public_fd < 0 || keeper->ports == 0 || keeper->port_wakes != keeper->ports ||
                            keeper->wakes != keeper->ports))
         usage("--public, --ports, --port-wakes or --wakes");
@@ -316,6 +324,27 @@ static void map_memories(struct keeper *keeper)
         map_stack(keeper, header);
 }
 
+static _Noreturn void refuse_engine(const char *why, const char *what)
+{
+    un_control_say(supervisor_fd, "the engine cannot be used: %s%s", why, what);
+    _exit(UN_NETWORK_REFUSED);
+}
+
+/* In a clone: the keeper itself stays free of what it keeps. */
+static const struct un_network *load_engine(const struct keeper *keeper)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", keeper->engine_fd);
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    const struct un_network *network = library ? dlsym(library, "un_network") : NULL;
+    if (!network)
+        refuse_engine("it cannot be loaded: ", dlerror());
+    if (network->state_layout != UN_STATE_LAYOUT)
+        refuse_engine("its memory is laid out otherwise than that of " USNET_VERSION ", which runs; it is ",
+                      network->version);
+    return network;
+}
+
 static pid_t start_engine(const struct keeper *keeper)
 {
     pid_t keeper_pid = getpid();
@@ -328,7 +357,7 @@ static pid_t start_engine(const struct keeper *keeper)
     signal(SIGTERM, SIG_DFL);
     set_title(keeper, "network");
     pin(keeper->core);
-    _exit(un_network_run(&keeper->setup));
+    _exit(load_engine(keeper)->run(&keeper->setup));
 }
 
 static void tell_died(const struct keeper *keeper, pid_t pid, int status)
@@ -360,7 +389,35 @@ static bool wait_for_engine(pid_t pid, int *status)
     return true;
 }
 
-static int keep_engines(const struct keeper *keeper)
+/* From now on engines come out of the file that was sent. */
+static void take_engine(struct keeper *keeper)
+{
+    struct un_succession *succession = &((struct un_private *)keeper->setup.private)->succession;
+    if (keeper->proven_fd != keeper->engine_fd)
+        close(keeper->engine_fd);
+    keeper->engine_fd = (int)succession->wanted - 1;
+    succession->wanted = 0;
+}
+
+/* Back to the file that engines ran out of before. False: there was none. */
+static bool take_engine_back(struct keeper *keeper)
+{
+    if (keeper->proven_fd < 0 || keeper->proven_fd == keeper->engine_fd)
+        return false;
+    close(keeper->engine_fd);
+    keeper->engine_fd = keeper->proven_fd;
+    ((struct un_private *)keeper->setup.private)->succession.refused = 1;
+    return true;
+}
+
+static void prove_engine(struct keeper *keeper)
+{
+    if (keeper->proven_fd >= 0 && keeper->proven_fd != keeper->engine_fd)
+        close(keeper->proven_fd);
+    keeper->proven_fd = keeper->engine_fd;
+}
+
+static int keep_engines(struct keeper *keeper)
 {
     for (int quick_deaths = 0; quick_deaths < QUICK_DEATHS_MAX;) {
         uint64_t started_ns = un_clock_ns();
@@ -368,12 +425,26 @@ static int keep_engines(const struct keeper *keeper)
         int status = 0;
         if (!wait_for_engine(pid, &status))
             return UN_NETWORK_DONE;
+        bool quick = un_clock_ns() - started_ns < QUICK_DEATH_NS;
+        if (!quick)
+            prove_engine(keeper);
+        if (WIFEXITED(status) && WEXITSTATUS(status) == UN_NETWORK_UPGRADE) {
+            prove_engine(keeper); /* it served until it was asked */
+            take_engine(keeper);
+            continue;
+        }
+        if (WIFEXITED(status) && WEXITSTATUS(status) == UN_NETWORK_REFUSED) {
+            if (!take_engine_back(keeper))
+                return UN_NETWORK_FAILED;
+            continue;
+        }
         if (WIFEXITED(status) && (WEXITSTATUS(status) == UN_NETWORK_DONE || WEXITSTATUS(status) == UN_NETWORK_FAILED))
             return WEXITSTATUS(status);
         tell_died(keeper, pid, status);
         bool crashed = !WIFSIGNALED(status) || (WTERMSIG(status) != SIGKILL && WTERMSIG(status) != SIGTERM);
-        bool quick = un_clock_ns() - started_ns < QUICK_DEATH_NS;
         quick_deaths = crashed && quick ? quick_deaths + 1 : 0;
+        if (crashed && quick && take_engine_back(keeper))
+            un_control_say(supervisor_fd, "the new engine crashed at once; the last one goes on");
     }
     un_control_say(supervisor_fd, "%d engines in a row crashed at once; giving up", QUICK_DEATHS_MAX);
     return 1;
@@ -408,7 +479,7 @@ static void handle_signals(void)
 
 int main(int argc, char **argv)
 {
-    struct keeper keeper = {.public_fd = -1, .core = -1, .keeper_core = -1};
+    struct keeper keeper = {.public_fd = -1, .engine_fd = -1, .proven_fd = -1, .core = -1, .keeper_core = -1};
     keeper.setup.control_fd = -1;
     keeper.stack.exchange_fd = keeper.arena_fd = keeper.frames_fd = -1;
     char *words_end = argv[argc - 1] + strlen(argv[argc - 1]);

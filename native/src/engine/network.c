@@ -6,18 +6,41 @@
 #include <unistd.h>
 
 #include "engine/control.h"
+#include "engine/stack_setup.h"
 #include "engine/state.h"
+#include "state_layout.h"
 
-int un_network_run(const struct un_engine_setup *setup)
+static int status_of(const struct un_engine *engine)
 {
-    struct un_engine *engine = un_engine_start(setup);
+    if (engine->upgrade)
+        return UN_NETWORK_UPGRADE;
+    return un_engine_has_failed(engine) ? UN_NETWORK_FAILED : UN_NETWORK_DONE;
+}
+
+static int run(const struct un_engine_setup *given)
+{
+    struct un_engine_setup setup = *given;
+    struct un_stack_setup stack;
+    if (given->stack) { /* kinds of devices are this file's, as their code is */
+        stack = *given->stack;
+        stack.kind = un_device_kind(stack.kind->name);
+        setup.stack = &stack;
+    }
+    struct un_engine *engine = un_engine_start(&setup);
     if (!engine) {
-        un_control_say(setup->control_fd, "the engine cannot start: %s", strerror(errno));
+        un_control_say(setup.control_fd, "the engine cannot start: %s", strerror(errno));
         return UN_NETWORK_FAILED;
     }
     un_store(&engine->counters->engine_pid, (uint64_t)getpid());
-    un_control_tell(engine, UN_CONTROL_READY, 0, 0, 0, (uint64_t)getpid(), engine->own->epoch);
+    strncpy(engine->published->version, USNET_VERSION, UN_VERSION_BYTES - 1);
+    uint32_t flags = engine->own->succession.refused ? UN_CONTROL_REFUSED : 0;
+    engine->own->succession.refused = 0;
+    un_control_tell(engine, UN_CONTROL_READY, 0, 0, flags, (uint64_t)getpid(), engine->own->epoch);
     while (!engine->exit)
         un_engine_turn(engine, un_engine_deadline_ms(engine));
-    return un_engine_has_failed(engine) ? UN_NETWORK_FAILED : UN_NETWORK_DONE;
+    return status_of(engine);
 }
+
+extern const struct un_network un_network;
+__attribute__((visibility("default"))) const struct un_network un_network = {
+    .state_layout = UN_STATE_LAYOUT, .version = USNET_VERSION, .run = run};

@@ -24,6 +24,17 @@ static int listen_as_asked(struct un_engine *engine, struct request *request)
     return status;
 }
 
+/* The keeper has every descriptor that we have. */
+static int upgrade(struct un_engine *engine, struct request *request)
+{
+    if (request->odd || request->fd < 0)
+        return -EINVAL;
+    engine->own->succession.wanted = (uint32_t)request->fd + 1;
+    request->fd = -1;
+    engine->exit = engine->upgrade = true;
+    return 0;
+}
+
 static bool has_seat(const struct un_control *body)
 {
     return body->type == UN_CONTROL_ATTACH || body->type == UN_CONTROL_LOST;
@@ -51,6 +62,9 @@ static void obey(struct un_engine *engine, struct request *request)
         break;
     case UN_CONTROL_UNLISTEN:
         status = un_engine_unlisten(engine, body->seat);
+        break;
+    case UN_CONTROL_UPGRADE:
+        status = upgrade(engine, request);
         break;
     case UN_CONTROL_QUIT:
         un_engine_reset_all(engine, UN_REASON_SHUTDOWN);

@@ -118,11 +118,13 @@ struct un_seat {
 
 #define UN_CONN_CHANGING offsetof(struct un_conn, peer) /* bytes of it that change while it lives */
 
-/* un_busy.ends: the low byte is the reason. */
-#define UN_ENDS (1u << 8)
-#define UN_ENDS_RESET (1u << 9)
-#define UN_ENDS_TELL (1u << 10) /* its worker */
-#define UN_ENDS_SKIP (1u << 11) /* its events in the ring are nobody's */
+/* Above the reason, in un_busy.ends. */
+enum un_ends {
+    UN_ENDS = 1 << 8,
+    UN_ENDS_RESET = 1 << 9,
+    UN_ENDS_TELL = 1 << 10, /* its worker */
+    UN_ENDS_SKIP = 1 << 11, /* its events in the ring are nobody's */
+};
 
 enum un_transfer { UN_TRANSFER_NONE, UN_TRANSFER_IN, UN_TRANSFER_OUT };
 
@@ -132,7 +134,7 @@ struct un_busy {
     uint32_t slot;
     uint32_t port;
     uint32_t events;           /* index of its event ring */
-    uint32_t ends;             /* the connection ends: UN_ENDS_… and why; 0: it does not */
+    uint32_t ends;             /* the connection ends: enum un_ends and enum un_reason; 0: it does not */
     uint32_t transfer;         /* enum un_transfer: the transport was called, and what it did is not accounted for */
     uint32_t slice;            /* receive frame that gets one; of which the two are: */
     uint32_t slice_references;
@@ -152,9 +154,16 @@ struct un_engine_listener {
     uint32_t lacks; /* enum un_lacking: what its connections do not inherit, so it is set for each */
 };
 
+/* Which engine comes after this one: network.h. */
+struct un_succession {
+    uint32_t wanted;  /* descriptor of its file, one up; 0: the same */
+    uint32_t refused; /* the keeper could not start the one that was wanted: as READY says it */
+};
+
 struct un_private {
     uint64_t magic;
     uint32_t epoch;
+    struct un_succession succession;
     struct un_busy busy;
     uint32_t conn_high; /* slots below it were used at least once */
     uint32_t conn_free;
@@ -197,6 +206,7 @@ struct un_engine {
     uint32_t heard[UN_PORTS_MAX]; /* edges of the pipes from workers */
     bool exit;
     bool failed;
+    bool upgrade; /* exit for the engine that own->succession names */
 };
 
 /* Where the events of a connection go, and its commands come from. */

@@ -73,6 +73,7 @@
 /* What the engine tells every worker. */
 #define UN_ENGINE_PUBLIC_FIELDS(X, S)                                                                                  \
     X(S, un_shared64, sleeping, , UN_LINE) /* UN_SLEEP_MODE, which sleep */                                            \
+    X(S, char, version, [UN_VERSION_BYTES], UN_LINE) /* of the package that the engine is of; zero ends it */          \
     X(S, struct un_engine_counters, counters, , )
 
 /* What the engine tells one port; each index on a line of its own. */

@@ -105,6 +105,8 @@ enum un_conn_flags {
     UN_CONN_BLOCKED = 1 << 3, /* the peer reads slowly: the transport takes no more */
 };
 
+#define UN_VERSION_BYTES 32u
+
 enum un_family { UN_FAMILY_NONE = 0, UN_FAMILY_IPV4 = 4, UN_FAMILY_IPV6 = 6, UN_FAMILY_UNIX = 1 };
 
 struct un_endpoint {
