@@ -50,9 +50,7 @@ SEAT_COUNTERS = _counters(lib.USNET_COUNTER_SEAT)
 STACK_COUNTERS = _counters(lib.USNET_COUNTER_STACK)
 """(name, help) of each counter that a stack of our own keeps; names begin with ip_, tcp_, device_ or drop_."""
 
-NUMBERS = tuple(
-    c_text(lib.usnet_segment_number_name(index)) for index in range(lib.usnet_segment_number_count())
-)
+NUMBERS = tuple(c_text(lib.usnet_segment_number_name(index)) for index in range(lib.usnet_segment_number_count()))
 """Names of the numbers that say how large everything is in a segment (native/src/shard/layout.h)."""
 
 OPTIONS = tuple(c_text(lib.usnet_option_name(index)) for index in range(lib.usnet_option_count()))
@@ -245,9 +243,7 @@ def format_segment(
     why = ffi.new("const char **")
     with ffi.from_buffer("uint8_t[]", public, require_writable=True) as memory:
         given = ffi.new("struct usnet_address[]", listed)
-        status = lib.usnet_segment_format(
-            memory, len(memory), _numbers(config), values, given, len(listed), why
-        )
+        status = lib.usnet_segment_format(memory, len(memory), _numbers(config), values, given, len(listed), why)
     if status < 0:
         raise ValueError(c_text(why[0]))
 
@@ -262,9 +258,13 @@ def _listed(addresses: StackAddresses) -> Iterator[tuple[int, str, int]]:
 
 
 def _option_address(kind: int, address: str, number: int) -> dict[str, Any]:
+    return {"kind": kind, "number": number, "ip": mapped_ip(address)}
+
+
+def mapped_ip(address: str) -> bytes:
+    """The 16 bytes of an address, IPv4 in its mapped form."""
     ip = ipaddress.ip_address(address)
-    mapped = ip.packed if ip.version == 6 else bytes(10) + b"\xff\xff" + ip.packed
-    return {"kind": kind, "number": number, "ip": mapped}
+    return ip.packed if ip.version == 6 else bytes(10) + b"\xff\xff" + ip.packed
 
 
 def die_with_parent(signal: int, parent_pid: int) -> None:

@@ -269,6 +269,8 @@ def _read_status(families: _Families, status: Mapping[str, Any], ready: bool) ->
     families.info("usnet_build", "what runs", {name: str(status[name]) for name in ("version", "backend", "layout")})
     families.gauge("usnet_ready", "1 while a handler can run on every shard", {}, ready)
     families.gauge("usnet_uptime_seconds", "time since the supervisor started", {}, status["uptime"])
+    for address in status["listeners"]:
+        families.gauge("usnet_listener", "1 for each address that is listened on", {"address": address}, 1)
     families.counter("usnet_reloads", "times the application was imported anew", {}, status["reloads"])
     families.counter("usnet_reloads_refused", "reloads that left the old code in place", {}, status["reloads_refused"])
     for shard in status["shards"]:

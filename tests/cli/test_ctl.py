@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,10 +68,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "doctor": [],
         "reload": "reloading",
         "stop": None,
+        "bind": "listening",
+        "unbind": "not listening",
     }
 
-    def request(path: str, command: str) -> Any:
-        answers["asked"] = (path, command)
+    def request(path: str, command: str, **arguments: str) -> Any:
+        answers["asked"] = (path, command, *arguments.values())
         return answers[command]
 
     monkeypatch.setattr(ctl.control, "request", request)
@@ -144,8 +147,30 @@ def test_doctor_shows_reason_and_fix_of_what_is_less(
 
 @pytest.mark.parametrize("command", list(ctl.COMMANDS))
 def test_json_is_what_the_server_said(command: str, server: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    assert json.loads(output(capsys, command, "--json", "--control", "/some/path")) == server[command]
-    assert server["asked"] == ("/some/path", command)
+    address = ["tcp://h:1"] if command in ctl.control.ADDRESSED else []
+    assert json.loads(output(capsys, command, *address, "--json", "--control", "/some/path")) == server[command]
+    assert server["asked"] == ("/some/path", command, *address)
+
+
+def test_a_path_is_one_of_the_caller(server: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    ctl.main(["bind", "unix:a.sock", "--control", "/some/path"])
+    assert server["asked"] == ("/some/path", "bind", f"unix:{tmp_path}/a.sock")
+
+
+@pytest.mark.parametrize(
+    ("argv", "error"),
+    [
+        (["bind"], "bind: no address is given; expected tcp://HOST:PORT or unix:PATH"),
+        (["status", "tcp://h:1"], "status tcp://h:1: status takes no address"),
+    ],
+)
+def test_an_address_is_for_those_that_take_one(
+    argv: list[str], error: str, server: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ctl.main(argv) == 2
+    assert capsys.readouterr().err == f"usnet-ctl: {error}\n"
+    assert "asked" not in server
 
 
 def test_the_control_path_has_the_default_of_the_server(

@@ -32,7 +32,7 @@ def listen(opened: list[Listeners], *binds: str, shards: int = 1, environ: dict[
 
 
 def port_of(listeners: Listeners) -> int:
-    return int(listeners.shards[0][0].getsockname()[1])
+    return int(listeners.open[0].sockets[0].getsockname()[1])
 
 
 def refusal(*binds: str, environ: dict[str, str] | None = None) -> str:
@@ -74,17 +74,18 @@ def test_port_out_of_range() -> None:
 
 def test_each_shard_has_its_own_socket_on_the_same_port(opened: list[Listeners]) -> None:
     listeners = listen(opened, "tcp://127.0.0.1:0", shards=3)
-    assert len({fd for shard in range(3) for fd in listeners.fds(shard)}) == 3
-    assert len({shard[0].getsockname() for shard in listeners.shards}) == 1
-    assert not listeners.shared
+    (listener,) = listeners.open
+    assert len({each.fileno() for each in listener.sockets}) == 3
+    assert len({each.getsockname() for each in listener.sockets}) == 1
+    assert not listener.shared
     assert listeners.addresses == [f"tcp://127.0.0.1:{port_of(listeners)}"]
 
 
 def test_accepted_connections_inherit_nodelay(opened: list[Listeners]) -> None:
     listeners = listen(opened, "tcp://127.0.0.1:0")
     with socket.create_connection(("127.0.0.1", port_of(listeners))):
-        listeners.shards[0][0].setblocking(True)
-        accepted, _ = listeners.shards[0][0].accept()
+        listeners.open[0].sockets[0].setblocking(True)
+        accepted, _ = listeners.open[0].sockets[0].accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
@@ -147,7 +148,7 @@ def test_addresses_that_the_machine_lacks_are_left_out(
     resolves_to(monkeypatch, *hosts)
     listeners = listen(opened, "tcp://several.example:0", shards=2)
     assert listeners.addresses == [f"tcp://127.0.0.1:{port_of(listeners)}"]
-    assert [len(shard) for shard in listeners.shards] == [1, 1]
+    assert [len(listener.sockets) for listener in listeners.open] == [2]
     (absent,) = listeners.absent
     assert absent.here == [f"127.0.0.1:{port_of(listeners)}"]
     assert absent.addresses == [f"[{host}]:0" if ":" in host else f"{host}:0" for host in hosts if host != "127.0.0.1"]
@@ -192,14 +193,15 @@ def test_refuse_stops_connections_but_keeps_the_descriptors(opened: list[Listene
     listeners.refuse()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
-    assert all(fd >= 0 for shard in range(2) for fd in listeners.fds(shard))
+    assert all(each.fileno() >= 0 for listener in listeners.open for each in listener.sockets)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_unix_is_shared_between_shards(opened: list[Listeners], tmp_path: Path) -> None:
     listeners = listen(opened, f"unix:{tmp_path}/a.sock", shards=2)
-    assert listeners.shared
-    assert listeners.fds(0) == listeners.fds(1)
+    (listener,) = listeners.open
+    assert listener.shared
+    assert listener.sockets[0] is listener.sockets[1]
     assert listeners.paths == [tmp_path / "a.sock"]
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(f"{tmp_path}/a.sock")
@@ -257,7 +259,7 @@ def test_mode_is_the_files_from_the_start(tmp_path: Path) -> None:
 def test_an_inherited_listener_is_shared_and_survives_refuse(opened: list[Listeners]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as inherited:
         listeners = listen(opened, f"fd:{inherited.fileno()}", shards=2)
-        assert listeners.shared
+        assert listeners.open[0].shared
         port = inherited.getsockname()[1]
         assert listeners.addresses == [f"fd:{inherited.fileno()} (127.0.0.1:{port})"]
         listeners.refuse()

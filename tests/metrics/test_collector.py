@@ -53,7 +53,7 @@ def test_counters_of_a_stack_are_exported_where_there_is_one(collector: ServerCo
     segment = server.segments[0]
     for number, name in enumerate(segment.stack):
         segment.stack[name] = number + 1
-    assert not [name for name in scrape(collector) if "tcp" in name or "device" in name]
+    assert not [name for name in scrape(collector) if "usnet_tcp" in name or "device" in name]
     server.backend = "tap"
     samples = scrape(collector)
     for name, _ in STACK_COUNTERS:

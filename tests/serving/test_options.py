@@ -33,8 +33,8 @@ def test_every_option_is_set_by_somebody() -> None:
     assert prepared().options[0].numbers.keys() == set(_native.OPTIONS) - of_packet_devices - of_simulations
 
 
-def test_a_server_that_drains_listens_nowhere() -> None:
+def test_an_engine_begins_with_what_is_listened_on_then() -> None:
     addresses = _native.StackAddresses(addresses=[("10.0.0.1", 24)], listeners=[("10.0.0.1", 80)])
-    options = EngineOptions(numbers={"queues": 1}, addresses=addresses).without_listeners()
-    assert (options.addresses.addresses, options.addresses.listeners) == ([("10.0.0.1", 24)], ())
+    options = EngineOptions(numbers={"queues": 1}, addresses=addresses).listening_on([("10.0.0.1", 81)])
+    assert (options.addresses.addresses, options.addresses.listeners) == ([("10.0.0.1", 24)], (("10.0.0.1", 81),))
     Segment.create(SegmentConfig.for_kernel(0, 1, 16), options).close()

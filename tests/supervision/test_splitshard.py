@@ -10,6 +10,7 @@ import pytest
 from support.fakes import Stage
 
 from usnet_framework.errors import StartupError
+from usnet_framework.shards.listeners import Listeners
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.segment import EngineOptions
 from usnet_framework.shards.shard import ShardSetup
@@ -21,7 +22,7 @@ def make(stage: Stage) -> SplitShard:
         ShardSetup(
             plan=ShardPlan(shard=0, network_core=None, worker_cores=(None,)),
             poll="sleep",
-            listener_fds=[],
+            listeners=Listeners(),
             stack=None,
             options=EngineOptions(numbers={"connection_limit": 16}),
             state_bytes=64,

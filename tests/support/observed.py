@@ -79,6 +79,7 @@ class MemoryServer:
             "version": "0",
             "backend": self.backend,
             "layout": "split",
+            "listeners": ["tcp://127.0.0.1:7000"],
             "reloads": 0,
             "reloads_refused": 0,
             "shards": [shard],

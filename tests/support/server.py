@@ -224,6 +224,15 @@ class Server:
         status: dict[str, Any] = control.request(str(self.control), "status")
         return status
 
+    def ask(self, command: str, **arguments: str) -> Any:
+        """What the supervisor answers, without the cost of starting usnet-ctl."""
+        return control.request(str(self.control), command, **arguments)
+
+    @property
+    def cwd(self) -> Path:
+        """Where programs of the test are run (`ctl`)."""
+        return REPOSITORY
+
     def workers(self) -> list[Worker]:
         """The workers that run on a seat now, by shard and seat."""
         return [

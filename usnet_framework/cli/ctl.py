@@ -3,6 +3,8 @@
     usnet-ctl status     what runs, as a table
     usnet-ctl conns      the connections, two lines each, like `ss -ti`
     usnet-ctl doctor     what was asked for, what is in force, and how to get what is not
+    usnet-ctl bind A     listen on address A too, as --bind has it, until the server is restarted
+    usnet-ctl unbind A   listen there no more; connections that are open stay
     usnet-ctl reload     replace every worker by one that imported the application anew
     usnet-ctl stop       drain and stop
 
@@ -34,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         inherited.reset()
         arguments = _parser().parse_args(argv)
-        result = control.request(arguments.control, arguments.command)
+        result = control.request(arguments.control, arguments.command, **_address(arguments))
         show(_text(arguments.command, result, logs.to_json if arguments.json else COMMANDS[arguments.command][1]))
     except UsnetError as error:
         print(f"usnet-ctl: {logs.one_line(str(error))}", file=sys.stderr)
@@ -69,6 +71,19 @@ class _PrintFolder(argparse.Action):
         parser.exit()
 
 
+def _address(arguments: argparse.Namespace) -> dict[str, str]:
+    """What the command is about, if it is about an address. A path is one of this process, not of the server."""
+    command, text = arguments.command, arguments.address
+    if command not in control.ADDRESSED:
+        if text is not None:
+            raise UsageError(f"{command} {text}: {command} takes no address")
+        return {}
+    if text is None:
+        raise UsageError(f"{command}: no address is given; expected tcp://HOST:PORT or unix:PATH")
+    path = text.removeprefix("unix:")
+    return {"address": f"unix:{os.path.abspath(path)}" if path not in (text, "") else text}
+
+
 def _command(text: str) -> str:
     if text not in COMMANDS:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(COMMANDS)}{nearest(text, COMMANDS)}")
@@ -91,6 +106,7 @@ def _parser() -> _Parser:
     )
     path = os.environ.get(ENVIRONMENT_PREFIX + "CONTROL") or default_control_path()
     parser.add_argument("command", metavar="COMMAND", type=_command)
+    parser.add_argument("address", metavar="ADDRESS", nargs="?", help="of bind and unbind")
     whose = "the server's control socket (%(default)s)"
     parser.add_argument("--control", metavar="PATH", type=_path, default=path, help=whose)
     parser.add_argument("--json", action="store_true", help="print what the server said as JSON")
@@ -197,6 +213,8 @@ COMMANDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "status": ("what runs, as a table", status_text),
     "conns": ("the connections, two lines each", conns_text),
     "doctor": ("what is in force, and why", doctor_text),
+    "bind": ("listen on ADDRESS too, until the server is restarted", done_text),
+    "unbind": ("listen on ADDRESS no more; open connections stay", done_text),
     "reload": ("replace every worker by one with the application's new code", done_text),
     "stop": ("drain and stop", done_text),
 }

@@ -1,8 +1,9 @@
 """The control socket: what usnet-ctl asks of a running server, and the client that asks.
 
 A unix socket of mode 0600. Both directions carry frames of four bytes of length (big endian) and one msgpack map: a
-request `{"command": …}`, a reply `{"ok": true, "result": …}` or `{"ok": false, "error": one line}`. Frames and clients
-are bounded, a client that says nothing is sent away, and one that asks without end takes turns with all else.
+request `{"command": …}`, some with an `"address"`, a reply `{"ok": true, "result": …}` or
+`{"ok": false, "error": one line}`. Frames and clients are bounded, a client that says nothing is sent away, and one
+that asks without end takes turns with all else.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,12 @@ CLIENTS_MAX = 32  # each is a descriptor of the supervisor (SUPERVISOR_RESERVE o
 CLIENT_TIMEOUT_S = 10.0
 REPLY_TIMEOUT_S = 10.0  # the supervisor never works longer than milliseconds at a time
 SLOW_REPLY_TIMEOUT_S = 600.0
-SLOW_COMMANDS = ("reload", "conns")  # one imports the application once per seat, the other lists millions
+SLOW_COMMANDS = ("reload", "conns", "bind")  # import the application per seat; list millions; look a name up
+ADDRESSED = ("bind", "unbind")
+"""Commands that concern an address, which a request has besides."""
 
-Command = Callable[[], Awaitable[Any]]
+Command = Callable[..., Coroutine[Any, Any, Any]]
+"""Called without anything, or with the address."""
 
 
 def listen(path: str) -> UnixListener:
@@ -89,11 +93,15 @@ class ControlServer:
 
     async def _answer(self, request: Any) -> bytes:
         """The frame of a reply; there is one whatever happens."""
-        command = self._commands.get(str(request.get("command"))) if isinstance(request, dict) else None
+        name = str(request.get("command")) if isinstance(request, dict) else ""
+        command = self._commands.get(name)
         if command is None:
             return _refusal(f"unknown command; known are {', '.join(self._commands)}")
+        arguments = [request.get("address")] if name in ADDRESSED else []
+        if not all(isinstance(argument, str) for argument in arguments):
+            return _refusal("no address is given")
         try:
-            return _frame({"ok": True, "result": await command()})
+            return _frame({"ok": True, "result": await command(*arguments)})
         except UsnetError as error:
             return _refusal(str(error))
         except Exception as error:
@@ -117,8 +125,9 @@ def _refusal(error: str) -> bytes:
     return _frame({"ok": False, "error": error})
 
 
-def request(path: str, command: str) -> Any:
-    """The result of a command of the server at `path`. ControlError: nobody answers, or the server refused."""
+def request(path: str, command: str, **arguments: str) -> Any:
+    """The result of a command of the server at `path`; `arguments` go with it. ControlError: nobody answers, or the
+    server refused."""
     what = f"--control {path}"
     if len(os.fsencode(path)) > PATH_BYTES_MAX:
         raise ControlError(f"{what}: a socket's path has at most {PATH_BYTES_MAX} bytes; use the server's")
@@ -127,9 +136,9 @@ def request(path: str, command: str) -> Any:
             client.settimeout(REPLY_TIMEOUT_S)
             client.connect(path)
             if command in SLOW_COMMANDS:
-                _ask(client, "status", what)  # is anybody there who could?
+                _ask(client, "status", what, {})  # is anybody there who could?
                 client.settimeout(SLOW_REPLY_TIMEOUT_S)
-            reply = _ask(client, command, what)
+            reply = _ask(client, command, what, arguments)
     except FileNotFoundError:
         raise ControlError(f"{what}: there is no server; start one, or use the path it was started with") from None
     except (ConnectionRefusedError, EOFError):
@@ -144,9 +153,9 @@ def request(path: str, command: str) -> Any:
     return reply["result"]
 
 
-def _ask(client: socket.socket, command: str, what: str) -> dict[str, Any]:
+def _ask(client: socket.socket, command: str, what: str, arguments: Mapping[str, str]) -> dict[str, Any]:
     with contextlib.suppress(BrokenPipeError):  # it has hung up; why may be there to read
-        client.sendall(_frame({"command": command}))
+        client.sendall(_frame({"command": command, **arguments}))
     (length,) = LENGTH.unpack(_receive(client, LENGTH.size))
     reply = _reply(_receive(client, length)) if length <= REPLY_BYTES_MAX else None
     if reply is None:

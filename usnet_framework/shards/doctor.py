@@ -41,16 +41,23 @@ def quarantine_finding(config: Config) -> Finding:
     return Finding("quarantine", config.quarantine, "none", why, "use --quarantine with another folder", ok=False)
 
 
-def listener_findings(config: Config, listeners: Listeners, shards: int, root: Path = Path("/")) -> list[Finding]:
-    return [*_accepting(listeners, shards), *_left_out(listeners), *_backlog(config.backlog, listeners, root)]
+def listener_findings(backlog: int, listeners: Listeners, shards: int, root: Path = Path("/")) -> list[Finding]:
+    return [*_accepting(listeners, shards), *_left_out(listeners), *_backlog(backlog, listeners, root)]
 
 
 def _accepting(listeners: Listeners, shards: int) -> list[Finding]:
-    """How the kernel spreads connections over the shards."""
+    """How connections are spread over the shards."""
     own = f"a socket for each of {shards} shards (SO_REUSEPORT)" if shards > 1 else "a socket of the only shard"
     shared = f"one socket, shared by {shards} shards" if shards > 1 else "a socket of the only shard"
+    stack = "the stack of each shard"
     return [
-        Finding("listener", address, own if address.startswith("tcp:") else shared) for address in listeners.addresses
+        Finding(
+            "listener",
+            f"{one.address}, by usnet-ctl bind" if one.added else one.address,
+            stack if one.endpoint is not None else own if one.bind.kind == "tcp" else shared,
+            "until the server is restarted" if one.added else "",
+        )
+        for one in listeners.open
     ]
 
 

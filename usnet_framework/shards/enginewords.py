@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
+from usnet_framework._native import mapped_ip
 from usnet_framework.shards.addressbook import News, plain
+from usnet_framework.shards.listeners import Listener
 
 MESSAGE = struct.Struct("<IIIIQQ")  # type, seat, serial, flags, two arguments
 TEXT_MAX = 256  # UN_CONTROL_TEXT_MAX
@@ -29,6 +32,8 @@ class Kind(IntEnum):
     LOST = 2
     DRAIN = 3
     QUIT = 4
+    LISTEN = 5
+    UNLISTEN = 6
     READY = 16
     DIED = 17
     BAD = 18
@@ -37,12 +42,14 @@ class Kind(IntEnum):
     SAYS = 21
 
 
-class Listener(Protocol):
+class Hearer(Protocol):
     """Who hears what engines of both layouts say."""
 
     def accepting_paused(self, error: int) -> None: ...
     def address_news(self, address: str, news: News, mac: str) -> None: ...
     def engine_says(self, text: str) -> None: ...
+    def listen_confirmed(self, number: int, error: int) -> None: ...
+    def unlisten_confirmed(self, number: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +70,30 @@ class Message:
             return cls(Kind(kind), seat, serial, flags, first, second, packet)
         return None
 
-    def tell(self, listener: Listener) -> None:
+    def tell(self, hearer: Hearer) -> None:
         """What is said in both layouts."""
         if self.kind is Kind.LIMIT:
-            listener.accepting_paused(self.first)
+            hearer.accepting_paused(self.first)
         elif self.kind is Kind.ADDRESS and self.seat in set(News):
             mac = self.packet[8:14].hex(":")
-            listener.address_news(plain(self.packet[16:32]), News(self.seat), mac)
+            hearer.address_news(plain(self.packet[16:32]), News(self.seat), mac)
         elif self.kind is Kind.SAYS:
             text = self.packet[MESSAGE.size :].decode(errors="backslashreplace")
-            listener.engine_says("".join(char if char.isprintable() else "?" for char in text))
+            hearer.engine_says("".join(char if char.isprintable() else "?" for char in text))
+        elif self.kind is Kind.LISTEN:
+            hearer.listen_confirmed(self.seat, self.first)
+        elif self.kind is Kind.UNLISTEN:
+            hearer.unlisten_confirmed(self.seat)
+
+
+def listener_request(kind: Kind, number: int, listener: Listener, shard: int) -> tuple[bytes, list[int]]:
+    """LISTEN or UNLISTEN, and the descriptors that go with it."""
+    if kind is Kind.UNLISTEN:
+        return MESSAGE.pack(kind, number, 0, 0, 0, 0), []
+    if listener.endpoint is None:
+        return MESSAGE.pack(kind, number, 0, 0, 0, 0), [listener.sockets[shard].fileno()]
+    host, port = listener.endpoint
+    return MESSAGE.pack(kind, number, 0, port, *struct.unpack("<QQ", mapped_ip(host))), []
 
 
 def receive(control: socket.socket) -> bytes:
@@ -83,12 +104,17 @@ def receive(control: socket.socket) -> bytes:
 class InlineWords:
     """The supervisor's end of an inline engine's socket; `theirs` goes to the worker."""
 
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
+    def __init__(self, hearer: Hearer) -> None:
+        self._hearer = hearer
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._ours, self._readable)
+
+    def ask(self, packet: bytes, fds: Sequence[int]) -> None:
+        """A request of control.h; the engine answers by the same way."""
+        with suppress(OSError):  # it does not read: its end is noticed
+            socket.send_fds(self._ours, [packet], fds)
 
     def close(self) -> None:
         """Once its last words have been heard."""
@@ -101,4 +127,4 @@ class InlineWords:
         with suppress(BlockingIOError, ConnectionResetError):
             for _ in range(MESSAGES_AT_ONCE):
                 if (message := Message.read(receive(self._ours))) is not None:
-                    message.tell(self._listener)
+                    message.tell(self._hearer)

@@ -6,9 +6,11 @@ The listening sockets stay open in the supervisor, so connections that nobody ac
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.enginewords import InlineWords
+from usnet_framework.shards.listeners import Listener
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.ownstack import StackSetup
 from usnet_framework.shards.seat import SeatState
@@ -27,6 +29,7 @@ class InlineShard(Shard):
         self._draining = False
         self._stack: StackSetup | None = None  # of the segment
         self._words: InlineWords | None = None  # of the engine on it
+        self._begins_with: list[Listener] = []
 
     def start(self) -> None:
         for seat in self.seats:
@@ -46,12 +49,14 @@ class InlineShard(Shard):
     # What seats ask.
 
     def attach(self, seat: int, serial: int, resumes: bool) -> None:
+        self._hush()
+        self._begins_with = [] if self._draining else self.handover.begin()
         try:
-            options = self.setup.options
-            fresh = self._new_segment(options.without_listeners() if self._draining else options)
+            fresh = self._new_segment(self._begins_with)
             self._stack = self._stack_setup(fresh)
             self._hear()
         except StartupError as error:
+            self.handover.end()
             log.error("%s; tried again in %.0f s", error, RETRY_S, extra={"shard": self.number})
             self.setup.later(RETRY_S, self.seats[seat].repeat)
             return
@@ -60,8 +65,7 @@ class InlineShard(Shard):
         self.seats[seat].confirm_attach(serial)
 
     def _hear(self) -> None:
-        """The next engine, once the last one has been heard out."""
-        self._hush()
+        """The next engine; the last one has been heard out."""
         try:
             self._words = InlineWords(self)
         except OSError as error:
@@ -69,10 +73,16 @@ class InlineShard(Shard):
 
     def _hush(self) -> None:
         if self._words is not None:
+            self.handover.end()
             self._words.close()
             self._words = None
 
+    def _ask(self, packet: bytes, fds: Sequence[int]) -> None:
+        if self._words is not None:
+            self._words.ask(packet, fds)
+
     def lost(self, seat: int, serial: int) -> None:
+        self._hush()
         self.seats[seat].confirm_lost(serial, poisoned=False)
 
     def attachment(self, seat: int, serial: int) -> tuple[Message, list[int]]:
@@ -90,7 +100,7 @@ class InlineShard(Shard):
         message["device"] = stack.device if stack is not None else None
         message["device_fds"] = len(stack.device_fds) if stack is not None else 0
         message["stack_fds"] = len(stack.fds()) if stack is not None else 0
-        listeners = [] if self._draining else self.setup.listener_fds
+        listeners = [one.sockets[self.number].fileno() for one in self._begins_with if one.sockets]
         stack_fds = stack.fds() if stack is not None else []
         words_fd = self._words.theirs.fileno()
         return message, [self.segment.public_fd, self.segment.port_fds[seat], words_fd, *stack_fds, *listeners]

@@ -4,7 +4,7 @@
     unix:PATH         one socket for all shards
     fd:N              a socket that somebody else opened and listens on: systemd's first is fd:3
 
-Where one socket serves several shards they share its queue (`shared`).
+Where one socket serves several shards they share its queue.
 
 Connections inherit the options of a listener that is opened here: they are reset, not ended, when all processes that
 have them open are gone (native/src/engine/kernel.c), and urgent data is data like any other.
@@ -50,7 +50,8 @@ INHERITED: tuple[tuple[int, int, int | bytes], ...] = (
 
 @dataclass(frozen=True)
 class Bind:
-    """A parsed bind. `host` "" is every address of the machine; `fd` is -1 unless kind is "fd"."""
+    """A parsed bind. `host` "" is every address of the machine; `fd` is -1 unless kind is "fd". `asked` is how messages
+    name it."""
 
     text: str
     kind: str
@@ -58,20 +59,30 @@ class Bind:
     port: int = 0
     path: str = ""
     fd: int = -1
+    option: str = "--bind "
+
+    @property
+    def asked(self) -> str:
+        return self.option + self.text
+
+    @property
+    def place(self) -> tuple[str, str, int, str, int]:
+        """What it means, however it is written."""
+        return self.kind, self.host, self.port, self.path, self.fd
 
 
-def parse_bind(text: str) -> Bind:
-    """UsageError when the text is none of the three forms."""
+def parse_bind(text: str, option: str = "--bind ") -> Bind:
+    """UsageError when the text is none of the three forms. `option` is what it was given by."""
     if match := re.fullmatch(r"tcp://(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:/\s]*)):([0-9]{1,5})", text):
         host, port = match[1] or match[2], int(match[3])
         if port > 65535:
-            raise UsageError(f"--bind {text}: port {port} is above 65535")
-        return Bind(text, "tcp", host="" if host == "*" else host, port=port)
+            raise UsageError(f"{option}{text}: port {port} is above 65535")
+        return Bind(text, "tcp", host="" if host == "*" else host, port=port, option=option)
     if text.startswith("unix:") and text != "unix:" and "\0" not in text:
-        return Bind(text, "unix", path=text.removeprefix("unix:"))
+        return Bind(text, "unix", path=text.removeprefix("unix:"), option=option)
     if match := re.fullmatch(r"fd:([0-9]{1,6})", text):
-        return Bind(text, "fd", fd=int(match[1]))
-    raise UsageError(f"--bind {text}: {EXPECTED}")
+        return Bind(text, "fd", fd=int(match[1]), option=option)
+    raise UsageError(f"{option}{text}: {EXPECTED}")
 
 
 @dataclass(frozen=True)
@@ -83,48 +94,94 @@ class Absent:
     here: list[str]
 
 
-@dataclass
-class Listeners:
-    """What is listened on. `addresses` are as they can be connected to, in the order of the binds."""
+@dataclass(eq=False)
+class Listener:
+    """One address that is listened on, `address` as it can be connected to. There is a socket for each shard, the same
+    one where they share it; or none, and the stacks of our own listen on `endpoint`. `added`: while the server ran."""
 
-    shards: list[list[socket.socket]]
-    shared: bool = False
-    addresses: list[str] = field(default_factory=list)
-    files: list[UnixListener] = field(default_factory=list)
-    inherited: list[socket.socket] = field(default_factory=list)
-    absent: list[Absent] = field(default_factory=list)
+    bind: Bind
+    address: str
+    sockets: Sequence[socket.socket] = ()
+    file: UnixListener | None = None
+    endpoint: tuple[str, int] | None = None
+    added: bool = False
 
-    def fds(self, shard: int) -> list[int]:
-        return [listener.fileno() for listener in self.shards[shard]]
+    @property
+    def shared(self) -> bool:
+        return len(self.sockets) > len(self._unique())
+
+    def is_named(self, bind: Bind) -> bool:
+        """Whether it is what somebody means who writes this: as it was asked for, or as it is shown. Port 0 means
+        nothing that is there."""
+        if bind.kind == "unix":
+            return self.file is not None and self.file.path == Path(bind.path).absolute()
+        if bind.kind == "fd":
+            return self.bind.place == bind.place
+        shown = parse_bind(self.address) if self.bind.kind == "tcp" else self.bind
+        return bind.port != 0 and bind.place in (self.bind.place, shown.place)
 
     def set_options(self, options: Iterable[tuple[int, int, int]]) -> None:
-        """Of TCP, for the connections of the sockets that were opened here."""
-        own = [each for each in self._unique() if each not in self.inherited and each.family != socket.AF_UNIX]
-        for level, option, value in options:
-            for listener in own:
-                listener.setsockopt(level, option, value)
+        """Of TCP, for its connections, if it was opened here."""
+        if self.bind.kind == "tcp":
+            for level, option, value in options:
+                for listener in self._unique():
+                    listener.setsockopt(level, option, value)
+
+    def refuse(self) -> None:
+        """Have the kernel refuse new connections, whoever else holds the sockets. Those of others are left alone."""
+        if self.bind.kind != "fd":
+            for listener in self._unique():
+                with suppress(OSError):  # refused already
+                    listener.shutdown(socket.SHUT_RD)
+        if self.file is not None:
+            self.file.unlink()
+
+    def close(self) -> None:
+        for listener in self._unique():
+            listener.close()
+        if self.file is not None:
+            self.file.unlink()
+
+    def _unique(self) -> list[socket.socket]:
+        return list({id(listener): listener for listener in self.sockets}.values())
+
+
+@dataclass
+class Listeners:
+    """What is listened on now, in the order in which it was asked for."""
+
+    open: list[Listener] = field(default_factory=list)
+    absent: list[Absent] = field(default_factory=list)
+
+    @property
+    def addresses(self) -> list[str]:
+        """As they can be connected to."""
+        return [one.address for one in self.open]
+
+    @property
+    def files(self) -> list[UnixListener]:
+        return [one.file for one in self.open if one.file is not None]
 
     @property
     def paths(self) -> list[Path]:
         return [file.path for file in self.files]
 
+    def add(self, more: Listeners) -> None:
+        self.open += more.open
+        self.absent += more.absent
+
+    def remove(self, gone: Sequence[Listener]) -> None:
+        """They stay open."""
+        self.open = [one for one in self.open if one not in gone]
+        self.absent = [absent for absent in self.absent if any(one.bind == absent.bind for one in self.open)]
+
     def refuse(self) -> None:
-        """Have the kernel refuse new connections, whoever else holds the sockets. Those of others are left alone."""
-        for listener in self._unique():
-            if listener not in self.inherited:
-                with suppress(OSError):  # refused already
-                    listener.shutdown(socket.SHUT_RD)
-        for file in self.files:
-            file.unlink()
+        for one in self.open:
+            one.refuse()
 
     def close(self) -> None:
-        for listener in self._unique():
-            listener.close()
-        for file in self.files:
-            file.unlink()
-
-    def _unique(self) -> list[socket.socket]:
-        return list({id(listener): listener for shard in self.shards for listener in shard}.values())
+        for one in self.open:
+            one.close()
 
 
 def open_listeners(
@@ -133,56 +190,50 @@ def open_listeners(
     backlog: int,
     environ: Mapping[str, str] = os.environ,
     keepalive: Keepalive = OFF,
+    beside: Sequence[Bind] = (),
 ) -> Listeners:
-    """Open every bind for every shard, or nothing: StartupError, one line."""
-    listeners = Listeners(shards=[[] for _ in range(shards)])
+    """Open every bind for every shard, or nothing: StartupError, one line. `beside` is open already."""
+    listeners = Listeners()
     try:
         for bind in binds:
-            _open(bind, listeners, backlog, binds, environ)
-        if len(listeners.shards[0]) > LISTENERS_MAX:
-            raise StartupError(f"--bind: {len(listeners.shards[0])} addresses; at most {LISTENERS_MAX} are possible")
-        listeners.set_options(keepalive.socket_options())
+            if bind.kind == "tcp":
+                _open_tcp(bind, listeners, shards, backlog, [*binds, *beside])
+            else:
+                listeners.open.append(_open_shared(bind, shards, backlog, environ))
+        if len(listeners.open) > LISTENERS_MAX:
+            raise StartupError(f"--bind: {len(listeners.open)} addresses; at most {LISTENERS_MAX} are possible")
+        for one in listeners.open:
+            one.set_options(keepalive.socket_options())
     except BaseException:
         listeners.close()
         raise
     return listeners
 
 
-def _open(bind: Bind, listeners: Listeners, backlog: int, binds: Sequence[Bind], environ: Mapping[str, str]) -> None:
-    if bind.kind == "tcp":
-        _open_tcp(bind, listeners, backlog, binds)
-        return
+def _open_shared(bind: Bind, shards: int, backlog: int, environ: Mapping[str, str]) -> Listener:
+    """One socket for all shards."""
     if bind.kind == "unix":
-        file = listen_unix(bind.path, backlog, f"--bind {bind.text}")
-        listener, address = file.socket, f"unix:{file.path}"
-        listeners.files.append(file)
-    else:
-        listener = _adopt(bind, environ)
-        address = f"{bind.text} ({_name(listener)})"
-        listeners.inherited.append(listener)
-    for shard in listeners.shards:
-        shard.append(listener)
-    listeners.shared |= len(listeners.shards) > 1
-    listeners.addresses.append(address)
+        file = listen_unix(bind.path, backlog, bind.asked)
+        return Listener(bind, f"unix:{file.path}", [file.socket] * shards, file)
+    listener = _adopt(bind, environ)
+    return Listener(bind, f"{bind.text} ({_name(listener)})", [listener] * shards)
 
 
-def _open_tcp(bind: Bind, listeners: Listeners, backlog: int, binds: Sequence[Bind]) -> None:
+def _open_tcp(bind: Bind, listeners: Listeners, shards: int, backlog: int, binds: Sequence[Bind]) -> None:
     here, absent = [], []
     for family, address in _resolve(bind):
         dual = family == socket.AF_INET6 and address[0] == "::" and not _has_ipv4_wildcard(binds, bind.port)
         try:
-            opened = _open_address(family, address, dual, len(listeners.shards), backlog)
+            opened = _open_address(family, address, dual, shards, backlog)
         except OSError as error:
             if error.errno not in NOT_OF_THIS_MACHINE:
-                raise StartupError(f"--bind {bind.text}: {_explain(error, bind)}") from None
+                raise StartupError(f"{bind.asked}: {_explain(error, bind)}") from None
             absent.append((address, error))
             continue
-        for shard, listener in zip(listeners.shards, opened, strict=True):
-            shard.append(listener)
         here.append(_name(opened[0]))
+        listeners.open.append(Listener(bind, f"tcp://{here[-1]}", opened))
     if not here:
-        raise StartupError(f"--bind {bind.text}: {_explain(absent[0][1], bind)}")
-    listeners.addresses += [f"tcp://{name}" for name in here]
+        raise StartupError(f"{bind.asked}: {_explain(absent[0][1], bind)}")
     if absent:
         listeners.absent.append(Absent(bind, [show_endpoint(address) for address, _ in absent], here))
 
@@ -214,7 +265,7 @@ def _resolve(bind: Bind) -> list[tuple[socket.AddressFamily, Endpoint]]:
         found = socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no valid name"
-        raise StartupError(f"--bind {bind.text}: cannot resolve {bind.host!r}: {reason}; give an address") from None
+        raise StartupError(f"{bind.asked}: cannot resolve {bind.host!r}: {reason}; give an address") from None
     inet = [(family, address) for family, _, _, _, address in found if family in (socket.AF_INET, socket.AF_INET6)]
     return list(dict.fromkeys(inet))  # type: ignore[arg-type]  # typeshed: address may also be of another family
 
@@ -244,7 +295,7 @@ def _bind_tcp(family: socket.AddressFamily, address: Endpoint, dual: bool, joins
 
 def _adopt(bind: Bind, environ: Mapping[str, str]) -> socket.socket:
     """A listening stream socket that this process was started with."""
-    what = f"--bind {bind.text}"
+    what = bind.asked
     try:
         is_socket = stat.S_ISSOCK(os.fstat(bind.fd).st_mode)
     except OSError:

@@ -18,14 +18,14 @@ from typing import Protocol
 from usnet_framework.errors import StartupError
 from usnet_framework.installed import installed
 from usnet_framework.shards.child import Child
-from usnet_framework.shards.enginewords import MESSAGE, Kind, Listener, Message, receive
+from usnet_framework.shards.enginewords import MESSAGE, Hearer, Kind, Message, receive
 from usnet_framework.shards.ownstack import StackSetup
 
 RESUMES = 1  # flag of ATTACH
 POISONED = 2  # flag of LOST, confirmed
 
 
-class NetworkOwner(Listener, Protocol):
+class NetworkOwner(Hearer, Protocol):
     """The shard. Every method is called in the loop."""
 
     def engine_ready(self, pid: int, epoch: int) -> None: ...
@@ -119,10 +119,14 @@ class NetworkProcess:
     async def wait(self) -> None:
         await self._child.wait()
 
-    def _send(self, kind: Kind, seat: int = 0, serial: int = 0, flags: int = 0) -> None:
+    def ask(self, packet: bytes, fds: Sequence[int] = ()) -> None:
+        """A request, if there is an engine."""
         if self.engine_pid is not None:
             with suppress(OSError):  # it is dead or its socket is full: its end is noticed, or it asks again when READY
-                self._control.send(MESSAGE.pack(kind, seat, serial, flags, 0, 0))
+                socket.send_fds(self._control, [packet], fds)
+
+    def _send(self, kind: Kind, seat: int = 0, serial: int = 0, flags: int = 0) -> None:
+        self.ask(MESSAGE.pack(kind, seat, serial, flags, 0, 0))
 
     def _readable(self) -> None:
         with suppress(BlockingIOError, ConnectionResetError):

@@ -19,7 +19,7 @@ from usnet_framework.shards import doctor, limits, quarantine
 from usnet_framework.shards.control import listen
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.keepalive import Keepalive
-from usnet_framework.shards.listeners import Bind, Listeners, open_listeners, parse_bind
+from usnet_framework.shards.listeners import Bind, Listener, Listeners, open_listeners, parse_bind
 from usnet_framework.shards.ownstack import OwnStack
 from usnet_framework.shards.packetdevice import KINDS
 from usnet_framework.shards.placement import Plan, Wish, plan
@@ -51,12 +51,14 @@ class Prepared:
     stack: OwnStack | None
     control: UnixListener | None
     options: Sequence[EngineOptions]
+    backlog: int
     fixed: Sequence[Finding]
 
     @property
     def findings(self) -> list[Finding]:
         """What is in force, as it is now."""
-        return [*self.fixed, *(self.stack.findings() if self.stack is not None else [])]
+        listening = doctor.listener_findings(self.backlog, self.listeners, len(self.plan.shards))
+        return [*self.fixed, *listening, *(self.stack.findings() if self.stack is not None else [])]
 
     @property
     def socket_files(self) -> list[Path]:
@@ -126,12 +128,11 @@ def prepare(config: Config, intent: Intent) -> Prepared:
     limits.check_supervisor(demand, limit)
     listeners, stack = _open(config, intent)
     try:
-        demand = replace(demand, listeners=len(listeners.shards[0]))  # a name may be several addresses
+        demand = replace(demand, listeners=len(listeners.open))  # a name may be several addresses
         connection_limit = limits.connections_per_shard(demand, limit)
         findings = [
             *doctor.backend_findings(config, placed),
             *placed.findings,
-            *(doctor.listener_findings(config, listeners, len(placed.shards)) if stack is None else []),
             limits.finding(demand, limit, connection_limit),
             doctor.quarantine_finding(config),
         ]
@@ -143,7 +144,7 @@ def prepare(config: Config, intent: Intent) -> Prepared:
         raise
     common = {"connection_limit": connection_limit}
     options = [_engine_options(config, intent, stack, shard.shard, common) for shard in placed.shards]
-    return Prepared(placed, listeners, stack, control, options, findings)
+    return Prepared(placed, listeners, stack, control, options, config.backlog, findings)
 
 
 def _engine_options(
@@ -167,4 +168,5 @@ def _open(config: Config, intent: Intent) -> tuple[Listeners, OwnStack | None]:
     if intent.stack is None:
         return open_listeners(intent.binds, shards, config.backlog, keepalive=Keepalive.after(config.keepalive)), None
     stack = OwnStack(config.transport(), intent.stack, shards)
-    return Listeners(shards=[[] for _ in range(shards)], addresses=list(intent.stack.shown)), stack
+    endpoints = zip(intent.binds, intent.stack.shown, intent.stack.engine.listeners, strict=True)
+    return Listeners([Listener(bind, shown, endpoint=endpoint) for bind, shown, endpoint in endpoints]), stack

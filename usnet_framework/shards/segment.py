@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 
@@ -106,9 +106,9 @@ class EngineOptions:
     numbers: Mapping[str, int] = field(default_factory=dict)
     addresses: StackAddresses = field(default_factory=StackAddresses)
 
-    def without_listeners(self) -> EngineOptions:
-        """Of an engine that accepts nothing, for a server that drains."""
-        return replace(self, addresses=replace(self.addresses, listeners=()))
+    def listening_on(self, endpoints: Sequence[tuple[str, int]]) -> EngineOptions:
+        """Of an engine that begins now, when this is what its stack is to listen on."""
+        return replace(self, addresses=replace(self.addresses, listeners=tuple(endpoints)))
 
 
 class Segment:

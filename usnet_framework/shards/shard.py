@@ -18,6 +18,9 @@ from typing import Any
 from usnet_framework.errors import StartupError
 from usnet_framework.shards import quarantine
 from usnet_framework.shards.addressbook import News
+from usnet_framework.shards.enginewords import Kind, listener_request
+from usnet_framework.shards.handover import Handover
+from usnet_framework.shards.listeners import Listener, Listeners
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.ownstack import OwnStack, StackSetup
 from usnet_framework.shards.placement import ShardPlan
@@ -38,7 +41,7 @@ class ShardSetup:
 
     plan: ShardPlan
     poll: str
-    listener_fds: Sequence[int]
+    listeners: Listeners
     stack: OwnStack | None
     options: EngineOptions
     state_bytes: int
@@ -58,6 +61,7 @@ class Shard:
         self.setup = setup
         self.number = setup.plan.shard
         self.segment: Segment | None = None
+        self.handover = Handover(setup.listeners, self._ask_listener)
         self._stopping = False
         self.seats = [
             Seat(self.number, seat, self, self, setup.pool, setup.later, setup.start_failed)
@@ -142,7 +146,15 @@ class Shard:
     def seat_changed(self, seat: Seat) -> None:
         self.setup.changed()
 
-    # What engines of both layouts say (enginewords.Listener).
+    # What engines of both layouts say (enginewords.Hearer).
+
+    def listen_confirmed(self, number: int, error: int) -> None:
+        self.handover.listen_confirmed(number, error)
+        self.setup.changed()
+
+    def unlisten_confirmed(self, number: int) -> None:
+        self.handover.unlisten_confirmed(number)
+        self.setup.changed()
 
     def accepting_paused(self, error: int) -> None:
         reason = os.strerror(error) if error else f"{self.connection_limit} connections are open"
@@ -154,6 +166,13 @@ class Shard:
 
     def engine_says(self, text: str) -> None:
         log.error("network process: %s", text, extra={"shard": self.number})
+
+    def _ask_listener(self, kind: Kind, number: int, listener: Listener) -> None:
+        self._ask(*listener_request(kind, number, listener, self.number))
+
+    def _ask(self, packet: bytes, fds: Sequence[int]) -> None:
+        """Send a request to the engine, if there is one."""
+        raise NotImplementedError
 
     def _keep(self, seat: int, record: QuarantineRecord) -> None:
         extra: dict[str, Any] = {"worker": f"{self.number}.{seat}", "conn": record.conn, "peer": record.peer}
@@ -168,7 +187,9 @@ class Shard:
     def connection_limit(self) -> int:
         return self.setup.options.numbers["connection_limit"]
 
-    def _new_segment(self, options: EngineOptions) -> Segment:
+    def _new_segment(self, listeners: Sequence[Listener]) -> Segment:
+        endpoints = [one.endpoint for one in listeners if one.endpoint is not None]
+        options = self.setup.options.listening_on(endpoints)
         slots = min(self.connection_limit + ENDING_SLOTS, CONN_MAX)
         setup = self.setup
         config = SegmentConfig.for_kernel(self.number, len(self.seats), slots, setup.state_bytes, setup.buffer_mib)

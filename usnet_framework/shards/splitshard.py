@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.backoff import Backoff
 from usnet_framework.shards.child import describe_exit
+from usnet_framework.shards.listeners import Listener
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.network import NetworkProcess, NetworkSetup
 from usnet_framework.shards.segment import Segment
@@ -51,22 +53,23 @@ class SplitShard(Shard):
         return {"network": self._network.engine_pid if self._network is not None else None} | super().pids()
 
     def start(self) -> None:
-        self.segment = self._new_segment(self.setup.options)
+        listeners = self.handover.begin()
+        self.segment = self._new_segment(listeners)
         try:
             self._wakes = Wakes(len(self.seats))
-            self._network = NetworkProcess(self._network_setup(self.segment, self._wakes), self)
+            self._network = NetworkProcess(self._network_setup(self.segment, self._wakes, listeners), self)
             self._wakes.handed_down()
         except OSError as error:
             raise StartupError(f"shard {self.number}: cannot start its network process: {error.strerror}") from None
 
-    def _network_setup(self, segment: Segment, wakes: Wakes) -> NetworkSetup:
+    def _network_setup(self, segment: Segment, wakes: Wakes, listeners: Sequence[Listener]) -> NetworkSetup:
         return NetworkSetup(
             shard=self.number,
             public_fd=segment.public_fd,
             port_fds=segment.port_fds,
             port_wake_fds=wakes.to_workers,
             wake_fds=wakes.from_workers,
-            listener_fds=self.setup.listener_fds,
+            listener_fds=[one.sockets[self.number].fileno() for one in listeners if one.sockets],
             stack=self._stack_setup(segment),
             core=self.setup.plan.network_core,
             cleanup=self.setup.cleanup,
@@ -128,6 +131,7 @@ class SplitShard(Shard):
         first, self._was_ready = not self._was_ready, True
         if self._draining and self._network is not None:
             self._network.drain()
+        self.handover.follow(again=True)
         for seat in self.seats:
             if first:
                 seat.start()
@@ -188,8 +192,13 @@ class SplitShard(Shard):
             self._release()
             self.setup.later(delay_s, self._rebuild)
 
+    def _ask(self, packet: bytes, fds: Sequence[int]) -> None:
+        if self._network is not None:
+            self._network.ask(packet, fds)
+
     def _release(self) -> None:
         self._network = None
+        self.handover.end()
         self._close_segment()
         if self._wakes is not None:
             self._wakes.close()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from usnet_framework._native import StackAddresses
@@ -66,6 +66,16 @@ def plan_stack(
     )
 
 
+def plan_listener(
+    bind: Bind, addresses: Sequence[str], taken: Collection[tuple[str, int]]
+) -> tuple[tuple[str, int], str]:
+    """What one more bind is to listen on, beside what is `taken` already, and as it is shown. StartupError."""
+    endpoint = _endpoint(bind, [ipaddress.ip_interface(address) for address in addresses])
+    if endpoint in taken:
+        raise StartupError(f"{bind.asked}: is listened on already; unbind it first, or use another port")
+    return endpoint, _shown(*endpoint)
+
+
 def _shown(host: str, port: int) -> str:
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
@@ -103,7 +113,7 @@ def _is_on_link(router: IpAddress, ours: Sequence[IpInterface]) -> bool:
 
 
 def _endpoint(bind: Bind, ours: Sequence[IpInterface]) -> tuple[str, int]:
-    what = f"--bind {bind.text}"
+    what = bind.asked
     if bind.kind != "tcp":
         raise StartupError(f"{what}: a stack of our own serves TCP only; give tcp://HOST:PORT, or --backend kernel")
     if bind.port == 0:

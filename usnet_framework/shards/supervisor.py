@@ -18,7 +18,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
@@ -26,13 +26,15 @@ from pathlib import Path
 from typing import Any
 
 from usnet_framework.config import Config
-from usnet_framework.errors import StartupError
+from usnet_framework.errors import ControlError, StartupError
+from usnet_framework.shards.binder import Binder, BinderSetup
 from usnet_framework.shards.changes import Changes
-from usnet_framework.shards.control import ControlServer
+from usnet_framework.shards.control import Command, ControlServer
 from usnet_framework.shards.crowds import crowd_findings
 from usnet_framework.shards.doctor import survival_finding
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.inlineshard import InlineShard
+from usnet_framework.shards.keepalive import Keepalive
 from usnet_framework.shards.network import Guard
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.preparation import Prepared, prepare, understand
@@ -69,6 +71,7 @@ class Supervisor:
         self._workers: list[WorkerProcess] = []
         self._control: ControlServer | None = None
         self._guard: Guard | None = None
+        self._binder: Binder | None = None  # once all serve
         self._failure: str | None = None  # of the start
         self._served = False
         self._stopping = self._at_once = False
@@ -178,6 +181,7 @@ class Supervisor:
             raise StartupError(self._failure)
         if not self._stopping:
             self._served = True
+            self._binder = self._make_binder(self._prepared)
             self._report(self._prepared)
 
     def _report(self, prepared: Prepared) -> None:
@@ -192,24 +196,51 @@ class Supervisor:
         log.info("ready in %.0f ms", (time.monotonic() - self._started_s) * 1e3)
 
     async def _open_control(self, prepared: Prepared) -> None:
-        if prepared.plan.layout == "inline" and prepared.socket_files:
-            self._guard = Guard(prepared.socket_files)
+        if prepared.plan.layout == "inline":
+            await self._keep_guard(prepared.socket_files)
         if prepared.control is not None:
-            commands = {
+            commands: dict[str, Command] = {
                 "status": self._command_status,
                 "conns": self._command_conns,
                 "reload": self._command_reload,
+                "bind": self._command_bind,
+                "unbind": self._command_unbind,
                 "doctor": self._command_doctor,
                 "stop": self._command_stop,
             }
             self._control = ControlServer(prepared.control, commands)
             await self._control.start()
 
+    async def _keep_guard(self, paths: Sequence[Path]) -> None:
+        """Have these files removed if we are killed, instead of those before. StartupError."""
+        before, self._guard = self._guard, Guard(paths) if paths else None
+        if before is not None:
+            await before.close()
+
+    async def _keep_guard_of_added(self, added: Sequence[Path]) -> None:
+        """Of the files of listeners that were added; keepers have those of the start, where there are any."""
+        assert self._prepared is not None, "the server runs"
+        inline = self._prepared.plan.layout == "inline"
+        await self._keep_guard(list(dict.fromkeys([*(self._prepared.socket_files if inline else []), *added])))
+
+    def _make_binder(self, prepared: Prepared) -> Binder:
+        return Binder(
+            BinderSetup(
+                listeners=prepared.listeners,
+                shards=self._shards,
+                changes=self._changes,
+                stack=self._intent.stack,
+                backlog=self.config.backlog,
+                keepalive=Keepalive.after(self.config.keepalive),
+                guard=self._keep_guard_of_added,
+            )
+        )
+
     def _make_shard(self, prepared: Prepared, pool: SparePool, plan: ShardPlan) -> Shard:
         setup = ShardSetup(
             plan=plan,
             poll=prepared.plan.poll,
-            listener_fds=prepared.listeners.fds(plan.shard),
+            listeners=prepared.listeners,
             stack=prepared.stack,
             options=prepared.options[plan.shard],
             state_bytes=self.config.state_bytes,
@@ -293,6 +324,8 @@ class Supervisor:
         if self._prepared is None or not self._served:
             return
         self._deadline_s = time.monotonic() + self.config.graceful_timeout
+        if self._binder is not None:
+            await self._binder.close()
         for shard in self._shards:
             shard.drain()
         self._prepared.listeners.refuse()
@@ -374,6 +407,17 @@ class Supervisor:
         if isinstance(outcome, ReloadRefused):
             raise outcome
         return f"reloaded {_workers(outcome)}"
+
+    async def _command_bind(self, address: str) -> str:
+        return await self._changing().bind(address)
+
+    async def _command_unbind(self, address: str) -> str:
+        return await self._changing().unbind(address)
+
+    def _changing(self) -> Binder:
+        if self._binder is None:
+            raise ControlError("the server is starting; try again when it is ready")
+        return self._binder
 
     async def _command_doctor(self) -> list[dict[str, Any]]:
         crowds = crowd_findings(await self._connections(), self.config, time.monotonic_ns())

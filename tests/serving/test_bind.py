@@ -1,0 +1,241 @@
+"""Addresses that come and go while the server runs: served at once, through deaths and reloads, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from support.server import Serve, Server, free_port, run
+
+BINDS = 200
+LAYOUTS = ["split", "inline"]
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    return ("--layout", request.param)
+
+
+def address(server: Server, port: int) -> str:
+    return f"tcp://{server.address[0]}:{port}"
+
+
+def connect(server: Server, port: int) -> socket.socket:
+    return socket.create_connection((server.address[0], port), 10)
+
+
+def echoes(client: socket.socket, message: bytes = b"hello") -> bool:
+    client.sendall(message)
+    return client.recv(len(message), socket.MSG_WAITALL) == message
+
+
+def is_served(server: Server, port: int) -> bool:
+    with connect(server, port) as client:
+        return echoes(client)
+
+
+def is_refused(server: Server, port: int) -> bool:
+    with suppress(ConnectionRefusedError):
+        connect(server, port).close()
+        return False
+    return True
+
+
+def bind(server: Server, where: str) -> str:
+    return str(server.ctl("bind", where))
+
+
+def unbind(server: Server, where: str) -> str:
+    return str(server.ctl("unbind", where))
+
+
+def refusal(server: Server, *args: str) -> str:
+    done = run("usnet-ctl", *args, "--control", str(server.control))
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_an_address_is_served_at_once_and_by_every_shard(serve: Serve, layout: tuple[str, ...]) -> None:
+    with serve("examples.echo:Echo", "--queues", "2", *layout) as server:
+        port = free_port()
+        assert is_refused(server, port)
+        said = bind(server, address(server, port))
+        assert said == f"listening on {address(server, port)} until the server is restarted; --bind keeps it"
+        clients = [connect(server, port) for _ in range(32)]
+        assert all(echoes(client) for client in clients)
+        conns = [conn for conn in server.ctl("conns") if conn["local"][1] == port]
+        assert {conn["shard"] for conn in conns} == {0, 1}
+        for client in clients:
+            client.close()
+
+
+def test_open_connections_stay_when_it_goes(serve: Serve, layout: tuple[str, ...]) -> None:
+    with serve("examples.echo:Echo", *layout) as server:
+        port = free_port()
+        bind(server, address(server, port))
+        with connect(server, port) as client:
+            assert echoes(client)
+            assert unbind(server, address(server, port)) == f"no longer listening on {address(server, port)}"
+            assert is_refused(server, port)
+            assert echoes(client, b"still here")
+        bind(server, address(server, port))
+        assert is_served(server, port)
+
+
+def test_the_last_one_may_go(serve: Serve, layout: tuple[str, ...]) -> None:
+    with serve("examples.echo:Echo", *layout) as server:
+        (at_start,) = server.status()["listeners"]
+        with server.connect() as client:
+            assert echoes(client)
+            unbind(server, at_start)
+            assert server.status()["listeners"] == []
+            assert is_refused(server, server.address[1])
+            assert echoes(client)
+        bind(server, address(server, server.address[1]))
+        assert is_served(server, server.address[1])
+
+
+def test_it_is_shown(serve: Serve) -> None:
+    with serve("examples.echo:Echo") as server:
+        added = address(server, free_port())
+        bind(server, added)
+        assert added in server.status()["listeners"]
+        assert f'usnet_listener{{address="{added}"}} 1.0' in server.get("/metrics")[1]
+        findings = {finding["asked"]: finding for finding in server.ctl("doctor") if finding["what"] == "listener"}
+        assert findings[f"{added}, by usnet-ctl bind"]["reason"] == "until the server is restarted"
+        unbind(server, added)
+        assert added not in server.status()["listeners"]
+        assert added not in server.get("/metrics")[1]
+
+
+def test_it_survives_a_reload_and_a_worker(serve: Serve, layout: tuple[str, ...]) -> None:
+    with serve("examples.echo:Echo", "--queues", "1", *layout) as server:
+        port = free_port()
+        (at_start,) = server.status()["listeners"]
+        bind(server, address(server, port))
+        unbind(server, at_start)
+        server.ctl("reload")
+        assert is_served(server, port)
+        (worker,) = server.workers()
+        os.kill(worker.pid, signal.SIGKILL)
+        server.wait("another worker serves", lambda: any(new.serial > worker.serial for new in server.workers()))
+        assert is_served(server, port)
+        server.wait("all serve", lambda: server.status()["state"] == "ready")
+        assert is_refused(server, server.address[1])
+
+
+def kill_engine(server: Server) -> None:
+    (pid,) = server.network_pids()
+    os.kill(pid, signal.SIGKILL)
+
+
+def kill_keeper(server: Server) -> None:
+    os.kill(server.status()["shards"][0]["keeper_pid"], signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kill", [kill_engine, kill_keeper])
+def test_it_survives_who_owns_the_connections(serve: Serve, kill: Callable[[Server], None]) -> None:
+    """Killed right after a bind, and between an unbind and the next connection."""
+    with serve("examples.echo:Echo", "--queues", "1") as server:
+        port, other = free_port(), free_port()
+        bind(server, address(server, other))
+        bind(server, address(server, port))
+        kill(server)
+        server.wait("it is served", lambda: is_served_by_now(server, port))
+        server.wait("all serve", lambda: server.status()["state"] == "ready" and server.network_pids() != [])
+        unbind(server, address(server, other))
+        kill(server)
+        server.wait("it is served", lambda: is_served_by_now(server, port))
+        assert is_refused(server, other)
+
+
+def is_served_by_now(server: Server, port: int) -> bool:
+    """A shard that is rebuilt has reset, or refused, what came meanwhile."""
+    with suppress(OSError):
+        return is_served(server, port)
+    return False
+
+
+def open_descriptors(server: Server) -> int:
+    return sum(process.num_fds() for process in server.processes())
+
+
+def test_descriptors_do_not_pile_up(serve: Serve, layout: tuple[str, ...]) -> None:
+    with serve("examples.echo:Echo", "--queues", "2", *layout) as server:
+        where = [address(server, free_port()) for _ in range(4)]
+        for one in where:  # threads, and whatever is made once
+            server.ask("bind", address=one)
+            server.ask("unbind", address=one)
+        before = open_descriptors(server)
+        for number in range(BINDS):
+            server.ask("bind", address=where[number % len(where)])
+            server.ask("unbind", address=where[number % len(where)])
+        server.wait("no more than before", lambda: open_descriptors(server) <= before)
+        assert is_served(server, server.address[1])
+
+
+def test_what_cannot_be_is_refused_in_one_line(serve: Serve) -> None:
+    with serve("examples.echo:Echo") as server:
+        (at_start,) = server.status()["listeners"]
+        for where in ("fd:3", "7000", "tcp://127.0.0.1:70000"):
+            assert where in refusal(server, "bind", where)
+        absent = address(server, free_port())
+        assert refusal(server, "unbind", absent) == (
+            f"usnet-ctl: unbind: {absent}: is not listened on; there is {at_start}\n"
+        )
+        assert server.status()["listeners"] == [at_start]
+        assert is_served(server, server.address[1])
+
+
+def test_a_port_in_use_is_refused() -> None:
+    with Server("examples.echo:Echo", "--queues", "2") as server:
+        (at_start,) = server.status()["listeners"]
+        assert refusal(server, "bind", at_start) == (
+            f"usnet-ctl: bind: {at_start}: the port is in use; stop who listens there or use another port\n"
+        )
+        assert is_served(server, server.address[1])
+
+
+def test_what_was_added_is_not_added_again(serve: Serve) -> None:
+    with serve("examples.echo:Echo") as server:
+        added = address(server, free_port())
+        bind(server, added)
+        why = "is listened on already" if server.status()["backend"] == "tap" else "the port is in use"
+        assert why in refusal(server, "bind", added)
+        assert server.status()["listeners"].count(added) == 1
+
+
+def test_a_socket_file_comes_and_goes(layout: tuple[str, ...]) -> None:
+    with Server("examples.echo:Echo", "--queues", "2", *layout) as server:
+        path = server.folder / "added.sock"
+        bind(server, f"unix:{os.path.relpath(path, server.cwd)}")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(str(path))
+            assert echoes(client)
+            assert "another server is listening there" in refusal(server, "bind", f"unix:{path}")
+            unbind(server, f"unix:{path}")
+            assert not path.exists()
+            assert echoes(client)
+
+
+def test_an_added_socket_file_goes_with_the_server(layout: tuple[str, ...]) -> None:
+    with Server("examples.echo:Echo", *layout) as server:
+        path = server.folder / "added.sock"
+        bind(server, f"unix:{path}")
+        assert server.stop() == 0
+        assert not path.exists()
+
+
+def test_an_added_socket_file_goes_with_a_supervisor_that_is_killed(layout: tuple[str, ...]) -> None:
+    with Server("examples.echo:Echo", *layout, stop=False) as server:
+        path: Path = server.folder / "added.sock"
+        bind(server, f"unix:{path}")
+        server.stop(signal.SIGKILL)
+        server.wait("the file is gone", lambda: not path.exists())

@@ -1,0 +1,140 @@
+"""Addresses that are bound, and unbound, while the server runs: `usnet-ctl bind` and `unbind`.
+
+A socket is opened as at the start; then each shard's engine is told (handover.py). It is served from at once, as nobody
+has to start anew for it. What is added stays through deaths of engines and workers and through reloads, and is
+forgotten with the server. One change at a time: a later one waits for its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from usnet_framework.errors import ControlError, StartupError
+from usnet_framework.shards.changes import Changes
+from usnet_framework.shards.keepalive import Keepalive
+from usnet_framework.shards.listeners import LISTENERS_MAX, Bind, Listener, Listeners, open_listeners, parse_bind
+from usnet_framework.shards.shard import Shard
+from usnet_framework.shards.stackplan import StackPlan, plan_listener
+
+SETTLE_S = 5.0  # an engine reads requests between two turns, and one that died is replaced in milliseconds
+
+
+@dataclass(frozen=True)
+class BinderSetup:
+    """`stack` is None with the kernel backend. `guard(paths)` has socket files removed if we are killed: those of all
+    listeners that were added; StartupError when it cannot."""
+
+    listeners: Listeners
+    shards: Sequence[Shard]
+    changes: Changes
+    stack: StackPlan | None
+    backlog: int
+    keepalive: Keepalive
+    guard: Callable[[Sequence[Path]], Awaitable[None]]
+
+
+class Binder:
+    """Belongs to the thread of the loop; sockets are opened in another one, as names are looked up."""
+
+    def __init__(self, setup: BinderSetup) -> None:
+        self._setup = setup
+        self._turn = asyncio.Lock()
+        self._closed = False
+
+    async def close(self) -> None:
+        """Refuse what is asked from now on, and wait for what was; not for ever for one that looks a name up."""
+        self._closed = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S), self._turn:
+                pass
+
+    async def bind(self, address: str) -> str:
+        """Listen there too; what was done, in words. UsageError, StartupError, ControlError: one line."""
+        bind = parse_bind(address, option="")
+        async with self._turn:
+            opened = await self._open(bind)
+            try:
+                await self._add(opened)
+            except BaseException:
+                self._setup.listeners.remove(opened.open)
+                self._follow()
+                opened.close()
+                raise
+            return f"listening on {_named(opened.open)} until the server is restarted; --bind keeps it"
+
+    async def unbind(self, address: str) -> str:
+        """Listen there no more; what was done, in words. UsageError, ControlError: one line."""
+        bind = parse_bind(address, option="")
+        async with self._turn:
+            listeners = self._setup.listeners
+            gone = [one for one in listeners.open if one.is_named(bind)]
+            if not gone:
+                there = ", ".join(listeners.addresses) or "nothing"
+                raise ControlError(f"{address}: is not listened on; there is {there}")
+            listeners.remove(gone)
+            self._follow()
+            try:
+                await self._settle()
+            finally:
+                for one in gone:
+                    one.refuse()
+                    one.close()
+            if any(one.file is not None for one in gone):
+                await self._setup.guard(self._added_files())
+            return f"no longer listening on {_named(gone)}"
+
+    async def _open(self, bind: Bind) -> Listeners:
+        if bind.kind == "fd":
+            raise StartupError(f"{bind.asked}: a descriptor is inherited when the server starts; give tcp:// or unix:")
+        listeners = self._setup.listeners
+        if self._setup.stack is not None:
+            taken = [one.endpoint for one in listeners.open if one.endpoint is not None]
+            endpoint, shown = plan_listener(bind, self._setup.stack.addresses, taken)
+            opened = Listeners([Listener(bind, shown, endpoint=endpoint)])
+        else:
+            opened = await asyncio.to_thread(self._open_sockets, bind, [one.bind for one in listeners.open])
+        for one in opened.open:
+            one.added = True
+        return opened
+
+    def _open_sockets(self, bind: Bind, beside: Sequence[Bind]) -> Listeners:
+        setup = self._setup
+        return open_listeners([bind], len(setup.shards), setup.backlog, keepalive=setup.keepalive, beside=beside)
+
+    async def _add(self, opened: Listeners) -> None:
+        listeners = self._setup.listeners
+        asked = opened.open[0].bind.asked
+        if self._closed:
+            raise ControlError(f"{asked}: the server is stopping")
+        if len(listeners.open) + len(opened.open) > LISTENERS_MAX:
+            raise StartupError(f"{asked}: {LISTENERS_MAX} addresses are listened on, more are not possible; unbind one")
+        if opened.files:
+            await self._setup.guard([*self._added_files(), *opened.paths])
+        listeners.add(opened)
+        self._follow()
+        await self._settle()
+        for error in (shard.handover.refusal(one) for shard in self._setup.shards for one in opened.open):
+            if error:
+                raise StartupError(f"{asked}: the network process refused it: {os.strerror(error)}")
+
+    def _added_files(self) -> list[Path]:
+        return [one.file.path for one in self._setup.listeners.open if one.added and one.file is not None]
+
+    def _follow(self) -> None:
+        for shard in self._setup.shards:
+            shard.handover.follow()
+
+    async def _settle(self) -> None:
+        """Until every engine has answered. One that does not in time is told again when it is replaced."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                await self._setup.changes.until(lambda: all(shard.handover.settled for shard in self._setup.shards))
+
+
+def _named(listeners: Sequence[Listener]) -> str:
+    return ", ".join(one.address for one in listeners)
