@@ -83,6 +83,8 @@ class EngineStatus:
     pid: int
     epoch: int
     sleeping: bool
+    version: str
+    """Of the package that its code is of; empty inline, where it is the worker's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +339,13 @@ class SegmentReader:
         status = ffi.new("struct usnet_engine_status *")
         with self._lock:
             lib.usnet_engine_status(self._opened(), status)
-        return EngineStatus(active=status.active, pid=status.pid, epoch=status.epoch, sleeping=bool(status.sleeping))
+        return EngineStatus(
+            active=status.active,
+            pid=status.pid,
+            epoch=status.epoch,
+            sleeping=bool(status.sleeping),
+            version=ffi.string(status.version).decode(errors="replace"),
+        )
 
     def seat_counters(self, seat: int) -> dict[str, int]:
         values = self._read_words(lib.usnet_seat_counters, seat, count=len(SEAT_COUNTERS))

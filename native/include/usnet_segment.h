@@ -145,6 +145,7 @@ struct usnet_engine_status {
     uint64_t epoch;    /* how many engines this segment has had */
     uint32_t sleeping; /* 0 awake, 1 woken by commands, 2 woken by anything */
     uint32_t reserved;
+    char version[32]; /* of the package that the engine is of; empty inline */
 };
 
 void usnet_engine_status(const struct usnet_segment *segment, struct usnet_engine_status *status);

@@ -5,6 +5,7 @@
     usnet-ctl doctor     what was asked for, what is in force, and how to get what is not
     usnet-ctl bind A     listen on address A too, as --bind has it, until the server is restarted
     usnet-ctl unbind A   listen there no more; connections that are open stay
+    usnet-ctl upgrade    go on with the network processes of the version installed now, all connections open
     usnet-ctl reload     replace every worker by one that imported the application anew
     usnet-ctl stop       drain and stop
 
@@ -125,11 +126,11 @@ def status_text(status: dict[str, Any]) -> str:
     what = (f"up {duration(status['uptime'])}", f"usnet {status['version']}", status["backend"], status["layout"])
     head = f"{status['app']}: {', '.join((status['state'], *what))}"
     listening = [f"listening on {address}" for address in status["listeners"]]
-    rows: list[tuple[str, ...]] = [("PROCESS", "PID", "STATE", "SERIAL", "RESTARTS")]
-    rows.append(("supervisor", str(status["pid"]), "running", "", ""))
+    rows: list[tuple[str, ...]] = [("PROCESS", "PID", "STATE", "SERIAL", "RESTARTS", "VERSION")]
+    rows.append(("supervisor", str(status["pid"]), "running", "", "", status["version"]))
     for shard in status["shards"]:
         rows += _shard_rows(shard)
-    rows += [("spare", str(pid), "ready", "", "") for pid in status["spares"]]
+    rows += [("spare", str(pid), "ready", "", "", "") for pid in status["spares"]]
     notes = [f"note: {warning}" for warning in status["warnings"]]
     return "\n".join([head, *listening, *notes, "", *_columns(rows)])
 
@@ -139,12 +140,13 @@ def _shard_rows(shard: dict[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     if shard["network_pid"]:
         restarts = str(shard["network_restarts"])
-        rows.append((f"network {number}", str(shard["network_pid"]), shard["state"], "", restarts))
-        rows.append((f"keeper {number}", str(shard["keeper_pid"]), "running", "", str(shard["rebuilds"])))
+        version = str(shard["network_version"])
+        rows.append((f"network {number}", str(shard["network_pid"]), shard["state"], "", restarts, version))
+        rows.append((f"keeper {number}", str(shard["keeper_pid"]), "running", "", str(shard["rebuilds"]), ""))
     for worker in shard["workers"]:
         name = f"worker {number}.{worker['seat']}"
         pid = str(worker["pid"] or "-")
-        rows.append((name, pid, worker["state"], str(worker["serial"]), str(worker["restarts"])))
+        rows.append((name, pid, worker["state"], str(worker["serial"]), str(worker["restarts"]), ""))
     return rows
 
 
@@ -216,5 +218,6 @@ COMMANDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "bind": ("listen on ADDRESS too, until the server is restarted", done_text),
     "unbind": ("listen on ADDRESS no more; open connections stay", done_text),
     "reload": ("replace every worker by one with the application's new code", done_text),
+    "upgrade": ("go on with the network processes that are installed now", done_text),
     "stop": ("drain and stop", done_text),
 }

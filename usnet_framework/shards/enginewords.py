@@ -34,6 +34,7 @@ class Kind(IntEnum):
     QUIT = 4
     LISTEN = 5
     UNLISTEN = 6
+    UPGRADE = 7
     READY = 16
     DIED = 17
     BAD = 18

@@ -23,12 +23,14 @@ from usnet_framework.shards.ownstack import StackSetup
 
 RESUMES = 1  # flag of ATTACH
 POISONED = 2  # flag of LOST, confirmed
+REFUSED = 4  # flag of READY
 
 
 class NetworkOwner(Hearer, Protocol):
     """The shard. Every method is called in the loop."""
 
-    def engine_ready(self, pid: int, epoch: int) -> None: ...
+    def engine_ready(self, pid: int, epoch: int, refused: bool) -> None: ...
+    def upgrade_confirmed(self, error: int) -> None: ...
     def engine_died(self, pid: int, wait_status: int) -> None: ...
     def attach_confirmed(self, seat: int, serial: int) -> None: ...
     def lost_confirmed(self, seat: int, serial: int, poisoned: bool) -> None: ...
@@ -47,6 +49,7 @@ class NetworkSetup:
     port_wake_fds: Sequence[int]
     wake_fds: Sequence[int]
     listener_fds: Sequence[int]
+    engine_fd: int
     core: int | None
     cleanup: Sequence[Path]
     stack: StackSetup | None = None
@@ -59,6 +62,7 @@ class NetworkSetup:
             *("--port-wakes", _joined(self.port_wake_fds)),
             *("--wakes", _joined(self.wake_fds)),
             *("--listeners", _joined(self.listener_fds)),
+            *("--engine", str(self.engine_fd)),
         ]
         if self.core is not None:
             arguments += ["--core", str(self.core)]
@@ -68,7 +72,8 @@ class NetworkSetup:
 
     def fds(self) -> list[int]:
         stack = self.stack.fds() if self.stack is not None else []
-        return [self.public_fd, *self.port_fds, *self.port_wake_fds, *self.wake_fds, *self.listener_fds, *stack]
+        ports = [*self.port_fds, *self.port_wake_fds, *self.wake_fds]
+        return [self.public_fd, *ports, *self.listener_fds, self.engine_fd, *stack]
 
 
 class NetworkProcess:
@@ -100,6 +105,10 @@ class NetworkProcess:
 
     def drain(self) -> None:
         self._send(Kind.DRAIN)
+
+    def upgrade(self, engine_fd: int) -> None:
+        """Go on with an engine out of this file."""
+        self.ask(MESSAGE.pack(Kind.UPGRADE, 0, 0, 0, 0, 0), [engine_fd])
 
     def quit(self) -> None:
         """Reset what is left and exit; for a keeper without an engine the end of the socket says it."""
@@ -145,7 +154,9 @@ class NetworkProcess:
             owner.lost_confirmed(seat, serial, bool(message.flags & POISONED))
         elif kind == Kind.READY:
             self.engine_pid = message.first
-            owner.engine_ready(message.first, message.second)
+            owner.engine_ready(message.first, message.second, bool(message.flags & REFUSED))
+        elif kind == Kind.UPGRADE:
+            owner.upgrade_confirmed(message.first)
         elif kind == Kind.DIED:
             self.engine_pid = None
             owner.engine_died(message.first, message.second)

@@ -19,6 +19,7 @@ from usnet_framework.shards.messages import Message
 from usnet_framework.shards.network import NetworkProcess, NetworkSetup
 from usnet_framework.shards.segment import Segment
 from usnet_framework.shards.shard import Shard, ShardSetup
+from usnet_framework.shards.upgrade import EngineFile, Upgrade, UpgradeRefused
 from usnet_framework.shards.wakes import Wakes
 
 log = logging.getLogger("usnet.supervisor")
@@ -39,6 +40,8 @@ class SplitShard(Shard):
         self._draining = False
         self._backoff = Backoff(REBUILDS_FREE)
         self._wakes: Wakes | None = None
+        self._engine_file: EngineFile | None = None  # that engines come out of
+        self._upgrade: Upgrade | None = None
 
     def status(self) -> dict[str, Any]:
         network = self._network
@@ -46,6 +49,7 @@ class SplitShard(Shard):
             "network_pid": network.engine_pid if network is not None else None,
             "keeper_pid": network.pid if network is not None and network.running else None,
             "network_restarts": self._engine_deaths,
+            "network_version": self.segment.engine_status().version if self.segment is not None else None,
             "rebuilds": self._rebuilds,
         }
 
@@ -56,6 +60,7 @@ class SplitShard(Shard):
         listeners = self.handover.begin()
         self.segment = self._new_segment(listeners)
         try:
+            self._engine_file = self._engine_file or EngineFile()
             self._wakes = Wakes(len(self.seats))
             self._network = NetworkProcess(self._network_setup(self.segment, self._wakes, listeners), self)
             self._wakes.handed_down()
@@ -63,6 +68,7 @@ class SplitShard(Shard):
             raise StartupError(f"shard {self.number}: cannot start its network process: {error.strerror}") from None
 
     def _network_setup(self, segment: Segment, wakes: Wakes, listeners: Sequence[Listener]) -> NetworkSetup:
+        assert self._engine_file is not None, "it was opened"
         return NetworkSetup(
             shard=self.number,
             public_fd=segment.public_fd,
@@ -70,6 +76,7 @@ class SplitShard(Shard):
             port_wake_fds=wakes.to_workers,
             wake_fds=wakes.from_workers,
             listener_fds=[one.sockets[self.number].fileno() for one in listeners if one.sockets],
+            engine_fd=self._engine_file.fileno(),
             stack=self._stack_setup(segment),
             core=self.setup.plan.network_core,
             cleanup=self.setup.cleanup,
@@ -91,11 +98,34 @@ class SplitShard(Shard):
             self._network.quit()
             await self._network.wait()
         self._release()
+        if self._engine_file is not None:
+            self._engine_file.close()
 
     def kill(self) -> None:
         super().kill()
         if self._network is not None:
             self._network.kill()
+
+    async def upgrade(self) -> str:
+        """Go on with an engine out of the file that is installed now, all connections open; its version. UpgradeRefused."""
+        if self._upgrade is not None:
+            raise UpgradeRefused(f"shard {self.number}: an upgrade is under way")
+        if self._network is None or self._network.engine_pid is None:
+            raise UpgradeRefused(f"shard {self.number} has no network process now; try again when it serves")
+        with EngineFile() as file:
+            self._upgrade = Upgrade(self.number, lambda: self._ask_upgrade(file))
+            try:
+                await self._upgrade.done()
+            finally:
+                self._upgrade = None
+            if self._engine_file is not None:
+                self._engine_file.close()
+            self._engine_file = file.keep()
+        return self.segment.engine_status().version if self.segment is not None else ""
+
+    def _ask_upgrade(self, file: EngineFile) -> None:
+        if self._network is not None:
+            self._network.upgrade(file.fileno())
 
     # What seats ask.
 
@@ -122,9 +152,11 @@ class SplitShard(Shard):
 
     # What the network process tells.
 
-    def engine_ready(self, pid: int, epoch: int) -> None:
+    def engine_ready(self, pid: int, epoch: int, refused: bool) -> None:
         extra = {"shard": self.number, "pid": pid, "epoch": epoch}
-        if self._was_ready:
+        if self._upgrade is not None:
+            self._upgrade.engine_ready(self._last_words if refused else "")
+        elif self._was_ready:
             log.warning("network process is back", extra=extra)
         elif self._rebuilds:
             log.warning("shard is rebuilt", extra=extra)
@@ -143,6 +175,10 @@ class SplitShard(Shard):
         how = describe_exit(os.waitstatus_to_exitcode(wait_status))
         log.error("network process %s; its keeper starts another", how, extra={"shard": self.number, "pid": pid})
 
+    def upgrade_confirmed(self, error: int) -> None:
+        if self._upgrade is not None:
+            self._upgrade.confirmed(error)
+
     def attach_confirmed(self, seat: int, serial: int) -> None:
         self.seats[seat].confirm_attach(serial)
 
@@ -155,11 +191,13 @@ class SplitShard(Shard):
     def engine_says(self, text: str) -> None:
         """As it starts, one line has it all: see network_exited."""
         self._last_words = text
-        if self._was_ready:
+        if self._was_ready and self._upgrade is None:
             super().engine_says(text)
 
     def network_exited(self, status: int) -> None:
         """The keeper is gone, and with it every connection of the shard."""
+        if self._upgrade is not None:
+            self._upgrade.refuse(f"its keeper {describe_exit(status)}")
         if self._stopping:
             self._end_seats()
             return

@@ -45,6 +45,7 @@ from usnet_framework.shards.shard import Shard, ShardSetup
 from usnet_framework.shards.spare import SparePool
 from usnet_framework.shards.splitshard import SplitShard
 from usnet_framework.shards.workerprocess import WorkerOwner, WorkerProcess
+from usnet_framework.shards.upgrade import UpgradeRefused
 
 log = logging.getLogger("usnet.supervisor")
 
@@ -205,6 +206,7 @@ class Supervisor:
                 "reload": self._command_reload,
                 "bind": self._command_bind,
                 "unbind": self._command_unbind,
+                "upgrade": self._command_upgrade,
                 "doctor": self._command_doctor,
                 "stop": self._command_stop,
             }
@@ -413,6 +415,17 @@ class Supervisor:
 
     async def _command_unbind(self, address: str) -> str:
         return await self._changing().unbind(address)
+
+    async def _command_upgrade(self) -> str:
+        """Shard by shard: one that is refused leaves those behind it as they are."""
+        self._changing()
+        split = [shard for shard in self._shards if isinstance(shard, SplitShard)]
+        if not split:
+            raise UpgradeRefused("layout inline: workers carry the engine themselves; restart the server")
+        began_s = time.monotonic()
+        versions = [await shard.upgrade() for shard in split]
+        log.info("network processes go on as usnet %s after %.0f ms", versions[-1], (time.monotonic() - began_s) * 1e3)
+        return f"{len(versions)} network process{'es' if len(versions) > 1 else ''} upgraded to usnet {versions[-1]}"
 
     def _changing(self) -> Binder:
         if self._binder is None:

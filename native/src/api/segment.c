@@ -234,6 +234,8 @@ void usnet_engine_status(const struct usnet_segment *segment, struct usnet_engin
         .epoch = un_load(&engine->counters.engine_epoch),
         .sleeping = UN_SLEEP_MODE(un_load(&engine->sleeping)),
     };
+    UN_STATIC_ASSERT(sizeof status->version == UN_VERSION_BYTES, "as the engine has it");
+    memcpy(status->version, engine->version, sizeof status->version - 1);
 }
 
 static uint32_t waiting(uint32_t produced, uint32_t consumed, uint64_t slots)
