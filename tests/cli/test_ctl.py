@@ -29,6 +29,7 @@ STATUS = {
             "keeper_pid": 101,
             "state": "serving",
             "network_restarts": 4,
+            "network_version": "1.2.4",
             "rebuilds": 0,
             "workers": [
                 {"seat": 0, "pid": 103, "serial": 2, "state": "serving", "restarts": 1},
@@ -70,6 +71,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "stop": None,
         "bind": "listening",
         "unbind": "not listening",
+        "upgrade": "upgraded",
     }
 
     def request(path: str, command: str, **arguments: str) -> Any:
@@ -91,9 +93,9 @@ def test_status_is_a_table_of_processes(server: dict[str, Any], capsys: pytest.C
     assert listening == "listening on tcp://127.0.0.1:7000"
     assert note == "note: pinning: all asked, no process is pinned in force"
     assert [row.split() for row in rows] == [
-        ["PROCESS", "PID", "STATE", "SERIAL", "RESTARTS"],
-        ["supervisor", "100", "running"],
-        ["network", "0", "102", "serving", "4"],
+        ["PROCESS", "PID", "STATE", "SERIAL", "RESTARTS", "VERSION"],
+        ["supervisor", "100", "running", "1.2.3"],
+        ["network", "0", "102", "serving", "4", "1.2.4"],
         ["keeper", "0", "101", "running", "0"],
         ["worker", "0.0", "103", "serving", "2", "1"],
         ["worker", "0.1", "-", "empty", "7", "6"],

@@ -58,7 +58,5 @@ def test_another_layout_is_seen(state_layout: ModuleType, tmp_path: Path, old: s
         (r"    uint32_t spin_skip; ", "    uint64_t spin_skip; "),  # of one process's view
     ],
 )
-def test_what_no_engine_leaves_to_another_is_not(
-    state_layout: ModuleType, tmp_path: Path, old: str, new: str
-) -> None:
+def test_what_no_engine_leaves_to_another_is_not(state_layout: ModuleType, tmp_path: Path, old: str, new: str) -> None:
     assert not changed(state_layout, tmp_path, old, new)

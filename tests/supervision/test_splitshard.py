@@ -15,6 +15,7 @@ from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.segment import EngineOptions
 from usnet_framework.shards.shard import ShardSetup
 from usnet_framework.shards.splitshard import SplitShard
+from usnet_framework.shards.upgrade import EngineFile
 
 
 def make(stage: Stage) -> SplitShard:
@@ -45,6 +46,7 @@ def refuse(*arguments: object) -> int:
 def test_without_descriptors_it_is_tried_again(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage()
     shard = make(stage)
+    shard._engine_file = EngineFile()
     before = os.listdir("/proc/self/fd")
     monkeypatch.setattr(call, refuse)
     with pytest.raises(StartupError, match="shard 0: cannot start its network process: Too many open files"):

@@ -107,7 +107,8 @@ class SplitShard(Shard):
             self._network.kill()
 
     async def upgrade(self) -> str:
-        """Go on with an engine out of the file that is installed now, all connections open; its version. UpgradeRefused."""
+        """Go on with an engine out of the file that is installed now, all connections open; its version.
+        UpgradeRefused."""
         if self._upgrade is not None:
             raise UpgradeRefused(f"shard {self.number}: an upgrade is under way")
         if self._network is None or self._network.engine_pid is None:
@@ -235,6 +236,7 @@ class SplitShard(Shard):
             self._network.ask(packet, fds)
 
     def _release(self) -> None:
+        """The file of engines stays, for those of the next keeper."""
         self._network = None
         self.handover.end()
         self._close_segment()

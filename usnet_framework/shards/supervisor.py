@@ -44,8 +44,8 @@ from usnet_framework.shards.segment import ConnectionInfo, Segment
 from usnet_framework.shards.shard import Shard, ShardSetup
 from usnet_framework.shards.spare import SparePool
 from usnet_framework.shards.splitshard import SplitShard
-from usnet_framework.shards.workerprocess import WorkerOwner, WorkerProcess
 from usnet_framework.shards.upgrade import UpgradeRefused
+from usnet_framework.shards.workerprocess import WorkerOwner, WorkerProcess
 
 log = logging.getLogger("usnet.supervisor")
 

@@ -1,8 +1,8 @@
 """An engine is replaced by one of another version, its connections open (native/src/engine/network.h).
 
-The keeper takes engines out of a file that it was given open, so what is installed meanwhile changes nothing until it is
-asked for. The engine in office confirms the request and makes room; the next one says that it is READY, or the last one
-does, after the other could not go on with what it found.
+The keeper takes engines out of a file that it was given open, so what is installed meanwhile changes nothing until it
+is asked for. The engine in office confirms the request and makes room; the next one says that it is READY, or the last
+one does, after the other could not go on with what it found.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class EngineFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

@@ -1,9 +1,9 @@
 /* The network process: an engine and nothing else, in a file of its own (usnet-engine.so).
  *
- * The keeper never loads that file. Each engine is a clone of the keeper and opens it by a descriptor, so that it is the
- * same file however often engines die, whatever is installed meanwhile; and an engine that exits with UN_NETWORK_UPGRADE
- * is followed by one out of another file, with all connections open. It must lay out what is there as the keeper and the
- * last engine do: state_layout.py. */
+ * The keeper never loads that file. Each engine is a clone of the keeper and opens it by a descriptor, so that it is
+ * the same file however often engines die, whatever is installed meanwhile. An engine that exits for another one
+ * (UN_NETWORK_UPGRADE) is followed by one out of the file that was sent, with all connections open. Both must lay out
+ * what is there alike: state_layout.py. */
 #ifndef UN_NETWORK_H
 #define UN_NETWORK_H
 
