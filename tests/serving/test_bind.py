@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 from support.server import Serve, Server, free_port, run
 
 BINDS = 200
+KILLS = 20
 LAYOUTS = ["split", "inline"]
 
 
@@ -153,6 +157,29 @@ def test_it_survives_who_owns_the_connections(serve: Serve, kill: Callable[[Serv
         kill(server)
         server.wait("it is served", lambda: is_served_by_now(server, port))
         assert is_refused(server, other)
+
+
+def test_engines_may_die_at_any_moment_of_it(serve: Serve) -> None:
+    """What was asked for is so afterwards, whether the dead engine had heard of it or not, and nothing is left open."""
+    with serve("examples.echo:Echo", "--queues", "1") as server:
+        where = address(server, free_port())
+        port = int(where.rpartition(":")[2])
+        server.ask("bind", address=where)
+        server.ask("unbind", address=where)
+        before = open_descriptors(server)
+        for _ in range(KILLS):
+            for command in ("bind", "unbind"):
+                (old,) = server.network_pids()
+                asking = threading.Thread(target=server.ask, args=(command,), kwargs={"address": where})
+                asking.start()
+                time.sleep(random.uniform(0, 0.005))  # the moment of a kill is random
+                os.kill(old, signal.SIGKILL)
+                asking.join()
+                server.wait("another one serves", lambda old=old: server.network_pids() not in ([], [old]))
+                if command == "bind":
+                    assert is_served(server, port)
+            assert is_refused(server, port)
+        server.wait("no more than before", lambda: open_descriptors(server) <= before)
 
 
 def is_served_by_now(server: Server, port: int) -> bool:

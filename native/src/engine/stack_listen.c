@@ -1,8 +1,8 @@
 /* Where connections come from, over a stack of our own: which of the stack's listeners has which number.
  *
- * The table lies in front of the arena, as old as the stack. It names a listener only while the stack has it: noted
- * after the stack listens, forgotten before it stops. So an engine that dies in between leaves the stack a listener that
- * is nobody's; its successor ends that one, and the supervisor asks again. */
+ * The table lies in front of the arena, as old as the stack. A listener is noted after the stack listens, and forgotten
+ * before it stops. So an engine that dies in between leaves the stack a listener that is nobody's; its successor ends
+ * that one, and the supervisor asks again. */
 #include <errno.h>
 #include <string.h>
 

@@ -1,9 +1,12 @@
 /* Takeover (P10) over a stack of our own: an engine killed at any instruction of a turn, or of a takeover, leaves an
  * engine's and a stack's memory with which the next one goes on. At most one connection ends for it, both sides know
  * the same connections afterwards, and nothing of the stack is lost. Sanitized, every 16th state is judged. */
+#include <errno.h>
+
 #include "check.h"
 #include "engine/peers.h"
 #include "server.h"
+#include "stack/arena.h"
 #include "step.h"
 
 static uint32_t states;
@@ -91,14 +94,14 @@ static void start(void)
     step_forget();
 }
 
-static void step(void (*act)(void))
+static void step(void (*act)(void), void (*look)(void))
 {
     step_watch(server.setup.private, un_engine_private_bytes(&server.config));
     step_watch(server.setup.public, server.layout.public_bytes);
     step_watch(server.setup.ports[0], server.layout.port_bytes);
     step_watch(server.stack.arena, un_stack_setup_arena_bytes(&server.stack));
     step_watch(server.stack.frames, un_stack_setup_frames_bytes(&server.stack));
-    step_through(act, judge);
+    step_through(act, look);
     server_forget_packets();
     server_close();
 }
@@ -110,7 +113,7 @@ static void killed_while_a_connection_begins(void)
     clients_turn(); /* SYN */
     server_turn();
     clients_turn(); /* ACK */
-    step(server_turn);
+    step(server_turn, judge);
 }
 
 static void killed_while_a_request_comes_and_an_answer_leaves(void)
@@ -118,7 +121,7 @@ static void killed_while_a_request_comes_and_an_answer_leaves(void)
     start();
     worker_send(server.conns[0], 1000);
     client_send(server.clients[1], 300);
-    step(server_turn);
+    step(server_turn, judge);
 }
 
 /* The second answer is long, and stays where the worker wrote it. */
@@ -127,7 +130,7 @@ static void killed_while_an_answer_is_lent(void)
     start();
     worker_send(server.conns[0], 1000);
     worker_send(server.conns[1], 1500);
-    step(server_turn);
+    step(server_turn, judge);
 }
 
 static void killed_while_a_lent_answer_is_acknowledged(void)
@@ -137,7 +140,7 @@ static void killed_while_a_lent_answer_is_acknowledged(void)
     server_turn();
     CHECK_EQ(server.engine->link->stack.published->tcp.lent, 1);
     clients_turn(); /* the acknowledgement */
-    step(server_turn);
+    step(server_turn, judge);
 }
 
 static void killed_while_the_worker_aborts_what_is_lent(void)
@@ -147,7 +150,7 @@ static void killed_while_the_worker_aborts_what_is_lent(void)
     server_turn();
     CHECK(un_port_command(&server.worker, UN_COMMAND_ABORT, server.conns[1], UN_REASON_ABORTED));
     un_port_commit(&server.worker);
-    step(server_turn);
+    step(server_turn, judge);
 }
 
 static void killed_while_the_peer_ends_it(void)
@@ -155,7 +158,7 @@ static void killed_while_the_peer_ends_it(void)
     start();
     CHECK_EQ(un_stack_shutdown(&server.far, server.clients[0]), 0);
     clients_turn();
-    step(server_turn);
+    step(server_turn, judge);
 }
 
 static void killed_while_the_worker_aborts_it(void)
@@ -163,7 +166,7 @@ static void killed_while_the_worker_aborts_it(void)
     start();
     CHECK(un_port_command(&server.worker, UN_COMMAND_ABORT, server.conns[0], UN_REASON_ABORTED));
     un_port_commit(&server.worker);
-    step(server_turn);
+    step(server_turn, judge);
 }
 
 static void killed_while_the_worker_closes_it(void)
@@ -171,7 +174,59 @@ static void killed_while_the_worker_closes_it(void)
     start();
     CHECK(un_port_command(&server.worker, UN_COMMAND_CLOSE, server.conns[0], 0));
     un_port_commit(&server.worker);
-    step(server_turn);
+    step(server_turn, judge);
+}
+
+/* Listeners. The request that the dead engine was at is repeated. */
+
+static const struct un_listening another = {.fd = -1, .port = SERVER_PORT + 1};
+
+static void listen_on_another(void)
+{
+    CHECK_EQ(un_engine_listen(server.engine, 1, &another), 0);
+}
+
+static void unlisten_another(void)
+{
+    CHECK_EQ(un_engine_unlisten(server.engine, 1), 0);
+}
+
+static uint32_t open_listeners(const struct un_engine *engine)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < UN_STACK_LISTENERS_MAX; i++)
+        count += engine->link->stack.own->listeners[i].is_open;
+    return count;
+}
+
+static void check_listening(void)
+{
+    struct un_engine *engine = un_engine_start(&server.setup);
+    CHECK(engine != NULL);
+    CHECK_EQ(un_engine_listen(engine, 1, &another), 0);
+    CHECK_EQ(open_listeners(engine), 2);
+    CHECK_EQ(un_engine_unlisten(engine, 1), 0);
+    CHECK_EQ(open_listeners(engine), 1);
+    CHECK_EQ(un_engine_listen(engine, 0, &another), -EEXIST);
+    CHECK(un_stack_check(&engine->link->stack) == NULL);
+}
+
+static void judge_listening(void)
+{
+    step_judge(check_listening);
+}
+
+static void killed_while_it_listens_on_more(void)
+{
+    start();
+    step(listen_on_another, judge_listening);
+}
+
+static void killed_while_it_listens_on_less(void)
+{
+    start();
+    listen_on_another();
+    step(unlisten_another, judge_listening);
 }
 
 static void take_over(void)
@@ -184,7 +239,7 @@ static void killed_while_it_takes_over(void)
     start();
     client_send(server.clients[1], 300);
     worker_send(server.conns[0], 1000);
-    step(take_over);
+    step(take_over, judge);
 }
 
 /* Not stepped: what a client sees of it. */
@@ -221,6 +276,8 @@ int main(void)
     RUN(killed_while_the_peer_ends_it);
     RUN(killed_while_the_worker_aborts_it);
     RUN(killed_while_the_worker_closes_it);
+    RUN(killed_while_it_listens_on_more);
+    RUN(killed_while_it_listens_on_less);
     RUN(killed_while_it_takes_over);
     return 0;
 }
