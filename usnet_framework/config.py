@@ -18,7 +18,7 @@ from importlib.metadata import version as package_version
 from typing import Any, NoReturn
 
 from usnet_framework import values
-from usnet_framework.errors import StartupError, UsageError
+from usnet_framework.errors import UsageError
 from usnet_framework.values import nearest
 
 ENVIRONMENT_PREFIX = "USNET_"
@@ -28,7 +28,7 @@ STATE_BYTES_MAX = 4096  # UN_STATE_BYTES_MAX
 CONNECTIONS_MAX = 1 << 22  # UN_CONN_MAX
 KEEPALIVE_MAX = 32767  # of TCP_KEEPIDLE
 BUFFER_MIB_MAX = 1 << 20  # a TiB: more memory than a worker will find
-PACKET_BACKENDS = ("afxdp", "netmap", "tap")
+PACKET_BACKENDS = ("tap",)  # KINDS of shards/packetdevice.py
 PACKET_BIND = ("tcp://*:7000",)
 """Where a packet backend listens when nobody says: its addresses are its own, and none is 127.0.0.1."""
 
@@ -110,7 +110,7 @@ class Config:
     backend: str = _option(
         "auto",
         "what carries the connections: the kernel, or a stack of our own on a packet device; auto: kernel",
-        values.Choice(("auto", "kernel", "afxdp", "netmap", "tap")),
+        values.Choice(("auto", "kernel", *PACKET_BACKENDS)),
     )
     interface: str | None = _option(
         None,
@@ -283,17 +283,13 @@ class Config:
         return {name: _engine_number(name, value) for name, value in named.items() if name}
 
     def transport(self) -> str:
-        """The backend that will carry the connections. StartupError when this build lacks it."""
-        if self.backend == "tap":
-            return "tap"
-        if self.backend not in ("auto", "kernel"):
-            raise StartupError(
-                f"--backend {self.backend}: this build has no such device: use --backend kernel or --backend tap"
-            )
+        """The backend that will carry the connections. UsageError when other options do not go with it."""
+        if self.backend in PACKET_BACKENDS:
+            return self.backend
         packet = {"interface": self.interface, "address": ",".join(self.address), "gateway": ",".join(self.gateway)}
         for name, value in packet.items():
             if value:
-                raise StartupError(
+                raise UsageError(
                     f"--{name} {value}: the kernel backend does not take it: "
                     "add --backend tap, or name the address in --bind"
                 )

@@ -1,4 +1,4 @@
-"""Installed in place, as the README says: the Python files stay in the checkout, what is built stays in the build folder, and all is found.
+"""Installed in place, as the README says: Python files stay in the checkout, what is built in the build folder.
 
 The build folder stays for the next run. It is compiled without optimisation: what matters is where files lie."""
 

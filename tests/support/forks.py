@@ -43,7 +43,7 @@ class Forks(Handler):
             asyncio.get_running_loop().call_soon(self.count)  # waits behind it, and is not the child's to do
         elif where == "tasks":
             self.waits = asyncio.ensure_future(asyncio.sleep(3600))
-            asyncio.ensure_future(self.turns())
+            asyncio.ensure_future(self.turns())  # noqa: RUF006  # only the loop has it: that is the case
             conn.send(data)
         elif where == "start":
             conn.send(b"%d" % self.start_ended)

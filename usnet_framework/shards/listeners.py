@@ -26,7 +26,7 @@ import stat
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from usnet_framework.errors import StartupError, UsageError
@@ -72,6 +72,20 @@ def parse_bind(text: str) -> Bind:
     if match := re.fullmatch(r"fd:([0-9]{1,6})", text):
         return Bind(text, "fd", fd=int(match[1]))
     raise UsageError(f"--bind {text}: {EXPECTED}")
+
+
+def parse_binds(texts: Sequence[str]) -> list[Bind]:
+    """UsageError when one is none of the three forms or is given twice, or there are too many."""
+    if len(texts) > LISTENERS_MAX:
+        raise UsageError(f"--bind: {len(texts)} addresses; at most {LISTENERS_MAX} are possible")
+    binds: list[Bind] = []
+    for text in texts:
+        bind = parse_bind(text)
+        any_port = bind.kind == "tcp" and bind.port == 0  # of those there may be several
+        if not any_port and any(replace(bind, text=other.text) == other for other in binds):
+            raise UsageError(f"--bind {text}: is given twice")
+        binds.append(bind)
+    return binds
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from pathlib import Path
 from usnet_framework._native import POLL_MODES, StackAddresses
 from usnet_framework.app import parse_app
 from usnet_framework.config import Config
-from usnet_framework.errors import StartupError
+from usnet_framework.errors import StartupError, UsageError
 from usnet_framework.shards import doctor, limits, quarantine
 from usnet_framework.shards.control import listen
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.keepalive import Keepalive
-from usnet_framework.shards.listeners import Bind, Listeners, open_listeners, parse_bind
+from usnet_framework.shards.listeners import Bind, Listeners, open_listeners, parse_binds
 from usnet_framework.shards.ownstack import OwnStack
 from usnet_framework.shards.packetdevice import KINDS
 from usnet_framework.shards.placement import Plan, Wish, plan
@@ -71,12 +71,12 @@ class Prepared:
 
 
 def understand(config: Config) -> Intent:
-    """Place the processes and parse the rest. UsageError; StartupError for a backend that is not there."""
+    """Place the processes and parse the rest. UsageError; StartupError for what this machine has not."""
     transport = config.transport()
     parse_app(config.app)
     _check_working_directory()
     _check_quarantine(config)
-    binds = [parse_bind(bind) for bind in config.bind]
+    binds = parse_binds(config.bind)
     node = interface_node(config.interface) if config.interface is not None else None
     wish = Wish(config.queues, config.workers, config.layout, config.cores, config.poll, node)
     placed = plan(read_topology(), wish)
@@ -89,9 +89,9 @@ def _understand_stack(config: Config, transport: str, binds: Sequence[Bind], que
     kind = KINDS[transport]
     name = config.interface or kind.interface
     if name is None:
-        raise StartupError(f"--backend {transport}: no --interface is given; name the one to serve on")
+        raise UsageError(f"--backend {transport}: no --interface is given; name the one to serve on")
     if queues > kind.queues_max:
-        raise StartupError(f"--queues {queues}: an interface of --backend {transport} has at most {kind.queues_max}")
+        raise UsageError(f"--queues {queues}: an interface of --backend {transport} has at most {kind.queues_max}")
     return plan_stack(name, config.address, config.gateway, binds, transport)
 
 
