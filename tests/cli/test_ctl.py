@@ -179,6 +179,25 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     assert expected in line
 
 
+@pytest.mark.parametrize("command", list(ctl.COMMANDS))
+def test_help_behind_a_command_is_about_it(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        ctl.main([command, "--help"])
+    usage, _, description, *rest = capsys.readouterr().out.splitlines()
+    assert ended.value.code == 0
+    assert usage == f"usage: usnet-ctl {command} [--control PATH] [--json] [-h]"
+    assert description.lower().rstrip(".") == ctl.COMMANDS[command][0].lower()
+    assert "commands:" not in rest
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["-h", "status"]])
+def test_help_before_a_command_lists_them(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        ctl.main(argv)
+    shown = capsys.readouterr().out
+    assert all(f"  {command} " in shown for command in ctl.COMMANDS)
+
+
 def test_a_server_that_does_not_answer_is_one_line_and_exit_code_3(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -61,6 +61,15 @@ class _Parser(argparse.ArgumentParser):
         super()._print_message(logs.lines(message), file)  # the default of --control may be no text
 
 
+class _Help(argparse.Action):
+    """--help: behind a command it is about that one."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> NoReturn:
+        command = getattr(namespace, "command", None)
+        (parser if command is None else _command_parser(command)).print_help()
+        parser.exit()
+
+
 class _PrintFolder(argparse.Action):
     """--pkgconfigdir: like --version, it prints and ends."""
 
@@ -88,17 +97,32 @@ def _parser() -> _Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="commands:\n" + "\n".join(f"  {name:<8} {text}" for name, (text, _) in COMMANDS.items()),
         allow_abbrev=False,
+        add_help=False,
     )
-    path = os.environ.get(ENVIRONMENT_PREFIX + "CONTROL") or default_control_path()
     parser.add_argument("command", metavar="COMMAND", type=_command)
-    whose = "the server's control socket (%(default)s)"
-    parser.add_argument("--control", metavar="PATH", type=_path, default=path, help=whose)
-    parser.add_argument("--json", action="store_true", help="print what the server said as JSON")
+    _add_options(parser)
     parser.add_argument(
         "--pkgconfigdir", nargs=0, action=_PrintFolder, help="print what PKG_CONFIG_PATH has to hold, and exit"
     )
     parser.add_argument("--version", action="version", version=f"usnet-ctl {version('usnet_framework')}")
     return parser
+
+
+def _command_parser(command: str) -> _Parser:
+    """For its help alone."""
+    text = COMMANDS[command][0]
+    parser = _Parser(prog=f"usnet-ctl {command}", description=f"{text[0].upper()}{text[1:]}.", add_help=False)
+    _add_options(parser)
+    return parser
+
+
+def _add_options(parser: _Parser) -> None:
+    """Those of every command."""
+    path = os.environ.get(ENVIRONMENT_PREFIX + "CONTROL") or default_control_path()
+    whose = "the server's control socket (%(default)s)"
+    parser.add_argument("--control", metavar="PATH", type=_path, default=path, help=whose)
+    parser.add_argument("--json", action="store_true", help="print what the server said as JSON")
+    parser.add_argument("-h", "--help", nargs=0, action=_Help, help="show this, or what a command does, and exit")
 
 
 # What people see.
