@@ -226,7 +226,7 @@ class Config:
     )
     control: str = _option(
         default_control_path,
-        "the control socket that usnet-ctl speaks to, or off",
+        "the control socket that usnet-ctl speaks to, or off; its folder has to be there, but that of the default is made",
         values.text,
         metavar="PATH",
         shown="/run/usnet/control.sock (root), else in $XDG_RUNTIME_DIR/usnet or /tmp/usnet-UID",
@@ -235,7 +235,7 @@ class Config:
         "info", "the least severe records to log", values.Choice(("debug", "info", "warning", "error"))
     )
     log_format: str = _option("text", "how records are written", values.Choice(("text", "json")))
-    check: bool = _option(False, "print the plan and exit", values.switch)
+    check: bool = _option(False, "print the plan, try what it needs privileges for, and exit", values.switch)
 
     @classmethod
     def from_command_line(cls, argv: Sequence[str], environ: Mapping[str, str]) -> Config:

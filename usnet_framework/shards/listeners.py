@@ -29,9 +29,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from usnet_framework.errors import StartupError, UsageError
+from usnet_framework.errors import InUse, StartupError, UsageError
 from usnet_framework.shards.keepalive import OFF, Keepalive
-from usnet_framework.shards.unixpath import UnixListener, listen_unix
+from usnet_framework.shards.unixpath import UnixListener, listen_unix, try_unix
 
 EXPECTED = "expected tcp://HOST:PORT, unix:PATH or fd:N"
 LISTENERS_MAX = 64  # per shard: UN_LISTENERS_MAX of native/src/shard/options.h
@@ -162,6 +162,19 @@ def open_listeners(
     return listeners
 
 
+def try_listener(bind: Bind, environ: Mapping[str, str] = os.environ) -> None:
+    """Could this process listen there? Nothing is listened on, made or changed. InUse; StartupError as open_listeners
+    has it."""
+    if bind.kind == "tcp":
+        opened = Listeners(shards=[[]])
+        _open_tcp(bind, opened, None, [bind])
+        opened.close()
+    elif bind.kind == "unix":
+        try_unix(bind.path, f"--bind {bind.text}")
+    else:
+        _inherited(bind, environ).close()
+
+
 def _open(bind: Bind, listeners: Listeners, backlog: int, binds: Sequence[Bind], environ: Mapping[str, str]) -> None:
     if bind.kind == "tcp":
         _open_tcp(bind, listeners, backlog, binds)
@@ -180,7 +193,8 @@ def _open(bind: Bind, listeners: Listeners, backlog: int, binds: Sequence[Bind],
     listeners.addresses.append(address)
 
 
-def _open_tcp(bind: Bind, listeners: Listeners, backlog: int, binds: Sequence[Bind]) -> None:
+def _open_tcp(bind: Bind, listeners: Listeners, backlog: int | None, binds: Sequence[Bind]) -> None:
+    """`backlog` None: bound and not listening."""
     here, absent = [], []
     for family, address in _resolve(bind):
         dual = family == socket.AF_INET6 and address[0] == "::" and not _has_ipv4_wildcard(binds, bind.port)
@@ -188,7 +202,8 @@ def _open_tcp(bind: Bind, listeners: Listeners, backlog: int, binds: Sequence[Bi
             opened = _open_address(family, address, dual, len(listeners.shards), backlog)
         except OSError as error:
             if error.errno not in NOT_OF_THIS_MACHINE:
-                raise StartupError(f"--bind {bind.text}: {_explain(error, bind)}") from None
+                kind = InUse if error.errno == errno.EADDRINUSE else StartupError
+                raise kind(f"--bind {bind.text}: {_explain(error, bind)}") from None
             absent.append((address, error))
             continue
         for shard, listener in zip(listeners.shards, opened, strict=True):
@@ -202,7 +217,7 @@ def _open_tcp(bind: Bind, listeners: Listeners, backlog: int, binds: Sequence[Bi
 
 
 def _open_address(
-    family: socket.AddressFamily, address: Endpoint, dual: bool, shards: int, backlog: int
+    family: socket.AddressFamily, address: Endpoint, dual: bool, shards: int, backlog: int | None
 ) -> list[socket.socket]:
     """A listening socket for each shard, or OSError."""
     opened: list[socket.socket] = []
@@ -211,8 +226,9 @@ def _open_address(
             opened.append(_bind_tcp(family, opened[0].getsockname() if opened else address, dual, joins=bool(opened)))
             if shards > 1:
                 opened[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        for listener in opened:
-            listener.listen(backlog)
+        if backlog is not None:
+            for listener in opened:
+                listener.listen(backlog)
     except OSError:
         for listener in opened:
             listener.close()
@@ -257,7 +273,16 @@ def _bind_tcp(family: socket.AddressFamily, address: Endpoint, dual: bool, joins
 
 
 def _adopt(bind: Bind, environ: Mapping[str, str]) -> socket.socket:
-    """A listening stream socket that this process was started with."""
+    """Made ready to be accepted from."""
+    listener = _inherited(bind, environ)
+    listener.setblocking(False)
+    if listener.family != socket.AF_UNIX:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _inherited(bind: Bind, environ: Mapping[str, str]) -> socket.socket:
+    """A listening stream socket that this process was started with, as it was given."""
     what = f"--bind {bind.text}"
     try:
         is_socket = stat.S_ISSOCK(os.fstat(bind.fd).st_mode)
@@ -271,9 +296,6 @@ def _adopt(bind: Bind, environ: Mapping[str, str]) -> socket.socket:
     if not stream or not known or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         listener.close()
         raise StartupError(f"{what}: not a listening stream socket; call listen() on it before the server is started")
-    listener.setblocking(False)
-    if listener.family != socket.AF_UNIX:
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 

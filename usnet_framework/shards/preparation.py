@@ -114,15 +114,7 @@ def prepare(config: Config, intent: Intent) -> Prepared:
     """Open the sockets or the interface, or nothing: StartupError."""
     placed = intent.plan
     limit = limits.raise_descriptor_limit()
-    demand = limits.Demand(
-        layout=placed.layout,
-        shards=len(placed.shards),
-        workers=config.workers,
-        spares=config.spares,
-        listeners=len(intent.binds) if intent.stack is None else 0,
-        max_connections=config.max_connections,
-        own_stack=intent.stack is not None,
-    )
+    demand = demand_of(config, intent)
     limits.check_supervisor(demand, limit)
     listeners, stack = _open(config, intent)
     try:
@@ -144,6 +136,19 @@ def prepare(config: Config, intent: Intent) -> Prepared:
     common = {"connection_limit": connection_limit, "shared_listeners": int(listeners.shared)}
     options = [_engine_options(config, intent, stack, shard.shard, common) for shard in placed.shards]
     return Prepared(placed, listeners, stack, control, options, findings)
+
+
+def demand_of(config: Config, intent: Intent) -> limits.Demand:
+    """Of descriptors, before names are resolved."""
+    return limits.Demand(
+        layout=intent.plan.layout,
+        shards=len(intent.plan.shards),
+        workers=config.workers,
+        spares=config.spares,
+        listeners=len(intent.binds) if intent.stack is None else 0,
+        max_connections=config.max_connections,
+        own_stack=intent.stack is not None,
+    )
 
 
 def _engine_options(
