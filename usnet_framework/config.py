@@ -169,8 +169,9 @@ class Config:
     )
     max_connections_per_peer: int = _option(
         0,
-        "connections that one peer may have open in a shard, more are reset at once; a peer is an IPv4 address or the "
-        "/64 of an IPv6 address, and so is a load balancer; 0: any number",
+        "connections that one peer may have open in each shard, so --queues times as many in the server at most; more "
+        "are reset at once; a peer is an IPv4 address or the /64 of an IPv6 address, and so is a load balancer; 0: any "
+        "number",
         values.whole(0, CONNECTIONS_MAX),
         metavar="N",
         engine="max_connections_per_peer",
@@ -226,7 +227,7 @@ class Config:
     )
     control: str = _option(
         default_control_path,
-        "the control socket that usnet-ctl speaks to, or off; its folder has to be there, but that of the default is made",
+        "the control socket that usnet-ctl speaks to, or off; a folder that is missing is made for the default alone",
         values.text,
         metavar="PATH",
         shown="/run/usnet/control.sock (root), else in $XDG_RUNTIME_DIR/usnet or /tmp/usnet-UID",

@@ -26,8 +26,8 @@ from prometheus_client.exposition import choose_encoder
 from usnet_framework.collector import Observed, ServerCollector
 from usnet_framework.errors import InUse, StartupError
 from usnet_framework.shards.findings import Finding
-from usnet_framework.shards.listeners import NOT_OF_THIS_MACHINE, show_endpoint
-from usnet_framework.values import split_endpoint
+from usnet_framework.shards.listeners import NOT_OF_THIS_MACHINE
+from usnet_framework.values import endpoint_text, split_endpoint
 
 log = logging.getLogger("usnet.metrics")
 
@@ -66,7 +66,7 @@ class MetricsServer:
             self._thread.start()
         except RuntimeError:
             raise StartupError(
-                f"--metrics {show_endpoint(self.address)}: the system gives no thread for it; allow more processes "
+                f"--metrics {endpoint_text(self.address)}: the system gives no thread for it; allow more processes "
                 "(ulimit -u, or pids.max of its control group), or use --metrics off"
             ) from None
 
@@ -203,7 +203,7 @@ def _open(address: str, listens: bool = True) -> tuple[_HttpServer, Finding]:
             except OSError as error:
                 if error.errno not in NOT_OF_THIS_MACHINE:
                     raise
-                absent.append(show_endpoint(resolved))  # type: ignore[arg-type]  # no path: a host was resolved
+                absent.append(endpoint_text(resolved))
                 refused = error
             else:
                 return server, _finding(address, server, absent)
@@ -227,7 +227,7 @@ def _bound(kind: type[_HttpServer], address: Any, listens: bool) -> _HttpServer:
 
 
 def _finding(address: str, server: _HttpServer, absent: list[str]) -> Finding:
-    here = show_endpoint(server.server_address)  # type: ignore[arg-type]
+    here = endpoint_text(server.server_address)
     if not absent:
         return Finding("metrics", address, here)
     reason, fix = f"this machine has no address for {', '.join(absent)}", f"use --metrics {here}"

@@ -109,19 +109,6 @@ def test_conns_take_two_lines_each(server: dict[str, Any], capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(
-    ("end", "text"),
-    [
-        (["10.0.0.1", 80], "10.0.0.1:80"),
-        (["::1", 80, 0, 0], "[::1]:80"),
-        (["fe80::1", 80, 0, 3], "[fe80::1%3]:80"),
-        ("", "unix"),
-    ],
-)
-def test_addresses_read_as_in_a_bind(end: Any, text: str) -> None:
-    assert ctl.address(end) == text
-
-
-@pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0.0s"), (59.94, "59.9s"), (185, "3m05s"), (7320, "2h02m"), (90000, "1d01h")]
 )
 def test_durations_have_two_units_at_most(seconds: float, text: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from usnet_framework import values
 from usnet_framework.config import PACKET_BACKENDS, Config, option_table, options, unknown_variables
 from usnet_framework.errors import UsageError
 from usnet_framework.shards.packetdevice import KINDS
@@ -187,6 +189,20 @@ def test_a_gateway_is_an_address_without_a_zone() -> None:
 
 def test_an_address_that_is_none_is_refused() -> None:
     assert "--address: '10.0.0.1' was given; expected an address with its prefix" in refusal("--address", "10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [
+        (["10.0.0.1", 80], "10.0.0.1:80"),
+        (("::1", 80, 0, 0), "[::1]:80"),
+        (["fe80::1", 80, 0, 3], "[fe80::1%3]:80"),
+        (("fe80::1%eth0", 80, 0, 3), "[fe80::1%eth0]:80"),
+        ("", "unix"),
+    ],
+)
+def test_ends_of_connections_read_as_in_a_bind(end: Any, text: str) -> None:
+    assert values.endpoint_text(end) == text
 
 
 def test_unknown_variables_are_reported_with_the_nearest_name() -> None:

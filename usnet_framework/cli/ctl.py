@@ -26,7 +26,7 @@ from usnet_framework.config import ENVIRONMENT_PREFIX, default_control_path
 from usnet_framework.errors import ControlError, UsageError, UsnetError
 from usnet_framework.installed import pkgconfig_folder
 from usnet_framework.shards import control
-from usnet_framework.values import nearest
+from usnet_framework.values import endpoint_text, nearest
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -161,7 +161,7 @@ def conns_text(connections: Iterable[dict[str, Any]]) -> str:
     now = time.monotonic_ns()
     lines = [f"{'STATE':<8} {'LOCAL':<28} {'PEER':<28} SEAT"]
     for conn in connections:
-        local, peer = address(conn["local"]), address(conn["peer"])
+        local, peer = endpoint_text(conn["local"]), endpoint_text(conn["peer"])
         age, idle = _since(now, conn["opened_ns"]), _since(now, conn["active_ns"])
         flags = "".join(f" {flag}" for flag in conn["flags"])
         lines.append(f"{conn['state']:<8} {local:<28} {peer:<28} {conn['shard']}.{conn['seat']}")
@@ -184,16 +184,6 @@ def doctor_text(findings: Iterable[dict[str, Any]]) -> str:
 
 def done_text(result: Any) -> str:
     return result if isinstance(result, str) else "done"
-
-
-def address(end: list[Any] | str) -> str:
-    """An end point as it is written in a bind."""
-    if isinstance(end, str):
-        return end or "unix"
-    host, port = end[:2]
-    if len(end) == 2:
-        return f"{host}:{port}"
-    return f"[{host}%{end[3]}]:{port}" if end[3] else f"[{host}]:{port}"
 
 
 def duration(seconds: float) -> str:

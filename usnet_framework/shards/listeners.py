@@ -32,6 +32,7 @@ from pathlib import Path
 from usnet_framework.errors import InUse, StartupError, UsageError
 from usnet_framework.shards.keepalive import OFF, Keepalive
 from usnet_framework.shards.unixpath import UnixListener, listen_unix, try_unix
+from usnet_framework.values import endpoint_text
 
 EXPECTED = "expected tcp://HOST:PORT, unix:PATH or fd:N"
 LISTENERS_MAX = 64  # per shard: UN_LISTENERS_MAX of native/src/shard/options.h
@@ -213,7 +214,7 @@ def _open_tcp(bind: Bind, listeners: Listeners, backlog: int | None, binds: Sequ
         raise StartupError(f"--bind {bind.text}: {_explain(absent[0][1], bind)}")
     listeners.addresses += [f"tcp://{name}" for name in here]
     if absent:
-        listeners.absent.append(Absent(bind, [show_endpoint(address) for address, _ in absent], here))
+        listeners.absent.append(Absent(bind, [endpoint_text(address) for address, _ in absent], here))
 
 
 def _open_address(
@@ -313,14 +314,9 @@ def _activation_hint(bind: Bind, environ: Mapping[str, str]) -> str:
 def _name(listener: socket.socket) -> str:
     name = listener.getsockname()
     if listener.family != socket.AF_UNIX:
-        return show_endpoint(name)
+        return endpoint_text(name)
     path = os.fsdecode(name)
     return f"@{path[1:]}" if path.startswith("\0") else path or "unix"  # as ss(8) writes abstract names
-
-
-def show_endpoint(address: Endpoint) -> str:
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _explain(error: OSError, bind: Bind) -> str:
