@@ -106,6 +106,7 @@ class SeatStatus:
     handling: bool
     held_frames: int
     overflow_bytes: int
+    inbox_held: int
     objects: int
 
 
@@ -373,6 +374,7 @@ class SegmentReader:
             handling=bool(status.handling),
             held_frames=status.held_frames,
             overflow_bytes=status.overflow_bytes,
+            inbox_held=status.inbox_held,
             objects=status.objects,
         )
 

@@ -259,6 +259,7 @@ def _read_seat(families: _Families, labels: Mapping[str, str], segment: Segment,
         ("receive_frames_held", "receive slices that the handler holds", status.held_frames),
         ("receive_frames_free", "receive frames without data", status.rx_frames_free),
         ("overflow_bytes", "output waiting in worker memory", status.overflow_bytes),
+        ("inbox_held_bytes", "worker memory that input takes while callbacks are slow", status.inbox_held),
         ("connection_objects", "Connection objects alive in the worker", status.objects),
         ("worker_attached", "1 while a worker sits on the seat", status.attached),
     ):

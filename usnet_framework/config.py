@@ -18,7 +18,7 @@ from importlib.metadata import version as package_version
 from typing import Any, NoReturn
 
 from usnet_framework import values
-from usnet_framework.errors import StartupError, UsageError
+from usnet_framework.errors import UsageError
 from usnet_framework.values import nearest
 
 ENVIRONMENT_PREFIX = "USNET_"
@@ -28,7 +28,7 @@ STATE_BYTES_MAX = 4096  # UN_STATE_BYTES_MAX
 CONNECTIONS_MAX = 1 << 22  # UN_CONN_MAX
 KEEPALIVE_MAX = 32767  # of TCP_KEEPIDLE
 BUFFER_MIB_MAX = 1 << 20  # a TiB: more memory than a worker will find
-PACKET_BACKENDS = ("afxdp", "netmap", "tap")
+PACKET_BACKENDS = ("tap",)  # KINDS of shards/packetdevice.py
 PACKET_BIND = ("tcp://*:7000",)
 """Where a packet backend listens when nobody says: its addresses are its own, and none is 127.0.0.1."""
 
@@ -110,7 +110,7 @@ class Config:
     backend: str = _option(
         "auto",
         "what carries the connections: the kernel, or a stack of our own on a packet device; auto: kernel",
-        values.Choice(("auto", "kernel", "afxdp", "netmap", "tap")),
+        values.Choice(("auto", "kernel", *PACKET_BACKENDS)),
     )
     interface: str | None = _option(
         None,
@@ -169,8 +169,9 @@ class Config:
     )
     max_connections_per_peer: int = _option(
         0,
-        "connections that one peer may have open in a shard, more are reset at once; a peer is an IPv4 address or the "
-        "/64 of an IPv6 address, and so is a load balancer; 0: any number",
+        "connections that one peer may have open in each shard, so --queues times as many in the server at most; more "
+        "are reset at once; a peer is an IPv4 address or the /64 of an IPv6 address, and so is a load balancer; 0: any "
+        "number",
         values.whole(0, CONNECTIONS_MAX),
         metavar="N",
         engine="max_connections_per_peer",
@@ -226,7 +227,7 @@ class Config:
     )
     control: str = _option(
         default_control_path,
-        "the control socket that usnet-ctl speaks to, or off",
+        "the control socket that usnet-ctl speaks to, or off; a folder that is missing is made for the default alone",
         values.text,
         metavar="PATH",
         shown="/run/usnet/control.sock (root), else in $XDG_RUNTIME_DIR/usnet or /tmp/usnet-UID",
@@ -235,7 +236,7 @@ class Config:
         "info", "the least severe records to log", values.Choice(("debug", "info", "warning", "error"))
     )
     log_format: str = _option("text", "how records are written", values.Choice(("text", "json")))
-    check: bool = _option(False, "print the plan and exit", values.switch)
+    check: bool = _option(False, "print the plan, try what it needs privileges for, and exit", values.switch)
 
     @classmethod
     def from_command_line(cls, argv: Sequence[str], environ: Mapping[str, str]) -> Config:
@@ -283,17 +284,13 @@ class Config:
         return {name: _engine_number(name, value) for name, value in named.items() if name}
 
     def transport(self) -> str:
-        """The backend that will carry the connections. StartupError when this build lacks it."""
-        if self.backend == "tap":
-            return "tap"
-        if self.backend not in ("auto", "kernel"):
-            raise StartupError(
-                f"--backend {self.backend}: this build has no such device: use --backend kernel or --backend tap"
-            )
+        """The backend that will carry the connections. UsageError when other options do not go with it."""
+        if self.backend in PACKET_BACKENDS:
+            return self.backend
         packet = {"interface": self.interface, "address": ",".join(self.address), "gateway": ",".join(self.gateway)}
         for name, value in packet.items():
             if value:
-                raise StartupError(
+                raise UsageError(
                     f"--{name} {value}: the kernel backend does not take it: "
                     "add --backend tap, or name the address in --bind"
                 )

@@ -25,6 +25,10 @@ class StartupError(UsnetError):
     exit_code = 3
 
 
+class InUse(StartupError):
+    """The port, path or interface that was asked for is another process's, be it a server that runs already."""
+
+
 class ControlError(UsnetError):
     """A running server could not be asked over its control socket, or it refused the request."""
 

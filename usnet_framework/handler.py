@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from usnet_framework.connection import Connection
+from usnet_framework.values import endpoint_text
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,8 @@ class Handler:
     def on_error(self, conn: Connection, exception: BaseException) -> bool | None:
         """A callback raised. Return True to keep the connection; the default logs and has it reset."""
         if isinstance(exception, asyncio.CancelledError):
-            logger.warning("connection %d from %s: a callback was cancelled", conn.id, conn.peer)
+            logger.warning("connection %d from %s: a callback was cancelled", conn.id, endpoint_text(conn.peer))
         else:
-            logger.error("connection %d from %s: a callback raised", conn.id, conn.peer, exc_info=exception)
+            peer = endpoint_text(conn.peer)
+            logger.error("connection %d from %s: a callback raised", conn.id, peer, exc_info=exception)
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import errno
 import logging
 import socket
 import socketserver
@@ -23,10 +24,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from usnet_framework.collector import Observed, ServerCollector
-from usnet_framework.errors import StartupError
+from usnet_framework.errors import InUse, StartupError
 from usnet_framework.shards.findings import Finding
-from usnet_framework.shards.listeners import NOT_OF_THIS_MACHINE, show_endpoint
-from usnet_framework.values import split_endpoint
+from usnet_framework.shards.listeners import NOT_OF_THIS_MACHINE
+from usnet_framework.values import endpoint_text, split_endpoint
 
 log = logging.getLogger("usnet.metrics")
 
@@ -50,7 +51,7 @@ class MetricsServer:
         self._server = server
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(ServerCollector(server, self._ask))
-        self._http, self.finding = _listen(address)
+        self._http, self.finding = _open(address)
         self._http.set_app(self._respond)
         self._thread = threading.Thread(target=self._http.serve_forever, name="metrics", daemon=True)
 
@@ -65,7 +66,7 @@ class MetricsServer:
             self._thread.start()
         except RuntimeError:
             raise StartupError(
-                f"--metrics {show_endpoint(self.address)}: the system gives no thread for it; allow more processes "
+                f"--metrics {endpoint_text(self.address)}: the system gives no thread for it; allow more processes "
                 "(ulimit -u, or pids.max of its control group), or use --metrics off"
             ) from None
 
@@ -183,7 +184,13 @@ class _HttpServer(socketserver.ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
 
-def _listen(address: str) -> tuple[_HttpServer, Finding]:
+def try_address(address: str) -> None:
+    """Could this process listen there? StartupError as MetricsServer has it, InUse."""
+    server, _ = _open(address, listens=False)
+    server.server_close()
+
+
+def _open(address: str, listens: bool = True) -> tuple[_HttpServer, Finding]:
     """At the first address of the name that this machine has."""
     absent: list[str] = []
     refused: OSError | UnicodeError
@@ -192,22 +199,35 @@ def _listen(address: str) -> tuple[_HttpServer, Finding]:
         for family, _, _, _, resolved in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             kind = type("_HttpServer", (_HttpServer,), {"address_family": family})
             try:
-                server: _HttpServer = kind(resolved, _Handler)
+                server = _bound(kind, resolved, listens)
             except OSError as error:
                 if error.errno not in NOT_OF_THIS_MACHINE:
                     raise
-                absent.append(show_endpoint(resolved))  # type: ignore[arg-type]  # no path: a host was resolved
+                absent.append(endpoint_text(resolved))
                 refused = error
             else:
                 return server, _finding(address, server, absent)
     except (OSError, UnicodeError) as error:
         refused = error
     reason = (refused.strerror or str(refused)).lower() if isinstance(refused, OSError) else "no valid host name"
-    raise StartupError(f"--metrics {address}: {reason}: choose another address, or off")
+    raised = InUse if getattr(refused, "errno", 0) == errno.EADDRINUSE else StartupError
+    raise raised(f"--metrics {address}: {reason}: choose another address, or off")
+
+
+def _bound(kind: type[_HttpServer], address: Any, listens: bool) -> _HttpServer:
+    server = kind(address, _Handler, False)
+    try:
+        server.server_bind()
+        if listens:
+            server.server_activate()
+    except BaseException:
+        server.server_close()
+        raise
+    return server
 
 
 def _finding(address: str, server: _HttpServer, absent: list[str]) -> Finding:
-    here = show_endpoint(server.server_address)  # type: ignore[arg-type]
+    here = endpoint_text(server.server_address)
     if not absent:
         return Finding("metrics", address, here)
     reason, fix = f"this machine has no address for {', '.join(absent)}", f"use --metrics {here}"

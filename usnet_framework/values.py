@@ -10,7 +10,7 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +122,18 @@ def split_endpoint(text: str) -> tuple[str, int]:
     if not match or int(match[3]) > 65535:
         raise ValueError("HOST:PORT, for instance 127.0.0.1:9464, or off")
     return match[1] or match[2], int(match[3])
+
+
+def endpoint_text(end: Sequence[Any] | str) -> str:
+    """An end of a connection, as socket has it, in the form of a bind; "unix" for a unix socket, whose ends have no
+    names that say anything."""
+    if isinstance(end, str):
+        return end or "unix"
+    host, port, *more = tuple(end)
+    if ":" not in host:
+        return f"{host}:{port}"
+    zone = f"%{more[1]}" if len(more) > 1 and more[1] and "%" not in host else ""
+    return f"[{host}{zone}]:{port}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

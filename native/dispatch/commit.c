@@ -129,6 +129,7 @@ static void publish_counters(struct un_port_object *port)
         publish_refusals(counters, tally);
     un_store(&counters->held_frames, port->lease->held);
     un_store(&counters->overflow_bytes, port->overflow_bytes);
+    un_store(&counters->inbox_held, port->inbox_held);
     un_store(&counters->objects, port->objects);
     port->tally = (struct un_tally){0};
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "engine/engine.h"
+#include "engine/formats.h"
 #include "engine/stack_setup.h"
 
 struct memory {
@@ -67,42 +68,47 @@ static void unmap(struct memory *memory)
     memory->start = NULL;
 }
 
-static int map_memories(struct engine_object *self, int public_fd, int port_fd)
+/* Of what was given, as errno and *why say. */
+static int refuse(const char **why, const char *fault)
+{
+    *why = fault;
+    errno = EINVAL;
+    return -1;
+}
+
+static int map_memories(struct engine_object *self, int public_fd, int port_fd, const char **why)
 {
     if (map_file(&self->public, public_fd) < 0 || map_file(&self->port, port_fd) < 0)
         return -1;
-    const char *why;
-    errno = EINVAL;
-    if (un_segment_check(self->public.start, self->public.bytes, &why) < 0 ||
-        self->port.bytes < un_header(self->public.start)->layout.port_bytes)
-        return -1;
+    if (un_formats_check(self->public.start, self->public.bytes, why) < 0)
+        return refuse(why, *why);
+    if (self->port.bytes < un_header(self->public.start)->layout.port_bytes)
+        return refuse(why, UN_PORT_SMALL);
     madvise(self->port.start, self->port.bytes, MADV_DONTFORK);
     return map_private(&self->private, un_engine_private_bytes(&un_header(self->public.start)->config));
 }
 
 /* As much of a file, or of memory of our own. */
-static int map_either(struct memory *memory, int fd, uint64_t bytes)
+static int map_either(struct memory *memory, int fd, uint64_t bytes, const char **why)
 {
     if (fd < 0)
         return map_private(memory, bytes);
     if (map_file(memory, fd) < 0)
         return -1;
-    errno = EINVAL;
-    return memory->bytes < bytes ? -1 : 0;
+    return memory->bytes < bytes ? refuse(why, "a memory of its stack is smaller than its options ask for") : 0;
 }
 
 /* The memories of a stack, when connections are to be carried by one. */
-static int map_arena(struct engine_object *self, struct un_engine_setup *setup)
+static int map_arena(struct engine_object *self, struct un_engine_setup *setup, const char **why)
 {
     const struct un_segment_header *header = un_header(self->public.start);
-    errno = EINVAL;
     if (self->exchange_wakes != header->options.queues)
-        return -1;
+        return refuse(why, "its options ask for another number of queues than there are wake-ups");
     if (header->options.queues == 0)
         return 0;
     un_stack_setup_sizes(&self->stack, &header->options, header->config.tx_frames);
-    if (map_either(&self->arena, self->arena_fd, un_stack_setup_arena_bytes(&self->stack)) < 0 ||
-        map_either(&self->frames, self->frames_fd, un_stack_setup_frames_bytes(&self->stack)) < 0)
+    if (map_either(&self->arena, self->arena_fd, un_stack_setup_arena_bytes(&self->stack), why) < 0 ||
+        map_either(&self->frames, self->frames_fd, un_stack_setup_frames_bytes(&self->stack), why) < 0)
         return -1;
     self->stack.arena = self->arena.start;
     self->stack.frames = self->frames.start;
@@ -187,6 +193,15 @@ static void leave_to_parent(struct un_fork_member *member)
     mprotect(self->public.start, self->public.bytes, PROT_READ);
 }
 
+void un_raise_segment(int error, const char *why)
+{
+    errno = error;
+    if (why)
+        PyErr_Format(PyExc_ValueError, "the segment cannot be used: %s", why);
+    else
+        PyErr_SetFromErrno(PyExc_OSError);
+}
+
 static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"public_fd", "port_fd", "listeners", "resumes", "serial",
@@ -211,8 +226,10 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywor
         return NULL;
     }
     setup.time_ns = time_ns ? &self->time_ns : NULL;
-    if (map_memories(self, public_fd, port_fd) < 0 || map_arena(self, &setup) < 0 || start(self, &setup) < 0) {
-        PyErr_SetFromErrno(PyExc_OSError);
+    const char *why = NULL;
+    if (map_memories(self, public_fd, port_fd, &why) < 0 || map_arena(self, &setup, &why) < 0 ||
+        start(self, &setup) < 0) {
+        un_raise_segment(errno, why);
         Py_DECREF(self);
         return NULL;
     }
@@ -230,12 +247,17 @@ static bool is_usable(PyObject *self)
     return false;
 }
 
-int un_inline_attach(PyObject *engine, struct un_port *end)
+int un_inline_attach(PyObject *engine, struct un_port *end, const char **why)
 {
     struct engine_object *self = as_engine(engine);
-    if (!self->engine)
+    if (!self->engine) {
+        *why = "its engine is closed";
         return -EINVAL;
-    return un_port_attach(end, self->public.start, self->port.start, 0, -1);
+    }
+    int status = un_port_attach(end, self->public.start, self->port.start, 0, -1);
+    if (status == -EINVAL)
+        *why = UN_PORT_MAD;
+    return status;
 }
 
 void un_inline_take_commits(PyObject *engine)

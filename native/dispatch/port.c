@@ -56,17 +56,17 @@ static int open_end(struct un_port_object *port, const struct arguments *from)
     struct un_lease *lease = port->lease;
     lease->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     int status = lease->wake_fd < 0 ? -errno : 0;
+    const char *why = NULL;
     if (status == 0 && from->engine) {
         lease->engine = Py_NewRef(from->engine);
-        status = un_inline_attach(from->engine, &lease->end);
+        status = un_inline_attach(from->engine, &lease->end, &why);
     } else if (status == 0) {
         status = un_port_open(&lease->end, from->public_fd, from->port_fd, from->number, from->engine_wake_fd,
-                              from->port_wake_fd);
+                              from->port_wake_fd, &why);
     }
     if (status == 0)
         return 0;
-    errno = -status;
-    PyErr_SetFromErrno(PyExc_OSError);
+    un_raise_segment(-status, why);
     return -1;
 }
 

@@ -172,6 +172,7 @@ struct usnet_seat_status {
     uint32_t reserved;
     uint64_t held_frames;
     uint64_t overflow_bytes;
+    uint64_t inbox_held; /* bytes of memory that input takes while callbacks are slow */
     uint64_t objects;
 };
 

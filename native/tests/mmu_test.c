@@ -120,7 +120,8 @@ static _Noreturn void write_through_the_port(void)
     struct rlimit no_core = {0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
     signal(SIGSEGV, SIG_DFL); /* a sanitizer would report instead */
-    if (un_port_open(&port, public_fd, port_fd, 0, -1, -1) < 0)
+    const char *why;
+    if (un_port_open(&port, public_fd, port_fd, 0, -1, -1, &why) < 0)
         _exit(1);
     un_store(&port.mine->sleeping, 1); /* its own memory */
     un_store((un_shared32 *)(uintptr_t)&port.published->serial, 7);

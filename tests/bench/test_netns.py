@@ -11,7 +11,7 @@ from support.privilege import needs_network_namespaces, needs_tap
 from usnet_framework.bench import netns, network
 from usnet_framework.bench.netns import VethPair, namespaces
 from usnet_framework.bench.network import add_tap, open_network
-from usnet_framework.errors import StartupError
+from usnet_framework.errors import StartupError, UsageError
 
 pytestmark = needs_network_namespaces
 
@@ -61,7 +61,7 @@ def test_a_tap_interface_has_the_queue_and_the_route_of_the_pair() -> None:
 
 
 def test_a_tap_interface_needs_namespaces() -> None:
-    with open_network("loopback") as loopback, pytest.raises(StartupError, match="not loopback"):
+    with open_network("loopback") as loopback, pytest.raises(UsageError, match="not loopback"):
         add_tap(loopback)
 
 
@@ -94,6 +94,8 @@ def test_without_the_privilege_it_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(network.os, "geteuid", lambda: 1000)
     with open_network("auto") as fallen_back:
         assert fallen_back.description == "loopback (no veth pair: not root)"
+        with pytest.raises(StartupError, match="--rps needs network namespaces, not loopback"):
+            network.receive_at_home(fallen_back, 0, 1)
     with pytest.raises(StartupError, match="not root"), open_network("veth"):
         pass
 
@@ -121,7 +123,7 @@ def test_each_kernel_receives_on_its_own_core_when_told_to() -> None:
 
 
 def test_loopback_has_no_side_to_receive_on() -> None:
-    with open_network("loopback") as loopback, pytest.raises(StartupError, match="--rps needs network namespaces"):
+    with open_network("loopback") as loopback, pytest.raises(UsageError, match="--rps needs network namespaces"):
         network.receive_at_home(loopback, 0, 1)
 
 

@@ -114,19 +114,6 @@ def test_conns_take_two_lines_each(server: dict[str, Any], capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(
-    ("end", "text"),
-    [
-        (["10.0.0.1", 80], "10.0.0.1:80"),
-        (["::1", 80, 0, 0], "[::1]:80"),
-        (["fe80::1", 80, 0, 3], "[fe80::1%3]:80"),
-        ("", "unix"),
-    ],
-)
-def test_addresses_read_as_in_a_bind(end: Any, text: str) -> None:
-    assert ctl.address(end) == text
-
-
-@pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0.0s"), (59.94, "59.9s"), (185, "3m05s"), (7320, "2h02m"), (90000, "1d01h")]
 )
 def test_durations_have_two_units_at_most(seconds: float, text: str) -> None:
@@ -204,6 +191,25 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("usnet-ctl: ")
     assert expected in line
+
+
+@pytest.mark.parametrize("command", list(ctl.COMMANDS))
+def test_help_behind_a_command_is_about_it(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        ctl.main([command, "--help"])
+    usage, _, description, *rest = capsys.readouterr().out.splitlines()
+    assert ended.value.code == 0
+    assert usage == f"usage: usnet-ctl {command} [--control PATH] [--json] [-h]"
+    assert description.lower().rstrip(".") == ctl.COMMANDS[command][0].lower()
+    assert "commands:" not in rest
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["-h", "status"]])
+def test_help_before_a_command_lists_them(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        ctl.main(argv)
+    shown = capsys.readouterr().out
+    assert all(f"  {command} " in shown for command in ctl.COMMANDS)
 
 
 def test_a_server_that_does_not_answer_is_one_line_and_exit_code_3(

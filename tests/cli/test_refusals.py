@@ -15,6 +15,8 @@ from support.server import Server, free_port, run
 
 ECHO = "examples.echo:Echo"
 SILENT = ("--metrics", "off", "--control", "off")
+AS_ANOTHER_USER = ["setpriv", "--reuid", "64321", "--clear-groups", "--inh-caps", "-all,+dac_read_search",
+                   "--ambient-caps", "+dac_read_search"]  # fmt: skip  # reads the package wherever it lies
 
 
 def refused(
@@ -104,8 +106,7 @@ def test_a_limit_of_file_sizes_exits_with_3_and_says_so() -> None:
 @pytest.mark.parametrize("processes", [1, 3])
 def test_too_few_processes_exit_with_3(processes: int) -> None:
     """As a user of whom nothing else runs."""
-    to_read = ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]  # wherever we are installed
-    prefix = ["setpriv", "--reuid", "64321", "--clear-groups", *to_read, "prlimit", f"--nproc={processes}"]
+    prefix = [*AS_ANOTHER_USER, "prlimit", f"--nproc={processes}"]
     bind = ("--bind", f"tcp://127.0.0.1:{free_port()}")
     done = run("usnet-serve", ECHO, *bind, "--metrics", f"127.0.0.1:{free_port()}", "--control", "off", prefix=prefix)
     assert done.returncode == 3
@@ -171,8 +172,19 @@ def test_a_port_in_use_exits_with_3(option: str) -> None:
     assert str(port) in line
 
 
-def test_a_backend_that_is_not_built_exits_with_3() -> None:
-    assert refused(3, ECHO, "--backend", "afxdp", *SILENT).startswith("--backend afxdp: ")
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--backend", "none"], "--backend: 'none' was given; expected one of auto, kernel, tap"),
+        (["--address", "10.77.0.1/24"], "--address 10.77.0.1/24: the kernel backend does not take it"),
+        (["--backend", "tap"], "--backend tap: no --address is given"),
+        (["--bind", "unix:/tmp/x", "--bind", "unix:/tmp/x"], "--bind unix:/tmp/x: is given twice"),
+        (["--layout", "inline", "--workers", "2"], "--layout inline has one worker per shard"),
+    ],
+)
+def test_options_that_do_not_go_together_exit_with_2(options: list[str], expected: str) -> None:
+    assert refused(2, ECHO, *options, *SILENT).startswith(expected)
+    assert refused(2, ECHO, "--check", *options, *SILENT).startswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -183,8 +195,8 @@ def test_a_backend_that_is_not_built_exits_with_3() -> None:
         (["--interface", "a/b"], "--interface a/b: not a name"),
     ],
 )
-def test_what_a_stack_of_our_own_cannot_serve_exits_with_3(options: list[str], expected: str) -> None:
-    assert expected in refused(3, ECHO, "--backend", "tap", "--address", "10.77.0.1/24", *options, *SILENT)
+def test_what_a_stack_of_our_own_cannot_serve_exits_with_2(options: list[str], expected: str) -> None:
+    assert expected in refused(2, ECHO, "--backend", "tap", "--address", "10.77.0.1/24", *options, *SILENT)
 
 
 TAP = (ECHO, "--backend", "tap", "--address", "10.77.0.1/24", "--queues", "1", *SILENT)
@@ -250,9 +262,95 @@ def test_check_prints_the_plan_and_starts_nothing() -> None:
 
 
 def test_check_refuses_what_starting_would_refuse() -> None:
-    assert "--backend tap" in refused(3, ECHO, "--check", "--backend", "tap")
     core = max(os.sched_getaffinity(0)) + 1
     assert str(core) in refused(2, ECHO, "--check", "--cores", str(core))
+
+
+def check(*args: str) -> dict[str, list[str]]:
+    """What --check prints, by the first word of its rows."""
+    done = run("usnet-serve", ECHO, "--check", *args)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        rows.setdefault(line[:12].strip(), []).append(line[13:])
+    return rows
+
+
+def test_check_says_what_is_in_use_and_leaves_it_alone(tmp_path: Path) -> None:
+    bind = f"unix:{tmp_path}/a.sock"
+    with Server(ECHO, "--bind", f"tcp://127.0.0.1:{(port := free_port())}", "--bind", bind) as server:
+        metrics = "{}:{}".format(*server.metrics_address)
+        options = ["--bind", f"tcp://127.0.0.1:{port}", "--bind", bind, "--metrics", metrics]
+        notes = check(*options, "--control", str(server.control))["note"]
+        assert notes[:4] == [
+            f"--bind tcp://127.0.0.1:{port}: the port is in use; stop who listens there or use another port",
+            f"--bind {bind}: another server is listening there; stop it or use another path",
+            f"--metrics {metrics}: address already in use: choose another address, or off",
+            f"--control {server.control}: another server is listening there; stop it or use another path",
+        ]
+        assert server.ctl("status")["state"] == "ready"
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"hello")
+            assert client.recv(5, socket.MSG_WAITALL) == b"hello"
+
+
+def test_check_makes_and_removes_nothing(tmp_path: Path) -> None:
+    stale = tmp_path / "stale.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(stale))
+        dead.listen()
+    binds = ["--bind", f"unix:{stale}", "--bind", f"unix:{tmp_path}/new.sock", "--bind", f"tcp://[::]:{free_port()}"]
+    check(*binds, "--control", f"{tmp_path}/control.sock", "--metrics", f"127.0.0.1:{free_port()}")
+    assert list(tmp_path.iterdir()) == [stale]
+
+
+@needs_tap
+def test_check_tries_an_interface_and_leaves_one_in_use_alone() -> None:
+    with network_namespace():
+        assert "note" not in check(*TAP[1:])
+        with pytest.raises(OSError, match="no interface"):
+            socket.if_nametoindex("usnet0")
+        with Server(ECHO, "--queues", "2", backend=Tap()) as server, server.connect() as client:
+            (note,) = check(*TAP[1:])["note"]
+            assert note.startswith("--interface usnet0: is used by another process")
+            client.sendall(b"hello")
+            assert client.recv(5, socket.MSG_WAITALL) == b"hello"
+
+
+@needs_network_namespaces
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--bind", "tcp://*:80"], "--bind tcp://*:80: no permission for port 80; use one above 1023"),
+        (["--metrics", "127.0.0.1:81"], "--metrics 127.0.0.1:81: permission denied"),
+        (["--control", "/usr/control.sock"], "--control /usr/control.sock: no permission"),
+        (["--bind", "unix:/usr/a.sock"], "--bind unix:/usr/a.sock: no permission"),
+        (["--backend", "tap", "--address", "10.77.0.1/24"], "--interface usnet0: "),
+        (["--max-connections", "2000000", "--queues", "1"], "--max-connections 2000000: each of 1 shards needs"),
+    ],
+)
+def test_check_refuses_what_this_user_may_not_have(options: list[str], expected: str) -> None:
+    """So does starting, in the same words."""
+    own = {"--bind": f"tcp://127.0.0.1:{free_port()}", "--metrics": "off", "--control": "off"}
+    if "--backend" in options:
+        del own["--bind"]
+    own |= dict(zip(options[::2], options[1::2], strict=True))
+    words = [word for pair in own.items() for word in pair]
+    prefix = ["unshare", "--net", *AS_ANOTHER_USER, "prlimit", "--nofile=9999"]
+    line = refused(3, ECHO, "--check", *words, prefix=prefix)
+    assert line.startswith(expected)
+    assert refused(3, ECHO, *words, prefix=prefix) == line
+
+
+def test_a_folder_that_is_missing_exits_with_3(tmp_path: Path) -> None:
+    """Whoever names a path may have misspelt it, and others may have to reach it."""
+    bind = ("--bind", f"tcp://127.0.0.1:{free_port()}", "--metrics", "off")
+    path = f"{tmp_path}/no/a.sock"
+    for options in (["--control", path], ["--bind", f"unix:{path}", "--control", "off"]):
+        for mode in ([], ["--check"]):
+            line = refused(3, ECHO, *mode, *bind, *options)
+            assert line.endswith(f"{path}: there is no folder {tmp_path}/no; make it or use another path")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_version_and_help() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from usnet_framework.config import Config, option_table, options, unknown_variables
-from usnet_framework.errors import StartupError, UsageError
+from usnet_framework import values
+from usnet_framework.config import PACKET_BACKENDS, Config, option_table, options, unknown_variables
+from usnet_framework.errors import UsageError
+from usnet_framework.shards.packetdevice import KINDS
 
 APP = "examples.echo:Echo"
 
@@ -152,16 +155,24 @@ def test_options_from_code_are_checked_the_same_way() -> None:
         Config.from_values(app=APP, wrokers=2)
 
 
-def test_a_backend_that_is_not_built_never_becomes_another_one() -> None:
+def test_a_backend_never_becomes_another_one() -> None:
     assert parse("--backend", "auto").transport() == "kernel"
-    with pytest.raises(StartupError, match="--backend afxdp: this build") as caught:
-        parse("--backend", "afxdp").transport()
-    assert caught.value.exit_code == 3
     assert parse("--backend", "tap").transport() == "tap"
-    with pytest.raises(StartupError, match=r"--interface eth0: .* add --backend tap"):
-        parse("--interface", "eth0").transport()
-    with pytest.raises(StartupError, match=r"--address 10\.0\.0\.1/24,fd00::1/64"):
-        parse("--address", "10.0.0.1/24", "--address", "fd00::1/64").transport()
+    assert set(PACKET_BACKENDS) == set(KINDS)
+    assert "--backend: 'afxdp' was given; expected one of auto, kernel, tap" in refusal("--backend", "afxdp")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--interface", "eth0"], r"--interface eth0: .* add --backend tap"),
+        (["--address", "10.0.0.1/24", "--address", "fd00::1/64"], r"--address 10\.0\.0\.1/24,fd00::1/64"),
+        (["--gateway", "10.0.0.1"], "--gateway"),
+    ],
+)
+def test_the_kernel_backend_takes_no_option_of_a_packet_backend(options: list[str], expected: str) -> None:
+    with pytest.raises(UsageError, match=expected):
+        parse(*options).transport()
 
 
 def test_a_packet_backend_listens_on_all_its_addresses_unless_told() -> None:
@@ -178,6 +189,20 @@ def test_a_gateway_is_an_address_without_a_zone() -> None:
 
 def test_an_address_that_is_none_is_refused() -> None:
     assert "--address: '10.0.0.1' was given; expected an address with its prefix" in refusal("--address", "10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [
+        (["10.0.0.1", 80], "10.0.0.1:80"),
+        (("::1", 80, 0, 0), "[::1]:80"),
+        (["fe80::1", 80, 0, 3], "[fe80::1%3]:80"),
+        (("fe80::1%eth0", 80, 0, 3), "[fe80::1%eth0]:80"),
+        ("", "unix"),
+    ],
+)
+def test_ends_of_connections_read_as_in_a_bind(end: Any, text: str) -> None:
+    assert values.endpoint_text(end) == text
 
 
 def test_unknown_variables_are_reported_with_the_nearest_name() -> None:

@@ -289,7 +289,9 @@ def test_input_for_slow_callbacks(engine: FakeEngine) -> None:
                     commands = engine.take()
                     aborted += [command.conn for command in commands if command.op is Op.ABORT]
                     paused += [command.conn for command in commands if command.op is Op.PAUSE]
+            port.commit()
             assert port.statistics()["inbox_held"] <= LIMIT
+            assert engine.segment.seat_status(0).inbox_held == port.statistics()["inbox_held"]
         assert sorted(paused) == conns
         assert 10 < len(aborted) < CONNECTIONS * 3 // 4, "each that is reset makes room for others"
         assert port.statistics()["inputs_crowded"] == len(aborted)

@@ -67,7 +67,7 @@ def test_the_default_logs_the_connection(engine: FakeEngine, caplog: pytest.LogC
     assert record.exc_info is not None
     assert record.exc_info[0] is LookupError
     assert str(conn) in record.getMessage()
-    assert "10.1.2.3" in record.getMessage()
+    assert record.getMessage() == f"connection {conn} from 10.1.2.3:99: a callback raised"
     assert engine.take() == [Command(Op.ABORT, conn, CloseReason.ERROR)]
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import socket
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from mmap import mmap
 
 import pytest
 from support.fake_engine import config
 
 from usnet_framework import CloseReason, Connection, Handler
 from usnet_framework._dispatch import Engine, Port
+from usnet_framework._native import layout_offsets
 from usnet_framework.shards.loop import new_event_loop
 from usnet_framework.shards.segment import EngineOptions, Segment
 
@@ -172,10 +176,30 @@ def test_a_closed_engine(server: Server) -> None:
 
 
 def test_descriptors_that_are_no_segment(server: Server) -> None:
-    with pytest.raises(OSError, match="Invalid argument"):
-        Engine(server.segment.port_fds[0], server.segment.port_fds[0], [], True)
+    public, port = server.segment.public_fd, server.segment.port_fds[0]
+    with pytest.raises(ValueError, match="the segment cannot be used: it is no segment"):
+        Engine(port, port, [], True)
+    with tempfile.TemporaryFile() as small:
+        small.truncate(4096)
+        with pytest.raises(ValueError, match="the port's memory is smaller than it says"):
+            Engine(public, small.fileno(), [], True)
+    with pytest.raises(ValueError, match="another number of queues than there are wake-ups"):
+        Engine(public, port, [], True, 1, ("tap", [0], -1, -1, 0, [0, 0]))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        Engine(-1, port, [], True)
     with pytest.raises(ValueError, match="65 listeners"):
         Engine(server.segment.public_fd, server.segment.port_fds[0], [0] * 65, True)
+
+
+@pytest.mark.parametrize("field", ["hash", "formats"])
+def test_a_segment_of_another_build_is_refused(field: str) -> None:
+    """Be it the layout that differs, or what engines read of each other beside it."""
+    with contextlib.closing(Segment.create(config(), OPTIONS)) as segment:
+        at = layout_offsets()["un_segment_header"][field]
+        with mmap(segment.public_fd, segment.public_bytes) as public:
+            public[at] ^= 1
+        with pytest.raises(ValueError, match="it was made by another version of usnet_framework"):
+            Engine(segment.public_fd, segment.port_fds[0], [], True)
 
 
 class Keeper(Handler):

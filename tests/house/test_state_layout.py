@@ -16,7 +16,8 @@ SOURCES = sorted(ROOT.glob("native/src/*/*.[ch]"))
 @pytest.fixture(scope="module")
 def state_layout() -> ModuleType:
     spec = importlib.util.spec_from_file_location("state_layout", ROOT / "native/src/state_layout.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

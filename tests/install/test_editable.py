@@ -1,10 +1,12 @@
-"""`pip install -e .`: the Python files stay in the checkout, what is built stays in the build folder, and all is found.
+"""Installed in place, as the README says: Python files stay in the checkout, what is built in the build folder.
 
 The build folder stays for the next run. It is compiled without optimisation: what matters is where files lie."""
 
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -15,8 +17,8 @@ from support.cflags import build_as_the_readme_says
 from support.server import Server
 from support.tree import ROOT
 
-PIP = ("pip", "--quiet", "--disable-pip-version-check", "install", "--no-build-isolation", "--no-deps", "--no-index",
-       "--ignore-installed")  # fmt: skip
+(README_COMMAND,) = re.findall(r"^pip install .*-e \.$", (ROOT / "README.md").read_text("utf-8"), re.M)
+OFFLINE = ("--quiet", "--disable-pip-version-check", "--no-deps", "--no-index", "--ignore-installed")
 BUILD = ROOT / "build/editable"
 SETTINGS = (f"--config-settings=build-dir={BUILD}", "--config-settings=setup-args=-Dbuildtype=debug")
 
@@ -30,7 +32,8 @@ def programs(tmp_path: Path) -> Path:
     (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     environment.pop("PYTHONPATH", None)
-    subprocess.run([folder / "bin/python", "-m", *PIP, *SETTINGS, "-e", ROOT], env=environment, check=True)
+    pip = [folder / "bin/python", "-m", *shlex.split(README_COMMAND)]
+    subprocess.run([*pip, *OFFLINE, *SETTINGS], cwd=ROOT, env=environment, check=True)
     return folder / "bin"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import stat
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from usnet_framework.errors import StartupError, UsageError
-from usnet_framework.shards.listeners import Bind, Listeners, open_listeners, parse_bind
+from usnet_framework.shards.listeners import Bind, Listeners, open_listeners, parse_bind, parse_binds
 from usnet_framework.shards.unixpath import PATH_BYTES_MAX, listen_unix
 
 
@@ -70,6 +71,18 @@ def test_malformed(text: str) -> None:
 def test_port_out_of_range() -> None:
     with pytest.raises(UsageError, match="port 70000 is above 65535"):
         parse_bind("tcp://h:70000")
+
+
+def test_a_bind_that_is_given_twice() -> None:
+    for text, again in {"tcp://*:80": "tcp://:80", "unix:/a": "unix:/a", "fd:3": "fd:03"}.items():
+        with pytest.raises(UsageError, match=re.escape(f"--bind {again}: is given twice")):
+            parse_binds([text, "tcp://h:1", again])
+    assert len(parse_binds(["tcp://h:0", "tcp://h:0", "tcp://h:1", "tcp://i:1"])) == 4
+
+
+def test_too_many_binds() -> None:
+    with pytest.raises(UsageError, match="--bind: 65 addresses; at most 64 are possible"):
+        parse_binds([f"tcp://h:{port}" for port in range(65)])
 
 
 def test_each_shard_has_its_own_socket_on_the_same_port(opened: list[Listeners]) -> None:

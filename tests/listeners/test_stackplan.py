@@ -7,7 +7,7 @@ import os
 import pytest
 
 from usnet_framework import values
-from usnet_framework.errors import StartupError
+from usnet_framework.errors import UsageError
 from usnet_framework.shards.listeners import parse_bind
 from usnet_framework.shards.stackplan import StackPlan, plan_stack
 
@@ -24,7 +24,7 @@ def plan(
 
 
 def refusal(*binds: str, **options: object) -> str:
-    with pytest.raises(StartupError) as caught:
+    with pytest.raises(UsageError) as caught:
         plan(*binds, **options)  # type: ignore[arg-type]
     return str(caught.value)
 

@@ -244,11 +244,13 @@ def test_offsets_of_fields_are_told() -> None:
     assert "accepted" in offsets["un_engine_counters"]
 
 
-def test_a_segment_of_another_layout_is_refused(segment: Segment) -> None:
-    at = _native.layout_offsets()["un_segment_header"]["hash"]
+@pytest.mark.parametrize("field", ["hash", "formats"])
+def test_a_segment_of_another_build_is_refused(segment: Segment, field: str) -> None:
+    at = _native.layout_offsets()["un_segment_header"][field]
     with writable(segment.public_fd) as public:
-        assert struct.unpack_from("<Q", public, at)[0] == _native.layout_hash()
-        struct.pack_into("<Q", public, at, _native.layout_hash() ^ 1)
+        found = struct.unpack_from("<Q", public, at)[0]
+        assert (found == _native.layout_hash()) == (field == "hash")
+        struct.pack_into("<Q", public, at, found ^ 1)
     with pytest.raises(OSError, match="Invalid argument"):
         Segment(segment.config, segment.public_fd, segment.port_fds, segment.public_bytes, segment.port_bytes)
 

@@ -70,11 +70,24 @@ def test_a_soft_error_does_not_end_an_attempt(kind: int, code: int, syn_sent: Sc
     syn_sent.expect(". 1:1(0) ack 1")
 
 
-def test_an_attempt_that_fails_after_a_soft_error_says_why(syn_sent: Scenario) -> None:
-    """RFC 9293 section 3.9.2.2: the information is made available."""
+@pytest.mark.parametrize(("kind", "code"), SOFT)
+def test_an_attempt_that_fails_after_a_soft_error_says_why(kind: int, code: int, syn_sent: Scenario) -> None:
+    """RFC 9293 section 3.9.2.2: the information is made available. It is not given up the sooner for it."""
+    syn_sent.send_icmp(kind, code, about=0, source="10.0.0.254")
+    assert [seen.tcp.flags for seen in syn_sent.take(120)] == ["S"] * 4
+    assert syn_sent.closed_by() == "unreachable"
+
+
+def test_an_attempt_that_the_user_limits_says_why(syn_sent: Scenario) -> None:
+    syn_sent.set_option("user_timeout_ms", 2000)
     syn_sent.send_icmp(3, 1, about=0, source="10.0.0.254")
+    syn_sent.take(5)
+    assert syn_sent.closed_by() == "unreachable"
+
+
+def test_an_attempt_of_which_nobody_said_anything_timed_out(syn_sent: Scenario) -> None:
     syn_sent.take(120)
-    assert syn_sent.closed_by() in ("unreachable", "timeout")
+    assert syn_sent.closed_by() == "timeout"
 
 
 @pytest.mark.parametrize("about", [1, 5, 100000, 2**31])

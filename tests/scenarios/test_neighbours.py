@@ -368,6 +368,21 @@ def test_a_peer_that_moved_silently_is_found_again(quiet: Host) -> None:
     assert scenario.expect("P. 1:11(10) ack 1").output.data[:6] == OTHER_MAC
 
 
+def test_resets_wait_until_a_peer_that_moved_is_found(quiet: Host) -> None:
+    """Their connections are over by then, and the neighbour keeps a few packets at most."""
+    scenarios = [connected(quiet), *(states.established(quiet) for _ in range(9))]
+    scenarios[0].write(10)
+    while not any(sent.ethernet.destination == packets.BROADCAST_MAC for sent in quiet.sent):
+        quiet.run_until(quiet.now_ns + 10**8, lambda: False)
+    quiet.sent.clear()
+    for scenario in scenarios:
+        scenario.stack.abort(scenario.conn)
+    quiet.expect_nothing()
+    answer(quiet, 4, OTHER_MAC)
+    for scenario, number in zip(scenarios, [11, *[1] * 9], strict=True):
+        assert scenario.expect(f"R. {number}:{number}(0) ack 1").output.data[:6] == OTHER_MAC
+
+
 def test_a_peer_whose_neighbour_is_there_costs_few_questions(quiet: Host) -> None:
     """A host behind a router is gone: the router says each time that it is not."""
     scenario = connected(quiet)

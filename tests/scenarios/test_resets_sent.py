@@ -159,3 +159,15 @@ def test_a_reset_behind_the_edge_of_our_window_is_ignored(plain: Scenario) -> No
     plain.send("R. 65537:65537(0) ack 1")
     plain.expect_nothing(1)
     assert plain.state == "established"
+
+
+@pytest.mark.link(slots=8)
+@pytest.mark.stack(conn_max=64)
+def test_many_are_reset_at_once_and_the_device_is_full(host: Host) -> None:
+    """Each is over when its reset finds no room, and nobody would send it again."""
+    scenarios = [states.established(host) for _ in range(50)]
+    for scenario in scenarios:
+        scenario.stack.abort(scenario.conn)
+    for scenario in scenarios:
+        scenario.expect("R. 1:1(0) ack 1", within=1)
+    assert host.counter("device_full") == 0

@@ -32,6 +32,16 @@ def test_unix_socket_shared_by_shards(layout: str, tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_logs_say_that_a_peer_came_over_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "raises.sock"
+    with Server("support.handlers:Raises", "--app-dir", "tests", "--bind", f"unix:{path}") as server:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(b"hello")
+            assert client.recv(1) == b""
+        assert server.wait("it is logged", lambda: "from unix: a callback raised" in server.log)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_dual_stack(layout: str) -> None:
     port = free_port()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from support.server import wait
 
+from usnet_framework.config import default_control_path
 from usnet_framework.errors import ControlError, StartupError
 from usnet_framework.shards import control
 
@@ -62,9 +64,23 @@ def raw(path: Path, sent: bytes) -> bytes:
 
 
 def test_an_answer(tmp_path: Path) -> None:
-    path = tmp_path / "new folder" / "c.sock"
+    path = tmp_path / "c.sock"
     assert with_server(path, lambda: control.request(str(path), "status")) == {"pid": 7}
     assert not path.exists()
+
+
+def test_only_the_folder_of_the_default_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is for its owner alone. Others are named by people, who may have misspelt them."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    default, folder = default_control_path(), tmp_path / "runtime/usnet"
+    control.try_path(default)
+    assert not folder.exists()
+    control.listen(default).close()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for attempt in (control.try_path, control.listen):
+        with pytest.raises(StartupError, match="there is no folder"):
+            attempt(f"{tmp_path}/other/c.sock")
 
 
 @pytest.mark.parametrize(

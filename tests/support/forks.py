@@ -1,7 +1,8 @@
 """A handler that forks when a message says so, and tells how the child ended: `support.forks:Forks --app-dir tests`.
 
 A message is where and how: `now exit` forks within `on_data`, `later exit` in a callback of the loop. The answer is the
-message and the status of the child. Anything else is echoed.
+message and the status of the child. `tasks` leaves tasks that are still pending at the next fork. Anything else is
+echoed.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ class Forks(Handler):
         elif where == "later":
             asyncio.get_running_loop().call_soon(self.answer, conn, data, how)
             asyncio.get_running_loop().call_soon(self.count)  # waits behind it, and is not the child's to do
+        elif where == "tasks":
+            self.waits = asyncio.ensure_future(asyncio.sleep(3600))
+            asyncio.ensure_future(self.turns())  # noqa: RUF006  # only the loop has it: that is the case
+            conn.send(data)
         elif where == "start":
             conn.send(b"%d" % self.start_ended)
         elif where == "close":
@@ -53,6 +58,14 @@ class Forks(Handler):
         status = fork(how, conn, data)
         if status is not None:
             conn.send(bytes(data) + b" %d" % status)
+
+    async def turns(self) -> None:
+        """Is scheduled at every moment, and only the loop has it."""
+        try:
+            while True:
+                await asyncio.sleep(0)
+        finally:
+            self.count()  # a child that destroys the task would
 
     def count(self) -> None:
         with Path(os.environ["FORK_COUNT"]).open("a") as file:

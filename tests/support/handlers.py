@@ -32,6 +32,13 @@ class Echo(Forgetful):
         """Nothing to restore."""
 
 
+class Raises(Echo):
+    """Cannot handle anything."""
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        raise LookupError("bad")
+
+
 class Poisonable(Echo):
     """Dies of messages that begin with "poison", and ends itself for those that begin with "exit"."""
 

@@ -28,6 +28,7 @@ class MemorySegment:
             held_frames=0,
             rx_frames_free=512,
             overflow_bytes=0,
+            inbox_held=0,
             objects=0,
             attached=True,
         )

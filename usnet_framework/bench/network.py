@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from usnet_framework.bench.netns import NamespaceError, TapLink, VethPair
-from usnet_framework.errors import StartupError
+from usnet_framework.errors import StartupError, UsageError, UsnetError
 
 CHOICES = ("auto", "veth", "loopback")
 
@@ -84,10 +84,16 @@ def open_network(choice: str) -> Iterator[Network]:
         pair.remove()
 
 
+def _no_namespaces(needs: str, network: Network) -> UsnetError:
+    """Whose fault that is: the caller's who chose loopback, or the machine's."""
+    kind = UsageError if network.description == Loopback().description else StartupError
+    return kind(f"{needs} network namespaces, not {network.description}")
+
+
 def receive_at_home(network: Network, server_core: int, load_core: int) -> None:
     """Each kernel receives on the core of the process that it receives for, not on that of the sender (netns.py)."""
     if not isinstance(network, VethPair | TapLink):
-        raise StartupError(f"--rps needs network namespaces, not {network.description}")
+        raise _no_namespaces("--rps needs", network)
     try:
         network.receive_at_home(server_core, load_core)
     except NamespaceError as error:
@@ -97,7 +103,7 @@ def receive_at_home(network: Network, server_core: int, load_core: int) -> None:
 def add_tap(network: Network) -> Network:
     """A TAP interface beside a veth pair, for servers with a stack of their own. It is removed with the pair."""
     if not isinstance(network, VethPair):
-        raise StartupError(f"servers over TAP need network namespaces, not {network.description}")
+        raise _no_namespaces("servers over TAP need", network)
     link = TapLink(network)
     missing = _create(link)
     if missing:

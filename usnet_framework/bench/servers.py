@@ -66,7 +66,7 @@ def _mirror_tap(host: str, port: int) -> list[str]:
 
 def _no_exchange(name: str) -> Command:
     def refuse(host: str, port: int) -> list[str]:
-        raise StartupError(f"{name} is an echo server: leave it out of loads that go one way")
+        raise UsageError(f"{name} is an echo server: leave it out of loads that go one way")
 
     return refuse
 

@@ -29,7 +29,7 @@ from usnet_framework.config import ENVIRONMENT_PREFIX, default_control_path
 from usnet_framework.errors import ControlError, UsageError, UsnetError
 from usnet_framework.installed import pkgconfig_folder
 from usnet_framework.shards import control
-from usnet_framework.values import nearest
+from usnet_framework.values import endpoint_text, nearest
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,6 +62,15 @@ class _Parser(argparse.ArgumentParser):
 
     def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(logs.lines(message), file)  # the default of --control may be no text
+
+
+class _Help(argparse.Action):
+    """--help: behind a command it is about that one."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> NoReturn:
+        command = getattr(namespace, "command", None)
+        (parser if command is None else _command_parser(command)).print_help()
+        parser.exit()
 
 
 class _PrintFolder(argparse.Action):
@@ -104,18 +113,35 @@ def _parser() -> _Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="commands:\n" + "\n".join(f"  {name:<8} {text}" for name, (text, _) in COMMANDS.items()),
         allow_abbrev=False,
+        add_help=False,
     )
-    path = os.environ.get(ENVIRONMENT_PREFIX + "CONTROL") or default_control_path()
     parser.add_argument("command", metavar="COMMAND", type=_command)
     parser.add_argument("address", metavar="ADDRESS", nargs="?", help="of bind and unbind")
-    whose = "the server's control socket (%(default)s)"
-    parser.add_argument("--control", metavar="PATH", type=_path, default=path, help=whose)
-    parser.add_argument("--json", action="store_true", help="print what the server said as JSON")
+    _add_options(parser)
     parser.add_argument(
         "--pkgconfigdir", nargs=0, action=_PrintFolder, help="print what PKG_CONFIG_PATH has to hold, and exit"
     )
     parser.add_argument("--version", action="version", version=f"usnet-ctl {version('usnet_framework')}")
     return parser
+
+
+def _command_parser(command: str) -> _Parser:
+    """For its help alone."""
+    text = COMMANDS[command][0]
+    parser = _Parser(prog=f"usnet-ctl {command}", description=f"{text[0].upper()}{text[1:]}.", add_help=False)
+    if command in control.ADDRESSED:
+        parser.add_argument("address", metavar="ADDRESS", help="tcp://HOST:PORT or unix:PATH")
+    _add_options(parser)
+    return parser
+
+
+def _add_options(parser: _Parser) -> None:
+    """Those of every command."""
+    path = os.environ.get(ENVIRONMENT_PREFIX + "CONTROL") or default_control_path()
+    whose = "the server's control socket (%(default)s)"
+    parser.add_argument("--control", metavar="PATH", type=_path, default=path, help=whose)
+    parser.add_argument("--json", action="store_true", help="print what the server said as JSON")
+    parser.add_argument("-h", "--help", nargs=0, action=_Help, help="show this, or what a command does, and exit")
 
 
 # What people see.
@@ -155,7 +181,7 @@ def conns_text(connections: Iterable[dict[str, Any]]) -> str:
     now = time.monotonic_ns()
     lines = [f"{'STATE':<8} {'LOCAL':<28} {'PEER':<28} SEAT"]
     for conn in connections:
-        local, peer = address(conn["local"]), address(conn["peer"])
+        local, peer = endpoint_text(conn["local"]), endpoint_text(conn["peer"])
         age, idle = _since(now, conn["opened_ns"]), _since(now, conn["active_ns"])
         flags = "".join(f" {flag}" for flag in conn["flags"])
         lines.append(f"{conn['state']:<8} {local:<28} {peer:<28} {conn['shard']}.{conn['seat']}")
@@ -178,16 +204,6 @@ def doctor_text(findings: Iterable[dict[str, Any]]) -> str:
 
 def done_text(result: Any) -> str:
     return result if isinstance(result, str) else "done"
-
-
-def address(end: list[Any] | str) -> str:
-    """An end point as it is written in a bind."""
-    if isinstance(end, str):
-        return end or "unix"
-    host, port = end[:2]
-    if len(end) == 2:
-        return f"{host}:{port}"
-    return f"[{host}%{end[3]}]:{port}" if end[3] else f"[{host}]:{port}"
 
 
 def duration(seconds: float) -> str:

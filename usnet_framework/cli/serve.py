@@ -38,9 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check(config: Config) -> str:
-    """What the server would be made of on this machine. Raises as starting it would, as far as that needs no start."""
+    """What the server would be made of on this machine. Raises as starting it would, as far as that needs no start;
+    what another process has is a note."""
+    from usnet_framework.shards.attempt import attempt  # which takes what serving without metrics does not
+
     intent = understand(config)
     placed, stack = intent.plan, intent.stack
+    in_use = attempt(config, intent)
     rows = [
         ("application", config.app),
         ("listening", ", ".join(bind.text for bind in intent.binds)),
@@ -50,6 +54,7 @@ def check(config: Config) -> str:
         *((f"shard {shard.shard}", _processes(placed, shard)) for shard in placed.shards),
         ("metrics", config.metrics),
         ("control", config.control),
+        *(("note", used) for used in in_use),
         *(("in force" if finding.ok else "note", str(finding)) for finding in placed.findings),
     ]
     return "\n".join(_row(name, value) for name, value in rows)

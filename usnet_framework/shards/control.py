@@ -18,9 +18,11 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
+from usnet_framework.config import default_control_path
 from usnet_framework.errors import ControlError, StartupError, UsnetError
+from usnet_framework.shards import quarantine
 from usnet_framework.shards.messages import pack, unpack
-from usnet_framework.shards.unixpath import PATH_BYTES_MAX, UnixListener, listen_unix, make_private
+from usnet_framework.shards.unixpath import PATH_BYTES_MAX, UnixListener, listen_unix, make_private, try_unix
 
 log = logging.getLogger("usnet.supervisor")
 
@@ -42,13 +44,25 @@ Command = Callable[..., Coroutine[Any, Any, Any]]
 
 
 def listen(path: str) -> UnixListener:
-    """Make the socket, and its folder when it is missing. StartupError: a server answers there, or no permission."""
+    """Make the socket. The folder of the default is made when it is missing, as nobody has named it; any other has to
+    be there, as for --bind unix:PATH. StartupError: a server answers there, no folder, or no permission."""
     what = f"--control {path}"
-    try:
-        make_private(Path(path).absolute().parent)
-    except OSError as error:
-        raise StartupError(f"{what}: cannot make its folder: {error.strerror}; use another path, or off") from None
+    if path == default_control_path():
+        try:
+            make_private(Path(path).parent)
+        except OSError as error:
+            raise StartupError(f"{what}: cannot make its folder: {error.strerror}; use another path, or off") from None
     return listen_unix(path, backlog=BACKLOG, what=what, mode=0o600)
+
+
+def try_path(path: str) -> None:
+    """Could this process listen there? Nothing is made. StartupError as `listen` has it, InUse."""
+    what, folder = f"--control {path}", Path(path).parent
+    if path == default_control_path() and not folder.exists():
+        if why := quarantine.trouble(folder):
+            raise StartupError(f"{what}: cannot make its folder: {why}; use another path, or off")
+    else:
+        try_unix(path, what)
 
 
 class ControlServer:

@@ -26,12 +26,13 @@ import stat
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from usnet_framework.errors import StartupError, UsageError
+from usnet_framework.errors import InUse, StartupError, UsageError
 from usnet_framework.shards.keepalive import OFF, Keepalive
-from usnet_framework.shards.unixpath import UnixListener, listen_unix
+from usnet_framework.shards.unixpath import UnixListener, listen_unix, try_unix
+from usnet_framework.values import endpoint_text
 
 EXPECTED = "expected tcp://HOST:PORT, unix:PATH or fd:N"
 LISTENERS_MAX = 64  # per shard: UN_LISTENERS_MAX of native/src/shard/options.h
@@ -83,6 +84,20 @@ def parse_bind(text: str, option: str = "--bind ") -> Bind:
     if match := re.fullmatch(r"fd:([0-9]{1,6})", text):
         return Bind(text, "fd", fd=int(match[1]), option=option)
     raise UsageError(f"{option}{text}: {EXPECTED}")
+
+
+def parse_binds(texts: Sequence[str]) -> list[Bind]:
+    """UsageError when one is none of the three forms or is given twice, or there are too many."""
+    if len(texts) > LISTENERS_MAX:
+        raise UsageError(f"--bind: {len(texts)} addresses; at most {LISTENERS_MAX} are possible")
+    binds: list[Bind] = []
+    for text in texts:
+        bind = parse_bind(text)
+        any_port = bind.kind == "tcp" and bind.port == 0  # of those there may be several
+        if not any_port and any(replace(bind, text=other.text) == other for other in binds):
+            raise UsageError(f"--bind {text}: is given twice")
+        binds.append(bind)
+    return binds
 
 
 @dataclass(frozen=True)
@@ -210,6 +225,19 @@ def open_listeners(
     return listeners
 
 
+def try_listener(bind: Bind, environ: Mapping[str, str] = os.environ) -> None:
+    """Could this process listen there? Nothing is listened on, made or changed. InUse; StartupError as open_listeners
+    has it."""
+    if bind.kind == "tcp":
+        opened = Listeners()
+        _open_tcp(bind, opened, 1, None, [bind])
+        opened.close()
+    elif bind.kind == "unix":
+        try_unix(bind.path, bind.asked)
+    else:
+        _inherited(bind, environ).close()
+
+
 def _open_shared(bind: Bind, shards: int, backlog: int, environ: Mapping[str, str]) -> Listener:
     """One socket for all shards."""
     if bind.kind == "unix":
@@ -219,7 +247,8 @@ def _open_shared(bind: Bind, shards: int, backlog: int, environ: Mapping[str, st
     return Listener(bind, f"{bind.text} ({_name(listener)})", [listener] * shards)
 
 
-def _open_tcp(bind: Bind, listeners: Listeners, shards: int, backlog: int, binds: Sequence[Bind]) -> None:
+def _open_tcp(bind: Bind, listeners: Listeners, shards: int, backlog: int | None, binds: Sequence[Bind]) -> None:
+    """`backlog` None: bound and not listening."""
     here, absent = [], []
     for family, address in _resolve(bind):
         dual = family == socket.AF_INET6 and address[0] == "::" and not _has_ipv4_wildcard(binds, bind.port)
@@ -227,7 +256,8 @@ def _open_tcp(bind: Bind, listeners: Listeners, shards: int, backlog: int, binds
             opened = _open_address(family, address, dual, shards, backlog)
         except OSError as error:
             if error.errno not in NOT_OF_THIS_MACHINE:
-                raise StartupError(f"{bind.asked}: {_explain(error, bind)}") from None
+                kind = InUse if error.errno == errno.EADDRINUSE else StartupError
+                raise kind(f"{bind.asked}: {_explain(error, bind)}") from None
             absent.append((address, error))
             continue
         here.append(_name(opened[0]))
@@ -235,11 +265,11 @@ def _open_tcp(bind: Bind, listeners: Listeners, shards: int, backlog: int, binds
     if not here:
         raise StartupError(f"{bind.asked}: {_explain(absent[0][1], bind)}")
     if absent:
-        listeners.absent.append(Absent(bind, [show_endpoint(address) for address, _ in absent], here))
+        listeners.absent.append(Absent(bind, [endpoint_text(address) for address, _ in absent], here))
 
 
 def _open_address(
-    family: socket.AddressFamily, address: Endpoint, dual: bool, shards: int, backlog: int
+    family: socket.AddressFamily, address: Endpoint, dual: bool, shards: int, backlog: int | None
 ) -> list[socket.socket]:
     """A listening socket for each shard, or OSError."""
     opened: list[socket.socket] = []
@@ -248,8 +278,9 @@ def _open_address(
             opened.append(_bind_tcp(family, opened[0].getsockname() if opened else address, dual, joins=bool(opened)))
             if shards > 1:
                 opened[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        for listener in opened:
-            listener.listen(backlog)
+        if backlog is not None:
+            for listener in opened:
+                listener.listen(backlog)
     except OSError:
         for listener in opened:
             listener.close()
@@ -294,7 +325,16 @@ def _bind_tcp(family: socket.AddressFamily, address: Endpoint, dual: bool, joins
 
 
 def _adopt(bind: Bind, environ: Mapping[str, str]) -> socket.socket:
-    """A listening stream socket that this process was started with."""
+    """Made ready to be accepted from."""
+    listener = _inherited(bind, environ)
+    listener.setblocking(False)
+    if listener.family != socket.AF_UNIX:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _inherited(bind: Bind, environ: Mapping[str, str]) -> socket.socket:
+    """A listening stream socket that this process was started with, as it was given."""
     what = bind.asked
     try:
         is_socket = stat.S_ISSOCK(os.fstat(bind.fd).st_mode)
@@ -308,9 +348,6 @@ def _adopt(bind: Bind, environ: Mapping[str, str]) -> socket.socket:
     if not stream or not known or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         listener.close()
         raise StartupError(f"{what}: not a listening stream socket; call listen() on it before the server is started")
-    listener.setblocking(False)
-    if listener.family != socket.AF_UNIX:
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
@@ -328,14 +365,9 @@ def _activation_hint(bind: Bind, environ: Mapping[str, str]) -> str:
 def _name(listener: socket.socket) -> str:
     name = listener.getsockname()
     if listener.family != socket.AF_UNIX:
-        return show_endpoint(name)
+        return endpoint_text(name)
     path = os.fsdecode(name)
     return f"@{path[1:]}" if path.startswith("\0") else path or "unix"  # as ss(8) writes abstract names
-
-
-def show_endpoint(address: Endpoint) -> str:
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _explain(error: OSError, bind: Bind) -> str:

@@ -154,11 +154,16 @@ def _register_edges(epoll_fd: int, port: Port) -> None:
 
 
 _loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Selector] = weakref.WeakKeyDictionary()
+_tasks_of_parent: list[asyncio.Task[Any]] = []
 
 
 def _leave_to_parent() -> None:
-    """In a child of a fork: what is scheduled is the parent's to do."""
+    """In a child of a fork: what is scheduled is the parent's to do. Its tasks are kept and said nothing of: else they
+    would be destroyed here, and asyncio would warn of those that are pending."""
     for loop, selector in list(_loops.items()):
+        for task in asyncio.all_tasks(loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own way, as in gather
+            _tasks_of_parent.append(task)
         for handle in getattr(loop, "_ready", ()):  # the turn that forked goes on with these
             handle.cancel()
         selector.leave_to_parent()

@@ -14,12 +14,12 @@ from pathlib import Path
 from usnet_framework._native import POLL_MODES, StackAddresses
 from usnet_framework.app import parse_app
 from usnet_framework.config import Config
-from usnet_framework.errors import StartupError
+from usnet_framework.errors import StartupError, UsageError
 from usnet_framework.shards import doctor, limits, quarantine
 from usnet_framework.shards.control import listen
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.keepalive import Keepalive
-from usnet_framework.shards.listeners import Bind, Listener, Listeners, open_listeners, parse_bind
+from usnet_framework.shards.listeners import Bind, Listener, Listeners, open_listeners, parse_binds
 from usnet_framework.shards.ownstack import OwnStack
 from usnet_framework.shards.packetdevice import KINDS
 from usnet_framework.shards.placement import Plan, Wish, plan
@@ -73,12 +73,12 @@ class Prepared:
 
 
 def understand(config: Config) -> Intent:
-    """Place the processes and parse the rest. UsageError; StartupError for a backend that is not there."""
+    """Place the processes and parse the rest. UsageError; StartupError for what this machine has not."""
     transport = config.transport()
     parse_app(config.app)
     _check_working_directory()
     _check_quarantine(config)
-    binds = [parse_bind(bind) for bind in config.bind]
+    binds = parse_binds(config.bind)
     node = interface_node(config.interface) if config.interface is not None else None
     wish = Wish(config.queues, config.workers, config.layout, config.cores, config.poll, node)
     placed = plan(read_topology(), wish)
@@ -91,9 +91,9 @@ def _understand_stack(config: Config, transport: str, binds: Sequence[Bind], que
     kind = KINDS[transport]
     name = config.interface or kind.interface
     if name is None:
-        raise StartupError(f"--backend {transport}: no --interface is given; name the one to serve on")
+        raise UsageError(f"--backend {transport}: no --interface is given; name the one to serve on")
     if queues > kind.queues_max:
-        raise StartupError(f"--queues {queues}: an interface of --backend {transport} has at most {kind.queues_max}")
+        raise UsageError(f"--queues {queues}: an interface of --backend {transport} has at most {kind.queues_max}")
     return plan_stack(name, config.address, config.gateway, binds, transport)
 
 
@@ -116,15 +116,7 @@ def prepare(config: Config, intent: Intent) -> Prepared:
     """Open the sockets or the interface, or nothing: StartupError."""
     placed = intent.plan
     limit = limits.raise_descriptor_limit()
-    demand = limits.Demand(
-        layout=placed.layout,
-        shards=len(placed.shards),
-        workers=config.workers,
-        spares=config.spares,
-        listeners=len(intent.binds) if intent.stack is None else 0,
-        max_connections=config.max_connections,
-        own_stack=intent.stack is not None,
-    )
+    demand = demand_of(config, intent)
     limits.check_supervisor(demand, limit)
     listeners, stack = _open(config, intent)
     try:
@@ -145,6 +137,19 @@ def prepare(config: Config, intent: Intent) -> Prepared:
     common = {"connection_limit": connection_limit}
     options = [_engine_options(config, intent, stack, shard.shard, common) for shard in placed.shards]
     return Prepared(placed, listeners, stack, control, options, config.backlog, findings)
+
+
+def demand_of(config: Config, intent: Intent) -> limits.Demand:
+    """Of descriptors, before names are resolved."""
+    return limits.Demand(
+        layout=intent.plan.layout,
+        shards=len(intent.plan.shards),
+        workers=config.workers,
+        spares=config.spares,
+        listeners=len(intent.binds) if intent.stack is None else 0,
+        max_connections=config.max_connections,
+        own_stack=intent.stack is not None,
+    )
 
 
 def _engine_options(

@@ -27,6 +27,7 @@ from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.seat import Pool, Seat, SeatState
 from usnet_framework.shards.segment import CONN_MAX, EngineOptions, QuarantineRecord, Segment, SegmentConfig
 from usnet_framework.shards.spare import Later
+from usnet_framework.values import endpoint_text
 
 log = logging.getLogger("usnet.supervisor")
 
@@ -175,7 +176,8 @@ class Shard:
         raise NotImplementedError
 
     def _keep(self, seat: int, record: QuarantineRecord) -> None:
-        extra: dict[str, Any] = {"worker": f"{self.number}.{seat}", "conn": record.conn, "peer": record.peer}
+        extra: dict[str, Any] = {"worker": f"{self.number}.{seat}", "conn": record.conn}
+        extra["peer"] = endpoint_text(record.peer)
         text = "poisoned: two workers in a row died of the same event; its connection was reset"
         try:
             extra["file"] = str(quarantine.keep(self.setup.quarantine, extra["worker"], record))

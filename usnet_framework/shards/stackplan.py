@@ -15,8 +15,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from usnet_framework._native import StackAddresses
-from usnet_framework.errors import StartupError
-from usnet_framework.shards.listeners import LISTENERS_MAX, Bind
+from usnet_framework.errors import UsageError
+from usnet_framework.shards.listeners import Bind
 
 INTERFACE_BYTES_MAX = 15  # IFNAMSIZ - 1
 
@@ -40,20 +40,18 @@ class StackPlan:
 def plan_stack(
     name: str, addresses: Sequence[str], gateways: Sequence[str], binds: Sequence[Bind], backend: str
 ) -> StackPlan:
-    """For an interface of this name. StartupError when the parts do not fit together; `backend` is what was asked
+    """For an interface of this name. UsageError when the parts do not fit together; `backend` is what was asked
     for."""
     well_formed = re.fullmatch(r"[^/:%\s]+", name) and name not in (".", "..")
     if not well_formed or len(os.fsencode(name)) > INTERFACE_BYTES_MAX:
-        raise StartupError(
+        raise UsageError(
             f"--interface {name}: not a name of an interface: up to {INTERFACE_BYTES_MAX} bytes, no slash"
         )
     ours = _own_addresses(addresses, backend)
-    if len(binds) > LISTENERS_MAX:
-        raise StartupError(f"--bind: {len(binds)} addresses; at most {LISTENERS_MAX} are possible")
     listeners = tuple(_endpoint(bind, ours) for bind in binds)
     for number, endpoint in enumerate(listeners):
         if endpoint in listeners[:number]:
-            raise StartupError(f"--bind {binds[number].text}: is given twice")
+            raise UsageError(f"--bind {binds[number].text}: is given twice")
     return StackPlan(
         interface=name,
         addresses=tuple(map(str, ours)),
@@ -82,15 +80,15 @@ def _shown(host: str, port: int) -> str:
 
 def _own_addresses(addresses: Sequence[str], backend: str) -> list[IpInterface]:
     if not addresses:
-        raise StartupError(
+        raise UsageError(
             f"--backend {backend}: no --address is given; name the address to serve and its prefix, like 10.0.0.1/24"
         )
     if len(addresses) > ADDRESSES_MAX:
-        raise StartupError(f"--address: {len(addresses)} are given; at most {ADDRESSES_MAX} are possible")
+        raise UsageError(f"--address: {len(addresses)} are given; at most {ADDRESSES_MAX} are possible")
     ours = [ipaddress.ip_interface(address) for address in addresses]
     for number, address in enumerate(ours):
         if address.ip in [other.ip for other in ours[:number]]:
-            raise StartupError(f"--address {addresses[number]}: is given twice")
+            raise UsageError(f"--address {addresses[number]}: is given twice")
     return ours
 
 
@@ -98,11 +96,11 @@ def _gateways(gateways: Sequence[str], ours: Sequence[IpInterface]) -> tuple[str
     routers = [ipaddress.ip_address(gateway) for gateway in gateways]
     for number, router in enumerate(routers):
         if router.version in [other.version for other in routers[:number]]:
-            raise StartupError(f"--gateway {router}: there is one for IPv{router.version} already")
+            raise UsageError(f"--gateway {router}: there is one for IPv{router.version} already")
         if router in [address.ip for address in ours]:
-            raise StartupError(f"--gateway {router}: is an --address of our own; name the router's")
+            raise UsageError(f"--gateway {router}: is an --address of our own; name the router's")
         if not _is_on_link(router, ours):
-            raise StartupError(f"--gateway {router}: is not on the link; it has to lie in the prefix of an --address")
+            raise UsageError(f"--gateway {router}: is not on the link; it has to lie in the prefix of an --address")
     return tuple(map(str, routers))
 
 
@@ -115,9 +113,9 @@ def _is_on_link(router: IpAddress, ours: Sequence[IpInterface]) -> bool:
 def _endpoint(bind: Bind, ours: Sequence[IpInterface]) -> tuple[str, int]:
     what = bind.asked
     if bind.kind != "tcp":
-        raise StartupError(f"{what}: a stack of our own serves TCP only; give tcp://HOST:PORT, or --backend kernel")
+        raise UsageError(f"{what}: a stack of our own serves TCP only; give tcp://HOST:PORT, or --backend kernel")
     if bind.port == 0:
-        raise StartupError(f"{what}: a port has to be named")
+        raise UsageError(f"{what}: a port has to be named")
     host = bind.host or "::"
     try:
         address = ipaddress.ip_address(host)
@@ -125,5 +123,5 @@ def _endpoint(bind: Bind, ours: Sequence[IpInterface]) -> tuple[str, int]:
         address = None
     if address is None or not (address.is_unspecified or address in [one.ip for one in ours]):
         listed = ", ".join(str(one.ip) for one in ours)
-        raise StartupError(f"{what}: {host} is none of our addresses, which are {listed}; name one, or [::] for all")
+        raise UsageError(f"{what}: {host} is none of our addresses, which are {listed}; name one, or [::] for all")
     return str(address), bind.port

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from usnet_framework._native_tap import TapError, steer_tap, tap_queue
-from usnet_framework.errors import StartupError
+from usnet_framework.errors import InUse, StartupError
 from usnet_framework.shards import rtnetlink
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.stackplan import StackPlan
@@ -33,7 +33,7 @@ class Tap:
         self._fds: list[int] = []
         self._created = not _exists(plan.interface)
         if rtnetlink.tun_queues(plan.interface) > 0:  # the kernel refuses this only where there is a single one
-            raise StartupError(
+            raise InUse(
                 f"--interface {plan.interface}: is used by another process, whose packets would come here; "
                 "stop it or use another interface"
             )
@@ -84,7 +84,8 @@ class Tap:
         if not (multi_queue or self._created) and refused.errno == errno.EINVAL:
             with suppress(TapError):
                 return tap_queue(name, multi_queue=True)  # made for several queues, of which we need one
-        raise StartupError(f"--interface {name}: {refused}")
+        kind = InUse if refused.errno == errno.EBUSY else StartupError
+        raise kind(f"--interface {name}: {refused}")
 
     def _steer(self, queues: int) -> Finding:
         what = "steering"

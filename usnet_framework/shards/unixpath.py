@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from usnet_framework.errors import StartupError
+from usnet_framework.errors import InUse, StartupError
 
 PATH_BYTES_MAX = 107  # sun_path of struct sockaddr_un, less its final zero
 PROBE_TIMEOUT_S = 1.0
@@ -54,10 +54,9 @@ def make_private(folder: Path) -> None:
 
 def listen_unix(path: str, backlog: int, what: str, mode: int | None = None) -> UnixListener:
     """Listen at `path`. `mode` is the file's from its first moment; StartupError opens with `what`."""
-    full = Path(path).absolute()
-    if len(os.fsencode(full)) > PATH_BYTES_MAX:
-        raise StartupError(f"{what}: the path has more than {PATH_BYTES_MAX} bytes; use a shorter one")
-    _make_room(full, what)
+    full = _full_path(path, what)
+    if _is_stale(full, what):
+        _remove(full, what)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _bind(listener, full, mode)
@@ -68,6 +67,23 @@ def listen_unix(path: str, backlog: int, what: str, mode: int | None = None) -> 
     listener.setblocking(False)
     made = os.lstat(full)
     return UnixListener(listener, full, made.st_dev, made.st_ino)
+
+
+def try_unix(path: str, what: str) -> None:
+    """Could this process listen at `path`? Nothing is made or removed. StartupError as listen_unix has it."""
+    full = _full_path(path, what)
+    _is_stale(full, what)
+    if not full.parent.is_dir():
+        raise StartupError(f"{what}: {_explain(FileNotFoundError(errno.ENOENT, ''), full)}")
+    if not os.access(full.parent, os.W_OK | os.X_OK, effective_ids=True):
+        raise StartupError(f"{what}: {_explain(PermissionError(errno.EACCES, ''), full)}")
+
+
+def _full_path(path: str, what: str) -> Path:
+    full = Path(path).absolute()
+    if len(os.fsencode(full)) > PATH_BYTES_MAX:
+        raise StartupError(f"{what}: the path has more than {PATH_BYTES_MAX} bytes; use a shorter one")
+    return full
 
 
 def _bind(listener: socket.socket, path: Path, mode: int | None) -> None:
@@ -81,17 +97,22 @@ def _bind(listener: socket.socket, path: Path, mode: int | None) -> None:
         os.umask(umask)
 
 
-def _make_room(path: Path, what: str) -> None:
+def _is_stale(path: Path, what: str) -> bool:
+    """Whether a socket is there that nobody listens on; StartupError when anything else is."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
-        return
+        return False
     except OSError as error:
         raise StartupError(f"{what}: {_explain(error, path)}") from None
     if not stat.S_ISSOCK(found.st_mode):
         raise StartupError(f"{what}: a file that is no socket is there; remove it or use another path")
     if _answers(path, what):
-        raise StartupError(f"{what}: another server is listening there; stop it or use another path")
+        raise InUse(f"{what}: another server is listening there; stop it or use another path")
+    return True
+
+
+def _remove(path: Path, what: str) -> None:
     try:
         os.unlink(path)
     except OSError as error:

@@ -94,6 +94,8 @@ def _serve(control: socket.socket, handler_class: type[Handler], load: Message, 
     what = "making the handler"
     try:
         worker = Worker(control, handler_class, seat, fds)
+        what = "taking its seat"
+        worker.attach(seat)
         what = "on_start"
         worker.start()
     except (Exception, SystemExit) as error:
@@ -115,10 +117,14 @@ class Worker:
         self._fds = fds
         os.register_at_fork(after_in_child=self._leave_to_parent)
         self._handler = handler_class()
-        self._engine = _engine(seat, fds, resumes(handler_class)) if seat["layout"] == "inline" else None
-        self._port = _port(self._engine, self._handler, seat, fds)
-        self._loop = new_event_loop(self._port, seat["poll"], self._engine)
         self._deadline_s: float | None = None  # of a worker that retires
+
+    def attach(self, seat: Message) -> None:
+        """ValueError, OSError: the segment or its descriptors are of no use."""
+        inline = seat["layout"] == "inline"
+        self._engine = _engine(seat, self._fds, resumes(type(self._handler))) if inline else None
+        self._port = _port(self._engine, self._handler, seat, self._fds)
+        self._loop = new_event_loop(self._port, seat["poll"], self._engine)
 
     def start(self) -> None:
         """Whatever on_start raises."""

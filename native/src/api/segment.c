@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "api/counters.h"
+#include "engine/formats.h"
 #include "engine/stack_counters.h"
 #include "shard/segment.h"
 
@@ -39,7 +40,8 @@ static int copy_header(struct usnet_segment *segment, const void *public_memory,
     if (public_bytes < sizeof header)
         return -EINVAL;
     memcpy(&header, public_memory, sizeof header);
-    if (header.magic != UN_SEGMENT_MAGIC || header.hash != un_layout_hash())
+    if (header.magic != UN_SEGMENT_MAGIC || header.hash != un_layout_hash() ||
+        header.formats != un_formats_hash())
         return -EINVAL;
     if (un_segment_plan(&header.config, &layout, &why) < 0 || public_bytes < layout.public_bytes)
         return -EINVAL;
@@ -274,6 +276,7 @@ int usnet_seat_status(const struct usnet_segment *segment, uint32_t seat, struct
         .handling = un_load(&mine->handling) != 0,
         .held_frames = un_load(&mine->counters.held_frames),
         .overflow_bytes = un_load(&mine->counters.overflow_bytes),
+        .inbox_held = un_load(&mine->counters.inbox_held),
         .objects = un_load(&mine->counters.objects),
     };
     return 0;

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "engine/formats.h"
 #include "engine/stack_setup.h"
 #include "shard/segment.h"
 #include "usnet_segment.h"
@@ -162,19 +163,20 @@ int usnet_segment_format(void *public_memory, uint64_t public_bytes, const uint3
         *why = un_options_fault(&asked, inner.conn_max);
     if (*why)
         return -EINVAL;
+    ((struct un_segment_header *)public_memory)->formats = un_formats_hash();
     un_segment_format(public_memory, &inner, &layout, &asked);
     return 0;
 }
 
 int usnet_segment_check(const void *public_memory, uint64_t public_bytes, const char **why)
 {
-    return un_segment_check(public_memory, public_bytes, why);
+    return un_formats_check(public_memory, public_bytes, why);
 }
 
 int usnet_segment_stack(const void *public_memory, uint64_t public_bytes, struct usnet_stack_sizes *sizes)
 {
     const char *why;
-    if (un_segment_check(public_memory, public_bytes, &why) < 0)
+    if (un_formats_check(public_memory, public_bytes, &why) < 0)
         return -EINVAL;
     const struct un_segment_header *header = public_memory;
     if (header->options.queues == 0)

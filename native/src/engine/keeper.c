@@ -31,6 +31,7 @@
 #include "base/child.h"
 #include "base/inherited.h"
 #include "engine/control.h"
+#include "engine/formats.h"
 #include "engine/network.h"
 #include "engine/stack_setup.h"
 #include "engine/state.h"
@@ -281,7 +282,7 @@ static void check_stack(const struct keeper *keeper)
 static void check_segment(const struct keeper *keeper, uint64_t bytes)
 {
     const char *why;
-    if (un_segment_check(keeper->setup.public, bytes, &why) < 0)
+    if (un_formats_check(keeper->setup.public, bytes, &why) < 0)
         refuse(why);
     const struct un_segment_header *header = un_header(keeper->setup.public);
     if (un_port_count(&header->config) != keeper->ports)

@@ -29,9 +29,14 @@ static uint64_t add(uint64_t hash, const void *bytes, size_t length)
     return hash;
 }
 
-static uint64_t add_text(uint64_t hash, const char *text)
+uint64_t un_layout_hash_text(uint64_t hash, const char *text)
 {
     return add(hash, text, strlen(text) + 1);
+}
+
+uint64_t un_layout_hash_number(uint64_t hash, uint64_t number)
+{
+    return add(hash, &number, sizeof number);
 }
 
 uint64_t un_layout_hash(void)
@@ -39,12 +44,12 @@ uint64_t un_layout_hash(void)
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     for (uint32_t i = 0; i < un_layout_field_count; i++) {
         const struct un_layout_field *field = &un_layout_fields[i];
-        hash = add_text(add_text(hash, field->of), field->name);
+        hash = un_layout_hash_text(un_layout_hash_text(hash, field->of), field->name);
         hash = add(hash, &field->offset, sizeof field->offset);
         hash = add(hash, &field->bytes, sizeof field->bytes);
     }
 #define UN_FIELD(name, memory, writer, parts, items, item_bytes, align, holds)                                         \
-    hash = add_text(hash, #name " " #memory " " #parts " " #items " " #item_bytes " " #align);
+    hash = un_layout_hash_text(hash, #name " " #memory " " #parts " " #items " " #item_bytes " " #align);
     UN_REGIONS(UN_FIELD)
 #undef UN_FIELD
     return hash;

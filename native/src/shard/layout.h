@@ -68,6 +68,7 @@
     X(S, un_shared64, wait, [UN_WAIT_BUCKETS], ) /* last bucket: everything longer */                                  \
     X(S, un_shared64, held_frames, , )           /* slices held by views */                                            \
     X(S, un_shared64, overflow_bytes, , )        /* output waiting in worker memory */                                 \
+    X(S, un_shared64, inbox_held, , )            /* worker memory that input takes while callbacks are slow */         \
     X(S, un_shared64, objects, , )               /* Connection objects alive */
 
 /* What the engine tells every worker. */
@@ -139,7 +140,8 @@
 /* The head of the public memory. */
 #define UN_SEGMENT_HEADER_FIELDS(X, S)                                                                                 \
     X(S, uint64_t, magic, , )                                                                                          \
-    X(S, uint64_t, hash, , ) /* un_layout_hash of whoever wrote it */                                                  \
+    X(S, uint64_t, hash, , )    /* un_layout_hash of whoever wrote it */                                               \
+    X(S, uint64_t, formats, , ) /* un_formats_hash of whoever wrote it: engine/formats.h */                            \
     X(S, struct un_segment_config, config, , )                                                                         \
     X(S, struct un_segment_layout, layout, , )                                                                         \
     X(S, struct un_engine_options, options, , )

@@ -120,25 +120,37 @@ static int prepare_wakes(int engine_wake_fd, int wake_fd)
     return status;
 }
 
-int un_port_open(struct un_port *port, int public_fd, int port_fd, uint32_t number, int engine_wake_fd, int wake_fd)
+static int attach(struct un_port *port, const void *public, void *port_memory, uint32_t number, int engine_wake_fd,
+                  const char **why)
 {
+    int status = un_port_attach(port, public, port_memory, number, engine_wake_fd);
+    if (status == -EINVAL)
+        *why = UN_PORT_MAD;
+    return status;
+}
+
+int un_port_open(struct un_port *port, int public_fd, int port_fd, uint32_t number, int engine_wake_fd, int wake_fd,
+                 const char **why)
+{
+    *why = NULL;
     uint64_t public_bytes = 0, port_bytes = 0;
     const void *public = map_file(public_fd, &public_bytes, PROT_READ);
     if (public == MAP_FAILED)
         return -errno;
-    const char *why;
-    if (un_segment_check(public, public_bytes, &why) < 0) {
+    if (un_segment_check(public, public_bytes, why) < 0) {
         munmap((void *)(uintptr_t)public, public_bytes);
         return -EINVAL;
     }
     const void *port_memory = map_file(port_fd, &port_bytes, PROT_READ | PROT_WRITE);
     int status = port_memory == MAP_FAILED ? -errno : 0;
-    if (status == 0 && port_bytes < un_header(public)->layout.port_bytes)
+    if (status == 0 && port_bytes < un_header(public)->layout.port_bytes) {
+        *why = UN_PORT_SMALL;
         status = -EINVAL;
+    }
     if (status == 0)
         status = prepare_wakes(engine_wake_fd, wake_fd);
     if (status == 0)
-        status = un_port_attach(port, public, (void *)(uintptr_t)port_memory, number, engine_wake_fd);
+        status = attach(port, public, (void *)(uintptr_t)port_memory, number, engine_wake_fd, why);
     if (status < 0) {
         if (port_memory != MAP_FAILED)
             munmap((void *)(uintptr_t)port_memory, port_bytes);

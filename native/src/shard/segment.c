@@ -88,7 +88,7 @@ static const char *header_fault(const struct un_segment_header *header, uint64_t
     if (public_bytes < sizeof *header || header->magic != UN_SEGMENT_MAGIC)
         return "it is no segment";
     if (header->hash != un_layout_hash())
-        return "it was made by another version of usnet_framework; install one for all processes";
+        return UN_OTHER_VERSION;
     if (un_segment_plan(&header->config, &expected, &why) < 0)
         return why;
     if (memcmp(&expected, &header->layout, sizeof expected) != 0 || public_bytes < expected.public_bytes)

@@ -252,6 +252,10 @@ struct un_segment_header {
 /* layout.c: what the tables make. A number over names, offsets and sizes of all that crosses a process. */
 uint64_t un_layout_hash(void);
 
+/* The same over one thing more. */
+uint64_t un_layout_hash_text(uint64_t hash, const char *text);
+uint64_t un_layout_hash_number(uint64_t hash, uint64_t number);
+
 /* One of those: a field of a struct. */
 struct un_layout_field {
     const char *of; /* the struct */
@@ -268,6 +272,8 @@ int un_segment_plan(const struct un_segment_config *config, struct un_segment_la
 /* Write the header into fresh public memory. options may be NULL: zeros. */
 void un_segment_format(void *public, const struct un_segment_config *config, const struct un_segment_layout *layout,
                        const struct un_engine_options *options);
+
+#define UN_OTHER_VERSION "it was made by another version of usnet_framework; install one for all processes"
 
 /* 0, or -EINVAL with *why a sentence: this is no segment of ours, its parts do not fit into public_bytes, or its
  * options make no sense. */

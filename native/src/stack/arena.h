@@ -19,7 +19,7 @@
 #include "wire/packet.h"
 
 #define UN_STACK_MAGIC UINT64_C(0x314b434154534e55) /* "UNSTACK1" */
-#define UN_STACK_VERSION 5u
+#define UN_STACK_VERSION 6u
 
 #define UN_FRAGMENTS_MAX 16u      /* datagrams being put together */
 #define UN_FRAGMENT_FRAMES_MAX 63u /* of one: what one gather list holds */
@@ -178,15 +178,26 @@ struct un_router_solicitation {
     uint32_t left;
 };
 
-/* What is left of the connection that was being changed when its process died. */
-struct un_pending_reset {
+/* A reset whose connection is gone: farewell.h. */
+struct un_farewell {
     struct un_ip peer;
     uint16_t peer_port;
     uint16_t local_port;
     uint16_t local;
-    bool is_due;
+    uint8_t flags;
+    uint8_t options;
     uint32_t seq;
     uint32_t ack;
+    uint32_t tsval;
+    uint32_t tsecr;
+};
+
+#define UN_FAREWELLS_MAX 1024u /* power of two; 40 KiB: a worker's connections that end at once over a full device */
+
+struct un_farewells {
+    uint32_t put;
+    uint32_t taken;
+    struct un_farewell ring[UN_FAREWELLS_MAX];
 };
 
 struct un_stack_memory {
@@ -224,7 +235,6 @@ struct un_stack_memory {
     uint64_t addresses_next_ns;
     uint64_t retry_ns; /* the device had no room: look again then; 0: it had */
     struct un_router_solicitation solicitation;
-    struct un_pending_reset pending_reset;
     struct un_rate resets;
     struct un_rate icmp;
     uint32_t port_counters[UN_PORT_COUNTERS];
@@ -236,6 +246,7 @@ struct un_stack_memory {
     struct un_listener listeners[UN_STACK_LISTENERS_MAX];
     struct un_fragments fragments[UN_FRAGMENTS_MAX];
     struct un_wheel_memory wheel;
+    struct un_farewells farewells;
 };
 
 struct un_stack_plan {

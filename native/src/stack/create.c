@@ -5,6 +5,7 @@
 #include "stack/arena.h"
 #include "stack/listen.h"
 #include "stack/operations.h"
+#include "stack/output.h"
 #include "stack/rebuild.h"
 #include "stack/stack.h"
 #include "stack/udp_sockets.h"
@@ -204,7 +205,7 @@ void un_stack_set_device(struct un_stack *stack, struct un_device *device)
     un_device_count_into(device, &stack->published->device);
     un_device_attach(device, &stack->tcp.pool);
     un_addresses_attach(stack);
-    un_stack_send_pending_reset(stack);
+    un_stack_send_farewells(stack); /* of the connection that was being changed, too */
     un_listen_finish(stack);
 }
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "base/bytes.h"
+#include "stack/farewell.h"
 #include "stack/lists.h"
 #include "stack/neighbour.h"
 #include "stack/packets.h"
@@ -173,6 +174,13 @@ static UN_NEVER_INLINE void send_any(struct un_stack *stack, const struct un_tcb
             (struct kind){.is_v4 = un_ip_is_v4(&tcb->peer)});
 }
 
+/* A segment that cannot leave now: -EAGAIN has its connection try again. A reset is kept, as its connection is over. */
+static int keep_reset(struct un_stack *stack, const struct un_tcb *tcb, const struct un_seg *seg, int result)
+{
+    bool is_kept = result == -EAGAIN && (seg->flags & UN_TCP_RST) && un_farewell_keep(stack, tcb, seg);
+    return is_kept ? 0 : result;
+}
+
 int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, const struct un_piece *pieces, int count,
                   uint32_t segment_bytes)
 {
@@ -180,10 +188,10 @@ int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, co
     int result = 0;
     const struct un_neighbour *neighbour = next_hop(stack, tcb, &result);
     if (!neighbour)
-        return result;
+        return keep_reset(stack, tcb, seg, result);
     if (!un_stack_has_room(stack)) {
         un_stack_conn_list_output(stack, tcb);
-        return -EAGAIN;
+        return keep_reset(stack, tcb, seg, -EAGAIN);
     }
     if (__builtin_expect(!un_ip_is_v4(&tcb->peer) || seg->options != UN_SEG_TIMESTAMP || seg->sack_count > 0 ||
                              count > 1 || segment_bytes > 0 || tcp->is_slow,
@@ -237,16 +245,71 @@ int un_stack_send(struct un_stack *stack, struct un_datagram *datagram)
     return result;
 }
 
-void un_stack_send_segment(struct un_stack *stack, const struct un_ip *local, const struct un_ip *peer,
-                           const struct un_seg *seg)
+/* header: room for the segment's. */
+static struct un_datagram datagram_of(const struct un_ip *local, const struct un_ip *peer, const struct un_seg *seg,
+                                      uint8_t *header)
 {
-    uint8_t header[UN_TCP_HEADER_MAX];
-    struct un_datagram datagram = {
+    return (struct un_datagram){
         .ip = {.source = *local, .destination = *peer, .protocol = UN_PROTOCOL_TCP, .ecn = UN_ECN_NONE},
         .header = header,
         .header_length = un_seg_emit(seg, header),
         .checksum_offset = UN_TCP_CHECKSUM_OFFSET,
     };
+}
+
+void un_stack_send_segment(struct un_stack *stack, const struct un_ip *local, const struct un_ip *peer,
+                           const struct un_seg *seg)
+{
+    uint8_t header[UN_TCP_HEADER_MAX];
+    struct un_datagram datagram = datagram_of(local, peer, seg, header);
     if (un_stack_send(stack, &datagram) == -EAGAIN)
         un_stack_drop(stack, UN_DROP_device_full);
+}
+
+/* ---- resets whose connection is gone ---- */
+
+/* -EAGAIN: the next hop is being asked for, or the device is full. */
+static int try_segment(struct un_stack *stack, const struct un_ip *local, const struct un_ip *peer,
+                       const struct un_seg *seg)
+{
+    uint8_t header[UN_TCP_HEADER_MAX];
+    struct un_neighbour *neighbour = NULL;
+    int result = find_next_hop(stack, peer, &neighbour);
+    if (result == -EAGAIN)
+        return result;
+    if (result) {
+        count_lost(stack, result, neighbour);
+        return result;
+    }
+    struct un_datagram datagram = datagram_of(local, peer, seg, header);
+    return un_stack_send_to(stack, &datagram, neighbour->ethernet);
+}
+
+/* -EAGAIN: its next hop is being asked for. */
+static int say(struct un_stack *stack, const struct un_farewell *farewell)
+{
+    struct un_seg reset = {.seq = farewell->seq,
+                           .ack = farewell->ack,
+                           .flags = farewell->flags,
+                           .options = farewell->options,
+                           .tsval = farewell->tsval,
+                           .tsecr = farewell->tsecr,
+                           .source_port = farewell->local_port,
+                           .destination_port = farewell->peer_port};
+    return try_segment(stack, &stack->own->addresses[farewell->local].ip, &farewell->peer, &reset);
+}
+
+void un_stack_send_farewells(struct un_stack *stack)
+{
+    struct un_farewells *farewells = &stack->own->farewells;
+    for (uint32_t left = farewells->put - farewells->taken; left > 0 && un_stack_has_room(stack); left--) {
+        const struct un_farewell first = farewells->ring[farewells->taken % UN_FAREWELLS_MAX];
+        bool stays = say(stack, &first) == -EAGAIN;
+        farewells->taken++;
+        if (!stays)
+            continue;
+        farewells->ring[farewells->put % UN_FAREWELLS_MAX] = first;
+        un_compiler_fence();
+        farewells->put++;
+    }
 }

@@ -15,4 +15,7 @@ int un_stack_send(struct un_stack *stack, struct un_datagram *datagram);
 void un_stack_send_segment(struct un_stack *stack, const struct un_ip *local, const struct un_ip *peer,
                            const struct un_seg *seg);
 
+/* Those of farewell.h that can leave now. */
+void un_stack_send_farewells(struct un_stack *stack);
+
 #endif

@@ -10,9 +10,9 @@
  * do with it; the rest is done anew by whoever comes next. */
 #include "stack/rebuild.h"
 
+#include "stack/farewell.h"
 #include "stack/lists.h"
 #include "stack/neighbour.h"
-#include "stack/output.h"
 #include "stack/scan.h"
 #include "stack/udp_sockets.h"
 
@@ -187,19 +187,14 @@ static void tell_all_again(struct un_stack *stack)
 
 /* ---- the one that was being changed ---- */
 
-static void note_farewell(struct un_stack *stack, const struct un_tcb *tcb)
+static void say_farewell(struct un_stack *stack, const struct un_tcb *tcb)
 {
     if (!(tcb->state & (UN_TCP_SYNCHRONIZED | UN_TCP_SYN_RECEIVED)) || tcb->state == UN_TCP_TIME_WAIT)
         return;
-    stack->own->pending_reset = (struct un_pending_reset){
-        .peer = tcb->peer,
-        .peer_port = tcb->peer_port,
-        .local_port = tcb->local_port,
-        .local = tcb->local,
-        .is_due = true,
-        .seq = un_tcp_reset_seq(tcb),
-        .ack = tcb->rcv_nxt,
-    };
+    const struct un_seg reset = {
+        .seq = un_tcp_reset_seq(tcb), .ack = tcb->rcv_nxt, .flags = UN_TCP_RST | UN_TCP_ACK};
+    if (un_farewell_keep(stack, tcb, &reset))
+        stack->tcp.counters->out_resets++;
 }
 
 /* Over before anything else looks at it. Needs empty caches, and fills them with what does not count. */
@@ -211,28 +206,13 @@ static void end_doomed(struct un_stack *stack)
         reset_caches(stack);
         unlink_block(tcb);
         forget_queues(tcb);
-        note_farewell(stack, tcb);
+        say_farewell(stack, tcb);
         un_compiler_fence();
         tcb->reason = UN_TCP_REASON_NONE;
         un_tcp_end(&stack->tcp, tcb, UN_TCP_REASON_ADOPTED);
     }
     un_compiler_fence();
     stack->own->busy = 0;
-}
-
-void un_stack_send_pending_reset(struct un_stack *stack)
-{
-    struct un_pending_reset *pending_reset = &stack->own->pending_reset;
-    if (!pending_reset->is_due)
-        return;
-    pending_reset->is_due = false;
-    struct un_seg reset = {.seq = pending_reset->seq,
-                           .ack = pending_reset->ack,
-                           .flags = UN_TCP_RST | UN_TCP_ACK,
-                           .source_port = pending_reset->local_port,
-                           .destination_port = pending_reset->peer_port};
-    stack->tcp.counters->out_resets++;
-    un_stack_send_segment(stack, &stack->own->addresses[pending_reset->local].ip, &pending_reset->peer, &reset);
 }
 
 void un_stack_rebuild(struct un_stack *stack, const struct un_device *device)

@@ -6,6 +6,5 @@
 
 /* device: whose rings may hold frames; NULL: none */
 void un_stack_rebuild(struct un_stack *stack, const struct un_device *device);
-void un_stack_send_pending_reset(struct un_stack *stack); /* a reset for the connection that was being changed */
 
 #endif

@@ -142,6 +142,8 @@ uint32_t un_stack_poll_input(struct un_stack *stack, uint64_t now_ns)
 static inline uint32_t send_and_flush(struct un_stack *stack)
 {
     uint32_t done = stack->own->outputs.head != UN_NONE ? run_outputs(stack) : 0;
+    if (stack->own->farewells.put != stack->own->farewells.taken)
+        un_stack_send_farewells(stack);
     if (stack->own->udp_refused > 0)
         un_udp_room(stack);
     un_stack_flush(stack);
