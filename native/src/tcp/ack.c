@@ -19,6 +19,8 @@ static void take_probe(struct un_tcp *tcp, struct un_tcb *tcb)
         tcb->flags |= UN_TCB_FIN_SENT;
     }
     tcb->snd_nxt++;
+    if (!un_tcp_waits(tcb))
+        un_tcp_leave_persist(tcb);
 }
 
 static void tell_writable(struct un_tcp *tcp, struct un_tcb *tcb)

@@ -93,6 +93,12 @@ static inline bool un_tcp_has_unsent(const struct un_tcb *tcb)
     return tcb->unsent_frame != UN_NONE || un_tcp_fin_pending(tcb);
 }
 
+/* Something is to be sent, or to be written, as soon as that is possible: what the persist timer runs for. */
+static inline bool un_tcp_waits(const struct un_tcb *tcb)
+{
+    return un_tcp_has_unsent(tcb) || tcb->snd_nxt == tcb->iss || (tcb->flags & UN_TCB_WANT_WRITE);
+}
+
 /* The peer has taken back room for what is outstanding: not even one segment of it would be taken. */
 static inline bool un_tcp_window_is_short(const struct un_tcb *tcb)
 {
