@@ -58,9 +58,14 @@ static const char *check_fragments(struct un_stack *stack)
 
 static const char *check_blocks(struct un_stack *stack)
 {
-    for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++)
-        if (is_live(&stack->tcp.tcbs[slot]) && !un_scan_conn(stack, &stack->tcp.tcbs[slot]))
+    for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++) {
+        const struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+        if (is_live(tcb) && !un_scan_conn(stack, tcb))
             return "a connection's queues are not what its counts say";
+        const char *wrong = un_tcp_check(&stack->tcp, tcb);
+        if (wrong)
+            return wrong;
+    }
     return NULL;
 }
 

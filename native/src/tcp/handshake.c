@@ -3,7 +3,6 @@
  * and RFC 3168 section 6.1.1 (ECN). */
 #include "tcp/internal.h"
 
-#define WSCALE_MAX 14u /* RFC 7323 section 2.3 */
 #define AFTER_CHALLENGE_NS (2 * UN_MS_NS) /* so that the SYN does not overtake the reset; Linux: 2 jiffies */
 
 uint8_t un_tcp_window_scale(const struct un_tcp_config *config, uint32_t limit)
@@ -11,7 +10,7 @@ uint8_t un_tcp_window_scale(const struct un_tcp_config *config, uint32_t limit)
     uint8_t scale = 0;
     if (limit >= config->rcv_limit) /* it may grow: tune.c */
         limit = un_max32(limit, config->rcv_limit_max);
-    while (config->window_scaling && scale < WSCALE_MAX && (limit >> scale) > UINT16_MAX)
+    while (config->window_scaling && scale < UN_TCP_WSCALE_MAX && (limit >> scale) > UINT16_MAX)
         scale++;
     return scale;
 }
@@ -44,7 +43,7 @@ static void agree(const struct un_tcp *tcp, struct un_tcb *tcb, const struct un_
     tcb->flags &= ~off;
     if (!(tcb->flags & UN_TCB_WSCALE))
         tcb->rcv_wscale = 0;
-    tcb->snd_wscale = tcb->flags & UN_TCB_WSCALE ? (uint8_t)un_min32(syn->wscale, WSCALE_MAX) : 0;
+    tcb->snd_wscale = tcb->flags & UN_TCB_WSCALE ? (uint8_t)un_min32(syn->wscale, UN_TCP_WSCALE_MAX) : 0;
     if (tcb->flags & UN_TCB_TIMESTAMP) {
         tcb->ts_recent = syn->tsval;
         tcb->ts_recent_s = tcp->now_s;

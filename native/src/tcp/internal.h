@@ -19,6 +19,7 @@
 #define UN_TCP_IPV6_HEADERS 60u
 #define UN_TCP_TIMESTAMP_BYTES 12u /* with padding */
 #define UN_TCP_SACK_BYTES(blocks) (4u + 8u * (blocks))
+#define UN_TCP_WSCALE_MAX 14u /* RFC 7323 section 2.3 */
 
 /* Segments of the handshake that are acknowledged at once, and full ones after it (RFC 5681 lets ACKs wait; a peer in
  * slow start would grow more slowly for it): a window of 16 covers an initial window of 10 and its first doubling. */

@@ -351,6 +351,12 @@ void un_recovery_rebuild(struct un_tcp *tcp, const bool *used);
 /* What is wrong with the records of a connection or the sums over them, or NULL. */
 const char *un_recovery_check(const struct un_tcp *tcp, const struct un_tcb *tcb);
 
+/* ---- check.c ---- */
+
+/* What is wrong with a connection between two calls, or NULL: un_recovery_check, and all other invariants of the block.
+ * For tests. */
+const char *un_tcp_check(const struct un_tcp *tcp, const struct un_tcb *tcb);
+
 /* ---- rtt.c: round trips and the timeout ---- */
 
 void un_rtt_sample(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t rtt_us);
