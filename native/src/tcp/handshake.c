@@ -60,6 +60,7 @@ static void agree(const struct un_tcp *tcp, struct un_tcb *tcb, const struct un_
 
 void un_tcp_connect(struct un_tcp *tcp, struct un_tcb *tcb)
 {
+    un_assert(tcb->state == UN_TCP_CLOSED && tcb->snd_nxt == tcb->iss);
     tcb->flags |= UN_TCB_ACTIVE;
     offer(tcp, tcb);
     un_tcp_set_state(tcp, tcb, UN_TCP_SYN_SENT);
@@ -69,6 +70,7 @@ void un_tcp_connect(struct un_tcp *tcp, struct un_tcb *tcb)
 
 void un_tcp_accept_syn(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *syn)
 {
+    un_assert(tcb->state == UN_TCP_CLOSED && tcb->snd_nxt == tcb->iss);
     offer(tcp, tcb);
     agree(tcp, tcb, syn);
     un_tcp_set_state(tcp, tcb, UN_TCP_SYN_RECEIVED);
@@ -78,6 +80,7 @@ void un_tcp_accept_syn(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_s
 
 void un_tcp_accept_cookie(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *syn)
 {
+    un_assert(tcb->state == UN_TCP_CLOSED && tcb->snd_nxt == tcb->iss);
     offer(tcp, tcb);
     agree(tcp, tcb, syn);
     /* whatever the pool has: cookie.c offered it */
@@ -91,6 +94,7 @@ void un_tcp_accept_cookie(struct un_tcp *tcp, struct un_tcb *tcb, const struct u
 void un_tcp_process_syn_acked(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t window)
 {
     bool was_resent = tcb->backoff > 0;
+    un_assert(seg->ack == tcb->snd_nxt && seg->ack != tcb->snd_una);
     un_recovery_ack(tcp, tcb, seg, true);
     tcb->snd_una = seg->ack;
     tcb->snd_wnd = window;

@@ -100,6 +100,13 @@ static inline bool un_tcp_waits(const struct un_tcb *tcb)
     return un_tcp_has_unsent(tcb) || tcb->snd_nxt == tcb->iss || (tcb->flags & UN_TCB_WANT_WRITE);
 }
 
+/* What every step relies on. */
+static inline void un_tcp_assert_order(const struct un_tcb *tcb)
+{
+    un_assert(un_seq_le(tcb->snd_una, tcb->snd_nxt));
+    un_assert(un_seq_le(tcb->rcv_nxt, tcb->rcv_edge));
+}
+
 /* The peer has taken back room for what is outstanding: not even one segment of it would be taken. */
 static inline bool un_tcp_window_is_short(const struct un_tcb *tcb)
 {
