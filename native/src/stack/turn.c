@@ -156,6 +156,7 @@ uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns)
 
 uint32_t un_stack_poll_output(struct un_stack *stack, uint64_t now_ns)
 {
+    un_assert(stack->own->busy == 0 && stack->own->busy_udp == 0);
     stack->own->now_ns = now_ns;
     un_tcp_set_now(&stack->tcp, now_ns);
     return send_and_flush(stack);

@@ -119,8 +119,10 @@ static void enter(struct un_stack *stack, struct un_udp_socket *endpoint)
 static void leave(struct un_stack *stack, struct un_udp_socket *endpoint)
 {
     uint32_t *link = bucket_of(stack, endpoint->port);
-    while (*link != number_of(stack, endpoint))
+    while (*link != number_of(stack, endpoint)) {
+        un_assert(*link != UN_NONE); /* an open one stands in its bucket */
         link = &stack->endpoints[*link].bucket_next;
+    }
     *link = endpoint->bucket_next;
 }
 
@@ -464,6 +466,7 @@ int64_t un_stack_udp_receive(struct un_stack *stack, uint32_t number, struct un_
     *from = (struct un_stack_peer){sender.ip, sender.port};
     busy(stack, number);
     for (bool is_last = false; !is_last;) {
+        un_assert(at != UN_NONE && endpoint->frames > 0);
         const struct un_frame *frame = &pool->frames[at];
         uint32_t part = most - done < frame->length ? most - done : frame->length;
         memcpy((uint8_t *)bytes + done, un_pool_bytes(pool, at) + frame->offset, part);
