@@ -10,7 +10,7 @@
 #include "stack/packets.h"
 #include "stack/routers.h"
 #include "stack/stack.h"
-#include "stack/udp_sockets.h"
+#include "stack/udp_endpoints.h"
 
 #define UN_TURN_PACKETS 64u  /* taken from the device: what one gather of it brings, and stays in the L1 cache */
 #define UN_TURN_TIMERS 1024u /* connections whose deadline has come */
