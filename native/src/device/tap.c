@@ -1,23 +1,28 @@
 /* One queue of a TAP interface: Ethernet frames to and from the kernel of this machine, with checksum and segmentation
  * offload both ways (IFF_VNET_HDR: a virtio-net header in front of every frame).
  *
- * Receive: a packet of up to 64 KiB may come, most are small. A read scatters over as many spare frames as the largest
- * packet takes; the packet keeps those it filled, the rest waits for the next read. The spare frames lie at the end of
- * the iovec, so that only those that were used are replaced; the header's entry moves in front of the first one:
+ * Receive. A packet may have 64 KiB, but most are small. A read scatters over as many spare frames as the largest
+ * packet takes. The packet keeps the frames that it filled; the others serve the next read. The spare frames lie at the
+ * end of the iovec, so only those that were used have to be replaced. The entry of the header moves in front of the
+ * first one:
  *
- *     iov   … | header | spare | spare | …         holes = 1: one frame has gone, and none was free to replace it
+ *     iov   … | header | spare | spare | …         holes = 1: one frame was used, and none was free to replace it
  *
- * The kernel takes long to look at many pieces (a tenth of a small read), so after some small packets only the first
- * few frames are offered, and in their neighbour's place a buffer for the rest of a packet that turns out to be large.
+ * Small packets. The kernel takes long to look at many pieces: a tenth of a small read. So after WIDE_FOR small packets
+ * in a row only the first NARROW frames are offered. Behind them stands a buffer (`rest`) for the case that the packet
+ * is large after all; what lands there is copied into the spare frames.
  *
- * A read that finds nothing costs nearly as much as one that finds a packet, and in an exchange of requests and answers
- * every packet comes alone. So after a few that did, the next one is taken for the only one: if it is not, the
- * descriptor tells of the rest, and now and then the queue is asked again.
+ * Lone packets. A read that finds nothing costs nearly as much as one that finds a packet, and in an exchange of
+ * requests and answers every packet comes alone. So after LONE_ENOUGH packets that came alone, a peek reads one packet
+ * and does not look for a second. If there is one, the descriptor stays readable. Every LONE_LOOK-th time the queue is
+ * read to its end all the same.
  *
- * When the pool runs short, fewer are offered, and a packet that does not fit is dropped; without any, packets wait in
- * the kernel's queue. Send: one write a packet, done in submit; the kernel has copied it when that returns. Room is
- * known only by trying: a packet that the kernel does not take is dropped and counted, and there is no room until the
- * next flush. */
+ * Few frames. When the pool runs short, fewer frames are offered, and a packet that does not fit is dropped. When there
+ * is none, packets wait in the kernel's queue.
+ *
+ * Send. submit makes one write for each packet; the kernel has copied the packet when the write returns. Only a write
+ * shows whether there is room. A packet that the kernel does not take is dropped and counted, and the device reports no
+ * room until the next flush. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
@@ -39,11 +44,11 @@
 #define NARROW 6u /* frames offered when a small packet is expected: up to 8 pieces are quick (UIO_FASTIOV) */
 #define HEADER_BYTES sizeof(struct virtio_net_hdr)
 #define BATCH 64u
-/* after so many a batch ends: until the last is used, the first leaves the L2 cache */
+/* a batch ends here; a larger one would push its own packets out of the L2 cache */
 #define BATCH_BYTES (128u * 1024)
 #define WIDE_FOR 32u   /* small packets after a large one: the acknowledgements of bulk the other way */
-#define LONE_ENOUGH 4u /* packets in a row that came alone, for the next one to be expected to */
-#define LONE_LOOK 16u  /* of those that are expected to, one is looked behind */
+#define LONE_ENOUGH 4u /* packets in a row that came alone: then the next one is expected to */
+#define LONE_LOOK 16u  /* after each so many such packets the queue is read to its end */
 
 struct tap {
     struct un_device device; /* first */
@@ -54,7 +59,7 @@ struct tap {
     uint32_t first;
     uint32_t lone;           /* packets in a row that came alone, as far as we know */
     bool full;
-    uint32_t wide;           /* a packet that came lately was large: how many small ones until that is forgotten */
+    uint32_t wide;           /* a large packet came lately: small packets until all frames are no longer offered */
     struct un_rx ready[BATCH];
     uint32_t spares[SPARE_MAX];
     struct iovec iov[SPARE_MAX + 1]; /* iov[i + 1] is spares[i] */
@@ -87,7 +92,7 @@ static void fill_holes(struct tap *tap)
     }
 }
 
-/* The first spare frames, as the packet of so many bytes that lies in them. */
+/* A packet of so many bytes lies in the first spare frames: make them its chain. */
 static uint32_t take_chain(struct tap *tap, uint32_t length)
 {
     struct un_pool *pool = tap->device.pool;
@@ -114,7 +119,7 @@ static struct un_rx describe(const struct virtio_net_hdr *header, uint32_t frame
     };
 }
 
-/* The rest of a packet that was not expected to be large, to the frames where it belongs. */
+/* Copy the end of an unexpectedly large packet from `rest` into the frames where it belongs. */
 static void spread_rest(struct tap *tap, uint32_t length)
 {
     uint32_t frame_bytes = tap->device.pool->own->frame_bytes;
@@ -127,7 +132,7 @@ static void spread_rest(struct tap *tap, uint32_t length)
     }
 }
 
-/* As readv into the header and all spare frames. */
+/* Has the effect of readv into the header and all spare frames. */
 static ssize_t read_packet(struct tap *tap, uint32_t spares)
 {
     struct iovec *iov = &tap->iov[tap->holes];
@@ -212,7 +217,7 @@ static struct virtio_net_hdr header_for(const struct un_tx *packet)
         header.csum_start = packet->checksum_start;
         header.csum_offset = packet->checksum_offset;
     }
-    /* What fits into one segment is none to be cut. */
+    /* What fits into one segment must not be marked for segmentation. */
     if ((packet->flags & UN_TX_SEGMENT) && packet->length > (uint32_t)packet->header_length + packet->segment_bytes) {
         header.gso_type = packet->flags & UN_TX_IPV6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4;
         header.gso_size = packet->segment_bytes;
@@ -258,7 +263,7 @@ static void tap_flush(struct un_device *device)
 
 static bool tap_sleep(struct un_device *device)
 {
-    return tap_of(device)->waiting == 0; /* the descriptor tells of the rest */
+    return tap_of(device)->waiting == 0; /* the descriptor says whether more came */
 }
 
 static void tap_close(struct un_device *device)
@@ -284,8 +289,8 @@ static const struct un_device_operations tap_operations = {
     .close = tap_close,
 };
 
-/* Our station on the wire: the same for all queues and every start, another one on another host that calls its
- * interface by the same name, and not the kernel's end. */
+/* Our MAC address, from the names of interface and host: all queues and every start have the same one, and another host
+ * has another one even if its interface has the same name. It differs from that of the kernel's end. */
 static void choose_mac(uint8_t *mac, const char *name, const uint8_t *kernel_mac)
 {
     char text[IFNAMSIZ + 256] = {0};
@@ -300,7 +305,7 @@ static void choose_mac(uint8_t *mac, const char *name, const uint8_t *kernel_mac
         mac[5] ^= 1;
 }
 
-/* Is it a queue as un_tap_queue makes them? Its offloads are switched on: that is what the capabilities say. */
+/* Is the descriptor a queue as un_tap_queue makes them? Switch on the offloads that the capabilities promise. */
 static int check_queue(int fd, char *name, const char **why)
 {
     const short kind = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;

@@ -52,6 +52,7 @@ static void account_consumed(struct un_engine *engine, uint32_t port, const stru
     if (work->generation != UN_ID_GENERATION(event->conn))
         return;
     if (event->type == UN_EVENT_CLOSE) {
+        un_assert(un_slot(engine, slot)->state == UN_CONN_CLOSED);
         un_engine_conn_free_slot(engine, slot);
     } else if (event->type == UN_EVENT_DATA) {
         work->rx_waiting -= event->length;
@@ -71,6 +72,7 @@ static uint32_t walk_consumed(struct un_engine *engine, uint32_t port)
     uint32_t consumed = state->events.seen - state->walked;
     while (state->walked != state->events.seen) {
         const struct un_event *event = &ring[un_ring_slot(&state->events, state->walked)];
+        un_assert(UN_ID_SLOT(event->conn) < engine->own->conn_high); /* the ring is ours to write, and nobody else's */
         state->walked++; /* the rest is made anew by a takeover */
         un_compiler_fence();
         account_consumed(engine, port, event);

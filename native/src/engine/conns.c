@@ -14,6 +14,7 @@ uint32_t un_engine_conn_take_slot(struct un_engine *engine)
     if (own->conn_free != UN_NONE) {
         uint32_t slot = own->conn_free;
         own->conn_free = engine->works[slot].next_free;
+        un_assert(slot < own->conn_high && un_slot(engine, slot)->state == UN_CONN_FREE);
         return slot;
     }
     return own->conn_high < engine->config->conn_max ? own->conn_high++ : UN_NONE;
@@ -163,7 +164,7 @@ static bool is_closed_both_ways(struct un_engine *engine, uint32_t slot)
 static void linger(struct un_engine *engine, uint32_t slot)
 {
     struct un_work *work = &engine->works[slot];
-    un_assert(work->tx_head == UN_NONE);
+    un_assert(un_slot(engine, slot)->state == UN_CONN_CLOSING && work->tx_head == UN_NONE);
     send_fin(engine, slot);
     un_slot(engine, slot)->state = UN_CONN_LINGER;
     work->deadline_ns = un_engine_now_ns(engine) + engine->options->linger_ns;
@@ -175,6 +176,7 @@ static void linger(struct un_engine *engine, uint32_t slot)
 void un_engine_conn_sent_all(struct un_engine *engine, uint32_t slot)
 {
     struct un_conn *conn = un_slot(engine, slot);
+    un_assert(un_is_alive(conn) && engine->works[slot].tx_head == UN_NONE);
     if (conn->state == UN_CONN_CLOSING) {
         if (conn->flags & UN_CONN_EOF_IN)
             un_engine_conn_finish(engine, slot, closed_by(engine, slot), false);
@@ -210,6 +212,7 @@ void un_engine_conn_peer_eof(struct un_engine *engine, uint32_t slot)
 {
     struct un_conn *conn = un_slot(engine, slot);
     bool first = !(conn->flags & UN_CONN_EOF_IN);
+    un_assert(un_is_alive(conn));
     conn->flags |= UN_CONN_EOF_IN;
     if (conn->state == UN_CONN_OPEN && first)
         un_event_post(engine, slot, UN_WORK_POST_EOF);

@@ -22,6 +22,7 @@ static void tell_free_frames(struct un_engine *engine, uint32_t port)
 static void push_free(struct un_engine *engine, uint32_t port, uint32_t frame)
 {
     struct un_port_end *state = &engine->own->ports[port];
+    un_assert(state->rx_free_count < engine->config->rx_frames);
     frame_of(engine, port, frame)->next_free = state->rx_free;
     state->rx_free = frame;
     state->rx_free_count++;
@@ -73,6 +74,7 @@ static uint32_t open_room(struct un_engine *engine, uint32_t port)
     if (state->rx_free == UN_NONE)
         return 0;
     uint32_t frame = state->rx_free;
+    un_assert(frame < engine->config->rx_frames && frame_of(engine, port, frame)->references == 0);
     state->rx_free = frame_of(engine, port, frame)->next_free;
     state->rx_free_count--;
     state->rx_fill = 0;
@@ -185,6 +187,7 @@ static bool receive_slice(struct un_engine *engine, uint32_t slot)
         receive_stopped(engine, slot, length);
         return false;
     }
+    un_assert((uint32_t)length <= room);
     un_receive_took(engine, slot, (uint32_t)length);
     if (__builtin_expect(work->flags & UN_WORK_PARTED, 0))
         engine->transport->noted(engine, work->handle, (size_t)length);

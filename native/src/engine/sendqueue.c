@@ -21,6 +21,7 @@ static uint32_t take_node(struct un_engine *engine, uint32_t port)
     struct un_port_end *state = &engine->own->ports[port];
     uint32_t node = state->node_free;
     if (node != UN_NONE) {
+        un_assert(node < engine->node_count && state->node_free_count > 0);
         state->node_free = node_at(engine, port, node)->next;
         state->node_free_count--;
     }
@@ -30,6 +31,7 @@ static uint32_t take_node(struct un_engine *engine, uint32_t port)
 static void push_free_node(struct un_engine *engine, uint32_t port, uint32_t node)
 {
     struct un_port_end *state = &engine->own->ports[port];
+    un_assert(state->node_free_count < engine->node_count);
     node_at(engine, port, node)->next = state->node_free;
     state->node_free = node;
     state->node_free_count++;
@@ -150,6 +152,7 @@ void un_sendqueue_took(struct un_engine *engine, uint32_t slot, size_t bytes, ui
         bytes -= node_at(engine, port, head)->length;
         head = node_at(engine, port, head)->next;
     }
+    un_assert(head != UN_NONE || (bytes == 0 && work->tx_bytes == 0));
     work->tx_head = head;
     work->tx_sent = (uint32_t)bytes;
     un_change_stays(engine); /* until here the nodes stand in the queue */

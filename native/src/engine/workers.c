@@ -218,6 +218,7 @@ bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat)
     uint32_t port = un_port_of_seat(seat);
     struct un_port_end *state = &engine->own->ports[port];
     struct un_port_public *published = un_port_public(engine->setup.public, port);
+    un_assert(seat < engine->config->seats);
     if (!state->attached)
         return un_load(&un_quarantine_at(engine->setup.public, port)->valid);
     engine->now_ns = un_engine_now_ns(engine);
@@ -241,6 +242,7 @@ void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t s
     uint32_t port = un_port_of_seat(seat);
     struct un_port_end *state = &engine->own->ports[port];
     struct un_port_public *published = un_port_public(engine->setup.public, port);
+    un_assert(seat < engine->config->seats);
     if (state->attached && state->serial == serial)
         return;
     engine->now_ns = un_engine_now_ns(engine);

@@ -9,6 +9,7 @@ void un_receive_later(struct un_engine *engine, uint32_t slot)
     struct un_work *work = &engine->works[slot];
     if (work->flags & UN_WORK_RECEIVE_LISTED)
         return;
+    un_assert(un_slot(engine, slot)->state != UN_CONN_FREE);
     work->flags |= UN_WORK_RECEIVE_LISTED;
     un_list_append(&engine->own->ports[un_port_of(un_slot(engine, slot))].receive, NEXT_RECEIVE(engine), slot);
 }

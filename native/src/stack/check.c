@@ -26,6 +26,41 @@ static const char *check_neighbours(struct un_stack *stack)
     return NULL;
 }
 
+/* Those that are open stand in the bucket of their port, once; no others do. */
+static const char *check_ports(struct un_stack *stack)
+{
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < stack->config->udp_max; i++)
+        left += stack->endpoints[i].is_open;
+    for (uint32_t bucket = 0; bucket < UN_UDP_BUCKETS; bucket++) {
+        for (uint32_t at = stack->own->udp_buckets[bucket]; at != UN_NONE; at = stack->endpoints[at].bucket_next) {
+            const struct un_udp_socket *endpoint = &stack->endpoints[at];
+            if (at >= stack->config->udp_max || !endpoint->is_open || endpoint->port % UN_UDP_BUCKETS != bucket)
+                return "an endpoint stands in a bucket that is not its own";
+            if (left-- == 0)
+                return "a bucket of endpoints has no end";
+        }
+    }
+    return left == 0 ? NULL : "an open endpoint stands in no bucket";
+}
+
+static const char *check_endpoint_events(struct un_stack *stack)
+{
+    uint32_t left = 0, tail = UN_NONE, refused = 0;
+    for (uint32_t i = 0; i < stack->config->udp_max; i++) {
+        left += stack->endpoints[i].is_listed;
+        refused += stack->endpoints[i].is_open && stack->endpoints[i].wants_room;
+    }
+    for (uint32_t at = stack->own->udp_events.head; at != UN_NONE; at = stack->endpoints[at].event_next) {
+        if (at >= stack->config->udp_max || !stack->endpoints[at].is_listed || left-- == 0)
+            return "the list of endpoints with events is damaged";
+        tail = at;
+    }
+    if (left > 0 || (tail != UN_NONE && tail != stack->own->udp_events.tail))
+        return "an endpoint with events is in no list, or the list has a wrong end";
+    return refused > 0 && stack->own->udp_refused == 0 ? "an endpoint waits for room, and nobody looks" : NULL;
+}
+
 static const char *check_endpoints(struct un_stack *stack)
 {
     for (uint32_t i = 0; i < stack->config->udp_max; i++) {
@@ -58,9 +93,14 @@ static const char *check_fragments(struct un_stack *stack)
 
 static const char *check_blocks(struct un_stack *stack)
 {
-    for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++)
-        if (is_live(&stack->tcp.tcbs[slot]) && !un_scan_conn(stack, &stack->tcp.tcbs[slot]))
+    for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++) {
+        const struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+        if (is_live(tcb) && !un_scan_conn(stack, tcb))
             return "a connection's queues are not what its counts say";
+        const char *wrong = un_tcp_check(&stack->tcp, tcb);
+        if (wrong)
+            return wrong;
+    }
     return NULL;
 }
 
@@ -133,13 +173,47 @@ static const char *check_flow(struct un_stack *stack, uint32_t slot, uint32_t *e
     return found == slot ? NULL : "a connection is not found";
 }
 
-static const char *check_timer(const struct un_tcb *tcb)
+/* One slot of the wheel: its list is linked both ways, and its bit says whether it is empty. */
+static const char *check_wheel_slot(const struct un_stack *stack, uint32_t slot, uint32_t *left)
 {
+    const struct un_wheel_memory *wheel = &stack->own->wheel;
+    bool is_marked = wheel->occupied[slot / UN_WHEEL_SLOTS] >> slot % UN_WHEEL_SLOTS & 1;
+    uint32_t previous = UN_NONE;
+    if (is_marked != (wheel->heads[slot] != UN_NONE))
+        return "a slot of the wheel is not what its bit says";
+    for (uint32_t at = wheel->heads[slot]; at != UN_NONE; at = stack->tcp.tcbs[at].wheel_next) {
+        const struct un_tcb *tcb = &stack->tcp.tcbs[at];
+        if (at >= stack->own->conn_fresh || tcb->wheel_at != slot || tcb->wheel_prev != previous || (*left)-- == 0)
+            return "a slot of the wheel is damaged";
+        previous = at;
+    }
+    return NULL;
+}
+
+static const char *check_wheel(struct un_stack *stack)
+{
+    uint32_t left = 0;
+    const char *wrong = NULL;
+    for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++)
+        left += stack->tcp.tcbs[slot].wheel_at != UN_NONE;
+    for (uint32_t slot = 0; !wrong && slot < UN_WHEEL_LEVELS * UN_WHEEL_SLOTS; slot++)
+        wrong = check_wheel_slot(stack, slot, &left);
+    if (wrong)
+        return wrong;
+    return left > 0 ? "a connection with a timer is not in the wheel" : NULL;
+}
+
+static const char *check_timer(const struct un_stack *stack, const struct un_tcb *tcb)
+{
+    const uint64_t tick_ns = UINT64_C(1) << UN_WHEEL_TICK_BITS;
     uint64_t deadline = is_live(tcb) ? un_tcp_deadline_ns(tcb) : 0;
     if (!is_live(tcb) && tcb->wheel_at != UN_NONE)
         return "a closed connection stands in the wheel";
     if (deadline && (tcb->wheel_at == UN_NONE || tcb->wheel_ns > deadline))
         return "a connection stands too late in the wheel";
+    uint64_t next_ns = stack->own->timers_next_ns, wheel_now_ns = stack->own->wheel.tick << UN_WHEEL_TICK_BITS;
+    if (tcb->wheel_at != UN_NONE && next_ns > tcb->wheel_ns + tick_ns && next_ns > wheel_now_ns + tick_ns)
+        return "the wheel is looked at too late";
     return NULL;
 }
 
@@ -150,7 +224,7 @@ static const char *check_conns(struct un_stack *stack)
         const struct un_tcb *tcb = &stack->tcp.tcbs[slot];
         const char *wrong = check_flow(stack, slot, &entries);
         if (!wrong)
-            wrong = check_timer(tcb);
+            wrong = check_timer(stack, tcb);
         if (wrong)
             return wrong;
         if (tcb->events && !(tcb->listed & UN_LISTED_EVENTS))
@@ -164,6 +238,9 @@ static const char *check_conns(struct un_stack *stack)
         entries -= stack->flows.buckets[bucket].used;
     if (entries != 0)
         return "the look-up table holds what is not there";
+    if (stack->own->time_wait_head >= stack->config->time_wait_max ||
+        stack->own->time_wait_count > stack->config->time_wait_max)
+        return "the ring of TIME-WAIT stands beyond its end";
     if (time_waits > stack->own->time_wait_count)
         return "more connections are in TIME-WAIT than their ring holds";
     return used == stack->own->conn_count ? NULL : "the count of connections is wrong";
@@ -211,13 +288,16 @@ static const char *check_outputs(struct un_stack *stack)
 
 static const char *check_events(struct un_stack *stack)
 {
-    uint32_t count = 0;
+    uint32_t count = 0, tail = UN_NONE;
     for (uint32_t at = stack->own->events.head; at != UN_NONE; at = stack->tcp.tcbs[at].event_next) {
         if (at >= stack->own->conn_fresh || !(stack->tcp.tcbs[at].listed & UN_LISTED_EVENTS))
             return "the list of events is damaged";
         if (++count > stack->own->conn_fresh)
             return "the list of events has no end";
+        tail = at;
     }
+    if (tail != UN_NONE && tail != stack->own->events.tail)
+        return "the list of events has a wrong end";
     for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++)
         count -= (stack->tcp.tcbs[slot].listed & UN_LISTED_EVENTS) != 0;
     return count == 0 ? NULL : "a connection with events is in no list";
@@ -266,8 +346,9 @@ static const char *check_backlogs(struct un_stack *stack)
 const char *un_stack_check(struct un_stack *stack)
 {
     static const char *(*const checks[])(struct un_stack *) = {
-        check_blocks, check_endpoints,  check_fragments, check_neighbours, check_pool,     check_sents,
-        check_conns,  check_free_slots, check_outputs,   check_events,     check_backlogs,
+        check_blocks, check_endpoints,  check_fragments, check_neighbours, check_pool,  check_sents,
+        check_conns,  check_free_slots, check_outputs,   check_events,     check_wheel, check_backlogs,
+        check_ports,  check_endpoint_events,
     };
     if (stack->own->busy || stack->own->busy_udp)
         return "a change was not finished";

@@ -9,7 +9,7 @@
 #include "stack/local.h"
 #include "stack/route.h"
 #include "stack/secrets.h"
-#include "stack/udp_sockets.h"
+#include "stack/udp_endpoints.h"
 
 struct un_tcb *un_stack_conn_find(struct un_stack *stack, uint64_t conn)
 {

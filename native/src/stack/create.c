@@ -8,7 +8,7 @@
 #include "stack/output.h"
 #include "stack/rebuild.h"
 #include "stack/stack.h"
-#include "stack/udp_sockets.h"
+#include "stack/udp_endpoints.h"
 
 static uint64_t take(uint64_t *at, uint64_t count, uint64_t size)
 {

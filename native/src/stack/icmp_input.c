@@ -17,7 +17,7 @@
 #include "stack/paths.h"
 #include "stack/route.h"
 #include "stack/split.h"
-#include "stack/udp_sockets.h"
+#include "stack/udp_datagrams.h"
 
 #define UN_IPV4_MTU_MIN 552u /* below this an error is more likely an attack than a link (RFC 5927 section 7) */
 

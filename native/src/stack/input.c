@@ -19,7 +19,7 @@
 #include "stack/lists.h"
 #include "stack/local.h"
 #include "stack/process.h"
-#include "stack/udp_sockets.h"
+#include "stack/udp_datagrams.h"
 #include "tcp/input_fast.h"
 #include "wire/packet_fast.h"
 #include "wire/udp.h"

@@ -1,10 +1,12 @@
-/* Listeners: who takes a segment that no connection takes (RFC 9293 section 3.10.7.1 and 3.10.7.2).
+/* Listeners, and segments that belong to no connection (RFC 9293 section 3.10.7.1 and 3.10.7.2).
  *
- * A listener counts the handshakes that are not over and the connections that the application has not accepted; when
- * they reach the backlog, or no block is free, further SYNs are answered with cookies (RFC 4987) and cost nothing. The
- * ACK that brings a cookie back makes a connection as long as fewer than a backlog wait for the application, so at most
- * twice the backlog is ever there. Cookies are only looked for as long as one that was sent may come back, so that at
- * other times nobody can guess one. */
+ * A listener counts the handshakes that are not over and the connections that the application has not accepted. When
+ * their sum reaches the backlog, or no block is free, further SYNs are answered with cookies (RFC 4987), which take no
+ * memory. The ACK that returns a cookie makes a connection as long as fewer than `backlog` connections wait to be
+ * accepted. So there are never more than twice the backlog.
+ *
+ * A returned cookie is accepted only while one that was sent may still come back (cookies_until_ns). At other times
+ * nobody can make a connection by guessing one. */
 #include "stack/listen.h"
 
 #include <errno.h>
@@ -22,9 +24,10 @@
 #include "tcp/cookie.h"
 
 #define UN_COOKIE_LIFE_NS (128 * UN_SECOND_NS) /* two slots of cookie.h */
+
 /* ---- listeners ---- */
 
-/* How well a listener's address fits: exactly, any of the family, any at all, or (-1) not. */
+/* How well a listener's address fits: 2 exactly, 1 any address of the family, 0 any address, -1 not at all. */
 static int fit(const struct un_listener *listener, const struct un_ip *ip)
 {
     if (un_ip_equal(&listener->ip, ip))
@@ -117,7 +120,7 @@ int un_stack_set_listener_option(struct un_stack *stack, uint32_t number, enum u
     return 0;
 }
 
-/* Resets `left` connections that wait for listeners which are no more. */
+/* Reset the `left` connections whose listener was closed before they were accepted. */
 static void reset_orphans(struct un_stack *stack, uint32_t left)
 {
     for (uint32_t slot = 0; left > 0 && slot < stack->own->conn_fresh; slot++) {
@@ -224,7 +227,7 @@ static struct un_opening opening_for(const struct un_stack *stack, const struct 
     };
 }
 
-/* A connection of the listener's, or NULL. Between un_stack_busy and un_stack_idle from then on. */
+/* A block for a connection of this listener; it is busy until the caller calls un_stack_idle. NULL: none is free. */
 static struct un_tcb *begin(struct un_stack *stack, const struct un_listener *listener,
                             const struct un_opening *opening)
 {
@@ -301,7 +304,7 @@ bool un_listen_reuse(struct un_stack *stack, struct un_arrival *arrival, struct 
     if (!un_tcp_is_reusable(tcb, seg, &opening.iss))
         return false;
     un_stack_conn_end(stack, tcb, UN_TCP_REASON_CLOSED);
-    if (tcb->state == UN_TCP_DEAD) /* its application has not let go: its ends are another's all the same */
+    if (tcb->state == UN_TCP_DEAD) /* its application still holds it, but its ends go to the new one */
         un_stack_conn_leave_flows(stack, tcb);
     take_syn(stack, listener, arrival, seg, &opening);
     return true;

@@ -203,7 +203,7 @@ uint32_t un_flow_find(struct un_stack *stack, const struct un_ip *peer, uint16_t
 
 void un_stack_conn_half_open(struct un_stack *stack, struct un_tcb *tcb)
 {
-    un_assert(!(tcb->listed & (UN_LISTED_HALF_OPEN | UN_LISTED_READY)));
+    un_assert(!(tcb->listed & (UN_LISTED_HALF_OPEN | UN_LISTED_READY)) && tcb->listener < UN_STACK_LISTENERS_MAX);
     tcb->listed |= UN_LISTED_HALF_OPEN;
     stack->own->listeners[tcb->listener].half_open++;
 }
@@ -222,7 +222,7 @@ void un_stack_conn_ready(struct un_stack *stack, struct un_tcb *tcb)
     struct un_listener *listener = &stack->own->listeners[tcb->listener];
     struct un_list *queue = &listener->accept_queue;
     uint32_t slot = un_stack_slot(stack, tcb);
-    un_assert(!(tcb->listed & (UN_LISTED_READY | UN_LISTED_HALF_OPEN)));
+    un_assert(!(tcb->listed & (UN_LISTED_READY | UN_LISTED_HALF_OPEN)) && tcb->listener < UN_STACK_LISTENERS_MAX);
     tcb->listed |= UN_LISTED_READY;
     tcb->accept_next = UN_NONE;
     tcb->accept_previous = queue->head == UN_NONE ? UN_NONE : queue->tail;
@@ -278,6 +278,7 @@ void un_stack_conn_time_wait(struct un_stack *stack, struct un_tcb *tcb)
     un_assert(tcb->state == UN_TCP_TIME_WAIT && !(tcb->listed & UN_LISTED_TIME_WAIT));
     if (own->time_wait_count == most)
         un_stack_conn_make_room(stack);
+    un_assert(own->time_wait_count < most);
     uint32_t at = own->time_wait_head + own->time_wait_count;
     stack->time_waits[at >= most ? at - most : at] =
         (struct un_time_wait){un_stack_slot(stack, tcb), tcb->generation};

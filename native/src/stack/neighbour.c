@@ -1,22 +1,22 @@
-/* The neighbour cache: which Ethernet address an IP address of our links has (RFC 4861 section 7.3; ARP the same way).
+/* The neighbour cache: Ethernet addresses of the IP addresses on our links (RFC 4861 section 7.3; ARP the same way).
  *
- *   INCOMPLETE  asked, no answer yet: packets and connections wait   → REACHABLE, or FAILED after three questions
- *   REACHABLE   known to hear us, for thirty seconds since the last proof   → STALE
- *   STALE       the address is known, whether it is right is not: used at once, and then   → DELAY
- *   DELAY       five seconds in which traffic may prove it   → REACHABLE or PROBE
- *   PROBE       asked directly, three times, used meanwhile   → REACHABLE or FAILED
- *   FAILED      did not answer: packets are lost; asked again after three seconds when there is something to send, at
- *               once where it has been known, for it may have moved
+ *   INCOMPLETE  asked, not answered: packets and connections wait   → REACHABLE or STALE; FAILED after three questions
+ *   REACHABLE   has proved that it hears us   → DELAY, when it is used thirty seconds after the last proof or later
+ *   STALE       its address is known but not proved, or in doubt   → DELAY, as soon as it is used
+ *   DELAY       used for five seconds, in which traffic may prove it   → REACHABLE or PROBE
+ *   PROBE       used, and asked directly, up to three times   → REACHABLE or FAILED
+ *   FAILED      did not answer: packets are dropped   → INCOMPLETE, when it is used again: after three seconds; at once
+ *               where its address had been known, since it may have moved
  *
- * A connection that nobody acknowledges any more is a reason to probe, too (un_neighbour_suspect).
+ * When a peer stops acknowledging, its next hop is probed as well (un_neighbour_suspect).
  *
- * The table has sets of eight places, chosen by a keyed hash, so that a neighbour who invents addresses can only push
- * out what shares a set with them. What is learnt unasked never makes an entry that is REACHABLE go, and only a
- * question to us makes a new one.
+ * The table has sets of eight places, chosen by a keyed hash. So a station that invents addresses cannot choose whom
+ * they push out. An entry that nobody asked for is made only for a station that asks us, and never takes the place of
+ * one that is REACHABLE, in DELAY or PROBE, or awaited by connections.
  *
- * Connections remember a neighbour by its stamp: place in the low bits, a count of changes above. It is renewed when
- * the place goes to somebody else and when routes change. good_until_ns is the time until which the fast path need not
- * ask: the deadline of the state, 0 where every packet has to come by here. */
+ * Connections remember a neighbour by its stamp: its place in the low bits, a count of changes above them. The stamp
+ * changes when the place goes to another neighbour and when routes change. Until good_until_ns the fast path may use
+ * the address without calling in here; it is the deadline of the state, or 0 when every packet has to call. */
 #include "stack/neighbour.h"
 
 #include <errno.h>
@@ -31,7 +31,7 @@
 #define UN_REACHABLE_NS (30 * UN_SECOND_NS)        /* REACHABLE_TIME */
 #define UN_DELAY_NS (5 * UN_SECOND_NS)             /* DELAY_FIRST_PROBE_TIME */
 #define UN_FAILED_NS (3 * UN_SECOND_NS)            /* as long as asking took */
-#define UN_RUN_INTERVAL_NS (50 * UN_MS_NS)         /* deadlines wait for one another: a scan costs a table */
+#define UN_RUN_INTERVAL_NS (50 * UN_MS_NS)         /* at most one scan of the table in this time */
 
 static void arm(struct un_stack *stack, struct un_neighbour *neighbour, uint64_t delay_ns)
 {
@@ -49,13 +49,13 @@ static void set_state(struct un_neighbour *neighbour, enum un_neighbour_state st
 
 /* ---- places ---- */
 
-/* Connections wait for its answer: it is never pushed out. They would ask again at once, and push out another. */
+/* Connections wait for its answer. It is never pushed out: they would ask again at once, and push out another one. */
 static bool is_awaited(const struct un_neighbour *neighbour)
 {
     return neighbour->waiting.head != UN_NONE;
 }
 
-/* Who goes first when a set is full: nobody there, then those without an answer, then the doubtful, routers last. */
+/* The least goes first when a set is full: free places, then those without an answer, the unproved, routers last. */
 static uint32_t worth(const struct un_neighbour *neighbour)
 {
     static const uint8_t by_state[] = {
@@ -76,7 +76,7 @@ static struct un_neighbour *least(struct un_neighbour *set)
     return best;
 }
 
-/* The place goes to another. */
+/* Give the place to another address. */
 static void take_place(struct un_stack *stack, struct un_neighbour *neighbour, const struct un_ip *ip)
 {
     un_waiting_drop(stack, neighbour);
@@ -152,7 +152,7 @@ void un_neighbour_learn(struct un_stack *stack, struct un_neighbour *neighbour, 
         set_state(neighbour, UN_NEIGHBOUR_INCOMPLETE); /* half an address must never be used */
         un_compiler_fence();
         un_eth_emit(neighbour->ethernet, mac, stack->device->capabilities.mac, type);
-        neighbour->confirmed_ns = 0; /* that was another address */
+        neighbour->confirmed_ns = 0; /* the proof was of the old address */
         un_compiler_fence();
     }
     if (is_reachable)
@@ -160,7 +160,7 @@ void un_neighbour_learn(struct un_stack *stack, struct un_neighbour *neighbour, 
     else if (is_new)
         set_state(neighbour, UN_NEIGHBOUR_STALE);
     if (neighbour->queued > 0)
-        un_neighbour_use(stack, neighbour); /* by what waited for it */
+        un_neighbour_use(stack, neighbour); /* what waited for it is sent now */
     un_waiting_release(stack, neighbour);
 }
 
@@ -220,7 +220,7 @@ static void fail(struct un_stack *stack, struct un_neighbour *neighbour)
 {
     bool was_known = neighbour->state == UN_NEIGHBOUR_PROBE; /* RFC 4861 section 7.3.3: traffic resolves it anew */
     set_state(neighbour, UN_NEIGHBOUR_FAILED);
-    neighbour->deadline_ns = stack->tcp.now_ns + (was_known ? 0 : UN_FAILED_NS); /* looked at when it is used */
+    neighbour->deadline_ns = stack->tcp.now_ns + (was_known ? 0 : UN_FAILED_NS); /* for un_neighbour_use: no timer */
     stack->counters->neighbours_failed++;
     un_waiting_drop(stack, neighbour);
     un_stack_conn_wake(stack, neighbour);

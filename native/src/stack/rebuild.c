@@ -14,7 +14,7 @@
 #include "stack/lists.h"
 #include "stack/neighbour.h"
 #include "stack/scan.h"
-#include "stack/udp_sockets.h"
+#include "stack/udp_endpoints.h"
 
 static bool is_live(const struct un_tcb *tcb)
 {

@@ -10,7 +10,7 @@
 #include "stack/packets.h"
 #include "stack/routers.h"
 #include "stack/stack.h"
-#include "stack/udp_sockets.h"
+#include "stack/udp_endpoints.h"
 
 #define UN_TURN_PACKETS 64u  /* taken from the device: what one gather of it brings, and stays in the L1 cache */
 #define UN_TURN_TIMERS 1024u /* connections whose deadline has come */
@@ -158,6 +158,7 @@ uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns)
 
 uint32_t un_stack_poll_output(struct un_stack *stack, uint64_t now_ns)
 {
+    un_assert(stack->own->busy == 0 && stack->own->busy_udp == 0);
     stack->own->now_ns = now_ns;
     un_tcp_set_now(&stack->tcp, now_ns);
     return send_and_flush(stack);

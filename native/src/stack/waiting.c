@@ -14,6 +14,7 @@ static void drop_packet(struct un_stack *stack, struct un_neighbour *neighbour)
     bool is_last = false;
     while (!is_last) {
         uint32_t frame = neighbour->queue.head;
+        un_assert(frame != UN_NONE);
         is_last = frames[frame].flags & UN_FRAME_LAST;
         neighbour->queue.head = frames[frame].next;
         un_pool_drop(&stack->tcp.pool, frame);

@@ -31,6 +31,7 @@ static void link_at(struct un_wheel_memory *wheel, struct un_tcb *tcbs, uint32_t
 {
     struct un_tcb *tcb = &tcbs[index];
     uint32_t head = wheel->heads[slot];
+    un_assert(tcb->wheel_at == UN_NONE);
     if (head != UN_NONE)
         tcbs[head].wheel_prev = index;
     else
@@ -45,6 +46,7 @@ static void unlink_from(struct un_wheel_memory *wheel, struct un_tcb *tcbs, uint
 {
     struct un_tcb *tcb = &tcbs[index];
     uint32_t slot = tcb->wheel_at;
+    un_assert((tcb->wheel_prev == UN_NONE) == (wheel->heads[slot] == index));
     if (tcb->wheel_next != UN_NONE)
         tcbs[tcb->wheel_next].wheel_prev = tcb->wheel_prev;
     if (tcb->wheel_prev != UN_NONE)

@@ -11,6 +11,7 @@ bool un_tcp_acks_probe(const struct un_tcb *tcb, uint32_t ack)
 /* The peer took the byte, or the FIN, of a window probe: now it counts as sent. */
 static void take_probe(struct un_tcp *tcp, struct un_tcb *tcb)
 {
+    un_assert(un_tcp_has_unsent(tcb));
     if (tcb->unsent_frame != UN_NONE) {
         un_tx_advance(tcp, &tcb->unsent_frame, &tcb->unsent_offset, 1);
         tcb->bytes_out++;
@@ -19,6 +20,8 @@ static void take_probe(struct un_tcp *tcp, struct un_tcb *tcb)
         tcb->flags |= UN_TCB_FIN_SENT;
     }
     tcb->snd_nxt++;
+    if (!un_tcp_waits(tcb))
+        un_tcp_leave_persist(tcb);
 }
 
 static void tell_writable(struct un_tcp *tcp, struct un_tcb *tcb)
@@ -86,6 +89,7 @@ void un_tcp_process_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_
 {
     uint32_t window = (uint32_t)seg->wnd << tcb->snd_wscale;
     bool sets_window = is_newer(tcb, seg);
+    un_assert(seg->ack - tcb->snd_una <= tcb->snd_nxt - tcb->snd_una || un_tcp_acks_probe(tcb, seg->ack));
     if (tcb->snd_una == tcb->snd_nxt && seg->ack != tcb->snd_nxt) {
         take_probe(tcp, tcb);
     } else { /* what was needless is often told when nothing is in flight any more */

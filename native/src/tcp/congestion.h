@@ -1,12 +1,12 @@
-/* What all congestion control algorithms share, and the algorithms. See congestion.c. */
+/* What the congestion control algorithms have in common, and the algorithms themselves. See congestion.c. */
 #ifndef UN_CONGESTION_H
 #define UN_CONGESTION_H
 
 #include "tcp/recovery.h"
 
 uint32_t un_congestion_initial(const struct un_tcp *tcp, const struct un_tcb *tcb); /* initial window: RFC 6928 */
-/* Was nothing sent for so long that cwnd says nothing any more (RFC 5681 section 4.1)? Then it is the restart
- * window. */
+/* Was nothing sent for so long that cwnd is no longer valid (RFC 5681 section 4.1)? Then the restart window takes its
+ * place. */
 static inline bool un_congestion_is_stale(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
     return tcb->sent_head == UN_NONE && tcp->now_us - tcb->sent_at_us > tcb->rto_us;
@@ -23,7 +23,7 @@ static inline uint32_t un_congestion_window(const struct un_tcp *tcp, const stru
 void un_congestion_reduce(struct un_tcp *tcp, struct un_tcb *tcb); /* a new ssthresh, by the connection's algorithm */
 /* Was this done for the window that ends after `una` already? */
 bool un_congestion_is_reduced(const struct un_tcb *tcb, uint32_t una);
-/* Congestion that no retransmission repairs: ECN, or a loss that a probe has repaired. */
+/* Congestion without anything to be resent: ECN, or a loss that a probe has repaired already. */
 void un_congestion_react(struct un_tcp *tcp, struct un_tcb *tcb);
 /* The window that a reduction starts from: what was used of cwnd. */
 uint32_t un_congestion_used(const struct un_tcb *tcb);

@@ -14,8 +14,9 @@
 static uint32_t first_lost(const struct un_tcp *tcp, struct un_tcb *tcb)
 {
     uint32_t index = tcb->lost_hint != UN_NONE ? tcb->lost_hint : tcb->sent_head;
-    while (!(tcp->sents[index].flags & UN_SENT_LOST))
+    while (index != UN_NONE && !(tcp->sents[index].flags & UN_SENT_LOST))
         index = tcp->sents[index].next;
+    un_assert(index != UN_NONE); /* lost_bytes says that there is one */
     tcb->lost_hint = index;
     return index;
 }

@@ -3,7 +3,6 @@
  * and RFC 3168 section 6.1.1 (ECN). */
 #include "tcp/internal.h"
 
-#define WSCALE_MAX 14u /* RFC 7323 section 2.3 */
 #define AFTER_CHALLENGE_NS (2 * UN_MS_NS) /* so that the SYN does not overtake the reset; Linux: 2 jiffies */
 
 uint8_t un_tcp_window_scale(const struct un_tcp_config *config, uint32_t limit)
@@ -11,7 +10,7 @@ uint8_t un_tcp_window_scale(const struct un_tcp_config *config, uint32_t limit)
     uint8_t scale = 0;
     if (limit >= config->rcv_limit) /* it may grow: tune.c */
         limit = un_max32(limit, config->rcv_limit_max);
-    while (config->window_scaling && scale < WSCALE_MAX && (limit >> scale) > UINT16_MAX)
+    while (config->window_scaling && scale < UN_TCP_WSCALE_MAX && (limit >> scale) > UINT16_MAX)
         scale++;
     return scale;
 }
@@ -44,7 +43,7 @@ static void agree(const struct un_tcp *tcp, struct un_tcb *tcb, const struct un_
     tcb->flags &= ~off;
     if (!(tcb->flags & UN_TCB_WSCALE))
         tcb->rcv_wscale = 0;
-    tcb->snd_wscale = tcb->flags & UN_TCB_WSCALE ? (uint8_t)un_min32(syn->wscale, WSCALE_MAX) : 0;
+    tcb->snd_wscale = tcb->flags & UN_TCB_WSCALE ? (uint8_t)un_min32(syn->wscale, UN_TCP_WSCALE_MAX) : 0;
     if (tcb->flags & UN_TCB_TIMESTAMP) {
         tcb->ts_recent = syn->tsval;
         tcb->ts_recent_s = tcp->now_s;
@@ -61,6 +60,7 @@ static void agree(const struct un_tcp *tcp, struct un_tcb *tcb, const struct un_
 
 void un_tcp_connect(struct un_tcp *tcp, struct un_tcb *tcb)
 {
+    un_assert(tcb->state == UN_TCP_CLOSED && tcb->snd_nxt == tcb->iss);
     tcb->flags |= UN_TCB_ACTIVE;
     offer(tcp, tcb);
     un_tcp_set_state(tcp, tcb, UN_TCP_SYN_SENT);
@@ -70,6 +70,7 @@ void un_tcp_connect(struct un_tcp *tcp, struct un_tcb *tcb)
 
 void un_tcp_accept_syn(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *syn)
 {
+    un_assert(tcb->state == UN_TCP_CLOSED && tcb->snd_nxt == tcb->iss);
     offer(tcp, tcb);
     agree(tcp, tcb, syn);
     un_tcp_set_state(tcp, tcb, UN_TCP_SYN_RECEIVED);
@@ -79,6 +80,7 @@ void un_tcp_accept_syn(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_s
 
 void un_tcp_accept_cookie(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *syn)
 {
+    un_assert(tcb->state == UN_TCP_CLOSED && tcb->snd_nxt == tcb->iss);
     offer(tcp, tcb);
     agree(tcp, tcb, syn);
     /* whatever the pool has: cookie.c offered it */
@@ -92,6 +94,7 @@ void un_tcp_accept_cookie(struct un_tcp *tcp, struct un_tcb *tcb, const struct u
 void un_tcp_process_syn_acked(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg, uint32_t window)
 {
     bool was_resent = tcb->backoff > 0;
+    un_assert(seg->ack == tcb->snd_nxt && seg->ack != tcb->snd_una);
     un_recovery_ack(tcp, tcb, seg, true);
     tcb->snd_una = seg->ack;
     tcb->snd_wnd = window;

@@ -1,4 +1,4 @@
-/* When to leave the first slow start, RFC 9406; its state lies in cc_state meanwhile. See hystart.c. */
+/* When to leave the first slow start: RFC 9406. Its state lies in cc_state until then. See hystart.c. */
 #ifndef UN_HYSTART_H
 #define UN_HYSTART_H
 

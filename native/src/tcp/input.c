@@ -289,6 +289,7 @@ enum un_drop un_tcp_process(struct un_tcp *tcp, struct un_tcb *tcb, const struct
 {
     if (__builtin_expect(!tcp->is_slow && un_tcp_input_is_fast(tcb, seg), 1))
         return un_tcp_input_fast(tcp, tcb, seg, frame, true);
+    un_tcp_assert_order(tcb);
     tcp->counters->in_segments++;
     return process_unexpected(tcp, tcb, seg, frame);
 }

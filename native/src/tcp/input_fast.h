@@ -22,8 +22,8 @@ UN_ALWAYS_INLINE bool un_tcp_input_is_fast(const struct un_tcb *tcb, const struc
            !(tcb->flags & (UN_TCB_FIN_SEEN | UN_TCB_PERSIST));
 }
 
-/* Only what stands at or before the last ACK counts: a later segment's timestamp would hide the delay (RFC 7323 section
- * 4.3). */
+/* Only a segment that begins at or before the last ACK counts: the timestamp of a later one would hide that the ACK was
+ * delayed (RFC 7323 section 4.3). */
 static inline void un_tcp_remember_timestamp(const struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
 {
     if (!(tcb->flags & UN_TCB_TIMESTAMP) || un_seq_lt(tcb->rcv_acked, seg->seq))
@@ -34,8 +34,8 @@ static inline void un_tcp_remember_timestamp(const struct un_tcp *tcp, struct un
 
 /* ---- an ACK of all there is ---- */
 
-/* Something is in flight: one packet, sent once, which this acknowledges. Nothing follows from that but what
- * un_tcp_take_ack_of_all does. */
+/* One packet is in flight, was sent once, and this segment acknowledges it. un_tcp_take_ack_of_all then does all that
+ * un_tcp_process_ack would. */
 static inline bool un_tcp_is_ack_of_all(const struct un_tcp *tcp, const struct un_tcb *tcb, const struct un_seg *seg)
 {
     const uint32_t special = UN_TCB_RECOVERY | UN_TCB_LOSS | UN_TCB_FRTO | UN_TCB_PROBE_OUT | UN_TCB_PROBE_DUE |
@@ -59,11 +59,11 @@ UN_ALWAYS_INLINE void un_tcp_take_ack_of_all(struct un_tcp *tcp, struct un_tcb *
     tcb->snd_wl2 = seg->ack;
 }
 
-/* ---- all of it ---- */
+/* ---- the whole segment ---- */
 
 UN_ALWAYS_INLINE void un_tcp_ack_fast(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
 {
-    /* D-SACK often comes when all is acknowledged */
+    /* D-SACK often comes when nothing is in flight any more */
     bool is_news = tcb->snd_una != tcb->snd_nxt || seg->sack_count > 0;
     if (!is_news && (uint32_t)seg->wnd << tcb->snd_wscale == tcb->snd_wnd) {
         tcb->snd_wl1 = seg->seq;
@@ -76,7 +76,7 @@ UN_ALWAYS_INLINE void un_tcp_ack_fast(struct un_tcp *tcp, struct un_tcb *tcb, co
     }
 }
 
-/* Of a segment that un_tcp_input_is_fast: what un_tcp_process does. is_chain: the payload may be in several frames. */
+/* What un_tcp_process does, of a segment that un_tcp_input_is_fast. is_chain: the payload may be in several frames. */
 UN_ALWAYS_INLINE enum un_drop un_tcp_input_fast(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg,
                                                 uint32_t frame, bool is_chain)
 {

@@ -1,15 +1,15 @@
-/* What the files of the state machine share, and nobody else includes, but with input_fast.h and output_fast.h.
+/* What the files of the state machine share. Others include it only by way of input_fast.h and output_fast.h.
  *
  *   input.c         a segment arrives: the steps    handshake.c    SYN-SENT, SYN-RECEIVED, options
  *   input_fast.h    the next one in order arrives   receive_fast.h its payload
  *   ack.c           what its ACK and window change  receive.c      what its payload and FIN change
- *   output.c        dispatch: resend, send, probe   output_fast.h  the segment that is sent mostly
+ *   output.c        dispatch: resend, send, probe   output_fast.h  the usual data segment
  *   segment.c       one segment is built, emitted   window.c       the window we offer
  *   path.c          segment size, path MTU, ICMP    timers.c       deadlines
  *   state.c         states, beginning and end
  *
- * A function that may end the connection says so by its name or its result; whoever calls it touches the block no more
- * when it did, since the slot may be in other hands. */
+ * A function that may end the connection says so in its comment, its name or its result. When it has, its caller must
+ * not touch the block any more: the slot may belong to another connection. */
 #ifndef UN_TCP_INTERNAL_H
 #define UN_TCP_INTERNAL_H
 
@@ -19,12 +19,13 @@
 #define UN_TCP_IPV6_HEADERS 60u
 #define UN_TCP_TIMESTAMP_BYTES 12u /* with padding */
 #define UN_TCP_SACK_BYTES(blocks) (4u + 8u * (blocks))
+#define UN_TCP_WSCALE_MAX 14u /* RFC 7323 section 2.3 */
 
-/* Segments of the handshake that are acknowledged at once, and full ones after it (RFC 5681 lets ACKs wait; a peer in
- * slow start would grow more slowly for it): a window of 16 covers an initial window of 10 and its first doubling. */
+/* So many full segments after the handshake are acknowledged at once. RFC 5681 lets ACKs wait, but a peer in slow start
+ * grows more slowly then. 16 are an initial window of 10 and the beginning of the next one. */
 #define UN_TCP_QUICKACKS 16u
 
-/* Smallest segment of a peer that is believed to be full: a stream of small messages is no bulk transfer. */
+/* A smaller segment is never taken for a full one: a stream of small messages is no bulk transfer. */
 #define UN_TCP_RCV_MSS_MIN 536u
 
 static inline uint32_t un_min32(uint32_t left, uint32_t right)
@@ -65,7 +66,7 @@ static inline void un_tcp_ack_now(struct un_tcp *tcp, struct un_tcb *tcb)
     un_tcp_want_output(tcp, tcb);
 }
 
-/* Tell the application, unless it let go or has not fetched the same before. */
+/* Tell the application, unless it has let go, or has not yet fetched the same events. */
 static inline void un_tcp_raise(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t events)
 {
     if (!(tcb->flags & UN_TCB_DETACHED) && (tcb->events & events) != events)
@@ -93,7 +94,20 @@ static inline bool un_tcp_has_unsent(const struct un_tcb *tcb)
     return tcb->unsent_frame != UN_NONE || un_tcp_fin_pending(tcb);
 }
 
-/* The peer has taken back room for what is outstanding: not even one segment of it would be taken. */
+/* Something is to be sent, or to be written, as soon as that is possible: what the persist timer runs for. */
+static inline bool un_tcp_waits(const struct un_tcb *tcb)
+{
+    return un_tcp_has_unsent(tcb) || tcb->snd_nxt == tcb->iss || (tcb->flags & UN_TCB_WANT_WRITE);
+}
+
+/* What every step relies on. */
+static inline void un_tcp_assert_order(const struct un_tcb *tcb)
+{
+    un_assert(un_seq_le(tcb->snd_una, tcb->snd_nxt));
+    un_assert(un_seq_le(tcb->rcv_nxt, tcb->rcv_edge));
+}
+
+/* The peer has shrunk its window: it has no room for even one segment of what is outstanding. */
 static inline bool un_tcp_window_is_short(const struct un_tcb *tcb)
 {
     uint32_t outstanding = tcb->snd_nxt - tcb->snd_una;
@@ -115,23 +129,23 @@ void un_tcp_process_syn_acked(struct un_tcp *tcp, struct un_tcb *tcb, const stru
 /* ---- ack.c ---- */
 /* snd_una <= seg->ack <= snd_nxt. May end the connection. */
 void un_tcp_process_ack(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg);
-/* The probe of a zero window carried a byte that counts as sent only when the peer takes it. */
+/* Does this ACK take the byte, or the FIN, of a window probe? It counts as sent only then. */
 bool un_tcp_acks_probe(const struct un_tcb *tcb, uint32_t ack);
 
 /* ---- receive.c ---- */
 /* Payload [seq, seq + length) that is at least in part within the window; the chain is taken. */
 enum un_drop un_tcp_receive(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t length, uint32_t frame);
-/* A FIN that stands at fin_seq. May end the connection. */
+/* A segment had a FIN, at fin_seq. May end the connection. */
 void un_tcp_receive_fin(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t fin_seq);
-/* All payload before a FIN seen earlier may be there now. May end the connection. */
+/* Payload came: a FIN seen earlier may be next in order now. May end the connection. */
 void un_tcp_take_fin(struct un_tcp *tcp, struct un_tcb *tcb);
 
 /* ---- window.c ---- */
 uint16_t un_tcp_window_syn(const struct un_tcp *tcp, const struct un_tcb *tcb);  /* of SYN and SYN-ACK: never scaled */
 uint16_t un_tcp_window_next(const struct un_tcp *tcp, const struct un_tcb *tcb); /* of all other segments */
-/* There may be more room than before: an update, if that is worth a segment of its own. */
+/* There may be more room than before: send a window update, if it is worth a segment of its own. */
 bool un_tcp_open_window(struct un_tcp *tcp, struct un_tcb *tcb);
-/* A window was said, or stays as it is: when it is shut for want of frames, look again. */
+/* After a window was offered, or left as it is: if it is shut for want of frames, arm a timer to look again. */
 void un_tcp_watch_window(struct un_tcp *tcp, struct un_tcb *tcb);
 
 /* ---- tune.c ---- */
@@ -166,7 +180,7 @@ void un_tcp_enter_time_wait(struct un_tcp *tcp, struct un_tcb *tcb);
 void un_tcp_enter_fin_wait_2(struct un_tcp *tcp, struct un_tcb *tcb);
 
 /* ---- timers.c ---- */
-/* Nothing is in flight, and something waits: look again, more and more seldom. */
+/* Nothing is in flight, and something waits: look again, at growing intervals. */
 void un_tcp_arm_persist(struct un_tcp *tcp, struct un_tcb *tcb);
 void un_tcp_leave_persist(struct un_tcb *tcb);
 

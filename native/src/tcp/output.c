@@ -308,6 +308,7 @@ int un_tcp_dispatch(struct un_tcp *tcp, struct un_tcb *tcb)
         return output_fast(tcp, tcb, length);
     if (un_tcp_is_over(tcb))
         return 0;
+    un_tcp_assert_order(tcb);
     if (tcb->state & (UN_TCP_SYN_SENT | UN_TCP_SYN_RECEIVED))
         result = dispatch_handshake(tcp, tcb);
     else if (tcb->state & UN_TCP_SENDING)

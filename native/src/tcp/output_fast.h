@@ -10,9 +10,9 @@
 #include "tcp/internal.h"
 #include "tcp/recovery_fast.h"
 
-/* ---- parts that other segments have in common with it ---- */
+/* ---- parts that all segments have in common ---- */
 
-/* Segments are as long as with all the options they may carry: those of an ACK come and go. */
+/* Payload of a full segment: what is left beside all options that it may carry, since SACK blocks come and go. */
 static inline uint32_t un_tcp_segment_most(const struct un_tcb *tcb)
 {
     uint32_t timestamp = tcb->flags & UN_TCB_TIMESTAMP ? UN_TCP_TIMESTAMP_BYTES : 0;
@@ -30,14 +30,14 @@ static inline bool un_tcp_may_send_small(const struct un_tcb *tcb)
     return (tcb->flags & UN_TCB_NODELAY) || un_seq_le(tcb->snd_small_end, tcb->snd_una);
 }
 
-/* The user timeout runs from the first of what is not answered. */
+/* The user timeout runs from the first packet that is not answered. */
 static inline void un_tcp_begin_waiting(const struct un_tcp *tcp, struct un_tcb *tcb)
 {
     if (tcb->unacked_ns == 0)
         tcb->unacked_ns = tcp->now_ns;
 }
 
-/* New data is what ECN marks, and what says that cwnd was reduced (RFC 3168 sections 6.1.2 and 6.1.5). */
+/* Only new data is marked ECT, and only new data tells that cwnd was reduced (RFC 3168 sections 6.1.2 and 6.1.5). */
 static inline void un_tcp_mark_ecn(const struct un_tcb *tcb, struct un_seg *seg)
 {
     if (!(tcb->flags & UN_TCB_ECN) || seg->length == 0)
@@ -63,8 +63,8 @@ static inline void un_tcp_begin_segment(struct un_tcp *tcp, const struct un_tcb 
     seg->urgent = 0;
 }
 
-/* It left: it has acknowledged whatever was to be acknowledged. The timer of an ACK also watches a window that is shut:
- * window.c. */
+/* The segment left, and has acknowledged whatever was to be acknowledged. UN_TIMER_ACK also watches a window that is
+ * shut (window.c). */
 static inline void un_tcp_emitted(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
 {
     tcp->counters->out_segments++;
@@ -80,7 +80,7 @@ static inline void un_tcp_emitted(struct un_tcp *tcp, struct un_tcb *tcb, const 
 
 /* ---- the fast path ---- */
 
-/* Bytes of the segment; 0: un_tcp_dispatch has to look. */
+/* Payload bytes of the segment; 0: it is not for the fast path. */
 static inline uint32_t un_tcp_output_fast_length(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
     const uint32_t special = UN_TCB_FIN_QUEUED | UN_TCB_CWR | UN_TCB_CORK | UN_TCB_PROBE_DUE | UN_TCB_WINDOW_PROBE |

@@ -5,7 +5,7 @@
 #include "tcp/tcp.h"
 
 void un_prr_begin(struct un_tcb *tcb, uint32_t flight);
-/* After detection: cwnd for what is in flight and may be added. is_safe: snd_una moved and nothing else is lost. */
+/* Set cwnd, after losses were detected. is_safe: snd_una moved, and nothing else was lost. */
 void un_prr_update(struct un_tcb *tcb, uint32_t delivered, bool is_safe);
 
 static inline void un_prr_sent(struct un_tcb *tcb, uint32_t bytes)

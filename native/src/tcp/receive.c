@@ -10,6 +10,7 @@
 enum un_drop un_tcp_receive(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t seq, uint32_t length, uint32_t frame)
 {
     bool is_expected = seq == tcb->rcv_nxt && tcb->rcv_ooo.head == UN_NONE;
+    un_assert(length > 0 && frame != UN_NONE && (tcb->state & UN_TCP_CAN_RECEIVE));
     /* Each segment out of order has an ACK of its own, which the peer counts: one that waits goes first. */
     if (!is_expected && (tcb->flags & UN_TCB_ACK_NOW))
         un_tcp_send_ack(tcp, tcb);

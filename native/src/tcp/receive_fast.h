@@ -11,13 +11,13 @@
 
 /* ---- the queue ---- */
 
-/* Rather copy than hold one more frame. */
+/* Is it better to copy the payload than to hold one more frame? */
 static inline bool un_rx_is_crowded(const struct un_tcp *tcp, uint32_t frames, uint32_t most)
 {
     return frames >= most || un_pool_is_short(&tcp->pool);
 }
 
-/* A frame whose payload begins at rcv_nxt becomes the last in order. Its `next` is UN_NONE. */
+/* Append a frame whose payload begins at rcv_nxt, and whose `next` is UN_NONE. */
 static inline void un_rx_append(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame, uint32_t length)
 {
     if (tcb->rcv.head == UN_NONE)
@@ -32,7 +32,7 @@ static inline void un_rx_append(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t
 
 /* ---- acknowledging ---- */
 
-/* What the peer takes for a full segment: the largest seen, without coalesced ones. */
+/* The peer's full segment is the largest that was seen; coalesced ones do not count. */
 static inline void un_rx_measure_segment(struct un_tcb *tcb, uint32_t length)
 {
     if (length > tcb->rcv_mss && length <= tcb->path_mtu - UN_TCP_IPV4_HEADERS)
@@ -71,7 +71,7 @@ static inline void un_tcp_received(struct un_tcp *tcp, struct un_tcb *tcb, uint3
 
 /* ---- the fast path ---- */
 
-/* Payload from rcv_nxt on that does not go beyond rcv_edge; it is taken. is_chain: perhaps of several frames. */
+/* Takes payload from rcv_nxt on that does not go beyond rcv_edge. is_chain: it may be in several frames. */
 UN_ALWAYS_INLINE enum un_drop un_tcp_receive_next(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length,
                                                   uint32_t frame, bool is_chain)
 {

@@ -80,6 +80,7 @@ static const struct un_sent *take_off(struct un_tcp *tcp, struct un_tcb *tcb, ui
     }
     if (acked == 0)
         return last;
+    un_assert(index != UN_NONE); /* the records end at snd_nxt */
     *flags |= sents[index].flags;
     un_sent_trim(tcp, &sents[index], acked);
     return &sents[index];
@@ -91,6 +92,7 @@ static void acknowledge_in_order(struct un_tcp *tcp, struct un_tcb *tcb, const s
     uint32_t acked = seg->ack - tcb->snd_una, flags = 0;
     uint32_t oldest_us = tcp->sents[tcb->sent_head].sent_us;
     const struct un_sent *newest = take_off(tcp, tcb, acked, &flags);
+    un_assert(acked <= tcb->in_flight);
     tcb->in_flight -= acked;
     tcb->lost_hint = UN_NONE;
     tcb->high_sacked = seg->ack;
@@ -343,6 +345,7 @@ void un_recovery_timeout(struct un_tcp *tcp, struct un_tcb *tcb)
         un_probe_due(tcp, tcb); /* it was due at the same time */
         return;
     }
+    un_assert(tcb->sent_head != UN_NONE);
     tcp->counters->timeouts++;
     if (tcb->backoff < UINT8_MAX)
         tcb->backoff++;

@@ -1,17 +1,17 @@
-/* The states of loss recovery, which its files share. Each file declares what it has in a header of its own (sent.h,
- * sack.h, rack.h, probe.h, undo.h, prr.h, rtt.h, congestion.h); recovery_fast.h is the fast path. What the state
- * machine calls stands in tcp.h.
+/* The states of loss recovery, which its files share. Each file has a header of its own (sent.h, sack.h, rack.h,
+ * probe.h, undo.h, prr.h, rtt.h, congestion.h); recovery_fast.h is the fast path. tcp.h has what the state machine
+ * calls.
  *
  * Every packet in flight has a record (struct un_sent) in a list by sequence number, without gaps, from snd_una to
  * snd_nxt. A record is in exactly one of three states: IN_FLIGHT, SACKED or LOST; in_flight, sacked_bytes and
  * lost_bytes of the block are the sums over them, and every change goes through un_sent_set or takes the record off the
- * list. The head is never SACKED. Neighbours that are SACKED are one record: the list is as long as the holes are many,
- * and a walk from the head is short. A record may be a super-segment of many MSS; it is split where a SACK block ends
- * within it.
+ * list. The head is never SACKED. SACKED neighbours are joined into one record, so the list grows with the number of
+ * holes, and a walk from the head is short. A record may be a super-segment of many MSS; it is split where a SACK block
+ * ends within it.
  *
  * A connection is in order (no flag), in fast recovery (UN_TCB_RECOVERY) or in recovery after a timeout
- * (UN_TCB_LOSS); both last until snd_una reaches `recover`. Without SACK there is no pipe: fast recovery is RFC
- * 6582, with cwnd inflated by duplicate ACKs and in_flight everything that is outstanding. */
+ * (UN_TCB_LOSS); both last until snd_una reaches `recover`. Without SACK nobody knows what has left the network: fast
+ * recovery is that of RFC 6582, cwnd is inflated by duplicate ACKs, and in_flight is everything that is outstanding. */
 #ifndef UN_RECOVERY_H
 #define UN_RECOVERY_H
 
@@ -26,7 +26,7 @@ enum un_recovery_bit {
     UN_RECOVERY_PROBE_RESENT = 1 << 2, /* the probe in flight was a retransmission */
     UN_RECOVERY_LIMITED = 1 << 3,      /* cwnd was used up by what was sent last (RFC 7661: only then it may grow) */
     UN_RECOVERY_ADVANCED = 1 << 4,     /* snd_una has moved since the timeout */
-    UN_RECOVERY_RACK_RESENT = 1 << 5,  /* what rack_us tells of had been resent */
+    UN_RECOVERY_RACK_RESENT = 1 << 5,  /* the packet that rack_us is of had been resent */
 };
 
 /* What one ACK has told so far. */
@@ -35,12 +35,12 @@ struct un_ack {
     uint32_t una;         /* what snd_una will be: beyond what a late ACK acknowledges */
     uint32_t acked;       /* sequence numbers that snd_una will move */
     uint32_t delivered;   /* bytes not known to have arrived before, acknowledged or SACKed */
-    uint32_t sacked;      /* of them those by SACK */
+    uint32_t sacked;      /* of these, by SACK */
     uint32_t flight;      /* bytes outstanding and not SACKed before it */
     uint32_t rtt_us;      /* of the oldest record acknowledged that was never resent; 0: none */
     uint32_t sack_rtt_us; /* of the newest such record SACKed */
     bool acked_resent;    /* what was acknowledged had been resent, at least in part */
-    bool cuts_record;     /* it ends within what was sent as one */
+    bool cuts_record;     /* it ends within a packet */
     bool acked_original;  /* a record from before `recover` that was never resent */
     bool sacked_original;
     bool is_duplicate;    /* RFC 5681 section 2 */

@@ -8,8 +8,8 @@
 #include "tcp/rtt.h"
 #include "tcp/sent.h"
 
-/* All that was in flight is one record, sent once, and this acknowledges it while nothing special goes on:
- * un_recovery_ack. */
+/* un_recovery_ack, when all that was in flight is one record, sent once, which this acknowledges, and no recovery or
+ * probe goes on. */
 static inline void un_recovery_ack_of_one(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t ack)
 {
     uint32_t index = tcb->sent_head, acked = tcb->in_flight, sent_us = tcp->sents[index].sent_us;
@@ -27,7 +27,7 @@ static inline void un_recovery_ack_of_one(struct un_tcp *tcp, struct un_tcb *tcb
     un_tcp_disarm(tcb, UN_TIMER_RETRANSMIT);
 }
 
-/* Nothing is in flight: what was measured before may be old, and no ACK can be about it. */
+/* Nothing is in flight yet: measurements may be old, and no ACK that comes is about them. */
 static inline void un_recovery_begin_flight(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     if (__builtin_expect(un_congestion_is_stale(tcp, tcb), 0))

@@ -19,7 +19,7 @@ static inline void un_rtt_min(struct un_tcb *tcb, uint32_t rtt_us)
         tcb->min_rtt_us = rtt_us; /* until forgotten with a later sample */
 }
 
-/* What was sent then has arrived. */
+/* A packet that was sent at sent_us has arrived. */
 static inline void un_rtt_measure(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t sent_us)
 {
     if (un_seq_le(tcb->sampled_us, sent_us))
@@ -32,7 +32,7 @@ static inline uint32_t un_rtt_since(const struct un_tcp *tcp, uint32_t sent_us)
     return rtt_us + !rtt_us; /* 0 means none */
 }
 
-/* Of what is acknowledged in order the oldest was sent at the one time, the newest at the other. */
+/* Packets were acknowledged in order: the oldest was sent at oldest_us, the newest at newest_us. */
 static inline void un_rtt_in_order(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t ack, uint32_t oldest_us,
                                    uint32_t newest_us)
 {

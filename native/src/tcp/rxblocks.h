@@ -1,9 +1,10 @@
 /* What an ACK says about payload that waits out of order (RFC 2018) and about payload that came twice (RFC 2883).
  *
- * A run is a part of the out-of-order queue without a gap, as large as it can be. sack_recent holds the runs that
- * changed last, newest first: since a new segment nearly always continues one of them, neither its arrival nor the
- * ACK that it causes walks the queue. Only what joins a run that is not remembered does. Invariants: every remembered
- * block is a run, exactly; while the queue holds anything, at least one is remembered. */
+ * A run is a maximal part of the out-of-order queue without a gap. sack_recent remembers the runs that changed last,
+ * newest first. A new segment nearly always continues one of them, so neither its arrival nor the ACK that it causes
+ * walks the queue; only a segment that joins a forgotten run does.
+ *
+ * Invariants: every remembered block is exactly a run; while the queue holds anything, at least one is remembered. */
 #ifndef UN_RXBLOCKS_H
 #define UN_RXBLOCKS_H
 

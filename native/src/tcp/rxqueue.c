@@ -108,6 +108,7 @@ static uint32_t unlink_behind(struct un_frame *frames, struct un_tcb *tcb, uint3
 {
     uint32_t *link = before == UN_NONE ? &tcb->rcv_ooo.head : &frames[before].next;
     uint32_t frame = *link;
+    un_assert(frame != UN_NONE && tcb->rcv_ooo_frames > 0 && frames[frame].length <= tcb->rcv_ooo_bytes);
     *link = frames[frame].next;
     if (*link == UN_NONE)
         tcb->rcv_ooo.tail = before;

@@ -52,7 +52,9 @@ void un_sack_acknowledge(struct un_tcp *tcp, struct un_tcb *tcb, struct un_ack *
         uint32_t length = (uint32_t)covered < sent->length ? (uint32_t)covered : sent->length;
         if (!(sent->flags & UN_SENT_SACKED))
             note_delivered(tcp, tcb, ack, sent, length, false);
-        *un_sent_sum(tcb, sent->flags) -= length;
+        uint32_t *sum = un_sent_sum(tcb, sent->flags);
+        un_assert(length <= *sum);
+        *sum -= length;
         ack->cuts_record = length < sent->length;
         if (ack->cuts_record)
             un_sent_trim(tcp, sent, length);

@@ -39,6 +39,7 @@ bool un_recovery_can_record(const struct un_tcp *tcp, const struct un_tcb *tcb)
 void un_sent_pop(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     uint32_t index = tcb->sent_head;
+    un_assert(index != UN_NONE);
     if (tcb->lost_hint == index)
         tcb->lost_hint = UN_NONE;
     tcb->sent_head = tcp->sents[index].next;
@@ -78,6 +79,7 @@ void un_sent_join(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index)
 {
     struct un_sent *sent = &tcp->sents[index];
     uint32_t second = sent->next;
+    un_assert(second != UN_NONE);
     const struct un_sent *joined = &tcp->sents[second];
     sent->length += joined->length;
     sent->flags |= joined->flags;
@@ -92,7 +94,9 @@ void un_sent_join(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index)
 void un_sent_set(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index, enum un_sent_flag state)
 {
     struct un_sent *sent = &tcp->sents[index];
-    *un_sent_sum(tcb, sent->flags) -= sent->length;
+    uint32_t *sum = un_sent_sum(tcb, sent->flags);
+    un_assert(sent->length <= *sum);
+    *sum -= sent->length;
     sent->flags &= (uint16_t) ~(UN_SENT_IN_FLIGHT | UN_SENT_SACKED | UN_SENT_LOST);
     sent->flags |= (uint16_t)state;
     *un_sent_sum(tcb, sent->flags) += sent->length;

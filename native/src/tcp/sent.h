@@ -1,4 +1,4 @@
-/* Records of what is in flight: see recovery.h for the states they are in, sent.c. */
+/* Records of packets in flight, and the list of them. recovery.h has their states. See sent.c. */
 #ifndef UN_SENT_H
 #define UN_SENT_H
 
@@ -6,7 +6,7 @@
 
 #define UN_TIMESTAMP_BYTES 12u /* of options, with padding */
 
-/* One more at the end of the list, for the caller to fill in: next is UN_NONE. */
+/* A record more at the end of the list. The caller fills in all of it, next = UN_NONE included. */
 static inline struct un_sent *un_sent_append(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     uint32_t index = tcp->sent_pool->free_head;
@@ -21,15 +21,15 @@ static inline struct un_sent *un_sent_append(struct un_tcp *tcp, struct un_tcb *
     tcb->sent_tail = index;
     return sent;
 }
-/* Give the head back; its bytes have left the sums already. */
+/* Give the head back. The caller has taken its bytes out of the sums. */
 void un_sent_pop(struct un_tcp *tcp, struct un_tcb *tcb);
 /* Take the first bytes of a record off it. */
 void un_sent_trim(const struct un_tcp *tcp, struct un_sent *sent, uint32_t length);
 /* Cut a record in two; the second begins `length` later. false: no record is free. */
 bool un_sent_split(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index, uint32_t length);
-/* Make a record and the one behind it one. */
+/* Join a record and the one behind it. */
 void un_sent_join(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index);
-/* Into this one of the three states. */
+/* Change the state to this one of the three, and the sums with it. */
 void un_sent_set(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index, enum un_sent_flag state);
 
 static inline uint32_t un_sent_payload(const struct un_sent *sent)

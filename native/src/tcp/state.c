@@ -20,25 +20,26 @@
 #include <stddef.h>
 #include <string.h>
 
-/* What may follow a state besides the end, by the number of its bit. */
+#define THE_END (UN_TCP_DEAD | UN_TCP_CLOSED)
+
+/* What may follow a state, by the number of its bit. */
 static const uint16_t successors[] = {
     [0] = UN_TCP_SYN_SENT | UN_TCP_SYN_RECEIVED | UN_TCP_ESTABLISHED, /* CLOSED */
-    [1] = UN_TCP_SYN_RECEIVED | UN_TCP_ESTABLISHED,                   /* SYN-SENT */
-    [2] = UN_TCP_ESTABLISHED,                                         /* SYN-RECEIVED */
-    [3] = UN_TCP_FIN_WAIT_1 | UN_TCP_CLOSE_WAIT,                      /* ESTABLISHED */
-    [4] = UN_TCP_FIN_WAIT_2 | UN_TCP_CLOSING,                         /* FIN-WAIT-1 */
-    [5] = UN_TCP_TIME_WAIT,                                           /* FIN-WAIT-2 */
-    [6] = UN_TCP_LAST_ACK,                                            /* CLOSE-WAIT */
-    [7] = UN_TCP_TIME_WAIT,                                           /* CLOSING */
-    [8] = 0,                                                          /* LAST-ACK */
-    [9] = 0,                                                          /* TIME-WAIT */
-    [10] = 0,                                                         /* DEAD */
+    [1] = UN_TCP_SYN_RECEIVED | UN_TCP_ESTABLISHED | THE_END,         /* SYN-SENT */
+    [2] = UN_TCP_ESTABLISHED | THE_END,                               /* SYN-RECEIVED */
+    [3] = UN_TCP_FIN_WAIT_1 | UN_TCP_CLOSE_WAIT | THE_END,            /* ESTABLISHED */
+    [4] = UN_TCP_FIN_WAIT_2 | UN_TCP_CLOSING | THE_END,               /* FIN-WAIT-1 */
+    [5] = UN_TCP_TIME_WAIT | THE_END,                                 /* FIN-WAIT-2 */
+    [6] = UN_TCP_LAST_ACK | THE_END,                                  /* CLOSE-WAIT */
+    [7] = UN_TCP_TIME_WAIT | THE_END,                                 /* CLOSING */
+    [8] = THE_END,                                                    /* LAST-ACK */
+    [9] = THE_END,                                                    /* TIME-WAIT */
+    [10] = THE_END,                                                   /* DEAD: adoption may end it once more */
 };
 
 void un_tcp_set_state(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_state state)
 {
-    uint32_t allowed = successors[__builtin_ctz(tcb->state)] | UN_TCP_DEAD | UN_TCP_CLOSED;
-    un_assert(state & allowed);
+    un_assert(state & successors[__builtin_ctz(tcb->state)]);
     tcb->state = (uint16_t)state;
     if (state == UN_TCP_CLOSED)
         tcp->operations->ended(tcp, tcb);
@@ -77,6 +78,7 @@ void un_tcp_init(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t iss, uint32_t 
 
 void un_tcp_establish(struct un_tcp *tcp, struct un_tcb *tcb)
 {
+    un_assert(tcb->snd_una == tcb->iss + 1 && tcb->snd_nxt == tcb->snd_una); /* our SYN, and nothing else */
     un_tcp_set_state(tcp, tcb, UN_TCP_ESTABLISHED);
     un_recovery_established(tcp, tcb);
     tcb->snd_small_end = tcb->snd_una;
@@ -103,6 +105,7 @@ static void finish(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_reason re
 
 void un_tcp_enter_fin_wait_2(struct un_tcp *tcp, struct un_tcb *tcb)
 {
+    un_assert(un_tcp_fin_acked(tcb));
     un_tcp_set_state(tcp, tcb, UN_TCP_FIN_WAIT_2);
     if (tcb->flags & UN_TCB_DETACHED)
         un_tcp_arm(tcp, tcb, UN_TIMER_LIFE, tcp->now_ns + tcp->config->fin_wait_2_ms * UN_MS_NS);
@@ -111,6 +114,7 @@ void un_tcp_enter_fin_wait_2(struct un_tcp *tcp, struct un_tcb *tcb)
 /* Both FINs are acknowledged: only the last ACK may have to be repeated (RFC 9293 section 3.10.7.4). */
 void un_tcp_enter_time_wait(struct un_tcp *tcp, struct un_tcb *tcb)
 {
+    un_assert(un_tcp_fin_acked(tcb) && (tcb->flags & UN_TCB_FIN_RECEIVED));
     un_tcp_set_state(tcp, tcb, UN_TCP_TIME_WAIT);
     un_recovery_end(tcp, tcb);
     un_tx_drop_all(tcp, tcb);

@@ -1,9 +1,8 @@
-/* The transmission control block: all that is known of one connection, in less than 496 bytes, linked by index.
+/* The transmission control block: all that is known of one connection, in at most 496 bytes, linked by index.
  *
- * Names are those of RFC 9293 (snd_una, rcv_nxt …). A connection that is idle owns nothing besides this and its entry
- * in the look-up table; records of what is in flight (struct un_sent) and frames come from pools while they are needed.
- * The block is truth, the rest (wheel, lists, look-up table, free lists) are caches that a scan of the
- * blocks rebuilds. */
+ * Names are those of RFC 9293 (snd_una, rcv_nxt …). An idle connection owns nothing but this block and its entry in the
+ * look-up table. Records of packets in flight (struct un_sent) and frames come from pools while they are needed. The
+ * block is the truth; wheel, lists, look-up table and free lists are caches, which a scan of the blocks rebuilds. */
 #ifndef UN_TCB_H
 #define UN_TCB_H
 
@@ -27,7 +26,7 @@ enum un_tcp_state {
     UN_TCP_CLOSING = 1 << 7,
     UN_TCP_LAST_ACK = 1 << 8,
     UN_TCP_TIME_WAIT = 1 << 9,
-    UN_TCP_DEAD = 1 << 10, /* ended, and the application has not let go yet: remembers why, answers as CLOSED does */
+    UN_TCP_DEAD = 1 << 10, /* over, but held by the application: remembers why, answers as CLOSED does */
 };
 
 #define UN_TCP_SYNCHRONIZED                                                                                            \
@@ -42,18 +41,18 @@ enum un_tcp_state {
 enum un_tcp_reason {
     UN_TCP_REASON_NONE,
     UN_TCP_REASON_CLOSED,      /* in order, by both sides */
-    UN_TCP_REASON_RESET,       /* by the peer; or for what it sent when nobody wanted to send or receive any more */
+    UN_TCP_REASON_RESET,       /* by the peer; or for input after the application had shut down both ways */
     UN_TCP_REASON_REFUSED,     /* reset, or port unreachable, while connecting */
     UN_TCP_REASON_ABORTED,     /* by us */
     UN_TCP_REASON_TIMEOUT,     /* the peer stopped acknowledging */
     UN_TCP_REASON_KEEPALIVE,   /* the peer did not answer keepalive probes */
     UN_TCP_REASON_UNREACHABLE, /* no way to the peer while connecting */
-    UN_TCP_REASON_ADOPTED,     /* it was being changed when its process died */
+    UN_TCP_REASON_ADOPTED,     /* its process died while it changed the connection */
     UN_TCP_REASON_COUNT,
 };
 
 enum un_tcb_flag {
-    UN_TCB_WSCALE = 1 << 0,       /* agreed on in the handshake: */
+    UN_TCB_WSCALE = 1 << 0,       /* four options, agreed on in the handshake */
     UN_TCB_TIMESTAMP = 1 << 1,
     UN_TCB_SACK = 1 << 2,
     UN_TCB_ECN = 1 << 3,
@@ -81,8 +80,8 @@ enum un_tcb_flag {
     UN_TCB_NO_NEIGHBOUR = 1 << 25, /* waits for the next hop's address */
     UN_TCB_RACK_REORDER = 1 << 26, /* reordering was seen on this path */
     UN_TCB_FRTO = 1 << 27,        /* the timeout may have been spurious: RFC 5682 */
-    UN_TCB_NO_INPUT = 1 << 28,    /* the application wants no more input; behind the end of its output it is refused */
-    UN_TCB_WANT_WRITE = 1 << 29,  /* the application was refused: tell it when there is room */
+    UN_TCB_NO_INPUT = 1 << 28,    /* no more input is wanted; it is refused once output is shut down, too */
+    UN_TCB_WANT_WRITE = 1 << 29,  /* a write was refused: tell the application when there is room */
     UN_TCB_READABLE_TOLD = 1 << 30,
     UN_TCB_QUICKACK = 1u << 31,   /* the application wants all input acknowledged at once */
 };
@@ -91,7 +90,7 @@ enum un_tcb_flag {
 enum un_timer {
     UN_TIMER_RETRANSMIT, /* RTO, or persist */
     UN_TIMER_REORDER,    /* RACK's reordering window, or the tail loss probe */
-    UN_TIMER_ACK,        /* delayed ACK; the window is shut for want of frames: look again */
+    UN_TIMER_ACK,        /* delayed ACK; or when to look again at a window that is shut for want of frames */
     UN_TIMER_LIFE,       /* keepalive; orphaned FIN-WAIT-2, TIME-WAIT; user timeout while connecting */
     UN_TIMERS,
 };
@@ -100,14 +99,14 @@ enum un_sent_flag {
     UN_SENT_SACKED = 1 << 0,    /* exactly one of these three: */
     UN_SENT_LOST = 1 << 1,      /* given up, and not sent again yet */
     UN_SENT_IN_FLIGHT = 1 << 2, /* the last transmission was neither SACKed nor given up */
-    UN_SENT_RESENT = 1 << 3,    /* ever; or what is known of it was withdrawn */
+    UN_SENT_RESENT = 1 << 3,    /* at least once; or its SACK was withdrawn */
     UN_SENT_SYN = 1 << 4,
     UN_SENT_FIN = 1 << 5,
-    UN_SENT_PATH_PROBE = 1 << 6, /* in a packet larger than path_mtu, and not sent again since */
+    UN_SENT_PATH_PROBE = 1 << 6, /* sent in a packet larger than path_mtu, and not resent since */
 };
 
-/* What one packet (or a run of SACKed ones) carried, until it is acknowledged; a list by sequence number per
- * connection. */
+/* What one packet carried, or a run of SACKed packets, until it is acknowledged. Each connection has a list of them, by
+ * sequence number. */
 struct un_sent {
     uint32_t next;
     uint32_t seq;
@@ -121,14 +120,15 @@ struct un_sent {
 };
 UN_STATIC_ASSERT(sizeof(struct un_sent) == 32, "two to a cache line");
 
-/* Payload as it came, or waits to be sent: frames linked by `next`. Empty: head is UN_NONE (and tail means nothing). */
+/* Payload that was received or waits to be sent: frames linked by `next`. When head is UN_NONE, the queue is empty and
+ * tail means nothing. */
 struct un_queue {
     uint32_t head;
     uint32_t tail;
 };
 
-/* In the order of how often it is looked at: the usual segment needs what stands first, in as few cache lines as it
- * takes; what is out of order, lost or set up once stands last. */
+/* Fields stand in the order of how often they are read: first what the fast paths need, in as few cache lines as
+ * possible; last what is for payload out of order, for losses, and what is set once. */
 struct un_tcb {
     /* Who: read by look-up. */
     struct un_ip peer;
@@ -185,8 +185,8 @@ struct un_tcb {
 
     /* Timers. */
     uint64_t timers[UN_TIMERS]; /* ns */
-    uint64_t unacked_ns;  /* for the user timeout: when the oldest unacknowledged data was first sent, or
-                           * the silence began that is being probed; 0: neither */
+    uint64_t unacked_ns;  /* what the user timeout counts from: the oldest unacknowledged data was first sent, or the
+                           * silence began that keepalive probes; 0: neither */
 
     /* The send queue. */
     uint32_t snd_wnd_max;
@@ -211,7 +211,7 @@ struct un_tcb {
     uint32_t min_rtt_at_s;
     uint32_t sampled_us;  /* clock of the last sample; the next one is of what was sent since */
     uint8_t backoff;      /* timeouts in a row */
-    uint8_t probes;       /* keepalives or window probes in a row */
+    uint8_t probes;       /* keepalives or window probes in a row, unanswered */
     uint8_t dup_acks;
     uint8_t congestion;   /* index of the congestion control */
     uint32_t rcv_round;   /* the receive limit grows no more before this has come: tune.c */
@@ -233,13 +233,13 @@ struct un_tcb {
     uint8_t rack_persist;
     uint8_t recovery;        /* enum un_recovery_bit, of recovery.h */
     uint8_t reason;          /* enum un_tcp_reason, of a DEAD one */
-    uint32_t recover;        /* where what goes on ends: a recovery, a reduction by ECN, a tail loss probe */
+    uint32_t recover;        /* end of the recovery, the reduction by ECN or the tail loss probe that goes on */
     uint32_t prr_delivered;
     uint32_t prr_out;
     uint32_t prr_flight;     /* RecoverFS */
     uint32_t prior_cwnd;     /* to undo */
     uint32_t prior_ssthresh;
-    /* our timestamp of the first retransmission: an ACK that echoes an older one says spurious */
+    /* our timestamp in the first retransmission: an ACK that echoes an older one shows that it was needless */
     uint32_t undo_tsval;
     uint32_t undo_bytes;     /* sent again in this recovery, and not reported as needless by D-SACK */
 
@@ -257,7 +257,7 @@ struct un_tcb {
     uint16_t keep_idle_s;
     uint16_t keep_interval_s;
     uint8_t keep_count;
-    uint8_t soft_error; /* ICMP said while connecting that there is no way */
+    uint8_t soft_error; /* while connecting: a soft ICMP error came */
     uint8_t path_minute; /* clock in minutes when path_mtu was lowered, or a larger one was tried */
     uint8_t challenges;   /* challenge ACKs sent in that second */
     uint16_t challenge_s; /* clock in seconds */

@@ -1,15 +1,20 @@
-/* TCP without time, I/O or randomness of its own: what happens to one connection.
+/* TCP: the state machine of one connection, without time, I/O or randomness of its own.
  *
- * Three verbs (and the application's): process (a segment arrived), dispatch (something may leave), expire (a deadline
- * passed). `struct un_tcp` is the environment they work in; the stack fills it in and sets the clock before each call.
- * What goes out and what is to be known outside goes through un_tcp_operations.
+ * It has three verbs: process (a segment arrived), dispatch (something may leave), expire (a deadline passed). The
+ * application has its own. `struct un_tcp` is their environment; the stack fills it in and sets the clock before each
+ * call. Segments that leave, and all that the stack has to know, go through un_tcp_operations.
  *
- * Files: input.c segment arrival, the steps of RFC 9293 section 3.10.7, with handshake.c, ack.c, receive.c and
- * window.c; output.c what may leave, with segment.c; path.c path MTU and ICMP; state.c set_state, close, end; timers.c;
- * rxqueue.c, txqueue.c payload in frames; cookie.c; sent.c records of what is in flight; recovery.c what an ACK or a
- * timeout means for them, with sack.c, rack.c, probe.c, undo.c, prr.c, flight.c and rtt.c (recovery.h); congestion.c
- * with reno.c, cubic.c and hystart.c. What nearly every segment needs stands in headers, for the stack to make one
- * piece of it and the packet: input_fast.h and receive_fast.h the way in, output_fast.h the way out. */
+ * Files:
+ *   input.c     a segment arrives: the steps of RFC 9293 section 3.10.7; handshake.c, ack.c, receive.c, window.c
+ *   output.c    what may leave; segment.c
+ *   state.c     set_state, close, end; timers.c deadlines; tune.c limits that grow; path.c path MTU and ICMP
+ *   rxqueue.c   payload in frames, received (rxblocks.c) and to be sent (txqueue.c)
+ *   recovery.c  what an ACK or a timeout means for the records of what is in flight (sent.c); sack.c, rack.c, probe.c,
+ *               undo.c, prr.c, flight.c, rtt.c (recovery.h)
+ *   congestion.c with reno.c, cubic.c and hystart.c
+ *   cookie.c    SYN cookies; check.c what must hold between two calls
+ * The fast paths stand in headers, so that the compiler makes one function of them and the stack's packet code:
+ * input_fast.h and receive_fast.h the way in, output_fast.h the way out. */
 #ifndef UN_TCP_H
 #define UN_TCP_H
 
@@ -25,21 +30,20 @@
 #define UN_MS_NS UINT64_C(1000000)
 #define UN_US_NS UINT64_C(1000)
 
-/* What the application is told; bits add up until they are fetched. */
+/* What the application is told. Bits add up until they are fetched. */
 enum un_tcp_event {
     UN_TCP_EVENT_ACCEPTED = 1 << 0, /* a listener has a new connection: this one */
     UN_TCP_EVENT_CONNECTED = 1 << 1,
     UN_TCP_EVENT_READABLE = 1 << 2, /* payload is there that was not before */
     UN_TCP_EVENT_EOF = 1 << 3, /* the peer's FIN is next after what can be read */
     UN_TCP_EVENT_WRITABLE = 1 << 4, /* room again, after a write that took less than it was given */
-    /* Over; why: un_tcb's reason. The last one: it does not come before all that can be read was read. It comes with
-     * TIME-WAIT, when the connection has still to answer a peer who missed the last ACK: only a DEAD one is out
-     * of use. */
+    /* Over; the block says why. The last event: after an orderly end it comes when everything was read, after any
+     * other at once. A connection in TIME-WAIT is over for the application, and still answers a peer that missed the
+     * last ACK. */
     UN_TCP_EVENT_CLOSED = 1 << 5,
 };
 
-/* Limits and defaults of a stack; every number says where it comes from in config.h of stack/. */
-/* As Linux numbers them: net.ipv4.tcp_ecn. */
+/* Numbered as Linux numbers them: net.ipv4.tcp_ecn. */
 enum un_ecn_policy {
     UN_ECN_NEVER,
     UN_ECN_ASK,    /* for it, and accept it */
@@ -47,10 +51,11 @@ enum un_ecn_policy {
     UN_ECN_POLICIES,
 };
 
+/* Limits and defaults of a stack. stack/defaults.c says where each number comes from. */
 struct un_tcp_config {
     uint32_t rcv_limit;           /* bytes of a connection's receive buffer */
     uint32_t snd_limit;
-    uint32_t rcv_limit_max;       /* what they may grow to (tune.c); not above the limits: they do not */
+    uint32_t rcv_limit_max;       /* what the limits may grow to (tune.c); when it is not larger, they do not grow */
     uint32_t snd_limit_max;
     uint32_t rto_min_us;
     uint32_t rto_max_us;
@@ -124,21 +129,20 @@ struct un_sent_pool {
 
 struct un_tcp;
 
-/* A segment to send. Pieces are the payload; nothing is sent when the result is < 0. */
+/* What tcp/ calls. A segment's pieces are its payload. When emit returns less than 0, nothing was sent. */
 struct un_tcp_operations {
-    /* Put the segment on the wire with this connection's addresses; not only dispatch calls it, since resets and some
-     * ACKs cannot wait for one. segment_bytes > 0: more payload than one segment,
-     * cut it (only where tx_segment_bytes allows). 0; -EAGAIN: not now, the stack dispatches this connection again
-     * later. */
+    /* Send the segment with this connection's addresses. Not only dispatch calls it: resets and some ACKs cannot wait.
+     * segment_bytes > 0: the device cuts the payload into segments of this size; only where tx_segment_bytes allows so
+     * much payload. Returns 0; or -EAGAIN: not now, and the stack dispatches this connection again later. */
     int (*emit)(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, const struct un_piece *pieces, int count,
                 uint32_t segment_bytes);
     void (*event)(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t events); /* enum un_tcp_event */
-    void (*arm)(struct un_tcp *tcp, struct un_tcb *tcb, uint64_t deadline_ns); /* look at it then at the latest */
+    void (*arm)(struct un_tcp *tcp, struct un_tcb *tcb, uint64_t deadline_ns); /* un_tcp_expire then, at the latest */
     void (*output)(struct un_tcp *tcp, struct un_tcb *tcb); /* dispatch it before the turn ends */
     void (*ended)(struct un_tcp *tcp, struct un_tcb *tcb);  /* CLOSED: take it out of the tables; the slot is free */
 };
 
-/* The environment: a view made by the stack, pointers into its arena. */
+/* The environment of all calls: a view that the stack makes, with pointers into its arena. */
 struct un_tcp {
     uint64_t now_ns;
     uint32_t now_us; /* the same clock, microseconds modulo 2^32 */
@@ -153,11 +157,11 @@ struct un_tcp {
     struct un_tcp_counters *counters;
     uint64_t *drops; /* by enum un_drop */
     const struct un_tcp_operations *operations;
-    uint32_t tx_segment_bytes; /* of the device: 0 when it does not segment */
-    bool is_slow; /* for tests: every packet takes the slow path, to the same end */
+    uint32_t tx_segment_bytes; /* payload of one super-segment that the device cuts; 0: it does not */
+    bool is_slow; /* for tests: every packet takes the slow path, with the same result */
 };
 
-/* The slower clocks are counted when they move: most turns fall into the millisecond of the one before. */
+/* The slower clocks are computed only when they move: most turns fall into the same millisecond as the one before. */
 static inline void un_tcp_set_now(struct un_tcp *tcp, uint64_t now_ns)
 {
     uint64_t since_ns = now_ns - tcp->millisecond_ns;
@@ -177,19 +181,20 @@ static inline void un_tcp_set_now(struct un_tcp *tcp, uint64_t now_ns)
 void un_tcp_init(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t iss, uint32_t ts_offset, uint16_t path_mtu,
                  uint16_t link_mtu);
 
-/* The application: orderly end of its output (RFC 9293 section 3.10.4); no more events and no input either (close);
- * at once, with a reset (abort). close of a connection with unread input aborts (RFC 2525 section 2.17). */
+/* For the application. shutdown ends its output in order (RFC 9293 section 3.10.4). close also wants no more events and
+ * no input; with unread input it aborts (RFC 2525 section 2.17). abort ends the connection at once, with a reset. */
 void un_tcp_shutdown(struct un_tcp *tcp, struct un_tcb *tcb);
-/* No more input is wanted: with the end of output it is as after close, but the block is kept. What came before can be
- * read. */
+/* No more input is wanted. After shutdown, too, the connection behaves as after close, but the block is kept, and what
+ * came before can be read. */
 void un_tcp_shutdown_input(struct un_tcb *tcb);
 void un_tcp_close(struct un_tcp *tcp, struct un_tcb *tcb);
 void un_tcp_abort(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_reason reason);
 
 void un_tcp_set_state(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_state state);
-/* Over, for this reason: everything it held is given back; DEAD while the application has not let go, else CLOSED. */
+/* The connection is over, for this reason. It gives back all that nobody can ask for any more, and becomes DEAD while
+ * the application holds it, else CLOSED. */
 void un_tcp_end(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_reason reason);
-/* The application lets go of a DEAD one. */
+/* The application lets go of a DEAD connection. */
 void un_tcp_forget(struct un_tcp *tcp, struct un_tcb *tcb);
 enum un_tcp_reason un_tcp_reason(const struct un_tcb *tcb); /* of a DEAD one */
 
@@ -240,15 +245,17 @@ uint32_t un_tcp_reset_seq(const struct un_tcb *tcb);
 /* Send what may be sent now, and an ACK if one is due. -EAGAIN: emit said so. */
 int un_tcp_dispatch(struct un_tcp *tcp, struct un_tcb *tcb);
 
-/* Bytes the application may queue; queue them: lent ones are copied, a piece in a frame passes to the queue as a whole
- * (un_tx_append_frame) as soon as there is any room. Returns how many bytes were taken, or -EPIPE after shutdown,
- * -ENOTCONN before the connection is established, -ECONNRESET and the like when it is over. */
+/* write_room: bytes that the application may queue. write queues them: bytes in the caller's own memory are copied; a
+ * piece in a frame passes to the queue as a whole (un_tx_append_frame), as soon as there is any room. Returns how many
+ * bytes were taken, or -EPIPE after shutdown, -ENOTCONN before the connection is established, -ECONNRESET and the like
+ * when it is over. */
 uint32_t un_tcp_write_room(const struct un_tcp *tcp, const struct un_tcb *tcb);
 int64_t un_tcp_write(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_piece *pieces, int count);
 
-/* As un_tcp_write with pieces that lie in what a lender lends (base/pool.h): longer ones stay where they are. `frame`
- * of each piece that was taken says then whether it was lent, else it is UN_NONE. Nobody may change what is lent before
- * it is given back; who does sends something else. */
+/* As un_tcp_write, with pieces that lie in the memory of a lender (base/pool.h). Pieces of UN_LEND_LEAST bytes or more
+ * are sent from where they lie, as long as records for them are free; all others are copied. `frame` of each piece that
+ * was taken then says which: UN_NONE means copied. Bytes that are lent must not change before they are given back, or
+ * the peer receives the changed ones. */
 int64_t un_tcp_lend(struct un_tcp *tcp, struct un_tcb *tcb, uint16_t lender, struct un_piece *pieces, int count);
 
 /* ---- tune.c ---- */
@@ -256,20 +263,21 @@ uint32_t un_tcp_send_limit(const struct un_tcp *tcp, const struct un_tcb *tcb); 
 
 /* ---- receive.c ---- */
 
-/* What can be read; then let go of that many bytes, which may open the window. 0 readable bytes with un_tcp_is_eof: no
- * more will come. */
+/* peek shows what can be read. consume lets go of so many bytes, which may open the window. Nothing to read and
+ * un_tcp_is_eof: no more will come. */
 int un_tcp_peek(const struct un_tcp *tcp, const struct un_tcb *tcb, struct un_piece *pieces, int most);
 void un_tcp_consume(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes);
-uint32_t un_tcp_read(struct un_tcp *tcp, struct un_tcb *tcb, void *bytes, uint32_t most); /* both, by copy: how many */
+/* peek and consume in one, by copy; returns how many bytes */
+uint32_t un_tcp_read(struct un_tcp *tcp, struct un_tcb *tcb, void *bytes, uint32_t most);
 bool un_tcp_is_eof(const struct un_tcb *tcb);
 
 /* ---- window.c ---- */
 
-/* How many bytes may wait to be read. Before our SYN has left it decides how large a window can be said (RFC 7323). */
+/* How many bytes may wait to be read. Before our SYN has left, this also decides the window scale (RFC 7323). */
 void un_tcp_set_receive_limit(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes);
 
 /* ---- timers.c ---- */
-void un_tcp_expire(struct un_tcp *tcp, struct un_tcb *tcb); /* whatever is due at now_ns */
+void un_tcp_expire(struct un_tcp *tcp, struct un_tcb *tcb); /* what is due at now_ns */
 static inline void un_tcp_arm(struct un_tcp *tcp, struct un_tcb *tcb, enum un_timer timer, uint64_t deadline_ns)
 {
     tcb->timers[timer] = deadline_ns;
@@ -278,13 +286,13 @@ static inline void un_tcp_arm(struct un_tcp *tcp, struct un_tcb *tcb, enum un_ti
 }
 static inline void un_tcp_disarm(struct un_tcb *tcb, enum un_timer timer)
 {
-    tcb->timers[timer] = 0; /* the wheel finds out when it looks */
+    tcb->timers[timer] = 0; /* the connection stays in the wheel, which finds nothing due */
 }
 uint64_t un_tcp_deadline_ns(const struct un_tcb *tcb); /* the earliest, 0: none */
 
-/* The next timeout: doubled as often as one has passed, but not beyond the moment when the connection is given up. */
+/* The next timeout: doubled for each one that has passed, but not beyond the moment when the connection is given up. */
 uint64_t un_tcp_timeout_ns(const struct un_tcp *tcp, const struct un_tcb *tcb);
-/* How long the peer may keep silent from now on, also in an attempt that goes on; 0: as configured. */
+/* How long the peer may keep silent from now on, also while the connection is being opened; 0: as configured. */
 void un_tcp_set_user_timeout(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t timeout_ms);
 
 /* Keepalive settings changed, or something was heard. */
@@ -322,8 +330,8 @@ static inline bool un_recovery_hears_congestion(const struct un_tcb *tcb, const 
 {
     return (seg->flags & UN_TCP_ECE) && (tcb->flags & UN_TCB_ECN);
 }
-void un_recovery_resegment(struct un_tcp *tcp, struct un_tcb *tcb);    /* snd_mss went down: what is too big is lost */
-void un_recovery_window_opened(struct un_tcp *tcp, struct un_tcb *tcb); /* it had been too short for what was resent */
+void un_recovery_resegment(struct un_tcp *tcp, struct un_tcb *tcb);    /* snd_mss went down: what is larger is lost */
+void un_recovery_window_opened(struct un_tcp *tcp, struct un_tcb *tcb); /* it had had no room for what was resent */
 
 /* ---- flight.c: what leaves ---- */
 
@@ -350,6 +358,12 @@ void un_recovery_end(struct un_tcp *tcp, struct un_tcb *tcb); /* give all record
 void un_recovery_rebuild(struct un_tcp *tcp, const bool *used);
 /* What is wrong with the records of a connection or the sums over them, or NULL. */
 const char *un_recovery_check(const struct un_tcp *tcp, const struct un_tcb *tcb);
+
+/* ---- check.c ---- */
+
+/* What is wrong with a connection between two calls, or NULL: un_recovery_check, and all other invariants of the block.
+ * For tests. */
+const char *un_tcp_check(const struct un_tcp *tcp, const struct un_tcb *tcb);
 
 /* ---- rtt.c: round trips and the timeout ---- */
 

@@ -81,7 +81,7 @@ void un_tcp_rearm_keepalive(struct un_tcp *tcp, struct un_tcb *tcb)
         un_tcp_disarm(tcb, UN_TIMER_LIFE);
         return;
     }
-    if (!(tcb->flags & UN_TCB_PERSIST)) {
+    if (!(tcb->flags & UN_TCB_PERSIST) || !un_tcp_has_unsent(tcb)) { /* else `probes` counts those of the window */
         tcb->probes = 0;
         if (tcb->snd_una == tcb->snd_nxt)
             tcb->unacked_ns = 0;
@@ -120,14 +120,9 @@ static void keepalive_expired(struct un_tcp *tcp, struct un_tcb *tcb)
 
 /* ---- persist ---- */
 
-static bool waits(const struct un_tcb *tcb)
-{
-    return un_tcp_has_unsent(tcb) || tcb->snd_nxt == tcb->iss || (tcb->flags & UN_TCB_WANT_WRITE);
-}
-
 void un_tcp_arm_persist(struct un_tcp *tcp, struct un_tcb *tcb)
 {
-    if (tcb->timers[UN_TIMER_RETRANSMIT] || !waits(tcb))
+    if (tcb->timers[UN_TIMER_RETRANSMIT] || !un_tcp_waits(tcb))
         return;
     uint64_t wait = un_tcp_timeout_ns(tcp, tcb);
     uint64_t most = tcb->snd_wnd == 0 ? tcp->config->persist_max_us * UN_US_NS : OVERRIDE_MAX_NS;
@@ -241,6 +236,7 @@ void un_tcp_expire(struct un_tcp *tcp, struct un_tcb *tcb)
     for (uint32_t timer = 0; timer < UN_TIMERS; timer++) {
         if (!tcb->timers[timer] || tcb->timers[timer] > tcp->now_ns)
             continue;
+        un_assert(!un_tcp_is_over(tcb)); /* who is over has no timers */
         tcb->timers[timer] = 0;
         expired[timer](tcp, tcb);
         if (un_tcp_is_over(tcb))

@@ -148,6 +148,7 @@ void un_tx_acked(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes)
         un_assert(frame != tcb->unsent_frame); /* acknowledged, and never sent? */
         un_pool_drop(&tcp->pool, frame);
     }
+    un_assert(tcb->snd.head != UN_NONE || bytes == 0);
     tcb->snd_head_offset = bytes;
 }
 

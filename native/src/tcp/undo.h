@@ -1,4 +1,4 @@
-/* Recoveries that were needless. See undo.c. */
+/* Needless recoveries are found and undone. See undo.c. */
 #ifndef UN_UNDO_H
 #define UN_UNDO_H
 
@@ -8,7 +8,7 @@ struct un_ack; /* recovery.h */
 
 void un_undo_begin(struct un_tcb *tcb);
 void un_undo_resent(struct un_tcb *tcb, const struct un_sent *sent);
-/* Did this ACK show that all that was resent had arrived the first time? Then all is as it was before. */
+/* Does this ACK show that all that was resent had arrived the first time? Then cwnd and ssthresh are restored. */
 bool un_undo_acked(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack);
 void un_undo_frto(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack *ack);
 

@@ -1,4 +1,4 @@
-/* ICMP of both families in and out. */
+/* ICMP messages of both families, parsed and emitted. */
 #include "wire/icmp.h"
 
 #include "base/assert.h"
@@ -10,8 +10,8 @@
 enum { HEADER_BYTES = 8, QUOTED_BYTES = 8, GROUP_BIT = 1 };
 enum { DISCOVERY_HOP_LIMIT = 255, IPV6_MTU_MIN = 1280 };
 
-/* The ports of a quoted packet, and its sequence number: all of that lies in the eight bytes that an error quotes of
- * the transport at least (RFC 792). */
+/* Ports and sequence number of the quoted packet. They lie in the first eight bytes of its transport header, which
+ * every error quotes (RFC 792). */
 static void parse_quoted_transport(struct un_icmp *icmp, const uint8_t *at)
 {
     struct un_icmp_quote *quote = &icmp->quote;
@@ -24,7 +24,7 @@ static void parse_quoted_transport(struct un_icmp *icmp, const uint8_t *at)
         quote->seq = un_get32(at + 4);
 }
 
-/* Only of a packet that has ports: no fragment but the first one. */
+/* Of fragments, only the first one has ports. */
 static void parse_quote_v4(struct un_icmp *icmp, const uint8_t *at, uint32_t length)
 {
     if (length < UN_IPV4_BYTES || at[0] >> 4 != 4 || (at[0] & 15) < 5)
@@ -38,8 +38,8 @@ static void parse_quote_v4(struct un_icmp *icmp, const uint8_t *at, uint32_t len
     parse_quoted_transport(icmp, at + header);
 }
 
-/* We send no extension headers, so a quote that has some is none of ours: its protocol is theirs, and
- * matches nothing. */
+/* We send no extension headers, so a quote with extension headers is not of our packet. Its `protocol` is then the
+ * number of the first extension header, which matches nothing. */
 static void parse_quote_v6(struct un_icmp *icmp, const uint8_t *at, uint32_t length)
 {
     if (length < UN_IPV6_BYTES + QUOTED_BYTES || at[0] >> 4 != 6)
@@ -175,7 +175,7 @@ static void emit_error(const struct un_icmp *icmp, bool is_v6, uint8_t *at)
     un_put32(at + 4, word);
 }
 
-/* The code that was asked for, if the kind has several. */
+/* The code that the caller asked for, where several codes mean this kind. */
 static uint8_t code_of(const struct un_icmp *icmp, bool is_v6, const struct un_icmp_meaning *meaning)
 {
     const struct un_icmp_meaning *asked = un_icmp_by_type(is_v6, meaning->type, icmp->code);

@@ -1,10 +1,10 @@
 /* ICMP (RFC 792), ICMPv6 (RFC 4443) and neighbour discovery (RFC 4861), as one kind of message.
  *
- * Both families are parsed into the same struct with the meaning normalised, so that nothing above has two cases. No
- * IPv6 address in a message is a mapped one: an ICMPv6 message says nothing about IPv4.
+ * Both families are parsed into the same struct, with one meaning for each kind, so the layers above have no two cases.
+ * No IPv6 address in a message is an IPv4-mapped one: an ICMPv6 message says nothing about IPv4.
  *
- * Of RFC 4861's checks those that need the addresses of the packet are the caller's: a router advertisement comes from
- * a link-local address (section 6.1.2); a solicitation from :: goes to a solicited-node address and has no link-layer
+ * The caller makes those checks of RFC 4861 that need the addresses of the packet: a router advertisement comes from a
+ * link-local address (section 6.1.2); a solicitation from :: goes to a solicited-node address and has no link-layer
  * address option (7.1.1); an advertisement to a group is not solicited (7.1.2). */
 #ifndef UN_ICMP_H
 #define UN_ICMP_H
@@ -19,7 +19,7 @@ enum un_icmp_kind {
     UN_ICMP_OTHER,
     UN_ICMP_ECHO_REQUEST,
     UN_ICMP_ECHO_REPLY,
-    UN_ICMP_UNREACHABLE_HOST,     /* network, host, source route failed …: may be different in a moment */
+    UN_ICMP_UNREACHABLE_HOST,     /* network, host, source route failed …: may be transient */
     UN_ICMP_UNREACHABLE_FOR_GOOD, /* administratively prohibited, unknown, isolated */
     UN_ICMP_UNREACHABLE_PORT,
     UN_ICMP_UNREACHABLE_PROTOCOL,
@@ -69,8 +69,8 @@ struct un_icmp {
 };
 
 /* `length` bytes of a message are contiguous at `at`, `total` bytes are there in all. hop_limit: neighbour discovery
- * counts only with 255 (RFC 4861 section 7.1). What a kind does not have is 0. The checksum is the
- * caller's business. */
+ * counts only with 255 (RFC 4861 section 7.1). Fields that a kind does not have are 0. The caller verifies the
+ * checksum. */
 enum un_drop un_icmp_parse(struct un_icmp *icmp, bool is_v6, uint8_t hop_limit, const uint8_t *at, uint32_t length,
                            uint32_t total);
 

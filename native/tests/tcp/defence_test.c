@@ -361,6 +361,41 @@ static void keepalive_that_is_switched_off_is_off(void)
     NOTHING();
 }
 
+/* The peer takes the FIN as a window probe, and its window stays shut. */
+static void keepalive_gives_up_behind_a_window_probe(void)
+{
+    keep_alive();
+    un_tcp_set_user_timeout(&bench->tcp, &bench->tcb, 65000);
+    SEND(.flags = ACK, .seq = 1, .ack = 1, .wnd = UINT16_MAX);
+    un_tcp_shutdown(&bench->tcp, &bench->tcb);
+    bench_dispatch();
+    ADVANCE_MS(250);
+    EXPECT(.flags = FIN | ACK, .seq = 1, .ack = 1);
+    SEND(.flags = ACK, .seq = 1, .ack = 2, .wnd = UINT16_MAX);
+    CHECK_EQ(bench->tcb.state, UN_TCP_FIN_WAIT_2);
+    ADVANCE_MS(60001);
+    EXPECT(.flags = ACK, .seq = 1, .ack = 1);
+    ADVANCE_MS(10000);
+    EXPECT(.flags = RST | ACK, .seq = 2, .ack = 1);
+    CHECK_EQ(un_tcp_reason(&bench->tcb), UN_TCP_REASON_KEEPALIVE);
+}
+
+static void keepalive_hears_while_frames_are_short(void)
+{
+    uint32_t taken = UN_NONE;
+    keep_alive();
+    for (uint32_t frame; (frame = un_pool_take(&bench->tcp.pool)) != UN_NONE; taken = frame)
+        bench->frames[frame].next = taken;
+    CHECK_EQ(bench_write(10), 0);
+    for (uint32_t i = 0; i < 10; i++) {
+        ADVANCE_MS(60001);
+        EXPECT(.flags = ACK, .seq = 0, .ack = 1);
+        SEND(.flags = ACK, .seq = 1, .ack = 1);
+    }
+    CHECK_EQ(un_tcp_reason(&bench->tcb), UN_TCP_REASON_NONE);
+    un_pool_drop_chain(&bench->tcp.pool, taken);
+}
+
 /* ---- a segment of no connection ---- */
 
 static void refusals(void)
@@ -520,6 +555,8 @@ int main(void)
     TEST(keepalive_leaves_the_asking_to_data);
     TEST(without_keepalive_silence_is_eternal);
     TEST(keepalive_that_is_switched_off_is_off);
+    TEST(keepalive_gives_up_behind_a_window_probe);
+    TEST(keepalive_hears_while_frames_are_short);
     RUN(refusals);
     TEST(cookies_remember);
     TEST(wrong_cookies_are_refused);

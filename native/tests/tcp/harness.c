@@ -242,7 +242,7 @@ void bench_dispatch(void)
     bench->wants_output = false;
     if (un_tcp_dispatch(&bench->tcp, &bench->tcb) < 0)
         bench->wants_output = true;
-    const char *wrong = bench->tcb.state & UN_TCP_SYNCHRONIZED ? un_recovery_check(&bench->tcp, &bench->tcb) : NULL;
+    const char *wrong = un_tcp_check(&bench->tcp, &bench->tcb);
     if (wrong)
         check_failed(__FILE__, __LINE__, wrong);
 }

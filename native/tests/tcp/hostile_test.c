@@ -105,7 +105,7 @@ static void check_invariants(void)
     CHECK(un_seq_le(tcb->snd_una, tcb->snd_nxt));
     if (tcb->state & UN_TCP_SYNCHRONIZED)
         CHECK(un_seq_le(tcb->rcv_nxt, tcb->rcv_edge));
-    const char *wrong = un_recovery_check(&bench->tcp, &bench->tcb);
+    const char *wrong = un_tcp_check(&bench->tcp, &bench->tcb);
     if (wrong)
         check_failed(__FILE__, __LINE__, wrong);
 }

@@ -311,7 +311,7 @@ static void turn(struct end *end)
         if (un_tcp_dispatch(&end->tcp, &end->tcb) < 0)
             end->wants_output = true;
     }
-    const char *wrong = end->is_ended ? NULL : un_recovery_check(&end->tcp, &end->tcb);
+    const char *wrong = end->is_ended ? NULL : un_tcp_check(&end->tcp, &end->tcb);
     if (wrong)
         check_failed(__FILE__, __LINE__, wrong);
 }
