@@ -1,8 +1,9 @@
 """The control socket: what usnet-ctl asks of a running server, and the client that asks.
 
-A unix socket of mode 0600. Both directions carry frames of four bytes of length (big endian) and one msgpack map: a
-request `{"command": …}`, a reply `{"ok": true, "result": …}` or `{"ok": false, "error": one line}`. Frames and clients
-are bounded, a client that says nothing is sent away, and one that asks without end takes turns with all else.
+A unix socket of mode 0600, in a folder where nobody else can replace it; the client looks who answers. Both directions
+carry frames of four bytes of length (big endian) and one msgpack map: a request `{"command": …}`, a reply
+`{"ok": true, "result": …}` or `{"ok": false, "error": one line}`. Frames and clients are bounded, a client that says
+nothing is sent away, and one that asks without end takes turns with all else.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from typing import Any
 
 from usnet_framework.errors import ControlError, StartupError, UsnetError
 from usnet_framework.shards.messages import pack, unpack
-from usnet_framework.shards.unixpath import PATH_BYTES_MAX, UnixListener, listen_unix, make_private
+from usnet_framework.shards.unixpath import PATH_BYTES_MAX, UnixListener, distrust, listen_unix, make_private
 
 log = logging.getLogger("usnet.supervisor")
 
 LENGTH = struct.Struct(">I")
+CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 REQUEST_BYTES_MAX = 65536
 REPLY_BYTES_MAX = 1 << 30  # a table of four million connections
 BACKLOG = 16
@@ -37,12 +39,17 @@ Command = Callable[[], Awaitable[Any]]
 
 
 def listen(path: str) -> UnixListener:
-    """Make the socket, and its folder when it is missing. StartupError: a server answers there, or no permission."""
+    """Make the socket, and its folder when it is missing. StartupError: a server answers there, no permission, or
+    others could replace the socket."""
     what = f"--control {path}"
+    folder = Path(path).absolute().parent
     try:
-        make_private(Path(path).absolute().parent)
+        make_private(folder)
+        why = distrust(folder)
     except OSError as error:
         raise StartupError(f"{what}: cannot make its folder: {error.strerror}; use another path, or off") from None
+    if why is not None:
+        raise StartupError(f"{what}: {why}; use a path in a folder of your own, or off")
     return listen_unix(path, backlog=BACKLOG, what=what, mode=0o600)
 
 
@@ -126,6 +133,7 @@ def request(path: str, command: str) -> Any:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(REPLY_TIMEOUT_S)
             client.connect(path)
+            _check_who_answers(client, what)
             if command in SLOW_COMMANDS:
                 _ask(client, "status", what)  # is anybody there who could?
                 client.settimeout(SLOW_REPLY_TIMEOUT_S)
@@ -142,6 +150,14 @@ def request(path: str, command: str) -> Any:
     if not reply["ok"]:
         raise ControlError(f"{command}: {reply['error']}")
     return reply["result"]
+
+
+def _check_who_answers(client: socket.socket, what: str) -> None:
+    """It could say anything, and see what is asked. Root may ask the server of any user."""
+    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    _, uid, _ = CREDENTIALS.unpack(credentials)
+    if os.geteuid() != 0 and uid not in (0, os.geteuid()):
+        raise ControlError(f"{what}: another user ({uid}) answers there; use the path of your own server")
 
 
 def _ask(client: socket.socket, command: str, what: str) -> dict[str, Any]:
