@@ -231,6 +231,20 @@ class Config:
         metavar="PATH",
         shown="/run/usnet/control.sock (root), else in $XDG_RUNTIME_DIR/usnet or /tmp/usnet-UID",
     )
+    user: str | None = _option(
+        None,
+        "user whom network processes and workers run as, without capabilities, by name or number; the server has to be "
+        "started as root, or as that user",
+        values.text,
+        metavar="USER",
+        shown="the user who starts the server",
+    )
+    group: str | None = _option(
+        None, "their group, by name or number", values.text, metavar="GROUP", shown="that of --user"
+    )
+    debuggable: bool = _option(
+        False, "debuggers, and others of the same user, may open the memory and descriptors of workers", values.switch
+    )
     log_level: str = _option(
         "info", "the least severe records to log", values.Choice(("debug", "info", "warning", "error"))
     )

@@ -20,6 +20,7 @@ from usnet_framework.installed import installed
 from usnet_framework.shards.child import Child
 from usnet_framework.shards.enginewords import MESSAGE, Kind, Listener, Message, receive
 from usnet_framework.shards.ownstack import StackSetup
+from usnet_framework.shards.privileges import Privileges
 
 RESUMES = 1  # flag of ATTACH
 POISONED = 2  # flag of LOST, confirmed
@@ -49,6 +50,7 @@ class NetworkSetup:
     listener_fds: Sequence[int]
     core: int | None
     cleanup: Sequence[Path]
+    privileges: Privileges
     stack: StackSetup | None = None
 
     def arguments(self) -> list[str]:
@@ -59,6 +61,7 @@ class NetworkSetup:
             *("--seat-wakes", _joined(self.seat_wake_fds)),
             *("--wakes", _joined(self.wake_fds)),
             *("--listeners", _joined(self.listener_fds)),
+            *self.privileges.of_network_process(),
         ]
         if self.core is not None:
             arguments += ["--core", str(self.core)]
@@ -160,7 +163,8 @@ class NetworkProcess:
 
 
 class Guard:
-    """`usnet-network --guard`: in the inline layout, where no keeper does it, removes socket files if we are killed."""
+    """`usnet-network --guard`: removes socket files if we are killed, where no keeper does it: there is none in the
+    inline layout, and with --user it may not."""
 
     def __init__(self, cleanup: Sequence[Path]) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

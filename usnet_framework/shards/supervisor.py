@@ -25,6 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from usnet_framework._native import set_dumpable
 from usnet_framework.config import Config
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.changes import Changes
@@ -82,6 +83,7 @@ class Supervisor:
             self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(self._unexpected)
         affinity = os.sched_getaffinity(0)
+        dumpable = set_dumpable(False)  # it holds the memory of all shards
         try:
             await self._startup()
             await self._run()
@@ -89,6 +91,7 @@ class Supervisor:
         finally:
             await self._shutdown()
             os.sched_setaffinity(0, affinity)
+            set_dumpable(dumpable)
 
     def stop(self) -> None:
         """Drain and stop; asked a second time, stop at once."""
@@ -192,7 +195,7 @@ class Supervisor:
         log.info("ready in %.0f ms", (time.monotonic() - self._started_s) * 1e3)
 
     async def _open_control(self, prepared: Prepared) -> None:
-        if prepared.plan.layout == "inline" and prepared.socket_files:
+        if self._keepers_cannot_clean_up(prepared) and prepared.socket_files:
             self._guard = Guard(prepared.socket_files)
         if prepared.control is not None:
             commands = {
@@ -205,6 +208,9 @@ class Supervisor:
             self._control = ControlServer(prepared.control, commands)
             await self._control.start()
 
+    def _keepers_cannot_clean_up(self, prepared: Prepared) -> bool:
+        return prepared.plan.layout == "inline" or self._intent.privileges.change_user
+
     def _make_shard(self, prepared: Prepared, pool: SparePool, plan: ShardPlan) -> Shard:
         setup = ShardSetup(
             plan=plan,
@@ -215,7 +221,8 @@ class Supervisor:
             state_bytes=self.config.state_bytes,
             buffer_mib=self.config.buffer_limit,
             quarantine=Path(self.config.quarantine).absolute(),
-            cleanup=prepared.socket_files,
+            cleanup=[] if self._keepers_cannot_clean_up(prepared) else prepared.socket_files,
+            privileges=self._intent.privileges,
             pool=pool,
             later=self._later,
             start_failed=self._start_failed,
@@ -230,6 +237,7 @@ class Supervisor:
             "app_dir": self.config.app_dir,
             "log_level": self.config.log_level,
             "log_format": self.config.log_format,
+            "privileges": self._intent.privileges.of_worker(),
         }
         worker = WorkerProcess(load, generation, owner)
         self._workers = [*(known for known in self._workers if known.running), worker]

@@ -28,6 +28,7 @@
 
 #include "base/child.h"
 #include "base/inherited.h"
+#include "base/privileges.h"
 #include "engine/control.h"
 #include "engine/network.h"
 #include "engine/stack_setup.h"
@@ -53,6 +54,7 @@ struct keeper {
     struct un_stack_setup stack; /* in use when the options ask for it */
     uint32_t shard;
     pid_t parent;
+    struct un_privileges privileges;
     int public_fd;
     int seat_fds[UN_SEATS_MAX];
     uint32_t seats;
@@ -134,7 +136,7 @@ static void clean_up(const struct keeper *keeper)
 enum option_code {
     OPTION_SHARD = 256, OPTION_PARENT, OPTION_PUBLIC, OPTION_SEATS, OPTION_SEAT_WAKES, OPTION_WAKES, OPTION_CONTROL,
     OPTION_LISTENERS, OPTION_CORE, OPTION_KEEPER_CORE, OPTION_CLEANUP, OPTION_GUARD, OPTION_DEVICE, OPTION_EXCHANGE,
-    OPTION_EXCHANGE_WAKES, OPTION_ARENA, OPTION_FRAMES, OPTION_DEVICE_FDS,
+    OPTION_EXCHANGE_WAKES, OPTION_ARENA, OPTION_FRAMES, OPTION_DEVICE_FDS, OPTION_USER, OPTION_GROUP,
 };
 
 static const struct option long_options[] = {
@@ -146,6 +148,8 @@ static const struct option long_options[] = {
     {"wakes", required_argument, NULL, OPTION_WAKES},
     {"control", required_argument, NULL, OPTION_CONTROL},
     {"listeners", required_argument, NULL, OPTION_LISTENERS},
+    {"user", required_argument, NULL, OPTION_USER},
+    {"group", required_argument, NULL, OPTION_GROUP},
     {"core", required_argument, NULL, OPTION_CORE},
     {"keeper-core", required_argument, NULL, OPTION_KEEPER_CORE},
     {"cleanup", required_argument, NULL, OPTION_CLEANUP},
@@ -176,6 +180,11 @@ static void set_option(struct keeper *keeper, int code, char *value)
     case OPTION_LISTENERS:
         setup->listener_count = numbers(value, setup->listeners, UN_LISTENERS_MAX, "--listeners");
         break;
+    case OPTION_USER:
+        keeper->privileges.change_user = true;
+        keeper->privileges.uid = (uid_t)number(value, "--user", UINT32_MAX - 1);
+        break;
+    case OPTION_GROUP: keeper->privileges.gid = (gid_t)number(value, "--group", UINT32_MAX - 1); break;
     case OPTION_CORE: keeper->core = (int)number(value, "--core", CPU_SETSIZE - 1); break;
     case OPTION_KEEPER_CORE: keeper->keeper_core = (int)number(value, "--keeper-core", CPU_SETSIZE - 1); break;
     case OPTION_CLEANUP: add_cleanup(keeper, value); break;
@@ -221,11 +230,16 @@ static void set_title(const struct keeper *keeper, const char *role)
     prctl(PR_SET_NAME, role);
 }
 
-static void die_with_parent(int signal_number, pid_t parent)
+/* Network processes need no capability: whatever takes one, the supervisor does and hands down. */
+static void drop_privileges(struct keeper *keeper)
 {
-    prctl(PR_SET_PDEATHSIG, signal_number);
-    if (parent > 0 && getppid() != parent)
-        raise(signal_number);
+    keeper->privileges.drop_capabilities = true;
+    int status = un_privileges_drop(&keeper->privileges, SIGTERM, keeper->parent);
+    if (status == -ESRCH)
+        raise(SIGTERM);
+    errno = -status;
+    if (status < 0 && status != -ESRCH)
+        fail("cannot drop privileges");
 }
 
 static void pin(int core)
@@ -324,7 +338,8 @@ static pid_t start_engine(const struct keeper *keeper)
         fail("cannot start an engine");
     if (pid > 0)
         return pid;
-    die_with_parent(SIGKILL, keeper_pid);
+    if (un_child_die_with_parent(SIGKILL, keeper_pid) < 0)
+        _exit(UN_NETWORK_DONE);
     signal(SIGTERM, SIG_DFL);
     set_title(keeper, "network");
     pin(keeper->core);
@@ -408,7 +423,7 @@ static void handle_signals(void)
 
 int main(int argc, char **argv)
 {
-    struct keeper keeper = {.public_fd = -1, .core = -1, .keeper_core = -1};
+    struct keeper keeper = {.parent = getppid(), .public_fd = -1, .core = -1, .keeper_core = -1};
     keeper.setup.control_fd = -1;
     keeper.stack.exchange_fd = keeper.arena_fd = keeper.frames_fd = -1;
     char *words_end = argv[argc - 1] + strlen(argv[argc - 1]);
@@ -421,7 +436,7 @@ int main(int argc, char **argv)
         keeper.cleanups[i].path = strdup(keeper.cleanups[i].path);
     keeper.title = argv[0];
     keeper.title_room = (size_t)(words_end - argv[0]);
-    die_with_parent(SIGTERM, keeper.parent);
+    drop_privileges(&keeper);
     set_title(&keeper, keeper.guard ? "guard" : "keeper");
     pin(keeper.keeper_core);
     int status;
