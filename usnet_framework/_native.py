@@ -61,6 +61,9 @@ OPTIONS = tuple(c_text(lib.usnet_option_name(index)) for index in range(lib.usne
 POLL_MODES = {"sleep": lib.USNET_POLL_SLEEP, "adaptive": lib.USNET_POLL_ADAPTIVE, "busy": lib.USNET_POLL_BUSY}
 """What the option poll_mode means."""
 
+SYSCALL_MODES = {"any": lib.USNET_SYSCALLS_ANY, "refuse": lib.USNET_SYSCALLS_REFUSE, "kill": lib.USNET_SYSCALLS_KILL}
+"""What the option syscalls means."""
+
 REASONS = _names(lib.usnet_reason_name, range(256))
 """Why a connection was closed: number to name."""
 

@@ -245,6 +245,11 @@ class Config:
     debuggable: bool = _option(
         False, "debuggers, and others of the same user, may open the memory and descriptors of workers", values.switch
     )
+    syscalls: str = _option(
+        "refuse",
+        "what becomes of system calls that a network process has no use for: refuse and count them, kill it, or any",
+        values.Choice(("refuse", "kill", "any")),
+    )
     log_level: str = _option(
         "info", "the least severe records to log", values.Choice(("debug", "info", "warning", "error"))
     )

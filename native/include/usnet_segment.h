@@ -72,6 +72,7 @@ uint32_t usnet_option_count(void);
 const char *usnet_option_name(uint32_t index);
 
 enum usnet_poll_mode { USNET_POLL_SLEEP, USNET_POLL_ADAPTIVE, USNET_POLL_BUSY }; /* the option poll_mode */
+enum usnet_syscall_mode { USNET_SYSCALLS_ANY, USNET_SYSCALLS_REFUSE, USNET_SYSCALLS_KILL }; /* the option syscalls */
 
 /* Addresses of a stack of our own are options, too. */
 enum usnet_address_kind { USNET_OWN_ADDRESS, USNET_GATEWAY, USNET_LISTENER };

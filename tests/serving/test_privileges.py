@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -14,6 +14,9 @@ from support.credentials import AS_OTHER, OTHER, USER, credentials, is_closed
 from support.privilege import needs_other_users
 from support.prying import WAYS, ways_into
 from support.server import Serve, Server, free_port, run
+
+from usnet_framework.config import Config
+from usnet_framework.shards.privileges import syscalls_finding
 
 ECHO = "examples.echo:Echo"
 LAYOUTS = pytest.mark.parametrize("layout", ["split", "inline"])
@@ -137,7 +140,7 @@ def test_an_application_that_the_user_may_not_read_is_refused(tmp_path: Path) ->
 # Without.
 
 
-def doctor(server: Server, what: str) -> dict[str, str]:
+def doctor(server: Server, what: str) -> dict[str, Any]:
     (finding,) = (finding for finding in server.ctl("doctor") if finding["what"] == what)
     return finding
 
@@ -178,6 +181,40 @@ def test_debuggable_workers_are_open_and_nothing_else_is() -> None:
     for pid in (*found.workers, *found.spares):
         assert ways.pop(pid) == list(WAYS)
     assert list(ways.values()) == [[], [], []]
+
+
+# System calls.
+
+
+@pytest.mark.parametrize(("asked", "filters"), [("refuse", 2), ("any", 0)])
+def test_network_processes_make_the_calls_that_they_have_a_use_for(serve: Serve, asked: str, filters: int) -> None:
+    with serve(ECHO, "--queues", "1", "--syscalls", asked) as server, server.connect() as client:
+        exchange(client)
+        for pid in processes(server).networks:
+            killed(server, pid)
+        found = settled(server)
+        assert [credentials(pid).seccomp for pid in found.networks] == [filters]
+        assert {credentials(pid).seccomp for pid in (*found.keepers, *found.workers, *found.spares)} == {0}
+        finding = doctor(server, "system calls")
+        assert (finding["asked"], finding["in_force"], finding["ok"]) == (asked, asked, True)
+        assert server.metrics()["usnet_syscalls_refused_total"] == 0
+
+
+def test_inline_any_system_call_is_made() -> None:
+    with Server(ECHO, "--queues", "1", "--layout", "inline") as server:
+        assert {credentials(pid).seccomp for pid in processes(server).workers} == {0}
+        assert doctor(server, "system calls")["in_force"] == "any"
+
+
+def test_refused_calls_and_filters_that_are_not_there_are_findings() -> None:
+    config = Config(app="a:A")
+    own = [os.getpid()]  # has none
+    assert str(syscalls_finding(config, [], refused=3)) == (
+        "system calls: refuse asked, refuse in force: 3 calls of network processes were refused; "
+        "the log has the number of the first; report it; --syscalls any lets them be made"
+    )
+    assert syscalls_finding(config, own, refused=0).in_force == "any"
+    assert syscalls_finding(config, [], refused=0).ok
 
 
 # Refusals.

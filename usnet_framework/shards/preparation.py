@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from usnet_framework._native import POLL_MODES, StackAddresses
+from usnet_framework._native import POLL_MODES, SYSCALL_MODES, StackAddresses
 from usnet_framework.app import parse_app
 from usnet_framework.config import Config
 from usnet_framework.errors import StartupError
@@ -160,6 +160,7 @@ def _engine_options(
         **Keepalive.after(config.keepalive).engine_options(),
         "linger_ns": LINGER_NS,
         "poll_mode": POLL_MODES[intent.plan.poll],
+        "syscalls": SYSCALL_MODES[config.syscalls],
         **(stack.options(shard) if stack is not None else {}),
     }
     return EngineOptions(numbers=numbers, addresses=intent.stack.engine if intent.stack else StackAddresses())

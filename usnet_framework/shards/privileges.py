@@ -14,6 +14,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,20 @@ def finding(privileges: Privileges) -> Finding:
     return Finding(what, "any", _name(os.geteuid()))
 
 
+def syscalls_finding(config: Config, networks: Sequence[int], refused: int) -> Finding:
+    """Whether the network processes of these numbers make the system calls that they have a use for, and no others."""
+    what, asked = "system calls", config.syscalls
+    if config.layout == "inline":
+        return Finding(what, asked, "any", "workers are network processes, and run your code")
+    if refused:
+        reason = f"{refused} calls of network processes were refused; the log has the number of the first"
+        return Finding(what, asked, asked, reason, "report it; --syscalls any lets them be made", ok=False)
+    if asked != "any" and any(_status(pid).get("Seccomp") == "0" for pid in networks):
+        reason = "this machine has no filters of system calls (seccomp)"
+        return Finding(what, asked, "any", reason, "use a kernel that has them, or --syscalls any", ok=False)
+    return Finding(what, asked, asked)
+
+
 def _account(user: str, group: str | None) -> Account:
     try:
         found = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
@@ -111,10 +126,15 @@ def _group(group: str) -> int:
         raise StartupError(f"--group {group}: there is no such group; make one, or name another") from None
 
 
-def _capabilities(root: Path = Path("/")) -> int:
+def _capabilities() -> int:
     """Those in effect, a bit each."""
-    lines = dict(line.split(":", 1) for line in read_text(root / "proc/self/status").splitlines())
-    return int(lines.get("CapEff", "0"), 16)
+    return int(_status("self").get("CapEff", "0"), 16)
+
+
+def _status(process: int | str) -> dict[str, str]:
+    """Of a process, as the kernel has it; empty when it is gone."""
+    lines = (line.partition(":") for line in read_text(Path(f"/proc/{process}/status")).splitlines())
+    return {name: text.strip() for name, _, text in lines}
 
 
 def _name(uid: int) -> str:

@@ -37,6 +37,7 @@ from usnet_framework.shards.inlineshard import InlineShard
 from usnet_framework.shards.network import Guard
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.preparation import Prepared, prepare, understand
+from usnet_framework.shards.privileges import syscalls_finding
 from usnet_framework.shards.reload import ReloadRefused, reload
 from usnet_framework.shards.seat import RETIRE_MARGIN_S, Seat
 from usnet_framework.shards.segment import ConnectionInfo, Segment
@@ -132,7 +133,9 @@ class Supervisor:
 
     def findings(self) -> list[Finding]:
         """What was asked and what is in force (P8)."""
-        return [*self._prepared.findings, *self._notes, self._survival()] if self._prepared is not None else []
+        if self._prepared is None:
+            return []
+        return [*self._prepared.findings, *self._notes, self._survival()]
 
     def note(self, finding: Finding) -> None:
         """Something else that was asked for, and is in force: to be told when the server runs."""
@@ -141,6 +144,11 @@ class Supervisor:
     def _survival(self) -> Finding:
         workers = [seat.worker for seat in self._seats() if seat.worker is not None]
         return survival_finding(self.config.layout, all(worker.resumes for worker in workers))
+
+    def _syscalls(self) -> Finding:
+        networks = [pid for shard in self._shards if (pid := shard.status()["network_pid"]) is not None]
+        refused = sum(segment.engine_counters()["syscalls_refused"] for segment in self.segments.values())
+        return syscalls_finding(self.config, networks, refused)
 
     def status(self) -> dict[str, Any]:
         """A snapshot that can be written as JSON."""
@@ -385,7 +393,7 @@ class Supervisor:
 
     async def _command_doctor(self) -> list[dict[str, Any]]:
         crowds = crowd_findings(await self._connections(), self.config, time.monotonic_ns())
-        return [finding.as_dict() for finding in [*self.findings(), *crowds]]
+        return [finding.as_dict() for finding in [*self.findings(), self._syscalls(), *crowds]]
 
     async def _command_stop(self) -> str:
         self.stop()
