@@ -59,6 +59,9 @@ OPTIONS = tuple(c_text(lib.usnet_option_name(index)) for index in range(lib.usne
 POLL_MODES = {"sleep": lib.USNET_POLL_SLEEP, "adaptive": lib.USNET_POLL_ADAPTIVE, "busy": lib.USNET_POLL_BUSY}
 """What the option poll_mode means."""
 
+SYSCALL_MODES = {"any": lib.USNET_SYSCALLS_ANY, "refuse": lib.USNET_SYSCALLS_REFUSE, "kill": lib.USNET_SYSCALLS_KILL}
+"""What the option syscalls means."""
+
 REASONS = _names(lib.usnet_reason_name, range(256))
 """Why a connection was closed: number to name."""
 
@@ -276,6 +279,27 @@ def die_with_parent(signal: int, parent_pid: int) -> None:
     ProcessLookupError: parent_pid is not our parent any more, so the signal will not come; leave at once.
     """
     checked(lib.usnet_die_with_parent(signal, parent_pid))
+
+
+def drop_privileges(
+    signal: int, parent_pid: int, *, user: tuple[int, int, Sequence[int]] | None, capabilities: bool, debuggable: bool
+) -> None:
+    """Give up privileges for good, as native/src/base/privileges.h has it, and be closed to others of the same user
+    unless `debuggable`. Call it while this process has one thread.
+
+    `user` is to be (uid, gid, groups besides that), `capabilities` whether to drop all. `signal` and ProcessLookupError
+    as in die_with_parent; OSError: not permitted.
+    """
+    uid, gid, others = user or (0, 0, ())
+    groups = ffi.new("uint32_t[]", list(others))
+    asked = {"uid": uid, "gid": gid, "groups": groups, "group_count": len(others), "change_user": user is not None}
+    asked |= {"drop_capabilities": capabilities, "debuggable": debuggable}
+    checked(lib.usnet_drop_privileges(ffi.new("struct usnet_privileges *", asked), signal, parent_pid))
+
+
+def set_dumpable(dumpable: bool) -> bool:
+    """Whether others of the same user may open this process's memory and descriptors; as it was before."""
+    return bool(checked(lib.usnet_set_dumpable(dumpable)))
 
 
 class SegmentReader:

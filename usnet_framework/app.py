@@ -69,11 +69,27 @@ def _import(app: str, name: str, app_dir: str) -> ModuleType:
     except BaseException as error:  # a module may also raise SystemExit
         if isinstance(error, ModuleNotFoundError) and _is_or_contains(error.name, name):
             raise StartupError(
-                f"{app}: no module named {error.name!r} in {folder} or on the import path; check the name or --app-dir"
+                f"{app}: no module named {error.name!r} in {folder} or on the import path; {_advice(folder)}"
             ) from None
         if isinstance(error, FileNotFoundError) and name.endswith(".py") and error.filename == str(Path(folder, name)):
             raise StartupError(f"{app}: there is no file {error.filename}; check the path") from None
-        raise StartupError(f"{app}: importing {name} failed: {describe_error(error)}") from error
+        raise StartupError(f"{app}: importing {name} failed: {describe_error(error)}{_unreadable()}") from error
+
+
+def _unreadable() -> str:
+    """Whether this user has no Python to import from, which --user is easily set to."""
+    folder = os.path.dirname(os.__file__)
+    return "" if os.access(folder, os.R_OK | os.X_OK) else f"; user {os.geteuid()} may not read {folder}"
+
+
+def _advice(folder: str) -> str:
+    try:
+        os.listdir(folder)
+    except PermissionError:
+        return f"user {os.geteuid()} may not read that folder"
+    except OSError:
+        pass
+    return "check the name or --app-dir"
 
 
 def _import_file(path: Path) -> ModuleType:

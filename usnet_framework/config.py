@@ -232,6 +232,25 @@ class Config:
         metavar="PATH",
         shown="/run/usnet/control.sock (root), else in $XDG_RUNTIME_DIR/usnet or /tmp/usnet-UID",
     )
+    user: str | None = _option(
+        None,
+        "user whom network processes and workers run as, without capabilities, by name or number; the server has to be "
+        "started as root, or as that user",
+        values.text,
+        metavar="USER",
+        shown="the user who starts the server",
+    )
+    group: str | None = _option(
+        None, "their group, by name or number", values.text, metavar="GROUP", shown="that of --user"
+    )
+    debuggable: bool = _option(
+        False, "debuggers, and others of the same user, may open the memory and descriptors of workers", values.switch
+    )
+    syscalls: str = _option(
+        "refuse",
+        "what becomes of system calls that a network process has no use for: refuse and count them, kill it, or any",
+        values.Choice(("refuse", "kill", "any")),
+    )
     log_level: str = _option(
         "info", "the least severe records to log", values.Choice(("debug", "info", "warning", "error"))
     )

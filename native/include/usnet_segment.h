@@ -72,6 +72,7 @@ uint32_t usnet_option_count(void);
 const char *usnet_option_name(uint32_t index);
 
 enum usnet_poll_mode { USNET_POLL_SLEEP, USNET_POLL_ADAPTIVE, USNET_POLL_BUSY }; /* the option poll_mode */
+enum usnet_syscall_mode { USNET_SYSCALLS_ANY, USNET_SYSCALLS_REFUSE, USNET_SYSCALLS_KILL }; /* the option syscalls */
 
 /* Addresses of a stack of our own are options, too. */
 enum usnet_address_kind { USNET_OWN_ADDRESS, USNET_GATEWAY, USNET_LISTENER };
@@ -218,6 +219,24 @@ int usnet_quarantine_read(const struct usnet_segment *segment, uint32_t seat, st
 /* Let the kernel send `signal` to this process when the thread that spawned it ends. -ESRCH: parent_pid is gone
  * already, so the signal will never come; the caller must leave. */
 int usnet_die_with_parent(int signal, int parent_pid);
+
+/* What a process gives up for good: native/src/base/privileges.h. Switches are 0 or 1. */
+struct usnet_privileges {
+    int change_user; /* to the following; else they stay what they are */
+    uint32_t uid;
+    uint32_t gid;
+    const uint32_t *groups; /* besides gid */
+    uint32_t group_count;
+    int drop_capabilities; /* all, and no program that it executes gets any */
+    int debuggable;        /* open to others of the same user, as an ordinary process is */
+};
+
+/* Keep to `privileges` from now on, and let the kernel send `signal` as usnet_die_with_parent does. Called while the
+ * process has one thread. */
+int usnet_drop_privileges(const struct usnet_privileges *privileges, int signal, int parent_pid);
+
+/* 1: others of the same user may open the memory and descriptors of this process. 0: they may not. What it was. */
+int usnet_set_dumpable(int dumpable);
 
 /* cffi: end */
 

@@ -59,7 +59,7 @@ def test_every_option_has_every_source(option, file: Path) -> None:
              "max-connections-per-peer": "9", "send-timeout": "9.5", "keepalive": "9",
              "idle-timeout": "9.5", "state-bytes": "128", "buffer-limit": "9", "spares": "3", "graceful-timeout": "9.5",
              "quarantine": "/q", "metrics": "off", "control": "off", "log-level": "debug",
-             "log-format": "json", "poll": "busy", "backend": "tap", "layout": "inline"}  # fmt: skip
+             "log-format": "json", "syscalls": "any", "poll": "busy", "backend": "tap", "layout": "inline"}  # fmt: skip
     text = given.get(option.key, "true")
     expected = (option.parse(text),) if option.repeated else option.parse(text)
     file.write_text(f'{option.key} = "{text}"\n' + (f'app = "{APP}"\n' if option.key != "app" else ""))

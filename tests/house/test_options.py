@@ -16,7 +16,7 @@ NAMED = {
 }
 
 CARRIED = {  # by the command line of usnet-network: descriptors, and what concerns the process
-    "shard", "parent", "core", "keeper-core", "cleanup", "guard", "control",
+    "shard", "parent", "core", "keeper-core", "cleanup", "guard", "control", "user", "group",
     "public", "ports", "port-wakes", "wakes", "listeners", "exchange", "exchange-wakes",
     "device", "device-fds", "arena", "frames", "engine",
 }  # fmt: skip

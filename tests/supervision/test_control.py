@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.privilege import needs_other_users
 from support.server import wait
 
 from usnet_framework.config import default_control_path
@@ -227,3 +231,85 @@ def test_a_server_that_stands_still_is_not_waited_for(
             control.request(str(path), command)
     finally:
         listener.close()
+
+
+# Others on the machine.
+
+OTHER = 65534
+
+
+def test_folders_that_are_made_are_closed_to_others_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        control.listen(str(tmp_path / "a" / "b" / "c.sock")).close()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+
+
+def test_a_folder_where_anybody_may_write_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(StartupError, match=f"anybody may write in its folder {folder}; use a path in a folder"):
+        control.listen(str(folder / "c.sock"))
+    assert not list(folder.iterdir())
+
+
+def test_a_sticky_folder_and_a_link_of_our_own_are_taken(tmp_path: Path) -> None:
+    folder = tmp_path / "sticky"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    (tmp_path / "link").symlink_to(folder)
+    listener = control.listen(str(tmp_path / "link" / "c.sock"))
+    assert (folder / "c.sock").is_socket()
+    listener.close()
+
+
+@needs_other_users
+def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, OTHER, OTHER)
+    with pytest.raises(StartupError, match=f"its folder {folder} belongs to another user \\({OTHER}\\)"):
+        control.listen(str(folder / "c.sock"))
+
+
+@needs_other_users
+def test_a_link_of_another_user_is_refused(tmp_path: Path) -> None:
+    ours, link = tmp_path / "ours", tmp_path / "link"
+    ours.mkdir(mode=0o700)
+    link.symlink_to(ours)
+    os.chown(link, OTHER, OTHER, follow_symlinks=False)
+    with pytest.raises(StartupError, match=f"its link {link} belongs to another user \\({OTHER}\\)"):
+        control.listen(str(link / "c.sock"))
+
+
+LISTEN = f"""
+import os, socket, sys
+os.setuid({OTHER})
+listener = socket.socket(fileno=int(sys.argv[1]))
+listener.listen()
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@needs_other_users
+def test_a_socket_of_another_user_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "c.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        fd = listener.fileno()
+        other = subprocess.Popen(
+            [sys.executable, "-c", LISTEN, str(fd)], pass_fds=[fd], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+    with other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"\n"
+        monkeypatch.setattr(os, "geteuid", lambda: OTHER + 1)
+        with pytest.raises(ControlError, match=f"another user \\({OTHER}\\) answers there"):
+            control.request(str(path), "status")
+        other.stdin.close()

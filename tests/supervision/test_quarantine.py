@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -70,3 +73,35 @@ def test_the_folder_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(quarantine.QuarantineFull, match="holds 1 events"):
         quarantine.keep(tmp_path, "0.1", RECORD)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@contextmanager
+def room_in_a_file(size: int) -> Iterator[None]:
+    """Of so many bytes, as on a disk that is full behind them."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_bytes_that_find_no_room_leave_no_file(tmp_path: Path) -> None:
+    with room_in_a_file(len(RECORD.data) - 1), pytest.raises(OSError, match="too large"):
+        quarantine.keep(tmp_path, "0.1", RECORD)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bytes_are_kept_when_the_facts_find_no_room(tmp_path: Path) -> None:
+    with room_in_a_file(len(RECORD.data)):
+        path = quarantine.keep(tmp_path, "0.1", RECORD)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == RECORD.data
+
+
+@pytest.mark.parametrize("left", [".json", ".bin"])
+def test_half_an_event_counts(left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quarantine, "EVENTS_MAX", 1)
+    quarantine.keep(tmp_path, "0.1", RECORD).with_suffix(left).unlink()
+    with pytest.raises(quarantine.QuarantineFull, match="holds 1 events"):
+        quarantine.keep(tmp_path, "0.1", RECORD)

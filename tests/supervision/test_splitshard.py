@@ -12,6 +12,7 @@ from support.fakes import Stage
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.listeners import Listeners
 from usnet_framework.shards.placement import ShardPlan
+from usnet_framework.shards.privileges import Privileges
 from usnet_framework.shards.segment import EngineOptions
 from usnet_framework.shards.shard import ShardSetup
 from usnet_framework.shards.splitshard import SplitShard
@@ -30,6 +31,7 @@ def make(stage: Stage) -> SplitShard:
             buffer_mib=256,
             quarantine=Path("quarantine"),
             cleanup=[],
+            privileges=Privileges(),
             pool=stage.pool,
             later=stage.timers.later,
             start_failed=stage.failures.append,

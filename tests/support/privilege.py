@@ -7,6 +7,7 @@ Without the privilege such a test is skipped, counted and named; where CI=true t
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import subprocess
 
@@ -36,3 +37,5 @@ needs_tap = pytest.mark.skipif(not _can_make_tap_interfaces(), reason=PREFIX + "
 needs_network_namespaces = pytest.mark.skipif(
     not _can_make_namespaces(), reason=PREFIX + "may not create network namespaces"
 )
+
+needs_other_users = pytest.mark.skipif(os.geteuid() != 0, reason=PREFIX + "may not become another user")

@@ -299,7 +299,9 @@ class Server:
         return self.process.wait(STOP_SECONDS)
 
     def assert_nothing_left(self) -> None:
-        """No process of the session, no socket file in the folder. Children of a killed supervisor get a moment."""
+        """No process of the session, no socket file in the folder. Children of a killed supervisor get a moment. And no
+        network process made a system call that it should have no use for."""
+        assert "SIGSYS" not in self.log, self.log
         self.wait("every process is gone", lambda: not self.processes())
         left = [path for path in self.folder.rglob("*") if path.is_socket()]
         assert not left, f"socket files left: {left}"
@@ -332,4 +334,5 @@ def _sums(samples: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("USNET_")}
+    own["USNET_SYSCALLS"] = "kill"  # of which no test may be unaware: `assert_nothing_left`
     return own | dict(extra or {})

@@ -16,6 +16,7 @@ from usnet_framework.config import Config, unknown_variables
 from usnet_framework.errors import UsnetError
 from usnet_framework.shards.placement import Plan, ShardPlan
 from usnet_framework.shards.preparation import understand
+from usnet_framework.shards.privileges import finding as user_finding
 
 log = logging.getLogger("usnet.serve")
 
@@ -51,6 +52,7 @@ def check(config: Config) -> str:
         ("backend", config.transport()),
         *([("interface", stack.interface), ("addresses", ", ".join(stack.addresses))] if stack is not None else []),
         ("layout", placed.layout),
+        ("user", user_finding(intent.privileges).in_force),
         *((f"shard {shard.shard}", _processes(placed, shard)) for shard in placed.shards),
         ("metrics", config.metrics),
         ("control", config.control),

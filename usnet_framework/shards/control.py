@@ -1,9 +1,9 @@
 """The control socket: what usnet-ctl asks of a running server, and the client that asks.
 
-A unix socket of mode 0600. Both directions carry frames of four bytes of length (big endian) and one msgpack map: a
-request `{"command": …}`, some with an `"address"`, a reply `{"ok": true, "result": …}` or
-`{"ok": false, "error": one line}`. Frames and clients are bounded, a client that says nothing is sent away, and one
-that asks without end takes turns with all else.
+A unix socket of mode 0600, in a folder where nobody else can replace it; the client looks who answers. Both directions
+carry frames of four bytes of length (big endian) and one msgpack map: a request `{"command": …}`, some with an
+`"address"`, a reply `{"ok": true, "result": …}` or `{"ok": false, "error": one line}`. Frames and clients are bounded, a
+client that says nothing is sent away, and one that asks without end takes turns with all else.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from usnet_framework.config import default_control_path
 from usnet_framework.errors import ControlError, StartupError, UsnetError
 from usnet_framework.shards import quarantine
 from usnet_framework.shards.messages import pack, unpack
-from usnet_framework.shards.unixpath import PATH_BYTES_MAX, UnixListener, listen_unix, make_private, try_unix
+from usnet_framework.shards.unixpath import PATH_BYTES_MAX, UnixListener, distrust, listen_unix, make_private, try_unix
 
 log = logging.getLogger("usnet.supervisor")
 
 LENGTH = struct.Struct(">I")
+CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 REQUEST_BYTES_MAX = 65536
 REPLY_BYTES_MAX = 1 << 30  # a table of four million connections
 BACKLOG = 16
@@ -45,13 +46,18 @@ Command = Callable[..., Coroutine[Any, Any, Any]]
 
 def listen(path: str) -> UnixListener:
     """Make the socket. The folder of the default is made when it is missing, as nobody has named it; any other has to
-    be there, as for --bind unix:PATH. StartupError: a server answers there, no folder, or no permission."""
+    be there, as for --bind unix:PATH. StartupError: a server answers there, no folder, no permission, or others could
+    replace the socket."""
     what = f"--control {path}"
-    if path == default_control_path():
-        try:
-            make_private(Path(path).parent)
-        except OSError as error:
-            raise StartupError(f"{what}: cannot make its folder: {error.strerror}; use another path, or off") from None
+    folder = Path(path).absolute().parent
+    try:
+        if path == default_control_path():
+            make_private(folder)
+        why = distrust(folder) if folder.is_dir() else None
+    except OSError as error:
+        raise StartupError(f"{what}: cannot make its folder: {error.strerror}; use another path, or off") from None
+    if why is not None:
+        raise StartupError(f"{what}: {why}; use a path in a folder of your own, or off")
     return listen_unix(path, backlog=BACKLOG, what=what, mode=0o600)
 
 
@@ -150,6 +156,7 @@ def request(path: str, command: str, **arguments: str) -> Any:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(REPLY_TIMEOUT_S)
             client.connect(path)
+            _check_who_answers(client, what)
             if command in SLOW_COMMANDS:
                 _ask(client, "status", what, {})  # is anybody there who could?
                 client.settimeout(SLOW_REPLY_TIMEOUT_S)
@@ -166,6 +173,14 @@ def request(path: str, command: str, **arguments: str) -> Any:
     if not reply["ok"]:
         raise ControlError(f"{command}: {reply['error']}")
     return reply["result"]
+
+
+def _check_who_answers(client: socket.socket, what: str) -> None:
+    """It could say anything, and see what is asked. Root may ask the server of any user."""
+    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    _, uid, _ = CREDENTIALS.unpack(credentials)
+    if os.geteuid() != 0 and uid not in (0, os.geteuid()):
+        raise ControlError(f"{what}: another user ({uid}) answers there; use the path of your own server")
 
 
 def _ask(client: socket.socket, command: str, what: str, arguments: Mapping[str, str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Messages between the supervisor and a worker: one msgpack map per packet of a SOCK_SEQPACKET pair, with descriptors.
 
-to the worker     load    import this application: app, factory, app_dir, log_level, log_format
+to the worker     load    import this application: app, factory, app_dir, log_level, log_format;
+                          `privileges`: what to give up before that
                   attach  sit on a seat and serve; with the descriptors of the seat
                   drain   accept no more (inline layout only: otherwise the network process accepts)
                   retire  commit what was done, flush within `timeout` seconds, leave

@@ -20,6 +20,7 @@ from usnet_framework.installed import installed
 from usnet_framework.shards.child import Child
 from usnet_framework.shards.enginewords import MESSAGE, Hearer, Kind, Message, receive
 from usnet_framework.shards.ownstack import StackSetup
+from usnet_framework.shards.privileges import Privileges
 
 RESUMES = 1  # flag of ATTACH
 POISONED = 2  # flag of LOST, confirmed
@@ -52,6 +53,7 @@ class NetworkSetup:
     engine_fd: int
     core: int | None
     cleanup: Sequence[Path]
+    privileges: Privileges
     stack: StackSetup | None = None
 
     def arguments(self) -> list[str]:
@@ -63,6 +65,7 @@ class NetworkSetup:
             *("--wakes", _joined(self.wake_fds)),
             *("--listeners", _joined(self.listener_fds)),
             *("--engine", str(self.engine_fd)),
+            *self.privileges.of_network_process(),
         ]
         if self.core is not None:
             arguments += ["--core", str(self.core)]
@@ -175,7 +178,8 @@ class NetworkProcess:
 
 
 class Guard:
-    """`usnet-network --guard`: in the inline layout, where no keeper does it, removes socket files if we are killed."""
+    """`usnet-network --guard`: removes socket files if we are killed, where no keeper does it: there is none in the
+    inline layout, and with --user it may not."""
 
     def __init__(self, cleanup: Sequence[Path]) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from usnet_framework._native import POLL_MODES, StackAddresses
+from usnet_framework._native import POLL_MODES, SYSCALL_MODES, StackAddresses
 from usnet_framework.app import parse_app
 from usnet_framework.config import Config
 from usnet_framework.errors import StartupError, UsageError
-from usnet_framework.shards import doctor, limits, quarantine
+from usnet_framework.shards import doctor, limits, privileges, quarantine
 from usnet_framework.shards.control import listen
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.keepalive import Keepalive
@@ -23,6 +23,7 @@ from usnet_framework.shards.listeners import Bind, Listener, Listeners, open_lis
 from usnet_framework.shards.ownstack import OwnStack
 from usnet_framework.shards.packetdevice import KINDS
 from usnet_framework.shards.placement import Plan, Wish, plan
+from usnet_framework.shards.privileges import Privileges
 from usnet_framework.shards.segment import EngineOptions
 from usnet_framework.shards.stackplan import StackPlan, plan_stack
 from usnet_framework.shards.topology import interface_node, read_topology
@@ -39,6 +40,7 @@ class Intent:
 
     plan: Plan
     binds: Sequence[Bind]
+    privileges: Privileges
     stack: StackPlan | None
 
 
@@ -79,12 +81,13 @@ def understand(config: Config) -> Intent:
     _check_working_directory()
     _check_quarantine(config)
     binds = parse_binds(config.bind)
+    asked = privileges.understand(config)
     node = interface_node(config.interface) if config.interface is not None else None
     wish = Wish(config.queues, config.workers, config.layout, config.cores, config.poll, node)
     placed = plan(read_topology(), wish)
     if transport not in KINDS:
-        return Intent(placed, binds, None)
-    return Intent(placed, binds, _understand_stack(config, transport, binds, len(placed.shards)))
+        return Intent(placed, binds, asked, None)
+    return Intent(placed, binds, asked, _understand_stack(config, transport, binds, len(placed.shards)))
 
 
 def _understand_stack(config: Config, transport: str, binds: Sequence[Bind], queues: int) -> StackPlan:
@@ -127,6 +130,7 @@ def prepare(config: Config, intent: Intent) -> Prepared:
             *placed.findings,
             limits.finding(demand, limit, connection_limit),
             doctor.quarantine_finding(config),
+            privileges.finding(intent.privileges),
         ]
         control = listen(config.control) if config.control != "off" else None
     except BaseException:
@@ -162,6 +166,7 @@ def _engine_options(
         **Keepalive.after(config.keepalive).engine_options(),
         "linger_ns": LINGER_NS,
         "poll_mode": POLL_MODES[intent.plan.poll],
+        "syscalls": SYSCALL_MODES[config.syscalls],
         **(stack.options(shard) if stack is not None else {}),
     }
     return EngineOptions(numbers=numbers, addresses=intent.stack.engine if intent.stack else StackAddresses())

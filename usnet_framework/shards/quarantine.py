@@ -1,7 +1,8 @@
 """The quarantine folder: events that were being handled at two consecutive deaths of a worker (P3).
 
 Two files for each: `NAME.bin` holds the bytes that the handler was given, `NAME.json` what is known about them. The
-folder is bounded, because whoever found a request that kills workers may send it again.
+folder is bounded, because whoever found a request that kills workers may send it again. The bytes are written first,
+and a file that the disk has no room for is removed again: none is there in part.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,10 +43,13 @@ def trouble(folder: Path) -> str | None:
 
 
 def keep(folder: Path, worker: str, record: QuarantineRecord, now: datetime | None = None) -> Path:
-    """Write the event down; the path of its bytes. OSError when the folder does not take it, QuarantineFull."""
+    """Write the event down; the path of its bytes. OSError when the folder does not take them, QuarantineFull.
+
+    Facts that find no room beside the bytes are left out: the log has most of them.
+    """
     now = now or datetime.now(UTC)
     make_private(folder)
-    if len(list(folder.glob("*.bin"))) >= EVENTS_MAX:
+    if len({path.stem for path in folder.iterdir()}) >= EVENTS_MAX:
         raise QuarantineFull(f"{folder} holds {EVENTS_MAX} events; remove those that are understood")
     name = f"{now.strftime('%Y%m%dT%H%M%S.%fZ')}-{record.conn:016x}"
     facts = {
@@ -55,14 +60,19 @@ def keep(folder: Path, worker: str, record: QuarantineRecord, now: datetime | No
         "event": EVENT_TYPES.get(record.event_type, str(record.event_type)),
         "bytes": len(record.data),
     }
-    _write(folder / f"{name}.json", json.dumps(facts, indent=2).encode() + b"\n")
     _write(folder / f"{name}.bin", record.data)
+    with suppress(OSError):
+        _write(folder / f"{name}.json", json.dumps(facts, indent=2).encode() + b"\n")
     return folder / f"{name}.bin"
 
 
 def _write(path: Path, data: bytes) -> None:
-    """It may hold what users sent in confidence: only the owner reads it."""
+    """The whole file or none. It may hold what users sent in confidence: only the owner reads it."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(fd, "wb") as file:
-        os.fchmod(fd, 0o600)  # whatever the umask
-        file.write(data)
+    try:
+        with open(fd, "wb") as file:
+            os.fchmod(fd, 0o600)  # whatever the umask
+            file.write(data)
+    except OSError:
+        path.unlink()
+        raise

@@ -24,6 +24,7 @@ from usnet_framework.shards.listeners import Listener, Listeners
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.ownstack import OwnStack, StackSetup
 from usnet_framework.shards.placement import ShardPlan
+from usnet_framework.shards.privileges import Privileges
 from usnet_framework.shards.seat import Pool, Seat, SeatState
 from usnet_framework.shards.segment import CONN_MAX, EngineOptions, QuarantineRecord, Segment, SegmentConfig
 from usnet_framework.shards.spare import Later
@@ -49,6 +50,7 @@ class ShardSetup:
     buffer_mib: int
     quarantine: Path
     cleanup: Sequence[Path]
+    privileges: Privileges
     pool: Pool
     later: Later
     start_failed: Callable[[str], None]

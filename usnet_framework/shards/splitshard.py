@@ -80,6 +80,7 @@ class SplitShard(Shard):
             stack=self._stack_setup(segment),
             core=self.setup.plan.network_core,
             cleanup=self.setup.cleanup,
+            privileges=self.setup.privileges,
         )
 
     def drain(self) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from usnet_framework._native import StackAddresses
-from usnet_framework.errors import UsageError
+from usnet_framework.errors import StartupError, UsageError
 from usnet_framework.shards.listeners import Bind
 
 INTERFACE_BYTES_MAX = 15  # IFNAMSIZ - 1

@@ -25,6 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from usnet_framework._native import set_dumpable
 from usnet_framework.config import Config
 from usnet_framework.errors import ControlError, StartupError
 from usnet_framework.shards.binder import Binder, BinderSetup
@@ -38,6 +39,7 @@ from usnet_framework.shards.keepalive import Keepalive
 from usnet_framework.shards.network import Guard
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.preparation import Prepared, prepare, understand
+from usnet_framework.shards.privileges import syscalls_finding
 from usnet_framework.shards.reload import ReloadRefused, reload
 from usnet_framework.shards.seat import RETIRE_MARGIN_S, Seat
 from usnet_framework.shards.segment import ConnectionInfo, Segment
@@ -86,6 +88,7 @@ class Supervisor:
             self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(self._unexpected)
         affinity = os.sched_getaffinity(0)
+        dumpable = set_dumpable(False)  # it holds the memory of all shards
         try:
             await self._startup()
             await self._run()
@@ -93,6 +96,7 @@ class Supervisor:
         finally:
             await self._shutdown()
             os.sched_setaffinity(0, affinity)
+            set_dumpable(dumpable)
 
     def stop(self) -> None:
         """Drain and stop; asked a second time, stop at once."""
@@ -133,7 +137,9 @@ class Supervisor:
 
     def findings(self) -> list[Finding]:
         """What was asked and what is in force (P8)."""
-        return [*self._prepared.findings, *self._notes, self._survival()] if self._prepared is not None else []
+        if self._prepared is None:
+            return []
+        return [*self._prepared.findings, *self._notes, self._survival()]
 
     def note(self, finding: Finding) -> None:
         """Something else that was asked for, and is in force: to be told when the server runs."""
@@ -142,6 +148,11 @@ class Supervisor:
     def _survival(self) -> Finding:
         workers = [seat.worker for seat in self._seats() if seat.worker is not None]
         return survival_finding(self.config.layout, all(worker.resumes for worker in workers))
+
+    def _syscalls(self) -> Finding:
+        networks = [pid for shard in self._shards if (pid := shard.status()["network_pid"]) is not None]
+        refused = sum(segment.engine_counters()["syscalls_refused"] for segment in self.segments.values())
+        return syscalls_finding(self.config, networks, refused)
 
     def status(self) -> dict[str, Any]:
         """A snapshot that can be written as JSON."""
@@ -197,7 +208,7 @@ class Supervisor:
         log.info("ready in %.0f ms", (time.monotonic() - self._started_s) * 1e3)
 
     async def _open_control(self, prepared: Prepared) -> None:
-        if prepared.plan.layout == "inline":
+        if self._keepers_cannot_clean_up(prepared):
             await self._keep_guard(prepared.socket_files)
         if prepared.control is not None:
             commands: dict[str, Command] = {
@@ -222,8 +233,8 @@ class Supervisor:
     async def _keep_guard_of_added(self, added: Sequence[Path]) -> None:
         """Of the files of listeners that were added; keepers have those of the start, where there are any."""
         assert self._prepared is not None, "the server runs"
-        inline = self._prepared.plan.layout == "inline"
-        await self._keep_guard(list(dict.fromkeys([*(self._prepared.socket_files if inline else []), *added])))
+        first = self._prepared.socket_files if self._keepers_cannot_clean_up(self._prepared) else []
+        await self._keep_guard(list(dict.fromkeys([*first, *added])))
 
     def _make_binder(self, prepared: Prepared) -> Binder:
         return Binder(
@@ -238,6 +249,9 @@ class Supervisor:
             )
         )
 
+    def _keepers_cannot_clean_up(self, prepared: Prepared) -> bool:
+        return prepared.plan.layout == "inline" or self._intent.privileges.change_user
+
     def _make_shard(self, prepared: Prepared, pool: SparePool, plan: ShardPlan) -> Shard:
         setup = ShardSetup(
             plan=plan,
@@ -248,7 +262,8 @@ class Supervisor:
             state_bytes=self.config.state_bytes,
             buffer_mib=self.config.buffer_limit,
             quarantine=Path(self.config.quarantine).absolute(),
-            cleanup=prepared.socket_files,
+            cleanup=[] if self._keepers_cannot_clean_up(prepared) else prepared.socket_files,
+            privileges=self._intent.privileges,
             pool=pool,
             later=self._later,
             start_failed=self._start_failed,
@@ -263,6 +278,7 @@ class Supervisor:
             "app_dir": self.config.app_dir,
             "log_level": self.config.log_level,
             "log_format": self.config.log_format,
+            "privileges": self._intent.privileges.of_worker(),
         }
         worker = WorkerProcess(load, generation, owner)
         self._workers = [*(known for known in self._workers if known.running), worker]
@@ -434,7 +450,7 @@ class Supervisor:
 
     async def _command_doctor(self) -> list[dict[str, Any]]:
         crowds = crowd_findings(await self._connections(), self.config, time.monotonic_ns())
-        return [finding.as_dict() for finding in [*self.findings(), *crowds]]
+        return [finding.as_dict() for finding in [*self.findings(), self._syscalls(), *crowds]]
 
     async def _command_stop(self) -> str:
         self.stop()

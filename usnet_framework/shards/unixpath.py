@@ -45,11 +45,30 @@ class UnixListener:
 
 def make_private(folder: Path) -> None:
     """Make the folder for its owner alone, whatever the umask, unless it is there. OSError."""
+    for parent in reversed(folder.parents):
+        with suppress(FileExistsError):
+            parent.mkdir(mode=0o755)
     with suppress(FileExistsError):
-        folder.mkdir(mode=0o700, parents=True)
+        folder.mkdir(mode=0o700)
         folder.chmod(0o700)
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+
+
+def distrust(folder: Path) -> str | None:
+    """Why others may put files of theirs into this folder, or in its place; None when they cannot. OSError.
+
+    Root and this user may; a link is followed when they made it. In a folder like /tmp (sticky) nobody may touch the
+    files of others.
+    """
+    followed = folder.stat()
+    for found in (folder.lstat(), followed):
+        if found.st_uid not in (0, os.geteuid()):
+            kind = "link" if stat.S_ISLNK(found.st_mode) else "folder"
+            return f"its {kind} {folder} belongs to another user ({found.st_uid})"
+    if followed.st_mode & stat.S_IWOTH and not followed.st_mode & stat.S_ISVTX:
+        return f"anybody may write in its folder {folder}"
+    return None
 
 
 def listen_unix(path: str, backlog: int, what: str, mode: int | None = None) -> UnixListener:

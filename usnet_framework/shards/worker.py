@@ -1,8 +1,8 @@
 """A worker process: `python -P -m usnet_framework.shards.worker CONTROL-DESCRIPTOR SUPERVISOR-PID`.
 
-It imports the application and then waits, as a spare, until the supervisor gives it a seat; what they say to each other
-is in messages.py. From then on the handler's loop runs until the supervisor has it retire. When the supervisor dies,
-the kernel ends it at once.
+It gives up privileges, imports the application and then waits, as a spare, until the supervisor gives it a seat; what
+they say to each other is in messages.py. From then on the handler's loop runs until the supervisor has it retire. When
+the supervisor dies, the kernel ends it at once.
 
 Exit codes: 0 retired, or never needed; 3 the application could not be imported or started, and the supervisor was told.
 """
@@ -23,9 +23,9 @@ from setproctitle import setproctitle
 
 from usnet_framework import inherited, logs
 from usnet_framework._dispatch import Engine, Port
-from usnet_framework._native import die_with_parent
+from usnet_framework._native import die_with_parent, drop_privileges
 from usnet_framework.app import describe_error, load_handler, misspelt_callbacks
-from usnet_framework.errors import UsnetError, WorkerForked
+from usnet_framework.errors import StartupError, UsnetError, WorkerForked
 from usnet_framework.handler import Handler, Result, Shard
 from usnet_framework.shards.loop import new_event_loop
 from usnet_framework.shards.messages import Message, receive, send
@@ -44,7 +44,6 @@ def main(arguments: list[str]) -> int:
         die_with_parent(signal.SIGKILL, supervisor_pid)
     except ProcessLookupError:
         return 0  # the supervisor died while this process started
-    setproctitle("usnet: spare")
     with socket.socket(fileno=control_fd) as control:
         loaded = receive(control)
         if loaded is None:
@@ -52,6 +51,8 @@ def main(arguments: list[str]) -> int:
         load, _ = loaded
         logs.configure(load["log_level"], load["log_format"], "spare")
         try:
+            drop(load["privileges"], supervisor_pid)
+            setproctitle("usnet: spare")
             handler_class = load_handler(load["app"], load["factory"], load["app_dir"])
         except UsnetError as error:
             send(control, {"type": "failed", "error": str(error)})
@@ -61,6 +62,24 @@ def main(arguments: list[str]) -> int:
         send(control, {"type": "ready", "resumes": resumes(handler_class)})
         seat = receive(control)
         return 0 if seat is None else serve(control, handler_class, load, *seat)
+
+
+def drop(asked: Message, supervisor_pid: int) -> None:
+    """Give up what privileges.py says, for good. StartupError.
+
+    The user's files and settings are looked for where that user has them.
+    """
+    os.environ.update(asked["environment"])
+    try:
+        drop_privileges(
+            signal.SIGKILL,
+            supervisor_pid,
+            user=asked["change"],
+            capabilities=asked["user"] is not None,
+            debuggable=asked["debuggable"],
+        )
+    except OSError as error:  # that the supervisor is gone among them: then nobody reads it
+        raise StartupError(f"--user {asked['user']}: cannot give up privileges: {error.strerror}") from None
 
 
 def resumes(handler_class: type[Handler]) -> bool:

@@ -6,13 +6,13 @@
 #include "usnet_segment.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
 #include "api/counters.h"
+#include "base/child.h"
+#include "base/privileges.h"
 #include "engine/formats.h"
 #include "engine/stack_counters.h"
 #include "shard/segment.h"
@@ -394,7 +394,25 @@ int usnet_quarantine_read(const struct usnet_segment *segment, uint32_t seat, st
 
 int usnet_die_with_parent(int signal, int parent_pid)
 {
-    if (prctl(PR_SET_PDEATHSIG, signal) < 0)
-        return -errno;
-    return getppid() == parent_pid ? 0 : -ESRCH;
+    return un_child_die_with_parent(signal, parent_pid);
+}
+
+int usnet_drop_privileges(const struct usnet_privileges *privileges, int signal, int parent_pid)
+{
+    const struct un_privileges inner = {
+        .change_user = privileges->change_user,
+        .uid = privileges->uid,
+        .gid = privileges->gid,
+        .groups = privileges->groups,
+        .group_count = privileges->group_count,
+        .drop_capabilities = privileges->drop_capabilities,
+        .debuggable = privileges->debuggable,
+    };
+    return un_privileges_drop(&inner, signal, parent_pid);
+}
+
+int usnet_set_dumpable(int dumpable)
+{
+    int before = prctl(PR_GET_DUMPABLE);
+    return prctl(PR_SET_DUMPABLE, dumpable) < 0 ? -errno : before == 1;
 }

@@ -42,6 +42,8 @@ static const char *const option_names[] = {
 
 UN_STATIC_ASSERT(offsetof(struct un_engine_options, addresses) == UN_ENGINE_OPTION_COUNT * sizeof(uint64_t),
                  "the numbers come first, in the order of their names");
+UN_STATIC_ASSERT((int)USNET_SYSCALLS_ANY == UN_SYSCALLS_ANY && (int)USNET_SYSCALLS_REFUSE == UN_SYSCALLS_REFUSE &&
+                     (int)USNET_SYSCALLS_KILL == UN_SYSCALLS_KILL, "one enum, two names");
 UN_STATIC_ASSERT((int)USNET_POLL_SLEEP == UN_POLL_SLEEP && (int)USNET_POLL_ADAPTIVE == UN_POLL_ADAPTIVE &&
                      (int)USNET_POLL_BUSY == UN_POLL_BUSY, "one enum, two names");
 

@@ -30,6 +30,7 @@
 
 #include "base/child.h"
 #include "base/inherited.h"
+#include "base/privileges.h"
 #include "engine/control.h"
 #include "engine/formats.h"
 #include "engine/network.h"
@@ -57,6 +58,7 @@ struct keeper {
     struct un_stack_setup stack; /* in use when the options ask for it */
     uint32_t shard;
     pid_t parent;
+    struct un_privileges privileges;
     int public_fd;
     int port_fds[UN_PORTS_MAX];
     uint32_t ports;
@@ -140,7 +142,7 @@ static void clean_up(const struct keeper *keeper)
 enum option_code {
     OPTION_SHARD = 256, OPTION_PARENT, OPTION_PUBLIC, OPTION_PORTS, OPTION_PORT_WAKES, OPTION_WAKES, OPTION_CONTROL,
     OPTION_LISTENERS, OPTION_CORE, OPTION_KEEPER_CORE, OPTION_CLEANUP, OPTION_GUARD, OPTION_DEVICE, OPTION_EXCHANGE,
-    OPTION_EXCHANGE_WAKES, OPTION_ARENA, OPTION_FRAMES, OPTION_DEVICE_FDS, OPTION_ENGINE,
+    OPTION_EXCHANGE_WAKES, OPTION_ARENA, OPTION_FRAMES, OPTION_DEVICE_FDS, OPTION_ENGINE, OPTION_USER, OPTION_GROUP,
 };
 
 static const struct option long_options[] = {
@@ -153,6 +155,8 @@ static const struct option long_options[] = {
     {"control", required_argument, NULL, OPTION_CONTROL},
     {"listeners", required_argument, NULL, OPTION_LISTENERS},
     {"engine", required_argument, NULL, OPTION_ENGINE},
+    {"user", required_argument, NULL, OPTION_USER},
+    {"group", required_argument, NULL, OPTION_GROUP},
     {"core", required_argument, NULL, OPTION_CORE},
     {"keeper-core", required_argument, NULL, OPTION_KEEPER_CORE},
     {"cleanup", required_argument, NULL, OPTION_CLEANUP},
@@ -184,6 +188,11 @@ static void set_option(struct keeper *keeper, int code, char *value)
         setup->listener_count = numbers(value, setup->listeners, UN_LISTENERS_MAX, "--listeners");
         break;
     case OPTION_ENGINE: keeper->engine_fd = (int)number(value, "--engine", INT32_MAX); break;
+    case OPTION_USER:
+        keeper->privileges.change_user = true;
+        keeper->privileges.uid = (uid_t)number(value, "--user", UINT32_MAX - 1);
+        break;
+    case OPTION_GROUP: keeper->privileges.gid = (gid_t)number(value, "--group", UINT32_MAX - 1); break;
     case OPTION_CORE: keeper->core = (int)number(value, "--core", CPU_SETSIZE - 1); break;
     case OPTION_KEEPER_CORE: keeper->keeper_core = (int)number(value, "--keeper-core", CPU_SETSIZE - 1); break;
     case OPTION_CLEANUP: add_cleanup(keeper, value); break;
@@ -231,11 +240,16 @@ static void set_title(const struct keeper *keeper, const char *role)
     prctl(PR_SET_NAME, role);
 }
 
-static void die_with_parent(int signal_number, pid_t parent)
+/* Network processes need no capability: whatever takes one, the supervisor does and hands down. */
+static void drop_privileges(struct keeper *keeper)
 {
-    prctl(PR_SET_PDEATHSIG, signal_number);
-    if (parent > 0 && getppid() != parent)
-        raise(signal_number);
+    keeper->privileges.drop_capabilities = true;
+    int status = un_privileges_drop(&keeper->privileges, SIGTERM, keeper->parent);
+    if (status == -ESRCH)
+        raise(SIGTERM);
+    errno = -status;
+    if (status < 0 && status != -ESRCH)
+        fail("cannot drop privileges");
 }
 
 static void pin(int core)
@@ -355,7 +369,8 @@ static pid_t start_engine(const struct keeper *keeper)
         fail("cannot start an engine");
     if (pid > 0)
         return pid;
-    die_with_parent(SIGKILL, keeper_pid);
+    if (un_child_die_with_parent(SIGKILL, keeper_pid) < 0)
+        _exit(UN_NETWORK_DONE);
     signal(SIGTERM, SIG_DFL);
     set_title(keeper, "network");
     pin(keeper->core);
@@ -481,7 +496,8 @@ static void handle_signals(void)
 
 int main(int argc, char **argv)
 {
-    struct keeper keeper = {.public_fd = -1, .engine_fd = -1, .proven_fd = -1, .core = -1, .keeper_core = -1};
+    struct keeper keeper = {
+        .parent = getppid(), .public_fd = -1, .engine_fd = -1, .proven_fd = -1, .core = -1, .keeper_core = -1};
     keeper.setup.control_fd = -1;
     keeper.stack.exchange_fd = keeper.arena_fd = keeper.frames_fd = -1;
     char *words_end = argv[argc - 1] + strlen(argv[argc - 1]);
@@ -494,7 +510,7 @@ int main(int argc, char **argv)
         keeper.cleanups[i].path = strdup(keeper.cleanups[i].path);
     keeper.title = argv[0];
     keeper.title_room = (size_t)(words_end - argv[0]);
-    die_with_parent(SIGTERM, keeper.parent);
+    drop_privileges(&keeper);
     set_title(&keeper, keeper.guard ? "guard" : "keeper");
     pin(keeper.keeper_core);
     int status;

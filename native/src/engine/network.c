@@ -8,7 +8,17 @@
 #include "engine/control.h"
 #include "engine/stack_setup.h"
 #include "engine/state.h"
+#include "engine/syscalls.h"
 #include "state_layout.h"
+
+/* A machine without filters is served on, and `usnet-ctl doctor` says so. */
+static void restrict_syscalls(const struct un_engine_setup *setup, uint32_t uses)
+{
+    uses |= UN_SYSCALLS_ALWAYS | (setup->stack ? UN_SYSCALLS_OF_PACKETS : UN_SYSCALLS_OF_SOCKETS);
+    int status = un_syscalls_restrict(un_header(setup->public)->options.syscalls, uses);
+    if (status < 0)
+        un_control_say(setup->control_fd, "system calls cannot be restricted: %s", strerror(-status));
+}
 
 static int status_of(const struct un_engine *engine)
 {
@@ -26,6 +36,8 @@ static int run(const struct un_engine_setup *given)
         stack.kind = un_device_kind(stack.kind->name);
         setup.stack = &stack;
     }
+    un_syscalls_tell(&un_engine_public(setup.public)->counters.syscalls_refused, setup.control_fd);
+    restrict_syscalls(&setup, UN_SYSCALLS_TO_START);
     struct un_engine *engine = un_engine_start(&setup);
     if (!engine) {
         un_control_say(setup.control_fd, "the engine cannot start: %s", strerror(errno));
@@ -36,6 +48,7 @@ static int run(const struct un_engine_setup *given)
     uint32_t flags = engine->own->succession.refused ? UN_CONTROL_REFUSED : 0;
     engine->own->succession.refused = 0;
     un_control_tell(engine, UN_CONTROL_READY, 0, 0, flags, (uint64_t)getpid(), engine->own->epoch);
+    restrict_syscalls(&setup, 0);
     while (!engine->exit)
         un_engine_turn(engine, un_engine_deadline_ms(engine));
     return status_of(engine);

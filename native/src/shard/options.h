@@ -18,6 +18,7 @@
 #define UN_GATEWAYS_MAX 2u /* one for each family */
 #define UN_DURATION_MAX ((uint64_t)INT64_MAX)
 
+enum un_syscall_mode { UN_SYSCALLS_ANY = 0, UN_SYSCALLS_REFUSE = 1, UN_SYSCALLS_KILL = 2 };
 enum un_poll_mode { UN_POLL_SLEEP = 0, UN_POLL_ADAPTIVE = 1, UN_POLL_BUSY = 2 };
 
 /* X(name, largest value, meaning). Switches are 0 or 1. */
@@ -31,6 +32,7 @@ enum un_poll_mode { UN_POLL_SLEEP = 0, UN_POLL_ADAPTIVE = 1, UN_POLL_BUSY = 2 };
     X(keep_count, INT8_MAX, "probes without an answer that a connection ends by")                                      \
     X(linger_ns, UN_DURATION_MAX, "how long a closed connection waits for the peer's FIN")                             \
     X(poll_mode, UN_POLL_BUSY, "how an idle engine waits: enum un_poll_mode")                                          \
+    X(syscalls, UN_SYSCALLS_KILL, "what becomes of system calls that an engine has no use for: enum un_syscall_mode")  \
     X(queues, UN_QUEUES_MAX, "of the packet device, one for each shard; 0: the kernel's sockets")             \
     X(queue, UN_QUEUES_MAX - 1, "of this shard")                                                              \
     X(backlog, UINT16_MAX, "connections that wait to be accepted, for each listener of the stack")                     \

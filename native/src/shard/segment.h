@@ -161,7 +161,8 @@ UN_STATIC_ASSERT(sizeof(struct un_conn) == 128, "two cache lines before the blob
     X(redelivered, "events delivered again after a worker died")                                                       \
     X(dirty_resets, "connections reset because a worker died with uncommitted output")                                 \
     X(frames_reclaimed, "receive frames swept from dead workers")                                                      \
-    X(takeovers, "times a network process took over from a dead one")
+    X(takeovers, "times a network process took over from a dead one")                                                  \
+    X(syscalls_refused, "system calls refused because a network process has no use for them")
 
 struct un_engine_counters {
 #define UN_FIELD(name, text) un_shared64 name;
