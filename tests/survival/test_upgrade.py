@@ -27,7 +27,8 @@ def installed_engine(change: bytes, into: bytes) -> Iterator[None]:
     path = installed(ENGINE)
     original = path.with_suffix(".original")
     data = path.read_bytes()
-    assert change in data and len(change) == len(into)
+    assert change in data
+    assert len(change) == len(into)
     shutil.copy2(path, original)
     try:
         _replace(path, data.replace(change, into))
@@ -73,7 +74,8 @@ def test_another_version_goes_on_with_open_connections(serve: Serve) -> None:
         with installed_engine(version, other):
             assert "upgraded to usnet " + other.decode() in server.ctl("upgrade")
         now, name = engine(server)
-        assert name == other.decode() and now != pid
+        assert name == other.decode()
+        assert now != pid
         assert echoes(client, b"after")
         assert other.decode() in run("usnet-ctl", "status", "--control", str(server.control)).stdout
         # The file that was installed then is the one that goes on, whatever is installed now.
@@ -89,7 +91,8 @@ def test_one_that_lays_out_its_memory_otherwise_is_refused(serve: Serve) -> None
         with installed_engine(layout, bytes(reversed(layout))):
             done = run("usnet-ctl", "upgrade", "--control", str(server.control))
         assert done.returncode == 3
-        assert "laid out otherwise" in done.stderr and done.stderr.count(version_in_use().decode()) == 2
+        assert "laid out otherwise" in done.stderr
+        assert done.stderr.count(version_in_use().decode()) == 2
         assert done.stderr.count("\n") == 1
         assert echoes(client, b"after")
 
