@@ -2,8 +2,8 @@
 
 A unix socket of mode 0600, in a folder where nobody else can replace it; the client looks who answers. Both directions
 carry frames of four bytes of length (big endian) and one msgpack map: a request `{"command": …}`, some with an
-`"address"`, a reply `{"ok": true, "result": …}` or `{"ok": false, "error": one line}`. Frames and clients are bounded, a
-client that says nothing is sent away, and one that asks without end takes turns with all else.
+`"address"`, a reply `{"ok": true, "result": …}` or `{"ok": false, "error": one line}`. Frames and clients are bounded,
+a client that says nothing is sent away, and one that asks without end takes turns with all else.
 """
 
 from __future__ import annotations
