@@ -63,9 +63,9 @@ struct un_port {
 #define UN_PORT_SMALL "the port's memory is smaller than it says"
 #define UN_PORT_MAD "it has no such seat, or what an earlier worker left in the port's memory cannot be"
 
-/* Map the public memory and that of a port and go on where its commit word says. 0, or -errno; *why is a sentence, or NULL where
- * the number says all. The descriptors stay the caller's; the pipes' ends are made not to block, and the one from the
- * engine is emptied. */
+/* Map the public memory and that of a port, and go on where its commit word says. 0, or -errno; *why is a sentence, or
+ * NULL where the number says all. The descriptors stay the caller's; the pipes' ends are made not to block, and the one
+ * from the engine is emptied. */
 int un_port_open(struct un_port *port, int public_fd, int port_fd, uint32_t number, int engine_wake_fd, int wake_fd,
                  const char **why);
 

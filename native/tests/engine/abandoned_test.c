@@ -1,5 +1,5 @@
 /* A keeper is gone, and its stack's arena is still there: the first engine of the next keeper resets every connection
- * and begins the arena anew (engine/stack_abandoned.c). Killed at any instruction of that, it leaves an arena with which
+ * and begins the arena anew (engine/stack_abandoned.c). Killed at any instruction of that, it leaves an arena that
  * another engine finishes: in the end every peer has heard a reset that it believes, and no connection is left.
  * Sanitized, every 16th state is judged. */
 #include <sys/mman.h>
