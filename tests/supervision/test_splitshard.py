@@ -28,7 +28,7 @@ def make(stage: Stage) -> SplitShard:
             state_bytes=64,
             buffer_mib=256,
             quarantine=Path("quarantine"),
-            cleanup=[],
+            cleanup=list,
             pool=stage.pool,
             later=stage.timers.later,
             start_failed=stage.failures.append,

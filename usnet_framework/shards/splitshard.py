@@ -72,7 +72,7 @@ class SplitShard(Shard):
             listener_fds=[one.sockets[self.number].fileno() for one in listeners if one.sockets],
             stack=self._stack_setup(segment),
             core=self.setup.plan.network_core,
-            cleanup=self.setup.cleanup,
+            cleanup=self.setup.cleanup(),
         )
 
     def drain(self) -> None:

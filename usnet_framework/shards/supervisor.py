@@ -246,7 +246,7 @@ class Supervisor:
             state_bytes=self.config.state_bytes,
             buffer_mib=self.config.buffer_limit,
             quarantine=Path(self.config.quarantine).absolute(),
-            cleanup=prepared.socket_files,
+            cleanup=lambda: prepared.socket_files,
             pool=pool,
             later=self._later,
             start_failed=self._start_failed,
