@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -162,6 +163,19 @@ def test_what_makes_no_sense_is_refused(bench: Bench, number: int, which: str, e
         assert bench.ask(Kind.LISTEN, number, [things[name].fileno() for name in which.split()]) == error
         assert descriptors() == before
     assert bench.is_served(bench.first)
+
+
+def test_without_a_free_descriptor_it_says_so(bench: Bench) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with listening() as listener:
+        free = os.dup(listener.fileno())
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            assert bench.ask(Kind.LISTEN, 1, [listener.fileno()]) == errno.EMFILE
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert bench.ask(Kind.LISTEN, 1, [listener.fileno()]) == 0
 
 
 def test_a_number_that_cannot_be_does_not_go(bench: Bench) -> None:

@@ -30,7 +30,7 @@ def make(stage: Stage) -> SplitShard:
             state_bytes=64,
             buffer_mib=256,
             quarantine=Path("quarantine"),
-            cleanup=[],
+            cleanup=list,
             privileges=Privileges(),
             pool=stage.pool,
             later=stage.timers.later,

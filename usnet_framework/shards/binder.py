@@ -8,6 +8,7 @@ forgotten with the server. One change at a time: a later one waits for its turn.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -20,6 +21,8 @@ from usnet_framework.shards.keepalive import Keepalive
 from usnet_framework.shards.listeners import LISTENERS_MAX, Bind, Listener, Listeners, open_listeners, parse_bind
 from usnet_framework.shards.shard import Shard
 from usnet_framework.shards.stackplan import StackPlan, plan_listener
+
+log = logging.getLogger("usnet.supervisor")
 
 SETTLE_S = 5.0  # an engine reads requests between two turns, and one that died is replaced in milliseconds
 
@@ -57,20 +60,23 @@ class Binder:
         """Listen there too; what was done, in words. UsageError, StartupError, ControlError: one line."""
         bind = parse_bind(address, option="")
         async with self._turn:
+            self._check_open(bind)
             opened = await self._open(bind)
             try:
                 await self._add(opened)
             except BaseException:
                 self._setup.listeners.remove(opened.open)
                 self._follow()
-                opened.close()
+                _end(opened.open)
                 raise
+            log.info("listening on %s", _named(opened.open))
             return f"listening on {_named(opened.open)} until the server is restarted; --bind keeps it"
 
     async def unbind(self, address: str) -> str:
         """Listen there no more; what was done, in words. UsageError, ControlError: one line."""
         bind = parse_bind(address, option="")
         async with self._turn:
+            self._check_open(bind)
             listeners = self._setup.listeners
             gone = [one for one in listeners.open if one.is_named(bind)]
             if not gone:
@@ -81,12 +87,15 @@ class Binder:
             try:
                 await self._settle()
             finally:
-                for one in gone:
-                    one.refuse()
-                    one.close()
+                _end(gone)
+            log.info("no longer listening on %s", _named(gone))
             if any(one.file is not None for one in gone):
                 await self._setup.guard(self._added_files())
             return f"no longer listening on {_named(gone)}"
+
+    def _check_open(self, bind: Bind) -> None:
+        if self._closed:
+            raise ControlError(f"{bind.asked}: the server is stopping")
 
     async def _open(self, bind: Bind) -> Listeners:
         if bind.kind == "fd":
@@ -109,8 +118,7 @@ class Binder:
     async def _add(self, opened: Listeners) -> None:
         listeners = self._setup.listeners
         asked = opened.open[0].bind.asked
-        if self._closed:
-            raise ControlError(f"{asked}: the server is stopping")
+        self._check_open(opened.open[0].bind)
         if len(listeners.open) + len(opened.open) > LISTENERS_MAX:
             raise StartupError(f"{asked}: {LISTENERS_MAX} addresses are listened on, more are not possible; unbind one")
         if opened.files:
@@ -134,6 +142,12 @@ class Binder:
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_S):
                 await self._setup.changes.until(lambda: all(shard.handover.settled for shard in self._setup.shards))
+
+
+def _end(listeners: Sequence[Listener]) -> None:
+    for one in listeners:
+        one.refuse()
+        one.close()
 
 
 def _named(listeners: Sequence[Listener]) -> str:

@@ -123,7 +123,8 @@ def prepare(config: Config, intent: Intent) -> Prepared:
     limits.check_supervisor(demand, limit)
     listeners, stack = _open(config, intent)
     try:
-        demand = replace(demand, listeners=len(listeners.open))  # a name may be several addresses
+        sockets = sum(bool(one.sockets) for one in listeners.open)  # a name may be several addresses
+        demand = replace(demand, listeners=sockets)
         connection_limit = limits.connections_per_shard(demand, limit)
         findings = [
             *doctor.backend_findings(config, placed),

@@ -38,8 +38,9 @@ ENDING_SLOTS = 64
 
 @dataclass(frozen=True)
 class ShardSetup:
-    """What a shard is given; `stack` is None with the kernel backend. `start_failed` gets one line when something of it
-    cannot start; `changed` is called after every change that may concern readiness."""
+    """What a shard is given; `stack` is None with the kernel backend. `cleanup` says which socket files there are now,
+    to be removed if the supervisor is killed. `start_failed` gets one line when something of it cannot start; `changed`
+    is called after every change that may concern readiness."""
 
     plan: ShardPlan
     poll: str
@@ -49,7 +50,7 @@ class ShardSetup:
     state_bytes: int
     buffer_mib: int
     quarantine: Path
-    cleanup: Sequence[Path]
+    cleanup: Callable[[], Sequence[Path]]
     privileges: Privileges
     pool: Pool
     later: Later

@@ -79,7 +79,7 @@ class SplitShard(Shard):
             engine_fd=self._engine_file.fileno(),
             stack=self._stack_setup(segment),
             core=self.setup.plan.network_core,
-            cleanup=self.setup.cleanup,
+            cleanup=self.setup.cleanup(),
             privileges=self.setup.privileges,
         )
 

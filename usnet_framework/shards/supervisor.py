@@ -262,7 +262,7 @@ class Supervisor:
             state_bytes=self.config.state_bytes,
             buffer_mib=self.config.buffer_limit,
             quarantine=Path(self.config.quarantine).absolute(),
-            cleanup=[] if self._keepers_cannot_clean_up(prepared) else prepared.socket_files,
+            cleanup=lambda: [] if self._keepers_cannot_clean_up(prepared) else prepared.socket_files,
             privileges=self._intent.privileges,
             pool=pool,
             later=self._later,

@@ -477,11 +477,13 @@ static int guard(const struct keeper *keeper)
 }
 
 /* A dying process closes its descriptors before it stops being our parent; either is a sign. Our SIGTERM may be sooner
- * than both: it comes when the thread that spawned us ends, and other threads may need a moment to follow. */
+ * than both: it comes when the thread that spawned us ends, and other threads may need a moment to follow. Until the
+ * last one has, it may come once more for each. */
 static bool supervisor_is_gone(const struct keeper *keeper)
 {
     struct pollfd control = {.fd = keeper->setup.control_fd}; /* a hang-up is reported unasked */
-    poll(&control, 1, stop_requested ? THREADS_END_MS : 0);
+    while (poll(&control, 1, stop_requested ? THREADS_END_MS : 0) < 0 && errno == EINTR)
+        continue;
     return (control.revents & POLLHUP) || getppid() != keeper->parent;
 }
 

@@ -11,14 +11,14 @@
 struct request {
     struct un_control body;
     int fd;    /* that came with it, -1: none; closed unless somebody takes it */
-    bool odd;  /* it is longer, or more descriptors came */
+    int fault; /* 0, or -errno: it is longer than a request, more descriptors came, or there was no room for one */
 };
 
 static int listen_as_asked(struct un_engine *engine, struct request *request)
 {
     struct un_listening what = {.fd = request->fd, .port = (uint16_t)request->body.flags};
     memcpy(what.ip, request->body.arg, sizeof what.ip);
-    int status = request->odd ? -EINVAL : un_engine_listen(engine, request->body.seat, &what);
+    int status = request->fault ? request->fault : un_engine_listen(engine, request->body.seat, &what);
     if (status == 0)
         request->fd = -1;
     return status;
@@ -85,6 +85,15 @@ static int descriptor_in(struct msghdr *message)
     return fd;
 }
 
+static int fault_of(const struct msghdr *message, int fd)
+{
+    if (message->msg_flags & MSG_TRUNC)
+        return -EINVAL;
+    if (message->msg_flags & MSG_CTRUNC)
+        return fd < 0 ? -EMFILE : -EINVAL;
+    return 0;
+}
+
 /* There is room for one descriptor: the kernel keeps what else came from being ours. */
 static ssize_t receive(int control_fd, struct request *request)
 {
@@ -100,7 +109,7 @@ static ssize_t receive(int control_fd, struct request *request)
     if (length < 0)
         return length;
     request->fd = descriptor_in(&message);
-    request->odd = message.msg_flags & (MSG_TRUNC | MSG_CTRUNC);
+    request->fault = fault_of(&message, request->fd);
     return length;
 }
 
