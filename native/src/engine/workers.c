@@ -1,11 +1,10 @@
 /* Workers come and go on a seat; its connections stay.
  *
- * When a worker is gone, what it had committed is taken to the end, and everything after that did not happen: its
- * uncommitted events stand in the ring for the next worker, frames it held are swept (a frame lives if an unconsumed
- * event or the open end needs it), and whatever it could have scribbled into its memory is put back to what the engine
- * believes. Connections with output or input that was in no commit (dirty) are reset, and all of them when the handler
- * cannot resume. An event that two workers in a row died of is
- * quarantined (P3). */
+ * When a worker is gone, what it had committed is taken to the end; everything after that did not happen. Its
+ * uncommitted events stand in the ring for the next worker. Frames that it held are swept: a frame lives if an
+ * unconsumed event or the open end needs it. Its memory is put back to what the engine believes, whatever it wrote there.
+ * Connections with output or input that was in no commit (dirty) are reset, and all of them when the handler cannot
+ * resume. An event that two workers in a row died of is quarantined (P3). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,7 +31,7 @@ static uint32_t event_slot(struct un_engine *engine, const struct un_event *even
 static void skip_event(struct un_engine *engine, uint32_t port, struct un_event *event)
 {
     if (event->type == UN_EVENT_DATA)
-        un_rx_release(engine, port, event->frame); /* none is out when a mad worker released it; all are swept soon */
+        un_rx_release(engine, port, event->frame); /* fails if a faulty worker has released it already; all are swept soon */
     event->type = UN_EVENT_SKIP;
 }
 
@@ -44,7 +43,7 @@ static void skip_events_of(struct un_engine *engine, uint32_t port, uint64_t con
             skip_event(engine, port, waiting_event(engine, port, i));
 }
 
-/* Reset a connection whose worker is gone. A handler that resumes is told of the end, another one never knew of it. */
+/* Reset a connection whose worker is gone. A handler that resumes is told; another one has never known the connection. */
 static void reset_conn(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool tell)
 {
     struct un_conn *conn = un_slot(engine, slot);
@@ -89,7 +88,7 @@ static void mark_fresh(struct un_engine *engine, uint32_t port)
     }
 }
 
-/* Connections that no worker was told of stay; the others were opened by one that kept state of them. */
+/* Reset the connections that the last worker knew, since it kept state of them; those that it was not told of stay. */
 static void reset_unresumable(struct un_engine *engine, uint32_t port)
 {
     mark_fresh(engine, port);

@@ -138,7 +138,7 @@
 /* The head of the public memory. */
 #define UN_SEGMENT_HEADER_FIELDS(X, S)                                                                                 \
     X(S, uint64_t, magic, , )                                                                                          \
-    X(S, uint64_t, hash, , ) /* un_layout_hash of whoever wrote it */                                                  \
+    X(S, uint64_t, hash, , ) /* un_layout_hash of the process that wrote it */                                                  \
     X(S, struct un_segment_config, config, , )                                                                         \
     X(S, struct un_segment_layout, layout, , )                                                                         \
     X(S, struct un_engine_options, options, , )

@@ -62,7 +62,7 @@ static int open_send_frames(struct un_port *port, uint32_t taken)
     return 0;
 }
 
-/* Does the seat memory continue what the engine says? A worker gone mad may have left anything there. */
+/* Does the seat memory continue what the engine says? A faulty worker may have left anything there. */
 static bool indices_are_sane(const struct un_port *port)
 {
     uint32_t waiting = un_observe(&port->published->events_produced) - port->event_ring.own;
