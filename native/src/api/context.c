@@ -237,7 +237,7 @@ void un_socket_end(struct usnet *context, struct un_socket *socket)
     socket->error = error_of(socket, un_stack_conn_find(un_context_stack(context), socket->conn));
 }
 
-/* Bytes that came wake those who wait for input, room those who wait for room; all else changes what the socket is. */
+/* READABLE wakes those that wait for input, WRITABLE those that wait for room, any other event both. */
 static uint32_t bits_of(uint32_t events)
 {
     uint32_t bits = events & UN_TCP_EVENT_READABLE ? USN_EPOLLIN : 0;

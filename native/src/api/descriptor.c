@@ -256,7 +256,7 @@ static bool is_connected(const struct un_socket *socket)
     return (socket->kind == UN_SOCKET_CONN && !socket->connecting && !socket->over) || socket->has_remote;
 }
 
-/* An attempt that goes on is over, and whoever waits for it hears of an error. */
+/* Ends a connection attempt; whoever waits for it gets an error. */
 static int shutdown_attempt(struct usnet *context, int fd)
 {
     disconnect(context, fd);

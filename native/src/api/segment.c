@@ -1,8 +1,7 @@
 /* The exported symbols of a shard's shared memory: see usnet_segment.h.
  *
- * A reader keeps its own copy of the header, so that no offset is ever taken from memory that somebody else may write
- * (the inline worker writes the public memory too). Indices and lengths are clamped where they
- * are used. */
+ * A reader keeps its own copy of the header, so that no offset is ever taken from memory that others may write: the
+ * inline worker writes the public memory, too. Indices and lengths are clamped where they are used. */
 #include "usnet_segment.h"
 
 #include <errno.h>

@@ -6,7 +6,7 @@
 #include <sys/types.h>
 
 /* Wait for the end of a child: 0 and its status. -EINTR when a signal handler has set `*stop` meanwhile, -ECHILD when
- * the kernel knows no such child: somebody else has waited for it, and to ask again would never end. */
+ * the kernel knows no such child: it was waited for elsewhere, and asking again would never end. */
 int un_child_wait(pid_t pid, const volatile sig_atomic_t *stop, int *status);
 
 /* Get `signal_number` when the thread that spawned this process ends. 0, or -errno; -ESRCH: `parent`, to whom the

@@ -1,4 +1,4 @@
-/* What a process inherits from whoever started it, put in order.
+/* What a process inherits from its parent, put in order.
  *
  * Ignored signals, the signal mask, closed descriptors and the umask survive exec. A program that takes them as they
  * come works in a terminal and fails under a careless parent: with SIGCHLD ignored no child can be waited for; with

@@ -204,11 +204,12 @@ static inline void un_pool_format(struct un_pool *pool, uint32_t count, uint32_t
     un_pool_format_lending(pool, count, frame_bytes, 0);
 }
 
-/* The lists anew: every frame without a reference, every record of a lent piece without one. The lender takes no note
- * of what came back before: he has to ask for what is still out. */
+/* Make the lists anew: they hold every frame, and every record of a lent piece, that has no reference. Pieces that had
+ * come back are not reported any more: the lender has to ask which are still out (un_pool_count_lent). */
 void un_pool_rebuild(struct un_pool *pool);
 
-/* How many pieces of a lender's are still out, added to counts[] by the part of its memory that they begin in. */
+/* Count the pieces of a lender that are still out: each is added to counts[] of the part of its memory that it begins
+ * in. */
 void un_pool_count_lent(const struct un_pool *pool, uint16_t lender, uint32_t part_bytes, uint32_t *counts);
 
 #endif

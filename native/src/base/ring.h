@@ -12,7 +12,7 @@
  * un_ring_consumer_saw.
  *
  * Invariants: 0 <= produced - consumed <= size, in arithmetic modulo 2^32; size is a power of two <= 2^31. An opposite
- * index that breaks them comes from a process gone mad: those refuse it and the end stays as it
+ * index that breaks them comes from a faulty process: those refuse it and the end stays as it
  * was (P4). */
 #ifndef UN_RING_H
 #define UN_RING_H

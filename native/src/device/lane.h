@@ -1,10 +1,10 @@
 /* One direction of a wire within a process: packets that were sent and not yet received, in frames of the receiver.
  *
  * The sender's bytes are gathered straight into frames of the receiver's pool, so that a byte is copied once. The ring
- * holds what the receiver is told (un_rx) and what the sender asked the device to do, for those who look at that. Both
- * ends are used by one thread. Without a pool there is nobody at the far end, and packets are lost.
+ * holds what the receiver is told (un_rx), and what the sender asked the device to do, for tools that look at it. Both
+ * ends are used by one thread. Without a pool nothing receives at the far end, and packets are lost.
  *
- * Attached to another pool, a lane forgets what it holds: whoever attaches anew counts those frames as free. */
+ * When a lane is attached to another pool, it forgets what it holds: the new owner has counted those frames as free. */
 #ifndef UN_LANE_H
 #define UN_LANE_H
 

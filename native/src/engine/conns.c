@@ -20,8 +20,8 @@ uint32_t un_engine_conn_take_slot(struct un_engine *engine)
     return own->conn_high < engine->config->conn_max ? own->conn_high++ : UN_NONE;
 }
 
-/* A slot that stands in the line of its port waits there: whoever gets it next may belong to another port, and must not
- * wait for the ring of this one. */
+/* A slot that still stands in the receive list of its port becomes free only when it is taken off: its next connection
+ * may belong to another port, and must not wait for the ring of this one. */
 void un_engine_conn_free_slot(struct un_engine *engine, uint32_t slot)
 {
     struct un_conn *conn = un_slot(engine, slot);
@@ -75,8 +75,8 @@ void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, const struct
     un_assert(accepted->seat < engine->config->seats && accepted->listener < UN_LISTENERS_MAX);
     *work = (struct un_work){.handle = accepted->handle,
                              .listener = (uint8_t)accepted->listener,
-                             /* A slot that is used again may still stand in this list. And from the moment it lives
-                              * its worker is owed the news. */
+                             /* A slot that is used again may still stand in the flush list. And as soon as the
+                              * connection is open, its worker has to be told. */
                              .flags = listed | UN_WORK_POST_CONNECT | (accepted->parted ? UN_WORK_PARTED : 0),
                              .generation = generation,
                              .next_receive = UN_NONE,

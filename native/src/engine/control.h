@@ -50,11 +50,11 @@ UN_STATIC_ASSERT(sizeof(struct un_control) == 32, "as the supervisor packs it: <
 
 #define UN_CONTROL_TEXT_MAX 256u
 
-/* Why whoever holds this end of the socket cannot go on, for the supervisor's log. Without a supervisor (fd < 0):
- * to stderr. */
+/* Tell the supervisor's log, over this control socket, why the caller cannot go on. Without a supervisor (fd < 0): write
+ * it to stderr. */
 __attribute__((format(printf, 2, 3))) void un_control_say(int fd, const char *format, ...);
 
-/* The engine's words to the supervisor. */
+/* A message of the engine to the supervisor. */
 struct un_engine;
 void un_control_tell(struct un_engine *engine, uint32_t type, uint32_t seat, uint32_t serial, uint32_t flags,
                      uint64_t arg0, uint64_t arg1);

@@ -63,7 +63,7 @@ static void wake(const struct un_exchange *exchange, uint32_t shard)
 static void tell(struct un_exchange *exchange, uint32_t shard)
 {
     struct un_exchange_inbox *inbox = &exchange->memory->inboxes[shard];
-    un_fence(); /* the packet is there before it is told of */
+    un_fence(); /* the packet is complete before `pending` says so */
     un_store(&inbox->pending, 1);
     un_fence();
     if (!un_load(&inbox->sleeping))
@@ -83,8 +83,8 @@ int un_exchange_open(struct un_exchange *exchange, int fd, uint32_t shard, uint3
         return -errno;
     *exchange = (struct un_exchange){.memory = memory, .shard = shard, .shards = shards, .wake_fds = wake_fds};
     for (uint32_t other = 0; other < shards; other++) {
-        tell(exchange, other); /* a predecessor may have died before it did, or before it took what it was told of, */
-        wake(exchange, other); /* or after it took the note that the other one sleeps */
+        tell(exchange, other); /* a predecessor may have died before it told the other shard, or before it took its own, */
+        wake(exchange, other); /* or between clearing the other's `sleeping` and waking it */
     }
     return 0;
 }
@@ -140,7 +140,7 @@ static uint32_t take_chain(struct un_pool *pool, uint32_t length)
     return head;
 }
 
-/* What the other shard says may be anything, once it has gone mad. */
+/* A faulty shard may have written anything. */
 static bool is_record(const struct un_exchange_record *record, uint32_t filled)
 {
     return filled <= UN_EXCHANGE_CELLS && record->length > 0 && record->length <= UN_EXCHANGE_PACKET_MAX &&
@@ -190,7 +190,7 @@ bool un_exchange_take(struct un_exchange *exchange, struct un_pool *pool, struct
     if (take_next(exchange, pool, packet))
         return true;
     un_store(&inbox->pending, 0);
-    un_fence(); /* whoever tells now is seen next time; who told before is found by one more look */
+    un_fence(); /* what is told from now on is seen next time; what was told before is found by this look */
     if (!take_next(exchange, pool, packet))
         return false;
     un_store(&inbox->pending, 1);

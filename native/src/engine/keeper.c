@@ -3,11 +3,10 @@
  * The keeper maps the segment and seals the public part against further writable mappings, makes the private memory and
  * the epoll instance, and clones engines that share its descriptor table: a connection that an engine accepts is open
  * in the keeper too, so it stays open when the engine is killed. The keeper itself does next to nothing, so there is
- * next to nothing it could die of. Engines come out of a file that can be replaced meanwhile: network.h. It goes when
- * the supervisor goes, and removes the socket files it was told of.
+ * next to nothing it could die of. Engines come out of a file that can be replaced meanwhile (network.h). It ends when
+ * the supervisor ends, and removes the socket files that it was given.
  *
- * With --guard it keeps no engine: it only waits for the supervisor's end and cleans up
- * (inline layout). */
+ * With --guard (inline layout) it keeps no engine: it only waits for the supervisor's end and cleans up. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -5,8 +5,8 @@
  * its number while it is there, and each connection notes the number of its own. A stack's listeners have numbers
  * alike, in a table of the transport's.
  *
- * Connections inherit the options of their listener, which the supervisor sets where it opens one. They lack them where
- * somebody else opened it (fd:N), and unix sockets inherit nothing. */
+ * Connections inherit the options of their listener, which the supervisor sets when it opens one. A listener that was
+ * opened elsewhere (fd:N) may lack them, and connections of unix sockets inherit nothing. */
 #ifndef UN_LISTENERS_H
 #define UN_LISTENERS_H
 

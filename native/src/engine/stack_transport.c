@@ -1,10 +1,10 @@
 /* A stack of our own as transport: TCP over one queue of a packet device.
  *
- * A handle is the stack's slot of the connection; the stack keeps it until the engine closes it, also when the
- * connection is over, so it is never somebody else's. The connection's `user` is the engine's id, which tells the two
- * sides of a connection apart from its successors on either.
+ * A handle is the stack's slot of the connection. The stack keeps the slot until the engine closes it, also when the
+ * connection is over, so it never belongs to another connection meanwhile. The connection's `user` is the engine's id.
+ * It shows, after a takeover, whether engine and stack mean the same connection.
  *
- * poll looks at descriptors only before it sleeps, and now and then: while packets come, reading the device is the one
+ * poll looks at descriptors only before it sleeps, and now and then: while packets come, reading the device is the only
  * system call that is needed. Connections that the engine cannot take yet wait in the accept queues of the stack's
  * listeners. Whatever the stack has to remember outlives this process in its arena. */
 #include <errno.h>
@@ -237,7 +237,7 @@ static int sleep_ms(const struct un_engine *engine, int timeout_ms)
     return timeout_ms >= 0 && (uint64_t)timeout_ms < wait_ms ? timeout_ms : wait_ms < INT32_MAX ? (int)wait_ms : -1;
 }
 
-/* The same news comes to every shard: one tells the supervisor. */
+/* Every shard hears the same news; one of them tells the supervisor. */
 static void tell_address_news(struct un_engine *engine)
 {
     struct un_stack_address_news news;
@@ -407,7 +407,7 @@ static void settle_ours(struct un_engine *engine, uint32_t slot)
     const struct un_tcb *tcb = &engine->link->stack.tcp.tcbs[work->handle];
     if (tcb->state != UN_TCP_CLOSED && tcb->user == un_load(&un_slot(engine, slot)->id))
         return;
-    work->handle = -1; /* whosever the slot is now */
+    work->handle = -1; /* the slot may belong to another connection by now */
     un_engine_conn_finish(engine, slot, UN_REASON_NETWORK_LOST, true);
 }
 

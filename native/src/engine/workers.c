@@ -1,11 +1,10 @@
 /* Workers come and go on a seat; its connections stay.
  *
- * When a worker is gone, what it had committed is taken to the end, and everything after that did not happen: its
- * uncommitted events stand in the ring for the next worker, frames it held are swept (a frame lives if an unconsumed
- * event needs it, or it is open), and whatever it could have scribbled into its memory is put back to what the engine
- * believes. Connections with output or input that was in no commit (dirty) are reset, and all of them when the handler
- * cannot resume. An event that two workers in a row died of is
- * quarantined (P3). */
+ * When a worker is gone, what it had committed is taken to the end; everything after that did not happen. Its
+ * uncommitted events stand in the ring for the next worker. Frames that it held are swept: a frame lives if an
+ * unconsumed event needs it, or it is open. Its memory is put back to what the engine believes, whatever it wrote there.
+ * Connections with output or input that was in no commit (dirty) are reset, and all of them when the handler cannot
+ * resume. An event that two workers in a row died of is quarantined (P3). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,7 +49,7 @@ void un_engine_skip_events(struct un_engine *engine, uint32_t slot)
             skip_event(engine, port, waiting_event(engine, port, i));
 }
 
-/* Reset a connection whose worker is gone. A handler that resumes is told of the end, another one never knew of it. */
+/* Reset a connection whose worker is gone. A handler that resumes is told; another one has never known the connection. */
 static void reset_conn(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool tell)
 {
     un_enter(engine, slot);
@@ -93,7 +92,7 @@ static void mark_fresh(struct un_engine *engine, uint32_t port)
     }
 }
 
-/* Connections that no worker was told of stay; the others were opened by one that kept state of them. */
+/* Reset the connections that the last worker knew, since it kept state of them; those that it was not told of stay. */
 static void reset_unresumable(struct un_engine *engine, uint32_t port)
 {
     mark_fresh(engine, port);

@@ -1,15 +1,14 @@
 /* Addresses of our own: whether they are really ours.
  *
- * An address is used as soon as it is added, and meanwhile everybody on the link is asked whether it is his (RFC 5227
- * for IPv4, RFC 4862 section 5.4 for IPv6): a server that starts is not made to wait, which is what RFC 4429 wants for
- * IPv6. Until the answer cannot come any more nobody's cache is changed by us: we do not announce, and our
- * advertisements do not override.
+ * An address is used as soon as it is added. Meanwhile the link is asked whether another station has it (RFC 5227 for
+ * IPv4, RFC 4862 section 5.4 for IPv6), so that a server that starts need not wait; RFC 4429 has that for IPv6. Until the
+ * time for answers has passed, we change nobody's cache: we do not announce, and our advertisements do not override.
  *
- *   PROBED  used; asked for a second   → OURS, or TAKEN by the first who says that it is his
+ *   PROBED  used, and asked for during a second   → OURS; TAKEN, when a station claims it
  *   OURS    announced twice, and defended: a claim is contradicted, at most once in ten seconds (RFC 5227 section 2.4)
- *   TAKEN   another station has it: as if it were not there, its connections ended; asked for each minute → OURS
+ *   TAKEN   another station has it: not used, its connections are ended, asked for each minute   → OURS
  *
- * One shard speaks, all hear what is said and come to their own decision at the same time. */
+ * One shard sends. All shards hear the answers, and decide the same at the same time. */
 #include "stack/address.h"
 
 #include <errno.h>

@@ -1,12 +1,12 @@
-/* What is said between neighbours: ARP (RFC 826, RFC 5227) and IPv6 neighbour discovery (RFC 4861).
+/* Messages between neighbours: ARP (RFC 826, RFC 5227) and IPv6 neighbour discovery (RFC 4861).
  *
- * A question for one of our addresses is answered, and whoever asked is learnt (his answer will be needed in a moment);
- * answers and announcements change entries that exist, and make none. Who says that an address of ours is his is never
- * believed, and never learnt: address.c decides what comes of it. Every shard hears every message, one speaks.
+ * A question for one of our addresses is answered, and the address of the asker is learnt, since packets to it will
+ * follow. Answers and announcements change entries that exist, and make none. A station that claims one of our addresses
+ * is never believed, and its address is never learnt: address.c decides what to do. Every shard hears every message; one
+ * answers.
  *
- * Of a router's advertisement its lifetime, address and MTU are taken. Hop limit and timers (RFC 4861 section 6.3.4:
- * should) stay our own: whoever sends such a message could make us unreachable from afar, or make us ask all
- * the time. */
+ * Of a router's advertisement we take lifetime, address and MTU. Hop limit and timers stay our own (RFC 4861 section
+ * 6.3.4 says should): a forged message could make us unreachable from afar, or make us ask all the time. */
 #include "stack/discovery.h"
 
 #include "base/bytes.h"
@@ -43,7 +43,7 @@ static void learn_from_arp(struct un_stack *stack, const struct un_arp *arp, boo
         un_neighbour_learn(stack, neighbour, arp->sender_mac, !is_question && is_for_us);
 }
 
-/* The address of ours that the sender says is his, or wants to take as we do (RFC 5227 section 2.1.1), or -1. */
+/* Index of the address of ours that the sender claims, or probes as we do (RFC 5227 section 2.1.1); -1: none. */
 static int claimed_by_arp(const struct un_stack *stack, const struct un_arp *arp)
 {
     if (!un_ip_is_any(&arp->sender))
@@ -97,7 +97,7 @@ static void advertise(struct un_stack *stack, uint32_t index, const struct un_ip
     un_discovery_sent(stack, un_stack_send(stack, &datagram));
 }
 
-/* Somebody who has no address yet asks whether this one is taken (RFC 4862 section 5.4.3). */
+/* A station without an address asks whether this one is taken (RFC 4862 section 5.4.3). */
 static void take_probe(struct un_stack *stack, const struct un_arrival *arrival, uint32_t index)
 {
     if (stack->own->addresses[index].state != UN_ADDRESS_OURS)

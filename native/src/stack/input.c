@@ -1,12 +1,11 @@
-/* From a frame of the device to whoever it is for.
+/* From a frame of the device to its connection, listener or endpoint.
  *
  * Parse, find our address, check the transport checksum, find the connection. A packet that no connection of this shard
- * takes may be another shard's (P6): nothing is answered before its owner was looked for. Packets that another shard
- * gave to us are never handed on.
+ * takes may belong to another shard (P6): it is handed to its owner before anything is answered. Packets that another
+ * shard gave to us are never handed on.
  *
- * The usual segment (wire/packet_fast.h) of a connection that is there takes a short way, rx_fast, on which no
- * un_packet is filled in; when it is what the connection expects (tcp/input_fast.h), the way to its queue is one
- * function. */
+ * A usual segment (wire/packet_fast.h) of an existing connection takes the fast path, rx_fast, which fills in no
+ * un_packet. When it is what the connection expects (tcp/input_fast.h), one function takes it to the queue. */
 #include "stack/input.h"
 
 #include "stack/arrival.h"

@@ -1,4 +1,4 @@
-/* From a frame of the device to whoever it is for. */
+/* From a frame of the device to its connection, listener or endpoint. See input.c. */
 #ifndef UN_STACK_INPUT_H
 #define UN_STACK_INPUT_H
 

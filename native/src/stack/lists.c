@@ -3,7 +3,7 @@
  * A connection stands in the list of events at most once, and in one of the lists for output: of all that have
  * something to send, or of a neighbour whose address they wait for. These lists are linked one way, so a connection
  * that ends while it stands in one stays there, CLOSED, and its slot becomes free when it is taken out. The accept
- * queue of a listener is linked both ways: whoever ends leaves it at once. */
+ * queue of a listener is linked both ways: a connection that ends leaves it at once. */
 #include "stack/lists.h"
 
 #include <stddef.h>

@@ -9,6 +9,6 @@ struct un_neighbour *un_neighbour_find(struct un_stack *stack, const struct un_i
 /* The UN_NEIGHBOUR_WAYS places that it may have. */
 struct un_neighbour *un_neighbour_set(struct un_stack *stack, const struct un_ip *ip);
 void un_neighbour_restamp(struct un_stack *stack, struct un_neighbour *neighbour); /* it is another one now */
-void un_neighbours_restamp(struct un_stack *stack); /* routes changed: nobody knows his next hop any more */
+void un_neighbours_restamp(struct un_stack *stack); /* routes changed: no connection knows its next hop any more */
 
 #endif

@@ -1,13 +1,13 @@
 /* A stack goes on in another process, or after the sudden death of its own (P10).
  *
- * The blocks say what is true; all else is made again from them: references of frames and free lists by a scan of the
+ * The blocks are the truth; all else is made again from them: references of frames and free lists by a scan of the
  * queues, and of the device's rings where they outlived the process; look-up table and wheel by entering every
  * connection; lists by giving every connection a turn. Events that the application had fetched and may not have acted
- * upon are told again. The connection that was being changed (`busy`) may be half one thing and half another: its
- * queues are forgotten, the application hears that it is over, the peer gets a reset as soon as there is a device.
+ * upon are told again. The connection that was being changed (`busy`) may be half changed: its queues are forgotten, the
+ * application is told that it is over, and the peer gets a reset as soon as there is a device.
  *
- * This process may die as well. What is damaged goes first, and its name (`busy`, `busy_udp`) last of all that has to
- * do with it; the rest is done anew by whoever comes next. */
+ * This process may die as well. So the damaged connection is dealt with first, and `busy` and `busy_udp` are cleared
+ * after that; the next process does the rest anew. */
 #include "stack/rebuild.h"
 
 #include "stack/farewell.h"

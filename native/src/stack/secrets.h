@@ -1,5 +1,5 @@
-/* Numbers that nobody can guess who does not know the secret: keyed hashes of a connection's ends. (The look-up table
- * and the cookies have keys of their own from the same secret: flows.h, tcp/cookie.h.) */
+/* Numbers that cannot be guessed without the secret: keyed hashes of a connection's ends. The look-up table and the
+ * cookies have keys of their own from the same secret (flows.h, tcp/cookie.h). */
 #ifndef UN_SECRETS_H
 #define UN_SECRETS_H
 

@@ -25,8 +25,9 @@ void un_arp_send(struct un_stack *stack, struct un_arp *arp, const uint8_t *to)
         stack->counters->arp_out++;
 }
 
-/* Whoever is asked learns where we are, also of an address that may be another's yet. RFC 4429 section 3.2 would have
- * him ask in turn, but two stations that have just started would then wait for each other. */
+/* The message tells our MAC address, even for an IP address that may still turn out to be another station's. RFC 4429
+ * section 3.2 forbids that, and the other station would ask in turn; then two stations that have just started would wait
+ * for each other. */
 void un_discovery_begin(const struct un_stack *stack, struct un_datagram *datagram, uint8_t header[UN_ICMP_EMIT_MAX],
                         struct un_icmp *icmp, const struct un_ip *from, const struct un_ip *to)
 {

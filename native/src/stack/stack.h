@@ -63,7 +63,7 @@ struct un_stack_config {
     uint16_t port_high;
     bool accept_partial_checksum; /* enum un_checksum_state; for virtual links on one host */
     bool accept_router_advertisements;
-    bool detect_duplicates; /* is an address somebody else's? address.c */
+    bool detect_duplicates; /* ask whether another station has an address: address.c */
     uint8_t secret[UN_SECRET_BYTES]; /* of sequence numbers, cookies, look-up; the same for all shards of a server */
     uint64_t seed;             /* of everything else that looks random */
     struct un_tcp_config tcp;
@@ -98,7 +98,7 @@ struct un_stack_counters {
 #undef UN_FIELD
 };
 
-/* All that a stack and its device count, in one block: in the arena, or where whoever made the view wants it. The view
+/* All that a stack and its device count, in one block: in the arena, or where the maker of the view wants it. The view
  * alone knows where; there is nowhere else to count. */
 struct un_published_counters {
     struct un_stack_counters ip;
@@ -242,7 +242,7 @@ int un_stack_shutdown(struct un_stack *stack, uint64_t conn); /* no more output 
 int un_stack_shutdown_input(struct un_stack *stack, uint64_t conn);
 int un_stack_close(struct un_stack *stack, uint64_t conn);    /* orderly, in the background; the handle is gone */
 int un_stack_abort(struct un_stack *stack, uint64_t conn);    /* reset; the handle is gone */
-/* Reset connections, whoever's they are and whether or not they were closed already: at most so many, from this slot
+/* Reset connections of any listener, also those that the application has closed already: at most so many, from this slot
  * on. Returns where to go on; UN_NONE: all are. */
 uint32_t un_stack_abort_some(struct un_stack *stack, uint32_t from, uint32_t count);
 int un_stack_set_user(struct un_stack *stack, uint64_t conn, uint64_t user);
@@ -298,7 +298,7 @@ int64_t un_stack_udp_receive(struct un_stack *stack, uint32_t endpoint, struct u
 /* What un_stack_check found wrong, or NULL: invariants over the whole arena (frames and records all accounted for,
  * lists whole, sums right). For tests and simulation. */
 const char *un_stack_check(struct un_stack *stack);
-/* Frames with owners that no list of the stack knows: the device, and whoever keeps frames he was shown. */
+/* Frames with owners that no list of the stack knows: the device, and applications that keep frames they were shown. */
 uint32_t un_stack_frames_elsewhere(struct un_stack *stack);
 
 #endif

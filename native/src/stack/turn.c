@@ -17,8 +17,8 @@
 #define UN_SUSPECT_TIMEOUTS 3u /* in a row; Linux asks its routing again after as many: tcp_retries1 */
 #define UN_TURN_OUTPUTS 256u /* connections that send */
 
-/* The packets belong to us before the first of them is looked at: whoever goes on after a sudden death must not find
- * them in the device again, while their frames wait in a connection's queue. */
+/* The packets are released before the first of them is looked at: after a sudden death, the next process must not find
+ * them in the device again while their frames wait in a connection's queue. */
 static uint32_t take_packets(struct un_stack *stack)
 {
     struct un_rx packets[UN_TURN_PACKETS];

@@ -61,7 +61,7 @@ void un_waiting_add(struct un_stack *stack, struct un_neighbour *neighbour, cons
 {
     struct un_frame *frames = stack->tcp.pool.frames;
     uint32_t tail;
-    bool is_short = un_pool_is_short(&stack->tcp.pool); /* whoever invents addresses must not use up what others need */
+    bool is_short = un_pool_is_short(&stack->tcp.pool); /* invented addresses must not use up all frames */
     uint32_t head = is_short ? UN_NONE : copy_pieces(stack, pieces, count, &tail);
     if (head == UN_NONE) {
         un_stack_drop(stack, UN_DROP_no_frame);

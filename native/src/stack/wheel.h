@@ -59,8 +59,8 @@ void un_wheel_cancel(struct un_wheel_memory *wheel, struct un_tcb *tcbs, uint32_
 uint32_t un_wheel_expired(struct un_wheel_memory *wheel, struct un_tcb *tcbs, uint64_t now_ns);
 
 /* When to call un_wheel_expired again at the latest; UINT64_MAX: nothing stands in the wheel. It is the first
- * deadline, rounded up to a tick, or earlier, when a slot has to be moved down: whoever sleeps until then and calls
- * makes progress. */
+ * deadline, rounded up to a tick, or earlier, when a slot has to be moved down. A caller that sleeps until then makes
+ * progress. */
 uint64_t un_wheel_next_ns(const struct un_wheel_memory *wheel);
 
 #endif

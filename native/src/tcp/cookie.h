@@ -7,8 +7,8 @@
  *
  * A slot lasts 64 seconds; a cookie is taken in its own slot and the next one. When the SYN carried a timestamp, the
  * lowest bits of the timestamp that the SYN-ACK carries, which the ACK echoes, remember what else it offered: window
- * scale (4 bits, 15: none), SACK (1), ECN (1). Without a timestamp the connection has none of these. Whoever guesses
- * has 2 in 2^24 per guess for an MSS of his choice. */
+ * scale (4 bits, 15: none), SACK (1), ECN (1). Without a timestamp the connection has none of these. One guess
+ * of a cookie, for an MSS of the attacker's choice, succeeds with probability 2 in 2^24. */
 #ifndef UN_COOKIE_H
 #define UN_COOKIE_H
 

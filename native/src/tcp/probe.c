@@ -75,7 +75,7 @@ void un_probe_acked(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_ack 
     if (is_needless)
         un_probe_cancel(tcb);
     else if (beyond > 0)
-        un_congestion_react(tcp, tcb); /* the probe repaired a loss, and nothing else told of it */
+        un_congestion_react(tcp, tcb); /* the probe repaired a loss that nothing else has shown */
 }
 
 static bool has_new_data(const struct un_tcb *tcb)

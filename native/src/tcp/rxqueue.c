@@ -1,17 +1,19 @@
 /* Payload that arrived, in the frames it arrived in.
  *
- * Two queues of frames: what is in order and waits for the application (rcv), and what waits for a gap to be filled
- * (rcv_ooo: by sequence number, without overlaps, all of it beyond rcv_nxt). Nothing is copied, with two exceptions:
- *   - frames are short, or this connection has very many: payload that fits into the room behind what the frame
- *     before it holds is put there, if nobody else refers to that frame. Bytes that the application was shown do not
- *     move.
- *   - a frame comes that covers others out of order: it takes their place, with their bytes. What came first wins, as
- *     overlaps must not let a peer say one thing to us and another to whoever listens (RFC 9293 leaves it open).
- * Out of order, a connection holds at most ooo_frames_max frames, and its share of the pool; beyond that the highest
- * payload gives way, as the peer will get to it last (RFC 2018 section 8 lets us forget what was SACKed). Payload in
- * order is taken unless frames are scarce and the connection holds several that nobody has read: it comes again, when
- * somebody has. A gap is filled in any case, in the place of the highest payload behind it if need be, as that is what
- * sets the frames behind it free.
+ * There are two queues of frames: rcv holds what is in order and waits for the application; rcv_ooo holds what waits for
+ * a gap to be filled, by sequence number, without overlaps, all of it beyond rcv_nxt. Nothing is copied, with two
+ * exceptions:
+ *   - When frames are short, or this connection has very many, payload is copied into the free room of the frame before
+ *     it, if it fits and nobody else refers to that frame. Bytes that the application was shown do not move.
+ *   - A frame that covers others out of order takes their place, with their bytes. What came first wins: overlaps must
+ *     not let a peer say one thing to us and another to a listener on the way (RFC 9293 leaves it open).
+ *
+ * Out of order, a connection holds at most ooo_frames_max frames and its share of the pool. Beyond that the highest
+ * payload gives way, because the peer resends it last (RFC 2018 section 8 lets us forget what was SACKed). Payload in
+ * order is refused only when the pool is nearly empty, or scarce and the connection holds several unread frames; the
+ * peer sends it again.
+ * A gap is always filled, if need be in the place of the highest payload behind it, because that sets the frames behind
+ * it free.
  *
  * Work per frame: O(1) for payload in order and for payload behind all that waits; else a walk over rcv_ooo. */
 #include "tcp/receive_fast.h"

@@ -22,9 +22,9 @@ static void give(struct un_tcp *tcp, uint32_t index)
     pool->free_count++;
 }
 
-/* The last sixteenth is for cutting what is to be sent again: without it nobody who holds a record could go on. When
- * half are taken, a connection may have as many in flight as half of the rest, so that peers who acknowledge nothing,
- * or want tiny segments, leave some to others; and who has none may take one. */
+/* The last sixteenth is for splitting records that are to be sent again: without it, no connection that holds a record
+ * could go on. When half are taken, a connection may have as many in flight as half of the rest. So peers that
+ * acknowledge nothing, or want tiny segments, leave some to others. A connection that has none may always take one. */
 bool un_recovery_can_record(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
     uint32_t count = tcp->sent_pool->count, free = tcp->sent_pool->free_count;

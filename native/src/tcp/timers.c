@@ -236,7 +236,7 @@ void un_tcp_expire(struct un_tcp *tcp, struct un_tcb *tcb)
     for (uint32_t timer = 0; timer < UN_TIMERS; timer++) {
         if (!tcb->timers[timer] || tcb->timers[timer] > tcp->now_ns)
             continue;
-        un_assert(!un_tcp_is_over(tcb)); /* who is over has no timers */
+        un_assert(!un_tcp_is_over(tcb)); /* a connection that is over has no timers */
         tcb->timers[timer] = 0;
         expired[timer](tcp, tcb);
         if (un_tcp_is_over(tcb))

@@ -1,16 +1,16 @@
-/* Limits that grow with what a connection does, so that one that carries much is not held back by what is enough for
- * most.
+/* Limits that grow with use, so that a limit that is enough for most connections does not hold back one that carries
+ * much.
  *
- * Receive: whoever is held back by our window has used most of it when the application has read what came. Then the
- * limit doubles, at most once for each window that has come. An application that does not keep up reads too little for
- * that, a peer that is held back by its congestion window or has nothing to send leaves most of the window unused, and
- * an idle connection costs nothing: a limit is a permission. It never shrinks, as the window must not either (RFC 9293
- * section 3.8.6); what is really held is bounded by the pool (rxqueue.c).
+ * Receive: a peer that our window holds back has used most of it when the application has read what came. Then the
+ * limit doubles, at most once for each window that has come. It does not grow when the application does not keep up, or
+ * when the peer leaves most of the window unused: because its congestion window is smaller, or it has nothing to send.
+ * The limit never shrinks, as the window must not either (RFC 9293 section 3.8.6). It is only a permission: an idle
+ * connection costs nothing, and the pool bounds what is really held (rxqueue.c).
  *
- * Send: what waits for an acknowledgement and as much again, so that something is there when one comes: twice the
- * congestion window.
+ * Send: twice the congestion window, for what waits for an acknowledgement and as much again, so that there is something
+ * to send when one comes.
  *
- * Neither grows while frames are short, nor does one that the application has set lower than the default. */
+ * Neither grows while frames are short, nor when the application has set it below the default. */
 #include "tcp/internal.h"
 
 void un_tcp_grow_receive(const struct un_tcp *tcp, struct un_tcb *tcb)

@@ -1,12 +1,13 @@
 /* Payload that waits to be sent, or to be acknowledged.
  *
- * One queue of frames from the byte snd_una on. Bytes are copied behind those of the tail frame while it has room, so
- * that several small writes share a frame, and into frames from the pool otherwise; bytes that lie in a frame already
- * are queued as they are. What has been queued never moves and is never rewritten, since devices may read it later
- * than they were told of it: acknowledged bytes stay in their frame until it holds nothing else (snd_head_offset says
- * how many), which keeps cursors valid, too. `seq` of a frame here means how many bytes it may come to hold: of
- * frames that were queued as they are only `length`, as the rest belongs to somebody else. Of lent pieces it says where
- * their bytes are (base/pool.h), and they come to hold no more. */
+ * One queue of frames, from the byte snd_una on. Bytes are copied into the tail frame while it has room, so that several
+ * small writes share a frame; otherwise into frames from the pool. Bytes that lie in a frame already are queued as they
+ * are. What has been queued never moves and is never rewritten, since a device may read it after submit has returned.
+ * So acknowledged bytes stay in their frame until it holds nothing else (snd_head_offset says how many), and cursors
+ * stay valid.
+ *
+ * `seq` of a frame here is its capacity. Frames that were queued as they are have no more than `length`: the rest of the
+ * frame is not ours. Of lent pieces `seq` says where their bytes are (base/pool.h); nothing is added to them. */
 #include "tcp/tcp.h"
 
 #include <string.h>

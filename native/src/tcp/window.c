@@ -1,16 +1,16 @@
 /* The window we offer (RFC 9293 section 3.8.6, RFC 7323 section 2).
  *
- * rcv_edge is the right edge as the peer sees it: ack + (field << scale) of the last segment. It never moves left,
- * though what is left of a window is seldom a multiple of the scale: it is rounded up, and the buffer takes that much
- * more (rounded_limit bounds it; a peer that sends single bytes into a window with a large scale comes to that bound,
- * and then sees the edge move left by less than one unit, which RFC 7323 section 2.4 allows). The edge moves right only
- * by a segment or half the buffer (the receiver's silly window avoidance, section 3.8.6.2.2).
+ * rcv_edge is the right edge as the peer sees it: ack + (field << scale) of the last segment. It does not move left.
+ * What is left of a window is seldom a multiple of the scale, so the field is rounded up, and the buffer takes so much
+ * more. rounded_limit bounds that. A peer that sends single bytes into a window with a large scale reaches the bound and
+ * then sees the edge move left by less than one unit, which RFC 7323 section 2.4 allows. The edge moves right only by a
+ * segment or half the buffer (the receiver's silly window avoidance, section 3.8.6.2.2).
  *
- * What is offered is what both the connection's buffer and the pool of frames have room for: un_pool_share is the
- * connection's part of it, and a frame counts for half of its bytes, since segments seldom fill one. While the pool is
- * nearly empty the edge stays where it is. A peer that has come to it for want of frames hears of room by itself: while
- * it is so, UN_TIMER_ACK looks again as often as a peer may probe at most (section 3.8.6.1), and no oftener, so that
- * frames that become free need nobody to look for those who wait for them. */
+ * The offer is what both the connection's buffer and the pool of frames have room for. un_pool_share is the
+ * connection's part of the pool, and a frame counts for half of its bytes, since segments seldom fill one. While the
+ * pool is nearly empty, the edge stays where it is. When a peer has reached it for want of frames, UN_TIMER_ACK looks
+ * again, as often as a peer may probe at most (section 3.8.6.1), and the window opens by itself. So nobody who frees
+ * frames has to look for connections that wait for them. */
 #include "tcp/internal.h"
 
 /* the least retransmission timeout of most peers, and so their first probe */
@@ -88,8 +88,8 @@ uint16_t un_tcp_window_next(const struct un_tcp *tcp, const struct un_tcb *tcb)
     return (uint16_t)un_min32(field, UINT16_MAX);
 }
 
-/* The application made room. The peer need not hear of it at once as long as it still has much to fill; a window that
- * doubles is worth a segment of its own, and so the reader of a full buffer causes few. */
+/* The application made room. As long as the peer has much window left, it need not know at once. A window that doubles
+ * is worth a segment of its own; so the reader of a full buffer causes few of them. */
 static bool is_opened(const struct un_tcp *tcp, const struct un_tcb *tcb)
 {
     uint32_t left = window_left(tcb);

@@ -28,7 +28,7 @@ static void blame(struct un_packet *packet, enum un_problem problem, uint32_t at
     packet->pointer = (uint16_t)(at - packet->network);
 }
 
-/* The two high bits of an option's type say what whoever does not know it is to do (section 4.2). */
+/* The two high bits of an option's type say what a node that does not know it has to do (section 4.2). */
 static enum un_drop refuse_option(struct un_packet *packet, uint8_t type, uint32_t at)
 {
     if ((type & FORBIDS) != SILENTLY)
@@ -36,8 +36,8 @@ static enum un_drop refuse_option(struct un_packet *packet, uint8_t type, uint32
     return UN_DROP_ip_options;
 }
 
-/* Options of a hop-by-hop or destination options header, which begin at offset `from` of the frame: all are skipped,
- * unless they say that who does not know them must not. Jumbograms are of those. */
+/* Options of a hop-by-hop or destination options header, which begin at offset `from` of the frame. All are skipped,
+ * except those that a node may not skip when it does not know them. Jumbograms are of those. */
 static enum un_drop check_options(struct un_packet *packet, const uint8_t *at, uint32_t length, uint32_t from)
 {
     for (uint32_t i = 0; i < length;) {
@@ -132,7 +132,7 @@ static bool is_error(const struct un_packet *packet, const uint8_t *frame, uint3
            (packet->transport >= there || frame[packet->transport] < ERROR_TYPES);
 }
 
-/* The walk goes on behind what the sender is to hear of, to see what is in the packet. */
+/* Go on behind a header that the sender will get an error for, to see what is in the packet. */
 static enum un_drop walk(struct un_packet *packet, const uint8_t *frame, uint32_t there)
 {
     enum un_drop first = UN_DROP_NONE;

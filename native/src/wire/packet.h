@@ -36,10 +36,10 @@ enum un_checksum_state {
     UN_CHECKSUM_PARTIAL, /* verify it; a field that holds only the folded pseudo-header sum is right as well */
 };
 
-/* Why an IPv6 packet is refused, when its sender is to hear of it (RFC 8200 section 4, RFC 4443 section 3.4). */
+/* Why an IPv6 packet is refused, when its sender gets an error (RFC 8200 section 4, RFC 4443 section 3.4). */
 enum un_problem {
     UN_PROBLEM_NONE,
-    UN_PROBLEM_FIELD,         /* code 0: a field says what cannot be */
+    UN_PROBLEM_FIELD,         /* code 0: a field has an impossible value */
     UN_PROBLEM_HEADER,        /* code 1: a header that is not known, or not there */
     UN_PROBLEM_OPTION,        /* code 2, unless it went to a group */
     UN_PROBLEM_OPTION_ALWAYS, /* code 2 */
