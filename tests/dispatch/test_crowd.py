@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from support.fake_engine import Event, FakeEngine, Op
+from support.fake_engine import Event, FakeEngine, Op, run_all
 from support.recorder import Recorder
 
 from usnet_framework import CloseReason, Connection, Handler, SendBufferFull
@@ -27,27 +27,10 @@ def engine() -> Iterator[FakeEngine]:
 
 
 @pytest.fixture
-def handler() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
-def port(engine: FakeEngine, handler: Recorder) -> Iterator[Port]:
-    port = engine.port(handler)
-    yield port
-    port.close()
-
-
-@pytest.fixture
 def conns(engine: FakeEngine, port: Port, handler: Recorder) -> list[Connection]:
     numbers = [engine.connect(slot) for slot in range(CONNECTIONS)]
     run_all(port)
     return [handler.conns[number] for number in numbers]
-
-
-def run_all(port: Port) -> None:
-    while port.run():
-        pass
 
 
 def exchange(engine: FakeEngine, port: Port, conn: Connection | None = None) -> int:

@@ -6,7 +6,7 @@ import array
 from collections.abc import Iterator
 
 import pytest
-from support.fake_engine import Command, Event, FakeEngine, Op
+from support.fake_engine import Command, Event, FakeEngine, Op, run_all
 from support.recorder import Recorder
 
 from usnet_framework import CloseReason, Connection
@@ -17,29 +17,12 @@ HIGH, LOW, LIMIT = 65536, 16384, 16 << 20
 
 
 @pytest.fixture
-def handler() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
-def port(engine: FakeEngine, handler: Recorder) -> Iterator[Port]:
-    port = engine.port(handler)
-    yield port
-    port.close()
-
-
-@pytest.fixture
 def conn(engine: FakeEngine, handler: Recorder, port: Port) -> Connection:
     """An open connection whose peer takes nothing until the test says so."""
     engine.hold_output = True
     number = engine.connect()
     port.run()
     return handler.conns[number]
-
-
-def run_all(port: Port) -> None:
-    while port.run():
-        pass
 
 
 def drain(engine: FakeEngine, port: Port, conn: Connection) -> bytes:

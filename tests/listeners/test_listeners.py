@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.resolver import resolves_to
 
 from usnet_framework.errors import StartupError, UsageError
 from usnet_framework.shards.listeners import Bind, Listeners, open_listeners, parse_bind, parse_binds
@@ -140,18 +141,6 @@ def test_an_address_of_another_machine() -> None:
         "--bind tcp://192.0.2.1:7000: this machine has no address 192.0.2.1; "
         "use one of its own, or 0.0.0.0 or [::] for all"
     )
-
-
-def resolves_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
-    """A name server that knows one name."""
-
-    def getaddrinfo(host: str, port: int, **kwargs: object) -> list[tuple[object, ...]]:
-        return [
-            (socket.AF_INET6 if ":" in each else socket.AF_INET, socket.SOCK_STREAM, 0, "", (each, port))
-            for each in hosts
-        ]
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
 @pytest.mark.parametrize("hosts", [("2001:db8::1", "127.0.0.1"), ("127.0.0.1", "2001:db8::1", "192.0.2.1")])

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from support.observed import MemoryServer
+from support.resolver import resolves_to
 from support.server import wait
 
 from usnet_framework.errors import StartupError
@@ -55,18 +56,6 @@ def endpoint(make: Callable[[str], MetricsServer]) -> MetricsServer:
     endpoint = make("127.0.0.1:0")
     endpoint.start()
     return endpoint
-
-
-def resolves_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
-    """A name server that knows one name."""
-
-    def getaddrinfo(host: str, port: int, **kwargs: object) -> list[tuple[object, ...]]:
-        return [
-            (socket.AF_INET6 if ":" in each else socket.AF_INET, socket.SOCK_STREAM, 0, "", (each, port))
-            for each in hosts
-        ]
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
 def test_an_address_that_the_machine_lacks_is_left_out(

@@ -67,6 +67,12 @@ def config(**changes: int) -> SegmentConfig:
     return SegmentConfig(**(sizes | changes))
 
 
+def run_all(port: Port) -> None:
+    """Batches, until none is ready."""
+    while port.run():
+        pass
+
+
 class FakeEngine:
     """One seat's engine. Close it, or use it in a `with` statement."""
 

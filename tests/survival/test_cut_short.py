@@ -9,13 +9,16 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
+import psutil
 import pytest
 from support.handlers import PAGE_BYTES
 from support.server import Server, free_port
 
 HANDLER = ("support.handlers:Page", "--app-dir", "tests", "--queues", "1")
 CLIENTS = 5
+GIVEN_UP = "10 engines in a row crashed at once; giving up"
 
 
 @pytest.fixture(params=["tcp", "fd"])
@@ -61,6 +64,29 @@ def test_a_killed_keeper_resets_what_was_not_all_sent(bind: tuple[int, str, tupl
         os.kill(server.status()["shards"][0]["keeper_pid"], signal.SIGKILL)
         for client in clients:
             assert_reset(client)
+
+
+def test_a_network_process_that_always_crashes_resets_what_was_not_all_sent(
+    bind: tuple[int, str, tuple[int, ...]],
+) -> None:
+    """The keeper gives up after ten in a row, each of which crashed at once; nobody is left who knows the answer."""
+    port, address, pass_fds = bind
+    with Server(*HANDLER, "--bind", address, pass_fds=pass_fds) as server:
+        clients = [ask(port) for _ in range(CLIENTS)]
+        keeper = psutil.Process(server.status()["shards"][0]["keeper_pid"])
+
+        def crash_until_it_gives_up() -> bool:
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                for network in keeper.children():
+                    os.kill(network.pid, signal.SIGSEGV)
+            return GIVEN_UP in server.log
+
+        server.wait("the keeper gives up", crash_until_it_gives_up)
+        for client in clients:
+            assert_reset(client)
+        server.wait("the shard is made anew", lambda: server.status()["shards"][0]["rebuilds"] == 1)
+        with ask(port) as client:
+            assert rest(client) == PAGE_BYTES - 1
 
 
 @pytest.mark.parametrize("layout", ["split", "inline"])

@@ -6,10 +6,16 @@
 
 #include "shard/segment.h"
 
+/* A function: of an option that may have any value a comparison in place would be one that is never true. */
+static bool is_above(uint64_t value, uint64_t most)
+{
+    return value > most;
+}
+
 static const char *number_fault(const struct un_engine_options *options)
 {
 #define UN_FIELD(name, most, meaning)                                                                                  \
-    if (options->name > (most))                                                                                        \
+    if (is_above(options->name, most))                                                                                 \
         return #name " is above " #most;
     UN_ENGINE_OPTIONS(UN_FIELD)
 #undef UN_FIELD
