@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support.privilege import needs_tap
+from support.privilege import may_look_into_processes, needs_tap
 from support.server import command
 
 SHORT = ["--duration", "0.3", "--warmup", "0.1", "--connections", "8", "--rounds", "1"]
@@ -62,12 +62,23 @@ def test_kill(process: str) -> None:
     assert 0 < result["median_ms"] <= result["p99_ms"]
 
 
+@may_look_into_processes
 def test_memory() -> None:
     result = bench("memory", "--connections", "300", "--shards", "2")
     costs = {cost["part"]: cost for cost in result["costs"]}
     assert {"supervisor", "keeper", "network", "worker", "spare", "segments", "all"} <= costs.keys()
     assert costs["segments"]["loaded_bytes"] > 0
     assert costs["worker"]["idle_bytes"] > 2 * (1 << 20)  # two Python processes
+
+
+@may_look_into_processes
+def test_memory_without_the_permission_is_one_line() -> None:
+    program = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", command("usnet-bench")]
+    options = ["memory", "--connections", "300", "--shards", "1"]
+    done = subprocess.run([*program, *options], capture_output=True, text=True, timeout=110)
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1].endswith("processes are closed to others of their user; run it as root")
+    assert _servers() == []
 
 
 @pytest.mark.parametrize("layout", ["split", "inline"])

@@ -17,7 +17,7 @@ import pytest
 from support.backends import Tap, network_namespace
 from support.clients import Clients, EchoDialogue
 from support.echo import ping
-from support.privilege import needs_tap
+from support.privilege import may_look_into_processes, needs_tap
 from support.server import Server
 
 pytestmark = needs_tap
@@ -150,6 +150,7 @@ def leave_queues_to_the_kernel(server: Server) -> None:
     os.close(pidfd)
 
 
+@may_look_into_processes
 def test_frames_that_come_through_another_queue_are_handed_to_their_owner() -> None:
     with serve("--queues", "4") as server:
         leave_queues_to_the_kernel(server)

@@ -12,8 +12,10 @@ import shutil
 import subprocess
 
 import pytest
+from support.credentials import credentials
 
 PREFIX = "privilege: "
+CAP_SYS_PTRACE = 19
 
 
 @functools.cache
@@ -39,3 +41,8 @@ needs_network_namespaces = pytest.mark.skipif(
 )
 
 needs_other_users = pytest.mark.skipif(os.geteuid() != 0, reason=PREFIX + "may not become another user")
+
+may_look_into_processes = pytest.mark.skipif(
+    not credentials(os.getpid()).capabilities >> CAP_SYS_PTRACE & 1,
+    reason=PREFIX + "may not look into processes that are closed to others of their user",
+)

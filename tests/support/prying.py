@@ -18,7 +18,7 @@ from contextlib import suppress
 PIDFD_GETFD = 438  # the number of the system call, on every machine
 PTRACE_SEIZE = 0x4206  # does not stop the process
 
-WAYS = ("mem", "maps", "environ", "auxv", "fd", "map_files", "process_vm_readv", "pidfd_getfd", "ptrace")
+WAYS = ("mem", "maps", "environ", "auxv", "fd/0", "exe", "process_vm_readv", "pidfd_getfd", "ptrace")
 
 
 def ways_into(uid: int, pids: Iterable[int]) -> dict[int, list[str]]:
@@ -37,9 +37,9 @@ def _ways_into(pid: int) -> list[str]:
     for name in ("mem", "maps", "environ", "auxv"):
         with suppress(OSError), open(f"/proc/{pid}/{name}", "rb"):
             found.append(name)
-    for name in ("fd", "map_files"):
+    for name in ("fd/0", "exe"):
         with suppress(OSError):
-            os.listdir(f"/proc/{pid}/{name}")
+            os.stat(f"/proc/{pid}/{name}")
             found.append(name)
     if libc.process_vm_readv(pid, local, 1, remote, 1, 0) >= 0 or ctypes.get_errno() == errno.EFAULT:
         found.append("process_vm_readv")

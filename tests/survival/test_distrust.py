@@ -7,6 +7,7 @@ import os
 import msgpack  # type: ignore[import-untyped]
 import pytest
 from support.clients import Clients, EchoDialogue
+from support.privilege import may_look_into_processes
 from support.server import Serve, Server
 
 
@@ -51,6 +52,7 @@ def test_a_worker_that_jams_what_wakes_its_engine_stops_no_other(serve: Serve) -
             assert honest.recv(12) == b"still there?"
 
 
+@may_look_into_processes
 @pytest.mark.parametrize(
     "said",
     [

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.clients import Clients, EchoDialogue
 from support.forks import ENDS, STATUS
+from support.privilege import may_look_into_processes
 from support.server import Serve, Server
 
 TIMES = 2
@@ -90,6 +91,7 @@ def shared(pid: int) -> list[str]:
     return sockets + [link for link in links if link.startswith("/memfd:usnet") or link == "/dev/net/tun"]
 
 
+@may_look_into_processes
 @pytest.mark.parametrize("layout", ["split", "inline"])
 def test_a_child_that_lives_on_holds_nothing(serve: Serve, layout: str) -> None:
     """Connections that the worker closes are closed, and the server may end and begin again on its address."""

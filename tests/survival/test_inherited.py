@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.careless import careless
+from support.privilege import may_look_into_processes
 from support.server import REPOSITORY, WITH_THE_TEST, Server, run, wait
 
 from usnet_framework import inherited
@@ -108,6 +109,7 @@ def is_null(process: psutil.Process, fd: int) -> bool:
     return os.readlink(f"/proc/{process.pid}/fd/{fd}") == "/dev/null"
 
 
+@may_look_into_processes
 @LAYOUTS
 @pytest.mark.parametrize("closed", [each for count in (1, 2, 3) for each in combinations(range(3), count)])
 def test_closed_descriptors_lead_nowhere(closed: tuple[int, ...], layout: str) -> None:

@@ -164,6 +164,14 @@ def _wait_accepted(server: psutil.Process, before: int, count: int) -> None:
 
 
 def run(connections: int, shards: int | None) -> Memory:
+    """StartupError: not so many connections, or no permission."""
+    try:
+        return _run(connections, shards)
+    except (PermissionError, psutil.AccessDenied):
+        raise StartupError("memory: a server's processes are closed to others of their user; run it as root") from None
+
+
+def _run(connections: int, shards: int | None) -> Memory:
     count = shards or -(-connections // PER_SHARD)
 
     def command(host: str, port: int) -> list[str]:

@@ -1,9 +1,9 @@
 /* What a process of a server gives up for good, before it looks at anything that peers or applications wrote.
  *
- * The order matters. Groups and user can be changed only with capabilities, so these go last; the kernel forgets the
- * death signal when the user or the capabilities change, so it is asked for again behind that, and the parent may have
- * died meanwhile. A process that is not dumpable is closed to others of the same user: they can neither attach to it
- * nor open its memory or descriptors through /proc.
+ * The order matters. Groups and user can be changed only with capabilities, so capabilities go behind them. The kernel
+ * forgets the death signal when the user changes, so it is asked for once more, and the parent may have died meanwhile.
+ * A process that is not dumpable is closed to others of the same user: they can neither attach to it nor open its
+ * memory or descriptors through /proc.
  *
  * Limits are raised before by the supervisor and inherited. Capabilities are those of the calling thread, so there
  * should be no other yet. */
