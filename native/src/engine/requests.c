@@ -27,8 +27,8 @@ static int listen_as_asked(struct un_engine *engine, struct request *request)
 /* The keeper has every descriptor that we have. */
 static int upgrade(struct un_engine *engine, struct request *request)
 {
-    if (request->odd || request->fd < 0)
-        return -EINVAL;
+    if (request->fault || request->fd < 0)
+        return request->fault ? request->fault : -EINVAL;
     engine->own->succession.wanted = (uint32_t)request->fd + 1;
     request->fd = -1;
     engine->exit = engine->upgrade = true;
