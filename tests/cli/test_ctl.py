@@ -199,7 +199,8 @@ def test_help_behind_a_command_is_about_it(command: str, capsys: pytest.CaptureF
         ctl.main([command, "--help"])
     usage, _, description, *rest = capsys.readouterr().out.splitlines()
     assert ended.value.code == 0
-    assert usage == f"usage: usnet-ctl {command} [--control PATH] [--json] [-h]"
+    address = " ADDRESS" if command in ("bind", "unbind") else ""
+    assert usage == f"usage: usnet-ctl {command} [--control PATH] [--json] [-h]{address}"
     assert description.lower().rstrip(".") == ctl.COMMANDS[command][0].lower()
     assert "commands:" not in rest
 

@@ -19,6 +19,7 @@ from support.server import wait
 from usnet_framework.config import default_control_path
 from usnet_framework.errors import ControlError, StartupError
 from usnet_framework.shards import control
+from usnet_framework.shards.unixpath import make_private
 
 
 async def answer() -> dict[str, Any]:
@@ -241,7 +242,7 @@ OTHER = 65534
 def test_folders_that_are_made_are_closed_to_others_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        control.listen(str(tmp_path / "a" / "b" / "c.sock")).close()
+        make_private(tmp_path / "a" / "b")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o755
