@@ -11,8 +11,8 @@ static uint32_t readable(struct usnet *context, const struct un_socket *socket, 
     return un_stack_peek(un_context_stack(context), socket->conn, &piece, 1) > 0 ? USN_EPOLLIN : 0;
 }
 
-/* Also true where a write would fail at once. After a write that was taken in part there is no room until the stack says
- * so; otherwise each byte of room would wake the waiters. */
+/* Also true where a write would fail at once. After a write that was taken in part there is no room until the stack
+ * says so; otherwise each byte of room would wake the waiters. */
 static uint32_t writable(struct usnet *context, const struct un_socket *socket, struct un_tcb *tcb)
 {
     if (!(tcb->state & UN_TCP_CAN_SEND) || socket->write_shut)

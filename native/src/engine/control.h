@@ -50,8 +50,8 @@ UN_STATIC_ASSERT(sizeof(struct un_control) == 32, "as the supervisor packs it: <
 
 #define UN_CONTROL_TEXT_MAX 256u
 
-/* Tell the supervisor's log, over this control socket, why the caller cannot go on. Without a supervisor (fd < 0): write
- * it to stderr. */
+/* Tell the supervisor's log, over this control socket, why the caller cannot go on. Without a supervisor (fd < 0):
+ * write it to stderr. */
 __attribute__((format(printf, 2, 3))) void un_control_say(int fd, const char *format, ...);
 
 /* A message of the engine to the supervisor. */

@@ -83,8 +83,8 @@ int un_exchange_open(struct un_exchange *exchange, int fd, uint32_t shard, uint3
         return -errno;
     *exchange = (struct un_exchange){.memory = memory, .shard = shard, .shards = shards, .wake_fds = wake_fds};
     for (uint32_t other = 0; other < shards; other++) {
-        tell(exchange, other); /* a predecessor may have died before it told the other shard, or before it took its own, */
-        wake(exchange, other); /* or between clearing the other's `sleeping` and waking it */
+        tell(exchange, other); /* a predecessor may have died before it told it, or before it took what it was told, */
+        wake(exchange, other); /* or between clearing its `sleeping` and waking it */
     }
     return 0;
 }

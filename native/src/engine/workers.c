@@ -2,9 +2,9 @@
  *
  * When a worker is gone, what it had committed is taken to the end; everything after that did not happen. Its
  * uncommitted events stand in the ring for the next worker. Frames that it held are swept: a frame lives if an
- * unconsumed event needs it, or it is open. Its memory is put back to what the engine believes, whatever it wrote there.
- * Connections with output or input that was in no commit (dirty) are reset, and all of them when the handler cannot
- * resume. An event that two workers in a row died of is quarantined (P3). */
+ * unconsumed event needs it, or it is open. Its memory is put back to what the engine believes, whatever it wrote
+ * there. Connections with output or input that was in no commit (dirty) are reset, and all of them when the handler
+ * cannot resume. An event that two workers in a row died of is quarantined (P3). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,7 +36,7 @@ static void skip_event(struct un_engine *engine, uint32_t port, struct un_event 
     event->type = UN_EVENT_SKIP;
     un_compiler_fence(); /* dying here keeps a slice until all are swept, which is soon */
     if (type == UN_EVENT_DATA)
-        un_rx_release(engine, port, event->frame); /* none is out when a mad worker released it */
+        un_rx_release(engine, port, event->frame); /* a faulty worker may have released it already */
 }
 
 void un_engine_skip_events(struct un_engine *engine, uint32_t slot)
@@ -49,7 +49,7 @@ void un_engine_skip_events(struct un_engine *engine, uint32_t slot)
             skip_event(engine, port, waiting_event(engine, port, i));
 }
 
-/* Reset a connection whose worker is gone. A handler that resumes is told; another one has never known the connection. */
+/* Reset a connection whose worker is gone. A handler that resumes is told; another one never knew the connection. */
 static void reset_conn(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool tell)
 {
     un_enter(engine, slot);

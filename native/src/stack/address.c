@@ -1,8 +1,9 @@
 /* Addresses of our own: whether they are really ours.
  *
  * An address is used as soon as it is added. Meanwhile the link is asked whether another station has it (RFC 5227 for
- * IPv4, RFC 4862 section 5.4 for IPv6), so that a server that starts need not wait; RFC 4429 has that for IPv6. Until the
- * time for answers has passed, we change nobody's cache: we do not announce, and our advertisements do not override.
+ * IPv4, RFC 4862 section 5.4 for IPv6), so that a server that starts need not wait; RFC 4429 has that for IPv6. Until
+ * the time for answers has passed, we change nobody's cache: we do not announce, and our advertisements do not
+ * override.
  *
  *   PROBED  used, and asked for during a second   → OURS; TAKEN, when a station claims it
  *   OURS    announced twice, and defended: a claim is contradicted, at most once in ten seconds (RFC 5227 section 2.4)

@@ -1,9 +1,9 @@
 /* Messages between neighbours: ARP (RFC 826, RFC 5227) and IPv6 neighbour discovery (RFC 4861).
  *
  * A question for one of our addresses is answered, and the address of the asker is learnt, since packets to it will
- * follow. Answers and announcements change entries that exist, and make none. A station that claims one of our addresses
- * is never believed, and its address is never learnt: address.c decides what to do. Every shard hears every message; one
- * answers.
+ * follow. Answers and announcements change entries that exist, and make none. A station that claims one of our
+ * addresses is never believed, and its address is never learnt: address.c decides what to do. Every shard hears every
+ * message; one answers.
  *
  * Of a router's advertisement we take lifetime, address and MTU. Hop limit and timers stay our own (RFC 4861 section
  * 6.3.4 says should): a forged message could make us unreachable from afar, or make us ask all the time. */

@@ -3,8 +3,8 @@
  * The blocks are the truth; all else is made again from them: references of frames and free lists by a scan of the
  * queues, and of the device's rings where they outlived the process; look-up table and wheel by entering every
  * connection; lists by giving every connection a turn. Events that the application had fetched and may not have acted
- * upon are told again. The connection that was being changed (`busy`) may be half changed: its queues are forgotten, the
- * application is told that it is over, and the peer gets a reset as soon as there is a device.
+ * upon are told again. The connection that was being changed (`busy`) may be half changed: its queues are forgotten,
+ * the application is told that it is over, and the peer gets a reset as soon as there is a device.
  *
  * This process may die as well. So the damaged connection is dealt with first, and `busy` and `busy_udp` are cleared
  * after that; the next process does the rest anew. */

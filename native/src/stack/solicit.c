@@ -26,8 +26,8 @@ void un_arp_send(struct un_stack *stack, struct un_arp *arp, const uint8_t *to)
 }
 
 /* The message tells our MAC address, even for an IP address that may still turn out to be another station's. RFC 4429
- * section 3.2 forbids that, and the other station would ask in turn; then two stations that have just started would wait
- * for each other. */
+ * section 3.2 forbids that, and the other station would ask in turn; then two stations that have just started would
+ * wait for each other. */
 void un_discovery_begin(const struct un_stack *stack, struct un_datagram *datagram, uint8_t header[UN_ICMP_EMIT_MAX],
                         struct un_icmp *icmp, const struct un_ip *from, const struct un_ip *to)
 {

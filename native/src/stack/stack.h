@@ -242,8 +242,8 @@ int un_stack_shutdown(struct un_stack *stack, uint64_t conn); /* no more output 
 int un_stack_shutdown_input(struct un_stack *stack, uint64_t conn);
 int un_stack_close(struct un_stack *stack, uint64_t conn);    /* orderly, in the background; the handle is gone */
 int un_stack_abort(struct un_stack *stack, uint64_t conn);    /* reset; the handle is gone */
-/* Reset connections of any listener, also those that the application has closed already: at most so many, from this slot
- * on. Returns where to go on; UN_NONE: all are. */
+/* Reset connections of any listener, also those that the application has closed already: at most so many, from this
+ * slot on. Returns where to go on; UN_NONE: all are. */
 uint32_t un_stack_abort_some(struct un_stack *stack, uint32_t from, uint32_t count);
 int un_stack_set_user(struct un_stack *stack, uint64_t conn, uint64_t user);
 

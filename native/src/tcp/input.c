@@ -53,7 +53,7 @@ static bool check_reset(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_
     return false;
 }
 
-/* The peer's SYN again, while we are in SYN-RECEIVED: our answer was lost, or both sides opened and this is the peer's. */
+/* The peer's SYN again, in SYN-RECEIVED: our answer was lost, or both sides opened and this is the peer's. */
 static void process_first_syn(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
 {
     uint32_t tsval;

@@ -1,7 +1,7 @@
 /* Payload that arrived, in the frames it arrived in.
  *
- * There are two queues of frames: rcv holds what is in order and waits for the application; rcv_ooo holds what waits for
- * a gap to be filled, by sequence number, without overlaps, all of it beyond rcv_nxt. Nothing is copied, with two
+ * There are two queues of frames: rcv holds what is in order and waits for the application; rcv_ooo holds what waits
+ * for a gap to be filled, by sequence number, without overlaps, all of it beyond rcv_nxt. Nothing is copied, with two
  * exceptions:
  *   - When frames are short, or this connection has very many, payload is copied into the free room of the frame before
  *     it, if it fits and nobody else refers to that frame. Bytes that the application was shown do not move.

@@ -1,9 +1,9 @@
 /* The states of a connection (RFC 9293 section 3.3.2), its beginning and its end. See tcp.h.
  *
  * Two states are ours. CLOSED is a free slot. DEAD is a connection that is over while its application still holds it:
- * it remembers why, and what was received in order and not yet read. The application is told of the end once (finish): at
- * TIME-WAIT, since nothing more can happen for it then, or when the connection ends before that. Of an orderly end it is
- * told when it has read everything. tcb->reason is set from then on.
+ * it remembers why, and what was received in order and not yet read. The application is told of the end once (finish):
+ * at TIME-WAIT, since nothing more can happen for it then, or when the connection ends before that. Of an orderly end
+ * it is told when it has read everything. tcb->reason is set from then on.
  *
  *            connect          accept_syn     accept_cookie
  *   CLOSED ---------> SYN-SENT    |               |

@@ -7,8 +7,8 @@
  * The limit never shrinks, as the window must not either (RFC 9293 section 3.8.6). It is only a permission: an idle
  * connection costs nothing, and the pool bounds what is really held (rxqueue.c).
  *
- * Send: twice the congestion window, for what waits for an acknowledgement and as much again, so that there is something
- * to send when one comes.
+ * Send: twice the congestion window, for what waits for an acknowledgement and as much again, so that there is
+ * something to send when one comes.
  *
  * Neither grows while frames are short, nor when the application has set it below the default. */
 #include "tcp/internal.h"

@@ -1,13 +1,13 @@
 /* Payload that waits to be sent, or to be acknowledged.
  *
- * One queue of frames, from the byte snd_una on. Bytes are copied into the tail frame while it has room, so that several
- * small writes share a frame; otherwise into frames from the pool. Bytes that lie in a frame already are queued as they
- * are. What has been queued never moves and is never rewritten, since a device may read it after submit has returned.
- * So acknowledged bytes stay in their frame until it holds nothing else (snd_head_offset says how many), and cursors
- * stay valid.
+ * One queue of frames, from the byte snd_una on. Bytes are copied into the tail frame while it has room, so that
+ * several small writes share a frame; otherwise into frames from the pool. Bytes that lie in a frame already are queued
+ * as they are. What has been queued never moves and is never rewritten, since a device may read it after submit has
+ * returned. So acknowledged bytes stay in their frame until it holds nothing else (snd_head_offset says how many), and
+ * cursors stay valid.
  *
- * `seq` of a frame here is its capacity. Frames that were queued as they are have no more than `length`: the rest of the
- * frame is not ours. Of lent pieces `seq` says where their bytes are (base/pool.h); nothing is added to them. */
+ * `seq` of a frame here is its capacity. Frames that were queued as they are have no more than `length`: the rest of
+ * the frame is not ours. Of lent pieces `seq` says where their bytes are (base/pool.h); nothing is added to them. */
 #include "tcp/tcp.h"
 
 #include <string.h>

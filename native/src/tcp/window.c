@@ -2,9 +2,9 @@
  *
  * rcv_edge is the right edge as the peer sees it: ack + (field << scale) of the last segment. It does not move left.
  * What is left of a window is seldom a multiple of the scale, so the field is rounded up, and the buffer takes so much
- * more. rounded_limit bounds that. A peer that sends single bytes into a window with a large scale reaches the bound and
- * then sees the edge move left by less than one unit, which RFC 7323 section 2.4 allows. The edge moves right only by a
- * segment or half the buffer (the receiver's silly window avoidance, section 3.8.6.2.2).
+ * more. rounded_limit bounds that. A peer that sends single bytes into a window with a large scale reaches the bound
+ * and then sees the edge move left by less than one unit, which RFC 7323 section 2.4 allows. The edge moves right only
+ * by a segment or half the buffer (the receiver's silly window avoidance, section 3.8.6.2.2).
  *
  * The offer is what both the connection's buffer and the pool of frames have room for. un_pool_share is the
  * connection's part of the pool, and a frame counts for half of its bytes, since segments seldom fill one. While the
