@@ -145,17 +145,22 @@ def test_a_name_that_is_no_text_is_shown() -> None:
     assert "/tmp/\\xff" in done.stdout
 
 
+def free_bind() -> tuple[str, str]:
+    """The default port may be somebody's."""
+    return "--bind", f"tcp://127.0.0.1:{free_port()}"
+
+
 def test_an_application_that_cannot_be_served_exits_with_3(tmp_path: Path) -> None:
     folder = application(tmp_path, "class Handlr: pass\nNumber = 3\n")
-    assert "nosuch" in refused(3, "nosuch:App", *SILENT, cwd=folder)
-    assert "'Handler'" in refused(3, "app:Handler", *SILENT, cwd=folder)
-    assert "app:Number" in refused(3, "app:Number", *SILENT, cwd=folder)
-    assert "app:Handlr" in refused(3, "app:Handlr", *SILENT, cwd=folder)
+    assert "nosuch" in refused(3, "nosuch:App", *SILENT, *free_bind(), cwd=folder)
+    assert "'Handler'" in refused(3, "app:Handler", *SILENT, *free_bind(), cwd=folder)
+    assert "app:Number" in refused(3, "app:Number", *SILENT, *free_bind(), cwd=folder)
+    assert "app:Handlr" in refused(3, "app:Handlr", *SILENT, *free_bind(), cwd=folder)
 
 
 def test_an_exception_while_importing_exits_with_3_and_its_place(tmp_path: Path) -> None:
     folder = application(tmp_path, "import os\nraise RuntimeError('no database')\n")
-    line = refused(3, "app:App", *SILENT, cwd=folder)
+    line = refused(3, "app:App", *SILENT, *free_bind(), cwd=folder)
     assert "no database" in line
     assert "app.py" in line
 
