@@ -224,7 +224,6 @@ static int error_of(const struct un_socket *socket, const struct un_tcb *tcb)
         [UN_TCP_REASON_RESET] = ECONNRESET,       [UN_TCP_REASON_REFUSED] = ECONNREFUSED,
         [UN_TCP_REASON_ABORTED] = ECONNABORTED,   [UN_TCP_REASON_TIMEOUT] = ETIMEDOUT,
         [UN_TCP_REASON_KEEPALIVE] = ETIMEDOUT,    [UN_TCP_REASON_UNREACHABLE] = EHOSTUNREACH,
-        [UN_TCP_REASON_ADOPTED] = ECONNRESET,
     };
     enum un_tcp_reason reason = un_tcp_reason(tcb);
     bool is_half_closed = (tcb->flags & UN_TCB_FIN_RECEIVED) && !socket->write_shut;

@@ -133,7 +133,6 @@ const char *usnet_tcp_reason_name(uint32_t reason)
         [UN_TCP_REASON_TIMEOUT] = "timeout",
         [UN_TCP_REASON_KEEPALIVE] = "keepalive",
         [UN_TCP_REASON_UNREACHABLE] = "unreachable",
-        [UN_TCP_REASON_ADOPTED] = "adopted",
     };
     return reason < UN_TCP_REASON_COUNT ? names[reason] : NULL;
 }

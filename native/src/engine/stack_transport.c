@@ -207,7 +207,6 @@ static enum un_reason reason_of(uint8_t reason)
     switch (reason) {
     case UN_TCP_REASON_CLOSED: return UN_REASON_PEER;
     case UN_TCP_REASON_RESET: return UN_REASON_RESET;
-    case UN_TCP_REASON_ADOPTED: return UN_REASON_NETWORK_LOST;
     default: return UN_REASON_SYSTEM;
     }
 }

@@ -1,13 +1,14 @@
 /* What lies in the arena of a stack. Private to stack/.
  *
  *   struct un_stack_memory | counters | blocks | neighbours | UDP endpoints | TIME-WAIT ring | look-up | records |
- *   frame records | scratch | frames (here or elsewhere: struct un_stack_place)
+ *   frame records | scratch | kept records | frames (here or elsewhere: struct un_stack_place)
  *
  * un_stack_plan is the only place that knows the offsets. Nothing in the arena is a pointer.
  *
  * What survives the sudden death of its process is written so that a half-done change is harmless: the connection that
- * is being changed is named by `busy`, the UDP endpoint by `busy_udp` (its queue is emptied), entries of small tables
- * become valid with their last store. Everything marked "cache" below is made anew by un_stack_adopt. */
+ * is being changed is named by `busy`, and the change can be undone (tcp/change.h); the UDP endpoint by `busy_udp` (its
+ * queue is emptied); entries of small tables become valid with their last store. Everything marked "cache" below is
+ * made anew by un_stack_adopt. */
 #ifndef UN_STACK_ARENA_H
 #define UN_STACK_ARENA_H
 
@@ -15,11 +16,12 @@
 #include "stack/rate.h"
 #include "stack/stack.h"
 #include "stack/wheel.h"
+#include "tcp/change.h"
 #include "wire/icmp.h"
 #include "wire/packet.h"
 
 #define UN_STACK_MAGIC UINT64_C(0x314b434154534e55) /* "UNSTACK1" */
-#define UN_STACK_VERSION 6u
+#define UN_STACK_VERSION 7u
 
 #define UN_FRAGMENTS_MAX 16u      /* datagrams being put together */
 #define UN_FRAGMENT_FRAMES_MAX 63u /* of one: what one gather list holds */
@@ -29,7 +31,6 @@
 #define UN_PATHS 256u                /* destinations whose path is known to be narrower than the link: 8 KiB */
 #define UN_PATH_WAYS 4u
 #define UN_UDP_FRAMES_MAX 256u /* waiting in one endpoint */
-#define UN_HEADERS_MAX (UN_ETH_BYTES + UN_IPV6_BYTES + UN_TCP_HEADER_MAX)
 
 /* Where a connection stands; un_tcb.listed. */
 enum un_listed {
@@ -206,6 +207,7 @@ struct un_stack_memory {
     uint32_t busy;          /* slot + 1 of the connection that is being changed */
     uint32_t busy_udp; /* number + 1 */
     uint32_t conn_fresh;    /* slots from here on were never used */
+    struct un_change_memory change; /* of that connection */
     uint64_t bytes;
     uint64_t now_ns;
     uint64_t random;
@@ -260,6 +262,10 @@ struct un_stack_plan {
     uint64_t frames;
     uint64_t frame_scratch; /* for adopt and check: what is found to be in use */
     uint64_t sent_scratch;
+    uint64_t kept_frames; /* tcp/change.h: copies of records, and where they are */
+    uint64_t kept_sents;
+    uint64_t frame_at;
+    uint64_t sent_at;
     uint64_t tables; /* bytes of all that: behind it, or elsewhere, the frames begin */
     uint64_t total;  /* with the frames */
 };
@@ -283,28 +289,37 @@ static inline void un_stack_drop(struct un_stack *stack, enum un_drop why)
     stack->tcp.drops[why]++;
 }
 
+/* packets.c: the segment of the change that is over. */
+void un_stack_submit_staged(struct un_stack *stack);
+
 static inline uint64_t un_min64(uint64_t left, uint64_t right)
 {
     return left < right ? left : right;
 }
 
-/* Around every change of a connection. Not nested: one connection at a time. */
-static inline void un_stack_busy_slot(struct un_stack *stack, uint32_t slot)
+/* Around every change of a connection. Not nested: one connection at a time. These parts of the block are changed, or
+ * un_change_all comes before. */
+UN_ALWAYS_INLINE void un_stack_busy_part(struct un_stack *stack, uint32_t slot, enum un_change_part part)
 {
     un_assert(stack->own->busy == 0);
+    un_change_begin(&stack->tcp, &stack->tcp.tcbs[slot], part);
+    un_compiler_fence();
     stack->own->busy = slot + 1;
     un_compiler_fence();
 }
 
 static inline void un_stack_busy(struct un_stack *stack, const struct un_tcb *tcb)
 {
-    un_stack_busy_slot(stack, un_stack_slot(stack, tcb));
+    un_stack_busy_part(stack, un_stack_slot(stack, tcb), UN_CHANGE_ALL);
 }
 
+/* It happened; and a segment leaves that was emitted meanwhile. */
 static inline void un_stack_idle(struct un_stack *stack)
 {
     un_compiler_fence();
     stack->own->busy = 0;
+    if (__builtin_expect(stack->is_staged, 0))
+        un_stack_submit_staged(stack);
 }
 
 #endif

@@ -71,6 +71,10 @@ int un_stack_plan(const struct un_stack_config *config, struct un_stack_plan *pl
     plan->frames = take(&at, (uint64_t)config->frames + config->lent, sizeof(struct un_frame));
     plan->frame_scratch = take(&at, (uint64_t)config->frames + config->lent, sizeof(bool));
     plan->sent_scratch = take(&at, config->sents, sizeof(bool));
+    plan->kept_frames = take(&at, (uint64_t)config->frames + config->lent, sizeof(struct un_kept_frame));
+    plan->kept_sents = take(&at, config->sents, sizeof(struct un_kept_sent));
+    plan->frame_at = take(&at, (uint64_t)config->frames + config->lent, sizeof(uint32_t));
+    plan->sent_at = take(&at, config->sents, sizeof(uint32_t));
     plan->tables = (at + 4095) & ~UINT64_C(4095);
     plan->total = plan->tables + un_stack_frames_bytes(config);
     return 0;
@@ -139,6 +143,13 @@ static void make_view(struct un_stack *stack, const struct un_stack_place *place
     tcp->tcbs = (struct un_tcb *)(memory + plan->tcbs);
     tcp->sents = (struct un_sent *)(memory + plan->sents);
     tcp->sent_pool = &stack->own->sent_pool;
+    tcp->change = (struct un_change){
+        .own = &stack->own->change,
+        .frames = (struct un_kept_frame *)(memory + plan->kept_frames),
+        .sents = (struct un_kept_sent *)(memory + plan->kept_sents),
+        .frame_at = (uint32_t *)(memory + plan->frame_at),
+        .sent_at = (uint32_t *)(memory + plan->sent_at),
+    };
     tcp->config = &stack->config->tcp;
     tcp->operations = &un_stack_operations;
     un_tcp_set_now(tcp, stack->own->now_ns);
@@ -205,7 +216,7 @@ void un_stack_set_device(struct un_stack *stack, struct un_device *device)
     un_device_count_into(device, &stack->published->device);
     un_device_attach(device, &stack->tcp.pool);
     un_addresses_attach(stack);
-    un_stack_send_farewells(stack); /* of the connection that was being changed, too */
+    un_stack_send_farewells(stack);
     un_listen_finish(stack);
 }
 

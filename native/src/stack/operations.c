@@ -17,6 +17,12 @@ static void on_event(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t events)
     un_stack_conn_list_event(stack, tcb);
 }
 
+static void on_sent(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    un_stack_idle(un_stack_of(tcp));
+    un_stack_busy(un_stack_of(tcp), tcb);
+}
+
 static void on_arm(struct un_tcp *tcp, struct un_tcb *tcb, uint64_t deadline_ns)
 {
     struct un_stack *stack = un_stack_of(tcp);
@@ -44,6 +50,7 @@ static void on_ended(struct un_tcp *tcp, struct un_tcb *tcb)
 
 const struct un_tcp_operations un_stack_operations = {
     .emit = un_stack_emit,
+    .sent = on_sent,
     .event = on_event,
     .arm = on_arm,
     .output = on_output,

@@ -1,9 +1,11 @@
 /* From a segment or datagram to the device: IP and Ethernet headers, checksums, the next hop.
  *
- * The headers are written on the C stack and lent to the device; payload is named by its frames and never copied,
- * except for packets of no connection whose next hop is not known yet. A connection remembers its next hop by the stamp
- * of the neighbour, which is good as long as the neighbour says so (neighbour.c): the usual segment costs one
- * comparison of stamps and one of times. */
+ * The headers are written into the view and lent to the device; payload is named by its frames and never copied, except
+ * for packets of no connection whose next hop is not known yet. A segment of a connection is submitted when the change
+ * in which it was emitted is over: what a peer has seen is never undone (tcp/change.h).
+ *
+ * A connection remembers its next hop by the stamp of the neighbour, which is good as long as the neighbour says so
+ * (neighbour.c): the usual segment costs one comparison of stamps and one of times. */
 #include "stack/output.h"
 
 #include <errno.h>
@@ -162,15 +164,13 @@ UN_ALWAYS_INLINE void compose(struct un_stack *stack, const struct un_tcb *tcb, 
     packet->tx.checksum_start = (uint16_t)transport;
     packet->tx.checksum_offset = UN_TCP_CHECKSUM_OFFSET;
     un_outgoing_gather(packet, pieces, count, seg->length);
-    un_outgoing_submit(stack, &packet->tx);
 }
 
-static UN_NEVER_INLINE void send_any(struct un_stack *stack, const struct un_tcb *tcb,
-                                     const struct un_neighbour *neighbour, struct un_seg *seg,
-                                     const struct un_piece *pieces, int count, uint32_t segment_bytes)
+static UN_NEVER_INLINE void compose_any(struct un_stack *stack, const struct un_tcb *tcb,
+                                        const struct un_neighbour *neighbour, struct un_seg *seg,
+                                        const struct un_piece *pieces, int count, uint32_t segment_bytes)
 {
-    struct un_outgoing packet;
-    compose(stack, tcb, neighbour, seg, &packet, pieces, count, segment_bytes,
+    compose(stack, tcb, neighbour, seg, &stack->staged, pieces, count, segment_bytes,
             (struct kind){.is_v4 = un_ip_is_v4(&tcb->peer)});
 }
 
@@ -186,6 +186,7 @@ int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, co
 {
     struct un_stack *stack = un_stack_of(tcp);
     int result = 0;
+    un_assert(stack->own->busy != 0 && !stack->is_staged);
     const struct un_neighbour *neighbour = next_hop(stack, tcb, &result);
     if (!neighbour)
         return keep_reset(stack, tcb, seg, result);
@@ -193,14 +194,15 @@ int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, co
         un_stack_conn_list_output(stack, tcb);
         return keep_reset(stack, tcb, seg, -EAGAIN);
     }
+    stack->tx_room--;
+    stack->is_staged = true;
     if (__builtin_expect(!un_ip_is_v4(&tcb->peer) || seg->options != UN_SEG_TIMESTAMP || seg->sack_count > 0 ||
                              count > 1 || segment_bytes > 0 || tcp->is_slow,
                          0)) {
-        send_any(stack, tcb, neighbour, seg, pieces, count, segment_bytes);
+        compose_any(stack, tcb, neighbour, seg, pieces, count, segment_bytes);
         return 0;
     }
-    struct un_outgoing packet;
-    compose(stack, tcb, neighbour, seg, &packet, pieces, count, 0,
+    compose(stack, tcb, neighbour, seg, &stack->staged, pieces, count, 0,
             (struct kind){.is_v4 = true, .is_stamped = true, .is_single = true});
     return 0;
 }
@@ -217,10 +219,13 @@ bool un_stack_output_fast(struct un_stack *stack, struct un_tcb *tcb)
     struct un_seg seg;
     struct un_piece piece;
     struct un_outgoing packet;
+    un_stack_busy_part(stack, un_stack_slot(stack, tcb), UN_CHANGE_HOT);
     un_tcp_output_fast_segment(tcp, tcb, length, &seg, &piece);
     compose(stack, tcb, neighbour, &seg, &packet, &piece, 1, 0,
             (struct kind){.is_v4 = true, .is_stamped = true, .is_single = true});
     un_tcp_output_fast_sent(tcp, tcb, &seg);
+    un_stack_idle(stack);
+    un_outgoing_submit(stack, &packet.tx);
     return true;
 }
 

@@ -17,6 +17,14 @@ bool un_stack_ask_room(struct un_stack *stack)
     return stack->tx_room > 0;
 }
 
+/* It has had its room since it was emitted. */
+void un_stack_submit_staged(struct un_stack *stack)
+{
+    stack->is_staged = false;
+    stack->tx_room++;
+    un_outgoing_submit(stack, &stack->staged.tx);
+}
+
 int un_stack_transmit(struct un_stack *stack, const struct un_tx *packet)
 {
     if (!un_stack_has_room(stack))

@@ -42,17 +42,12 @@ static inline bool un_is_group(const struct un_stack *stack, const struct un_ip 
 
 /* ---- parts, for packets that output.c puts together ---- */
 
-struct un_outgoing {
-    uint8_t header[UN_HEADERS_MAX];
-    uint32_t header_length;
-    struct un_piece pieces[UN_TX_PIECES_MAX];
-    struct un_tx tx;
-};
 /* Everything but the Ethernet header. */
 void un_outgoing_build(struct un_stack *stack, struct un_datagram *datagram, struct un_outgoing *packet);
 /* Sum of the payload, which begins at an even offset of the packet. */
 uint64_t un_outgoing_sum(const struct un_piece *pieces, int count);
 
+/* There is room for it. */
 static inline void un_outgoing_submit(struct un_stack *stack, const struct un_tx *packet)
 {
     stack->device->operations->submit(stack->device, packet, 1);

@@ -9,7 +9,7 @@ void un_stack_process_slot(struct un_stack *stack, uint32_t slot, const struct u
     struct un_tcb *tcb = &stack->tcp.tcbs[slot];
     uint32_t acked = tcb->snd_una;
     un_assert(tcb->listed & UN_LISTED_FLOWS);
-    un_stack_busy_slot(stack, slot);
+    un_stack_busy(stack, tcb);
     un_tcp_process(&stack->tcp, tcb, seg, payload);
     un_stack_idle(stack);
     if (tcb->snd_una != acked)

@@ -3,14 +3,13 @@
  * The blocks are the truth; all else is made again from them: references of frames and free lists by a scan of the
  * queues, and of the device's rings where they outlived the process; look-up table and wheel by entering every
  * connection; lists by giving every connection a turn. Events that the application had fetched and may not have acted
- * upon are told again. The connection that was being changed (`busy`) may be half changed: its queues are forgotten,
- * the application is told that it is over, and the peer gets a reset as soon as there is a device.
+ * upon are told again. The connection that was being changed (`busy`) may be half changed: the change is undone
+ * (tcp/change.h), as if the segment had not come, the timer not fired, the application not called.
  *
  * This process may die as well. So the damaged connection is dealt with first, and `busy` and `busy_udp` are cleared
  * after that; the next process does the rest anew. */
 #include "stack/rebuild.h"
 
-#include "stack/farewell.h"
 #include "stack/lists.h"
 #include "stack/neighbour.h"
 #include "stack/scan.h"
@@ -21,15 +20,6 @@ static bool is_live(const struct un_tcb *tcb)
     return tcb->state != 0 && tcb->state != UN_TCP_CLOSED;
 }
 
-static void forget_queues(struct un_tcb *tcb)
-{
-    tcb->rcv = tcb->rcv_ooo = tcb->snd = (struct un_queue){UN_NONE, UN_NONE};
-    tcb->rcv_bytes = tcb->rcv_frames = tcb->rcv_ooo_bytes = tcb->rcv_ooo_frames = 0;
-    tcb->snd_bytes = tcb->snd_head_offset = 0;
-    tcb->sack_count = 0;
-    tcb->unsent_frame = tcb->sent_head = tcb->sent_tail = UN_NONE;
-}
-
 /* ---- frames and records ---- */
 
 static void scan_conns(struct un_stack *stack)
@@ -37,7 +27,7 @@ static void scan_conns(struct un_stack *stack)
     for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++) {
         struct un_tcb *tcb = &stack->tcp.tcbs[slot];
         if (is_live(tcb))
-            un_assert(un_scan_conn(stack, tcb)); /* only the one that was being changed could be damaged */
+            un_assert(un_scan_conn(stack, tcb));
     }
 }
 
@@ -187,37 +177,19 @@ static void tell_all_again(struct un_stack *stack)
 
 /* ---- the one that was being changed ---- */
 
-static void say_farewell(struct un_stack *stack, const struct un_tcb *tcb)
-{
-    if (!(tcb->state & (UN_TCP_SYNCHRONIZED | UN_TCP_SYN_RECEIVED)) || tcb->state == UN_TCP_TIME_WAIT)
-        return;
-    const struct un_seg reset = {
-        .seq = un_tcp_reset_seq(tcb), .ack = tcb->rcv_nxt, .flags = UN_TCP_RST | UN_TCP_ACK};
-    if (un_farewell_keep(stack, tcb, &reset))
-        stack->tcp.counters->out_resets++;
-}
-
-/* Over before anything else looks at it. Needs empty caches, and fills them with what does not count. */
-static void end_doomed(struct un_stack *stack)
+static void undo_change(struct un_stack *stack)
 {
     uint32_t slot = stack->own->busy - 1; /* UN_NONE: none */
-    if (slot < stack->own->conn_fresh && is_live(&stack->tcp.tcbs[slot])) {
-        struct un_tcb *tcb = &stack->tcp.tcbs[slot];
-        reset_caches(stack);
-        unlink_block(tcb);
-        forget_queues(tcb);
-        say_farewell(stack, tcb);
-        un_compiler_fence();
-        tcb->reason = UN_TCP_REASON_NONE;
-        un_tcp_end(&stack->tcp, tcb, UN_TCP_REASON_ADOPTED);
-    }
+    if (slot < stack->own->conn_fresh)
+        un_change_undo(&stack->tcp, &stack->tcp.tcbs[slot]);
     un_compiler_fence();
     stack->own->busy = 0;
+    un_compiler_fence();
 }
 
 void un_stack_rebuild(struct un_stack *stack, const struct un_device *device)
 {
-    end_doomed(stack);
+    undo_change(stack);
     un_scan_begin(stack);
     scan_conns(stack);
     scan_endpoints(stack);

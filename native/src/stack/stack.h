@@ -1,8 +1,8 @@
 /* The stack: frames in, frames out, events out. No clock, no I/O, no randomness of its own.
  *
  * All it knows lies in one arena that the caller supplies, linked by index: a stack copied between two calls to another
- * address or another process goes on from there (un_stack_adopt), and one whose process was killed in the middle of a
- * call loses at most the connection that `busy` names. `struct un_stack` is one process's view. Truth is in the
+ * address or another process goes on from there (un_stack_adopt), and so does one whose process was killed in the
+ * middle of a call: the change that it was making is undone. `struct un_stack` is one process's view. Truth is in the
  * connection blocks, listeners, endpoints, addresses, routes and neighbours; look-up table, timer wheel, lists and free
  * lists are made anew by a scan.
  *
@@ -39,12 +39,14 @@
 #include "stack/flows.h"
 #include "tcp/tcp.h"
 #include "wire/ip.h"
+#include "wire/packet.h"
 
 #define UN_STACK_ADDRESSES_MAX 16u
 #define UN_STACK_ROUTES_MAX 16u
 #define UN_STACK_LISTENERS_MAX 64u
 #define UN_STACK_SHARDS_MAX 1024u
 #define UN_SECRET_BYTES 16u
+#define UN_HEADERS_MAX (UN_ETH_BYTES + UN_IPV6_BYTES + UN_TCP_HEADER_MAX)
 #define UN_STACK_BUFFER_MAX (1u << 30) /* RFC 7323 section 2.3: the largest window */
 
 struct un_stack_config {
@@ -118,6 +120,14 @@ struct un_stack_shards {
     void *context;
 };
 
+/* A packet that is being put together: packets.h. */
+struct un_outgoing {
+    uint8_t header[UN_HEADERS_MAX];
+    uint32_t header_length;
+    struct un_piece pieces[UN_TX_PIECES_MAX];
+    struct un_tx tx;
+};
+
 struct un_stack {
     struct un_tcp tcp; /* first: the operations of tcp/ find the stack by it */
     struct un_stack_memory *own;
@@ -129,6 +139,7 @@ struct un_stack {
     struct un_stack_shards shards;
     uint32_t tx_room;       /* packets the device said it takes, of which none was submitted yet */
     bool has_submitted;     /* something waits for flush */
+    bool is_staged;         /* a segment waits for its change to be over */
     uint16_t local_last;    /* index of our address that a packet was for last: mostly the next one is, too */
     struct un_flows flows;
     struct un_flows_key flows_key;
@@ -137,6 +148,7 @@ struct un_stack {
     struct un_time_wait *time_waits;
     bool *frame_scratch;
     bool *sent_scratch;
+    struct un_outgoing staged; /* that segment */
 };
 
 /* Where a stack lies. The frames may be a memory of their own: a device that writes into them by itself (DMA) has them

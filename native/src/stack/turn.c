@@ -69,6 +69,15 @@ static bool is_unreachable(const struct un_tcb *tcb)
     return tcb->state == UN_TCP_SYN_SENT && (tcb->flags & UN_TCB_NO_NEIGHBOUR) && !(tcb->listed & UN_LISTED_OUTPUT);
 }
 
+static void dispatch(struct un_stack *stack, struct un_tcb *tcb)
+{
+    un_stack_busy(stack, tcb);
+    un_tcp_dispatch(&stack->tcp, tcb);
+    if (is_unreachable(tcb))
+        un_tcp_end(&stack->tcp, tcb, UN_TCP_REASON_UNREACHABLE);
+    un_stack_idle(stack);
+}
+
 /* Connections with something to send, each as much as it may. One that finds the device full stays, and ends
  * the round. */
 static uint32_t run_outputs(struct un_stack *stack)
@@ -78,12 +87,8 @@ static uint32_t run_outputs(struct un_stack *stack)
         struct un_tcb *tcb = un_stack_conn_next_output(stack);
         if (!tcb)
             break;
-        un_stack_busy(stack, tcb);
         if (stack->tcp.is_slow || !un_stack_output_fast(stack, tcb))
-            un_tcp_dispatch(&stack->tcp, tcb);
-        if (is_unreachable(tcb))
-            un_tcp_end(&stack->tcp, tcb, UN_TCP_REASON_UNREACHABLE);
-        un_stack_idle(stack);
+            dispatch(stack, tcb);
         done += !stack->own->retry_ns;
     }
     return done;

@@ -7,6 +7,7 @@
 #ifndef UN_TCP_INPUT_FAST_H
 #define UN_TCP_INPUT_FAST_H
 
+#include "tcp/change.h"
 #include "tcp/receive_fast.h"
 #include "tcp/recovery_fast.h"
 
@@ -45,11 +46,20 @@ static inline bool un_tcp_is_ack_of_all(const struct un_tcp *tcp, const struct u
            seg->sack_count == 0 && un_seq_le(tcb->snd_wl1, seg->seq);
 }
 
+static inline void un_tcp_acked_all(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    uint32_t frame = tcb->snd.head;
+    tcb->snd.head = UN_NONE;
+    tcb->snd_head_offset = 0;
+    tcb->snd_bytes = 0;
+    un_change_drop_chain(tcp, frame);
+}
+
 UN_ALWAYS_INLINE void un_tcp_take_ack_of_all(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
 {
     uint32_t window = (uint32_t)seg->wnd << tcb->snd_wscale;
     un_recovery_ack_of_one(tcp, tcb, seg->ack);
-    un_tx_acked_all(tcp, tcb);
+    un_tcp_acked_all(tcp, tcb);
     tcb->snd_una = seg->ack;
     tcb->snd_small_end = un_seq_max(tcb->snd_small_end, seg->ack);
     tcb->unacked_ns = 0;
@@ -72,6 +82,7 @@ UN_ALWAYS_INLINE void un_tcp_ack_fast(struct un_tcp *tcp, struct un_tcb *tcb, co
         un_tcp_take_ack_of_all(tcp, tcb, seg);
     } else {
         const struct un_seg whole = *seg;
+        un_change_all(tcp, tcb);
         un_tcp_process_ack(tcp, tcb, &whole);
     }
 }

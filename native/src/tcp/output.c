@@ -35,15 +35,24 @@ static int emit(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out)
     return un_tcp_emit(tcp, tcb, &out->seg, out->pieces, out->count, is_super ? out->mss : 0);
 }
 
+/* All that is to be noted of a segment that was emitted is: what the peer may see from now on is never undone. */
+static void noted(struct un_tcp *tcp, struct un_tcb *tcb)
+{
+    if (tcp->operations->sent)
+        tcp->operations->sent(tcp, tcb);
+}
+
 /* ---- again ---- */
 
 static int resend_syn(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t sent)
 {
     uint32_t tsval = 0;
     int result = un_tcp_send_syn(tcp, tcb, &tsval);
-    if (result == 0)
-        un_recovery_resent(tcp, tcb, sent, tsval);
-    return result;
+    if (result < 0)
+        return result;
+    un_recovery_resent(tcp, tcb, sent, tsval);
+    noted(tcp, tcb);
+    return 0;
 }
 
 static int resend_one(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out, uint32_t sent)
@@ -67,6 +76,7 @@ static int resend_one(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *o
         return result;
     un_recovery_resent(tcp, tcb, sent, out->seg.tsval);
     un_tcp_begin_waiting(tcp, tcb);
+    noted(tcp, tcb);
     return 0;
 }
 
@@ -160,9 +170,11 @@ static int send_one(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoing *out
     }
     un_tcp_mark_ecn(tcb, &out->seg);
     int result = emit(tcp, tcb, out);
-    if (result == 0)
-        sent_new(tcp, tcb, out);
-    return result;
+    if (result < 0)
+        return result;
+    sent_new(tcp, tcb, out);
+    noted(tcp, tcb);
+    return 0;
 }
 
 /* A larger segment than the path is known to carry: path.c. */
@@ -177,6 +189,7 @@ static int send_path_probe(struct un_tcp *tcp, struct un_tcb *tcb, struct outgoi
         return result;
     sent_new(tcp, tcb, out);
     un_tcp_path_probe_sent(tcp, tcb);
+    noted(tcp, tcb);
     return 0;
 }
 
@@ -228,6 +241,7 @@ static int send_beyond_window(struct un_tcp *tcp, struct un_tcb *tcb, struct out
     if (tcb->probes < UINT8_MAX)
         tcb->probes++;
     un_tcp_begin_waiting(tcp, tcb);
+    noted(tcp, tcb);
     return 0;
 }
 
@@ -259,6 +273,7 @@ static int send_keepalive(struct un_tcp *tcp, struct un_tcb *tcb)
         return result;
     tcb->flags &= ~(uint32_t)UN_TCB_KEEPALIVE_DUE;
     tcp->counters->keepalives++;
+    noted(tcp, tcb);
     return 0;
 }
 
@@ -297,6 +312,7 @@ static int dispatch_handshake(struct un_tcp *tcp, struct un_tcb *tcb)
     un_recovery_sent(tcp, tcb, 1, UN_NONE, 0, UN_SENT_SYN, tsval);
     tcb->snd_nxt++;
     tcb->unacked_ns = tcp->now_ns;
+    noted(tcp, tcb);
     return 0;
 }
 

@@ -58,26 +58,21 @@ static void grow(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *se
 
 /* ---- an ACK in order ---- */
 
-/* Take off the list what is acknowledged; the chain of records goes to the free list as it is. Returns the last
- * record of which something was acknowledged, be it one that is free by now. */
+/* Take off the list what is acknowledged. Returns the last record of which something was acknowledged, be it one that
+ * was given back by now. */
 static const struct un_sent *take_off(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t acked, uint32_t *flags)
 {
     struct un_sent *sents = tcp->sents, *last = NULL;
-    struct un_sent_pool *pool = tcp->sent_pool;
-    uint32_t first = tcb->sent_head, index = first, count = 0;
+    uint32_t index = tcb->sent_head;
     while (index != UN_NONE && acked >= sents[index].length) {
-        last = &sents[index];
+        uint32_t taken = index;
+        last = &sents[taken];
         *flags |= last->flags;
         acked -= last->length;
         index = last->next;
-        count++;
+        un_sent_give(tcp, taken);
     }
-    if (last) {
-        last->next = pool->free_head;
-        pool->free_head = first;
-        pool->free_count += count;
-        tcb->sent_head = index;
-    }
+    tcb->sent_head = index;
     if (acked == 0)
         return last;
     un_assert(index != UN_NONE); /* the records end at snd_nxt */
@@ -318,6 +313,7 @@ static void lose_all(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     tcb->lost_hint = UN_NONE;
     for (uint32_t index = tcb->sent_head; index != UN_NONE; index = tcp->sents[index].next) {
+        un_change_sent(tcp, index);
         if (tcp->sents[index].flags & UN_SENT_SACKED)
             tcp->sents[index].flags |= UN_SENT_RESENT;
         un_sent_set(tcp, tcb, index, UN_SENT_LOST);

@@ -13,9 +13,7 @@
 static inline void un_recovery_ack_of_one(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t ack)
 {
     uint32_t index = tcb->sent_head, acked = tcb->in_flight, sent_us = tcp->sents[index].sent_us;
-    tcp->sents[index].next = tcp->sent_pool->free_head;
-    tcp->sent_pool->free_head = index;
-    tcp->sent_pool->free_count++;
+    un_sent_give(tcp, index);
     tcb->sent_head = UN_NONE;
     tcb->in_flight = 0;
     tcb->lost_hint = UN_NONE;

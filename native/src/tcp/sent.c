@@ -14,14 +14,6 @@ static uint32_t take(struct un_tcp *tcp)
     return index;
 }
 
-static void give(struct un_tcp *tcp, uint32_t index)
-{
-    struct un_sent_pool *pool = tcp->sent_pool;
-    tcp->sents[index].next = pool->free_head;
-    pool->free_head = index;
-    pool->free_count++;
-}
-
 /* The last sixteenth is for splitting records that are to be sent again: without it, no connection that holds a record
  * could go on. When half are taken, a connection may have as many in flight as half of the rest. So peers that
  * acknowledge nothing, or want tiny segments, leave some to others. A connection that has none may always take one. */
@@ -43,15 +35,16 @@ void un_sent_pop(struct un_tcp *tcp, struct un_tcb *tcb)
     if (tcb->lost_hint == index)
         tcb->lost_hint = UN_NONE;
     tcb->sent_head = tcp->sents[index].next;
-    give(tcp, index);
+    un_sent_give(tcp, index);
 }
 
-void un_sent_trim(const struct un_tcp *tcp, struct un_sent *sent, uint32_t length)
+void un_sent_trim(struct un_tcp *tcp, struct un_sent *sent, uint32_t length)
 {
     bool has_syn = sent->flags & UN_SENT_SYN;
     un_assert(length < sent->length);
     if (length == 0)
         return;
+    un_change_sent(tcp, (uint32_t)(sent - tcp->sents));
     if (length > has_syn)
         un_tx_advance(tcp, &sent->frame, &sent->offset, length - has_syn);
     sent->flags &= (uint16_t) ~(UN_SENT_SYN | UN_SENT_PATH_PROBE);
@@ -65,6 +58,8 @@ bool un_sent_split(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index, uint3
     if (second == UN_NONE)
         return false;
     struct un_sent *sent = &tcp->sents[index];
+    un_change_sent(tcp, index);
+    un_change_sent(tcp, second); /* the change may have given it back */
     tcp->sents[second] = *sent;
     un_sent_trim(tcp, &tcp->sents[second], length);
     sent->next = second;
@@ -81,6 +76,7 @@ void un_sent_join(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index)
     uint32_t second = sent->next;
     un_assert(second != UN_NONE);
     const struct un_sent *joined = &tcp->sents[second];
+    un_change_sent(tcp, index);
     sent->length += joined->length;
     sent->flags |= joined->flags;
     sent->next = joined->next;
@@ -88,12 +84,13 @@ void un_sent_join(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index)
         tcb->sent_tail = index;
     if (tcb->lost_hint == second)
         tcb->lost_hint = index;
-    give(tcp, second);
+    un_sent_give(tcp, second);
 }
 
 void un_sent_set(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index, enum un_sent_flag state)
 {
     struct un_sent *sent = &tcp->sents[index];
+    un_change_sent(tcp, index);
     uint32_t *sum = un_sent_sum(tcb, sent->flags);
     un_assert(sent->length <= *sum);
     *sum -= sent->length;
@@ -120,8 +117,11 @@ void un_recovery_rebuild(struct un_tcp *tcp, const bool *used)
     pool->free_head = UN_NONE;
     pool->free_count = 0;
     for (uint32_t index = pool->count; index-- > 0;)
-        if (!used || !used[index])
-            give(tcp, index);
+        if (!used || !used[index]) {
+            tcp->sents[index].next = pool->free_head;
+            pool->free_head = index;
+            pool->free_count++;
+        }
 }
 
 static const char *check_record(const struct un_sent *sent, uint32_t seq)

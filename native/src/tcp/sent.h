@@ -2,7 +2,7 @@
 #ifndef UN_SENT_H
 #define UN_SENT_H
 
-#include "tcp/tcp.h"
+#include "tcp/change.h"
 
 #define UN_TIMESTAMP_BYTES 12u /* of options, with padding */
 
@@ -21,10 +21,20 @@ static inline struct un_sent *un_sent_append(struct un_tcp *tcp, struct un_tcb *
     tcb->sent_tail = index;
     return sent;
 }
+/* It stood in a list of records. */
+static inline void un_sent_give(struct un_tcp *tcp, uint32_t index)
+{
+    if (tcp->sents[index].next != UN_NONE)
+        un_change_sent(tcp, index);
+    tcp->sents[index].next = tcp->sent_pool->free_head;
+    tcp->sent_pool->free_head = index;
+    tcp->sent_pool->free_count++;
+}
+
 /* Give the head back. The caller has taken its bytes out of the sums. */
 void un_sent_pop(struct un_tcp *tcp, struct un_tcb *tcb);
 /* Take the first bytes of a record off it. */
-void un_sent_trim(const struct un_tcp *tcp, struct un_sent *sent, uint32_t length);
+void un_sent_trim(struct un_tcp *tcp, struct un_sent *sent, uint32_t length);
 /* Cut a record in two; the second begins `length` later. false: no record is free. */
 bool un_sent_split(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index, uint32_t length);
 /* Join a record and the one behind it. */

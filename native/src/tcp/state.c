@@ -49,13 +49,13 @@ void un_tcp_init(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t iss, uint32_t 
                  uint16_t link_mtu)
 {
     const struct un_tcp_config *config = tcp->config;
+    uint64_t user = tcb->user;
     uint16_t listener = tcb->listener;
     memset(&tcb->rcv_nxt, 0, offsetof(struct un_tcb, event_next) - offsetof(struct un_tcb, rcv_nxt));
     memset(&tcb->tos, 0, offsetof(struct un_tcb, wheel_next) - offsetof(struct un_tcb, tos));
+    tcb->user = user;
     tcb->listener = listener;
     tcb->state = UN_TCP_CLOSED;
-    tcb->flags = 0;
-    tcb->events = 0;
 
     tcb->iss = tcb->snd_una = tcb->snd_nxt = tcb->snd_small_end = iss;
     tcb->ts_offset = ts_offset;
@@ -141,7 +141,7 @@ void un_tcp_end(struct un_tcp *tcp, struct un_tcb *tcb, enum un_tcp_reason reaso
     count_end(tcp, tcb, reason);
     un_recovery_end(tcp, tcb);
     un_tx_drop_all(tcp, tcb);
-    if (is_held && reason != UN_TCP_REASON_ADOPTED) /* what was acknowledged can still be read, as in BSD and Linux */
+    if (is_held) /* what was acknowledged can still be read, as in BSD and Linux */
         un_rx_drop_out_of_order(tcp, tcb);
     else
         un_rx_drop_all(tcp, tcb);

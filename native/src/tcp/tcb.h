@@ -47,7 +47,6 @@ enum un_tcp_reason {
     UN_TCP_REASON_TIMEOUT,     /* the peer stopped acknowledging */
     UN_TCP_REASON_KEEPALIVE,   /* the peer did not answer keepalive probes */
     UN_TCP_REASON_UNREACHABLE, /* no way to the peer while connecting */
-    UN_TCP_REASON_ADOPTED,     /* its process died while it changed the connection */
     UN_TCP_REASON_COUNT,
 };
 
@@ -128,7 +127,8 @@ struct un_queue {
 };
 
 /* Fields stand in the order of how often they are read: first what the fast paths need, in as few cache lines as
- * possible; last what is for payload out of order, for losses, and what is set once. */
+ * possible; last what is for payload out of order, for losses, and what is set once. What the fast paths change lies
+ * between `rcv_nxt` and `event_next`, ordered so that each of them changes few parts: change.h keeps copies of those. */
 struct un_tcb {
     /* Who: read by look-up. */
     struct un_ip peer;
@@ -138,35 +138,71 @@ struct un_tcb {
     uint16_t state;  /* enum un_tcp_state */
     uint32_t hash;
     uint32_t generation; /* of the slot; never 0 */
-    uint64_t user;   /* the application's: returned with every event */
-    uint32_t flags;  /* enum un_tcb_flag */
-    uint32_t events; /* enum un_event bits not yet fetched */
 
     /* Receive. */
     uint32_t rcv_nxt;
     uint32_t rcv_edge;      /* right edge of the window as last advertised; never moves left */
     uint32_t rcv_acked;     /* Last.ACK.sent (RFC 7323) */
-    uint32_t rcv_limit;     /* bytes that may wait */
     uint32_t rcv_bytes;     /* waiting in order */
     uint32_t rcv_frames;
+    uint32_t rcv_limit;     /* bytes that may wait */
     struct un_queue rcv;    /* in order; the first byte not read is the head's */
-    struct un_queue rcv_ooo; /* out of order: by seq, no overlaps, all of it beyond rcv_nxt */
-    uint8_t sack_count;
-    uint8_t rcv_wscale;
-    uint8_t snd_wscale;
-    uint8_t has_dsack;
-    uint16_t rcv_mss;       /* largest segment seen: what "every second full segment" means */
-    uint16_t quickacks;     /* full segments that are still acknowledged at once: the peer is in slow start */
+    uint64_t bytes_in;
     uint32_t ts_recent;
     uint32_t ts_recent_s;   /* clock in seconds when it was set (24-day rule) */
-    uint32_t ts_offset;     /* added to the clock in milliseconds */
+    uint16_t rcv_mss;       /* largest segment seen: what "every second full segment" means */
+    uint16_t quickacks;     /* full segments that are still acknowledged at once: the peer is in slow start */
+    uint32_t rcv_round;     /* the receive limit grows no more before this has come: tune.c */
+
+    /* Both. */
+    uint32_t flags;  /* enum un_tcb_flag */
+    uint32_t events; /* enum un_event bits not yet fetched */
 
     /* Send. */
+    uint64_t user;   /* the application's: returned with every event */
+    uint64_t bytes_out;
     uint32_t snd_una;
     uint32_t snd_nxt;
     uint32_t snd_wnd;       /* scaled */
     uint32_t snd_wl1;
     uint32_t snd_wl2;
+    uint32_t snd_wnd_max;
+    uint32_t snd_small_end; /* end of the last small segment sent: another waits until this is acknowledged */
+    uint32_t snd_bytes;     /* queued: unacknowledged and unsent payload */
+    struct un_queue snd;    /* frames from snd_una's byte on */
+    uint32_t snd_head_offset; /* acknowledged bytes of the head frame that are still in it */
+    uint32_t unsent_frame;  /* of the byte snd_nxt, UN_NONE when all is sent */
+    uint32_t unsent_offset; /* within its bytes */
+    uint32_t sent_head;     /* records, by seq */
+    uint32_t sent_tail;
+    uint32_t in_flight;     /* bytes */
+
+    /* Timers. */
+    uint64_t timers[UN_TIMERS]; /* ns */
+    uint64_t unacked_ns;  /* what the user timeout counts from: the oldest unacknowledged data was first sent, or the
+                           * silence began that keepalive probes; 0: neither */
+
+    /* Round trip (RFC 6298), in microseconds, and congestion. */
+    uint32_t srtt_us; /* 0: no sample yet */
+    uint32_t rttvar_us;
+    uint32_t rto_us;
+    uint32_t min_rtt_us;
+    uint32_t min_rtt_at_s;
+    uint32_t sampled_us;  /* clock of the last sample; the next one is of what was sent since */
+    uint32_t sent_at_us;  /* clock of the last transmission of data (restart after idle) */
+    uint32_t cwnd;
+    uint32_t ssthresh;
+    uint32_t cc_state[6]; /* of the congestion control */
+    uint32_t lost_hint;   /* no record before this one is LOST; UN_NONE: look from the head */
+    uint32_t high_sacked; /* highest seq end SACKed */
+    uint32_t rack_us;     /* RACK.xmit_ts */
+    uint32_t rack_end;    /* RACK.end_seq */
+    uint32_t rack_rtt_us;
+    uint8_t backoff;      /* timeouts in a row */
+    uint8_t probes;       /* keepalives or window probes in a row, unanswered */
+    uint8_t dup_acks;
+    uint8_t recovery;     /* enum un_recovery_bit, of recovery.h */
+    uint32_t recover;     /* end of the recovery, the reduction by ECN or the tail loss probe that goes on */
 
     /* Links: caches (and wheel_next at the end). */
     uint32_t event_next;
@@ -176,64 +212,28 @@ struct un_tcb {
     uint64_t wheel_ns;   /* the deadline it stands at */
     uint8_t listed;      /* enum un_listed, the stack's */
 
-    /* What it is made with, and counters. */
+    /* What it is made with, and what changes seldom. */
     uint8_t tos;
     uint16_t listener;   /* that made it, or UINT16_MAX */
     uint32_t accept_previous; /* link, a cache: in the accept queue of the listener */
-    uint64_t bytes_in;
-    uint64_t bytes_out;
-
-    /* Timers. */
-    uint64_t timers[UN_TIMERS]; /* ns */
-    uint64_t unacked_ns;  /* what the user timeout counts from: the oldest unacknowledged data was first sent, or the
-                           * silence began that keepalive probes; 0: neither */
-
-    /* The send queue. */
-    uint32_t snd_wnd_max;
-    uint32_t snd_small_end; /* end of the last small segment sent: another waits until this is acknowledged */
+    struct un_queue rcv_ooo; /* out of order: by seq, no overlaps, all of it beyond rcv_nxt */
+    uint8_t sack_count;
+    uint8_t rcv_wscale;
+    uint8_t snd_wscale;
+    uint8_t has_dsack;
+    uint32_t ts_offset;     /* added to the clock in milliseconds */
     uint32_t snd_limit;     /* bytes that may be queued */
-    uint32_t snd_bytes;     /* queued: unacknowledged and unsent payload */
-    struct un_queue snd;    /* frames from snd_una's byte on */
-    uint32_t snd_head_offset; /* acknowledged bytes of the head frame that are still in it */
-    uint32_t unsent_frame;  /* of the byte snd_nxt, UN_NONE when all is sent */
-    uint32_t unsent_offset; /* within its bytes */
-    uint32_t sent_head;     /* records, by seq */
-    uint32_t sent_tail;
     uint16_t snd_mss;       /* payload of a segment, without any option: min(peer's MSS, path MTU - headers) */
     uint16_t path_mtu;
     uint16_t path_mtu_max;  /* the link's, or what the application wants: what is searched for, and announced */
-
-    /* Round trip (RFC 6298). Microseconds. */
-    uint32_t srtt_us; /* 0: no sample yet */
-    uint32_t rttvar_us;
-    uint32_t rto_us;
-    uint32_t min_rtt_us;
-    uint32_t min_rtt_at_s;
-    uint32_t sampled_us;  /* clock of the last sample; the next one is of what was sent since */
-    uint8_t backoff;      /* timeouts in a row */
-    uint8_t probes;       /* keepalives or window probes in a row, unanswered */
-    uint8_t dup_acks;
-    uint8_t congestion;   /* index of the congestion control */
-    uint32_t rcv_round;   /* the receive limit grows no more before this has come: tune.c */
+    uint8_t congestion;     /* index of the congestion control */
+    uint8_t reason;         /* enum un_tcp_reason, of a DEAD one */
 
     /* Recovery (RFC 6675, 8985, 6937bis). */
-    uint32_t cwnd;
-    uint32_t ssthresh;
-    uint32_t in_flight;  /* bytes */
     uint32_t sacked_bytes;
     uint32_t lost_bytes;
-    uint32_t lost_hint;      /* no record before this one is LOST; UN_NONE: look from the head */
-    uint32_t rack_us;        /* RACK.xmit_ts */
-    uint32_t rack_end;       /* RACK.end_seq */
-    uint32_t rack_rtt_us;
-    uint32_t high_sacked;    /* highest seq end SACKed */
-    uint32_t sent_at_us;     /* clock of the last transmission of data (restart after idle) */
-    uint32_t cc_state[6];    /* of the congestion control */
     uint8_t rack_mult;
     uint8_t rack_persist;
-    uint8_t recovery;        /* enum un_recovery_bit, of recovery.h */
-    uint8_t reason;          /* enum un_tcp_reason, of a DEAD one */
-    uint32_t recover;        /* end of the recovery, the reduction by ECN or the tail loss probe that goes on */
     uint32_t prr_delivered;
     uint32_t prr_out;
     uint32_t prr_flight;     /* RecoverFS */

@@ -127,15 +127,44 @@ struct un_sent_pool {
     uint32_t free_count;
 };
 
+/* A change that can be undone: change.h. In the arena, and a view of it. */
+struct un_kept_frame {
+    uint32_t index;
+    struct un_frame record;
+};
+struct un_kept_sent {
+    uint32_t index;
+    struct un_sent record;
+};
+struct un_change_memory {
+    uint32_t from; /* bytes of the block that are kept */
+    uint32_t to;
+    uint32_t frames; /* that are kept */
+    uint32_t sents;
+    struct un_tcb tcb;
+};
+struct un_change {
+    struct un_change_memory *own; /* NULL: nothing is ever undone */
+    struct un_kept_frame *frames; /* there is room for all */
+    struct un_kept_sent *sents;
+    uint32_t *frame_at; /* where each is kept, if there it is kept */
+    uint32_t *sent_at;
+};
+
 struct un_tcp;
 
 /* What tcp/ calls. A segment's pieces are its payload. When emit returns less than 0, nothing was sent. */
 struct un_tcp_operations {
-    /* Send the segment with this connection's addresses. Not only dispatch calls it: resets and some ACKs cannot wait.
-     * segment_bytes > 0: the device cuts the payload into segments of this size; only where tx_segment_bytes allows so
-     * much payload. Returns 0; or -EAGAIN: not now, and the stack dispatches this connection again later. */
+    /* Send the segment with this connection's addresses, as soon as the change in which this is called is over. Not
+     * only dispatch calls it: resets and some ACKs cannot wait. segment_bytes > 0: the device cuts the payload into
+     * segments of this size; only where tx_segment_bytes allows so much payload. Returns 0; or -EAGAIN: not now, and
+     * the stack dispatches this connection again later. One segment in a change: before the next one, `sent` is
+     * called. */
     int (*emit)(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, const struct un_piece *pieces, int count,
                 uint32_t segment_bytes);
+    /* The block says of the segment that was emitted all there is to say: one change is over, and the next one begins.
+     * NULL: there are no changes to be undone. */
+    void (*sent)(struct un_tcp *tcp, struct un_tcb *tcb);
     void (*event)(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t events); /* enum un_tcp_event */
     void (*arm)(struct un_tcp *tcp, struct un_tcb *tcb, uint64_t deadline_ns); /* un_tcp_expire then, at the latest */
     void (*output)(struct un_tcp *tcp, struct un_tcb *tcb); /* dispatch it before the turn ends */
@@ -153,6 +182,7 @@ struct un_tcp {
     struct un_tcb *tcbs;
     struct un_sent *sents;
     struct un_sent_pool *sent_pool;
+    struct un_change change;
     const struct un_tcp_config *config;
     struct un_tcp_counters *counters;
     uint64_t *drops; /* by enum un_drop */
@@ -433,15 +463,6 @@ void un_tx_advance(const struct un_tcp *tcp, uint32_t *frame, uint32_t *offset, 
 /* bytes queued that were never sent; needs snd_una, snd_nxt, snd_bytes in step */
 uint32_t un_tx_unsent(const struct un_tcb *tcb);
 void un_tx_acked(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes); /* payload bytes that were sent */
-/* All that is queued was sent, and is acknowledged. */
-static inline void un_tx_acked_all(struct un_tcp *tcp, struct un_tcb *tcb)
-{
-    uint32_t frame = tcb->snd.head;
-    tcb->snd.head = UN_NONE;
-    tcb->snd_head_offset = 0;
-    tcb->snd_bytes = 0;
-    un_pool_drop_chain(&tcp->pool, frame);
-}
 void un_tx_drop_all(struct un_tcp *tcp, struct un_tcb *tcb);
 
 #endif

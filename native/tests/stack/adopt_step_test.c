@@ -1,179 +1,8 @@
-/* Adoption (P10): a stack whose process dies at any instruction goes on in another, and at most the connection that it
- * was changing is lost.
- *
- * A forked process is stepped instruction by instruction through one call. Of the states of the arena and the wire that
- * it leaves behind, some are chosen at random (USNET_TEST_EVERY in the environment: all), and each is judged in a
- * process of its own: the arena is copied to another address and adopted, must be whole, and all other connections
- * bring all their bytes to both ends. */
+/* Adoption (P10), by steps: while packets arrive, time passes, the application calls, and while another process adopts.
+ * See adopt_try.h. */
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "../step.h"
-#include "adopt_world.h"
-
-enum { JUDGED = 8 }; /* states of each call */
-
-#define ONE(number) (1u << (number))
-#define ANY UINT32_MAX
-
-struct act {
-    void (*prepare)(void);
-    void (*run)(void);
-    uint32_t changes; /* connections that it changes, one at a time; those that are new need not be named */
-    uint32_t ends;    /* of those, which are not there when it is done */
-};
-
-static const struct act *act;
-static uint32_t slots_before[CONNS]; /* where each connection lay before the call */
-static uint32_t generations[32];
-
-/* ---- the judge ---- */
-
-static const struct remains *judged;
-
-/* What was being changed is one of those that may be, or began with the call. */
-static void check_busy(uint32_t busy)
-{
-    for (uint32_t number = 0; number < CONNS && busy; number++)
-        CHECK((act->changes & ONE(number)) || slots_before[number] != busy - 1);
-}
-
-static void check_generations(void)
-{
-    for (uint32_t slot = 0; slot < world.it.stack.own->conn_fresh; slot++)
-        CHECK(world.it.stack.tcp.tcbs[slot].generation >= generations[slot]);
-}
-
-/* Who came to a listener that is no more was reset. */
-static void check_listeners(void)
-{
-    for (uint32_t i = 0; i < UN_STACK_LISTENERS_MAX; i++) {
-        const struct un_listener *listener = &world.it.stack.own->listeners[i];
-        CHECK(listener->is_open || listener->half_open + listener->ready == 0);
-    }
-}
-
-static void check_streams(uint32_t busy)
-{
-    for (uint32_t number = 0; number < CONNS; number++) {
-        bool may_be_lost = slots_before[number] == busy - 1 || (act->ends & ONE(number));
-        if (may_be_lost || (world.done[number][0] && world.done[number][1]))
-            continue;
-        fprintf(stderr, "%u came %s and went %s, slot %u was being changed\n", number,
-                world.done[number][1] ? "whole" : "in part", world.done[number][0] ? "whole" : "in part", busy - 1);
-        check_failed(__FILE__, __LINE__, "all other connections are whole");
-    }
-}
-
-static void check_state(void)
-{
-    uint32_t busy = ((const struct un_stack_memory *)judged->arena)->busy;
-    check_busy(busy);
-    world_adopt(judged);
-    check_generations();
-    check_listeners();
-    world_finish();
-    check_streams(busy);
-    CHECK_EQ(un_stack_frames_elsewhere(&world.it.stack), world_card_frames());
-}
-
-/* ---- the states that a process leaves ---- */
-
-static struct remains *kept[JUDGED]; /* each as likely as any other */
-static uint64_t kept_random;
-static uint64_t states;
-
-static uint64_t kept_bytes(void)
-{
-    return sizeof(struct remains) + world.arena_bytes + world.frames_bytes;
-}
-
-static void keep(void)
-{
-    uint64_t seen = states++;
-    uint64_t place = seen < JUDGED ? seen : random_next(&kept_random) % states;
-    if (place >= JUDGED)
-        return;
-    if (!kept[place])
-        kept[place] = malloc(kept_bytes());
-    memcpy(kept[place], world.remains, kept_bytes());
-}
-
-/* In a process of its own. */
-static void judge(const struct remains *remains)
-{
-    int status;
-    judged = remains;
-    pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        check_state();
-        _exit(0);
-    }
-    CHECK_EQ(waitpid(child, &status, 0), child);
-    CHECK_EQ(status, 0);
-}
-
-static void judge_now(void)
-{
-    judge(world.remains);
-}
-
-static void judge_kept(void)
-{
-    for (uint32_t i = 0; i < JUDGED && kept[i]; i++)
-        judge(kept[i]);
-}
-
-/* Everything but what frames hold, and how far the wires are. */
-static void watch(void)
-{
-    step_watch(world.remains->arena, (uint64_t)(world.it.stack.tcp.pool.bytes - world.remains->arena));
-    step_watch(&world.remains->card, sizeof world.remains->card);
-    step_watch(&world.remains->to_it.put, 2 * sizeof(uint32_t));
-    step_watch(&world.remains->to_peer.put, 2 * sizeof(uint32_t));
-}
-
-static void play(void)
-{
-    if (act->prepare)
-        act->prepare();
-    for (uint32_t number = 0; number < CONNS; number++)
-        slots_before[number] = slot_of(&world.it, number);
-    for (uint32_t slot = 0; slot < world.it.stack.own->conn_fresh; slot++)
-        generations[slot] = world.it.stack.tcp.tcbs[slot].generation;
-    watch();
-    kept_random = check_seed;
-    step_through(act->run, getenv("USNET_TEST_EVERY") ? judge_now : keep);
-    step_forget();
-    judge_now(); /* nothing was cut */
-    judge_kept();
-    fflush(stdout);
-}
-
-/* In a process of its own, and with the arena as it was first, which the process of the last one shared with us. */
-static void try(void (*prepare)(void), void (*run)(void), uint32_t changes, uint32_t ends)
-{
-    static struct remains *first;
-    struct act the_act = {prepare, run, changes, ends};
-    int status;
-    if (!first) {
-        first = malloc(kept_bytes());
-        memcpy(first, world.remains, kept_bytes());
-    }
-    memcpy(world.remains, first, kept_bytes());
-    act = &the_act;
-    fflush(stdout);
-    pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        play();
-        _exit(0);
-    }
-    CHECK_EQ(waitpid(child, &status, 0), child);
-    CHECK_EQ(status, 0);
-}
+#include "adopt_try.h"
 
 /* ---- calls ---- */
 
@@ -411,7 +240,8 @@ static void written_and_closed(void)
 static void dead_once(void)
 {
     struct un_tcb *tcb = &stack()->tcp.tcbs[slot_of(&world.it, FLIGHT)];
-    world.it.stack.own->busy = slot_of(&world.it, FLIGHT) + 1;
+    un_stack_busy(stack(), tcb);
+    adopt_begun();
     tcb->snd_bytes += 7;
     tcb->sent_tail = 3;
     world.it.stack.own->busy_udp = 1;
@@ -444,55 +274,55 @@ static void adopted_without_listener(void)
 
 static void while_packets_arrive(void)
 {
-    try(data_for_idle, poll, ONE(IDLE), 0);
-    try(fin_for_idle, poll, ONE(IDLE), 0);
-    try(reset_for_idle, poll, ONE(IDLE), ONE(IDLE));
-    try(fin_for_fin_wait, poll, ONE(FIN_WAIT), 0);
-    try(gap_filler, poll, ANY, 0);
-    try(ack_of_flight, poll, ANY, 0);
-    try(answer_to_syn, poll, ANY, 0);
-    try(syn_of_new, poll, 0, 0);
-    try(syn_for_a_used_slot, poll, ANY, ONE(IDLE));
-    try(syn_for_time_wait, poll, ANY, ONE(TIME_WAIT));
-    try(datagram, poll, 0, 0);
+    adopt_try(data_for_idle, poll, ONE(IDLE), 0);
+    adopt_try(fin_for_idle, poll, ONE(IDLE), 0);
+    adopt_try(reset_for_idle, poll, ONE(IDLE), ONE(IDLE));
+    adopt_try(fin_for_fin_wait, poll, ONE(FIN_WAIT), 0);
+    adopt_try(gap_filler, poll, ANY, 0);
+    adopt_try(ack_of_flight, poll, ANY, 0);
+    adopt_try(answer_to_syn, poll, ANY, 0);
+    adopt_try(syn_of_new, poll, 0, 0);
+    adopt_try(syn_for_a_used_slot, poll, ANY, ONE(IDLE));
+    adopt_try(syn_for_time_wait, poll, ANY, ONE(TIME_WAIT));
+    adopt_try(datagram, poll, 0, 0);
 }
 
 static void while_time_passes(void)
 {
-    try(timeouts, poll, ANY, 0);
-    try(end_of_time_wait, poll, ANY, ONE(TIME_WAIT));
-    try(written_idle, poll, ONE(IDLE), 0);
-    try(written_and_closed, poll, ONE(IDLE), ONE(IDLE));
+    adopt_try(timeouts, poll, ANY, 0);
+    adopt_try(end_of_time_wait, poll, ANY, ONE(TIME_WAIT));
+    adopt_try(written_idle, poll, ONE(IDLE), 0);
+    adopt_try(written_and_closed, poll, ONE(IDLE), ONE(IDLE));
 }
 
 static void while_the_application_calls(void)
 {
-    try(NULL, write_idle, ONE(IDLE), 0);
-    try(NULL, read_unread, ONE(UNREAD), 0);
-    try(NULL, consume_unread, ONE(UNREAD), 0);
-    try(NULL, accept_ready, ONE(READY), 0);
-    try(NULL, connect_new, 0, 0);
-    try(news_of_all_kinds, fetch_news, 0, ONE(HOLES));
-    try(NULL, udp_receive, 0, 0);
-    try(NULL, udp_send, 0, 0);
-    try(NULL, udp_reopen, 0, 0);
+    adopt_try(NULL, write_idle, ONE(IDLE), 0);
+    adopt_try(NULL, read_unread, ONE(UNREAD), 0);
+    adopt_try(NULL, consume_unread, ONE(UNREAD), 0);
+    adopt_try(NULL, accept_ready, ONE(READY), 0);
+    adopt_try(NULL, connect_new, 0, 0);
+    adopt_try(news_of_all_kinds, fetch_news, 0, ONE(HOLES));
+    adopt_try(NULL, udp_receive, 0, 0);
+    adopt_try(NULL, udp_send, 0, 0);
+    adopt_try(NULL, udp_reopen, 0, 0);
 }
 
 static void while_the_application_ends_connections(void)
 {
-    try(NULL, shut_idle, ONE(IDLE), ONE(IDLE));
-    try(NULL, close_idle, ONE(IDLE), ONE(IDLE));
-    try(NULL, close_unread, ONE(UNREAD), ONE(UNREAD));
-    try(NULL, abort_flight, ONE(FLIGHT), ONE(FLIGHT));
-    try(NULL, unlisten, ONE(READY) | ONE(SYN_RECEIVED), ONE(READY) | ONE(SYN_RECEIVED));
+    adopt_try(NULL, shut_idle, ONE(IDLE), ONE(IDLE));
+    adopt_try(NULL, close_idle, ONE(IDLE), ONE(IDLE));
+    adopt_try(NULL, close_unread, ONE(UNREAD), ONE(UNREAD));
+    adopt_try(NULL, abort_flight, ONE(FLIGHT), ONE(FLIGHT));
+    adopt_try(NULL, unlisten, ONE(READY) | ONE(SYN_RECEIVED), ONE(READY) | ONE(SYN_RECEIVED));
 }
 
 /* The next process may die, too. */
 static void while_it_is_adopted(void)
 {
-    try(dead_once, adopt, ONE(FLIGHT), ONE(FLIGHT));
-    try(adopted, set_device, 0, ONE(FLIGHT));
-    try(adopted_without_listener, set_device, ONE(READY) | ONE(SYN_RECEIVED), ONE(READY) | ONE(SYN_RECEIVED));
+    adopt_try(dead_once, adopt, ONE(FLIGHT), 0);
+    adopt_try(adopted, set_device, 0, 0);
+    adopt_try(adopted_without_listener, set_device, ONE(READY) | ONE(SYN_RECEIVED), ONE(READY) | ONE(SYN_RECEIVED));
 }
 
 static void dies(uint64_t seed)

@@ -85,8 +85,9 @@ extern struct adopt_world world;
 void world_open(bool over_card);
 struct un_stack_place world_place(void); /* of `it` */
 
-/* In a process that is to judge: `it` goes on from these remains, in memory of its own. */
+/* In a process that is to judge: `it` goes on from these remains, in memory of its own; then with its device. */
 void world_adopt(const struct remains *remains);
+void world_go_on(void);
 void world_finish(void); /* applications work until everything is done, or two minutes have passed */
 void world_settle(void); /* without applications */
 void world_card(void);   /* the card works, if there is one */
@@ -99,6 +100,7 @@ void side_read(struct side *side, uint32_t number, uint32_t bytes);
 void side_poll(struct side *side);
 void fetch_events(struct side *side); /* the application hears of them, and does nothing before it dies */
 void peer_connect(uint32_t number);
+extern const struct un_device_operations world_wire_operations;
 void lose(struct wire *wire, uint32_t packets); /* the oldest that are on their way */
 
 #endif

@@ -380,17 +380,17 @@ static void abort_behind_a_window_that_was_taken_back(void)
 static void abort_for_another_reason_is_told(void)
 {
     bench_establish();
-    un_tcp_abort(&bench->tcp, &bench->tcb, UN_TCP_REASON_ADOPTED);
+    un_tcp_abort(&bench->tcp, &bench->tcb, UN_TCP_REASON_TIMEOUT);
     EXPECT(.flags = RST | ACK, .seq = 1, .ack = 1);
     CHECK_EQ(bench->tcb.state, UN_TCP_DEAD);
     CHECK_EQ(bench_take_events(), UN_TCP_EVENT_CLOSED);
-    CHECK_EQ(un_tcp_reason(&bench->tcb), UN_TCP_REASON_ADOPTED);
+    CHECK_EQ(un_tcp_reason(&bench->tcb), UN_TCP_REASON_TIMEOUT);
 }
 
 static void dead_one_answers_as_closed_does(void)
 {
     bench_establish();
-    un_tcp_abort(&bench->tcp, &bench->tcb, UN_TCP_REASON_ADOPTED);
+    un_tcp_abort(&bench->tcp, &bench->tcb, UN_TCP_REASON_TIMEOUT);
     bench_ignore();
     SEND(.flags = ACK, .seq = 1, .ack = 1, .length = 10);
     EXPECT(.flags = RST, .seq = 1);

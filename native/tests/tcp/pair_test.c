@@ -189,7 +189,8 @@ static void on_ended(struct un_tcp *tcp, struct un_tcb *tcb)
     ((struct end *)tcp)->is_ended = true;
 }
 
-static const struct un_tcp_operations operations = {on_emit, on_event, on_arm, on_output, on_ended};
+static const struct un_tcp_operations operations = {
+    .emit = on_emit, .event = on_event, .arm = on_arm, .output = on_output, .ended = on_ended};
 
 static void begin_end(struct end *end, struct end *other)
 {

@@ -1,0 +1,23 @@
+/* Adoption (P10): a stack whose process dies at any instruction goes on in another, and no connection is lost.
+ *
+ * A forked process is stepped instruction by instruction through one call. The states of the arena and the wire that it
+ * leaves behind (sanitized, some that are chosen at random) are judged, each in a process of its own: the arena is
+ * copied to another address and adopted, and must be whole. The connection that was being changed is as it was before
+ * the change, to the byte, and so are its queues. Then all connections bring all their bytes to both ends. */
+#ifndef UN_TEST_ADOPT_TRY_H
+#define UN_TEST_ADOPT_TRY_H
+
+#include "adopt_world.h"
+
+#define ONE(number) (1u << (number))
+#define ANY UINT32_MAX
+
+/* In the world as it was opened: what happened before, and the call that is stepped through. `changes`: connections
+ * that it changes, one at a time; those that are new need not be named. `ends`: of those, which are not there when it
+ * is done. */
+void adopt_try(void (*prepare)(void), void (*run)(void), uint32_t changes, uint32_t ends);
+
+/* A change has begun without a step. */
+void adopt_begun(void);
+
+#endif
