@@ -6,9 +6,9 @@
  * un_stack_plan is the only place that knows the offsets. Nothing in the arena is a pointer.
  *
  * What survives the sudden death of its process is written so that a half-done change is harmless: the connection that
- * is being changed is named by `busy`, and the change can be undone (tcp/change.h); the UDP endpoint by `busy_udp` (its
- * queue is emptied); entries of small tables become valid with their last store. Everything marked "cache" below is
- * made anew by un_stack_adopt. */
+ * is being changed is named by `busy`, and the change can be undone (tcp/change.h); datagrams and fragments join and
+ * leave their queues with one store, and entries of small tables become valid with their last one. Everything marked
+ * "cache" below is made anew by un_stack_adopt. */
 #ifndef UN_STACK_ARENA_H
 #define UN_STACK_ARENA_H
 
@@ -137,7 +137,7 @@ struct un_fragments {
     uint32_t id;
     uint8_t protocol;
     bool is_used;
-    uint16_t frames;
+    uint16_t frames; /* cache, as `received` is */
     uint16_t header_length; /* that lies in front of the first one's payload: Ethernet and IP … */
     uint16_t network;       /* … of which this is where IP begins */
     uint32_t head;
@@ -158,8 +158,8 @@ struct un_udp_socket {
     uint16_t remote_port; /* 0: it has no remote end */
     struct un_ip remote;
     uint32_t events;
-    uint32_t frames;     /* waiting */
-    struct un_list queue; /* frames of datagrams; the last frame of each is marked */
+    uint32_t frames;     /* cache: waiting */
+    struct un_list queue; /* frames of datagrams; the last frame of each is marked; the tail is a cache */
     uint32_t bucket_next; /* cache */
     uint32_t event_next;  /* cache */
 };
@@ -205,7 +205,6 @@ struct un_stack_memory {
     uint64_t magic;
     uint32_t version;
     uint32_t busy;          /* slot + 1 of the connection that is being changed */
-    uint32_t busy_udp; /* number + 1 */
     uint32_t conn_fresh;    /* slots from here on were never used */
     struct un_change_memory change; /* of that connection */
     uint64_t bytes;

@@ -350,7 +350,7 @@ const char *un_stack_check(struct un_stack *stack)
         check_conns,  check_free_slots, check_outputs,   check_events,     check_wheel, check_backlogs,
         check_ports,  check_endpoint_events,
     };
-    if (stack->own->busy || stack->own->busy_udp)
+    if (stack->own->busy)
         return "a change was not finished";
     un_scan_begin(stack);
     for (uint32_t i = 0; i < sizeof checks / sizeof checks[0]; i++) {

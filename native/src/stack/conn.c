@@ -7,6 +7,7 @@
 #include "stack/handover.h"
 #include "stack/lists.h"
 #include "stack/local.h"
+#include "stack/rebuild.h"
 #include "stack/route.h"
 #include "stack/secrets.h"
 #include "stack/udp_endpoints.h"
@@ -145,6 +146,25 @@ int un_stack_accept(struct un_stack *stack, uint64_t conn, uint64_t user)
     return 0;
 }
 
+int un_stack_unaccept(struct un_stack *stack, uint64_t conn)
+{
+    struct un_tcb *tcb = un_stack_conn_find(stack, conn);
+    if (!tcb)
+        return -EBADF;
+    if (!(tcb->flags & UN_TCB_ACCEPTED))
+        return -EINVAL;
+    const struct un_listener *listener = &stack->own->listeners[tcb->listener];
+    if (!listener->is_open || listener->port != tcb->local_port)
+        return -ENOENT;
+    un_stack_busy_part(stack, (uint32_t)conn, UN_CHANGE_SEND);
+    tcb->flags &= ~(uint32_t)UN_TCB_ACCEPTED;
+    tcb->user = listener->user;
+    un_stack_conn_ready(stack, tcb);
+    un_stack_tell_again(stack, tcb);
+    un_stack_idle(stack);
+    return 0;
+}
+
 int un_stack_set_user(struct un_stack *stack, uint64_t conn, uint64_t user)
 {
     struct un_tcb *tcb = un_stack_conn_find(stack, conn);
@@ -239,6 +259,16 @@ int64_t un_stack_read(struct un_stack *stack, uint64_t conn, void *bytes, uint32
     uint32_t done = un_tcp_read(&stack->tcp, tcb, bytes, most);
     un_stack_idle(stack);
     return done > 0 || most == 0 ? (int64_t)done : nothing(tcb);
+}
+
+int un_stack_conn_counts(struct un_stack *stack, uint64_t conn, uint64_t *taken, uint64_t *given)
+{
+    const struct un_tcb *tcb = un_stack_conn_find(stack, conn);
+    if (!tcb)
+        return -EBADF;
+    *taken = tcb->bytes_in - tcb->rcv_bytes;
+    *given = tcb->bytes_out + (tcb->unsent_frame == UN_NONE ? tcb->unsent_offset : un_tx_unsent(tcb));
+    return 0;
 }
 
 /* ---- end ---- */

@@ -5,7 +5,10 @@
  * parts overlap is dropped as a whole (RFC 5722); what lies wholly within what is there already is a duplicate and
  * ignored. RFC 8200 section 4.5 would have a first fragment discarded that does not hold all headers: here what is put
  * together is looked at as a whole, so nothing can be hidden in such fragments. A complete datagram is one packet
- * again, its header says so, and it is the caller's. */
+ * again, its header says so, and it is the caller's.
+ *
+ * A datagram is in use with the last store of its beginning, and not with the first of its end; a part joins it with
+ * one store. So whoever goes on after a sudden death (P10) has all parts but the one that came then. */
 #include "stack/fragment.h"
 
 #include "base/bytes.h"
@@ -21,6 +24,7 @@
 static void drop_datagram(struct un_stack *stack, struct un_fragments *datagram, enum un_drop why)
 {
     datagram->is_used = false;
+    un_compiler_fence();
     un_pool_drop_chain(&stack->tcp.pool, datagram->head);
     datagram->head = UN_NONE;
     un_stack_drop(stack, why);
@@ -93,11 +97,12 @@ static struct un_fragments *datagram_of(struct un_stack *stack, const struct un_
         .destination = packet->destination,
         .id = packet->fragment_id,
         .protocol = packet->protocol,
-        .is_used = true,
         .head = UN_NONE,
         .started_ns = stack->tcp.now_ns,
         .deadline_ns = stack->tcp.now_ns + life_ns,
     };
+    un_compiler_fence();
+    datagram->is_used = true;
     stack->own->fragments_next_ns = un_min64(stack->own->fragments_next_ns, datagram->deadline_ns);
     return datagram;
 }
@@ -140,6 +145,7 @@ static bool join(struct un_stack *stack, uint32_t before, uint32_t start, uint32
     if (end_of(target) != start || target->references != 1 || part->length > pool->own->frame_bytes - end)
         return false;
     memcpy(un_pool_bytes(pool, before) + end, un_pool_bytes(pool, frame) + part->offset, part->length);
+    un_compiler_fence();
     target->length = (uint16_t)(target->length + part->length);
     un_pool_drop(pool, frame);
     return true;
@@ -151,18 +157,16 @@ static void insert(struct un_stack *stack, struct un_fragments *datagram, uint32
     struct un_frame *frames = stack->tcp.pool.frames;
     if (join(stack, before, start, frame))
         return;
-    uint32_t *link = before == UN_NONE ? &datagram->head : &frames[before].next;
-    uint32_t behind = *link;
-    *link = frame;
-    for (uint32_t at = frame;; at = frames[at].next) {
+    uint32_t *link = before == UN_NONE ? &datagram->head : &frames[before].next, last = frame;
+    for (uint32_t at = frame; at != UN_NONE; at = frames[at].next) {
         frames[at].seq = start;
         start += frames[at].length;
         datagram->frames++;
-        if (frames[at].next == UN_NONE) {
-            frames[at].next = behind;
-            return;
-        }
+        last = at;
     }
+    frames[last].next = *link;
+    un_compiler_fence();
+    *link = frame;
 }
 
 /* What the part says about the length of the whole; false: that contradicts another one. */
@@ -232,6 +236,8 @@ static struct un_rx put_together(struct un_stack *stack, struct un_fragments *da
         drop_datagram(stack, datagram, UN_DROP_fragment_malformed);
         return (struct un_rx){.frame = UN_NONE};
     }
+    datagram->is_used = false;
+    un_compiler_fence();
     first->offset = (uint16_t)(first->offset - datagram->header_length);
     first->length = (uint16_t)(first->length + datagram->header_length);
     uint8_t *at = un_pool_bytes(pool, datagram->head) + first->offset + datagram->network;
@@ -240,7 +246,6 @@ static struct un_rx put_together(struct un_stack *stack, struct un_fragments *da
     else
         rewrite_ipv6(at, header, datagram->total);
     pull_up(pool, datagram->head, datagram->header_length + UN_TRANSPORT_HEADERS);
-    datagram->is_used = false;
     datagram->head = UN_NONE;
     stack->counters->reassembled++;
     return packet;

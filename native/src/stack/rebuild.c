@@ -6,8 +6,8 @@
  * upon are told again. The connection that was being changed (`busy`) may be half changed: the change is undone
  * (tcp/change.h), as if the segment had not come, the timer not fired, the application not called.
  *
- * This process may die as well. So the damaged connection is dealt with first, and `busy` and `busy_udp` are cleared
- * after that; the next process does the rest anew. */
+ * This process may die as well. So the damaged connection is dealt with first, and `busy` is cleared after that; the next
+ * process does the rest anew. */
 #include "stack/rebuild.h"
 
 #include "stack/lists.h"
@@ -33,19 +33,25 @@ static void scan_conns(struct un_stack *stack)
 
 static void scan_endpoints(struct un_stack *stack)
 {
-    uint32_t doomed = stack->own->busy_udp;
     for (uint32_t i = 0; i < stack->config->udp_max; i++) {
         struct un_udp_socket *endpoint = &stack->endpoints[i];
         uint32_t bytes;
-        if (!endpoint->is_open || i + 1 == doomed) {
+        if (!endpoint->is_open)
             endpoint->queue = UN_LIST_EMPTY;
-            endpoint->frames = 0;
-            continue;
-        }
         un_assert(un_scan_frames(stack, endpoint->queue.head, &endpoint->frames, &bytes, &endpoint->queue.tail));
     }
-    un_compiler_fence();
-    stack->own->busy_udp = 0;
+}
+
+static void scan_fragments(struct un_stack *stack)
+{
+    for (uint32_t i = 0; i < UN_FRAGMENTS_MAX; i++) {
+        struct un_fragments *datagram = &stack->own->fragments[i];
+        uint32_t count, tail;
+        if (!datagram->is_used)
+            datagram->head = UN_NONE;
+        un_assert(un_scan_frames(stack, datagram->head, &count, &datagram->received, &tail));
+        datagram->frames = (uint16_t)count;
+    }
 }
 
 static void rebuild_pools(struct un_stack *stack, const struct un_device *device)
@@ -79,10 +85,7 @@ static void reset_caches(struct un_stack *stack)
     own->retry_ns = 0;
     for (uint32_t i = 0; i < UN_STACK_LISTENERS_MAX; i++)
         leave_backlog_empty(&own->listeners[i]);
-    for (uint32_t i = 0; i < UN_FRAGMENTS_MAX; i++)
-        own->fragments[i] = (struct un_fragments){.head = UN_NONE};
-    own->fragments_next_ns = UINT64_MAX;
-    own->addresses_next_ns = own->now_ns;
+    own->addresses_next_ns = own->fragments_next_ns = own->now_ns;
     un_flows_clear(&stack->flows);
     un_wheel_init(&own->wheel, own->now_ns);
     own->timers_next_ns = own->now_ns;
@@ -111,7 +114,7 @@ static bool has_room(const struct un_stack *stack, const struct un_tcb *tcb)
 }
 
 /* All that an event may have said and nobody acted upon. Once too often is harmless, once too few is not. */
-static void tell_again(struct un_stack *stack, struct un_tcb *tcb)
+void un_stack_tell_again(struct un_stack *stack, struct un_tcb *tcb)
 {
     enum un_tcp_reason reason = un_tcp_reason(tcb);
     bool is_over = reason != UN_TCP_REASON_NONE && (tcb->rcv_bytes == 0 || reason != UN_TCP_REASON_CLOSED);
@@ -171,7 +174,7 @@ static void tell_all_again(struct un_stack *stack)
         if (!is_live(tcb))
             continue;
         count_backlog(stack, tcb);
-        tell_again(stack, tcb);
+        un_stack_tell_again(stack, tcb);
     }
 }
 
@@ -193,6 +196,7 @@ void un_stack_rebuild(struct un_stack *stack, const struct un_device *device)
     un_scan_begin(stack);
     scan_conns(stack);
     scan_endpoints(stack);
+    scan_fragments(stack);
     rebuild_pools(stack, device);
     reset_caches(stack);
     un_udp_rebuild(stack);

@@ -230,6 +230,9 @@ int un_stack_pause_listener(struct un_stack *stack, uint32_t listener, bool paus
 uint64_t un_stack_accept_next(const struct un_stack *stack, uint32_t listener);
 /* The application takes a connection that waits: it no longer counts in the backlog. */
 int un_stack_accept(struct un_stack *stack, uint64_t conn, uint64_t user);
+/* The application that took it is gone and has not noted it: it waits again, and what can be told of it is told.
+ * -ENOENT: there is nobody any more for whom it could wait. */
+int un_stack_unaccept(struct un_stack *stack, uint64_t conn);
 
 struct un_stack_peer {
     struct un_ip ip;
@@ -249,6 +252,9 @@ int64_t un_stack_read(struct un_stack *stack, uint64_t conn, void *bytes, uint32
 /* in place; -EAGAIN; 0: end */
 int un_stack_peek(struct un_stack *stack, uint64_t conn, struct un_piece *pieces, int most);
 int un_stack_consume(struct un_stack *stack, uint64_t conn, uint32_t bytes);
+/* How many bytes the application has taken from the connection, and given to it, since it began: each call that reads
+ * or writes happened or not, whenever its process died. */
+int un_stack_conn_counts(struct un_stack *stack, uint64_t conn, uint64_t *taken, uint64_t *given);
 int un_stack_shutdown(struct un_stack *stack, uint64_t conn); /* no more output */
 /* with the former: what comes is answered with a reset */
 int un_stack_shutdown_input(struct un_stack *stack, uint64_t conn);

@@ -131,7 +131,7 @@ static inline bool is_slow_due(const struct un_stack_memory *own, uint64_t now_n
 uint32_t un_stack_poll_input(struct un_stack *stack, uint64_t now_ns)
 {
     struct un_stack_memory *own = stack->own;
-    un_assert(own->busy == 0 && own->busy_udp == 0);
+    un_assert(own->busy == 0);
     own->now_ns = now_ns;
     un_tcp_set_now(&stack->tcp, now_ns);
     own->retry_ns = 0;
@@ -163,7 +163,7 @@ uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns)
 
 uint32_t un_stack_poll_output(struct un_stack *stack, uint64_t now_ns)
 {
-    un_assert(stack->own->busy == 0 && stack->own->busy_udp == 0);
+    un_assert(stack->own->busy == 0);
     stack->own->now_ns = now_ns;
     un_tcp_set_now(&stack->tcp, now_ns);
     return send_and_flush(stack);

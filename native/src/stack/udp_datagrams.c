@@ -4,6 +4,9 @@
  * over the headers. An endpoint may hold UN_UDP_FRAMES_MAX frames, fewer when the pool is short; a datagram that finds
  * no room is dropped and counted. Frames are counted, not bytes, because a small datagram holds a whole frame.
  *
+ * A datagram joins the queue with one store, and leaves it with one: whoever goes on after a sudden death (P10) finds it
+ * as a whole or not at all. The end of the queue and the number of its frames are found by a scan.
+ *
  * A datagram that is sent leaves at once. While the Ethernet address of its next hop is not known, the neighbour cache
  * keeps it (waiting.c). */
 #include "stack/udp_datagrams.h"
@@ -30,20 +33,6 @@ struct sender {
 };
 UN_STATIC_ASSERT(sizeof(struct sender) <= UN_ETH_BYTES + UN_IPV4_BYTES + UN_UDP_BYTES, "the headers were longer");
 
-static void busy(struct un_stack *stack, uint32_t number)
-{
-    un_assert(stack->own->busy_udp == 0 && number < stack->config->udp_max);
-    stack->own->busy_udp = number + 1;
-    un_compiler_fence();
-}
-
-static void idle(struct un_stack *stack)
-{
-    un_assert(stack->own->busy_udp != 0);
-    un_compiler_fence();
-    stack->own->busy_udp = 0;
-}
-
 /* ---- in ---- */
 
 /* The frames of the payload. An empty datagram keeps its first frame, with no bytes in it. */
@@ -66,18 +55,17 @@ static uint32_t take_payload(struct un_stack *stack, struct un_arrival *arrival,
 static void append(struct un_stack *stack, struct un_udp_socket *endpoint, uint32_t head)
 {
     struct un_frame *frames = stack->tcp.pool.frames;
-    uint32_t tail = head;
-    endpoint->frames++;
+    uint32_t tail = head, count = 1;
     for (; frames[tail].next != UN_NONE; tail = frames[tail].next) {
         frames[tail].flags = 0;
-        endpoint->frames++;
+        count++;
     }
     frames[tail].flags = UN_FRAME_LAST;
-    if (endpoint->queue.head == UN_NONE)
-        endpoint->queue.head = head;
-    else
-        frames[endpoint->queue.tail].next = head;
+    un_compiler_fence();
+    *(endpoint->queue.head == UN_NONE ? &endpoint->queue.head : &frames[endpoint->queue.tail].next) = head;
+    un_compiler_fence();
     endpoint->queue.tail = tail;
+    endpoint->frames += count;
 }
 
 static void deliver(struct un_stack *stack, struct un_udp_socket *endpoint, struct un_arrival *arrival,
@@ -88,9 +76,7 @@ static void deliver(struct un_stack *stack, struct un_udp_socket *endpoint, stru
     struct un_frame *frame = &stack->tcp.pool.frames[head];
     memcpy(un_pool_bytes(&stack->tcp.pool, head) + frame->offset - sizeof sender, &sender, sizeof sender);
     frame->seq = udp->length;
-    busy(stack, un_udp_number(stack, endpoint));
     append(stack, endpoint, head);
-    idle(stack);
     stack->counters->udp_in++;
     un_udp_tell(stack, endpoint, UN_TCP_EVENT_READABLE);
 }
@@ -225,6 +211,23 @@ int64_t un_stack_udp_send(struct un_stack *stack, uint32_t number, const struct 
 
 /* ---- read ---- */
 
+/* The first datagram has been read; behind it comes this one. */
+static void let_go(struct un_stack *stack, struct un_udp_socket *endpoint, uint32_t behind)
+{
+    struct un_pool *pool = &stack->tcp.pool;
+    uint32_t at = endpoint->queue.head;
+    un_compiler_fence();
+    endpoint->queue.head = behind;
+    un_compiler_fence();
+    for (bool is_last = false; !is_last;) {
+        uint32_t next = pool->frames[at].next;
+        is_last = pool->frames[at].flags & UN_FRAME_LAST;
+        endpoint->frames--;
+        un_pool_drop(pool, at);
+        at = next;
+    }
+}
+
 int64_t un_stack_udp_receive(struct un_stack *stack, uint32_t number, struct un_stack_peer *from, void *bytes,
                              uint32_t most)
 {
@@ -239,19 +242,13 @@ int64_t un_stack_udp_receive(struct un_stack *stack, uint32_t number, struct un_
     struct sender sender;
     memcpy(&sender, un_pool_bytes(pool, at) + pool->frames[at].offset - sizeof sender, sizeof sender);
     *from = (struct un_stack_peer){sender.ip, sender.port};
-    busy(stack, number);
-    for (bool is_last = false; !is_last;) {
-        un_assert(at != UN_NONE && endpoint->frames > 0);
+    for (bool is_last = false; !is_last; at = pool->frames[at].next) {
         const struct un_frame *frame = &pool->frames[at];
         uint32_t part = most - done < frame->length ? most - done : frame->length;
         memcpy((uint8_t *)bytes + done, un_pool_bytes(pool, at) + frame->offset, part);
         done += part;
         is_last = frame->flags & UN_FRAME_LAST;
-        endpoint->queue.head = frame->next;
-        endpoint->frames--;
-        un_pool_drop(pool, at);
-        at = endpoint->queue.head;
     }
-    idle(stack);
+    let_go(stack, endpoint, at);
     return length < most ? length : most;
 }

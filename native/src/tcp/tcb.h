@@ -172,7 +172,7 @@ struct un_tcb {
     struct un_queue snd;    /* frames from snd_una's byte on */
     uint32_t snd_head_offset; /* acknowledged bytes of the head frame that are still in it */
     uint32_t unsent_frame;  /* of the byte snd_nxt, UN_NONE when all is sent */
-    uint32_t unsent_offset; /* within its bytes */
+    uint32_t unsent_offset; /* within its bytes; of UN_NONE: bytes that were queued at the end, and never sent */
     uint32_t sent_head;     /* records, by seq */
     uint32_t sent_tail;
     uint32_t in_flight;     /* bytes */

@@ -157,10 +157,12 @@ void un_tx_acked(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes)
 
 void un_tx_drop_all(struct un_tcp *tcp, struct un_tcb *tcb)
 {
+    uint32_t unsent = un_tx_unsent(tcb);
     un_change_drop_chain(tcp, tcb->snd.head);
     tcb->snd.head = UN_NONE;
+    if (tcb->unsent_frame != UN_NONE)
+        tcb->unsent_offset = unsent;
     tcb->unsent_frame = UN_NONE;
-    tcb->unsent_offset = 0;
     tcb->snd_head_offset = 0;
     tcb->snd_bytes = 0;
 }

@@ -17,8 +17,23 @@ struct act {
 };
 
 static const struct act *act;
-static uint32_t slots_before[CONNS]; /* where each connection lay before the call */
+static uint32_t slots_before[NEW + 1]; /* where each connection lay before the call */
 static uint32_t generations[32];
+static uint32_t datagrams_least = 1, datagrams_most = 1;
+static void (*afterwards)(void);
+
+const char adopt_datagram[8] = "datagram";
+
+void adopt_datagrams(uint32_t least, uint32_t most)
+{
+    datagrams_least = least;
+    datagrams_most = most;
+}
+
+void adopt_afterwards(void (*run)(void))
+{
+    afterwards = run;
+}
 
 /* ---- the judge ---- */
 
@@ -33,7 +48,7 @@ static uint64_t tables_bytes(void)
 /* What was being changed is one of those that may be, or began with the call. */
 static void check_busy(uint32_t busy)
 {
-    for (uint32_t number = 0; number < CONNS && busy; number++)
+    for (uint32_t number = 0; number < world.streams && busy; number++)
         CHECK((act->changes & ONE(number)) || slots_before[number] != busy - 1);
 }
 
@@ -52,9 +67,19 @@ static void check_listeners(void)
     }
 }
 
+static void check_datagrams(void)
+{
+    struct un_stack_peer from;
+    char bytes[2000];
+    uint32_t count = 0;
+    for (int64_t length; (length = un_stack_udp_receive(&world.it.stack, 0, &from, bytes, sizeof bytes)) >= 0; count++)
+        CHECK(length >= (int64_t)sizeof adopt_datagram && memcmp(bytes, adopt_datagram, sizeof adopt_datagram) == 0);
+    CHECK(count >= datagrams_least && count <= datagrams_most);
+}
+
 static void check_streams(uint32_t busy)
 {
-    for (uint32_t number = 0; number < CONNS; number++) {
+    for (uint32_t number = 0; number < world.streams; number++) {
         if ((act->ends & ONE(number)) || (world.done[number][0] && world.done[number][1]))
             continue;
         fprintf(stderr, "%u came %s and went %s, slot %u was being changed\n", number,
@@ -114,6 +139,10 @@ static void check_state(void)
     world_go_on();
     check_generations();
     check_listeners();
+    world_check_counts();
+    if (afterwards)
+        afterwards();
+    check_datagrams();
     world_finish();
     check_streams(busy);
     CHECK_EQ(un_stack_frames_elsewhere(&world.it.stack), world_card_frames());
@@ -201,17 +230,22 @@ static void watch(void)
     step_watch(&world.remains->to_peer.put, 2 * sizeof(uint32_t));
 }
 
+static bool judges_all(void)
+{
+    return getenv("USNET_TEST_EVERY") || !(UN_TEST_SANITIZED || world.is_special);
+}
+
 static void play(void)
 {
     if (act->prepare)
         act->prepare();
-    for (uint32_t number = 0; number < CONNS; number++)
+    for (uint32_t number = 0; number <= NEW; number++)
         slots_before[number] = slot_of(&world.it, number);
     for (uint32_t slot = 0; slot < world.it.stack.own->conn_fresh; slot++)
         generations[slot] = world.it.stack.tcp.tcbs[slot].generation;
     watch();
     kept_random = check_seed;
-    step_through(act->run, UN_TEST_SANITIZED ? keep : judge_now);
+    step_through(act->run, judges_all() ? judge_now : keep);
     step_forget();
     judge_now(); /* nothing was cut */
     judge_kept();

@@ -1,8 +1,9 @@
 /* Adoption (P10): a stack whose process dies at any instruction goes on in another, and no connection is lost.
  *
  * A forked process is stepped instruction by instruction through one call. The states of the arena and the wire that it
- * leaves behind (sanitized, some that are chosen at random) are judged, each in a process of its own: the arena is
- * copied to another address and adopted, and must be whole. The connection that was being changed is as it was before
+ * leaves behind are judged, each in a process of its own; some that are chosen at random when that takes long:
+ * sanitized, in special worlds (USNET_TEST_EVERY in the environment: all). The arena is copied to another address and
+ * adopted, and must be whole. The connection that was being changed is as it was before
  * the change, to the byte, and so are its queues. Then all connections bring all their bytes to both ends. */
 #ifndef UN_TEST_ADOPT_TRY_H
 #define UN_TEST_ADOPT_TRY_H
@@ -17,7 +18,13 @@
  * is done. */
 void adopt_try(void (*prepare)(void), void (*run)(void), uint32_t changes, uint32_t ends);
 
-/* A change has begun without a step. */
+/* For `prepare`. A change has begun without a step. */
 void adopt_begun(void);
+/* So many datagrams wait for the application after adoption; without that, the one that waits from the beginning. */
+void adopt_datagrams(uint32_t least, uint32_t most);
+/* What happens after adoption, before applications go on. */
+void adopt_afterwards(void (*act)(void));
+
+extern const char adopt_datagram[8]; /* what each of them is, or begins with */
 
 #endif

@@ -134,6 +134,14 @@ uint32_t world_card_frames(void)
     return world.over_card ? card_check(world.card.memory, &world.it.stack.tcp.pool) : 0;
 }
 
+void world_inject(const uint8_t *packet, uint32_t length)
+{
+    struct un_piece piece = {packet, length, UN_NONE};
+    struct un_tx tx = {.pieces = &piece, .count = 1, .length = length};
+    CHECK(wire_reserve(&world.peer.wire.device, 1) == 1);
+    put_packet(world.it.wire.in, &tx);
+}
+
 void lose(struct wire *wire, uint32_t packets)
 {
     CHECK(packets <= wire->put - wire->taken);

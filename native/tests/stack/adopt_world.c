@@ -89,6 +89,31 @@ static int64_t read_some(struct side *side, struct un_tcb *tcb, uint32_t most)
     return got;
 }
 
+void side_lend(struct side *side, uint32_t number, uint32_t bytes)
+{
+    struct un_tcb *tcb = tcb_of(side, number);
+    CHECK(bytes <= sizeof world.remains->lent);
+    for (uint32_t i = 0; i < bytes; i++)
+        world.remains->lent[i] = stream_byte(number, side == &world.peer, written(tcb) + i);
+    struct un_piece piece = {world.remains->lent, bytes, UN_NONE};
+    un_stack_lend(&side->stack, un_stack_handle(&side->stack, tcb), 0, &piece, 1);
+}
+
+void world_check_counts(void)
+{
+    for (uint32_t number = 0; number <= NEW; number++) {
+        uint32_t slot = slot_of(&world.it, number);
+        const struct un_tcb *tcb = slot == UN_NONE ? NULL : &world.it.stack.tcp.tcbs[slot];
+        uint64_t taken, given;
+        if (!tcb || !(tcb->state & UN_TCP_SYNCHRONIZED) || (tcb->flags & UN_TCB_DETACHED))
+            continue;
+        CHECK_EQ(un_stack_conn_counts(&world.it.stack, un_stack_handle(&world.it.stack, tcb), &taken, &given), 0);
+        CHECK_EQ(taken, read_so_far(tcb));
+        bool is_fin_acked = (tcb->flags & UN_TCB_FIN_SENT) && tcb->snd_una == tcb->snd_nxt;
+        CHECK_EQ(given, written(tcb) - is_fin_acked);
+    }
+}
+
 void side_read(struct side *side, uint32_t number, uint32_t bytes)
 {
     CHECK_EQ(read_some(side, tcb_of(side, number), bytes), bytes);
@@ -214,7 +239,7 @@ void world_settle(void)
 
 static bool is_all_done(void)
 {
-    for (uint32_t number = 0; number < CONNS; number++)
+    for (uint32_t number = 0; number < world.streams; number++)
         if (!world.done[number][0] || !world.done[number][1])
             return false;
     return true;
@@ -245,7 +270,7 @@ void fetch_events(struct side *side)
 
 /* ---- begin ---- */
 
-static struct un_stack_config make_config(void)
+static struct un_stack_config make_config(bool is_crowded)
 {
     struct un_stack_config config = net_config();
     config.conn_max = SLOTS;
@@ -255,6 +280,11 @@ static struct un_stack_config make_config(void)
     config.neighbours = 8;
     config.udp_max = 2;
     config.time_wait_max = 4;
+    config.lent = 8;
+    if (is_crowded) {
+        config.tcp.rcv_frames_max = 2;
+        config.tcp.ooo_frames_max = 4;
+    }
     config.tcp.rcv_limit = config.tcp.snd_limit = 8192;
     return config;
 }
@@ -301,9 +331,9 @@ static void make_side(struct side *side, const struct un_stack_place *place, con
     CHECK_EQ(un_stack_udp_open(&side->stack, &(struct un_stack_peer){.port = UDP_PORT}, 0), 0);
 }
 
-static void make_sides(void)
+static void make_sides(bool is_crowded)
 {
-    struct un_stack_config config = make_config();
+    struct un_stack_config config = make_config(is_crowded);
     const char *why;
     uint64_t bytes = ((uint64_t)un_stack_bytes(&config, &why) + 4095) & ~UINT64_C(4095);
     world.arena_bytes = world.over_card ? (uint64_t)un_stack_tables_bytes(&config, &why) : bytes;
@@ -322,6 +352,8 @@ static void make_sides(void)
         use_card(&world.remains->card);
     struct un_stack_place place = world_place();
     make_side(&world.it, &place, &config, 1);
+    world.lenders[0] = world.remains->lent;
+    world.it.stack.tcp.pool.lenders = world.lenders;
     config.secret[0] ^= 0xff;
     make_side(&world.peer, &peer, &config, 2);
 }
@@ -407,12 +439,14 @@ static void come_to_blocked(void)
     CHECK(tcb_of(it, BLOCKED)->events & UN_TCP_EVENT_WRITABLE);
 }
 
-void world_open(bool over_card)
+void world_open(bool over_card, bool is_crowded)
 {
     memset(&world, 0, sizeof world);
     world.over_card = over_card;
+    world.is_special = over_card || is_crowded;
+    world.streams = CONNS;
     world.now_ns = NET_SECOND;
-    make_sides();
+    make_sides(is_crowded);
     world_settle();
     for (uint32_t number = 0; number < CONNS; number++)
         if (number != SYN_SENT && number != SYN_RECEIVED)
@@ -456,6 +490,7 @@ void world_adopt(const struct remains *remains)
         place.device = world.it.device;
     }
     CHECK_EQ(un_stack_adopt(&world.it.stack, &place), 0);
+    world.it.stack.tcp.pool.lenders = world.lenders;
     CHECK_EQ(un_stack_frames_elsewhere(&world.it.stack), world_card_frames());
 }
 

@@ -47,6 +47,7 @@ struct remains {
     struct wire to_it;
     struct wire to_peer;
     struct card_memory card;
+    uint8_t lent[4096]; /* what the application lends */
     uint8_t arena[]; /* and over a card, the frames */
 };
 
@@ -77,12 +78,17 @@ struct adopt_world {
     uint64_t arena_bytes;
     uint64_t frames_bytes; /* behind the arena; 0: they lie in it */
     bool over_card;
+    bool is_special; /* not as the tests have it first */
     struct card_device card;
     bool done[CONNS + 1][2]; /* the receiver saw the whole stream and its end; from it, from the peer */
+    uint32_t streams;        /* so many of them have to come to their end: with NEW, one more */
+    const uint8_t *lenders[1];
 };
 extern struct adopt_world world;
 
-void world_open(bool over_card);
+/* over_card: the device of `it` is a card. is_crowded: a connection holds few frames before payload is copied together,
+ * or out of order thrown away. */
+void world_open(bool over_card, bool is_crowded);
 struct un_stack_place world_place(void); /* of `it` */
 
 /* In a process that is to judge: `it` goes on from these remains, in memory of its own; then with its device. */
@@ -96,10 +102,14 @@ uint32_t world_card_frames(void); /* those that the card or its rings hold */
 uint32_t slot_of(const struct side *side, uint32_t number); /* UN_NONE */
 uint64_t handle_of(struct side *side, uint32_t number);
 void side_write(struct side *side, uint32_t number, uint32_t bytes);
+void side_lend(struct side *side, uint32_t number, uint32_t bytes); /* in one piece */
 void side_read(struct side *side, uint32_t number, uint32_t bytes);
 void side_poll(struct side *side);
 void fetch_events(struct side *side); /* the application hears of them, and does nothing before it dies */
 void peer_connect(uint32_t number);
+void world_inject(const uint8_t *packet, uint32_t length); /* to `it`, from whoever it says */
+/* What the application of `it` has taken and given, as the blocks say it, is what the stack says. */
+void world_check_counts(void);
 extern const struct un_device_operations world_wire_operations;
 void lose(struct wire *wire, uint32_t packets); /* the oldest that are on their way */
 
