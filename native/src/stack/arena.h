@@ -288,7 +288,7 @@ static inline void un_stack_drop(struct un_stack *stack, enum un_drop why)
     stack->tcp.drops[why]++;
 }
 
-/* packets.c: the segment of the change that is over. */
+/* packets.c: what the change that is over has to send. */
 void un_stack_submit_staged(struct un_stack *stack);
 
 static inline uint64_t un_min64(uint64_t left, uint64_t right)
@@ -312,7 +312,7 @@ static inline void un_stack_busy(struct un_stack *stack, const struct un_tcb *tc
     un_stack_busy_part(stack, un_stack_slot(stack, tcb), UN_CHANGE_ALL);
 }
 
-/* It happened; and a segment leaves that was emitted meanwhile. */
+/* It happened; and what it has to send leaves. */
 static inline void un_stack_idle(struct un_stack *stack)
 {
     un_compiler_fence();

@@ -170,7 +170,7 @@ static UN_NEVER_INLINE void compose_any(struct un_stack *stack, const struct un_
                                         const struct un_neighbour *neighbour, struct un_seg *seg,
                                         const struct un_piece *pieces, int count, uint32_t segment_bytes)
 {
-    compose(stack, tcb, neighbour, seg, &stack->staged, pieces, count, segment_bytes,
+    compose(stack, tcb, neighbour, seg, &stack->segment, pieces, count, segment_bytes,
             (struct kind){.is_v4 = un_ip_is_v4(&tcb->peer)});
 }
 
@@ -186,7 +186,7 @@ int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, co
 {
     struct un_stack *stack = un_stack_of(tcp);
     int result = 0;
-    un_assert(stack->own->busy != 0 && !stack->is_staged);
+    un_assert(stack->own->busy != 0 && !stack->is_segment_staged);
     const struct un_neighbour *neighbour = next_hop(stack, tcb, &result);
     if (!neighbour)
         return keep_reset(stack, tcb, seg, result);
@@ -195,14 +195,14 @@ int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, co
         return keep_reset(stack, tcb, seg, -EAGAIN);
     }
     stack->tx_room--;
-    stack->is_staged = true;
+    stack->is_staged = stack->is_segment_staged = true;
     if (__builtin_expect(!un_ip_is_v4(&tcb->peer) || seg->options != UN_SEG_TIMESTAMP || seg->sack_count > 0 ||
                              count > 1 || segment_bytes > 0 || tcp->is_slow,
                          0)) {
         compose_any(stack, tcb, neighbour, seg, pieces, count, segment_bytes);
         return 0;
     }
-    compose(stack, tcb, neighbour, seg, &stack->staged, pieces, count, 0,
+    compose(stack, tcb, neighbour, seg, &stack->segment, pieces, count, 0,
             (struct kind){.is_v4 = true, .is_stamped = true, .is_single = true});
     return 0;
 }

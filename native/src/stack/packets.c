@@ -17,18 +17,43 @@ bool un_stack_ask_room(struct un_stack *stack)
     return stack->tx_room > 0;
 }
 
-/* It has had its room since it was emitted. */
+/* They have had their room since. */
 void un_stack_submit_staged(struct un_stack *stack)
 {
-    stack->is_staged = false;
-    stack->tx_room++;
-    un_outgoing_submit(stack, &stack->staged.tx);
+    struct un_piece piece = {stack->question, stack->question_bytes, UN_NONE};
+    const struct un_tx question = {.pieces = &piece, .count = 1, .header_length = stack->question_bytes,
+                                   .length = stack->question_bytes};
+    bool is_segment = stack->is_segment_staged;
+    stack->tx_room += (stack->question_bytes > 0) + is_segment;
+    if (stack->question_bytes > 0)
+        un_outgoing_submit(stack, &question);
+    stack->question_bytes = 0;
+    stack->is_staged = stack->is_segment_staged = false;
+    if (is_segment)
+        un_outgoing_submit(stack, &stack->segment.tx);
+}
+
+/* A device may need a frame for it, and must not get one that the change has dropped. */
+static int stage_question(struct un_stack *stack, const struct un_tx *packet)
+{
+    if (stack->question_bytes > 0)
+        return -EAGAIN;
+    un_assert(packet->length <= UN_QUESTION_MAX);
+    for (uint32_t i = 0; i < packet->count; i++) {
+        memcpy(stack->question + stack->question_bytes, packet->pieces[i].bytes, packet->pieces[i].length);
+        stack->question_bytes = (uint16_t)(stack->question_bytes + packet->pieces[i].length);
+    }
+    stack->is_staged = true;
+    stack->tx_room--;
+    return 0;
 }
 
 int un_stack_transmit(struct un_stack *stack, const struct un_tx *packet)
 {
     if (!un_stack_has_room(stack))
         return -EAGAIN;
+    if (stack->own->busy)
+        return stage_question(stack, packet);
     un_outgoing_submit(stack, packet);
     return 0;
 }

@@ -120,6 +120,8 @@ struct un_stack_shards {
     void *context;
 };
 
+#define UN_QUESTION_MAX 128u /* bytes of a solicitation of ARP or neighbour discovery, with all headers */
+
 /* A packet that is being put together: packets.h. */
 struct un_outgoing {
     uint8_t header[UN_HEADERS_MAX];
@@ -139,7 +141,9 @@ struct un_stack {
     struct un_stack_shards shards;
     uint32_t tx_room;       /* packets the device said it takes, of which none was submitted yet */
     bool has_submitted;     /* something waits for flush */
-    bool is_staged;         /* a segment waits for its change to be over */
+    bool is_staged;         /* something waits for a change of a connection to be over: */
+    bool is_segment_staged; /* the segment that was emitted, and … */
+    uint16_t question_bytes; /* … a question to a neighbour, which goes first */
     uint16_t local_last;    /* index of our address that a packet was for last: mostly the next one is, too */
     struct un_flows flows;
     struct un_flows_key flows_key;
@@ -148,7 +152,8 @@ struct un_stack {
     struct un_time_wait *time_waits;
     bool *frame_scratch;
     bool *sent_scratch;
-    struct un_outgoing staged; /* that segment */
+    struct un_outgoing segment;
+    uint8_t question[UN_QUESTION_MAX];
 };
 
 /* Where a stack lies. The frames may be a memory of their own: a device that writes into them by itself (DMA) has them

@@ -6,7 +6,8 @@
  *   - the records of frames and of packets in flight that are changed while a queue of the block holds them, each when
  *     it is changed first. To drop one changes its link
  * The links of the last ones of queues need no copy: they end the queue, whatever was appended. The bytes of a frame
- * that is dropped stay as they are, as no change takes a frame after it has dropped one. All that adoption makes anew
+ * that is dropped stay as they are, as no change takes a frame after it has dropped one (nor does a device, which gets
+ * nothing to send before the change is over). All that adoption makes anew
  * (references, free lists, links of blocks) is left to it.
  *
  * Stores go in the order of the program, and the name of the connection (`busy` of stack/) comes after the copies. A

@@ -87,6 +87,26 @@ static void ack_is_due(void)
     until(tcb(IDLE)->timers[UN_TIMER_ACK]);
 }
 
+/* In one turn, the second of two segments out of order acknowledges what was in flight, and causes an ACK of the first
+ * one; where the peer is has been forgotten, so the card gets a question to send. */
+static void ack_comes_with_a_hole_and_the_peer_is_forgotten(void)
+{
+    side_write(&world.it, IDLE, 1000);
+    side_poll(&world.it);
+    world_card();
+    side_write(&world.peer, IDLE, 2000);
+    un_stack_poll_output(&world.peer.stack, world.now_ns);
+    lose(&world.remains->to_it, 1);
+    side_write(&world.peer, IDLE, 500);
+    let_peer_send();
+    CHECK(tcb(IDLE)->snd_bytes == 1000);
+    for (uint32_t i = 0; i < stack()->config->neighbours; i++)
+        if (un_ip_equal(&stack()->neighbours[i].ip, &tcb(IDLE)->peer)) {
+            stack()->neighbours[i].state = UN_NEIGHBOUR_FREE;
+            stack()->neighbours[i].good_until_ns = 0;
+        }
+}
+
 /* ---- losses of ours ---- */
 
 static void sacks(void)
@@ -345,6 +365,7 @@ static void payload_comes(uint64_t seed)
     adopt_try(hole_is_filled, poll, ANY, 0);
     adopt_try(duplicate, poll, ANY, 0);
     adopt_try(ack_is_due, poll, ANY, 0);
+    adopt_try(ack_comes_with_a_hole_and_the_peer_is_forgotten, poll, ANY, 0);
 }
 
 static void payload_is_lost(uint64_t seed)
