@@ -13,6 +13,7 @@
  *               undo.c, prr.c, flight.c, rtt.c (recovery.h)
  *   congestion.c with reno.c, cubic.c and hystart.c
  *   cookie.c    SYN cookies; check.c what must hold between two calls
+ *   change.c    what is undone when the process dies in the middle of a call
  * The fast paths stand in headers, so that the compiler makes one function of them and the stack's packet code:
  * input_fast.h and receive_fast.h the way in, output_fast.h the way out. */
 #ifndef UN_TCP_H

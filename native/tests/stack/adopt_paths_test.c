@@ -107,6 +107,77 @@ static void ack_comes_with_a_hole_and_the_peer_is_forgotten(void)
         }
 }
 
+/* ---- the queue out of order ---- */
+
+/* The peer has sent everything, and nothing of it has come. */
+static void all_is_lost(void)
+{
+    side_write(&world.peer, IDLE, 2500);
+    side_poll(&world.peer);
+    lose(&world.remains->to_it, world.remains->to_it.put - world.remains->to_it.taken);
+}
+
+static void receive(uint32_t offset, uint32_t length)
+{
+    world_segment(IDLE, offset, length);
+    world_card();
+    side_poll(&world.it);
+}
+
+static void arrive(uint32_t offset, uint32_t length)
+{
+    world_segment(IDLE, offset, length);
+    world_card();
+}
+
+static void four_islands(void)
+{
+    all_is_lost();
+    for (uint32_t offset = 100; offset < 1100; offset += 300)
+        receive(offset, 100);
+}
+
+static void fifth_island(void)
+{
+    four_islands();
+    arrive(250, 50);
+}
+
+static void island_grows(void)
+{
+    four_islands();
+    arrive(200, 50);
+}
+
+static void bridge_from_the_first(void)
+{
+    four_islands();
+    arrive(0, 450);
+}
+
+static void bridge_behind_the_first(void)
+{
+    four_islands();
+    arrive(200, 700);
+}
+
+static void overlap_on_both_sides(void)
+{
+    four_islands();
+    arrive(150, 300);
+}
+
+static void gap_behind_what_is_not_read(void)
+{
+    all_is_lost();
+    receive(0, 100);
+    receive(0, 100);
+    receive(100, 100);
+    receive(150, 50);
+    receive(150, 100);
+    arrive(0, 100);
+}
+
 /* ---- losses of ours ---- */
 
 static void sacks(void)
@@ -368,6 +439,17 @@ static void payload_comes(uint64_t seed)
     adopt_try(ack_comes_with_a_hole_and_the_peer_is_forgotten, poll, ANY, 0);
 }
 
+static void payload_is_out_of_order(uint64_t seed)
+{
+    (void)seed;
+    adopt_try(fifth_island, poll, ONE(IDLE), 0);
+    adopt_try(island_grows, poll, ONE(IDLE), 0);
+    adopt_try(bridge_from_the_first, poll, ONE(IDLE), 0);
+    adopt_try(bridge_behind_the_first, poll, ONE(IDLE), 0);
+    adopt_try(overlap_on_both_sides, poll, ONE(IDLE), 0);
+    adopt_try(gap_behind_what_is_not_read, poll, ONE(IDLE), 0);
+}
+
 static void payload_is_lost(uint64_t seed)
 {
     (void)seed;
@@ -427,6 +509,7 @@ int main(int argc, char **argv)
     const char *how = argc > 1 ? argv[1] : "";
     world_open(strcmp(how, "card") == 0, strcmp(how, "crowded") == 0);
     TRY(payload_comes);
+    TRY(payload_is_out_of_order);
     TRY(payload_is_lost);
     TRY(windows);
     TRY(paths);

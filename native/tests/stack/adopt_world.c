@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "stack/packets.h"
+
 #define PATIENCE_NS (120 * NET_SECOND)
 
 struct adopt_world world;
@@ -97,6 +99,29 @@ void side_lend(struct side *side, uint32_t number, uint32_t bytes)
         world.remains->lent[i] = stream_byte(number, side == &world.peer, written(tcb) + i);
     struct un_piece piece = {world.remains->lent, bytes, UN_NONE};
     un_stack_lend(&side->stack, un_stack_handle(&side->stack, tcb), 0, &piece, 1);
+}
+
+void world_segment(uint32_t number, uint32_t offset, uint32_t length)
+{
+    const struct un_tcb *tcb = tcb_of(&world.it, number);
+    const uint8_t from[] = {2, 0, 0, 0, 0, 2}, to[] = {2, 0, 0, 0, 0, 1};
+    uint32_t at = tcb->rcv_nxt - tcb->irs - 1 + offset;
+    uint8_t packet[WIRE_PACKET_MAX];
+    struct un_seg seg = {.seq = tcb->rcv_nxt + offset, .ack = tcb->snd_nxt, .wnd = 8000, .flags = UN_TCP_ACK,
+                         .source_port = tcb->peer_port, .destination_port = tcb->local_port, .length = length,
+                         .options = UN_SEG_TIMESTAMP, .tsval = tcb->ts_recent};
+    struct un_ip_header ip = {.source = tcb->peer, .destination = ip4(10, 0, 0, 1), .protocol = UN_PROTOCOL_TCP,
+                              .hop_limit = 64, .payload_length = un_seg_header_length(&seg) + length};
+    uint32_t end = un_eth_emit(packet, to, from, UN_ETHER_IPV4);
+    end += un_ip_emit(packet + end, &ip);
+    uint8_t *tcp = packet + end;
+    uint32_t header = un_seg_emit(&seg, tcp);
+    for (uint32_t i = 0; i < length; i++)
+        tcp[header + i] = stream_byte(number, true, at + i);
+    struct un_piece piece = {tcp, header + length, UN_NONE};
+    uint16_t checksum = un_stack_checksum(&ip, UN_PROTOCOL_TCP, &piece, 1);
+    memcpy(tcp + 16, &checksum, sizeof checksum);
+    world_inject(packet, end + header + length);
 }
 
 void world_check_counts(void)

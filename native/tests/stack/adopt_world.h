@@ -108,6 +108,8 @@ void side_poll(struct side *side);
 void fetch_events(struct side *side); /* the application hears of them, and does nothing before it dies */
 void peer_connect(uint32_t number);
 void world_inject(const uint8_t *packet, uint32_t length); /* to `it`, from whoever it says */
+/* A segment of the peer's stream, so many bytes from where `it` has received all. */
+void world_segment(uint32_t number, uint32_t offset, uint32_t length);
 /* What the application of `it` has taken and given, as the blocks say it, is what the stack says. */
 void world_check_counts(void);
 extern const struct un_device_operations world_wire_operations;
