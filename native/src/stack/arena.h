@@ -198,6 +198,8 @@ struct un_farewell {
 struct un_farewells {
     uint32_t put;
     uint32_t taken;
+    uint32_t before; /* what `put` was before the change that is not over and has put some … */
+    bool is_open;    /* … if there is one */
     struct un_farewell ring[UN_FAREWELLS_MAX];
 };
 

@@ -1,13 +1,42 @@
 /* See farewell.h. */
 #include "stack/farewell.h"
 
+/* Undone with the change, what it has put must not leave: its connection lives on. */
+static void remember(struct un_stack *stack)
+{
+    struct un_farewells *farewells = &stack->own->farewells;
+    if (!stack->own->busy || farewells->is_open)
+        return;
+    farewells->before = farewells->put;
+    un_compiler_fence();
+    farewells->is_open = true;
+    un_compiler_fence();
+    stack->is_staged = true;
+}
+
+void un_farewell_settle(struct un_stack *stack, bool is_undone)
+{
+    struct un_farewells *farewells = &stack->own->farewells;
+    if (farewells->is_open && is_undone)
+        farewells->put = farewells->before;
+    un_compiler_fence();
+    farewells->is_open = false;
+}
+
+bool un_farewell_has_room(const struct un_stack *stack)
+{
+    const struct un_farewells *farewells = &stack->own->farewells;
+    return farewells->put - farewells->taken < UN_FAREWELLS_MAX;
+}
+
 bool un_farewell_keep(struct un_stack *stack, const struct un_tcb *tcb, const struct un_seg *reset)
 {
     struct un_farewells *farewells = &stack->own->farewells;
-    if (farewells->put - farewells->taken == UN_FAREWELLS_MAX) {
+    if (!un_farewell_has_room(stack)) {
         un_stack_drop(stack, UN_DROP_device_full);
         return false;
     }
+    remember(stack);
     farewells->ring[farewells->put % UN_FAREWELLS_MAX] = (struct un_farewell){
         .peer = tcb->peer,
         .peer_port = tcb->peer_port,

@@ -12,4 +12,8 @@
 /* Keep a reset of this connection; false: there is no room. */
 bool un_farewell_keep(struct un_stack *stack, const struct un_tcb *tcb, const struct un_seg *reset);
 
+bool un_farewell_has_room(const struct un_stack *stack);
+/* The change that kept resets, if it did, is over; or it is undone, and so are they. */
+void un_farewell_settle(struct un_stack *stack, bool is_undone);
+
 #endif

@@ -2,7 +2,7 @@
  *
  * The headers are written into the view and lent to the device; payload is named by its frames and never copied, except
  * for packets of no connection whose next hop is not known yet. A segment of a connection is submitted when the change
- * in which it was emitted is over: what a peer has seen is never undone (tcp/change.h).
+ * in which it was emitted is over: what a peer has seen is never undone (tcp/change.h). A reset is kept until then.
  *
  * A connection remembers its next hop by the stamp of the neighbour, which is good as long as the neighbour says so
  * (neighbour.c): the usual segment costs one comparison of stamps and one of times. */
@@ -196,6 +196,8 @@ int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, co
     }
     stack->tx_room--;
     stack->is_staged = stack->is_segment_staged = true;
+    if (__builtin_expect(seg->flags & UN_TCP_RST, 0))
+        stack->is_reset_kept = un_farewell_has_room(stack) && un_farewell_keep(stack, tcb, seg);
     if (__builtin_expect(!un_ip_is_v4(&tcb->peer) || seg->options != UN_SEG_TIMESTAMP || seg->sack_count > 0 ||
                              count > 1 || segment_bytes > 0 || tcp->is_slow,
                          0)) {

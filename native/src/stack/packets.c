@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "base/bytes.h"
+#include "stack/farewell.h"
 #include "wire/checksum.h"
 
 #define UN_ROOM_ASKED 16u        /* packets: one question to the device for so many */
@@ -31,6 +32,10 @@ void un_stack_submit_staged(struct un_stack *stack)
     stack->is_staged = stack->is_segment_staged = false;
     if (is_segment)
         un_outgoing_submit(stack, &stack->segment.tx);
+    un_compiler_fence();
+    stack->own->farewells.put -= stack->is_reset_kept;
+    stack->is_reset_kept = false;
+    un_farewell_settle(stack, false);
 }
 
 /* A device may need a frame for it, and must not get one that the change has dropped. */

@@ -10,6 +10,7 @@
  * process does the rest anew. */
 #include "stack/rebuild.h"
 
+#include "stack/farewell.h"
 #include "stack/lists.h"
 #include "stack/neighbour.h"
 #include "stack/scan.h"
@@ -185,6 +186,7 @@ static void undo_change(struct un_stack *stack)
     uint32_t slot = stack->own->busy - 1; /* UN_NONE: none */
     if (slot < stack->own->conn_fresh)
         un_change_undo(&stack->tcp, &stack->tcp.tcbs[slot]);
+    un_farewell_settle(stack, slot != UN_NONE);
     un_compiler_fence();
     stack->own->busy = 0;
     un_compiler_fence();

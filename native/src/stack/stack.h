@@ -143,6 +143,7 @@ struct un_stack {
     bool has_submitted;     /* something waits for flush */
     bool is_staged;         /* something waits for a change of a connection to be over: */
     bool is_segment_staged; /* the segment that was emitted, and … */
+    bool is_reset_kept; /* (it is a reset, and the newest of those that are kept until it has left) */
     uint16_t question_bytes; /* … a question to a neighbour, which goes first */
     uint16_t local_last;    /* index of our address that a packet was for last: mostly the next one is, too */
     struct un_flows flows;

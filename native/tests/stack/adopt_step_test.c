@@ -240,6 +240,35 @@ static void accept_again(void)
     CHECK_EQ(un_stack_accept_next(stack(), 0), conn);
 }
 
+/* A peer that only waits hears that its connection is over, if it is. */
+static void is_told(uint32_t number)
+{
+    uint32_t slot = slot_of(&world.it, number);
+    world_settle();
+    if (slot == UN_NONE || stack()->tcp.tcbs[slot].state == UN_TCP_CLOSED)
+        CHECK_EQ(world.peer.stack.tcp.tcbs[slot_of(&world.peer, number)].state, UN_TCP_DEAD);
+}
+
+static void flight_is_told(void)
+{
+    is_told(FLIGHT);
+}
+
+static void unread_is_told(void)
+{
+    is_told(UNREAD);
+}
+
+static void flight_is_told_afterwards(void)
+{
+    adopt_afterwards(flight_is_told);
+}
+
+static void unread_is_told_afterwards(void)
+{
+    adopt_afterwards(unread_is_told);
+}
+
 static void unaccepted_afterwards(void)
 {
     adopt_afterwards(accept_again);
@@ -338,8 +367,8 @@ static void while_the_application_ends_connections(void)
 {
     adopt_try(NULL, shut_idle, ONE(IDLE), ONE(IDLE));
     adopt_try(NULL, close_idle, ONE(IDLE), ONE(IDLE));
-    adopt_try(NULL, close_unread, ONE(UNREAD), ONE(UNREAD));
-    adopt_try(NULL, abort_flight, ONE(FLIGHT), ONE(FLIGHT));
+    adopt_try(unread_is_told_afterwards, close_unread, ONE(UNREAD), ONE(UNREAD));
+    adopt_try(flight_is_told_afterwards, abort_flight, ONE(FLIGHT), ONE(FLIGHT));
     adopt_try(NULL, unlisten, ONE(READY) | ONE(SYN_RECEIVED), ONE(READY) | ONE(SYN_RECEIVED));
 }
 
