@@ -279,6 +279,20 @@ static void window_opens(void)
     let_peer_send();
 }
 
+/* The peer has come to the edge of its window, and somebody holds nearly all frames. */
+static void frames_are_short(void)
+{
+    struct un_pool *pool = &stack()->tcp.pool;
+    tcb(UNREAD)->rcv_edge = tcb(UNREAD)->rcv_nxt;
+    while (!un_pool_is_nearly_empty(pool))
+        CHECK(un_pool_take(pool) != UN_NONE);
+}
+
+static void read_some(void)
+{
+    side_read(&world.it, UNREAD, 1300);
+}
+
 static void keepalive_is_due(void)
 {
     CHECK_EQ(un_stack_set_option(stack(), handle_of(&world.it, IDLE), UN_OPTION_KEEP_IDLE_S, 1), 0);
@@ -467,6 +481,7 @@ static void windows(uint64_t seed)
     adopt_try(window_probe_is_answered, poll, ANY, 0);
     adopt_try(window_probe_is_taken, poll, ANY, 0);
     adopt_try(window_opens, poll, ANY, 0);
+    adopt_try(frames_are_short, read_some, ONE(UNREAD), 0);
     adopt_try(keepalive_is_due, poll, ANY, 0);
 }
 

@@ -22,6 +22,12 @@ static void write_idle(void)
     side_write(&world.it, IDLE, 1500);
 }
 
+/* Behind what is in flight, into the frame that has room. */
+static void write_flight(void)
+{
+    side_write(&world.it, FLIGHT, 500);
+}
+
 static void read_unread(void)
 {
     side_read(&world.it, UNREAD, 1300);
@@ -352,6 +358,7 @@ static void while_time_passes(void)
 static void while_the_application_calls(void)
 {
     adopt_try(NULL, write_idle, ONE(IDLE), 0);
+    adopt_try(NULL, write_flight, ONE(FLIGHT), 0);
     adopt_try(NULL, read_unread, ONE(UNREAD), 0);
     adopt_try(NULL, consume_unread, ONE(UNREAD), 0);
     adopt_try(NULL, accept_ready, ONE(READY), 0);
