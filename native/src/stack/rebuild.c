@@ -6,8 +6,8 @@
  * upon are told again. The connection that was being changed (`busy`) may be half changed: the change is undone
  * (tcp/change.h), as if the segment had not come, the timer not fired, the application not called.
  *
- * This process may die as well. So the damaged connection is dealt with first, and `busy` is cleared after that; the next
- * process does the rest anew. */
+ * This process may die as well. So the damaged connection is dealt with first, and `busy` is cleared after that; the
+ * next process does the rest anew. */
 #include "stack/rebuild.h"
 
 #include "stack/farewell.h"

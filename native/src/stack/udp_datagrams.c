@@ -4,8 +4,8 @@
  * over the headers. An endpoint may hold UN_UDP_FRAMES_MAX frames, fewer when the pool is short; a datagram that finds
  * no room is dropped and counted. Frames are counted, not bytes, because a small datagram holds a whole frame.
  *
- * A datagram joins the queue with one store, and leaves it with one: whoever goes on after a sudden death (P10) finds it
- * as a whole or not at all. The end of the queue and the number of its frames are found by a scan.
+ * A datagram joins the queue with one store, and leaves it with one: whoever goes on after a sudden death (P10) finds
+ * it as a whole or not at all. The end of the queue and the number of its frames are found by a scan.
  *
  * A datagram that is sent leaves at once. While the Ethernet address of its next hop is not known, the neighbour cache
  * keeps it (waiting.c). */
