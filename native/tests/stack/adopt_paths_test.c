@@ -188,6 +188,18 @@ static void sacks(void)
     let_peer_send();
 }
 
+/* The peer has all of it, and says so of a part. */
+static void part_is_acknowledged(void)
+{
+    side_write(&world.it, IDLE, 1000);
+    side_poll(&world.it);
+    world_card();
+    side_poll(&world.peer);
+    lose(&world.remains->to_it, world.remains->to_it.put - world.remains->to_it.taken);
+    world_ack(IDLE, 500);
+    world_card();
+}
+
 static void reordering_is_over(void)
 {
     sacks();
@@ -195,6 +207,20 @@ static void reordering_is_over(void)
     nothing_more_is_on_its_way();
     CHECK(tcb(IDLE)->sacked_bytes > 0);
     until(un_tcp_deadline_ns(tcb(IDLE)));
+}
+
+/* The ACK of all ends the recovery. */
+static void loss_is_repaired(void)
+{
+    sacks();
+    side_poll(&world.it);
+    world_card();
+    CHECK(tcb(IDLE)->sacked_bytes > 0);
+    if (world.remains->to_peer.put == world.remains->to_peer.taken) {
+        until(un_tcp_deadline_ns(tcb(IDLE)));
+        side_poll(&world.it);
+    }
+    let_peer_send();
 }
 
 static void probe_is_due(void)
@@ -467,8 +493,10 @@ static void payload_is_out_of_order(uint64_t seed)
 static void payload_is_lost(uint64_t seed)
 {
     (void)seed;
+    adopt_try(part_is_acknowledged, poll, ONE(IDLE), 0);
     adopt_try(sacks, poll, ONE(IDLE), 0);
     adopt_try(reordering_is_over, poll, ANY, 0);
+    adopt_try(loss_is_repaired, poll, ANY, 0);
     adopt_try(probe_is_due, poll, ANY, 0);
     adopt_try(timeout_is_due, poll, ANY, 0);
     adopt_try(timeout_was_needless, poll, ANY, 0);

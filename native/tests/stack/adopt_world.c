@@ -101,13 +101,13 @@ void side_lend(struct side *side, uint32_t number, uint32_t bytes)
     un_stack_lend(&side->stack, un_stack_handle(&side->stack, tcb), 0, &piece, 1);
 }
 
-void world_segment(uint32_t number, uint32_t offset, uint32_t length)
+static void inject_segment(uint32_t number, uint32_t ack, uint32_t offset, uint32_t length)
 {
     const struct un_tcb *tcb = tcb_of(&world.it, number);
     const uint8_t from[] = {2, 0, 0, 0, 0, 2}, to[] = {2, 0, 0, 0, 0, 1};
     uint32_t at = tcb->rcv_nxt - tcb->irs - 1 + offset;
     uint8_t packet[WIRE_PACKET_MAX];
-    struct un_seg seg = {.seq = tcb->rcv_nxt + offset, .ack = tcb->snd_nxt, .wnd = 8000, .flags = UN_TCP_ACK,
+    struct un_seg seg = {.seq = tcb->rcv_nxt + offset, .ack = ack, .wnd = 8000, .flags = UN_TCP_ACK,
                          .source_port = tcb->peer_port, .destination_port = tcb->local_port, .length = length,
                          .options = UN_SEG_TIMESTAMP, .tsval = tcb->ts_recent};
     struct un_ip_header ip = {.source = tcb->peer, .destination = ip4(10, 0, 0, 1), .protocol = UN_PROTOCOL_TCP,
@@ -122,6 +122,16 @@ void world_segment(uint32_t number, uint32_t offset, uint32_t length)
     uint16_t checksum = un_stack_checksum(&ip, UN_PROTOCOL_TCP, &piece, 1);
     memcpy(tcp + 16, &checksum, sizeof checksum);
     world_inject(packet, end + header + length);
+}
+
+void world_segment(uint32_t number, uint32_t offset, uint32_t length)
+{
+    inject_segment(number, tcb_of(&world.it, number)->snd_nxt, offset, length);
+}
+
+void world_ack(uint32_t number, uint32_t bytes)
+{
+    inject_segment(number, tcb_of(&world.it, number)->snd_una + bytes, 0, 0);
 }
 
 void world_check_counts(void)

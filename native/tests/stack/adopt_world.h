@@ -110,6 +110,7 @@ void peer_connect(uint32_t number);
 void world_inject(const uint8_t *packet, uint32_t length); /* to `it`, from whoever it says */
 /* A segment of the peer's stream, so many bytes from where `it` has received all. */
 void world_segment(uint32_t number, uint32_t offset, uint32_t length);
+void world_ack(uint32_t number, uint32_t bytes); /* the peer acknowledges so many more */
 /* What the application of `it` has taken and given, as the blocks say it, is what the stack says. */
 void world_check_counts(void);
 extern const struct un_device_operations world_wire_operations;
