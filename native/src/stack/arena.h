@@ -6,7 +6,7 @@
  * un_stack_plan is the only place that knows the offsets. Nothing in the arena is a pointer.
  *
  * What survives the sudden death of its process is written so that a half-done change is harmless: the connection that
- * is being changed is named by `busy`, and the change can be undone (tcp/change.h); datagrams and fragments join and
+ * is being changed is named by `busy`, and the change can be undone (tcp/keep.h); datagrams and fragments join and
  * leave their queues with one store, and entries of small tables become valid with their last one. Everything marked
  * "cache" below is made anew by un_stack_adopt. */
 #ifndef UN_STACK_ARENA_H
@@ -16,7 +16,7 @@
 #include "stack/rate.h"
 #include "stack/stack.h"
 #include "stack/wheel.h"
-#include "tcp/change.h"
+#include "tcp/keep.h"
 #include "wire/icmp.h"
 #include "wire/packet.h"
 
@@ -208,7 +208,7 @@ struct un_stack_memory {
     uint32_t version;
     uint32_t busy;          /* slot + 1 of the connection that is being changed */
     uint32_t conn_fresh;    /* slots from here on were never used */
-    struct un_change_memory change; /* of that connection */
+    struct un_keep_memory change; /* of that connection */
     uint64_t bytes;
     uint64_t now_ns;
     uint64_t random;
@@ -263,7 +263,7 @@ struct un_stack_plan {
     uint64_t frames;
     uint64_t frame_scratch; /* for adopt and check: what is found to be in use */
     uint64_t sent_scratch;
-    uint64_t kept_frames; /* tcp/change.h: copies of records, and where they are */
+    uint64_t kept_frames; /* tcp/keep.h: copies of records, and where they are */
     uint64_t kept_sents;
     uint64_t frame_at;
     uint64_t sent_at;
@@ -299,11 +299,11 @@ static inline uint64_t un_min64(uint64_t left, uint64_t right)
 }
 
 /* Around every change of a connection. Not nested: one connection at a time. These parts of the block are changed, or
- * un_change_all comes before. */
-UN_ALWAYS_INLINE void un_stack_busy_part(struct un_stack *stack, uint32_t slot, enum un_change_part part)
+ * un_keep_all comes before. */
+UN_ALWAYS_INLINE void un_stack_busy_part(struct un_stack *stack, uint32_t slot, enum un_keep_part part)
 {
     un_assert(stack->own->busy == 0);
-    un_change_begin(&stack->tcp, &stack->tcp.tcbs[slot], part);
+    un_keep_begin(&stack->tcp, &stack->tcp.tcbs[slot], part);
     un_compiler_fence();
     stack->own->busy = slot + 1;
     un_compiler_fence();
@@ -311,7 +311,7 @@ UN_ALWAYS_INLINE void un_stack_busy_part(struct un_stack *stack, uint32_t slot, 
 
 static inline void un_stack_busy(struct un_stack *stack, const struct un_tcb *tcb)
 {
-    un_stack_busy_part(stack, un_stack_slot(stack, tcb), UN_CHANGE_ALL);
+    un_stack_busy_part(stack, un_stack_slot(stack, tcb), UN_KEEP_ALL);
 }
 
 /* It happened; and what it has to send leaves. */

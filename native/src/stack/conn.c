@@ -138,7 +138,7 @@ int un_stack_accept(struct un_stack *stack, uint64_t conn, uint64_t user)
     struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
-    un_stack_busy_part(stack, (uint32_t)conn, UN_CHANGE_SEND);
+    un_stack_busy_part(stack, (uint32_t)conn, UN_KEEP_SEND);
     un_stack_conn_accepted(stack, tcb);
     tcb->flags |= UN_TCB_ACCEPTED;
     tcb->user = user;
@@ -156,7 +156,7 @@ int un_stack_unaccept(struct un_stack *stack, uint64_t conn)
     const struct un_listener *listener = &stack->own->listeners[tcb->listener];
     if (!listener->is_open || listener->port != tcb->local_port)
         return -ENOENT;
-    un_stack_busy_part(stack, (uint32_t)conn, UN_CHANGE_SEND);
+    un_stack_busy_part(stack, (uint32_t)conn, UN_KEEP_SEND);
     tcb->flags &= ~(uint32_t)UN_TCB_ACCEPTED;
     tcb->user = listener->user;
     un_stack_conn_ready(stack, tcb);
@@ -189,7 +189,7 @@ int64_t un_stack_write(struct un_stack *stack, uint64_t conn, const struct un_pi
     struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
-    un_stack_busy_part(stack, (uint32_t)conn, UN_CHANGE_SEND);
+    un_stack_busy_part(stack, (uint32_t)conn, UN_KEEP_SEND);
     int64_t taken = un_tcp_write(&stack->tcp, tcb, pieces, count);
     un_stack_idle(stack);
     return taken != 0 || is_empty(pieces, count) ? taken : -EAGAIN;
@@ -200,7 +200,7 @@ int64_t un_stack_lend(struct un_stack *stack, uint64_t conn, uint16_t lender, st
     struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
-    un_stack_busy_part(stack, (uint32_t)conn, UN_CHANGE_SEND);
+    un_stack_busy_part(stack, (uint32_t)conn, UN_KEEP_SEND);
     int64_t taken = un_tcp_lend(&stack->tcp, tcb, lender, pieces, count);
     un_stack_idle(stack);
     return taken != 0 ? taken : -EAGAIN;
@@ -244,7 +244,7 @@ int un_stack_consume(struct un_stack *stack, uint64_t conn, uint32_t bytes)
         return -EBADF;
     if (bytes > tcb->rcv_bytes)
         return -EINVAL;
-    un_stack_busy_part(stack, (uint32_t)conn, UN_CHANGE_RECEIVE);
+    un_stack_busy_part(stack, (uint32_t)conn, UN_KEEP_RECEIVE);
     un_tcp_consume(&stack->tcp, tcb, bytes);
     un_stack_idle(stack);
     return 0;
@@ -255,7 +255,7 @@ int64_t un_stack_read(struct un_stack *stack, uint64_t conn, void *bytes, uint32
     struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
-    un_stack_busy_part(stack, (uint32_t)conn, UN_CHANGE_RECEIVE);
+    un_stack_busy_part(stack, (uint32_t)conn, UN_KEEP_RECEIVE);
     uint32_t done = un_tcp_read(&stack->tcp, tcb, bytes, most);
     un_stack_idle(stack);
     return done > 0 || most == 0 ? (int64_t)done : nothing(tcb);

@@ -143,7 +143,7 @@ static void make_view(struct un_stack *stack, const struct un_stack_place *place
     tcp->tcbs = (struct un_tcb *)(memory + plan->tcbs);
     tcp->sents = (struct un_sent *)(memory + plan->sents);
     tcp->sent_pool = &stack->own->sent_pool;
-    tcp->change = (struct un_change){
+    tcp->change = (struct un_keep){
         .own = &stack->own->change,
         .frames = (struct un_kept_frame *)(memory + plan->kept_frames),
         .sents = (struct un_kept_sent *)(memory + plan->kept_sents),

@@ -250,7 +250,7 @@ UN_ALWAYS_INLINE void process_fast(struct un_stack *stack, uint32_t slot, const 
 {
     struct un_tcb *tcb = &stack->tcp.tcbs[slot];
     uint32_t acked = tcb->snd_una;
-    un_stack_busy_part(stack, slot, UN_CHANGE_HOT);
+    un_stack_busy_part(stack, slot, UN_KEEP_HOT);
     un_tcp_input_fast(&stack->tcp, tcb, seg, payload, false);
     un_stack_idle(stack);
     if (tcb->snd_una != acked)

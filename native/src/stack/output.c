@@ -2,7 +2,7 @@
  *
  * The headers are written into the view and lent to the device; payload is named by its frames and never copied, except
  * for packets of no connection whose next hop is not known yet. A segment of a connection is submitted when the change
- * in which it was emitted is over: what a peer has seen is never undone (tcp/change.h). A reset is kept until then.
+ * in which it was emitted is over: what a peer has seen is never undone (tcp/keep.h). A reset is kept until then.
  *
  * A connection remembers its next hop by the stamp of the neighbour, which is good as long as the neighbour says so
  * (neighbour.c): the usual segment costs one comparison of stamps and one of times. */
@@ -221,7 +221,7 @@ bool un_stack_output_fast(struct un_stack *stack, struct un_tcb *tcb)
     struct un_seg seg;
     struct un_piece piece;
     struct un_outgoing packet;
-    un_stack_busy_part(stack, un_stack_slot(stack, tcb), UN_CHANGE_HOT);
+    un_stack_busy_part(stack, un_stack_slot(stack, tcb), UN_KEEP_HOT);
     un_tcp_output_fast_segment(tcp, tcb, length, &seg, &piece);
     compose(stack, tcb, neighbour, &seg, &packet, &piece, 1, 0,
             (struct kind){.is_v4 = true, .is_stamped = true, .is_single = true});

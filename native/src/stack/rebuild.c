@@ -4,7 +4,7 @@
  * queues, and of the device's rings where they outlived the process; look-up table and wheel by entering every
  * connection; lists by giving every connection a turn. Events that the application had fetched and may not have acted
  * upon are told again. The connection that was being changed (`busy`) may be half changed: the change is undone
- * (tcp/change.h), as if the segment had not come, the timer not fired, the application not called.
+ * (tcp/keep.h), as if the segment had not come, the timer not fired, the application not called.
  *
  * This process may die as well. So the damaged connection is dealt with first, and `busy` is cleared after that; the
  * next process does the rest anew. */
@@ -185,7 +185,7 @@ static void undo_change(struct un_stack *stack)
 {
     uint32_t slot = stack->own->busy - 1; /* UN_NONE: none */
     if (slot < stack->own->conn_fresh)
-        un_change_undo(&stack->tcp, &stack->tcp.tcbs[slot]);
+        un_keep_undo(&stack->tcp, &stack->tcp.tcbs[slot]);
     un_farewell_settle(stack, slot != UN_NONE);
     un_compiler_fence();
     stack->own->busy = 0;

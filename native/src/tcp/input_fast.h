@@ -7,7 +7,7 @@
 #ifndef UN_TCP_INPUT_FAST_H
 #define UN_TCP_INPUT_FAST_H
 
-#include "tcp/change.h"
+#include "tcp/keep.h"
 #include "tcp/receive_fast.h"
 #include "tcp/recovery_fast.h"
 
@@ -52,7 +52,7 @@ static inline void un_tcp_acked_all(struct un_tcp *tcp, struct un_tcb *tcb)
     tcb->snd.head = UN_NONE;
     tcb->snd_head_offset = 0;
     tcb->snd_bytes = 0;
-    un_change_drop_chain(tcp, frame);
+    un_keep_drop_chain(tcp, frame);
 }
 
 UN_ALWAYS_INLINE void un_tcp_take_ack_of_all(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
@@ -82,7 +82,7 @@ UN_ALWAYS_INLINE void un_tcp_ack_fast(struct un_tcp *tcp, struct un_tcb *tcb, co
         un_tcp_take_ack_of_all(tcp, tcb, seg);
     } else {
         const struct un_seg whole = *seg;
-        un_change_all(tcp, tcb);
+        un_keep_all(tcp, tcb);
         un_tcp_process_ack(tcp, tcb, &whole);
     }
 }

@@ -7,7 +7,7 @@
 #define UN_TCP_RECEIVE_FAST_H
 
 #include "base/attributes.h"
-#include "tcp/change.h"
+#include "tcp/keep.h"
 #include "tcp/internal.h"
 
 /* ---- the queue ---- */
@@ -79,7 +79,7 @@ UN_ALWAYS_INLINE enum un_drop un_tcp_receive_next(struct un_tcp *tcp, struct un_
     bool is_plain = (!is_chain || tcp->pool.frames[frame].next == UN_NONE) && tcb->rcv_ooo.head == UN_NONE &&
                     !un_rx_is_crowded(tcp, tcb->rcv_frames, tcp->config->rcv_frames_max);
     if (__builtin_expect(!is_plain, 0)) {
-        un_change_all(tcp, tcb);
+        un_keep_all(tcp, tcb);
         return un_tcp_receive(tcp, tcb, tcb->rcv_nxt, length, frame);
     }
     un_rx_append(tcp, tcb, frame, length);

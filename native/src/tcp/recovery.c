@@ -313,7 +313,7 @@ static void lose_all(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     tcb->lost_hint = UN_NONE;
     for (uint32_t index = tcb->sent_head; index != UN_NONE; index = tcp->sents[index].next) {
-        un_change_sent(tcp, index);
+        un_keep_sent(tcp, index);
         if (tcp->sents[index].flags & UN_SENT_SACKED)
             tcp->sents[index].flags |= UN_SENT_RESENT;
         un_sent_set(tcp, tcb, index, UN_SENT_LOST);

@@ -16,7 +16,7 @@
  * it free.
  *
  * Work per frame: O(1) for payload in order and for payload behind all that waits; else a walk over rcv_ooo. */
-#include "tcp/change.h"
+#include "tcp/keep.h"
 #include "tcp/receive_fast.h"
 #include "tcp/rxblocks.h"
 
@@ -75,7 +75,7 @@ static bool compact(struct un_tcp *tcp, uint32_t into, uint32_t frame)
     uint32_t end = (uint32_t)target->offset + target->length;
     if (!fits(tcp, into, frame))
         return false;
-    un_change_frame(tcp, into);
+    un_keep_frame(tcp, into);
     memcpy(un_pool_bytes(&tcp->pool, into) + end, un_pool_bytes(&tcp->pool, frame) + source->offset, source->length);
     target->length = (uint16_t)(target->length + source->length);
     un_pool_drop(&tcp->pool, frame);
@@ -113,7 +113,7 @@ static uint32_t unlink_behind(const struct arrival *arrival, uint32_t before)
     struct un_frame *frames = arrival->frames;
     struct un_tcb *tcb = arrival->tcb;
     if (before != UN_NONE)
-        un_change_frame(arrival->tcp, before);
+        un_keep_frame(arrival->tcp, before);
     uint32_t *link = before == UN_NONE ? &tcb->rcv_ooo.head : &frames[before].next;
     uint32_t frame = *link;
     un_assert(frame != UN_NONE && tcb->rcv_ooo_frames > 0 && frames[frame].length <= tcb->rcv_ooo_bytes);
@@ -134,7 +134,7 @@ static void append(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t frame)
 static void move_in_order(struct arrival *arrival)
 {
     uint32_t frame = unlink_behind(arrival, UN_NONE);
-    un_change_frame(arrival->tcp, frame);
+    un_keep_frame(arrival->tcp, frame);
     if (!append_by_copy(arrival->tcp, arrival->tcb, frame))
         append(arrival->tcp, arrival->tcb, frame);
 }
@@ -227,7 +227,7 @@ static bool trim_right(struct arrival *arrival, uint32_t before, uint32_t frame)
         }
         memcpy(un_pool_bytes(pool, frame) + record->offset + at, un_pool_bytes(pool, behind) + old->offset,
                old->length);
-        un_change_drop(arrival->tcp, unlink_behind(arrival, before));
+        un_keep_drop(arrival->tcp, unlink_behind(arrival, before));
         took_place = true;
     }
 }
@@ -272,7 +272,7 @@ static void queue(struct arrival *arrival, uint32_t before, uint32_t frame, bool
             return;
         }
         if (before != UN_NONE)
-            un_change_frame(tcp, before);
+            un_keep_frame(tcp, before);
         uint32_t *link = before == UN_NONE ? &tcb->rcv_ooo.head : &frames[before].next;
         frames[frame].next = *link;
         *link = frame;
@@ -375,14 +375,14 @@ void un_rx_consume(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes)
         uint32_t frame = tcb->rcv.head;
         struct un_frame *record = &tcp->pool.frames[frame];
         if (bytes < record->length) {
-            un_change_frame(tcp, frame);
+            un_keep_frame(tcp, frame);
             skip(record, bytes);
             return;
         }
         bytes -= record->length;
         tcb->rcv.head = record->next;
         tcb->rcv_frames--;
-        un_change_drop(tcp, frame);
+        un_keep_drop(tcp, frame);
     }
 }
 
@@ -397,7 +397,7 @@ uint32_t un_rx_read(struct un_tcp *tcp, struct un_tcb *tcb, void *bytes, uint32_
         uint32_t part = left < record->length ? left : record->length;
         memcpy(to, un_pool_bytes(&tcp->pool, frame) + record->offset, part);
         if (part < record->length) {
-            un_change_frame(tcp, frame);
+            un_keep_frame(tcp, frame);
             skip(record, part);
             break;
         }
@@ -405,14 +405,14 @@ uint32_t un_rx_read(struct un_tcp *tcp, struct un_tcb *tcb, void *bytes, uint32_
         left -= part;
         tcb->rcv.head = record->next;
         tcb->rcv_frames--;
-        un_change_drop(tcp, frame);
+        un_keep_drop(tcp, frame);
     }
     return done;
 }
 
 void un_rx_drop_out_of_order(struct un_tcp *tcp, struct un_tcb *tcb)
 {
-    un_change_drop_chain(tcp, tcb->rcv_ooo.head);
+    un_keep_drop_chain(tcp, tcb->rcv_ooo.head);
     tcb->rcv_ooo.head = UN_NONE;
     tcb->rcv_ooo_frames = 0;
     tcb->rcv_ooo_bytes = 0;
@@ -422,7 +422,7 @@ void un_rx_drop_out_of_order(struct un_tcp *tcp, struct un_tcb *tcb)
 void un_rx_drop_all(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     un_rx_drop_out_of_order(tcp, tcb);
-    un_change_drop_chain(tcp, tcb->rcv.head);
+    un_keep_drop_chain(tcp, tcb->rcv.head);
     tcb->rcv.head = UN_NONE;
     tcb->rcv_frames = 0;
     tcb->rcv_bytes = 0;

@@ -17,7 +17,7 @@ static void note_delivered(struct un_tcp *tcp, struct un_tcb *tcb, struct un_ack
     ack->delivered += length;
     un_rack_delivered(tcp, tcb, ack, sent, length);
     if (sent->flags & UN_SENT_PATH_PROBE) {
-        un_change_sent(tcp, (uint32_t)(sent - tcp->sents));
+        un_keep_sent(tcp, (uint32_t)(sent - tcp->sents));
         sent->flags &= (uint16_t)~UN_SENT_PATH_PROBE;
         un_tcp_path_probed(tcp, tcb);
     }
@@ -39,7 +39,7 @@ static void note_delivered(struct un_tcp *tcp, struct un_tcb *tcb, struct un_ack
 /* The peer acknowledged up to data that it had SACKed, and not that data: it has thrown it away. */
 static void renege(struct un_tcp *tcp, struct un_tcb *tcb)
 {
-    un_change_sent(tcp, tcb->sent_head);
+    un_keep_sent(tcp, tcb->sent_head);
     tcp->sents[tcb->sent_head].flags |= UN_SENT_RESENT;
     un_sent_set(tcp, tcb, tcb->sent_head, UN_SENT_LOST);
 }

@@ -44,7 +44,7 @@ void un_sent_trim(struct un_tcp *tcp, struct un_sent *sent, uint32_t length)
     un_assert(length < sent->length);
     if (length == 0)
         return;
-    un_change_sent(tcp, (uint32_t)(sent - tcp->sents));
+    un_keep_sent(tcp, (uint32_t)(sent - tcp->sents));
     if (length > has_syn)
         un_tx_advance(tcp, &sent->frame, &sent->offset, length - has_syn);
     sent->flags &= (uint16_t) ~(UN_SENT_SYN | UN_SENT_PATH_PROBE);
@@ -58,8 +58,8 @@ bool un_sent_split(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index, uint3
     if (second == UN_NONE)
         return false;
     struct un_sent *sent = &tcp->sents[index];
-    un_change_sent(tcp, index);
-    un_change_sent(tcp, second); /* the change may have given it back */
+    un_keep_sent(tcp, index);
+    un_keep_sent(tcp, second); /* the change may have given it back */
     tcp->sents[second] = *sent;
     un_sent_trim(tcp, &tcp->sents[second], length);
     sent->next = second;
@@ -76,7 +76,7 @@ void un_sent_join(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index)
     uint32_t second = sent->next;
     un_assert(second != UN_NONE);
     const struct un_sent *joined = &tcp->sents[second];
-    un_change_sent(tcp, index);
+    un_keep_sent(tcp, index);
     sent->length += joined->length;
     sent->flags |= joined->flags;
     sent->next = joined->next;
@@ -90,7 +90,7 @@ void un_sent_join(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index)
 void un_sent_set(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t index, enum un_sent_flag state)
 {
     struct un_sent *sent = &tcp->sents[index];
-    un_change_sent(tcp, index);
+    un_keep_sent(tcp, index);
     uint32_t *sum = un_sent_sum(tcb, sent->flags);
     un_assert(sent->length <= *sum);
     *sum -= sent->length;

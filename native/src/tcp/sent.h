@@ -2,7 +2,7 @@
 #ifndef UN_SENT_H
 #define UN_SENT_H
 
-#include "tcp/change.h"
+#include "tcp/keep.h"
 
 #define UN_TIMESTAMP_BYTES 12u /* of options, with padding */
 
@@ -25,7 +25,7 @@ static inline struct un_sent *un_sent_append(struct un_tcp *tcp, struct un_tcb *
 static inline void un_sent_give(struct un_tcp *tcp, uint32_t index)
 {
     if (tcp->sents[index].next != UN_NONE)
-        un_change_sent(tcp, index);
+        un_keep_sent(tcp, index);
     tcp->sents[index].next = tcp->sent_pool->free_head;
     tcp->sent_pool->free_head = index;
     tcp->sent_pool->free_count++;

@@ -128,7 +128,7 @@ struct un_queue {
 
 /* Fields stand in the order of how often they are read: first what the fast paths need, in as few cache lines as
  * possible; last what is for payload out of order, for losses, and what is set once. What the fast paths change lies
- * between `rcv_nxt` and `event_next`, ordered so that each of them changes few parts: change.h keeps copies of them. */
+ * between `rcv_nxt` and `event_next`, ordered so that each of them changes few parts: keep.h keeps copies of them. */
 struct un_tcb {
     /* Who: read by look-up. */
     struct un_ip peer;

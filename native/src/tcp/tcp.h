@@ -13,7 +13,7 @@
  *               undo.c, prr.c, flight.c, rtt.c (recovery.h)
  *   congestion.c with reno.c, cubic.c and hystart.c
  *   cookie.c    SYN cookies; check.c what must hold between two calls
- *   change.c    what is undone when the process dies in the middle of a call
+ *   keep.c      what is undone when the process dies in the middle of a call
  * The fast paths stand in headers, so that the compiler makes one function of them and the stack's packet code:
  * input_fast.h and receive_fast.h the way in, output_fast.h the way out. */
 #ifndef UN_TCP_H
@@ -128,7 +128,7 @@ struct un_sent_pool {
     uint32_t free_count;
 };
 
-/* A change that can be undone: change.h. In the arena, and a view of it. */
+/* A change that can be undone: keep.h. In the arena, and a view of it. */
 struct un_kept_frame {
     uint32_t index;
     struct un_frame record;
@@ -137,15 +137,15 @@ struct un_kept_sent {
     uint32_t index;
     struct un_sent record;
 };
-struct un_change_memory {
+struct un_keep_memory {
     uint32_t from; /* bytes of the block that are kept */
     uint32_t to;
     uint32_t frames; /* that are kept */
     uint32_t sents;
     struct un_tcb tcb;
 };
-struct un_change {
-    struct un_change_memory *own; /* NULL: nothing is ever undone */
+struct un_keep {
+    struct un_keep_memory *own; /* NULL: nothing is ever undone */
     struct un_kept_frame *frames; /* there is room for all */
     struct un_kept_sent *sents;
     uint32_t *frame_at; /* where each is kept, if there it is kept */
@@ -183,7 +183,7 @@ struct un_tcp {
     struct un_tcb *tcbs;
     struct un_sent *sents;
     struct un_sent_pool *sent_pool;
-    struct un_change change;
+    struct un_keep change;
     const struct un_tcp_config *config;
     struct un_tcp_counters *counters;
     uint64_t *drops; /* by enum un_drop */

@@ -8,7 +8,7 @@
  *
  * `seq` of a frame here is its capacity. Frames that were queued as they are have no more than `length`: the rest of
  * the frame is not ours. Of lent pieces `seq` says where their bytes are (base/pool.h); nothing is added to them. */
-#include "tcp/change.h"
+#include "tcp/keep.h"
 
 #include <string.h>
 
@@ -29,7 +29,7 @@ static struct un_frame *tail_with_room(struct un_tcp *tcp, struct un_tcb *tcb)
     if (tcb->snd.head != UN_NONE) {
         struct un_frame *tail = &tcp->pool.frames[tcb->snd.tail];
         if (!un_pool_is_lent(&tcp->pool, tcb->snd.tail) && tail->length < tail->seq) {
-            un_change_frame(tcp, tcb->snd.tail);
+            un_keep_frame(tcp, tcb->snd.tail);
             return tail;
         }
     }
@@ -149,7 +149,7 @@ void un_tx_acked(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes)
         bytes -= tcp->pool.frames[frame].length;
         tcb->snd.head = tcp->pool.frames[frame].next;
         un_assert(frame != tcb->unsent_frame); /* acknowledged, and never sent? */
-        un_change_drop(tcp, frame);
+        un_keep_drop(tcp, frame);
     }
     un_assert(tcb->snd.head != UN_NONE || bytes == 0);
     tcb->snd_head_offset = bytes;
@@ -158,7 +158,7 @@ void un_tx_acked(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes)
 void un_tx_drop_all(struct un_tcp *tcp, struct un_tcb *tcb)
 {
     uint32_t unsent = un_tx_unsent(tcb);
-    un_change_drop_chain(tcp, tcb->snd.head);
+    un_keep_drop_chain(tcp, tcb->snd.head);
     tcb->snd.head = UN_NONE;
     if (tcb->unsent_frame != UN_NONE)
         tcb->unsent_offset = unsent;

@@ -11,7 +11,7 @@
  * pool is nearly empty, the edge stays where it is. When a peer has reached it for want of frames, UN_TIMER_ACK looks
  * again, as often as a peer may probe at most (section 3.8.6.1), and the window opens by itself. So nobody who frees
  * frames has to look for connections that wait for them. */
-#include "tcp/change.h"
+#include "tcp/keep.h"
 #include "tcp/internal.h"
 
 /* the least retransmission timeout of most peers, and so their first probe */
@@ -109,7 +109,7 @@ static bool is_starved(const struct un_tcp *tcp, const struct un_tcb *tcb)
 
 static UN_NEVER_INLINE void look_again(struct un_tcp *tcp, struct un_tcb *tcb)
 {
-    un_change_all(tcp, tcb);
+    un_keep_all(tcp, tcb);
     un_tcp_arm(tcp, tcb, UN_TIMER_ACK, tcp->now_ns + UN_STARVED_LOOK_NS);
 }
 

@@ -220,7 +220,7 @@ static void a_change_that_was_not_finished_is_undone(void)
     struct un_tcb *tcb = un_stack_conn_find(&server.stack, pair.server);
     CHECK_EQ(write_bytes(&server, pair.server, "on", 2), 2);
     un_stack_busy(&server.stack, tcb);
-    un_change_frame(&server.stack.tcp, tcb->snd.head);
+    un_keep_frame(&server.stack.tcp, tcb->snd.head);
     server.stack.tcp.pool.frames[tcb->snd.head].length = 200;
     tcb->snd_bytes = 7;
     tcb->rcv.head = 3;

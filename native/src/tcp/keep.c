@@ -1,9 +1,9 @@
-/* See change.h. */
-#include "tcp/change.h"
+/* See keep.h. */
+#include "tcp/keep.h"
 
-void un_change_all(struct un_tcp *tcp, const struct un_tcb *tcb)
+void un_keep_all(struct un_tcp *tcp, const struct un_tcb *tcb)
 {
-    struct un_change_memory *own = tcp->change.own;
+    struct un_keep_memory *own = tcp->change.own;
     if (!own || own->to - own->from == sizeof *tcb)
         return;
     uint8_t *kept = (uint8_t *)&own->tcb;
@@ -15,9 +15,9 @@ void un_change_all(struct un_tcp *tcp, const struct un_tcb *tcb)
     un_compiler_fence();
 }
 
-void un_change_frame(struct un_tcp *tcp, uint32_t frame)
+void un_keep_frame(struct un_tcp *tcp, uint32_t frame)
 {
-    struct un_change *change = &tcp->change;
+    struct un_keep *change = &tcp->change;
     if (!change->own)
         return;
     uint32_t at = change->frame_at[frame], end = change->own->frames;
@@ -30,9 +30,9 @@ void un_change_frame(struct un_tcp *tcp, uint32_t frame)
     un_compiler_fence();
 }
 
-void un_change_sent(struct un_tcp *tcp, uint32_t index)
+void un_keep_sent(struct un_tcp *tcp, uint32_t index)
 {
-    struct un_change *change = &tcp->change;
+    struct un_keep *change = &tcp->change;
     if (!change->own)
         return;
     uint32_t at = change->sent_at[index], end = change->own->sents;
@@ -51,10 +51,10 @@ static void cut_queue(const struct un_tcp *tcp, const struct un_queue *queue)
         tcp->pool.frames[queue->tail].next = UN_NONE;
 }
 
-void un_change_undo(struct un_tcp *tcp, struct un_tcb *tcb)
+void un_keep_undo(struct un_tcp *tcp, struct un_tcb *tcb)
 {
-    const struct un_change *change = &tcp->change;
-    const struct un_change_memory *own = change->own;
+    const struct un_keep *change = &tcp->change;
+    const struct un_keep_memory *own = change->own;
     for (uint32_t i = 0; i < own->frames; i++)
         tcp->pool.frames[change->frames[i].index] = change->frames[i].record;
     for (uint32_t i = 0; i < own->sents; i++)
