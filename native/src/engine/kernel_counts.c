@@ -60,7 +60,6 @@ int un_kernel_counts(int fd, const struct un_counts *known, struct un_counts *co
     if (status < 0)
         return status;
     uint32_t state = 1u << info.tcpi_state;
-    counts->lent = 0;
     counts->taken = info.tcpi_bytes_received - (uint32_t)unread - !!(state & PEER_FIN); /* a FIN counts as a byte */
     counts->given = info.tcpi_bytes_acked + (uint32_t)unacknowledged - !!(state & OUR_FIN);
     if (info.tcpi_state != CLOSED)

@@ -90,7 +90,7 @@ static void settle_transfer(struct un_engine *engine, uint32_t slot)
         return;
     }
     if (sent > 0)
-        un_sendqueue_took(engine, slot, sent, counts.lent);
+        un_sendqueue_took(engine, slot, sent, UINT64_MAX); /* what is done with is found by the rebuild that follows */
     if (received > 0) {
         un_assert(un_event_push_posts(engine, slot)); /* there was room before that was received */
         un_receive_took(engine, slot, (uint32_t)received);

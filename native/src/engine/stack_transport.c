@@ -389,8 +389,8 @@ static void stack_admit(struct un_engine *engine, bool on)
         un_link_unlisten_all(engine);
 }
 
-/* After a takeover: both sides know the same connections, or those that one side alone knows end. Of what came and of
- * ends that were not acted upon the stack tells again, of connections that wait to be accepted too. */
+/* After a takeover: both sides know the same connections. Of what came and of ends that were not acted upon the stack
+ * tells again, of connections that wait to be accepted, too. */
 
 static bool is_owned(struct un_engine *engine, uint32_t slot)
 {
@@ -406,27 +406,30 @@ static void settle_ours(struct un_engine *engine, uint32_t slot)
     const struct un_tcb *tcb = &engine->link->stack.tcp.tcbs[work->handle];
     if (tcb->state != UN_TCP_CLOSED && tcb->user == un_load(&un_slot(engine, slot)->id))
         return;
+    un_enter(engine, slot);
     work->handle = -1; /* the slot may belong to another connection by now */
     un_engine_conn_finish(engine, slot, UN_REASON_NETWORK_LOST, true);
+    un_leave(engine);
 }
 
-/* The stack resets what it was changing; of the rest nobody knows what the dead engine had come to. */
 static int stack_counts(struct un_engine *engine, uint32_t slot, struct un_counts *counts)
 {
-    (void)engine;
-    (void)slot;
-    *counts = (struct un_counts){0};
-    return -EOPNOTSUPP;
+    struct un_link *link = engine->link;
+    int handle = engine->works[slot].handle;
+    if (link->stack.tcp.tcbs[handle].user != un_load(&un_slot(engine, slot)->id))
+        return -ENOENT;
+    return un_stack_conn_counts(&link->stack, handle_of(link, handle), &counts->taken, &counts->given);
 }
 
-/* It is that of the change in progress, and closed as this wanted it. */
-static void close_orphan(struct un_engine *engine, uint64_t conn)
+/* It is that of the change in progress: closed as this wanted it, or accepted and not noted. */
+static void settle_orphan(struct un_engine *engine, uint64_t conn)
 {
+    struct un_stack *stack = &engine->link->stack;
     uint32_t ends = engine->own->busy.ends;
     if (ends & UN_ENDS && !(ends & UN_ENDS_RESET))
-        un_stack_close(&engine->link->stack, conn);
-    else
-        un_stack_abort(&engine->link->stack, conn);
+        un_stack_close(stack, conn);
+    else if (ends & UN_ENDS || un_stack_unaccept(stack, conn) < 0)
+        un_stack_abort(stack, conn);
 }
 
 static void stack_settle_orphans(struct un_engine *engine)
@@ -439,7 +442,7 @@ static void stack_settle_orphans(struct un_engine *engine)
         const struct un_tcb *tcb = &link->stack.tcp.tcbs[slot];
         bool was_ours = tcb->flags & UN_TCB_ACCEPTED && !(tcb->flags & UN_TCB_DETACHED);
         if (was_ours && tcb->state != UN_TCP_CLOSED && !is_owned(engine, slot))
-            close_orphan(engine, handle_of(link, (int)slot));
+            settle_orphan(engine, handle_of(link, (int)slot));
     }
     take_back(engine);
 }

@@ -37,7 +37,6 @@ struct un_listening;
 struct un_counts {
     uint64_t taken;
     uint64_t given;
-    uint64_t lent; /* of the pieces behind the last that was accounted for, as send says it */
 };
 
 struct un_transport {
