@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 
+#include "engine/change.h"
 #include "engine/conns.h"
 #include "engine/control.h"
 #include "engine/link.h"
