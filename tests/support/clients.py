@@ -30,16 +30,16 @@ class Dialogue(Protocol):
 
 
 class EchoDialogue:
-    """Numbered, checksummed messages of 30 bytes to 20 KB that come back as they are."""
+    """Numbered, checksummed messages of 30 bytes to 20 KB (SIZES and a head) that come back as they are."""
+
+    SIZES: tuple[int, ...] = (20, 60, 60, 1500, 20000)
 
     def __init__(self, client: int) -> None:
         self._client = client
         self._random = random.Random(client)
 
     def message(self, number: int) -> tuple[bytes, bytes]:
-        body = b"%d:%d:" % (self._client, number) + self._random.randbytes(
-            self._random.choice([20, 60, 60, 1500, 20000])
-        )
+        body = b"%d:%d:" % (self._client, number) + self._random.randbytes(self._random.choice(self.SIZES))
         text = b"%08x" % zlib.crc32(body) + body
         return text, text
 
