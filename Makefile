@@ -74,6 +74,7 @@ bench-servers: $(VENV)/installed-for-bench build/release/build.ninja  ## servers
 	build/release/native/tests/ring_bench
 
 soak: $(VENV)/installed-for-tests  ## the tests that run for minutes
+	USNET_TEST_PART=1 meson test -C build/python --timeout-multiplier 20 --print-errorlogs 'killed, tcp' 'killed, unix'
 	USNET_BULK_MIB=1024 USNET_CHURN_SECONDS=30 pytest -rP -m 'slow or sized'
 
 FUZZ_SECONDS := 60

@@ -26,6 +26,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from usnet_framework import logs
 from usnet_framework._native import ENGINE_COUNTERS, SEAT_COUNTERS, STACK_COUNTERS
 from usnet_framework.shards.segment import Segment
 
@@ -271,7 +272,8 @@ def _read_status(families: _Families, status: Mapping[str, Any], ready: bool) ->
     families.gauge("usnet_ready", "1 while a handler can run on every shard", {}, ready)
     families.gauge("usnet_uptime_seconds", "time since the supervisor started", {}, status["uptime"])
     for address in status["listeners"]:
-        families.gauge("usnet_listener", "1 for each address that is listened on", {"address": address}, 1)
+        shown = logs.one_line(address)  # a path may be no text
+        families.gauge("usnet_listener", "1 for each address that is listened on", {"address": shown}, 1)
     families.counter("usnet_reloads", "times the application was imported anew", {}, status["reloads"])
     families.counter("usnet_reloads_refused", "reloads that left the old code in place", {}, status["reloads_refused"])
     for shard in status["shards"]:

@@ -85,8 +85,8 @@ static const struct un_syscall {
     {SYS_clock_nanosleep, START},
     {SYS_openat, START},
     {SYS_getdents64, START},
-    {SYS_fstat, START},
-    {SYS_newfstatat, START},
+    {SYS_fstat, SOCKETS | START}, /* is it the same listener? */
+    {SYS_newfstatat, SOCKETS | START},
     {SYS_seccomp, START},
 };
 

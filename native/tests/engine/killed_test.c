@@ -344,7 +344,7 @@ int main(int argc, char **argv)
         {"the worker keeps a state", 2, the_worker_keeps_a_state, GOES_ON, ANSWERS},
     };
     const char *wanted = getenv("USNET_TEST_PART");
-    part = wanted ? (uint32_t)atoi(wanted) : UN_TEST_SANITIZED ? 32 : 2;
+    part = wanted ? (uint32_t)atoi(wanted) : UN_TEST_SANITIZED ? 32 : 4;
     CHECK(part > 0);
     srandom((unsigned)time(NULL));
     is_unix = argc > 1 && strcmp(argv[1], "unix") == 0;
