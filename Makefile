@@ -47,7 +47,7 @@ SEEDS ?= 1000
 sim: $(VENV)/installed  ## run SEEDS random networks of simulated stacks (1000)
 	python -P -m usnet_framework.testing.simulate --seeds $(SEEDS) --jobs $$(nproc)
 
-bench: bench-stack bench-tap bench-servers  ## every figure of the README, on a quiet machine: half an hour
+bench: bench-stack bench-tap bench-servers  ## the figures of the README, on a quiet machine: half an hour
 
 bench-stack: $(VENV)/installed-for-bench build/release/build.ninja  ## the stack itself beside lwIP, in memory: a minute
 	ninja -C build/release native/bench/stack/stack_bench

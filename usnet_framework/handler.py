@@ -44,7 +44,7 @@ class CloseReason(IntEnum):
     WORKER_LOST = 7
     """A worker died and the connection could not be carried over."""
     NETWORK_LOST = 8
-    """The network process died while it was changing this connection."""
+    """The network process died, and how much it had sent is not known: of a unix socket, in a system call."""
     POISONED = 9
     """Its event was being handled at two consecutive deaths of a worker."""
     SHUTDOWN = 10

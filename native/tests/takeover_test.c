@@ -2,9 +2,9 @@
  *
  * A forked engine is single-stepped through a turn, or through a takeover. Each state of the memories that it leaves
  * after an instruction is judged in a copy: the next engine takes over, and the rings must tell each worker of every
- * connection once that it began and once that it ended, and at most one connection may end for it. A send frame is
- * never called done before it is, because its worker runs on and would fill
- * it anew. */
+ * connection once that it began and once that it ended. These are unix sockets, so one connection may end for it: the
+ * one whose output was in a system call (engine/killed_test.c has TCP, where none may). A send frame is never called
+ * done before it is, because its worker runs on and would fill it anew. */
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>

@@ -68,6 +68,5 @@ def test_connections_outlive_everything(serve: Serve) -> None:
         print(
             f"{clients.answered} messages, {network_kills} network processes killed, {len(clients.ended)} connections"
         )
-        assert len(clients.ended) <= network_kills
-        assert len(clients.incidents) == len(clients.ended), clients.incidents
+        assert not clients.incidents, clients.incidents
         assert clients.answered > CLIENTS

@@ -2,7 +2,7 @@
  *
  * First the change is rolled back. Then, once sums and lists may be touched, what happened outside is made good: the
  * connection ends if it was to end; bytes that the transport took or gave are accounted for. Where the transport cannot
- * say how many (unix sockets), the connection is reset, and counted. Until the change is left by the caller, the next
+ * say how many (unix sockets), the connection ends, and is counted. Until the change is left by the caller, the next
  * engine may do both again. */
 #ifndef UN_ROLLBACK_H
 #define UN_ROLLBACK_H

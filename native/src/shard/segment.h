@@ -82,7 +82,7 @@ enum un_reason {
     UN_REASON_IDLE = 5,         /* idle timeout */
     UN_REASON_ERROR = 6,        /* the handler raised */
     UN_REASON_WORKER_LOST = 7,  /* the worker died and the connection could not be carried over */
-    UN_REASON_NETWORK_LOST = 8, /* the network process died while it was changing this connection */
+    UN_REASON_NETWORK_LOST = 8, /* it died in a send on a unix socket: how much was sent is not known */
     UN_REASON_POISONED = 9,     /* its event was being handled at two consecutive worker deaths */
     UN_REASON_SHUTDOWN = 10,    /* the server stopped */
     UN_REASON_SYSTEM = 11,      /* the kernel reported another error (timeout, unreachable, no memory) */

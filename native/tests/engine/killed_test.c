@@ -1,6 +1,6 @@
 /* Takeover (P10) over real sockets: wherever a network process is killed, no connection is lost, and no byte is lost,
  * comes twice or changes. A scenario has a state for each instruction that stores and for each system call. Of these a
- * part is played, another one in each run; USNET_TEST_PART=1 plays all. */
+ * part is played, another one in each run; USNET_TEST_PART=1 plays all, and every 8th of a takeover. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
