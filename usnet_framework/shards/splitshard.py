@@ -224,6 +224,9 @@ class SplitShard(Shard):
             return
         self._rebuilds += 1
         self._was_ready = False
+        if self._engine_file is not None:  # the keeper is the one that is installed now: so is its engine
+            self._engine_file.close()
+            self._engine_file = None
         try:
             self.start()
         except StartupError as error:

@@ -216,8 +216,9 @@ static void begin(struct un_engine *engine, uint32_t port, uint32_t slot, const 
 static void end(struct un_engine *engine)
 {
     un_leave(engine);
-    engine->own->busy.is_command = false;
     engine->own->busy.frame = 0;
+    un_compiler_fence(); /* until here the account is settled by what the command was */
+    engine->own->busy.is_command = false;
 }
 
 /* Take one command as one change: what it asks for, the account of its frame, and our ring index. */
@@ -236,9 +237,10 @@ static bool take_command(struct un_engine *engine, uint32_t port, const struct u
     if (outcome != OUTCOME_WAIT) {
         if (account)
             un_store(&account->queued, un_load(&account->queued) + 1);
+        un_ring_release(&engine->own->ports[port].commands, 1);
+        un_compiler_fence(); /* its bytes are the worker's again only when nobody reads it once more */
         if (account && outcome == OUTCOME_DONE)
             un_publish(&account->done, un_load(&account->done) + 1);
-        un_ring_release(&engine->own->ports[port].commands, 1);
     }
     end(engine);
     return outcome != OUTCOME_WAIT;

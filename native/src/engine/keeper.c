@@ -405,10 +405,12 @@ static bool wait_for_engine(pid_t pid, int *status)
     return true;
 }
 
-/* From now on engines come out of the file that was sent. */
+/* If another file was sent, engines come out of that from now on, however the one that took it ended. */
 static void take_engine(struct keeper *keeper)
 {
     struct un_succession *succession = &((struct un_private *)keeper->setup.private)->succession;
+    if (succession->wanted == 0)
+        return;
     if (keeper->proven_fd != keeper->engine_fd)
         close(keeper->engine_fd);
     keeper->engine_fd = (int)succession->wanted - 1;
@@ -433,6 +435,31 @@ static void prove_engine(struct keeper *keeper)
     keeper->proven_fd = keeper->engine_fd;
 }
 
+enum { GOES_ON = -1 };
+
+/* The keeper's exit status, or GOES_ON: another engine is started, out of which file how this one ended says. */
+static int after_engine(struct keeper *keeper, pid_t pid, int status, bool quick)
+{
+    int exited = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    if (exited == UN_NETWORK_DONE)
+        return UN_NETWORK_DONE;
+    if (exited == UN_NETWORK_FAILED || exited == UN_NETWORK_REFUSED)
+        return take_engine_back(keeper) ? GOES_ON : UN_NETWORK_FAILED;
+    if (!quick || exited == UN_NETWORK_UPGRADE) /* it has served */
+        prove_engine(keeper);
+    if (exited != UN_NETWORK_UPGRADE)
+        tell_died(keeper, pid, status);
+    take_engine(keeper);
+    return GOES_ON;
+}
+
+static bool has_crashed(int status)
+{
+    if (WIFSIGNALED(status))
+        return WTERMSIG(status) != SIGKILL && WTERMSIG(status) != SIGTERM;
+    return WEXITSTATUS(status) < UN_NETWORK_FAILED || WEXITSTATUS(status) > UN_NETWORK_REFUSED;
+}
+
 static int keep_engines(struct keeper *keeper)
 {
     for (int quick_deaths = 0; quick_deaths < QUICK_DEATHS_MAX;) {
@@ -442,24 +469,12 @@ static int keep_engines(struct keeper *keeper)
         if (!wait_for_engine(pid, &status))
             return UN_NETWORK_DONE;
         bool quick = un_clock_ns() - started_ns < QUICK_DEATH_NS;
-        if (!quick)
-            prove_engine(keeper);
-        if (WIFEXITED(status) && WEXITSTATUS(status) == UN_NETWORK_UPGRADE) {
-            prove_engine(keeper); /* it served until it was asked */
-            take_engine(keeper);
-            continue;
-        }
-        if (WIFEXITED(status) && WEXITSTATUS(status) == UN_NETWORK_REFUSED) {
-            if (!take_engine_back(keeper))
-                return UN_NETWORK_FAILED;
-            continue;
-        }
-        if (WIFEXITED(status) && (WEXITSTATUS(status) == UN_NETWORK_DONE || WEXITSTATUS(status) == UN_NETWORK_FAILED))
-            return WEXITSTATUS(status);
-        tell_died(keeper, pid, status);
-        bool crashed = !WIFSIGNALED(status) || (WTERMSIG(status) != SIGKILL && WTERMSIG(status) != SIGTERM);
-        quick_deaths = crashed && quick ? quick_deaths + 1 : 0;
-        if (crashed && quick && take_engine_back(keeper))
+        int result = after_engine(keeper, pid, status, quick);
+        if (result != GOES_ON)
+            return result;
+        bool crashed = quick && has_crashed(status);
+        quick_deaths = crashed ? quick_deaths + 1 : 0;
+        if (crashed && take_engine_back(keeper))
             un_control_say(supervisor_fd, "the new engine crashed at once; the last one goes on");
     }
     un_control_say(supervisor_fd, "%d engines in a row crashed at once; giving up", QUICK_DEATHS_MAX);

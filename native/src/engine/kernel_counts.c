@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 
 /* The kernel's numbers of TCP's states, as tcp_info has them; the header with the struct lacks these. */
-enum { FIN_WAIT1 = 4, FIN_WAIT2, TIME_WAIT, CLOSED, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING };
+enum { SYN_RECEIVED = 3, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSED, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING };
 #define PEER_FIN (1u << TIME_WAIT | 1u << CLOSE_WAIT | 1u << LAST_ACK | 1u << CLOSING)
 #define OUR_FIN (1u << FIN_WAIT1 | 1u << FIN_WAIT2 | 1u << TIME_WAIT | 1u << LAST_ACK | 1u << CLOSING)
 
@@ -60,16 +60,18 @@ int un_kernel_counts(int fd, const struct un_counts *known, struct un_counts *co
     if (status < 0)
         return status;
     uint32_t state = 1u << info.tcpi_state;
+    if (info.tcpi_state == SYN_RECEIVED) /* with Fast Open; what waits is not told then */
+        return -EOPNOTSUPP;
     counts->taken = info.tcpi_bytes_received - (uint32_t)unread - !!(state & PEER_FIN); /* a FIN counts as a byte */
     counts->given = info.tcpi_bytes_acked + (uint32_t)unacknowledged - !!(state & OUR_FIN);
     if (info.tcpi_state != CLOSED)
         return 0;
-    /* A reset is told once, by an error. Without one the peer's FIN came after ours, and was counted. */
+    /* A reset is told once, by an error, which still waits or was told. Without one both have sent a FIN, and the peer's
+     * is in the count. With one it may be there as well: then nobody can say what was taken, and it was reset anyway. */
     counts->given = known->given;
-    if (error_waits(fd))
-        return 0;
-    if (counts->taken == known->taken)
+    bool is_reset = error_waits(fd);
+    if (is_reset != (counts->taken == known->taken))
         return -ECONNRESET;
-    counts->taken--;
+    counts->taken -= !is_reset;
     return 0;
 }

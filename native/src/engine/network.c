@@ -46,8 +46,8 @@ static int run(const struct un_engine_setup *given)
     un_store(&engine->counters->engine_pid, (uint64_t)getpid());
     strncpy(engine->published->version, USNET_VERSION, UN_VERSION_BYTES - 1);
     uint32_t flags = engine->own->succession.refused ? UN_CONTROL_REFUSED : 0;
-    engine->own->succession.refused = 0;
     un_control_tell(engine, UN_CONTROL_READY, 0, 0, flags, (uint64_t)getpid(), engine->own->epoch);
+    engine->own->succession.refused = 0;
     restrict_syscalls(&setup, 0);
     while (!engine->exit)
         un_engine_turn(engine, un_engine_deadline_ms(engine));

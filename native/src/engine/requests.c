@@ -29,6 +29,8 @@ static int upgrade(struct un_engine *engine, struct request *request)
 {
     if (request->fault || request->fd < 0)
         return request->fault ? request->fault : -EINVAL;
+    if (engine->own->succession.wanted) /* an engine died before it made room */
+        close((int)engine->own->succession.wanted - 1);
     engine->own->succession.wanted = (uint32_t)request->fd + 1;
     request->fd = -1;
     engine->exit = engine->upgrade = true;

@@ -49,6 +49,7 @@ void un_rollback(struct un_engine *engine)
         busy->slot = 0;
     un_compiler_fence();
     busy->frame = 0;
+    un_compiler_fence(); /* whose account is settled by what the command was */
     busy->is_command = false;
     if (busy->slot)
         put_back(engine, busy->slot - 1);
@@ -82,9 +83,11 @@ static void settle_transfer(struct un_engine *engine, uint32_t slot)
     struct un_conn *conn = un_slot(engine, slot);
     struct un_counts counts;
     int status = engine->transport->counts(engine, slot, &counts);
-    uint64_t sent = counts.given - un_load(&conn->bytes_out), received = counts.taken - un_load(&conn->bytes_in);
-    if (conn->state != UN_CONN_OPEN)
-        received = 0; /* nobody wants it */
+    bool came = engine->own->busy.transfer == UN_TRANSFER_IN;
+    uint64_t sent = came ? 0 : counts.given - un_load(&conn->bytes_out);
+    uint64_t received = came ? counts.taken - un_load(&conn->bytes_in) : 0;
+    if (conn->state != UN_CONN_OPEN || conn->flags & UN_CONN_EOF_IN)
+        received = 0; /* nobody wants it, or nothing can come */
     if (status < 0 || sent > engine->works[slot].tx_bytes || received > open_room(engine, slot)) {
         un_engine_conn_finish(engine, slot, status == -ECONNRESET ? UN_REASON_RESET : UN_REASON_NETWORK_LOST, true);
         return;

@@ -21,6 +21,8 @@ static bool send_queue(struct un_engine *engine, uint32_t slot)
         int count = un_sendqueue_gather(engine, slot, pieces);
         un_change_transfers(engine, UN_TRANSFER_OUT);
         ssize_t sent = engine->transport->send(engine, un_port_of(conn), work->handle, pieces, count, &lent);
+        if (sent < 0)
+            un_change_transfers(engine, UN_TRANSFER_NONE);
         if (sent == -EINTR)
             continue;
         if (sent < 0 && sent != -EAGAIN) {

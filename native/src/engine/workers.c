@@ -194,6 +194,17 @@ static bool judge_suspect(struct un_engine *engine, uint32_t port)
     return true;
 }
 
+/* An engine that is killed over it is asked again. One death counts once: rather not at all than twice. */
+static bool judge_death(struct un_engine *engine, uint32_t port)
+{
+    struct un_port_end *state = &engine->own->ports[port];
+    if (state->judged == state->serial)
+        return un_load(&un_quarantine_at(engine->setup.public, port)->valid);
+    state->judged = state->serial;
+    un_compiler_fence();
+    return judge_suspect(engine, port);
+}
+
 /* The next worker finds in its memory what the engine believes, not what the last one wrote. */
 static void restore_memory(struct un_engine *engine, uint32_t port)
 {
@@ -222,8 +233,7 @@ bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat)
         return un_load(&un_quarantine_at(engine->setup.public, port)->valid);
     engine->now_ns = un_engine_now_ns(engine);
     take_to_the_end(engine, port);
-    bool poisoned = state->judged != state->serial && judge_suspect(engine, port);
-    state->judged = state->serial; /* an engine killed here is asked again; one death counts once */
+    bool poisoned = judge_death(engine, port);
     reset_dirty(engine, port);
     if (!state->resumes)
         reset_unresumable(engine, port);
@@ -249,11 +259,12 @@ void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t s
         reset_unresumable(engine, port);
     if (engine->setup.wake_fds[port] >= 0)
         un_wake_drain(engine->setup.wake_fds[port]); /* its predecessor may have filled it */
-    state->serial = serial;
-    state->resumes = resumes;
-    state->attached = true;
     un_store(&un_quarantine_at(engine->setup.public, port)->valid, 0);
     un_store(&published->serial, serial);
     un_store(&published->attached, 1);
+    state->serial = serial;
+    state->resumes = resumes;
+    un_compiler_fence(); /* asked again, an engine that was killed before does it again */
+    state->attached = true;
     un_events_publish(engine, port);
 }

@@ -142,6 +142,20 @@ static void an_end_is_no_reset(void)
     close(theirs);
 }
 
+/* A FIN before the reset is in the count, and no byte that was taken. */
+static void a_reset_behind_an_end_invents_no_byte(void)
+{
+    struct un_counts counts;
+    struct linger at_once = {.l_onoff = 1};
+    truth = (struct un_counts){0};
+    connect_pair();
+    CHECK_EQ(shutdown(theirs, SHUT_WR), 0);
+    CHECK_EQ(setsockopt(theirs, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once), 0);
+    CHECK_EQ(close(theirs), 0);
+    CHECK_EQ(un_kernel_counts(ours, &truth, &counts), -ECONNRESET);
+    close(ours);
+}
+
 static void what_is_no_tcp_says_so(void)
 {
     struct un_counts counts;
@@ -156,6 +170,7 @@ int main(void)
 {
     RUN(counts_agree_with_what_was_done);
     RUN(an_end_is_no_reset);
+    RUN(a_reset_behind_an_end_invents_no_byte);
     RUN(what_is_no_tcp_says_so);
     return 0;
 }

@@ -101,6 +101,20 @@ static void the_peer_resets(void)
     first->fd = -1;
 }
 
+/* The answer finds nobody: a FIN was counted before. */
+static void the_peer_ends_and_resets(void)
+{
+    client_write(0, 50);
+    CHECK_EQ(shutdown(first->fd, SHUT_WR), 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        world_turn();
+        worker_serve();
+    }
+    CHECK(first->heard_eof);
+    worker_answer(0, 500);
+    the_peer_resets();
+}
+
 static void the_worker_closes(void)
 {
     worker_answer(0, 900);
@@ -336,6 +350,7 @@ int main(int argc, char **argv)
         {"a blocked answer goes on", 2, a_blocked_answer_goes_on, GOES_ON, ANSWERS},
         {"the peer ends", 2, the_peer_ends, PEER_ENDS, 0},
         {"the peer resets", 2, the_peer_resets, PEER_RESETS, TCP_ONLY},
+        {"the peer ends and resets", 2, the_peer_ends_and_resets, PEER_RESETS, TCP_ONLY},
         {"the worker closes", 2, the_worker_closes, WORKER_ENDS, ANSWERS},
         {"the worker closes what the peer ended", 2, the_worker_closes_what_the_peer_has_ended, WORKER_ENDS, ANSWERS},
         {"the worker aborts", 2, the_worker_aborts, WORKER_RESETS, 0},
