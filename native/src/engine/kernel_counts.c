@@ -66,8 +66,9 @@ int un_kernel_counts(int fd, const struct un_counts *known, struct un_counts *co
     counts->given = info.tcpi_bytes_acked + (uint32_t)unacknowledged - !!(state & OUR_FIN);
     if (info.tcpi_state != CLOSED)
         return 0;
-    /* A reset is told once, by an error, which still waits or was told. Without one both have sent a FIN, and the peer's
-     * is in the count. With one it may be there as well: then nobody can say what was taken, and it was reset anyway. */
+    /* A reset is told once, by an error, which still waits or was told. Without one both have sent a FIN, and the
+     * peer's is in the count. With one it may be there as well: then nobody can say what was taken, and it was reset
+     * anyway. */
     counts->given = known->given;
     bool is_reset = error_waits(fd);
     if (is_reset != (counts->taken == known->taken))
