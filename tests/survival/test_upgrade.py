@@ -157,3 +157,4 @@ def test_upgrades_under_load_lose_nothing(serve: Serve) -> None:
                 client.join(30)
         assert errors == []
         assert server.status()["shards"][0]["network_restarts"] == 0  # nobody died
+        assert server.metrics()["usnet_takeovers_total"] == UPGRADES
