@@ -12,23 +12,9 @@
 #include <unistd.h>
 
 #include "base/child.h"
-#include "check.h"
+#include "child.h"
 
 #define FAILED 1 /* what check_failed exits with */
-
-/* Run a test where it may spoil its process. */
-static void in_a_child(void (*test)(void))
-{
-    pid_t pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0) {
-        test();
-        _exit(0);
-    }
-    int status;
-    CHECK_EQ(waitpid(pid, &status, 0), pid);
-    CHECK_EQ(status, 0);
-}
 
 static bool is_null(int fd)
 {

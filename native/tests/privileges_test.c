@@ -11,25 +11,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "child.h"
 
 #define OTHER 65534u
 
 static pid_t parent;
-
-static void in_a_child(void (*test)(void))
-{
-    parent = getpid();
-    pid_t pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0) {
-        test();
-        _exit(0);
-    }
-    int status;
-    CHECK_EQ(waitpid(pid, &status, 0), pid);
-    CHECK_EQ(status, 0);
-}
 
 static bool has_capabilities(void)
 {
@@ -132,6 +118,7 @@ static void a_refusal_is_reported(void)
 
 int main(void)
 {
+    parent = getpid();
     RUN(nothing_is_dropped_unasked);
     RUN(capabilities_are_dropped);
     if (geteuid() == 0)

@@ -63,14 +63,17 @@ class Bench:
 
     def is_served(self, address: tuple[str, int]) -> bool:
         with socket.create_connection(address, 10) as client:
-            client.sendall(b"hello")
-            client.setblocking(False)
-            for _ in range(TURNS):
-                self.turn()
-                try:
-                    return client.recv(5) == b"hello"
-                except BlockingIOError:
-                    continue
+            return self.is_echoed(client)
+
+    def is_echoed(self, client: socket.socket) -> bool:
+        client.sendall(b"hello")
+        client.setblocking(False)
+        for _ in range(TURNS):
+            self.turn()
+            try:
+                return client.recv(5) == b"hello"
+            except BlockingIOError:
+                continue
         return False
 
 
@@ -118,17 +121,7 @@ def test_connections_that_wait_are_accepted_before_it_goes(bench: Bench) -> None
             bench.control.send(MESSAGE.pack(Kind.UNLISTEN, 1, 0, 0, 0, 0))
             bench.turn()
             listener.close()
-            client.sendall(b"hello")
-            client.setblocking(False)
-            for _ in range(TURNS):
-                bench.turn()
-                try:
-                    assert client.recv(5) == b"hello"
-                    break
-                except BlockingIOError:
-                    continue
-            else:
-                raise AssertionError("it was not served")
+            assert bench.is_echoed(client)
 
 
 def test_requests_may_be_repeated(bench: Bench) -> None:
