@@ -60,6 +60,7 @@ enum un_event_type {
     UN_EVENT_EOF = 3,
     UN_EVENT_DRAIN = 4, /* answers UN_COMMAND_WANT_DRAIN */
     UN_EVENT_CLOSE = 5, /* the last one of a connection; its slot is reused once this is consumed */
+    UN_EVENT_MOVE = 6,  /* give the connection up: answered by RELEASE or KEEP, and the last one of it until then */
 };
 
 enum un_command_op {
@@ -71,6 +72,9 @@ enum un_command_op {
     UN_COMMAND_RESUME = 6,
     UN_COMMAND_STATE = 7,      /* replace the state blob; frame, offset, length as in SEND */
     UN_COMMAND_WANT_DRAIN = 8, /* post UN_EVENT_DRAIN once no more than arg bytes wait to be sent */
+    UN_COMMAND_RELEASE = 9,    /* answers UN_EVENT_MOVE: this worker has nothing more to do with the connection */
+    UN_COMMAND_KEEP = 10,      /* answers UN_EVENT_MOVE: something of it is in no commit yet */
+    UN_COMMAND_SETTLED = 11,   /* after KEEP: now all of it is; ask again */
 };
 
 enum un_reason {
@@ -188,6 +192,7 @@ struct un_engine_counters {
     X(copied_out, "receive slices copied because the handler held too many")                                           \
     X(engine_wakes, "wake-ups sent to the network process")                                                            \
     X(worker_sleeps, "times the worker slept")                                                                         \
+    X(worker_turns, "turns of the worker's loop")                                                                      \
     X(resumed, "connections taken over from an earlier worker")                                                        \
     X(wait_ns, "nanoseconds events waited in the ring")
 
@@ -220,6 +225,7 @@ struct un_port_memory {
 #define UN_COMMIT_EVENTS(word) ((uint32_t)(word))
 #define UN_COMMIT_COMMANDS(word) ((uint32_t)((word) >> 32))
 #define UN_HANDLING(index) (UINT64_C(1) << 32 | (uint32_t)(index))
+#define UN_HANDLING_TASK(slot) (UINT64_C(2) << 32 | (uint32_t)(slot)) /* a step of a task of the connection there */
 
 struct un_tx_account {
     UN_TX_ACCOUNT_FIELDS(UN_MEMBER, un_tx_account)
