@@ -14,6 +14,7 @@ from usnet_framework.shards.listeners import Listener
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.ownstack import StackSetup
 from usnet_framework.shards.seat import SeatState
+from usnet_framework.shards.segment import port_of
 from usnet_framework.shards.shard import Shard, ShardSetup
 
 log = logging.getLogger("usnet.supervisor")
@@ -103,4 +104,5 @@ class InlineShard(Shard):
         listeners = [one.sockets[self.number].fileno() for one in self._begins_with if one.sockets]
         stack_fds = stack.fds() if stack is not None else []
         words_fd = self._words.theirs.fileno()
-        return message, [self.segment.public_fd, self.segment.port_fds[seat], words_fd, *stack_fds, *listeners]
+        port_fd = self.segment.port_fds[port_of(seat, 0)]
+        return message, [self.segment.public_fd, port_fd, words_fd, *stack_fds, *listeners]

@@ -26,7 +26,7 @@ from usnet_framework.shards.ownstack import OwnStack, StackSetup
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.privileges import Privileges
 from usnet_framework.shards.seat import Pool, Seat, SeatState
-from usnet_framework.shards.segment import CONN_MAX, EngineOptions, QuarantineRecord, Segment, SegmentConfig
+from usnet_framework.shards.segment import CONN_MAX, EngineOptions, QuarantineRecord, Segment, SegmentConfig, port_of
 from usnet_framework.shards.spare import Later
 from usnet_framework.values import endpoint_text
 
@@ -143,7 +143,7 @@ class Shard:
 
     def quarantine(self, seat: int) -> None:
         """Copy the poisoned event now, before the next worker attaches; write it when that is done."""
-        record = self.segment.quarantine(seat) if self.segment is not None else None
+        record = self.segment.quarantine(port_of(seat, 0)) if self.segment is not None else None
         if record is not None:
             self.setup.later(0, lambda: self._keep(seat, record))
 

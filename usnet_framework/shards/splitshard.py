@@ -17,7 +17,7 @@ from usnet_framework.shards.child import describe_exit
 from usnet_framework.shards.listeners import Listener
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.network import NetworkProcess, NetworkSetup
-from usnet_framework.shards.segment import Segment
+from usnet_framework.shards.segment import PORTS, Segment, port_of, seat_of
 from usnet_framework.shards.shard import Shard, ShardSetup
 from usnet_framework.shards.upgrade import EngineFile, Upgrade, UpgradeRefused
 from usnet_framework.shards.wakes import Wakes
@@ -61,7 +61,7 @@ class SplitShard(Shard):
         self.segment = self._new_segment(listeners)
         try:
             self._engine_file = self._engine_file or EngineFile()
-            self._wakes = Wakes(len(self.seats))
+            self._wakes = Wakes(PORTS * len(self.seats))
             self._network = NetworkProcess(self._network_setup(self.segment, self._wakes, listeners), self)
             self._wakes.handed_down()
         except OSError as error:
@@ -133,11 +133,11 @@ class SplitShard(Shard):
 
     def attach(self, seat: int, serial: int, resumes: bool) -> None:
         if self._network is not None:
-            self._network.attach(seat, serial, resumes)
+            self._network.attach(port_of(seat, 0), serial, resumes)
 
     def lost(self, seat: int, serial: int) -> None:
         if self._network is not None:
-            self._network.lost(seat, serial)
+            self._network.lost(port_of(seat, 0), serial)
 
     def attachment(self, seat: int, serial: int) -> tuple[Message, list[int]]:
         assert self.segment is not None, "an engine has confirmed"
@@ -146,11 +146,13 @@ class SplitShard(Shard):
             "layout": "split",
             "shard": self.number,
             "seat": seat,
+            "port": port_of(seat, 0),
             "serial": serial,
             "core": self.setup.plan.worker_cores[seat],
             "poll": self.setup.poll,
         }
-        return message, [self.segment.public_fd, self.segment.port_fds[seat], *self._wakes.worker(seat)]
+        port = port_of(seat, 0)
+        return message, [self.segment.public_fd, self.segment.port_fds[port], *self._wakes.worker(port)]
 
     # What the network process tells.
 
@@ -181,14 +183,20 @@ class SplitShard(Shard):
         if self._upgrade is not None:
             self._upgrade.confirmed(error)
 
-    def attach_confirmed(self, seat: int, serial: int) -> None:
-        self.seats[seat].confirm_attach(serial)
+    def attach_confirmed(self, port: int, serial: int) -> None:
+        self.seats[seat_of(port)].confirm_attach(serial)
 
-    def lost_confirmed(self, seat: int, serial: int, poisoned: bool) -> None:
-        self.seats[seat].confirm_lost(serial, poisoned)
+    def attach_refused(self, port: int, serial: int) -> None:
+        """Only one port of a seat is used yet, so nothing is ever copied between two."""
 
-    def worker_bad(self, seat: int, serial: int) -> None:
-        self.seats[seat].bad(serial)
+    def lost_confirmed(self, port: int, serial: int, poisoned: bool) -> None:
+        self.seats[seat_of(port)].confirm_lost(serial, poisoned)
+
+    def port_vacant(self, port: int, serial: int) -> None:
+        """The same."""
+
+    def worker_bad(self, port: int, serial: int) -> None:
+        self.seats[seat_of(port)].bad(serial)
 
     def engine_says(self, text: str) -> None:
         """As it starts, one line has it all: see network_exited."""

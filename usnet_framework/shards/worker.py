@@ -229,7 +229,7 @@ def _port(engine: Engine | None, handler: Handler, seat: Message, fds: list[int]
     return Port(
         public_fd=public_fd,
         port_fd=port_fd,
-        number=seat["seat"],  # of the only port
+        number=seat["port"],
         engine_wake_fd=engine_wake_fd,
         port_wake_fd=port_wake_fd,
         handler=handler,

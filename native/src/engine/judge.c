@@ -73,3 +73,13 @@ bool un_judge_death(struct un_engine *engine, uint32_t port)
     un_compiler_fence();
     return judge_suspect(engine, port);
 }
+
+void un_judge_moved(struct un_engine *engine, uint32_t port, uint32_t index, uint32_t to, uint32_t index_there)
+{
+    const struct un_port_end *state = &engine->own->ports[port];
+    struct un_port_end *there = &engine->own->ports[to];
+    if (!state->suspect_known || state->suspect != index)
+        return;
+    there->suspect_known = true;
+    there->suspect = index_there;
+}

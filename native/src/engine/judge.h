@@ -8,6 +8,9 @@
 
 #include "engine/state.h"
 
+/* An unread event is copied to the ring of another port, and is a suspect there too. */
+void un_judge_moved(struct un_engine *engine, uint32_t port, uint32_t index, uint32_t to, uint32_t index_there);
+
 bool un_judge_death(struct un_engine *engine, uint32_t port); /* true: an event was condemned */
 
 #endif
