@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 
+import psutil
 from support.fakes import Stage
+from support.server import wait
 
 from usnet_framework.shards.workerprocess import WorkerProcess
 
@@ -60,8 +62,7 @@ def test_a_spare_that_is_stopped_is_not_handed_over() -> None:
     with subprocess.Popen(["sleep", "600"]) as process:
         stage.workers[0].pid = process.pid
         process.send_signal(signal.SIGSTOP)
-        while open(f"/proc/{process.pid}/stat").read().split()[2] != "T":
-            pass
+        wait("it is stopped", lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
         taker = Taker()
         stage.pool.request(taker)
         process.kill()
