@@ -36,6 +36,7 @@ class Event(IntEnum):
     EOF = 3
     DRAIN = 4
     CLOSE = 5
+    MOVE = 6
 
 
 class Op(IntEnum):
@@ -47,6 +48,9 @@ class Op(IntEnum):
     RESUME = 6
     STATE = 7
     WANT_DRAIN = 8
+    RELEASE = 9
+    KEEP = 10
+    SETTLED = 11
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,19 @@
 
 to the worker     load    import this application: app, factory, app_dir, log_level, log_format;
                           `privileges`: what to give up before that
-                  attach  sit on a seat and serve; with the descriptors of the seat
-                  drain   accept no more (inline layout only: otherwise the network process accepts)
-                  retire  commit what was done, flush within `timeout` seconds, leave
-to the supervisor ready   imported; `resumes`: the handler class defines on_resume
-                  attached  on_start returned; events are being taken
+                  start   you will sit there: run on_start. `shard`, `seat`, `serial`, `layout`, `core`, `poll`
+                  attach  sit down and serve, with the descriptors of `port`: the public memory, the port's, what wakes
+                          the engine, what wakes the worker. Inline: the public memory, the port's, the engine's socket,
+                          then `stack_fds` descriptors of a stack, listeners last; `device`, `device_fds`
+                  yield   a successor serves beside you: on_shutdown("reload", deadline), `timeout` seconds from now;
+                          go on serving what you still get
+                  drain   the server stops: on_shutdown("stop", deadline), `timeout` seconds from now;
+                          inline: accept no more (otherwise the network process accepts)
+                  retire  take no more events, finish within `timeout` seconds, on_stop, close the port, say "left"
+to the supervisor ready   imported, the handler is made, on_warm returned; `resumes`: the class defines on_resume
+                  started on_start returned
+                  attached  events are being taken
+                  left    the port is closed; exit hooks and threads may still run, and nobody waits for them
                   failed  `error`, one line; the worker leaves
 
 The application runs in the worker and may write to any descriptor there, so `hear` believes nothing.
@@ -27,7 +35,13 @@ MESSAGE_BYTES_MAX = 65536
 DESCRIPTORS_MAX = 253  # of one message: what the kernel takes; inline, up to 64 listeners, or wake-ups of all shards
 
 
-_SAID: dict[str, dict[str, type]] = {"ready": {"resumes": bool}, "attached": {}, "failed": {"error": str}}
+_SAID: dict[str, dict[str, type]] = {
+    "ready": {"resumes": bool},
+    "started": {},
+    "attached": {},
+    "left": {},
+    "failed": {"error": str},
+}
 """What a worker may say, and what goes with it."""
 
 

@@ -28,7 +28,9 @@ class WorkerOwner(Protocol):
     """Who has the worker now. `error` and `status` as in messages.py and child.py."""
 
     def worker_ready(self, worker: WorkerProcess) -> None: ...
+    def worker_started(self, worker: WorkerProcess) -> None: ...
     def worker_attached(self, worker: WorkerProcess) -> None: ...
+    def worker_left(self, worker: WorkerProcess) -> None: ...
     def worker_failed(self, worker: WorkerProcess, error: str) -> None: ...
     def worker_exited(self, worker: WorkerProcess, status: int) -> None: ...
 
@@ -43,6 +45,7 @@ class WorkerProcess:
         self.resumes = False
         self.died_ns = 0  # when its end was noticed
         self._expected: tuple[str, ...] = ("ready", "failed")  # what it may say next
+        self._retiring = False
         self._mad = False  # it said nonsense
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -66,14 +69,25 @@ class WorkerProcess:
     def running(self) -> bool:
         return self._child.running
 
+    def start(self, message: Message) -> None:
+        """Have it run on_start, for the seat that is meant."""
+        self._expected = ("started", "failed")
+        self._send({"type": "start", **message})
+
     def attach(self, message: Message, fds: Sequence[int]) -> None:
         self._expected = ("attached", "failed")
         self._send({"type": "attach", **message}, fds)
 
-    def drain(self) -> None:
-        self._send({"type": "drain"})
+    def give_way(self, timeout_s: float) -> None:
+        """A successor serves beside it."""
+        self._send({"type": "yield", "timeout": timeout_s})
+
+    def drain(self, timeout_s: float) -> None:
+        self._send({"type": "drain", "timeout": timeout_s})
 
     def retire(self, timeout_s: float) -> None:
+        self._retiring = True
+        self._expected = self._expected or ("left",)
         self._send({"type": "retire", "timeout": timeout_s})
 
     def kill(self) -> None:
@@ -119,7 +133,7 @@ class WorkerProcess:
             log.error("worker spoke nonsense to the supervisor (%s); it is killed", why, extra={"pid": self.pid})
             self._child.kill()
             return None
-        self._expected = ()
+        self._expected = ("left",) if message["type"] == "attached" and self._retiring else ()
         return message
 
     def _tell(self, message: Message) -> None:
@@ -128,8 +142,12 @@ class WorkerProcess:
         if message["type"] == "ready":
             self.resumes = message["resumes"]
             self.owner.worker_ready(self)
+        elif message["type"] == "started":
+            self.owner.worker_started(self)
         elif message["type"] == "attached":
             self.owner.worker_attached(self)
+        elif message["type"] == "left":
+            self.owner.worker_left(self)
         elif message["type"] == "failed":
             self.owner.worker_failed(self, message["error"])
 
