@@ -17,6 +17,7 @@ from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 
 from usnet_framework._native import (
     ConnectionInfo,
+    DeathRecord,
     EngineStatus,
     QuarantineRecord,
     SeatStatus,
@@ -30,6 +31,7 @@ from usnet_framework._native import (
 
 __all__ = [
     "ConnectionInfo",
+    "DeathRecord",
     "EngineOptions",
     "EngineStatus",
     "QuarantineRecord",
@@ -194,6 +196,10 @@ class Segment:
     def quarantine(self, seat: int) -> QuarantineRecord | None:
         """The event in a seat's quarantine, there until the seat's next worker attaches."""
         return self._reader.quarantine(seat)
+
+    def death(self, port: int) -> DeathRecord | None:
+        """What was running when the port's last worker died, there until its next one attaches; None: no callback."""
+        return self._reader.death(port)
 
     def close(self) -> None:
         """Unmap and close; the memory lives on in the processes that have it."""
