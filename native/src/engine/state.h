@@ -163,7 +163,8 @@ struct un_order {
 
 struct un_ordered {
     struct un_event event;
-    uint64_t suspect; /* its mark */
+    uint32_t suspect; /* its mark */
+    uint32_t rank;    /* of the event that is in this place before */
 };
 
 /* Which engine comes after this one: network.h. */
@@ -183,8 +184,9 @@ struct un_peer_key {
 /* poisoners.h */
 struct un_poisoner {
     struct un_peer_key key;
-    uint32_t count; /* 0: free */
-    uint64_t since_ns;
+    uint32_t count;    /* how often it poisoned a worker since… */
+    uint64_t since_ns; /* … then */
+    uint64_t suspected_ns; /* when a worker last died of it; 0: free */
     uint64_t refused_until_ns;
 };
 
