@@ -1,6 +1,6 @@
 """Poison all the time: what it costs a connection that has nothing to do with it (P3).
 
-Twenty messages a second from one peer for fifteen seconds, each on a connection of its own and the death of two workers.
+Twenty messages a second from one peer for fifteen seconds, each on a connection of its own and the end of two workers.
 `pytest -m slow -s` prints how long the answers of an innocent connection took."""
 
 from __future__ import annotations
