@@ -42,6 +42,7 @@ enum un_control_type {
 #define UN_CONTROL_RESUMES 1u  /* of ATTACH: the handler class defines on_resume */
 #define UN_CONTROL_POISONED 2u /* of LOST, confirmed: the quarantine of its port holds an event */
 #define UN_CONTROL_REFUSED 4u  /* of READY: the engine that was to come could not go on with what is there */
+#define UN_CONTROL_HUNG 8u     /* of LOST: it made no progress, and was killed for that */
 
 struct un_control {
     uint32_t type;

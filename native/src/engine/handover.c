@@ -264,6 +264,8 @@ static bool copy_one(struct un_engine *engine, uint32_t port)
         state->walked = ++state->events.seen; /* now it stands there, and here no more */
     }
     finish_change(engine);
+    if (done)
+        un_judge_acquit(engine, port, index, index + 1);
     if (done && event.type == UN_EVENT_DATA)
         un_rx_release(engine, port, event.frame);
     if (done && event.reserved == UN_EVENT_IS_LAST)

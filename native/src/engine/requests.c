@@ -54,7 +54,7 @@ static void obey(struct un_engine *engine, struct request *request)
         status = un_engine_attach_worker(engine, body->port, body->serial, body->flags & UN_CONTROL_RESUMES);
         break;
     case UN_CONTROL_LOST:
-        flags = un_engine_lost_worker(engine, body->port) ? UN_CONTROL_POISONED : 0;
+        flags = un_engine_lost_worker(engine, body->port, body->flags & UN_CONTROL_HUNG) ? UN_CONTROL_POISONED : 0;
         break;
     case UN_CONTROL_DRAIN:
         un_engine_stop_accepting(engine);

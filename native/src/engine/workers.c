@@ -4,7 +4,8 @@
  * uncommitted events stand in the ring for the next worker. Frames that it held are swept: a frame lives if an
  * unconsumed event needs it, or it is open. Its memory is put back to what the engine believes, whatever it wrote
  * there. Connections with output or input that was in no commit (dirty) are reset, and all of them when the handler
- * cannot resume. An event that two workers in a row died of is quarantined (P3). */
+ * cannot resume. An event that two workers in a row died of is quarantined (P3); after the first death those of
+ * connections that have nothing to do with it go first. */
 #include <errno.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@
 #include "engine/events.h"
 #include "engine/handover.h"
 #include "engine/judge.h"
+#include "engine/order.h"
 #include "engine/ports.h"
 #include "engine/receive.h"
 #include "engine/transmit.h"
@@ -66,7 +68,7 @@ static void restore_memory(struct un_engine *engine, uint32_t port)
     un_store(&memory->counters.objects, 0);
 }
 
-bool un_engine_lost_worker(struct un_engine *engine, uint32_t port)
+bool un_engine_lost_worker(struct un_engine *engine, uint32_t port, bool hung)
 {
     struct un_port_end *state = &engine->own->ports[port];
     struct un_port_public *published = un_port_public(engine->setup.public, port);
@@ -75,10 +77,11 @@ bool un_engine_lost_worker(struct un_engine *engine, uint32_t port)
         return state->used && un_load(&un_quarantine_at(engine->setup.public, port)->valid);
     engine->now_ns = un_engine_now_ns(engine);
     take_to_the_end(engine, port);
-    bool poisoned = un_judge_death(engine, port);
+    bool poisoned = un_judge_death(engine, port, hung);
     reset_dirty(engine, port);
     if (!state->resumes)
         un_unread_reset_known(engine, port);
+    un_order_suspects_last(engine, port);
     un_unread_sweep_frames(engine, port);
     restore_memory(engine, port);
     state->attached = state->bad = false;
@@ -97,6 +100,7 @@ static void sit_down(struct un_engine *engine, uint32_t port, uint32_t serial, b
         un_unread_reset_known(engine, port);
     if (engine->setup.wake_fds[port] >= 0)
         un_wake_drain(engine->setup.wake_fds[port]); /* its predecessor may have filled it */
+    un_store(&un_quarantine_at(engine->setup.public, port)->running, UN_RUNNING_NOTHING);
     un_store(&un_quarantine_at(engine->setup.public, port)->valid, 0);
     if (!state->attached) /* its events may have been copied meanwhile */
         un_publish(&un_port_memory(engine, port)->commit, UN_COMMIT(state->events.seen, state->commands.own));
