@@ -172,7 +172,8 @@ def _shard_rows(shard: dict[str, Any]) -> list[tuple[str, ...]]:
     for worker in shard["workers"]:
         name = f"worker {number}.{worker['seat']}"
         pid = str(worker["pid"] or "-")
-        rows.append((name, pid, worker["state"], str(worker["serial"]), str(worker["restarts"]), ""))
+        state = worker["state"] if worker.get("hangs") is None else f"hangs {duration(worker['hangs'])}"
+        rows.append((name, pid, state, str(worker["serial"]), str(worker["restarts"]), ""))
     return rows
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,14 @@ from usnet_framework.shards.enginewords import Kind, listener_request
 from usnet_framework.shards.handover import Handover
 from usnet_framework.shards.listeners import Listener, Listeners
 from usnet_framework.shards.messages import Message
+from usnet_framework.shards.network import NetworkProcess
 from usnet_framework.shards.ownstack import OwnStack, StackSetup
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.privileges import Privileges
 from usnet_framework.shards.seat import Pool, Seat, SeatState
 from usnet_framework.shards.segment import CONN_MAX, EngineOptions, QuarantineRecord, Segment, SegmentConfig
 from usnet_framework.shards.spare import Later
+from usnet_framework.shards.watchdog import Watched
 from usnet_framework.values import endpoint_text
 
 log = logging.getLogger("usnet.supervisor")
@@ -149,6 +151,25 @@ class Shard:
 
     def seat_changed(self, seat: Seat) -> None:
         self.setup.changed()
+
+    # What the watchdog asks and tells (watchdog.Shard).
+
+    @property
+    def network(self) -> NetworkProcess | None:
+        """Inline there is none: the worker is watched."""
+        return None
+
+    def watched(self) -> Iterator[Watched]:
+        """Workers that serve."""
+        for seat in self.seats:
+            if seat.state is SeatState.SERVING and seat.worker is not None:
+                yield Watched(seat.number, seat.name, seat.number, seat.serial, seat.worker)
+
+    def divert(self, port: int, away: bool) -> None:
+        """New connections are to go to other seats, or here again; inline there is no other."""
+
+    def hangs(self, port: int, serial: int) -> None:
+        """This worker is killed because it makes no progress."""
 
     # What engines of both layouts say (enginewords.Hearer).
 

@@ -42,6 +42,7 @@ class SplitShard(Shard):
         self._wakes: Wakes | None = None
         self._engine_file: EngineFile | None = None  # that engines come out of
         self._upgrade: Upgrade | None = None
+        self._hung: set[tuple[int, int]] = set()  # port and serial of workers that were killed for it
 
     def status(self) -> dict[str, Any]:
         network = self._network
@@ -137,7 +138,7 @@ class SplitShard(Shard):
 
     def lost(self, seat: int, serial: int) -> None:
         if self._network is not None:
-            self._network.lost(seat, serial)
+            self._network.lost(seat, serial, hung=(seat, serial) in self._hung)
 
     def attachment(self, seat: int, serial: int) -> tuple[Message, list[int]]:
         assert self.segment is not None, "an engine has confirmed"
@@ -151,6 +152,19 @@ class SplitShard(Shard):
             "poll": self.setup.poll,
         }
         return message, [self.segment.public_fd, self.segment.port_fds[seat], *self._wakes.worker(seat)]
+
+    # What the watchdog asks and tells (watchdog.Shard).
+
+    @property
+    def network(self) -> NetworkProcess | None:
+        return self._network
+
+    def divert(self, port: int, away: bool) -> None:
+        if self._network is not None:
+            self._network.divert(port, away)
+
+    def hangs(self, port: int, serial: int) -> None:
+        self._hung = {(other, its) for other, its in self._hung if other != port} | {(port, serial)}
 
     # What the network process tells.
 

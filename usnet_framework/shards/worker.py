@@ -9,6 +9,7 @@ Exit codes: 0 retired, or never needed; 3 the application could not be imported 
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import logging
 import os
@@ -29,6 +30,7 @@ from usnet_framework.errors import StartupError, UsnetError, WorkerForked
 from usnet_framework.handler import Handler, Result, Shard
 from usnet_framework.shards.loop import new_event_loop
 from usnet_framework.shards.messages import Message, receive, send
+from usnet_framework.shards.stacks import STACK_SIGNAL
 
 log = logging.getLogger("usnet.worker")
 
@@ -48,7 +50,8 @@ def main(arguments: list[str]) -> int:
         loaded = receive(control)
         if loaded is None:
             return 0
-        load, _ = loaded
+        load, fds = loaded
+        _show_stack_on_request(fds[0] if fds else None)
         logs.configure(load["log_level"], load["log_format"], "spare")
         try:
             drop(load["privileges"], supervisor_pid)
@@ -80,6 +83,13 @@ def drop(asked: Message, supervisor_pid: int) -> None:
         )
     except OSError as error:  # that the supervisor is gone among them: then nobody reads it
         raise StartupError(f"--user {asked['user']}: cannot give up privileges: {error.strerror}") from None
+
+
+def _show_stack_on_request(fd: int | None) -> None:
+    """What Python executes, for the watchdog; a signal handler in C writes it, so a loop that hangs does as well."""
+    if fd is not None:
+        os.set_inheritable(fd, False)
+        faulthandler.register(STACK_SIGNAL, file=fd, all_threads=True, chain=False)
 
 
 def resumes(handler_class: type[Handler]) -> bool:

@@ -35,9 +35,11 @@ void un_engine_conn_free_slot(struct un_engine *engine, uint32_t slot)
     engine->own->conn_free = slot;
 }
 
+/* A worker that makes no progress counts as none. */
 static bool is_attached(const struct un_engine *engine, uint32_t seat)
 {
-    return engine->own->ports[un_port_of_seat(seat)].attached;
+    const struct un_port_end *port = &engine->own->ports[un_port_of_seat(seat)];
+    return port->attached && !port->diverted;
 }
 
 uint32_t un_engine_seat_choose(struct un_engine *engine)

@@ -23,6 +23,9 @@ enum un_control_type {
     /* comes with a descriptor of an engine's file (network.h), which goes on in the place of this one; confirmed before
      * that, and READY tells the rest */
     UN_CONTROL_UPGRADE = 7,
+    /* the worker at port `seat` makes no progress (flags 1), or does again (0): new connections go to other seats while
+     * there are any. The next worker that is attached there gets connections again */
+    UN_CONTROL_DIVERT = 8,
     /* engine or keeper to supervisor */
     UN_CONTROL_READY = 16, /* an engine runs; arg[0] pid, arg[1] epoch; flags: UN_CONTROL_REFUSED or 0 */
     UN_CONTROL_DIED = 17,  /* the keeper's engine died; arg[0] pid, arg[1] wait status; another is started */
@@ -37,6 +40,7 @@ enum un_control_type {
 #define UN_CONTROL_RESUMES 1u  /* of ATTACH: the handler class defines on_resume */
 #define UN_CONTROL_POISONED 2u /* of LOST, confirmed: the quarantine of its port holds an event */
 #define UN_CONTROL_REFUSED 4u  /* of READY: the engine that was to come could not go on with what is there */
+#define UN_CONTROL_HUNG 8u     /* of LOST: it made no progress, and was killed for that */
 
 struct un_control {
     uint32_t type;

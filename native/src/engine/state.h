@@ -101,6 +101,7 @@ struct un_port_end {
     uint32_t over_budget;   /* connections not read because the handler is behind */
     uint32_t serial;
     bool attached;
+    bool diverted; /* its worker makes no progress: UN_CONTROL_DIVERT */
     bool resumes;
     bool bad;
     bool commands_stuck; /* commands wait for send nodes */

@@ -264,6 +264,7 @@ void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t s
     un_store(&published->attached, 1);
     state->serial = serial;
     state->resumes = resumes;
+    state->diverted = false;
     un_compiler_fence(); /* asked again, an engine that was killed before does it again */
     state->attached = true;
     un_events_publish(engine, port);
