@@ -210,6 +210,27 @@ class Config:
         metavar="MIB",
     )
     spares: int = _option(1, "warm workers that wait to replace a dead one", values.whole(0, 16), metavar="N")
+    start_timeout: float = _option(
+        60.0,
+        "seconds that a worker gets to import the application and run on_warm, as many for on_start; a reload whose "
+        "code takes longer is refused",
+        values.positive_seconds,
+        metavar="SECONDS",
+    )
+    reload_overlap: float = _option(
+        60.0,
+        "seconds that a worker serves beside its successor, for connections that are not finished, before it "
+        "has to leave",
+        values.seconds,
+        metavar="SECONDS",
+    )
+    reload_probation: float = _option(
+        10.0,
+        "seconds after a reload in which it is rolled back when three workers of the new code die before 100 commits, "
+        "and in which usnet-ctl rollback can go back; 0: none",
+        values.seconds,
+        metavar="SECONDS",
+    )
     graceful_timeout: float = _option(
         10.0,
         "seconds that connections get to finish when the server stops, callbacks when it reloads",
