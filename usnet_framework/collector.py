@@ -39,6 +39,7 @@ DROPS = (
     "bad_commits",
     "accept_errors",
     "peer_limits",
+    "refused_poisoners",
 )
 NANOSECONDS = 1e-9
 USAGE_SECONDS = 1.0

@@ -176,6 +176,13 @@ class Config:
         metavar="N",
         engine="max_connections_per_peer",
     )
+    refuse_poisoners: bool = _option(
+        False,
+        "refuse a peer for a minute whose messages killed workers three times within one; a peer is what it is above, "
+        "so this is not for servers behind a load balancer",
+        values.switch,
+        engine="refuse_poisoners",
+    )
     idle_timeout: float = _option(
         0.0,
         "close a connection that was silent for so many seconds; 0: never",

@@ -28,6 +28,7 @@ static int module_exec(PyObject *module)
                     (state->connection_type = add_type(module, &un_connection_spec)) &&
                     (state->port_type = add_type(module, &un_port_spec)) &&
                     (state->engine_type = add_type(module, &un_engine_spec)) &&
+                    (state->step_type = add_type(module, &un_step_spec)) &&
                     (state->connection_closed = import_attribute("usnet_framework.errors", "ConnectionClosed")) &&
                     (state->send_buffer_full = import_attribute("usnet_framework.errors", "SendBufferFull")) &&
                     (state->worker_forked = import_attribute("usnet_framework.errors", "WorkerForked")) &&
@@ -46,6 +47,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->connection_type);
     Py_VISIT(state->slice_type);
     Py_VISIT(state->engine_type);
+    Py_VISIT(state->step_type);
     Py_VISIT(state->connection_closed);
     Py_VISIT(state->send_buffer_full);
     Py_VISIT(state->worker_forked);
@@ -60,6 +62,7 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->connection_type);
     Py_CLEAR(state->slice_type);
     Py_CLEAR(state->engine_type);
+    Py_CLEAR(state->step_type);
     Py_CLEAR(state->connection_closed);
     Py_CLEAR(state->send_buffer_full);
     Py_CLEAR(state->worker_forked);

@@ -5,6 +5,7 @@
  *   Slice        received bytes as a buffer. Its frame goes back to the engine when the last view on it dies.
  *   lease        the mapped segment. Lives as long as the Port is open or a Slice is alive, so views outlive a Port.
  *   Engine       the engine itself, when it runs in this process (inline layout).
+ *   Step         the coroutine of a callback, as its task drives it.
  *
  * Ownership. A Port owns its attached connections (one reference each, a doubly linked list); a slot of its table only
  * points to them. `connection.port` is a plain pointer, not NULL exactly while the connection is attached. A reference
@@ -40,6 +41,7 @@ struct un_module {
     PyTypeObject *connection_type;
     PyTypeObject *slice_type;
     PyTypeObject *engine_type;
+    PyTypeObject *step_type;
     PyObject *connection_closed; /* usnet_framework.errors */
     PyObject *send_buffer_full;
     PyObject *worker_forked;
@@ -225,6 +227,12 @@ static inline int un_call(struct un_port_object *port, struct un_connection *con
 
 /* tasks.c */
 int un_task_start(struct un_port_object *port, struct un_connection *conn, PyObject *coroutine);
+
+/* step.c */
+extern PyType_Spec un_step_spec;
+PyObject *un_step_new(struct un_port_object *port, struct un_connection *conn, PyObject *coroutine);
+uint64_t un_step_enter(struct un_port_object *port, const struct un_connection *conn);
+void un_step_leave(struct un_port_object *port, uint64_t before, bool failed); /* with an exception set */
 
 /* batch.c */
 Py_ssize_t un_batch_run(struct un_port_object *port);

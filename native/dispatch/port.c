@@ -82,8 +82,7 @@ static int open_port(struct un_port_object *port, const struct arguments *from)
         PyErr_NoMemory();
     if (!port->slots || !port->tasks)
         return -1;
-    uint32_t waiting = un_port_peek(port->end);
-    port->redelivered = waiting < UN_BATCH_MAX ? waiting : UN_BATCH_MAX; /* what a dead worker had not committed */
+    port->redelivered = un_port_peek(port->end); /* of one of these a worker may have died, perhaps of the last */
     port->inherited = port->end->command_ring.own;
     port->thread = PyThread_get_thread_ident();
     port->credit = UINT32_MAX;

@@ -72,7 +72,9 @@ static int watch_task(struct un_port_object *port, struct un_connection *conn, P
 /* Run a coroutine that a callback returned. 0 or -1 with an exception; the caller keeps its reference. */
 int un_task_start(struct un_port_object *port, struct un_connection *conn, PyObject *coroutine)
 {
-    PyObject *task = create_task(port, coroutine);
+    PyObject *step = un_step_new(port, conn, coroutine);
+    PyObject *task = step ? create_task(port, step) : NULL;
+    Py_XDECREF(step);
     if (!task)
         return -1;
     int status = watch_task(port, conn, task);

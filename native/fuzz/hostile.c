@@ -151,7 +151,7 @@ static void mad_descriptors(void)
 /* The supervisor replaces the mad worker, by another mad one. */
 static void replace_mad_worker(bool resumes)
 {
-    un_engine_lost_worker(arena.engine, MAD);
+    un_engine_lost_worker(arena.engine, MAD, next_byte() & 1);
     un_engine_attach_worker(arena.engine, MAD, ++arena.serial, resumes);
 }
 

@@ -160,7 +160,7 @@ static void killed_while_a_request_is_answered(void)
 
 static void lose_worker(void)
 {
-    un_engine_lost_worker(arena.engine, HONEST);
+    un_engine_lost_worker(arena.engine, HONEST, false);
 }
 
 static void killed_while_a_dead_worker_is_swept_up(void)

@@ -32,17 +32,15 @@ static uint64_t align_line(uint64_t bytes)
     return (bytes + UN_CACHE_LINE - 1) / UN_CACHE_LINE * UN_CACHE_LINE;
 }
 
-static uint32_t nodes_per_port(const struct un_segment_config *config)
-{
-    return config->tx_frames + config->command_slots; /* what un_port_credit counts with */
-}
-
 uint64_t un_engine_private_bytes(const struct un_segment_config *config)
 {
-    uint64_t per_port = align_line((uint64_t)nodes_per_port(config) * sizeof(struct un_node)) +
-                        align_line((uint64_t)config->rx_frames * sizeof(struct un_rx_frame));
-    return align_line(sizeof(struct un_private)) + align_line((uint64_t)config->conn_max * sizeof(struct un_work)) +
-           un_port_count(config) * per_port + align_line(un_peers_bytes(config->conn_max));
+    uint64_t bytes = 0;
+#define UN_ONE(name, item, count) bytes += align_line((uint64_t)(count) * sizeof(item));
+#define UN_EACH(name, item, count) bytes += un_port_count(config) * align_line((uint64_t)(count) * sizeof(item));
+    UN_PRIVATE_TABLES(UN_ONE, UN_EACH)
+#undef UN_ONE
+#undef UN_EACH
+    return bytes;
 }
 
 static void *take(uint8_t **at, uint64_t bytes)
@@ -54,14 +52,15 @@ static void *take(uint8_t **at, uint64_t bytes)
 
 static void map_private(struct un_engine *engine)
 {
+    const struct un_segment_config *config = engine->config;
     uint8_t *at = engine->setup.private;
-    engine->own = take(&at, sizeof(struct un_private));
-    engine->works = take(&at, (uint64_t)engine->config->conn_max * sizeof(struct un_work));
-    for (uint32_t port = 0; port < un_port_count(engine->config); port++) {
-        engine->nodes[port] = take(&at, (uint64_t)engine->node_count * sizeof(struct un_node));
-        engine->rx_frames[port] = take(&at, (uint64_t)engine->config->rx_frames * sizeof(struct un_rx_frame));
-    }
-    engine->peers = take(&at, un_peers_bytes(engine->config->conn_max));
+#define UN_ONE(name, item, count) engine->name = take(&at, (uint64_t)(count) * sizeof(item));
+#define UN_EACH(name, item, count)                                                                                     \
+    for (uint32_t port = 0; port < un_port_count(config); port++)                                                      \
+        engine->name[port] = take(&at, (uint64_t)(count) * sizeof(item));
+    UN_PRIVATE_TABLES(UN_ONE, UN_EACH)
+#undef UN_ONE
+#undef UN_EACH
 }
 
 static void format_port(struct un_engine *engine, uint32_t port)
@@ -106,7 +105,7 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
     engine->transport = setup->stack ? &un_stack_transport : &un_kernel_transport;
     engine->published = un_engine_public(setup->public);
     engine->counters = &engine->published->counters;
-    engine->node_count = nodes_per_port(engine->config);
+    engine->node_count = UN_NODES_OF_PORT(engine->config);
     engine->now_ns = un_engine_now_ns(engine);
     map_private(engine);
     int status = engine->transport->start(engine);

@@ -66,7 +66,10 @@ uint64_t un_engine_deadline_ns(const struct un_engine *engine);
 
 /* The supervisor's requests: over control_fd in the split layout, where inline the worker calls. */
 void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t serial, bool resumes);
-bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat); /* true: an event was quarantined */
+
+/* True: an event was quarantined. `hung`: it was killed because it made no progress, so the event that it was handling
+ * is quarantined at once. */
+bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat, bool hung);
 void un_engine_stop_accepting(struct un_engine *engine);
 
 /* Where connections come from: a socket that listens, or (fd -1) what a stack of our own is to listen on. */

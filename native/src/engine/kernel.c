@@ -28,7 +28,6 @@
 #include "engine/kernel_counts.h"
 #include "engine/kernel_unix.h"
 #include "engine/listeners.h"
-#include "engine/peers.h"
 #include "engine/receive.h"
 #include "engine/transmit.h"
 #include "engine/transport.h"
@@ -171,8 +170,7 @@ static void open_conn(struct un_engine *engine, uint32_t slot, uint32_t listener
     struct un_accepted accepted = {.handle = fd, .listener = listener, .seat = un_engine_seat_choose(engine)};
     give_options(engine, fd, engine->own->listeners[listener].lacks);
     set_endpoint(&accepted.peer, peer);
-    if (un_peers_is_full(engine, &accepted.peer)) {
-        un_count(&engine->counters->peer_limits, 1);
+    if (un_accept_refuses(engine, &accepted.peer)) {
         kernel_close(engine, fd, true, false);
         un_engine_conn_free_slot(engine, slot);
         return;

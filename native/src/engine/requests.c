@@ -54,7 +54,7 @@ static void obey(struct un_engine *engine, struct request *request)
         un_engine_attach_worker(engine, body->seat, body->serial, body->flags & UN_CONTROL_RESUMES);
         break;
     case UN_CONTROL_LOST:
-        flags = un_engine_lost_worker(engine, body->seat) ? UN_CONTROL_POISONED : 0;
+        flags = un_engine_lost_worker(engine, body->seat, body->flags & UN_CONTROL_HUNG) ? UN_CONTROL_POISONED : 0;
         break;
     case UN_CONTROL_DIVERT:
         engine->own->ports[un_port_of_seat(body->seat)].diverted = body->flags != 0;

@@ -9,7 +9,7 @@
 #include "engine/receive.h"
 #include "engine/sendqueue.h"
 #include "engine/transport.h"
-#include "engine/workers.h"
+#include "engine/unread.h"
 
 /* A command is done with the index behind it. */
 static bool is_complete(const struct un_engine *engine)

@@ -7,7 +7,6 @@
 #include "engine/change.h"
 #include "engine/conns.h"
 #include "engine/link.h"
-#include "engine/peers.h"
 #include "engine/receive.h"
 
 static void set_endpoint(struct un_endpoint *endpoint, const struct un_stack_peer *peer)
@@ -48,9 +47,8 @@ static bool is_refused(struct un_engine *engine, uint64_t conn)
     struct un_endpoint peer;
     un_assert(un_stack_names(stack, conn, &local, &remote) == 0);
     set_endpoint(&peer, &remote);
-    if (!un_peers_is_full(engine, &peer))
+    if (!un_accept_refuses(engine, &peer))
         return false;
-    un_count(&engine->counters->peer_limits, 1);
     un_stack_abort(stack, conn);
     return true;
 }

@@ -43,6 +43,7 @@ enum un_work_flags {
     UN_WORK_FIN_SENT = 1 << 10,
     UN_WORK_FRESH = 1 << 11,       /* scratch: its CONNECT event is not consumed */
     UN_WORK_PARTED = 1 << 12,      /* reads may stop between its bytes: transport.h */
+    UN_WORK_SUSPECT = 1 << 13,     /* scratch: an event of it is a suspect */
 };
 #define UN_WORK_POSTS (UN_WORK_POST_CONNECT | UN_WORK_POST_DRAIN | UN_WORK_POST_EOF | UN_WORK_POST_CLOSE)
 
@@ -106,9 +107,8 @@ struct un_port_end {
     bool bad;
     bool commands_stuck; /* commands wait for send nodes */
     bool gave_space;     /* command slots or send frames came free since the worker was last told */
-    bool suspect_known;
-    uint32_t judged;  /* serial of the last worker whose death was looked into */
-    uint32_t suspect; /* event that was being handled when the last worker died */
+    uint32_t judged;   /* serial of the last worker whose death was looked into */
+    uint32_t suspects; /* events that are marked: judge.h. Perhaps fewer are */
 };
 
 /* What belongs to a seat, whichever worker sits on it. */
@@ -155,10 +155,38 @@ struct un_engine_listener {
     uint32_t lacks; /* enum un_lacking: what its connections do not inherit, so it is set for each */
 };
 
+/* Unread events that are being put into another order: order.h. */
+struct un_order {
+    uint32_t port; /* one up; 0: none are */
+    uint32_t first; /* ring index */
+    uint32_t count;
+};
+
+struct un_ordered {
+    struct un_event event;
+    uint64_t suspect; /* its mark */
+};
+
 /* Which engine comes after this one: network.h. */
 struct un_succession {
     uint32_t wanted;  /* descriptor of its file, one up; 0: the same */
     uint32_t refused; /* the keeper could not start the one that was wanted: as READY says it */
+};
+
+/* A peer by its address: peers.h. */
+struct un_peer_key {
+    uint8_t ip[16];
+    uint32_t family;
+};
+
+#define UN_POISONERS 64u
+
+/* poisoners.h */
+struct un_poisoner {
+    struct un_peer_key key;
+    uint32_t count; /* 0: free */
+    uint64_t since_ns;
+    uint64_t refused_until_ns;
 };
 
 struct un_private {
@@ -166,6 +194,7 @@ struct un_private {
     uint32_t epoch;
     struct un_succession succession;
     struct un_busy busy;
+    struct un_order order;
     uint32_t conn_high; /* slots below it were used at least once */
     uint32_t conn_free;
     uint32_t active;
@@ -182,7 +211,22 @@ struct un_private {
     uint64_t swept_ns;
     struct un_seat seats[UN_SEATS_MAX];
     struct un_port_end ports[UN_PORTS_MAX];
+    struct un_poisoner poisoners[UN_POISONERS];
 };
+
+/* Tables of the private memory, in the order in which they lie: each behind a cache line's boundary.
+ * ONE(name, item, how many), EACH(name, item, how many of each port) */
+#define UN_PRIVATE_TABLES(ONE, EACH)                                                                                   \
+    ONE(own, struct un_private, 1)                                                                                     \
+    ONE(works, struct un_work, config->conn_max)                                                                       \
+    EACH(nodes, struct un_node, UN_NODES_OF_PORT(config))                                                              \
+    EACH(rx_frames, struct un_rx_frame, config->rx_frames)                                                             \
+    EACH(suspects, uint8_t, config->event_slots)                                                                       \
+    ONE(peers, struct un_peer, config->conn_max)                                                                       \
+    ONE(peer_buckets, uint32_t, UN_PEER_BUCKETS(config->conn_max))                                                     \
+    ONE(ordered, struct un_ordered, config->event_slots)
+
+#define UN_NODES_OF_PORT(config) ((config)->tx_frames + (config)->command_slots) /* what un_port_credit counts with */
 
 /* One engine process's view. Nothing here needs to outlive it. */
 struct un_engine {
@@ -193,9 +237,12 @@ struct un_engine {
     const struct un_transport *transport;
     struct un_private *own;
     struct un_work *works;
-    struct un_peer *peers;
+    struct un_peer *peers; /* and their buckets: peers.h */
+    uint32_t *peer_buckets;
     struct un_node *nodes[UN_PORTS_MAX];
     struct un_rx_frame *rx_frames[UN_PORTS_MAX];
+    uint8_t *suspects[UN_PORTS_MAX]; /* by slot of the event ring: judge.h */
+    struct un_ordered *ordered;      /* scratch: order.h */
     struct un_engine_public *published;
     struct un_engine_counters *counters;
     uint64_t now_ns; /* read once a turn, when there is work */

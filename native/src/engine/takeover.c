@@ -7,6 +7,8 @@
 #include "engine/conns.h"
 #include "engine/control.h"
 #include "engine/events.h"
+#include "engine/judge.h"
+#include "engine/order.h"
 #include "engine/peers.h"
 #include "engine/receive.h"
 #include "engine/sendqueue.h"
@@ -67,7 +69,8 @@ static void clear_sums(struct un_engine *engine)
             own->seats[un_slot(engine, slot)->seat].slots++;
         engine->works[slot].rx_waiting = 0;
         engine->works[slot].flags &=
-            (uint16_t)~(UN_WORK_RECEIVE_LISTED | UN_WORK_FLUSH_LISTED | UN_WORK_OVER_BUDGET | UN_WORK_FRESH);
+            (uint16_t)~(UN_WORK_RECEIVE_LISTED | UN_WORK_FLUSH_LISTED | UN_WORK_OVER_BUDGET | UN_WORK_FRESH |
+                       UN_WORK_SUSPECT);
     }
 }
 
@@ -149,9 +152,11 @@ void un_takeover(struct un_engine *engine)
     bool *closing = calloc(engine->config->conn_max, sizeof *closing);
     un_assert(closing != NULL);
     engine->now_ns = un_engine_now_ns(engine);
+    un_order_complete(engine);
     un_rollback(engine);
     for (uint32_t port = 0; port < un_port_count(engine->config); port++) {
         own->ports[port].rx_free = own->ports[port].node_free = UN_NONE;
+        un_judge_recount(engine, port);
         settle_posts(engine, port);
     }
     clear_sums(engine);

@@ -95,7 +95,7 @@
     X(S, un_shared32, sleeping, , UN_LINE)          /* 1: wake me when events come */                                  \
     X(S, un_shared32, want_space, , )               /* 1: wake me when commands were consumed */                       \
     X(S, un_shared32, releases_produced, , UN_LINE)                                                                    \
-    X(S, un_shared64, handling, , UN_LINE)          /* UN_HANDLING(event index), or 0 between events */                \
+    X(S, un_shared64, handling, , UN_LINE)          /* UN_HANDLING, UN_HANDLING_TASK, or 0 */                          \
     X(S, struct un_worker_counters, counters, , )
 
 /* A send frame as the engine accounts for it: the worker may fill it again when both are equal to the number of
@@ -104,12 +104,13 @@
     X(S, un_shared32, queued, , ) /* descriptors taken from the command ring */                                        \
     X(S, un_shared32, done, , )   /* descriptors completed */
 
-/* A poisoned event, kept for the supervisor until the port's next worker attaches. Its bytes follow. */
+/* What the port's last worker died of, for the supervisor until the next one attaches. Of a poisoned event the bytes
+ * follow. */
 #define UN_QUARANTINE_FIELDS(X, S)                                                                                     \
-    X(S, un_shared32, valid, , )                                                                                       \
-    X(S, uint32_t, length, , ) /* bytes kept, at most the receive frame */                                             \
+    X(S, un_shared32, valid, , ) /* 1: it was poisoned */                                                              \
+    X(S, uint32_t, length, , )   /* bytes kept, at most the receive frame */                                           \
     X(S, uint32_t, event_type, , )                                                                                     \
-    X(S, uint32_t, reserved, , )                                                                                       \
+    X(S, un_shared32, running, , ) /* enum un_running: what the rest is of */                                          \
     X(S, uint64_t, conn, , )                                                                                           \
     X(S, struct un_endpoint, peer, , )
 

@@ -164,6 +164,8 @@ UN_STATIC_ASSERT(sizeof(struct un_conn) == 128, "two cache lines before the blob
     X(bad_commits, "commit words refused")                                                                             \
     X(redelivered, "events delivered again after a worker died")                                                       \
     X(dirty_resets, "connections reset because a worker died with uncommitted output")                                 \
+    X(task_deaths, "workers that died while a task of a callback ran")                                                 \
+    X(refused_poisoners, "connections refused because their peer poisoned workers again and again")                    \
     X(frames_reclaimed, "receive frames swept from dead workers")                                                      \
     X(takeovers, "times a network process took over from a dead one")                                                  \
     X(syscalls_refused, "system calls refused because a network process has no use for them")
@@ -224,8 +226,16 @@ struct un_port_memory {
 #define UN_COMMIT(events, commands) ((uint64_t)(commands) << 32 | (uint32_t)(events))
 #define UN_COMMIT_EVENTS(word) ((uint32_t)(word))
 #define UN_COMMIT_COMMANDS(word) ((uint32_t)((word) >> 32))
-#define UN_HANDLING(index) (UINT64_C(1) << 32 | (uint32_t)(index))
-#define UN_HANDLING_TASK(slot) (UINT64_C(2) << 32 | (uint32_t)(slot)) /* a step of a task of the connection there */
+
+/* What a worker is in: the upper half of the word `handling`. */
+enum un_running {
+    UN_RUNNING_NOTHING = 0,
+    UN_RUNNING_EVENT = 1, /* the callback of an event; lower half: its ring index */
+    UN_RUNNING_TASK = 2,  /* a step of a task of a callback, or one that waited for it; lower half: the slot */
+};
+#define UN_HANDLING(index) ((uint64_t)UN_RUNNING_EVENT << 32 | (uint32_t)(index))
+#define UN_HANDLING_TASK(slot) ((uint64_t)UN_RUNNING_TASK << 32 | (uint32_t)(slot))
+#define UN_HANDLING_WHAT(word) ((uint32_t)((word) >> 32))
 
 struct un_tx_account {
     UN_TX_ACCOUNT_FIELDS(UN_MEMBER, un_tx_account)
