@@ -238,7 +238,7 @@ def test_who_claims_an_address_of_the_server_is_told_of(layout: str) -> None:
             asker.bind((Tap.ipv4, 0))
             asker.sendto(b"who are you?", ("10.77.0.9", 9))
         server.wait("it is told", lambda: f"{Tap.ipv4} is claimed by another station as well" in server.log)
-        assert "supervisor  address 10.77.0.1" in server.log
+        assert "supervisor  usnet.supervisor: address 10.77.0.1" in server.log
         (claimed,) = [found for found in server.ctl("doctor") if found["asked"] == f"{Tap.ipv4}/24"]
         assert "and by another station" in claimed["in_force"]
         assert not claimed["ok"]
