@@ -244,6 +244,18 @@ class Config:
         values.seconds,
         metavar="SECONDS",
     )
+    callback_timeout: float = _option(
+        30.0,
+        "seconds without progress after which a worker hangs: it is reported with its Python stack, and new connections go "
+        "to other workers; 0: never",
+        values.seconds,
+        metavar="SECONDS",
+    )
+    callback_kill: str = _option(
+        "on",
+        "whether a worker that hangs is killed: its connections go on, that event is put into quarantine",
+        values.Choice(("on", "off")),
+    )
     quarantine: str = _option(
         "quarantine", "folder for events that killed their worker twice", values.text, metavar="PATH"
     )

@@ -174,6 +174,8 @@ def _shard_rows(shard: dict[str, Any]) -> list[tuple[str, ...]]:
         name = f"worker {number}.{worker['seat']}"
         pid = str(worker["pid"] or "-")
         state = "out of service" if worker["out_of_service"] else worker["state"]
+        if worker["hangs"] is not None:
+            state = f"hangs {duration(worker['hangs'])}"
         rows.append((name, pid, state, str(worker["serial"]), str(worker["restarts"]), ""))
         if (leaving := worker["leaving"]) is not None:
             rows.append((name, str(leaving["pid"]), leaving["state"], str(leaving["serial"]), "", ""))

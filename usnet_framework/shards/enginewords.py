@@ -35,6 +35,7 @@ class Kind(IntEnum):
     LISTEN = 5
     UNLISTEN = 6
     UPGRADE = 7
+    DIVERT = 8
     READY = 16
     DIED = 17
     BAD = 18

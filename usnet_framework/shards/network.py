@@ -25,6 +25,7 @@ from usnet_framework.shards.privileges import Privileges
 RESUMES = 1  # flag of ATTACH
 POISONED = 2  # flag of LOST, confirmed
 REFUSED = 4  # flag of READY
+HUNG = 8  # flag of LOST
 
 
 class NetworkOwner(Hearer, Protocol):
@@ -107,8 +108,13 @@ class NetworkProcess:
         being copied to the other port, which is free then."""
         self._send(Kind.ATTACH, port, serial, RESUMES if resumes else 0)
 
-    def lost(self, port: int, serial: int) -> None:
-        self._send(Kind.LOST, port, serial)
+    def lost(self, port: int, serial: int, hung: bool = False) -> None:
+        """`hung`: it was killed because it made no progress."""
+        self._send(Kind.LOST, port, serial, HUNG if hung else 0)
+
+    def divert(self, port: int, away: bool) -> None:
+        """New connections are to go elsewhere, or here again."""
+        self._send(Kind.DIVERT, port, 0, int(away))
 
     def drain(self) -> None:
         self._send(Kind.DRAIN)

@@ -62,6 +62,10 @@ class Prepared:
         listening = doctor.listener_findings(self.backlog, self.listeners, len(self.plan.shards))
         return [*self.fixed, *listening, *(self.stack.findings() if self.stack is not None else [])]
 
+    def unreachable(self) -> list[str]:
+        """Why clients do not reach what is to be served, as it is now."""
+        return self.stack.unreachable() if self.stack is not None else []
+
     @property
     def socket_files(self) -> list[Path]:
         return self.listeners.paths + ([self.control.path] if self.control is not None else [])

@@ -39,7 +39,8 @@ class WorkerProcess:
     """`generation`: which reload of the code it imports; `resumes` is known once it is ready."""
 
     def __init__(self, load: Message, generation: int, owner: WorkerOwner) -> None:
-        """Spawn and have it import. OSError when no process can be made."""
+        """Spawn and have it import. `stack_fd` of `load` is a descriptor of ours, which it gets. OSError when no
+        process can be made."""
         self.owner: WorkerOwner | None = owner
         self.generation = generation
         self.resumes = False
@@ -59,7 +60,8 @@ class WorkerProcess:
         self._control.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._control, self._readable)
-        self._send({"type": "load", **load})
+        stack = [load["stack_fd"]] if "stack_fd" in load else []
+        self._send({"type": "load", **{name: value for name, value in load.items() if name != "stack_fd"}}, stack)
 
     @property
     def pid(self) -> int:

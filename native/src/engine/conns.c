@@ -37,9 +37,11 @@ void un_engine_conn_free_slot(struct un_engine *engine, uint32_t slot)
     engine->own->conn_free = slot;
 }
 
+/* A worker that makes no progress counts as none. */
 static bool is_attached(const struct un_engine *engine, uint32_t seat)
 {
-    return engine->own->ports[engine->own->seats[seat].current].attached;
+    const struct un_port_end *port = &engine->own->ports[engine->own->seats[seat].current];
+    return port->attached && !port->diverted;
 }
 
 static uint32_t slots_of(const struct un_engine *engine, uint32_t seat)

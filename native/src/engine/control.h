@@ -25,6 +25,9 @@ enum un_control_type {
     /* comes with a descriptor of an engine's file (network.h), which goes on in the place of this one; confirmed before
      * that, and READY tells the rest */
     UN_CONTROL_UPGRADE = 7,
+    /* the worker at port `seat` makes no progress (flags 1), or does again (0): new connections go to other seats while
+     * there are any. The next worker that is attached there gets connections again */
+    UN_CONTROL_DIVERT = 8,
     /* engine or keeper to supervisor */
     UN_CONTROL_READY = 16, /* an engine runs; arg[0] pid, arg[1] epoch; flags: UN_CONTROL_REFUSED or 0 */
     UN_CONTROL_DIED = 17,  /* the keeper's engine died; arg[0] pid, arg[1] wait status; another is started */

@@ -33,7 +33,7 @@ static int status_of(const struct un_engine *engine)
 static int sleep_ms(const struct un_engine *engine)
 {
     int deadline_ms = un_engine_deadline_ms(engine);
-    return deadline_ms < 0 ? SLEEP_MAX_MS : deadline_ms;
+    return deadline_ms < 0 || deadline_ms > SLEEP_MAX_MS ? SLEEP_MAX_MS : deadline_ms;
 }
 
 static int run(const struct un_engine_setup *given)

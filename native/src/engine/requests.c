@@ -39,7 +39,7 @@ static int upgrade(struct un_engine *engine, struct request *request)
 
 static bool has_port(const struct un_control *body)
 {
-    return body->type == UN_CONTROL_ATTACH || body->type == UN_CONTROL_LOST;
+    return body->type == UN_CONTROL_ATTACH || body->type == UN_CONTROL_LOST || body->type == UN_CONTROL_DIVERT;
 }
 
 static void obey(struct un_engine *engine, struct request *request)
@@ -55,6 +55,9 @@ static void obey(struct un_engine *engine, struct request *request)
         break;
     case UN_CONTROL_LOST:
         flags = un_engine_lost_worker(engine, body->port, body->flags & UN_CONTROL_HUNG) ? UN_CONTROL_POISONED : 0;
+        break;
+    case UN_CONTROL_DIVERT:
+        engine->own->ports[un_port_of_seat(body->seat)].diverted = body->flags != 0;
         break;
     case UN_CONTROL_DRAIN:
         un_engine_stop_accepting(engine);

@@ -122,6 +122,7 @@ struct un_port_end {
     bool used;   /* once: what it has of memory is formatted */
     bool vacant; /* nothing of it is left, and the supervisor was told */
     bool attached;
+    bool diverted; /* its worker makes no progress: UN_CONTROL_DIVERT */
     bool resumes;
     bool bad;
     bool commands_stuck; /* commands wait for send nodes */

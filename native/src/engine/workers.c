@@ -110,6 +110,7 @@ static void sit_down(struct un_engine *engine, uint32_t port, uint32_t serial, b
     state->resumes = resumes;
     state->line = port;
     state->cursor = UN_NONE;
+    state->diverted = false;
     un_compiler_fence(); /* asked again, an engine that was killed before does it again */
     state->attached = true;
     un_events_publish(engine, port);
