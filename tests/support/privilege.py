@@ -34,11 +34,21 @@ def _can_make_tap_interfaces() -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
+@functools.cache
+def _can_make_pid_namespaces() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    probe = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "true"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
 needs_tap = pytest.mark.skipif(not _can_make_tap_interfaces(), reason=PREFIX + "may not create TAP interfaces")
 
 needs_network_namespaces = pytest.mark.skipif(
     not _can_make_namespaces(), reason=PREFIX + "may not create network namespaces"
 )
+
+needs_pid_namespaces = pytest.mark.skipif(not _can_make_pid_namespaces(), reason=PREFIX + "may not make PID namespaces")
 
 needs_other_users = pytest.mark.skipif(os.geteuid() != 0, reason=PREFIX + "may not become another user")
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from usnet_framework._native import set_dumpable
 from usnet_framework.config import Config
-from usnet_framework.errors import ControlError, StartupError
+from usnet_framework.errors import ControlError, StartupError, UsnetError
 from usnet_framework.shards.binder import Binder, BinderSetup
 from usnet_framework.shards.changes import Changes
 from usnet_framework.shards.control import Command, ControlServer
@@ -37,12 +37,14 @@ from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.inlineshard import InlineShard
 from usnet_framework.shards.keepalive import Keepalive
 from usnet_framework.shards.network import Guard
+from usnet_framework.shards.notify import Notifier
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.preparation import Prepared, prepare, understand
 from usnet_framework.shards.privileges import syscalls_finding
 from usnet_framework.shards.reload import ReloadRefused, reload
-from usnet_framework.shards.seat import RETIRE_MARGIN_S, Seat
+from usnet_framework.shards.seat import RETIRE_MARGIN_S, Seat, SeatState
 from usnet_framework.shards.segment import ConnectionInfo, Segment
+from usnet_framework.shards.settings import Settings
 from usnet_framework.shards.shard import Shard, ShardSetup
 from usnet_framework.shards.spare import SparePool
 from usnet_framework.shards.splitshard import SplitShard
@@ -53,15 +55,19 @@ log = logging.getLogger("usnet.supervisor")
 
 DRAIN_POLL_S = 0.02  # reads one word of shared memory per shard
 QUIT_TIMEOUT_S = 2.0  # what processes that have nothing left to do get to leave
+STOPPING = "the server is stopping"
 CONNECTIONS_PER_TURN = 1000  # of a listing, between two turns of the loop
 
 
 class Supervisor:
     """One server. `run` serves until `stop`; everything else may be called at any time, in the thread of the loop."""
 
-    def __init__(self, config: Config) -> None:
-        """UsageError, StartupError: what the configuration asks for makes no sense on this machine."""
+    def __init__(self, config: Config, read: Callable[[], Config] | None = None) -> None:
+        """`read`: reads the configuration again, for a reload; UsageError. UsageError, StartupError: what the
+        configuration asks for makes no sense on this machine."""
         self.config = config
+        self._settings = Settings(config, read)
+        self._notifier = Notifier()
         self._intent = understand(config)
         self._started_s = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -89,12 +95,17 @@ class Supervisor:
         self._loop.set_exception_handler(self._unexpected)
         affinity = os.sched_getaffinity(0)
         dumpable = set_dumpable(False)  # it holds the memory of all shards
+        self._notifier.begin(self._described)
         try:
             await self._startup()
             await self._run()
             await self._drain()
+        except UsnetError as error:
+            self._notifier.failed(str(error))
+            raise
         finally:
             await self._shutdown()
+            self._notifier.close()
             os.sched_setaffinity(0, affinity)
             set_dumpable(dumpable)
 
@@ -116,6 +127,8 @@ class Supervisor:
         """Replace every worker by one of the application's new code; the future says how many were, or why not."""
         if self._reload is None:
             self._reload = asyncio.get_running_loop().create_future()
+            if self._stopping:
+                self._reload.set_result(ReloadRefused(STOPPING))
             self._changes.notify()
         return self._reload
 
@@ -139,7 +152,7 @@ class Supervisor:
         """What was asked and what is in force (P8)."""
         if self._prepared is None:
             return []
-        return [*self._prepared.findings, *self._notes, self._survival()]
+        return [*self._prepared.findings, *self._settings.findings(), *self._notes, self._survival()]
 
     def note(self, finding: Finding) -> None:
         """Something else that was asked for, and is in force: to be told when the server runs."""
@@ -206,6 +219,7 @@ class Supervisor:
         for address in prepared.listeners.addresses:
             log.info("listening on %s", address)
         log.info("ready in %.0f ms", (time.monotonic() - self._started_s) * 1e3)
+        self._notifier.ready()
 
     async def _open_control(self, prepared: Prepared) -> None:
         if self._keepers_cannot_clean_up(prepared):
@@ -220,6 +234,7 @@ class Supervisor:
                 "upgrade": self._command_upgrade,
                 "doctor": self._command_doctor,
                 "stop": self._command_stop,
+                "stopped": self._command_stopped,
             }
             self._control = ControlServer(prepared.control, commands)
             await self._control.start()
@@ -304,9 +319,11 @@ class Supervisor:
     async def _run(self) -> None:
         while not self._stopping:
             await self._changes.until(lambda: self._stopping or self._reload is not None)
-            if self._reload is not None:
+            if self._reload is not None and not self._stopping:
                 asked, self._reload = self._reload, None
                 asked.set_result(await self._reload_unless_stopped())
+        if self._reload is not None and not self._reload.done():
+            self._reload.set_result(ReloadRefused(STOPPING))
 
     async def _reload_unless_stopped(self) -> int | ReloadRefused:
         task = asyncio.create_task(self._reload_now())
@@ -316,20 +333,30 @@ class Supervisor:
         try:
             return await task
         except asyncio.CancelledError:
-            return ReloadRefused("the server is stopping")
+            return ReloadRefused(STOPPING)
 
     async def _reload_now(self) -> int | ReloadRefused:
-        assert self._pool is not None, "the server runs"
-        began_s, before = time.monotonic(), self._survival()
+        self._notifier.reloading()
         try:
+            return await self._reload_workers()
+        finally:
+            self._notifier.ready()
+
+    async def _reload_workers(self) -> int | ReloadRefused:
+        assert self._pool is not None, "the server runs"
+        began_s, before, in_force = time.monotonic(), self._survival(), self.config
+        try:
+            self.config = self._settings.read()
             seats = list(self._seats())
             replaced = await reload(self._pool, self._spawn, seats, self._changes, self.config.graceful_timeout)
         except ReloadRefused as refusal:
+            self.config = in_force
             self._reloads_refused += 1
             log.error("reload refused: %s", refusal)
             return refusal
         self._reloads += 1
         log.info("reloaded %s in %.0f ms", _workers(replaced), (time.monotonic() - began_s) * 1e3)
+        self._settings.take(self.config)
         for survival in (before, self._survival()):  # it takes both: one that leaves them, one that takes them over
             if survival.in_force == "no":
                 log.warning("connections were reset by the reload: %s; %s", survival.reason, survival.fix)
@@ -342,6 +369,7 @@ class Supervisor:
         if self._prepared is None or not self._served:
             return
         self._deadline_s = time.monotonic() + self.config.graceful_timeout
+        self._notifier.stopping(self.config.graceful_timeout)
         if self._binder is not None:
             await self._binder.close()
         for shard in self._shards:
@@ -424,7 +452,7 @@ class Supervisor:
         outcome = await asyncio.shield(self.reload())
         if isinstance(outcome, ReloadRefused):
             raise outcome
-        return f"reloaded {_workers(outcome)}"
+        return f"reloaded {_workers(outcome)}{self._settings.news}"
 
     async def _command_bind(self, address: str) -> str:
         return await self._changing().bind(address)
@@ -456,7 +484,17 @@ class Supervisor:
         self.stop()
         return "stopping"
 
+    async def _command_stopped(self) -> None:
+        """Never answered: the connection ends when the loop does, and nothing is left by then."""
+        await asyncio.get_running_loop().create_future()
+
     # Small things.
+
+    def _described(self) -> str:
+        """For the service manager."""
+        serving = sum(seat.state is SeatState.SERVING for seat in self._seats())
+        workers = f"{serving} of {sum(1 for _ in self._seats())} workers serve"
+        return f"{self._state()}: {workers}, {self._open()} connections"
 
     def _seats(self) -> Iterator[Seat]:
         return (seat for shard in self._shards for seat in shard.seats)
