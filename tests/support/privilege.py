@@ -34,6 +34,12 @@ def _can_make_tap_interfaces() -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
+def needs_program(name: str, *folders: str) -> pytest.MarkDecorator:
+    """That tools/setup.sh installs for tests; `folders`: where it may be besides PATH."""
+    found = any(shutil.which(name, path=folder) for folder in (None, *folders))
+    return pytest.mark.skipif(not found, reason=f"{PREFIX}there is no {name}: tools/setup.sh test")
+
+
 @functools.cache
 def _can_make_pid_namespaces() -> bool:
     if shutil.which("unshare") is None:

@@ -127,9 +127,9 @@ class Server:
         programs: Path = PROGRAMS,
         pass_fds: Sequence[int] = (),
     ) -> None:
-        """`app` None: a file of `--config` names it. `stop=False`: the test ends the server itself; only what is left is
-        looked at. `backend`: the kernel, unless given. `prefix`: a program that becomes the server. `programs`: where another installation has usnet-serve.
-        `pass_fds`: descriptors that it inherits."""
+        """`app` None: a file of `--config` names it. `stop=False`: the test ends the server itself; only what is left
+        is looked at. `backend`: the kernel, unless given. `prefix`: a program that becomes the server. `programs`:
+        where another installation has usnet-serve. `pass_fds`: descriptors that it inherits."""
         backend = Kernel() if backend is None else backend
         self._folder = tempfile.TemporaryDirectory(prefix="usnet-test-")
         self.folder = Path(self._folder.name)
