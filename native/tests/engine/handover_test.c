@@ -131,7 +131,7 @@ static void die(struct hand *hand)
 {
     un_port_close(&hand->end);
     hand->sits = false;
-    un_engine_lost_worker(arena.engine, hand->port);
+    un_engine_lost_worker(arena.engine, hand->port, false);
 }
 
 /* How often the supervisor was told, since it was asked last, that the port is vacant. */
@@ -475,7 +475,7 @@ static void events_of_a_dead_worker_are_copied_in_their_order(void)
     die(left);
     turns(3);
     CHECK_EQ(un_engine_attach_worker(arena.engine, left->port, ++serials, true), 0); /* all fit, so it is free again */
-    un_engine_lost_worker(arena.engine, left->port);
+    un_engine_lost_worker(arena.engine, left->port, false);
     hear_echoes();
     all_are_at(right);
     all_go_on();
