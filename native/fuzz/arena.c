@@ -56,21 +56,33 @@ static void *map(uint64_t bytes)
     return memory;
 }
 
-static void open_memories(void)
+static uint8_t *put_secret(uint8_t *page)
 {
-    uint64_t mad_bytes = arena.layout.port_bytes;
-    arena.region_bytes = mad_bytes + 4 * PAGE;
+    for (uint64_t at = 0; at < PAGE; at += sizeof secret)
+        memcpy(page + at, secret, sizeof secret);
+    return page + PAGE;
+}
+
+static void open_mad_memories(void)
+{
+    arena.region_bytes = 2 * arena.layout.port_bytes + 5 * PAGE;
     arena.region = map(arena.region_bytes);
-    for (uint64_t at = 0; at < PAGE; at += sizeof secret) {
-        memcpy(arena.region + PAGE + at, secret, sizeof secret);
-        memcpy(arena.region + 2 * PAGE + mad_bytes + at, secret, sizeof secret);
+    uint8_t *at = put_secret(arena.region + PAGE);
+    for (uint32_t side = 0; side < UN_PORTS; side++) {
+        arena.setup.ports[MAD_PORT + side] = at;
+        at = put_secret(at + arena.layout.port_bytes);
     }
     CHECK_EQ(mprotect(arena.region, PAGE, PROT_NONE), 0);
-    CHECK_EQ(mprotect(arena.region + 3 * PAGE + mad_bytes, PAGE, PROT_NONE), 0);
+    CHECK_EQ(mprotect(at, PAGE, PROT_NONE), 0);
+}
+
+static void open_memories(void)
+{
+    open_mad_memories();
     arena.setup.private = map(un_engine_private_bytes(&arena.config));
     arena.setup.public = map(arena.layout.public_bytes);
-    arena.setup.ports[MAD_PORT] = arena.region + 2 * PAGE;
-    arena.setup.ports[HONEST_PORT] = map(arena.layout.port_bytes);
+    for (uint32_t side = 0; side < UN_PORTS; side++)
+        arena.setup.ports[HONEST_PORT + side] = map(arena.layout.port_bytes);
     un_segment_format(arena.setup.public, &arena.config, &arena.layout, &arena.options);
 }
 
@@ -105,7 +117,8 @@ void arena_close(void)
     close(arena.setup.epoll_fd);
     munmap(arena.setup.private, un_engine_private_bytes(&arena.config));
     munmap(arena.setup.public, arena.layout.public_bytes);
-    munmap(arena.setup.ports[HONEST_PORT], arena.layout.port_bytes);
+    for (uint32_t side = 0; side < UN_PORTS; side++)
+        munmap(arena.setup.ports[HONEST_PORT + side], arena.layout.port_bytes);
     munmap(arena.region, arena.region_bytes);
 }
 
@@ -252,7 +265,7 @@ static void check_honest_entry(const struct peer *peer)
     uint64_t state = state_of(peer->conn);
     CHECK_EQ(un_load(&conn->id), peer->conn);
     CHECK_EQ(conn->state, UN_CONN_OPEN);
-    CHECK_EQ(conn->port, HONEST_PORT);
+    CHECK_EQ(un_seat_of(conn->port), HONEST);
     CHECK_EQ(conn->flags & (UN_CONN_EOF_IN | UN_CONN_EOF_OUT | UN_CONN_PAUSED), 0);
     CHECK_EQ(conn->state_length, STATE_LENGTH);
     CHECK(memcmp(un_conn_blob(conn), &state, STATE_LENGTH) == 0);

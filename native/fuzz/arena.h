@@ -1,8 +1,8 @@
 /* The arena of a mad worker: a real engine with two seats, peers over sockets or our stack, and an honest worker on
  * seat 1.
  *
- * The memory of seat 0 lies between two pages that hold a secret, and guard pages beyond those. Peers of seat 1 send
- * the secret too. Whoever of seat 0 receives it has been sent what it must not see; the peers check that as they read,
+ * The memories of the ports of seat 0 lie between pages that hold a secret, and guard pages beyond those. Peers of
+ * seat 1 send the secret too. Whoever of seat 0 receives it has been sent what it must not see; the peers check that as they read,
  * and that an honest connection gets exactly its echo and is
  * never closed. */
 #ifndef UN_FUZZ_ARENA_H
@@ -47,7 +47,7 @@ struct arena {
     struct un_engine_options options;
     struct un_engine_setup setup;
     struct un_engine *engine;
-    uint8_t *region; /* guard, secret, memory of seat 0, secret, guard */
+    uint8_t *region; /* guard, secret, memory of port 0, secret, memory of port 1, secret, guard */
     uint64_t region_bytes;
     struct worker_wakes worker_wakes[PORTS];
     struct un_port honest;

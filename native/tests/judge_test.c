@@ -27,13 +27,13 @@ static uint32_t heard_count;
 
 static struct un_port_end *state(void)
 {
-    return &arena.engine->own->ports[HONEST];
+    return &arena.engine->own->ports[HONEST_PORT];
 }
 
 static const struct un_event *event_at(uint32_t i)
 {
     const struct un_ring *ring = &state()->events;
-    return &un_event_ring(arena.setup.public, HONEST)[un_ring_slot(ring, ring->seen + i)];
+    return &un_event_ring(arena.setup.public, HONEST_PORT)[un_ring_slot(ring, ring->seen + i)];
 }
 
 static void open_world(void)
@@ -104,22 +104,22 @@ static void check_order_of_each(const uint32_t *said)
 
 static void be_in(uint64_t handling)
 {
-    un_store(&un_port_memory(arena.engine, HONEST)->handling, handling);
+    un_store(&un_port_memory(arena.engine, HONEST_PORT)->handling, handling);
 }
 
 /* While it handles what stands at i of the ring. */
 static void die_at(uint32_t i)
 {
     be_in(UN_HANDLING(state()->events.seen + i));
-    was_condemned = un_engine_lost_worker(arena.engine, HONEST, false);
+    was_condemned = un_engine_lost_worker(arena.engine, HONEST_PORT, false);
 }
 
 static void come_again(void)
 {
     un_port_close(&arena.honest);
-    un_engine_attach_worker(arena.engine, HONEST, ++serial, true);
-    CHECK_EQ(un_port_attach(&arena.honest, arena.setup.public, arena.setup.ports[HONEST], HONEST,
-                            arena.worker_wakes[HONEST].to_engine),
+    un_engine_attach_worker(arena.engine, HONEST_PORT, ++serial, true);
+    CHECK_EQ(un_port_attach(&arena.honest, arena.setup.public, arena.setup.ports[HONEST_PORT], HONEST_PORT,
+                            arena.worker_wakes[HONEST_PORT].to_engine),
              0);
 }
 
@@ -143,7 +143,7 @@ static void consume(uint32_t count)
 
 static const struct un_quarantine *found(void)
 {
-    return un_quarantine_at(arena.setup.public, HONEST);
+    return un_quarantine_at(arena.setup.public, HONEST_PORT);
 }
 
 static const struct un_conn *conn_of(const struct peer *peer)
@@ -199,7 +199,7 @@ static void what_a_poisoner_sends_comes_last(void)
     say("B");
     EXPECT_RING("CCB");
     be_in(0);
-    CHECK(!un_engine_lost_worker(arena.engine, HONEST, false)); /* of something else */
+    CHECK(!un_engine_lost_worker(arena.engine, HONEST_PORT, false)); /* of something else */
     EXPECT_RING("BCC");
     arena_close();
 }
@@ -293,7 +293,7 @@ static void an_event_that_a_worker_hung_in_is_condemned_at_once(void)
     open_world();
     say("AB");
     be_in(UN_HANDLING(state()->events.seen + 1));
-    CHECK(un_engine_lost_worker(arena.engine, HONEST, true));
+    CHECK(un_engine_lost_worker(arena.engine, HONEST_PORT, true));
     CHECK_EQ(found()->conn, speakers[1]->conn);
     EXPECT_RING("A");
     arena_close();
@@ -304,7 +304,7 @@ static void nothing_is_condemned_where_no_event_hung(void)
     open_world();
     say("AB");
     be_in(0);
-    CHECK(!un_engine_lost_worker(arena.engine, HONEST, true));
+    CHECK(!un_engine_lost_worker(arena.engine, HONEST_PORT, true));
     CHECK_EQ(found()->running, UN_RUNNING_NOTHING);
     EXPECT_RING("AB");
     arena_close();
@@ -329,9 +329,9 @@ static void a_task_is_told_and_no_event_is_blamed(void)
     open_world();
     say("AB");
     uint32_t slot = UN_ID_SLOT(speakers[1]->conn);
-    un_dirty_map(arena.setup.public, arena.setup.ports[HONEST])[slot] = 1;
+    un_dirty_map(arena.setup.public, arena.setup.ports[HONEST_PORT])[slot] = 1;
     be_in(UN_HANDLING_TASK(slot));
-    CHECK(!un_engine_lost_worker(arena.engine, HONEST, false));
+    CHECK(!un_engine_lost_worker(arena.engine, HONEST_PORT, false));
     CHECK_EQ(found()->running, UN_RUNNING_TASK);
     CHECK_EQ(found()->conn, speakers[1]->conn);
     CHECK_EQ(found()->event_type, 0);
@@ -350,7 +350,7 @@ static void a_task_of_nobody_is_not_told(void)
     CHECK_EQ(arena.peers[0].seat, MAD);
     for (uint32_t i = 0; i < sizeof slots / sizeof *slots; i++) {
         be_in(UN_HANDLING_TASK(slots[i]));
-        CHECK(!un_engine_lost_worker(arena.engine, HONEST, false));
+        CHECK(!un_engine_lost_worker(arena.engine, HONEST_PORT, false));
         CHECK_EQ(found()->running, UN_RUNNING_NOTHING);
         come_again();
     }
@@ -367,12 +367,12 @@ static void watch_memories(void)
     step_forget();
     step_watch(arena.setup.private, un_engine_private_bytes(&arena.config));
     step_watch(arena.setup.public, arena.layout.public_bytes);
-    step_watch(arena.setup.ports[HONEST], arena.layout.port_bytes);
+    step_watch(arena.setup.ports[HONEST_PORT], arena.layout.port_bytes);
 }
 
 static void lose(void)
 {
-    un_engine_lost_worker(arena.engine, HONEST, false);
+    un_engine_lost_worker(arena.engine, HONEST_PORT, false);
 }
 
 static void take_over(void)
@@ -386,7 +386,7 @@ static void check_bytes(void)
     for (uint32_t i = 0; i < un_ring_used(&state()->events); i++) {
         const struct un_event *event = event_at(i);
         CHECK_EQ(event->type, UN_EVENT_DATA);
-        CHECK(arena.engine->rx_frames[HONEST][event->frame].references > 0);
+        CHECK(arena.engine->rx_frames[HONEST_PORT][event->frame].references > 0);
     }
 }
 
@@ -397,13 +397,13 @@ static void check_sorted_by_successor(void)
     take_over();
     check_order_of_each(said_before);
     CHECK_EQ(arena.engine->own->order.port, 0);
-    un_engine_lost_worker(arena.engine, HONEST, false);
+    un_engine_lost_worker(arena.engine, HONEST_PORT, false);
     check_order_of_each(said_before);
     check_bytes();
     const char *text = ring_text();
     CHECK(strcmp(text, "BCBAAA") == 0 || (strcmp(text, "ABACBA") == 0 && state()->suspects == 0));
     if (state()->suspects > 0) /* the mark went with the event */
-        CHECK_EQ(arena.engine->suspects[HONEST][un_ring_slot(&state()->events, state()->events.seen + 4)], 1);
+        CHECK_EQ(arena.engine->suspects[HONEST_PORT][un_ring_slot(&state()->events, state()->events.seen + 4)], 1);
     CHECK(state()->suspects <= 1);
     CHECK_EQ(state()->attached, false);
 }
@@ -436,9 +436,9 @@ static void killed_while_it_completes_what_another_one_sorted(void)
     EXPECT_RING("BCBAAA");
     for (uint32_t i = 2; i < count; i++)
         *(struct un_event *)(uintptr_t)event_at(i) = before[i];
-    memset(arena.engine->suspects[HONEST], 0, arena.config.event_slots);
-    arena.engine->suspects[HONEST][un_ring_slot(&state()->events, first + 2)] = 1;
-    arena.engine->own->order.port = HONEST + 1;
+    memset(arena.engine->suspects[HONEST_PORT], 0, arena.config.event_slots);
+    arena.engine->suspects[HONEST_PORT][un_ring_slot(&state()->events, first + 2)] = 1;
+    arena.engine->own->order.port = HONEST_PORT + 1;
     watch_memories();
     step_through(take_over, judge_state);
     arena_close();
@@ -451,11 +451,11 @@ static void a_mark_goes_with_its_event_to_another_ring(void)
     die_once_at(1);
     uint32_t first = state()->events.seen;
     EXPECT_RING("AB");
-    un_judge_moved(arena.engine, HONEST, first, MAD, 5);
-    CHECK_EQ(arena.engine->own->ports[MAD].suspects, 0);
-    un_judge_moved(arena.engine, HONEST, first + 1, MAD, 6);
-    CHECK_EQ(arena.engine->own->ports[MAD].suspects, 1);
-    CHECK_EQ(arena.engine->suspects[MAD][6], 1);
+    un_judge_moved(arena.engine, HONEST_PORT, first, MAD_PORT, 5);
+    CHECK_EQ(arena.engine->own->ports[MAD_PORT].suspects, 0);
+    un_judge_moved(arena.engine, HONEST_PORT, first + 1, MAD_PORT, 6);
+    CHECK_EQ(arena.engine->own->ports[MAD_PORT].suspects, 1);
+    CHECK_EQ(arena.engine->suspects[MAD_PORT][6], 1);
     arena_close();
 }
 

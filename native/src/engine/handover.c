@@ -37,7 +37,7 @@ static void set_move(struct un_engine *engine, uint32_t slot, enum un_move move)
 static bool may_ask(const struct un_engine *engine, uint32_t port)
 {
     const struct un_port_end *state = end_of(engine, port), *heir = end_of(engine, heir_of(engine, port));
-    return state != heir && state->attached && !state->bad && state->resumes && heir->attached && heir->resumes;
+    return state != heir && state->attached && !state->bad && state->resumes && heir->attached && heir->resumes && !heir->diverted;
 }
 
 /* Others need the ring too. */
@@ -239,6 +239,18 @@ static bool put(struct un_engine *engine, uint32_t port, uint32_t index, struct 
     return true;
 }
 
+/* The first unread event is that no more. */
+static void pass(struct un_engine *engine, uint32_t port)
+{
+    struct un_port_end *state = end_of(engine, port);
+    uint32_t index = state->events.seen;
+    state->events.seen = index + 1;
+    un_compiler_fence(); /* the rest is made anew by a takeover */
+    state->walked = index + 1;
+    if (state->suspects > 0)
+        un_judge_acquit(engine, port, index, index + 1);
+}
+
 /* The first unread event, as one change; false when there is no room for it. */
 static bool copy_one(struct un_engine *engine, uint32_t port)
 {
@@ -247,7 +259,7 @@ static bool copy_one(struct un_engine *engine, uint32_t port)
     uint32_t index = state->events.seen;
     const struct un_event event = *un_unread_event(engine, port, index);
     if (is_nobodys(engine, port, &event)) { /* so it has no bytes */
-        state->walked = ++state->events.seen;
+        pass(engine, port);
         return true;
     }
     uint32_t slot = UN_ID_SLOT(event.conn);
@@ -261,7 +273,7 @@ static bool copy_one(struct un_engine *engine, uint32_t port)
         if (event.reserved == UN_EVENT_IS_LAST)
             set_move(engine, slot, UN_MOVE_NONE);
         un_compiler_fence();
-        state->walked = ++state->events.seen; /* now it stands there, and here no more */
+        pass(engine, port); /* now it stands there, and here no more */
     }
     finish_change(engine);
     if (done)
