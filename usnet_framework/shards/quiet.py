@@ -30,7 +30,7 @@ def unfinished(segment: Segment) -> bool:
     """Whether workers have events to handle, the engine commands to take, or a connection something in no commit
     yet."""
     ports = range(len(segment.port_fds))
-    statuses = map(segment.seat_status, ports)
+    statuses = map(segment.port_status, ports)
     waits = any(status.events_waiting or status.commands_waiting for status in statuses)
     return waits or any(dirty(segment, port) for port in ports)
 

@@ -163,7 +163,7 @@ class Shard:
         raise NotImplementedError
 
     def commits(self, port: int) -> int:
-        return 0 if self.segment is None else self.segment.seat_counters(port)["worker_commits"]
+        return 0 if self.segment is None else self.segment.port_counters(port)["worker_commits"]
 
     def handled(self, port: int) -> Mapping[str, object]:
         return {} if self.segment is None else handled(self.segment, port)
