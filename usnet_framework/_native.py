@@ -92,10 +92,12 @@ class EngineStatus:
 
 @dataclass(frozen=True, slots=True)
 class SeatStatus:
-    """A worker's seat: the first block as the engine says, the last one as the worker says."""
+    """A seat or a port: the first block as the engine says, the last one as the worker says. `current`: new connections
+    come here; `handling` is another number for each callback, 0 between them."""
 
     serial: int
     attached: bool
+    current: bool
     bad: bool
     connections: int
     rx_frames_free: int
@@ -106,7 +108,7 @@ class SeatStatus:
     releases_waiting: int
 
     sleeping: bool
-    handling: bool
+    handling: int
     held_frames: int
     overflow_bytes: int
     inbox_held: int
@@ -121,6 +123,7 @@ class ConnectionInfo:
     shard: int
     slot: int
     seat: int
+    port: int
     state: str
     flags: tuple[str, ...]
     peer: Address
@@ -391,13 +394,24 @@ class SegmentReader:
         """Events by time in the ring: bucket i counts those below 2**i microseconds that bucket i - 1 does not."""
         return self._read_words(lib.usnet_seat_wait, seat, count=64)
 
+    def port_counters(self, port: int) -> dict[str, int]:
+        values = self._read_words(lib.usnet_port_counters, port, count=len(SEAT_COUNTERS))
+        return {name: value for (name, _), value in zip(SEAT_COUNTERS, values, strict=True)}
+
     def seat_status(self, seat: int) -> SeatStatus:
+        return self._status(lib.usnet_seat_status, seat)
+
+    def port_status(self, port: int) -> SeatStatus:
+        return self._status(lib.usnet_port_status, port)
+
+    def _status(self, function: Any, number: int) -> SeatStatus:
         status = ffi.new("struct usnet_seat_status *")
         with self._lock:
-            checked(lib.usnet_seat_status(self._opened(), seat, status))
+            checked(function(self._opened(), number, status))
         return SeatStatus(
             serial=status.serial,
             attached=bool(status.attached),
+            current=bool(status.current),
             bad=bool(status.bad),
             connections=status.connections,
             rx_frames_free=status.rx_frames_free,
@@ -406,7 +420,7 @@ class SegmentReader:
             commands_waiting=status.commands_waiting,
             releases_waiting=status.releases_waiting,
             sleeping=bool(status.sleeping),
-            handling=bool(status.handling),
+            handling=status.handling,
             held_frames=status.held_frames,
             overflow_bytes=status.overflow_bytes,
             inbox_held=status.inbox_held,
@@ -433,13 +447,13 @@ class SegmentReader:
                 return None
         return _connection(found[0]) if found[0].slot == slot else None
 
-    def quarantine(self, seat: int) -> QuarantineRecord | None:
-        """The event in the seat's quarantine, until its next worker attaches."""
+    def quarantine(self, port: int) -> QuarantineRecord | None:
+        """The event in the port's quarantine, until its next worker attaches."""
         record = ffi.new("struct usnet_quarantine *")
         with self._lock:
             size = self._number("rx_frame_bytes")
             data = ffi.new("uint8_t[]", size)
-            found = checked(lib.usnet_quarantine_read(self._opened(), seat, record, data, size))
+            found = checked(lib.usnet_quarantine_read(self._opened(), port, record, data, size))
         if not found:
             return None
         return QuarantineRecord(
@@ -482,6 +496,7 @@ def _connection(entry: Any) -> ConnectionInfo:
         shard=entry.shard,
         slot=entry.slot,
         seat=entry.seat,
+        port=entry.port,
         state=CONNECTION_STATES.get(entry.state, str(entry.state)),
         flags=tuple(name for bit, name in CONNECTION_FLAGS.items() if entry.flags >> bit & 1),
         peer=_address(entry.peer),

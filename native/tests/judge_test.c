@@ -161,6 +161,49 @@ static void others_are_served_first(void)
     arena_close();
 }
 
+static void known_connections_are_served_before_new_ones(void)
+{
+    open_world();
+    struct peer newcomers[2]; /* one for each seat */
+    peer_connect(&newcomers[0]);
+    peer_connect(&newcomers[1]);
+    speakers[2] = &newcomers[newcomers[1].seat == HONEST];
+    CHECK_EQ(speakers[2]->seat, HONEST);
+    say("CAB");
+    CHECK_EQ(event_at(0)->type, UN_EVENT_CONNECT);
+    die_once_at(3);
+    EXPECT_RING("ACB");
+    CHECK_EQ(event_at(1)->type, UN_EVENT_CONNECT);
+    peer_disconnect(&newcomers[0]);
+    peer_disconnect(&newcomers[1]);
+    arena_close();
+}
+
+static void come_from(struct peer *peer, uint8_t address)
+{
+    struct un_endpoint *endpoint = &un_conn_at(arena.setup.public, UN_ID_SLOT(peer->conn))->peer;
+    *endpoint = (struct un_endpoint){.family = UN_FAMILY_IPV4, .ip = {192, 0, 2, address}};
+}
+
+/* And its suspects before the rest of what it sent, else a flood would never come to their second trial. */
+static void what_a_poisoner_sends_comes_last(void)
+{
+    open_world();
+    come_from(speakers[0], 1);
+    come_from(speakers[1], 2);
+    come_from(speakers[2], 1);
+    say("CABC");
+    die_once_at(1);
+    EXPECT_RING("BACC");
+    consume(2);
+    say("B");
+    EXPECT_RING("CCB");
+    be_in(0);
+    CHECK(!un_engine_lost_worker(arena.engine, HONEST, false)); /* of something else */
+    EXPECT_RING("BCC");
+    arena_close();
+}
+
 static void an_event_that_two_workers_die_of_is_condemned(void)
 {
     open_world();
@@ -419,6 +462,8 @@ static void a_mark_goes_with_its_event_to_another_ring(void)
 int main(void)
 {
     RUN(others_are_served_first);
+    RUN(known_connections_are_served_before_new_ones);
+    RUN(what_a_poisoner_sends_comes_last);
     RUN(an_event_that_two_workers_die_of_is_condemned);
     RUN(suspects_do_not_wait_for_each_other_for_ever);
     RUN(what_was_handled_is_no_suspect_any_more);

@@ -32,8 +32,10 @@ STATUS = {
             "network_version": "1.2.4",
             "rebuilds": 0,
             "workers": [
-                {"seat": 0, "pid": 103, "serial": 2, "state": "serving", "restarts": 1},
-                {"seat": 1, "pid": None, "serial": 7, "state": "empty", "restarts": 6},
+                {"seat": 0, "pid": 103, "serial": 2, "state": "serving", "restarts": 1}
+                | {"out_of_service": False, "leaving": {"pid": 99, "serial": 1, "state": "leaving"}},
+                {"seat": 1, "pid": None, "serial": 7, "state": "empty", "restarts": 6}
+                | {"out_of_service": True, "leaving": None},
             ],
         }
     ],
@@ -68,6 +70,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "conns": [connection()],
         "doctor": [],
         "reload": "reloading",
+        "rollback": "rolled back",
         "stop": None,
         "bind": "listening",
         "unbind": "not listening",
@@ -98,7 +101,8 @@ def test_status_is_a_table_of_processes(server: dict[str, Any], capsys: pytest.C
         ["network", "0", "102", "serving", "4", "1.2.4"],
         ["keeper", "0", "101", "running", "0"],
         ["worker", "0.0", "103", "serving", "2", "1"],
-        ["worker", "0.1", "-", "empty", "7", "6"],
+        ["worker", "0.0", "99", "leaving", "1"],
+        ["worker", "0.1", "-", "out", "of", "service", "7", "6"],
         ["spare", "105", "ready"],
     ]
     assert (

@@ -3,7 +3,8 @@
     state      waits for                          ended by, and then
     STARTING   "started": on_start returned       "failed", its death, --start-timeout: GONE
     STARTED    a port, which the seat gives it    ATTACHING; its death: GONE
-    ATTACHING  the engine's confirmation          SEATING: the worker is given the port; had it died, LOST
+    ATTACHING  the engine's confirmation          SEATING: the worker is given the port; had it died, LOST. Refused, as
+                                                  events of the one before are still being copied: STARTED
     SEATING    "attached"                         SERVING; "failed" or ATTACH_TIMEOUT_S: it is killed; its death: LOST
     SERVING    retire, or a successor             RETIRING; LEAVING; its death: LOST
     LEAVING    the engine's VACANT                RETIRING, also after --reload-overlap; its death: LOST
@@ -188,6 +189,12 @@ class Sitting:
         self._served_s = time.monotonic()
         self._commits = self._place.commits(self.port)
         self._set(SittingState.SEATING, (ATTACH_TIMEOUT_S, self._attach_overdue))
+
+    def refuse_attach(self) -> None:
+        """The port is not free yet."""
+        if self.state is SittingState.ATTACHING:
+            self.port = None
+            self._set(SittingState.STARTED if self.worker.running else SittingState.GONE)
 
     def confirm_lost(self, poisoned: bool) -> None:
         if self.state is SittingState.LOST:

@@ -193,6 +193,10 @@ class SplitShard(Shard):
         if (seat := self._seat_of(port)) is not None:
             seat.confirm_attach(port, serial)
 
+    def attach_refused(self, port: int, serial: int) -> None:
+        if (seat := self._seat_of(port)) is not None:
+            seat.refuse_attach(port, serial)
+
     def lost_confirmed(self, port: int, serial: int, poisoned: bool) -> None:
         if (seat := self._seat_of(port)) is not None:
             seat.confirm_lost(port, serial, poisoned)

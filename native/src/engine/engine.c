@@ -14,8 +14,10 @@
 #include "engine/commits.h"
 #include "engine/conns.h"
 #include "engine/events.h"
+#include "engine/handover.h"
 #include "engine/listeners.h"
 #include "engine/peers.h"
+#include "engine/ports.h"
 #include "engine/receive.h"
 #include "engine/requests.h"
 #include "engine/sendqueue.h"
@@ -63,18 +65,6 @@ static void map_private(struct un_engine *engine)
 #undef UN_EACH
 }
 
-static void format_port(struct un_engine *engine, uint32_t port)
-{
-    struct un_port_end *state = &engine->own->ports[port];
-    un_ring_init(&state->events, engine->config->event_slots, 0, 0);
-    un_ring_init(&state->commands, engine->config->command_slots, 0, 0);
-    un_ring_init(&state->releases, (uint32_t)un_layout(engine->setup.public)->release_ring.items, 0, 0);
-    state->rx_open = UN_NONE;
-    state->receive = UN_LIST_EMPTY;
-    un_rx_rebuild_free(engine, port);
-    un_sendqueue_rebuild(engine, port);
-}
-
 static void format_private(struct un_engine *engine)
 {
     struct un_private *own = engine->own;
@@ -83,8 +73,7 @@ static void format_private(struct un_engine *engine)
     own->accepting = true;
     un_peers_reset(engine);
     un_listeners_begin(engine);
-    for (uint32_t port = 0; port < un_port_count(engine->config); port++)
-        format_port(engine, port);
+    un_ports_begin(engine);
     un_compiler_fence();
     own->magic = UN_PRIVATE_MAGIC;
 }
@@ -150,20 +139,24 @@ bool un_engine_has_failed(const struct un_engine *engine)
 
 static void publish_all(struct un_engine *engine)
 {
-    uint32_t count = un_port_count(engine->config);
-    for (uint32_t port = 0; port < count; port++)
+    for (uint32_t i = 0; i < engine->live_count; i++) {
+        uint32_t port = engine->live[i];
         if (engine->own->ports[port].published != engine->own->ports[port].events.own)
             un_events_publish(engine, port);
+    }
 }
 
 uint32_t un_engine_take_commits(struct un_engine *engine)
 {
     uint32_t work = 0;
-    for (uint32_t port = 0; port < un_port_count(engine->config); port++)
-        work += un_commits_take(engine, port);
+    for (uint32_t i = 0; i < engine->live_count; i++)
+        work += un_commits_take(engine, engine->live[i]);
+    if (engine->handing_over)
+        work += un_handover_turn(engine);
     if (!un_list_is_empty(&engine->own->flush))
         un_transmit_listed(engine);
-    for (uint32_t port = 0; port < un_port_count(engine->config); port++) {
+    for (uint32_t i = 0; i < engine->live_count; i++) {
+        uint32_t port = engine->live[i];
         un_tell_space(engine, port);
         if (!un_list_is_empty(&engine->own->ports[port].receive))
             un_receive_listed(engine, port);
@@ -183,9 +176,9 @@ static bool can_receive_listed(const struct un_engine *engine, const struct un_p
 /* How to sleep: not at all while something can go on; lightly while something waits for a worker's progress. */
 static enum un_engine_sleep sleep_mode(const struct un_engine *engine)
 {
-    enum un_engine_sleep mode = UN_ENGINE_WAKE_ON_COMMANDS;
-    for (uint32_t i = 0; i < un_port_count(engine->config); i++) {
-        const struct un_port_end *port = &engine->own->ports[i];
+    enum un_engine_sleep mode = engine->handing_over ? un_handover_sleep(engine) : UN_ENGINE_WAKE_ON_COMMANDS;
+    for (uint32_t i = 0; i < engine->live_count && mode != UN_ENGINE_AWAKE; i++) {
+        const struct un_port_end *port = &engine->own->ports[engine->live[i]];
         if (can_receive_listed(engine, port))
             return UN_ENGINE_AWAKE;
         if (!un_list_is_empty(&port->receive) || port->over_budget)

@@ -95,11 +95,14 @@ static void record(struct un_engine *engine, uint32_t port)
     un_publish(&found->running, event ? UN_RUNNING_EVENT : UN_RUNNING_TASK);
 }
 
-/* For one more death by what this peer sent, or asked for. */
-static void blame_peer(struct un_engine *engine, uint32_t slot)
+/* For one more death by what this peer sent, or asked for; `for_sure`: and nothing else. */
+static void blame_peer(struct un_engine *engine, uint32_t slot, bool for_sure)
 {
-    if (slot != UN_NONE)
-        un_poisoners_note(engine, &un_slot(engine, slot)->peer);
+    if (slot == UN_NONE)
+        return;
+    un_poisoners_suspect(engine, &un_slot(engine, slot)->peer);
+    if (for_sure)
+        un_poisoners_count(engine, &un_slot(engine, slot)->peer);
 }
 
 static void quarantine(struct un_engine *engine, uint32_t port, const struct un_event *event)
@@ -118,7 +121,6 @@ static void condemn(struct un_engine *engine, uint32_t port, uint32_t index)
     uint32_t slot = un_unread_slot(engine, event);
     quarantine(engine, port, event);
     un_judge_acquit(engine, port, index, index + 1);
-    blame_peer(engine, slot);
     if (slot != UN_NONE && un_is_alive(un_slot(engine, slot))) {
         un_unread_reset(engine, slot, UN_REASON_POISONED, engine->own->ports[port].resumes);
     } else if (event->type == UN_EVENT_CLOSE && slot != UN_NONE) {
@@ -134,7 +136,7 @@ static bool judge(struct un_engine *engine, uint32_t port, bool hung)
     uint32_t index, first = engine->own->ports[port].events.seen;
     const struct un_event *event = handled_event(engine, port, &index);
     if (!event) {
-        blame_peer(engine, slot_of_task(engine, port));
+        blame_peer(engine, slot_of_task(engine, port), true);
         un_count(&engine->counters->task_deaths, slot_of_task(engine, port) != UN_NONE);
         return false;
     }
@@ -142,7 +144,9 @@ static bool judge(struct un_engine *engine, uint32_t port, bool hung)
     un_judge_acquit(engine, port, first, index);
     if (event->type == UN_EVENT_SKIP)
         return false;
-    if (!hung && !*mark_of(engine, port, index)) {
+    bool for_sure = hung || *mark_of(engine, port, index);
+    blame_peer(engine, un_unread_slot(engine, event), for_sure);
+    if (!for_sure) {
         mark(engine, port, index);
         return false;
     }

@@ -11,6 +11,8 @@
 #include "engine/syscalls.h"
 #include "state_layout.h"
 
+#define SLEEP_MAX_MS 1000
+
 /* A machine without filters is served on, and `usnet-ctl doctor` says so. */
 static void restrict_syscalls(const struct un_engine_setup *setup, uint32_t uses)
 {
@@ -27,9 +29,7 @@ static int status_of(const struct un_engine *engine)
     return un_engine_has_failed(engine) ? UN_NETWORK_FAILED : UN_NETWORK_DONE;
 }
 
-/* The supervisor takes an engine whose turns are not counted on for one that hangs: shards/watchdog.py. */
-#define SLEEP_MAX_MS 1000
-
+/* A turn a second at least, so that who watches `polls` can tell an engine that sleeps from one that is stopped. */
 static int sleep_ms(const struct un_engine *engine)
 {
     int deadline_ms = un_engine_deadline_ms(engine);

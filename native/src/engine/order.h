@@ -1,5 +1,13 @@
-/* Unread events of a port in another order: those of connections that have a suspect (judge.h) last, so that the next
- * worker serves everybody else before it may die of them. The order within each connection stays.
+/* Unread events of a port in another order, so that the next worker serves everybody else before it may die as the last
+ * one did:
+ *
+ *   1  of connections that an earlier worker knew
+ *   2  of new ones
+ *   3  of connections that have a suspect (judge.h)
+ *   4  of other connections of peers of which workers died lately (poisoners.h)
+ *
+ * The third come before the fourth, or a peer that sends poison faster than workers are replaced would never be found
+ * out. The order within each connection, and between those of one rank, stays.
  *
  * Done while no worker reads the ring. What is to stand there is written into scratch memory first, then it is noted
  * that this is being copied back; an engine that finds the note completes it, and one that is killed before has changed

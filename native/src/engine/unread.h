@@ -16,4 +16,11 @@ void un_engine_skip_events(struct un_engine *engine, uint32_t slot);
 /* Reset a connection whose worker is gone. A handler that resumes is told; another one never knew the connection. */
 void un_unread_reset(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool tell);
 
+/* Reset the connections of a port that its last worker knew, since it kept state of them; those that it was not told of
+ * stay. */
+void un_unread_reset_known(struct un_engine *engine, uint32_t port);
+
+/* A frame lives if an unread event needs it, or it is open. */
+void un_unread_sweep_frames(struct un_engine *engine, uint32_t port);
+
 #endif

@@ -1,4 +1,4 @@
-/* Workers come and go on a seat; its connections stay.
+/* Workers come and go at the ports of a seat; its connections stay.
  *
  * When a worker is gone, what it had committed is taken to the end; everything after that did not happen. Its
  * uncommitted events stand in the ring for the next worker. Frames that it held are swept: a frame lives if an
@@ -6,62 +6,19 @@
  * there. Connections with output or input that was in no commit (dirty) are reset, and all of them when the handler
  * cannot resume. An event that two workers in a row died of is quarantined (P3); after the first death those of
  * connections that have nothing to do with it go first. */
-#include <stdlib.h>
+#include <errno.h>
 #include <string.h>
 
 #include "base/wake.h"
 #include "engine/commits.h"
 #include "engine/events.h"
+#include "engine/handover.h"
 #include "engine/judge.h"
 #include "engine/order.h"
+#include "engine/ports.h"
 #include "engine/receive.h"
 #include "engine/transmit.h"
 #include "engine/unread.h"
-
-/* References are counted anew: what the ring still needs. They are counted apart, since a frame
- * must not look free to who takes over from an engine that is killed meanwhile; one that is kept too long is swept when
- * it is asked again. */
-static void sweep_frames(struct un_engine *engine, uint32_t port)
-{
-    struct un_port_end *state = &engine->own->ports[port];
-    uint32_t free_before = state->rx_free_count;
-    uint32_t *needed = calloc(engine->config->rx_frames, sizeof *needed);
-    un_assert(needed != NULL);
-    for (uint32_t i = state->events.seen; i != state->events.own; i++)
-        if (un_unread_event(engine, port, i)->type == UN_EVENT_DATA)
-            needed[un_unread_event(engine, port, i)->frame]++;
-    for (uint32_t frame = 0; frame < engine->config->rx_frames; frame++)
-        engine->rx_frames[port][frame].references = needed[frame];
-    free(needed);
-    un_rx_rebuild_free(engine, port);
-    un_count(&engine->counters->frames_reclaimed, state->rx_free_count - free_before);
-}
-
-static void mark_fresh(struct un_engine *engine, uint32_t port)
-{
-    const struct un_ring *ring = &engine->own->ports[port].events;
-    for (uint32_t i = ring->seen; i != ring->own; i++) {
-        const struct un_event *event = un_unread_event(engine, port, i);
-        uint32_t slot = un_unread_slot(engine, event);
-        if (event->type == UN_EVENT_CONNECT && slot != UN_NONE)
-            engine->works[slot].flags |= UN_WORK_FRESH;
-    }
-}
-
-/* Reset the connections that the last worker knew, since it kept state of them; those that it was not told of stay. */
-static void reset_unresumable(struct un_engine *engine, uint32_t port)
-{
-    mark_fresh(engine, port);
-    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
-        struct un_conn *conn = un_slot(engine, slot);
-        if (conn->state == UN_CONN_FREE || un_port_of(conn) != port)
-            continue;
-        bool fresh = engine->works[slot].flags & (UN_WORK_FRESH | UN_WORK_POST_CONNECT);
-        engine->works[slot].flags &= (uint16_t)~UN_WORK_FRESH;
-        if (conn->state == UN_CONN_OPEN && !fresh)
-            un_unread_reset(engine, slot, UN_REASON_WORKER_LOST, false);
-    }
-}
 
 static void reset_dirty(struct un_engine *engine, uint32_t port)
 {
@@ -111,51 +68,65 @@ static void restore_memory(struct un_engine *engine, uint32_t port)
     un_store(&memory->counters.objects, 0);
 }
 
-bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat, bool hung)
+bool un_engine_lost_worker(struct un_engine *engine, uint32_t port, bool hung)
 {
-    uint32_t port = un_port_of_seat(seat);
     struct un_port_end *state = &engine->own->ports[port];
     struct un_port_public *published = un_port_public(engine->setup.public, port);
-    un_assert(seat < engine->config->seats);
+    un_assert(port < un_port_count(engine->config));
     if (!state->attached)
-        return un_load(&un_quarantine_at(engine->setup.public, port)->valid);
+        return state->used && un_load(&un_quarantine_at(engine->setup.public, port)->valid);
     engine->now_ns = un_engine_now_ns(engine);
     take_to_the_end(engine, port);
     bool poisoned = un_judge_death(engine, port, hung);
     reset_dirty(engine, port);
     if (!state->resumes)
-        reset_unresumable(engine, port);
+        un_unread_reset_known(engine, port);
     un_order_suspects_last(engine, port);
-    sweep_frames(engine, port);
+    un_unread_sweep_frames(engine, port);
     restore_memory(engine, port);
     state->attached = state->bad = false;
     un_store(&published->attached, 0);
     un_store(&published->bad, 0);
+    un_handover_lost(engine, port);
     un_transmit_listed(engine);
     return poisoned;
 }
 
-void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t serial, bool resumes)
+static void sit_down(struct un_engine *engine, uint32_t port, uint32_t serial, bool resumes)
 {
-    uint32_t port = un_port_of_seat(seat);
     struct un_port_end *state = &engine->own->ports[port];
     struct un_port_public *published = un_port_public(engine->setup.public, port);
-    un_assert(seat < engine->config->seats);
-    if (state->attached && state->serial == serial)
-        return;
-    engine->now_ns = un_engine_now_ns(engine);
     if (!resumes)
-        reset_unresumable(engine, port);
+        un_unread_reset_known(engine, port);
     if (engine->setup.wake_fds[port] >= 0)
         un_wake_drain(engine->setup.wake_fds[port]); /* its predecessor may have filled it */
     un_store(&un_quarantine_at(engine->setup.public, port)->running, UN_RUNNING_NOTHING);
     un_store(&un_quarantine_at(engine->setup.public, port)->valid, 0);
+    if (!state->attached) /* its events may have been copied meanwhile */
+        un_publish(&un_port_memory(engine, port)->commit, UN_COMMIT(state->events.seen, state->commands.own));
     un_store(&published->serial, serial);
     un_store(&published->attached, 1);
     state->serial = serial;
     state->resumes = resumes;
+    state->line = port;
+    state->cursor = UN_NONE;
     state->diverted = false;
     un_compiler_fence(); /* asked again, an engine that was killed before does it again */
     state->attached = true;
     un_events_publish(engine, port);
+}
+
+int un_engine_attach_worker(struct un_engine *engine, uint32_t port, uint32_t serial, bool resumes)
+{
+    struct un_port_end *state = &engine->own->ports[port];
+    un_assert(port < un_port_count(engine->config));
+    engine->now_ns = un_engine_now_ns(engine);
+    un_port_use(engine, port);
+    if (un_handover_is_split(engine, port))
+        return -EBUSY;
+    if (!state->attached || state->serial != serial)
+        sit_down(engine, port, serial, resumes);
+    un_port_make_current(engine, port);
+    un_handover_attached(engine, port);
+    return 0;
 }

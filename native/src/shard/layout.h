@@ -46,7 +46,7 @@
     X(S, un_shared64, id, , ) /* 0 while the slot was never used */                                                    \
     X(S, uint8_t, state, , )                                                                                           \
     X(S, uint8_t, flags, , )                                                                                           \
-    X(S, uint16_t, seat, , )                                                                                           \
+    X(S, uint16_t, port, , ) /* where its events go and its commands come from */                                      \
     X(S, uint32_t, state_length, , ) /* bytes of the blob in force */                                                  \
     X(S, un_shared64, bytes_in, , )                                                                                    \
     X(S, un_shared64, bytes_queued, , ) /* accepted from the worker's commands */                                      \
@@ -85,8 +85,10 @@
     X(S, un_shared32, tx_nodes_free, , )     /* send descriptors the engine can still queue for this port */           \
     X(S, un_shared32, serial, , UN_LINE)     /* of the worker attached; 0: none */                                     \
     X(S, un_shared32, attached, , )          /* 1 between attach and loss */                                           \
+    X(S, un_shared32, current, , )           /* 1: its seat's new connections come here */                             \
+    X(S, un_shared32, reserved, , )                                                                                    \
     X(S, un_shared64, rx_frames_free, , )    /* gauge */                                                               \
-    X(S, un_shared64, connections, , )       /* gauge: of its seat */                                                  \
+    X(S, un_shared64, connections, , )       /* gauge */                                                               \
     X(S, un_shared64, bad, , )               /* 1: this worker wrote nonsense; it is to be replaced */
 
 /* What the worker at a port tells the engine. */

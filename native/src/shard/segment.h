@@ -1,8 +1,9 @@
 /* The layout of a shard's shared memory: every struct that crosses a process, and where it lies.
  *
  * A shard has one network process (the engine) and `seats` workers. A seat outlives the worker process that sits on it:
- * connections belong to a seat. A worker reaches the engine by a port of its seat, and a replacement goes on where the
- * port's commit word says. Three memories, so that distrust is enforced by the MMU:
+ * connections belong to a seat. A worker reaches the engine by a port of its seat, and a replacement at that port goes
+ * on where its commit word says. A seat has two ports, so that a successor can sit beside the worker that leaves, and
+ * connections are handed over one by one (engine/handover.h). Three memories, so that distrust is enforced by the MMU:
  *
  *   private  anonymous, mapped by keeper and engine only: engine/state.h
  *   public   written by the engine, read-only for workers (the memfd is sealed): header with the options of the engine,
@@ -35,7 +36,7 @@
 #define UN_SEGMENT_MAGIC UINT64_C(0x31544553554e5355)
 
 #define UN_SEATS_MAX 64u            /* workers of one shard; a bound for loops, far above cores per queue */
-#define UN_PORTS 1u                 /* of a seat: with two, a worker and its successor could sit there side by side */
+#define UN_PORTS 2u                 /* of a seat: so a worker and its successor can sit there side by side */
 #define UN_PORTS_MAX (UN_SEATS_MAX * UN_PORTS)
 #define UN_TX_FRAMES_MAX (1u << 22) /* of a port */
 #define UN_CONN_MAX (1u << 22)      /* 22 bits of slot in a connection id */
@@ -327,9 +328,15 @@ static inline uint32_t un_port_count(const struct un_segment_config *config)
     return config->seats * UN_PORTS;
 }
 
-static inline uint32_t un_port_of_seat(uint32_t seat)
+static inline uint32_t un_port_of_seat(uint32_t seat, uint32_t side)
 {
-    return seat * UN_PORTS;
+    return seat * UN_PORTS + side;
+}
+
+/* The other one of its seat. */
+static inline uint32_t un_port_beside(uint32_t port)
+{
+    return port ^ 1;
 }
 
 static inline uint32_t un_seat_of(uint32_t port)

@@ -28,7 +28,8 @@ static struct un_endpoint v4(uint32_t address)
 static void poison(uint32_t address)
 {
     struct un_endpoint peer = v4(address);
-    un_poisoners_note(&engine, &peer);
+    un_poisoners_suspect(&engine, &peer);
+    un_poisoners_count(&engine, &peer);
 }
 
 static bool is_refused(uint32_t address)
@@ -36,6 +37,36 @@ static bool is_refused(uint32_t address)
     struct un_endpoint peer = v4(address);
     peer.port++; /* any of its connections */
     return un_poisoners_refused(&engine, &peer);
+}
+
+static bool is_suspected(uint32_t address)
+{
+    struct un_endpoint peer = v4(address);
+    return un_poisoners_suspected(&engine, &peer);
+}
+
+static void a_peer_is_suspected_for_a_minute(void)
+{
+    struct un_endpoint peer = v4(1);
+    begin();
+    options.refuse_poisoners = 0;
+    un_poisoners_suspect(&engine, &peer);
+    CHECK(is_suspected(1) && !is_suspected(2));
+    engine.now_ns += 30 * SECOND_NS;
+    un_poisoners_suspect(&engine, &peer);
+    engine.now_ns += 60 * SECOND_NS;
+    CHECK(is_suspected(1));
+    engine.now_ns++;
+    CHECK(!is_suspected(1));
+}
+
+static void suspicion_alone_refuses_nobody(void)
+{
+    struct un_endpoint peer = v4(1);
+    begin();
+    for (int i = 0; i < 10; i++)
+        un_poisoners_suspect(&engine, &peer);
+    CHECK(is_suspected(1) && !is_refused(1));
 }
 
 static void the_third_time_is_one_too_many(void)
@@ -93,8 +124,11 @@ static void peers_without_an_address_are_never_refused(void)
 {
     begin();
     struct un_endpoint peer = {.family = UN_FAMILY_UNIX};
-    for (int i = 0; i < 5; i++)
-        un_poisoners_note(&engine, &peer);
+    for (int i = 0; i < 5; i++) {
+        un_poisoners_suspect(&engine, &peer);
+        un_poisoners_count(&engine, &peer);
+    }
+    CHECK(!un_poisoners_suspected(&engine, &peer));
     CHECK(!un_poisoners_refused(&engine, &peer));
 }
 
@@ -122,6 +156,8 @@ static void of_a_flood_the_latest_are_known(void)
 
 int main(void)
 {
+    RUN(a_peer_is_suspected_for_a_minute);
+    RUN(suspicion_alone_refuses_nobody);
     RUN(the_third_time_is_one_too_many);
     RUN(it_is_for_a_minute);
     RUN(what_was_long_ago_does_not_count);
