@@ -25,7 +25,7 @@ enum un_control_type {
     /* comes with a descriptor of an engine's file (network.h), which goes on in the place of this one; confirmed before
      * that, and READY tells the rest */
     UN_CONTROL_UPGRADE = 7,
-    /* the worker at port `seat` makes no progress (flags 1), or does again (0): new connections go to other seats while
+    /* the worker at `port` makes no progress (flags 1), or does again (0): new connections go to other seats while
      * there are any. The next worker that is attached there gets connections again */
     UN_CONTROL_DIVERT = 8,
     /* engine or keeper to supervisor */

@@ -57,7 +57,7 @@ static void obey(struct un_engine *engine, struct request *request)
         flags = un_engine_lost_worker(engine, body->port, body->flags & UN_CONTROL_HUNG) ? UN_CONTROL_POISONED : 0;
         break;
     case UN_CONTROL_DIVERT:
-        engine->own->ports[un_port_of_seat(body->seat)].diverted = body->flags != 0;
+        engine->own->ports[body->port].diverted = body->flags != 0;
         break;
     case UN_CONTROL_DRAIN:
         un_engine_stop_accepting(engine);
