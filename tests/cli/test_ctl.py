@@ -156,6 +156,10 @@ def test_a_path_is_one_of_the_caller(server: dict[str, Any], monkeypatch: pytest
     [
         (["bind"], "bind: no address is given; expected tcp://HOST:PORT or unix:PATH"),
         (["status", "tcp://h:1"], "status tcp://h:1: status takes no address"),
+        (["reload", "--wait"], "reload: --wait and --timeout are of stop"),
+        (["stop", "--timeout", "1"], "--timeout: without --wait nothing is waited for"),
+        (["stop", "--wait", "--timeout", "-1"],
+         "argument --timeout: '-1' was given; expected a number of seconds, 0 or more"),
     ],
 )
 def test_an_address_is_for_those_that_take_one(
@@ -198,13 +202,17 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize("command", list(ctl.COMMANDS))
-def test_help_behind_a_command_is_about_it(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_behind_a_command_is_about_it(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit) as ended:
         ctl.main([command, "--help"])
     usage, _, description, *rest = capsys.readouterr().out.splitlines()
     assert ended.value.code == 0
     address = " ADDRESS" if command in ("bind", "unbind") else ""
-    assert usage == f"usage: usnet-ctl {command} [--control PATH] [--json] [-h]{address}"
+    waits = " [--wait] [--timeout SECONDS]" if command == "stop" else ""
+    assert usage == f"usage: usnet-ctl {command} [--control PATH] [--json] [-h]{waits}{address}"
     assert description.lower().rstrip(".") == ctl.COMMANDS[command][0].lower()
     assert "commands:" not in rest
 

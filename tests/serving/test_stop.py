@@ -13,7 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 from support.apps import write
-from support.server import Server, command, run, wait
+from support.server import WITH_THE_TEST, Server, command, run, wait
+
+from usnet_framework.shards import control
 
 ECHO = "examples.echo:Echo"
 TESTS = Path(__file__).resolve().parents[1]
@@ -183,6 +185,97 @@ def test_ctl_stops_it() -> None:
         gone = run("usnet-ctl", "status", "--control", str(server.control))
         assert gone.returncode == 3
         assert "there is no server" in gone.stderr
+
+
+@LAYOUTS
+def test_ctl_waits_until_it_is_gone(layout: str) -> None:
+    serves = Server(ECHO, "--layout", layout, "--queues", "1", "--graceful-timeout", "1", stop=False)
+    with serves as server, server.connect() as client:
+        exchange(client)
+        began_s = time.monotonic()
+        assert server.ctl("stop", "--wait") == "stopped"
+        assert server.process.poll() == 0, "its process has ended, too"
+        assert server.processes() == []
+        assert time.monotonic() - began_s >= 1, "a connection got its time"
+        with pytest.raises(ConnectionRefusedError):
+            server.connect()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(server.metrics_address)
+
+
+def test_ctl_does_not_wait_for_ever() -> None:
+    with Server(ECHO, "--queues", "1", "--graceful-timeout", "600") as server, server.connect() as client:
+        exchange(client)
+        done = run("usnet-ctl", "stop", "--wait", "--timeout", "0.5", "--control", str(server.control))
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr == "usnet-ctl: stop: the server is not gone after 0.5 s; it is stopping\n"
+        exchange(client)
+        assert server.ctl("stop", "--wait") == "stopped", "asked a second time it stops at once"
+
+
+EMBEDDING = """
+import sys, time
+from usnet_framework import Handler, serve
+
+class Silent(Handler):
+    pass
+
+if __name__ == "__main__":
+    serve(Silent, bind=f"unix:{sys.argv[1]}", control=sys.argv[2], queues=1, metrics="off", log_level="error")
+    print("after the server", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_ctl_waits_for_the_server_and_not_for_the_program_around_it(tmp_path: Path) -> None:
+    (tmp_path / "embedding.py").write_text(EMBEDDING)
+    path, asked = tmp_path / "s", tmp_path / "control"
+    program = [*WITH_THE_TEST, sys.executable, str(tmp_path / "embedding.py"), str(path), str(asked)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            wait("it serves", lambda: path.exists() and asked.exists())
+            done = run("usnet-ctl", "stop", "--wait", "--timeout", "20", "--control", str(asked))
+            assert (done.returncode, done.stdout) == (0, "stopped\n")
+            assert not path.exists()
+            assert process.stdout is not None
+            assert process.stdout.readline() == "after the server\n"
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
+def ask(server: Server, command: str) -> socket.socket:
+    """Of a client that reads the answer later."""
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(20)
+    client.connect(str(server.control))
+    client.sendall(control._frame({"command": command}))
+    return client
+
+
+def test_who_waits_for_a_reload_is_told_that_the_server_stops(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("from usnet_framework import Handler\nclass Silent(Handler): pass\n")
+    with Server("app:Silent", "--queues", "1", cwd=tmp_path) as server:
+        slow = "from pathlib import Path\nPath('begun').touch()\nimport time\ntime.sleep(600)"
+        (tmp_path / "app.py").write_text(slow)
+        with ask(server, "reload") as done, ask(server, "reload") as in_line:
+            server.wait("it reloads", (tmp_path / "begun").exists)
+            with ask(server, "reload") as late:
+                assert server.status()["state"] == "ready", "and all have been heard"
+                assert server.stop() == 0
+                for client in (done, in_line, late):
+                    reply = client.recv(65536, socket.MSG_WAITALL)
+                    said = control.unpack(reply[control.LENGTH.size :])
+                    assert said == {"ok": False, "error": "the server is stopping"}
+        assert "Traceback" not in server.log
+
+
+def test_who_only_waits_is_no_traceback() -> None:
+    with Server(ECHO, "--queues", "1") as server, ask(server, "stopped") as client:
+        assert server.status()["state"] == "ready", "and it has been heard"
+        assert server.stop() == 0
+        assert client.recv(1) == b""
+        assert "Traceback" not in server.log
 
 
 def test_a_stopped_worker_is_killed_when_it_does_not_leave() -> None:

@@ -13,7 +13,11 @@ import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-SOCKET_ACTIVATION = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")  # meant for the supervisor alone (sd_listen_fds(3))
+from usnet_framework.shards import notify
+
+SOCKET_ACTIVATION = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+SUPERVISOR_ALONE = (*SOCKET_ACTIVATION, *notify.VARIABLES)
+"""Variables that are meant for the process that the service manager started (sd_listen_fds(3), sd_notify(3))."""
 
 
 class Child:
@@ -21,7 +25,7 @@ class Child:
 
     def __init__(self, arguments: Sequence[str], fds: Sequence[int], on_exit: Callable[[int], None]) -> None:
         """OSError when the program cannot be started."""
-        environment = {name: value for name, value in os.environ.items() if name not in SOCKET_ACTIVATION}
+        environment = {name: value for name, value in os.environ.items() if name not in SUPERVISOR_ALONE}
         self._process = subprocess.Popen(
             arguments, stdin=subprocess.DEVNULL, pass_fds=fds, process_group=0, env=environment
         )

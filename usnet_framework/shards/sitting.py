@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from enum import Flag, auto
 from typing import Protocol
 
+from usnet_framework.config import Config
 from usnet_framework.shards.child import describe_exit
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.spare import Later
@@ -58,14 +59,19 @@ class SittingState(Flag):
     TOLD = SEATING | SERVING | LEAVING  # the worker has the port, or is about to
 
 
-@dataclass(frozen=True)
+@dataclass
 class Patience:
     """How long who may take: `start_s` on_start and import, `overlap_s` two workers side by side, `graceful_s` a worker
-    that leaves."""
+    that leaves. One for all that wait; a reload may change it."""
 
     start_s: float = 60.0
     overlap_s: float = 60.0
     graceful_s: float = 10.0
+
+    def take(self, config: Config) -> None:
+        self.start_s = config.start_timeout
+        self.overlap_s = config.reload_overlap
+        self.graceful_s = config.graceful_timeout
 
 
 class Engine(Protocol):

@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from usnet_framework._native import set_dumpable
 from usnet_framework.config import Config
-from usnet_framework.errors import ControlError, StartupError
+from usnet_framework.errors import ControlError, StartupError, UsnetError
 from usnet_framework.shards.binder import Binder, BinderSetup
 from usnet_framework.shards.changes import Changes
 from usnet_framework.shards.control import Command, ControlServer
@@ -39,6 +39,7 @@ from usnet_framework.shards.generation import SpawnedGeneration
 from usnet_framework.shards.inlineshard import InlineShard
 from usnet_framework.shards.keepalive import Keepalive
 from usnet_framework.shards.network import Guard
+from usnet_framework.shards.notify import Notifier
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.preparation import Prepared, prepare, understand
 from usnet_framework.shards.privileges import syscalls_finding
@@ -46,6 +47,7 @@ from usnet_framework.shards.quiet import Quiet, unfinished
 from usnet_framework.shards.reload import Releases, ReloadRefused
 from usnet_framework.shards.seat import Seat
 from usnet_framework.shards.segment import ConnectionInfo, Segment
+from usnet_framework.shards.settings import Settings
 from usnet_framework.shards.shard import Shard, ShardSetup
 from usnet_framework.shards.sitting import RETIRE_MARGIN_S, Patience
 from usnet_framework.shards.spare import SparePool
@@ -67,14 +69,19 @@ CONNECTIONS_PER_TURN = 1000  # of a listing, between two turns of the loop
 class Supervisor:
     """One server. `run` serves until `stop`; everything else may be called at any time, in the thread of the loop."""
 
-    def __init__(self, config: Config) -> None:
-        """UsageError, StartupError: what the configuration asks for makes no sense on this machine."""
+    def __init__(self, config: Config, read: Callable[[], Config] | None = None) -> None:
+        """`read`: reads the configuration again, for a reload; UsageError. UsageError, StartupError: what the
+        configuration asks for makes no sense on this machine."""
         self.config = config
+        self._settings = Settings(config, read)
+        self._notifier = Notifier()
         self._intent = understand(config)
         self._started_s = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._beginning = threading.Lock()  # of `run`, while another thread asks to stop
         self._changes = Changes()
+        self._patience = Patience()
+        self._patience.take(config)
         self._prepared: Prepared | None = None
         self._notes: list[Finding] = []
         self._releases: Releases | None = None
@@ -100,12 +107,17 @@ class Supervisor:
         self._loop.set_exception_handler(self._unexpected)
         affinity = os.sched_getaffinity(0)
         dumpable = set_dumpable(False)  # it holds the memory of all shards
+        self._notifier.begin(self._described)
         try:
             await self._startup()
             await self._run()
             await self._drain()
+        except UsnetError as error:
+            self._notifier.failed(str(error))
+            raise
         finally:
             await self._shutdown()
+            self._notifier.close()
             os.sched_setaffinity(0, affinity)
             set_dumpable(dumpable)
 
@@ -175,7 +187,7 @@ class Supervisor:
             return []
         hanging = self._watchdog.findings() if self._watchdog is not None else []
         serving = [*service_findings(self._seats()), *hanging]
-        return [*self._prepared.findings, *self._notes, self._survival(), *serving]
+        return [*self._prepared.findings, *self._settings.findings(), *self._notes, self._survival(), *serving]
 
     def note(self, finding: Finding) -> None:
         """Something else that was asked for, and is in force: to be told when the server runs."""
@@ -240,7 +252,7 @@ class Supervisor:
             lambda: list(self._seats()),
             self._changes,
             self._later,
-            self._patience(),
+            self._patience,
             self.config.reload_probation,
         )
         self._shards = [self._make_shard(self._prepared, self._releases, plan) for plan in self._prepared.plan.shards]
@@ -278,6 +290,7 @@ class Supervisor:
         for address in prepared.listeners.addresses:
             log.info("listening on %s", address)
         log.info("ready in %.0f ms", (time.monotonic() - self._started_s) * 1e3)
+        self._notifier.ready()
 
     async def _open_control(self, prepared: Prepared) -> None:
         if self._keepers_cannot_clean_up(prepared):
@@ -293,6 +306,7 @@ class Supervisor:
                 "upgrade": self._command_upgrade,
                 "doctor": self._command_doctor,
                 "stop": self._command_stop,
+                "stopped": self._command_stopped,
             }
             self._control = ControlServer(prepared.control, commands)
             await self._control.start()
@@ -339,7 +353,7 @@ class Supervisor:
             privileges=self._intent.privileges,
             pool=releases.current,
             later=self._later,
-            patience=self._patience(),
+            patience=self._patience,
             start_failed=self._start_failed,
             worker_died=releases.worker_died,
             changed=self._changes.notify,
@@ -361,10 +375,6 @@ class Supervisor:
 
     def _know(self, worker: WorkerProcess) -> None:
         self._workers = [*(known for known in self._workers if known.running), worker]
-
-    def _patience(self) -> Patience:
-        config = self.config
-        return Patience(config.start_timeout, config.reload_overlap, config.graceful_timeout)
 
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A mistake of ours in a callback. What would have followed does not come, so a start must not wait for it."""
@@ -409,16 +419,24 @@ class Supervisor:
 
     async def _change(self, what: Change) -> int | ReloadRefused:
         assert self._releases is not None, "the server runs"
-        began_s, before = time.monotonic(), self._survival()
+        began_s, before, in_force = time.monotonic(), self._survival(), self.config
+        self._notifier.reloading()
         try:
+            if what == "reload":
+                self.config = self._settings.read()
             changed = await (self._releases.reload() if what == "reload" else self._releases.rollback())
         except ReloadRefused as refusal:
+            self.config = in_force
             self._reloads_refused += what == "reload"
             log.error("%s refused: %s", what, refusal)
             return refusal
+        finally:
+            self._notifier.ready()
         if what == "reload":
             self._reloads += 1
             log.info("reloaded %s in %.0f ms", _workers(changed), (time.monotonic() - began_s) * 1e3)
+            self._settings.take(self.config)
+            self._patience.take(self.config)
         else:
             self._rollbacks += 1
             log.warning("rolled back %s in %.0f ms", _workers(changed), (time.monotonic() - began_s) * 1e3)
@@ -436,6 +454,7 @@ class Supervisor:
         self._refuse_changes()
         timeout_s = self.config.graceful_timeout
         self._deadline_s = time.monotonic() + timeout_s
+        self._notifier.stopping(timeout_s)
         if self._binder is not None:
             await self._binder.close()
         for shard in self._shards:
@@ -544,7 +563,8 @@ class Supervisor:
         return listed
 
     async def _command_reload(self) -> str:
-        return f"reloaded {_workers(await _outcome(self.reload()))}"
+        done = _workers(await _outcome(self.reload()))
+        return f"reloaded {done}{self._settings.news}"
 
     async def _command_rollback(self) -> str:
         return f"rolled back {_workers(await _outcome(self.rollback()))}"
@@ -579,7 +599,17 @@ class Supervisor:
         self.stop()
         return "stopping"
 
+    async def _command_stopped(self) -> None:
+        """Never answered: the connection ends when the loop does, and nothing is left by then."""
+        await asyncio.get_running_loop().create_future()
+
     # Small things.
+
+    def _described(self) -> str:
+        """For the service manager."""
+        serving = sum(seat.state is SeatState.SERVING for seat in self._seats())
+        workers = f"{serving} of {sum(1 for _ in self._seats())} workers serve"
+        return f"{self._state()}: {workers}, {self._open()} connections"
 
     def _seats(self) -> Iterator[Seat]:
         return (seat for shard in self._shards for seat in shard.seats)
