@@ -256,8 +256,8 @@ class Config:
     )
     callback_timeout: float = _option(
         30.0,
-        "seconds without progress after which a worker hangs: it is reported with its Python stack, and new connections go "
-        "to other workers; 0: never",
+        "seconds without progress after which a worker hangs: it is reported with its Python stack, and new "
+        "connections go to other workers; 0: never",
         values.seconds,
         metavar="SECONDS",
     )

@@ -1,7 +1,7 @@
 """Log records as lines on stderr, for people (text) or for machines (JSON), with UTC times and the process's role.
 
     2026-03-01T12:00:00.123Z info    worker 0.1  usnet.worker: connection closed conn=17 reason=peer
-    {"time": "2026-03-01T12:00:00.123Z", "level": "info", "role": "worker 0.1", "logger": …, "message": …, "conn": 17, …}
+    {"time": "2026-03-01T12:00:00.123Z", "level": "info", "role": "worker 0.1", "logger": …, "message": …, …}
 
 What a call passes in `extra` follows the message as key=value, or as fields. A message is one line whatever a peer
 managed to get into it: control characters are escaped. In text a traceback follows its record, indented.
@@ -104,7 +104,7 @@ class LineHandler(logging.Handler):
         super().close()
 
     def _line(self, record: logging.LogRecord) -> str:
-        """Of a record that cannot be formatted, too: logging would write the reason to stderr itself, and wait there."""
+        """Of a record that cannot be formatted, too: logging would write the reason to stderr, and wait there."""
         try:
             return self.format(record)
         except Exception as error:

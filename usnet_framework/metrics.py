@@ -35,8 +35,8 @@ log = logging.getLogger("usnet.metrics")
 REQUEST_TIMEOUT_SECONDS = 10  # a client that stalls, or dribbles, holds a thread no longer than this
 
 CLIENTS_MAX = 64
-"""Each has a thread and a descriptor of the supervisor. One more is let in at the cost of the oldest that has not sent its
-request; probes send theirs at once, so clients that only hold connections open do not fail them."""
+"""Each has a thread and a descriptor of the supervisor. One more is let in at the cost of the oldest that has not sent
+its request; probes send theirs at once, so clients that only hold connections open do not fail them."""
 
 ANSWER_SECONDS = 1  # a client that does not read its answer may lose its place after that
 

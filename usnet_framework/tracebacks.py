@@ -1,5 +1,5 @@
-"""How many tracebacks of one place are shown: a peer that makes a callback raise with each request must not fill the log,
-nor take the time of those who write it.
+"""How many tracebacks of one place are shown: a peer that makes a callback raise with each request must not fill the
+log, nor take the time of those who write it.
 
 A place is the type of the exception and the line that raised it. The first AT_ONCE records of a place are shown in each
 WINDOW_S. Of those after them only the number is told: at the first, tenth, hundredth, and so on, and the rest when the
@@ -96,4 +96,4 @@ def _place(record: logging.LogRecord) -> Place | None:
 
 
 def _is_power_of_ten(number: int) -> bool:
-    return number == 10 ** (len(str(number)) - 1)
+    return set(str(number)[1:]) <= {"0"} and str(number)[0] == "1"

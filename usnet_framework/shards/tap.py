@@ -4,9 +4,9 @@ The supervisor alone needs the privilege, and it holds what the processes use: a
 for as long as the server, and what waits in a queue outlives the process that reads it. Nothing is configured beyond
 what serving takes: an interface that we made is set up; its kernel end's addresses are the user's business.
 
-Somebody may remove the interface; its queues are dead then, and network processes notice. One that we made is made again
-for the next of them, one that was joined is joined again as soon as it is back. Until clients can reach the server, the
-server is not ready."""
+Somebody may remove the interface; its queues are dead then, and network processes notice. One that we made is made
+again for the next of them, one that was joined is joined again as soon as it is back. Until clients can reach the
+server, the server is not ready."""
 
 from __future__ import annotations
 
