@@ -299,6 +299,74 @@ def test_connections_of_a_handler_that_cannot_resume_are_reset() -> None:
         assert client.reason == "reset"
 
 
+# Several shards.
+
+
+class Place(Noted):
+    """Answers with the number of its shard."""
+
+    async def on_start(self, shard: Shard) -> None:
+        self.number = shard.shard
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        conn.send(b"%d " % self.number)
+
+
+@pytest.mark.parametrize("profile", [Profile(), LOSSY], ids=["perfect", "lossy"])
+def test_connections_are_spread_over_shards_and_stay_there(profile: Profile) -> None:
+    Place.notes.clear()
+    with Network(seed=3) as network:
+        server = serve(network, Place, queues=3, up=profile, down=profile)
+        clients = [Client(b"?") for _ in range(24)]
+        for client in clients:
+            connect(network, client)
+        network.run(until=lambda: all(client.received for client in clients), limit=60)
+        shards = [int(client.received) for client in clients]
+        assert {0, 1, 2} == set(shards)
+        assert [handler.number for handler in server.handlers] == [0, 1, 2]  # type: ignore[attr-defined]
+        assert server.statistics()["accepted"] == len(list(server.connections())) == 24
+        server.kill_worker(shard=1)
+        for client in clients:
+            client.send(b"?")
+        network.run(until=lambda: all(len(client.received) == 4 for client in clients), limit=60)
+        assert [client.received for client in clients] == [b"%d %d " % (shard, shard) for shard in shards]
+        assert Place.notes == ["resumed"] * shards.count(1)
+        server.reload()
+        for client in clients:
+            client.send(b"?")
+        network.run(until=lambda: all(len(client.received) == 6 for client in clients), limit=60)
+        assert Place.notes == ["resumed"] * (shards.count(1) + len(clients))
+        server.stop(timeout=1)
+        network.run(until=lambda: all(client.is_over for client in clients), limit=60)
+
+
+def test_a_frame_that_comes_to_the_wrong_shard_finds_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usnet_framework.testing.server.flow", lambda frame: None)  # a card that knows nothing of flows
+    with Network(seed=3) as network:
+        server = serve(network, Place, queues=3)
+        clients = [Client(b"?") for _ in range(12)]
+        for client in clients:
+            connect(network, client)
+        network.run(until=lambda: all(client.received for client in clients), limit=10)
+        assert len({bytes(client.received) for client in clients}) > 1
+        statistics = server.statistics()
+        assert statistics["ip_taken_over"] == statistics["ip_handed_over"] > 12
+
+
+def test_of_a_reload_that_fails_half_way_the_rest_stays_old() -> None:
+    class Once(Place):
+        async def on_start(self, shard: Shard) -> None:
+            await super().on_start(shard)
+            if shard.shard == 1:
+                raise LookupError("no more licences")
+
+    with Network() as network:
+        server = serve(network, Place, queues=3)
+        with pytest.raises(LookupError):
+            server.reload(Once)
+        assert [type(handler) for handler in server.handlers] == [Once, Place, Place]
+
+
 # The end.
 
 

@@ -257,7 +257,7 @@ class Network:
               down: Profile | None = None, mtu: int = 1500, offload: Offload = "none", slots: int = 1024,
               **options: Any) -> Server:  # fmt: skip
         """A server that runs a handler, listening on this port of its addresses, on a cable of its own. Options:
-        max_connections, idle_timeout, state_bytes, as of `usnet-serve`."""
+        queues, max_connections (of each), idle_timeout, state_bytes, as of `usnet-serve`."""
         server = Server(self, self._link(mtu, offload, slots), offload, handler_class, addresses, port, **options)
         self._plug_in(server, up, down)
         return server

@@ -246,6 +246,24 @@ def parse_ip(data: bytes) -> Ip:
     return Ipv6.parse(data) if data[0] >> 4 == 6 else Ipv4.parse(data)
 
 
+def flow(frame: bytes) -> tuple[tuple[str, int], tuple[str, int]] | None:
+    """Source and destination of a whole TCP or UDP packet, as a network card reads them to choose a queue; None for
+    everything else, damaged packets included."""
+    kind = int.from_bytes(frame[12:14], "big")
+    if kind == ETHER_IPV4 and len(frame) >= 34:
+        at, size, ports = 26, 4, 14 + 4 * (frame[14] & 15)
+        protocol, fragmented = frame[23], int.from_bytes(frame[20:22], "big") & 0x3FFF
+    elif kind == ETHER_IPV6 and len(frame) >= 54:
+        at, size, ports, protocol, fragmented = 22, 16, 54, frame[20], 0
+    else:
+        return None
+    if protocol not in (PROTOCOL_TCP, PROTOCOL_UDP) or fragmented or len(frame) < ports + 4:
+        return None
+    source, destination = frame[at : at + size], frame[at + size : at + 2 * size]
+    from_port, to_port = struct.unpack_from("!HH", frame, ports)
+    return (text(source), from_port), (text(destination), to_port)
+
+
 @dataclass(frozen=True, slots=True)
 class Udp:
     """UDP (RFC 768). length and checksum_xor falsify; no_checksum: zero in its place."""
