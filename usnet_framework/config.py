@@ -210,6 +210,12 @@ class Config:
         metavar="MIB",
     )
     spares: int = _option(1, "warm workers that wait to replace a dead one", values.whole(0, 16), metavar="N")
+    preload: str = _option(
+        "auto",
+        "auto: import the application once and fork workers from that process, unless the import leaves threads or "
+        "sockets; off: every worker imports it",
+        values.Choice(("auto", "off")),
+    )
     graceful_timeout: float = _option(
         10.0,
         "seconds that connections get to finish when the server stops, callbacks when it reloads",
