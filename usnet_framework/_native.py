@@ -413,6 +413,15 @@ class SegmentReader:
             for index in range(count):
                 yield _connection(found[index])
 
+    def connection_in(self, slot: int) -> ConnectionInfo | None:
+        """Of the connection in this slot of the table; None when nothing is in use there."""
+        next_slot = ffi.new("uint32_t *", slot)
+        found = ffi.new("struct usnet_connection[]", 1)
+        with self._lock:
+            if lib.usnet_connection_list(self._opened(), next_slot, found, 1) == 0:
+                return None
+        return _connection(found[0]) if found[0].slot == slot else None
+
     def quarantine(self, seat: int) -> QuarantineRecord | None:
         """The event in the seat's quarantine, until its next worker attaches."""
         record = ffi.new("struct usnet_quarantine *")

@@ -99,6 +99,12 @@ class Config:
     app: str = _option("", "the handler class to serve", values.text, metavar="MODULE:ATTRIBUTE")
     factory: bool = _option(False, "the attribute is a function that returns the handler class", values.switch)
     app_dir: str = _option(".", "folder that is put in front of the import path", values.text, metavar="PATH")
+    preload: str = _option(
+        "auto",
+        "auto: import the application once and fork workers from that process, unless the import leaves threads or "
+        "sockets; off: every worker imports it",
+        values.Choice(("auto", "off")),
+    )
     bind: tuple[str, ...] = _option(
         ("tcp://127.0.0.1:7000",),
         "where to listen: tcp://HOST:PORT, unix:PATH or fd:N; may be given several times; a packet backend listens on "
@@ -210,11 +216,26 @@ class Config:
         metavar="MIB",
     )
     spares: int = _option(1, "warm workers that wait to replace a dead one", values.whole(0, 16), metavar="N")
-    preload: str = _option(
-        "auto",
-        "auto: import the application once and fork workers from that process, unless the import leaves threads or "
-        "sockets; off: every worker imports it",
-        values.Choice(("auto", "off")),
+    start_timeout: float = _option(
+        60.0,
+        "seconds that a worker gets to import the application and run on_warm, and as many for on_start; a reload whose code "
+        "takes longer is refused",
+        values.positive_seconds,
+        metavar="SECONDS",
+    )
+    reload_overlap: float = _option(
+        60.0,
+        "seconds that a worker serves beside its successor, for connections that are not finished, before it "
+        "has to leave",
+        values.seconds,
+        metavar="SECONDS",
+    )
+    reload_probation: float = _option(
+        10.0,
+        "seconds after a reload in which it is rolled back when three workers of the new code die before 100 commits, "
+        "and in which usnet-ctl rollback can go back; 0: none",
+        values.seconds,
+        metavar="SECONDS",
     )
     graceful_timeout: float = _option(
         10.0,

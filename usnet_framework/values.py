@@ -36,6 +36,13 @@ def seconds(text: str) -> float:
     return float(text)
 
 
+def positive_seconds(text: str) -> float:
+    """Of a wait that has to end."""
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?", text) or float(text) == 0:
+        raise ValueError("a number of seconds, more than 0")
+    return float(text)
+
+
 @dataclass(frozen=True)
 class Choice:
     """One of a few names."""

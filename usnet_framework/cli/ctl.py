@@ -7,6 +7,7 @@
     usnet-ctl unbind A   listen there no more; connections that are open stay
     usnet-ctl upgrade    go on with the network processes of the version installed now, all connections open
     usnet-ctl reload     replace every worker by one that imported the application anew
+    usnet-ctl rollback   go back to the code before the last reload, within --reload-probation
     usnet-ctl stop       drain and stop
 
 `usnet-ctl --pkgconfigdir` asks no server: it prints where pkg-config finds the C library that came with the package.
@@ -172,7 +173,10 @@ def _shard_rows(shard: dict[str, Any]) -> list[tuple[str, ...]]:
     for worker in shard["workers"]:
         name = f"worker {number}.{worker['seat']}"
         pid = str(worker["pid"] or "-")
-        rows.append((name, pid, worker["state"], str(worker["serial"]), str(worker["restarts"]), ""))
+        state = "out of service" if worker["out_of_service"] else worker["state"]
+        rows.append((name, pid, state, str(worker["serial"]), str(worker["restarts"]), ""))
+        if (leaving := worker["leaving"]) is not None:
+            rows.append((name, str(leaving["pid"]), leaving["state"], str(leaving["serial"]), "", ""))
     return rows
 
 
@@ -234,6 +238,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "bind": ("listen on ADDRESS too, until the server is restarted", done_text),
     "unbind": ("listen on ADDRESS no more; open connections stay", done_text),
     "reload": ("replace every worker by one with the application's new code", done_text),
+    "rollback": ("go back to the code before the last reload, while that has not proven itself", done_text),
     "upgrade": ("go on with the network processes that are installed now", done_text),
     "stop": ("drain and stop", done_text),
 }

@@ -35,7 +35,7 @@ CLIENTS_MAX = 32  # each is a descriptor of the supervisor (SUPERVISOR_RESERVE o
 CLIENT_TIMEOUT_S = 10.0
 REPLY_TIMEOUT_S = 10.0  # the supervisor never works longer than milliseconds at a time
 SLOW_REPLY_TIMEOUT_S = 600.0
-SLOW_COMMANDS = ("reload", "conns", "bind", "upgrade")
+SLOW_COMMANDS = ("reload", "rollback", "conns", "bind", "upgrade")
 """Import the application per seat; list millions; look a name up; start an engine per shard."""
 ADDRESSED = ("bind", "unbind")
 """Commands that concern an address, which a request has besides."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from usnet_framework.config import Config
@@ -11,6 +11,7 @@ from usnet_framework.shards.cgroup import read_text
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.listeners import Listeners
 from usnet_framework.shards.placement import Plan
+from usnet_framework.shards.seat import Seat
 
 
 def backend_findings(config: Config, plan: Plan) -> list[Finding]:
@@ -30,6 +31,22 @@ def survival_finding(layout: str, resumes: bool) -> Finding:
     if not resumes:
         return Finding(what, lost, lost, "the handler class does not define on_resume", "define it")
     return Finding(what, kept, kept)
+
+
+def service_findings(seats: Iterable[Seat]) -> list[Finding]:
+    """Seats whose workers die before they do anything."""
+    return [
+        Finding(
+            what=f"seat {seat.name}",
+            asked="in service",
+            in_force="out of service",
+            reason=seat.start_error or "its workers die before they have done anything",
+            fix="look at the log, then reload or roll back the application",
+            ok=False,
+        )
+        for seat in seats
+        if seat.out_of_service
+    ]
 
 
 def quarantine_finding(config: Config) -> Finding:

@@ -1,12 +1,12 @@
 """A generation: one release of the application, and where its workers come from.
 
-Whoever needs a worker of a certain code asks the generation of that code (`spawn`). A reload makes the next one; the one
-before it stays until the new code has proven itself, so that there is a way back (reload.py). `close` ends what it keeps
-for itself; workers that it brought forth go on.
+Whoever needs a worker of a certain code asks the generation of that code (`spawn`). A reload makes the next one; the
+one before it stays until the new code has proven itself, so that there is a way back (reload.py). `close` ends what it
+keeps for itself; workers that it brought forth go on.
 
-`spawn` returns at once. The worker may not even have a process then; its owner is told `worker_ready` once it has imported
-the application and on_warm is done, `worker_failed` when it could not, or `worker_exited`. Every owner sets a deadline for
-that of its own (spare.py), so a generation needs none."""
+`spawn` returns at once. The worker may not even have a process then; its owner is told `worker_ready` once it has
+imported the application and on_warm is done, `worker_failed` when it could not, or `worker_exited`. Every owner sets a
+deadline for that of its own (spare.py), so a generation needs none."""
 
 from __future__ import annotations
 

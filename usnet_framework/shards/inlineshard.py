@@ -1,6 +1,8 @@
 """A shard whose worker runs the engine itself: its connections die with it, and the next one starts on a fresh segment.
 
-The listening sockets stay open in the supervisor, so connections that nobody accepted yet wait for the next worker.
+The listening sockets stay open in the supervisor, so connections that nobody accepted yet wait for the next worker. Two
+workers cannot serve side by side here. A reload's successor runs on_warm and on_start first, though, so that only its
+engine has to begin between the old worker's end and the first new connection.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from usnet_framework.shards.enginewords import InlineWords
 from usnet_framework.shards.listeners import Listener
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.ownstack import StackSetup
-from usnet_framework.shards.seat import SeatState
 from usnet_framework.shards.shard import Shard, ShardSetup
 
 log = logging.getLogger("usnet.supervisor")
@@ -22,7 +23,9 @@ RETRY_S = 1.0  # when there is no shared memory
 
 
 class InlineShard(Shard):
-    """One seat; the requests of its seat need nobody's consent."""
+    """One seat with one port; the requests of its seat need nobody's consent."""
+
+    sides = 1
 
     def __init__(self, setup: ShardSetup) -> None:
         super().__init__(setup)
@@ -35,11 +38,9 @@ class InlineShard(Shard):
         for seat in self.seats:
             seat.start()
 
-    def drain(self) -> None:
+    def drain(self, timeout_s: float) -> None:
         self._draining = True
-        for seat in self.seats:
-            if seat.worker is not None and seat.state in SeatState.OCCUPIED:
-                seat.worker.drain()
+        super().drain(timeout_s)
 
     async def stop(self) -> None:
         self._stopping = True
@@ -48,7 +49,7 @@ class InlineShard(Shard):
 
     # What seats ask.
 
-    def attach(self, seat: int, serial: int, resumes: bool) -> None:
+    def attach(self, port: int, serial: int, resumes: bool) -> None:
         self._hush()
         self._begins_with = [] if self._draining else self.handover.begin()
         try:
@@ -58,11 +59,11 @@ class InlineShard(Shard):
         except StartupError as error:
             self.handover.end()
             log.error("%s; tried again in %.0f s", error, RETRY_S, extra={"shard": self.number})
-            self.setup.later(RETRY_S, self.seats[seat].repeat)
+            self.setup.later(RETRY_S, self.seats[port].start)
             return
         self._close_segment()
         self.segment = fresh
-        self.seats[seat].confirm_attach(serial)
+        self.seats[port].confirm_attach(port, serial)
 
     def _hear(self) -> None:
         """The next engine; the last one has been heard out."""
@@ -81,26 +82,21 @@ class InlineShard(Shard):
         if self._words is not None:
             self._words.ask(packet, fds)
 
-    def lost(self, seat: int, serial: int) -> None:
+    def lost(self, port: int, serial: int) -> None:
         self._hush()
-        self.seats[seat].confirm_lost(serial, poisoned=False)
+        self.seats[port].confirm_lost(port, serial, poisoned=False)
 
-    def attachment(self, seat: int, serial: int) -> tuple[Message, list[int]]:
+    def attachment(self, port: int) -> tuple[Message, list[int]]:
         assert self.segment is not None, "attach made one"
         assert self._words is not None, "attach made them"
-        message = {
-            "layout": "inline",
-            "shard": self.number,
-            "seat": seat,
-            "serial": serial,
-            "core": self.setup.plan.worker_cores[seat],
-            "poll": self.setup.poll,
-        }
         stack = self._stack
-        message["device"] = stack.device if stack is not None else None
-        message["device_fds"] = len(stack.device_fds) if stack is not None else 0
-        message["stack_fds"] = len(stack.fds()) if stack is not None else 0
-        listeners = [one.sockets[self.number].fileno() for one in self._begins_with if one.sockets]
         stack_fds = stack.fds() if stack is not None else []
+        message = {
+            "port": port,
+            "device": stack.device if stack is not None else None,
+            "device_fds": len(stack.device_fds) if stack is not None else 0,
+            "stack_fds": len(stack_fds),
+        }
+        listeners = [one.sockets[self.number].fileno() for one in self._begins_with if one.sockets]
         words_fd = self._words.theirs.fileno()
-        return message, [self.segment.public_fd, self.segment.port_fds[seat], words_fd, *stack_fds, *listeners]
+        return message, [self.segment.public_fd, self.segment.port_fds[port], words_fd, *stack_fds, *listeners]

@@ -1,106 +1,234 @@
-"""New code without a gap: every worker is replaced by one that imported the application again.
+"""Which release of the application runs, how the next one comes, and the way back.
 
-The first worker of the new code is imported before anything is touched; when that fails the reload is refused and the
-old workers stay. Then seat by seat: a successor is ready, the old worker commits what it did and leaves, the successor
-sits down. Should a successor die as it starts, the seats that were not reached yet keep the old code.
-"""
+    reload    1 running overlaps end, each in its own time (--reload-overlap)
+              2 for every seat a worker of the new code runs on_warm and on_start. Should one fail, die or hang
+                (--start-timeout): refused, the old workers were never touched
+              3 seat by seat the successor is attached beside the old worker (seat.py). From now on workers that die are
+                replaced by the new code
+    probation from step 3 until --reload-probation seconds after the last seat: the old generation stays, with its
+    spares.
+              Three deaths of workers of the new code that had committed less than 100 times: rolled back. Never later,
+              as clients could cause it then
+    rollback  steps 2 and 3 with the old generation; seats without a worker get one of it at once. A worker that still
+              leaves makes room first, within --graceful-timeout
+
+One of these runs at a time; the supervisor asks (supervisor.py)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from usnet_framework.errors import UsnetError
 from usnet_framework.shards.changes import Changes
-from usnet_framework.shards.child import describe_exit
-from usnet_framework.shards.seat import Seat, SeatState
-from usnet_framework.shards.spare import SparePool, Spawn
+from usnet_framework.shards.seat import Seat
+from usnet_framework.shards.sitting import ATTACH_TIMEOUT_S, RETIRE_MARGIN_S, Patience, Sitting, SittingState
+from usnet_framework.shards.spare import Later, SparePool
 from usnet_framework.shards.workerprocess import WorkerProcess
+
+log = logging.getLogger("usnet.supervisor")
+
+DEATHS_MAX = 3
+COMMITS_PROVEN = 100
+
+MakePool = Callable[[int, Callable[[str], None]], SparePool]
+"""Of the generation with this number; the other argument is told when a worker of it cannot be imported."""
 
 
 class ReloadRefused(UsnetError):
-    """The new code cannot be used; the old workers stay. One line."""
-
-
-class _Candidate:
-    """The first worker of the new code (workerprocess.WorkerOwner)."""
-
-    def __init__(self, spawn: Spawn, generation: int) -> None:
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.worker = spawn(generation, self)
-
-    def worker_ready(self, worker: WorkerProcess) -> None:
-        self._settle(None)
-
-    def worker_attached(self, worker: WorkerProcess) -> None:
-        """Said by workers that sit on a seat only."""
-
-    def worker_failed(self, worker: WorkerProcess, error: str) -> None:
-        self._settle(error)
-
-    def worker_exited(self, worker: WorkerProcess, status: int) -> None:
-        self._settle(f"the worker {describe_exit(status)} while it imported the application")
-
-    def _settle(self, error: str | None) -> None:
-        if self.ready.done():
-            return
-        if error is None:
-            self.ready.set_result(None)
-        else:
-            self.ready.set_exception(ReloadRefused(error))
+    """The new code cannot be used, or there is no old code to go back to. One line."""
 
 
 class _Succession:
-    """Waits for a ready worker to follow the one on a seat (spare.Taker)."""
+    """The worker that is to follow at a seat (spare.Taker)."""
 
-    def __init__(self, seat: Seat, timeout_s: float) -> None:
-        self.begun = False
-        self._seat = seat
-        self._timeout_s = timeout_s
+    def __init__(self, seat: Seat) -> None:
+        self.seat = seat
+        self.sitting: Sitting | None = None
 
     def take(self, worker: WorkerProcess) -> None:
-        self.begun = True
-        self._seat.replace(worker, self._timeout_s)
+        self.sitting = self.seat.prepare(worker)
+
+    @property
+    def started(self) -> bool:
+        return self.sitting is not None and self.sitting.state is SittingState.STARTED
+
+    @property
+    def trouble(self) -> str | None:
+        if self.sitting is None or self.sitting.state is not SittingState.GONE:
+            return None
+        if self.sitting.error is not None:
+            return self.sitting.error
+        death = self.sitting.death
+        return f"the successor of worker {self.seat.name} {death.how if death is not None else 'is gone'}"
 
 
-async def reload(pool: SparePool, spawn: Spawn, seats: Iterable[Seat], changes: Changes, timeout_s: float) -> int:
-    """Replace the workers of all seats, each with `timeout_s` to finish; how many were. ReloadRefused."""
-    await _adopt_new_code(pool, spawn)
-    replaced = 0
-    for seat in seats:
-        if seat.generation == pool.generation:
-            continue  # its worker died meanwhile, and the new one has the new code already
-        await _replace(pool, seat, changes, timeout_s)
-        if seat.start_error is not None:
-            raise ReloadRefused(f"{seat.start_error}; seats after {seat.name} keep the old code")
-        replaced += 1
-    return replaced
+class Releases:
+    """`current` brings forth the workers that are needed; `previous` is there while there is a way back."""
 
+    def __init__(
+        self,
+        make: MakePool,
+        failed: Callable[[str], None],
+        seats: Callable[[], Sequence[Seat]],
+        changes: Changes,
+        later: Later,
+        patience: Patience,
+        probation_s: float,
+    ) -> None:
+        """`failed` gets one line when the code that runs cannot be imported."""
+        self._make = make
+        self._failed = failed
+        self._seats = seats
+        self._changes = changes
+        self._later = later
+        self._patience = patience
+        self._probation_s = probation_s
+        self._number = 0  # of the last generation
+        self._errors: dict[int, str] = {}  # why the code of a candidate cannot be imported
+        self._deaths = 0
+        self.current = self._new()
+        self.previous: SparePool | None = None
+        self._candidate: SparePool | None = None
 
-async def _replace(pool: SparePool, seat: Seat, changes: Changes, timeout_s: float) -> None:
-    """Until a worker of the new code serves, or says that it cannot."""
-    succession = _Succession(seat, timeout_s)
-    pool.request(succession)
-    try:
-        await changes.until(
-            lambda: (
-                succession.begun
-                and seat.generation == pool.generation
-                and (seat.state is SeatState.SERVING or seat.start_error is not None)
+    @property
+    def pids(self) -> list[int]:
+        """Of workers without a seat, and what brings them forth."""
+        pools = self._pools()
+        return [pid for pool in pools for pid in (*pool.pids, *pool.generation.pids)]
+
+    @property
+    def failing(self) -> bool:
+        """The new code dies again and again: to be rolled back."""
+        return self.previous is not None and self._deaths >= DEATHS_MAX
+
+    def close(self) -> None:
+        for pool in self._pools():
+            pool.close()
+
+    def worker_died(self, generation: int, commits: int) -> None:
+        """At a seat, or before it could serve there."""
+        if self.previous is not None and generation == self.current.number and commits < COMMITS_PROVEN:
+            self._deaths += 1
+            self._changes.notify()
+
+    async def reload(self) -> int:
+        """Have every seat served by the code that is on the disk now; how many. ReloadRefused: the old code goes on."""
+        await self._changes.until(lambda: not self._overlaps())
+        self._end_probation()
+        seats = list(self._seats())
+        self._number += 1
+        self._candidate = pool = self._new()
+        try:
+            await self._start_successors(seats, pool)
+        except BaseException:
+            pool.close()
+            raise
+        finally:
+            self._candidate = None
+        self.previous, self.current = self.current, pool
+        self._deaths = 0
+        try:
+            await self._hand_over(seats, pool)
+        except ReloadRefused as refusal:
+            await self._go_back()
+            raise ReloadRefused(f"{refusal}; rolled back") from None
+        self._later(self._probation_s, lambda: self._end_probation(pool))
+        return len(seats)
+
+    async def rollback(self) -> int:
+        """Go back to the code before the last reload; how many seats have it again. ReloadRefused."""
+        if self.previous is None:
+            raise ReloadRefused("there is no code to go back to: none was reloaded, or the code that runs has proven itself")
+        return await self._go_back()
+
+    # Steps.
+
+    def _new(self) -> SparePool:
+        number = self._number
+        return self._make(number, lambda error: self._import_failed(number, error))
+
+    def _import_failed(self, number: int, error: str) -> None:
+        if self._candidate is not None and number == self._candidate.number:
+            self._errors[number] = error
+            self._changes.notify()
+        else:
+            self._failed(error)
+
+    async def _start_successors(self, seats: Sequence[Seat], pool: SparePool) -> None:
+        """Until one of this pool has started for each seat. ReloadRefused, and none is left."""
+        successions = [_Succession(seat) for seat in seats]
+        for succession in successions:
+            pool.request(succession)
+        self._errors.pop(pool.number, None)
+
+        def trouble() -> str | None:
+            found = (succession.trouble for succession in successions)
+            return self._errors.get(pool.number) or next((one for one in found if one is not None), None)
+
+        try:
+            await self._changes.until(
+                lambda: trouble() is not None or all(succession.started for succession in successions)
             )
-        )
-    finally:
-        pool.withdraw(succession)
+            if (why := trouble()) is not None:
+                raise ReloadRefused(why)
+        except BaseException:
+            for succession in successions:
+                pool.withdraw(succession)
+                succession.seat.forgo()
+            raise
 
+    async def _hand_over(self, seats: Sequence[Seat], pool: SparePool) -> None:
+        """ReloadRefused: workers of this pool die too often, and there is another one to go back to, or one does not
+        come to serve at all."""
+        for seat in seats:
+            seat.hand_over(pool)
+            try:
+                async with asyncio.timeout(self._hand_over_s):
+                    await self._changes.until(partial(self._served_or_failing, seat, pool))
+            except TimeoutError:
+                raise ReloadRefused(f"seat {seat.name} is not served after {self._hand_over_s:g} s") from None
+            if self.failing:
+                raise ReloadRefused(f"{self._deaths} workers of the new code died before they had done anything much")
 
-async def _adopt_new_code(pool: SparePool, spawn: Spawn) -> None:
-    try:
-        candidate = _Candidate(spawn, pool.generation + 1)
-    except OSError as error:
-        raise ReloadRefused(f"cannot start a worker process: {error.strerror}") from None
-    try:
-        await candidate.ready
-    except BaseException:
-        candidate.worker.discard()
-        raise
-    pool.adopt(candidate.worker)
+    def _served_or_failing(self, seat: Seat, pool: SparePool) -> bool:
+        return self.failing or seat.serves_generation(pool.number)
+
+    @property
+    def _hand_over_s(self) -> float:
+        """For a worker that leaves, and one that comes, were it to be imported and started first."""
+        leaving_s = self._patience.graceful_s + RETIRE_MARGIN_S
+        return leaving_s + 2 * self._patience.start_s + ATTACH_TIMEOUT_S
+
+    async def _go_back(self) -> int:
+        """Whatever comes of it, workers that die are replaced by those of the previous code."""
+        assert self.previous is not None, "there is a way back"
+        bad, self.current = self.current, self.previous
+        self.previous = None
+        if not self.current.generation.keeps_code:
+            log.warning("rolled back to what is in the application's folder now: workers are spawned, and import it anew")
+        seats = [seat for seat in self._seats() if not seat.serves_generation(self.current.number)]
+        for seat in seats:
+            seat.forgo()
+            seat.end_overlap()
+            seat.follow(self.current)  # who has nobody gets one of it at once
+        try:
+            await self._start_successors([seat for seat in seats if seat.current is not None], self.current)
+            await self._hand_over(seats, self.current)
+        finally:
+            bad.close()
+        return len(seats)
+
+    def _end_probation(self, of: SparePool | None = None) -> None:
+        """The code that runs has proven itself; `of`: if it is this one."""
+        if self.previous is not None and of in (None, self.current):
+            self.previous.close()
+            self.previous = None
+
+    def _overlaps(self) -> bool:
+        return any(seat.leaving is not None for seat in self._seats())
+
+    def _pools(self) -> list[SparePool]:
+        return [pool for pool in (self.current, self.previous, self._candidate) if pool is not None]

@@ -48,6 +48,9 @@ CONN_MAX = 1 << 22
 TX_FRAMES_MAX = 1 << 22
 """What the layout allows (native/src/shard/segment.c)."""
 
+PORTS = 1
+"""Of a seat: UN_PORTS."""
+
 _KEEP_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
@@ -191,9 +194,19 @@ class Segment:
         """Connections in use; they may change while one iterates."""
         return self._reader.connections()
 
+    def connection_in(self, slot: int) -> ConnectionInfo | None:
+        """The connection in this slot of the table, if it is in use."""
+        return self._reader.connection_in(slot)
+
     def quarantine(self, seat: int) -> QuarantineRecord | None:
         """The event in a seat's quarantine, there until the seat's next worker attaches."""
         return self._reader.quarantine(seat)
+
+    def read(self, port: int | None, at: int, size: int) -> bytes:
+        """Bytes of the public memory (None) or of a port's, as they are. ValueError: it is closed."""
+        if not self._maps:
+            raise ValueError("the segment is closed")
+        return self._maps[0 if port is None else 1 + port][at : at + size]
 
     def close(self) -> None:
         """Unmap and close; the memory lives on in the processes that have it."""

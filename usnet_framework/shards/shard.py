@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ from usnet_framework.shards.addressbook import News
 from usnet_framework.shards.enginewords import Kind, listener_request
 from usnet_framework.shards.handover import Handover
 from usnet_framework.shards.listeners import Listener, Listeners
+from usnet_framework.shards.look import handled
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.ownstack import OwnStack, StackSetup
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.privileges import Privileges
-from usnet_framework.shards.seat import Pool, Seat, SeatState
+from usnet_framework.shards.seat import Pool, Seat
 from usnet_framework.shards.segment import CONN_MAX, EngineOptions, QuarantineRecord, Segment, SegmentConfig
+from usnet_framework.shards.sitting import Patience
 from usnet_framework.shards.spare import Later
 from usnet_framework.values import endpoint_text
 
@@ -39,8 +41,9 @@ ENDING_SLOTS = 64
 @dataclass(frozen=True)
 class ShardSetup:
     """What a shard is given; `stack` is None with the kernel backend. `cleanup` says which socket files there are now,
-    to be removed if the supervisor is killed. `start_failed` gets one line when something of it cannot start; `changed`
-    is called after every change that may concern readiness."""
+    to be removed if the supervisor is killed. `start_failed` gets one line when something of it cannot start;
+    `worker_died` the generation of a worker that died or could not start, and how much it had committed; `changed` is
+    called after every change that may concern readiness."""
 
     plan: ShardPlan
     poll: str
@@ -54,12 +57,16 @@ class ShardSetup:
     privileges: Privileges
     pool: Pool
     later: Later
+    patience: Patience
     start_failed: Callable[[str], None]
+    worker_died: Callable[[int, int], None]
     changed: Callable[[], None]
 
 
 class Shard:
-    """What both kinds have in common."""
+    """What both kinds have in common. A seat has `sides` ports: port `sides * seat + side`."""
+
+    sides: int
 
     def __init__(self, setup: ShardSetup) -> None:
         self.setup = setup
@@ -68,17 +75,20 @@ class Shard:
         self.handover = Handover(setup.listeners, self._ask_listener)
         self._stopping = False
         self.seats = [
-            Seat(self.number, seat, self, self, setup.pool, setup.later, setup.start_failed)
+            Seat(
+                *(self.number, seat, self.sides, self, self, setup.pool),
+                *(setup.later, setup.start_failed, setup.patience),
+            )
             for seat in range(len(setup.plan.worker_cores))
         ]
 
     @property
     def ready(self) -> bool:
-        return all(seat.state is SeatState.SERVING for seat in self.seats)
+        return all(seat.serves for seat in self.seats)
 
     @property
     def closed(self) -> bool:
-        return all(seat.state is SeatState.CLOSED for seat in self.seats)
+        return all(seat.closed for seat in self.seats)
 
     @property
     def connections(self) -> int:
@@ -97,16 +107,17 @@ class Shard:
 
     def pids(self) -> dict[str, Any]:
         """For a log line."""
-        workers = [seat.worker.pid for seat in self.seats if seat.worker is not None]
+        workers = [seat.current.worker.pid for seat in self.seats if seat.current is not None]
         return {"workers": ",".join(map(str, workers))}
 
     def start(self) -> None:
         """Begin to serve; StartupError when the machine refuses."""
         raise NotImplementedError
 
-    def drain(self) -> None:
-        """Accept no more."""
-        raise NotImplementedError
+    def drain(self, timeout_s: float) -> None:
+        """Accept no more, and let the workers know: the server stops, in so many seconds at most."""
+        for seat in self.seats:
+            seat.drain(timeout_s)
 
     def close_seats(self, timeout_s: float) -> None:
         """Have every worker finish and leave."""
@@ -129,23 +140,39 @@ class Shard:
 
     # What seats ask (seat.Engine, seat.Shard).
 
-    def attach(self, seat: int, serial: int, resumes: bool) -> None:
+    def start_message(self, seat: int, serial: int) -> Message:
+        return {
+            "layout": "inline" if self.sides == 1 else "split",
+            "shard": self.number,
+            "seat": seat,
+            "serial": serial,
+            "core": self.setup.plan.worker_cores[seat],
+            "poll": self.setup.poll,
+        }
+
+    def attach(self, port: int, serial: int, resumes: bool) -> None:
         raise NotImplementedError
 
-    def lost(self, seat: int, serial: int) -> None:
+    def lost(self, port: int, serial: int) -> None:
         raise NotImplementedError
 
-    def attachment(self, seat: int, serial: int) -> tuple[Message, list[int]]:
+    def attachment(self, port: int) -> tuple[Message, list[int]]:
         raise NotImplementedError
 
-    def commits(self, seat: int) -> int:
-        return 0 if self.segment is None else self.segment.seat_counters(seat)["worker_commits"]
+    def commits(self, port: int) -> int:
+        return 0 if self.segment is None else self.segment.seat_counters(port)["worker_commits"]
 
-    def quarantine(self, seat: int) -> None:
+    def handled(self, port: int) -> Mapping[str, object]:
+        return {} if self.segment is None else handled(self.segment, port)
+
+    def quarantine(self, port: int) -> None:
         """Copy the poisoned event now, before the next worker attaches; write it when that is done."""
-        record = self.segment.quarantine(seat) if self.segment is not None else None
+        record = self.segment.quarantine(port) if self.segment is not None else None
         if record is not None:
-            self.setup.later(0, lambda: self._keep(seat, record))
+            self.setup.later(0, lambda: self._keep(port // self.sides, record))
+
+    def worker_died(self, generation: int, commits: int) -> None:
+        self.setup.worker_died(generation, commits)
 
     def seat_changed(self, seat: Seat) -> None:
         self.setup.changed()

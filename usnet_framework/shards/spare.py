@@ -1,12 +1,17 @@
-"""Workers that have imported the application and wait for a seat, so that a dead one is replaced in milliseconds.
+"""Workers of one generation that have imported the application and wait for a seat, so that a dead one is replaced in
+milliseconds.
 
-Whoever needs a worker asks here, at the first start as well as after a death. A ready spare is handed over at once, in
-the same call; otherwise the request waits in line. The pool keeps `spares` more than are asked for. A spare that fails
-to import is tried again with growing delays, because the code on disk may be half deployed; the running workers are not
-touched by that.
+Whoever needs a worker of this code asks here, at the first start as well as after a death or for a reload. A ready
+spare is handed over at once, in the same call; otherwise the request waits in line. The pool keeps `spares` more than
+are asked for.
 
-A generation is what the code on disk was when a worker imported it. `adopt` makes a worker of new code the measure:
-older spares leave, older workers on seats are reload.py's business."""
+    a worker  is           until
+              loading      "ready": a spare, or taken; "failed", its death, --start-timeout: tried again with growing delays
+              a spare      somebody takes it; its death: replaced. One that is stopped (SIGSTOP) is killed, not handed over
+              taken        its taker owns it
+
+A worker that fails to import is tried again because the code on disk may be half deployed; the running workers are not
+touched by that. What a failure means besides is the business of whoever made the pool (`failed`)."""
 
 from __future__ import annotations
 
@@ -14,11 +19,13 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from usnet_framework.shards.backoff import Backoff
 from usnet_framework.shards.child import describe_exit
-from usnet_framework.shards.workerprocess import WorkerOwner, WorkerProcess
+from usnet_framework.shards.generation import Generation
+from usnet_framework.shards.workerprocess import WorkerProcess
 
 log = logging.getLogger("usnet.supervisor")
 
@@ -26,7 +33,6 @@ SPAWN_DELAY_S = 0.01
 """Spawning takes a millisecond or two of the supervisor: it waits until the worker that was handed over is running."""
 
 Later = Callable[[float, Callable[[], None]], object]
-Spawn = Callable[[int, WorkerOwner], WorkerProcess]
 
 
 class Taker(Protocol):
@@ -36,13 +42,14 @@ class Taker(Protocol):
 
 
 class SparePool:
-    """`spawn(generation, owner)` makes a worker; `later(seconds, callback)` is the loop's; `failed` gets one line when
-    a worker cannot import the application."""
+    """`later(seconds, callback)` is the loop's; `failed` gets one line when a worker cannot import the application."""
 
-    def __init__(self, spares: int, spawn: Spawn, later: Later, failed: Callable[[str], None]) -> None:
-        self.generation = 0
+    def __init__(
+        self, generation: Generation, spares: int, start_timeout_s: float, later: Later, failed: Callable[[str], None]
+    ) -> None:
+        self.generation = generation
         self._spares = spares
-        self._spawn = spawn
+        self._start_timeout_s = start_timeout_s
         self._later = later
         self._failed = failed
         self._takers: deque[Taker] = deque()
@@ -52,6 +59,11 @@ class SparePool:
         self._backoff = Backoff(free=0)
         self._held = False  # a refill is planned
         self._closed = False
+
+    @property
+    def number(self) -> int:
+        """Of the generation."""
+        return self.generation.number
 
     @property
     def ready(self) -> int:
@@ -64,8 +76,9 @@ class SparePool:
 
     def request(self, taker: Taker) -> None:
         """Hand a worker to the taker, now if one is ready."""
-        if self._ready:
-            taker.take(self._ready.popleft())
+        worker = self._next()
+        if worker is not None:
+            taker.take(worker)
             self._refill_after(SPAWN_DELAY_S)
         else:
             self._takers.append(taker)
@@ -80,38 +93,34 @@ class SparePool:
         wanted = len(self._takers) + self._spares
         while not (self._held or self._closed) and len(self._loading) < min(self._parallel, wanted - self.ready):
             try:
-                self._loading.add(self._spawn(self.generation, self))
+                worker = self.generation.spawn(self)
             except OSError as error:
                 self._failure(f"cannot start a worker process: {error.strerror}")
+            else:
+                self._loading.add(worker)
+                self._later(self._start_timeout_s, self._give_up_if_loading(worker))
 
-    def adopt(self, worker: WorkerProcess) -> None:
-        """From now on only workers of this ready worker's generation are handed out; it is the first of them."""
-        self.generation = worker.generation
-        for old in (*self._loading, *self._ready):
-            old.discard()
-        self._loading.clear()
-        self._ready.clear()
-        self._backoff.succeeded()
-        worker.owner = self
-        self._hand_out(worker)
-
-    def close(self) -> list[WorkerProcess]:
-        """Hand out and spawn no more; the workers without a seat, killed."""
+    def close(self) -> None:
+        """Hand out and bring forth no more; the workers without a seat are killed."""
         self._closed = True
         self._takers.clear()
-        left = [*self._loading, *self._ready]
-        for worker in left:
+        for worker in (*self._loading, *self._ready):
             worker.discard()
         self._loading.clear()
         self._ready.clear()
-        return left
+        self.generation.close()
 
     # As the owner of workers without a seat.
 
     def worker_ready(self, worker: WorkerProcess) -> None:
         self._loading.discard(worker)
         self._backoff.succeeded()
-        self._hand_out(worker)
+        if self._takers:
+            self._takers.popleft().take(worker)
+            self._refill_after(SPAWN_DELAY_S)
+        else:
+            self._ready.append(worker)
+            self.refill()
 
     def worker_failed(self, worker: WorkerProcess, error: str) -> None:
         self._loading.discard(worker)
@@ -127,16 +136,34 @@ class SparePool:
             log.warning("spare %d %s", worker.pid, describe_exit(status), extra={"pid": worker.pid})
             self._refill_after(self._backoff.failed())
 
-    def worker_attached(self, worker: WorkerProcess) -> None:
-        """Said by workers that sit on a seat only."""
+    def worker_started(self, worker: WorkerProcess) -> None:
+        """This and what follows is said by workers that have a seat."""
 
-    def _hand_out(self, worker: WorkerProcess) -> None:
-        if self._takers:
-            self._takers.popleft().take(worker)
-            self._refill_after(SPAWN_DELAY_S)
-        else:
-            self._ready.append(worker)
-            self.refill()
+    def worker_attached(self, worker: WorkerProcess) -> None: ...
+
+    def worker_left(self, worker: WorkerProcess) -> None: ...
+
+    # Steps.
+
+    def _next(self) -> WorkerProcess | None:
+        """A spare that can run; those that were stopped have been for longer than they are worth waiting for."""
+        while self._ready:
+            worker = self._ready.popleft()
+            if not _is_stopped(worker.pid):
+                return worker
+            log.warning("spare %d is stopped, and is killed", worker.pid, extra={"pid": worker.pid})
+            worker.discard()
+        return None
+
+    def _give_up_if_loading(self, worker: WorkerProcess) -> Callable[[], None]:
+        def give_up() -> None:
+            if worker in self._loading:
+                self._loading.discard(worker)
+                worker.discard()
+                took = f"longer than {self._start_timeout_s:g} s (--start-timeout)"
+                self._failure(f"importing the application, on_warm included, took {took}")
+
+        return give_up
 
     def _failure(self, error: str) -> None:
         self._refill_after(self._backoff.failed())
@@ -150,3 +177,9 @@ class SparePool:
     def _resume(self) -> None:
         self._held = False
         self.refill()
+
+
+def _is_stopped(pid: int) -> bool:
+    with suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read(4096).rpartition(b")")[2].split()[0] in (b"T", b"t")
+    return False

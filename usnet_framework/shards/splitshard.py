@@ -17,7 +17,8 @@ from usnet_framework.shards.child import describe_exit
 from usnet_framework.shards.listeners import Listener
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.network import NetworkProcess, NetworkSetup
-from usnet_framework.shards.segment import Segment
+from usnet_framework.shards.seat import Seat
+from usnet_framework.shards.segment import PORTS, Segment
 from usnet_framework.shards.shard import Shard, ShardSetup
 from usnet_framework.shards.upgrade import EngineFile, Upgrade, UpgradeRefused
 from usnet_framework.shards.wakes import Wakes
@@ -29,6 +30,8 @@ REBUILDS_FREE = 1  # a keeper that dies once may have been killed
 
 class SplitShard(Shard):
     """Connections belong to a network process (network.NetworkOwner)."""
+
+    sides = PORTS
 
     def __init__(self, setup: ShardSetup) -> None:
         super().__init__(setup)
@@ -61,7 +64,7 @@ class SplitShard(Shard):
         self.segment = self._new_segment(listeners)
         try:
             self._engine_file = self._engine_file or EngineFile()
-            self._wakes = Wakes(len(self.seats))
+            self._wakes = Wakes(len(self.seats) * self.sides)
             self._network = NetworkProcess(self._network_setup(self.segment, self._wakes, listeners), self)
             self._wakes.handed_down()
         except OSError as error:
@@ -83,7 +86,8 @@ class SplitShard(Shard):
             privileges=self.setup.privileges,
         )
 
-    def drain(self) -> None:
+    def drain(self, timeout_s: float) -> None:
+        super().drain(timeout_s)
         self._draining = True
         if self._network is not None:
             self._network.drain()
@@ -131,26 +135,18 @@ class SplitShard(Shard):
 
     # What seats ask.
 
-    def attach(self, seat: int, serial: int, resumes: bool) -> None:
+    def attach(self, port: int, serial: int, resumes: bool) -> None:
         if self._network is not None:
-            self._network.attach(seat, serial, resumes)
+            self._network.attach(port, serial, resumes)
 
-    def lost(self, seat: int, serial: int) -> None:
+    def lost(self, port: int, serial: int) -> None:
         if self._network is not None:
-            self._network.lost(seat, serial)
+            self._network.lost(port, serial)
 
-    def attachment(self, seat: int, serial: int) -> tuple[Message, list[int]]:
+    def attachment(self, port: int) -> tuple[Message, list[int]]:
         assert self.segment is not None, "an engine has confirmed"
         assert self._wakes is not None, "they came with the segment"
-        message = {
-            "layout": "split",
-            "shard": self.number,
-            "seat": seat,
-            "serial": serial,
-            "core": self.setup.plan.worker_cores[seat],
-            "poll": self.setup.poll,
-        }
-        return message, [self.segment.public_fd, self.segment.port_fds[seat], *self._wakes.worker(seat)]
+        return {"port": port}, [self.segment.public_fd, self.segment.port_fds[port], *self._wakes.worker(port)]
 
     # What the network process tells.
 
@@ -162,15 +158,12 @@ class SplitShard(Shard):
             log.warning("network process is back", extra=extra)
         elif self._rebuilds:
             log.warning("shard is rebuilt", extra=extra)
-        first, self._was_ready = not self._was_ready, True
+        self._was_ready = True
         if self._draining and self._network is not None:
             self._network.drain()
         self.handover.follow(again=True)
         for seat in self.seats:
-            if first:
-                seat.start()
-            else:
-                seat.repeat()
+            seat.start()
 
     def engine_died(self, pid: int, wait_status: int) -> None:
         self._engine_deaths += 1
@@ -181,14 +174,25 @@ class SplitShard(Shard):
         if self._upgrade is not None:
             self._upgrade.confirmed(error)
 
-    def attach_confirmed(self, seat: int, serial: int) -> None:
-        self.seats[seat].confirm_attach(serial)
+    def attach_confirmed(self, port: int, serial: int) -> None:
+        if (seat := self._seat_of(port)) is not None:
+            seat.confirm_attach(port, serial)
 
-    def lost_confirmed(self, seat: int, serial: int, poisoned: bool) -> None:
-        self.seats[seat].confirm_lost(serial, poisoned)
+    def lost_confirmed(self, port: int, serial: int, poisoned: bool) -> None:
+        if (seat := self._seat_of(port)) is not None:
+            seat.confirm_lost(port, serial, poisoned)
 
-    def worker_bad(self, seat: int, serial: int) -> None:
-        self.seats[seat].bad(serial)
+    def port_vacant(self, port: int, serial: int) -> None:
+        if (seat := self._seat_of(port)) is not None:
+            seat.vacant(port, serial)
+
+    def worker_bad(self, port: int, serial: int) -> None:
+        if (seat := self._seat_of(port)) is not None:
+            seat.bad(port, serial)
+
+    def _seat_of(self, port: int) -> Seat | None:
+        number = port // self.sides
+        return self.seats[number] if number < len(self.seats) else None
 
     def engine_says(self, text: str) -> None:
         """As it starts, one line has it all: see network_exited."""

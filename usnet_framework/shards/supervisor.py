@@ -7,7 +7,8 @@ happens in one asyncio loop, and signals only set flags.
     startup   limits, placement, sockets; then network processes and workers at the same time. Whatever is refused, also
               the import of the application, is StartupError: nothing is tried again
     run       children are replaced (seat.py, splitshard.py), SIGHUP reloads (reload.py)
-    drain     accept no more and wait until connections are gone, at most graceful_timeout
+    drain     accept no more and wait until connections are gone or have nothing left to do (quiet.py), at most
+              graceful_timeout
     shutdown  workers finish and leave, network processes quit, sockets are removed; always, whatever happened before
 """
 
@@ -23,7 +24,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from usnet_framework._native import set_dumpable
 from usnet_framework.config import Config
@@ -32,27 +33,34 @@ from usnet_framework.shards.binder import Binder, BinderSetup
 from usnet_framework.shards.changes import Changes
 from usnet_framework.shards.control import Command, ControlServer
 from usnet_framework.shards.crowds import crowd_findings
-from usnet_framework.shards.doctor import survival_finding
+from usnet_framework.shards.doctor import service_findings, survival_finding
 from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.forkedgeneration import ForkedGeneration
+from usnet_framework.shards.generation import Generation, SpawnedGeneration
 from usnet_framework.shards.inlineshard import InlineShard
 from usnet_framework.shards.keepalive import Keepalive
 from usnet_framework.shards.network import Guard
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.preparation import Prepared, prepare, understand
 from usnet_framework.shards.privileges import syscalls_finding
-from usnet_framework.shards.reload import ReloadRefused, reload
-from usnet_framework.shards.seat import RETIRE_MARGIN_S, Seat
+from usnet_framework.shards.quiet import Quiet, unfinished
+from usnet_framework.shards.release import ReleaseFinder
+from usnet_framework.shards.reload import Releases, ReloadRefused
+from usnet_framework.shards.seat import Seat
 from usnet_framework.shards.segment import ConnectionInfo, Segment
 from usnet_framework.shards.shard import Shard, ShardSetup
+from usnet_framework.shards.sitting import RETIRE_MARGIN_S, Patience
 from usnet_framework.shards.spare import SparePool
 from usnet_framework.shards.splitshard import SplitShard
 from usnet_framework.shards.upgrade import UpgradeRefused
-from usnet_framework.shards.workerprocess import WorkerOwner, WorkerProcess
+from usnet_framework.shards.workerprocess import WorkerProcess
 
 log = logging.getLogger("usnet.supervisor")
 
 DRAIN_POLL_S = 0.02  # reads one word of shared memory per shard
 QUIT_TIMEOUT_S = 2.0  # what processes that have nothing left to do get to leave
+STOPPING = ReloadRefused("the server is stopping")
+Change = Literal["reload", "rollback"]
 CONNECTIONS_PER_TURN = 1000  # of a listing, between two turns of the loop
 
 
@@ -64,12 +72,13 @@ class Supervisor:
         self.config = config
         self._intent = understand(config)
         self._started_s = time.monotonic()
+        self._finder = ReleaseFinder(config.app, config.app_dir, os.environ)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._beginning = threading.Lock()  # of `run`, while another thread asks to stop
         self._changes = Changes()
         self._prepared: Prepared | None = None
         self._notes: list[Finding] = []
-        self._pool: SparePool | None = None
+        self._releases: Releases | None = None
         self._shards: list[Shard] = []
         self._workers: list[WorkerProcess] = []
         self._control: ControlServer | None = None
@@ -79,8 +88,8 @@ class Supervisor:
         self._served = False
         self._stopping = self._at_once = False
         self._deadline_s = 0.0
-        self._reload: asyncio.Future[int | ReloadRefused] | None = None  # asked for, not begun
-        self._reloads = self._reloads_refused = 0
+        self._asked: dict[Change, asyncio.Future[int | ReloadRefused]] = {}  # not begun
+        self._reloads = self._reloads_refused = self._rollbacks = 0
 
     async def run(self) -> None:
         """Serve until told to stop. UsageError or StartupError when it cannot be."""
@@ -113,11 +122,24 @@ class Supervisor:
                 self._loop.call_soon_threadsafe(self.stop)
 
     def reload(self) -> asyncio.Future[int | ReloadRefused]:
-        """Replace every worker by one of the application's new code; the future says how many were, or why not."""
-        if self._reload is None:
-            self._reload = asyncio.get_running_loop().create_future()
-            self._changes.notify()
-        return self._reload
+        """Replace every worker by one of the application's new code; the future says how many were, or why not. Asked
+        again before it has begun, it is one reload."""
+        return self._ask("reload")
+
+    def rollback(self) -> asyncio.Future[int | ReloadRefused]:
+        """Go back to the code before the last reload, while that has not proven itself."""
+        return self._ask("rollback")
+
+    def _ask(self, what: Change) -> asyncio.Future[int | ReloadRefused]:
+        future = self._asked.get(what)
+        if future is None:
+            future = asyncio.get_running_loop().create_future()
+            if self._stopping:
+                future.set_result(STOPPING)
+            else:
+                self._asked[what] = future
+                self._changes.notify()
+        return future
 
     # What there is.
 
@@ -139,15 +161,15 @@ class Supervisor:
         """What was asked and what is in force (P8)."""
         if self._prepared is None:
             return []
-        return [*self._prepared.findings, *self._notes, self._survival()]
+        return [*self._prepared.findings, *self._notes, self._survival(), *service_findings(self._seats())]
 
     def note(self, finding: Finding) -> None:
         """Something else that was asked for, and is in force: to be told when the server runs."""
         self._notes.append(finding)
 
     def _survival(self) -> Finding:
-        workers = [seat.worker for seat in self._seats() if seat.worker is not None]
-        return survival_finding(self.config.layout, all(worker.resumes for worker in workers))
+        current = [seat.current for seat in self._seats() if seat.current is not None]
+        return survival_finding(self.config.layout, all(sitting.worker.resumes for sitting in current))
 
     def _syscalls(self) -> Finding:
         networks = [pid for shard in self._shards if (pid := shard.status()["network_pid"]) is not None]
@@ -166,9 +188,12 @@ class Supervisor:
             "state": self._state(),
             "listeners": self.addresses,
             "shards": [shard.status() for shard in self._shards],
-            "spares": self._pool.pids if self._pool is not None else [],
+            "spares": self._releases.pids if self._releases is not None else [],
             "reloads": self._reloads,
             "reloads_refused": self._reloads_refused,
+            "rollbacks": self._rollbacks,
+            "generation": self._releases.current.number if self._releases is not None else 0,
+            "can_roll_back": self._releases is not None and self._releases.previous is not None,
             "warnings": [str(finding) for finding in self.findings() if not finding.ok],
         }
 
@@ -184,8 +209,16 @@ class Supervisor:
         if self.config.cores is not None:
             os.sched_setaffinity(0, self._intent.plan.cores)  # of this thread; children inherit it
         await self._open_control(self._prepared)
-        self._pool = SparePool(self.config.spares, self._spawn, self._later, self._start_failed)
-        self._shards = [self._make_shard(self._prepared, self._pool, plan) for plan in self._prepared.plan.shards]
+        self._releases = Releases(
+            self._make_pool,
+            self._start_failed,
+            lambda: list(self._seats()),
+            self._changes,
+            self._later,
+            self._patience(),
+            self.config.reload_probation,
+        )
+        self._shards = [self._make_shard(self._prepared, self._releases, plan) for plan in self._prepared.plan.shards]
         for shard in self._shards:
             shard.start()
         await self._changes.until(lambda: self._stopping or self._failure is not None or self._all_serve())
@@ -215,6 +248,7 @@ class Supervisor:
                 "status": self._command_status,
                 "conns": self._command_conns,
                 "reload": self._command_reload,
+                "rollback": self._command_rollback,
                 "bind": self._command_bind,
                 "unbind": self._command_unbind,
                 "upgrade": self._command_upgrade,
@@ -252,7 +286,7 @@ class Supervisor:
     def _keepers_cannot_clean_up(self, prepared: Prepared) -> bool:
         return prepared.plan.layout == "inline" or self._intent.privileges.change_user
 
-    def _make_shard(self, prepared: Prepared, pool: SparePool, plan: ShardPlan) -> Shard:
+    def _make_shard(self, prepared: Prepared, releases: Releases, plan: ShardPlan) -> Shard:
         setup = ShardSetup(
             plan=plan,
             poll=prepared.plan.poll,
@@ -264,25 +298,35 @@ class Supervisor:
             quarantine=Path(self.config.quarantine).absolute(),
             cleanup=lambda: [] if self._keepers_cannot_clean_up(prepared) else prepared.socket_files,
             privileges=self._intent.privileges,
-            pool=pool,
+            pool=releases.current,
             later=self._later,
+            patience=self._patience(),
             start_failed=self._start_failed,
+            worker_died=releases.worker_died,
             changed=self._changes.notify,
         )
         return InlineShard(setup) if prepared.plan.layout == "inline" else SplitShard(setup)
 
-    def _spawn(self, generation: int, owner: WorkerOwner) -> WorkerProcess:
+    def _make_pool(self, number: int, failed: Callable[[str], None]) -> SparePool:
+        release = self._finder.find()
         load = {
-            "app": self.config.app,
+            **release.load(),
             "factory": self.config.factory,
-            "app_dir": self.config.app_dir,
             "log_level": self.config.log_level,
             "log_format": self.config.log_format,
             "privileges": self._intent.privileges.of_worker(),
         }
-        worker = WorkerProcess(load, generation, owner)
+        generation: Generation = SpawnedGeneration(number, release, load, self._know)
+        if self.config.preload == "auto":
+            generation = ForkedGeneration(number, release, load, self.config.start_timeout, self._know)
+        return SparePool(generation, self.config.spares, self.config.start_timeout, self._later, failed)
+
+    def _know(self, worker: WorkerProcess) -> None:
         self._workers = [*(known for known in self._workers if known.running), worker]
-        return worker
+
+    def _patience(self) -> Patience:
+        config = self.config
+        return Patience(config.start_timeout, config.reload_overlap, config.graceful_timeout)
 
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A mistake of ours in a callback. What would have followed does not come, so a start must not wait for it."""
@@ -302,54 +346,80 @@ class Supervisor:
     # Run.
 
     async def _run(self) -> None:
+        assert self._releases is not None, "the server runs"
+        releases = self._releases
         while not self._stopping:
-            await self._changes.until(lambda: self._stopping or self._reload is not None)
-            if self._reload is not None:
-                asked, self._reload = self._reload, None
-                asked.set_result(await self._reload_unless_stopped())
+            await self._changes.until(lambda: self._stopping or bool(self._asked) or releases.failing)
+            if releases.failing and not self._stopping:
+                log.error("workers of the new code died before they had done anything much: it is rolled back")
+                await self._unless_stopped("rollback")
+            for what in list(self._asked):
+                asked = self._asked.pop(what)
+                asked.set_result(await self._unless_stopped(what))
 
-    async def _reload_unless_stopped(self) -> int | ReloadRefused:
-        task = asyncio.create_task(self._reload_now())
+    async def _unless_stopped(self, what: Change) -> int | ReloadRefused:
+        if self._stopping:
+            return STOPPING
+        task = asyncio.create_task(self._change(what))
         task.add_done_callback(lambda done: self._changes.notify())
         await self._changes.until(lambda: self._stopping or task.done())
         task.cancel()
         try:
             return await task
         except asyncio.CancelledError:
-            return ReloadRefused("the server is stopping")
+            return STOPPING
 
-    async def _reload_now(self) -> int | ReloadRefused:
-        assert self._pool is not None, "the server runs"
+    async def _change(self, what: Change) -> int | ReloadRefused:
+        assert self._releases is not None, "the server runs"
         began_s, before = time.monotonic(), self._survival()
         try:
-            seats = list(self._seats())
-            replaced = await reload(self._pool, self._spawn, seats, self._changes, self.config.graceful_timeout)
+            changed = await (self._releases.reload() if what == "reload" else self._releases.rollback())
         except ReloadRefused as refusal:
-            self._reloads_refused += 1
-            log.error("reload refused: %s", refusal)
+            self._reloads_refused += what == "reload"
+            log.error("%s refused: %s", what, refusal)
             return refusal
-        self._reloads += 1
-        log.info("reloaded %s in %.0f ms", _workers(replaced), (time.monotonic() - began_s) * 1e3)
+        if what == "reload":
+            self._reloads += 1
+            log.info("reloaded %s in %.0f ms", _workers(changed), (time.monotonic() - began_s) * 1e3)
+        else:
+            self._rollbacks += 1
+            log.warning("rolled back %s in %.0f ms", _workers(changed), (time.monotonic() - began_s) * 1e3)
         for survival in (before, self._survival()):  # it takes both: one that leaves them, one that takes them over
             if survival.in_force == "no":
-                log.warning("connections were reset by the reload: %s; %s", survival.reason, survival.fix)
+                log.warning("connections were reset by the %s: %s; %s", what, survival.reason, survival.fix)
                 break
-        return replaced
+        return changed
 
     # Drain.
 
     async def _drain(self) -> None:
         if self._prepared is None or not self._served:
             return
-        self._deadline_s = time.monotonic() + self.config.graceful_timeout
+        self._refuse_changes()
+        timeout_s = self.config.graceful_timeout
+        self._deadline_s = time.monotonic() + timeout_s
         if self._binder is not None:
             await self._binder.close()
         for shard in self._shards:
-            shard.drain()
+            shard.drain(timeout_s)
         self._prepared.listeners.refuse()
-        log.info("stopping: accepting no more; %d connections get %g s", self._open(), self.config.graceful_timeout)
+        log.info("stopping: accepting no more; %d connections get %g s", self._open(), timeout_s)
+        quiet = Quiet()
         while self._open() and time.monotonic() < self._deadline_s and not self._at_once:
+            if quiet.silent(self.segments.values(), time.monotonic()) and await self._nothing_is_left():
+                log.info("stopping: the connections that are left are idle", extra={"connections": self._open()})
+                return
             await asyncio.sleep(DRAIN_POLL_S)
+
+    async def _nothing_is_left(self) -> bool:
+        if any(unfinished(segment) for segment in self.segments.values()):
+            return False
+        return all(conn.bytes_queued <= conn.bytes_out for conn in await self._connections())
+
+    def _refuse_changes(self) -> None:
+        for future in self._asked.values():
+            future.set_result(STOPPING)
+        self._asked.clear()
 
     def _open(self) -> int:
         return sum(shard.connections for shard in self._shards)
@@ -358,8 +428,9 @@ class Supervisor:
 
     async def _shutdown(self) -> None:
         left = self._open()
-        if self._pool is not None:
-            self._pool.close()
+        self._refuse_changes()
+        if self._releases is not None:
+            self._releases.close()
         if self._stopping and not self._at_once:
             await self._close_seats(max(0.0, self._deadline_s - time.monotonic()))
         else:
@@ -390,9 +461,19 @@ class Supervisor:
         for shard in self._shards:
             shard.kill()
         await asyncio.gather(*stops)
+        if not self._at_once:
+            await self._let_exit()
         for worker in self._workers:
             worker.discard()
             await worker.wait()
+
+    async def _let_exit(self) -> None:
+        """Workers that have left may still run exit hooks."""
+        ends = [asyncio.create_task(worker.wait()) for worker in self._workers if worker.running]
+        if ends:
+            _, late = await asyncio.wait(ends, timeout=QUIT_TIMEOUT_S)
+            for end in late:
+                end.cancel()
 
     # Commands of the control socket.
 
@@ -421,10 +502,10 @@ class Supervisor:
         return listed
 
     async def _command_reload(self) -> str:
-        outcome = await asyncio.shield(self.reload())
-        if isinstance(outcome, ReloadRefused):
-            raise outcome
-        return f"reloaded {_workers(outcome)}"
+        return f"reloaded {_workers(await _outcome(self.reload()))}"
+
+    async def _command_rollback(self) -> str:
+        return f"rolled back {_workers(await _outcome(self.rollback()))}"
 
     async def _command_bind(self, address: str) -> str:
         return await self._changing().bind(address)
@@ -466,6 +547,14 @@ class Supervisor:
 
     def _later(self, seconds: float, callback: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(seconds, callback)
+
+
+async def _outcome(change: asyncio.Future[int | ReloadRefused]) -> int:
+    """ReloadRefused."""
+    outcome = await asyncio.shield(change)
+    if isinstance(outcome, ReloadRefused):
+        raise outcome
+    return outcome
 
 
 def _workers(count: int) -> str:
