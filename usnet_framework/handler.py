@@ -5,16 +5,18 @@ not define are never called, so that a connection costs no Python object before 
 
 A callback may be `async def`: it then runs as a task of the loop; further input of its connection waits until it is
 done. What it sends before it waits is sent, so it cannot be begun again: if the worker dies meanwhile, the connection
-is reset. Tasks that a handler starts itself die with their worker, and no connection is told.
+is reset. Tasks that a handler starts itself are cancelled when their worker leaves, and no connection is told; those it
+starts with `spawn` are waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any, Literal
 
 from usnet_framework.connection import Connection
 from usnet_framework.values import endpoint_text
@@ -23,6 +25,10 @@ logger = logging.getLogger(__name__)
 
 Result = Awaitable[None] | None
 """What a callback returns: nothing, or the coroutine of an `async def`."""
+
+
+ShutdownReason = Literal["stop", "reload", "recycle"]
+"""The server stops; the code is replaced; this worker is, with the same code."""
 
 
 class CloseReason(IntEnum):
@@ -72,11 +78,24 @@ class Shard:
 class Handler:
     """Derive from this and override what you need."""
 
+    def on_warm(self) -> Result:
+        """Once, first of all, while the worker has no place yet: what takes long and needs none, such as a model, a
+        pool of connections, a cache. A reload waits for it before it takes anything away from the code that serves,
+        and so does a replacement, which is ready before it is needed. It may be called in a worker that never serves;
+        `on_stop` does not follow then. Not in time (`--start-timeout`): the worker is killed."""
+
     def on_start(self, shard: Shard) -> Result:
-        """Once, before the first event."""
+        """Once, before the first event. An earlier worker may still serve beside this one."""
+
+    def on_shutdown(self, why: ShutdownReason, deadline: float) -> Result:
+        """It is time to come to an end: the server stops, or a successor serves beside this worker and gets what is
+        new. Events go on to come until nothing is left to do, or until `deadline` (time.monotonic()); then connections
+        that are not finished are reset. `conn.close_when_idle()` ends what waits for a next request. Called again when
+        the reason changes. What an `async def` does here is waited for, as with `spawn`."""
 
     def on_stop(self) -> Result:
-        """Once, after the last event, when the worker leaves in good order. A killed one does not get here."""
+        """Once, after the last event, when the worker leaves in good order. A killed one does not get here. Then tasks
+        that still run are cancelled."""
 
     def on_connect(self, conn: Connection) -> Result:
         """A connection was accepted; before anything else of it."""
@@ -113,3 +132,23 @@ class Handler:
             peer = endpoint_text(conn.peer)
             logger.error("connection %d from %s: a callback raised", conn.id, peer, exc_info=exception)
         return None
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Start a task that a reload and a stop wait for, as long as their time-outs allow. It belongs to the worker,
+        not to a connection: a connection moves to a successor meanwhile. An exception is logged. RuntimeError: no loop
+        runs."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        spawned_tasks(self).add(task)
+        task.add_done_callback(self._spawned_ended)
+        return task
+
+    def _spawned_ended(self, task: asyncio.Task[Any]) -> None:
+        spawned_tasks(self).discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a spawned task raised", exc_info=error)
+
+
+def spawned_tasks(handler: Handler) -> set[asyncio.Task[Any]]:
+    """Those that still run. Made when first needed: a derived class need not call our __init__."""
+    tasks: set[asyncio.Task[Any]] = handler.__dict__.setdefault("_spawned", set())
+    return tasks

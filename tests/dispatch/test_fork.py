@@ -17,7 +17,7 @@ from support.recorder import Recorder
 from usnet_framework import Connection, Handler
 from usnet_framework._dispatch import Engine, Port
 from usnet_framework.errors import WorkerForked
-from usnet_framework.shards.loop import new_event_loop
+from usnet_framework.shards.loop import WorkerLoop
 from usnet_framework.shards.segment import EngineOptions, Segment
 
 
@@ -169,7 +169,8 @@ def test_inline(child: str) -> None:
     listener.setblocking(False)
     engine = Engine(segment.public_fd, segment.port_fds[0], [listener.fileno()], True)
     port = Port(engine=engine, handler=Echo(), resumes=True)
-    loop = new_event_loop(port, "sleep", engine)
+    loop = WorkerLoop()
+    loop.serve(port, "sleep", engine)
 
     def check() -> None:
         with pytest.raises(WorkerForked):

@@ -18,7 +18,7 @@ from support.fake_engine import config
 from usnet_framework import CloseReason, Connection, Handler
 from usnet_framework._dispatch import Engine, Port
 from usnet_framework._native import layout_offsets
-from usnet_framework.shards.loop import new_event_loop
+from usnet_framework.shards.loop import WorkerLoop
 from usnet_framework.shards.segment import EngineOptions, Segment
 
 DEADLINE_S = 20
@@ -49,7 +49,8 @@ class Server:
     views: list[memoryview] = field(default_factory=list)
 
     def run(self, poll: str, test: Callable[[], Awaitable[None]]) -> None:
-        loop = new_event_loop(self.port, poll, self.engine)
+        loop = WorkerLoop()
+        loop.serve(self.port, poll, self.engine)
         try:
             loop.run_until_complete(asyncio.wait_for(test(), DEADLINE_S))
         finally:

@@ -16,7 +16,7 @@ from support.fake_engine import FakeEngine
 
 from usnet_framework import Connection, Handler
 from usnet_framework._dispatch import Port
-from usnet_framework.shards.loop import new_event_loop
+from usnet_framework.shards.loop import WorkerLoop
 
 DEADLINE_S = 20
 
@@ -36,7 +36,8 @@ def poll(request: pytest.FixtureRequest) -> str:
 
 
 def run(port: Port, poll: str, main: Coroutine[Any, Any, None]) -> None:
-    loop = new_event_loop(port, poll)
+    loop = WorkerLoop()
+    loop.serve(port, poll)
     try:
         loop.run_until_complete(asyncio.wait_for(main, DEADLINE_S))
     finally:
@@ -148,7 +149,8 @@ def test_interrupts_leave_the_loop(engine: FakeEngine) -> None:
 
     port = engine.port(Interrupted())
     engine.data(engine.connect(), b"x")
-    loop = new_event_loop(port, "sleep")
+    loop = WorkerLoop()
+    loop.serve(port, "sleep")
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
     loop.close()
@@ -158,12 +160,15 @@ def test_interrupts_leave_the_loop(engine: FakeEngine) -> None:
 def test_a_loop_leaves_no_descriptor(engine: FakeEngine) -> None:
     port = engine.port(Echo())
     before = len(os.listdir("/proc/self/fd"))
-    loop = new_event_loop(port, "sleep")
+    loop = WorkerLoop()
+    loop.serve(port, "sleep")
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_unknown_poll_modes(engine: FakeEngine) -> None:
+    loop = WorkerLoop()
     with pytest.raises(ValueError, match="'sometimes' is none of adaptive, busy, sleep"):
-        new_event_loop(engine.port(Echo()), "sometimes")
+        loop.serve(engine.port(Echo()), "sometimes")
+    loop.close()

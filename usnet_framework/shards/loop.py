@@ -1,5 +1,8 @@
 """The event loop of a worker: asyncio's own, with a selector that serves the port first.
 
+The loop is there before the port: a spare has one for `on_warm`, a worker that starts for `on_start`. Until `serve` it
+is asyncio's loop and nothing else.
+
 asyncio asks its selector what is ready once per turn. Ours dispatches a batch of events from shared memory right there,
 without a system call while events keep coming; descriptors of other libraries, signals and threads are looked at every
 16th turn then, and whenever the port is empty. Timers and tasks run between batches as usual.
@@ -27,9 +30,11 @@ import select
 import selectors
 import signal
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from usnet_framework._dispatch import Engine, Port
+from usnet_framework.errors import WorkerForked
 
 LOOK_EVERY = 16
 """Batches between two looks at other descriptors: a delay below 1 ms, a sixteenth of a system call per batch."""
@@ -50,41 +55,45 @@ def _pressed_timeout(timeout: float | None) -> float:
     return PRESSED_S if timeout is None else min(timeout, PRESSED_S)
 
 
-class _Selector(selectors.EpollSelector):
-    _selector: Any  # the epoll set: of the base class
-
-    def leave_to_parent(self) -> None:
-        """In a child of a fork. To close a copy of the descriptor changes nothing for the parent."""
-        self._selector.close()
-        self._selector = select.epoll()
+Look = Callable[[float | None], Ready]
+"""Wait so many seconds at most for other descriptors, None: for ever; 0 or less: not at all."""
 
 
-class PortSelector(_Selector):
+class Turns(Protocol):
+    """How a loop with a port waits."""
+
+    def select(self, timeout: float | None = None) -> Ready: ...
+    def close(self) -> None: ...
+
+
+class PortTurns:
     """Serves a port whose engine is another process."""
 
-    def __init__(self, port: Port, poll: str) -> None:
-        super().__init__()
+    def __init__(self, look: Look, port: Port, poll: str) -> None:
+        self._look = look
         self._port = port
         self._busy = poll == "busy"
         self._spins = poll == "adaptive"
         self._spin_ns = SPIN_MAX_NS
         self._batches = 0
-        _register_edges(self.fileno(), port)
 
     def select(self, timeout: float | None = None) -> Ready:
         if self._port.run():
             self._batches += 1
-            return [] if self._batches % LOOK_EVERY else super().select(0)
+            return [] if self._batches % LOOK_EVERY else self._look(0)
         self._port.commit()
         if timeout is not None and timeout <= 0:
-            return super().select(0)
+            return self._look(0)
         if self._busy:
             self._port.spin(SPIN_MAX_NS)
-            return super().select(0)
+            return self._look(0)
         if self._spins and self._spin(timeout):
             self._port.run()
             return []
         return self._sleep(timeout)
+
+    def close(self) -> None:
+        """The port stays open."""
 
     def _spin(self, timeout: float | None) -> bool:
         most = self._spin_ns if timeout is None else min(self._spin_ns, int(timeout * 1e9))
@@ -98,24 +107,24 @@ class PortSelector(_Selector):
         if not self._port.sleep():
             return []
         try:
-            ready = super().select(timeout)
+            ready = self._look(timeout)
         finally:
             self._port.awake()
         self._port.run()
         return ready
 
 
-class EngineSelector(_Selector):
-    """Serves a port whose engine is in this process."""
+class EngineTurns:
+    """Serves a port whose engine is in this process; `fd` is the epoll set of the loop."""
 
-    def __init__(self, port: Port, engine: Engine, poll: str) -> None:
-        super().__init__()
+    def __init__(self, look: Look, port: Port, engine: Engine, poll: str, fd: int) -> None:
+        self._look = look
         self._port = port
         self._engine = engine
         self._busy = poll == "busy"
         self._batches = 0
-        _register_edges(self.fileno(), port)
-        engine.watch(self.fileno())
+        self._fd = fd
+        engine.watch(fd)
 
     def select(self, timeout: float | None = None) -> Ready:
         port = self._port
@@ -129,7 +138,7 @@ class EngineSelector(_Selector):
             self._batches += 1
             if self._batches % LOOK_EVERY:
                 return []
-        return super().select(0)
+        return self._look(0)
 
     def _milliseconds(self, timeout: float | None) -> int:
         if self._port.pressed:
@@ -137,9 +146,33 @@ class EngineSelector(_Selector):
         return -1 if timeout is None else max(0, math.ceil(timeout * 1000))
 
     def close(self) -> None:
-        with contextlib.suppress(ValueError):  # the engine or this selector was closed before, or is the parent's
-            self._engine.unwatch(self.fileno())
+        with contextlib.suppress(ValueError):  # the engine was closed before, or is the parent's
+            self._engine.unwatch(self._fd)
+
+
+class _Selector(selectors.EpollSelector):
+    _selector: Any  # the epoll set: of the base class
+    _turns: Turns | None = None
+
+    def serve(self, turns: Turns) -> None:
+        self._turns = turns
+        self.select = turns.select  # type: ignore[method-assign]  # asked for once per turn: no call in between
+
+    def close(self) -> None:
+        turns, self._turns = self._turns, None
+        if turns is not None:
+            turns.close()
         super().close()
+
+    def leave_to_parent(self) -> None:
+        """In a child of a fork. To close a copy of the descriptor changes nothing for the parent."""
+        self._selector.close()
+        self._selector = select.epoll()
+        self.select = _refuse  # type: ignore[method-assign]
+
+
+def _refuse(timeout: float | None = None) -> Ready:
+    raise WorkerForked("this process is a fork of the worker, with which its loop stays; end it with os._exit")
 
 
 def _register_edges(epoll_fd: int, port: Port) -> None:
@@ -153,33 +186,53 @@ def _register_edges(epoll_fd: int, port: Port) -> None:
         epoll.close()
 
 
-_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Selector] = weakref.WeakKeyDictionary()
-_tasks_of_parent: list[asyncio.Task[Any]] = []
+class WorkerLoop(asyncio.SelectorEventLoop):
+    """Closing it leaves port and engine open."""
+
+    def __init__(self) -> None:
+        self._worker_selector = _Selector()
+        super().__init__(self._worker_selector)
+        _loops.add(self)
+
+    def serve(self, port: Port, poll: str, engine: Engine | None = None) -> None:
+        """From its next turn on it serves the port; `engine`: in this process. ValueError: no such `poll`."""
+        if poll not in ("adaptive", "busy", "sleep"):
+            raise ValueError(f"poll: {poll!r} is none of adaptive, busy, sleep")
+        selector = self._worker_selector
+        _register_edges(selector.fileno(), port)
+        turns = (
+            PortTurns(selector.select, port, poll)
+            if engine is None
+            else EngineTurns(selector.select, port, engine, poll, selector.fileno())
+        )
+        selector.serve(turns)
+
+    def leave_to_parent(self) -> None:
+        """In a child of a fork: what is scheduled is the parent's to do. Its tasks are kept and said nothing of: else
+        they would be destroyed here, and asyncio would warn of those that are pending."""
+        forget_tasks(self)
+        for handle in getattr(self, "_ready", ()):  # the turn that forked goes on with these
+            handle.cancel()
+        self._worker_selector.leave_to_parent()
+
+
+_loops: weakref.WeakSet[WorkerLoop] = weakref.WeakSet()
+_forgotten: list[asyncio.Task[Any]] = []
+
+
+def forget_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Nobody will finish the tasks of this loop, and nothing is said of it when the process ends."""
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own way, as in gather
+        _forgotten.append(task)
 
 
 def _leave_to_parent() -> None:
-    """In a child of a fork: what is scheduled is the parent's to do. Its tasks are kept and said nothing of: else they
-    would be destroyed here, and asyncio would warn of those that are pending."""
-    for loop, selector in list(_loops.items()):
-        for task in asyncio.all_tasks(loop):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own way, as in gather
-            _tasks_of_parent.append(task)
-        for handle in getattr(loop, "_ready", ()):  # the turn that forked goes on with these
-            handle.cancel()
-        selector.leave_to_parent()
+    for loop in list(_loops):
+        loop.leave_to_parent()
     if _loops:
         with contextlib.suppress(ValueError):  # of the main thread alone
             signal.set_wakeup_fd(-1)  # it is the parent's loop that a signal of the child would wake
 
 
 os.register_at_fork(after_in_child=_leave_to_parent)
-
-
-def new_event_loop(port: Port, poll: str, engine: Engine | None = None) -> asyncio.AbstractEventLoop:
-    """A loop that serves the port while it runs; closing the loop leaves port and engine open."""
-    if poll not in ("adaptive", "busy", "sleep"):
-        raise ValueError(f"poll: {poll!r} is none of adaptive, busy, sleep")
-    selector = PortSelector(port, poll) if engine is None else EngineSelector(port, engine, poll)
-    loop = asyncio.SelectorEventLoop(selector)
-    _loops[loop] = selector
-    return loop

@@ -1,14 +1,28 @@
 """A worker process: `python -P -m usnet_framework.shards.worker CONTROL-DESCRIPTOR SUPERVISOR-PID`.
 
-It gives up privileges, imports the application and then waits, as a spare, until the supervisor gives it a seat; what
-they say to each other is in messages.py. From then on the handler's loop runs until the supervisor has it retire. When
-the supervisor dies, the kernel ends it at once.
+`main` gives up privileges and imports the application; `live` is the life from there on, in a process that was spawned
+as in one that was forked from another that has imported it. What worker and supervisor say to each other is in
+messages.py; the order is
+
+    import -> the handler is made -> on_warm -> "ready"         a spare, which waits
+    "start" -> on_start -> "started"                            it has a place, and no port yet
+    "attach" -> "attached"                                      its loop serves the port
+    "retire" -> no more events; what is owed is finished
+             -> on_stop -> tasks are cancelled -> the port is closed -> "left"
+
+The loop runs from on_warm on. "yield" and "drain" may come at any time; on_shutdown is called once on_start has
+returned. What comes after "left" (threads, exit hooks) delays nobody: the port is free. When the supervisor dies, the
+kernel ends this process at once.
 
 Exit codes: 0 retired, or never needed; 3 the application could not be imported or started, and the supervisor was told.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import contextvars
+import faulthandler
 import gc
 import logging
 import os
@@ -26,14 +40,16 @@ from usnet_framework._dispatch import Engine, Port
 from usnet_framework._native import die_with_parent, drop_privileges
 from usnet_framework.app import describe_error, load_handler, misspelt_callbacks
 from usnet_framework.errors import StartupError, UsnetError, WorkerForked
-from usnet_framework.handler import Handler, Result, Shard
-from usnet_framework.shards.loop import new_event_loop
+from usnet_framework.handler import Handler, Result, Shard, ShutdownReason, spawned_tasks
+from usnet_framework.shards.loop import WorkerLoop, forget_tasks
 from usnet_framework.shards.messages import Message, receive, send
 
 log = logging.getLogger("usnet.worker")
 
 FAILED = 3
 FLUSH_POLL_S = 0.005  # while a worker that retires waits until what it owes has been taken
+CANCEL_S = 0.5  # what cancelled tasks get for their finally blocks, less than the supervisor waits beyond the timeout
+STACK_SIGNAL = signal.SIGRTMIN + 1  # "write where you are": the watchdog's, shards/watchdog.py
 
 
 def main(arguments: list[str]) -> int:
@@ -48,7 +64,9 @@ def main(arguments: list[str]) -> int:
         loaded = receive(control)
         if loaded is None:
             return 0
-        load, _ = loaded
+        load, fds = loaded
+        if fds:
+            load["stack_fd"] = fds[0]
         logs.configure(load["log_level"], load["log_format"], "spare")
         try:
             drop(load["privileges"], supervisor_pid)
@@ -59,9 +77,7 @@ def main(arguments: list[str]) -> int:
             return FAILED
         gc.collect()
         gc.freeze()  # what the import made stays for good: collections need not look at it again
-        send(control, {"type": "ready", "resumes": resumes(handler_class)})
-        seat = receive(control)
-        return 0 if seat is None else serve(control, handler_class, load, *seat)
+        return live(control, handler_class, load)
 
 
 def drop(asked: Message, supervisor_pid: int) -> None:
@@ -87,11 +103,19 @@ def resumes(handler_class: type[Handler]) -> bool:
     return handler_class.on_resume is not Handler.on_resume
 
 
-def serve(control: socket.socket, handler_class: type[Handler], load: Message, seat: Message, fds: list[int]) -> int:
-    """The exit code. A child that a fork of this process made comes back by WorkerForked, and ends here."""
+def live(control: socket.socket, handler_class: type[Handler], load: Message) -> int:
+    """All that follows the import, until the end of this process, whose exit code it returns.
+
+    `control` is the socket to the supervisor; of `load` it takes `app`, `log_level`, `log_format` and `stack_fd`, a
+    descriptor of this process for the watchdog, or None. A child that a fork of this process makes comes back by
+    WorkerForked, and ends here.
+    """
     pid = os.getpid()
+    setproctitle("usnet: spare")
+    logs.configure(load["log_level"], load["log_format"], "spare")
+    _show_stack_on_request(load.get("stack_fd"))
     try:
-        return _serve(control, handler_class, load, seat, fds)
+        return Worker(control, handler_class, load).live()
     except WorkerForked:
         if os.getpid() == pid:
             raise  # the handler made it up
@@ -100,74 +124,165 @@ def serve(control: socket.socket, handler_class: type[Handler], load: Message, s
         os._exit(0)  # what is registered with atexit is the parent's to do
 
 
-def _serve(control: socket.socket, handler_class: type[Handler], load: Message, seat: Message, fds: list[int]) -> int:
-    pid = os.getpid()
-    name = f"worker {seat['shard']}.{seat['seat']}"
-    setproctitle(f"usnet: {name}")
-    logs.configure(load["log_level"], load["log_format"], name)
-    if seat["core"] is not None:
-        os.sched_setaffinity(0, {seat["core"]})
-    if seat["shard"] == seat["seat"] == 0:  # once for all
-        for method, callback in misspelt_callbacks(handler_class).items():
-            log.warning("%s: %s is no callback and not called; is %s meant?", load["app"], method, callback)
-    what = "making the handler"
-    try:
-        worker = Worker(control, handler_class, seat, fds)
-        what = "taking its seat"
-        worker.attach(seat)
-        what = "on_start"
-        worker.start()
-    except (Exception, SystemExit) as error:
-        if os.getpid() != pid:
-            raise
-        send(control, {"type": "failed", "error": f"{load['app']}: {what} failed: {describe_error(error)}"})
-        return FAILED
-    worker.run()
-    worker.stop()
-    return 0
+def _show_stack_on_request(fd: int | None) -> None:
+    """What Python executes, for the watchdog; a signal handler in C writes it, so a loop that hangs does as well."""
+    if fd is not None:
+        os.set_inheritable(fd, False)
+        faulthandler.register(STACK_SIGNAL, file=fd, all_threads=True, chain=False)
+
+
+class StartFailed(Exception):
+    """The handler could not be made, or raised before it served; one line."""
+
+
+class Retired(Exception):
+    """The supervisor has the worker leave while it waits for something else."""
 
 
 class Worker:
-    """A handler, the seat's port, and the loop that drives both."""
+    """A handler and the loop that drives it, first without a port and then with one."""
 
-    def __init__(self, control: socket.socket, handler_class: type[Handler], seat: Message, fds: list[int]) -> None:
+    def __init__(self, control: socket.socket, handler_class: type[Handler], load: Message) -> None:
         self._control = control
-        self._shard = Shard(seat["shard"], seat["seat"], seat["serial"], seat["layout"])
-        self._fds = fds
+        self._class = handler_class
+        self._app = load["app"]
+        self._load = load
+        self._pid = os.getpid()
+        self._loop = WorkerLoop()
+        self._told: asyncio.Queue[tuple[Message, list[int]]] = asyncio.Queue()  # what comes in order
+        self._fds: list[int] = []
+        self._engine: Engine | None = None
+        self._port: Port | None = None
+        self._context = contextvars.copy_context()  # of all callbacks that belong to no connection
+        self._started = False  # on_start returned, on_stop is owed
+        self._why: ShutdownReason = "reload"  # as far as it was told
+        self._warned = False  # on_shutdown was called
+        self._retired = False
         os.register_at_fork(after_in_child=self._leave_to_parent)
-        self._handler = handler_class()
-        self._deadline_s: float | None = None  # of a worker that retires
 
-    def attach(self, seat: Message) -> None:
-        """ValueError, OSError: the segment or its descriptors are of no use."""
-        inline = seat["layout"] == "inline"
-        self._engine = _engine(seat, self._fds, resumes(type(self._handler))) if inline else None
-        self._port = _port(self._engine, self._handler, seat, self._fds)
-        self._loop = new_event_loop(self._port, seat["poll"], self._engine)
-
-    def start(self) -> None:
-        """Whatever on_start raises."""
-        self._port.stop()  # on_start may be a coroutine: no event comes before it is done
-        self._complete(self._handler.on_start, self._shard)
-        self._port.start()
-        self._control.setblocking(False)
-        self._loop.add_reader(self._control, self._hear)
-        send(self._control, {"type": "attached"})
-
-    def run(self) -> None:
-        self._loop.run_forever()
-
-    def stop(self) -> None:
-        self._port.commit()
+    def live(self) -> int:
+        """The exit code; SystemExit and the like when a callback raised them: that is a death like any other."""
         try:
-            self._complete(self._handler.on_stop)
-        except Exception:
-            log.exception("on_stop raised")
-        self._port.commit()  # what on_stop sent
-        self._port.close()
+            self._handler = self._make_handler()
+            self._stay_parent()
+            life = self._loop.create_task(self._life(), context=self._context)
+            life.add_done_callback(lambda _: self._loop.stop())
+            self._control.setblocking(False)
+            self._loop.add_reader(self._control, self._hear)
+            self._loop.run_forever()
+            if life.done():
+                life.result()
+        except StartFailed as failure:
+            self._say({"type": "failed", "error": str(failure)})
+            forget_tasks(self._loop)
+            return FAILED
+        except BaseException:
+            forget_tasks(self._loop)
+            raise
+        self._loop.run_until_complete(self._loop.create_task(self._end(), context=self._context))
+        forget_tasks(self._loop)  # those that would not be cancelled
+        self._loop.close()
+        return 0
+
+    def _make_handler(self) -> Handler:
+        try:
+            return self._class()
+        except (Exception, SystemExit) as error:
+            if os.getpid() != self._pid:
+                raise
+            raise self._failure("making the handler", error) from error
+
+    async def _life(self) -> None:
+        """Until there is nothing left to do but to leave."""
+        try:
+            await self._complete("on_warm", self._handler.on_warm)
+            self._say({"type": "ready", "resumes": resumes(self._class)})
+            place, _ = await self._hear_next("start")
+            self._take_place(place)
+            shard = Shard(place["shard"], place["seat"], place["serial"], place["layout"])
+            await self._complete("on_start", self._handler.on_start, shard)
+            self._started = True
+            self._say({"type": "started"})
+            self._attach(place, *await self._hear_next("attach"))
+            self._say({"type": "attached"})
+            await self._hear_next("retire")
+        except Retired:
+            pass
+        assert self._retired, "nothing else ends a life without an error"
+        if self._port is not None:
+            self._port.stop()
+            await self._finish(self._port)
+
+    async def _finish(self, port: Port) -> None:
+        """Slow peers, callbacks and what the handler spawned, as long as there is time."""
+        while (port.pending_work or spawned_tasks(self._handler)) and time.monotonic() < self._deadline_s:
+            await asyncio.sleep(FLUSH_POLL_S)
+        if port.dirty:
+            log.warning("connections reset, not finished in time (--graceful-timeout): %d", port.dirty)
+
+    async def _end(self) -> None:
+        if self._port is not None:
+            self._port.stop()  # when it was the handler who stopped the loop
+            self._port.commit()
+        if self._started:
+            try:
+                await _call(self._handler.on_stop)
+            except Exception:
+                log.exception("on_stop raised")
+        await self._cancel_tasks()
+        if self._port is not None:
+            self._port.commit()  # what on_stop and the finally blocks sent
+            self._port.close()
         if self._engine is not None:
             self._engine.close()
-        self._loop.close()
+        if self._retired:
+            self._say({"type": "left"})
+
+    async def _cancel_tasks(self) -> None:
+        """As asyncio.run does at its end, but for as long as others may have to wait for it."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        try:
+            async with asyncio.timeout(CANCEL_S):
+                if tasks:
+                    await asyncio.wait(tasks)
+                await self._loop.shutdown_asyncgens()
+        except TimeoutError:
+            left = sum(not task.done() for task in tasks)
+            log.warning("tasks that go on after they were cancelled, and are left behind: %d", left)
+        for task in tasks:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                log.error("a task raised when it was cancelled", exc_info=error)
+
+    # Places and ports.
+
+    def _take_place(self, place: Message) -> None:
+        name = f"worker {place['shard']}.{place['seat']}"
+        setproctitle(f"usnet: {name}")
+        logs.configure(self._load["log_level"], self._load["log_format"], name)
+        if place["core"] is not None:
+            os.sched_setaffinity(0, {place["core"]})
+        if place["shard"] == place["seat"] == 0:  # once for all
+            for method, callback in misspelt_callbacks(self._class).items():
+                log.warning("%s: %s is no callback and not called; is %s meant?", self._app, method, callback)
+
+    def _attach(self, place: Message, seat: Message, fds: list[int]) -> None:
+        """StartFailed: the segment or its descriptors are of no use."""
+        self._fds = fds
+        resume = resumes(self._class)
+        try:
+            if place["layout"] == "inline":
+                self._engine = _engine(seat, fds, resume, place["serial"])
+                self._port = Port(engine=self._engine, handler=self._handler, resumes=resume)
+            else:
+                public_fd, port_fd, engine_wake_fd, port_wake_fd = fds
+                self._port = Port(
+                    public_fd, port_fd, seat["port"], engine_wake_fd, port_wake_fd, self._handler, resumes=resume
+                )
+            self._loop.serve(self._port, place["poll"], self._engine)
+        except (ValueError, OSError) as error:
+            raise self._failure("taking its seat", error) from error
 
     def _leave_to_parent(self) -> None:
         """In a child of a fork: keep nothing open that others take for the worker's."""
@@ -175,15 +290,38 @@ class Worker:
         for fd in self._fds:
             os.close(fd)
 
-    def _complete(self, callback: Callable[..., Result], *args: Any) -> None:
-        """on_start and on_stop: called within the running loop, so that a plain one can start tasks and timers too."""
+    # The handler's callbacks that belong to no connection: called within the running loop, so that a plain one can
+    # start tasks and timers too.
 
-        async def call() -> None:
-            result = callback(*args)
-            if result is not None:
-                await result
+    async def _complete(self, name: str, callback: Callable[..., Result], *args: Any) -> None:
+        """StartFailed when it raises."""
+        try:
+            await _call(callback, *args)
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if os.getpid() != self._pid:
+                raise
+            raise self._failure(name, error) from error
+        self._stay_parent()
 
-        self._loop.run_until_complete(call())
+    def _failure(self, what: str, error: BaseException) -> StartFailed:
+        return StartFailed(f"{self._app}: {what} failed: {describe_error(error)}")
+
+    def _stay_parent(self) -> None:
+        if os.getpid() != self._pid:
+            raise WorkerForked("a callback forked, and both came back")
+
+    def _shut_down(self, timeout_s: float) -> None:
+        """Tell the handler, if it has started; what it does then is waited for as if it had spawned it."""
+        if self._started:
+            self._warned = True
+            deadline = time.monotonic() + timeout_s
+            self._context.run(self._handler.spawn, _call(self._handler.on_shutdown, self._why, deadline))
+
+    # The supervisor.
+
+    def _say(self, message: Message) -> None:
+        with contextlib.suppress(OSError):  # it is gone, so is this process soon; or it does not read, and will kill it
+            send(self._control, message)
 
     def _hear(self) -> None:
         try:
@@ -191,27 +329,46 @@ class Worker:
         except BlockingIOError:
             return
         if received is None:
-            self._loop.stop()  # the supervisor is gone, and the kernel is about to end this process
-            return
-        message, _ = received
-        if message["type"] == "drain" and self._engine is not None:
-            self._engine.stop_accepting()
-        elif message["type"] == "retire" and self._deadline_s is None:
-            self._deadline_s = time.monotonic() + message["timeout"]
-            self._port.stop()
-            self._leave_when_flushed()
-
-    def _leave_when_flushed(self) -> None:
-        assert self._deadline_s is not None, "the worker retires"
-        if self._port.pending_work and time.monotonic() < self._deadline_s:
-            self._loop.call_later(FLUSH_POLL_S, self._leave_when_flushed)
+            self._loop.remove_reader(self._control)
+            received = ({"type": "retire", "timeout": 0.0}, [])
+        message, fds = received
+        if message["type"] == "yield":
+            self._why = message.get("why", "reload")
+            self._shut_down(message["timeout"])
+        elif message["type"] == "drain":
+            if self._engine is not None:
+                self._engine.stop_accepting()
+            self._why = "stop"
+            self._shut_down(message["timeout"])
+        elif message["type"] == "retire":
+            self._retire(message)
         else:
-            if self._port.dirty:
-                log.warning("connections reset, not finished in time (--graceful-timeout): %d", self._port.dirty)
-            self._loop.stop()
+            self._told.put_nowait((message, fds))
+
+    def _retire(self, message: Message) -> None:
+        if self._retired:
+            return
+        self._retired = True
+        self._deadline_s = time.monotonic() + message["timeout"]
+        if not self._warned:
+            self._shut_down(message["timeout"])
+        self._told.put_nowait((message, []))
+
+    async def _hear_next(self, expected: str) -> tuple[Message, list[int]]:
+        """Retired when it is to leave instead."""
+        message, fds = await self._told.get()
+        if message["type"] != expected:
+            raise Retired
+        return message, fds
 
 
-def _engine(seat: Message, fds: list[int], resumes: bool) -> Engine:
+async def _call(callback: Callable[..., Result], *args: Any) -> None:
+    result = callback(*args)
+    if result is not None:
+        await result
+
+
+def _engine(seat: Message, fds: list[int], resumes: bool, serial: int) -> Engine:
     public_fd, port_fd, control_fd, *rest = fds
     stack_fds, listeners = rest[: seat["stack_fds"]], rest[seat["stack_fds"] :]
     stack = None
@@ -219,22 +376,7 @@ def _engine(seat: Message, fds: list[int], resumes: bool) -> Engine:
         queue, others = stack_fds[: seat["device_fds"]], stack_fds[seat["device_fds"] :]
         arena_fd, frames_fd, exchange_fd, *wake_fds = others
         stack = (seat["device"], queue, arena_fd, frames_fd, exchange_fd, wake_fds)
-    return Engine(public_fd, port_fd, listeners, resumes, seat["serial"], stack, control_fd)
-
-
-def _port(engine: Engine | None, handler: Handler, seat: Message, fds: list[int]) -> Port:
-    if engine is not None:
-        return Port(engine=engine, handler=handler, resumes=resumes(type(handler)))
-    public_fd, port_fd, engine_wake_fd, port_wake_fd = fds
-    return Port(
-        public_fd=public_fd,
-        port_fd=port_fd,
-        number=seat["seat"],  # of the only port
-        engine_wake_fd=engine_wake_fd,
-        port_wake_fd=port_wake_fd,
-        handler=handler,
-        resumes=resumes(type(handler)),
-    )
+    return Engine(public_fd, port_fd, listeners, resumes, serial, stack, control_fd)
 
 
 if __name__ == "__main__":
