@@ -21,7 +21,7 @@ import sys
 import zipfile
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import CodeType, ModuleType, TracebackType
 from typing import Any
 from zipimport import zipimporter
 
@@ -137,8 +137,8 @@ def _import_file(path: Path) -> ModuleType:
         importer = zipimporter(str(archive))
         module = ModuleType(SCRIPT_MODULE)
         module.__file__ = str(path)
-        module.__spec__ = ModuleSpec("__main__", importer)
-        code = importer.get_code(path.stem)
+        module.__spec__ = ModuleSpec("__main__", importer)  # type: ignore[arg-type]
+        code: CodeType | None = importer.get_code(path.stem)
     else:
         os.stat(path)
         loader = bytecode.Loader(SCRIPT_MODULE, str(path))

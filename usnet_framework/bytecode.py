@@ -15,6 +15,7 @@ import importlib.machinery
 import os
 import sys
 import time
+from importlib.abc import PathEntryFinder
 from importlib.machinery import ExtensionFileLoader, FileFinder, SourceFileLoader, SourcelessFileLoader
 
 SETTLED_S = 2.0  # the notes of bytecode have seconds, clocks of file servers differ a little
@@ -42,7 +43,7 @@ def load_below(folder: str) -> None:
         (SourcelessFileLoader, importlib.machinery.BYTECODE_SUFFIXES),
     )
 
-    def hook(path: str) -> FileFinder:
+    def hook(path: str) -> PathEntryFinder:
         if not _is_below(path, folder):
             raise ImportError(f"{path} is not below {folder}", path=path)
         return finder(path)
