@@ -218,8 +218,8 @@ class Config:
     spares: int = _option(1, "warm workers that wait to replace a dead one", values.whole(0, 16), metavar="N")
     start_timeout: float = _option(
         60.0,
-        "seconds that a worker gets to import the application and run on_warm, and as many for on_start; a reload whose code "
-        "takes longer is refused",
+        "seconds that a worker gets to import the application and run on_warm, as many for on_start; a reload whose "
+        "code takes longer is refused",
         values.positive_seconds,
         metavar="SECONDS",
     )

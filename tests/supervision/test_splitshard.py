@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from support.fakes import Stage
+from support.fakes import PATIENCE, Stage
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.listeners import Listeners
@@ -34,6 +34,8 @@ def make(stage: Stage) -> SplitShard:
             privileges=Privileges(),
             pool=stage.pool,
             later=stage.timers.later,
+            patience=PATIENCE,
+            worker_died=lambda generation, commits: None,
             start_failed=stage.failures.append,
             changed=lambda: None,
         )

@@ -25,6 +25,7 @@ RETRY_S = 1.0  # when there is no shared memory
 class InlineShard(Shard):
     """One seat with one port; the requests of its seat need nobody's consent."""
 
+    layout = "inline"
     sides = 1
 
     def __init__(self, setup: ShardSetup) -> None:

@@ -1,16 +1,15 @@
 """Which release of the application runs, how the next one comes, and the way back.
 
-    reload    1 running overlaps end, each in its own time (--reload-overlap)
-              2 for every seat a worker of the new code runs on_warm and on_start. Should one fail, die or hang
-                (--start-timeout): refused, the old workers were never touched
-              3 seat by seat the successor is attached beside the old worker (seat.py). From now on workers that die are
-                replaced by the new code
-    probation from step 3 until --reload-probation seconds after the last seat: the old generation stays, with its
-    spares.
-              Three deaths of workers of the new code that had committed less than 100 times: rolled back. Never later,
-              as clients could cause it then
-    rollback  steps 2 and 3 with the old generation; seats without a worker get one of it at once. A worker that still
-              leaves makes room first, within --graceful-timeout
+    reload     1  running overlaps end, each in its own time (--reload-overlap)
+               2  for every seat a worker of the new code runs on_warm and on_start. Should one fail, die or hang
+                  (--start-timeout): refused, the old workers were never touched
+               3  seat by seat the successor is attached beside the old worker (seat.py). From now on workers that die
+                  are replaced by the new code
+    probation  from step 3 until --reload-probation seconds after the last seat: the old generation stays, with its
+               spares. Three deaths of workers of the new code that had committed less than 100 times: rolled back.
+               Never later, as clients could cause it then
+    rollback   steps 2 and 3 with the old generation; seats without a worker get one of it at once. A worker that
+               still leaves makes room first, within --graceful-timeout
 
 One of these runs at a time; the supervisor asks (supervisor.py)."""
 
@@ -32,6 +31,8 @@ log = logging.getLogger("usnet.supervisor")
 
 DEATHS_MAX = 3
 COMMITS_PROVEN = 100
+NO_WAY_BACK = "there is no code to go back to: none was reloaded, or the code that runs has proven itself"
+ANEW = "rolled back to what is in the application's folder now: workers are spawned, and import it anew"
 
 MakePool = Callable[[int, Callable[[str], None]], SparePool]
 """Of the generation with this number; the other argument is told when a worker of it cannot be imported."""
@@ -141,7 +142,7 @@ class Releases:
     async def rollback(self) -> int:
         """Go back to the code before the last reload; how many seats have it again. ReloadRefused."""
         if self.previous is None:
-            raise ReloadRefused("there is no code to go back to: none was reloaded, or the code that runs has proven itself")
+            raise ReloadRefused(NO_WAY_BACK)
         return await self._go_back()
 
     # Steps.
@@ -208,7 +209,7 @@ class Releases:
         bad, self.current = self.current, self.previous
         self.previous = None
         if not self.current.generation.keeps_code:
-            log.warning("rolled back to what is in the application's folder now: workers are spawned, and import it anew")
+            log.warning(ANEW)
         seats = [seat for seat in self._seats() if not seat.serves_generation(self.current.number)]
         for seat in seats:
             seat.forgo()

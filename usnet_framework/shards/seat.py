@@ -5,16 +5,15 @@ the table of its states); this file decides what the seat needs. A seat has two 
 successor can serve side by side; inline it has one. The *current* port is the one attached last: it gets new
 connections.
 
-    there is                                    then
-    nobody at the current port                  an *heir* is asked of the pool, runs on_start, and is attached right there,
-                                                where events wait; after quick deaths only after a growing delay
-    a successor that has started, and the word  it is attached to the free port, which becomes the current one; inline the
-    to hand over                                worker there retires first. If both ports are taken (an overlap, or a dead
-                                                worker of which the engine has not confirmed), it waits: each ends in
-                                                time
-    two who serve                               the one that is not at the current port is told to give way
-    a successor that is gone before             nothing: the old worker was never touched
-    a successor that died at its port           an heir of the same code, at that port
+    there is                           then
+    nobody at the current port         an *heir* is asked of the pool, runs on_start, and is attached right there, where
+                                       events wait; after quick deaths only after a growing delay
+    a successor that has started, and  it is attached to the free port, which becomes the current one; inline the worker
+    the word to hand over              there retires first. If both ports are taken (an overlap, or a dead worker of
+                                       which the engine has not confirmed), it waits: each ends in time
+    two who serve                      the one that is not at the current port is told to give way
+    a successor that is gone before    nothing: the old worker was never touched
+    a successor that died at its port  an heir of the same code, at that port
 
 Nothing is taken from a worker before its successor has run on_warm and on_start. Nothing on the way from a death to the
 next "attach" waits for anything slow: every step runs in the callback that brings the answer.

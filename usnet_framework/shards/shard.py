@@ -66,6 +66,7 @@ class ShardSetup:
 class Shard:
     """What both kinds have in common. A seat has `sides` ports: port `sides * seat + side`."""
 
+    layout: str
     sides: int
 
     def __init__(self, setup: ShardSetup) -> None:
@@ -142,7 +143,7 @@ class Shard:
 
     def start_message(self, seat: int, serial: int) -> Message:
         return {
-            "layout": "inline" if self.sides == 1 else "split",
+            "layout": self.layout,
             "shard": self.number,
             "seat": seat,
             "serial": serial,

@@ -102,7 +102,9 @@ class Death:
 class Sitting:
     """`error`: why it could not serve, one line. `death`: set when its process ended before it had left."""
 
-    def __init__(self, worker: WorkerProcess, serial: int, place: Place, engine: Engine, later: Later, patience: Patience):
+    def __init__(
+        self, worker: WorkerProcess, serial: int, place: Place, engine: Engine, later: Later, patience: Patience
+    ) -> None:
         self.worker = worker
         self.serial = serial
         self.port: int | None = None
@@ -141,7 +143,7 @@ class Sitting:
         """A successor serves at the other port."""
         assert self.state is SittingState.SERVING, "it serves"
         self.worker.give_way(self._patience.overlap_s)
-        self._set(SittingState.LEAVING, self._patience.overlap_s, self._overlap_over)
+        self._set(SittingState.LEAVING, (self._patience.overlap_s, self._overlap_over))
         if self._vacant:
             self.retire(self._patience.graceful_s)
 
@@ -151,7 +153,7 @@ class Sitting:
             self.worker.kill()  # it did nothing yet
         elif self.state in SittingState.TOLD:
             self.worker.retire(timeout_s)
-            self._set(SittingState.RETIRING, timeout_s + RETIRE_MARGIN_S, self._retirement_overdue)
+            self._set(SittingState.RETIRING, (timeout_s + RETIRE_MARGIN_S, self._retirement_overdue))
 
     def drain(self, timeout_s: float) -> None:
         """The server stops."""
@@ -185,7 +187,7 @@ class Sitting:
         self.worker.attach(*self._place.attachment(self.port))
         self._served_s = time.monotonic()
         self._commits = self._place.commits(self.port)
-        self._set(SittingState.SEATING, ATTACH_TIMEOUT_S, self._attach_overdue)
+        self._set(SittingState.SEATING, (ATTACH_TIMEOUT_S, self._attach_overdue))
 
     def confirm_lost(self, poisoned: bool) -> None:
         if self.state is SittingState.LOST:
@@ -248,7 +250,8 @@ class Sitting:
     # What does not come.
 
     def _start_overdue(self) -> None:
-        self.error = f"worker {self._place.name}: on_start took longer than {self._patience.start_s:g} s (--start-timeout)"
+        took = f"on_start took longer than {self._patience.start_s:g} s (--start-timeout)"
+        self.error = f"worker {self._place.name}: {took}"
         self.worker.discard()
         self._set(SittingState.GONE)
 
@@ -283,11 +286,11 @@ class Sitting:
         if self.state is SittingState.LOST:  # an inline engine confirms at once
             self._place.sitting_changed(self)
 
-    def _set(self, state: SittingState, limit_s: float | None = None, overdue: Callable[[], None] | None = None) -> None:
-        """`overdue` is called if it still is the state after so many seconds."""
+    def _set(self, state: SittingState, limit: tuple[float, Callable[[], None]] | None = None) -> None:
+        """`limit`: what to call if it still is the state after so many seconds."""
         self.state = state
-        if limit_s is not None and overdue is not None:
-            self._limit(limit_s, overdue)
+        if limit is not None:
+            self._limit(*limit)
         self._place.sitting_changed(self)
 
     def _limit(self, seconds: float, overdue: Callable[[], None]) -> None:

@@ -5,10 +5,10 @@ Whoever needs a worker of this code asks here, at the first start as well as aft
 spare is handed over at once, in the same call; otherwise the request waits in line. The pool keeps `spares` more than
 are asked for.
 
-    a worker  is           until
-              loading      "ready": a spare, or taken; "failed", its death, --start-timeout: tried again with growing delays
-              a spare      somebody takes it; its death: replaced. One that is stopped (SIGSTOP) is killed, not handed over
-              taken        its taker owns it
+    a worker is  until
+    loading      "ready": a spare, or taken; "failed", its death, --start-timeout: tried again with growing delays
+    a spare      somebody takes it; its death: replaced. One that is stopped (SIGSTOP) is killed, not handed over
+    taken        its taker owns it
 
 A worker that fails to import is tried again because the code on disk may be half deployed; the running workers are not
 touched by that. What a failure means besides is the business of whoever made the pool (`failed`)."""

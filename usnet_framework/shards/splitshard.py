@@ -31,6 +31,7 @@ REBUILDS_FREE = 1  # a keeper that dies once may have been killed
 class SplitShard(Shard):
     """Connections belong to a network process (network.NetworkOwner)."""
 
+    layout = "split"
     sides = PORTS
 
     def __init__(self, setup: ShardSetup) -> None:

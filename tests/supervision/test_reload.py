@@ -1,0 +1,249 @@
+"""Which code runs: reloads, refusals, the way back. Workers and engine are scripts, see support/fakes.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, cast
+
+import pytest
+from support.fakes import PATIENCE, FakeWorker, Stage
+
+from usnet_framework.shards.reload import DEATHS_MAX, Releases, ReloadRefused
+from usnet_framework.shards.sitting import SittingState
+
+PROBATION = 10
+
+
+class World:
+    """Every worker does what it is asked a little later, but `reluctant` generations do not start."""
+
+    def __init__(self) -> None:
+        self.stage = Stage()
+        self.releases: Releases = self.stage.releases()
+        self.reluctant: set[int] = set()
+        self.overlaps = False  # the worker before does not get rid of what it has
+
+    @property
+    def current(self) -> FakeWorker:
+        assert self.stage.seat.current is not None
+        return cast(FakeWorker, self.stage.seat.current.worker)
+
+    def turn(self) -> None:
+        stage, seat = self.stage, self.stage.seat
+        stage.timers.fire_soon()
+        for worker in [one for one in stage.loading() if one.generation not in self.reluctant]:
+            worker.loads()
+        stage.start_all()
+        for sitting in list(seat.sittings):
+            worker = cast(FakeWorker, sitting.worker)
+            assert sitting.port is not None
+            if sitting.state is SittingState.ATTACHING:
+                seat.confirm_attach(sitting.port, sitting.serial)
+            elif sitting.state is SittingState.SEATING:
+                worker.serves()
+            elif sitting.state is SittingState.LEAVING and not self.overlaps:
+                seat.vacant(sitting.port, sitting.serial)
+            elif sitting.state is SittingState.RETIRING:
+                worker.leaves()
+            elif sitting.state is SittingState.LOST:
+                seat.confirm_lost(sitting.port, sitting.serial, False)
+        stage.changes.notify()
+
+    async def goes_on(self) -> None:
+        while True:
+            await asyncio.sleep(0)
+            self.turn()
+
+    def turns(self, count: int = 20) -> None:
+        for _ in range(count):
+            self.turn()
+
+
+def play(scenario: Callable[[World], Coroutine[Any, Any, None]]) -> None:
+    """With a seat that serves the first code."""
+
+    async def run() -> None:
+        world = World()
+        world.stage.seat.start()
+        world.turns()
+        player = asyncio.create_task(world.goes_on())
+        try:
+            async with asyncio.timeout(5):
+                await scenario(world)
+        finally:
+            player.cancel()
+
+    asyncio.run(run())
+
+
+async def until(predicate: Callable[[], bool]) -> None:
+    while not predicate():
+        await asyncio.sleep(0)
+
+
+async def refused(change: Awaitable[int]) -> str:
+    with pytest.raises(ReloadRefused) as refusal:
+        await change
+    return str(refusal.value)
+
+
+def test_reload_replaces_worker_and_spare_by_new_code() -> None:
+    async def scenario(world: World) -> None:
+        old = world.current
+        assert await world.releases.reload() == 1
+        assert world.current.generation == 1
+        await until(lambda: world.stage.seat.leaving is None)
+        assert old.said == ["start 1", "attach 0", "yield 50", "retire 10"]
+        world.stage.timers.pass_time(PROBATION)
+        await until(lambda: world.stage.pools[1].ready == 1)
+        assert {worker.generation for worker in world.stage.workers if worker.running} == {0, 1}
+        world.stage.timers.pass_time(3)
+        assert old.said[-1] == "kill", "it had left long ago"
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("how", ["fails", "dies", "hangs"])
+def test_code_that_cannot_be_imported_changes_nothing(how: str) -> None:
+    async def scenario(world: World) -> None:
+        old = world.current
+        world.reluctant = {1}
+        reloading = asyncio.create_task(world.releases.reload())
+        await until(lambda: any(worker.generation == 1 for worker in world.stage.workers))
+        candidate = next(worker for worker in world.stage.workers if worker.generation == 1)
+        if how == "fails":
+            candidate.fails("syntax error")
+        elif how == "dies":
+            candidate.dies()
+        else:
+            world.stage.timers.pass_time(PATIENCE.start_s)
+        error = await refused(reloading)
+        wanted = {"fails": "syntax error", "dies": "SIGKILL while it imported", "hangs": "(--start-timeout)"}
+        assert wanted[how] in error
+        assert world.current is old
+        assert old.said == ["start 1", "attach 0"]
+        assert world.stage.pools[0].ready == 1
+        assert world.stage.pools[1].generation.closed  # type: ignore[attr-defined]
+        assert not any(worker.running for worker in world.stage.workers if worker.generation == 1)
+        world.reluctant = set()
+        assert await world.releases.reload() == 1, "the next one is not held up"
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("how", ["fails", "dies", "hangs"])
+def test_code_whose_on_start_goes_wrong_changes_nothing(how: str) -> None:
+    async def scenario(world: World) -> None:
+        stage = world.stage
+        stage.start_all = lambda: None  # type: ignore[method-assign]
+        old = world.current
+        reloading = asyncio.create_task(world.releases.reload())
+        await until(lambda: any(worker.said == ["start 2"] for worker in stage.workers))
+        successor = next(worker for worker in stage.workers if worker.said == ["start 2"])
+        if how == "fails":
+            successor.fails("no database")
+        elif how == "dies":
+            successor.dies()
+        else:
+            stage.timers.pass_time(PATIENCE.start_s)
+        wanted = {"fails": "no database", "dies": "before it served", "hangs": "on_start took longer than 60 s"}
+        assert wanted[how] in await refused(reloading)
+        assert world.current is old
+        assert old.said == ["start 1", "attach 0"]
+        assert stage.failures == []
+        assert not any(worker.running for worker in stage.workers if worker.generation == 1 and worker is not successor)
+
+    play(scenario)
+
+
+def test_a_reload_waits_for_the_overlap_of_the_one_before() -> None:
+    async def scenario(world: World) -> None:
+        world.overlaps = True
+        await world.releases.reload()
+        second = asyncio.create_task(world.releases.reload())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(world.stage.pools) == 2
+        world.stage.timers.pass_time(PATIENCE.overlap_s)
+        assert await second == 1
+        assert world.current.generation == 2
+
+    play(scenario)
+
+
+def test_rollback_is_possible_while_the_code_has_not_proven_itself() -> None:
+    async def scenario(world: World) -> None:
+        assert "no code to go back to" in await refused(world.releases.rollback())
+        await world.releases.reload()
+        assert await world.releases.rollback() == 1
+        assert world.current.generation == 0
+        assert world.stage.pools[1].generation.closed  # type: ignore[attr-defined]
+        await world.releases.reload()
+        assert world.current.generation == 2
+        world.stage.timers.pass_time(PROBATION)
+        assert world.stage.pools[0].generation.closed  # type: ignore[attr-defined]
+        assert "no code to go back to" in await refused(world.releases.rollback())
+
+    play(scenario)
+
+
+def test_a_rollback_does_not_wait_for_a_long_overlap() -> None:
+    async def scenario(world: World) -> None:
+        first = world.current
+        world.overlaps = True
+        await world.releases.reload()
+        assert await world.releases.rollback() == 1
+        assert first.said[-1] == "retire 10"
+        assert world.current.generation == 0
+
+    play(scenario)
+
+
+def test_new_code_that_dies_thrice_is_rolled_back() -> None:
+    async def scenario(world: World) -> None:
+        await world.releases.reload()
+        for count in range(DEATHS_MAX):
+            assert not world.releases.failing, count
+            await until(lambda: world.stage.seat.serves)
+            world.current.dies()
+        await until(lambda: world.releases.failing)
+        assert await world.releases.rollback() == 1
+        assert world.current.generation == 0
+        assert not world.releases.failing
+
+    play(scenario)
+
+
+def test_code_that_did_something_or_has_proven_itself_is_not_rolled_back() -> None:
+    async def scenario(world: World) -> None:
+        await world.releases.reload()
+        for _ in range(2 * DEATHS_MAX):
+            await until(lambda: world.stage.seat.serves)
+            world.stage.shard.commits_made += 100
+            world.current.dies()
+        assert not world.releases.failing
+        world.stage.timers.pass_time(PROBATION)
+        for _ in range(2 * DEATHS_MAX):
+            await until(lambda: world.stage.seat.serves)
+            world.current.dies()
+        assert not world.releases.failing
+
+    play(scenario)
+
+
+def test_new_code_that_dies_as_it_takes_its_port_is_rolled_back_by_the_reload() -> None:
+    async def scenario(world: World) -> None:
+        old = world.current
+        reloading = asyncio.create_task(world.releases.reload())
+        for _ in range(DEATHS_MAX):
+            await until(lambda: world.stage.seat.status()["state"] in ("attaching", "seating"))
+            serial = world.stage.seat.serial
+            world.current.dies()
+            await until(lambda serial=serial: world.stage.seat.serial > serial)  # type: ignore[misc]
+        assert "3 workers of the new code died" in await refused(reloading)
+        await until(lambda: world.stage.seat.serves)
+        assert world.current.generation == 0
+        assert world.current is not old, "it has given way to one of its own code"
+
+    play(scenario)
