@@ -93,8 +93,8 @@ class Clone(Process):
     """A process that `maker` has made as our child and given this descriptor for."""
 
     def __init__(self, pidfd: int, maker: Process, on_exit: Callable[[int], None]) -> None:
-        """It gets a process group of its own. ValueError: it is no process, not our child, or not in the maker's process
-        group, where what it makes begins; then the descriptor is closed."""
+        """It gets a process group of its own. ValueError: it is no process, not our child, or not in the group of the
+        maker, where what that one makes begins; then the descriptor is closed."""
         try:
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             pid = _process_of(pidfd)

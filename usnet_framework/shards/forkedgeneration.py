@@ -7,7 +7,9 @@ release: the first is made of the process that has just imported it.
     no zygote   a worker that is wanted has one started, which imports
     importing   workers wait; when it fails or dies they are told so, and the next one that is wanted tries again
     ready       workers are forked. When the zygote dies another one imports the same release, and workers wait
-    unfit       workers are spawned for good"""
+    unfit       workers are spawned for good
+
+A zygote leaves when the last worker of its generation has: its exit hooks may remove what workers use."""
 
 from __future__ import annotations
 
@@ -40,6 +42,9 @@ class ForkedGeneration:
         self._made = made
         self._zygote: ZygoteProcess | None = None
         self._waiting: deque[WorkerProcess] = deque()
+        self._running = 0  # workers
+        self._closed = False
+        self._leaving: list[ZygoteProcess] = []
 
     @property
     def keeps_code(self) -> bool:
@@ -47,7 +52,8 @@ class ForkedGeneration:
 
     @property
     def pids(self) -> list[int]:
-        return [self._zygote.pid] if self._zygote is not None else []
+        processes = self._leaving if self._zygote is None else [*self._leaving, self._zygote]
+        return [process.pid for process in processes if process.running]
 
     def spawn(self, owner: WorkerOwner) -> WorkerProcess:
         worker = WorkerProcess(self.number, owner)
@@ -58,14 +64,21 @@ class ForkedGeneration:
                 self._start_zygote()
             self._waiting.append(worker)
             self._fork_waiting()
+        self._running += 1
+        worker.when_ended(self._worker_ended)
         self._made(worker)
         return worker
 
     def close(self) -> None:
-        if self._zygote is not None:
-            self._zygote.close()
-            self._zygote = None
+        self._closed = True
         self._end_waiting(0)
+        self._leave_if_unused()
+
+    async def wait(self) -> None:
+        if self._zygote is not None:
+            self._dismiss()
+        for zygote in self._leaving:
+            await zygote.wait()
 
     def finding(self) -> Finding:
         what, asked = "preload", "auto"
@@ -76,6 +89,20 @@ class ForkedGeneration:
 
     def _start_zygote(self) -> None:
         self._zygote = ZygoteProcess(self._release, self._load, self._timeout_s, self)
+
+    def _worker_ended(self) -> None:
+        self._running -= 1
+        self._leave_if_unused()
+
+    def _leave_if_unused(self) -> None:
+        if self._closed and self._running == 0 and self._zygote is not None:
+            self._dismiss()
+
+    def _dismiss(self) -> None:
+        zygote, self._zygote = self._zygote, None
+        assert zygote is not None, "the caller has looked"
+        zygote.close()
+        self._leaving = [*(other for other in self._leaving if other.running), zygote]
 
     def _fork_waiting(self) -> None:
         while self._waiting and self._zygote is not None and self._zygote.is_ready:
@@ -101,15 +128,15 @@ class ForkedGeneration:
 
     def zygote_unfit(self, reasons: list[str]) -> None:
         assert self._zygote is not None, "it has just said so"
-        zygote, self._zygote = self._zygote, None
         self.reasons = reasons or ["unknown"]
         log.info("workers are spawned, not forked: %s", "; ".join(self.reasons))
         waiting = [worker for worker in self._waiting if worker.running]
         self._waiting.clear()
         if waiting:
-            zygote.become(waiting[0])
+            self._zygote.become(waiting[0])
+            self._zygote = None
         else:
-            zygote.close()
+            self._dismiss()
         for worker in waiting[1:]:
             try:
                 spawn(worker, self._release, self._load)
@@ -118,8 +145,7 @@ class ForkedGeneration:
 
     def zygote_failed(self, error: str) -> None:
         if self._zygote is not None:
-            self._zygote.close()
-            self._zygote = None
+            self._dismiss()
         if not any(worker.running for worker in self._waiting):
             log.error("%s", error)
         self._fail_waiting(error)
@@ -128,7 +154,7 @@ class ForkedGeneration:
         zygote, self._zygote = self._zygote, None
         assert zygote is not None, "one at a time"
         self._waiting.extendleft(reversed(asked))
-        if not zygote.is_ready:
+        if self._closed or not zygote.is_ready:
             self._end_waiting(status)
             return
         where = self._release.app_dir

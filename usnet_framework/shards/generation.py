@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.interpreter import start
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.release import Release
@@ -50,6 +51,14 @@ class Generation(Protocol):
         """Bring forth no more. May be called twice."""
         ...
 
+    async def wait(self) -> None:
+        """Until what it keeps for itself has ended, which its workers have."""
+        ...
+
+    def finding(self) -> Finding:
+        """How workers are made, and why so."""
+        ...
+
 
 class SpawnedGeneration:
     """Each worker is an interpreter of its own that imports the application from the disk: --preload off. What is
@@ -76,3 +85,9 @@ class SpawnedGeneration:
 
     def close(self) -> None:
         """There is nothing to end."""
+
+    async def wait(self) -> None:
+        """There is nothing to wait for."""
+
+    def finding(self) -> Finding:
+        return Finding("preload", "off", "workers are spawned")

@@ -79,6 +79,7 @@ class Supervisor:
         self._prepared: Prepared | None = None
         self._notes: list[Finding] = []
         self._releases: Releases | None = None
+        self._generations: list[Generation] = []  # that have processes
         self._shards: list[Shard] = []
         self._workers: list[WorkerProcess] = []
         self._control: ControlServer | None = None
@@ -161,7 +162,11 @@ class Supervisor:
         """What was asked and what is in force (P8)."""
         if self._prepared is None:
             return []
-        return [*self._prepared.findings, *self._notes, self._survival(), *service_findings(self._seats())]
+        own = [*self._prepared.findings, *self._notes]
+        return [*own, self._survival(), *service_findings(self._seats()), *self._preload()]
+
+    def _preload(self) -> list[Finding]:
+        return [self._releases.current.generation.finding()] if self._releases is not None else []
 
     def note(self, finding: Finding) -> None:
         """Something else that was asked for, and is in force: to be told when the server runs."""
@@ -189,6 +194,7 @@ class Supervisor:
             "listeners": self.addresses,
             "shards": [shard.status() for shard in self._shards],
             "spares": self._releases.pids if self._releases is not None else [],
+            "zygotes": self._releases.zygotes if self._releases is not None else [],
             "reloads": self._reloads,
             "reloads_refused": self._reloads_refused,
             "rollbacks": self._rollbacks,
@@ -319,6 +325,7 @@ class Supervisor:
         generation: Generation = SpawnedGeneration(number, release, load, self._know)
         if self.config.preload == "auto":
             generation = ForkedGeneration(number, release, load, self.config.start_timeout, self._know)
+        self._generations = [*(known for known in self._generations if known.pids), generation]
         return SparePool(generation, self.config.spares, self.config.start_timeout, self._later, failed)
 
     def _know(self, worker: WorkerProcess) -> None:
@@ -466,6 +473,8 @@ class Supervisor:
         for worker in self._workers:
             worker.discard()
             await worker.wait()
+        for generation in self._generations:
+            await generation.wait()
 
     async def _let_exit(self) -> None:
         """Workers that have left may still run exit hooks."""

@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -123,6 +123,10 @@ class WorkerProcess:
 
     async def wait(self) -> None:
         await asyncio.shield(self._exited)
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Called a turn of the loop after its end."""
+        self._exited.add_done_callback(lambda _: call())
 
     def _send(self, message: Message, fds: Sequence[int] = ()) -> None:
         if self._control is None:

@@ -60,6 +60,7 @@ class ZygoteProcess:
         self._load = load
         self._owner: ZygoteOwner | None = owner
         self._is_importing = True
+        self._is_worker = False
         self.is_ready = False
         self._asked: deque[tuple[WorkerProcess, socket.socket]] = deque()
         self._loop = asyncio.get_running_loop()
@@ -86,6 +87,7 @@ class ZygoteProcess:
     def become(self, worker: WorkerProcess) -> None:
         """An unfit one: the worker is made of it."""
         self._owner = None
+        self._is_worker = True
         self._loop.remove_reader(self._control)
         self._child.leads = False
         worker.begin(self._child, self._control, self._load)
@@ -98,8 +100,9 @@ class ZygoteProcess:
             self._control.shutdown(socket.SHUT_RDWR)
         self._loop.call_later(LEAVE_S, self._child.kill)
 
-    def kill(self) -> None:
-        self._child.kill()
+    @property
+    def running(self) -> bool:
+        return self._child.running
 
     async def wait(self) -> None:
         await self._child.wait()
@@ -133,6 +136,8 @@ class ZygoteProcess:
         with suppress(BlockingIOError):
             while (said := self._hear()) is not None:
                 self._tell(*said)
+                if self._is_worker:
+                    return  # whose socket it is now
             self._loop.remove_reader(self._control)
             if self._owner is not None and self._child.running:  # it cannot be asked for anything any more
                 self._loop.call_later(LEAVE_S, self._child.kill)
