@@ -9,6 +9,8 @@ from usnet_framework.bench.exchange import PIECE, Reader
 from usnet_framework.bench.signature import sign
 from usnet_framework.handler import Shard
 
+HEAVY_MIB = 50  # of what heavy.py imports
+
 
 class Echo(Handler):
     """Sends back what comes."""
