@@ -4,10 +4,12 @@
 # `setup.sh root` for a clean root of another release (clean_root.sh).
 #
 # What is there already is not touched. As root, or with a sudo that asks for no password, apt-get installs the rest;
-# otherwise one line says what to install.
+# otherwise one line says what to install. Of prometheus the tests use promtool alone: it is put into build/tools, since
+# the package would start a server.
 set -eu
 
 missing=
+unpacked=
 needs() { missing="$missing $*"; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
@@ -24,6 +26,8 @@ if [ "$1" = test ]; then
     has wrk || needs wrk
     has tshark || needs tshark
     has pkg-config || needs pkgconf
+    has systemd-analyze || needs systemd
+    has promtool || [ -x build/tools/promtool ] || unpacked=prometheus
 fi
 if [ "$1" = bench ]; then
     has ip || needs iproute2
@@ -42,19 +46,32 @@ if [ "$1" = fuzz ]; then
         clang -x c -fsanitize=fuzzer,address,undefined -o /dev/null - 2>/dev/null || needs libclang-rt-dev
 fi
 
-[ -n "$missing" ] || exit 0
+[ -n "$missing$unpacked" ] || exit 0
 if ! has apt-get; then
-    echo "setup: missing here, by the names of their Debian packages:$missing; install them and try again" >&2
+    lacking="$missing${unpacked:+ $unpacked (promtool)}"
+    echo "setup: missing here, by the names of their Debian packages:$lacking; install them and try again" >&2
     exit 1
 elif [ "$(id -u)" = 0 ]; then
     as_root=
 elif has sudo && sudo -n true 2>/dev/null; then
     as_root="sudo -n"
+elif [ -z "$missing" ]; then
+    as_root=nobody
 else
     echo "setup: run this as root, then try again: apt-get install --no-install-recommends$missing" >&2
     exit 1
 fi
-echo "setup: installing$missing"
-$as_root apt-get -qq update
-# shellcheck disable=SC2086 # a list of words, on purpose
-$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends $missing >/dev/null
+echo "setup: installing$missing${unpacked:+ promtool}"
+[ "$as_root" = nobody ] || $as_root apt-get -qq update
+if [ -n "$missing" ]; then
+    # shellcheck disable=SC2086 # a list of words, on purpose
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends $missing >/dev/null
+fi
+[ -n "$unpacked" ] || exit 0
+mkdir -p build/tools
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+(cd "$folder" && apt-get -qq -o APT::Sandbox::User=root download "$unpacked")
+dpkg-deb --fsys-tarfile "$folder/$unpacked"_*.deb | tar -xO ./usr/bin/promtool >"$folder/promtool"
+chmod +x "$folder/promtool"
+mv "$folder/promtool" build/tools/promtool

@@ -92,10 +92,12 @@ class EngineStatus:
 
 @dataclass(frozen=True, slots=True)
 class SeatStatus:
-    """A worker's seat: the first block as the engine says, the last one as the worker says."""
+    """A seat or a port: the first block as the engine says, the last one as the worker says. `current`: new connections
+    come here; `handling` is another number for each callback, 0 between them."""
 
     serial: int
     attached: bool
+    current: bool
     bad: bool
     connections: int
     rx_frames_free: int
@@ -106,7 +108,7 @@ class SeatStatus:
     releases_waiting: int
 
     sleeping: bool
-    handling: bool
+    handling: int
     held_frames: int
     overflow_bytes: int
     inbox_held: int
@@ -121,6 +123,7 @@ class ConnectionInfo:
     shard: int
     slot: int
     seat: int
+    port: int
     state: str
     flags: tuple[str, ...]
     peer: Address
@@ -141,6 +144,17 @@ class QuarantineRecord:
     event_type: int
     peer: Address
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeathRecord:
+    """What was running when a worker died: `kind` is "event" or "task". An event's callback is on_connect, on_data, …
+    by its type (enum un_event_type); a task's type is 0."""
+
+    conn: int
+    kind: str
+    event_type: int
+    peer: Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,13 +394,24 @@ class SegmentReader:
         """Events by time in the ring: bucket i counts those below 2**i microseconds that bucket i - 1 does not."""
         return self._read_words(lib.usnet_seat_wait, seat, count=64)
 
+    def port_counters(self, port: int) -> dict[str, int]:
+        values = self._read_words(lib.usnet_port_counters, port, count=len(SEAT_COUNTERS))
+        return {name: value for (name, _), value in zip(SEAT_COUNTERS, values, strict=True)}
+
     def seat_status(self, seat: int) -> SeatStatus:
+        return self._status(lib.usnet_seat_status, seat)
+
+    def port_status(self, port: int) -> SeatStatus:
+        return self._status(lib.usnet_port_status, port)
+
+    def _status(self, function: Any, number: int) -> SeatStatus:
         status = ffi.new("struct usnet_seat_status *")
         with self._lock:
-            checked(lib.usnet_seat_status(self._opened(), seat, status))
+            checked(function(self._opened(), number, status))
         return SeatStatus(
             serial=status.serial,
             attached=bool(status.attached),
+            current=bool(status.current),
             bad=bool(status.bad),
             connections=status.connections,
             rx_frames_free=status.rx_frames_free,
@@ -395,7 +420,7 @@ class SegmentReader:
             commands_waiting=status.commands_waiting,
             releases_waiting=status.releases_waiting,
             sleeping=bool(status.sleeping),
-            handling=bool(status.handling),
+            handling=status.handling,
             held_frames=status.held_frames,
             overflow_bytes=status.overflow_bytes,
             inbox_held=status.inbox_held,
@@ -422,13 +447,13 @@ class SegmentReader:
                 return None
         return _connection(found[0]) if found[0].slot == slot else None
 
-    def quarantine(self, seat: int) -> QuarantineRecord | None:
-        """The event in the seat's quarantine, until its next worker attaches."""
+    def quarantine(self, port: int) -> QuarantineRecord | None:
+        """The event in the port's quarantine, until its next worker attaches."""
         record = ffi.new("struct usnet_quarantine *")
         with self._lock:
             size = self._number("rx_frame_bytes")
             data = ffi.new("uint8_t[]", size)
-            found = checked(lib.usnet_quarantine_read(self._opened(), seat, record, data, size))
+            found = checked(lib.usnet_quarantine_read(self._opened(), port, record, data, size))
         if not found:
             return None
         return QuarantineRecord(
@@ -436,6 +461,20 @@ class SegmentReader:
             event_type=record.event_type,
             peer=_address(record.peer),
             data=bytes(ffi.buffer(data, record.length)),
+        )
+
+    def death(self, port: int) -> DeathRecord | None:
+        """What the port's last worker died of, until its next worker attaches; None: no callback."""
+        record = ffi.new("struct usnet_death *")
+        with self._lock:
+            found = checked(lib.usnet_death_read(self._opened(), port, record))
+        if not found:
+            return None
+        return DeathRecord(
+            conn=record.conn,
+            kind="task" if record.running == lib.USNET_RUNNING_TASK else "event",
+            event_type=record.event_type,
+            peer=_address(record.peer),
         )
 
     def _number(self, name: str) -> int:
@@ -457,6 +496,7 @@ def _connection(entry: Any) -> ConnectionInfo:
         shard=entry.shard,
         slot=entry.slot,
         seat=entry.seat,
+        port=entry.port,
         state=CONNECTION_STATES.get(entry.state, str(entry.state)),
         flags=tuple(name for bit, name in CONNECTION_FLAGS.items() if entry.flags >> bit & 1),
         peer=_address(entry.peer),

@@ -39,6 +39,7 @@ DROPS = (
     "bad_commits",
     "accept_errors",
     "peer_limits",
+    "refused_poisoners",
 )
 NANOSECONDS = 1e-9
 USAGE_SECONDS = 1.0
@@ -52,7 +53,7 @@ class Observed(Protocol):
     @property
     def segments(self) -> Mapping[int, Segment]: ...
     def status(self) -> dict[str, Any]: ...
-    def is_ready(self) -> bool: ...
+    def unready(self) -> list[str]: ...
 
 
 Ask = Callable[[Callable[[], Any]], Any]
@@ -162,7 +163,7 @@ class ServerCollector(Collector):
             return [*families, *self._usage.collect(status)]
 
     def _look(self) -> tuple[dict[str, Any], bool, list[tuple[int, Segment]]]:
-        return self._server.status(), self._server.is_ready(), sorted(self._server.segments.items())
+        return self._server.status(), not self._server.unready(), sorted(self._server.segments.items())
 
 
 class _Families:
@@ -290,8 +291,11 @@ def _read_status(families: _Families, status: Mapping[str, Any], ready: bool) ->
                 ("worker_restarts", "workers replaced after they died", worker["restarts"]),
                 ("workers_refused", "workers replaced because they wrote nonsense", worker["bad"]),
                 ("poisoned", "events put aside after two workers died of them", worker["poisoned"]),
+                ("workers_hung", "workers that made no progress for --callback-timeout", worker["hung"]),
             ):
                 families.counter(f"usnet_{name}", help, labels, count)
+            hangs = worker["hangs"] is not None
+            families.gauge("usnet_worker_hangs", "1 while a worker makes no progress", labels, hangs)
 
 
 def _roles(status: Mapping[str, Any]) -> Iterator[tuple[Labels, int]]:

@@ -43,7 +43,7 @@ def default_control_path() -> str:
 
 @dataclass(frozen=True)
 class Option:
-    """One option, as everything that is derived from a field of Config sees it."""
+    """One option, as everything that is derived from a field of Config sees it. `live`: a reload takes it over."""
 
     field: str
     parse: values.Parse
@@ -52,6 +52,7 @@ class Option:
     default: Any
     default_text: str
     repeated: bool
+    live: bool
 
     @property
     def key(self) -> str:
@@ -83,10 +84,12 @@ def _option(
     shown: str = "",
     repeated: bool = False,
     engine: str = "",
+    live: bool = False,
 ) -> Any:
-    """engine: the option of the engine that it becomes (native/src/shard/options.h)."""
+    """engine: the option of the engine that it becomes (native/src/shard/options.h). live: `usnet-ctl reload` takes it
+    over when the file has changed; of the others it says that they need a restart (shards/settings.py)."""
     metadata = {"help": help, "parse": parse, "metavar": metavar, "shown": shown, "repeated": repeated}
-    metadata["engine"] = engine
+    metadata |= {"engine": engine, "live": live}
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -96,14 +99,19 @@ def _option(
 class Config:
     """What a server was asked to do. Values are parsed and in range; whether the machine can do it is not known yet."""
 
-    app: str = _option("", "the handler class to serve", values.text, metavar="MODULE:ATTRIBUTE")
-    factory: bool = _option(False, "the attribute is a function that returns the handler class", values.switch)
-    app_dir: str = _option(".", "folder that is put in front of the import path", values.text, metavar="PATH")
+    app: str = _option("", "the handler class to serve", values.text, metavar="MODULE:ATTRIBUTE", live=True)
+    factory: bool = _option(
+        False, "the attribute is a function that returns the handler class", values.switch, live=True
+    )
+    app_dir: str = _option(
+        ".", "folder that is put in front of the import path", values.text, metavar="PATH", live=True
+    )
     preload: str = _option(
         "auto",
         "auto: import the application once and fork workers from that process, unless the import leaves threads or "
         "sockets; off: every worker imports it",
         values.Choice(("auto", "off")),
+        live=True,
     )
     bind: tuple[str, ...] = _option(
         ("tcp://127.0.0.1:7000",),
@@ -182,6 +190,13 @@ class Config:
         metavar="N",
         engine="max_connections_per_peer",
     )
+    refuse_poisoners: bool = _option(
+        False,
+        "refuse a peer for a minute whose messages killed workers three times within one; a peer is what it is above, "
+        "so this is not for servers behind a load balancer",
+        values.switch,
+        engine="refuse_poisoners",
+    )
     idle_timeout: float = _option(
         0.0,
         "close a connection that was silent for so many seconds; 0: never",
@@ -222,6 +237,7 @@ class Config:
         "code takes longer is refused",
         values.positive_seconds,
         metavar="SECONDS",
+        live=True,
     )
     reload_overlap: float = _option(
         60.0,
@@ -229,6 +245,7 @@ class Config:
         "has to leave",
         values.seconds,
         metavar="SECONDS",
+        live=True,
     )
     reload_probation: float = _option(
         10.0,
@@ -242,6 +259,19 @@ class Config:
         "seconds that connections get to finish when the server stops, callbacks when it reloads",
         values.seconds,
         metavar="SECONDS",
+        live=True,
+    )
+    callback_timeout: float = _option(
+        30.0,
+        "seconds without progress after which a worker hangs: it is reported with its Python stack, and new connections go "
+        "to other workers; 0: never",
+        values.seconds,
+        metavar="SECONDS",
+    )
+    callback_kill: str = _option(
+        "on",
+        "whether a worker that hangs is killed: its connections go on, that event is put into quarantine",
+        values.Choice(("on", "off")),
     )
     quarantine: str = _option(
         "quarantine", "folder for events that killed their worker twice", values.text, metavar="PATH"
@@ -279,9 +309,9 @@ class Config:
         values.Choice(("refuse", "kill", "any")),
     )
     log_level: str = _option(
-        "info", "the least severe records to log", values.Choice(("debug", "info", "warning", "error"))
+        "info", "the least severe records to log", values.Choice(("debug", "info", "warning", "error")), live=True
     )
-    log_format: str = _option("text", "how records are written", values.Choice(("text", "json")))
+    log_format: str = _option("text", "how records are written", values.Choice(("text", "json")), live=True)
     check: bool = _option(False, "print the plan, try what it needs privileges for, and exit", values.switch)
 
     @classmethod
@@ -364,6 +394,7 @@ def _option_of(field: dataclasses.Field[Any]) -> Option:
         default=default,
         default_text=field.metadata["shown"] or _default_text(default),
         repeated=field.metadata["repeated"],
+        live=field.metadata["live"],
     )
 
 

@@ -3,8 +3,13 @@
 Ignored signals, the signal mask, closed descriptors and the umask survive exec. With SIGCHLD ignored no child can be
 waited for; with descriptor 2 closed the next memory file gets number 2, and messages are written into it.
 
-    reset()     first thing in a program of ours
-    serving()   around a server within somebody else's program: what a library may change, and changes back
+    end_on_signals()   in a server, before anything else
+    reset()            first thing in a program of ours
+    serving()          around a server within another program: what a library may change, and changes back
+
+A process is deaf while it has no handler, if it is process 1 of a container: the kernel drops what would end it by
+default. A signal that is blocked is kept, though. So handlers come before heavy imports and before `reset` unblocks,
+and whoever starts the server with signals blocked (`env --block-signal=TERM`) loses none.
 """
 
 from __future__ import annotations
@@ -32,10 +37,34 @@ HANDLED = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 """What a server acts on."""
 
 
+def end_on_signals() -> None:
+    """Until a loop takes them, SIGTERM and SIGINT end this program with 0: nothing has been made yet that would have to
+    be undone. SIGHUP asks for new code, which is going to be imported anyway."""
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
+    signal.signal(signal.SIGHUP, _nothing)
+
+
+def ignore_signals() -> None:
+    """The server is gone, and this program ends with the exit code that it has."""
+    for number in HANDLED:
+        signal.signal(number, _nothing)
+
+
+def _end(number: int, frame: object) -> None:
+    os._exit(0)
+
+
+def _nothing(number: int, frame: object) -> None:
+    pass
+
+
 def reset(*, terminal: bool = False) -> None:
     """Call it first in main. StartupError when /dev/null cannot be opened.
 
-    Signals: no signal stays blocked, ignored ones get their default action; those of a terminal only with `terminal`.
+    Signals: no signal stays blocked, ignored ones get their default action; those of a terminal only with `terminal`,
+    in a process that the terminal has no business with. That one ignores SIGTTOU, which would stop it where it writes
+    to a terminal whose `tostop` is set: it is in the background for good, and so are its children.
     Descriptors and sys.stdin, stdout and stderr: /dev/null for those of 0 to 2 that are closed.
     umask: it takes no rights from the owner. What it takes from others is the administrator's choice.
     """
@@ -45,6 +74,8 @@ def reset(*, terminal: bool = False) -> None:
     for number in signal.valid_signals() - kept:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    if terminal:
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(os.umask(0o777 & ~OWNER) & ~OWNER)
 

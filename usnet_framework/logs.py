@@ -1,24 +1,33 @@
 """Log records as lines on stderr, for people (text) or for machines (JSON), with UTC times and the process's role.
 
-    2026-03-01T12:00:00.123Z info    worker 0.1  connection closed conn=17 reason=peer
-    {"time": "2026-03-01T12:00:00.123Z", "level": "info", "role": "worker 0.1", "message": …, "conn": 17, …}
+    2026-03-01T12:00:00.123Z info    worker 0.1  usnet.worker: connection closed conn=17 reason=peer
+    {"time": "2026-03-01T12:00:00.123Z", "level": "info", "role": "worker 0.1", "logger": …, "message": …, "conn": 17, …}
 
 What a call passes in `extra` follows the message as key=value, or as fields. A message is one line whatever a peer
 managed to get into it: control characters are escaped. In text a traceback follows its record, indented.
 
 Names of files, arguments and variables are bytes to the system. Python has those that are no UTF-8 as surrogates
 (os.fsdecode), which no terminal and no JSON takes: they are shown as \\xe9 here, and in whatever else people see.
+
+No process waits for whoever reads its log (logwriter.py). Tracebacks of one place are limited (tracebacks.py). What the
+application configures for itself (logging.config.dictConfig at import) holds: a record that a handler of its own shows
+on stdout or stderr is not shown once more, and where it has taken our handler off the root logger that stays off.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
+
+from usnet_framework.logwriter import LineWriter
+from usnet_framework.tracebacks import TracebackLimit
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _CONTROL_IN_LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -27,16 +36,118 @@ _PLAIN = re.compile(r"[^\s\"=]+")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def configure(level: str, format: str, role: str, stream: TextIO | None = None) -> None:
+FLUSH_SECONDS = 1.0
+"""What a process that ends waits at most for whoever reads its log."""
+
+
+def configure(
+    level: str, format: str, role: str, stream: TextIO | None = None, *, may_start_thread: bool = True
+) -> None:
     """Send every record of this process to `stream` (stderr); `format` is text or json. May be called again, when a
-    process takes another role: the last call counts."""
-    handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
-    handler.setFormatter(JsonFormatter(role) if format == "json" else TextFormatter(role))
+    process takes another role: the last call counts, unless the application has replaced our handler meanwhile.
+    `may_start_thread`: as in logwriter.py, for a process that is to be forked."""
+    global _installed
     root = logging.getLogger()
-    for old in [old for old in root.handlers if isinstance(old.formatter, TextFormatter | JsonFormatter)]:
+    before, formatter = _installed, JsonFormatter(role) if format == "json" else TextFormatter(role)
+    _enable_ours()
+    if before is not None and before.closed and before not in root.handlers and root.handlers:
+        return
+    target = stream if stream is not None else sys.stderr
+    _installed = before if before is not None and before.target is target else LineHandler(target)
+    _installed.setFormatter(formatter)
+    _installed.may_start_thread(may_start_thread)
+    for old in [old for old in root.handlers if isinstance(old, LineHandler)]:
         root.removeHandler(old)
-    root.addHandler(handler)
+    root.addHandler(_installed)
     root.setLevel(level.upper())
+
+
+def _enable_ours() -> None:
+    """dictConfig disables all loggers that it does not name, unless told otherwise; errors of callbacks go to ours."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if isinstance(logger, logging.Logger) and name.partition(".")[0] in ("usnet", "usnet_framework"):
+            logger.disabled = False
+
+
+class LineHandler(logging.Handler):
+    """A record is a line of `target`, with what a traceback adds. `closed`: somebody has closed it, as dictConfig does
+    with all that there are; it goes on if it is asked to."""
+
+    def __init__(self, target: TextIO) -> None:
+        super().__init__()
+        self.target = target
+        self.closed = False
+        self._limit = TracebackLimit()
+        try:
+            self._writer: LineWriter | None = LineWriter(target.fileno(), self._lost)
+        except (OSError, ValueError):  # no file: a StringIO
+            self._writer = None
+
+    def may_start_thread(self, allowed: bool) -> None:
+        if self._writer is not None:
+            self._writer.may_start_thread = allowed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not _application_shows(record):
+            for one in self._limit.admit(record):
+                self._write(self._line(one))
+
+    def flush(self) -> None:
+        """Within a bounded time."""
+        for one in self._limit.ended():
+            self._write(self._line(one))
+        if self._writer is not None:
+            self._writer.flush(FLUSH_SECONDS)
+
+    def close(self) -> None:
+        self.closed = True
+        super().close()
+
+    def _line(self, record: logging.LogRecord) -> str:
+        """Of a record that cannot be formatted, too: logging would write the reason to stderr itself, and wait there."""
+        try:
+            return self.format(record)
+        except Exception as error:
+            place = f"{record.pathname}:{record.lineno}"
+            text = f"a record cannot be shown ({type(error).__name__}: {error}): {record.msg!r} at {place}"
+            return self.format(logging.makeLogRecord({**_origin(record), "msg": "%s", "args": (text,)}))
+
+    def _lost(self, count: int) -> str:
+        text = f"{count:,} log line{'s were' if count != 1 else ' was'} lost: nobody read them in time"
+        fields = {"name": "usnet.logs", "levelno": logging.WARNING, "levelname": "WARNING", "msg": text}
+        return self.format(logging.makeLogRecord(fields))
+
+    def _write(self, line: str) -> None:
+        if self._writer is not None:
+            self._writer.write(line)
+        else:
+            with suppress(OSError, ValueError):  # it is closed
+                self.target.write(f"{line}\n")
+
+
+_installed: LineHandler | None = None
+
+
+@atexit.register
+def _flush() -> None:
+    if _installed is not None and _installed in logging.getLogger().handlers:
+        _installed.flush()
+
+
+def _origin(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in ("name", "levelno", "levelname", "created", "msecs")}
+
+
+def _application_shows(record: logging.LogRecord) -> bool:
+    """Whether a handler that is none of ours writes the record to stdout or stderr."""
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None:
+        for handler in logger.handlers:
+            shows = getattr(handler, "stream", None) in (sys.stdout, sys.stderr) and record.levelno >= handler.level
+            if shows and handler.filter(record):
+                return True
+        logger = logger.parent if logger.propagate else None
+    return False
 
 
 class TextFormatter(logging.Formatter):
@@ -48,9 +159,8 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         extras = "".join(f" {name}={_text_value(value)}" for name, value in _extras(record).items())
-        line = (
-            f"{_time(record)} {record.levelname.lower():<7} {self._role:<10}  {one_line(record.getMessage())}{extras}"
-        )
+        head = f"{_time(record)} {record.levelname.lower():<7} {self._role:<10}"
+        line = f"{head}  {one_line(str(record.name))}: {one_line(record.getMessage())}{extras}"
         return f"{line}\n{_indented(self._trace(record))}" if record.exc_info or record.stack_info else line
 
     def _trace(self, record: logging.LogRecord) -> str:

@@ -23,6 +23,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from usnet_framework import logs
 from usnet_framework.collector import Observed, ServerCollector
 from usnet_framework.errors import InUse, StartupError
 from usnet_framework.shards.findings import Finding
@@ -33,7 +34,13 @@ log = logging.getLogger("usnet.metrics")
 
 REQUEST_TIMEOUT_SECONDS = 10  # a client that stalls, or dribbles, holds a thread no longer than this
 
-CLIENTS_MAX = 64  # each has a thread and a descriptor of the supervisor; more are hung up on
+CLIENTS_MAX = 64
+"""Each has a thread and a descriptor of the supervisor. One more is let in at the cost of the oldest that has not sent its
+request; probes send theirs at once, so clients that only hold connections open do not fail them."""
+
+ANSWER_SECONDS = 1  # a client that does not read its answer may lose its place after that
+
+PLACE_SECONDS = 0.2  # what the thread of a client that lost its place gets to notice
 
 LOOP_SECONDS = 1  # the supervisor's loop never works longer than milliseconds at a time
 
@@ -103,12 +110,13 @@ class MetricsServer:
 
     def _health(self, environ: Mapping[str, Any]) -> Reply:
         self._ask(lambda: None)
-        return _plain("200 OK", "alive")
+        return _plain("200 OK", "alive: the supervisor's loop turns; whether everything can be served: /readyz")
 
     def _readiness(self, environ: Mapping[str, Any]) -> Reply:
-        if self._ask(self._server.is_ready):
+        reasons = self._ask(self._server.unready)
+        if not reasons:
             return _plain("200 OK", "ready")
-        return _plain("503 Service Unavailable", "not ready: no handler can run on some shard")
+        return _plain("503 Service Unavailable", f"not ready: {'; '.join(map(logs.one_line, reasons))}")
 
     def _ask(self, question: Callable[[], T]) -> T:
         """Call in the thread of the server's loop. TimeoutError when the loop does not turn."""
@@ -132,6 +140,12 @@ def _plain(status: str, text: str) -> Reply:
 
 
 class _Handler(WSGIRequestHandler):
+    def parse_request(self) -> bool:
+        parsed = super().parse_request()
+        if isinstance(self.server, _HttpServer):
+            self.server.asked(self.request)
+        return parsed
+
     def log_message(self, format: str, *args: Any) -> None:
         log.debug(format, *args, extra={"client": self.client_address[0]})
 
@@ -139,14 +153,16 @@ class _Handler(WSGIRequestHandler):
 class _HttpServer(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128
 
     def __init__(self, *args: Any) -> None:
         self._places = threading.Semaphore(CLIENTS_MAX)
-        self._came_s: dict[socket.socket, float] = {}
+        self._came_s: dict[socket.socket, float] = {}  # the oldest first
+        self._asked: set[socket.socket] = set()  # those that have sent their request
         super().__init__(*args)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._places.acquire(blocking=False):
+        if not self._places.acquire(blocking=False) and not self._make_place():
             self.shutdown_request(request)
             return
         self._came_s[request] = time.monotonic()
@@ -162,8 +178,23 @@ class _HttpServer(socketserver.ThreadingMixIn, WSGIServer):
         finally:
             self._left(request)
 
+    def asked(self, request: socket.socket) -> None:
+        """The client has sent its request: an answer follows."""
+        self._asked.add(request)
+
+    def _make_place(self) -> bool:
+        """Hang up on whoever has waited longest without a request, or else does not read."""
+        now_s = time.monotonic()
+        for request, came_s in list(self._came_s.items()):
+            if request not in self._asked or now_s - came_s > ANSWER_SECONDS:
+                with suppress(OSError):  # just closed
+                    request.shutdown(socket.SHUT_RDWR)
+                return self._places.acquire(timeout=PLACE_SECONDS)
+        return False
+
     def _left(self, request: socket.socket) -> None:
         del self._came_s[request]
+        self._asked.discard(request)
         self._places.release()
 
     def service_actions(self) -> None:

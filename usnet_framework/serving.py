@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -57,12 +58,14 @@ def serve(handler: type[Handler], **options: Any) -> None:
             _run(supervisor)
 
 
-def run(config: Config) -> int:
-    """Serve until told to stop; the exit code. Raises UsageError or StartupError."""
+def run(config: Config, read: Callable[[], Config]) -> int:
+    """Serve until told to stop; the exit code. `read` reads the options again, for a reload; UsageError. Raises
+    UsageError or StartupError. This process is the server's: orphans that become its children are waited for."""
+    from usnet_framework.shards import orphans
     from usnet_framework.shards.supervisor import Supervisor
 
     setproctitle("usnet: supervisor")
-    _run(Supervisor(config))
+    _run(Supervisor(config, read), reaps=orphans.are_ours())
     return 0
 
 
@@ -121,11 +124,13 @@ def _run_in_thread(supervisor: Supervisor) -> None:
         raise failures[0]
 
 
-def _run(supervisor: Supervisor) -> None:
-    asyncio.run(_supervise(supervisor))
+def _run(supervisor: Supervisor, *, reaps: bool = False) -> None:
+    asyncio.run(_supervise(supervisor, reaps))
 
 
-async def _supervise(supervisor: Supervisor) -> None:
+async def _supervise(supervisor: Supervisor, reaps: bool) -> None:
+    if reaps:
+        _reap_orphans()
     if threading.current_thread() is threading.main_thread():
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -135,6 +140,12 @@ async def _supervise(supervisor: Supervisor) -> None:
         await supervisor.run()
     else:
         await _run_with_metrics(supervisor)
+
+
+def _reap_orphans() -> None:
+    from usnet_framework.shards.orphans import Orphans
+
+    Orphans(asyncio.get_running_loop().call_later).begin()
 
 
 async def _run_with_metrics(supervisor: Supervisor) -> None:

@@ -59,21 +59,30 @@ static uint32_t deliver_events(struct un_port_object *port, uint32_t ready, uint
     return done;
 }
 
+/* Inboxes first. How many events, or -1 when an exception leaves. */
+static Py_ssize_t deliver(struct un_port_object *port, uint32_t ready, uint64_t started_ns)
+{
+    Py_ssize_t count = un_inbox_deliver_ready(port);
+    if (count < 0)
+        return -1;
+    uint32_t done = deliver_events(port, ready, started_ns);
+    return done < ready ? -1 : count + done;
+}
+
 /* Deliver what is ready and commit; how many events, or -1 when an exception leaves. */
-Py_ssize_t un_batch_run(struct un_port_object *port)
+Py_ssize_t un_batch_run(struct un_port_object *port, PyThreadState *state)
 {
     uint32_t ready = port->stopped ? 0 : un_port_peek(port->end);
     if (ready == 0 && !port->ready)
         return 0;
     uint64_t started_ns = now_ns();
-    Py_ssize_t count = un_inbox_deliver_ready(port);
-    if (count < 0)
+    if (un_vars_begin(port, state) < 0)
         return -1;
     ready = ready < UN_BATCH_MAX ? ready : UN_BATCH_MAX;
-    uint32_t done = deliver_events(port, ready, started_ns);
+    Py_ssize_t count = deliver(port, ready, started_ns);
     un_count(&port->end->mine->counters.handler_ns, now_ns() - started_ns);
-    if (done < ready)
+    if (un_vars_end(port) < 0 || count < 0)
         return -1;
     un_commit(port);
-    return count + done;
+    return count;
 }

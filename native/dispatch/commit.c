@@ -1,9 +1,9 @@
 /* The commit, and what must happen around it.
  *
  * Connections that have something to do at the next commit stand in the attention list: a changed state blob (its
- * command is part of the commit), commands or output that found no room, and dirty ones that may be clean afterwards. A
- * connection is dirty while something of it cannot be part of a commit; its byte is set before the commit that would
- * otherwise lose it, and cleared after the commit that made
+ * command is part of the commit), commands or output that found no room, those that may be idle now and are to close
+ * then, and dirty ones that may be clean afterwards. A connection is dirty while something of it cannot be part of a
+ * commit; its byte is set before the commit that would otherwise lose it, and cleared after the commit that made
  * it whole. */
 #include "objects.h"
 
@@ -67,7 +67,7 @@ void un_owe(struct un_connection *conn, uint8_t owed)
     un_review(conn);
 }
 
-static void place_state(struct un_connection *conn)
+void un_place_state(struct un_connection *conn)
 {
     if (!(conn->owed & UN_OWE_STATE))
         return;
@@ -76,14 +76,55 @@ static void place_state(struct un_connection *conn)
         conn->owed &= (uint8_t)~UN_OWE_STATE;
 }
 
+/* UN_HAS_INPUT of all connections that have objects. */
+static void mark_input(struct un_port_object *port, bool mark)
+{
+    uint32_t count = un_port_peek(port->end);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct un_event *event = un_port_event(port->end, i);
+        struct un_connection *conn = port->slots[UN_ID_SLOT(event->conn)].connection;
+        if (conn && conn->id == event->conn)
+            conn->flags = mark ? conn->flags | UN_HAS_INPUT : conn->flags & ~(uint32_t)UN_HAS_INPUT;
+    }
+}
+
+/* Close what waits for nothing but a next request. The ring is looked through once for all of them; one that has input
+ * there comes back here when it was delivered. */
+static void close_idle(struct un_port_object *port)
+{
+    bool marked = false;
+    for (struct un_connection *conn = port->attention; conn; conn = conn->next_attention) {
+        bool is_asked = is_known_to_engine(conn) && (conn->flags & (UN_CLOSE_IDLE | UN_CLOSED)) == UN_CLOSE_IDLE;
+        if (!is_asked || (conn->flags & UN_READ_PAUSED) || !un_is_settled(conn))
+            continue;
+        if (!marked)
+            mark_input(port, true);
+        marked = true;
+        if (!(conn->flags & UN_HAS_INPUT))
+            un_connection_close(conn);
+    }
+    if (marked)
+        mark_input(port, false);
+}
+
 static void before_commit(struct un_port_object *port)
 {
+    bool may_close = false;
     for (struct un_connection *conn = port->attention; conn; conn = conn->next_attention) {
         if (!is_known_to_engine(conn))
             continue;
         un_output_settle(conn);
-        place_state(conn);
+        un_place_state(conn);
         un_review(conn);
+        may_close |= conn->flags & UN_CLOSE_IDLE;
+    }
+    if (may_close)
+        close_idle(port);
+    if (port->kept == 0)
+        return;
+    for (struct un_connection *conn = port->attention; conn; conn = conn->next_attention) {
+        if (is_known_to_engine(conn) && (conn->flags & UN_KEPT) && un_is_settled(conn))
+            un_move_settled(conn);
     }
 }
 
@@ -138,6 +179,8 @@ void un_commit(struct un_port_object *port)
 {
     if (port->no_room)
         un_crowd_let_one_try(port);
+    if (port->answer_count > 0)
+        un_move_place_answers(port);
     if (port->attention)
         before_commit(port);
     publish_counters(port);

@@ -97,6 +97,31 @@ static PyObject *connection_abort(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *connection_close_when_idle(PyObject *self, PyObject *unused)
+{
+    struct un_connection *conn = (struct un_connection *)self;
+    (void)unused;
+    if (!is_in_loop_thread(conn))
+        return NULL;
+    if (is_open(conn)) {
+        conn->flags |= UN_CLOSE_IDLE;
+        un_attention(conn);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *connection_run_in_context(PyObject *self, PyObject *const *arguments, Py_ssize_t count,
+                                           PyObject *names)
+{
+    if (!is_in_loop_thread((struct un_connection *)self))
+        return NULL;
+    if (count < 1) {
+        PyErr_SetString(PyExc_TypeError, "run_in_context: a function to call is needed");
+        return NULL;
+    }
+    return un_vars_run((struct un_connection *)self, arguments[0], arguments + 1, (size_t)count - 1, names);
+}
+
 static PyObject *set_reading(PyObject *self, bool paused)
 {
     struct un_connection *conn = (struct un_connection *)self;
@@ -106,6 +131,8 @@ static PyObject *set_reading(PyObject *self, bool paused)
         conn->flags = paused ? conn->flags | UN_READ_PAUSED : conn->flags & ~(uint32_t)UN_READ_PAUSED;
         un_reading_update(conn);
         un_inbox_wake(conn);
+        if (conn->flags & UN_CLOSE_IDLE)
+            un_attention(conn);
     }
     Py_RETURN_NONE;
 }
@@ -242,12 +269,14 @@ static int connection_traverse(PyObject *self, visitproc visit, void *arg)
     struct un_connection *conn = (struct un_connection *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(conn->context);
+    Py_VISIT(conn->vars);
     return 0;
 }
 
 static int connection_clear(PyObject *self)
 {
     Py_CLEAR(((struct un_connection *)self)->context);
+    Py_CLEAR(((struct un_connection *)self)->vars);
     return 0;
 }
 
@@ -261,6 +290,7 @@ static void connection_dealloc(PyObject *self)
         PyObject_ClearWeakRefs(self);
     un_connection_free_entry(conn);
     Py_CLEAR(conn->context);
+    Py_CLEAR(conn->vars);
     Py_CLEAR(conn->state);
     type->tp_free(self);
     Py_DECREF(type);
@@ -272,6 +302,10 @@ static PyMethodDef connection_methods[] = {
      "waits already, of this connection or of all, ConnectionClosed after the end: then nothing was taken."},
     {"send_eof", connection_send_eof, METH_NOARGS, "Close the sending side after what was sent."},
     {"close", connection_close, METH_NOARGS, "Close after what was sent is out."},
+    {"close_when_idle", connection_close_when_idle, METH_NOARGS,
+     "Close as soon as no callback runs, nothing waits in this worker and no input is at hand; now if that is so."},
+    {"run_in_context", (PyCFunction)(void (*)(void))connection_run_in_context, METH_FASTCALL | METH_KEYWORDS,
+     "Call a function in the contextvars.Context of this connection; what it returns."},
     {"abort", connection_abort, METH_NOARGS, "Reset at once; what waits to be sent is dropped."},
     {"pause_reading", connection_pause_reading, METH_NOARGS, "Hold on_data back until resume_reading."},
     {"resume_reading", connection_resume_reading, METH_NOARGS, "Let on_data come again."},

@@ -115,6 +115,8 @@ static int deliver_plainly(struct un_port_object *port, struct un_connection *co
         return deliver_drain(port, conn);
     case UN_EVENT_CLOSE:
         return un_deliver_close(port, conn, event->reason);
+    case UN_EVENT_MOVE:
+        return un_move_deliver(port, conn);
     default:
         return 0;
     }
@@ -132,14 +134,18 @@ static int put_close(struct un_port_object *port, struct un_connection *conn, co
     return un_inbox_put(port, conn, event);
 }
 
-/* Events of a connection that is closing, paused, or busy with a task. */
+/* Events of a connection that is closing, paused, or busy with a task; or that is to close when it is idle. */
 static int deliver_unusual(struct un_port_object *port, struct un_connection *conn, const struct un_event *event)
 {
     bool is_input = event->type == UN_EVENT_DATA || event->type == UN_EVENT_EOF;
     conn->flags &= ~(uint32_t)UN_INTERRUPTED;
     un_review(conn);
+    if (conn->flags & UN_CLOSE_IDLE)
+        un_attention(conn);
     if (event->type == UN_EVENT_DRAIN)
         return deliver_drain(port, conn);
+    if (event->type == UN_EVENT_MOVE)
+        return un_move_deliver(port, conn);
     if (is_input && (conn->flags & UN_CLOSED)) {
         if (event->type == UN_EVENT_DATA)
             un_port_free_frame(port->end, event->frame);

@@ -98,8 +98,10 @@ int un_handler_failed(struct un_port_object *port, struct un_connection *conn, P
 {
     PyObject *arguments[3] = {NULL, (PyObject *)conn, exception};
     port->tally.errors++;
-    PyObject *verdict = PyObject_Vectorcall(port->callbacks[UN_ON_ERROR], arguments + 1,
-                                            2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (!port->running && !un_vars_of(conn)) /* of a task: outside of batches nothing is there to run in */
+        return -1;
+    PyObject *verdict = un_vars_call(port, conn, port->callbacks[UN_ON_ERROR], arguments + 1,
+                                     2 | PY_VECTORCALL_ARGUMENTS_OFFSET);
     if (!verdict && leaves_dispatcher())
         return -1;
     if (!verdict)

@@ -182,7 +182,10 @@ static Py_ssize_t deliver_inbox(struct un_port_object *port, struct un_connectio
 {
     Py_ssize_t count = 0;
     while (may_deliver(conn)) {
-        if (deliver_first(port, conn) < 0)
+        uint64_t before = un_step_enter(port, conn);
+        int status = deliver_first(port, conn);
+        un_step_leave(port, before, status < 0);
+        if (status < 0)
             return -1;
         count++;
         drop_first(conn);

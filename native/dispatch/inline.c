@@ -351,7 +351,7 @@ static PyObject *engine_reset_all(PyObject *self, PyObject *reason)
 static PyObject *engine_lose_worker(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    return is_usable(self) ? PyBool_FromLong(un_engine_lost_worker(as_engine(self)->engine, 0)) : NULL;
+    return is_usable(self) ? PyBool_FromLong(un_engine_lost_worker(as_engine(self)->engine, 0, false)) : NULL;
 }
 
 static PyObject *engine_attach_worker(PyObject *self, PyObject *args)

@@ -29,14 +29,19 @@ static int module_exec(PyObject *module)
                     (state->connection_type = add_type(module, &un_connection_spec)) &&
                     (state->port_type = add_type(module, &un_port_spec)) &&
                     (state->engine_type = add_type(module, &un_engine_spec)) &&
+                    (state->step_type = add_type(module, &un_step_spec)) &&
                     (state->connection_closed = import_attribute("usnet_framework.errors", "ConnectionClosed")) &&
                     (state->send_buffer_full = import_attribute("usnet_framework.errors", "SendBufferFull")) &&
                     (state->worker_forked = import_attribute("usnet_framework.errors", "WorkerForked")) &&
                     (state->get_running_loop = import_attribute("asyncio", "get_running_loop")) &&
+                    (state->cancelled_error = import_attribute("asyncio", "CancelledError")) &&
+                    (state->context_keyword = Py_BuildValue("(s)", "context")) &&
                     (state->create_task = PyUnicode_InternFromString("create_task")) &&
                     (state->add_done_callback = PyUnicode_InternFromString("add_done_callback"));
     if (complete && (errno = -un_fork_start()) != 0)
         PyErr_SetFromErrno(PyExc_OSError);
+    else if (complete)
+        un_vars_discover();
     return PyErr_Occurred() ? -1 : 0;
 }
 
@@ -47,10 +52,12 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->connection_type);
     Py_VISIT(state->slice_type);
     Py_VISIT(state->engine_type);
+    Py_VISIT(state->step_type);
     Py_VISIT(state->connection_closed);
     Py_VISIT(state->send_buffer_full);
     Py_VISIT(state->worker_forked);
     Py_VISIT(state->get_running_loop);
+    Py_VISIT(state->cancelled_error);
     return 0;
 }
 
@@ -61,10 +68,13 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->connection_type);
     Py_CLEAR(state->slice_type);
     Py_CLEAR(state->engine_type);
+    Py_CLEAR(state->step_type);
     Py_CLEAR(state->connection_closed);
     Py_CLEAR(state->send_buffer_full);
     Py_CLEAR(state->worker_forked);
     Py_CLEAR(state->get_running_loop);
+    Py_CLEAR(state->cancelled_error);
+    Py_CLEAR(state->context_keyword);
     Py_CLEAR(state->create_task);
     Py_CLEAR(state->add_done_callback);
     return 0;

@@ -5,6 +5,7 @@
  *   Slice        received bytes as a buffer. Its frame goes back to the engine when the last view on it dies.
  *   lease        the mapped segment. Lives as long as the Port is open or a Slice is alive, so views outlive a Port.
  *   Engine       the engine itself, when it runs in this process (inline layout).
+ *   Step         the coroutine of a callback, as its task drives it.
  *
  * Ownership. A Port owns its attached connections (one reference each, a doubly linked list); a slot of its table only
  * points to them. `connection.port` is a plain pointer, not NULL exactly while the connection is attached. A reference
@@ -40,12 +41,15 @@ struct un_module {
     PyTypeObject *connection_type;
     PyTypeObject *slice_type;
     PyTypeObject *engine_type;
+    PyTypeObject *step_type;
     PyObject *connection_closed; /* usnet_framework.errors */
     PyObject *send_buffer_full;
     PyObject *worker_forked;
     PyObject *get_running_loop;
+    PyObject *cancelled_error;
     PyObject *create_task; /* names of methods, interned */
     PyObject *add_done_callback;
+    PyObject *context_keyword; /* ("context",) */
 };
 
 static inline struct un_module *un_module_of(PyTypeObject *type)
@@ -104,8 +108,11 @@ enum un_object_flag {
     UN_INTERRUPTED = 1 << 13, /* a callback was left by KeyboardInterrupt: its event comes again */
     UN_LEFT = 1 << 14,        /* its place in the table is another connection's now; entry is a copy */
     UN_NO_ROOM = 1 << 15,     /* in the list of the same name: on_drain is owed, and no command promises it */
+    UN_KEPT = 1 << 16,        /* the engine asked for it and got KEEP: SETTLED is owed */
+    UN_CLOSE_IDLE = 1 << 17,  /* close_when_idle was called */
+    UN_HAS_INPUT = 1 << 18,   /* events of it stand in the ring; known during before_commit only */
 };
-#define UN_UNUSUAL (UN_CLOSED | UN_READ_PAUSED | UN_WORKING | UN_WAITING | UN_INTERRUPTED)
+#define UN_UNUSUAL (UN_CLOSED | UN_READ_PAUSED | UN_WORKING | UN_WAITING | UN_INTERRUPTED | UN_CLOSE_IDLE)
 
 /* Commands that found no place yet, or wait for the overflow before them. */
 enum un_owed {
@@ -132,6 +139,7 @@ struct un_connection {
     struct un_inbox *inbox;       /* NULL while empty */
     PyObject *state;              /* bytes this process set, or NULL: what the table says */
     PyObject *context;
+    PyObject *vars;               /* contextvars.Context, NULL: as its port's base */
     PyObject *weak_references;
     struct un_connection *next, *previous; /* attached connections */
     struct un_connection *next_attention, *next_ready;
@@ -153,6 +161,23 @@ struct un_tally {
     uint64_t sends_full, sends_crowded, inputs_crowded;
 };
 
+/* The context variables of callbacks; see vars.c. */
+struct un_vars {
+    const void *const *place; /* where the content of the context stands in which callbacks are called */
+    const void *content;      /* of the base */
+    struct un_connection *caller; /* whose callback was called last; to compare only */
+    bool entered;             /* callbacks are called in the scratch */
+    PyObject *outside;        /* borrowed: the thread's context as the batch began */
+    PyObject *base;           /* contextvars.Context: what a connection begins with */
+    PyObject *scratch;        /* like the base */
+};
+
+/* A command that answers the engine, and found no place yet; see move.c. */
+struct un_answer {
+    uint64_t conn;
+    enum un_command_op op;
+};
+
 struct un_port_object {
     PyObject_HEAD
     struct un_module *module;
@@ -168,6 +193,10 @@ struct un_port_object {
     struct un_connection *ready;     /* inboxes to be delivered, in order */
     struct un_connection **ready_tail;
     struct un_tally tally;
+    struct un_vars vars;
+    struct un_answer *answers; /* in order */
+    uint32_t answer_count, answer_capacity;
+    uint32_t kept; /* connections that are UN_KEPT */
     struct un_connection *no_room, *no_room_last; /* their sends were refused: to try again when less waits */
     uint64_t overflow_bytes;
     uint64_t buffer_limit;  /* of the two sums below, each */
@@ -184,6 +213,7 @@ struct un_port_object {
     struct un_fork_member fork;
     bool running;
     bool stopped;
+    bool slept; /* the next run belongs to a turn that was counted */
     bool forked; /* this process is a child that a fork of the worker made */
     bool resumes;
 };
@@ -207,6 +237,49 @@ int un_handler_result(struct un_port_object *port, struct un_connection *conn, P
 int un_handler_failed(struct un_port_object *port, struct un_connection *conn, PyObject *exception);
 PyObject *un_take_exception(void);
 
+/* vars.c */
+int un_vars_discover(void);
+int un_vars_start(struct un_port_object *port);
+int un_vars_enter(struct un_port_object *port, PyThreadState *state);
+int un_vars_leave(struct un_port_object *port);
+int un_vars_adopt(struct un_port_object *port, struct un_connection *conn, PyObject *result);
+PyObject *un_vars_of(struct un_connection *conn); /* its context, made when there is none; a borrowed reference */
+PyObject *un_vars_call_inside(struct un_connection *conn, PyObject *callable, PyObject *const *arguments, size_t count);
+PyObject *un_vars_run(struct un_connection *conn, PyObject *callable, PyObject *const *arguments, size_t count,
+                      PyObject *names);
+
+/* Whether the callback that has just returned set a context variable. */
+static inline bool un_vars_changed(const struct un_port_object *port)
+{
+    return __builtin_expect(*port->vars.place != port->vars.content, 0);
+}
+
+/* Around the callbacks of a batch: they run in something like the base. 0, or -1 with an exception, which may have been
+ * set before. */
+static inline int un_vars_begin(struct un_port_object *port, PyThreadState *state)
+{
+    if (__builtin_expect(port->vars.outside != state->context || un_vars_changed(port), 0))
+        return un_vars_enter(port, state);
+    return 0;
+}
+static inline int un_vars_end(struct un_port_object *port)
+{
+    return __builtin_expect(port->vars.entered, 0) ? un_vars_leave(port) : 0;
+}
+
+/* Call something of the handler for a connection, within a batch, in the connection's context. */
+static inline PyObject *un_vars_call(struct un_port_object *port, struct un_connection *conn, PyObject *callable,
+                                     PyObject *const *arguments, size_t count)
+{
+    if (__builtin_expect(conn->vars != NULL, 0))
+        return un_vars_call_inside(conn, callable, arguments, count);
+    port->vars.caller = conn;
+    PyObject *result = PyObject_Vectorcall(callable, arguments, count, NULL);
+    if (un_vars_changed(port) && un_vars_adopt(port, conn, result) < 0)
+        Py_CLEAR(result);
+    return result;
+}
+
 /* Call a callback that is overridden. 0, or -1 when KeyboardInterrupt, SystemExit or a lack of memory is to
  * leave run. */
 static inline int un_call(struct un_port_object *port, struct un_connection *conn, enum un_callback which,
@@ -214,8 +287,8 @@ static inline int un_call(struct un_port_object *port, struct un_connection *con
 {
     PyObject *arguments[3] = {NULL, (PyObject *)conn, argument};
     size_t count = argument ? 2 : 1;
-    PyObject *result = PyObject_Vectorcall(port->callbacks[which], arguments + 1,
-                                           count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    PyObject *result = un_vars_call(port, conn, port->callbacks[which], arguments + 1,
+                                    count | PY_VECTORCALL_ARGUMENTS_OFFSET);
     if (__builtin_expect(result == Py_None, 1)) {
         Py_DECREF(result);
         return 0;
@@ -226,8 +299,14 @@ static inline int un_call(struct un_port_object *port, struct un_connection *con
 /* tasks.c */
 int un_task_start(struct un_port_object *port, struct un_connection *conn, PyObject *coroutine);
 
+/* step.c */
+extern PyType_Spec un_step_spec;
+PyObject *un_step_new(struct un_port_object *port, struct un_connection *conn, PyObject *coroutine);
+uint64_t un_step_enter(struct un_port_object *port, const struct un_connection *conn);
+void un_step_leave(struct un_port_object *port, uint64_t before, bool failed); /* with an exception set */
+
 /* batch.c */
-Py_ssize_t un_batch_run(struct un_port_object *port);
+Py_ssize_t un_batch_run(struct un_port_object *port, PyThreadState *state);
 
 /* deliver.c */
 int un_deliver(struct un_port_object *port, const struct un_event *event);
@@ -285,7 +364,14 @@ void un_crowd_count_input(struct un_port_object *port, int64_t held);
 bool un_crowd_slows_input(const struct un_port_object *port);
 bool un_crowd_refuses_input(const struct un_port_object *port, uint64_t held);
 
+/* move.c */
+int un_move_deliver(struct un_port_object *port, struct un_connection *conn);
+int un_move_release(struct un_port_object *port, uint64_t id);
+void un_move_settled(struct un_connection *conn);
+void un_move_place_answers(struct un_port_object *port);
+
 /* commit.c */
+void un_place_state(struct un_connection *conn);
 void un_commit(struct un_port_object *port);
 void un_attention(struct un_connection *conn);
 void un_review(struct un_connection *conn); /* after any change: dirty or not, attention or not */

@@ -82,8 +82,7 @@ static int open_port(struct un_port_object *port, const struct arguments *from)
         PyErr_NoMemory();
     if (!port->slots || !port->tasks)
         return -1;
-    uint32_t waiting = un_port_peek(port->end);
-    port->redelivered = waiting < UN_BATCH_MAX ? waiting : UN_BATCH_MAX; /* what a dead worker had not committed */
+    port->redelivered = un_port_peek(port->end); /* of one of these a worker may have died, perhaps of the last */
     port->inherited = port->end->command_ring.own;
     port->thread = PyThread_get_thread_ident();
     port->credit = UINT32_MAX;
@@ -91,7 +90,7 @@ static int open_port(struct un_port_object *port, const struct arguments *from)
     port->resumes = from->resumes;
     un_fork_join(&port->fork, leave_to_parent);
     port->buffer_limit = (uint64_t)port->end->header->config.buffer_mib << 20;
-    return un_handler_bind(port, from->handler);
+    return un_vars_start(port) < 0 ? -1 : un_handler_bind(port, from->handler);
 }
 
 static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
@@ -153,6 +152,9 @@ static void close_port(struct un_port_object *port)
     un_lease_close(lease);
     PyMem_RawFree(port->slots);
     port->slots = NULL;
+    PyMem_Free(port->answers);
+    port->answers = NULL;
+    port->answer_count = port->answer_capacity = 0;
 }
 
 static PyObject *port_close(PyObject *self, PyObject *unused)
@@ -170,9 +172,13 @@ static PyObject *port_run(PyObject *self, PyObject *unused)
     (void)unused;
     if (!is_usable(port))
         return NULL;
+    if (!port->slept)
+        un_count(&port->end->mine->counters.worker_turns, 1);
+    port->slept = false;
     port->running = true;
-    port->thread = PyThread_get_thread_ident();
-    Py_ssize_t count = un_batch_run(port);
+    PyThreadState *state = PyThreadState_Get();
+    port->thread = state->thread_id;
+    Py_ssize_t count = un_batch_run(port, state);
     port->running = false;
     return count < 0 ? NULL : PyLong_FromSsize_t(count);
 }
@@ -242,6 +248,12 @@ static PyObject *port_spin(PyObject *self, PyObject *nanoseconds)
     return PyBool_FromLong(caught);
 }
 
+/* Whether something waits for space in the segment. */
+static bool is_pressed(const struct un_port_object *port)
+{
+    return port->attention || port->answer_count > 0;
+}
+
 static PyObject *port_sleep(PyObject *self, PyObject *unused)
 {
     struct un_port_object *port = as_port(self);
@@ -250,9 +262,10 @@ static PyObject *port_sleep(PyObject *self, PyObject *unused)
         return NULL;
     if (port->ready || un_port_pending(port->end))
         Py_RETURN_FALSE;
-    if (!port->stopped && !un_port_sleep(port->end, port->attention != NULL))
+    if (!port->stopped && !un_port_sleep(port->end, is_pressed(port)))
         Py_RETURN_FALSE;
     port->lease->asleep = true;
+    port->slept = !port->lease->engine; /* inline, the first run of a turn comes after its sleep */
     Py_RETURN_TRUE;
 }
 
@@ -302,13 +315,14 @@ static PyObject *get_pending_work(PyObject *self, void *unused)
     (void)unused;
     if (!port->lease)
         Py_RETURN_FALSE;
-    return PyBool_FromLong(port->dirty > 0 || PySet_GET_SIZE(port->tasks) > 0 || un_port_pending(port->end));
+    bool waits = port->dirty > 0 || PySet_GET_SIZE(port->tasks) > 0 || port->answer_count > 0;
+    return PyBool_FromLong(waits || un_port_pending(port->end));
 }
 
 static PyObject *get_pressed(PyObject *self, void *unused)
 {
     (void)unused;
-    return PyBool_FromLong(as_port(self)->attention != NULL);
+    return PyBool_FromLong(is_pressed(as_port(self)));
 }
 
 static PyObject *get_wake_fd(PyObject *self, void *unused)
@@ -340,6 +354,8 @@ static int port_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(port->handler);
     Py_VISIT(port->tasks);
+    Py_VISIT(port->vars.base);
+    Py_VISIT(port->vars.scratch);
     for (int i = 0; i < UN_CALLBACKS; i++)
         Py_VISIT(port->callbacks[i]);
     for (int i = 0; i < (int)UN_REASONS; i++)
@@ -353,6 +369,8 @@ static int port_clear(PyObject *self)
     close_port(port);
     Py_CLEAR(port->handler);
     Py_CLEAR(port->tasks);
+    Py_CLEAR(port->vars.base);
+    Py_CLEAR(port->vars.scratch);
     for (int i = 0; i < UN_CALLBACKS; i++)
         Py_CLEAR(port->callbacks[i]);
     for (int i = 0; i < (int)UN_REASONS; i++)

@@ -114,6 +114,8 @@ static int pass_over(struct un_port_object *port, const struct un_event *event)
 {
     if (event->type == UN_EVENT_DATA)
         un_port_free_frame(port->end, event->frame);
+    else if (event->type == UN_EVENT_MOVE)
+        return un_move_release(port, event->conn);
     return 0;
 }
 
@@ -186,6 +188,10 @@ void un_connection_leave(struct un_connection *conn)
     un_overflow_clear(conn);
     un_crowd_forget(conn);
     conn->owed = 0;
+    if (conn->flags & UN_KEPT) {
+        conn->flags &= ~(uint32_t)UN_KEPT;
+        conn->port->kept--;
+    }
     slot->connection = NULL;
     slot->generation = 0;
 }

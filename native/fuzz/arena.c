@@ -69,8 +69,8 @@ static void open_memories(void)
     CHECK_EQ(mprotect(arena.region + 3 * PAGE + mad_bytes, PAGE, PROT_NONE), 0);
     arena.setup.private = map(un_engine_private_bytes(&arena.config));
     arena.setup.public = map(arena.layout.public_bytes);
-    arena.setup.ports[MAD] = arena.region + 2 * PAGE;
-    arena.setup.ports[HONEST] = map(arena.layout.port_bytes);
+    arena.setup.ports[MAD_PORT] = arena.region + 2 * PAGE;
+    arena.setup.ports[HONEST_PORT] = map(arena.layout.port_bytes);
     un_segment_format(arena.setup.public, &arena.config, &arena.layout, &arena.options);
 }
 
@@ -78,13 +78,13 @@ static void open_descriptors(void)
 {
     arena.setup.control_fd = -1;
     CHECK((arena.setup.epoll_fd = epoll_create1(EPOLL_CLOEXEC)) >= 0);
-    for (uint32_t seat = 0; seat < SEATS; seat++) {
+    for (uint32_t port = 0; port < PORTS; port++) {
         int from_worker[2], to_worker[2];
         CHECK_EQ(pipe2(from_worker, O_NONBLOCK | O_CLOEXEC), 0);
         CHECK_EQ(pipe2(to_worker, O_NONBLOCK | O_CLOEXEC), 0);
-        arena.setup.wake_fds[seat] = from_worker[0];
-        arena.setup.port_wake_fds[seat] = to_worker[1];
-        arena.worker_wakes[seat] = (struct worker_wakes){.to_engine = from_worker[1], .from_engine = to_worker[0]};
+        arena.setup.wake_fds[port] = from_worker[0];
+        arena.setup.port_wake_fds[port] = to_worker[1];
+        arena.worker_wakes[port] = (struct worker_wakes){.to_engine = from_worker[1], .from_engine = to_worker[0]};
     }
 }
 
@@ -96,16 +96,16 @@ void arena_close(void)
             peer_disconnect(&arena.peers[i]);
     un_engine_free(arena.engine);
     arena.carrier->close();
-    for (uint32_t seat = 0; seat < SEATS; seat++) {
-        close(arena.setup.wake_fds[seat]);
-        close(arena.setup.port_wake_fds[seat]);
-        close(arena.worker_wakes[seat].to_engine);
-        close(arena.worker_wakes[seat].from_engine);
+    for (uint32_t port = 0; port < PORTS; port++) {
+        close(arena.setup.wake_fds[port]);
+        close(arena.setup.port_wake_fds[port]);
+        close(arena.worker_wakes[port].to_engine);
+        close(arena.worker_wakes[port].from_engine);
     }
     close(arena.setup.epoll_fd);
     munmap(arena.setup.private, un_engine_private_bytes(&arena.config));
     munmap(arena.setup.public, arena.layout.public_bytes);
-    munmap(arena.setup.ports[HONEST], arena.layout.port_bytes);
+    munmap(arena.setup.ports[HONEST_PORT], arena.layout.port_bytes);
     munmap(arena.region, arena.region_bytes);
 }
 
@@ -153,7 +153,7 @@ void peer_connect(struct peer *peer)
         conn = find_new(before);
     }
     CHECK(conn != NULL);
-    *peer = (struct peer){.fd = fd, .seat = conn->seat, .conn = un_load(&conn->id)};
+    *peer = (struct peer){.fd = fd, .seat = un_seat_of(conn->port), .conn = un_load(&conn->id)};
 }
 
 void peer_disconnect(struct peer *peer)
@@ -252,7 +252,7 @@ static void check_honest_entry(const struct peer *peer)
     uint64_t state = state_of(peer->conn);
     CHECK_EQ(un_load(&conn->id), peer->conn);
     CHECK_EQ(conn->state, UN_CONN_OPEN);
-    CHECK_EQ(conn->seat, HONEST);
+    CHECK_EQ(conn->port, HONEST_PORT);
     CHECK_EQ(conn->flags & (UN_CONN_EOF_IN | UN_CONN_EOF_OUT | UN_CONN_PAUSED), 0);
     CHECK_EQ(conn->state_length, STATE_LENGTH);
     CHECK(memcmp(un_conn_blob(conn), &state, STATE_LENGTH) == 0);
@@ -282,11 +282,11 @@ void arena_open(const struct carrier *carrier)
     for (uint32_t i = 0; i < PEERS; i++)
         arena.peers[i].fd = -1;
     CHECK((arena.engine = un_engine_start(&arena.setup)) != NULL);
-    un_engine_attach_worker(arena.engine, MAD, ++arena.serial, true);
-    un_engine_attach_worker(arena.engine, HONEST, 1, true);
-    void *memory = arena.setup.ports[HONEST];
-    int to_engine = arena.worker_wakes[HONEST].to_engine;
-    CHECK_EQ(un_port_attach(&arena.honest, arena.setup.public, memory, HONEST, to_engine), 0);
+    un_engine_attach_worker(arena.engine, MAD_PORT, ++arena.serial, true);
+    un_engine_attach_worker(arena.engine, HONEST_PORT, 1, true);
+    void *memory = arena.setup.ports[HONEST_PORT];
+    int to_engine = arena.worker_wakes[HONEST_PORT].to_engine;
+    CHECK_EQ(un_port_attach(&arena.honest, arena.setup.public, memory, HONEST_PORT, to_engine), 0);
     for (uint32_t i = 0; i < PEERS; i++) {
         peer_connect(&arena.peers[i]);
         CHECK(arena.peers[i].fd >= 0);

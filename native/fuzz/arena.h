@@ -16,6 +16,9 @@ enum {
     MAD = 0,
     HONEST = 1,
     SEATS = 2,
+    MAD_PORT = 0,
+    HONEST_PORT = 2,
+    PORTS = 4,
     PEERS = 6,
     CONN_MAX = 16,
     PAGE = 4096,
@@ -46,7 +49,7 @@ struct arena {
     struct un_engine *engine;
     uint8_t *region; /* guard, secret, memory of seat 0, secret, guard */
     uint64_t region_bytes;
-    struct worker_wakes worker_wakes[SEATS];
+    struct worker_wakes worker_wakes[PORTS];
     struct un_port honest;
     struct peer peers[PEERS];
     uint32_t serial;

@@ -35,11 +35,11 @@ static void fill_ring_of_seat_0(void)
 static void a_connection_does_not_stand_in_the_line_of_another_seat(void)
 {
     arena_open(&carrier_sockets);
-    un_engine_attach_worker(arena.engine, MAD, ++arena.serial, false);
-    struct un_port_memory *memory = arena.setup.ports[MAD];
+    un_engine_attach_worker(arena.engine, MAD_PORT, ++arena.serial, false);
+    struct un_port_memory *memory = arena.setup.ports[MAD_PORT];
     un_publish(&memory->commit, UN_COMMIT(PEERS / 2, 0)); /* it knows its connections */
     fill_ring_of_seat_0();
-    un_engine_lost_worker(arena.engine, MAD);
+    un_engine_lost_worker(arena.engine, MAD_PORT, false);
     for (uint32_t i = 0; i < PEERS; i++)
         if (arena.peers[i].seat == MAD)
             peer_read(&arena.peers[i]); /* reset */

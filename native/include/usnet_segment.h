@@ -2,7 +2,8 @@
  *
  * The part between the two `cffi` marks is read twice, as in usnet.h.
  *
- * Memory. A segment (native/src/shard/segment.h) is one public memory per shard and one per port; a seat has one port.
+ * Memory. A segment (native/src/shard/segment.h) is one public memory per shard and one per port. Seat s has two ports,
+ * numbers 2 * s and 2 * s + 1: one is current, at the other one a worker leaves, or nobody sits.
  * This API formats fresh public memory once and reads from then on. A reader takes a private copy of the header when it
  * opens a segment and believes no offset, length or index that it finds in shared memory later: whatever a worker
  * writes into the memory of its port, a read here returns some numbers and never touches memory outside the two. The
@@ -127,9 +128,11 @@ uint32_t usnet_counter_count(enum usnet_counter_kind kind);
 const char *usnet_counter_name(enum usnet_counter_kind kind, uint32_t index);
 const char *usnet_counter_help(enum usnet_counter_kind kind, uint32_t index);
 
-/* Read the first `max` counters in index order; returns how many were read. -EINVAL: no such seat. */
+/* Read the first `max` counters in index order; returns how many were read. -EINVAL: no such seat or port. Those of a
+ * seat are the sums of its ports'. */
 int usnet_engine_counters(const struct usnet_segment *segment, uint64_t *values, uint32_t max);
 int usnet_seat_counters(const struct usnet_segment *segment, uint32_t seat, uint64_t *values, uint32_t max);
+int usnet_port_counters(const struct usnet_segment *segment, uint32_t port, uint64_t *values, uint32_t max);
 int usnet_segment_stack_counters(const struct usnet_segment *segment, uint64_t *values, uint32_t max);
 
 /* Connections closed, by reason number; the name of a reason, NULL where the number has no meaning. */
@@ -155,8 +158,10 @@ struct usnet_seat_status {
     /* as the engine says */
     uint32_t serial; /* of the worker attached; 0: none yet */
     uint32_t attached;
-    uint32_t bad; /* the worker wrote nonsense and is to be replaced */
+    uint32_t current; /* new connections come here */
+    uint32_t bad;     /* the worker wrote nonsense and is to be replaced */
     uint32_t tx_nodes_free;
+    uint32_t reserved;
     uint64_t connections;
     uint64_t rx_frames_free;
     /* from indices of both sides; a number that cannot be is shown as a full ring */
@@ -169,14 +174,15 @@ struct usnet_seat_status {
     uint32_t releases_waiting;
     /* as the worker says */
     uint32_t sleeping;
-    uint32_t handling; /* 1 while a handler is being called */
-    uint32_t reserved;
+    uint64_t handling; /* not 0 while a handler is being called; another number for each call */
     uint64_t held_frames;
     uint64_t overflow_bytes;
     uint64_t inbox_held; /* bytes of memory that input takes while callbacks are slow */
     uint64_t objects;
 };
 
+/* The status of a port; that of a seat is its current port's, with what is counted summed over both. */
+int usnet_port_status(const struct usnet_segment *segment, uint32_t port, struct usnet_seat_status *status);
 int usnet_seat_status(const struct usnet_segment *segment, uint32_t seat, struct usnet_seat_status *status);
 
 struct usnet_connection {
@@ -189,6 +195,7 @@ struct usnet_connection {
     uint32_t shard;
     uint32_t slot;
     uint16_t seat;
+    uint16_t port;
     uint8_t state; /* usnet_connection_state_name */
     uint8_t flags; /* bits, usnet_connection_flag_name */
     uint32_t state_length;
@@ -212,9 +219,22 @@ struct usnet_quarantine {
     struct usnet_endpoint peer;
 };
 
-/* 1 and the record with its bytes (up to `max` of them) when the seat's quarantine holds an event, else 0. */
-int usnet_quarantine_read(const struct usnet_segment *segment, uint32_t seat, struct usnet_quarantine *record,
+/* 1 and the record with its bytes (up to `max` of them) when the port's quarantine holds an event, else 0. */
+int usnet_quarantine_read(const struct usnet_segment *segment, uint32_t port, struct usnet_quarantine *record,
                           uint8_t *bytes, uint32_t max);
+
+/* What was running when the last worker of a port died, as that worker said; told until the next one attaches. */
+enum usnet_running { USNET_RUNNING_NOTHING, USNET_RUNNING_EVENT, USNET_RUNNING_TASK };
+
+struct usnet_death {
+    uint64_t conn;
+    uint32_t running;    /* the callback of an event, or a task of a callback */
+    uint32_t event_type; /* 0 of a task */
+    struct usnet_endpoint peer;
+};
+
+/* 1 and what it was, 0: no callback and no task of one. -EINVAL: no such port. */
+int usnet_death_read(const struct usnet_segment *segment, uint32_t port, struct usnet_death *death);
 
 /* Let the kernel send `signal` to this process when the thread that spawned it ends. -ESRCH: parent_pid is gone
  * already, so the signal will never come; the caller must leave. */

@@ -20,7 +20,7 @@ ROOTS = (
     # What the keeper hands to an engine.
     "un_engine_setup", "un_stack_setup", "un_device_parts",
     # Private memory, segment, arena, frames, exchange: everything else is named by these.
-    "un_private", "un_work", "un_node", "un_rx_frame", "un_peer",
+    "un_private", "UN_PRIVATE_TABLES",
     "un_segment_header", "un_conn", "un_event", "un_command", "un_engine_public", "un_port_public", "un_port_memory",
     "un_tx_account", "un_quarantine",
     "un_link_head", "un_stack_memory", "un_tcb", "un_sent", "un_frame", "un_neighbour", "un_udp_socket", "un_time_wait",

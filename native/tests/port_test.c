@@ -415,7 +415,7 @@ static void a_worker_does_not_sit_down_on_indices_that_cannot_be(void)
     check_refused();
     un_store(&model.memory->releases_produced, releases);
     struct un_port second;
-    CHECK_EQ(un_port_attach(&second, model.public, model.seat, 1, -1), -22); /* no such seat */
+    CHECK_EQ(un_port_attach(&second, model.public, model.seat, UN_PORTS, -1), -22); /* no such port */
     CHECK_EQ(un_port_attach(&second, model.public, model.seat, 0, -1), 0);
     un_port_close(&second);
     close_world();

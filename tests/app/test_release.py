@@ -38,34 +38,35 @@ def second(link: Path) -> str:
 def test_the_folder_is_resolved_for_each_generation(current: Path, app_dir: str | None) -> None:
     given = app_dir if app_dir is not None else f"{current}/src"
     below = "" if app_dir == "." else "/src"
-    finder = ReleaseFinder("app:App", given, os.environ)
-    first = finder.find()
+    finder = ReleaseFinder(os.environ)
+    first = finder.find("app:App", given)
     assert first.app_dir == f"{current.parent}/releases/1{below}"
     switch(current)
-    assert finder.find().app_dir == f"{second(current)}{below}"
+    assert finder.find("app:App", given).app_dir == f"{second(current)}{below}"
     assert first.app_dir == f"{current.parent}/releases/1{below}"
 
 
 def test_a_file_moves_along(current: Path) -> None:
     """Also one that was named by its resolved path, as Python names scripts."""
+    finder = ReleaseFinder(os.environ)
     for file in ("./app.py", f"{current}/app.py", f"{current.resolve()}/app.py"):
-        finder = ReleaseFinder(f"{file}:App", ".", os.environ)
-        assert finder.find().app == f"{current.parent}/releases/1/app.py:App"
+        assert finder.find(f"{file}:App", ".").app == f"{current.parent}/releases/1/app.py:App"
+    resolved = str(current.resolve())
     switch(current)
-    assert finder.find().app == f"{second(current)}/app.py:App"
+    assert finder.find(f"{resolved}/app.py:App", ".").app == f"{second(current)}/app.py:App"
 
 
 def test_processes_run_in_the_release_and_import_from_it(current: Path) -> None:
-    finder = ReleaseFinder("app:App", ".", os.environ)
+    finder = ReleaseFinder(os.environ)
     switch(current)
-    release = finder.find()
+    release = finder.find("app:App", ".")
     assert release.folder == second(current)
     assert release.path == (second(current), str(current.parent / "library"))
 
 
 def test_a_name_of_another_folder_is_not_believed(current: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PWD", str(current.parent))
-    assert ReleaseFinder("app:App", ".", os.environ).find().app_dir == f"{current.parent}/releases/1"
+    assert ReleaseFinder(os.environ).find("app:App", ".").app_dir == f"{current.parent}/releases/1"
 
 
 def test_a_current_folder_that_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,10 +76,10 @@ def test_a_current_folder_that_was_removed(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delenv("PWD", raising=False)
     gone.rmdir()
     with pytest.raises(StartupError, match="the current folder was removed"):
-        ReleaseFinder("app:App", ".", os.environ)
+        ReleaseFinder(os.environ)
 
 
 def test_our_own_programs_folder_is_not_imported_from(current: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", ["/opt/env/bin", "/opt/library"])
     monkeypatch.setattr(sys.modules["__main__"], "__file__", "/opt/env/bin/usnet-serve", raising=False)
-    assert ReleaseFinder("app:App", ".", os.environ).find().path == ("/opt/library",)
+    assert ReleaseFinder(os.environ).find("app:App", ".").path == ("/opt/library",)

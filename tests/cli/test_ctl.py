@@ -32,8 +32,10 @@ STATUS = {
             "network_version": "1.2.4",
             "rebuilds": 0,
             "workers": [
-                {"seat": 0, "pid": 103, "serial": 2, "state": "serving", "restarts": 1},
-                {"seat": 1, "pid": None, "serial": 7, "state": "empty", "restarts": 6},
+                {"seat": 0, "pid": 103, "serial": 2, "state": "serving", "restarts": 1}
+                | {"out_of_service": False, "leaving": {"pid": 99, "serial": 1, "state": "leaving"}},
+                {"seat": 1, "pid": None, "serial": 7, "state": "empty", "restarts": 6}
+                | {"out_of_service": True, "leaving": None},
             ],
         }
     ],
@@ -68,6 +70,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "conns": [connection()],
         "doctor": [],
         "reload": "reloading",
+        "rollback": "rolled back",
         "stop": None,
         "bind": "listening",
         "unbind": "not listening",
@@ -98,7 +101,8 @@ def test_status_is_a_table_of_processes(server: dict[str, Any], capsys: pytest.C
         ["network", "0", "102", "serving", "4", "1.2.4"],
         ["keeper", "0", "101", "running", "0"],
         ["worker", "0.0", "103", "serving", "2", "1"],
-        ["worker", "0.1", "-", "empty", "7", "6"],
+        ["worker", "0.0", "99", "leaving", "1"],
+        ["worker", "0.1", "-", "out", "of", "service", "7", "6"],
         ["spare", "105", "ready"],
     ]
     assert (
@@ -152,6 +156,10 @@ def test_a_path_is_one_of_the_caller(server: dict[str, Any], monkeypatch: pytest
     [
         (["bind"], "bind: no address is given; expected tcp://HOST:PORT or unix:PATH"),
         (["status", "tcp://h:1"], "status tcp://h:1: status takes no address"),
+        (["reload", "--wait"], "reload: --wait and --timeout are of stop"),
+        (["stop", "--timeout", "1"], "--timeout: without --wait nothing is waited for"),
+        (["stop", "--wait", "--timeout", "-1"],
+         "argument --timeout: '-1' was given; expected a number of seconds, 0 or more"),
     ],
 )
 def test_an_address_is_for_those_that_take_one(
@@ -194,13 +202,17 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize("command", list(ctl.COMMANDS))
-def test_help_behind_a_command_is_about_it(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_behind_a_command_is_about_it(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit) as ended:
         ctl.main([command, "--help"])
     usage, _, description, *rest = capsys.readouterr().out.splitlines()
     assert ended.value.code == 0
     address = " ADDRESS" if command in ("bind", "unbind") else ""
-    assert usage == f"usage: usnet-ctl {command} [--control PATH] [--json] [-h]{address}"
+    waits = " [--wait] [--timeout SECONDS]" if command == "stop" else ""
+    assert usage == f"usage: usnet-ctl {command} [--control PATH] [--json] [-h]{waits}{address}"
     assert description.lower().rstrip(".") == ctl.COMMANDS[command][0].lower()
     assert "commands:" not in rest
 

@@ -33,7 +33,7 @@ def test_a_text_line_has_time_level_role_message_and_extras(stream: io.StringIO)
     logging.getLogger("usnet").warning("peer %s is slow", 7, extra={"conn": 17, "why": 'it "sleeps"'})
     (line,) = lines(stream)
     expected = (
-        r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z warning worker 0\.1  peer 7 is slow conn=17 why="it \\"sleeps\\""'
+        r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z warning worker 0\.1  usnet: peer 7 is slow conn=17 why="it \\"sleeps\\""'
     )
     assert re.fullmatch(expected, line)
 

@@ -149,7 +149,7 @@ def test_port_memory_is_not_shared(engine: FakeEngine, port: Port, conn: Connect
 
     def check() -> None:
         with open("/proc/self/maps") as maps:
-            shared = [line for line in maps if "usnet-seat" in line and "rw-s" in line]
+            shared = [line for line in maps if "usnet-port" in line and "rw-s" in line]
         assert len(shared) == 1, "the fake engine's"
 
     in_child(check)

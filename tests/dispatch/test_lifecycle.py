@@ -184,7 +184,7 @@ def test_descriptors_that_are_no_segment(engine: FakeEngine) -> None:
     with pytest.raises(ValueError, match="the segment cannot be used: it is no segment"):
         Port(engine.segment.port_fds[0], engine.segment.port_fds[0], 0, -1, -1, Recorder(), True)
     with pytest.raises(ValueError, match="the segment cannot be used: it has no such seat"):
-        Port(engine.segment.public_fd, engine.segment.port_fds[0], 1, -1, -1, Recorder(), True)
+        Port(engine.segment.public_fd, engine.segment.port_fds[0], 2, -1, -1, Recorder(), True)
     with pytest.raises(OSError, match="Bad file descriptor"):
         Port(-1, -1, 0, -1, -1, Recorder(), True)
     with pytest.raises(TypeError):

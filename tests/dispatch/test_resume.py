@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.fake_engine import Command, Event, FakeEngine, Op
+from support.fake_engine import Command, Event, FakeEngine, Op, run_all
 from support.recorder import Recorder
 
 from usnet_framework import CloseReason, Connection, Handler
@@ -66,6 +66,22 @@ def test_the_first_events_are_committed_one_by_one(engine: FakeEngine) -> None:
         pass
     assert consumed == [1, 2, 3, 4, 4]
     assert engine.consumed == 6
+
+
+def test_all_that_waited_is_committed_one_by_one(engine: FakeEngine) -> None:
+    """What an earlier worker died of may stand at the very end (P3)."""
+
+    class Notes(Recorder):
+        def on_data(self, conn: Connection, data: memoryview) -> None:
+            consumed.append(engine.consumed)
+
+    consumed: list[int] = []
+    conn = engine.connect()
+    for _ in range(200):
+        engine.data(conn, b"left over")
+    port = engine.port(Notes())
+    run_all(port)
+    assert consumed == list(range(1, 201))
 
 
 def test_write_buffer_size_goes_on(engine: FakeEngine) -> None:

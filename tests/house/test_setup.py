@@ -32,6 +32,7 @@ def program(machine: Path, name: str, script: str) -> None:
 def set_up(machine: Path, what: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["/bin/sh", ROOT / "tools/setup.sh", what],
+        cwd=machine,
         env={"PATH": str(machine), "HOME": os.environ.get("HOME", "/")},
         capture_output=True,
         text=True,
@@ -49,7 +50,7 @@ def test_where_apt_is_unknown_one_line_says_what_is_missing(machine: Path) -> No
 
 
 def test_tests_need_more(machine: Path) -> None:
-    for name in ("iproute2", "curl", "wrk", "tshark", "pkgconf"):
+    for name in ("iproute2", "curl", "wrk", "tshark", "pkgconf", "systemd", "prometheus (promtool)"):
         assert name in set_up(machine, "test").stderr
 
 
@@ -78,6 +79,28 @@ def test_what_is_missing_is_installed(user: str, machine: Path) -> None:
     update, install = (machine / "apt").read_text().splitlines()
     assert update.endswith("update")
     assert install.endswith("gcc libc6-dev")
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_of_a_package_that_would_start_a_server_one_program_is_taken(user: int, machine: Path) -> None:
+    for name in ("mkdir", "mktemp", "tar", "chmod", "mv", "rm"):
+        (machine / name).symlink_to(shutil.which(name) or pytest.fail(f"no {name}"))
+    for name in ("cc", "ip", "curl", "wrk", "tshark", "pkg-config", "systemd-analyze"):
+        program(machine, name, "exit 0")
+    program(machine, "id", f"echo {user}")
+    download = "for last; do :; done; test $last = update || : > ${last}_1.deb"
+    program(machine, "apt-get", f'echo "$@" >> {machine}/apt; {download}')
+    (machine / "usr/bin").mkdir(parents=True)
+    program(machine, "usr/bin/promtool", "echo it runs")
+    program(machine, "dpkg-deb", f"tar -C {machine} -c ./usr/bin/promtool")
+    done = set_up(machine, "test")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "install" not in (machine / "apt").read_text()
+    tool = machine / "build/tools/promtool"
+    assert subprocess.run([tool], capture_output=True, text=True, check=True).stdout == "it runs\n"
+    (machine / "apt").unlink()
+    assert set_up(machine, "test").returncode == 0
+    assert not (machine / "apt").exists(), "nothing is done twice"
 
 
 def test_nothing_is_installed_where_nothing_is_missing(machine: Path) -> None:

@@ -44,6 +44,9 @@ def changed(state_layout: ModuleType, folder: Path, old: str, new: str) -> bool:
         (r"X\(S, un_shared64, bytes_out", "X(S, un_shared32, bytes_out"),  # a table of fields
         (r"#define UN_PATHS 256u", "#define UN_PATHS 512u"),  # a number of entries
         (r"int32_t fd;     /\*", "int64_t fd; /*"),  # of a struct in an array in a struct
+        (r"EACH\(suspects, uint8_t", "EACH(suspects, uint16_t"),  # a table of the private memory
+        (r"ONE\((peers, [^\n]*\n *)ONE\(peer_buckets", r"ONE(peer_buckets, \1ONE(peers"),  # their order
+        (r"\(config\)->tx_frames \+", "2 * (config)->tx_frames +"),  # how many of them there are
     ],
 )
 def test_another_layout_is_seen(state_layout: ModuleType, tmp_path: Path, old: str, new: str) -> None:

@@ -7,6 +7,7 @@ import http.client
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -122,7 +123,8 @@ def test_openmetrics_is_spoken_to_those_who_ask_for_it(endpoint: MetricsServer) 
 def test_readiness_follows_the_server(endpoint: MetricsServer, server: MemoryServer) -> None:
     assert ask(endpoint, "GET", "/readyz")[0].status == 200
     server.ready = False
-    assert ask(endpoint, "GET", "/readyz")[0].status == 503
+    reply, body = ask(endpoint, "GET", "/readyz")
+    assert (reply.status, body) == (503, b"not ready: no handler can run on some shard\n")
 
 
 def test_nothing_is_healthy_while_the_loop_does_not_turn(
@@ -165,14 +167,48 @@ def test_clients_that_stall_are_bounded_and_leave_without_a_word(
     monkeypatch.setattr("usnet_framework.metrics.REQUEST_TIMEOUT_SECONDS", 1)
     endpoint = make("127.0.0.1:0")
     endpoint.start()
-    stalled = [socket.create_connection(endpoint.address, 10) for _ in range(2)]
-    with socket.create_connection(endpoint.address, 10) as refused:
-        assert refused.recv(1) == b""
-    for client in stalled:
+    oldest, *others = (socket.create_connection(endpoint.address, 10) for _ in range(3))
+    assert oldest.recv(1) == b""  # at once: there are two places
+    for client in others:
         assert client.recv(1) == b""  # sent away after the timeout
+    for client in (oldest, *others):
         client.close()
     wait("others are served again", lambda: is_served(endpoint))
     assert capfd.readouterr().err == ""
+
+
+def test_clients_that_only_hold_connections_open_fail_no_probe(endpoint: MetricsServer) -> None:
+    idle = [socket.create_connection(endpoint.address, 10) for _ in range(200)]
+    for _ in range(50):
+        began_s = time.monotonic()
+        assert ask(endpoint, "GET", "/healthz")[0].status == 200
+        assert ask(endpoint, "GET", "/readyz")[0].status == 200
+        assert time.monotonic() - began_s < 1
+    for client in idle:
+        client.close()
+
+
+def test_a_client_that_asks_is_answered_while_others_come(
+    make: Callable[[str], MetricsServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usnet_framework.metrics.CLIENTS_MAX", 1)
+    endpoint = make("127.0.0.1:0")
+    asked, answers = threading.Event(), threading.Event()
+
+    def metrics(environ: object) -> tuple[str, list[tuple[str, str]], bytes]:
+        asked.set()
+        assert answers.wait(10)
+        return "200 OK", [], b"all"
+
+    monkeypatch.setattr(endpoint, "_metrics", metrics)
+    endpoint.start()
+    with socket.create_connection(endpoint.address, 10) as client:
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert asked.wait(10)
+        with socket.create_connection(endpoint.address, 10) as refused:
+            assert refused.recv(1) == b""
+        answers.set()
+        assert client.makefile("rb").read().endswith(b"all")
 
 
 def test_a_client_that_dribbles_holds_its_place_no_longer(

@@ -34,17 +34,29 @@ def regions(segment: Segment) -> dict[str, _native.Region]:
     return _native.layout_regions(asdict(segment.config))
 
 
-def put_connection(segment: Segment, slot: int, *, seat: int = 1, family: int = 4) -> int:
+def put_connection(segment: Segment, slot: int, *, port: int = 2, family: int = 4) -> int:
     """Write a table entry as an engine would; returns its id."""
     conns = regions(segment)["conns"]
     conn_id = 3 << 54 | slot << 32 | 9
     peer = bytes([10, 0, 0, 7]).ljust(16, b"\0") if family == 4 else bytes(15) + b"\1"
-    entry = struct.pack("<QBBHIQQQQQ", conn_id, 1, 0b1001, seat, 8, 100, 60, 50, 111, 222)
+    entry = struct.pack("<QBBHIQQQQQ", conn_id, 1, 0b1001, port, 8, 100, 60, 50, 111, 222)
     entry += peer + struct.pack("<HHI", 5555, family, 0) + bytes(24)
     with writable(segment.public_fd) as public:
         at = conns.at + slot * conns.item_bytes
         public[at : at + len(entry)] = entry
     return conn_id
+
+
+def offsets(of: str) -> dict[str, int]:
+    return _native.layout_offsets()[of]
+
+
+def somebody_sits(segment: Segment, *ports: int) -> None:
+    """A worker was attached to these ports."""
+    at, item_bytes = regions(segment)["ports"].at, regions(segment)["ports"].item_bytes
+    with writable(segment.public_fd) as public:
+        for port in ports:
+            struct.pack_into("<I", public, at + port * item_bytes + offsets("un_port_public")["serial"], 1)
 
 
 def test_fresh_segment_reads_as_zero(segment: Segment) -> None:
@@ -73,7 +85,7 @@ def test_names_and_help_texts() -> None:
 def test_connections_are_copied_out(segment: Segment) -> None:
     conn_id = put_connection(segment, 5)
     (found,) = segment.connections()
-    assert (found.id, found.shard, found.slot, found.seat) == (conn_id, 3, 5, 1)
+    assert (found.id, found.shard, found.slot, found.seat, found.port) == (conn_id, 3, 5, 1, 2)
     assert (found.state, found.flags) == ("open", ("eof_in", "blocked"))
     assert (found.bytes_in, found.bytes_queued, found.bytes_out) == (100, 60, 50)
     assert (found.opened_ns, found.active_ns, found.state_length) == (111, 222, 8)
@@ -101,14 +113,30 @@ def test_full_table_is_listed_whole(segment: Segment) -> None:
 
 def test_quarantine_record(segment: Segment) -> None:
     with writable(segment.public_fd) as public:
-        start = regions(segment)["quarantines"].at + regions(segment)["quarantines"].part_bytes  # seat 1
+        start = regions(segment)["quarantines"].at + regions(segment)["quarantines"].part_bytes  # port 1
         record = struct.pack("<IIIIQ", 1, 5, 2, 0, 77) + bytes([10, 0, 0, 8]).ljust(16, b"\0")
         record += struct.pack("<HHI", 99, 4, 0) + b"hello world"
         public[start : start + len(record)] = record
+    assert segment.quarantine(1) is None, "nobody sat there"
+    somebody_sits(segment, 0, 1)
     assert segment.quarantine(0) is None
     found = segment.quarantine(1)
     assert found is not None
     assert (found.conn, found.event_type, found.peer, found.data) == (77, 2, ("10.0.0.8", 99), b"hello")
+
+
+@pytest.mark.parametrize(("running", "kind", "event_type"), [(1, "event", 2), (2, "task", 0)])
+def test_what_a_worker_died_of(segment: Segment, running: int, kind: str, event_type: int) -> None:
+    with writable(segment.public_fd) as public:
+        start = regions(segment)["quarantines"].at + regions(segment)["quarantines"].part_bytes  # port 1
+        record = struct.pack("<IIIIQ", 0, 0, event_type, running, 77) + bytes([10, 0, 0, 8]).ljust(16, b"\0")
+        record += struct.pack("<HHI", 99, 4, 0)
+        public[start : start + len(record)] = record
+    assert segment.death(0) is None
+    assert segment.quarantine(1) is None  # it is not poisoned yet
+    assert segment.death(1) == _native.DeathRecord(
+        conn=77, kind=kind, event_type=event_type, peer=("10.0.0.8", 99)
+    )
 
 
 def test_counters_of_a_stack_are_read_in_their_order(segment: Segment) -> None:
@@ -122,12 +150,15 @@ def test_counters_of_a_stack_are_read_in_their_order(segment: Segment) -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_garbage_in_port_memory_is_read_without_harm(segment: Segment, seed: int) -> None:
     noise = random.Random(seed).randbytes(1 << 16)
-    with writable(segment.port_fds[1]) as memory:
-        memory[: len(noise)] = noise
-    status = segment.seat_status(1)
+    somebody_sits(segment, 2, 3)
+    for port in (2, 3):
+        with writable(segment.port_fds[port]) as memory:
+            memory[: len(noise)] = noise
+    status = segment.port_status(2)
     assert 0 <= status.events_waiting <= segment.config.event_slots
     assert 0 <= status.commands_waiting <= segment.config.command_slots
     assert 0 <= status.releases_waiting <= 4 * segment.config.event_slots
+    assert segment.seat_status(1).objects == 2 * status.objects % (1 << 64)
     assert all(0 <= value < 1 << 64 for value in segment.seat_counters(1).values())
     assert len(segment.wait_histogram(1)) == 24
     assert set(segment.seat_counters(0).values()) == {0}
@@ -143,16 +174,43 @@ def test_garbage_in_public_memory_is_read_without_harm(segment: Segment, seed: i
     for found in segment.connections():
         assert found.slot < CONN_MAX
     assert len(segment.engine_counters()) == len(_native.ENGINE_COUNTERS)
-    for seat in range(2):
-        segment.quarantine(seat)
-        assert segment.seat_status(seat).events_waiting <= segment.config.event_slots
+    for port in range(4):
+        segment.quarantine(port)
+        assert segment.port_status(port).events_waiting <= segment.config.event_slots
 
 
 @pytest.mark.parametrize("seat", [2, 64, 2**32 - 1])
 def test_no_such_seat(segment: Segment, seat: int) -> None:
-    for read in (segment.seat_counters, segment.seat_status, segment.wait_histogram, segment.quarantine):
+    for read in (segment.seat_counters, segment.seat_status, segment.wait_histogram):
         with pytest.raises(OSError, match="Invalid argument"):
             read(seat)
+
+
+@pytest.mark.parametrize("port", [4, 128, 2**32 - 1])
+def test_no_such_port(segment: Segment, port: int) -> None:
+    for read in (segment.port_counters, segment.port_status, segment.quarantine):
+        with pytest.raises(OSError, match="Invalid argument"):
+            read(port)
+
+
+def test_counters_of_a_seat_are_those_of_both_its_ports(segment: Segment) -> None:
+    at, names = offsets("un_port_memory")["counters"], [name for name, _ in _native.SEAT_COUNTERS]
+    somebody_sits(segment, 0, 1)
+    for port in (0, 1):
+        with writable(segment.port_fds[port]) as memory:
+            struct.pack_into(f"<{len(names)}Q", memory, at, *(port + 10 * number for number in range(len(names))))
+    assert segment.port_counters(1)[names[2]] == 21
+    assert segment.seat_counters(0)[names[2]] == 41
+    assert set(segment.seat_counters(1).values()) == {0}
+
+
+def resident_bytes(fd: int) -> int:
+    return os.fstat(fd).st_blocks * 512
+
+
+def test_a_port_where_nobody_sits_takes_no_memory(segment: Segment) -> None:
+    segment.seat_counters(0), segment.seat_status(0), segment.wait_histogram(0), segment.quarantine(1)
+    assert resident_bytes(segment.port_fds[1]) == 0
 
 
 def test_sizes_are_sealed(segment: Segment) -> None:
@@ -226,7 +284,7 @@ def test_regions_lie_one_behind_the_other(segment: Segment) -> None:
     for region in regions(segment).values():
         assert region.at >= ends[region.memory]
         assert region.part_bytes >= region.item_count * region.item_bytes
-        parts = segment.config.seats if "seats" in region.parts else 1
+        parts = len(segment.port_fds) if "seats" in region.parts else 1
         ends[region.memory] = region.at + parts * region.part_bytes
     assert all(sizes[memory] - 4096 < ends[memory] <= sizes[memory] for memory in sizes)
 

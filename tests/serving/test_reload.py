@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 from pathlib import Path
 
 import pytest
+from support.apps import ask, write
 from support.server import Server, run
-
-
-def write(folder: Path, answer: str, more: str = "", resume: str = "on_resume") -> None:
-    (folder / "app.py").write_text(
-        "from usnet_framework import Handler\n"
-        "class App(Handler):\n"
-        f"    def on_data(self, conn, data): conn.send({answer.encode()!r})\n"
-        f"    def {resume}(self, conn): pass\n" + more
-    )
-    # The compiled file is told from the source by its time in seconds and its size.
-    os.utime(folder / "app.py", (answers := sum(answer.encode()) + len(more), answers))
-
-
-def ask(client: socket.socket) -> bytes:
-    client.sendall(b"?")
-    return client.recv(100)
 
 
 def test_new_code_answers_on_old_connections(tmp_path: Path) -> None:
@@ -86,20 +70,20 @@ def test_code_that_cannot_be_imported_changes_nothing(tmp_path: Path, broken: st
         ),
     ],
 )
-def test_code_that_cannot_start_leaves_the_other_seats_alone(tmp_path: Path, broken: str, line: str) -> None:
+def test_code_that_cannot_start_changes_nothing(tmp_path: Path, broken: str, line: str) -> None:
     write(tmp_path, "one")
-    with Server("app:App", "--queues", "1", "--workers", "2", cwd=tmp_path) as server:
+    with Server("app:App", "--queues", "1", "--workers", "2", cwd=tmp_path) as server, server.connect() as client:
+        before = server.workers()
         write(tmp_path, "bad", more=broken)
         refused = run("usnet-ctl", "reload", "--control", str(server.control))
         assert refused.returncode == 3
         assert line in refused.stderr
-        assert "seats after 0.0 keep the old code" in refused.stderr
-        assert server.workers()[-1].serial == 1
+        assert server.workers() == before
+        assert server.get("/readyz")[0] == 200
+        assert ask(client) == b"one"
         write(tmp_path, "four")
-        server.ctl("reload")
-        server.wait("all seats serve again", lambda: server.get("/readyz")[0] == 200)
-        with server.connect() as client:
-            assert ask(client) == b"four"
+        assert server.ctl("reload") == "reloaded 2 workers"
+        assert ask(client) == b"four"
 
 
 def test_what_on_stop_sends_arrives_and_what_it_raises_is_logged(tmp_path: Path) -> None:
@@ -134,7 +118,7 @@ def test_a_stop_during_a_reload_is_obeyed(tmp_path: Path) -> None:
     with Server("app:App", "--queues", "1", cwd=tmp_path) as server:
         write(tmp_path, "slow", more="import time; time.sleep(600)\n")
         server.process.send_signal(signal.SIGHUP)
-        server.wait("the new code is being imported", lambda: len(server.processes()) == 6)
+        server.wait("the new code is being imported", lambda: len(server.processes()) > 5)
         assert server.stop() == 0
 
 

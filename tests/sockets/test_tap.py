@@ -238,7 +238,7 @@ def test_who_claims_an_address_of_the_server_is_told_of(layout: str) -> None:
             asker.bind((Tap.ipv4, 0))
             asker.sendto(b"who are you?", ("10.77.0.9", 9))
         server.wait("it is told", lambda: f"{Tap.ipv4} is claimed by another station as well" in server.log)
-        assert "supervisor  address 10.77.0.1" in server.log
+        assert "supervisor  usnet.supervisor: address 10.77.0.1" in server.log
         (claimed,) = [found for found in server.ctl("doctor") if found["asked"] == f"{Tap.ipv4}/24"]
         assert "and by another station" in claimed["in_force"]
         assert not claimed["ok"]
@@ -267,12 +267,70 @@ def is_refused(address: tuple[str, int]) -> bool:
         return True
 
 
+class Unreachable(Server):
+    """One that serves, and is not ready."""
+
+    def _started(self) -> bool:
+        return "listening on" in self.log
+
+
 @LAYOUTS
-def test_an_interface_that_is_removed_is_noticed(layout: str) -> None:
-    with serve("--layout", layout, "--queues", "1") as server:
+def test_a_server_whose_address_another_station_has_is_not_ready(layout: str) -> None:
+    """The kernel's end has it before the server starts."""
+    ip("tuntap", "add", "dev", Tap.interface, "mode", "tap", "multi_queue")
+    ip("link", "set", Tap.interface, "up")
+    ip("address", "add", f"{Tap.ipv4}/24", "dev", Tap.interface)
+    tap = Tap()
+    tap.ended = lambda: None  # type: ignore[method-assign]  # it stays
+    with Unreachable("examples.echo:Echo", "--layout", layout, "--queues", "1", backend=tap) as server:
+        taken = f"address {Tap.ipv4}/24 is in use by another station"
+        server.wait("it is noticed", lambda: taken in server.get("/readyz")[1], 10)
+        assert server.get("/readyz")[0] == 503
+        (claimed,) = [found for found in server.ask("doctor") if found["asked"] == f"{Tap.ipv4}/24"]
+        assert (claimed["in_force"], claimed["ok"]) == ("not served", False)
+        assert server.status()["state"] == "degraded"
+        ip("address", "del", f"{Tap.ipv4}/24", "dev", Tap.interface)
+        server.wait("it is served", lambda: server.get("/readyz")[0] == 200)
+        assert hello(*server.address) == b"hello"
+
+
+@LAYOUTS
+@pytest.mark.parametrize("queues", ["1", "2"])
+def test_an_interface_that_is_removed_is_made_again(layout: str, queues: str) -> None:
+    with serve("--layout", layout, "--queues", queues) as server:
         ip("link", "delete", Tap.interface)
-        server.wait("it says so", lambda: server.get("/readyz")[0] == 503)
-        assert "the interface was removed" in server.log
+        server.wait("it is noticed", lambda: "the interface was removed" in server.log)
+        server.wait("its shards are back", lambda: "it was made again" in server.get("/readyz")[1])
+        assert server.get("/readyz")[0] == 503
+        found = findings(server)["interface"]
+        assert (found["ok"], found["in_force"]) == (False, "made again")
+        assert f"dev {Tap.interface}" in found["fix"]
+        Tap().started()  # its kernel end gets its addresses
+        server.wait("it is ready", lambda: server.get("/readyz")[0] == 200)
+        for _ in range(4):
+            assert hello(*server.address) == b"hello"
+
+
+@LAYOUTS
+def test_an_interface_that_was_joined_and_is_removed_is_joined_when_it_is_back(layout: str) -> None:
+    def make() -> None:
+        ip("tuntap", "add", "dev", Tap.interface, "mode", "tap", "multi_queue")
+        ip("link", "set", Tap.interface, "up")
+
+    make()
+    tap = Tap()
+    tap.ended = lambda: None  # type: ignore[method-assign]  # it stays
+    with Server("examples.echo:Echo", "--layout", layout, "--queues", "1", backend=tap) as server:
+        ip("link", "delete", Tap.interface)
+        server.wait("it says so", lambda: f"interface {Tap.interface} was removed" in server.get("/readyz")[1])
+        found = findings(server)["interface"]
+        assert (found["ok"], found["in_force"]) == (False, "none")
+        server.wait("it is tried again", lambda: server.log.count("tried again in") >= 2)
+        assert not os.path.exists(f"/sys/class/net/{Tap.interface}")
+        make()
+        tap.started()
+        server.wait("it is ready", lambda: server.get("/readyz")[0] == 200)
+        assert hello(*server.address) == b"hello"
 
 
 def test_an_inline_worker_that_dies_is_replaced_on_the_same_queue() -> None:

@@ -16,7 +16,7 @@ OFF = Config()
 
 def conn(peer: Address = ("10.0.0.1", 1), *flags: str, silent_ns: int = 0) -> ConnectionInfo:
     return ConnectionInfo(
-        id=1, shard=0, slot=0, seat=0, state="open", flags=flags, peer=peer, local=("10.0.0.9", 80), bytes_in=0,
+        id=1, shard=0, slot=0, seat=0, port=0, state="open", flags=flags, peer=peer, local=("10.0.0.9", 80), bytes_in=0,
         bytes_out=0, bytes_queued=0, state_length=0, opened_ns=0, active_ns=NOW_NS - silent_ns,
     )  # fmt: skip
 

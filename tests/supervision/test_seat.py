@@ -356,6 +356,46 @@ def test_a_port_is_the_workers_until_it_has_left(stage: Stage) -> None:
     assert "lost 1 at 0" in stage.shard.asked
 
 
+def test_a_port_whose_events_are_being_copied_is_taken_when_it_is_vacant(stage: Stage) -> None:
+    first = stage.serve()
+    stage.succeed(1)
+    stage.confirm()
+    first.dies()
+    stage.lose()
+    third = stage.succeed(2)
+    assert stage.shard.asked[-1] == "attach 3 at 0"
+    stage.seat.refuse_attach(0, 3)
+    assert stage.seat.serves, "the one before goes on"
+    assert stage.seat.generation == 1
+    assert third.running
+    stage.seat.vacant(0, 1)
+    assert stage.shard.asked[-2:] == ["attach 3 at 0", "attach 3 at 0"]
+    assert stage.confirm() is third
+
+
+def test_an_heir_that_is_refused_sits_at_the_other_port(stage: Stage) -> None:
+    stage.serve().dies()
+    stage.lose()
+    stage.load_all()
+    stage.start_all()
+    assert stage.shard.asked[-1] == "attach 2 at 0"
+    stage.seat.refuse_attach(0, 2)
+    assert stage.shard.asked[-1] == "attach 2 at 1"
+    stage.confirm()
+    assert stage.seat.serves
+
+
+def test_who_is_refused_and_dead_is_replaced(stage: Stage) -> None:
+    stage.serve().dies()
+    stage.lose()
+    stage.load_all()
+    stage.start_all()
+    sitting(stage).dies()
+    stage.seat.refuse_attach(0, 2)
+    stage.follow()
+    assert stage.shard.asked[-1] == "attach 3 at 1"
+
+
 # Inline: one port.
 
 

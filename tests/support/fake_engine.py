@@ -36,6 +36,7 @@ class Event(IntEnum):
     EOF = 3
     DRAIN = 4
     CLOSE = 5
+    MOVE = 6
 
 
 class Op(IntEnum):
@@ -47,6 +48,9 @@ class Op(IntEnum):
     RESUME = 6
     STATE = 7
     WANT_DRAIN = 8
+    RELEASE = 9
+    KEEP = 10
+    SETTLED = 11
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ class FakeEngine:
         self._generation = 0
         nodes = self.config.tx_frames + self.config.command_slots
         self._set(self.public, self.at["ports"] + _PUBLIC["tx_nodes_free"], nodes)
+        self._set(self.public, self.at["ports"] + _PUBLIC["serial"], 1)
 
     def __enter__(self) -> FakeEngine:
         return self
@@ -110,7 +115,7 @@ class FakeEngine:
             os.close(fd)
 
     def port(self, handler: Handler, resumes: bool = True) -> Port:
-        public_fd, (port_fd,) = self.segment.public_fd, self.segment.port_fds
+        public_fd, port_fd = self.segment.public_fd, self.segment.port_fds[0]
         return Port(public_fd, port_fd, 0, self._to_engine, self._from_engine, handler, resumes)
 
     # Events.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -47,6 +48,16 @@ class Poisonable(Echo):
             os.kill(os.getpid(), signal.SIGKILL)
         if data[:4] == b"exit":
             sys.exit(1)
+        conn.send(data)
+
+
+class PoisonableLater(Echo):
+    """Dies of messages that begin with "poison", after it has waited for a while."""
+
+    async def on_data(self, conn: Connection, data: memoryview) -> None:  # type: ignore[override]
+        await asyncio.sleep(0.01)
+        if data[:6] == b"poison":
+            os.kill(os.getpid(), signal.SIGKILL)
         conn.send(data)
 
 

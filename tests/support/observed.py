@@ -63,7 +63,7 @@ class MemoryServer:
         self.ready = True
         self.network_restarts = 0
         self.backend = "kernel"
-        self.worker = {"seat": 0, "pid": os.getpid(), "restarts": 0, "bad": 0, "poisoned": 0}
+        self.worker = {"seat": 0, "pid": os.getpid(), "restarts": 0, "bad": 0, "poisoned": 0, "hung": 0, "hangs": None}
 
     def status(self) -> dict[str, Any]:
         shard = {
@@ -87,5 +87,5 @@ class MemoryServer:
             "spares": [],
         }
 
-    def is_ready(self) -> bool:
-        return self.ready
+    def unready(self) -> list[str]:
+        return [] if self.ready else ["no handler can run on some shard"]

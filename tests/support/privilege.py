@@ -34,11 +34,27 @@ def _can_make_tap_interfaces() -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
+def needs_program(name: str, *folders: str) -> pytest.MarkDecorator:
+    """That tools/setup.sh installs for tests; `folders`: where it may be besides PATH."""
+    found = any(shutil.which(name, path=folder) for folder in (None, *folders))
+    return pytest.mark.skipif(not found, reason=f"{PREFIX}there is no {name}: tools/setup.sh test")
+
+
+@functools.cache
+def _can_make_pid_namespaces() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    probe = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "true"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
 needs_tap = pytest.mark.skipif(not _can_make_tap_interfaces(), reason=PREFIX + "may not create TAP interfaces")
 
 needs_network_namespaces = pytest.mark.skipif(
     not _can_make_namespaces(), reason=PREFIX + "may not create network namespaces"
 )
+
+needs_pid_namespaces = pytest.mark.skipif(not _can_make_pid_namespaces(), reason=PREFIX + "may not make PID namespaces")
 
 needs_other_users = pytest.mark.skipif(os.geteuid() != 0, reason=PREFIX + "may not become another user")
 

@@ -67,7 +67,12 @@ def command(name: str, programs: Path = PROGRAMS) -> str:
 
 
 def run(
-    name: str, *args: str, cwd: Path = REPOSITORY, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    name: str,
+    *args: str,
+    cwd: Path = REPOSITORY,
+    env: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, by another one (`prefix`) if need be; for command lines that are refused and for
     usnet-ctl."""
@@ -79,6 +84,7 @@ def run(
         text=True,
         timeout=60,
         check=False,
+        pass_fds=pass_fds,
     )
 
 
@@ -111,7 +117,7 @@ class Server:
 
     def __init__(
         self,
-        app: str,
+        app: str | None,
         *args: str,
         cwd: Path = REPOSITORY,
         env: Mapping[str, str] | None = None,
@@ -121,9 +127,9 @@ class Server:
         programs: Path = PROGRAMS,
         pass_fds: Sequence[int] = (),
     ) -> None:
-        """`stop=False`: the test ends the server itself; only what is left is looked at. `backend`: the kernel, unless
-        given. `prefix`: a program that becomes the server. `programs`: where another installation has usnet-serve.
-        `pass_fds`: descriptors that it inherits."""
+        """`app` None: a file of `--config` names it. `stop=False`: the test ends the server itself; only what is left
+        is looked at. `backend`: the kernel, unless given. `prefix`: a program that becomes the server. `programs`:
+        where another installation has usnet-serve. `pass_fds`: descriptors that it inherits."""
         backend = Kernel() if backend is None else backend
         self._folder = tempfile.TemporaryDirectory(prefix="usnet-test-")
         self.folder = Path(self._folder.name)
@@ -141,7 +147,7 @@ class Server:
             *WITH_THE_TEST,
             *prefix,
             command("usnet-serve", programs),
-            app,
+            *([app] if app is not None else []),
             *(backend.options(port) if "--bind" not in args else []),
             *args,
         ]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
 from usnet_framework import inherited, logs
-from usnet_framework.bench import aims, compare, kill, memory, report, scrape, sharing
+from usnet_framework.bench import aims, compare, kill, memory, reload, report, scrape, sharing
 from usnet_framework.bench.load import SHORT_BYTES, WAYS, Load, program
 from usnet_framework.bench.machine import Cores, available_cores, plan_cores
 from usnet_framework.bench.network import CHOICES
@@ -82,6 +82,11 @@ def _memory(options: argparse.Namespace) -> Result:
 
 def _scrape(options: argparse.Namespace) -> Result:
     return scrape.run(options.layout, _load(options), options.rounds, _cores(options))
+
+
+def _reload(options: argparse.Namespace) -> Result:
+    where = (options.network, _cores(options))
+    return reload.run(options.backend, _load(options), options.rounds, options.longest, *where)
 
 
 def _load(options: argparse.Namespace) -> Load:
@@ -176,7 +181,14 @@ def _parser() -> argparse.ArgumentParser:
     looked_at.set_defaults(way=WAYS[0])
     _load_options(looked_at)
 
-    for each in (table, kills, idle, shared, looked_at):
+    renewed = _command(commands, "reload", _reload, "what clients notice of reloads")
+    renewed.add_argument("--backend", choices=("kernel", "tap"), default="kernel", help="(%(default)s)")
+    renewed.add_argument("--longest", type=_seconds, default=2.0, metavar="S", help="of a callback (%(default)s)")
+    renewed.add_argument("--network", choices=CHOICES, default="auto", help="where they meet (%(default)s)")
+    _load_options(renewed)
+    renewed.set_defaults(way=WAYS[0], rate=2000.0, duration=5.0, rounds=5, verify=True)
+
+    for each in (table, kills, idle, shared, looked_at, renewed):
         each.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 

@@ -8,7 +8,7 @@
     usnet-ctl upgrade    go on with the network processes of the version installed now, all connections open
     usnet-ctl reload     replace every worker by one that imported the application anew
     usnet-ctl rollback   go back to the code before the last reload, within --reload-probation
-    usnet-ctl stop       drain and stop
+    usnet-ctl stop       drain and stop; with --wait it returns when the server is gone, or after --timeout seconds
 
 `usnet-ctl --pkgconfigdir` asks no server: it prints where pkg-config finds the C library that came with the package.
 Exit codes: 0 done, 2 wrong usage, 3 no server answered or it refused. `--json` prints what the server said.
@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from usnet_framework import inherited, logs
+from usnet_framework import inherited, logs, values
 from usnet_framework.cli.output import show
 from usnet_framework.config import ENVIRONMENT_PREFIX, default_control_path
 from usnet_framework.errors import ControlError, UsageError, UsnetError
@@ -32,18 +32,32 @@ from usnet_framework.installed import pkgconfig_folder
 from usnet_framework.shards import control
 from usnet_framework.values import endpoint_text, nearest
 
+WAIT_S = 60.0
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
     try:
         inherited.reset()
         arguments = _parser().parse_args(argv)
-        result = control.request(arguments.control, arguments.command, **_address(arguments))
+        result = _ask(arguments)
         show(_text(arguments.command, result, logs.to_json if arguments.json else COMMANDS[arguments.command][1]))
     except UsnetError as error:
         print(f"usnet-ctl: {logs.one_line(str(error))}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _ask(arguments: argparse.Namespace) -> Any:
+    """The server's answer."""
+    command, address = arguments.command, _address(arguments)
+    if command != "stop" and (arguments.wait or arguments.timeout is not None):
+        raise UsageError(f"{command}: --wait and --timeout are of stop")
+    if arguments.timeout is not None and not arguments.wait:
+        raise UsageError("--timeout: without --wait nothing is waited for")
+    if arguments.wait:
+        return control.stop_and_wait(arguments.control, WAIT_S if arguments.timeout is None else arguments.timeout)
+    return control.request(arguments.control, command, **address)
 
 
 def _text(command: str, result: Any, form: Callable[[Any], str]) -> str:
@@ -119,6 +133,7 @@ def _parser() -> _Parser:
     parser.add_argument("command", metavar="COMMAND", type=_command)
     parser.add_argument("address", metavar="ADDRESS", nargs="?", help="of bind and unbind")
     _add_options(parser)
+    _add_options_of_stop(parser)
     parser.add_argument(
         "--pkgconfigdir", nargs=0, action=_PrintFolder, help="print what PKG_CONFIG_PATH has to hold, and exit"
     )
@@ -133,7 +148,23 @@ def _command_parser(command: str) -> _Parser:
     if command in control.ADDRESSED:
         parser.add_argument("address", metavar="ADDRESS", help="tcp://HOST:PORT or unix:PATH")
     _add_options(parser)
+    if command == "stop":
+        _add_options_of_stop(parser)
     return parser
+
+
+def _add_options_of_stop(parser: _Parser) -> None:
+    parser.add_argument("--wait", action="store_true", help="of stop: return when the server is gone")
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, help=f"of stop --wait: fail after so many ({WAIT_S:g})"
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        return values.seconds(text)
+    except ValueError as expected:
+        raise argparse.ArgumentTypeError(f"{text!r} was given; expected {expected}") from None
 
 
 def _add_options(parser: _Parser) -> None:
@@ -174,6 +205,8 @@ def _shard_rows(shard: dict[str, Any]) -> list[tuple[str, ...]]:
         name = f"worker {number}.{worker['seat']}"
         pid = str(worker["pid"] or "-")
         state = "out of service" if worker["out_of_service"] else worker["state"]
+        if worker["hangs"] is not None:
+            state = f"hangs {duration(worker['hangs'])}"
         rows.append((name, pid, state, str(worker["serial"]), str(worker["restarts"]), ""))
         if (leaving := worker["leaving"]) is not None:
             rows.append((name, str(leaving["pid"]), leaving["state"], str(leaving["serial"]), "", ""))

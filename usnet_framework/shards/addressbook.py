@@ -69,6 +69,13 @@ class AddressBook:
         """The stacks begin anew: they ask again whose the addresses are."""
         self._claims.clear()
 
+    def taken(self, address: str) -> str | None:
+        """Why an address, with its prefix, is not served; None when it is."""
+        claim = self._claims.get(address.partition("/")[0])
+        if claim is None or claim.news is not News.TAKEN:
+            return None
+        return f"address {address} is in use by another station ({claim.mac})"
+
     def finding(self, address: str) -> Finding:
         """Of an address with its prefix."""
         claim = self._claims.get(address.partition("/")[0])

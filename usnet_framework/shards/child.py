@@ -16,7 +16,12 @@ import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-SOCKET_ACTIVATION = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")  # meant for the supervisor alone (sd_listen_fds(3))
+from usnet_framework.shards import notify
+
+SOCKET_ACTIVATION = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+SUPERVISOR_ALONE = (*SOCKET_ACTIVATION, *notify.VARIABLES)
+"""Variables that are meant for the process that the service manager started (sd_listen_fds(3), sd_notify(3))."""
+
 NOT_KNOWN = 255  # the status of a process that somebody else has waited for
 
 
@@ -69,7 +74,7 @@ class Child(Process):
         self, arguments: Sequence[str], fds: Sequence[int], on_exit: Callable[[int], None], leads: bool = False
     ) -> None:
         """OSError when the program cannot be started."""
-        environment = {name: value for name, value in os.environ.items() if name not in SOCKET_ACTIVATION}
+        environment = {name: value for name, value in os.environ.items() if name not in SUPERVISOR_ALONE}
         self._process = subprocess.Popen(
             arguments, stdin=subprocess.DEVNULL, pass_fds=fds, process_group=0, env=environment
         )

@@ -12,9 +12,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import socket
 import struct
-from collections.abc import Callable, Coroutine, Mapping
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,8 @@ CLIENTS_MAX = 32  # each is a descriptor of the supervisor (SUPERVISOR_RESERVE o
 CLIENT_TIMEOUT_S = 10.0
 REPLY_TIMEOUT_S = 10.0  # the supervisor never works longer than milliseconds at a time
 SLOW_REPLY_TIMEOUT_S = 600.0
+LEAVE_S = 1.0
+"""What a process takes to end after its server has. One that called serve() may go on."""
 SLOW_COMMANDS = ("reload", "rollback", "conns", "bind", "upgrade")
 """Import the application per seat; list millions; look a name up; start an engine per shard."""
 ADDRESSED = ("bind", "unbind")
@@ -97,6 +101,8 @@ class ControlServer:
                     await self._talk(reader, writer)
                 else:
                     writer.write(_refusal(f"{CLIENTS_MAX} others are asking; try again"))
+        except asyncio.CancelledError:
+            return  # the loop ends; asyncio would print a traceback of a client that was waiting
         finally:
             self._clients -= 1
 
@@ -150,17 +156,26 @@ def request(path: str, command: str, **arguments: str) -> Any:
     """The result of a command of the server at `path`; `arguments` go with it. ControlError: nobody answers, or the
     server refused."""
     what = f"--control {path}"
+    with _explained(path, what), socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(REPLY_TIMEOUT_S)
+        client.connect(path)
+        _check_who_answers(client, what)
+        if command in SLOW_COMMANDS:
+            _ask(client, "status", what, {})  # is anybody there who could?
+            client.settimeout(SLOW_REPLY_TIMEOUT_S)
+        reply = _ask(client, command, what, arguments)
+    if not reply["ok"]:
+        raise ControlError(f"{command}: {reply['error']}")
+    return reply["result"]
+
+
+@contextlib.contextmanager
+def _explained(path: str, what: str) -> Iterator[None]:
+    """What goes wrong while a server is asked, as ControlError."""
     if len(os.fsencode(path)) > PATH_BYTES_MAX:
         raise ControlError(f"{what}: a socket's path has at most {PATH_BYTES_MAX} bytes; use the server's")
     try:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(REPLY_TIMEOUT_S)
-            client.connect(path)
-            _check_who_answers(client, what)
-            if command in SLOW_COMMANDS:
-                _ask(client, "status", what, {})  # is anybody there who could?
-                client.settimeout(SLOW_REPLY_TIMEOUT_S)
-            reply = _ask(client, command, what, arguments)
+        yield
     except FileNotFoundError:
         raise ControlError(f"{what}: there is no server; start one, or use the path it was started with") from None
     except (ConnectionRefusedError, EOFError):
@@ -170,17 +185,53 @@ def request(path: str, command: str, **arguments: str) -> Any:
     except OSError as error:
         asked = f"ask as the user who runs the server ({os.geteuid()} asked)"
         raise ControlError(f"{what}: {error.strerror or error}; {asked}") from None
-    if not reply["ok"]:
-        raise ControlError(f"{command}: {reply['error']}")
-    return reply["result"]
 
 
-def _check_who_answers(client: socket.socket, what: str) -> None:
-    """It could say anything, and see what is asked. Root may ask the server of any user."""
+def stop_and_wait(path: str, timeout_s: float) -> str:
+    """Have the server at `path` stop, and return when it is gone: its processes, its sockets, and the process itself if
+    that has nothing else to do. ControlError: nobody answers, it refused, or it is there after `timeout_s`."""
+    what, deadline_s = f"--control {path}", time.monotonic() + timeout_s
+    with contextlib.ExitStack() as opened:
+        client = opened.enter_context(socket.socket(socket.AF_UNIX))
+        with _explained(path, what):
+            client.settimeout(REPLY_TIMEOUT_S)
+            client.connect(path)
+            pid = _check_who_answers(client, what)
+            process = _watched(pid, opened)
+            reply = _ask(client, "stop", what, {})
+        if not reply["ok"]:
+            raise ControlError(f"stop: {reply['error']}")
+        try:
+            client.settimeout(max(0.001, deadline_s - time.monotonic()))
+            reply = _ask(client, "stopped", what, {})
+        except (EOFError, ConnectionError):
+            if process is not None:
+                process.poll(LEAVE_S * 1e3)
+            return "stopped"
+        except TimeoutError:
+            raise ControlError(f"stop: the server is not gone after {timeout_s:g} s; it is stopping") from None
+    raise ControlError(f"stop: {reply.get('error', 'the server does not say when it is gone')}")
+
+
+def _watched(pid: int, opened: contextlib.ExitStack) -> select.poll | None:
+    """Becomes readable when that process ends; None when it is none of this PID namespace."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except (OSError, ValueError):
+        return None
+    opened.callback(os.close, pidfd)
+    process = select.poll()
+    process.register(pidfd, select.POLLIN)
+    return process
+
+
+def _check_who_answers(client: socket.socket, what: str) -> int:
+    """It could say anything, and see what is asked. Root may ask the server of any user. The process."""
     credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-    _, uid, _ = CREDENTIALS.unpack(credentials)
+    pid, uid, _ = CREDENTIALS.unpack(credentials)
     if os.geteuid() != 0 and uid not in (0, os.geteuid()):
         raise ControlError(f"{what}: another user ({uid}) answers there; use the path of your own server")
+    return int(pid)
 
 
 def _ask(client: socket.socket, command: str, what: str, arguments: Mapping[str, str]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from usnet_framework._native import mapped_ip
 from usnet_framework.shards.addressbook import News, plain
 from usnet_framework.shards.listeners import Listener
 
-MESSAGE = struct.Struct("<IIIIQQ")  # type, seat, serial, flags, two arguments
+MESSAGE = struct.Struct("<IIIIQQ")  # type, port, serial, flags, two arguments
 TEXT_MAX = 256  # UN_CONTROL_TEXT_MAX
 MESSAGES_AT_ONCE = 16
 """Whoever writes without end holds up the supervisor no longer than so many take."""
@@ -35,12 +35,14 @@ class Kind(IntEnum):
     LISTEN = 5
     UNLISTEN = 6
     UPGRADE = 7
+    DIVERT = 8
     READY = 16
     DIED = 17
     BAD = 18
     LIMIT = 19
     ADDRESS = 20
     SAYS = 21
+    VACANT = 22
 
 
 class Hearer(Protocol):
@@ -56,7 +58,7 @@ class Hearer(Protocol):
 @dataclass(frozen=True, slots=True)
 class Message:
     kind: Kind
-    seat: int
+    port: int
     serial: int
     flags: int
     first: int
@@ -67,24 +69,24 @@ class Message:
     def read(cls, packet: bytes) -> Message | None:
         """None: it makes no sense."""
         with suppress(struct.error, ValueError):
-            kind, seat, serial, flags, first, second = MESSAGE.unpack_from(packet)
-            return cls(Kind(kind), seat, serial, flags, first, second, packet)
+            kind, port, serial, flags, first, second = MESSAGE.unpack_from(packet)
+            return cls(Kind(kind), port, serial, flags, first, second, packet)
         return None
 
     def tell(self, hearer: Hearer) -> None:
         """What is said in both layouts."""
         if self.kind is Kind.LIMIT:
             hearer.accepting_paused(self.first)
-        elif self.kind is Kind.ADDRESS and self.seat in set(News):
+        elif self.kind is Kind.ADDRESS and self.port in set(News):
             mac = self.packet[8:14].hex(":")
-            hearer.address_news(plain(self.packet[16:32]), News(self.seat), mac)
+            hearer.address_news(plain(self.packet[16:32]), News(self.port), mac)
         elif self.kind is Kind.SAYS:
             text = self.packet[MESSAGE.size :].decode(errors="backslashreplace")
             hearer.engine_says("".join(char if char.isprintable() else "?" for char in text))
         elif self.kind is Kind.LISTEN:
-            hearer.listen_confirmed(self.seat, self.first)
+            hearer.listen_confirmed(self.port, self.first)
         elif self.kind is Kind.UNLISTEN:
-            hearer.unlisten_confirmed(self.seat)
+            hearer.unlisten_confirmed(self.port)
 
 
 def listener_request(kind: Kind, number: int, listener: Listener, shard: int) -> tuple[bytes, list[int]]:

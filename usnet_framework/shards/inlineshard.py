@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 
 from usnet_framework.errors import StartupError
+from usnet_framework.shards.backoff import Backoff
 from usnet_framework.shards.enginewords import InlineWords
 from usnet_framework.shards.listeners import Listener
 from usnet_framework.shards.messages import Message
@@ -19,7 +20,7 @@ from usnet_framework.shards.shard import Shard, ShardSetup
 
 log = logging.getLogger("usnet.supervisor")
 
-RETRY_S = 1.0  # when there is no shared memory
+RETRIES_FREE = 0  # where there is no shared memory, or no interface
 
 
 class InlineShard(Shard):
@@ -34,6 +35,7 @@ class InlineShard(Shard):
         self._stack: StackSetup | None = None  # of the segment
         self._words: InlineWords | None = None  # of the engine on it
         self._begins_with: list[Listener] = []
+        self._backoff = Backoff(RETRIES_FREE)
 
     def start(self) -> None:
         for seat in self.seats:
@@ -59,9 +61,11 @@ class InlineShard(Shard):
             self._hear()
         except StartupError as error:
             self.handover.end()
-            log.error("%s; tried again in %.0f s", error, RETRY_S, extra={"shard": self.number})
-            self.setup.later(RETRY_S, self.seats[port].start)
+            delay_s = self._backoff.failed()
+            log.error("%s; tried again in %.1f s", error, delay_s, extra={"shard": self.number})
+            self.setup.later(delay_s, self.seats[port].start)
             return
+        self._backoff.succeeded()
         self._close_segment()
         self.segment = fresh
         self.seats[port].confirm_attach(port, serial)

@@ -22,7 +22,7 @@ AN_EVENT, A_TASK = 1, 2  # the high half of the word: UN_HANDLING, UN_HANDLING_T
 def handled(segment: Segment, port: int) -> dict[str, object]:
     """For a log line: what the handler was being called for; empty between events. Read it before the engine is told
     that the worker is lost. ValueError: the segment is closed."""
-    word = _word(segment, port, "handling")
+    word = port_word(segment, port, "handling")
     kind, index = word >> 32, word & 0xFFFFFFFF
     if kind == AN_EVENT:
         ring = _regions(segment)["event_rings"]
@@ -44,7 +44,7 @@ def dirty(segment: Segment, port: int) -> int:
     return len(marks) - marks.count(0)
 
 
-def _word(segment: Segment, port: int, field: str) -> int:
+def port_word(segment: Segment, port: int, field: str) -> int:
     at = _regions(segment)["progress"].at + layout_offsets()["un_port_memory"][field]
     (word,) = WORD.unpack(segment.read(port, at, WORD.size))
     return int(word)

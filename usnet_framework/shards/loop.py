@@ -158,10 +158,14 @@ class _Selector(selectors.EpollSelector):
         self._turns = turns
         self.select = turns.select  # type: ignore[method-assign]  # asked for once per turn: no call in between
 
-    def close(self) -> None:
+    def serve_no_more(self) -> None:
         turns, self._turns = self._turns, None
         if turns is not None:
             turns.close()
+            self.select = super().select  # type: ignore[method-assign]
+
+    def close(self) -> None:
+        self.serve_no_more()
         super().close()
 
     def leave_to_parent(self) -> None:
@@ -206,6 +210,10 @@ class WorkerLoop(asyncio.SelectorEventLoop):
             else EngineTurns(selector.select, port, engine, poll, selector.fileno())
         )
         selector.serve(turns)
+
+    def serve_no_more(self) -> None:
+        """Before the port is closed, while the loop goes on."""
+        self._worker_selector.serve_no_more()
 
     def leave_to_parent(self) -> None:
         """In a child of a fork: what is scheduled is the parent's to do. Its tasks are kept and said nothing of: else

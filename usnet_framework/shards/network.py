@@ -25,6 +25,7 @@ from usnet_framework.shards.privileges import Privileges
 RESUMES = 1  # flag of ATTACH
 POISONED = 2  # flag of LOST, confirmed
 REFUSED = 4  # flag of READY
+HUNG = 8  # flag of LOST
 
 
 class NetworkOwner(Hearer, Protocol):
@@ -33,9 +34,11 @@ class NetworkOwner(Hearer, Protocol):
     def engine_ready(self, pid: int, epoch: int, refused: bool) -> None: ...
     def upgrade_confirmed(self, error: int) -> None: ...
     def engine_died(self, pid: int, wait_status: int) -> None: ...
-    def attach_confirmed(self, seat: int, serial: int) -> None: ...
-    def lost_confirmed(self, seat: int, serial: int, poisoned: bool) -> None: ...
-    def worker_bad(self, seat: int, serial: int) -> None: ...
+    def attach_confirmed(self, port: int, serial: int) -> None: ...
+    def attach_refused(self, port: int, serial: int) -> None: ...
+    def lost_confirmed(self, port: int, serial: int, poisoned: bool) -> None: ...
+    def port_vacant(self, port: int, serial: int) -> None: ...
+    def worker_bad(self, port: int, serial: int) -> None: ...
     def network_exited(self, status: int) -> None: ...
 
 
@@ -100,11 +103,18 @@ class NetworkProcess:
     def running(self) -> bool:
         return self._child.running
 
-    def attach(self, seat: int, serial: int, resumes: bool) -> None:
-        self._send(Kind.ATTACH, seat, serial, RESUMES if resumes else 0)
+    def attach(self, port: int, serial: int, resumes: bool) -> None:
+        """A worker sits there, and gets the new connections of its seat. Refused while events of the last one there are
+        being copied to the other port, which is free then."""
+        self._send(Kind.ATTACH, port, serial, RESUMES if resumes else 0)
 
-    def lost(self, seat: int, serial: int) -> None:
-        self._send(Kind.LOST, seat, serial)
+    def lost(self, port: int, serial: int, hung: bool = False) -> None:
+        """`hung`: it was killed because it made no progress."""
+        self._send(Kind.LOST, port, serial, HUNG if hung else 0)
+
+    def divert(self, port: int, away: bool) -> None:
+        """New connections are to go elsewhere, or here again."""
+        self._send(Kind.DIVERT, port, 0, int(away))
 
     def drain(self) -> None:
         self._send(Kind.DRAIN)
@@ -137,8 +147,8 @@ class NetworkProcess:
             with suppress(OSError):  # it is dead or its socket is full: its end is noticed, or it asks again when READY
                 socket.send_fds(self._control, [packet], fds)
 
-    def _send(self, kind: Kind, seat: int = 0, serial: int = 0, flags: int = 0) -> None:
-        self.ask(MESSAGE.pack(kind, seat, serial, flags, 0, 0))
+    def _send(self, kind: Kind, port: int = 0, serial: int = 0, flags: int = 0) -> None:
+        self.ask(MESSAGE.pack(kind, port, serial, flags, 0, 0))
 
     def _readable(self) -> None:
         with suppress(BlockingIOError, ConnectionResetError):
@@ -148,13 +158,15 @@ class NetworkProcess:
         # At the end of file the keeper is about to be gone; its pidfd tells.
 
     def _tell(self, message: Message) -> None:
-        owner, kind, seat, serial = self._owner, message.kind, message.seat, message.serial
+        owner, kind, port, serial = self._owner, message.kind, message.port, message.serial
         if owner is None:
             return
         if kind == Kind.ATTACH:
-            owner.attach_confirmed(seat, serial)
+            (owner.attach_refused if message.first else owner.attach_confirmed)(port, serial)
         elif kind == Kind.LOST:
-            owner.lost_confirmed(seat, serial, bool(message.flags & POISONED))
+            owner.lost_confirmed(port, serial, bool(message.flags & POISONED))
+        elif kind == Kind.VACANT:
+            owner.port_vacant(port, serial)
         elif kind == Kind.READY:
             self.engine_pid = message.first
             owner.engine_ready(message.first, message.second, bool(message.flags & REFUSED))
@@ -164,7 +176,7 @@ class NetworkProcess:
             self.engine_pid = None
             owner.engine_died(message.first, message.second)
         elif kind == Kind.BAD:
-            owner.worker_bad(seat, serial)
+            owner.worker_bad(port, serial)
         else:
             message.tell(owner)
 

@@ -95,6 +95,11 @@ class OwnStack:
             *(Finding("gateway", gateway, "for all that is not on the link") for gateway in plan.engine.gateways),
         ]
 
+    def unreachable(self) -> list[str]:
+        """Why packets do not come, or addresses are not served, now; a line for each."""
+        taken = (self.addresses.taken(address) for address in self._plan.addresses)
+        return [reason for reason in (self._device.trouble(), *taken) if reason is not None]
+
     def close(self) -> None:
         self._opened.close()
 

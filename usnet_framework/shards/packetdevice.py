@@ -29,6 +29,9 @@ class PacketDevice(Protocol):
     def findings(self) -> list[Finding]:
         """What is in force, as it is now."""
 
+    def trouble(self) -> str | None:
+        """Why no packets can come now, one line; None when they can."""
+
     def close(self) -> None:
         """After the processes that use it; what was changed on the machine is as it was."""
 

@@ -15,7 +15,7 @@ from usnet_framework._native import POLL_MODES, SYSCALL_MODES, StackAddresses
 from usnet_framework.app import parse_app
 from usnet_framework.config import Config
 from usnet_framework.errors import StartupError, UsageError
-from usnet_framework.shards import doctor, limits, privileges, quarantine
+from usnet_framework.shards import activation, doctor, limits, privileges, quarantine
 from usnet_framework.shards.control import listen
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.keepalive import Keepalive
@@ -36,12 +36,14 @@ the last bytes, short of keeping descriptors for those that never close."""
 
 @dataclass(frozen=True)
 class Intent:
-    """What is asked for, understood. `stack` is None with the kernel backend."""
+    """What is asked for, understood. `stack` is None with the kernel backend. `unserved`: sockets that systemd passed
+    and that no bind names."""
 
     plan: Plan
     binds: Sequence[Bind]
     privileges: Privileges
     stack: StackPlan | None
+    unserved: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class Prepared:
         listening = doctor.listener_findings(self.backlog, self.listeners, len(self.plan.shards))
         return [*self.fixed, *listening, *(self.stack.findings() if self.stack is not None else [])]
 
+    def unreachable(self) -> list[str]:
+        """Why clients do not reach what is to be served, as it is now."""
+        return self.stack.unreachable() if self.stack is not None else []
+
     @property
     def socket_files(self) -> list[Path]:
         return self.listeners.paths + ([self.control.path] if self.control is not None else [])
@@ -81,13 +87,14 @@ def understand(config: Config) -> Intent:
     _check_working_directory()
     _check_quarantine(config)
     binds = parse_binds(config.bind)
+    unserved = activation.unserved(binds)
     asked = privileges.understand(config)
     node = interface_node(config.interface) if config.interface is not None else None
     wish = Wish(config.queues, config.workers, config.layout, config.cores, config.poll, node)
     placed = plan(read_topology(), wish)
     if transport not in KINDS:
-        return Intent(placed, binds, asked, None)
-    return Intent(placed, binds, asked, _understand_stack(config, transport, binds, len(placed.shards)))
+        return Intent(placed, binds, asked, None, unserved)
+    return Intent(placed, binds, asked, _understand_stack(config, transport, binds, len(placed.shards)), unserved)
 
 
 def _understand_stack(config: Config, transport: str, binds: Sequence[Bind], queues: int) -> StackPlan:
@@ -132,6 +139,7 @@ def prepare(config: Config, intent: Intent) -> Prepared:
             limits.finding(demand, limit, connection_limit),
             doctor.quarantine_finding(config),
             privileges.finding(intent.privileges),
+            *activation.finding(intent.unserved),
         ]
         control = listen(config.control) if config.control != "off" else None
     except BaseException:

@@ -38,20 +38,18 @@ class Release:
 class ReleaseFinder:
     """Made when the server starts."""
 
-    def __init__(self, app: str, app_dir: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str]) -> None:
         """StartupError: the current folder is gone."""
-        self._app = app
-        self._app_dir = app_dir
         self._folder = _current_folder(environ)
         self._began_in = os.path.realpath(self._folder)
 
-    def find(self) -> Release:
-        """As links point now. Whether anything is there shows when it is imported."""
+    def find(self, app: str, app_dir: str) -> Release:
+        """As links point now. Whether anything is there shows when it is imported. UsageError: `app` is no name."""
         folder = os.path.realpath(self._folder)
-        module, attribute = parse_app(self._app)
-        app_dir = self._resolved(os.path.join(self._folder, self._app_dir), folder)
+        module, attribute = parse_app(app)
         if module.endswith(".py"):
-            module = self._resolved(os.path.join(self._folder, self._app_dir, module), folder)
+            module = self._resolved(os.path.join(self._folder, app_dir, module), folder)
+        app_dir = self._resolved(os.path.join(self._folder, app_dir), folder)
         path = tuple(self._resolved(os.path.join(self._folder, entry), folder) for entry in _import_path())
         return Release(f"{module}:{attribute}", app_dir, folder, path, _python())
 

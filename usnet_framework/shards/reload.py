@@ -125,7 +125,10 @@ class Releases:
         self._end_probation()
         seats = list(self._seats())
         self._number += 1
-        self._candidate = pool = self._new()
+        try:
+            self._candidate = pool = self._new()
+        except UsnetError as error:
+            raise ReloadRefused(str(error)) from None
         try:
             await self._start_successors(seats, pool)
         except BaseException:

@@ -11,6 +11,7 @@ connections.
     a successor that has started, and  it is attached to the free port, which becomes the current one; inline the worker
     the word to hand over              there retires first. If both ports are taken (an overlap, or a dead worker of
                                        which the engine has not confirmed), it waits: each ends in time
+    a port that is refused             it is free when the engine says VACANT: events of who sat there are being copied
     two who serve                      the one that is not at the current port is told to give way
     a successor that is gone before    nothing: the old worker was never touched
     a successor that died at its port  an heir of the same code, at that port
@@ -93,6 +94,7 @@ class Seat:
         self._patience = patience
         self._ports: list[Sitting | None] = [None] * sides
         self._side = 0  # of the current port
+        self._refused: set[int] = set()  # sides, until they are vacant
         self._heir: Sitting | None = None
         self._successor: Sitting | None = None
         self._hands_over = False  # as soon as the successor and a port are there
@@ -201,6 +203,7 @@ class Seat:
         self._open = False
         gone, self._ports = self.sittings, [None] * len(self._ports)
         self._side = 0
+        self._refused.clear()
         for sitting in gone:
             sitting.discard()
         self._shard.seat_changed(self)
@@ -270,13 +273,30 @@ class Seat:
         if (sitting := self._at(port, serial)) is not None:
             sitting.confirm_attach()
 
+    def refuse_attach(self, port: int, serial: int) -> None:
+        """Not yet: as soon as the port is vacant, or at the other one."""
+        sitting = self._at(port, serial)
+        if sitting is None or sitting.state is not SittingState.ATTACHING:
+            return
+        self._refused.add(self._side)
+        self._ports[self._side] = None
+        self._side = len(self._ports) - 1 - self._side
+        if self.current is not None:
+            self._successor, self._hands_over = sitting, True
+        else:
+            self._heir, self._asked = sitting, False
+        sitting.refuse_attach()
+
     def confirm_lost(self, port: int, serial: int, poisoned: bool) -> None:
         if (sitting := self._at(port, serial)) is not None:
             sitting.confirm_lost(poisoned)
 
     def vacant(self, port: int, serial: int) -> None:
+        self._refused.discard(port % len(self._ports))
         if (sitting := self._at(port, serial)) is not None:
             sitting.vacant()
+        else:
+            self._settle()
 
     # What sittings ask and tell (sitting.Place).
 
@@ -313,17 +333,16 @@ class Seat:
         if self.current is None:
             if self._heir is None:
                 self._ask()
-            elif self._heir.state is SittingState.STARTED:
+            elif self._heir.state is SittingState.STARTED and (free := self._free_sides()):
                 heir, self._heir = self._heir, None
-                self._attach(heir, self._side)
+                self._attach(heir, free[0])
 
     def _successor_comes(self) -> bool:
         started = self._successor is not None and self._successor.state is SittingState.STARTED
         return self._hands_over and started
 
     def _seat_successor(self) -> None:
-        free = [side for side in (self._side, len(self._ports) - 1 - self._side) if self._ports[side] is None]
-        if free:
+        if free := self._free_sides():
             successor, self._successor = self._successor, None
             assert successor is not None, "it comes"
             self._hands_over = False
@@ -331,6 +350,11 @@ class Seat:
             self._attach(successor, free[0])
         elif len(self._ports) == 1 and self.current is not None:
             self.current.retire(self._patience.graceful_s)
+
+    def _free_sides(self) -> list[int]:
+        """The current one first, as events wait there."""
+        sides = (self._side, len(self._ports) - 1 - self._side)
+        return [side for side in sides if self._ports[side] is None and side not in self._refused]
 
     def _attach(self, sitting: Sitting, side: int) -> None:
         self._ports[side] = sitting

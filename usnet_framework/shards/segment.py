@@ -1,8 +1,8 @@
 """The shared memory of a shard: made here, handed to processes as file descriptors, read here for metrics and tools.
 
-One memfd is public (written by the network process), one per seat is written by the worker that sits there; the layout
-is native/src/shard/segment.h. The supervisor writes the header once, with what the engine
-is asked to do, and maps everything read-only afterwards. The
+One memfd is public (written by the network process), one per port is written by the worker that sits there; seat s has
+two ports, numbers 2 * s and 2 * s + 1 (port_of). The layout is native/src/shard/segment.h. The supervisor writes the
+header once, with what the engine is asked to do, and maps everything read-only afterwards. The
 memfds are sealed so that nobody can change their size under a reader; the keeper adds the seal against further
 writable maps of the public one when it has its own.
 """
@@ -17,6 +17,7 @@ from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 
 from usnet_framework._native import (
     ConnectionInfo,
+    DeathRecord,
     EngineStatus,
     QuarantineRecord,
     SeatStatus,
@@ -30,6 +31,7 @@ from usnet_framework._native import (
 
 __all__ = [
     "ConnectionInfo",
+    "DeathRecord",
     "EngineOptions",
     "EngineStatus",
     "QuarantineRecord",
@@ -40,7 +42,7 @@ __all__ = [
 ]
 
 TX_FRAMES_MIN = 4096
-"""64 MiB of send memory per seat: one connection may use it while others idle. Pages are taken when they are used."""
+"""64 MiB of send memory per port: one connection may use it while others idle. Pages are taken when they are used."""
 
 CONN_MAX = 1 << 22
 """Slots of a connection table: the bits that a connection id has for them."""
@@ -48,15 +50,24 @@ CONN_MAX = 1 << 22
 TX_FRAMES_MAX = 1 << 22
 """What the layout allows (native/src/shard/segment.c)."""
 
-PORTS = 1
-"""Of a seat: UN_PORTS."""
+PORTS = 2
+"""Ports of a seat: a worker and its successor can sit side by side."""
 
 _KEEP_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
+def port_of(seat: int, side: int) -> int:
+    """The number of a port."""
+    return PORTS * seat + side
+
+
+def seat_of(port: int) -> int:
+    return port // PORTS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentConfig:
-    """How large everything is: `struct un_segment_config`, the same numbers for every seat of a shard."""
+    """How large everything is: `struct un_segment_config`, the same numbers for every port of a shard."""
 
     shard: int
     seats: int
@@ -128,8 +139,8 @@ class Segment:
             with mmap(fds[0], sizes.public_bytes, MAP_SHARED, PROT_READ | PROT_WRITE) as writable:
                 format_segment(writable, asdict(config), options.numbers, options.addresses)
             fcntl.fcntl(fds[0], fcntl.F_ADD_SEALS, _KEEP_SIZE)
-            for seat in range(config.seats):
-                fds.append(memory_file(f"usnet-seat-{config.shard}.{seat}", sizes.port_bytes))
+            for port in range(PORTS * config.seats):
+                fds.append(memory_file(f"usnet-port-{config.shard}.{port}", sizes.port_bytes))
                 # The last seal keeps a worker from sealing its successor out.
                 fcntl.fcntl(fds[-1], fcntl.F_ADD_SEALS, _KEEP_SIZE | fcntl.F_SEAL_SEAL)
             return cls(config, fds[0], tuple(fds[1:]), sizes.public_bytes, sizes.port_bytes)
@@ -179,8 +190,11 @@ class Segment:
         return self._reader.engine_status()
 
     def seat_counters(self, seat: int) -> dict[str, int]:
-        """Counters that the worker on a seat keeps, by name (`_native.SEAT_COUNTERS`)."""
+        """Counters that the workers on a seat keep, by name (`_native.SEAT_COUNTERS`): sums over its ports."""
         return self._reader.seat_counters(seat)
+
+    def port_counters(self, port: int) -> dict[str, int]:
+        return self._reader.port_counters(port)
 
     def wait_histogram(self, seat: int) -> list[int]:
         """Events by time in the ring: bucket i counts those below 2**i microseconds that bucket i - 1 does not count;
@@ -188,7 +202,11 @@ class Segment:
         return self._reader.wait_histogram(seat)
 
     def seat_status(self, seat: int) -> SeatStatus:
+        """Of its current port; what is counted (connections, what waits, what is held) is summed over both."""
         return self._reader.seat_status(seat)
+
+    def port_status(self, port: int) -> SeatStatus:
+        return self._reader.port_status(port)
 
     def connections(self) -> Iterator[ConnectionInfo]:
         """Connections in use; they may change while one iterates."""
@@ -198,15 +216,19 @@ class Segment:
         """The connection in this slot of the table, if it is in use."""
         return self._reader.connection_in(slot)
 
-    def quarantine(self, seat: int) -> QuarantineRecord | None:
-        """The event in a seat's quarantine, there until the seat's next worker attaches."""
-        return self._reader.quarantine(seat)
+    def quarantine(self, port: int) -> QuarantineRecord | None:
+        """The event in a port's quarantine, there until the port's next worker attaches."""
+        return self._reader.quarantine(port)
 
     def read(self, port: int | None, at: int, size: int) -> bytes:
         """Bytes of the public memory (None) or of a port's, as they are. ValueError: it is closed."""
         if not self._maps:
             raise ValueError("the segment is closed")
         return self._maps[0 if port is None else 1 + port][at : at + size]
+
+    def death(self, port: int) -> DeathRecord | None:
+        """What was running when the port's last worker died, there until its next one attaches; None: no callback."""
+        return self._reader.death(port)
 
     def close(self) -> None:
         """Unmap and close; the memory lives on in the processes that have it."""

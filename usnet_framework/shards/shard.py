@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,15 @@ from usnet_framework.shards.handover import Handover
 from usnet_framework.shards.listeners import Listener, Listeners
 from usnet_framework.shards.look import handled
 from usnet_framework.shards.messages import Message
+from usnet_framework.shards.network import NetworkProcess
 from usnet_framework.shards.ownstack import OwnStack, StackSetup
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.privileges import Privileges
 from usnet_framework.shards.seat import Pool, Seat
 from usnet_framework.shards.segment import CONN_MAX, EngineOptions, QuarantineRecord, Segment, SegmentConfig
-from usnet_framework.shards.sitting import Patience
+from usnet_framework.shards.sitting import Patience, SittingState
 from usnet_framework.shards.spare import Later
+from usnet_framework.shards.watchdog import Watched
 from usnet_framework.values import endpoint_text
 
 log = logging.getLogger("usnet.supervisor")
@@ -177,6 +179,26 @@ class Shard:
 
     def seat_changed(self, seat: Seat) -> None:
         self.setup.changed()
+
+    # What the watchdog asks and tells (watchdog.Shard).
+
+    @property
+    def network(self) -> NetworkProcess | None:
+        """Inline there is none: the worker is watched."""
+        return None
+
+    def watched(self) -> Iterator[Watched]:
+        """Workers that take events."""
+        for seat in self.seats:
+            for sitting in seat.sittings:
+                if sitting.state in SittingState.SERVING | SittingState.LEAVING and sitting.port is not None:
+                    yield Watched(seat.number, seat.name, sitting.port, sitting.serial, sitting.worker)
+
+    def divert(self, port: int, away: bool) -> None:
+        """New connections are to go to other seats, or here again; inline there is no other."""
+
+    def hangs(self, port: int, serial: int) -> None:
+        """This worker is killed because it makes no progress."""
 
     # What engines of both layouts say (enginewords.Hearer).
 

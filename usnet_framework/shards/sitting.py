@@ -3,7 +3,8 @@
     state      waits for                          ended by, and then
     STARTING   "started": on_start returned       "failed", its death, --start-timeout: GONE
     STARTED    a port, which the seat gives it    ATTACHING; its death: GONE
-    ATTACHING  the engine's confirmation          SEATING: the worker is given the port; had it died, LOST
+    ATTACHING  the engine's confirmation          SEATING: the worker is given the port; had it died, LOST. Refused, as
+                                                  events of the one before are still being copied: STARTED
     SEATING    "attached"                         SERVING; "failed" or ATTACH_TIMEOUT_S: it is killed; its death: LOST
     SERVING    retire, or a successor             RETIRING; LEAVING; its death: LOST
     LEAVING    the engine's VACANT                RETIRING, also after --reload-overlap; its death: LOST
@@ -30,6 +31,7 @@ from dataclasses import dataclass, field
 from enum import Flag, auto
 from typing import Protocol
 
+from usnet_framework.config import Config
 from usnet_framework.shards.child import describe_exit
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.spare import Later
@@ -57,14 +59,19 @@ class SittingState(Flag):
     TOLD = SEATING | SERVING | LEAVING  # the worker has the port, or is about to
 
 
-@dataclass(frozen=True)
+@dataclass
 class Patience:
     """How long who may take: `start_s` on_start and import, `overlap_s` two workers side by side, `graceful_s` a worker
-    that leaves."""
+    that leaves. One for all that wait; a reload may change it."""
 
     start_s: float = 60.0
     overlap_s: float = 60.0
     graceful_s: float = 10.0
+
+    def take(self, config: Config) -> None:
+        self.start_s = config.start_timeout
+        self.overlap_s = config.reload_overlap
+        self.graceful_s = config.graceful_timeout
 
 
 class Engine(Protocol):
@@ -188,6 +195,12 @@ class Sitting:
         self._served_s = time.monotonic()
         self._commits = self._place.commits(self.port)
         self._set(SittingState.SEATING, (ATTACH_TIMEOUT_S, self._attach_overdue))
+
+    def refuse_attach(self) -> None:
+        """The port is not free yet."""
+        if self.state is SittingState.ATTACHING:
+            self.port = None
+            self._set(SittingState.STARTED if self.worker.running else SittingState.GONE)
 
     def confirm_lost(self, poisoned: bool) -> None:
         if self.state is SittingState.LOST:

@@ -46,6 +46,7 @@ class SplitShard(Shard):
         self._wakes: Wakes | None = None
         self._engine_file: EngineFile | None = None  # that engines come out of
         self._upgrade: Upgrade | None = None
+        self._hung: set[tuple[int, int]] = set()  # port and serial of workers that were killed for it
 
     def status(self) -> dict[str, Any]:
         network = self._network
@@ -142,12 +143,25 @@ class SplitShard(Shard):
 
     def lost(self, port: int, serial: int) -> None:
         if self._network is not None:
-            self._network.lost(port, serial)
+            self._network.lost(port, serial, hung=(port, serial) in self._hung)
 
     def attachment(self, port: int) -> tuple[Message, list[int]]:
         assert self.segment is not None, "an engine has confirmed"
         assert self._wakes is not None, "they came with the segment"
         return {"port": port}, [self.segment.public_fd, self.segment.port_fds[port], *self._wakes.worker(port)]
+
+    # What the watchdog asks and tells (watchdog.Shard).
+
+    @property
+    def network(self) -> NetworkProcess | None:
+        return self._network
+
+    def divert(self, port: int, away: bool) -> None:
+        if self._network is not None:
+            self._network.divert(port, away)
+
+    def hangs(self, port: int, serial: int) -> None:
+        self._hung = {(other, its) for other, its in self._hung if other != port} | {(port, serial)}
 
     # What the network process tells.
 
@@ -178,6 +192,10 @@ class SplitShard(Shard):
     def attach_confirmed(self, port: int, serial: int) -> None:
         if (seat := self._seat_of(port)) is not None:
             seat.confirm_attach(port, serial)
+
+    def attach_refused(self, port: int, serial: int) -> None:
+        if (seat := self._seat_of(port)) is not None:
+            seat.refuse_attach(port, serial)
 
     def lost_confirmed(self, port: int, serial: int, poisoned: bool) -> None:
         if (seat := self._seat_of(port)) is not None:

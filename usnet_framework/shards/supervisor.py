@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from usnet_framework._native import set_dumpable
 from usnet_framework.config import Config
-from usnet_framework.errors import ControlError, StartupError
+from usnet_framework.errors import ControlError, StartupError, UsnetError
 from usnet_framework.shards.binder import Binder, BinderSetup
 from usnet_framework.shards.changes import Changes
 from usnet_framework.shards.control import Command, ControlServer
@@ -40,6 +40,7 @@ from usnet_framework.shards.generation import Generation, SpawnedGeneration
 from usnet_framework.shards.inlineshard import InlineShard
 from usnet_framework.shards.keepalive import Keepalive
 from usnet_framework.shards.network import Guard
+from usnet_framework.shards.notify import Notifier
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.preparation import Prepared, prepare, understand
 from usnet_framework.shards.privileges import syscalls_finding
@@ -48,11 +49,14 @@ from usnet_framework.shards.release import ReleaseFinder
 from usnet_framework.shards.reload import Releases, ReloadRefused
 from usnet_framework.shards.seat import Seat
 from usnet_framework.shards.segment import ConnectionInfo, Segment
+from usnet_framework.shards.settings import Settings
 from usnet_framework.shards.shard import Shard, ShardSetup
 from usnet_framework.shards.sitting import RETIRE_MARGIN_S, Patience
 from usnet_framework.shards.spare import SparePool
 from usnet_framework.shards.splitshard import SplitShard
+from usnet_framework.shards.stacks import StackPipe
 from usnet_framework.shards.upgrade import UpgradeRefused
+from usnet_framework.shards.watchdog import Watchdog
 from usnet_framework.shards.workerprocess import WorkerProcess
 
 log = logging.getLogger("usnet.supervisor")
@@ -67,15 +71,20 @@ CONNECTIONS_PER_TURN = 1000  # of a listing, between two turns of the loop
 class Supervisor:
     """One server. `run` serves until `stop`; everything else may be called at any time, in the thread of the loop."""
 
-    def __init__(self, config: Config) -> None:
-        """UsageError, StartupError: what the configuration asks for makes no sense on this machine."""
+    def __init__(self, config: Config, read: Callable[[], Config] | None = None) -> None:
+        """`read`: reads the configuration again, for a reload; UsageError. UsageError, StartupError: what the
+        configuration asks for makes no sense on this machine."""
         self.config = config
+        self._settings = Settings(config, read)
+        self._notifier = Notifier()
         self._intent = understand(config)
         self._started_s = time.monotonic()
-        self._finder = ReleaseFinder(config.app, config.app_dir, os.environ)
+        self._finder = ReleaseFinder(os.environ)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._beginning = threading.Lock()  # of `run`, while another thread asks to stop
         self._changes = Changes()
+        self._patience = Patience()
+        self._patience.take(config)
         self._prepared: Prepared | None = None
         self._notes: list[Finding] = []
         self._releases: Releases | None = None
@@ -84,6 +93,9 @@ class Supervisor:
         self._workers: list[WorkerProcess] = []
         self._control: ControlServer | None = None
         self._guard: Guard | None = None
+        self._stacks: StackPipe | None = None
+        self._watchdog: Watchdog | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._binder: Binder | None = None  # once all serve
         self._failure: str | None = None  # of the start
         self._served = False
@@ -99,12 +111,17 @@ class Supervisor:
         self._loop.set_exception_handler(self._unexpected)
         affinity = os.sched_getaffinity(0)
         dumpable = set_dumpable(False)  # it holds the memory of all shards
+        self._notifier.begin(self._described)
         try:
             await self._startup()
             await self._run()
             await self._drain()
+        except UsnetError as error:
+            self._notifier.failed(str(error))
+            raise
         finally:
             await self._shutdown()
+            self._notifier.close()
             os.sched_setaffinity(0, affinity)
             set_dumpable(dumpable)
 
@@ -144,9 +161,19 @@ class Supervisor:
 
     # What there is.
 
+    def unready(self) -> list[str]:
+        """Why it cannot serve all that it is to serve, a line for each reason; none when it can."""
+        if self._stopping:
+            return ["the server is stopping"]
+        if not self._served or self._prepared is None:
+            return ["the server is starting"]
+        dead = [f"no handler can run on some shard: {shard.number}" for shard in self._shards if not shard.ready]
+        hanging = [str(hang) for hang in self._watchdog.hangs] if self._watchdog is not None else []
+        return [*dead, *hanging, *self._prepared.unreachable()]
+
     def is_ready(self) -> bool:
-        """A handler can run on every seat."""
-        return self._served and not self._stopping and all(shard.ready for shard in self._shards)
+        """A handler can run on every seat, and goes on; clients reach it."""
+        return not self.unready()
 
     @property
     def segments(self) -> dict[int, Segment]:
@@ -162,8 +189,9 @@ class Supervisor:
         """What was asked and what is in force (P8)."""
         if self._prepared is None:
             return []
-        own = [*self._prepared.findings, *self._notes]
-        return [*own, self._survival(), *service_findings(self._seats()), *self._preload()]
+        hanging = self._watchdog.findings() if self._watchdog is not None else []
+        serving = [*service_findings(self._seats()), *hanging]
+        return [*self._prepared.findings, *self._settings.findings(), *self._notes, self._survival(), *serving, *self._preload()]
 
     def _preload(self) -> list[Finding]:
         return [self._releases.current.generation.finding()] if self._releases is not None else []
@@ -192,7 +220,7 @@ class Supervisor:
             "layout": self.config.layout,
             "state": self._state(),
             "listeners": self.addresses,
-            "shards": [shard.status() for shard in self._shards],
+            "shards": [self._status_of(shard) for shard in self._shards],
             "spares": self._releases.pids if self._releases is not None else [],
             "zygotes": self._releases.zygotes if self._releases is not None else [],
             "reloads": self._reloads,
@@ -202,6 +230,16 @@ class Supervisor:
             "can_roll_back": self._releases is not None and self._releases.previous is not None,
             "warnings": [str(finding) for finding in self.findings() if not finding.ok],
         }
+
+    def _status_of(self, shard: Shard) -> dict[str, Any]:
+        """`hung`: how many workers of the seat were found to hang; `hangs`: for how many seconds one does, or None."""
+        status = shard.status()
+        now = {(hang.shard, hang.seat): hang.seconds for hang in self._watchdog.hangs} if self._watchdog else {}
+        for worker in status["workers"]:
+            where = (shard.number, worker["seat"])
+            worker["hung"] = self._watchdog.count(*where) if self._watchdog else 0
+            worker["hangs"] = round(now[where], 1) if where in now else None
+        return status
 
     def _state(self) -> str:
         if self._stopping:
@@ -215,13 +253,14 @@ class Supervisor:
         if self.config.cores is not None:
             os.sched_setaffinity(0, self._intent.plan.cores)  # of this thread; children inherit it
         await self._open_control(self._prepared)
+        self._watch()
         self._releases = Releases(
             self._make_pool,
             self._start_failed,
             lambda: list(self._seats()),
             self._changes,
             self._later,
-            self._patience(),
+            self._patience,
             self.config.reload_probation,
         )
         self._shards = [self._make_shard(self._prepared, self._releases, plan) for plan in self._prepared.plan.shards]
@@ -235,6 +274,20 @@ class Supervisor:
             self._binder = self._make_binder(self._prepared)
             self._report(self._prepared)
 
+    def _watch(self) -> None:
+        """Before the first worker, which gets an end of the pipe."""
+        self._stacks = StackPipe()
+        kills = self.config.callback_kill == "on"
+        self._watchdog = Watchdog(
+            lambda: self._shards, self._stacks, self.config.callback_timeout, kills, self._changes.notify
+        )
+        self._watching = asyncio.create_task(self._watchdog.run())
+        self._watching.add_done_callback(self._watch_ended)
+
+    def _watch_ended(self, watching: asyncio.Task[None]) -> None:
+        if not watching.cancelled() and (error := watching.exception()) is not None:
+            log.error("unexpected: nobody watches workers and network processes any more", exc_info=error)
+
     def _report(self, prepared: Prepared) -> None:
         """Only now: a start that fails says one line, why."""
         for finding in (*prepared.findings, *self._notes):
@@ -245,6 +298,7 @@ class Supervisor:
         for address in prepared.listeners.addresses:
             log.info("listening on %s", address)
         log.info("ready in %.0f ms", (time.monotonic() - self._started_s) * 1e3)
+        self._notifier.ready()
 
     async def _open_control(self, prepared: Prepared) -> None:
         if self._keepers_cannot_clean_up(prepared):
@@ -260,6 +314,7 @@ class Supervisor:
                 "upgrade": self._command_upgrade,
                 "doctor": self._command_doctor,
                 "stop": self._command_stop,
+                "stopped": self._command_stopped,
             }
             self._control = ControlServer(prepared.control, commands)
             await self._control.start()
@@ -306,7 +361,7 @@ class Supervisor:
             privileges=self._intent.privileges,
             pool=releases.current,
             later=self._later,
-            patience=self._patience(),
+            patience=self._patience,
             start_failed=self._start_failed,
             worker_died=releases.worker_died,
             changed=self._changes.notify,
@@ -314,13 +369,14 @@ class Supervisor:
         return InlineShard(setup) if prepared.plan.layout == "inline" else SplitShard(setup)
 
     def _make_pool(self, number: int, failed: Callable[[str], None]) -> SparePool:
-        release = self._finder.find()
+        release = self._finder.find(self.config.app, self.config.app_dir)
         load = {
             **release.load(),
             "factory": self.config.factory,
             "log_level": self.config.log_level,
             "log_format": self.config.log_format,
             "privileges": self._intent.privileges.of_worker(),
+            **({"stack_fd": self._stacks.writer} if self._stacks is not None else {}),
         }
         generation: Generation = SpawnedGeneration(number, release, load, self._know)
         if self.config.preload == "auto":
@@ -330,10 +386,6 @@ class Supervisor:
 
     def _know(self, worker: WorkerProcess) -> None:
         self._workers = [*(known for known in self._workers if known.running), worker]
-
-    def _patience(self) -> Patience:
-        config = self.config
-        return Patience(config.start_timeout, config.reload_overlap, config.graceful_timeout)
 
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A mistake of ours in a callback. What would have followed does not come, so a start must not wait for it."""
@@ -378,16 +430,24 @@ class Supervisor:
 
     async def _change(self, what: Change) -> int | ReloadRefused:
         assert self._releases is not None, "the server runs"
-        began_s, before = time.monotonic(), self._survival()
+        began_s, before, in_force = time.monotonic(), self._survival(), self.config
+        self._notifier.reloading()
         try:
+            if what == "reload":
+                self.config = self._settings.read()
             changed = await (self._releases.reload() if what == "reload" else self._releases.rollback())
         except ReloadRefused as refusal:
+            self.config = in_force
             self._reloads_refused += what == "reload"
             log.error("%s refused: %s", what, refusal)
             return refusal
+        finally:
+            self._notifier.ready()
         if what == "reload":
             self._reloads += 1
             log.info("reloaded %s in %.0f ms", _workers(changed), (time.monotonic() - began_s) * 1e3)
+            self._settings.take(self.config)
+            self._patience.take(self.config)
         else:
             self._rollbacks += 1
             log.warning("rolled back %s in %.0f ms", _workers(changed), (time.monotonic() - began_s) * 1e3)
@@ -405,6 +465,7 @@ class Supervisor:
         self._refuse_changes()
         timeout_s = self.config.graceful_timeout
         self._deadline_s = time.monotonic() + timeout_s
+        self._notifier.stopping(timeout_s)
         if self._binder is not None:
             await self._binder.close()
         for shard in self._shards:
@@ -444,6 +505,10 @@ class Supervisor:
             for shard in self._shards:
                 shard.kill()
         await self._end_processes()
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._stacks is not None:
+            self._stacks.close()
         if self._control is not None:
             self._control.close()
         if self._prepared is not None:
@@ -511,7 +576,8 @@ class Supervisor:
         return listed
 
     async def _command_reload(self) -> str:
-        return f"reloaded {_workers(await _outcome(self.reload()))}"
+        done = _workers(await _outcome(self.reload()))
+        return f"reloaded {done}{self._settings.news}"
 
     async def _command_rollback(self) -> str:
         return f"rolled back {_workers(await _outcome(self.rollback()))}"
@@ -546,7 +612,17 @@ class Supervisor:
         self.stop()
         return "stopping"
 
+    async def _command_stopped(self) -> None:
+        """Never answered: the connection ends when the loop does, and nothing is left by then."""
+        await asyncio.get_running_loop().create_future()
+
     # Small things.
+
+    def _described(self) -> str:
+        """For the service manager."""
+        serving = sum(seat.state is SeatState.SERVING for seat in self._seats())
+        workers = f"{serving} of {sum(1 for _ in self._seats())} workers serve"
+        return f"{self._state()}: {workers}, {self._open()} connections"
 
     def _seats(self) -> Iterator[Seat]:
         return (seat for shard in self._shards for seat in shard.seats)

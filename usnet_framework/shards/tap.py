@@ -2,12 +2,17 @@
 
 The supervisor alone needs the privilege, and it holds what the processes use: an interface that was made here is there
 for as long as the server, and what waits in a queue outlives the process that reads it. Nothing is configured beyond
-what serving takes: an interface that we made is set up; its kernel end's addresses are the user's business."""
+what serving takes: an interface that we made is set up; its kernel end's addresses are the user's business.
+
+Somebody may remove the interface; its queues are dead then, and network processes notice. One that we made is made again
+for the next of them, one that was joined is joined again as soon as it is back. Until clients can reach the server, the
+server is not ready."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import socket
 import struct
@@ -20,7 +25,10 @@ from usnet_framework.shards import rtnetlink
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.stackplan import StackPlan
 
-SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+log = logging.getLogger("usnet.supervisor")
+
+SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCGIFADDR, IFF_UP = 0x8913, 0x8914, 0x8915, 1
+TUNGETIFF = 0x800454D2
 _IFREQ = struct.Struct("16sH22x")
 
 
@@ -30,8 +38,14 @@ class Tap:
     def __init__(self, plan: StackPlan, queues: int) -> None:
         """StartupError: one line, why it cannot be."""
         self._plan = plan
-        self._fds: list[int] = []
+        self._queue_count = queues
         self._created = not _exists(plan.interface)
+        self._made_again = False
+        self._open()
+
+    def _open(self) -> None:
+        plan, queues = self._plan, self._queue_count
+        self._fds: list[int] = []
         if rtnetlink.tun_queues(plan.interface) > 0:  # the kernel refuses this only where there is a single one
             raise InUse(
                 f"--interface {plan.interface}: is used by another process, whose packets would come here; "
@@ -40,13 +54,15 @@ class Tap:
         try:
             self._queues = self._open_queues(queues)
             self._steering = self._steer(queues)
-            self._up = self._set_up()
+            self._set_up()
         except BaseException:
             self.close()
             raise
 
     def hand_down(self, shard: int, frames_fd: int) -> Sequence[int]:
         """The kernel copies into frames: it need not know of them."""
+        if self._is_gone():
+            self._open_again()
         return [self._queues[shard]]
 
     def options(self, shard: int) -> dict[str, int]:
@@ -56,12 +72,54 @@ class Tap:
     def findings(self) -> list[Finding]:
         plan = self._plan
         how = "created, and removed when the server ends" if self._created else "joined"
+        interface = Finding("interface", plan.interface, f"{plan.interface}, {how}")
+        if (reason := self.trouble()) is not None:
+            found = "made again" if self._made_again and not self._is_gone() else "none"
+            interface = Finding("interface", plan.interface, found, reason, self._fix(), ok=False)
         return [
-            Finding("interface", plan.interface, f"{plan.interface}, {how}"),
-            self._up,
+            interface,
+            *([] if self._is_gone() else [self._link()]),
             Finding("offloads", "checksum and segmentation", "checksum and segmentation, both ways"),
             self._steering,
         ]
+
+    def trouble(self) -> str | None:
+        name = self._plan.interface
+        if self._is_gone():
+            return f"interface {name} was removed"
+        if self._made_again and not _has_address(name):
+            return f"interface {name} was removed; it was made again, and its kernel end has no address yet"
+        return None
+
+    def _fix(self) -> str:
+        name = self._plan.interface
+        if self._created:
+            return f"give it the address that it had (ip address add CIDR dev {name}), or restart the server"
+        return f"make it again as it was (ip tuntap add dev {name} mode tap ...); the server joins it then"
+
+    def _is_gone(self) -> bool:
+        """Its queues say so for good, whatever has its name meanwhile."""
+        try:
+            fcntl.ioctl(self._queues[0], TUNGETIFF, bytes(_IFREQ.size))
+        except OSError as error:
+            return error.errno == errno.EBADFD
+        return False
+
+    def _open_again(self) -> None:
+        """StartupError: it cannot be, or not yet."""
+        name = self._plan.interface
+        if not self._created and not _exists(name):
+            raise StartupError(f"interface {name} was removed; {self._fix()}")
+        dead = self._fds, self._queues
+        try:
+            self._open()
+        except BaseException:
+            self._fds, self._queues = dead
+            raise
+        for fd in dead[0]:
+            os.close(fd)
+        self._made_again = self._created
+        log.warning("interface %s was removed; it is %s again", name, "made" if self._created else "joined")
 
     def close(self) -> None:
         for fd in self._fds:
@@ -99,17 +157,22 @@ class Tap:
             return Finding(what, asked, found, str(error), "give the server CAP_BPF, or use one queue", ok=False)
         return Finding(what, asked, asked)
 
-    def _set_up(self) -> Finding:
+    def _set_up(self) -> None:
         name = self._plan.interface
         if self._created:
             try:
                 _set_link_up(name)
             except OSError as error:
                 raise StartupError(f"--interface {name}: cannot be set up: {error.strerror}") from None
+
+    def _link(self) -> Finding:
+        name = self._plan.interface
+        if not _link_is_up(name):
+            reason = "somebody has set it down" if self._created else "it was there already"
+            return Finding("link", "up", "down", reason, f"ip link set {name} up", ok=False)
+        if self._created:
             return Finding("link", "up", "up", "set up by the server; the address of the kernel's end is yours to set")
-        if _link_is_up(name):
-            return Finding("link", "up", "up")
-        return Finding("link", "up", "down", "it was there already", f"ip link set {name} up", ok=False)
+        return Finding("link", "up", "up")
 
 
 def _exists(name: str) -> bool:
@@ -125,8 +188,22 @@ def _flags(query: socket.socket, name: str) -> int:
 
 
 def _link_is_up(name: str) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
         return bool(_flags(query, name) & IFF_UP)
+    return False
+
+
+def _has_address(name: str) -> bool:
+    """Whether the kernel's end can be reached: it has an address that is more than link-local, or belongs to a
+    bridge."""
+    if os.path.exists(f"/sys/class/net/{name}/master"):
+        return True
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
+        fcntl.ioctl(query, SIOCGIFADDR, _IFREQ.pack(os.fsencode(name), socket.AF_INET))
+        return True
+    with suppress(OSError), open("/proc/thread-self/net/if_inet6", encoding="ascii") as table:
+        return any(line.split()[3] == "00" and line.split()[5] == name for line in table)
+    return False
 
 
 def _set_link_up(name: str) -> None:

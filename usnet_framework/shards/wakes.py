@@ -1,7 +1,7 @@
-"""The pipes by which the network process of a shard and its workers wake each other: two for each seat.
+"""The pipes by which the network process of a shard and its workers wake each other: two for each port.
 
 Each side gets one end of each pipe and never holds the other one (native/src/base/wake.h says why). The supervisor
-keeps the workers' ends, since the next worker of a seat gets them too; the others are closed once the network process
+keeps the workers' ends, since the next worker at a port gets them too; the others are closed once the network process
 has them.
 """
 
@@ -15,16 +15,16 @@ _PAGE = 4096  # four times what may be unread: UN_WAKES_PER_DRAIN
 
 
 class Wakes:
-    """Made for so many seats. OSError: there are no more descriptors."""
+    """Made for so many ports. OSError: there are no more descriptors."""
 
-    def __init__(self, seats: int) -> None:
+    def __init__(self, ports: int) -> None:
         self.from_workers: list[int] = []
-        """Ends of the network process that it reads, by seat …"""
+        """Ends of the network process that it reads, by port …"""
         self.to_workers: list[int] = []
         """… and that it writes."""
         self._workers: list[tuple[int, int]] = []
         try:
-            for _ in range(seats):
+            for _ in range(ports):
                 from_worker, to_engine = _pipe()
                 self.from_workers.append(from_worker)
                 self._workers.append((to_engine, -1))
@@ -35,9 +35,9 @@ class Wakes:
             self.close()
             raise
 
-    def worker(self, seat: int) -> tuple[int, int]:
+    def worker(self, port: int) -> tuple[int, int]:
         """A worker's ends: what it writes to wake the network process, and what it is woken by."""
-        return self._workers[seat]
+        return self._workers[port]
 
     def handed_down(self) -> None:
         """The network process has its ends."""

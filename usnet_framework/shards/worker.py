@@ -233,6 +233,7 @@ class Worker:
         await self._cancel_tasks()
         if self._port is not None:
             self._port.commit()  # what on_stop and the finally blocks sent
+            self._loop.serve_no_more()
             self._port.close()
         if self._engine is not None:
             self._engine.close()
@@ -241,20 +242,19 @@ class Worker:
 
     async def _cancel_tasks(self) -> None:
         """As asyncio.run does at its end, but for as long as others may have to wait for it."""
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
+        myself = {asyncio.current_task()}
         try:
             async with asyncio.timeout(CANCEL_S):
-                if tasks:
-                    await asyncio.wait(tasks)
+                while tasks := asyncio.all_tasks() - myself:  # what they began meanwhile comes next
+                    for task in tasks:
+                        task.cancel()
+                    for task in (await asyncio.wait(tasks))[0]:
+                        if not task.cancelled() and (error := task.exception()) is not None:
+                            log.error("a task raised when it was cancelled", exc_info=error)
                 await self._loop.shutdown_asyncgens()
         except TimeoutError:
-            left = sum(not task.done() for task in tasks)
-            log.warning("tasks that go on after they were cancelled, and are left behind: %d", left)
-        for task in tasks:
-            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                log.error("a task raised when it was cancelled", exc_info=error)
+            left = asyncio.all_tasks() - myself
+            log.warning("tasks that go on after they were cancelled, and are left behind: %d", len(left))
 
     # Places and ports.
 

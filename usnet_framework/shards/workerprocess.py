@@ -56,16 +56,18 @@ class WorkerProcess:
         self._process: Process | None = None
         self._control: socket.socket | None = None
 
-    def begin(self, process: Process, control: socket.socket, load: Message | None) -> None:
-        """It is this process from now on; `load` is its first message, None when it has that."""
+    def begin(self, process: Process, control: socket.socket, load: Message) -> None:
+        """It is this process from now on; `load` is its first message; `stack_fd` there is a descriptor of
+        ours, which it gets."""
         process.on_exit = self._ended
         self._process = process
         self._control = control
         self._loop.add_reader(control, self._readable)
         if self._doomed:
             process.kill()
-        elif load is not None:
-            self._send({"type": "load", **load})
+        else:
+            stack = [load["stack_fd"]] if "stack_fd" in load else []
+            self._send({"type": "load", **{name: value for name, value in load.items() if name != "stack_fd"}}, stack)
 
     def fail(self, error: str) -> None:
         """It never comes to a process: what `worker_failed` says."""

@@ -67,7 +67,7 @@ class ZygoteProcess:
         self._child, self._control = interpreter.start(MODULE, release, self._ended, leads=True)
         self._loop.add_reader(self._control, self._readable)
         self._deadline = self._loop.call_later(timeout_s, self._overdue, timeout_s)
-        self._send({"type": "load", **load})
+        self._send({"type": "load", **{name: value for name, value in load.items() if name != "stack_fd"}})
 
     @property
     def pid(self) -> int:

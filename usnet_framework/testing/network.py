@@ -295,8 +295,16 @@ class Network:
                 station.turn()
         return True
 
-    def run(self, seconds: float | None = None, *, until: Callable[[], bool] = lambda: False) -> bool:
-        """Let time pass: so many seconds, or until that holds, or until nothing happens any more. Whether it holds."""
+    def run(
+        self, seconds: float | None = None, *, until: Callable[[], bool] = lambda: False, limit: float | None = None
+    ) -> bool:
+        """Let time pass: so many seconds, or until that holds, or until nothing happens any more. Whether it holds.
+
+        `limit`: SimulationFailed when it does not hold after so many seconds, so that a test need not look."""
+        if limit is not None:
+            if not self.run(limit, until=until):
+                raise SimulationFailed(f"what was waited for is not there after {limit:g} seconds of virtual time")
+            return True
         end_ns = None if seconds is None else self.clock.now_ns + round(seconds * 1e9)
         while not until():
             next_ns = self.clock.next_ns()

@@ -16,31 +16,39 @@ Callbacks that are `async def` run in a loop whose time is the network's: `async
 What goes to a thread (`asyncio.to_thread`) is called at once. Input and output outside of the simulation take real
 time, which the network does not wait for. A test that is a coroutine itself cannot run a network: it is in a loop.
 
-`kill_worker` is what SIGKILL does to a worker: what was committed stands, the next one goes on (`on_resume`).
+What happens to a server happens here, too:
+
+    server.kill_worker()                          SIGKILL: what was committed stands, the next one goes on (`on_resume`)
+    server.kill_worker(during="on_data")          the same when that callback ends: none of it was committed
+    server.kill_worker(during="on_data", line=2)  when two lines of it have run, be it within a `try`
+    server.kill_worker(during="on_data", times=2) the next one dies of it as well: poison
+    server.reload(Better)                         new code: started first, then the old worker finishes and leaves
+    server.stop()                                 what is open gets its time, then `on_stop`
+
+A killed worker does nothing more: no `finally` of it runs (see `death`). An event in whose callback two workers in a
+row died is put aside as poison, and its connection is reset, as `usnet-serve` does it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import math
 import os
-import selectors
 from collections.abc import Callable, Iterator
-from contextvars import Context
 from typing import Any
 
 from usnet_framework._dispatch import Engine, Port
 from usnet_framework._native_device import Device
 from usnet_framework._native_stack import NEVER_NS, Link
-from usnet_framework.handler import Handler, Result, Shard
+from usnet_framework.handler import CloseReason, Handler, Result, Shard
 from usnet_framework.shards.loop import PRESSED_S
 from usnet_framework.shards.segment import ConnectionInfo, EngineOptions, Segment, SegmentConfig, StackAddresses
-from usnet_framework.testing.links import Clock
+from usnet_framework.testing.death import Doomed, bury
 from usnet_framework.testing.stations import Offload, SimulationFailed, Station, Switch
+from usnet_framework.testing.virtualloop import SECOND_NS, VirtualLoop
 
 LINGER_NS = 10**10
 BACKLOG = 128
-SECOND_NS = 10**9
+GRACEFUL_S = 10.0
+"""`--graceful-timeout`."""
 
 
 class Server(Station):
@@ -85,21 +93,23 @@ class Server(Station):
         os.write(self._exchange, network.seed.to_bytes(16, "big", signed=True))
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._serial = 1
+        self._doomed: Doomed | None = None
+        self._doom: tuple[str, int | None, int] = ("", None, 0)  # of the next ones
+        self._moved = 0
+        self._is_stopped = False
+        self.deaths = 0
+        """Of workers."""
         self.handler = handler_class()
         self._engine = Engine(
-            self.segment.public_fd, self.segment.port_fds[0], [], self._resumes(), self._serial,
+            self.segment.public_fd, self.segment.port_fds[0], [], resumes(self.handler), self._serial,
             ("", (), -1, -1, self._exchange, (self._wake_fd,)), device=self._device.give_away(),
             time_ns=self._clock.now_ns,
         )  # fmt: skip
         try:
-            self._start_worker()
+            self._sit_down(self.handler, self._started(self.handler, self._let_time_pass))
         except BaseException:
-            self._end()
+            self._close_engine()
             raise
-
-    def _resumes(self) -> bool:
-        """Whether connections may outlive a worker with this handler (P2)."""
-        return type(self.handler).on_resume is not Handler.on_resume
 
     # What the test calls.
 
@@ -111,54 +121,149 @@ class Server(Station):
         """Counters of the engine, the worker and the stack, by name."""
         return {**self.segment.engine_counters(), **self.segment.seat_counters(0), **self.segment.stack_counters()}
 
-    def kill_worker(self) -> None:
-        """The worker dies, whatever it is doing, and the next one takes its place. Not from within a callback."""
-        self._end_worker()
-        self._engine.time_ns = self._clock.now_ns
-        self._engine.lose_worker()
-        self._serial += 1
-        self.handler = self._make()
-        self._engine.attach_worker(self._serial, self._resumes())
-        self._start_worker()
+    def kill_worker(self, *, during: str | None = None, line: int | None = None, times: int = 1) -> None:
+        """The worker dies and the next one takes its place: at once, not from within a callback; or `during` the next
+        call of a callback, when it ends or when so many of its lines have run. A coroutine ends for this when it waits
+        for the first time. That comes with time, so run the network: `until=lambda: server.deaths == 1`. `times`: the
+        next one dies of it, too."""
+        if during is None:
+            self._end_doom()
+            for _ in range(times):
+                self._replace_dead()
+        else:
+            doomed = Doomed(self.handler, during, line)
+            self._end_doom()
+            self._doomed = doomed
+            self._doom = (during, line, times - 1)
         self.touch()
+
+    def reload(self, handler_class: Callable[[], Handler] | None = None, *, timeout: float = GRACEFUL_S) -> None:
+        """Go on with new code, as after `usnet-ctl reload`; with the same class anew by default.
+
+        The new handler is made and started first; when that raises, so does this, and the old one stays. Then the old
+        worker finishes what it has begun, in `timeout` seconds at most: what is still open by then is reset. Time
+        passes meanwhile."""
+        self._check_it_runs()
+        make = handler_class or self._make
+        handler = make()
+        self._serial += 1
+        loop = self._started(handler, self._let_network_run)
+        self._make = make
+        self._leave("reload", timeout)
+        self._lose(handler)
+        self._sit_down(handler, loop)
+        self.touch()
+
+    def stop(self, *, timeout: float = GRACEFUL_S) -> None:
+        """Accept no more, give connections `timeout` seconds to finish, then `on_stop`; what is open then is reset, and
+        the packets of that are on their way."""
+        self._check_it_runs()
+        self._engine.stop_accepting()
+        end_ns = self._clock.now_ns + round(timeout * SECOND_NS)
+        self._tell_shutdown("stop", timeout)
+        self._network.run(timeout, until=lambda: self.segment.engine_status().active == 0)
+        self._leave("stop", (end_ns - self._clock.now_ns) / SECOND_NS)
+        self._engine.reset_all(CloseReason.SHUTDOWN)
+        self._is_stopped = True
+        self.touch()
+
+    def _check_it_runs(self) -> None:
+        if self._is_stopped:
+            raise SimulationFailed("the server has stopped")
 
     # The worker.
 
-    def _start_worker(self) -> None:
-        self._port = Port(engine=self._engine, handler=self.handler, resumes=self._resumes())
-        self._loop = VirtualLoop(self._clock, self.touch, self._look)
-        self._moved = 0
-        self._port.stop()  # on_start may be a coroutine: no event comes before it is done
-        self._complete(self.handler.on_start, Shard(0, 0, self._serial, "split"))
-        self._port.start()
+    def _started(self, handler: Handler, wait: Callable[[], None]) -> VirtualLoop:
+        """A loop in which the handler was started. `wait`: lets time pass while it is a coroutine that sleeps."""
+        loop = VirtualLoop(self._clock, self.touch)
+        try:
+            for callback, arguments in (
+                (getattr(handler, "on_warm", _nothing), ()),
+                (handler.on_start, (Shard(0, 0, self._serial, "split"),)),
+            ):
+                self._complete(loop, wait, callback, *arguments)
+        except BaseException:
+            loop.leave()
+            raise
+        return loop
 
-    def _complete(self, callback: Callable[..., Result], *arguments: Any) -> None:
+    def _sit_down(self, handler: Handler, loop: VirtualLoop) -> None:
+        self.handler = handler
+        self._loop = loop
+        self._port = Port(engine=self._engine, handler=handler, resumes=resumes(handler))
+        loop.serve(self._look)
+
+    def _complete(
+        self, loop: VirtualLoop, wait: Callable[[], None], callback: Callable[..., Result], *arguments: Any
+    ) -> None:
         async def call() -> None:
             result = callback(*arguments)
             if result is not None:
                 await result
 
-        task = self._loop.create_task(call())
+        task = loop.create_task(call())
         while not task.done():
-            if not self._loop.turn() and not task.done():
-                self._let_time_pass()
+            if not loop.turn() and not task.done():
+                if self._clock.next_ns() is None:
+                    name = getattr(callback, "__qualname__", callback)
+                    raise SimulationFailed(f"{name} waits for what never happens")
+                wait()
         task.result()
 
     def _let_time_pass(self) -> None:
-        """Until the next timer of anybody: a coroutine that starts or stops a server may sleep."""
-        if self._clock.next_ns() is None:
-            raise SimulationFailed(f"{type(self.handler).__name__}: on_start or on_stop waits for what never happens")
+        """Until the next timer of anybody, while the network waits: it may be within a turn of this station."""
         self._clock.step()
         self._engine.time_ns = self._clock.now_ns
+
+    def _let_network_run(self) -> None:
+        self._network.step()
 
     def _look(self) -> None:
         """What the selector of a worker's loop does."""
         self._moved += self._engine.turn(0) + self._port.run()
 
-    def _end_worker(self) -> None:
-        """As if it had been killed: nothing that its tasks still do reaches anybody."""
+    def _leave(self, why: str, timeout: float) -> None:
+        """The worker finishes and leaves in good order."""
+        self._end_doom()
+        if why == "reload":
+            self._tell_shutdown(why, timeout)
+        self._port.stop()
+        self.touch()
+        self._network.run(max(0.0, timeout), until=lambda: not self._port.pending_work)
+        self._port.commit()
+        self._complete(self._loop, self._let_network_run, self.handler.on_stop)
+        self._port.commit()
+        self._engine.turn(0)  # what on_stop sent
         self._port.close()
-        self._loop.abandon()
+        self._loop.leave()
+
+    def _tell_shutdown(self, why: str, timeout: float) -> None:
+        callback = getattr(self.handler, "on_shutdown", _nothing_more)
+        self._complete(self._loop, self._let_network_run, callback, why, self._loop.time() + timeout)
+
+    def _lose(self, successor: Handler) -> None:
+        self._engine.time_ns = self._clock.now_ns
+        self._engine.lose_worker()
+        self._engine.attach_worker(self._serial, resumes(successor))
+
+    def _replace_dead(self) -> None:
+        """The worker is no more: nothing of it runs, and nothing is cleaned up. As soon as it starts, the next one sits
+        down."""
+        self.deaths += 1
+        bury(self.handler, self._port, self._loop)
+        self._loop.die()
+        if self._doomed is None:
+            self._port.close()  # else it is in the midst of something
+        self._doomed = None
+        self._serial += 1
+        handler = self._make()
+        self._lose(handler)
+        self._sit_down(handler, self._started(handler, self._let_time_pass))
+
+    def _end_doom(self) -> None:
+        if self._doomed is not None:
+            self._doomed.end()
+            self._doomed = None
 
     # Turns.
 
@@ -168,18 +273,33 @@ class Server(Station):
     def _work(self, now_ns: int) -> int:
         self._engine.time_ns = now_ns
         self._moved = 0
-        moved = self._loop.turn()
-        self._port.commit()
-        moved += not self._port.sleep()  # something became ready, for instance by a timer
-        self._port.awake()
+        if self._is_stopped:
+            moved = self._engine.turn(0)
+        elif self._doomed is None:
+            moved = self._turn_worker()
+        else:
+            moved = self._doomed.run(self._turn_worker) or 0
+            if self._doomed.is_dead:
+                self._replace_dead()
+                during, line, times = self._doom
+                if times > 0:
+                    self.kill_worker(during=during, line=line, times=times)
+                moved = 1
         while output := self._device.output():
             moved += 1
             self._transmit(output)
         return moved + self._moved
 
+    def _turn_worker(self) -> int:
+        moved = self._loop.turn()
+        self._port.commit()
+        moved += not self._port.sleep()  # something became ready, for instance by a timer
+        self._port.awake()
+        return moved
+
     def _deadline_ns(self) -> int | None:
         deadline_ns = self._engine.deadline_ns()
-        if self._port.pressed:  # for space, whose return nobody announces
+        if not self._is_stopped and self._port.pressed:  # for space, whose return nobody announces
             deadline_ns = min(deadline_ns, self._clock.now_ns + round(PRESSED_S * SECOND_NS))
         return None if deadline_ns == NEVER_NS else deadline_ns
 
@@ -188,82 +308,33 @@ class Server(Station):
 
     def close(self) -> None:
         """`on_stop`, as when a server stops; connections are reset."""
+        if self._is_stopped:
+            self._close_engine()
+            return
         try:
+            self._end_doom()
             self._port.stop()
-            self._complete(self.handler.on_stop)
+            self._complete(self._loop, self._let_time_pass, self.handler.on_stop)
         finally:
-            self._end()
+            self._port.close()
+            self._loop.leave()
+            self._close_engine()
 
-    def _end(self) -> None:
-        self._end_worker()
+    def _close_engine(self) -> None:
         self._engine.close()
         self.segment.close()
         os.close(self._exchange)
         os.close(self._wake_fd)
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """asyncio in the time of a `Clock`. wake: called when there is something to do, now or later; look: once a turn."""
-
-    def __init__(self, clock: Clock, wake: Callable[[], None], look: Callable[[], None]) -> None:
-        self._virtual = clock
-        self._tell = wake
-        self._called = 0
-        self._looking = _LookingSelector(look)
-        super().__init__(self._looking)
-
-    def turn(self) -> int:
-        """One round of the loop: how many callbacks became ready since the last one."""
-        super().call_soon(self.stop)
-        self.run_forever()
-        called, self._called = self._called, 0
-        return called
-
-    def abandon(self) -> None:
-        """Cancel what runs, and close."""
-        tasks = asyncio.all_tasks(self)
-        for task in tasks:
-            task.cancel()
-        self._looking.look = lambda: None
-        if tasks:
-            self.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self.close()
-
-    def time(self) -> float:
-        return self._virtual.now_ns / SECOND_NS
-
-    def call_soon(  # type: ignore[override]
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
-        self._called += 1
-        if not self.is_running():
-            self._tell()
-        return super().call_soon(callback, *args, context=context)
-
-    def call_at(  # type: ignore[override]
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        self._virtual.at(math.ceil(when * SECOND_NS), self._tell)
-        return super().call_at(when, callback, *args, context=context)
-
-    def run_in_executor(  # type: ignore[override]
-        self, executor: object, func: Callable[..., Any], *args: Any
-    ) -> asyncio.Future[Any]:
-        done = self.create_future()
-        try:
-            done.set_result(func(*args))
-        except Exception as error:
-            done.set_exception(error)
-        return done
+def resumes(handler: Handler) -> bool:
+    """Whether connections may outlive a worker with this handler (P2)."""
+    return type(handler).on_resume is not Handler.on_resume
 
 
-class _LookingSelector(selectors.SelectSelector):
-    """It never waits."""
+def _nothing() -> None:
+    """For handlers without on_warm."""
 
-    def __init__(self, look: Callable[[], None]) -> None:
-        super().__init__()
-        self.look = look
 
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self.look()
-        return super().select(0)
+def _nothing_more(why: str, deadline: float) -> None:
+    """For handlers without on_shutdown."""

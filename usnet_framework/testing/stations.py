@@ -7,6 +7,7 @@ deadline is there. `network.Node` is a stack with sockets on it, `server.Server`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 from usnet_framework._native_stack import Link, OutputFrame
@@ -45,6 +46,8 @@ class Switch(Protocol):
     touched: list[Station]
 
     def switch(self, frame: Frame) -> None: ...
+    def step(self) -> bool: ...
+    def run(self, seconds: float | None = None, *, until: Callable[[], bool] = ...) -> bool: ...
 
 
 class Station(ABC):

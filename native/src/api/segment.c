@@ -105,16 +105,17 @@ static const struct un_engine_public *engine_public(const struct usnet_segment *
     return un_at(segment->public, segment->layout.engine.at);
 }
 
-static const struct un_port_public *port_public(const struct usnet_segment *segment, uint32_t seat)
+static const struct un_port_public *port_public(const struct usnet_segment *segment, uint32_t port)
 {
-    return (const struct un_port_public *)un_at(segment->public, segment->layout.ports.at) + un_port_of_seat(seat);
+    return (const struct un_port_public *)un_at(segment->public, segment->layout.ports.at) + port;
 }
 
-static const struct un_port_memory *port_memory(const struct usnet_segment *segment, uint32_t seat)
+/* Of a port where nobody sat yet no page is read: that would make it one that is used. */
+static const struct un_port_memory *port_memory(const struct usnet_segment *segment, uint32_t port)
 {
     static const struct un_port_memory zeros;
-    const struct un_port_memory *memory = segment->ports[un_port_of_seat(seat)];
-    return memory ? memory : &zeros;
+    const struct un_port_memory *memory = segment->ports[port];
+    return memory && un_load(&port_public(segment, port)->serial) ? memory : &zeros;
 }
 
 /* Counters. */
@@ -194,12 +195,34 @@ int usnet_engine_counters(const struct usnet_segment *segment, uint64_t *values,
     return read_words(words, UN_API_LENGTH(engine_counters), values, max);
 }
 
+static const un_shared64 *worker_counters(const struct usnet_segment *segment, uint32_t port)
+{
+    return (const un_shared64 *)&port_memory(segment, port)->counters;
+}
+
+int usnet_port_counters(const struct usnet_segment *segment, uint32_t port, uint64_t *values, uint32_t max)
+{
+    if (port >= un_port_count(&segment->config))
+        return -EINVAL;
+    return read_words(worker_counters(segment, port), UN_API_LENGTH(seat_counters), values, max);
+}
+
+/* Sums over both ports grow only, as each of them does. */
+static int add_words(const un_shared64 *words, const un_shared64 *more, uint32_t count, uint64_t *values, uint32_t max)
+{
+    int read = read_words(words, count, values, max);
+    for (int i = 0; i < read; i++)
+        values[i] += un_load(&more[i]);
+    return read;
+}
+
 int usnet_seat_counters(const struct usnet_segment *segment, uint32_t seat, uint64_t *values, uint32_t max)
 {
     if (seat >= segment->config.seats)
         return -EINVAL;
-    const un_shared64 *words = (const un_shared64 *)&port_memory(segment, seat)->counters;
-    return read_words(words, UN_API_LENGTH(seat_counters), values, max);
+    uint32_t port = un_port_of_seat(seat, 0);
+    return add_words(worker_counters(segment, port), worker_counters(segment, un_port_beside(port)),
+                     UN_API_LENGTH(seat_counters), values, max);
 }
 
 int usnet_segment_stack_counters(const struct usnet_segment *segment, uint64_t *values, uint32_t max)
@@ -221,7 +244,9 @@ int usnet_seat_wait(const struct usnet_segment *segment, uint32_t seat, uint64_t
 {
     if (seat >= segment->config.seats)
         return -EINVAL;
-    return read_words(port_memory(segment, seat)->counters.wait, UN_WAIT_BUCKETS, values, max);
+    uint32_t port = un_port_of_seat(seat, 0);
+    return add_words(port_memory(segment, port)->counters.wait,
+                     port_memory(segment, un_port_beside(port))->counters.wait, UN_WAIT_BUCKETS, values, max);
 }
 
 /* Status. */
@@ -245,12 +270,12 @@ static uint32_t waiting(uint32_t produced, uint32_t consumed, uint64_t slots)
     return count <= slots ? count : (uint32_t)slots;
 }
 
-int usnet_seat_status(const struct usnet_segment *segment, uint32_t seat, struct usnet_seat_status *status)
+int usnet_port_status(const struct usnet_segment *segment, uint32_t port, struct usnet_seat_status *status)
 {
-    if (seat >= segment->config.seats)
+    if (port >= un_port_count(&segment->config))
         return -EINVAL;
-    const struct un_port_public *published = port_public(segment, seat);
-    const struct un_port_memory *mine = port_memory(segment, seat);
+    const struct un_port_public *published = port_public(segment, port);
+    const struct un_port_memory *mine = port_memory(segment, port);
     /* Consumed before produced: both move on while we look, and a ring must not look emptier than empty. */
     uint32_t commands_consumed = un_observe(&published->commands_consumed);
     uint32_t releases_consumed = un_observe(&published->releases_consumed);
@@ -259,6 +284,7 @@ int usnet_seat_status(const struct usnet_segment *segment, uint32_t seat, struct
     *status = (struct usnet_seat_status){
         .serial = un_load(&published->serial),
         .attached = un_load(&published->attached),
+        .current = un_load(&published->current),
         .bad = un_load(&published->bad) != 0,
         .tx_nodes_free = un_load(&published->tx_nodes_free),
         .connections = un_load(&published->connections),
@@ -272,12 +298,31 @@ int usnet_seat_status(const struct usnet_segment *segment, uint32_t seat, struct
         .releases_waiting =
             waiting(un_load(&mine->releases_produced), releases_consumed, segment->layout.release_ring.items),
         .sleeping = un_load(&mine->sleeping) != 0,
-        .handling = un_load(&mine->handling) != 0,
+        .handling = un_load(&mine->handling),
         .held_frames = un_load(&mine->counters.held_frames),
         .overflow_bytes = un_load(&mine->counters.overflow_bytes),
         .inbox_held = un_load(&mine->counters.inbox_held),
         .objects = un_load(&mine->counters.objects),
     };
+    return 0;
+}
+
+int usnet_seat_status(const struct usnet_segment *segment, uint32_t seat, struct usnet_seat_status *status)
+{
+    struct usnet_seat_status other;
+    if (seat >= segment->config.seats)
+        return -EINVAL;
+    uint32_t port = un_port_of_seat(seat, un_load(&port_public(segment, un_port_of_seat(seat, 1))->current) != 0);
+    usnet_port_status(segment, port, status);
+    usnet_port_status(segment, un_port_beside(port), &other);
+    status->connections += other.connections;
+    status->events_waiting += other.events_waiting;
+    status->commands_waiting += other.commands_waiting;
+    status->releases_waiting += other.releases_waiting;
+    status->held_frames += other.held_frames;
+    status->overflow_bytes += other.overflow_bytes;
+    status->inbox_held += other.inbox_held;
+    status->objects += other.objects;
     return 0;
 }
 
@@ -346,7 +391,8 @@ static bool copy_connection(const struct usnet_segment *segment, uint32_t slot, 
         .active_ns = un_load(&conn->active_ns),
         .shard = segment->config.shard,
         .slot = slot,
-        .seat = conn->seat,
+        .seat = (uint16_t)un_seat_of(conn->port),
+        .port = conn->port,
         .state = conn->state,
         .flags = conn->flags,
         .state_length = conn->state_length,
@@ -369,13 +415,14 @@ int usnet_connection_list(const struct usnet_segment *segment, uint32_t *next_sl
 
 /* Quarantine. */
 
-int usnet_quarantine_read(const struct usnet_segment *segment, uint32_t seat, struct usnet_quarantine *record,
+int usnet_quarantine_read(const struct usnet_segment *segment, uint32_t port, struct usnet_quarantine *record,
                           uint8_t *bytes, uint32_t max)
 {
-    if (seat >= segment->config.seats)
+    if (port >= un_port_count(&segment->config))
         return -EINVAL;
-    const struct un_quarantine *kept =
-        un_item(segment->public, &segment->layout.quarantines, un_port_of_seat(seat), 0);
+    if (!un_load(&port_public(segment, port)->serial))
+        return 0;
+    const struct un_quarantine *kept = un_item(segment->public, &segment->layout.quarantines, port, 0);
     if (un_observe(&kept->valid) == 0)
         return 0;
     uint32_t length = kept->length;
@@ -386,6 +433,21 @@ int usnet_quarantine_read(const struct usnet_segment *segment, uint32_t seat, st
     *record = (struct usnet_quarantine){
         .conn = kept->conn, .event_type = kept->event_type, .length = length, .peer = outer_endpoint(&kept->peer)};
     memcpy(bytes, kept + 1, length);
+    return 1;
+}
+
+int usnet_death_read(const struct usnet_segment *segment, uint32_t port, struct usnet_death *death)
+{
+    if (port >= un_port_count(&segment->config))
+        return -EINVAL;
+    const struct un_quarantine *found = un_item(segment->public, &segment->layout.quarantines, port, 0);
+    uint32_t running = un_observe(&found->running);
+    if (running == UN_RUNNING_NOTHING)
+        return 0;
+    *death = (struct usnet_death){.conn = found->conn,
+                                  .running = running,
+                                  .event_type = found->event_type,
+                                  .peer = outer_endpoint(&found->peer)};
     return 1;
 }
 

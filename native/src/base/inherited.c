@@ -36,6 +36,7 @@ static void reset_signals(void)
         if (ignored && !is_of_a_terminal(number))
             signal(number, SIG_DFL);
     }
+    signal(SIGTTOU, SIG_IGN);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);

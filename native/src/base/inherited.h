@@ -9,7 +9,8 @@
 
 /* Call it first in main, before anything is opened. -errno when /dev/null cannot be opened.
  * Signals: no signal stays blocked, and ignored ones get their default action. Those of a terminal stay ignored: nohup
- * and the & of a shell mean it.
+ * and the & of a shell mean it. SIGTTOU is ignored in any case: it would stop a process that is in the background for
+ * good, where it writes to a terminal whose `tostop` is set.
  * Descriptors: /dev/null is opened for those of 0 to 2 that are closed.
  * umask: it takes no rights from the owner. What it takes from others is the administrator's choice. */
 int un_inherited_reset(void);

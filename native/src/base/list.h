@@ -41,6 +41,19 @@ static inline void un_list_append(struct un_list *list, uint32_t *links, size_t 
     list->tail = entry;
 }
 
+/* All of `behind` behind `list`; `behind` is empty then. */
+static inline void un_list_join(struct un_list *list, struct un_list *behind, uint32_t *links, size_t stride)
+{
+    if (un_list_is_empty(behind))
+        return;
+    if (un_list_is_empty(list))
+        list->head = behind->head;
+    else
+        *un_list_link(links, stride, list->tail) = behind->head;
+    list->tail = behind->tail;
+    behind->head = UN_NONE;
+}
+
 /* The first entry, which the list has no more. */
 static inline uint32_t un_list_take(struct un_list *list, uint32_t *links, size_t stride)
 {

@@ -4,6 +4,8 @@
 #include <errno.h>
 
 #include "engine/control.h"
+#include "engine/peers.h"
+#include "engine/poisoners.h"
 #include "engine/transport.h"
 
 #define UN_ACCEPT_RETRY_NS UINT64_C(100000000) /* after descriptors or slots ran out */
@@ -17,6 +19,14 @@ bool un_accept_is_allowed(struct un_engine *engine)
         return true;
     un_accept_pause(engine, 0);
     return false;
+}
+
+bool un_accept_refuses(struct un_engine *engine, const struct un_endpoint *peer)
+{
+    bool is_full = un_peers_is_full(engine, peer), is_poisoner = !is_full && un_poisoners_refused(engine, peer);
+    un_count(&engine->counters->peer_limits, is_full);
+    un_count(&engine->counters->refused_poisoners, is_poisoner);
+    return is_full || is_poisoner;
 }
 
 void un_accept_pause(struct un_engine *engine, int error)

@@ -6,6 +6,7 @@
 #include "engine/state.h"
 
 bool un_accept_is_allowed(struct un_engine *engine); /* false at the connection limit: accepting pauses */
+bool un_accept_refuses(struct un_engine *engine, const struct un_endpoint *peer); /* and counts it */
 void un_accept_pause(struct un_engine *engine, int error); /* 0: connection limit, else why no more can be opened */
 void un_accept_resume(struct un_engine *engine);           /* when it is time */
 

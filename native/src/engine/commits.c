@@ -4,6 +4,8 @@
 #include "engine/change.h"
 #include "engine/conns.h"
 #include "engine/control.h"
+#include "engine/handover.h"
+#include "engine/judge.h"
 #include "engine/receive.h"
 #include "engine/sendqueue.h"
 #include "engine/worklists.h"
@@ -20,7 +22,7 @@ static void condemn(struct un_engine *engine, uint32_t port)
         return;
     state->bad = true;
     un_store(&un_port_public(engine->setup.public, port)->bad, 1);
-    un_control_tell(engine, UN_CONTROL_BAD, un_seat_of(port), state->serial, 0, 0, 0);
+    un_control_tell(engine, UN_CONTROL_BAD, port, state->serial, 0, 0, 0);
 }
 
 static uint32_t take_releases(struct un_engine *engine, uint32_t port)
@@ -45,7 +47,7 @@ static uint32_t take_releases(struct un_engine *engine, uint32_t port)
     return taken;
 }
 
-static void account_consumed(struct un_engine *engine, uint32_t port, const struct un_event *event)
+static void account_consumed(struct un_engine *engine, const struct un_event *event)
 {
     uint32_t slot = UN_ID_SLOT(event->conn);
     struct un_work *work = &engine->works[slot];
@@ -59,7 +61,7 @@ static void account_consumed(struct un_engine *engine, uint32_t port, const stru
         un_assert((int32_t)work->rx_waiting >= 0);
         if ((work->flags & UN_WORK_OVER_BUDGET) && work->rx_waiting <= engine->config->rx_budget / 2) {
             work->flags &= (uint16_t)~UN_WORK_OVER_BUDGET;
-            engine->own->ports[port].over_budget--;
+            engine->own->ports[un_port_of(un_slot(engine, slot))].over_budget--;
             un_receive_later(engine, slot);
         }
     }
@@ -70,12 +72,14 @@ static uint32_t walk_consumed(struct un_engine *engine, uint32_t port)
     struct un_port_end *state = &engine->own->ports[port];
     const struct un_event *ring = un_event_ring(engine->setup.public, port);
     uint32_t consumed = state->events.seen - state->walked;
+    if (__builtin_expect(state->suspects > 0, 0))
+        un_judge_acquit(engine, port, state->walked, state->events.seen);
     while (state->walked != state->events.seen) {
         const struct un_event *event = &ring[un_ring_slot(&state->events, state->walked)];
         un_assert(UN_ID_SLOT(event->conn) < engine->own->conn_high); /* the ring is ours to write, and nobody else's */
         state->walked++; /* the rest is made anew by a takeover */
         un_compiler_fence();
-        account_consumed(engine, port, event);
+        account_consumed(engine, event);
     }
     return consumed;
 }
@@ -146,6 +150,16 @@ static enum outcome send_bytes(struct un_engine *engine, uint32_t slot, const st
     return OUTCOME_QUEUED;
 }
 
+/* False: nobody asked. */
+static bool answer(struct un_engine *engine, uint32_t slot, uint8_t op)
+{
+    switch (op) {
+    case UN_COMMAND_RELEASE: return un_handover_release(engine, slot);
+    case UN_COMMAND_KEEP: return un_handover_keep(engine, slot);
+    default: return un_handover_settled(engine, slot);
+    }
+}
+
 static enum outcome apply(struct un_engine *engine, uint32_t slot, const struct un_command *command)
 {
     switch (command->op) {
@@ -172,10 +186,23 @@ static enum outcome apply(struct un_engine *engine, uint32_t slot, const struct 
     case UN_COMMAND_WANT_DRAIN:
         want_drain(engine, slot, command->arg);
         break;
+    case UN_COMMAND_RELEASE:
+    case UN_COMMAND_KEEP:
+    case UN_COMMAND_SETTLED:
+        if (!answer(engine, slot, command->op))
+            count(&engine->counters->bad_commands);
+        break;
     default:
         count(&engine->counters->bad_commands);
     }
     return OUTCOME_DONE;
+}
+
+/* One that ended while its worker was asked waits for the answer, and who hears of its end depends on that. */
+static bool may_be_addressed(const struct un_conn *conn, uint8_t op)
+{
+    return un_is_alive(conn) ||
+           (conn->state == UN_CONN_CLOSED && (op == UN_COMMAND_RELEASE || op == UN_COMMAND_KEEP));
 }
 
 /* The slot a command is for, or UN_NONE when it may not have it. */
@@ -183,7 +210,7 @@ static uint32_t addressed_slot(struct un_engine *engine, uint32_t port, const st
 {
     uint32_t slot = UN_ID_SLOT(command->conn);
     if (slot >= engine->own->conn_high || un_load(&un_slot(engine, slot)->id) != command->conn ||
-        !un_is_alive(un_slot(engine, slot))) {
+        !may_be_addressed(un_slot(engine, slot), command->op)) {
         count(&engine->counters->stale_commands);
         return UN_NONE;
     }
@@ -272,7 +299,7 @@ static uint32_t take_commands(struct un_engine *engine, uint32_t port)
 uint32_t un_commits_take(struct un_engine *engine, uint32_t port)
 {
     struct un_port_end *state = &engine->own->ports[port];
-    if (state->bad)
+    if (state->bad || !state->attached)
         return 0;
     uint32_t work = take_releases(engine, port);
     if (state->bad)
@@ -294,10 +321,11 @@ uint32_t un_commits_take(struct un_engine *engine, uint32_t port)
 
 bool un_commits_changed(struct un_engine *engine)
 {
-    for (uint32_t port = 0; port < un_port_count(engine->config); port++) {
+    for (uint32_t i = 0; i < engine->live_count; i++) {
+        uint32_t port = engine->live[i];
         const struct un_port_end *state = &engine->own->ports[port];
         const struct un_port_memory *memory = un_port_memory(engine, port);
-        if (state->bad)
+        if (state->bad || !state->attached)
             continue;
         uint64_t word = un_observe(&memory->commit);
         bool commands_came = UN_COMMIT_COMMANDS(word) != state->commands.own && !state->commands_stuck;

@@ -26,8 +26,10 @@ void un_engine_conn_free_slot(struct un_engine *engine, uint32_t slot)
 {
     struct un_conn *conn = un_slot(engine, slot);
     un_assert(!un_is_alive(conn));
+    if (engine->works[slot].move != UN_MOVE_NONE)
+        un_engine_conn_set_move(engine, slot, UN_MOVE_NONE);
     if (conn->state != UN_CONN_FREE)
-        engine->own->seats[conn->seat].slots--;
+        engine->own->ports[un_port_of(conn)].slots--;
     conn->state = UN_CONN_FREE;
     if (engine->works[slot].flags & UN_WORK_RECEIVE_LISTED)
         return; /* un_receive_listed comes back */
@@ -35,33 +37,78 @@ void un_engine_conn_free_slot(struct un_engine *engine, uint32_t slot)
     engine->own->conn_free = slot;
 }
 
+/* A worker that makes no progress counts as none. */
 static bool is_attached(const struct un_engine *engine, uint32_t seat)
 {
-    return engine->own->ports[un_port_of_seat(seat)].attached;
+    const struct un_port_end *port = &engine->own->ports[engine->own->seats[seat].current];
+    return port->attached && !port->diverted;
 }
 
-uint32_t un_engine_seat_choose(struct un_engine *engine)
+static uint32_t slots_of(const struct un_engine *engine, uint32_t seat)
+{
+    uint32_t slots = 0;
+    for (uint32_t side = 0; side < UN_PORTS; side++)
+        slots += engine->own->ports[un_port_of_seat(seat, side)].slots;
+    return slots;
+}
+
+uint32_t un_engine_port_choose(struct un_engine *engine)
 {
     struct un_private *own = engine->own;
     uint32_t seats = engine->config->seats, best = own->next_seat % seats;
-    for (uint32_t i = 0; i < seats; i++) {
+    for (uint32_t i = 1; i < seats; i++) {
         uint32_t seat = (own->next_seat + i) % seats;
-        const struct un_seat *candidate = &own->seats[seat], *chosen = &own->seats[best];
-        bool fewer = candidate->slots < chosen->slots;
+        bool fewer = slots_of(engine, seat) < slots_of(engine, best);
         if (is_attached(engine, seat) != is_attached(engine, best) ? is_attached(engine, seat) : fewer)
             best = seat;
     }
     own->next_seat = best + 1;
-    return best;
+    return own->seats[best].current;
 }
 
-static void count_active(struct un_engine *engine, uint32_t seat, int32_t change)
+static void tell_connections(struct un_engine *engine, uint32_t port)
 {
-    struct un_port_public *published = un_port_public(engine->setup.public, un_port_of_seat(seat));
+    un_store(&un_port_public(engine->setup.public, port)->connections, engine->own->ports[port].connections);
+}
+
+static void count_active(struct un_engine *engine, uint32_t port, int32_t change)
+{
     engine->own->active += change;
-    engine->own->seats[seat].connections += change;
+    engine->own->ports[port].connections += change;
     un_store(&engine->counters->active, engine->own->active);
-    un_store(&published->connections, engine->own->seats[seat].connections);
+    tell_connections(engine, port);
+}
+
+static bool is_moving(uint32_t move)
+{
+    return move == UN_MOVE_DUE || move == UN_MOVE_KEPT || move == UN_MOVE_ASKED;
+}
+
+void un_engine_conn_set_move(struct un_engine *engine, uint32_t slot, enum un_move move)
+{
+    struct un_work *work = &engine->works[slot];
+    struct un_port_end *port = &engine->own->ports[un_port_of(un_slot(engine, slot))];
+    port->moving += (uint32_t)is_moving(move) - (uint32_t)is_moving(work->move);
+    work->move = move & 15;
+}
+
+/* Of sums: a takeover makes them anew, so it is no part of a change. */
+static void recount(struct un_engine *engine, uint32_t slot, uint32_t port, int32_t change)
+{
+    struct un_port_end *state = &engine->own->ports[port];
+    state->slots += change;
+    state->connections += un_is_alive(un_slot(engine, slot)) ? change : 0;
+    state->over_budget += engine->works[slot].flags & UN_WORK_OVER_BUDGET ? change : 0;
+    tell_connections(engine, port);
+}
+
+void un_engine_conn_change_port(struct un_engine *engine, uint32_t slot, uint32_t port)
+{
+    struct un_conn *conn = un_slot(engine, slot);
+    un_assert(un_seat_of(port) == un_seat_of(un_port_of(conn)) && conn->state != UN_CONN_FREE);
+    recount(engine, slot, un_port_of(conn), -1);
+    conn->port = (uint16_t)port;
+    recount(engine, slot, port, 1);
 }
 
 /* The caller has entered the slot. */
@@ -72,7 +119,7 @@ void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, const struct
     uint32_t generation = work->generation + 1 ? work->generation + 1 : 1;
     uint16_t listed = work->flags & UN_WORK_FLUSH_LISTED;
     un_assert(conn->state == UN_CONN_FREE && !(work->flags & UN_WORK_RECEIVE_LISTED));
-    un_assert(accepted->seat < engine->config->seats && accepted->listener < UN_LISTENERS_MAX);
+    un_assert(accepted->port < un_port_count(engine->config) && accepted->listener < UN_LISTENERS_MAX);
     *work = (struct un_work){.handle = accepted->handle,
                              .listener = (uint8_t)accepted->listener,
                              /* A slot that is used again may still stand in the flush list. And as soon as the
@@ -84,7 +131,7 @@ void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, const struct
                              .next_free = UN_NONE,
                              .tx_head = UN_NONE,
                              .tx_tail = UN_NONE};
-    conn->seat = (uint16_t)accepted->seat;
+    conn->port = (uint16_t)accepted->port;
     conn->flags = 0;
     conn->state_length = 0;
     un_store(&conn->bytes_in, 0);
@@ -97,8 +144,8 @@ void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, const struct
     un_compiler_fence(); /* what is found alive is whole */
     conn->state = UN_CONN_OPEN;
     un_publish(&conn->id, UN_ID(engine->config->shard, slot, generation));
-    engine->own->seats[conn->seat].slots++;
-    count_active(engine, conn->seat, 1);
+    engine->own->ports[un_port_of(conn)].slots++;
+    count_active(engine, un_port_of(conn), 1);
     un_peers_add(engine, &conn->peer);
     un_count(&engine->counters->accepted, 1);
     un_event_post(engine, slot, UN_WORK_POST_CONNECT);
@@ -121,10 +168,10 @@ static void take_down(struct un_engine *engine, uint32_t slot, enum un_reason re
     engine->transport->close(engine, work->handle, reset, work->flags & UN_WORK_FIN_SENT);
     work->handle = -1;
     work->flags = (work->flags & (UN_WORK_RECEIVE_LISTED | UN_WORK_FLUSH_LISTED)) | posts;
-    work->reason = (uint8_t)reason;
+    work->reason = reason & 15;
     un_compiler_fence();
     conn->state = UN_CONN_CLOSED;
-    count_active(engine, conn->seat, -1);
+    count_active(engine, un_port_of(conn), -1);
     un_peers_remove(engine, &conn->peer);
     un_count(&engine->counters->closed[reason], 1);
 }
@@ -144,7 +191,7 @@ void un_engine_conn_discard(struct un_engine *engine, uint32_t slot, enum un_rea
 
 static enum un_reason closed_by(const struct un_engine *engine, uint32_t slot)
 {
-    return engine->works[slot].reason ? engine->works[slot].reason : UN_REASON_LOCAL;
+    return engine->works[slot].reason ? (enum un_reason)engine->works[slot].reason : UN_REASON_LOCAL;
 }
 
 static void send_fin(struct un_engine *engine, uint32_t slot)

@@ -15,20 +15,25 @@
 uint32_t un_engine_conn_take_slot(struct un_engine *engine); /* or UN_NONE */
 void un_engine_conn_free_slot(struct un_engine *engine, uint32_t slot);
 
-/* What a transport has accepted, and whose it is to be. */
+/* What a transport has accepted. */
 struct un_accepted {
     int handle;
     bool parted;       /* transport.h */
     uint32_t listener; /* its number */
-    uint32_t seat;
+    uint32_t port; /* whose it is to be */
     struct un_endpoint peer;
     struct un_endpoint local;
 };
 
-/* The attached seat with the fewest slots of the table; any seat when none has a worker yet: its events wait. Slots
- * count, not connections: a worker that takes no notice of closed ones gets no new ones for them. */
-uint32_t un_engine_seat_choose(struct un_engine *engine);
+/* The current port of the attached seat with the fewest slots of the table; of any seat when none has a worker yet: its
+ * events wait. Slots count, not connections: a worker that takes no notice of closed ones gets no new ones for them. */
+uint32_t un_engine_port_choose(struct un_engine *engine);
 void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, const struct un_accepted *accepted);
+
+/* For handover.c. The port changes with all that is counted by port, and by one store. */
+void un_engine_conn_set_move(struct un_engine *engine, uint32_t slot, enum un_move move);
+void un_engine_conn_change_port(struct un_engine *engine, uint32_t slot, uint32_t port);
+
 void un_engine_conn_finish(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool reset);
 void un_engine_conn_discard(struct un_engine *engine, uint32_t slot, enum un_reason reason); /* and tell nobody */
 void un_engine_conn_close(struct un_engine *engine, uint32_t slot);    /* orderly, from the worker */

@@ -11,11 +11,13 @@
 
 enum un_control_type {
     /* supervisor to engine; each is confirmed by the same type */
-    UN_CONTROL_ATTACH = 1, /* a worker sits on `seat`; serial names it, flags as below */
-    UN_CONTROL_LOST = 2,   /* the worker `serial` of `seat` is gone; confirmed with UN_CONTROL_POISONED or without */
+    /* a worker sits at `port`; serial names it, flags as below; confirmed with an errno, or 0, in arg[0]: EBUSY, nobody
+     * may sit there until the port is vacant (the other one of its seat is free) */
+    UN_CONTROL_ATTACH = 1,
+    UN_CONTROL_LOST = 2,   /* the worker `serial` at `port` is gone; confirmed with UN_CONTROL_POISONED or without */
     UN_CONTROL_DRAIN = 3,  /* accept no more */
     UN_CONTROL_QUIT = 4,   /* reset what is left and exit; confirmed by the keeper's end of file */
-    /* listener number `seat` comes or goes, and no worker is meant; confirmed with an errno, or 0, in arg[0]. LISTEN
+    /* listener number `port` comes or goes, and no worker is meant; confirmed with an errno, or 0, in arg[0]. LISTEN
      * comes with the descriptor of a socket that listens (SCM_RIGHTS); of a stack of our own without one, the address
      * is in arg, as struct un_ip has it, and the port in flags */
     UN_CONTROL_LISTEN = 5,
@@ -23,24 +25,31 @@ enum un_control_type {
     /* comes with a descriptor of an engine's file (network.h), which goes on in the place of this one; confirmed before
      * that, and READY tells the rest */
     UN_CONTROL_UPGRADE = 7,
+    /* the worker at port `seat` makes no progress (flags 1), or does again (0): new connections go to other seats while
+     * there are any. The next worker that is attached there gets connections again */
+    UN_CONTROL_DIVERT = 8,
     /* engine or keeper to supervisor */
     UN_CONTROL_READY = 16, /* an engine runs; arg[0] pid, arg[1] epoch; flags: UN_CONTROL_REFUSED or 0 */
     UN_CONTROL_DIED = 17,  /* the keeper's engine died; arg[0] pid, arg[1] wait status; another is started */
-    UN_CONTROL_BAD = 18,   /* the worker `serial` of `seat` wrote nonsense; kill it */
+    UN_CONTROL_BAD = 18,   /* the worker `serial` at `port` wrote nonsense; kill it */
     UN_CONTROL_LIMIT = 19, /* accepting paused; arg[0]: 0 connection limit, else the errno of accept */
-    /* news of an address of ours; seat: enum un_address_news; arg: the address, as struct un_ip has it; serial and the
+    /* news of an address of ours; port: enum un_address_news; arg: the address, as struct un_ip has it; serial and the
      * low half of flags: the MAC address of the other station, as its bytes stand in them */
     UN_CONTROL_ADDRESS = 20,
     UN_CONTROL_SAYS = 21, /* words for people: text follows, up to UN_CONTROL_TEXT_MAX bytes; no more comes after it */
+    /* `port`, whose last worker is or was `serial`, is not current (engine.h) and has no connection, no unread
+     * event and no untaken command any more; once for each serial, and by each engine that takes over */
+    UN_CONTROL_VACANT = 22,
 };
 
 #define UN_CONTROL_RESUMES 1u  /* of ATTACH: the handler class defines on_resume */
 #define UN_CONTROL_POISONED 2u /* of LOST, confirmed: the quarantine of its port holds an event */
 #define UN_CONTROL_REFUSED 4u  /* of READY: the engine that was to come could not go on with what is there */
+#define UN_CONTROL_HUNG 8u     /* of LOST: it made no progress, and was killed for that */
 
 struct un_control {
     uint32_t type;
-    uint32_t seat;
+    uint32_t port;
     uint32_t serial;
     uint32_t flags;
     uint64_t arg[2];
@@ -56,7 +65,7 @@ __attribute__((format(printf, 2, 3))) void un_control_say(int fd, const char *fo
 
 /* A message of the engine to the supervisor. */
 struct un_engine;
-void un_control_tell(struct un_engine *engine, uint32_t type, uint32_t seat, uint32_t serial, uint32_t flags,
+void un_control_tell(struct un_engine *engine, uint32_t type, uint32_t port, uint32_t serial, uint32_t flags,
                      uint64_t arg0, uint64_t arg1);
 
 #endif

@@ -14,8 +14,10 @@
 #include "engine/commits.h"
 #include "engine/conns.h"
 #include "engine/events.h"
+#include "engine/handover.h"
 #include "engine/listeners.h"
 #include "engine/peers.h"
+#include "engine/ports.h"
 #include "engine/receive.h"
 #include "engine/requests.h"
 #include "engine/sendqueue.h"
@@ -32,17 +34,15 @@ static uint64_t align_line(uint64_t bytes)
     return (bytes + UN_CACHE_LINE - 1) / UN_CACHE_LINE * UN_CACHE_LINE;
 }
 
-static uint32_t nodes_per_port(const struct un_segment_config *config)
-{
-    return config->tx_frames + config->command_slots; /* what un_port_credit counts with */
-}
-
 uint64_t un_engine_private_bytes(const struct un_segment_config *config)
 {
-    uint64_t per_port = align_line((uint64_t)nodes_per_port(config) * sizeof(struct un_node)) +
-                        align_line((uint64_t)config->rx_frames * sizeof(struct un_rx_frame));
-    return align_line(sizeof(struct un_private)) + align_line((uint64_t)config->conn_max * sizeof(struct un_work)) +
-           un_port_count(config) * per_port + align_line(un_peers_bytes(config->conn_max));
+    uint64_t bytes = 0;
+#define UN_ONE(name, item, count) bytes += align_line((uint64_t)(count) * sizeof(item));
+#define UN_EACH(name, item, count) bytes += un_port_count(config) * align_line((uint64_t)(count) * sizeof(item));
+    UN_PRIVATE_TABLES(UN_ONE, UN_EACH)
+#undef UN_ONE
+#undef UN_EACH
+    return bytes;
 }
 
 static void *take(uint8_t **at, uint64_t bytes)
@@ -54,26 +54,15 @@ static void *take(uint8_t **at, uint64_t bytes)
 
 static void map_private(struct un_engine *engine)
 {
+    const struct un_segment_config *config = engine->config;
     uint8_t *at = engine->setup.private;
-    engine->own = take(&at, sizeof(struct un_private));
-    engine->works = take(&at, (uint64_t)engine->config->conn_max * sizeof(struct un_work));
-    for (uint32_t port = 0; port < un_port_count(engine->config); port++) {
-        engine->nodes[port] = take(&at, (uint64_t)engine->node_count * sizeof(struct un_node));
-        engine->rx_frames[port] = take(&at, (uint64_t)engine->config->rx_frames * sizeof(struct un_rx_frame));
-    }
-    engine->peers = take(&at, un_peers_bytes(engine->config->conn_max));
-}
-
-static void format_port(struct un_engine *engine, uint32_t port)
-{
-    struct un_port_end *state = &engine->own->ports[port];
-    un_ring_init(&state->events, engine->config->event_slots, 0, 0);
-    un_ring_init(&state->commands, engine->config->command_slots, 0, 0);
-    un_ring_init(&state->releases, (uint32_t)un_layout(engine->setup.public)->release_ring.items, 0, 0);
-    state->rx_open = UN_NONE;
-    state->receive = UN_LIST_EMPTY;
-    un_rx_rebuild_free(engine, port);
-    un_sendqueue_rebuild(engine, port);
+#define UN_ONE(name, item, count) engine->name = take(&at, (uint64_t)(count) * sizeof(item));
+#define UN_EACH(name, item, count)                                                                                     \
+    for (uint32_t port = 0; port < un_port_count(config); port++)                                                      \
+        engine->name[port] = take(&at, (uint64_t)(count) * sizeof(item));
+    UN_PRIVATE_TABLES(UN_ONE, UN_EACH)
+#undef UN_ONE
+#undef UN_EACH
 }
 
 static void format_private(struct un_engine *engine)
@@ -84,8 +73,7 @@ static void format_private(struct un_engine *engine)
     own->accepting = true;
     un_peers_reset(engine);
     un_listeners_begin(engine);
-    for (uint32_t port = 0; port < un_port_count(engine->config); port++)
-        format_port(engine, port);
+    un_ports_begin(engine);
     un_compiler_fence();
     own->magic = UN_PRIVATE_MAGIC;
 }
@@ -106,7 +94,7 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
     engine->transport = setup->stack ? &un_stack_transport : &un_kernel_transport;
     engine->published = un_engine_public(setup->public);
     engine->counters = &engine->published->counters;
-    engine->node_count = nodes_per_port(engine->config);
+    engine->node_count = UN_NODES_OF_PORT(engine->config);
     engine->now_ns = un_engine_now_ns(engine);
     map_private(engine);
     int status = engine->transport->start(engine);
@@ -151,20 +139,24 @@ bool un_engine_has_failed(const struct un_engine *engine)
 
 static void publish_all(struct un_engine *engine)
 {
-    uint32_t count = un_port_count(engine->config);
-    for (uint32_t port = 0; port < count; port++)
+    for (uint32_t i = 0; i < engine->live_count; i++) {
+        uint32_t port = engine->live[i];
         if (engine->own->ports[port].published != engine->own->ports[port].events.own)
             un_events_publish(engine, port);
+    }
 }
 
 uint32_t un_engine_take_commits(struct un_engine *engine)
 {
     uint32_t work = 0;
-    for (uint32_t port = 0; port < un_port_count(engine->config); port++)
-        work += un_commits_take(engine, port);
+    for (uint32_t i = 0; i < engine->live_count; i++)
+        work += un_commits_take(engine, engine->live[i]);
+    if (engine->handing_over)
+        work += un_handover_turn(engine);
     if (!un_list_is_empty(&engine->own->flush))
         un_transmit_listed(engine);
-    for (uint32_t port = 0; port < un_port_count(engine->config); port++) {
+    for (uint32_t i = 0; i < engine->live_count; i++) {
+        uint32_t port = engine->live[i];
         un_tell_space(engine, port);
         if (!un_list_is_empty(&engine->own->ports[port].receive))
             un_receive_listed(engine, port);
@@ -184,9 +176,9 @@ static bool can_receive_listed(const struct un_engine *engine, const struct un_p
 /* How to sleep: not at all while something can go on; lightly while something waits for a worker's progress. */
 static enum un_engine_sleep sleep_mode(const struct un_engine *engine)
 {
-    enum un_engine_sleep mode = UN_ENGINE_WAKE_ON_COMMANDS;
-    for (uint32_t i = 0; i < un_port_count(engine->config); i++) {
-        const struct un_port_end *port = &engine->own->ports[i];
+    enum un_engine_sleep mode = engine->handing_over ? un_handover_sleep(engine) : UN_ENGINE_WAKE_ON_COMMANDS;
+    for (uint32_t i = 0; i < engine->live_count && mode != UN_ENGINE_AWAKE; i++) {
+        const struct un_port_end *port = &engine->own->ports[engine->live[i]];
         if (can_receive_listed(engine, port))
             return UN_ENGINE_AWAKE;
         if (!un_list_is_empty(&port->receive) || port->over_budget)

@@ -20,7 +20,7 @@ struct un_stack_setup; /* stack_setup.h */
 struct un_engine_setup {
     void *private;
     void *public;
-    void *ports[UN_PORTS_MAX];       /* the memory of each port */
+    void *ports[UN_PORTS_MAX];       /* the memory of each port; NULL: none is ever attached there */
     int port_wake_fds[UN_PORTS_MAX]; /* pipe to its worker (base/wake.h); -1: it is in this process */
     int wake_fds[UN_PORTS_MAX];      /* pipe from its worker; -1: it is in this process */
     int control_fd;                  /* SOCK_SEQPACKET to the supervisor; -1: none */
@@ -64,9 +64,15 @@ int un_engine_deadline_ms(const struct un_engine *engine);
 /* When a turn has something to do even if nothing comes, for who says what time it is; UINT64_MAX: never. */
 uint64_t un_engine_deadline_ns(const struct un_engine *engine);
 
-/* The supervisor's requests: over control_fd in the split layout, where inline the worker calls. */
-void un_engine_attach_worker(struct un_engine *engine, uint32_t seat, uint32_t serial, bool resumes);
-bool un_engine_lost_worker(struct un_engine *engine, uint32_t seat); /* true: an event was quarantined */
+/* The supervisor's requests: over control_fd in the split layout, where inline the worker calls. A port becomes the
+ * current one of its seat when a worker is attached to it, or once more by the same serial; the worker at the other one
+ * gives its connections up (handover.h). -EBUSY: the events of the worker that was there last are still being copied to
+ * the other port; attach there. */
+int un_engine_attach_worker(struct un_engine *engine, uint32_t port, uint32_t serial, bool resumes);
+
+/* True: an event was quarantined. `hung`: it was killed because it made no progress, so the event that it was handling
+ * is quarantined at once. */
+bool un_engine_lost_worker(struct un_engine *engine, uint32_t port, bool hung);
 void un_engine_stop_accepting(struct un_engine *engine);
 
 /* Where connections come from: a socket that listens, or (fd -1) what a stack of our own is to listen on. */

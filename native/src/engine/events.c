@@ -2,12 +2,13 @@
 #include "engine/events.h"
 
 #include "base/wake.h"
+#include "engine/handover.h"
 #include "engine/worklists.h"
 
 bool un_event_push(struct un_engine *engine, uint32_t port, const struct un_event *event)
 {
     struct un_ring *ring = &engine->own->ports[port].events;
-    if (un_ring_reserve(ring) == 0)
+    if (un_event_room(engine, port) == 0)
         return false;
     un_event_ring(engine->setup.public, port)[un_ring_slot(ring, ring->own)] = *event;
     un_compiler_fence(); /* an event of which the index tells is whole */
@@ -71,13 +72,15 @@ static bool push_post(struct un_engine *engine, uint32_t slot, uint16_t post, ui
 bool un_event_push_posts(struct un_engine *engine, uint32_t slot)
 {
     struct un_work *work = &engine->works[slot];
+    if (un_is_withheld(work))
+        return false;
     if ((work->flags & UN_WORK_POST_CONNECT) && !push_post(engine, slot, UN_WORK_POST_CONNECT, UN_EVENT_CONNECT))
         return false;
     for (size_t i = 0; i < sizeof posts_in_order / sizeof *posts_in_order; i++)
         if ((work->flags & posts_in_order[i].post) &&
             !push_post(engine, slot, posts_in_order[i].post, posts_in_order[i].type))
             return false;
-    return true;
+    return work->move != UN_MOVE_DUE || un_handover_ask(engine, slot);
 }
 
 void un_event_post(struct un_engine *engine, uint32_t slot, uint16_t posts)

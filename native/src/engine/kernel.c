@@ -28,7 +28,6 @@
 #include "engine/kernel_counts.h"
 #include "engine/kernel_unix.h"
 #include "engine/listeners.h"
-#include "engine/peers.h"
 #include "engine/receive.h"
 #include "engine/transmit.h"
 #include "engine/transport.h"
@@ -168,11 +167,10 @@ static void open_conn(struct un_engine *engine, uint32_t slot, uint32_t listener
 {
     struct sockaddr_storage local = {0};
     socklen_t length = sizeof local;
-    struct un_accepted accepted = {.handle = fd, .listener = listener, .seat = un_engine_seat_choose(engine)};
+    struct un_accepted accepted = {.handle = fd, .listener = listener, .port = un_engine_port_choose(engine)};
     give_options(engine, fd, engine->own->listeners[listener].lacks);
     set_endpoint(&accepted.peer, peer);
-    if (un_peers_is_full(engine, &accepted.peer)) {
-        un_count(&engine->counters->peer_limits, 1);
+    if (un_accept_refuses(engine, &accepted.peer)) {
         kernel_close(engine, fd, true, false);
         un_engine_conn_free_slot(engine, slot);
         return;
@@ -183,7 +181,7 @@ static void open_conn(struct un_engine *engine, uint32_t slot, uint32_t listener
     accepted.parted = accepted.local.family == UN_FAMILY_UNIX;
     if (accepted.parted && has_successor(engine))
         un_unix_look_from_start(fd);
-    un_enter_at(engine, slot, un_port_of_seat(accepted.seat));
+    un_enter_at(engine, slot, accepted.port);
     un_engine_conn_opened(engine, slot, &accepted);
     watch_conn(engine, slot, fd);
     un_leave(engine);

@@ -11,6 +11,8 @@
 #include "engine/syscalls.h"
 #include "state_layout.h"
 
+#define SLEEP_MAX_MS 1000
+
 /* A machine without filters is served on, and `usnet-ctl doctor` says so. */
 static void restrict_syscalls(const struct un_engine_setup *setup, uint32_t uses)
 {
@@ -25,6 +27,13 @@ static int status_of(const struct un_engine *engine)
     if (engine->upgrade)
         return UN_NETWORK_UPGRADE;
     return un_engine_has_failed(engine) ? UN_NETWORK_FAILED : UN_NETWORK_DONE;
+}
+
+/* A turn a second at least, so that who watches `polls` can tell an engine that sleeps from one that is stopped. */
+static int sleep_ms(const struct un_engine *engine)
+{
+    int deadline_ms = un_engine_deadline_ms(engine);
+    return deadline_ms < 0 || deadline_ms > SLEEP_MAX_MS ? SLEEP_MAX_MS : deadline_ms;
 }
 
 static int run(const struct un_engine_setup *given)
@@ -50,7 +59,7 @@ static int run(const struct un_engine_setup *given)
     engine->own->succession.refused = 0;
     restrict_syscalls(&setup, 0);
     while (!engine->exit)
-        un_engine_turn(engine, un_engine_deadline_ms(engine));
+        un_engine_turn(engine, sleep_ms(engine));
     return status_of(engine);
 }
 

@@ -9,38 +9,9 @@
 
 #include "base/siphash.h"
 
-struct un_peer_key {
-    uint8_t ip[16];
-    uint32_t family;
-};
-
-struct un_peer {
-    struct un_peer_key key;
-    uint32_t count;
-    uint32_t next; /* of its bucket, or free */
-};
-
-static uint32_t bucket_count(uint32_t conn_max)
-{
-    uint32_t count = 1;
-    while (count < conn_max)
-        count *= 2;
-    return count;
-}
-
-uint64_t un_peers_bytes(uint32_t conn_max)
-{
-    return conn_max * sizeof(struct un_peer) + bucket_count(conn_max) * sizeof(uint32_t);
-}
-
 static bool is_on(const struct un_engine *engine)
 {
     return engine->options->max_connections_per_peer > 0;
-}
-
-static uint32_t *buckets(const struct un_engine *engine)
-{
-    return (uint32_t *)(engine->peers + engine->config->conn_max);
 }
 
 void un_peers_reset(struct un_engine *engine)
@@ -48,8 +19,8 @@ void un_peers_reset(struct un_engine *engine)
     if (!is_on(engine))
         return;
     un_assert(getrandom(engine->peer_key, sizeof engine->peer_key, 0) == sizeof engine->peer_key);
-    for (uint32_t i = 0; i < bucket_count(engine->config->conn_max); i++)
-        buckets(engine)[i] = UN_NONE;
+    for (uint32_t i = 0; i < UN_PEER_BUCKETS(engine->config->conn_max); i++)
+        engine->peer_buckets[i] = UN_NONE;
     engine->own->peer_free = UN_NONE;
     engine->own->peer_high = 0;
 }
@@ -59,8 +30,7 @@ static bool is_link_local(const uint8_t *ip)
     return ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80;
 }
 
-/* False: a peer without an address. */
-static bool make_key(struct un_peer_key *key, const struct un_endpoint *peer)
+bool un_peers_key(struct un_peer_key *key, const struct un_endpoint *peer)
 {
     *key = (struct un_peer_key){.family = peer->family};
     if (peer->family == UN_FAMILY_IPV4)
@@ -73,8 +43,8 @@ static bool make_key(struct un_peer_key *key, const struct un_endpoint *peer)
 /* The link that names the peer's entry, or ends the list that it would stand in. */
 static uint32_t *find(const struct un_engine *engine, const struct un_peer_key *key)
 {
-    uint32_t mask = bucket_count(engine->config->conn_max) - 1;
-    uint32_t *link = &buckets(engine)[un_siphash(engine->peer_key, key, sizeof *key) & mask];
+    uint32_t mask = UN_PEER_BUCKETS(engine->config->conn_max) - 1;
+    uint32_t *link = &engine->peer_buckets[un_siphash(engine->peer_key, key, sizeof *key) & mask];
     while (*link != UN_NONE && memcmp(&engine->peers[*link].key, key, sizeof *key) != 0)
         link = &engine->peers[*link].next;
     return link;
@@ -83,7 +53,7 @@ static uint32_t *find(const struct un_engine *engine, const struct un_peer_key *
 bool un_peers_is_full(const struct un_engine *engine, const struct un_endpoint *peer)
 {
     struct un_peer_key key;
-    if (!is_on(engine) || !make_key(&key, peer))
+    if (!is_on(engine) || !un_peers_key(&key, peer))
         return false;
     uint32_t entry = *find(engine, &key);
     return entry != UN_NONE && engine->peers[entry].count >= engine->options->max_connections_per_peer;
@@ -104,7 +74,7 @@ static uint32_t take_entry(struct un_engine *engine)
 void un_peers_add(struct un_engine *engine, const struct un_endpoint *peer)
 {
     struct un_peer_key key;
-    if (!is_on(engine) || !make_key(&key, peer))
+    if (!is_on(engine) || !un_peers_key(&key, peer))
         return;
     uint32_t *link = find(engine, &key);
     if (*link == UN_NONE) {
@@ -118,7 +88,7 @@ void un_peers_add(struct un_engine *engine, const struct un_endpoint *peer)
 void un_peers_remove(struct un_engine *engine, const struct un_endpoint *peer)
 {
     struct un_peer_key key;
-    if (!is_on(engine) || !make_key(&key, peer))
+    if (!is_on(engine) || !un_peers_key(&key, peer))
         return;
     uint32_t *link = find(engine, &key), entry = *link;
     un_assert(entry != UN_NONE && engine->peers[entry].count > 0);

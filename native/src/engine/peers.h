@@ -9,7 +9,18 @@
 
 #include "engine/state.h"
 
-uint64_t un_peers_bytes(uint32_t conn_max);
+struct un_peer {
+    struct un_peer_key key;
+    uint32_t count;
+    uint32_t next; /* of its bucket, or free */
+};
+
+/* The power of two that is not less than conn_max. */
+#define UN_PEER_BUCKETS(conn_max) ((conn_max) < 2 ? 1u : 1u << (32 - __builtin_clz((conn_max) - 1)))
+
+/* False: a peer without an address. */
+bool un_peers_key(struct un_peer_key *key, const struct un_endpoint *peer);
+
 void un_peers_reset(struct un_engine *engine); /* there are none; at start */
 
 bool un_peers_is_full(const struct un_engine *engine, const struct un_endpoint *peer);

@@ -2,10 +2,12 @@
 #include "engine/receive.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "engine/change.h"
 #include "engine/conns.h"
 #include "engine/events.h"
+#include "engine/handover.h"
 #include "engine/transport.h"
 #include "engine/worklists.h"
 
@@ -61,14 +63,14 @@ static void close_frame(struct un_engine *engine, uint32_t port)
         push_free(engine, port, frame);
 }
 
-/* Room in the port's open frame, opening another one when little is left; 0 when none is free. No part of the change:
- * each store leaves frames that a takeover knows what to do with. */
-static uint32_t open_room(struct un_engine *engine, uint32_t port)
+/* Room in the port's open frame, opening another one when less than `least` is left; 0 when none is free. No part of
+ * the change: each store leaves frames that a takeover knows what to do with. */
+static uint32_t open_room(struct un_engine *engine, uint32_t port, uint32_t least)
 {
     struct un_port_end *state = &engine->own->ports[port];
     if (state->rx_open != UN_NONE && frame_of(engine, port, state->rx_open)->references == 0)
         state->rx_fill = 0; /* every slice came back: start over where the cache is warm */
-    if (state->rx_open != UN_NONE && engine->config->rx_frame_bytes - state->rx_fill >= UN_RX_ROOM_MIN)
+    if (state->rx_open != UN_NONE && engine->config->rx_frame_bytes - state->rx_fill >= least)
         return engine->config->rx_frame_bytes - state->rx_fill;
     close_frame(engine, port);
     if (state->rx_free == UN_NONE)
@@ -83,18 +85,11 @@ static uint32_t open_room(struct un_engine *engine, uint32_t port)
     return engine->config->rx_frame_bytes;
 }
 
-/* Bytes that lie at the free end of the open frame. */
-void un_receive_took(struct un_engine *engine, uint32_t slot, uint32_t length)
+/* The slice that the free end of the open frame begins with. */
+static void take_slice(struct un_engine *engine, uint32_t port, uint32_t length)
 {
-    struct un_conn *conn = un_slot(engine, slot);
-    struct un_port_end *state = &engine->own->ports[un_port_of(conn)];
-    struct un_event event = {.type = UN_EVENT_DATA,
-                             .length = length,
-                             .conn = un_load(&conn->id),
-                             .frame = state->rx_open,
-                             .offset = state->rx_fill,
-                             .time_ns = engine->now_ns};
-    struct un_rx_frame *frame = frame_of(engine, un_port_of(conn), state->rx_open);
+    struct un_port_end *state = &engine->own->ports[port];
+    struct un_rx_frame *frame = frame_of(engine, port, state->rx_open);
     struct un_busy *busy = &engine->own->busy;
     busy->slice_references = frame->references;
     busy->slice_fill = state->rx_fill;
@@ -103,6 +98,33 @@ void un_receive_took(struct un_engine *engine, uint32_t slot, uint32_t length)
     un_compiler_fence();
     frame->references++;
     state->rx_fill += (length + UN_RX_SLICE_ALIGN - 1) / UN_RX_SLICE_ALIGN * UN_RX_SLICE_ALIGN;
+}
+
+bool un_receive_copy(struct un_engine *engine, uint32_t port, uint32_t source, struct un_event *event)
+{
+    const struct un_port_end *state = &engine->own->ports[port];
+    if (open_room(engine, port, event->length) == 0)
+        return false;
+    const uint8_t *from = un_rx_frame(engine->setup.public, source, event->frame) + event->offset;
+    memcpy(un_rx_frame(engine->setup.public, port, state->rx_open) + state->rx_fill, from, event->length);
+    event->frame = state->rx_open;
+    event->offset = state->rx_fill;
+    take_slice(engine, port, event->length);
+    return true;
+}
+
+/* Bytes that lie at the free end of the open frame. */
+void un_receive_took(struct un_engine *engine, uint32_t slot, uint32_t length)
+{
+    struct un_conn *conn = un_slot(engine, slot);
+    const struct un_port_end *state = &engine->own->ports[un_port_of(conn)];
+    struct un_event event = {.type = UN_EVENT_DATA,
+                             .length = length,
+                             .conn = un_load(&conn->id),
+                             .frame = state->rx_open,
+                             .offset = state->rx_fill,
+                             .time_ns = engine->now_ns};
+    take_slice(engine, un_port_of(conn), length);
     engine->works[slot].rx_waiting += length;
     un_count(&conn->bytes_in, length);
     un_store(&conn->active_ns, engine->now_ns);
@@ -159,9 +181,9 @@ static bool is_over_budget(struct un_engine *engine, uint32_t slot)
 static uint32_t room_to_receive(struct un_engine *engine, uint32_t slot)
 {
     uint32_t port = un_port_of(un_slot(engine, slot)), room = 0;
-    if (un_ring_reserve(&engine->own->ports[port].events) == 0)
+    if (un_event_room(engine, port) == 0)
         un_count(&engine->counters->receives_blocked_ring, 1);
-    else if ((room = open_room(engine, port)) == 0)
+    else if ((room = open_room(engine, port, UN_RX_ROOM_MIN)) == 0)
         un_count(&engine->counters->receives_blocked_frames, 1);
     if (room == 0)
         un_receive_later(engine, slot);
@@ -201,7 +223,7 @@ static void receive(struct un_engine *engine, uint32_t slot)
 {
     struct un_conn *conn = un_slot(engine, slot);
     struct un_work *work = &engine->works[slot];
-    if (!(work->flags & UN_WORK_READABLE) || !un_is_alive(conn))
+    if (!(work->flags & UN_WORK_READABLE) || !un_is_alive(conn) || un_is_withheld(work))
         return;
     if (conn->state != UN_CONN_OPEN) {
         receive_and_discard(engine, slot);
@@ -216,6 +238,22 @@ static void receive(struct un_engine *engine, uint32_t slot)
     un_receive_later(engine, slot);
 }
 
+/* Its turn, when it was taken off the list of `port`. */
+static void receive_one(struct un_engine *engine, uint32_t port, uint32_t slot)
+{
+    const struct un_conn *conn = un_slot(engine, slot);
+    if (un_port_of(conn) != port && conn->state != UN_CONN_FREE)
+        un_handover_follow(engine, slot);
+    un_enter(engine, slot);
+    if (conn->state == UN_CONN_FREE)
+        un_engine_conn_free_slot(engine, slot); /* it ended while it stood here */
+    else if (un_event_push_posts(engine, slot))
+        receive(engine, slot);
+    else
+        un_receive_later(engine, slot);
+    un_leave(engine);
+}
+
 /* One turn of everything listed now; what cannot go on lists itself again, behind the last. */
 void un_receive_listed(struct un_engine *engine, uint32_t port)
 {
@@ -223,14 +261,7 @@ void un_receive_listed(struct un_engine *engine, uint32_t port)
     uint32_t last = state->receive.tail;
     while (!un_list_is_empty(&state->receive) && un_ring_reserve(&state->events) > 0) {
         uint32_t slot = un_receive_next(engine, port);
-        un_enter(engine, slot);
-        if (un_slot(engine, slot)->state == UN_CONN_FREE)
-            un_engine_conn_free_slot(engine, slot); /* it ended while it stood here */
-        else if (un_event_push_posts(engine, slot))
-            receive(engine, slot);
-        else
-            un_receive_later(engine, slot);
-        un_leave(engine);
+        receive_one(engine, port, slot);
         if (slot == last)
             break;
     }

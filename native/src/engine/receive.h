@@ -13,6 +13,9 @@
 void un_receive_listed(struct un_engine *engine, uint32_t port);
 bool un_rx_release(struct un_engine *engine, uint32_t port, uint32_t frame); /* a slice; false: none is out */
 void un_receive_took(struct un_engine *engine, uint32_t slot, uint32_t length); /* what now lies in the open frame */
+/* In a change of `port`: the bytes of a DATA event of another port become a slice of this one. False: no frame is
+ * free. */
+bool un_receive_copy(struct un_engine *engine, uint32_t port, uint32_t source, struct un_event *event);
 void un_rx_rebuild_free(struct un_engine *engine, uint32_t port);
 
 /* From the transport: there is something to read; with read_on, a short read is not the last one. */

@@ -18,7 +18,7 @@ static int listen_as_asked(struct un_engine *engine, struct request *request)
 {
     struct un_listening what = {.fd = request->fd, .port = (uint16_t)request->body.flags};
     memcpy(what.ip, request->body.arg, sizeof what.ip);
-    int status = request->fault ? request->fault : un_engine_listen(engine, request->body.seat, &what);
+    int status = request->fault ? request->fault : un_engine_listen(engine, request->body.port, &what);
     if (status == 0)
         request->fd = -1;
     return status;
@@ -37,24 +37,27 @@ static int upgrade(struct un_engine *engine, struct request *request)
     return 0;
 }
 
-static bool has_seat(const struct un_control *body)
+static bool has_port(const struct un_control *body)
 {
-    return body->type == UN_CONTROL_ATTACH || body->type == UN_CONTROL_LOST;
+    return body->type == UN_CONTROL_ATTACH || body->type == UN_CONTROL_LOST || body->type == UN_CONTROL_DIVERT;
 }
 
 static void obey(struct un_engine *engine, struct request *request)
 {
     const struct un_control *body = &request->body;
-    if (has_seat(body) && body->seat >= engine->config->seats)
+    if (has_port(body) && (body->port >= un_port_count(engine->config) || !engine->setup.ports[body->port]))
         return;
     uint32_t flags = 0;
     int status = 0;
     switch (body->type) {
     case UN_CONTROL_ATTACH:
-        un_engine_attach_worker(engine, body->seat, body->serial, body->flags & UN_CONTROL_RESUMES);
+        status = un_engine_attach_worker(engine, body->port, body->serial, body->flags & UN_CONTROL_RESUMES);
         break;
     case UN_CONTROL_LOST:
-        flags = un_engine_lost_worker(engine, body->seat) ? UN_CONTROL_POISONED : 0;
+        flags = un_engine_lost_worker(engine, body->port, body->flags & UN_CONTROL_HUNG) ? UN_CONTROL_POISONED : 0;
+        break;
+    case UN_CONTROL_DIVERT:
+        engine->own->ports[un_port_of_seat(body->seat)].diverted = body->flags != 0;
         break;
     case UN_CONTROL_DRAIN:
         un_engine_stop_accepting(engine);
@@ -63,7 +66,7 @@ static void obey(struct un_engine *engine, struct request *request)
         status = listen_as_asked(engine, request);
         break;
     case UN_CONTROL_UNLISTEN:
-        status = un_engine_unlisten(engine, body->seat);
+        status = un_engine_unlisten(engine, body->port);
         break;
     case UN_CONTROL_UPGRADE:
         status = upgrade(engine, request);
@@ -75,7 +78,7 @@ static void obey(struct un_engine *engine, struct request *request)
     default:
         return;
     }
-    un_control_tell(engine, body->type, body->seat, body->serial, flags, (uint64_t)-status, 0);
+    un_control_tell(engine, body->type, body->port, body->serial, flags, (uint64_t)-status, 0);
 }
 
 static int descriptor_in(struct msghdr *message)

@@ -9,13 +9,20 @@
 #include "engine/receive.h"
 #include "engine/sendqueue.h"
 #include "engine/transport.h"
-#include "engine/workers.h"
+#include "engine/unread.h"
 
 /* A command is done with the index behind it. */
 static bool is_complete(const struct un_engine *engine)
 {
     const struct un_busy *busy = &engine->own->busy;
     return busy->is_command && engine->own->ports[busy->port].commands.own != busy->command;
+}
+
+/* So is an event that is copied to another port. */
+static bool is_copied(const struct un_engine *engine)
+{
+    const struct un_busy *busy = &engine->own->busy;
+    return busy->source && engine->own->ports[busy->source - 1].events.seen != busy->source_index;
 }
 
 static void settle_account(struct un_engine *engine)
@@ -38,15 +45,16 @@ static void put_back(struct un_engine *engine, uint32_t slot)
         port->rx_fill = busy->slice_fill;
     }
     if (un_is_alive(un_slot(engine, slot)) && busy->work.tx_head != UN_NONE) /* one may have been appended */
-        engine->nodes[busy->port][busy->work.tx_tail].next = UN_NONE;
+        un_node_at(engine, busy->port, busy->work.tx_tail)->next = UN_NONE;
 }
 
 void un_rollback(struct un_engine *engine)
 {
     struct un_busy *busy = &engine->own->busy;
     settle_account(engine);
-    if (is_complete(engine))
+    if (is_complete(engine) || is_copied(engine))
         busy->slot = 0;
+    busy->source = 0;
     un_compiler_fence();
     busy->frame = 0;
     un_compiler_fence(); /* whose account is settled by what the command was */

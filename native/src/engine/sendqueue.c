@@ -6,9 +6,16 @@
 #include "engine/change.h"
 #include "engine/transport.h"
 
-static struct un_node *node_at(struct un_engine *engine, uint32_t port, uint32_t node)
+/* Of a port's own pool, as the free list has it. */
+static struct un_node *node_in(struct un_engine *engine, uint32_t port, uint32_t node)
 {
     return &engine->nodes[port][node];
+}
+
+/* As queues have it. */
+static uint32_t named(uint32_t port, uint32_t node)
+{
+    return node | (port & 1) << UN_NODE_SIDE_SHIFT;
 }
 
 static void tell_free_nodes(struct un_engine *engine, uint32_t port)
@@ -22,7 +29,7 @@ static uint32_t take_node(struct un_engine *engine, uint32_t port)
     uint32_t node = state->node_free;
     if (node != UN_NONE) {
         un_assert(node < engine->node_count && state->node_free_count > 0);
-        state->node_free = node_at(engine, port, node)->next;
+        state->node_free = node_in(engine, port, node)->next;
         state->node_free_count--;
     }
     return node;
@@ -32,7 +39,7 @@ static void push_free_node(struct un_engine *engine, uint32_t port, uint32_t nod
 {
     struct un_port_end *state = &engine->own->ports[port];
     un_assert(state->node_free_count < engine->node_count);
-    node_at(engine, port, node)->next = state->node_free;
+    node_in(engine, port, node)->next = state->node_free;
     state->node_free = node;
     state->node_free_count++;
 }
@@ -45,12 +52,13 @@ void un_sendqueue_done(struct un_engine *engine, uint32_t port, uint32_t frame)
     engine->own->ports[port].gave_space = true;
 }
 
-/* The node is free; its bytes are done with too unless the transport keeps them. */
-static void give_node(struct un_engine *engine, uint32_t port, uint32_t node, bool is_lent)
+/* A node of a queue is free; its bytes are done with too unless the transport keeps them. */
+static void give_node(struct un_engine *engine, uint32_t name, uint32_t of_port, bool is_lent)
 {
+    uint32_t port = un_node_port(of_port, name);
     if (!is_lent)
-        un_sendqueue_done(engine, port, node_at(engine, port, node)->frame);
-    push_free_node(engine, port, node);
+        un_sendqueue_done(engine, port, un_node_at(engine, of_port, name)->frame);
+    push_free_node(engine, port, name & ~(UINT32_C(1) << UN_NODE_SIDE_SHIFT));
     tell_free_nodes(engine, port);
     engine->own->ports[port].gave_space = true;
 }
@@ -67,11 +75,15 @@ void un_sendqueue_rebuild(struct un_engine *engine, uint32_t port)
     un_assert(used != NULL && waiting != NULL);
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
         const struct un_conn *conn = un_slot(engine, slot);
-        if (!un_is_alive(conn) || un_port_of(conn) != port)
+        if (!un_is_alive(conn) || un_seat_of(un_port_of(conn)) != un_seat_of(port))
             continue;
-        for (uint32_t node = engine->works[slot].tx_head; node != UN_NONE; node = node_at(engine, port, node)->next) {
-            waiting[node_at(engine, port, node)->frame]++;
-            used[node] = true;
+        const struct un_node *entry;
+        for (uint32_t node = engine->works[slot].tx_head; node != UN_NONE; node = entry->next) {
+            entry = un_node_at(engine, port, node);
+            if (un_node_port(port, node) != port)
+                continue;
+            waiting[entry->frame]++;
+            used[entry - engine->nodes[port]] = true;
         }
     }
     engine->transport->count_lent(engine, port, waiting);
@@ -91,19 +103,20 @@ bool un_sendqueue_append(struct un_engine *engine, uint32_t slot, const struct u
 {
     struct un_conn *conn = un_slot(engine, slot);
     struct un_work *work = &engine->works[slot];
-    uint32_t node = take_node(engine, un_port_of(conn));
+    uint32_t port = un_port_of(conn), node = take_node(engine, port);
     if (node == UN_NONE)
         return false;
-    *node_at(engine, un_port_of(conn), node) = (struct un_node){
+    *node_in(engine, port, node) = (struct un_node){
         .frame = command->frame, .offset = command->offset, .length = command->length, .next = UN_NONE};
+    node = named(port, node);
     if (work->tx_head == UN_NONE)
         work->tx_head = node;
     else
-        node_at(engine, un_port_of(conn), work->tx_tail)->next = node;
+        un_node_at(engine, port, work->tx_tail)->next = node;
     work->tx_tail = node;
     work->tx_bytes += command->length;
     un_count(&conn->bytes_queued, command->length);
-    tell_free_nodes(engine, un_port_of(conn));
+    tell_free_nodes(engine, port);
     return true;
 }
 
@@ -112,8 +125,8 @@ void un_sendqueue_drop(struct un_engine *engine, uint32_t slot)
     struct un_work *work = &engine->works[slot];
     uint32_t port = un_port_of(un_slot(engine, slot));
     for (uint32_t node = work->tx_head; node != UN_NONE;) {
-        uint32_t next = node_at(engine, port, node)->next;
-        give_node(engine, port, node, false);
+        uint32_t next = un_node_at(engine, port, node)->next;
+        give_node(engine, node, port, false);
         node = next;
     }
     work->tx_head = work->tx_tail = UN_NONE;
@@ -121,14 +134,20 @@ void un_sendqueue_drop(struct un_engine *engine, uint32_t slot)
     work->tx_bytes = 0;
 }
 
-int un_sendqueue_gather(struct un_engine *engine, uint32_t slot, struct iovec *pieces)
+static bool is_of_one_port(uint32_t node, uint32_t first)
+{
+    return node != UN_NONE && (node ^ first) >> UN_NODE_SIDE_SHIFT == 0;
+}
+
+int un_sendqueue_gather(struct un_engine *engine, uint32_t slot, uint32_t *port, struct iovec *pieces)
 {
     const struct un_work *work = &engine->works[slot];
-    uint32_t port = un_port_of(un_slot(engine, slot)), sent = work->tx_sent;
-    uint8_t *frames = un_send_frames(engine->setup.public, engine->setup.ports[port]);
+    uint32_t node = work->tx_head, sent = work->tx_sent;
+    *port = un_node_port(un_port_of(un_slot(engine, slot)), node);
+    uint8_t *frames = un_send_frames(engine->setup.public, engine->setup.ports[*port]);
     int count = 0;
-    for (uint32_t node = work->tx_head; node != UN_NONE && count < UN_IOV_MAX; count++) {
-        const struct un_node *entry = node_at(engine, port, node);
+    for (uint32_t first = node; count < UN_IOV_MAX && is_of_one_port(node, first); count++) {
+        const struct un_node *entry = un_node_at(engine, *port, node);
         uint64_t at = (uint64_t)entry->frame * engine->config->tx_frame_bytes + entry->offset;
         pieces[count] = (struct iovec){frames + at + sent, entry->length - sent};
         sent = 0;
@@ -148,16 +167,16 @@ void un_sendqueue_took(struct un_engine *engine, uint32_t slot, size_t bytes, ui
     un_assert((int64_t)work->tx_bytes >= 0);
     bytes += work->tx_sent;
     uint32_t port = un_port_of(conn), first = work->tx_head, head = first;
-    while (head != UN_NONE && bytes >= node_at(engine, port, head)->length) {
-        bytes -= node_at(engine, port, head)->length;
-        head = node_at(engine, port, head)->next;
+    while (head != UN_NONE && bytes >= un_node_at(engine, port, head)->length) {
+        bytes -= un_node_at(engine, port, head)->length;
+        head = un_node_at(engine, port, head)->next;
     }
     un_assert(head != UN_NONE || (bytes == 0 && work->tx_bytes == 0));
     work->tx_head = head;
     work->tx_sent = (uint32_t)bytes;
     un_change_stays(engine); /* until here the nodes stand in the queue */
     for (uint32_t next; first != head; first = next, lent >>= 1) {
-        next = node_at(engine, port, first)->next;
-        give_node(engine, port, first, lent & 1);
+        next = un_node_at(engine, port, first)->next;
+        give_node(engine, first, port, lent & 1);
     }
 }

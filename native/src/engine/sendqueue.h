@@ -1,7 +1,8 @@
 /* Output that waits: each connection's queue of nodes, one node for each SEND of its worker.
  *
- * A node names bytes in a send frame of the port. Nodes come from a pool per port, so a worker can exhaust its own
- * only; then its commands wait (P5). A frame's account tells the worker when all of its descriptors are done, which is
+ * A node names bytes in a send frame of a port. Nodes come from a pool per port, so a worker can exhaust its own
+ * only; then its commands wait (P5). The queue of a connection that has changed its port may begin in the pool of the
+ * one that it left. A frame's account tells the worker when all of its descriptors are done, which is
  * later where the transport keeps the bytes in their frame until the peer has them. */
 #ifndef UN_SENDQUEUE_H
 #define UN_SENDQUEUE_H
@@ -13,8 +14,9 @@
 /* False when no node is free. */
 bool un_sendqueue_append(struct un_engine *engine, uint32_t slot, const struct un_command *command);
 
-/* The first pieces of a queue, UN_IOV_MAX at most; returns how many. */
-int un_sendqueue_gather(struct un_engine *engine, uint32_t slot, struct iovec *pieces);
+/* The first pieces of a queue that is not empty, UN_IOV_MAX at most, which all lie in the send frames of *port; returns
+ * how many. */
+int un_sendqueue_gather(struct un_engine *engine, uint32_t slot, uint32_t *port, struct iovec *pieces);
 
 /* The transport took so many bytes, and that stays; bit i of lent: it keeps those of the node i behind the head where
  * they are. */

@@ -7,7 +7,6 @@
 #include "engine/change.h"
 #include "engine/conns.h"
 #include "engine/link.h"
-#include "engine/peers.h"
 #include "engine/receive.h"
 
 static void set_endpoint(struct un_endpoint *endpoint, const struct un_stack_peer *peer)
@@ -48,9 +47,8 @@ static bool is_refused(struct un_engine *engine, uint64_t conn)
     struct un_endpoint peer;
     un_assert(un_stack_names(stack, conn, &local, &remote) == 0);
     set_endpoint(&peer, &remote);
-    if (!un_peers_is_full(engine, &peer))
+    if (!un_accept_refuses(engine, &peer))
         return false;
-    un_count(&engine->counters->peer_limits, 1);
     un_stack_abort(stack, conn);
     return true;
 }
@@ -63,10 +61,10 @@ static void accept_into(struct un_engine *engine, uint32_t slot, uint64_t conn)
     un_assert(un_stack_names(&link->stack, conn, &local, &remote) == 0);
     struct un_accepted accepted = {.handle = (int)(uint32_t)conn,
                                    .listener = listener_of(link, un_stack_conn_find(&link->stack, conn)),
-                                   .seat = un_engine_seat_choose(engine)};
+                                   .port = un_engine_port_choose(engine)};
     set_endpoint(&accepted.peer, &remote);
     set_endpoint(&accepted.local, &local);
-    un_enter_at(engine, slot, un_port_of_seat(accepted.seat));
+    un_enter_at(engine, slot, accepted.port);
     un_engine_conn_opened(engine, slot, &accepted);
     uint64_t id = un_load(&un_slot(engine, slot)->id);
     un_assert(un_stack_accept(&link->stack, conn, id) == 0);

@@ -103,7 +103,8 @@ static void join_lenders(struct un_engine *engine)
 {
     struct un_link *link = engine->link;
     for (uint32_t port = 0; port < un_port_count(engine->config); port++)
-        link->lenders[port] = un_send_frames(engine->setup.public, engine->setup.ports[port]);
+        if (engine->setup.ports[port])
+            link->lenders[port] = un_send_frames(engine->setup.public, engine->setup.ports[port]);
     link->stack.tcp.pool.lenders = link->lenders;
 }
 

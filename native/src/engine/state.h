@@ -43,14 +43,25 @@ enum un_work_flags {
     UN_WORK_FIN_SENT = 1 << 10,
     UN_WORK_FRESH = 1 << 11,       /* scratch: its CONNECT event is not consumed */
     UN_WORK_PARTED = 1 << 12,      /* reads may stop between its bytes: transport.h */
+    UN_WORK_SUSPECT = 1 << 13,     /* scratch: an event of it is a suspect */
 };
 #define UN_WORK_POSTS (UN_WORK_POST_CONNECT | UN_WORK_POST_DRAIN | UN_WORK_POST_EOF | UN_WORK_POST_CLOSE)
+
+/* How far a connection is on its way to the other port of its seat: handover.h. */
+enum un_move {
+    UN_MOVE_NONE,  /* its events go to its port */
+    UN_MOVE_DUE,   /* its worker is asked to give it up as soon as the ring has space */
+    UN_MOVE_KEPT,  /* the worker was asked, and says when to ask again */
+    UN_MOVE_ASKED, /* the worker is to answer; until then nothing more of it goes into the ring */
+    UN_MOVE_HELD,  /* older events of it are on their way to the new port; nothing may overtake them */
+};
 
 /* A connection, the part that workers do not see. One cache line. */
 struct un_work {
     int32_t handle; /* of the transport; -1: closed */
     uint16_t flags; /* enum un_work_flags */
-    uint8_t reason;   /* enum un_reason, once it is known why it ends */
+    uint8_t reason : 4; /* enum un_reason, once it is known why it ends */
+    uint8_t move : 4;   /* enum un_move */
     uint8_t listener; /* number of the one that it came by */
     uint32_t generation;
     uint32_t next_receive; /* in the port's receive list */
@@ -59,7 +70,7 @@ struct un_work {
         uint32_t next_free;
         uint32_t delivered; /* of one that lives: bytes, modulo 2^32, when the deadline for progress was set */
     };
-    uint32_t tx_head; /* nodes of unsent output, first in first out */
+    uint32_t tx_head; /* nodes of unsent output, first in first out: un_node_at */
     uint32_t tx_tail;
     uint32_t tx_sent; /* bytes of the head node that are gone */
     uint32_t rx_waiting; /* bytes in the ring, not consumed */
@@ -69,9 +80,12 @@ struct un_work {
 };
 UN_STATIC_ASSERT(sizeof(struct un_work) == UN_CACHE_LINE, "one cache line");
 
+UN_STATIC_ASSERT(UN_REASONS == 16, "a connection has four bits for the reason of its end");
 UN_STATIC_ASSERT(UN_LISTENERS_MAX <= UINT8_MAX, "a connection has a byte for the number of its listener");
 
-/* A piece of unsent output. */
+/* A piece of unsent output. It lies in the send frames of either port of the connection's seat: the highest bit of an
+ * index says in which. */
+#define UN_NODE_SIDE_SHIFT 31
 struct un_node {
     uint32_t frame;
     uint32_t offset;
@@ -99,21 +113,26 @@ struct un_port_end {
     uint32_t node_free_count;
     struct un_list receive; /* connections with something for the ring */
     uint32_t over_budget;   /* connections not read because the handler is behind */
+    uint32_t connections; /* alive */
+    uint32_t slots;       /* of the table: alive, or closed and not consumed */
+    uint32_t moving;      /* connections that are due, asked for, or kept */
+    uint32_t line;        /* the port whose receive list its connections stand in: itself, or the one that gets them */
+    uint32_t cursor;      /* slots of the table below it were looked at for connections to move; UN_NONE: all were */
     uint32_t serial;
+    bool used;   /* once: what it has of memory is formatted */
+    bool vacant; /* nothing of it is left, and the supervisor was told */
     bool attached;
+    bool diverted; /* its worker makes no progress: UN_CONTROL_DIVERT */
     bool resumes;
     bool bad;
     bool commands_stuck; /* commands wait for send nodes */
     bool gave_space;     /* command slots or send frames came free since the worker was last told */
-    bool suspect_known;
-    uint32_t judged;  /* serial of the last worker whose death was looked into */
-    uint32_t suspect; /* event that was being handled when the last worker died */
+    uint32_t judged;   /* serial of the last worker whose death was looked into */
+    uint32_t suspects; /* events that are marked: judge.h. Perhaps fewer are */
 };
 
-/* What belongs to a seat, whichever worker sits on it. */
 struct un_seat {
-    uint32_t connections; /* alive */
-    uint32_t slots;       /* of the table: alive, or closed and not consumed */
+    uint32_t current; /* port that gets new connections: where a worker was attached last */
 };
 
 #define UN_CONN_CHANGING offsetof(struct un_conn, peer) /* bytes of it that change while it lives */
@@ -145,6 +164,8 @@ struct un_busy {
     uint32_t queued_before;    /* its `queued` before the command */
     uint32_t command;          /* ring index of the command */
     bool is_command;
+    uint32_t source;           /* port, one up, of which an event is copied to `port` */
+    uint32_t source_index;     /* of that event in its ring */
     uint32_t accepting;        /* listener of which a connection may be ours without our knowing it */
 };
 
@@ -154,10 +175,40 @@ struct un_engine_listener {
     uint32_t lacks; /* enum un_lacking: what its connections do not inherit, so it is set for each */
 };
 
+/* Unread events that are being put into another order: order.h. */
+struct un_order {
+    uint32_t port; /* one up; 0: none are */
+    uint32_t first; /* ring index */
+    uint32_t count;
+};
+
+struct un_ordered {
+    struct un_event event;
+    uint32_t suspect; /* its mark */
+    uint32_t rank;    /* of the event that is in this place before */
+};
+
 /* Which engine comes after this one: network.h. */
 struct un_succession {
     uint32_t wanted;  /* descriptor of its file, one up; 0: the same */
     uint32_t refused; /* the keeper could not start the one that was wanted: as READY says it */
+};
+
+/* A peer by its address: peers.h. */
+struct un_peer_key {
+    uint8_t ip[16];
+    uint32_t family;
+};
+
+#define UN_POISONERS 64u
+
+/* poisoners.h */
+struct un_poisoner {
+    struct un_peer_key key;
+    uint32_t count;    /* how often it poisoned a worker since… */
+    uint64_t since_ns; /* … then */
+    uint64_t suspected_ns; /* when a worker last died of it; 0: free */
+    uint64_t refused_until_ns;
 };
 
 struct un_private {
@@ -165,6 +216,7 @@ struct un_private {
     uint32_t epoch;
     struct un_succession succession;
     struct un_busy busy;
+    struct un_order order;
     uint32_t conn_high; /* slots below it were used at least once */
     uint32_t conn_free;
     uint32_t active;
@@ -181,7 +233,22 @@ struct un_private {
     uint64_t swept_ns;
     struct un_seat seats[UN_SEATS_MAX];
     struct un_port_end ports[UN_PORTS_MAX];
+    struct un_poisoner poisoners[UN_POISONERS];
 };
+
+/* Tables of the private memory, in the order in which they lie: each behind a cache line's boundary.
+ * ONE(name, item, how many), EACH(name, item, how many of each port) */
+#define UN_PRIVATE_TABLES(ONE, EACH)                                                                                   \
+    ONE(own, struct un_private, 1)                                                                                     \
+    ONE(works, struct un_work, config->conn_max)                                                                       \
+    EACH(nodes, struct un_node, UN_NODES_OF_PORT(config))                                                              \
+    EACH(rx_frames, struct un_rx_frame, config->rx_frames)                                                             \
+    EACH(suspects, uint8_t, config->event_slots)                                                                       \
+    ONE(peers, struct un_peer, config->conn_max)                                                                       \
+    ONE(peer_buckets, uint32_t, UN_PEER_BUCKETS(config->conn_max))                                                     \
+    ONE(ordered, struct un_ordered, config->event_slots)
+
+#define UN_NODES_OF_PORT(config) ((config)->tx_frames + (config)->command_slots) /* what un_port_credit counts with */
 
 /* One engine process's view. Nothing here needs to outlive it. */
 struct un_engine {
@@ -192,9 +259,12 @@ struct un_engine {
     const struct un_transport *transport;
     struct un_private *own;
     struct un_work *works;
-    struct un_peer *peers;
+    struct un_peer *peers; /* and their buckets: peers.h */
+    uint32_t *peer_buckets;
     struct un_node *nodes[UN_PORTS_MAX];
     struct un_rx_frame *rx_frames[UN_PORTS_MAX];
+    uint8_t *suspects[UN_PORTS_MAX]; /* by slot of the event ring: judge.h */
+    struct un_ordered *ordered;      /* scratch: order.h */
     struct un_engine_public *published;
     struct un_engine_counters *counters;
     uint64_t now_ns; /* read once a turn, when there is work */
@@ -202,6 +272,9 @@ struct un_engine {
     uint32_t spin_skip;     /* sleeps before the next spin */
     uint32_t spin_pause;    /* what that begins with, 2^n - 1 */
     uint32_t node_count; /* per port */
+    uint32_t live_count; /* ports that a turn has to look at: ports.h */
+    uint8_t live[UN_PORTS_MAX];
+    bool handing_over; /* a port is live that is not current: handover.h */
     bool requests_wait; /* poll saw that the control socket can be read */
     uint32_t heard[UN_PORTS_MAX]; /* edges of the pipes from workers */
     bool exit;
@@ -212,7 +285,24 @@ struct un_engine {
 /* Where the events of a connection go, and its commands come from. */
 static inline uint32_t un_port_of(const struct un_conn *conn)
 {
-    return un_port_of_seat(conn->seat);
+    return conn->port;
+}
+
+/* Nothing of it may go into a ring now, and it stands in no receive list. */
+static inline bool un_is_withheld(const struct un_work *work)
+{
+    return work->move >= UN_MOVE_ASKED;
+}
+
+/* The port in whose pool a node lies, of a connection with this port. */
+static inline uint32_t un_node_port(uint32_t port, uint32_t node)
+{
+    return un_port_of_seat(un_seat_of(port), node >> UN_NODE_SIDE_SHIFT);
+}
+
+static inline struct un_node *un_node_at(struct un_engine *engine, uint32_t port, uint32_t node)
+{
+    return &engine->nodes[un_node_port(port, node)][node & ~(UINT32_C(1) << UN_NODE_SIDE_SHIFT)];
 }
 
 static inline struct un_conn *un_slot(struct un_engine *engine, uint32_t slot)

@@ -18,9 +18,10 @@ static bool send_queue(struct un_engine *engine, uint32_t slot)
     while (work->tx_head != UN_NONE) {
         struct iovec pieces[UN_IOV_MAX];
         uint64_t lent;
-        int count = un_sendqueue_gather(engine, slot, pieces);
+        uint32_t port;
+        int count = un_sendqueue_gather(engine, slot, &port, pieces);
         un_change_transfers(engine, UN_TRANSFER_OUT);
-        ssize_t sent = engine->transport->send(engine, un_port_of(conn), work->handle, pieces, count, &lent);
+        ssize_t sent = engine->transport->send(engine, port, work->handle, pieces, count, &lent);
         if (sent < 0)
             un_change_transfers(engine, UN_TRANSFER_NONE);
         if (sent == -EINTR)

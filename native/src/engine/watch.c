@@ -28,7 +28,7 @@ int un_watch_start(struct un_engine *engine)
 {
     int status = 0;
     for (uint32_t port = 0; port < un_port_count(engine->config) && status == 0; port++) {
-        if (engine->setup.wake_fds[port] < 0)
+        if (engine->setup.wake_fds[port] < 0 || !engine->setup.ports[port])
             continue;
         un_wake_drain(engine->setup.wake_fds[port]);
         status = un_watch(engine, engine->setup.wake_fds[port], EPOLLIN | EPOLLET, UN_WATCHED(UN_WATCHED_WAKE, port));

@@ -7,20 +7,26 @@
 void un_receive_later(struct un_engine *engine, uint32_t slot)
 {
     struct un_work *work = &engine->works[slot];
-    if (work->flags & UN_WORK_RECEIVE_LISTED)
+    if (work->flags & UN_WORK_RECEIVE_LISTED || un_is_withheld(work))
         return;
     un_assert(un_slot(engine, slot)->state != UN_CONN_FREE);
     work->flags |= UN_WORK_RECEIVE_LISTED;
-    un_list_append(&engine->own->ports[un_port_of(un_slot(engine, slot))].receive, NEXT_RECEIVE(engine), slot);
+    uint32_t line = engine->own->ports[un_port_of(un_slot(engine, slot))].line;
+    un_list_append(&engine->own->ports[line].receive, NEXT_RECEIVE(engine), slot);
 }
 
 uint32_t un_receive_next(struct un_engine *engine, uint32_t port)
 {
     uint32_t slot = un_list_take(&engine->own->ports[port].receive, NEXT_RECEIVE(engine));
     un_assert(engine->works[slot].flags & UN_WORK_RECEIVE_LISTED);
-    un_assert(un_port_of(un_slot(engine, slot)) == port);
     engine->works[slot].flags &= (uint16_t)~UN_WORK_RECEIVE_LISTED;
     return slot;
+}
+
+void un_receive_join(struct un_engine *engine, uint32_t from, uint32_t to)
+{
+    struct un_list *front = &engine->own->ports[to].receive, *behind = &engine->own->ports[from].receive;
+    un_list_join(front, behind, NEXT_RECEIVE(engine));
 }
 
 void un_transmit_later(struct un_engine *engine, uint32_t slot)

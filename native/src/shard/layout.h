@@ -46,7 +46,7 @@
     X(S, un_shared64, id, , ) /* 0 while the slot was never used */                                                    \
     X(S, uint8_t, state, , )                                                                                           \
     X(S, uint8_t, flags, , )                                                                                           \
-    X(S, uint16_t, seat, , )                                                                                           \
+    X(S, uint16_t, port, , ) /* where its events go and its commands come from */                                      \
     X(S, uint32_t, state_length, , ) /* bytes of the blob in force */                                                  \
     X(S, un_shared64, bytes_in, , )                                                                                    \
     X(S, un_shared64, bytes_queued, , ) /* accepted from the worker's commands */                                      \
@@ -85,8 +85,10 @@
     X(S, un_shared32, tx_nodes_free, , )     /* send descriptors the engine can still queue for this port */           \
     X(S, un_shared32, serial, , UN_LINE)     /* of the worker attached; 0: none */                                     \
     X(S, un_shared32, attached, , )          /* 1 between attach and loss */                                           \
+    X(S, un_shared32, current, , )           /* 1: its seat's new connections come here */                             \
+    X(S, un_shared32, reserved, , )                                                                                    \
     X(S, un_shared64, rx_frames_free, , )    /* gauge */                                                               \
-    X(S, un_shared64, connections, , )       /* gauge: of its seat */                                                  \
+    X(S, un_shared64, connections, , )       /* gauge */                                                               \
     X(S, un_shared64, bad, , )               /* 1: this worker wrote nonsense; it is to be replaced */
 
 /* What the worker at a port tells the engine. */
@@ -95,7 +97,7 @@
     X(S, un_shared32, sleeping, , UN_LINE)          /* 1: wake me when events come */                                  \
     X(S, un_shared32, want_space, , )               /* 1: wake me when commands were consumed */                       \
     X(S, un_shared32, releases_produced, , UN_LINE)                                                                    \
-    X(S, un_shared64, handling, , UN_LINE)          /* UN_HANDLING(event index), or 0 between events */                \
+    X(S, un_shared64, handling, , UN_LINE)          /* UN_HANDLING, UN_HANDLING_TASK, or 0 */                          \
     X(S, struct un_worker_counters, counters, , )
 
 /* A send frame as the engine accounts for it: the worker may fill it again when both are equal to the number of
@@ -104,12 +106,13 @@
     X(S, un_shared32, queued, , ) /* descriptors taken from the command ring */                                        \
     X(S, un_shared32, done, , )   /* descriptors completed */
 
-/* A poisoned event, kept for the supervisor until the port's next worker attaches. Its bytes follow. */
+/* What the port's last worker died of, for the supervisor until the next one attaches. Of a poisoned event the bytes
+ * follow. */
 #define UN_QUARANTINE_FIELDS(X, S)                                                                                     \
-    X(S, un_shared32, valid, , )                                                                                       \
-    X(S, uint32_t, length, , ) /* bytes kept, at most the receive frame */                                             \
+    X(S, un_shared32, valid, , ) /* 1: it was poisoned */                                                              \
+    X(S, uint32_t, length, , )   /* bytes kept, at most the receive frame */                                           \
     X(S, uint32_t, event_type, , )                                                                                     \
-    X(S, uint32_t, reserved, , )                                                                                       \
+    X(S, un_shared32, running, , ) /* enum un_running: what the rest is of */                                          \
     X(S, uint64_t, conn, , )                                                                                           \
     X(S, struct un_endpoint, peer, , )
 

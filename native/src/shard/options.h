@@ -27,6 +27,7 @@ enum un_poll_mode { UN_POLL_SLEEP = 0, UN_POLL_ADAPTIVE = 1, UN_POLL_BUSY = 2 };
     X(idle_timeout_ns, UN_DURATION_MAX, "a connection that was silent for so long is closed; 0: never")                \
     X(send_timeout_ns, UN_DURATION_MAX, "one whose output made no progress for so long is reset; 0: never")            \
     X(max_connections_per_peer, UN_CONN_MAX, "connections that one peer may have open; 0: any number")                 \
+    X(refuse_poisoners, 1, "peers that poison workers again and again are refused for a while")                        \
     X(keep_idle_s, INT16_MAX, "a peer that was silent for so long is probed (keepalive); 0: never")                    \
     X(keep_interval_s, INT16_MAX, "from one probe to the next")                                                        \
     X(keep_count, INT8_MAX, "probes without an answer that a connection ends by")                                      \

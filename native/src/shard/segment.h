@@ -1,8 +1,9 @@
 /* The layout of a shard's shared memory: every struct that crosses a process, and where it lies.
  *
  * A shard has one network process (the engine) and `seats` workers. A seat outlives the worker process that sits on it:
- * connections belong to a seat. A worker reaches the engine by a port of its seat, and a replacement goes on where the
- * port's commit word says. Three memories, so that distrust is enforced by the MMU:
+ * connections belong to a seat. A worker reaches the engine by a port of its seat, and a replacement at that port goes
+ * on where its commit word says. A seat has two ports, so that a successor can sit beside the worker that leaves, and
+ * connections are handed over one by one (engine/handover.h). Three memories, so that distrust is enforced by the MMU:
  *
  *   private  anonymous, mapped by keeper and engine only: engine/state.h
  *   public   written by the engine, read-only for workers (the memfd is sealed): header with the options of the engine,
@@ -35,7 +36,7 @@
 #define UN_SEGMENT_MAGIC UINT64_C(0x31544553554e5355)
 
 #define UN_SEATS_MAX 64u            /* workers of one shard; a bound for loops, far above cores per queue */
-#define UN_PORTS 1u                 /* of a seat: with two, a worker and its successor could sit there side by side */
+#define UN_PORTS 2u                 /* of a seat: so a worker and its successor can sit there side by side */
 #define UN_PORTS_MAX (UN_SEATS_MAX * UN_PORTS)
 #define UN_TX_FRAMES_MAX (1u << 22) /* of a port */
 #define UN_CONN_MAX (1u << 22)      /* 22 bits of slot in a connection id */
@@ -164,6 +165,8 @@ UN_STATIC_ASSERT(sizeof(struct un_conn) == 128, "two cache lines before the blob
     X(bad_commits, "commit words refused")                                                                             \
     X(redelivered, "events delivered again after a worker died")                                                       \
     X(dirty_resets, "connections reset because a worker died with uncommitted output")                                 \
+    X(task_deaths, "workers that died while a task of a callback ran")                                                 \
+    X(refused_poisoners, "connections refused because their peer poisoned workers again and again")                    \
     X(frames_reclaimed, "receive frames swept from dead workers")                                                      \
     X(takeovers, "times a network process took over from a dead one")                                                  \
     X(syscalls_refused, "system calls refused because a network process has no use for them")
@@ -224,8 +227,16 @@ struct un_port_memory {
 #define UN_COMMIT(events, commands) ((uint64_t)(commands) << 32 | (uint32_t)(events))
 #define UN_COMMIT_EVENTS(word) ((uint32_t)(word))
 #define UN_COMMIT_COMMANDS(word) ((uint32_t)((word) >> 32))
-#define UN_HANDLING(index) (UINT64_C(1) << 32 | (uint32_t)(index))
-#define UN_HANDLING_TASK(slot) (UINT64_C(2) << 32 | (uint32_t)(slot)) /* a step of a task of the connection there */
+
+/* What a worker is in: the upper half of the word `handling`. */
+enum un_running {
+    UN_RUNNING_NOTHING = 0,
+    UN_RUNNING_EVENT = 1, /* the callback of an event; lower half: its ring index */
+    UN_RUNNING_TASK = 2,  /* a step of a task of a callback, or one that waited for it; lower half: the slot */
+};
+#define UN_HANDLING(index) ((uint64_t)UN_RUNNING_EVENT << 32 | (uint32_t)(index))
+#define UN_HANDLING_TASK(slot) ((uint64_t)UN_RUNNING_TASK << 32 | (uint32_t)(slot))
+#define UN_HANDLING_WHAT(word) ((uint32_t)((word) >> 32))
 
 struct un_tx_account {
     UN_TX_ACCOUNT_FIELDS(UN_MEMBER, un_tx_account)
@@ -317,9 +328,15 @@ static inline uint32_t un_port_count(const struct un_segment_config *config)
     return config->seats * UN_PORTS;
 }
 
-static inline uint32_t un_port_of_seat(uint32_t seat)
+static inline uint32_t un_port_of_seat(uint32_t seat, uint32_t side)
 {
-    return seat * UN_PORTS;
+    return seat * UN_PORTS + side;
+}
+
+/* The other one of its seat. */
+static inline uint32_t un_port_beside(uint32_t port)
+{
+    return port ^ 1;
 }
 
 static inline uint32_t un_seat_of(uint32_t port)

@@ -15,7 +15,8 @@ static struct un_engine engine = {.own = &own, .options = &options, .config = &c
 
 static void open_table(void)
 {
-    engine.peers = calloc(1, un_peers_bytes(CONNS));
+    engine.peers = calloc(CONNS, sizeof *engine.peers);
+    engine.peer_buckets = calloc(UN_PEER_BUCKETS(CONNS), sizeof *engine.peer_buckets);
     CHECK(engine.peers != NULL);
     un_peers_reset(&engine);
 }
@@ -56,6 +57,7 @@ static void as_many_as_were_added_are_there(void)
         }
     }
     free(engine.peers);
+    free(engine.peer_buckets);
 }
 
 static void a_host_has_all_of_its_64(void)
@@ -75,6 +77,7 @@ static void a_host_has_all_of_its_64(void)
     peer = v6("\xfe\x80\0\0\0\0\0\0", 0); /* hosts of one link */
     CHECK(!un_peers_is_full(&engine, &peer));
     free(engine.peers);
+    free(engine.peer_buckets);
 }
 
 static void unix_sockets_have_no_peer(void)
@@ -86,6 +89,7 @@ static void unix_sockets_have_no_peer(void)
     CHECK(!un_peers_is_full(&engine, &peer));
     un_peers_remove(&engine, &peer);
     free(engine.peers);
+    free(engine.peer_buckets);
 }
 
 int main(void)

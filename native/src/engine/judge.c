@@ -1,0 +1,168 @@
+/* See judge.h. */
+#include "engine/judge.h"
+
+#include <string.h>
+
+#include "engine/conns.h"
+#include "engine/poisoners.h"
+#include "engine/unread.h"
+
+static uint8_t *mark_of(const struct un_engine *engine, uint32_t port, uint32_t index)
+{
+    return &engine->suspects[port][un_ring_slot(&engine->own->ports[port].events, index)];
+}
+
+static void mark(struct un_engine *engine, uint32_t port, uint32_t index)
+{
+    engine->own->ports[port].suspects++;
+    un_compiler_fence(); /* rather too many than too few */
+    *mark_of(engine, port, index) = 1;
+}
+
+void un_judge_acquit(struct un_engine *engine, uint32_t port, uint32_t first, uint32_t end)
+{
+    for (uint32_t i = first; i != end; i++) {
+        if (!*mark_of(engine, port, i))
+            continue;
+        *mark_of(engine, port, i) = 0;
+        un_compiler_fence();
+        engine->own->ports[port].suspects--;
+    }
+}
+
+void un_judge_moved(struct un_engine *engine, uint32_t from, uint32_t from_index, uint32_t to, uint32_t to_index)
+{
+    if (engine->own->ports[from].suspects > 0 && *mark_of(engine, from, from_index))
+        mark(engine, to, to_index);
+}
+
+void un_judge_recount(struct un_engine *engine, uint32_t port)
+{
+    struct un_port_end *state = &engine->own->ports[port];
+    uint32_t count = 0, waiting = state->events.own - state->events.seen;
+    if (state->suspects == 0)
+        return;
+    for (uint32_t i = 0; i < state->events.size; i++) {
+        uint8_t *suspect = mark_of(engine, port, state->events.seen + i);
+        *suspect = *suspect && i < waiting; /* the last engine may not have come to acquit what was consumed */
+        count += *suspect;
+    }
+    state->suspects = count;
+}
+
+/* The event that was being handled, or NULL. Later events of the ring are none of the dead worker's business. One that
+ * wrote nonsense may have written over this word too: then it is the first that was not committed, which is the right
+ * one from the second death on, because events are committed one by one after an attach. */
+static struct un_event *handled_event(struct un_engine *engine, uint32_t port, uint32_t *index)
+{
+    const struct un_port_end *state = &engine->own->ports[port];
+    uint64_t word = un_load(&un_port_memory(engine, port)->handling);
+    uint32_t waiting = state->events.own - state->events.seen;
+    bool known = UN_HANDLING_WHAT(word) == UN_RUNNING_EVENT && (uint32_t)word - state->events.seen < waiting;
+    bool is_nothing = word == 0 || UN_HANDLING_WHAT(word) == UN_RUNNING_TASK;
+    *index = known ? (uint32_t)word : state->events.seen;
+    if (!known && (waiting == 0 || (is_nothing && !state->bad)))
+        return NULL;
+    return un_unread_event(engine, port, *index);
+}
+
+/* The slot of the connection whose task was running, or UN_NONE. */
+static uint32_t slot_of_task(struct un_engine *engine, uint32_t port)
+{
+    uint64_t word = un_load(&un_port_memory(engine, port)->handling);
+    uint32_t slot = (uint32_t)word;
+    if (UN_HANDLING_WHAT(word) != UN_RUNNING_TASK || slot >= engine->own->conn_high)
+        return UN_NONE;
+    const struct un_conn *conn = un_slot(engine, slot);
+    return conn->state != UN_CONN_FREE && un_port_of(conn) == port ? slot : UN_NONE;
+}
+
+/* What was running. An engine that is killed over it writes the same again. */
+static void record(struct un_engine *engine, uint32_t port)
+{
+    struct un_quarantine *found = un_quarantine_at(engine->setup.public, port);
+    uint32_t index, slot = UN_NONE;
+    const struct un_event *event = handled_event(engine, port, &index);
+    if (event)
+        slot = un_unread_slot(engine, event);
+    else if ((slot = slot_of_task(engine, port)) == UN_NONE)
+        return;
+    found->event_type = event ? event->type : 0;
+    found->conn = event ? event->conn : un_load(&un_slot(engine, slot)->id);
+    memset(&found->peer, 0, sizeof found->peer);
+    if (slot != UN_NONE)
+        found->peer = un_slot(engine, slot)->peer;
+    un_publish(&found->running, event ? UN_RUNNING_EVENT : UN_RUNNING_TASK);
+}
+
+/* For one more death by what this peer sent, or asked for; `for_sure`: and nothing else. */
+static void blame_peer(struct un_engine *engine, uint32_t slot, bool for_sure)
+{
+    if (slot == UN_NONE)
+        return;
+    un_poisoners_suspect(engine, &un_slot(engine, slot)->peer);
+    if (for_sure)
+        un_poisoners_count(engine, &un_slot(engine, slot)->peer);
+}
+
+static void quarantine(struct un_engine *engine, uint32_t port, const struct un_event *event)
+{
+    struct un_quarantine *found = un_quarantine_at(engine->setup.public, port);
+    found->length = event->type == UN_EVENT_DATA ? event->length : 0;
+    if (found->length)
+        memcpy(found + 1, un_rx_frame(engine->setup.public, port, event->frame) + event->offset, found->length);
+    un_publish(&found->valid, 1);
+}
+
+/* Keep its bytes, reset its connection. */
+static void condemn(struct un_engine *engine, uint32_t port, uint32_t index)
+{
+    struct un_event *event = un_unread_event(engine, port, index);
+    uint32_t slot = un_unread_slot(engine, event);
+    quarantine(engine, port, event);
+    un_judge_acquit(engine, port, index, index + 1);
+    if (slot != UN_NONE && un_is_alive(un_slot(engine, slot))) {
+        un_unread_reset(engine, slot, UN_REASON_POISONED, engine->own->ports[port].resumes);
+    } else if (event->type == UN_EVENT_CLOSE && slot != UN_NONE) {
+        un_unread_skip(engine, port, event);
+        un_engine_conn_free_slot(engine, slot);
+    } else {
+        un_unread_skip(engine, port, event);
+    }
+}
+
+static bool judge(struct un_engine *engine, uint32_t port, bool hung)
+{
+    uint32_t index, first = engine->own->ports[port].events.seen;
+    const struct un_event *event = handled_event(engine, port, &index);
+    if (!event) {
+        blame_peer(engine, slot_of_task(engine, port), true);
+        un_count(&engine->counters->task_deaths, slot_of_task(engine, port) != UN_NONE);
+        return false;
+    }
+    un_count(&engine->counters->redelivered, index - first + 1);
+    un_judge_acquit(engine, port, first, index);
+    if (event->type == UN_EVENT_SKIP)
+        return false;
+    bool for_sure = hung || *mark_of(engine, port, index);
+    blame_peer(engine, un_unread_slot(engine, event), for_sure);
+    if (!for_sure) {
+        mark(engine, port, index);
+        return false;
+    }
+    condemn(engine, port, index);
+    return true;
+}
+
+/* An engine that is killed over it is asked again. One death counts once: rather not at all than twice. */
+bool un_judge_death(struct un_engine *engine, uint32_t port, bool hung)
+{
+    struct un_port_end *state = &engine->own->ports[port];
+    if (state->judged == state->serial)
+        return un_load(&un_quarantine_at(engine->setup.public, port)->valid);
+    record(engine, port);
+    un_compiler_fence();
+    state->judged = state->serial;
+    un_compiler_fence();
+    return judge(engine, port, hung);
+}

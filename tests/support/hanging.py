@@ -1,0 +1,54 @@
+"""Callbacks that never return, for the watchdog: `support.hanging:NAME --app-dir tests`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from usnet_framework import Connection, Handler
+
+
+class Echo(Handler):
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        conn.send(data)
+
+    def on_resume(self, conn: Connection) -> None:
+        """Nothing to restore."""
+
+
+class Hangs(Echo):
+    """An echo that hangs where it is told to: "spin", "sleep", "slow" (two seconds)."""
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        word = bytes(data)
+        if word == b"spin":
+            spin()
+        elif word == b"sleep":
+            time.sleep(3600)
+        elif word == b"slow":
+            time.sleep(2)
+        conn.send(data)
+
+
+class Waits(Echo):
+    """Answers after three seconds, in which nothing else hangs."""
+
+    async def on_data(self, conn: Connection, data: memoryview) -> None:  # type: ignore[override]
+        await asyncio.sleep(3)
+        conn.send(data)
+
+
+class HangsInTask(Echo):
+    """Hangs in a coroutine, behind an await."""
+
+    async def on_data(self, conn: Connection, data: memoryview) -> None:  # type: ignore[override]
+        await asyncio.sleep(0)
+        if bytes(data) == b"spin":
+            spin()
+        conn.send(data)
+
+
+def spin() -> None:
+    """On one line, whatever instant it is looked at."""
+    x = 0
+    while (x := 1 - x) < 2: pass  # noqa: E701
