@@ -154,3 +154,10 @@ class Port:
 
     def statistics(self) -> dict[str, int]: ...
     def close(self) -> None: ...
+
+def clone_sibling() -> tuple[int, int]:
+    """Fork this process, which has one thread, as another child of its parent: its number and a descriptor of it
+    (pidfd), or (0, -1) in the child. OSError; NotImplementedError as in `check_clone`."""
+
+def check_clone() -> None:
+    """NotImplementedError: the kernel does not tell what a clone needs."""

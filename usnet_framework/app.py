@@ -1,7 +1,8 @@
 """Find the handler class that `module:attribute` names. Runs in worker processes only: importing is the user's code.
 
-The module may also be a path to a file (`/srv/chat.py:Chat`), which is imported under a name of its own and never as
-`__main__`, so that a script that serves a class of its own does not start a second server when a worker imports it.
+The module may also be a path to a file (`/srv/chat.py:Chat`), which is imported as multiprocessing's children import
+the script that was started: it is the module `__main__`, so that pools of the application find what is in it, but its
+`__name__` is another, so that a script that serves a class of its own does not start a second server.
 
 Every mistake becomes a StartupError of one line. It keeps apart what the user has to do about it: the module is not
 where one looked (check --app-dir), the module exists and fails (file and line of the user's frame), the attribute is
@@ -17,11 +18,15 @@ import inspect
 import os
 import re
 import sys
+import zipfile
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import CodeType, ModuleType, TracebackType
 from typing import Any
+from zipimport import zipimporter
 
-from usnet_framework.errors import StartupError, UsageError
+from usnet_framework import bytecode
+from usnet_framework.errors import StartupError, UsageError, UsnetError
 from usnet_framework.handler import Handler
 from usnet_framework.logs import one_line
 
@@ -31,8 +36,17 @@ ERROR_CHARACTERS_MAX = 2000
 LIBRARIES = (os.path.dirname(os.__file__), os.path.dirname(__file__))
 """Python's own files and ours; an editable install has ours in no site-packages."""
 
-SCRIPT_MODULE = "__usnet_app__"
-"""What a file is called when it is imported by its path."""
+SCRIPT_MODULE = "__mp_main__"
+"""The `__name__` of a file that is imported by its path: what multiprocessing calls it, in children and for pickles."""
+
+_is_importing = False
+
+
+def is_importing() -> bool:
+    """Whether this process imports an application, or is a child of multiprocessing that imports the script of another;
+    neither may serve."""
+    processes = sys.modules.get("multiprocessing.process")
+    return _is_importing or (processes is not None and getattr(processes.current_process(), "_inheriting", False))
 
 
 def parse_app(app: str) -> tuple[str, str]:
@@ -45,16 +59,39 @@ def parse_app(app: str) -> tuple[str, str]:
     return module, attribute
 
 
+def load_release(load: dict[str, Any]) -> type[Handler]:
+    """What the message `load` says (shards/messages.py), in a process that has no other use. StartupError."""
+    app, folder = load["app"], load["folder"]
+    sys.argv[:] = load["argv"]
+    try:
+        if not (os.path.isdir(os.curdir) and os.path.samefile(os.curdir, folder)):
+            os.chdir(folder)
+    except OSError as error:
+        raise StartupError(f"{app}: cannot enter the folder {folder}: {error.strerror}") from None
+    bytecode.load_below(load["app_dir"])
+    try:
+        return load_handler(app, load["factory"], load["app_dir"])
+    except UsnetError:
+        raise
+    except Exception as error:  # of ours: those of the application are told apart above
+        raise StartupError(f"{app}: {describe_error(error)}") from error
+
+
 def load_handler(app: str, factory: bool, app_dir: str) -> type[Handler]:
     """Import the application from `app_dir` or the import path, and return its handler class.
 
     With `factory` the attribute is called without arguments and returns the class.
     """
+    global _is_importing
     module_name, attribute = parse_app(app)
-    module = _import(app, module_name, app_dir)
-    found = _find(app, module, module_name, attribute)
-    if factory:
-        found = _call(app, found)
+    _is_importing = True
+    try:
+        module = _import(app, module_name, app_dir)
+        found = _find(app, module, module_name, attribute)
+        if factory:
+            found = _call(app, found)
+    finally:
+        _is_importing = False
     return _check(app, found, factory)
 
 
@@ -93,14 +130,26 @@ def _advice(folder: str) -> str:
 
 
 def _import_file(path: Path) -> ModuleType:
+    """As `__main__`. Without a spec, multiprocessing hands children the path; they cannot run one within an archive."""
     path = path.resolve()
-    os.stat(path)
-    spec = importlib.util.spec_from_file_location(SCRIPT_MODULE, path)
-    assert spec is not None, path  # never None: the name ends with .py
-    assert spec.loader is not None, path
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[SCRIPT_MODULE] = module
-    spec.loader.exec_module(module)
+    archive = path.parent
+    if zipfile.is_zipfile(archive):
+        importer = zipimporter(str(archive))
+        module = ModuleType(SCRIPT_MODULE)
+        module.__file__ = str(path)
+        module.__spec__ = ModuleSpec("__main__", importer)  # type: ignore[arg-type]
+        code: CodeType | None = importer.get_code(path.stem)
+    else:
+        os.stat(path)
+        loader = bytecode.Loader(SCRIPT_MODULE, str(path))
+        spec = importlib.util.spec_from_file_location(SCRIPT_MODULE, path, loader=loader)
+        assert spec is not None, path  # never None: the name ends with .py
+        module = importlib.util.module_from_spec(spec)
+        module.__spec__ = None
+        code = loader.get_code(SCRIPT_MODULE)
+    assert code is not None, path
+    sys.modules[SCRIPT_MODULE] = sys.modules["__main__"] = module
+    exec(code, module.__dict__)
     return module
 
 

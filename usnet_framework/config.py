@@ -106,6 +106,13 @@ class Config:
     app_dir: str = _option(
         ".", "folder that is put in front of the import path", values.text, metavar="PATH", live=True
     )
+    preload: str = _option(
+        "auto",
+        "auto: import the application once and fork workers from that process, unless the import leaves threads or "
+        "sockets; off: every worker imports it",
+        values.Choice(("auto", "off")),
+        live=True,
+    )
     bind: tuple[str, ...] = _option(
         ("tcp://127.0.0.1:7000",),
         "where to listen: tcp://HOST:PORT, unix:PATH or fd:N; may be given several times; a packet backend listens on "

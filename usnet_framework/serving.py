@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import threading
@@ -20,15 +21,13 @@ from typing import TYPE_CHECKING, Any
 from setproctitle import setproctitle
 
 from usnet_framework import inherited, logs
+from usnet_framework.app import is_importing
 from usnet_framework.errors import UsageError
 from usnet_framework.handler import Handler
 
 if TYPE_CHECKING:
     from usnet_framework.config import Config
     from usnet_framework.shards.supervisor import Supervisor
-
-WORKER_MODULE = "usnet_framework.shards.worker"
-"""What a worker process runs. It imports the module of the class, and must not serve from there."""
 
 
 def serve(handler: type[Handler], **options: Any) -> None:
@@ -45,7 +44,7 @@ def serve(handler: type[Handler], **options: Any) -> None:
     from usnet_framework.config import Config
     from usnet_framework.shards.supervisor import Supervisor
 
-    if _run_as_module(sys.modules["__main__"]) == WORKER_MODULE:
+    if is_importing():
         raise UsageError('serve() is called wherever the module is imported; put it below if __name__ == "__main__":')
     app, app_dir = locate(handler)
     config = replace(Config.from_values(**{"app_dir": app_dir, **options}), app=app)
@@ -80,16 +79,19 @@ def locate(handler: type[Handler]) -> tuple[str, str]:
         raise UsageError(f"{name}: a class within a function cannot be imported by workers; move it out")
     if module is None or (file := getattr(module, "__file__", None)) is None:
         raise UsageError(f"{name}: was defined interactively, and workers cannot import it; put it into a file")
+    path = Path(os.path.abspath(file))  # links are followed for each generation (shards/release.py)
     if module.__name__ == "__main__" and _run_as_module(module) is None:
-        return f"{Path(file).resolve()}:{name}", str(Path(file).resolve().parent)
+        return f"{path}:{name}", str(path.parent)
     module_name = _run_as_module(module) or module.__name__
-    depth = module_name.count(".") + (Path(file).name == "__init__.py")
-    return f"{module_name}:{name}", str(Path(file).resolve().parents[depth])
+    depth = module_name.count(".") + (path.name == "__init__.py")
+    return f"{module_name}:{name}", str(path.parents[depth])
 
 
 def _run_as_module(module: ModuleType) -> str | None:
-    """The name that `python -m` was given, if that is how this program was started."""
-    return module.__spec__.name if module.__name__ == "__main__" and module.__spec__ is not None else None
+    """The name that `python -m` was given, if that is how this program was started; a folder or an archive that is
+    started has `__main__` there."""
+    name = module.__spec__.name if module.__name__ == "__main__" and module.__spec__ is not None else None
+    return None if name == "__main__" else name
 
 
 def _loop_is_running() -> bool:

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "clone.h"
 #include "inline.h"
 
 static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
@@ -86,6 +87,7 @@ static struct PyModuleDef dispatch_module = {
     .m_name = "_dispatch",
     .m_doc = "A worker's dispatcher: events to a handler, output and progress in one commit.",
     .m_size = sizeof(struct un_module),
+    .m_methods = un_clone_methods,
     .m_slots = module_slots,
     .m_traverse = module_traverse,
     .m_clear = module_clear,

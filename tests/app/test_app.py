@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,7 +44,7 @@ Write = Callable[[str, str], Path]
 @pytest.fixture
 def write(tmp_path: Path) -> Iterator[Write]:
     """write(name, text) puts a module into a fresh folder; what was imported from it is forgotten at the end."""
-    path, modules = list(sys.path), set(sys.modules)
+    path, modules, main = list(sys.path), set(sys.modules), sys.modules["__main__"]
 
     def write_module(name: str, text: str) -> Path:
         file = tmp_path / name
@@ -55,6 +56,7 @@ def write(tmp_path: Path) -> Iterator[Write]:
     sys.path[:] = path
     for name in set(sys.modules) - modules:
         del sys.modules[name]
+    sys.modules["__main__"] = main
 
 
 def load(tmp_path: Path, app: str, factory: bool = False) -> str:
@@ -89,6 +91,14 @@ def test_a_script_is_not_main_when_a_worker_imports_it(tmp_path: Path, write: Wr
     handler = load_handler(f"{file}:Echo", False, str(tmp_path))
     assert handler.__module__ == SCRIPT_MODULE
     assert sys.modules[SCRIPT_MODULE].Echo is handler
+    assert sys.modules["__main__"].Echo is handler, "as in a child of multiprocessing"
+
+
+def test_a_script_in_an_archive(tmp_path: Path, write: Write) -> None:
+    archive = tmp_path / "app.pyz"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("__main__.py", ECHO)
+    assert load(tmp_path, f"{archive}/__main__.py:Echo") == "Echo"
 
 
 @pytest.mark.parametrize("app", ["", "one", "one:", ":Echo", "one:2x", "a b:E", "one:Echo()", "a..b:C", "a.txt:Echo:"])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from usnet_framework.shards.changes import Changes
+from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.reload import Releases
 from usnet_framework.shards.seat import Seat
 from usnet_framework.shards.sitting import Patience
@@ -177,6 +178,12 @@ class FakeGeneration:
 
     def close(self) -> None:
         self.closed = True
+
+    async def wait(self) -> None:
+        """There is no process."""
+
+    def finding(self) -> Finding:
+        return Finding("preload", "auto", "workers are made up")
 
 
 PATIENCE = Patience(start_s=60, overlap_s=50, graceful_s=10)

@@ -12,6 +12,8 @@ from usnet_framework.bench.exchange import PIECE, Reader
 from usnet_framework.bench.signature import sign
 from usnet_framework.handler import Result, Shard
 
+HEAVY_MIB = 50  # of what heavy.py imports
+
 
 class Echo(Handler):
     """Sends back what comes."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
 from usnet_framework import inherited, logs
-from usnet_framework.bench import aims, compare, kill, memory, reload, report, scrape
+from usnet_framework.bench import aims, compare, kill, memory, reload, report, scrape, sharing
 from usnet_framework.bench.load import SHORT_BYTES, WAYS, Load, program
 from usnet_framework.bench.machine import Cores, available_cores, plan_cores
 from usnet_framework.bench.network import CHOICES
@@ -70,6 +70,10 @@ def _compare(options: argparse.Namespace) -> Result:
 
 def _kill(options: argparse.Namespace) -> Result:
     return kill.run(options.process, options.kills, options.pause)
+
+
+def _sharing(options: argparse.Namespace) -> Result:
+    return sharing.run(options.requests)
 
 
 def _memory(options: argparse.Namespace) -> Result:
@@ -169,6 +173,9 @@ def _parser() -> argparse.ArgumentParser:
     idle.add_argument("--connections", type=_whole, default=100_000, metavar="N", help="how many (%(default)s)")
     idle.add_argument("--shards", type=_whole, metavar="N", help=f"over how many (one per {memory.PER_SHARD})")
 
+    shared = _command(commands, "sharing", _sharing, "unique memory of a worker, forked and spawned")
+    shared.add_argument("--requests", type=_whole, default=10_000, metavar="N", help="that it answers (%(default)s)")
+
     looked_at = _command(commands, "scrape", _scrape, "throughput with and without a scrape of /metrics every 100 ms")
     looked_at.add_argument("--layout", choices=("split", "inline"), default="split", help="(%(default)s)")
     looked_at.set_defaults(way=WAYS[0])
@@ -181,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     _load_options(renewed)
     renewed.set_defaults(way=WAYS[0], rate=2000.0, duration=5.0, rounds=5, verify=True)
 
-    for each in (table, kills, idle, looked_at, renewed):
+    for each in (table, kills, idle, shared, looked_at, renewed):
         each.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 

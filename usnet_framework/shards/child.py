@@ -2,7 +2,10 @@
 
 Spawned with the descriptors that it is told of and no others, in a process group of its own, so that Ctrl-C in a
 terminal reaches the supervisor alone; its end arrives as a readable pidfd. Children ask the kernel to be killed when
-the thread that spawned them ends (PR_SET_PDEATHSIG), so everything here belongs to the thread of the loop."""
+the thread that spawned them ends (PR_SET_PDEATHSIG), so everything here belongs to the thread of the loop.
+
+    Child   was spawned
+    Clone   was made by a child, as a child of this process (zygoteprocess.py): what that one says of it is checked"""
 
 from __future__ import annotations
 
@@ -19,24 +22,16 @@ SOCKET_ACTIVATION = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 SUPERVISOR_ALONE = (*SOCKET_ACTIVATION, *notify.VARIABLES)
 """Variables that are meant for the process that the service manager started (sd_listen_fds(3), sd_notify(3))."""
 
+NOT_KNOWN = 255  # the status of a process that somebody else has waited for
 
-class Child:
+
+class Process:
     """`on_exit(status)` is called once, in the loop: status is the exit code, or minus the number of the signal."""
 
-    def __init__(self, arguments: Sequence[str], fds: Sequence[int], on_exit: Callable[[int], None]) -> None:
-        """OSError when the program cannot be started."""
-        environment = {name: value for name, value in os.environ.items() if name not in SUPERVISOR_ALONE}
-        self._process = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, pass_fds=fds, process_group=0, env=environment
-        )
-        self.pid = self._process.pid
-        self._on_exit = on_exit
-        try:
-            self._pidfd = os.pidfd_open(self.pid)
-        except OSError:
-            self._process.kill()
-            self._process.wait()
-            raise
+    def __init__(self, pid: int, pidfd: int, on_exit: Callable[[int], None]) -> None:
+        self.pid = pid
+        self.on_exit = on_exit
+        self._pidfd = pidfd
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._pidfd, self._ended)
         self._exited: asyncio.Future[int] = self._loop.create_future()
@@ -57,10 +52,87 @@ class Child:
 
     def _ended(self) -> None:
         self._loop.remove_reader(self._pidfd)
+        status = self._reap()
         os.close(self._pidfd)
-        status = self._process.wait()
         self._exited.set_result(status)
-        self._on_exit(status)
+        self.on_exit(status)
+
+    def _reap(self) -> int:
+        """It has ended: take its status from the kernel."""
+        try:
+            ended = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+        except ChildProcessError:
+            return NOT_KNOWN
+        assert ended is not None, "waitid without WNOHANG"
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+
+class Child(Process):
+    """`leads`: whoever is left in its process group when it ends is ended, too."""
+
+    def __init__(
+        self, arguments: Sequence[str], fds: Sequence[int], on_exit: Callable[[int], None], leads: bool = False
+    ) -> None:
+        """OSError when the program cannot be started."""
+        environment = {name: value for name, value in os.environ.items() if name not in SUPERVISOR_ALONE}
+        self._process = subprocess.Popen(
+            arguments, stdin=subprocess.DEVNULL, pass_fds=fds, process_group=0, env=environment
+        )
+        try:
+            pidfd = os.pidfd_open(self._process.pid)
+        except OSError:
+            self._process.kill()
+            self._process.wait()
+            raise
+        self.leads = leads
+        super().__init__(self._process.pid, pidfd, on_exit)
+
+    def _reap(self) -> int:
+        if self.leads:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)  # before its number can be another's
+        return self._process.wait()
+
+
+class Clone(Process):
+    """A process that `maker` has made as our child and given this descriptor for."""
+
+    def __init__(self, pidfd: int, maker: Process, on_exit: Callable[[int], None]) -> None:
+        """It gets a process group of its own. ValueError: it is no process, not our child, or not in the group of the
+        maker, where what that one makes begins; then the descriptor is closed."""
+        try:
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            pid = _process_of(pidfd)
+            if pid == maker.pid or os.getpgid(pid) != maker.pid:
+                raise ValueError(f"process {pid} is not of its making")
+            os.setpgid(pid, pid)
+        except OSError as error:
+            os.close(pidfd)
+            raise ValueError(f"no child of this process: {error.strerror}") from None
+        except ValueError:
+            os.close(pidfd)
+            raise
+        super().__init__(pid, pidfd, on_exit)
+
+
+def reap_group(leader: int) -> bool:
+    """Take the ends of our children in the group of a process that is gone; whether none is left."""
+    try:
+        while os.waitid(os.P_PGID, leader, os.WEXITED | os.WNOHANG) is not None:
+            pass
+    except ChildProcessError:
+        return True
+    return False
+
+
+def _process_of(pidfd: int) -> int:
+    """Its number. ValueError when the descriptor is of no process."""
+    with open(f"/proc/self/fdinfo/{pidfd}") as lines:
+        for line in lines:
+            name, _, value = line.partition(":")
+            if name == "Pid":
+                return int(value)
+    raise ValueError("no descriptor of a process")
 
 
 def describe_exit(status: int) -> str:

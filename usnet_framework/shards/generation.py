@@ -13,8 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.interpreter import start
 from usnet_framework.shards.messages import Message
+from usnet_framework.shards.release import Release
 from usnet_framework.shards.workerprocess import WorkerOwner, WorkerProcess
+
+WORKER_MODULE = "usnet_framework.shards.worker"
+
+
+def spawn(worker: WorkerProcess, release: Release, load: Message) -> None:
+    """Have it be an interpreter of its own, which imports the release. OSError."""
+    child, control = start(WORKER_MODULE, release, worker.vanish)
+    worker.begin(child, control, load)
 
 
 class Generation(Protocol):
@@ -40,15 +51,25 @@ class Generation(Protocol):
         """Bring forth no more. May be called twice."""
         ...
 
+    async def wait(self) -> None:
+        """Until what it keeps for itself has ended, which its workers have."""
+        ...
+
+    def finding(self) -> Finding:
+        """How workers are made, and why so."""
+        ...
+
 
 class SpawnedGeneration:
-    """Each worker is an interpreter of its own that imports the application from the disk."""
+    """Each worker is an interpreter of its own that imports the application from the disk: --preload off. What is
+    forked instead is in forkedgeneration.py."""
 
     keeps_code = False
 
-    def __init__(self, number: int, load: Message, made: Callable[[WorkerProcess], None]) -> None:
+    def __init__(self, number: int, release: Release, load: Message, made: Callable[[WorkerProcess], None]) -> None:
         """`load` as in messages.py; `made` is told of each worker."""
         self.number = number
+        self._release = release
         self._load = load
         self._made = made
 
@@ -57,9 +78,16 @@ class SpawnedGeneration:
         return []
 
     def spawn(self, owner: WorkerOwner) -> WorkerProcess:
-        worker = WorkerProcess(self._load, self.number, owner)
+        worker = WorkerProcess(self.number, owner)
+        spawn(worker, self._release, self._load)
         self._made(worker)
         return worker
 
     def close(self) -> None:
         """There is nothing to end."""
+
+    async def wait(self) -> None:
+        """There is nothing to wait for."""
+
+    def finding(self) -> Finding:
+        return Finding("preload", "off", "workers are spawned")

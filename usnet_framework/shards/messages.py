@@ -64,14 +64,14 @@ def receive(control: socket.socket) -> tuple[Message, list[int]] | None:
     """The next message and its descriptors, which children do not inherit; None when the other side is gone.
     BlockingIOError when there is none yet."""
     try:
-        packet, fds = _receive_descriptors(control)
+        packet, fds = receive_packet(control)
     except ConnectionResetError:
         return None
     return (unpack(packet), fds) if packet else None
 
 
-def _receive_descriptors(control: socket.socket) -> tuple[bytes, list[int]]:
-    """What socket.recv_fds does; that one takes flags and forgets them."""
+def receive_packet(control: socket.socket) -> tuple[bytes, list[int]]:
+    """A packet and its descriptors: what socket.recv_fds does, which takes flags and forgets them."""
     fds = array("i")
     room = socket.CMSG_LEN(DESCRIPTORS_MAX * fds.itemsize)
     packet, ancillary, _, _ = control.recvmsg(MESSAGE_BYTES_MAX, room, socket.MSG_CMSG_CLOEXEC)

@@ -96,9 +96,13 @@ class Releases:
 
     @property
     def pids(self) -> list[int]:
-        """Of workers without a seat, and what brings them forth."""
-        pools = self._pools()
-        return [pid for pool in pools for pid in (*pool.pids, *pool.generation.pids)]
+        """Of workers without a seat."""
+        return [pid for pool in self._pools() for pid in pool.pids]
+
+    @property
+    def zygotes(self) -> list[int]:
+        """What brings them forth, where that is a process."""
+        return [pid for pool in self._pools() for pid in pool.generation.pids]
 
     @property
     def failing(self) -> bool:

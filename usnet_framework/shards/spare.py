@@ -71,8 +71,8 @@ class SparePool:
 
     @property
     def pids(self) -> list[int]:
-        """Of every worker that has no seat."""
-        return [worker.pid for worker in (*self._loading, *self._ready)]
+        """Of every worker that has no seat, and a process."""
+        return [worker.pid for worker in (*self._loading, *self._ready) if worker.pid]
 
     def request(self, taker: Taker) -> None:
         """Hand a worker to the taker, now if one is ready."""

@@ -35,7 +35,8 @@ from usnet_framework.shards.control import Command, ControlServer
 from usnet_framework.shards.crowds import crowd_findings
 from usnet_framework.shards.doctor import service_findings, survival_finding
 from usnet_framework.shards.findings import Finding
-from usnet_framework.shards.generation import SpawnedGeneration
+from usnet_framework.shards.forkedgeneration import ForkedGeneration
+from usnet_framework.shards.generation import Generation, SpawnedGeneration
 from usnet_framework.shards.inlineshard import InlineShard
 from usnet_framework.shards.keepalive import Keepalive
 from usnet_framework.shards.network import Guard
@@ -44,6 +45,7 @@ from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.preparation import Prepared, prepare, understand
 from usnet_framework.shards.privileges import syscalls_finding
 from usnet_framework.shards.quiet import Quiet, unfinished
+from usnet_framework.shards.release import ReleaseFinder
 from usnet_framework.shards.reload import Releases, ReloadRefused
 from usnet_framework.shards.seat import Seat
 from usnet_framework.shards.segment import ConnectionInfo, Segment
@@ -77,6 +79,7 @@ class Supervisor:
         self._notifier = Notifier()
         self._intent = understand(config)
         self._started_s = time.monotonic()
+        self._finder = ReleaseFinder(os.environ)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._beginning = threading.Lock()  # of `run`, while another thread asks to stop
         self._changes = Changes()
@@ -85,6 +88,7 @@ class Supervisor:
         self._prepared: Prepared | None = None
         self._notes: list[Finding] = []
         self._releases: Releases | None = None
+        self._generations: list[Generation] = []  # that have processes
         self._shards: list[Shard] = []
         self._workers: list[WorkerProcess] = []
         self._control: ControlServer | None = None
@@ -187,7 +191,10 @@ class Supervisor:
             return []
         hanging = self._watchdog.findings() if self._watchdog is not None else []
         serving = [*service_findings(self._seats()), *hanging]
-        return [*self._prepared.findings, *self._settings.findings(), *self._notes, self._survival(), *serving]
+        return [*self._prepared.findings, *self._settings.findings(), *self._notes, self._survival(), *serving, *self._preload()]
+
+    def _preload(self) -> list[Finding]:
+        return [self._releases.current.generation.finding()] if self._releases is not None else []
 
     def note(self, finding: Finding) -> None:
         """Something else that was asked for, and is in force: to be told when the server runs."""
@@ -215,6 +222,7 @@ class Supervisor:
             "listeners": self.addresses,
             "shards": [self._status_of(shard) for shard in self._shards],
             "spares": self._releases.pids if self._releases is not None else [],
+            "zygotes": self._releases.zygotes if self._releases is not None else [],
             "reloads": self._reloads,
             "reloads_refused": self._reloads_refused,
             "rollbacks": self._rollbacks,
@@ -361,16 +369,19 @@ class Supervisor:
         return InlineShard(setup) if prepared.plan.layout == "inline" else SplitShard(setup)
 
     def _make_pool(self, number: int, failed: Callable[[str], None]) -> SparePool:
+        release = self._finder.find(self.config.app, self.config.app_dir)
         load = {
-            "app": self.config.app,
+            **release.load(),
             "factory": self.config.factory,
-            "app_dir": self.config.app_dir,
             "log_level": self.config.log_level,
             "log_format": self.config.log_format,
             "privileges": self._intent.privileges.of_worker(),
             **({"stack_fd": self._stacks.writer} if self._stacks is not None else {}),
         }
-        generation = SpawnedGeneration(number, load, self._know)
+        generation: Generation = SpawnedGeneration(number, release, load, self._know)
+        if self.config.preload == "auto":
+            generation = ForkedGeneration(number, release, load, self.config.start_timeout, self._know)
+        self._generations = [*(known for known in self._generations if known.pids), generation]
         return SparePool(generation, self.config.spares, self.config.start_timeout, self._later, failed)
 
     def _know(self, worker: WorkerProcess) -> None:
@@ -527,6 +538,8 @@ class Supervisor:
         for worker in self._workers:
             worker.discard()
             await worker.wait()
+        for generation in self._generations:
+            await generation.wait()
 
     async def _let_exit(self) -> None:
         """Workers that have left may still run exit hooks."""

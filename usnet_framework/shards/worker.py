@@ -1,4 +1,5 @@
-"""A worker process: `python -P -m usnet_framework.shards.worker CONTROL-DESCRIPTOR SUPERVISOR-PID`.
+"""A worker process: `main([control descriptor, supervisor's pid])` in an interpreter of its own (interpreter.py), or
+`live` in a fork of one that has imported the application (zygote.py).
 
 `main` gives up privileges and imports the application; `live` is the life from there on, in a process that was spawned
 as in one that was forked from another that has imported it. What worker and supervisor say to each other is in
@@ -38,7 +39,7 @@ from setproctitle import setproctitle
 from usnet_framework import inherited, logs
 from usnet_framework._dispatch import Engine, Port
 from usnet_framework._native import die_with_parent, drop_privileges
-from usnet_framework.app import describe_error, load_handler, misspelt_callbacks
+from usnet_framework.app import describe_error, load_release, misspelt_callbacks
 from usnet_framework.errors import StartupError, UsnetError, WorkerForked
 from usnet_framework.handler import Handler, Result, Shard, ShutdownReason, spawned_tasks
 from usnet_framework.shards.loop import WorkerLoop, forget_tasks
@@ -71,7 +72,7 @@ def main(arguments: list[str]) -> int:
         try:
             drop(load["privileges"], supervisor_pid)
             setproctitle("usnet: spare")
-            handler_class = load_handler(load["app"], load["factory"], load["app_dir"])
+            handler_class = load_release(load)
         except UsnetError as error:
             send(control, {"type": "failed", "error": str(error)})
             return FAILED
@@ -377,7 +378,3 @@ def _engine(seat: Message, fds: list[int], resumes: bool, serial: int) -> Engine
         arena_fd, frames_fd, exchange_fd, *wake_fds = others
         stack = (seat["device"], queue, arena_fd, frames_fd, exchange_fd, wake_fds)
     return Engine(public_fd, port_fd, listeners, resumes, serial, stack, control_fd)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import signal
 import socket
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from usnet_framework.shards.child import Child
+from usnet_framework.shards.child import Process
 from usnet_framework.shards.messages import Message, hear, send
 
 log = logging.getLogger("usnet.supervisor")
+
+LEAVE_S = 1.0
+"""What a process gets to end that has closed its control socket and was to say something."""
 
 
 class WorkerOwner(Protocol):
@@ -36,40 +38,56 @@ class WorkerOwner(Protocol):
 
 
 class WorkerProcess:
-    """`generation`: which reload of the code it imports; `resumes` is known once it is ready."""
+    """`generation`: which reload of the code it has; `resumes` is known once it is ready. There is no process before
+    `begin`, and it may never come to that."""
 
-    def __init__(self, load: Message, generation: int, owner: WorkerOwner) -> None:
-        """Spawn and have it import. `stack_fd` of `load` is a descriptor of ours, which it gets. OSError when no
-        process can be made."""
+    def __init__(self, generation: int, owner: WorkerOwner) -> None:
         self.owner: WorkerOwner | None = owner
         self.generation = generation
         self.resumes = False
         self.died_ns = 0  # when its end was noticed
+        self.is_being_made = False  # by a zygote, which has been asked
+        self._doomed = False  # killed before there was a process
         self._expected: tuple[str, ...] = ("ready", "failed")  # what it may say next
         self._retiring = False
         self._mad = False  # it said nonsense
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            module = "usnet_framework.shards.worker"
-            fd = theirs.fileno()
-            try:
-                self._child = Child([sys.executable, "-P", "-m", module, str(fd), str(os.getpid())], [fd], self._ended)
-            except OSError:
-                self._control.close()
-                raise
-        self._control.setblocking(False)
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._control, self._readable)
-        stack = [load["stack_fd"]] if "stack_fd" in load else []
-        self._send({"type": "load", **{name: value for name, value in load.items() if name != "stack_fd"}}, stack)
+        self._exited: asyncio.Future[int] = self._loop.create_future()
+        self._process: Process | None = None
+        self._control: socket.socket | None = None
+
+    def begin(self, process: Process, control: socket.socket, load: Message) -> None:
+        """It is this process from now on; `load` is its first message; `stack_fd` there is a descriptor of
+        ours, which it gets."""
+        process.on_exit = self._ended
+        self._process = process
+        self._control = control
+        self._loop.add_reader(control, self._readable)
+        if self._doomed:
+            process.kill()
+        else:
+            stack = [load["stack_fd"]] if "stack_fd" in load else []
+            self._send({"type": "load", **{name: value for name, value in load.items() if name != "stack_fd"}}, stack)
+
+    def fail(self, error: str) -> None:
+        """It never comes to a process: what `worker_failed` says."""
+        if self.owner is not None and not self._doomed:
+            self.owner.worker_failed(self, error)
+        self.vanish(-signal.SIGKILL)
+
+    def vanish(self, status: int) -> None:
+        """It never comes to a process: the one that was to make it has ended so."""
+        if self.running:
+            self._ended(status)
 
     @property
     def pid(self) -> int:
-        return self._child.pid
+        """0: there is no process yet."""
+        return self._process.pid if self._process is not None else 0
 
     @property
     def running(self) -> bool:
-        return self._child.running
+        return not self._exited.done()
 
     def start(self, message: Message) -> None:
         """Have it run on_start, for the seat that is meant."""
@@ -93,38 +111,50 @@ class WorkerProcess:
         self._send({"type": "retire", "timeout": timeout_s})
 
     def kill(self) -> None:
-        self._child.kill()
+        if self._process is not None:
+            self._process.kill()
+        elif not self._doomed:
+            self._doomed = True
+            if not self.is_being_made:
+                self._loop.call_soon(self.vanish, -signal.SIGKILL)
 
     def discard(self) -> None:
         """Kill it and hear no more of it."""
         self.owner = None
-        self._child.kill()
+        self.kill()
 
     async def wait(self) -> None:
-        await self._child.wait()
+        await asyncio.shield(self._exited)
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Called a turn of the loop after its end."""
+        self._exited.add_done_callback(lambda _: call())
 
     def _send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        if self._control is None:
+            return
         try:
             send(self._control, message, fds)
         except BlockingIOError:
-            self._child.kill()  # it has not read a handful of messages: it never will
+            self.kill()  # it has not read a handful of messages: it never will
         except OSError:
             pass  # it is dead; its pidfd tells
 
     def _readable(self) -> None:
+        assert self._control is not None, "it has begun"
         with suppress(BlockingIOError):
-            while (message := self._hear()) is not None:
+            while (message := self._hear(self._control)) is not None:
                 self._tell(message)
-            if self._expected:  # and cannot be said any more, unless it has died
-                self._child.kill()
+            if self._expected and self.running:  # it cannot say that any more; it may be about to say why, on stderr
+                self._loop.call_later(LEAVE_S, self.kill)
             self._loop.remove_reader(self._control)
 
-    def _hear(self) -> Message | None:
+    def _hear(self, control: socket.socket) -> Message | None:
         """None: it will say no more, or nothing that is worth reading. BlockingIOError: not yet."""
         if self._mad:
             return None
         try:
-            message = hear(self._control)
+            message = hear(control)
             if message is None:
                 return None
             if message["type"] not in self._expected:
@@ -133,7 +163,7 @@ class WorkerProcess:
             self._mad = True
             why = " ".join(str(nonsense).split()) or "no msgpack"
             log.error("worker spoke nonsense to the supervisor (%s); it is killed", why, extra={"pid": self.pid})
-            self._child.kill()
+            self.kill()
             return None
         self._expected = ("left",) if message["type"] == "attached" and self._retiring else ()
         return message
@@ -155,8 +185,10 @@ class WorkerProcess:
 
     def _ended(self, status: int) -> None:
         self.died_ns = time.monotonic_ns()
-        self._readable()  # its last words may not have been read yet
-        self._loop.remove_reader(self._control)
-        self._control.close()
+        self._exited.set_result(status)
+        if self._control is not None:
+            self._readable()  # its last words may not have been read yet
+            self._loop.remove_reader(self._control)
+            self._control.close()
         if self.owner is not None:
             self.owner.worker_exited(self, status)

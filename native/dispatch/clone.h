@@ -1,0 +1,10 @@
+/* Forks of a zygote that are children of the supervisor. See clone.c. */
+#ifndef UN_DISPATCH_CLONE_H
+#define UN_DISPATCH_CLONE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+extern PyMethodDef un_clone_methods[]; /* clone_sibling, check_clone */
+
+#endif
