@@ -190,8 +190,8 @@ class Supervisor:
         if self._prepared is None:
             return []
         hanging = self._watchdog.findings() if self._watchdog is not None else []
-        serving = [*service_findings(self._seats()), *hanging]
-        return [*self._prepared.findings, *self._settings.findings(), *self._notes, self._survival(), *serving, *self._preload()]
+        serving = [*service_findings(self._seats()), *hanging, *self._preload()]
+        return [*self._prepared.findings, *self._settings.findings(), *self._notes, self._survival(), *serving]
 
     def _preload(self) -> list[Finding]:
         return [self._releases.current.generation.finding()] if self._releases is not None else []
@@ -620,7 +620,7 @@ class Supervisor:
 
     def _described(self) -> str:
         """For the service manager."""
-        serving = sum(seat.state is SeatState.SERVING for seat in self._seats())
+        serving = sum(seat.serves for seat in self._seats())
         workers = f"{serving} of {sum(1 for _ in self._seats())} workers serve"
         return f"{self._state()}: {workers}, {self._open()} connections"
 
