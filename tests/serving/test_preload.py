@@ -99,7 +99,7 @@ REASONS = {
     "import asyncio; loop = asyncio.new_event_loop()": "the import left open epoll (descriptor",
     "pipe = os.pipe()": "the import left open pipe (descriptor",
     "file = open('data', 'w+')": "/data (descriptor",
-    "import subprocess; child = subprocess.Popen(['sleep', '60'])": "the import left processes (sleep)",
+    "import subprocess; child = subprocess.Popen(['sleep', '60'])": "the import left processes (",
 }
 
 
@@ -159,7 +159,8 @@ RANDOM = """
 import random, secrets, ssl, tempfile, uuid
 random.random(); ssl.RAND_bytes(1); tempfile.mktemp(); uuid.uuid1()
 def draw():
-    return [random.random(), secrets.token_hex(), ssl.RAND_bytes(8), tempfile.mktemp(), uuid.uuid4().hex, uuid.uuid1().hex]
+    ids = [uuid.uuid4().hex, uuid.uuid1().hex]
+    return [random.random(), secrets.token_hex(), ssl.RAND_bytes(8), tempfile.mktemp(), *ids]
 """
 
 
