@@ -51,7 +51,7 @@ def test_workers_are_forked_and_are_the_supervisors_children(tmp_path: Path, lay
         for _ in range(2):
             assert ask(server, "imported_by") == made_by
             assert ask(server, "os.getppid()") == server.pid
-            assert ask(server, "os.getpgid(0) == os.getpid()"), "a group of its own: a terminal's signals do not reach it"
+            assert ask(server, "os.getpgid(0) == os.getpid()"), "no signal of a terminal reaches it"
             kill_worker(server)
         assert preload(server)["in_force"] == "workers are forked"
 
@@ -99,7 +99,7 @@ REASONS = {
     "import asyncio; loop = asyncio.new_event_loop()": "the import left open epoll (descriptor",
     "pipe = os.pipe()": "the import left open pipe (descriptor",
     "file = open('data', 'w+')": "/data (descriptor",
-    "import subprocess; child = subprocess.Popen(['sleep', '60'])": "the import left processes (sleep)",
+    "import subprocess; child = subprocess.Popen(['sleep', '60'])": "the import left processes (",
 }
 
 
@@ -159,7 +159,8 @@ RANDOM = """
 import random, secrets, ssl, tempfile, uuid
 random.random(); ssl.RAND_bytes(1); tempfile.mktemp(); uuid.uuid1()
 def draw():
-    return [random.random(), secrets.token_hex(), ssl.RAND_bytes(8), tempfile.mktemp(), str(uuid.uuid4()), str(uuid.uuid1())]
+    ids = [uuid.uuid4().hex, uuid.uuid1().hex]
+    return [random.random(), secrets.token_hex(), ssl.RAND_bytes(8), tempfile.mktemp(), *ids]
 """
 
 
@@ -214,6 +215,7 @@ def test_an_import_that_hangs_is_ended(tmp_path: Path) -> None:
 
 def test_an_import_that_dies_says_how(tmp_path: Path) -> None:
     write_answers(tmp_path, "os._exit(7)")
-    done = run("usnet-serve", "app:App", "--metrics", "off", "--control", "off", "--bind", f"unix:{tmp_path}/s", cwd=tmp_path)
+    args = ("--metrics", "off", "--control", "off", "--bind", f"unix:{tmp_path}/s")
+    done = run("usnet-serve", "app:App", *args, cwd=tmp_path)
     assert done.returncode == 3
     assert re.search(r"exited with 7 while it imported the application", done.stderr)

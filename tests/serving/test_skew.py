@@ -93,11 +93,20 @@ def test_a_release_that_is_not_there_is_named(current: Path) -> None:
         assert ask(server, "release") == 1
 
 
+ODD = """
+class Meta(type(Handler)):
+    def __getattribute__(cls, name):
+        if name == "on_resume":
+            raise LookupError(name)
+        return super().__getattribute__(name)
+class Odd(App, metaclass=Meta):
+    pass
+"""
+
+
 def test_what_is_raised_before_a_worker_is_ready_is_told(tmp_path: Path) -> None:
     """Not that it was killed for it."""
-    write_answers(tmp_path, "", "class Meta(type(Handler)):\n    def __getattribute__(cls, name):\n        if name == 'on_resume': raise LookupError(name)\n        return super().__getattribute__(name)\n")  # fmt: skip
-    with (tmp_path / "app.py").open("a") as file:
-        file.write("class Odd(App, metaclass=Meta): pass\n")
+    write_answers(tmp_path, "", ODD)
     args = ("--metrics", "off", "--control", "off", "--bind", f"unix:{tmp_path}/s")
     done = run("usnet-serve", "app:Odd", *args, cwd=tmp_path)
     assert done.returncode == 3

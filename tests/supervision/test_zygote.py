@@ -79,7 +79,8 @@ def children() -> set[int]:
 
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> Play:
-    """play(script, scenario, timeout_s=20): with a zygote that does what support/liar.py has. Nothing may be left of it."""
+    """play(script, scenario, timeout_s=20): with a zygote that does what support/liar.py has, and of which nothing may
+    be left."""
     monkeypatch.setattr(zygoteprocess, "MODULE", "support.liar")
 
     async def whole(script: str, scenario: Scenario, timeout_s: float) -> None:

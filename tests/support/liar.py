@@ -34,6 +34,7 @@ def main(arguments: list[str]) -> int:
             signal.pause()
         return pidfd
 
-    exec(loaded[0]["script"], {"control": control, "say": say, "asked": asked, "clone": clone, "os": os, "signal": signal})
+    verbs = {"control": control, "say": say, "asked": asked, "clone": clone}
+    exec(loaded[0]["script"], {"os": os, "signal": signal, **verbs})
     receive(control)
     return 0

@@ -11,7 +11,7 @@ from typing import Any
 from usnet_framework.bench.handlers import HEAVY_MIB, Signed
 
 _SOURCE = "\n".join(
-    f'def function_{number}(first, second={number}, **rest):\n    "What it does, {number}."\n    return first + second\n'
+    f'def function_{number}(first, second={number}):\n    "What it does, {number}."\n    return first + second\n'
     for number in range(100)
 )
 

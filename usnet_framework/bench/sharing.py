@@ -44,9 +44,10 @@ class Sharing:
 def run(requests: int) -> Sharing:
     """StartupError."""
     try:
-        return Sharing(machine.describe(), requests, {way: _measure(preload, requests) for way, preload in WAYS.items()})
+        sizes = {way: _measure(preload, requests) for way, preload in WAYS.items()}
     except (PermissionError, psutil.AccessDenied):
         raise StartupError("sharing: workers are closed to others of their user; run it as root") from None
+    return Sharing(machine.describe(), requests, sizes)
 
 
 def _measure(preload: str, requests: int) -> int:
