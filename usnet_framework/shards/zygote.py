@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
         if loaded is None:
             return 0
         load, _ = loaded
-        logs.configure(load["log_level"], load["log_format"], "zygote")
+        logs.configure(load["log_level"], load["log_format"], "zygote", may_start_thread=False)
         before = descriptors()
         try:
             drop(load["privileges"], supervisor_pid)
