@@ -32,10 +32,10 @@ class Segment:
         self.handling = [0, 0]
         self.polls = 0
 
-    def seat_counters(self, port: int) -> dict[str, int]:
+    def port_counters(self, port: int) -> dict[str, int]:
         return self.counters[port]
 
-    def seat_status(self, port: int) -> SimpleNamespace:
+    def port_status(self, port: int) -> SimpleNamespace:
         return self.seats[port]
 
     def engine_counters(self) -> dict[str, int]:

@@ -198,8 +198,8 @@ class Watchdog:
     def _look_at_worker(
         self, shard: Shard, segment: Segment, watched: Watched, worker: _Worker, elapsed_s: float
     ) -> None:
-        status = segment.seat_status(watched.port)
-        counters = segment.seat_counters(watched.port)
+        status = segment.port_status(watched.port)
+        counters = segment.port_counters(watched.port)
         moves = (
             port_word(segment, watched.port, "handling"),
             *(counters[name] for name in ("worker_commits", "worker_turns", "worker_sleeps")),
