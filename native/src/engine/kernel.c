@@ -387,10 +387,22 @@ static void adopt(struct un_engine *engine, int fd)
         open_conn(engine, slot, engine->own->busy.accepting - 1, fd, &peer);
 }
 
-/* There is one at most: that of the change in progress. Nothing was sent through one that was accepted. */
+static bool is_listener(int fd)
+{
+    int listens = 0;
+    socklen_t length = sizeof listens;
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0 && listens;
+}
+
+/* There is one at most: that of the change in progress. Nothing was sent through one that was accepted. One that
+ * listens is the supervisor's too, and stays as it is. */
 static void settle_orphan(struct un_engine *engine, int fd)
 {
     uint32_t ends = engine->own->busy.ends;
+    if (is_listener(fd)) {
+        close(fd);
+        return;
+    }
     if (engine->own->busy.accepting) {
         adopt(engine, fd);
         return;

@@ -338,6 +338,21 @@ static void killed_anywhere(const struct scenario *scenario)
     lost_count = 0;
 }
 
+/* As a descriptor that came with a request, over which its engine died. Others have it open, too. */
+static void a_listener_that_was_not_noted_stays_as_it_is(void)
+{
+    struct linger linger;
+    socklen_t length = sizeof linger;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK_EQ(listen(fd, 1), 0);
+    world_open(false, 0);
+    world_take_over();
+    CHECK_EQ(getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &length), 0);
+    CHECK_EQ(linger.l_onoff, 0);
+    world_close();
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     static const struct scenario scenarios[] = {
@@ -363,6 +378,7 @@ int main(int argc, char **argv)
     CHECK(part > 0);
     srandom((unsigned)time(NULL));
     is_unix = argc > 1 && strcmp(argv[1], "unix") == 0;
+    RUN(a_listener_that_was_not_noted_stays_as_it_is);
     for (uint32_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++)
         if (!is_unix || !(scenarios[i].flags & TCP_ONLY))
             killed_anywhere(&scenarios[i]);
