@@ -255,9 +255,21 @@ static void handle_watched(struct un_engine *engine, uint64_t what)
         un_watch_handle(engine, what);
 }
 
+/* A unix socket tells a reset once, to whoever reads next, and an end of file from then on. That may be told to an
+ * engine that dies over it, so it is noted before anything is read. Of a TCP socket kernel_counts.c finds it out. */
+static void note_failure(struct un_engine *engine, uint64_t id)
+{
+    struct un_work *work = &engine->works[UN_ID_SLOT(id)];
+    if (work->generation == UN_ID_GENERATION(id) && work->flags & UN_WORK_PARTED)
+        work->flags |= UN_WORK_FAILED;
+    un_compiler_fence();
+}
+
 static void handle_conn(struct un_engine *engine, uint64_t id, uint32_t events)
 {
     const uint32_t read_on = EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+    if (events & EPOLLERR)
+        note_failure(engine, id);
     if (events & (EPOLLIN | read_on))
         un_engine_conn_can_receive(engine, id, events & read_on);
     if (events & EPOLLOUT)
