@@ -450,6 +450,8 @@ class Supervisor:
             self._patience.take(self.config)
         else:
             self._rollbacks += 1
+            self.config = self._settings.back()
+            self._patience.take(self.config)
             log.warning("rolled back %s in %.0f ms", _workers(changed), (time.monotonic() - began_s) * 1e3)
         for survival in (before, self._survival()):  # it takes both: one that leaves them, one that takes them over
             if survival.in_force == "no":
@@ -620,7 +622,7 @@ class Supervisor:
 
     def _described(self) -> str:
         """For the service manager."""
-        serving = sum(seat.state is SeatState.SERVING for seat in self._seats())
+        serving = sum(seat.serves for seat in self._seats())
         workers = f"{serving} of {sum(1 for _ in self._seats())} workers serve"
         return f"{self._state()}: {workers}, {self._open()} connections"
 
