@@ -422,6 +422,8 @@ class Supervisor:
             self._patience.take(self.config)
         else:
             self._rollbacks += 1
+            self.config = self._settings.back()
+            self._patience.take(self.config)
             log.warning("rolled back %s in %.0f ms", _workers(changed), (time.monotonic() - began_s) * 1e3)
         for survival in (before, self._survival()):  # it takes both: one that leaves them, one that takes them over
             if survival.in_force == "no":
