@@ -38,7 +38,6 @@ from usnet_framework.shards.forkedgeneration import ForkedGeneration
 from usnet_framework.shards.generation import Generation, SpawnedGeneration
 from usnet_framework.shards.inlineshard import InlineShard
 from usnet_framework.shards.keepalive import Keepalive
-from usnet_framework.shards.look import open_connections
 from usnet_framework.shards.network import Guard
 from usnet_framework.shards.notify import Notifier
 from usnet_framework.shards.placement import ShardPlan
@@ -452,7 +451,7 @@ class Supervisor:
     async def _nothing_is_left(self) -> bool:
         if any(unfinished(segment) for segment in self.segments.values()):
             return False
-        return all(conn.bytes_queued <= conn.bytes_out for conn in await open_connections(self.segments.values()))
+        return all([await shard.has_delivered() for shard in self._shards])
 
     def _refuse_changes(self) -> None:
         for future in self._asked.values():
