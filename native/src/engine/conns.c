@@ -345,6 +345,17 @@ void un_engine_conn_sweep_deadlines(struct un_engine *engine)
     }
 }
 
+bool un_engine_owes_output(struct un_engine *engine)
+{
+    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
+        const struct un_work *work = &engine->works[slot];
+        if (un_is_alive(un_slot(engine, slot)) &&
+            (work->tx_head != UN_NONE || engine->transport->undelivered(engine, work->handle)))
+            return true;
+    }
+    return false;
+}
+
 void un_engine_reset_all(struct un_engine *engine, enum un_reason reason)
 {
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
