@@ -1,12 +1,16 @@
 """The dispatcher extension (native/dispatch), as a type checker sees it."""
 
-from collections.abc import Iterable
-from typing import Any, SupportsIndex, TypeAlias, final
+from collections.abc import Callable, Iterable
+from contextvars import Context
+from typing import Any, SupportsIndex, TypeAlias, TypeVar, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, ParamSpec
 
 from usnet_framework.connection import ConnectionStatistics
 from usnet_framework.handler import Handler
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str
 """As `socket` gives it: (host, port), (host, port, flow, scope) for IPv6, "" for a unix socket."""
@@ -54,8 +58,18 @@ class Connection:
     def close(self) -> None:
         """Close after what was sent is out. No further input is delivered; `on_close` follows."""
 
+    def close_when_idle(self) -> None:
+        """Close as soon as nothing is left to do: no callback runs, no input is at hand, reading is not paused, and
+        none of its output waits in this worker. If that is so now, it closes before the worker waits again. Until then
+        the connection is open. For `on_shutdown`, when a peer may be about to send its next request."""
+
     def abort(self) -> None:
         """Reset at once; what waits to be sent is dropped. `on_close` follows."""
+
+    def run_in_context(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function in the `contextvars.Context` of this connection, in which its callbacks and their tasks run:
+        for timers, and for callbacks of other libraries. RuntimeError: it runs in that context already, and has entered
+        another one within it (as with `Context.run`)."""
 
     def pause_reading(self) -> None:
         """Hold `on_data` and `on_eof` back, and let the peer's window close, until `resume_reading`."""
@@ -139,8 +153,12 @@ class Port:
         """True while something waits for space in the segment: commit again soon."""
 
     def run(self) -> int:
-        """Deliver a batch of events and commit; how many events. Raises what is nobody's error: KeyboardInterrupt,
-        SystemExit, MemoryError; the event at hand is not consumed then."""
+        """A turn: deliver a batch of events and commit; how many events. Raises what is nobody's error:
+        KeyboardInterrupt, SystemExit, MemoryError; the event at hand is not consumed then."""
+
+    def use_context(self, context: Context, /) -> None:
+        """Nobody else runs in this context: where `run` is called in it, it may come out changed. Elsewhere callbacks
+        run in one that the port has for itself, which costs a little."""
 
     def commit(self) -> None: ...
     def spin(self, nanoseconds: int, /) -> bool: ...

@@ -267,11 +267,13 @@ class Config:
         "connections go to other workers; 0: never",
         values.seconds,
         metavar="SECONDS",
+        live=True,
     )
     callback_kill: str = _option(
         "on",
         "whether a worker that hangs is killed: its connections go on, that event is put into quarantine",
         values.Choice(("on", "off")),
+        live=True,
     )
     quarantine: str = _option(
         "quarantine", "folder for events that killed their worker twice", values.text, metavar="PATH"

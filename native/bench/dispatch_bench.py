@@ -12,6 +12,7 @@ echo:64 --runs 1`) under `valgrind --tool=callgrind --toggle-collect=port_run`.
 from __future__ import annotations
 
 import argparse
+import contextvars
 import statistics
 import sys
 import time
@@ -44,10 +45,11 @@ class Nothing(Handler):
 HANDLERS = {"echo": Echo, "take": Take, "none": Nothing}
 
 
-def measure(handler: Handler, batch: int, batches: int) -> float:
-    """Nanoseconds per event over so many batches."""
+def measure(handler: Handler, batch: int, batches: int, context: contextvars.Context) -> float:
+    """Nanoseconds per event over so many batches. Called in the context, as a loop would."""
     with FakeEngine() as engine:
         port = engine.port(handler)
+        port.use_context(context)
         connections = [engine.connect(slot) for slot in range(CONNECTIONS)]
         while port.run():
             pass
@@ -76,7 +78,10 @@ def main() -> None:
         name, _, batch = options.only.partition(":")
         cases = [(name, int(batch))]
     for name, batch in cases:
-        runs = [measure(HANDLERS[name](), batch, options.events // batch) for _ in range(options.runs)]
+        runs = []
+        for _ in range(options.runs):
+            context = contextvars.copy_context()
+            runs.append(context.run(measure, HANDLERS[name](), batch, options.events // batch, context))
         median, best = statistics.median(runs), min(runs)
         print(f"{name:5} batch {batch:2}: median {median:6.0f} ns per event, best {best:6.0f}")
 

@@ -167,9 +167,9 @@ struct un_vars {
     const void *content;      /* of the base */
     struct un_connection *caller; /* whose callback was called last; to compare only */
     bool entered;             /* callbacks are called in the scratch */
-    PyObject *outside;        /* borrowed: the thread's context as the batch began */
     PyObject *base;           /* contextvars.Context: what a connection begins with */
     PyObject *scratch;        /* like the base */
+    PyObject *home;           /* the context that the loop is in, which callbacks may spoil; the base: there is none */
 };
 
 /* A command that answers the engine, and found no place yet; see move.c. */
@@ -240,7 +240,8 @@ PyObject *un_take_exception(void);
 /* vars.c */
 int un_vars_discover(void);
 int un_vars_start(struct un_port_object *port);
-int un_vars_enter(struct un_port_object *port, PyThreadState *state);
+void un_vars_use(struct un_port_object *port, PyObject *context);
+int un_vars_enter(struct un_port_object *port);
 int un_vars_leave(struct un_port_object *port);
 int un_vars_adopt(struct un_port_object *port, struct un_connection *conn, PyObject *result);
 PyObject *un_vars_of(struct un_connection *conn); /* its context, made when there is none; a borrowed reference */
@@ -258,9 +259,8 @@ static inline bool un_vars_changed(const struct un_port_object *port)
  * set before. */
 static inline int un_vars_begin(struct un_port_object *port, PyThreadState *state)
 {
-    if (__builtin_expect(port->vars.outside != state->context || un_vars_changed(port), 0))
-        return un_vars_enter(port, state);
-    return 0;
+    bool is_at_home = port->vars.home == state->context && !un_vars_changed(port);
+    return __builtin_expect(is_at_home, 1) ? 0 : un_vars_enter(port);
 }
 static inline int un_vars_end(struct un_port_object *port)
 {

@@ -166,6 +166,19 @@ static PyObject *port_close(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *port_use_context(PyObject *self, PyObject *context)
+{
+    if (!is_usable(as_port(self)))
+        return NULL;
+    if (!PyContext_CheckExact(context)) {
+        PyErr_Format(PyExc_TypeError, "use_context: a contextvars.Context is needed, not %.100s",
+                     Py_TYPE(context)->tp_name);
+        return NULL;
+    }
+    un_vars_use(as_port(self), context);
+    Py_RETURN_NONE;
+}
+
 static PyObject *port_run(PyObject *self, PyObject *unused)
 {
     struct un_port_object *port = as_port(self);
@@ -356,6 +369,7 @@ static int port_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(port->tasks);
     Py_VISIT(port->vars.base);
     Py_VISIT(port->vars.scratch);
+    Py_VISIT(port->vars.home);
     for (int i = 0; i < UN_CALLBACKS; i++)
         Py_VISIT(port->callbacks[i]);
     for (int i = 0; i < (int)UN_REASONS; i++)
@@ -371,6 +385,7 @@ static int port_clear(PyObject *self)
     Py_CLEAR(port->tasks);
     Py_CLEAR(port->vars.base);
     Py_CLEAR(port->vars.scratch);
+    Py_CLEAR(port->vars.home);
     for (int i = 0; i < UN_CALLBACKS; i++)
         Py_CLEAR(port->callbacks[i]);
     for (int i = 0; i < (int)UN_REASONS; i++)
@@ -389,6 +404,7 @@ static void port_dealloc(PyObject *self)
 
 static PyMethodDef port_methods[] = {
     {"run", port_run, METH_NOARGS, "Deliver a batch of events and commit; how many events."},
+    {"use_context", port_use_context, METH_O, "Where run is called in this contextvars.Context, callbacks may change it."},
     {"commit", port_commit, METH_NOARGS, "Publish what was sent outside of a batch, and frames given back."},
     {"spin", port_spin, METH_O, "Look for events for so many nanoseconds, without the GIL; True when there are some."},
     {"sleep", port_sleep, METH_NOARGS, "True when it is safe to wait for the descriptors; call awake afterwards."},

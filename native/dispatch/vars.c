@@ -3,12 +3,13 @@
  * What a callback sets is seen by later callbacks and tasks of its connection, and by nobody else. A connection begins
  * with the variables that were set when the Port was made: in on_warm and on_start.
  *
- * Handlers that set no variable pay for a comparison per callback. All their callbacks run in the context that the
- * thread is in, as long as its content is the base's; after each one the content is compared. When it has changed, the
- * connection gets a context of its own, with what its callback has set: its callbacks enter that from then on. The
- * thread's context is spoilt then, so the callbacks of others run in a scratch context that is like the base; when one
- * of them sets a variable, the scratch becomes its connection's, and a new one is made. Tasks are made in a context of
- * their connection always: asyncio would copy one anyway.
+ * Callbacks run in a scratch context that is like the base, and after each one the content is compared. When it has
+ * changed, the scratch becomes the connection's own, which its callbacks enter from then on, and a new scratch is made.
+ * Tasks are made in a context of their connection always: asyncio would copy one anyway.
+ *
+ * Handlers that set no variable pay for a comparison per callback. The loop is in a context of its own, in which nobody
+ * else runs (loop.py): there callbacks run without entering the scratch, as long as its content is the base's. The
+ * first one that sets a variable spoils it, and the scratch is entered from then on.
  *
  * The content of a Context is an immutable map, a new one after every change, so its address tells. Python has no
  * function for it, but the garbage collector's tp_traverse visits it: that finds the place of the pointer within the
@@ -82,8 +83,18 @@ int un_vars_start(struct un_port_object *port)
     struct un_vars *vars = &port->vars;
     vars->base = PyContext_CopyCurrent();
     vars->scratch = vars->base ? PyContext_Copy(vars->base) : NULL;
-    vars->content = vars->base ? ask_content(vars->base) : NULL;
-    return vars->scratch ? 0 : -1;
+    if (!vars->scratch)
+        return -1;
+    vars->content = ask_content(vars->base);
+    vars->home = Py_NewRef(vars->base);
+    vars->place = place_of_content(vars->home);
+    return 0;
+}
+
+void un_vars_use(struct un_port_object *port, PyObject *context)
+{
+    Py_XSETREF(port->vars.home, Py_NewRef(context));
+    port->vars.place = place_of_content(context);
 }
 
 static int enter_scratch(struct un_vars *vars)
@@ -95,29 +106,15 @@ static int enter_scratch(struct un_vars *vars)
     return 0;
 }
 
-/* A thread's context is made when it is first needed. */
-static int make_context(void)
+int un_vars_enter(struct un_port_object *port)
 {
-    PyObject *copy = PyContext_CopyCurrent();
-    Py_XDECREF(copy);
-    return copy ? 0 : -1;
-}
-
-/* The thread has another context than at the last batch, or not the base's content in it. */
-int un_vars_enter(struct un_port_object *port, PyThreadState *state)
-{
-    struct un_vars *vars = &port->vars;
-    if (!state->context && make_context() < 0)
-        return -1;
-    vars->outside = state->context;
-    vars->place = place_of_content(vars->outside);
-    return un_vars_changed(port) ? enter_scratch(vars) : 0;
+    return enter_scratch(&port->vars);
 }
 
 static int leave_scratch(struct un_vars *vars)
 {
     vars->entered = false;
-    vars->place = place_of_content(vars->outside);
+    vars->place = place_of_content(vars->home);
     return PyContext_Exit(vars->scratch);
 }
 
@@ -211,8 +208,7 @@ PyObject *un_vars_run(struct un_connection *conn, PyObject *callable, PyObject *
 {
     const struct un_port_object *port = conn->port;
     bool is_called = port && port->running && port->vars.caller == conn && !conn->vars;
-    PyObject *of_callback = is_called ? (port->vars.entered ? port->vars.scratch : port->vars.outside) : NULL;
-    PyObject *context = of_callback ? of_callback : un_vars_of(conn);
+    PyObject *context = !is_called ? un_vars_of(conn) : port->vars.entered ? port->vars.scratch : port->vars.home;
     if (!context)
         return NULL;
     if (PyThreadState_Get()->context == context)

@@ -103,6 +103,8 @@ static void open_descriptors(void)
 void arena_close(void)
 {
     un_port_close(&arena.honest);
+    if (arena.is_leaving)
+        un_port_close(&arena.leaving);
     for (uint32_t i = 0; i < PEERS; i++)
         if (arena.peers[i].fd >= 0)
             peer_disconnect(&arena.peers[i]);
@@ -241,22 +243,65 @@ static void handle(struct un_port *port, const struct un_event *event)
     uint64_t state = state_of(event->conn);
     if (event->type == UN_EVENT_CONNECT)
         un_port_state(port, event->conn, &state, STATE_LENGTH);
+    if (event->type == UN_EVENT_MOVE)
+        CHECK(un_port_command(port, UN_COMMAND_RELEASE, event->conn, 0));
     if (event->type != UN_EVENT_DATA)
         return;
     un_port_send(port, event->conn, un_port_bytes(port, event), event->length);
     un_port_free_frame(port, event->frame);
 }
 
+static uint32_t serve(struct un_port *port)
+{
+    uint32_t ready = un_port_peek(port);
+    for (uint32_t i = 0; i < ready; i++)
+        handle(port, un_port_event(port, i));
+    un_port_release(port, ready);
+    un_port_commit(port);
+    return ready;
+}
+
 void honest_serve(struct un_port *port)
 {
-    uint32_t ready;
-    while ((ready = un_port_peek(port)) > 0) {
-        for (uint32_t i = 0; i < ready; i++)
-            handle(port, un_port_event(port, i));
-        un_port_release(port, ready);
-        un_port_commit(port);
+    while (serve(port) + (arena.is_leaving ? serve(&arena.leaving) : 0) > 0)
         arena_turn();
+}
+
+void honest_die(void)
+{
+    un_port_close(&arena.honest);
+    un_engine_lost_worker(arena.engine, arena.honest_port, false);
+}
+
+void honest_sit(void)
+{
+    bool died = arena.honest.header == NULL;
+    uint32_t port = un_port_beside(arena.honest_port);
+    CHECK(!arena.is_leaving);
+    CHECK_EQ(un_engine_attach_worker(arena.engine, port, ++arena.serial, true), 0);
+    arena.leaving = arena.honest;
+    arena.is_leaving = !died;
+    arena.honest_port = port;
+    CHECK_EQ(un_port_attach(&arena.honest, arena.setup.public, arena.setup.ports[port], port,
+                            arena.worker_wakes[port].to_engine),
+             0);
+}
+
+void honest_follow(void)
+{
+    uint32_t port = un_port_beside(arena.honest_port);
+    const struct un_port_end *left = &arena.engine->own->ports[port];
+    for (int turns = 0; (left->slots > 0 || un_ring_used(&left->events) > 0) && turns < TURNS_MAX; turns++) {
+        arena_turn();
+        honest_serve(&arena.honest);
     }
+    CHECK_EQ(left->slots, 0);
+    CHECK_EQ(un_ring_used(&left->events), 0);
+    if (arena.is_leaving) {
+        un_port_close(&arena.leaving);
+        un_engine_lost_worker(arena.engine, port, false);
+    }
+    arena.is_leaving = false;
 }
 
 static void check_honest_entry(const struct peer *peer)
@@ -296,7 +341,8 @@ void arena_open(const struct carrier *carrier)
         arena.peers[i].fd = -1;
     CHECK((arena.engine = un_engine_start(&arena.setup)) != NULL);
     un_engine_attach_worker(arena.engine, MAD_PORT, ++arena.serial, true);
-    un_engine_attach_worker(arena.engine, HONEST_PORT, 1, true);
+    un_engine_attach_worker(arena.engine, HONEST_PORT, ++arena.serial, true);
+    arena.honest_port = HONEST_PORT;
     void *memory = arena.setup.ports[HONEST_PORT];
     int to_engine = arena.worker_wakes[HONEST_PORT].to_engine;
     CHECK_EQ(un_port_attach(&arena.honest, arena.setup.public, memory, HONEST_PORT, to_engine), 0);

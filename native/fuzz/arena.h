@@ -50,7 +50,10 @@ struct arena {
     uint8_t *region; /* guard, secret, memory of port 0, secret, memory of port 1, secret, guard */
     uint64_t region_bytes;
     struct worker_wakes worker_wakes[PORTS];
-    struct un_port honest;
+    struct un_port honest; /* at honest_port */
+    uint32_t honest_port;
+    struct un_port leaving; /* at the other one, while is_leaving */
+    bool is_leaving;
     struct peer peers[PEERS];
     uint32_t serial;
 };
@@ -73,8 +76,15 @@ void peer_disconnect(struct peer *peer);
 void peer_read(struct peer *peer);
 void peer_write(struct peer *peer, uint32_t length);
 
-/* An honest worker: echo all that is in the ring. */
+/* An honest worker: echo all that is in the ring, and give up what is asked for. The one that leaves, if any, does so
+ * too. */
 void honest_serve(struct un_port *port);
+
+/* Its successor sits down at the other port of seat 1; until it is followed, both are there, unless the first one died
+ * before. */
+void honest_die(void);
+void honest_sit(void);
+void honest_follow(void); /* the first one has nothing left, and goes */
 
 /* An honest peer says `length` bytes and gets them back whole; its table entry is as it ought to be. */
 void honest_check(struct peer *peer, uint32_t length);

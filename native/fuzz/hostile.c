@@ -1,9 +1,10 @@
-/* One life of a shard whose first worker has gone mad. Seat 1 of the arena is honest; on seat 0 sits the mad one.
+/* One life of a shard whose first workers have gone mad. Seat 1 of the arena is honest; at either port of seat 0 sits a
+ * mad one.
  *
  * The script begins with a byte that says what carries the connections, and is then a list of steps: the mad worker
  * writes plausible or arbitrary words, commands, releases and dirty bytes into everything it may write, and fills,
- * empties or blocks its descriptors; its peers send, shut down, close and connect anew; the supervisor replaces the
- * worker, or the engine; the engine takes turns. Three invariants:
+ * empties or blocks its descriptors; its peers send, shut down, close and connect anew; the supervisor replaces a
+ * worker, or the engine; seat 1 changes hands; the engine takes turns. Three invariants:
  *
  *   The engine never crashes: no assertion of its own fails, and no sanitizer has anything to say.
  *   No other seat is touched: connections of seat 1 stay open, keep their state, and get exactly their echo.
@@ -15,6 +16,7 @@
  * accounted for. */
 #include "hostile.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -25,6 +27,8 @@
 #include "arena.h"
 #include "base/wake.h"
 #include "engine/link.h"
+
+enum { TURNS_TO_MOVE = 100 };
 
 /* The script. */
 
@@ -49,9 +53,11 @@ static uint64_t next_word(void)
 
 /* The mad worker. */
 
+static uint32_t mad_port; /* of the one that does something now */
+
 static struct un_port_memory *mad(void)
 {
-    return arena.setup.ports[MAD_PORT];
+    return arena.setup.ports[mad_port];
 }
 
 static void add_to_commit(uint32_t events, uint32_t commands)
@@ -137,7 +143,7 @@ static void mad_descriptors(void)
 {
     static const char bytes[1024];
     char waste[sizeof bytes];
-    const struct worker_wakes *ends = &arena.worker_wakes[MAD_PORT];
+    const struct worker_wakes *ends = &arena.worker_wakes[mad_port];
     uint8_t choice = next_byte();
     CHECK_EQ(un_wake_prepare(ends->to_engine) | un_wake_prepare(ends->from_engine), 0);
     for (int left = 4 * (choice & 31); left > 0; left--)
@@ -148,11 +154,16 @@ static void mad_descriptors(void)
         CHECK_EQ(fcntl(ends->to_engine, F_SETFL, 0) | fcntl(ends->from_engine, F_SETFL, 0), 0);
 }
 
-/* The supervisor replaces the mad worker, by another mad one. */
-static void replace_mad_worker(bool resumes)
+/* The supervisor replaces a mad worker by another mad one, if the port is free; or the other one comes back, or one
+ * goes. */
+static void replace_mad_worker(uint8_t choice)
 {
-    un_engine_lost_worker(arena.engine, MAD_PORT, next_byte() & 1);
-    un_engine_attach_worker(arena.engine, MAD_PORT, ++arena.serial, resumes);
+    bool resumes = choice & 1;
+    uint32_t port = MAD_PORT + (choice >> 1 & 1);
+    if (choice & 12)
+        un_engine_lost_worker(arena.engine, port, choice & 16);
+    if ((choice & 12) != 12)
+        un_engine_attach_worker(arena.engine, port, ++arena.serial, resumes);
 }
 
 /* The engine dies between two turns, and another one goes on. */
@@ -192,6 +203,17 @@ static void check_seat_1(void)
             honest_check(&arena.peers[i], 1 + next_byte() % ECHO_MAX);
 }
 
+/* A successor takes the honest seat over; its predecessor helps, or is dead. */
+static void change_honest_hands(uint8_t choice)
+{
+    if (choice & 1)
+        honest_die();
+    honest_sit();
+    if (choice & 2)
+        check_seat_1();
+    honest_follow();
+}
+
 /* Something that a worker can do by itself. */
 static void mad_step(uint8_t choice)
 {
@@ -206,37 +228,64 @@ static void mad_step(uint8_t choice)
     }
 }
 
-static bool is_bad(void)
+static bool is_bad(uint32_t port)
 {
-    return un_load(&un_port_public(arena.setup.public, MAD_PORT)->bad);
+    return un_load(&un_port_public(arena.setup.public, port)->bad);
+}
+
+/* What the supervisor does about those that wrote nonsense. */
+static void replace_bad(void)
+{
+    for (uint32_t side = 0; side < UN_PORTS; side++)
+        if (is_bad(MAD_PORT + side))
+            replace_mad_worker((uint8_t)((next_byte() & ~14u) | side << 1 | 4));
 }
 
 static void step(void)
 {
-    uint8_t choice = next_byte() % 16;
+    uint8_t choice = next_byte();
+    mad_port = MAD_PORT + (choice >> 7);
+    choice %= 16;
     switch (choice) {
     case 8: case 9: case 10: mad_peer(); break;
-    case 11: replace_mad_worker(next_byte() & 1); break;
-    case 12: check_seat_1(); break;
+    case 11: replace_mad_worker(next_byte()); break;
+    case 12: next_byte() % 4 ? check_seat_1() : change_honest_hands(next_byte()); break;
     case 13: case 14: arena_turn(); break;
     case 15: next_byte() % 4 ? arena_turn() : replace_engine(); break;
     default: mad_step(choice);
     }
-    if (is_bad())
-        replace_mad_worker(next_byte() & 1);
+    replace_bad();
 }
 
 /* The end. */
 
-/* An honest worker takes the mad one's place and can work. */
+/* To the port that is not being emptied. */
+static void attach_where_it_may_be(void)
+{
+    mad_port = MAD_PORT + 1;
+    if (un_engine_attach_worker(arena.engine, mad_port, ++arena.serial, true) == -EBUSY) {
+        mad_port = MAD_PORT;
+        CHECK_EQ(un_engine_attach_worker(arena.engine, mad_port, ++arena.serial, true), 0);
+    }
+}
+
+/* An honest worker takes the mad ones' place and can work; whatever they had becomes its own. */
 static void check_seat_0_recovers(void)
 {
     struct un_port port;
-    replace_mad_worker(true);
-    CHECK_EQ(un_wake_prepare(arena.worker_wakes[MAD_PORT].to_engine), 0);
-    CHECK_EQ(un_port_attach(&port, arena.setup.public, mad(), MAD_PORT, arena.worker_wakes[MAD_PORT].to_engine), 0);
-    arena_turn();
-    honest_serve(&port);
+    for (uint32_t side = 0; side < UN_PORTS; side++)
+        un_engine_lost_worker(arena.engine, MAD_PORT + side, false);
+    attach_where_it_may_be();
+    const struct un_port_end *other = &arena.engine->own->ports[un_port_beside(mad_port)];
+    int to_engine = arena.worker_wakes[mad_port].to_engine;
+    CHECK_EQ(un_wake_prepare(to_engine), 0);
+    CHECK_EQ(un_port_attach(&port, arena.setup.public, mad(), mad_port, to_engine), 0);
+    for (int turns = 0; turns == 0 || (turns < TURNS_TO_MOVE && other->slots > 0); turns++) {
+        arena_turn();
+        honest_serve(&port);
+    }
+    CHECK_EQ(other->slots, 0);
+    CHECK_EQ(un_ring_used(&other->events), 0);
     un_port_close(&port);
     for (uint32_t i = 0; i < PEERS; i++)
         peer_read(&arena.peers[i]);
@@ -328,6 +377,7 @@ static _Noreturn void be_mad_for_ever(uint64_t seed)
         if (arbitrary_word && random_below(&random, 64)) /* most of them condemn the worker at once */
             continue;
         refill_script(script, sizeof script, &random);
+        mad_port = MAD_PORT + (choice >> 7);
         mad_step(choice);
     }
 }
@@ -360,9 +410,10 @@ void hostile_race(uint64_t seed, uint32_t turns)
         mad_peer();
         if (turns % 16 == 0)
             check_seat_1();
-        if (is_bad() || turns % 64 == 0) {
+        if (is_bad(MAD_PORT) || is_bad(MAD_PORT + 1) || turns % 64 == 0) {
             kill_mad_worker(worker);
-            replace_mad_worker(next_byte() & 1);
+            replace_mad_worker((uint8_t)(next_byte() | 4));
+            replace_bad();
             worker = start_mad_worker(++seed);
         }
     }

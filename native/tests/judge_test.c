@@ -44,7 +44,7 @@ static void open_world(void)
         if (arena.peers[i].seat == HONEST)
             speakers[count++] = &arena.peers[i];
     CHECK_EQ(count, SPEAKERS);
-    serial = 1;
+    serial = arena.serial;
 }
 
 /* Each letter is a speaker, who says something that is one byte longer each time. */

@@ -18,7 +18,7 @@ NAMED = {
 CARRIED = {  # by the command line of usnet-network: descriptors, and what concerns the process
     "shard", "parent", "core", "keeper-core", "cleanup", "guard", "control", "user", "group",
     "public", "ports", "port-wakes", "wakes", "listeners", "exchange", "exchange-wakes",
-    "device", "device-fds", "arena", "frames", "engine",
+    "device", "device-fds", "arena", "frames", "engine", "engine-name",
 }  # fmt: skip
 
 ALSO_OF_SOCKETS = {"backlog"}  # listen(2) takes it, too

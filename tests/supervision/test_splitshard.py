@@ -16,7 +16,7 @@ from usnet_framework.shards.privileges import Privileges
 from usnet_framework.shards.segment import EngineOptions
 from usnet_framework.shards.shard import ShardSetup
 from usnet_framework.shards.splitshard import SplitShard
-from usnet_framework.shards.upgrade import EngineFile
+from usnet_framework.shards.upgrade import EngineFile, EngineName
 
 
 def make(stage: Stage) -> SplitShard:
@@ -51,6 +51,7 @@ def test_without_descriptors_it_is_tried_again(call: str, monkeypatch: pytest.Mo
     stage = Stage()
     shard = make(stage)
     shard._engine_file = EngineFile()
+    shard._engine_name = EngineName()
     before = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(call, refuse)
     with pytest.raises(StartupError, match="shard 0: cannot start its network process: Too many open files"):

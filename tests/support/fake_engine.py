@@ -118,6 +118,11 @@ class FakeEngine:
         public_fd, port_fd = self.segment.public_fd, self.segment.port_fds[0]
         return Port(public_fd, port_fd, 0, self._to_engine, self._from_engine, handler, resumes)
 
+    @property
+    def wake_fds(self) -> tuple[int, int]:
+        """What a worker gets: to wake the engine, and to be woken by it."""
+        return self._to_engine, self._from_engine
+
     # Events.
 
     def connect(self, slot: int = 0, address: tuple[str, int] = ("10.0.0.1", 4711), announce: bool = True) -> int:

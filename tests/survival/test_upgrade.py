@@ -27,7 +27,13 @@ class Package:
     def __init__(self, folder: Path) -> None:
         shutil.copytree(Path(usnet_framework.__file__).parent, folder / "usnet_framework")
         self.environment = os.environ | {"PYTHONPATH": str(folder)}
-        self._path = folder / "usnet_framework" / ENGINE
+        self._folder = folder / "usnet_framework"
+        self._path = self._folder / ENGINE
+
+    def patch(self, name: str, change: str, into: str) -> None:
+        text = (self._folder / name).read_text()
+        assert text.count(change) == 1
+        (self._folder / name).write_text(text.replace(change, into))
 
     def install(self, change: bytes, into: bytes) -> None:
         data = installed(ENGINE).read_bytes()
@@ -108,6 +114,23 @@ def _layout() -> bytes:
     """The hash as it stands in the file: what it exports begins with it."""
     library = ctypes.CDLL(str(installed(ENGINE)))
     return bytes((ctypes.c_ubyte * 8).in_dll(library, "un_network"))
+
+
+def test_what_the_supervisor_did_not_name_is_refused(serve: Serve, package: Package) -> None:
+    """As if the engine in office, which passes the descriptor on, had put another file into its place."""
+    package.patch("shards/upgrade.py", "status.st_ino)", "status.st_ino + 1)")
+    with (
+        serve("examples.echo:Echo", env=package.environment) as server,
+        socket.create_connection(server.address, 10) as client,
+    ):
+        assert echoes(client, b"before")
+        version = engine(server)[1]
+        package.install(version_in_use(), another_version())
+        done = run("usnet-ctl", "upgrade", "--control", str(server.control))
+        assert done.returncode == 3
+        assert "it is not the file that was named" in done.stderr
+        assert echoes(client, b"after")
+        assert engine(server)[1] == version
 
 
 def test_what_is_no_engine_is_refused(serve: Serve, package: Package) -> None:

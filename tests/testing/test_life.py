@@ -218,7 +218,12 @@ class Old(Noted):
 
 
 class New(Noted):
+    async def on_warm(self) -> None:
+        await asyncio.sleep(1)
+        self.warm = True
+
     async def on_start(self, shard: Shard) -> None:
+        assert self.warm
         await asyncio.sleep(1)
         self.notes.append(f"started {shard.serial}, the old one {'has' if Old.notes else 'has not'} stopped")
 
@@ -375,6 +380,9 @@ def test_what_is_open_gets_its_time() -> None:
         def on_data(self, conn: Connection, data: memoryview) -> None:
             conn.send(data)
 
+        async def on_shutdown(self, why: str, deadline: float) -> None:
+            self.notes.append(f"told to {why} in {deadline - asyncio.get_running_loop().time():g} s")
+
         def on_stop(self) -> None:
             self.notes.append("stopped")
 
@@ -384,22 +392,45 @@ def test_what_is_open_gets_its_time() -> None:
         connect(network, leaving)
         connect(network, staying)
         network.run(1)
-        network.clock.later(2, lambda: staying.send(b"c"))
-        network.clock.later(3, leaving.close)
+        network.clock.later(0.9, lambda: staying.send(b"c"))
         began_s = network.now_s
         server.stop(timeout=5)
-        assert network.now_s - began_s == pytest.approx(5, abs=0.1)
-        assert staying.received == b"bc", "it was served while others were waited for"
-        network.run(until=lambda: staying.is_over, limit=1)
+        assert network.now_s - began_s == pytest.approx(1.9, abs=0.2), "a second later nothing had been left to do"
+        assert staying.received == b"bc", "it was served while that was not known"
+        network.run(until=lambda: staying.is_over and leaving.is_over, limit=1)
         assert staying.reason == "reset"
-        assert Polite.notes == ["stopped"]
+        assert Polite.notes == ["told to stop in 5 s", "stopped"]
         late = Client(b"d")
         connect(network, late)
         network.run(until=lambda: late.is_over, limit=10)
         for gone in (server.stop, server.reload):
             with pytest.raises(SimulationFailed, match="has stopped"):
                 gone()
-    assert Polite.notes == ["stopped"], "once"
+    assert len(Polite.notes) == 2, "once"
+
+
+def test_who_is_busy_gets_all_the_time_that_there_is() -> None:
+    class Slow(Noted):
+        async def on_data(self, conn: Connection, data: memoryview) -> None:
+            await asyncio.sleep(int(bytes(data)))
+            conn.send(b"done")
+
+        async def on_shutdown(self, why: str, deadline: float) -> None:
+            await asyncio.sleep(1)
+            self.notes.append(why)
+
+    with Network() as network:
+        server = serve(network, Slow, queues=2)
+        quick, slow = Client(b"3"), Client(b"9")
+        connect(network, quick)
+        connect(network, slow)
+        network.run(0.1)
+        began_s = network.now_s
+        server.stop(timeout=5)
+        assert network.now_s - began_s == pytest.approx(5, abs=0.2)
+        network.run(until=lambda: quick.is_over and slow.is_over, limit=1)
+        assert (quick.received, slow.received) == (b"done", b"")
+        assert Slow.notes == ["stop", "stop"]
 
 
 def test_an_idle_server_stops_at_once() -> None:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import math
 import os
 import select
@@ -195,8 +196,13 @@ class WorkerLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._worker_selector = _Selector()
+        self._context = contextvars.copy_context()
         super().__init__(self._worker_selector)
         _loops.add(self)
+
+    def run_forever(self) -> None:
+        """In a context of its own: callbacks of connections may spoil it. Handles and tasks have theirs anyway."""
+        self._context.run(super().run_forever)
 
     def serve(self, port: Port, poll: str, engine: Engine | None = None) -> None:
         """From its next turn on it serves the port; `engine`: in this process. ValueError: no such `poll`."""
@@ -204,6 +210,7 @@ class WorkerLoop(asyncio.SelectorEventLoop):
             raise ValueError(f"poll: {poll!r} is none of adaptive, busy, sleep")
         selector = self._worker_selector
         _register_edges(selector.fileno(), port)
+        port.use_context(self._context)
         turns = (
             PortTurns(selector.select, port, poll)
             if engine is None

@@ -54,6 +54,7 @@ class NetworkSetup:
     wake_fds: Sequence[int]
     listener_fds: Sequence[int]
     engine_fd: int
+    engine_name_fd: int
     core: int | None
     cleanup: Sequence[Path]
     privileges: Privileges
@@ -68,6 +69,7 @@ class NetworkSetup:
             *("--wakes", _joined(self.wake_fds)),
             *("--listeners", _joined(self.listener_fds)),
             *("--engine", str(self.engine_fd)),
+            *("--engine-name", str(self.engine_name_fd)),
             *self.privileges.of_network_process(),
         ]
         if self.core is not None:
@@ -79,7 +81,7 @@ class NetworkSetup:
     def fds(self) -> list[int]:
         stack = self.stack.fds() if self.stack is not None else []
         ports = [*self.port_fds, *self.port_wake_fds, *self.wake_fds]
-        return [self.public_fd, *ports, *self.listener_fds, self.engine_fd, *stack]
+        return [self.public_fd, *ports, *self.listener_fds, self.engine_fd, self.engine_name_fd, *stack]
 
 
 class NetworkProcess:

@@ -26,7 +26,7 @@ class Settings:
 
     def __init__(self, config: Config, read: Callable[[], Config] | None) -> None:
         self.news = ""
-        self._in_force = self._asked = config
+        self._in_force = self._asked = self._before = config
         self._read = read
 
     def read(self) -> Config:
@@ -41,7 +41,8 @@ class Settings:
 
     def take(self, config: Config) -> None:
         """The reload is done: this is in force."""
-        before, self._in_force = self._in_force, config
+        before = self._before = self._in_force
+        self._in_force = config
         if (before.log_level, before.log_format) != (config.log_level, config.log_format):
             logs.configure(config.log_level, config.log_format, "supervisor")
         taken = [f"{option.key} is {_shown(option, config)}" for option in options() if _differ(option, before, config)]
@@ -51,6 +52,12 @@ class Settings:
         self.news = "".join(f"; {text}" for text in taken)
         if taken:
             log.log(logging.WARNING if waiting else logging.INFO, "configuration: %s", "; ".join(taken))
+
+    def back(self) -> Config:
+        """A rollback is done: what was in force before the last reload is so again. The file stays as it is, and the
+        next reload reads it."""
+        self.take(self._before)
+        return self._in_force
 
     def findings(self) -> list[Finding]:
         """Options that have to wait for a restart."""

@@ -231,7 +231,7 @@ class Shard:
     def _keep(self, seat: int, record: QuarantineRecord) -> None:
         extra: dict[str, Any] = {"worker": f"{self.number}.{seat}", "conn": record.conn}
         extra["peer"] = endpoint_text(record.peer)
-        text = "poisoned: two workers in a row died of the same event; its connection was reset"
+        text = "poisoned: workers die of this event, or hang in it; its connection was reset"
         try:
             extra["file"] = str(quarantine.keep(self.setup.quarantine, extra["worker"], record))
         except (OSError, quarantine.QuarantineFull) as error:

@@ -20,7 +20,7 @@ from usnet_framework.shards.network import NetworkProcess, NetworkSetup
 from usnet_framework.shards.seat import Seat
 from usnet_framework.shards.segment import PORTS, Segment
 from usnet_framework.shards.shard import Shard, ShardSetup
-from usnet_framework.shards.upgrade import EngineFile, Upgrade, UpgradeRefused
+from usnet_framework.shards.upgrade import EngineFile, EngineName, Upgrade, UpgradeRefused
 from usnet_framework.shards.wakes import Wakes
 
 log = logging.getLogger("usnet.supervisor")
@@ -45,6 +45,7 @@ class SplitShard(Shard):
         self._backoff = Backoff(REBUILDS_FREE)
         self._wakes: Wakes | None = None
         self._engine_file: EngineFile | None = None  # that engines come out of
+        self._engine_name: EngineName | None = None
         self._upgrade: Upgrade | None = None
         self._hung: set[tuple[int, int]] = set()  # port and serial of workers that were killed for it
 
@@ -66,6 +67,8 @@ class SplitShard(Shard):
         self.segment = self._new_segment(listeners)
         try:
             self._engine_file = self._engine_file or EngineFile()
+            self._engine_name = self._engine_name or EngineName()
+            self._engine_name.say(self._engine_file)
             self._wakes = Wakes(len(self.seats) * self.sides)
             self._network = NetworkProcess(self._network_setup(self.segment, self._wakes, listeners), self)
             self._wakes.handed_down()
@@ -74,6 +77,7 @@ class SplitShard(Shard):
 
     def _network_setup(self, segment: Segment, wakes: Wakes, listeners: Sequence[Listener]) -> NetworkSetup:
         assert self._engine_file is not None, "it was opened"
+        assert self._engine_name is not None, "it was made"
         return NetworkSetup(
             shard=self.number,
             public_fd=segment.public_fd,
@@ -82,6 +86,7 @@ class SplitShard(Shard):
             wake_fds=wakes.from_workers,
             listener_fds=[one.sockets[self.number].fileno() for one in listeners if one.sockets],
             engine_fd=self._engine_file.fileno(),
+            engine_name_fd=self._engine_name.fileno(),
             stack=self._stack_setup(segment),
             core=self.setup.plan.network_core,
             cleanup=self.setup.cleanup(),
@@ -107,6 +112,8 @@ class SplitShard(Shard):
         self._release()
         if self._engine_file is not None:
             self._engine_file.close()
+        if self._engine_name is not None:
+            self._engine_name.close()
 
     def kill(self) -> None:
         super().kill()
@@ -124,6 +131,10 @@ class SplitShard(Shard):
             self._upgrade = Upgrade(self.number, lambda: self._ask_upgrade(file))
             try:
                 await self._upgrade.done()
+            except UpgradeRefused:
+                if self._engine_name is not None and self._engine_file is not None:
+                    self._engine_name.say(self._engine_file)
+                raise
             finally:
                 self._upgrade = None
             if self._engine_file is not None:
@@ -132,7 +143,8 @@ class SplitShard(Shard):
         return self.segment.engine_status().version if self.segment is not None else ""
 
     def _ask_upgrade(self, file: EngineFile) -> None:
-        if self._network is not None:
+        if self._network is not None and self._engine_name is not None:
+            self._engine_name.say(file)
             self._network.upgrade(file.fileno())
 
     # What seats ask.

@@ -54,9 +54,8 @@ from usnet_framework.shards.shard import Shard, ShardSetup
 from usnet_framework.shards.sitting import RETIRE_MARGIN_S, Patience
 from usnet_framework.shards.spare import SparePool
 from usnet_framework.shards.splitshard import SplitShard
-from usnet_framework.shards.stacks import StackPipe
 from usnet_framework.shards.upgrade import UpgradeRefused
-from usnet_framework.shards.watchdog import Watchdog
+from usnet_framework.shards.watchdog import Watch
 from usnet_framework.shards.workerprocess import WorkerProcess
 
 log = logging.getLogger("usnet.supervisor")
@@ -93,9 +92,7 @@ class Supervisor:
         self._workers: list[WorkerProcess] = []
         self._control: ControlServer | None = None
         self._guard: Guard | None = None
-        self._stacks: StackPipe | None = None
-        self._watchdog: Watchdog | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._watch = Watch(lambda: self._shards, self._patience_with_callbacks, self._changes.notify)
         self._binder: Binder | None = None  # once all serve
         self._failure: str | None = None  # of the start
         self._served = False
@@ -168,8 +165,7 @@ class Supervisor:
         if not self._served or self._prepared is None:
             return ["the server is starting"]
         dead = [f"no handler can run on some shard: {shard.number}" for shard in self._shards if not shard.ready]
-        hanging = [str(hang) for hang in self._watchdog.hangs] if self._watchdog is not None else []
-        return [*dead, *hanging, *self._prepared.unreachable()]
+        return [*dead, *map(str, self._watch.hangs), *self._prepared.unreachable()]
 
     def is_ready(self) -> bool:
         """A handler can run on every seat, and goes on; clients reach it."""
@@ -189,9 +185,9 @@ class Supervisor:
         """What was asked and what is in force (P8)."""
         if self._prepared is None:
             return []
-        hanging = self._watchdog.findings() if self._watchdog is not None else []
-        serving = [*service_findings(self._seats()), *hanging, *self._preload()]
-        return [*self._prepared.findings, *self._settings.findings(), *self._notes, self._survival(), *serving]
+        serving = [*service_findings(self._seats()), *self._watch.findings()]
+        asked = [*self._prepared.findings, *self._settings.findings(), *self._notes]
+        return [*asked, self._survival(), *serving, *self._preload()]
 
     def _preload(self) -> list[Finding]:
         return [self._releases.current.generation.finding()] if self._releases is not None else []
@@ -220,7 +216,7 @@ class Supervisor:
             "layout": self.config.layout,
             "state": self._state(),
             "listeners": self.addresses,
-            "shards": [self._status_of(shard) for shard in self._shards],
+            "shards": [self._watch.annotate(shard.status()) for shard in self._shards],
             "spares": self._releases.pids if self._releases is not None else [],
             "zygotes": self._releases.zygotes if self._releases is not None else [],
             "reloads": self._reloads,
@@ -230,16 +226,6 @@ class Supervisor:
             "can_roll_back": self._releases is not None and self._releases.previous is not None,
             "warnings": [str(finding) for finding in self.findings() if not finding.ok],
         }
-
-    def _status_of(self, shard: Shard) -> dict[str, Any]:
-        """`hung`: how many workers of the seat were found to hang; `hangs`: for how many seconds one does, or None."""
-        status = shard.status()
-        now = {(hang.shard, hang.seat): hang.seconds for hang in self._watchdog.hangs} if self._watchdog else {}
-        for worker in status["workers"]:
-            where = (shard.number, worker["seat"])
-            worker["hung"] = self._watchdog.count(*where) if self._watchdog else 0
-            worker["hangs"] = round(now[where], 1) if where in now else None
-        return status
 
     def _state(self) -> str:
         if self._stopping:
@@ -253,7 +239,7 @@ class Supervisor:
         if self.config.cores is not None:
             os.sched_setaffinity(0, self._intent.plan.cores)  # of this thread; children inherit it
         await self._open_control(self._prepared)
-        self._watch()
+        self._watch.start()  # before the first worker, which gets an end of its pipe
         self._releases = Releases(
             self._make_pool,
             self._start_failed,
@@ -273,20 +259,6 @@ class Supervisor:
             self._served = True
             self._binder = self._make_binder(self._prepared)
             self._report(self._prepared)
-
-    def _watch(self) -> None:
-        """Before the first worker, which gets an end of the pipe."""
-        self._stacks = StackPipe()
-        kills = self.config.callback_kill == "on"
-        self._watchdog = Watchdog(
-            lambda: self._shards, self._stacks, self.config.callback_timeout, kills, self._changes.notify
-        )
-        self._watching = asyncio.create_task(self._watchdog.run())
-        self._watching.add_done_callback(self._watch_ended)
-
-    def _watch_ended(self, watching: asyncio.Task[None]) -> None:
-        if not watching.cancelled() and (error := watching.exception()) is not None:
-            log.error("unexpected: nobody watches workers and network processes any more", exc_info=error)
 
     def _report(self, prepared: Prepared) -> None:
         """Only now: a start that fails says one line, why."""
@@ -376,7 +348,7 @@ class Supervisor:
             "log_level": self.config.log_level,
             "log_format": self.config.log_format,
             "privileges": self._intent.privileges.of_worker(),
-            **({"stack_fd": self._stacks.writer} if self._stacks is not None else {}),
+            "stack_fd": self._watch.stack_fd,
         }
         generation: Generation = SpawnedGeneration(number, release, load, self._know)
         if self.config.preload == "auto":
@@ -450,6 +422,8 @@ class Supervisor:
             self._patience.take(self.config)
         else:
             self._rollbacks += 1
+            self.config = self._settings.back()
+            self._patience.take(self.config)
             log.warning("rolled back %s in %.0f ms", _workers(changed), (time.monotonic() - began_s) * 1e3)
         for survival in (before, self._survival()):  # it takes both: one that leaves them, one that takes them over
             if survival.in_force == "no":
@@ -505,10 +479,7 @@ class Supervisor:
             for shard in self._shards:
                 shard.kill()
         await self._end_processes()
-        if self._watching is not None:
-            self._watching.cancel()
-        if self._stacks is not None:
-            self._stacks.close()
+        self._watch.close()
         if self._control is not None:
             self._control.close()
         if self._prepared is not None:
@@ -617,6 +588,9 @@ class Supervisor:
         await asyncio.get_running_loop().create_future()
 
     # Small things.
+
+    def _patience_with_callbacks(self) -> tuple[float, bool]:
+        return self.config.callback_timeout, self.config.callback_kill == "on"
 
     def _described(self) -> str:
         """For the service manager."""

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 from collections.abc import Callable
+from mmap import mmap
 from types import TracebackType
 from typing import Self
 
 from usnet_framework.errors import StartupError, UsnetError
 from usnet_framework.installed import installed
+from usnet_framework.shards.segment import memory_file
 
 ENGINE = "bin/usnet-engine.so"
+NAME = struct.Struct("<QQ")  # device, inode: struct un_engine_name
 TIMEOUT_S = 20.0
 """Far more than an engine takes to start. Then nobody knows which one will; the log tells."""
 
@@ -56,6 +60,33 @@ class EngineFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class EngineName:
+    """Says which file the keeper may take another engine out of, in a page that it reads and nobody but us can write.
+
+    The request, and the descriptor with it, go through the engine in office. That parses what strangers send, so its
+    word is not taken for it (native/src/engine/enginefile.h)."""
+
+    def __init__(self) -> None:
+        fd = memory_file("usnet-engine-name", NAME.size)
+        try:
+            self._page = mmap(fd, NAME.size)
+            self._fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(fd)
+
+    def fileno(self) -> int:
+        """For the keeper: it cannot be written through this."""
+        return self._fd
+
+    def say(self, file: EngineFile) -> None:
+        status = os.fstat(file.fileno())
+        NAME.pack_into(self._page, 0, status.st_dev, status.st_ino)
+
+    def close(self) -> None:
+        self._page.close()
+        os.close(self._fd)
 
 
 class Upgrade:

@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.look import handled, port_word
@@ -139,20 +139,19 @@ class _Engine:
 
 
 class Watchdog:
-    """`timeout_s` 0: workers are not watched. `changed` is called when somebody begins or ceases to hang."""
+    """`patience`: --callback-timeout, 0 if workers are not watched, and whether one that hangs is killed. `changed` is
+    called when somebody begins or ceases to hang."""
 
     def __init__(
         self,
         shards: Callable[[], Sequence[Shard]],
         stacks: StackPipe,
-        timeout_s: float,
-        kills: bool,
+        patience: Callable[[], tuple[float, bool]],
         changed: Callable[[], None],
     ) -> None:
         self._shards = shards
         self._stacks = stacks
-        self._timeout_s = timeout_s
-        self._kills = kills
+        self._patience = patience
         self._changed = changed
         self._workers: dict[tuple[int, int, int], _Worker] = {}  # by shard, port, serial
         self._engines: dict[int, _Engine] = {}
@@ -177,20 +176,14 @@ class Watchdog:
         """How many hung there so far."""
         return self._counts[shard, seat]
 
-    def findings(self) -> list[Finding]:
-        fix = "look at that callback; a client that hits it again hangs the next worker"
-        return [
-            Finding(f"worker {hang.name}", "makes progress", "hangs", _without_name(hang), fix, ok=False)
-            for hang in self.hangs
-        ]
-
     def look(self, elapsed_s: float) -> None:
         """One sample; `elapsed_s` since the last one."""
         seen = set()
+        timeout_s, _ = self._patience()
         for shard in self._shards():
             with suppress(ValueError):  # its segment was closed: it is rebuilt
                 self._look_at_engine(shard, elapsed_s)
-                if self._timeout_s > 0 and shard.segment is not None:
+                if timeout_s > 0 and shard.segment is not None:
                     for watched in shard.watched():
                         key = (shard.number, watched.port, watched.serial)
                         seen.add(key)
@@ -205,8 +198,8 @@ class Watchdog:
     def _look_at_worker(
         self, shard: Shard, segment: Segment, watched: Watched, worker: _Worker, elapsed_s: float
     ) -> None:
-        status = segment.seat_status(watched.port)
-        counters = segment.seat_counters(watched.port)
+        status = segment.port_status(watched.port)
+        counters = segment.port_counters(watched.port)
         moves = (
             port_word(segment, watched.port, "handling"),
             *(counters[name] for name in ("worker_commits", "worker_turns", "worker_sleeps")),
@@ -220,7 +213,7 @@ class Watchdog:
             shard.divert(watched.port, worker.diverted)
         if worker.hang is not None:
             self._look_at_hang(worker, worker.hang, silent_s)
-        elif silent_s >= self._timeout_s:
+        elif silent_s >= self._patience()[0]:
             self._begin(shard, segment, watched, worker)
 
     def _look_at_hang(self, worker: _Worker, hang: Hang, silent_s: float) -> None:
@@ -249,7 +242,7 @@ class Watchdog:
         if not watched.worker.running:
             return
         hang.at = innermost(stack) or ("the process is stopped" if is_stopped(hang.pid) else "it shows no stack")
-        kills = self._kills and worker.hang is hang  # it may go on just now
+        kills = self._patience()[1] and worker.hang is hang  # it may go on just now
         text = f"{hang}{'; it is killed' if kills else ''}"
         extra = {"pid": hang.pid, **extra, "seconds": round(hang.seconds, 1), "at": hang.at}
         record = log.makeRecord(log.name, logging.ERROR, "", 0, text, (), None, None, extra, stack or None)
@@ -281,6 +274,67 @@ class Watchdog:
             engine.killed_pid = pid
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+class Watch:
+    """The watchdog of a server, and what it takes. `start` comes before the first worker, `close` after the last."""
+
+    def __init__(
+        self,
+        shards: Callable[[], Sequence[Shard]],
+        patience: Callable[[], tuple[float, bool]],
+        changed: Callable[[], None],
+    ) -> None:
+        self._stacks: StackPipe | None = None
+        self._watchdog: Watchdog | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._shards = shards
+        self._patience = patience
+        self._changed = changed
+
+    def start(self) -> None:
+        self._stacks = StackPipe()
+        self._watchdog = Watchdog(self._shards, self._stacks, self._patience, self._changed)
+        self._running = asyncio.create_task(self._watchdog.run())
+        self._running.add_done_callback(_ended)
+
+    @property
+    def stack_fd(self) -> int:
+        """For workers: stacks.py."""
+        assert self._stacks is not None, "it was started"
+        return self._stacks.writer
+
+    @property
+    def hangs(self) -> list[Hang]:
+        return self._watchdog.hangs if self._watchdog is not None else []
+
+    def findings(self) -> list[Finding]:
+        fix = "look at that callback; a client that hits it again hangs the next worker"
+        return [
+            Finding(f"worker {hang.name}", "makes progress", "hangs", _without_name(hang), fix, ok=False)
+            for hang in self.hangs
+        ]
+
+    def annotate(self, status: dict[str, Any]) -> dict[str, Any]:
+        """Of a shard. Its workers get `hung`: how many hung on that seat so far; `hangs`: for how many seconds one
+        does now, or None."""
+        now = {(hang.shard, hang.seat): round(hang.seconds, 1) for hang in self.hangs}
+        for worker in status["workers"]:
+            where = (status["shard"], worker["seat"])
+            worker["hung"] = self._watchdog.count(*where) if self._watchdog is not None else 0
+            worker["hangs"] = now.get(where)
+        return status
+
+    def close(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+        if self._stacks is not None:
+            self._stacks.close()
+
+
+def _ended(running: asyncio.Task[None]) -> None:
+    if not running.cancelled() and (error := running.exception()) is not None:
+        log.error("unexpected: nobody watches workers and network processes any more", exc_info=error)
 
 
 def _what(handling: dict[str, object]) -> tuple[str, dict[str, object]]:

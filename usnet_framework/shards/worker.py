@@ -167,11 +167,12 @@ class Worker:
             self._handler = self._make_handler()
             self._stay_parent()
             life = self._loop.create_task(self._life(), context=self._context)
-            life.add_done_callback(lambda _: self._loop.stop())
+            life.add_done_callback(self._stop_loop)
             self._control.setblocking(False)
             self._loop.add_reader(self._control, self._hear)
             self._loop.run_forever()
-            if life.done():
+            life.remove_done_callback(self._stop_loop)
+            if life.done():  # else the handler stopped the loop
                 life.result()
         except StartFailed as failure:
             self._say({"type": "failed", "error": str(failure)})
@@ -184,6 +185,9 @@ class Worker:
         forget_tasks(self._loop)  # those that would not be cancelled
         self._loop.close()
         return 0
+
+    def _stop_loop(self, _: object) -> None:
+        self._loop.stop()
 
     def _make_handler(self) -> Handler:
         try:

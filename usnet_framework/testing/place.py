@@ -12,7 +12,7 @@ from typing import Any
 from usnet_framework._dispatch import Engine, Port
 from usnet_framework._native_device import Device
 from usnet_framework._native_stack import NEVER_NS, Link, OutputFrame
-from usnet_framework.handler import CloseReason, Handler, Result, Shard
+from usnet_framework.handler import CloseReason, Handler, Result, Shard, ShutdownReason, spawned_tasks
 from usnet_framework.shards.loop import PRESSED_S
 from usnet_framework.shards.segment import EngineOptions, Segment, SegmentConfig
 from usnet_framework.testing.death import Doomed, bury
@@ -74,8 +74,8 @@ class Place:
 
     @property
     def is_busy(self) -> bool:
-        """The worker has begun what is not in a commit yet."""
-        return self._port.pending_work
+        """The worker has begun what is not done, or not in a commit yet."""
+        return self._port.pending_work or bool(spawned_tasks(self.handler))
 
     # What happens to a worker.
 
@@ -101,7 +101,7 @@ class Place:
         loop = VirtualLoop(self._clock, self._around.wake)
         shard = Shard(self.number, 0, self._serial, "split")
         try:
-            self._complete(loop, wait, getattr(handler, "on_warm", _nothing))
+            self._complete(loop, wait, handler.on_warm)
             self._complete(loop, wait, handler.on_start, shard)
         except BaseException:
             loop.leave()
@@ -120,9 +120,15 @@ class Place:
         self._lose(handler)
         self._sit_down(handler, loop)
 
-    def tell_shutdown(self, why: str, seconds: float, wait: Wait) -> None:
-        callback = getattr(self.handler, "on_shutdown", _nothing_more)
-        self._complete(self._loop, wait, callback, why, self._loop.time() + seconds)
+    def tell_shutdown(self, why: ShutdownReason, seconds: float) -> None:
+        """What the handler does then is waited for (`is_busy`), as if it had spawned it."""
+        handler, deadline = self.handler, self._loop.time() + seconds
+
+        async def tell() -> None:
+            handler.spawn(call(handler.on_shutdown, why, deadline))
+
+        self._loop.run_until_complete(tell())
+        self._around.wake()
 
     def retire(self) -> None:
         """The worker takes no more events; it finishes what it has begun."""
@@ -238,12 +244,7 @@ class Place:
         self._engine.time_ns = self._clock.now_ns
 
     def _complete(self, loop: VirtualLoop, wait: Wait, callback: Callable[..., Result], *arguments: Any) -> None:
-        async def call() -> None:
-            result = callback(*arguments)
-            if result is not None:
-                await result
-
-        task = loop.create_task(call())
+        task = loop.create_task(call(callback, *arguments))
         while not task.done():
             if not loop.turn() and not task.done():
                 if self._clock.next_ns() is None:
@@ -253,14 +254,13 @@ class Place:
         task.result()
 
 
+async def call(callback: Callable[..., Result], *arguments: Any) -> None:
+    """Within a loop, also of a callback that is no coroutine: it may start tasks and timers."""
+    result = callback(*arguments)
+    if result is not None:
+        await result
+
+
 def resumes(handler: Handler) -> bool:
     """Whether connections may outlive a worker with this handler (P2)."""
     return type(handler).on_resume is not Handler.on_resume
-
-
-def _nothing() -> None:
-    """For handlers without on_warm."""
-
-
-def _nothing_more(why: str, deadline: float) -> None:
-    """For handlers without on_shutdown."""

@@ -36,7 +36,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 from usnet_framework._native_stack import Link, owner
-from usnet_framework.handler import Handler
+from usnet_framework.handler import Handler, ShutdownReason
+from usnet_framework.shards.quiet import Quiet
 from usnet_framework.shards.segment import ConnectionInfo, EngineOptions, Segment, SegmentConfig, StackAddresses
 from usnet_framework.testing.packets import flow
 from usnet_framework.testing.place import Place, Surroundings
@@ -45,6 +46,7 @@ from usnet_framework.testing.virtualloop import SECOND_NS
 
 LINGER_NS = 10**10
 BACKLOG = 128
+DRAIN_POLL_S = 0.1
 GRACEFUL_S = 10.0
 """`--graceful-timeout`."""
 
@@ -154,29 +156,29 @@ class Server(Station):
         """Go on with new code, as after `usnet-ctl reload`; with the same class anew by default.
 
         Shard by shard the new handler is made and started first; when that raises, so does this, and the old one stays.
-        Then the old worker finishes what it has begun, in `timeout` seconds at most: what is still open by then is
-        reset. Time passes meanwhile."""
+        Then the old worker is told (`on_shutdown`) and finishes what it has begun, in `timeout` seconds at most: what
+        is still open by then is reset. Time passes meanwhile."""
         self._check_it_runs()
         make = handler_class or self._make
         for place in self._places:
             handler, loop = place.prepare(make, self._network.step)
             self._make = make
-            place.tell_shutdown("reload", timeout, self._network.step)
+            self._tell_shutdown([place], "reload", timeout)
             self._retire([place], timeout)
             place.succeed(make, handler, loop)
         self.touch()
 
     def stop(self, *, timeout: float = GRACEFUL_S) -> None:
-        """Accept no more, give connections `timeout` seconds to finish, then `on_stop`; what is open then is reset, and
-        the packets of that are on their way."""
+        """Accept no more, tell the handlers (`on_shutdown`), give connections `timeout` seconds to finish, less when
+        nothing is left to do for them, then `on_stop`; what is open then is reset, and the packets of that are on their
+        way."""
         self._check_it_runs()
-        end_ns = self._network.clock.now_ns + round(timeout * SECOND_NS)
+        end_s = self._network.clock.now_s + timeout
         for place in self._places:
             place.accept_no_more()
-        for place in self._places:
-            place.tell_shutdown("stop", timeout, self._network.step)
-        self._network.run(timeout, until=lambda: not any(place.connections for place in self._places))
-        self._retire(self._places, (end_ns - self._network.clock.now_ns) / SECOND_NS)
+        self._tell_shutdown(self._places, "stop", timeout)
+        self._drain(end_s)
+        self._retire(self._places, end_s - self._network.clock.now_s)
         for place in self._places:
             place.shut_down()
         self._is_stopped = True
@@ -184,6 +186,24 @@ class Server(Station):
     def _check_it_runs(self) -> None:
         if self._is_stopped:
             raise SimulationFailed("the server has stopped")
+
+    def _tell_shutdown(self, places: list[Place], why: ShutdownReason, timeout: float) -> None:
+        for place in places:
+            place.tell_shutdown(why, timeout)
+
+    def _drain(self, end_s: float) -> None:
+        """Until no connection is open, or nothing has been left to do for those that are for a moment (quiet.py)."""
+        clock, quiet = self._network.clock, Quiet()
+        while clock.now_s < end_s and any(place.connections for place in self._places):
+            if quiet.silent([place.segment for place in self._places], clock.now_s) and self._is_idle():
+                return
+            step_s = min(DRAIN_POLL_S, end_s - clock.now_s)
+            self._network.run(step_s, until=lambda: not any(place.connections for place in self._places))
+
+    def _is_idle(self) -> bool:
+        if any(place.is_busy for place in self._places):
+            return False
+        return all(connection.bytes_queued <= connection.bytes_out for connection in self.connections())
 
     def _retire(self, places: list[Place], seconds: float) -> None:
         for place in places:

@@ -156,11 +156,12 @@ void un_handover_follow(struct un_engine *engine, uint32_t slot)
     un_engine_conn_change_port(engine, slot, heir);
 }
 
-/* Of a connection that was given up nothing follows. */
+/* Of a connection that was given up nothing follows, whatever a worker that gave it up has left unread. */
 static bool is_nobodys(struct un_engine *engine, uint32_t port, const struct un_event *event)
 {
     uint32_t slot = un_unread_slot(engine, event);
-    if (event->type == UN_EVENT_SKIP || event->type == UN_EVENT_MOVE || slot == UN_NONE)
+    if (event->type == UN_EVENT_SKIP || event->type == UN_EVENT_MOVE || slot == UN_NONE ||
+        un_slot(engine, slot)->state == UN_CONN_FREE)
         return true;
     return un_port_of(un_slot(engine, slot)) != port && engine->works[slot].move != UN_MOVE_HELD;
 }
@@ -258,7 +259,9 @@ static bool copy_one(struct un_engine *engine, uint32_t port)
     struct un_busy *busy = &engine->own->busy;
     uint32_t index = state->events.seen;
     const struct un_event event = *un_unread_event(engine, port, index);
-    if (is_nobodys(engine, port, &event)) { /* so it has no bytes */
+    if (is_nobodys(engine, port, &event)) {
+        if (event.type != UN_EVENT_SKIP)
+            un_unread_skip(engine, port, un_unread_event(engine, port, index));
         pass(engine, port);
         return true;
     }

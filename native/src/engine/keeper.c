@@ -31,6 +31,7 @@
 #include "base/inherited.h"
 #include "base/privileges.h"
 #include "engine/control.h"
+#include "engine/enginefile.h"
 #include "engine/formats.h"
 #include "engine/network.h"
 #include "engine/stack_setup.h"
@@ -66,8 +67,10 @@ struct keeper {
     uint32_t exchange_wakes;
     int arena_fd;
     int frames_fd;
-    int engine_fd;   /* the file that engines come out of (network.h) … */
-    int proven_fd;   /* … and the last of those that ran for a while; -1: none yet */
+    struct un_engine_file engine; /* that engines come out of (network.h) … */
+    struct un_engine_file proven; /* … and the last of those that ran for a while; fd -1: none yet */
+    int engine_name_fd;
+    const struct un_engine_name *engine_name; /* of the file that was sent last; the supervisor alone can write it */
     int core;        /* of the engine, -1: any */
     int keeper_core;
     bool guard;
@@ -141,7 +144,8 @@ static void clean_up(const struct keeper *keeper)
 enum option_code {
     OPTION_SHARD = 256, OPTION_PARENT, OPTION_PUBLIC, OPTION_PORTS, OPTION_PORT_WAKES, OPTION_WAKES, OPTION_CONTROL,
     OPTION_LISTENERS, OPTION_CORE, OPTION_KEEPER_CORE, OPTION_CLEANUP, OPTION_GUARD, OPTION_DEVICE, OPTION_EXCHANGE,
-    OPTION_EXCHANGE_WAKES, OPTION_ARENA, OPTION_FRAMES, OPTION_DEVICE_FDS, OPTION_ENGINE, OPTION_USER, OPTION_GROUP,
+    OPTION_EXCHANGE_WAKES, OPTION_ARENA, OPTION_FRAMES, OPTION_DEVICE_FDS, OPTION_ENGINE, OPTION_ENGINE_NAME,
+    OPTION_USER, OPTION_GROUP,
 };
 
 static const struct option long_options[] = {
@@ -154,6 +158,7 @@ static const struct option long_options[] = {
     {"control", required_argument, NULL, OPTION_CONTROL},
     {"listeners", required_argument, NULL, OPTION_LISTENERS},
     {"engine", required_argument, NULL, OPTION_ENGINE},
+    {"engine-name", required_argument, NULL, OPTION_ENGINE_NAME},
     {"user", required_argument, NULL, OPTION_USER},
     {"group", required_argument, NULL, OPTION_GROUP},
     {"core", required_argument, NULL, OPTION_CORE},
@@ -186,7 +191,8 @@ static void set_option(struct keeper *keeper, int code, char *value)
     case OPTION_LISTENERS:
         setup->listener_count = numbers(value, setup->listeners, UN_LISTENERS_MAX, "--listeners");
         break;
-    case OPTION_ENGINE: keeper->engine_fd = (int)number(value, "--engine", INT32_MAX); break;
+    case OPTION_ENGINE: keeper->engine.fd = (int)number(value, "--engine", INT32_MAX); break;
+    case OPTION_ENGINE_NAME: keeper->engine_name_fd = (int)number(value, "--engine-name", INT32_MAX); break;
     case OPTION_USER:
         keeper->privileges.change_user = true;
         keeper->privileges.uid = (uid_t)number(value, "--user", UINT32_MAX - 1);
@@ -224,8 +230,8 @@ static void read_options(struct keeper *keeper, int argc, char **argv)
         usage(argv[optind]);
     if (keeper->setup.control_fd < 0)
         usage("--control");
-    if (!keeper->guard && keeper->engine_fd < 0)
-        usage("--engine");
+    if (!keeper->guard && (keeper->engine.fd < 0 || keeper->engine_name_fd < 0))
+        usage("--engine or --engine-name");
     if (!keeper->guard && (keeper->public_fd < 0 || keeper->ports == 0 || keeper->port_wakes != keeper->ports ||
                            keeper->wakes != keeper->ports))
         usage("--public, --ports, --port-wakes or --wakes");
@@ -282,6 +288,19 @@ static void *map_private(uint64_t bytes)
     return memory;
 }
 
+/* Nobody who has the mapping can make it writable: the descriptor is not. */
+static const struct un_engine_name *map_engine_name(int fd)
+{
+    struct stat status;
+    if (fstat(fd, &status) < 0 || status.st_size < (off_t)sizeof(struct un_engine_name))
+        usage("--engine-name");
+    const void *memory = mmap(NULL, sizeof(struct un_engine_name), PROT_READ, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED)
+        fail("cannot map the name of the engine");
+    close(fd);
+    return memory;
+}
+
 static void check_stack(const struct keeper *keeper)
 {
     const struct un_stack_setup *stack = &keeper->stack;
@@ -335,6 +354,9 @@ static void map_memories(struct keeper *keeper)
             usage("--ports: memory too small");
     }
     keeper->setup.private = map_private(un_engine_private_bytes(&header->config));
+    keeper->engine_name = map_engine_name(keeper->engine_name_fd);
+    if (!un_engine_file_open(&keeper->engine, keeper->engine.fd))
+        usage("--engine");
     if (header->options.queues > 0)
         map_stack(keeper, header);
 }
@@ -349,7 +371,9 @@ static _Noreturn void refuse_engine(const char *why, const char *what)
 static const struct un_network *load_engine(const struct keeper *keeper)
 {
     char path[32];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", keeper->engine_fd);
+    if (!un_engine_file_is_same(&keeper->engine)) /* engines share our descriptors, and may do to them what they like */
+        refuse_engine("its descriptor is another file's", "");
+    snprintf(path, sizeof path, "/proc/self/fd/%d", keeper->engine.fd);
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     const struct un_network *network = library ? dlsym(library, "un_network") : NULL;
     if (!network)
@@ -405,34 +429,56 @@ static bool wait_for_engine(pid_t pid, int *status)
     return true;
 }
 
-/* If another file was sent, engines come out of that from now on, however the one that took it ended. */
+static struct un_private *private_of(const struct keeper *keeper)
+{
+    return keeper->setup.private;
+}
+
+/* If another file was sent, engines come out of that from now on, however the one that took it ended. Which descriptor
+ * it came by the engine says; which file it has to be, the supervisor. */
 static void take_engine(struct keeper *keeper)
 {
-    struct un_succession *succession = &((struct un_private *)keeper->setup.private)->succession;
+    struct un_succession *succession = &private_of(keeper)->succession;
+    struct un_engine_file sent;
     if (succession->wanted == 0)
         return;
-    if (keeper->proven_fd != keeper->engine_fd)
-        close(keeper->engine_fd);
-    keeper->engine_fd = (int)succession->wanted - 1;
+    bool is_file = un_engine_file_open(&sent, (int)succession->wanted - 1);
     succession->wanted = 0;
+    if (!is_file || !un_engine_file_has_name(&sent, keeper->engine_name)) {
+        un_control_say(supervisor_fd, "the engine cannot be used: it is not the file that was named");
+        succession->refused = 1;
+        return;
+    }
+    if (keeper->proven.fd != keeper->engine.fd)
+        close(keeper->engine.fd);
+    keeper->engine = sent;
 }
 
 /* Back to the file that engines ran out of before. False: there was none. */
 static bool take_engine_back(struct keeper *keeper)
 {
-    if (keeper->proven_fd < 0 || keeper->proven_fd == keeper->engine_fd)
+    if (keeper->proven.fd < 0 || keeper->proven.fd == keeper->engine.fd)
         return false;
-    close(keeper->engine_fd);
-    keeper->engine_fd = keeper->proven_fd;
-    ((struct un_private *)keeper->setup.private)->succession.refused = 1;
+    close(keeper->engine.fd);
+    keeper->engine = keeper->proven;
+    private_of(keeper)->succession.refused = 1;
     return true;
 }
 
 static void prove_engine(struct keeper *keeper)
 {
-    if (keeper->proven_fd >= 0 && keeper->proven_fd != keeper->engine_fd)
-        close(keeper->proven_fd);
-    keeper->proven_fd = keeper->engine_fd;
+    if (keeper->proven.fd >= 0 && keeper->proven.fd != keeper->engine.fd)
+        close(keeper->proven.fd);
+    keeper->proven = keeper->engine;
+}
+
+/* An engine that dies in its first moments, or over a file that it was sent, may leave descriptors that nobody knows.
+ * Looking for them takes a while where there are many, so it is done then alone. */
+static void close_leftovers(const struct keeper *keeper, uint32_t epoch)
+{
+    bool was_sent = !un_engine_file_has_name(&keeper->engine, keeper->engine_name);
+    if (private_of(keeper)->epoch == epoch || was_sent)
+        un_engine_file_close_others(&keeper->engine, &keeper->proven, keeper->engine_name);
 }
 
 enum { GOES_ON = -1 };
@@ -464,6 +510,7 @@ static int keep_engines(struct keeper *keeper)
 {
     for (int quick_deaths = 0; quick_deaths < QUICK_DEATHS_MAX;) {
         uint64_t started_ns = un_clock_ns();
+        uint32_t epoch = private_of(keeper)->epoch;
         pid_t pid = start_engine(keeper);
         int status = 0;
         if (!wait_for_engine(pid, &status))
@@ -472,6 +519,7 @@ static int keep_engines(struct keeper *keeper)
         int result = after_engine(keeper, pid, status, quick);
         if (result != GOES_ON)
             return result;
+        close_leftovers(keeper, epoch);
         bool crashed = quick && has_crashed(status);
         quick_deaths = crashed ? quick_deaths + 1 : 0;
         if (crashed && take_engine_back(keeper))
@@ -513,7 +561,8 @@ static void handle_signals(void)
 int main(int argc, char **argv)
 {
     struct keeper keeper = {
-        .parent = getppid(), .public_fd = -1, .engine_fd = -1, .proven_fd = -1, .core = -1, .keeper_core = -1};
+        .parent = getppid(), .public_fd = -1, .engine.fd = -1, .proven.fd = -1, .engine_name_fd = -1, .core = -1,
+        .keeper_core = -1};
     keeper.setup.control_fd = -1;
     keeper.stack.exchange_fd = keeper.arena_fd = keeper.frames_fd = -1;
     char *words_end = argv[argc - 1] + strlen(argv[argc - 1]);

@@ -255,9 +255,21 @@ static void handle_watched(struct un_engine *engine, uint64_t what)
         un_watch_handle(engine, what);
 }
 
+/* A unix socket tells a reset once, to whoever reads next, and an end of file from then on. That may be told to an
+ * engine that dies over it, so it is noted before anything is read. Of a TCP socket kernel_counts.c finds it out. */
+static void note_failure(struct un_engine *engine, uint64_t id)
+{
+    struct un_work *work = &engine->works[UN_ID_SLOT(id)];
+    if (work->generation == UN_ID_GENERATION(id) && work->flags & UN_WORK_PARTED)
+        work->flags |= UN_WORK_FAILED;
+    un_compiler_fence();
+}
+
 static void handle_conn(struct un_engine *engine, uint64_t id, uint32_t events)
 {
     const uint32_t read_on = EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+    if (events & EPOLLERR)
+        note_failure(engine, id);
     if (events & (EPOLLIN | read_on))
         un_engine_conn_can_receive(engine, id, events & read_on);
     if (events & EPOLLOUT)
@@ -387,10 +399,22 @@ static void adopt(struct un_engine *engine, int fd)
         open_conn(engine, slot, engine->own->busy.accepting - 1, fd, &peer);
 }
 
-/* There is one at most: that of the change in progress. Nothing was sent through one that was accepted. */
+static bool is_listener(int fd)
+{
+    int listens = 0;
+    socklen_t length = sizeof listens;
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0 && listens;
+}
+
+/* There is one at most: that of the change in progress. Nothing was sent through one that was accepted. One that
+ * listens is the supervisor's too, and stays as it is. */
 static void settle_orphan(struct un_engine *engine, int fd)
 {
     uint32_t ends = engine->own->busy.ends;
+    if (is_listener(fd)) {
+        close(fd);
+        return;
+    }
     if (engine->own->busy.accepting) {
         adopt(engine, fd);
         return;

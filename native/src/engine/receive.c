@@ -143,6 +143,8 @@ static void receive_stopped(struct un_engine *engine, uint32_t slot, ssize_t sta
         return;
     }
     work->flags &= (uint16_t)~(UN_WORK_READABLE | UN_WORK_READ_ON);
+    if (status == 0 && work->flags & UN_WORK_FAILED)
+        status = -ECONNRESET;
     if (status == 0)
         un_engine_conn_peer_eof(engine, slot);
     else if (status != -EAGAIN)

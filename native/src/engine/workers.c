@@ -102,8 +102,8 @@ static void sit_down(struct un_engine *engine, uint32_t port, uint32_t serial, b
         un_wake_drain(engine->setup.wake_fds[port]); /* its predecessor may have filled it */
     un_store(&un_quarantine_at(engine->setup.public, port)->running, UN_RUNNING_NOTHING);
     un_store(&un_quarantine_at(engine->setup.public, port)->valid, 0);
-    if (!state->attached) /* its events may have been copied meanwhile */
-        un_publish(&un_port_memory(engine, port)->commit, UN_COMMIT(state->events.seen, state->commands.own));
+    if (!state->attached) /* events may have been copied meanwhile, or somebody else may have written there */
+        restore_memory(engine, port);
     un_store(&published->serial, serial);
     un_store(&published->attached, 1);
     state->serial = serial;

@@ -229,9 +229,9 @@ static void open_seat(void)
     right->port = HONEST_PORT + 1;
     left->end = arena.honest;
     memset(&arena.honest, 0, sizeof arena.honest);
-    left->serial = 1;
+    left->serial = arena.serial;
     left->sits = true;
-    serials = 1;
+    serials = arena.serial;
     for (uint32_t i = 0; i < peer_count(); i++)
         left->knows[UN_ID_SLOT(peer_at(i)->conn)] = peer_at(i)->conn;
     CHECK(peer_count() >= 3);
@@ -575,6 +575,41 @@ static void a_connection_ends_while_its_events_are_copied(void)
     close_seat();
 }
 
+static uint32_t index_of_data(const struct hand *hand, uint64_t conn)
+{
+    const struct un_ring *ring = &arena.engine->own->ports[hand->port].events;
+    uint32_t index = ring->seen;
+    for (;; index++) {
+        CHECK(index != ring->own);
+        const struct un_event *event = &un_event_ring(arena.setup.public, hand->port)[un_ring_slot(ring, index)];
+        if (event->type == UN_EVENT_DATA && event->conn == conn)
+            return index;
+    }
+}
+
+static bool die_of(struct hand *hand, struct peer *peer)
+{
+    un_store(&un_port_memory(arena.engine, hand->port)->handling, UN_HANDLING(index_of_data(hand, peer->conn)));
+    un_port_close(&hand->end);
+    hand->sits = false;
+    return un_engine_lost_worker(arena.engine, hand->port, false);
+}
+
+static void an_event_that_a_worker_died_of_is_a_suspect_at_its_new_place(void)
+{
+    open_seat();
+    struct peer *peer = peer_at(0);
+    for (uint32_t i = 0; i < 3; i++)
+        say(peer_at(i), 3);
+    sit(right);
+    CHECK(!die_of(left, peer));
+    turns(3);
+    CHECK_EQ(unread(left), 0);
+    CHECK(die_of(right, peer));
+    CHECK_EQ(un_load(&arena.engine->counters->closed[UN_REASON_POISONED]), 1);
+    close_seat();
+}
+
 /* Nothing of it is unread, so nothing holds it up. */
 static void a_connection_without_events_moves_at_once(void)
 {
@@ -764,6 +799,7 @@ static void over(const struct carrier *which)
     RUN(both_die_and_the_next_worker_may_come_to_either_port);
     RUN(the_heir_dies_while_events_are_copied);
     RUN(a_connection_ends_while_its_events_are_copied);
+    RUN(an_event_that_a_worker_died_of_is_a_suspect_at_its_new_place);
     RUN(dirty_connections_of_a_dead_leaving_worker_are_reset_and_no_other);
     RUN(answers_that_nobody_asked_for_are_refused);
     RUN(a_connection_is_not_released_before_its_events_are_read);

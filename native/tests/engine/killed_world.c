@@ -20,7 +20,7 @@
 #include "check.h"
 #include "engine/engine.h"
 
-enum { SEAT_BYTES_WATCHED = 4, STEPS_MAX = 4000000, BYTES_MAX = 1 << 16 };
+enum { BYTES_MAX = 1 << 16 };
 
 struct killed_world world;
 
@@ -31,24 +31,29 @@ static uint32_t *shared_steps; /* what the keeper recorded */
 static uint32_t shared_most;
 
 struct order {
-    char what; /* Turn, Record, Kill, takeOver */
+    char what; /* Do, Record, Kill */
     enum killed_act act;
     uint32_t steps;
+    uint32_t serial; /* of a worker that comes */
 };
 
 /* The keeper's side. */
 
 static struct un_engine *engine;
 
-static void do_act(enum killed_act act)
+static void do_act(const struct order *order)
 {
-    if (act == ACT_TURN)
-        un_engine_turn(engine, 0);
-    else
-        CHECK((engine = un_engine_start(&world.setup)) != NULL);
+    switch (order->act) {
+    case ACT_TURN: un_engine_turn(engine, 0); break;
+    case ACT_TAKEOVER: CHECK((engine = un_engine_start(&world.setup)) != NULL); break;
+    case ACT_ATTACH_LEFT: CHECK_EQ(un_engine_attach_worker(engine, LEFT, order->serial, true), 0); break;
+    case ACT_ATTACH_RIGHT: CHECK_EQ(un_engine_attach_worker(engine, RIGHT, order->serial, true), 0); break;
+    case ACT_LOSE_LEFT: un_engine_lost_worker(engine, LEFT, false); break;
+    case ACT_LOSE_RIGHT: un_engine_lost_worker(engine, RIGHT, false); break;
+    }
 }
 
-static pid_t start_stepped(enum killed_act act)
+static pid_t start_stepped(const struct order *order)
 {
     int status;
     pid_t pid = (pid_t)syscall(SYS_clone, (unsigned long)(CLONE_FILES | SIGCHLD), NULL, NULL, NULL, NULL);
@@ -56,7 +61,7 @@ static pid_t start_stepped(enum killed_act act)
     if (pid == 0) {
         ptrace(PTRACE_TRACEME, 0, NULL, NULL);
         syscall(SYS_kill, syscall(SYS_getpid), SIGSTOP);
-        do_act(act);
+        do_act(order);
         syscall(SYS_kill, syscall(SYS_getpid), SIGSTOP);
         syscall(SYS_exit_group, 1);
     }
@@ -99,7 +104,7 @@ static struct {
     void *start;
     uint64_t bytes;
     uint8_t *last;
-} watched[3];
+} watched[2 + UN_PORTS];
 
 static void watch(uint32_t which, void *start, uint64_t bytes)
 {
@@ -113,7 +118,7 @@ static void watch(uint32_t which, void *start, uint64_t bytes)
 static bool memory_changed(void)
 {
     bool changed = false;
-    for (uint32_t i = 0; i < 3; i++) {
+    for (uint32_t i = 0; i < 2 + UN_PORTS; i++) {
         if (memcmp(watched[i].last, watched[i].start, watched[i].bytes) == 0)
             continue;
         changed = true;
@@ -122,13 +127,14 @@ static bool memory_changed(void)
     return changed;
 }
 
-static uint32_t record(enum killed_act act)
+static uint32_t record(const struct order *order)
 {
     uint32_t count = 0;
     watch(0, world.setup.private, un_engine_private_bytes(&world.config));
     watch(1, world.setup.public, world.layout.public_bytes);
-    watch(2, world.setup.ports[0], world.layout.port_bytes);
-    pid_t pid = start_stepped(act);
+    for (uint32_t port = 0; port < UN_PORTS; port++)
+        watch(2 + port, world.setup.ports[port], world.layout.port_bytes);
+    pid_t pid = start_stepped(order);
     for (uint32_t steps = 1;; steps++) {
         bool is_call = is_at_system_call(pid);
         if (!step(pid))
@@ -142,11 +148,11 @@ static uint32_t record(enum killed_act act)
     return count;
 }
 
-static uint32_t kill_after(enum killed_act act, uint32_t steps)
+static uint32_t kill_after(const struct order *order)
 {
-    pid_t pid = start_stepped(act);
+    pid_t pid = start_stepped(order);
     bool is_before_end = true;
-    for (uint32_t i = 0; is_before_end && i < steps; i++)
+    for (uint32_t i = 0; is_before_end && i < order->steps; i++)
         is_before_end = step(pid);
     end_stepped(pid);
     return is_before_end;
@@ -155,10 +161,9 @@ static uint32_t kill_after(enum killed_act act, uint32_t steps)
 static uint32_t obey(const struct order *order)
 {
     switch (order->what) {
-    case 'T': return un_engine_turn(engine, 0);
-    case 'R': return record(order->act);
-    case 'K': return kill_after(order->act, order->steps);
-    default: do_act(ACT_TAKEOVER); return 0;
+    case 'R': return record(order);
+    case 'K': return kill_after(order);
+    default: do_act(order); return 0;
     }
 }
 
@@ -168,7 +173,6 @@ static _Noreturn void keep(void)
     close(orders[1]);
     close(reports[0]);
     CHECK((engine = un_engine_start(&world.setup)) != NULL);
-    un_engine_attach_worker(engine, 0, 1, true);
     while (read(orders[0], &order, sizeof order) == sizeof order) {
         uint32_t report = obey(&order);
         CHECK_EQ(write(reports[1], &report, sizeof report), sizeof report);
@@ -188,25 +192,25 @@ static uint32_t ask(struct order order)
 
 void world_turn(void)
 {
-    ask((struct order){.what = 'T'});
+    ask((struct order){.what = 'D', .act = ACT_TURN});
 }
 
 uint32_t world_record(enum killed_act act, uint32_t *steps, uint32_t most)
 {
     CHECK(most <= shared_most);
-    uint32_t count = ask((struct order){.what = 'R', .act = act});
+    uint32_t count = ask((struct order){.what = 'R', .act = act, .serial = world.serials + 1});
     memcpy(steps, shared_steps, count * sizeof *steps);
     return count;
 }
 
 bool world_kill(enum killed_act act, uint32_t steps)
 {
-    return ask((struct order){.what = 'K', .act = act, .steps = steps});
+    return ask((struct order){.what = 'K', .act = act, .steps = steps, .serial = world.serials + 1});
 }
 
 void world_take_over(void)
 {
-    ask((struct order){.what = 'O'});
+    ask((struct order){.what = 'D', .act = ACT_TAKEOVER});
 }
 
 static void *map(uint64_t bytes)
@@ -228,7 +232,8 @@ static void open_memories(void)
     CHECK_EQ(un_segment_plan(&world.config, &world.layout, &why), 0);
     world.setup.private = map(un_engine_private_bytes(&world.config));
     world.setup.public = map(world.layout.public_bytes);
-    world.setup.ports[0] = map(world.layout.port_bytes);
+    for (uint32_t port = 0; port < UN_PORTS; port++)
+        world.setup.ports[port] = map(world.layout.port_bytes);
     un_segment_format(world.setup.public, &world.config, &world.layout, &world.options);
     shared_most = 1 << 14;
     shared_steps = map(shared_most * sizeof *shared_steps);
@@ -263,19 +268,25 @@ static void open_listener(void)
     world.setup.listener_count = 1;
 }
 
-static int to_engine, from_engine;
+static int to_engine[UN_PORTS], from_engine[UN_PORTS];
+
+static void open_wakes(uint32_t port)
+{
+    int from_worker[2], to_worker[2];
+    CHECK_EQ(pipe2(from_worker, O_NONBLOCK | O_CLOEXEC), 0);
+    CHECK_EQ(pipe2(to_worker, O_NONBLOCK | O_CLOEXEC), 0);
+    world.setup.wake_fds[port] = from_worker[0];
+    world.setup.port_wake_fds[port] = to_worker[1];
+    to_engine[port] = from_worker[1];
+    from_engine[port] = to_worker[0];
+}
 
 static void open_descriptors(void)
 {
-    int from_worker[2], to_worker[2];
     world.setup.control_fd = -1;
     CHECK((world.setup.epoll_fd = epoll_create1(EPOLL_CLOEXEC)) >= 0);
-    CHECK_EQ(pipe2(from_worker, O_NONBLOCK | O_CLOEXEC), 0);
-    CHECK_EQ(pipe2(to_worker, O_NONBLOCK | O_CLOEXEC), 0);
-    world.setup.wake_fds[0] = from_worker[0];
-    world.setup.port_wake_fds[0] = to_worker[1];
-    to_engine = from_worker[1];
-    from_engine = to_worker[0];
+    for (uint32_t port = 0; port < UN_PORTS; port++)
+        open_wakes(port);
     CHECK_EQ(pipe2(orders, O_CLOEXEC), 0);
     CHECK_EQ(pipe2(reports, O_CLOEXEC), 0);
 }
@@ -287,8 +298,10 @@ static void close_keepers_ends(void)
     close(reports[1]);
     close(listener);
     close(world.setup.epoll_fd);
-    close(world.setup.wake_fds[0]);
-    close(world.setup.port_wake_fds[0]);
+    for (uint32_t port = 0; port < UN_PORTS; port++) {
+        close(world.setup.wake_fds[port]);
+        close(world.setup.port_wake_fds[port]);
+    }
 }
 
 static bool knows_all(void)
@@ -313,8 +326,7 @@ void world_open(bool is_unix, uint32_t connected)
     if (keeper == 0)
         keep();
     close_keepers_ends();
-    world_turn(); /* it is attached */
-    CHECK_EQ(un_port_attach(&world.worker, world.setup.public, world.setup.ports[0], 0, to_engine), 0);
+    world_do(ACT_ATTACH_LEFT);
     for (uint32_t i = 0; i < connected; i++) {
         client_connect(i);
         world_until(knows_all, "the worker hears of a connection");
@@ -324,19 +336,23 @@ void world_open(bool is_unix, uint32_t connected)
 void world_close(void)
 {
     int status;
-    un_port_close(&world.worker);
+    for (uint32_t port = 0; port < UN_PORTS; port++)
+        if (world.workers[port].sits)
+            un_port_close(&world.workers[port].end);
     close(orders[1]);
     CHECK_EQ(waitpid(keeper, &status, 0), keeper);
     CHECK_EQ(status, 0);
     close(reports[0]);
-    close(to_engine);
-    close(from_engine);
+    for (uint32_t port = 0; port < UN_PORTS; port++) {
+        close(to_engine[port]);
+        close(from_engine[port]);
+        munmap(world.setup.ports[port], world.layout.port_bytes);
+    }
     for (uint32_t i = 0; i < KILLED_CLIENTS; i++)
         if (world.clients[i].fd >= 0)
             close(world.clients[i].fd);
     munmap(world.setup.private, un_engine_private_bytes(&world.config));
     munmap(world.setup.public, world.layout.public_bytes);
-    munmap(world.setup.ports[0], world.layout.port_bytes);
     munmap(shared_steps, shared_most * sizeof *shared_steps);
 }
 
@@ -389,49 +405,85 @@ static struct killed_client *client_of(uint64_t conn)
     check_failed(__FILE__, __LINE__, "an event of a connection that the worker knows");
 }
 
-static void hear_data(const struct un_event *event)
+static struct un_port *end_of(int worker)
+{
+    return &world.workers[worker].end;
+}
+
+/* Nobody hears of a connection that another one has. */
+static struct killed_client *known_to(int worker, const struct un_event *event)
 {
     struct killed_client *end = client_of(event->conn);
-    const uint8_t *bytes = un_port_bytes(&world.worker, event);
+    CHECK(end->owner == worker || end->owner < 0);
+    end->owner = worker;
+    return end;
+}
+
+static void hear_data(int worker, const struct un_event *event)
+{
+    struct killed_client *end = known_to(worker, event);
+    const uint8_t *bytes = un_port_bytes(end_of(worker), event);
     CHECK(!end->heard_eof && !end->heard_close);
     for (uint32_t i = 0; i < event->length; i++)
         CHECK_EQ(bytes[i], byte_at((uint32_t)(end - world.clients), false, end->heard++));
     CHECK(end->heard <= end->wrote);
-    un_port_free_frame(&world.worker, event->frame);
+    un_port_free_frame(end_of(worker), event->frame);
 }
 
 /* Clients connect one by one. */
-static void hear(const struct un_event *event)
+static void hear_connect(int worker, const struct un_event *event)
+{
+    CHECK(world.known < KILLED_CLIENTS);
+    world.clients[world.known].owner = worker;
+    world.clients[world.known++].conn = event->conn;
+}
+
+static void hear(int worker, const struct un_event *event)
 {
     struct killed_client *end;
     switch (event->type) {
-    case UN_EVENT_CONNECT:
-        CHECK(world.known < KILLED_CLIENTS);
-        world.clients[world.known++].conn = event->conn;
-        break;
-    case UN_EVENT_DATA: hear_data(event); break;
+    case UN_EVENT_CONNECT: hear_connect(worker, event); break;
+    case UN_EVENT_DATA: hear_data(worker, event); break;
     case UN_EVENT_EOF:
-        end = client_of(event->conn);
+        end = known_to(worker, event);
         CHECK(!end->heard_eof);
         end->heard_eof = true;
         break;
     case UN_EVENT_CLOSE:
-        end = client_of(event->conn);
+        end = known_to(worker, event);
         CHECK(!end->heard_close);
         end->heard_close = true;
         end->reason = event->reason;
+        break;
+    case UN_EVENT_MOVE:
+        end = known_to(worker, event);
+        CHECK(worker != world.current);
+        CHECK(un_port_command(end_of(worker), UN_COMMAND_RELEASE, event->conn, 0));
+        end->owner = -1;
         break;
     default: break;
     }
 }
 
-void worker_serve(void)
+void worker_serve(int worker)
 {
-    uint32_t ready = un_port_peek(&world.worker);
+    uint32_t ready = un_port_peek(end_of(worker));
     for (uint32_t i = 0; i < ready; i++)
-        hear(un_port_event(&world.worker, i));
-    un_port_release(&world.worker, ready);
-    un_port_commit(&world.worker);
+        hear(worker, un_port_event(end_of(worker), i));
+    un_port_release(end_of(worker), ready);
+    un_port_commit(end_of(worker));
+}
+
+void workers_serve(void)
+{
+    for (int worker = LEFT; worker <= RIGHT; worker++)
+        if (world.workers[worker].sits)
+            worker_serve(worker);
+}
+
+static struct un_port *end_for(const struct killed_client *client)
+{
+    return end_of(client->owner < 0 ? world.current : client->owner);
 }
 
 void worker_answer(uint32_t client, uint32_t length)
@@ -441,22 +493,45 @@ void worker_answer(uint32_t client, uint32_t length)
     CHECK(length <= sizeof bytes);
     for (uint32_t i = 0; i < length; i++)
         bytes[i] = byte_at(client, true, end->answered + i);
-    CHECK_EQ(un_port_send(&world.worker, end->conn, bytes, length), length);
-    un_port_commit(&world.worker);
+    CHECK_EQ(un_port_send(end_for(end), end->conn, bytes, length), length);
+    un_port_commit(end_for(end));
     end->answered += length;
 }
 
 void worker_order(uint32_t client, enum un_command_op op, uint64_t arg)
 {
-    CHECK(un_port_command(&world.worker, op, world.clients[client].conn, arg));
-    un_port_commit(&world.worker);
+    CHECK(un_port_command(end_for(&world.clients[client]), op, world.clients[client].conn, arg));
+    un_port_commit(end_for(&world.clients[client]));
+}
+
+void worker_dies(int worker)
+{
+    un_port_close(end_of(worker));
+    world.workers[worker].sits = false;
+    for (uint32_t i = 0; i < KILLED_CLIENTS; i++)
+        if (world.clients[i].owner == worker)
+            world.clients[i].owner = -1;
+}
+
+void world_do(enum killed_act act)
+{
+    ask((struct order){.what = 'D', .act = act, .serial = world.serials + 1});
+    if (act != ACT_ATTACH_LEFT && act != ACT_ATTACH_RIGHT)
+        return;
+    int worker = act == ACT_ATTACH_LEFT ? LEFT : RIGHT;
+    world.serials++;
+    world.current = worker;
+    world.workers[worker].sits = true;
+    CHECK_EQ(un_port_attach(end_of(worker), world.setup.public, world.setup.ports[worker], (uint32_t)worker,
+                            to_engine[worker]),
+             0);
 }
 
 void world_until(bool (*condition)(void), const char *what)
 {
     for (uint32_t i = 0; i < 20000; i++) {
         world_turn();
-        worker_serve();
+        workers_serve();
         for (uint32_t client = 0; client < KILLED_CLIENTS; client++)
             client_read(client);
         if (condition())

@@ -20,6 +20,7 @@ struct killed_client {
     uint64_t answered; /* by the worker */
     uint64_t got;      /* of that, by the client */
     bool heard_eof, heard_close;
+    int owner; /* the worker that knows it; -1: nobody, until one hears of it */
     uint8_t reason;
     bool got_eof, got_reset;
 };
@@ -30,7 +31,12 @@ struct killed_world {
     struct un_segment_layout layout;
     struct un_engine_options options;
     struct un_engine_setup setup;
-    struct un_port worker;
+    struct killed_worker {
+        struct un_port end;
+        bool sits;
+    } workers[UN_PORTS]; /* left and right, at the ports of the only seat */
+    uint32_t serials;
+    int current; /* worker that came last */
     struct killed_client clients[KILLED_CLIENTS];
     uint32_t known; /* clients of which the worker has heard */
 };
@@ -45,12 +51,18 @@ void world_turn(void);                   /* one turn of the engine, whole */
 void client_connect(uint32_t client);    /* on its way */
 void client_write(uint32_t client, uint32_t length);
 void client_read(uint32_t client);       /* what is there */
-void worker_serve(void);                 /* all that is in the ring, taken and committed */
-void worker_answer(uint32_t client, uint32_t length); /* and commit */
+void worker_serve(int worker);           /* all that is in its ring, taken and committed; questions by RELEASE */
+void workers_serve(void);                /* those that sit */
+void worker_answer(uint32_t client, uint32_t length); /* the one that has the connection; and commit */
 void worker_order(uint32_t client, enum un_command_op op, uint64_t arg);
+void worker_dies(int worker); /* the engine is to be told */
 
-/* What a network process does: a turn, or its start, in which it takes over from a dead one. */
-enum killed_act { ACT_TURN, ACT_TAKEOVER };
+/* What a network process does: a turn, its start, in which it takes over from a dead one, or what the supervisor asks
+ * for, which asks once more if it was not confirmed. */
+enum killed_act { ACT_TURN, ACT_TAKEOVER, ACT_ATTACH_LEFT, ACT_ATTACH_RIGHT, ACT_LOSE_LEFT, ACT_LOSE_RIGHT };
+enum { LEFT, RIGHT };
+
+void world_do(enum killed_act act); /* whole; a worker that was attached sits then */
 
 /* Steps of it after which memory had changed, or that were system calls; it is done to the end. */
 uint32_t world_record(enum killed_act act, uint32_t *steps, uint32_t most);
