@@ -33,12 +33,13 @@ STATUS = {
             "rebuilds": 0,
             "workers": [
                 {"seat": 0, "pid": 103, "serial": 2, "state": "serving", "restarts": 1}
-                | {"out_of_service": False, "leaving": {"pid": 99, "serial": 1, "state": "leaving"}},
+                | {"out_of_service": False, "leaving": {"pid": 99, "serial": 1, "state": "leaving"}, "hangs": None},
                 {"seat": 1, "pid": None, "serial": 7, "state": "empty", "restarts": 6}
-                | {"out_of_service": True, "leaving": None},
+                | {"out_of_service": True, "leaving": None, "hangs": None},
             ],
         }
     ],
+    "zygotes": [104],
     "spares": [105],
     "warnings": ["pinning: all asked, no process is pinned in force"],
 }
@@ -103,6 +104,7 @@ def test_status_is_a_table_of_processes(server: dict[str, Any], capsys: pytest.C
         ["worker", "0.0", "103", "serving", "2", "1"],
         ["worker", "0.0", "99", "leaving", "1"],
         ["worker", "0.1", "-", "out", "of", "service", "7", "6"],
+        ["zygote", "104", "running"],
         ["spare", "105", "ready"],
     ]
     assert (
