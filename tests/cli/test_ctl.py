@@ -33,9 +33,9 @@ STATUS = {
             "rebuilds": 0,
             "workers": [
                 {"seat": 0, "pid": 103, "serial": 2, "state": "serving", "restarts": 1}
-                | {"out_of_service": False, "leaving": {"pid": 99, "serial": 1, "state": "leaving"}, "hangs": None},
+                | {"hangs": 31.25, "out_of_service": False, "leaving": {"pid": 99, "serial": 1, "state": "leaving"}},
                 {"seat": 1, "pid": None, "serial": 7, "state": "empty", "restarts": 6}
-                | {"out_of_service": True, "leaving": None, "hangs": None},
+                | {"hangs": None, "out_of_service": True, "leaving": None},
             ],
         }
     ],
@@ -101,7 +101,7 @@ def test_status_is_a_table_of_processes(server: dict[str, Any], capsys: pytest.C
         ["supervisor", "100", "running", "1.2.3"],
         ["network", "0", "102", "serving", "4", "1.2.4"],
         ["keeper", "0", "101", "running", "0"],
-        ["worker", "0.0", "103", "serving", "2", "1"],
+        ["worker", "0.0", "103", "hangs", "31.2s", "2", "1"],
         ["worker", "0.0", "99", "leaving", "1"],
         ["worker", "0.1", "-", "out", "of", "service", "7", "6"],
         ["zygote", "104", "running"],
