@@ -299,7 +299,7 @@ static void abort_in_vain(void)
 
 /* ---- round trips ---- */
 
-/* The next segment in order brings a sample that differs from those before: a change of what is hot alone (keep.h). */
+/* The next segment in order brings a sample that differs from those before, a change of what is hot alone: keep.h. */
 static void round_trip_is_longer(void)
 {
     for (uint32_t i = 0; i < 2; i++) {
