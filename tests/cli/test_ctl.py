@@ -13,6 +13,7 @@ import pytest
 from usnet_framework.cli import ctl
 from usnet_framework.errors import ControlError
 
+
 def worker(seat: int, **different: Any) -> dict[str, Any]:
     usual = {"pid": 1, "serial": 1, "state": "serving", "restarts": 0, "leaving": None, "hangs": None}
     return {"seat": seat, "out_of_service": False, **usual, **different}
@@ -38,9 +39,8 @@ STATUS = {
             "rebuilds": 0,
             "workers": [
                 worker(0, pid=103, serial=2, restarts=1, leaving={"pid": 99, "state": "leaving", "serial": 1}),
-                worker(1, pid=None, serial=7, state="empty", restarts=6),
-                worker(2, pid=104, out_of_service=True),
-                worker(3, pid=106, hangs=42.0),
+                worker(1, pid=None, serial=7, state="empty", restarts=6, out_of_service=True),
+                worker(2, pid=104, hangs=42.0),
             ],
         }
     ],
@@ -108,6 +108,7 @@ def test_status_is_a_table_of_processes(server: dict[str, Any], capsys: pytest.C
         ["worker", "0.0", "103", "serving", "2", "1"],
         ["worker", "0.0", "99", "leaving", "1"],
         ["worker", "0.1", "-", "out", "of", "service", "7", "6"],
+        ["worker", "0.2", "104", "hangs", "42.0s", "1", "0"],
         ["spare", "105", "ready"],
     ]
     assert (
