@@ -156,7 +156,7 @@ int un_sendqueue_gather(struct un_engine *engine, uint32_t slot, uint32_t *port,
     uint8_t *frames = un_send_frames(engine->setup.public, engine->setup.ports[*port]);
     int count = 0;
     for (uint32_t first = node; count < UN_IOV_MAX && is_of_one_port(node, first); count++) {
-        const struct un_node *entry = un_node_at(engine, *port, node);
+        const struct un_node *entry = node_in(engine, *port, node & ~(UINT32_C(1) << UN_NODE_SIDE_SHIFT));
         uint64_t at = (uint64_t)entry->frame * engine->config->tx_frame_bytes + entry->offset;
         pieces[count] = (struct iovec){frames + at + sent, entry->length - sent};
         sent = 0;
