@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "engine/conns.h"
 #include "engine/control.h"
 
 struct request {
