@@ -227,13 +227,26 @@ def test_ctl_waits_until_it_is_gone(layout: str) -> None:
             socket.create_connection(server.metrics_address)
 
 
-def test_ctl_does_not_wait_for_ever() -> None:
-    with Server(ECHO, "--queues", "1", "--graceful-timeout", "600") as server, server.connect() as client:
+BUSY = """
+import asyncio
+from usnet_framework import Handler
+
+class Busy(Handler):
+    async def on_data(self, conn, data):
+        conn.send(data)
+        await asyncio.sleep(600)
+"""
+
+
+def test_ctl_does_not_wait_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(BUSY)
+    serves = Server("busy:Busy", "--queues", "1", "--graceful-timeout", "600", cwd=tmp_path)
+    with serves as server, server.connect() as client:
         exchange(client)
         done = run("usnet-ctl", "stop", "--wait", "--timeout", "0.5", "--control", str(server.control))
         assert (done.returncode, done.stdout) == (3, "")
         assert done.stderr == "usnet-ctl: stop: the server is not gone after 0.5 s; it is stopping\n"
-        exchange(client)
+        assert server.process.poll() is None
         assert server.ctl("stop", "--wait") == "stopped", "asked a second time it stops at once"
 
 

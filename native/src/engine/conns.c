@@ -79,16 +79,11 @@ static void count_active(struct un_engine *engine, uint32_t port, int32_t change
     tell_connections(engine, port);
 }
 
-static bool is_moving(uint32_t move)
-{
-    return move == UN_MOVE_DUE || move == UN_MOVE_KEPT || move == UN_MOVE_ASKED;
-}
-
 void un_engine_conn_set_move(struct un_engine *engine, uint32_t slot, enum un_move move)
 {
     struct un_work *work = &engine->works[slot];
     struct un_port_end *port = &engine->own->ports[un_port_of(un_slot(engine, slot))];
-    port->moving += (uint32_t)is_moving(move) - (uint32_t)is_moving(work->move);
+    port->moving += (uint32_t)un_is_moving(move) - (uint32_t)un_is_moving(work->move);
     work->move = move & 15;
 }
 
