@@ -15,8 +15,8 @@ from support.server import Serve, Server
 
 MANY = 9 << 20
 UNNOTICED_S = 2.5
-"""Half of the shortest outage that a worker that leaves could cause, --graceful-timeout: cores may be shared with others
-who work. How long it takes when they do not is measured, not tested."""
+"""Half of the shortest outage that a worker that leaves could cause, --graceful-timeout: others may work on the same
+cores. How long it takes when they do not is measured, not tested."""
 
 MORE = """
     def on_connect(self, conn):
