@@ -48,9 +48,11 @@ class Pipe:
 
 @pytest.fixture
 def pipe() -> Iterator[Pipe]:
+    """At its end, nobody writes into it any more."""
     pipe = Pipe()
     yield pipe
     pipe.close()
+    wait("no thread is left", lambda: not log_threads())
 
 
 @pytest.fixture
@@ -85,7 +87,6 @@ def test_a_line_is_written_by_its_caller(pipe: Pipe) -> None:
     writer.write("one")
     writer.write("two")
     assert pipe.heard() == ["one", "two"]
-    assert not log_threads()
     assert os.get_blocking(pipe.writer), "other processes share it"
 
 

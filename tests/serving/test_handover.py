@@ -139,7 +139,7 @@ def test_a_successor_that_is_killed_is_followed_by_its_own_code(serve: Serve, tm
 
 @pytest.mark.timeout(120)
 def test_the_worker_before_may_be_killed_while_it_finishes(serve: Serve, tmp_path: Path) -> None:
-    deploy(tmp_path, "one")
+    deploy(tmp_path, "one", more=MORE.replace("conn, 3", "conn, 600"))
     serves = serve("app:App", "--queues", "1", cwd=tmp_path)
     with serves as server, server.connect() as slow, server.connect() as client:
         assert ask(client) == b"one"

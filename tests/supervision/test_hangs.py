@@ -160,3 +160,15 @@ def test_idle_processes_do_not_hang() -> None:
         before: tuple[list[Worker], list[int]] = (server.workers(), server.network_pids())
         time.sleep(4)
         assert (server.workers(), server.network_pids()) == before
+
+
+@pytest.mark.parametrize("layout", ["split", "inline"])
+@pytest.mark.parametrize("poll", ["busy", "adaptive"])
+def test_processes_that_never_sleep_do_not_hang(layout: str, poll: str) -> None:
+    options = ("--poll", poll, "--layout", layout)
+    with Server("support.hanging:Echo", *IN_TESTS, *QUICK, *options) as server, server.connect() as client:
+        before = server.workers()
+        assert ask(client, b"before") == b"before"
+        time.sleep(2.5)
+        assert ask(client, b"after") == b"after"
+        assert server.workers() == before

@@ -45,6 +45,9 @@ void un_engine_conn_peer_eof(struct un_engine *engine, uint32_t slot);
 void un_engine_conn_expect_progress(struct un_engine *engine, uint32_t slot, uint32_t undelivered);
 void un_engine_conn_sweep_deadlines(struct un_engine *engine);
 
+/* Whether any output waits, or is sent and not acknowledged. */
+bool un_engine_owes_output(struct un_engine *engine);
+
 /* From the transport. */
 void un_engine_conn_failed(struct un_engine *engine, uint64_t id); /* after what can be read */
 void un_engine_conn_ended(struct un_engine *engine, uint64_t id, enum un_reason reason); /* nothing can be read */

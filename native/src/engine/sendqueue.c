@@ -99,6 +99,15 @@ void un_sendqueue_rebuild(struct un_engine *engine, uint32_t port)
     tell_free_nodes(engine, port);
 }
 
+void un_sendqueue_begin(struct un_engine *engine, uint32_t port)
+{
+    engine->own->ports[port].node_free = UN_NONE;
+    engine->own->ports[port].node_free_count = 0;
+    for (uint32_t node = engine->node_count; node-- > 0;)
+        push_free_node(engine, port, node);
+    tell_free_nodes(engine, port);
+}
+
 bool un_sendqueue_append(struct un_engine *engine, uint32_t slot, const struct un_command *command)
 {
     struct un_conn *conn = un_slot(engine, slot);

@@ -289,6 +289,12 @@ static inline uint32_t un_port_of(const struct un_conn *conn)
     return conn->port;
 }
 
+/* Its worker is concerned. */
+static inline bool un_is_moving(enum un_move move)
+{
+    return move == UN_MOVE_DUE || move == UN_MOVE_KEPT || move == UN_MOVE_ASKED;
+}
+
 /* Nothing of it may go into a ring now, and it stands in no receive list. */
 static inline bool un_is_withheld(const struct un_work *work)
 {

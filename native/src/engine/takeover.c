@@ -56,10 +56,9 @@ static void sum_ring(struct un_engine *engine, uint32_t port, bool *closing)
 
 static void count_slot(struct un_engine *engine, uint32_t slot)
 {
-    enum un_move move = engine->works[slot].move;
-    engine->own->ports[un_port_of(un_slot(engine, slot))].slots++;
-    engine->works[slot].move = UN_MOVE_NONE;
-    un_engine_conn_set_move(engine, slot, move);
+    struct un_port_end *port = &engine->own->ports[un_port_of(un_slot(engine, slot))];
+    port->slots++;
+    port->moving += un_is_moving(engine->works[slot].move);
 }
 
 static void clear_sums(struct un_engine *engine)
