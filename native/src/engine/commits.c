@@ -5,9 +5,9 @@
 #include "engine/conns.h"
 #include "engine/control.h"
 #include "engine/handover.h"
-#include "engine/judge.h"
 #include "engine/receive.h"
 #include "engine/sendqueue.h"
+#include "engine/suspects.h"
 #include "engine/worklists.h"
 
 static void count(un_shared64 *counter)
@@ -73,7 +73,7 @@ static uint32_t walk_consumed(struct un_engine *engine, uint32_t port)
     const struct un_event *ring = un_event_ring(engine->setup.public, port);
     uint32_t consumed = state->events.seen - state->walked;
     if (__builtin_expect(state->suspects > 0, 0))
-        un_judge_acquit(engine, port, state->walked, state->events.seen);
+        un_suspects_acquit(engine, port, state->walked, state->events.seen);
     while (state->walked != state->events.seen) {
         const struct un_event *event = &ring[un_ring_slot(&state->events, state->walked)];
         un_assert(UN_ID_SLOT(event->conn) < engine->own->conn_high); /* the ring is ours to write, and nobody else's */

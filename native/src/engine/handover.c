@@ -5,9 +5,9 @@
 #include "engine/conns.h"
 #include "engine/control.h"
 #include "engine/events.h"
-#include "engine/judge.h"
 #include "engine/ports.h"
 #include "engine/receive.h"
+#include "engine/suspects.h"
 #include "engine/unread.h"
 #include "engine/worklists.h"
 
@@ -235,7 +235,7 @@ static bool put(struct un_engine *engine, uint32_t port, uint32_t index, struct 
     if (un_event_room(engine, heir) == 0 ||
         (event.type == UN_EVENT_DATA && !un_receive_copy(engine, heir, port, &event)))
         return false;
-    un_judge_moved(engine, port, index, heir, end_of(engine, heir)->events.own);
+    un_suspect_moved(engine, port, index, heir, end_of(engine, heir)->events.own);
     un_assert(un_event_push(engine, heir, &event));
     return true;
 }
@@ -249,7 +249,7 @@ static void pass(struct un_engine *engine, uint32_t port)
     un_compiler_fence(); /* the rest is made anew by a takeover */
     state->walked = index + 1;
     if (state->suspects > 0)
-        un_judge_acquit(engine, port, index, index + 1);
+        un_suspects_acquit(engine, port, index, index + 1);
 }
 
 /* The first unread event, as one change; false when there is no room for it. */
@@ -280,7 +280,7 @@ static bool copy_one(struct un_engine *engine, uint32_t port)
     }
     finish_change(engine);
     if (done)
-        un_judge_acquit(engine, port, index, index + 1);
+        un_suspects_acquit(engine, port, index, index + 1);
     if (done && event.type == UN_EVENT_DATA)
         un_rx_release(engine, port, event.frame);
     if (done && event.reserved == UN_EVENT_IS_LAST)

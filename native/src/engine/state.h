@@ -129,7 +129,7 @@ struct un_port_end {
     bool commands_stuck; /* commands wait for send nodes */
     bool gave_space;     /* command slots or send frames came free since the worker was last told */
     uint32_t judged;   /* serial of the last worker whose death was looked into */
-    uint32_t suspects; /* events that are marked: judge.h. Perhaps fewer are */
+    uint32_t suspects; /* events that are marked: suspects.h. Perhaps fewer are */
 };
 
 struct un_seat {
@@ -264,7 +264,7 @@ struct un_engine {
     uint32_t *peer_buckets;
     struct un_node *nodes[UN_PORTS_MAX];
     struct un_rx_frame *rx_frames[UN_PORTS_MAX];
-    uint8_t *suspects[UN_PORTS_MAX]; /* by slot of the event ring: judge.h */
+    uint8_t *suspects[UN_PORTS_MAX]; /* by slot of the event ring: suspects.h */
     struct un_ordered *ordered;      /* scratch: order.h */
     struct un_engine_public *published;
     struct un_engine_counters *counters;

@@ -8,11 +8,11 @@
 #include "engine/control.h"
 #include "engine/events.h"
 #include "engine/handover.h"
-#include "engine/judge.h"
 #include "engine/order.h"
 #include "engine/peers.h"
 #include "engine/receive.h"
 #include "engine/sendqueue.h"
+#include "engine/suspects.h"
 #include "engine/transport.h"
 #include "engine/rollback.h"
 #include "engine/unread.h"
@@ -182,7 +182,7 @@ void un_takeover(struct un_engine *engine)
         own->ports[port].rx_free = own->ports[port].node_free = UN_NONE;
         if (!own->ports[port].attached)
             own->ports[port].walked = own->ports[port].events.seen;
-        un_judge_recount(engine, port);
+        un_suspects_recount(engine, port);
         settle_posts(engine, port);
     }
     clear_sums(engine);
