@@ -4,7 +4,7 @@
 #include "engine/change.h"
 #include "engine/conns.h"
 #include "engine/control.h"
-#include "engine/handover.h"
+#include "engine/moving.h"
 #include "engine/receive.h"
 #include "engine/sendqueue.h"
 #include "engine/suspects.h"
@@ -154,9 +154,9 @@ static enum outcome send_bytes(struct un_engine *engine, uint32_t slot, const st
 static bool answer(struct un_engine *engine, uint32_t slot, uint8_t op)
 {
     switch (op) {
-    case UN_COMMAND_RELEASE: return un_handover_release(engine, slot);
-    case UN_COMMAND_KEEP: return un_handover_keep(engine, slot);
-    default: return un_handover_settled(engine, slot);
+    case UN_COMMAND_RELEASE: return un_moving_release(engine, slot);
+    case UN_COMMAND_KEEP: return un_moving_keep(engine, slot);
+    default: return un_moving_settled(engine, slot);
     }
 }
 

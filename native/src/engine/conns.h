@@ -30,7 +30,7 @@ struct un_accepted {
 uint32_t un_engine_port_choose(struct un_engine *engine);
 void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, const struct un_accepted *accepted);
 
-/* For handover.c. The port changes with all that is counted by port, and by one store. */
+/* For moving.c and seats.c. The port changes with all that is counted by port, and by one store. */
 void un_engine_conn_set_move(struct un_engine *engine, uint32_t slot, enum un_move move);
 void un_engine_conn_change_port(struct un_engine *engine, uint32_t slot, uint32_t port);
 

@@ -7,10 +7,10 @@
 #include "engine/conns.h"
 #include "engine/control.h"
 #include "engine/events.h"
-#include "engine/handover.h"
 #include "engine/order.h"
 #include "engine/peers.h"
 #include "engine/receive.h"
+#include "engine/seats.h"
 #include "engine/sendqueue.h"
 #include "engine/suspects.h"
 #include "engine/transport.h"
@@ -189,7 +189,7 @@ void un_takeover(struct un_engine *engine)
     count_peers(engine);
     un_rollback_settle(engine);
     clear_sums(engine);
-    un_handover_take_over(engine);
+    un_seats_take_over(engine);
     for (uint32_t port = 0; port < un_port_count(engine->config); port++)
         sum_ring(engine, port, closing);
     rebuild_conns(engine, closing);
@@ -200,7 +200,7 @@ void un_takeover(struct un_engine *engine)
     own->busy.slot = 0;
     un_store(&engine->counters->active, own->active);
     engine->transport->settle_orphans(engine);
-    un_handover_taken_over(engine);
+    un_seats_taken_over(engine);
     un_count(&engine->counters->takeovers, 1);
     free(closing);
 }
