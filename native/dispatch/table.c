@@ -110,15 +110,21 @@ static int resume(struct un_port_object *port, const struct un_event *event, str
     return call_on_resume(port, resumed);
 }
 
-static int pass_over(struct un_port_object *port, const struct un_event *event)
+/* The engine asks for a connection of which nothing is here. */
+static __attribute__((noinline)) int give_up(struct un_port_object *port, uint64_t id)
 {
-    if (event->type == UN_EVENT_DATA)
-        un_port_free_frame(port->end, event->frame);
-    if (event->type != UN_EVENT_MOVE)
-        return 0;
     if (un_answer_reserve(port) < 0)
         return -1;
-    un_answer_release(port, event->conn);
+    un_answer_release(port, id);
+    return 0;
+}
+
+static inline int pass_over(struct un_port_object *port, const struct un_event *event)
+{
+    if (event->type == UN_EVENT_MOVE)
+        return give_up(port, event->conn);
+    if (event->type == UN_EVENT_DATA)
+        un_port_free_frame(port->end, event->frame);
     return 0;
 }
 
