@@ -173,6 +173,9 @@ class Port:
     def statistics(self) -> dict[str, int]: ...
     def close(self) -> None: ...
 
+def keep_for_good(thing: object, /) -> None:
+    """Never destroy this object, not even as the process ends: of a task, what stands in a `finally` would run."""
+
 def clone_sibling() -> tuple[int, int]:
     """Fork this process, which has one thread, as another child of its parent: its number and a descriptor of it
     (pidfd), or (0, -1) in the child. OSError; NotImplementedError as in `check_clone`."""

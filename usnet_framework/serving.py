@@ -48,7 +48,7 @@ def serve(handler: type[Handler], **options: Any) -> None:
         raise UsageError('serve() is called wherever the module is imported; put it below if __name__ == "__main__":')
     app, app_dir = locate(handler)
     config = replace(Config.from_values(**{"app_dir": app_dir, **options}), app=app)
-    if not logging.getLogger().handlers:
+    if not logging.getLogger().handlers and sys.stderr is not None:  # it was closed when this program started
         logs.configure(config.log_level, config.log_format, "supervisor")
     supervisor = Supervisor(config)
     with inherited.serving():

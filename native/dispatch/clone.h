@@ -2,8 +2,7 @@
 #ifndef UN_DISPATCH_CLONE_H
 #define UN_DISPATCH_CLONE_H
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "objects.h"
 
 extern PyMethodDef un_clone_methods[]; /* clone_sibling, check_clone */
 

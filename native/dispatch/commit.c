@@ -124,7 +124,7 @@ static void before_commit(struct un_port_object *port)
         return;
     for (struct un_connection *conn = port->attention; conn; conn = conn->next_attention) {
         if (is_known_to_engine(conn) && (conn->flags & UN_KEPT) && un_is_settled(conn))
-            un_move_settled(conn);
+            un_answer_settled(conn);
     }
 }
 
@@ -180,7 +180,7 @@ void un_commit(struct un_port_object *port)
     if (port->no_room)
         un_crowd_let_one_try(port);
     if (port->answer_count > 0)
-        un_move_place_answers(port);
+        un_answers_place(port);
     if (port->attention)
         before_commit(port);
     publish_counters(port);

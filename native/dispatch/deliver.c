@@ -102,6 +102,25 @@ static int deliver_data_event(struct un_port_object *port, struct un_connection 
     return status;
 }
 
+/* The engine asks for the connection (answers.c). One that is clean only by the commit to come is kept too: its byte in
+ * the dirty map may not be cleared before that commit, and not after it either: then the slot is another worker's. */
+static int deliver_move(struct un_port_object *port, struct un_connection *conn)
+{
+    if (un_answer_reserve(port) < 0)
+        return -1;
+    un_output_settle(conn);
+    un_place_state(conn);
+    if ((conn->flags & UN_DIRTY) || !un_is_settled(conn)) {
+        un_review(conn);
+        un_answer_keep(conn);
+        return 0;
+    }
+    uint64_t id = conn->id;
+    un_connection_detach(conn);
+    un_answer_release(port, id);
+    return 0;
+}
+
 static int deliver_plainly(struct un_port_object *port, struct un_connection *conn, const struct un_event *event)
 {
     switch (event->type) {
@@ -116,7 +135,7 @@ static int deliver_plainly(struct un_port_object *port, struct un_connection *co
     case UN_EVENT_CLOSE:
         return un_deliver_close(port, conn, event->reason);
     case UN_EVENT_MOVE:
-        return un_move_deliver(port, conn);
+        return deliver_move(port, conn);
     default:
         return 0;
     }
@@ -145,7 +164,7 @@ static int deliver_unusual(struct un_port_object *port, struct un_connection *co
     if (event->type == UN_EVENT_DRAIN)
         return deliver_drain(port, conn);
     if (event->type == UN_EVENT_MOVE)
-        return un_move_deliver(port, conn);
+        return deliver_move(port, conn);
     if (is_input && (conn->flags & UN_CLOSED)) {
         if (event->type == UN_EVENT_DATA)
             un_port_free_frame(port->end, event->frame);

@@ -22,6 +22,18 @@ static PyObject *import_attribute(const char *module_name, const char *name)
     return attribute;
 }
 
+static PyObject *keep_for_good(PyObject *module, PyObject *object)
+{
+    (void)module;
+    Py_INCREF(object);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef keeping_methods[] = {
+    {"keep_for_good", keep_for_good, METH_O, "Never destroy this object, not even as the process ends."},
+    {NULL, NULL, 0, NULL},
+};
+
 static int module_exec(PyObject *module)
 {
     struct un_module *state = PyModule_GetState(module);
@@ -38,6 +50,7 @@ static int module_exec(PyObject *module)
                     (state->context_keyword = Py_BuildValue("(s)", "context")) &&
                     (state->create_task = PyUnicode_InternFromString("create_task")) &&
                     (state->add_done_callback = PyUnicode_InternFromString("add_done_callback"));
+    complete = complete && PyModule_AddFunctions(module, keeping_methods) == 0;
     if (complete && (errno = -un_fork_start()) != 0)
         PyErr_SetFromErrno(PyExc_OSError);
     else if (complete)

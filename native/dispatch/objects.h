@@ -172,7 +172,7 @@ struct un_vars {
     PyObject *home;           /* the context that the loop is in, which callbacks may spoil; the base: there is none */
 };
 
-/* A command that answers the engine, and found no place yet; see move.c. */
+/* A command that answers the engine, and found no place yet; see answers.c. */
 struct un_answer {
     uint64_t conn;
     enum un_command_op op;
@@ -364,11 +364,13 @@ void un_crowd_count_input(struct un_port_object *port, int64_t held);
 bool un_crowd_slows_input(const struct un_port_object *port);
 bool un_crowd_refuses_input(const struct un_port_object *port, uint64_t held);
 
-/* move.c */
-int un_move_deliver(struct un_port_object *port, struct un_connection *conn);
-int un_move_release(struct un_port_object *port, uint64_t id);
-void un_move_settled(struct un_connection *conn);
-void un_move_place_answers(struct un_port_object *port);
+/* answers.c */
+int un_answer_reserve(struct un_port_object *port);
+void un_answer_release(struct un_port_object *port, uint64_t id);
+void un_answer_keep(struct un_connection *conn);
+void un_answer_settled(struct un_connection *conn);
+void un_answer_forget(struct un_connection *conn);
+void un_answers_place(struct un_port_object *port);
 
 /* commit.c */
 void un_place_state(struct un_connection *conn);

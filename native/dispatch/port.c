@@ -404,7 +404,8 @@ static void port_dealloc(PyObject *self)
 
 static PyMethodDef port_methods[] = {
     {"run", port_run, METH_NOARGS, "Deliver a batch of events and commit; how many events."},
-    {"use_context", port_use_context, METH_O, "Where run is called in this contextvars.Context, callbacks may change it."},
+    {"use_context", port_use_context, METH_O,
+     "Where run is called in this contextvars.Context, callbacks may change it."},
     {"commit", port_commit, METH_NOARGS, "Publish what was sent outside of a batch, and frames given back."},
     {"spin", port_spin, METH_O, "Look for events for so many nanoseconds, without the GIL; True when there are some."},
     {"sleep", port_sleep, METH_NOARGS, "True when it is safe to wait for the descriptors; call awake afterwards."},

@@ -114,8 +114,11 @@ static int pass_over(struct un_port_object *port, const struct un_event *event)
 {
     if (event->type == UN_EVENT_DATA)
         un_port_free_frame(port->end, event->frame);
-    else if (event->type == UN_EVENT_MOVE)
-        return un_move_release(port, event->conn);
+    if (event->type != UN_EVENT_MOVE)
+        return 0;
+    if (un_answer_reserve(port) < 0)
+        return -1;
+    un_answer_release(port, event->conn);
     return 0;
 }
 
@@ -188,10 +191,7 @@ void un_connection_leave(struct un_connection *conn)
     un_overflow_clear(conn);
     un_crowd_forget(conn);
     conn->owed = 0;
-    if (conn->flags & UN_KEPT) {
-        conn->flags &= ~(uint32_t)UN_KEPT;
-        conn->port->kept--;
-    }
+    un_answer_forget(conn);
     slot->connection = NULL;
     slot->generation = 0;
 }

@@ -2,9 +2,8 @@
  * seat 1.
  *
  * The memories of the ports of seat 0 lie between pages that hold a secret, and guard pages beyond those. Peers of
- * seat 1 send the secret too. Whoever of seat 0 receives it has been sent what it must not see; the peers check that as they read,
- * and that an honest connection gets exactly its echo and is
- * never closed. */
+ * seat 1 send the secret too. Whoever of seat 0 receives it has been sent what it must not see; the peers check that as
+ * they read, and that an honest connection gets exactly its echo and is never closed. */
 #ifndef UN_FUZZ_ARENA_H
 #define UN_FUZZ_ARENA_H
 

@@ -9,6 +9,7 @@
 #include "check.h"
 #include "engine/judge.h"
 #include "engine/order.h"
+#include "engine/suspects.h"
 #include "step.h"
 
 enum { SPEAKERS = 3, SAID_MAX = 16 };
@@ -451,9 +452,9 @@ static void a_mark_goes_with_its_event_to_another_ring(void)
     die_once_at(1);
     uint32_t first = state()->events.seen;
     EXPECT_RING("AB");
-    un_judge_moved(arena.engine, HONEST_PORT, first, MAD_PORT, 5);
+    un_suspect_moved(arena.engine, HONEST_PORT, first, MAD_PORT, 5);
     CHECK_EQ(arena.engine->own->ports[MAD_PORT].suspects, 0);
-    un_judge_moved(arena.engine, HONEST_PORT, first + 1, MAD_PORT, 6);
+    un_suspect_moved(arena.engine, HONEST_PORT, first + 1, MAD_PORT, 6);
     CHECK_EQ(arena.engine->own->ports[MAD_PORT].suspects, 1);
     CHECK_EQ(arena.engine->suspects[MAD_PORT][6], 1);
     arena_close();

@@ -13,6 +13,12 @@ import pytest
 from usnet_framework.cli import ctl
 from usnet_framework.errors import ControlError
 
+
+def worker(seat: int, **different: Any) -> dict[str, Any]:
+    usual = {"pid": 1, "serial": 1, "state": "serving", "restarts": 0, "leaving": None, "hangs": None}
+    return {"seat": seat, "out_of_service": False, **usual, **different}
+
+
 STATUS = {
     "version": "1.2.3",
     "app": "examples.echo:Echo",
@@ -32,13 +38,13 @@ STATUS = {
             "network_version": "1.2.4",
             "rebuilds": 0,
             "workers": [
-                {"seat": 0, "pid": 103, "serial": 2, "state": "serving", "restarts": 1}
-                | {"hangs": 31.25, "out_of_service": False, "leaving": {"pid": 99, "serial": 1, "state": "leaving"}},
-                {"seat": 1, "pid": None, "serial": 7, "state": "empty", "restarts": 6}
-                | {"hangs": None, "out_of_service": True, "leaving": None},
+                worker(0, pid=103, serial=2, restarts=1, leaving={"pid": 99, "state": "leaving", "serial": 1}),
+                worker(1, pid=None, serial=7, state="empty", restarts=6, out_of_service=True),
+                worker(2, pid=104, hangs=42.0),
             ],
         }
     ],
+    "zygotes": [104],
     "spares": [105],
     "warnings": ["pinning: all asked, no process is pinned in force"],
 }
@@ -100,9 +106,11 @@ def test_status_is_a_table_of_processes(server: dict[str, Any], capsys: pytest.C
         ["supervisor", "100", "running", "1.2.3"],
         ["network", "0", "102", "serving", "4", "1.2.4"],
         ["keeper", "0", "101", "running", "0"],
-        ["worker", "0.0", "103", "hangs", "31.2s", "2", "1"],
+        ["worker", "0.0", "103", "serving", "2", "1"],
         ["worker", "0.0", "99", "leaving", "1"],
         ["worker", "0.1", "-", "out", "of", "service", "7", "6"],
+        ["worker", "0.2", "104", "hangs", "42.0s", "1", "0"],
+        ["zygote", "104", "running"],
         ["spare", "105", "ready"],
     ]
     assert (

@@ -390,11 +390,17 @@ class App(Handler):
 
 @pytest.mark.parametrize("end", ["sys.exit(9)", "asyncio.get_running_loop().stop()"])
 def test_a_handler_that_ends_its_worker(end: str) -> None:
-    """Nothing of a task that was pending is said then either."""
+    """One that exits dies as if it were killed: no finally block runs. Nothing is said of tasks that were pending."""
     application = f"""
     class App(Handler):
         def on_start(self, shard):
-            self.task = asyncio.create_task(asyncio.sleep(3600))
+            self.task = asyncio.create_task(self.wait())
+
+        async def wait(self):
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                print("finally", file=sys.stderr)
 
         def on_data(self, conn, data):
             {end}
@@ -405,7 +411,7 @@ def test_a_handler_that_ends_its_worker(end: str) -> None:
         assert life.hears() is None
         status, log = life.ends()
         assert status == (9 if "exit" in end else 0)
-        assert log == ""
+        assert log == ("" if "exit" in end else "finally\n")
 
 
 @pytest.mark.parametrize("callback", ["__init__(self)", "on_warm(self)", "on_start(self, shard)"])

@@ -42,7 +42,7 @@ INCLUDES = {
 # Layers of the package, from the bottom up; a folder stands for all that is in it. A module imports from its own layer
 # and from those before it, and never in a circle.
 LAYERS = (
-    {"errors", "inherited", "installed", "values", "logs", "logwriter", "tracebacks", "_usnet"},
+    {"bytecode", "errors", "inherited", "installed", "values", "logs", "logwriter", "tracebacks", "_usnet"},
     {"config", "_native", "_native_stack", "_native_tap", "_native_device", "_dispatch", "handler", "connection",
      "protocols"},
     {"app", "collector", "metrics", "shards"},

@@ -61,6 +61,30 @@ def test_connections_that_are_idle_do_not_hold_a_stop(layout: str) -> None:
 
 
 @LAYOUTS
+def test_a_peer_that_reads_slowly_holds_a_stop(layout: str, tmp_path: Path) -> None:
+    (tmp_path / "many.py").write_text(
+        "from usnet_framework import Handler\n"
+        "class Many(Handler):\n"
+        "    def on_data(self, conn, data): conn.send(bytes(9 << 20))\n"
+        "    def on_resume(self, conn): pass\n"
+    )
+    options = ["--layout", layout, "--queues", "1", "--graceful-timeout", "600"]
+    with Server("many:Many", *options, cwd=tmp_path) as server, server.connect() as client:
+        client.sendall(b"?")
+        left = 9 << 20
+        while left > 1 << 20:  # the rest is in the kernel's buffers then
+            left -= len(client.recv(1 << 16))
+        server.process.send_signal(signal.SIGTERM)
+        server.wait("it drains", lambda: server.get("/readyz")[0] == 503)
+        time.sleep(3)
+        while left:
+            got = len(client.recv(1 << 16))
+            assert got, "cut short"
+            left -= got
+        assert server.process.wait(10) == 0
+
+
+@LAYOUTS
 def test_a_callback_that_runs_holds_a_stop(layout: str, tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(
         "import asyncio\n"
@@ -203,13 +227,26 @@ def test_ctl_waits_until_it_is_gone(layout: str) -> None:
             socket.create_connection(server.metrics_address)
 
 
-def test_ctl_does_not_wait_for_ever() -> None:
-    with Server(ECHO, "--queues", "1", "--graceful-timeout", "600") as server, server.connect() as client:
+BUSY = """
+import asyncio
+from usnet_framework import Handler
+
+class Busy(Handler):
+    async def on_data(self, conn, data):
+        conn.send(data)
+        await asyncio.sleep(600)
+"""
+
+
+def test_ctl_does_not_wait_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(BUSY)
+    serves = Server("busy:Busy", "--queues", "1", "--graceful-timeout", "600", cwd=tmp_path)
+    with serves as server, server.connect() as client:
         exchange(client)
         done = run("usnet-ctl", "stop", "--wait", "--timeout", "0.5", "--control", str(server.control))
         assert (done.returncode, done.stdout) == (3, "")
         assert done.stderr == "usnet-ctl: stop: the server is not gone after 0.5 s; it is stopping\n"
-        exchange(client)
+        assert server.process.poll() is None
         assert server.ctl("stop", "--wait") == "stopped", "asked a second time it stops at once"
 
 

@@ -522,6 +522,7 @@ def die_late(stage: Stage) -> float:
 
 
 def test_workers_that_die_before_they_did_anything_are_slowed_down(stage: Stage) -> None:
+    stage.shard.handling = {}
     stage.serve()
     for _ in range(QUICK_DEATHS_FREE):
         die_and_follow(stage)
@@ -537,9 +538,19 @@ def test_workers_that_did_something_are_replaced_at_once_for_ever(stage: Stage) 
     assert state(stage) == "serving"
 
 
+def test_workers_that_died_of_what_a_peer_sent_are_replaced_at_once_for_ever(stage: Stage) -> None:
+    """Two deaths end that (P3). Else whoever has poison could delay everybody, or take the seat out of service."""
+    stage.serve()
+    for _ in range(2 * QUICK_DEATHS_MOST):
+        die_and_follow(stage)
+    assert state(stage) == "serving"
+    assert stage.seat.serves
+
+
 def test_a_seat_whose_workers_die_too_often_is_out_of_service_until_one_holds(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
+    stage.shard.handling = {}
     stage.serve()
     for _ in range(QUICK_DEATHS_FREE):
         die_and_follow(stage)

@@ -126,6 +126,7 @@ class FakeShard:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.commits_made = 0
+        self.handling: dict[str, object] = {"handling": "data", "conn": 7}
         self.quarantined: list[int] = []
         self.states: list[str] = []
         self.died: list[tuple[int, int]] = []
@@ -146,7 +147,7 @@ class FakeShard:
         return self.commits_made
 
     def handled(self, port: int) -> dict[str, object]:
-        return {"handling": "data", "conn": 7}
+        return self.handling
 
     def quarantine(self, port: int) -> None:
         self.quarantined.append(port)

@@ -41,7 +41,7 @@ class Prober:
     def assert_served(self, within_s: float) -> None:
         assert not self.trouble, "\n".join([*self.trouble[:5], self._server.log])
         assert self.asked > 10
-        assert self.longest_s <= within_s, self._server.log
+        assert self.longest_s <= within_s, f"{self.longest_s:.3f} s\n{self._server.log}"
 
     def _come_again(self) -> None:
         def once() -> None:

@@ -355,7 +355,7 @@ def test_a_frame_that_comes_to_the_wrong_shard_finds_the_right_one(monkeypatch: 
         network.run(until=lambda: all(client.received for client in clients), limit=10)
         assert len({bytes(client.received) for client in clients}) > 1
         statistics = server.statistics()
-        assert statistics["ip_taken_over"] == statistics["ip_handed_over"] > 12
+        assert statistics["ip_taken_over"] >= statistics["ip_handed_over"] > 12
 
 
 def test_of_a_reload_that_fails_half_way_the_rest_stays_old() -> None:

@@ -188,6 +188,7 @@ def status_text(status: dict[str, Any]) -> str:
     rows.append(("supervisor", str(status["pid"]), "running", "", "", status["version"]))
     for shard in status["shards"]:
         rows += _shard_rows(shard)
+    rows += [("zygote", str(pid), "running", "", "", "") for pid in status["zygotes"]]
     rows += [("spare", str(pid), "ready", "", "", "") for pid in status["spares"]]
     notes = [f"note: {warning}" for warning in status["warnings"]]
     return "\n".join([head, *listening, *notes, "", *_columns(rows)])

@@ -45,9 +45,13 @@ class Kind(IntEnum):
     VACANT = 22
 
 
+OWES = 16  # flag of DRAIN, confirmed
+
+
 class Hearer(Protocol):
     """Who hears what engines of both layouts say."""
 
+    def drain_confirmed(self, owes: bool) -> None: ...
     def accepting_paused(self, error: int) -> None: ...
     def address_news(self, address: str, news: News, mac: str) -> None: ...
     def engine_says(self, text: str) -> None: ...
@@ -83,6 +87,8 @@ class Message:
         elif self.kind is Kind.SAYS:
             text = self.packet[MESSAGE.size :].decode(errors="backslashreplace")
             hearer.engine_says("".join(char if char.isprintable() else "?" for char in text))
+        elif self.kind is Kind.DRAIN:
+            hearer.drain_confirmed(bool(self.flags & OWES))
         elif self.kind is Kind.LISTEN:
             hearer.listen_confirmed(self.port, self.first)
         elif self.kind is Kind.UNLISTEN:

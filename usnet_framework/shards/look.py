@@ -4,18 +4,21 @@ What the worker writes there is hearsay, and may be nonsense. It chooses what a 
 
 from __future__ import annotations
 
+import asyncio
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 
 from usnet_framework._native import Region, layout_offsets, layout_regions
-from usnet_framework.shards.segment import Segment
+from usnet_framework.shards.segment import ConnectionInfo, Segment
 from usnet_framework.values import endpoint_text
 
 EVENTS = {1: "connect", 2: "data", 3: "eof", 4: "drain", 5: "close", 6: "move"}  # enum un_event_type
 EVENT_BYTES = 32
 WORD = struct.Struct("<Q")
+PER_TURN = 1000  # connections, between two turns of the loop
 AN_EVENT, A_TASK = 1, 2  # the high half of the word: UN_HANDLING, UN_HANDLING_TASK
 
 
@@ -42,6 +45,19 @@ def dirty(segment: Segment, port: int) -> int:
     region = _regions(segment)["dirty"]
     marks = segment.read(port, region.at, region.item_count * region.item_bytes)
     return len(marks) - marks.count(0)
+
+
+async def open_connections(segments: Iterable[Segment]) -> list[ConnectionInfo]:
+    """Looked at in several turns of the loop if there are many."""
+    found: list[ConnectionInfo] = []
+    for segment in list(segments):
+        with suppress(ValueError):  # its shard was rebuilt meanwhile: it has no connections
+            for count, conn in enumerate(segment.connections(), 1):
+                if conn.state != "closed":  # gone, only its slot is not free yet
+                    found.append(conn)
+                if count % PER_TURN == 0:
+                    await asyncio.sleep(0)
+    return found
 
 
 def port_word(segment: Segment, port: int, field: str) -> int:

@@ -34,7 +34,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from usnet_framework._dispatch import Engine, Port
+from usnet_framework._dispatch import Engine, Port, keep_for_good
 from usnet_framework.errors import WorkerForked
 
 LOOK_EVERY = 16
@@ -223,8 +223,7 @@ class WorkerLoop(asyncio.SelectorEventLoop):
         self._worker_selector.serve_no_more()
 
     def leave_to_parent(self) -> None:
-        """In a child of a fork: what is scheduled is the parent's to do. Its tasks are kept and said nothing of: else
-        they would be destroyed here, and asyncio would warn of those that are pending."""
+        """In a child of a fork: what is scheduled is the parent's to do, and so are the tasks."""
         forget_tasks(self)
         for handle in getattr(self, "_ready", ()):  # the turn that forked goes on with these
             handle.cancel()
@@ -232,14 +231,11 @@ class WorkerLoop(asyncio.SelectorEventLoop):
 
 
 _loops: weakref.WeakSet[WorkerLoop] = weakref.WeakSet()
-_forgotten: list[asyncio.Task[Any]] = []
-
-
 def forget_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """Nobody will finish the tasks of this loop, and nothing is said of it when the process ends."""
+    """Nobody will finish the tasks of this loop: nothing is said of that, and no `finally` of theirs runs, as the
+    process ends."""
     for task in asyncio.all_tasks(loop):
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own way, as in gather
-        _forgotten.append(task)
+        keep_for_good(task)
 
 
 def _leave_to_parent() -> None:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import socket
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -58,6 +59,13 @@ def unpack(packet: bytes) -> Any:
 def send(control: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
     """OSError when the other side is gone or does not read."""
     socket.send_fds(control, [pack(message)], list(fds))
+
+
+def tell(control: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
+    """`send`, of a child: nobody hears it when the supervisor is gone or needs it no more, which the next `receive`
+    tells."""
+    with suppress(BrokenPipeError, ConnectionResetError):
+        send(control, message, fds)
 
 
 def receive(control: socket.socket) -> tuple[Message, list[int]] | None:

@@ -20,8 +20,9 @@ Nothing is taken from a worker before its successor has run on_warm and on_start
 next "attach" waits for anything slow: every step runs in the callback that brings the answer.
 
 A worker that dies before it did anything, again and again, is replaced with growing delays. Having committed counts as
-having done something, and so does having lived for a while: a server without traffic commits nothing. When that happens
-more than QUICK_DEATHS_MOST times within QUICK_DEATHS_WITHIN_S, the seat is out of service until a worker holds.
+having done something, and so does having lived for a while: a server without traffic commits nothing; and dying of what
+a peer sent, which P3 ends after two deaths. When that happens more than QUICK_DEATHS_MOST times within
+QUICK_DEATHS_WITHIN_S, the seat is out of service until a worker holds.
 """
 
 from __future__ import annotations
@@ -405,7 +406,7 @@ class Seat:
         self._restarts += 1
         self._death = self._death or death
         self._shard.worker_died(sitting.generation, death.commits if death is not None else 0)
-        quick = death is None or (death.lived_s < LONG_LIFE_S and death.commits == 0)
+        quick = death is None or (death.lived_s < LONG_LIFE_S and death.commits == 0 and not death.handled)
         delay_s = self._count_quick() if quick else self._count_long()
         if not self._successor_comes():
             self._ask(delay_s)

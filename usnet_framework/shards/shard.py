@@ -7,6 +7,7 @@ expects ValueError from one that was closed meanwhile."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -18,7 +19,7 @@ from typing import Any
 from usnet_framework.errors import StartupError
 from usnet_framework.shards import quarantine
 from usnet_framework.shards.addressbook import News
-from usnet_framework.shards.enginewords import Kind, listener_request
+from usnet_framework.shards.enginewords import MESSAGE, Kind, listener_request
 from usnet_framework.shards.handover import Handover
 from usnet_framework.shards.listeners import Listener, Listeners
 from usnet_framework.shards.look import handled
@@ -36,6 +37,7 @@ from usnet_framework.values import endpoint_text
 
 log = logging.getLogger("usnet.supervisor")
 
+ANSWER_S = 1.0  # of an engine, which looks at each connection
 ENDING_SLOTS = 64
 """Slots of the connection table beyond the limit: for connections that ended, of which the worker was not told yet."""
 
@@ -77,6 +79,7 @@ class Shard:
         self.segment: Segment | None = None
         self.handover = Handover(setup.listeners, self._ask_listener)
         self._stopping = False
+        self._delivered: asyncio.Future[bool] | None = None
         self.seats = [
             Seat(
                 *(self.number, seat, self.sides, self, self, setup.pool),
@@ -220,6 +223,21 @@ class Shard:
 
     def engine_says(self, text: str) -> None:
         log.error("network process: %s", text, extra={"shard": self.number})
+
+    def drain_confirmed(self, owes: bool) -> None:
+        if self._delivered is not None and not self._delivered.done():
+            self._delivered.set_result(not owes)
+
+    async def has_delivered(self) -> bool:
+        """Whether peers have acknowledged all that was sent, while the server stops. An engine that does not answer has
+        not."""
+        self._delivered = asyncio.get_running_loop().create_future()
+        self._ask(MESSAGE.pack(Kind.DRAIN, 0, 0, 0, 0, 0), [])
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await self._delivered
+        except TimeoutError:
+            return False
 
     def _ask_listener(self, kind: Kind, number: int, listener: Listener) -> None:
         self._ask(*listener_request(kind, number, listener, self.number))

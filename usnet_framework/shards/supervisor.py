@@ -21,7 +21,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -31,8 +30,8 @@ from usnet_framework.config import Config
 from usnet_framework.errors import ControlError, StartupError, UsnetError
 from usnet_framework.shards.binder import Binder, BinderSetup
 from usnet_framework.shards.changes import Changes
-from usnet_framework.shards.control import Command, ControlServer
-from usnet_framework.shards.crowds import crowd_findings
+from usnet_framework.shards.commands import Commands, workers
+from usnet_framework.shards.control import ControlServer
 from usnet_framework.shards.doctor import service_findings, survival_finding
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.forkedgeneration import ForkedGeneration
@@ -48,13 +47,12 @@ from usnet_framework.shards.quiet import Quiet, unfinished
 from usnet_framework.shards.release import ReleaseFinder
 from usnet_framework.shards.reload import Releases, ReloadRefused
 from usnet_framework.shards.seat import Seat
-from usnet_framework.shards.segment import ConnectionInfo, Segment
+from usnet_framework.shards.segment import Segment
 from usnet_framework.shards.settings import Settings
 from usnet_framework.shards.shard import Shard, ShardSetup
 from usnet_framework.shards.sitting import RETIRE_MARGIN_S, Patience
 from usnet_framework.shards.spare import SparePool
 from usnet_framework.shards.splitshard import SplitShard
-from usnet_framework.shards.upgrade import UpgradeRefused
 from usnet_framework.shards.watchdog import Watch
 from usnet_framework.shards.workerprocess import WorkerProcess
 
@@ -64,7 +62,6 @@ DRAIN_POLL_S = 0.02  # reads one word of shared memory per shard
 QUIT_TIMEOUT_S = 2.0  # what processes that have nothing left to do get to leave
 STOPPING = ReloadRefused("the server is stopping")
 Change = Literal["reload", "rollback"]
-CONNECTIONS_PER_TURN = 1000  # of a listing, between two turns of the loop
 
 
 class Supervisor:
@@ -200,7 +197,7 @@ class Supervisor:
         current = [seat.current for seat in self._seats() if seat.current is not None]
         return survival_finding(self.config.layout, all(sitting.worker.resumes for sitting in current))
 
-    def _syscalls(self) -> Finding:
+    def syscalls(self) -> Finding:
         networks = [pid for shard in self._shards if (pid := shard.status()["network_pid"]) is not None]
         refused = sum(segment.engine_counters()["syscalls_refused"] for segment in self.segments.values())
         return syscalls_finding(self.config, networks, refused)
@@ -231,6 +228,16 @@ class Supervisor:
         if self._stopping:
             return "stopping"
         return "ready" if self.is_ready() else "degraded" if self._served else "starting"
+
+    @property
+    def shards(self) -> Sequence[Shard]:
+        return self._shards
+
+    def binder(self) -> Binder:
+        """ControlError."""
+        if self._binder is None:
+            raise ControlError("the server is starting; try again when it is ready")
+        return self._binder
 
     # Startup.
 
@@ -276,19 +283,7 @@ class Supervisor:
         if self._keepers_cannot_clean_up(prepared):
             await self._keep_guard(prepared.socket_files)
         if prepared.control is not None:
-            commands: dict[str, Command] = {
-                "status": self._command_status,
-                "conns": self._command_conns,
-                "reload": self._command_reload,
-                "rollback": self._command_rollback,
-                "bind": self._command_bind,
-                "unbind": self._command_unbind,
-                "upgrade": self._command_upgrade,
-                "doctor": self._command_doctor,
-                "stop": self._command_stop,
-                "stopped": self._command_stopped,
-            }
-            self._control = ControlServer(prepared.control, commands)
+            self._control = ControlServer(prepared.control, Commands(self).by_name())
             await self._control.start()
 
     async def _keep_guard(self, paths: Sequence[Path]) -> None:
@@ -417,17 +412,17 @@ class Supervisor:
             self._notifier.ready()
         if what == "reload":
             self._reloads += 1
-            log.info("reloaded %s in %.0f ms", _workers(changed), (time.monotonic() - began_s) * 1e3)
+            log.info("reloaded %s in %.0f ms", workers(changed), (time.monotonic() - began_s) * 1e3)
             self._settings.take(self.config)
             self._patience.take(self.config)
         else:
             self._rollbacks += 1
             self.config = self._settings.back()
             self._patience.take(self.config)
-            log.warning("rolled back %s in %.0f ms", _workers(changed), (time.monotonic() - began_s) * 1e3)
+            log.warning("rolled back %s in %.0f ms", workers(changed), (time.monotonic() - began_s) * 1e3)
         for survival in (before, self._survival()):  # it takes both: one that leaves them, one that takes them over
             if survival.in_force == "no":
-                log.warning("connections were reset by the %s: %s; %s", what, survival.reason, survival.fix)
+                log.warning("connections do not outlive the %s: %s; %s", what, survival.reason, survival.fix)
                 break
         return changed
 
@@ -456,7 +451,7 @@ class Supervisor:
     async def _nothing_is_left(self) -> bool:
         if any(unfinished(segment) for segment in self.segments.values()):
             return False
-        return all(conn.bytes_queued <= conn.bytes_out for conn in await self._connections())
+        return all([await shard.has_delivered() for shard in self._shards])
 
     def _refuse_changes(self) -> None:
         for future in self._asked.values():
@@ -520,73 +515,6 @@ class Supervisor:
             for end in late:
                 end.cancel()
 
-    # Commands of the control socket.
-
-    async def _command_status(self) -> dict[str, Any]:
-        return self.status()
-
-    async def _connections(self) -> list[ConnectionInfo]:
-        """Those that are open, looked at in several turns of the loop if there are many."""
-        found: list[ConnectionInfo] = []
-        for segment in self.segments.values():
-            with suppress(ValueError):  # its shard was rebuilt meanwhile: it has no connections
-                for count, conn in enumerate(segment.connections(), 1):
-                    if conn.state != "closed":  # gone, only its slot is not free yet
-                        found.append(conn)
-                    if count % CONNECTIONS_PER_TURN == 0:
-                        await asyncio.sleep(0)
-        return found
-
-    async def _command_conns(self) -> list[dict[str, Any]]:
-        listed: list[dict[str, Any]] = []
-        for count, conn in enumerate(await self._connections(), 1):
-            waiting = max(0, conn.bytes_queued - conn.bytes_out)
-            listed.append(asdict(conn) | {"bytes_queued": waiting})
-            if count % CONNECTIONS_PER_TURN == 0:
-                await asyncio.sleep(0)
-        return listed
-
-    async def _command_reload(self) -> str:
-        done = _workers(await _outcome(self.reload()))
-        return f"reloaded {done}{self._settings.news}"
-
-    async def _command_rollback(self) -> str:
-        return f"rolled back {_workers(await _outcome(self.rollback()))}"
-
-    async def _command_bind(self, address: str) -> str:
-        return await self._changing().bind(address)
-
-    async def _command_unbind(self, address: str) -> str:
-        return await self._changing().unbind(address)
-
-    async def _command_upgrade(self) -> str:
-        """Shard by shard: one that is refused leaves those behind it as they are."""
-        self._changing()
-        split = [shard for shard in self._shards if isinstance(shard, SplitShard)]
-        if not split:
-            raise UpgradeRefused("layout inline: workers carry the engine themselves; restart the server")
-        began_s = time.monotonic()
-        versions = [await shard.upgrade() for shard in split]
-        log.info("network processes go on as usnet %s after %.0f ms", versions[-1], (time.monotonic() - began_s) * 1e3)
-        return f"{len(versions)} network process{'es' if len(versions) > 1 else ''} upgraded to usnet {versions[-1]}"
-
-    def _changing(self) -> Binder:
-        if self._binder is None:
-            raise ControlError("the server is starting; try again when it is ready")
-        return self._binder
-
-    async def _command_doctor(self) -> list[dict[str, Any]]:
-        crowds = crowd_findings(await self._connections(), self.config, time.monotonic_ns())
-        return [finding.as_dict() for finding in [*self.findings(), self._syscalls(), *crowds]]
-
-    async def _command_stop(self) -> str:
-        self.stop()
-        return "stopping"
-
-    async def _command_stopped(self) -> None:
-        """Never answered: the connection ends when the loop does, and nothing is left by then."""
-        await asyncio.get_running_loop().create_future()
-
     # Small things.
 
     def _patience_with_callbacks(self) -> tuple[float, bool]:
@@ -606,15 +534,3 @@ class Supervisor:
 
     def _later(self, seconds: float, callback: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(seconds, callback)
-
-
-async def _outcome(change: asyncio.Future[int | ReloadRefused]) -> int:
-    """ReloadRefused."""
-    outcome = await asyncio.shield(change)
-    if isinstance(outcome, ReloadRefused):
-        raise outcome
-    return outcome
-
-
-def _workers(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"

@@ -51,6 +51,7 @@ class WorkerProcess:
         self._expected: tuple[str, ...] = ("ready", "failed")  # what it may say next
         self._retiring = False
         self._mad = False  # it said nonsense
+        self._heard_all = False
         self._loop = asyncio.get_running_loop()
         self._exited: asyncio.Future[int] = self._loop.create_future()
         self._process: Process | None = None
@@ -148,6 +149,7 @@ class WorkerProcess:
             if self._expected and self.running:  # it cannot say that any more; it may be about to say why, on stderr
                 self._loop.call_later(LEAVE_S, self.kill)
             self._loop.remove_reader(self._control)
+            self._heard_all = True
 
     def _hear(self, control: socket.socket) -> Message | None:
         """None: it will say no more, or nothing that is worth reading. BlockingIOError: not yet."""
@@ -187,8 +189,10 @@ class WorkerProcess:
         self.died_ns = time.monotonic_ns()
         self._exited.set_result(status)
         if self._control is not None:
-            self._readable()  # its last words may not have been read yet
-            self._loop.remove_reader(self._control)
+            if not self._heard_all:
+                self._readable()  # its last words
+            if not self._heard_all:
+                self._loop.remove_reader(self._control)
             self._control.close()
         if self.owner is not None:
             self.owner.worker_exited(self, status)

@@ -41,7 +41,7 @@ from usnet_framework._dispatch import check_clone, clone_sibling
 from usnet_framework._native import die_with_parent
 from usnet_framework.app import load_release
 from usnet_framework.errors import UsnetError
-from usnet_framework.shards.messages import receive, send
+from usnet_framework.shards.messages import receive, tell
 from usnet_framework.shards.worker import FAILED, drop, live
 
 SHARED_DEVICES = frozenset(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom"))
@@ -73,12 +73,12 @@ def main(arguments: list[str]) -> int:
             setproctitle("usnet: zygote")
             handler_class = load_release(load)
         except UsnetError as error:
-            send(control, {"type": "failed", "error": str(error)})
+            tell(control, {"type": "failed", "error": str(error)})
             return FAILED
         reasons = reasons_against_forks(before)
         gc.collect()
         gc.freeze()  # no collection in a worker writes to what the import made: the pages stay shared
-        send(control, {"type": "unfit", "reasons": reasons} if reasons else {"type": "ready"})
+        tell(control, {"type": "unfit", "reasons": reasons} if reasons else {"type": "ready"})
         worker = control if reasons else forks(control)
         return 0 if worker is None else become_worker(worker, handler_class, supervisor_pid)
 
@@ -94,14 +94,14 @@ def forks(control: socket.socket) -> socket.socket | None:
             pid, pidfd = clone_sibling()
         except OSError as error:
             os.close(worker_fd)
-            send(control, {"type": "unforked", "error": f"cannot fork a worker process: {error.strerror}"})
+            tell(control, {"type": "unforked", "error": f"cannot fork a worker process: {error.strerror}"})
             continue
         if pid == 0:
             control.close()
             leave_finalizers_to_zygote()
             return socket.socket(fileno=worker_fd)
         os.close(worker_fd)
-        send(control, {"type": "forked"}, [pidfd])
+        tell(control, {"type": "forked"}, [pidfd])
         os.close(pidfd)
     return None
 

@@ -4,10 +4,10 @@
 #include "engine/change.h"
 #include "engine/conns.h"
 #include "engine/control.h"
-#include "engine/handover.h"
-#include "engine/judge.h"
+#include "engine/moving.h"
 #include "engine/receive.h"
 #include "engine/sendqueue.h"
+#include "engine/suspects.h"
 #include "engine/worklists.h"
 
 static void count(un_shared64 *counter)
@@ -73,7 +73,7 @@ static uint32_t walk_consumed(struct un_engine *engine, uint32_t port)
     const struct un_event *ring = un_event_ring(engine->setup.public, port);
     uint32_t consumed = state->events.seen - state->walked;
     if (__builtin_expect(state->suspects > 0, 0))
-        un_judge_acquit(engine, port, state->walked, state->events.seen);
+        un_suspects_acquit(engine, port, state->walked, state->events.seen);
     while (state->walked != state->events.seen) {
         const struct un_event *event = &ring[un_ring_slot(&state->events, state->walked)];
         un_assert(UN_ID_SLOT(event->conn) < engine->own->conn_high); /* the ring is ours to write, and nobody else's */
@@ -154,9 +154,9 @@ static enum outcome send_bytes(struct un_engine *engine, uint32_t slot, const st
 static bool answer(struct un_engine *engine, uint32_t slot, uint8_t op)
 {
     switch (op) {
-    case UN_COMMAND_RELEASE: return un_handover_release(engine, slot);
-    case UN_COMMAND_KEEP: return un_handover_keep(engine, slot);
-    default: return un_handover_settled(engine, slot);
+    case UN_COMMAND_RELEASE: return un_moving_release(engine, slot);
+    case UN_COMMAND_KEEP: return un_moving_keep(engine, slot);
+    default: return un_moving_settled(engine, slot);
     }
 }
 
@@ -296,10 +296,17 @@ static uint32_t take_commands(struct un_engine *engine, uint32_t port)
     return taken;
 }
 
+/* As most ports are in most turns: nothing came, and nothing waits. */
+static bool is_quiet(const struct un_port_end *state, const struct un_port_memory *memory)
+{
+    return un_observe(&memory->releases_produced) == state->releases.own && state->walked == state->events.seen &&
+           un_observe(&memory->commit) == UN_COMMIT(state->events.seen, state->commands.own);
+}
+
 uint32_t un_commits_take(struct un_engine *engine, uint32_t port)
 {
     struct un_port_end *state = &engine->own->ports[port];
-    if (state->bad || !state->attached)
+    if (state->bad || !state->attached || is_quiet(state, un_port_memory(engine, port)))
         return 0;
     uint32_t work = take_releases(engine, port);
     if (state->bad)

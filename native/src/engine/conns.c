@@ -79,16 +79,11 @@ static void count_active(struct un_engine *engine, uint32_t port, int32_t change
     tell_connections(engine, port);
 }
 
-static bool is_moving(uint32_t move)
-{
-    return move == UN_MOVE_DUE || move == UN_MOVE_KEPT || move == UN_MOVE_ASKED;
-}
-
 void un_engine_conn_set_move(struct un_engine *engine, uint32_t slot, enum un_move move)
 {
     struct un_work *work = &engine->works[slot];
     struct un_port_end *port = &engine->own->ports[un_port_of(un_slot(engine, slot))];
-    port->moving += (uint32_t)is_moving(move) - (uint32_t)is_moving(work->move);
+    port->moving += (uint32_t)un_is_moving(move) - (uint32_t)un_is_moving(work->move);
     work->move = move & 15;
 }
 
@@ -348,6 +343,17 @@ void un_engine_conn_sweep_deadlines(struct un_engine *engine)
         meet_deadlines(engine, slot);
         un_leave(engine);
     }
+}
+
+bool un_engine_owes_output(struct un_engine *engine)
+{
+    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
+        const struct un_work *work = &engine->works[slot];
+        if (un_is_alive(un_slot(engine, slot)) &&
+            (work->tx_head != UN_NONE || engine->transport->undelivered(engine, work->handle)))
+            return true;
+    }
+    return false;
 }
 
 void un_engine_reset_all(struct un_engine *engine, enum un_reason reason)

@@ -30,7 +30,7 @@ struct un_accepted {
 uint32_t un_engine_port_choose(struct un_engine *engine);
 void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, const struct un_accepted *accepted);
 
-/* For handover.c. The port changes with all that is counted by port, and by one store. */
+/* For moving.c and seats.c. The port changes with all that is counted by port, and by one store. */
 void un_engine_conn_set_move(struct un_engine *engine, uint32_t slot, enum un_move move);
 void un_engine_conn_change_port(struct un_engine *engine, uint32_t slot, uint32_t port);
 
@@ -44,6 +44,9 @@ void un_engine_conn_peer_eof(struct un_engine *engine, uint32_t slot);
 /* With a send timeout, from now on, of one with output of which the transport has so many bytes. */
 void un_engine_conn_expect_progress(struct un_engine *engine, uint32_t slot, uint32_t undelivered);
 void un_engine_conn_sweep_deadlines(struct un_engine *engine);
+
+/* Whether any output waits, or is sent and not acknowledged. */
+bool un_engine_owes_output(struct un_engine *engine);
 
 /* From the transport. */
 void un_engine_conn_failed(struct un_engine *engine, uint64_t id); /* after what can be read */

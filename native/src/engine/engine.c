@@ -14,12 +14,12 @@
 #include "engine/commits.h"
 #include "engine/conns.h"
 #include "engine/events.h"
-#include "engine/handover.h"
 #include "engine/listeners.h"
 #include "engine/peers.h"
 #include "engine/ports.h"
 #include "engine/receive.h"
 #include "engine/requests.h"
+#include "engine/seats.h"
 #include "engine/sendqueue.h"
 #include "engine/takeover.h"
 #include "engine/transmit.h"
@@ -152,7 +152,7 @@ uint32_t un_engine_take_commits(struct un_engine *engine)
     for (uint32_t i = 0; i < engine->live_count; i++)
         work += un_commits_take(engine, engine->live[i]);
     if (engine->handing_over)
-        work += un_handover_turn(engine);
+        work += un_seats_turn(engine);
     if (!un_list_is_empty(&engine->own->flush))
         un_transmit_listed(engine);
     for (uint32_t i = 0; i < engine->live_count; i++) {
@@ -176,7 +176,7 @@ static bool can_receive_listed(const struct un_engine *engine, const struct un_p
 /* How to sleep: not at all while something can go on; lightly while something waits for a worker's progress. */
 static enum un_engine_sleep sleep_mode(const struct un_engine *engine)
 {
-    enum un_engine_sleep mode = engine->handing_over ? un_handover_sleep(engine) : UN_ENGINE_WAKE_ON_COMMANDS;
+    enum un_engine_sleep mode = engine->handing_over ? un_seats_sleep(engine) : UN_ENGINE_WAKE_ON_COMMANDS;
     for (uint32_t i = 0; i < engine->live_count && mode != UN_ENGINE_AWAKE; i++) {
         const struct un_port_end *port = &engine->own->ports[engine->live[i]];
         if (can_receive_listed(engine, port))

@@ -66,7 +66,7 @@ uint64_t un_engine_deadline_ns(const struct un_engine *engine);
 
 /* The supervisor's requests: over control_fd in the split layout, where inline the worker calls. A port becomes the
  * current one of its seat when a worker is attached to it, or once more by the same serial; the worker at the other one
- * gives its connections up (handover.h). -EBUSY: the events of the worker that was there last are still being copied to
+ * gives its connections up (seats.h). -EBUSY: the events of the worker that was there last are still being copied to
  * the other port; attach there. */
 int un_engine_attach_worker(struct un_engine *engine, uint32_t port, uint32_t serial, bool resumes);
 

@@ -41,7 +41,8 @@ void un_engine_file_close_others(const struct un_engine_file *engine, const stru
         bool is_kept = fd <= STDERR_FILENO || fd == dirfd(directory) || fd == engine->fd || fd == proven->fd;
         if (is_kept || fstat(fd, &status) < 0)
             continue;
-        bool is_engine = is_named(&status, &engine->name) || is_named(&status, &proven->name) || is_named(&status, sent);
+        bool is_engine =
+            is_named(&status, &engine->name) || is_named(&status, &proven->name) || is_named(&status, sent);
         if (S_ISDIR(status.st_mode) || is_engine)
             close(fd);
     }

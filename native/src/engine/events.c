@@ -2,7 +2,6 @@
 #include "engine/events.h"
 
 #include "base/wake.h"
-#include "engine/handover.h"
 #include "engine/worklists.h"
 
 bool un_event_push(struct un_engine *engine, uint32_t port, const struct un_event *event)
@@ -80,7 +79,7 @@ bool un_event_push_posts(struct un_engine *engine, uint32_t slot)
         if ((work->flags & posts_in_order[i].post) &&
             !push_post(engine, slot, posts_in_order[i].post, posts_in_order[i].type))
             return false;
-    return work->move != UN_MOVE_DUE || un_handover_ask(engine, slot);
+    return true;
 }
 
 void un_event_post(struct un_engine *engine, uint32_t slot, uint16_t posts)

@@ -8,7 +8,7 @@
 
 #include "engine/state.h"
 
-/* Slots that are free. None where the events of a port go to another one instead: handover.h. */
+/* Slots that are free. None where the events of a port go to another one instead: seats.h. */
 static inline uint32_t un_event_room(const struct un_engine *engine, uint32_t port)
 {
     const struct un_port_end *state = &engine->own->ports[port];

@@ -5,50 +5,8 @@
 
 #include "engine/conns.h"
 #include "engine/poisoners.h"
+#include "engine/suspects.h"
 #include "engine/unread.h"
-
-static uint8_t *mark_of(const struct un_engine *engine, uint32_t port, uint32_t index)
-{
-    return &engine->suspects[port][un_ring_slot(&engine->own->ports[port].events, index)];
-}
-
-static void mark(struct un_engine *engine, uint32_t port, uint32_t index)
-{
-    engine->own->ports[port].suspects++;
-    un_compiler_fence(); /* rather too many than too few */
-    *mark_of(engine, port, index) = 1;
-}
-
-void un_judge_acquit(struct un_engine *engine, uint32_t port, uint32_t first, uint32_t end)
-{
-    for (uint32_t i = first; i != end; i++) {
-        if (!*mark_of(engine, port, i))
-            continue;
-        *mark_of(engine, port, i) = 0;
-        un_compiler_fence();
-        engine->own->ports[port].suspects--;
-    }
-}
-
-void un_judge_moved(struct un_engine *engine, uint32_t from, uint32_t from_index, uint32_t to, uint32_t to_index)
-{
-    if (engine->own->ports[from].suspects > 0 && *mark_of(engine, from, from_index))
-        mark(engine, to, to_index);
-}
-
-void un_judge_recount(struct un_engine *engine, uint32_t port)
-{
-    struct un_port_end *state = &engine->own->ports[port];
-    uint32_t count = 0, waiting = state->events.own - state->events.seen;
-    if (state->suspects == 0)
-        return;
-    for (uint32_t i = 0; i < state->events.size; i++) {
-        uint8_t *suspect = mark_of(engine, port, state->events.seen + i);
-        *suspect = *suspect && i < waiting; /* the last engine may not have come to acquit what was consumed */
-        count += *suspect;
-    }
-    state->suspects = count;
-}
 
 /* The event that was being handled, or NULL. Later events of the ring are none of the dead worker's business. One that
  * wrote nonsense may have written over this word too: then it is the first that was not committed, which is the right
@@ -120,7 +78,7 @@ static void condemn(struct un_engine *engine, uint32_t port, uint32_t index)
     struct un_event *event = un_unread_event(engine, port, index);
     uint32_t slot = un_unread_slot(engine, event);
     quarantine(engine, port, event);
-    un_judge_acquit(engine, port, index, index + 1);
+    un_suspects_acquit(engine, port, index, index + 1);
     if (slot != UN_NONE && un_is_alive(un_slot(engine, slot))) {
         un_unread_reset(engine, slot, UN_REASON_POISONED, engine->own->ports[port].resumes);
     } else if (event->type == UN_EVENT_CLOSE && slot != UN_NONE) {
@@ -141,13 +99,13 @@ static bool judge(struct un_engine *engine, uint32_t port, bool hung)
         return false;
     }
     un_count(&engine->counters->redelivered, index - first + 1);
-    un_judge_acquit(engine, port, first, index);
+    un_suspects_acquit(engine, port, first, index);
     if (event->type == UN_EVENT_SKIP)
         return false;
-    bool for_sure = hung || *mark_of(engine, port, index);
+    bool for_sure = hung || *un_suspect_at(engine, port, index);
     blame_peer(engine, un_unread_slot(engine, event), for_sure);
     if (!for_sure) {
-        mark(engine, port, index);
+        un_suspect_mark(engine, port, index);
         return false;
     }
     condemn(engine, port, index);

@@ -2,16 +2,12 @@
 #include "engine/order.h"
 
 #include "engine/poisoners.h"
+#include "engine/suspects.h"
 #include "engine/unread.h"
 
 enum { RANK_KNOWN, RANK_NEW, RANK_SUSPECT, RANK_POISONER, RANKS };
 
 #define UN_WORK_RANKED (UN_WORK_FRESH | UN_WORK_SUSPECT)
-
-static uint8_t *mark_of(const struct un_engine *engine, uint32_t port, uint32_t index)
-{
-    return &engine->suspects[port][un_ring_slot(&engine->own->ports[port].events, index)];
-}
 
 static void flag_conns(struct un_engine *engine, uint32_t port)
 {
@@ -21,7 +17,7 @@ static void flag_conns(struct un_engine *engine, uint32_t port)
         uint32_t slot = un_unread_slot(engine, event);
         if (slot != UN_NONE && event->type == UN_EVENT_CONNECT)
             engine->works[slot].flags |= UN_WORK_FRESH;
-        if (slot != UN_NONE && *mark_of(engine, port, i))
+        if (slot != UN_NONE && *un_suspect_at(engine, port, i))
             engine->works[slot].flags |= UN_WORK_SUSPECT;
     }
 }
@@ -72,7 +68,7 @@ static void copy_ordered(struct un_engine *engine, uint32_t port)
             if (engine->ordered[i].rank != rank)
                 continue;
             engine->ordered[count].event = *un_unread_event(engine, port, ring->seen + i);
-            engine->ordered[count++].suspect = *mark_of(engine, port, ring->seen + i);
+            engine->ordered[count++].suspect = *un_suspect_at(engine, port, ring->seen + i);
         }
     un_assert(count == un_ring_used(ring));
 }
@@ -103,7 +99,7 @@ void un_order_complete(struct un_engine *engine)
     uint32_t port = order->port - 1;
     for (uint32_t i = 0; i < order->count; i++) {
         *un_unread_event(engine, port, order->first + i) = engine->ordered[i].event;
-        *mark_of(engine, port, order->first + i) = (uint8_t)engine->ordered[i].suspect;
+        *un_suspect_at(engine, port, order->first + i) = (uint8_t)engine->ordered[i].suspect;
     }
     un_compiler_fence();
     order->port = 0;

@@ -17,7 +17,7 @@ void un_port_use(struct un_engine *engine, uint32_t port)
     state->line = port;
     state->cursor = UN_NONE;
     un_rx_rebuild_free(engine, port);
-    un_sendqueue_rebuild(engine, port);
+    un_sendqueue_begin(engine, port);
     un_compiler_fence();
     state->used = true;
 }

@@ -11,16 +11,6 @@ void un_ports_begin(struct un_engine *engine); /* of a first engine: side 0 of e
 void un_port_use(struct un_engine *engine, uint32_t port);
 void un_ports_look(struct un_engine *engine); /* find the live ones anew, after one came, left or became vacant */
 
-static inline uint32_t un_current_port(const struct un_engine *engine, uint32_t seat)
-{
-    return engine->own->seats[seat].current;
-}
-
-static inline bool un_is_current(const struct un_engine *engine, uint32_t port)
-{
-    return un_current_port(engine, un_seat_of(port)) == port;
-}
-
 void un_port_make_current(struct un_engine *engine, uint32_t port);
 
 #endif

@@ -7,7 +7,7 @@
 #include "engine/change.h"
 #include "engine/conns.h"
 #include "engine/events.h"
-#include "engine/handover.h"
+#include "engine/moving.h"
 #include "engine/transport.h"
 #include "engine/worklists.h"
 
@@ -240,16 +240,22 @@ static void receive(struct un_engine *engine, uint32_t slot)
     un_receive_later(engine, slot);
 }
 
+/* Instead of receiving: or it is to be, when the ring has space. */
+static bool is_asked(struct un_engine *engine, uint32_t slot)
+{
+    return engine->works[slot].move == UN_MOVE_DUE && !un_moving_ask(engine, slot);
+}
+
 /* Its turn, when it was taken off the list of `port`. */
 static void receive_one(struct un_engine *engine, uint32_t port, uint32_t slot)
 {
     const struct un_conn *conn = un_slot(engine, slot);
     if (un_port_of(conn) != port && conn->state != UN_CONN_FREE)
-        un_handover_follow(engine, slot);
+        un_moving_follow(engine, slot);
     un_enter(engine, slot);
     if (conn->state == UN_CONN_FREE)
         un_engine_conn_free_slot(engine, slot); /* it ended while it stood here */
-    else if (un_event_push_posts(engine, slot))
+    else if (un_event_push_posts(engine, slot) && !is_asked(engine, slot))
         receive(engine, slot);
     else
         un_receive_later(engine, slot);

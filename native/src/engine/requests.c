@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "engine/conns.h"
 #include "engine/control.h"
 
 struct request {
@@ -61,6 +62,7 @@ static void obey(struct un_engine *engine, struct request *request)
         break;
     case UN_CONTROL_DRAIN:
         un_engine_stop_accepting(engine);
+        flags = un_engine_owes_output(engine) ? UN_CONTROL_OWES : 0;
         break;
     case UN_CONTROL_LISTEN:
         status = listen_as_asked(engine, request);

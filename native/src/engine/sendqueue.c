@@ -99,6 +99,15 @@ void un_sendqueue_rebuild(struct un_engine *engine, uint32_t port)
     tell_free_nodes(engine, port);
 }
 
+void un_sendqueue_begin(struct un_engine *engine, uint32_t port)
+{
+    engine->own->ports[port].node_free = UN_NONE;
+    engine->own->ports[port].node_free_count = 0;
+    for (uint32_t node = engine->node_count; node-- > 0;)
+        push_free_node(engine, port, node);
+    tell_free_nodes(engine, port);
+}
+
 bool un_sendqueue_append(struct un_engine *engine, uint32_t slot, const struct un_command *command)
 {
     struct un_conn *conn = un_slot(engine, slot);
@@ -147,7 +156,7 @@ int un_sendqueue_gather(struct un_engine *engine, uint32_t slot, uint32_t *port,
     uint8_t *frames = un_send_frames(engine->setup.public, engine->setup.ports[*port]);
     int count = 0;
     for (uint32_t first = node; count < UN_IOV_MAX && is_of_one_port(node, first); count++) {
-        const struct un_node *entry = un_node_at(engine, *port, node);
+        const struct un_node *entry = node_in(engine, *port, node & ~(UINT32_C(1) << UN_NODE_SIDE_SHIFT));
         uint64_t at = (uint64_t)entry->frame * engine->config->tx_frame_bytes + entry->offset;
         pieces[count] = (struct iovec){frames + at + sent, entry->length - sent};
         sent = 0;

@@ -24,6 +24,7 @@ void un_sendqueue_took(struct un_engine *engine, uint32_t slot, size_t bytes, ui
 void un_sendqueue_done(struct un_engine *engine, uint32_t port, uint32_t frame); /* a piece that was lent came back */
 
 void un_sendqueue_drop(struct un_engine *engine, uint32_t slot);
+void un_sendqueue_begin(struct un_engine *engine, uint32_t port); /* of a port that was never used */
 void un_sendqueue_rebuild(struct un_engine *engine, uint32_t port);
 
 #endif

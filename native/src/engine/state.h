@@ -48,7 +48,7 @@ enum un_work_flags {
 };
 #define UN_WORK_POSTS (UN_WORK_POST_CONNECT | UN_WORK_POST_DRAIN | UN_WORK_POST_EOF | UN_WORK_POST_CLOSE)
 
-/* How far a connection is on its way to the other port of its seat: handover.h. */
+/* How far a connection is on its way to the other port of its seat: moving.h. */
 enum un_move {
     UN_MOVE_NONE,  /* its events go to its port */
     UN_MOVE_DUE,   /* its worker is asked to give it up as soon as the ring has space */
@@ -129,7 +129,7 @@ struct un_port_end {
     bool commands_stuck; /* commands wait for send nodes */
     bool gave_space;     /* command slots or send frames came free since the worker was last told */
     uint32_t judged;   /* serial of the last worker whose death was looked into */
-    uint32_t suspects; /* events that are marked: judge.h. Perhaps fewer are */
+    uint32_t suspects; /* events that are marked: suspects.h. Perhaps fewer are */
 };
 
 struct un_seat {
@@ -264,7 +264,7 @@ struct un_engine {
     uint32_t *peer_buckets;
     struct un_node *nodes[UN_PORTS_MAX];
     struct un_rx_frame *rx_frames[UN_PORTS_MAX];
-    uint8_t *suspects[UN_PORTS_MAX]; /* by slot of the event ring: judge.h */
+    uint8_t *suspects[UN_PORTS_MAX]; /* by slot of the event ring: suspects.h */
     struct un_ordered *ordered;      /* scratch: order.h */
     struct un_engine_public *published;
     struct un_engine_counters *counters;
@@ -275,7 +275,7 @@ struct un_engine {
     uint32_t node_count; /* per port */
     uint32_t live_count; /* ports that a turn has to look at: ports.h */
     uint8_t live[UN_PORTS_MAX];
-    bool handing_over; /* a port is live that is not current: handover.h */
+    bool handing_over; /* a port is live that is not current: seats.h */
     bool requests_wait; /* poll saw that the control socket can be read */
     uint32_t heard[UN_PORTS_MAX]; /* edges of the pipes from workers */
     bool exit;
@@ -287,6 +287,12 @@ struct un_engine {
 static inline uint32_t un_port_of(const struct un_conn *conn)
 {
     return conn->port;
+}
+
+/* Its worker is concerned. */
+static inline bool un_is_moving(enum un_move move)
+{
+    return move == UN_MOVE_DUE || move == UN_MOVE_KEPT || move == UN_MOVE_ASKED;
 }
 
 /* Nothing of it may go into a ring now, and it stands in no receive list. */
@@ -304,6 +310,16 @@ static inline uint32_t un_node_port(uint32_t port, uint32_t node)
 static inline struct un_node *un_node_at(struct un_engine *engine, uint32_t port, uint32_t node)
 {
     return &engine->nodes[un_node_port(port, node)][node & ~(UINT32_C(1) << UN_NODE_SIDE_SHIFT)];
+}
+
+static inline uint32_t un_current_port(const struct un_engine *engine, uint32_t seat)
+{
+    return engine->own->seats[seat].current;
+}
+
+static inline bool un_is_current(const struct un_engine *engine, uint32_t port)
+{
+    return un_current_port(engine, un_seat_of(port)) == port;
 }
 
 static inline struct un_conn *un_slot(struct un_engine *engine, uint32_t slot)

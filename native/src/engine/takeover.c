@@ -7,12 +7,12 @@
 #include "engine/conns.h"
 #include "engine/control.h"
 #include "engine/events.h"
-#include "engine/handover.h"
-#include "engine/judge.h"
 #include "engine/order.h"
 #include "engine/peers.h"
 #include "engine/receive.h"
+#include "engine/seats.h"
 #include "engine/sendqueue.h"
+#include "engine/suspects.h"
 #include "engine/transport.h"
 #include "engine/rollback.h"
 #include "engine/unread.h"
@@ -56,10 +56,9 @@ static void sum_ring(struct un_engine *engine, uint32_t port, bool *closing)
 
 static void count_slot(struct un_engine *engine, uint32_t slot)
 {
-    enum un_move move = engine->works[slot].move;
-    engine->own->ports[un_port_of(un_slot(engine, slot))].slots++;
-    engine->works[slot].move = UN_MOVE_NONE;
-    un_engine_conn_set_move(engine, slot, move);
+    struct un_port_end *port = &engine->own->ports[un_port_of(un_slot(engine, slot))];
+    port->slots++;
+    port->moving += un_is_moving(engine->works[slot].move);
 }
 
 static void clear_sums(struct un_engine *engine)
@@ -183,14 +182,14 @@ void un_takeover(struct un_engine *engine)
         own->ports[port].rx_free = own->ports[port].node_free = UN_NONE;
         if (!own->ports[port].attached)
             own->ports[port].walked = own->ports[port].events.seen;
-        un_judge_recount(engine, port);
+        un_suspects_recount(engine, port);
         settle_posts(engine, port);
     }
     clear_sums(engine);
     count_peers(engine);
     un_rollback_settle(engine);
     clear_sums(engine);
-    un_handover_take_over(engine);
+    un_seats_take_over(engine);
     for (uint32_t port = 0; port < un_port_count(engine->config); port++)
         sum_ring(engine, port, closing);
     rebuild_conns(engine, closing);
@@ -201,7 +200,7 @@ void un_takeover(struct un_engine *engine)
     own->busy.slot = 0;
     un_store(&engine->counters->active, own->active);
     engine->transport->settle_orphans(engine);
-    un_handover_taken_over(engine);
+    un_seats_taken_over(engine);
     un_count(&engine->counters->takeovers, 1);
     free(closing);
 }

@@ -12,11 +12,11 @@
 #include "base/wake.h"
 #include "engine/commits.h"
 #include "engine/events.h"
-#include "engine/handover.h"
 #include "engine/judge.h"
 #include "engine/order.h"
 #include "engine/ports.h"
 #include "engine/receive.h"
+#include "engine/seats.h"
 #include "engine/transmit.h"
 #include "engine/unread.h"
 
@@ -87,7 +87,7 @@ bool un_engine_lost_worker(struct un_engine *engine, uint32_t port, bool hung)
     state->attached = state->bad = false;
     un_store(&published->attached, 0);
     un_store(&published->bad, 0);
-    un_handover_lost(engine, port);
+    un_seats_lost(engine, port);
     un_transmit_listed(engine);
     return poisoned;
 }
@@ -122,11 +122,11 @@ int un_engine_attach_worker(struct un_engine *engine, uint32_t port, uint32_t se
     un_assert(port < un_port_count(engine->config));
     engine->now_ns = un_engine_now_ns(engine);
     un_port_use(engine, port);
-    if (un_handover_is_split(engine, port))
+    if (un_seats_is_split(engine, port))
         return -EBUSY;
     if (!state->attached || state->serial != serial)
         sit_down(engine, port, serial, resumes);
     un_port_make_current(engine, port);
-    un_handover_attached(engine, port);
+    un_seats_attached(engine, port);
     return 0;
 }

@@ -8,7 +8,7 @@
 #include "engine/state.h"
 
 /* The receive list of its port: it has input to read, or an event that found the ring full. One that is withheld
- * (handover.h) is listed by who ends that. */
+ * (moving.h) is listed by who ends that. */
 void un_receive_later(struct un_engine *engine, uint32_t slot);
 uint32_t un_receive_next(struct un_engine *engine, uint32_t port); /* off the list; it must not be empty */
 void un_receive_join(struct un_engine *engine, uint32_t from, uint32_t to); /* the list of one port behind another's */

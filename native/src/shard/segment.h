@@ -3,7 +3,7 @@
  * A shard has one network process (the engine) and `seats` workers. A seat outlives the worker process that sits on it:
  * connections belong to a seat. A worker reaches the engine by a port of its seat, and a replacement at that port goes
  * on where its commit word says. A seat has two ports, so that a successor can sit beside the worker that leaves, and
- * connections are handed over one by one (engine/handover.h). Three memories, so that distrust is enforced by the MMU:
+ * connections are handed over one by one (engine/seats.h). Three memories, so that distrust is enforced by the MMU:
  *
  *   private  anonymous, mapped by keeper and engine only: engine/state.h
  *   public   written by the engine, read-only for workers (the memfd is sealed): header with the options of the engine,

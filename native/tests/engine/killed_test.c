@@ -427,6 +427,25 @@ static void play_twice(uint32_t step)
     }
 }
 
+/* One state again: USNET_TEST_STEPS=306 or, with its successor, 306,7965. */
+static void replay(const struct scenario *scenario, const char *text)
+{
+    char *rest;
+    uint32_t step = (uint32_t)strtoul(text, &rest, 10);
+    now = scenario;
+    if (*rest == 0) {
+        play(step);
+        return;
+    }
+    begin();
+    world_kill(now->act, step);
+    world_kill(ACT_TAKEOVER, (uint32_t)strtoul(rest + 1, NULL, 10));
+    world_take_over();
+    go_on();
+    judge();
+    world_close();
+}
+
 static void killed_anywhere(const struct scenario *scenario)
 {
     static uint32_t steps[STATES_MAX];
@@ -492,7 +511,8 @@ int main(int argc, char **argv)
         {"the leaving worker dies", 2, the_leaving_worker_dies, GOES_ON, 0, ACT_LOSE_LEFT, NULL},
         {"the successor dies", 2, the_successor_dies, GOES_ON, 0, ACT_LOSE_RIGHT, a_spare_takes_its_port},
     };
-    const char *wanted = getenv("USNET_TEST_PART"), *only = getenv("USNET_TEST_ONLY");
+    const char *wanted = getenv("USNET_TEST_PART"), *only = getenv("USNET_TEST_ONLY"),
+               *again = getenv("USNET_TEST_STEPS");
     part = wanted ? (uint32_t)atoi(wanted) : UN_TEST_SANITIZED ? 32 : 4;
     CHECK(part > 0);
     srandom((unsigned)time(NULL));
@@ -500,6 +520,6 @@ int main(int argc, char **argv)
     RUN(a_listener_that_was_not_noted_stays_as_it_is);
     for (uint32_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++)
         if (!(scenarios[i].flags & (is_unix ? TCP_ONLY : UNIX_ONLY)) && (!only || strstr(scenarios[i].name, only)))
-            killed_anywhere(&scenarios[i]);
+            again ? replay(&scenarios[i], again) : killed_anywhere(&scenarios[i]);
     return 0;
 }

@@ -84,7 +84,8 @@ static void open_segment(void)
     CHECK_EQ(un_segment_plan(&server.config, &server.layout, &why), 0);
     server.setup.private = shared(un_engine_private_bytes(&server.config));
     server.setup.public = shared(server.layout.public_bytes);
-    server.setup.ports[0] = shared(server.layout.port_bytes);
+    for (uint32_t port = 0; port < UN_PORTS; port++)
+        server.setup.ports[port] = shared(server.layout.port_bytes);
     un_segment_format(server.setup.public, &server.config, &server.layout, &server.options);
 }
 
@@ -102,12 +103,14 @@ static void open_stack(void)
 
 static void open_engine(void)
 {
-    server.setup.port_wake_fds[0] = server.setup.wake_fds[0] = server.setup.control_fd = -1;
+    server.setup.control_fd = -1;
+    for (uint32_t port = 0; port < UN_PORTS; port++)
+        server.setup.port_wake_fds[port] = server.setup.wake_fds[port] = -1;
     CHECK((server.setup.epoll_fd = epoll_create1(EPOLL_CLOEXEC)) >= 0);
     server.engine = un_engine_start(&server.setup);
     CHECK(server.engine != NULL);
-    un_engine_attach_worker(server.engine, 0, 1, true);
-    CHECK_EQ(un_port_attach(&server.worker, server.setup.public, server.setup.ports[0], 0, -1), 0);
+    un_engine_attach_worker(server.engine, LEFT, 1, true);
+    CHECK_EQ(un_port_attach(&server.worker, server.setup.public, server.setup.ports[LEFT], LEFT, -1), 0);
 }
 
 static void open_clients(void)
@@ -195,7 +198,8 @@ void server_close(void)
     close(server.stack.exchange_wake_fds[0]);
     munmap(server.setup.private, un_engine_private_bytes(&server.config));
     munmap(server.setup.public, server.layout.public_bytes);
-    munmap(server.setup.ports[0], server.layout.port_bytes);
+    for (uint32_t port = 0; port < UN_PORTS; port++)
+        munmap(server.setup.ports[port], server.layout.port_bytes);
     munmap(server.stack.arena, un_stack_setup_arena_bytes(&server.stack));
     munmap(server.stack.frames, un_stack_setup_frames_bytes(&server.stack));
     munmap(server.far_memory, server.far_bytes);
@@ -215,13 +219,20 @@ bool client_is_open(uint64_t client)
     return tcb && tcb->state == UN_TCP_ESTABLISHED;
 }
 
+static void take(const struct un_event *event)
+{
+    if (event->type == UN_EVENT_DATA)
+        un_port_free_frame(&server.worker, event->frame);
+    if (event->type == UN_EVENT_MOVE)
+        CHECK(un_port_command(&server.worker, UN_COMMAND_RELEASE, event->conn, 0));
+}
+
 void worker_take(void)
 {
     uint32_t ready;
     while ((ready = un_port_peek(&server.worker)) > 0) {
         for (uint32_t i = 0; i < ready; i++)
-            if (un_port_event(&server.worker, i)->type == UN_EVENT_DATA)
-                un_port_free_frame(&server.worker, un_port_event(&server.worker, i)->frame);
+            take(un_port_event(&server.worker, i));
         un_port_release(&server.worker, ready);
     }
     un_port_commit(&server.worker);

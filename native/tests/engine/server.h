@@ -26,6 +26,8 @@ struct server {
 
 extern struct server server;
 
+enum { LEFT, RIGHT }; /* the ports; the worker sits at the left one */
+
 /* Everything, with CLIENTS connections that the worker knows. */
 void server_open(void);
 void server_close(void);
@@ -39,7 +41,7 @@ uint64_t client_connect(void);
 void client_send(uint64_t client, uint32_t length);
 bool client_is_open(uint64_t client);
 
-/* The worker takes all events; what it is to answer it is told. */
+/* The worker takes all events, and gives up what it is asked for; what it is to answer it is told. */
 void worker_take(void);
 void worker_send(uint64_t conn, uint32_t length);
 

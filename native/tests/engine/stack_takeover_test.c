@@ -50,39 +50,52 @@ static void check_both_sides(struct un_engine *engine)
 
 /* Of each send frame: what was taken from the worker and is not done stands in a connection's output, or waits in the
  * stack to be acknowledged. */
-static void check_accounts(struct un_engine *engine)
+static uint32_t waiting_in(struct un_engine *engine, uint32_t port, uint32_t frame)
 {
     const struct un_pool *pool = &engine->link->stack.tcp.pool;
-    for (uint32_t frame = 0; frame < server.config.tx_frames; frame++) {
-        const struct un_tx_account *account = &un_tx_accounts(server.setup.public, 0)[frame];
-        uint32_t waiting = 0;
-        for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
-            for (uint32_t node = engine->works[slot].tx_head;
-                 un_is_alive(un_slot(engine, slot)) && node != UN_NONE; node = engine->nodes[0][node].next)
-                waiting += engine->nodes[0][node].frame == frame;
-        for (uint32_t i = pool->own->count; i < pool->own->count + pool->own->lent_count; i++)
-            waiting += pool->frames[i].references > 0 && pool->frames[i].seq / server.config.tx_frame_bytes == frame;
-        CHECK_EQ(un_load(&account->queued) - un_load(&account->done), waiting);
+    const struct un_node *entry;
+    uint32_t waiting = 0;
+    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
+        uint32_t node = un_is_alive(un_slot(engine, slot)) ? engine->works[slot].tx_head : UN_NONE;
+        for (; node != UN_NONE; node = entry->next) {
+            entry = un_node_at(engine, port, node);
+            waiting += un_node_port(port, node) == port && entry->frame == frame;
+        }
     }
+    for (uint32_t i = pool->own->count; i < pool->own->count + pool->own->lent_count; i++)
+        waiting += pool->frames[i].references > 0 && pool->frames[i].flags == port &&
+                   pool->frames[i].seq / server.config.tx_frame_bytes == frame;
+    return waiting;
+}
+
+static void check_accounts(struct un_engine *engine)
+{
+    for (uint32_t port = 0; port < UN_PORTS; port++)
+        for (uint32_t frame = 0; frame < server.config.tx_frames; frame++) {
+            const struct un_tx_account *account = &un_tx_accounts(server.setup.public, port)[frame];
+            CHECK_EQ(un_load(&account->queued) - un_load(&account->done), waiting_in(engine, port, frame));
+        }
 }
 
 static uint64_t heard(const struct un_engine *engine, uint64_t conn)
 {
-    const struct un_ring *ring = &engine->own->ports[0].events;
     uint64_t bytes = 0;
-    for (uint32_t i = ring->seen; i != ring->own; i++) {
-        const struct un_event *event = &un_event_ring(server.setup.public, 0)[un_ring_slot(ring, i)];
-        bytes += event->conn == conn && event->type == UN_EVENT_DATA ? event->length : 0;
+    for (uint32_t port = 0; port < UN_PORTS; port++) {
+        const struct un_ring *ring = &engine->own->ports[port].events;
+        for (uint32_t i = ring->seen; i != ring->own; i++) {
+            const struct un_event *event = &un_event_ring(server.setup.public, port)[un_ring_slot(ring, i)];
+            bytes += event->conn == conn && event->type == UN_EVENT_DATA ? event->length : 0;
+        }
     }
     return bytes;
 }
 
-static uint64_t unsent(const struct un_engine *engine, uint32_t slot)
+static uint64_t unsent(struct un_engine *engine, uint32_t slot)
 {
     const struct un_work *work = &engine->works[slot];
     uint64_t bytes = 0;
-    for (uint32_t node = work->tx_head; node != UN_NONE; node = engine->nodes[0][node].next)
-        bytes += engine->nodes[0][node].length;
+    for (uint32_t node = work->tx_head; node != UN_NONE; node = un_node_at(engine, LEFT, node)->next)
+        bytes += un_node_at(engine, LEFT, node)->length;
     return bytes - work->tx_sent;
 }
 
@@ -140,7 +153,8 @@ static void step(void (*act)(void), void (*look)(void))
 {
     step_watch(server.setup.private, un_engine_private_bytes(&server.config));
     step_watch(server.setup.public, server.layout.public_bytes);
-    step_watch(server.setup.ports[0], server.layout.port_bytes);
+    for (uint32_t port = 0; port < UN_PORTS; port++)
+        step_watch(server.setup.ports[port], server.layout.port_bytes);
     step_watch(server.stack.arena, un_stack_setup_arena_bytes(&server.stack));
     step_watch(server.stack.frames, un_stack_setup_frames_bytes(&server.stack));
     step_through(act, look);
@@ -216,6 +230,88 @@ static void killed_while_the_worker_closes_it(void)
     start();
     CHECK(un_port_command(&server.worker, UN_COMMAND_CLOSE, server.conns[0], 0));
     un_port_commit(&server.worker);
+    step(server_turn, judge);
+}
+
+/* The seat changes hands. */
+
+static void a_successor_sits(void)
+{
+    CHECK_EQ(un_engine_attach_worker(server.engine, RIGHT, 2, true), 0);
+}
+
+static void lose_worker(void)
+{
+    un_engine_lost_worker(server.engine, LEFT, false);
+}
+
+static void killed_while_a_successor_sits_down(void)
+{
+    start();
+    worker_send(server.conns[1], 1400);
+    server_turn();
+    step(a_successor_sits, judge);
+}
+
+static void killed_while_a_worker_is_asked(void)
+{
+    start();
+    a_successor_sits();
+    client_send(server.clients[1], 300);
+    step(server_turn, judge);
+}
+
+static void killed_while_what_is_lent_is_given_up(void)
+{
+    start();
+    worker_send(server.conns[0], 1400);
+    a_successor_sits();
+    server_turn();
+    worker_take();
+    client_send(server.clients[0], 300);
+    step(server_turn, judge);
+}
+
+/* More than the window of its peer takes. */
+static void killed_while_unsent_output_is_given_up(void)
+{
+    start();
+    const struct un_conn *conn = un_conn_at(server.setup.public, UN_ID_SLOT(server.conns[0]));
+    for (int i = 0; i < 200 && !(conn->flags & UN_CONN_BLOCKED); i++) {
+        if (un_port_send(&server.worker, server.conns[0], server.setup.public, 900) == 900)
+            un_port_commit(&server.worker);
+        server_turn();
+        clients_turn();
+    }
+    CHECK(conn->flags & UN_CONN_BLOCKED);
+    a_successor_sits();
+    server_turn();
+    worker_take();
+    step(server_turn, judge);
+}
+
+static void unread_events(void)
+{
+    start();
+    client_send(server.clients[0], 300);
+    client_send(server.clients[1], 40);
+    server_turn();
+    a_successor_sits();
+    server_turn();
+    client_send(server.clients[0], 200); /* withheld */
+    server_turn();
+}
+
+static void killed_while_a_leaving_worker_is_lost(void)
+{
+    unread_events();
+    step(lose_worker, judge);
+}
+
+static void killed_while_its_events_are_copied(void)
+{
+    unread_events();
+    lose_worker();
     step(server_turn, judge);
 }
 
@@ -318,6 +414,12 @@ int main(void)
     RUN(killed_while_the_peer_ends_it);
     RUN(killed_while_the_worker_aborts_it);
     RUN(killed_while_the_worker_closes_it);
+    RUN(killed_while_a_successor_sits_down);
+    RUN(killed_while_a_worker_is_asked);
+    RUN(killed_while_what_is_lent_is_given_up);
+    RUN(killed_while_unsent_output_is_given_up);
+    RUN(killed_while_a_leaving_worker_is_lost);
+    RUN(killed_while_its_events_are_copied);
     RUN(killed_while_it_listens_on_more);
     RUN(killed_while_it_listens_on_less);
     RUN(killed_while_it_takes_over);

@@ -1,13 +1,14 @@
-/* See handover.h. */
-#include "engine/handover.h"
+/* See seats.h. */
+#include "engine/seats.h"
 
 #include "engine/change.h"
 #include "engine/conns.h"
 #include "engine/control.h"
 #include "engine/events.h"
-#include "engine/judge.h"
+#include "engine/moving.h"
 #include "engine/ports.h"
 #include "engine/receive.h"
+#include "engine/suspects.h"
 #include "engine/unread.h"
 #include "engine/worklists.h"
 
@@ -34,29 +35,10 @@ static void set_move(struct un_engine *engine, uint32_t slot, enum un_move move)
 
 /* Leaving. */
 
-static bool may_ask(const struct un_engine *engine, uint32_t port)
-{
-    const struct un_port_end *state = end_of(engine, port), *heir = end_of(engine, heir_of(engine, port));
-    return state != heir && state->attached && !state->bad && state->resumes && heir->attached && heir->resumes && !heir->diverted;
-}
-
 /* Others need the ring too. */
 static bool has_room_to_ask(const struct un_engine *engine, uint32_t port)
 {
     return un_event_room(engine, port) > end_of(engine, port)->events.size / 2;
-}
-
-bool un_handover_ask(struct un_engine *engine, uint32_t slot)
-{
-    struct un_conn *conn = un_slot(engine, slot);
-    struct un_event event = {.type = UN_EVENT_MOVE, .conn = un_load(&conn->id), .time_ns = engine->now_ns};
-    if (!un_is_alive(conn) || !may_ask(engine, un_port_of(conn))) {
-        set_move(engine, slot, UN_MOVE_NONE);
-        return true;
-    }
-    if (un_event_push(engine, un_port_of(conn), &event))
-        set_move(engine, slot, UN_MOVE_ASKED);
-    return false;
 }
 
 /* False: it is not one that could be asked. */
@@ -69,7 +51,7 @@ static bool look_at(struct un_engine *engine, uint32_t port, uint32_t slot)
     un_enter(engine, slot);
     set_move(engine, slot, UN_MOVE_DUE);
     if (!(work->flags & UN_WORK_RECEIVE_LISTED)) /* else it is asked when its turn comes */
-        un_handover_ask(engine, slot);
+        un_moving_ask(engine, slot);
     un_leave(engine);
     return true;
 }
@@ -78,7 +60,7 @@ static uint32_t ask_some(struct un_engine *engine, uint32_t port)
 {
     struct un_port_end *state = end_of(engine, port);
     uint32_t asked = 0;
-    if (state->cursor == UN_NONE || !may_ask(engine, port))
+    if (state->cursor == UN_NONE || !un_moving_is_possible(engine, port))
         return 0;
     for (uint32_t looks = 0; looks < UN_LOOKS_PER_TURN && asked < UN_MOVES_PER_TURN; looks++) {
         if (state->cursor >= engine->own->conn_high) {
@@ -92,69 +74,7 @@ static uint32_t ask_some(struct un_engine *engine, uint32_t port)
     return asked;
 }
 
-/* Who comes to the current port could not go on with it, and never knew it. */
-static void forget(struct un_engine *engine, uint32_t slot)
-{
-    engine->works[slot].flags &= (uint16_t)~UN_WORK_POSTS;
-    if (un_is_alive(un_slot(engine, slot)))
-        un_engine_conn_discard(engine, slot, UN_REASON_WORKER_LOST);
-    else
-        un_engine_conn_free_slot(engine, slot);
-}
-
-bool un_handover_release(struct un_engine *engine, uint32_t slot)
-{
-    struct un_conn *conn = un_slot(engine, slot);
-    struct un_work *work = &engine->works[slot];
-    uint32_t heir = heir_of(engine, un_port_of(conn));
-    if (work->move != UN_MOVE_ASKED || work->rx_waiting > 0)
-        return false;
-    set_move(engine, slot, UN_MOVE_NONE);
-    if (heir != un_port_of(conn))
-        un_engine_conn_change_port(engine, slot, heir);
-    if (end_of(engine, heir)->attached && !end_of(engine, heir)->resumes)
-        forget(engine, slot);
-    else
-        un_receive_later(engine, slot);
-    return true;
-}
-
-bool un_handover_keep(struct un_engine *engine, uint32_t slot)
-{
-    if (engine->works[slot].move != UN_MOVE_ASKED)
-        return false;
-    set_move(engine, slot, UN_MOVE_KEPT);
-    un_receive_later(engine, slot);
-    return true;
-}
-
-bool un_handover_settled(struct un_engine *engine, uint32_t slot)
-{
-    if (engine->works[slot].move != UN_MOVE_KEPT)
-        return false;
-    set_move(engine, slot, UN_MOVE_DUE);
-    un_receive_later(engine, slot);
-    return true;
-}
-
 /* Emptied. */
-
-/* What was withheld until now may go on. */
-static void go_on(struct un_engine *engine, uint32_t slot)
-{
-    const struct un_work *work = &engine->works[slot];
-    if (work->flags & (UN_WORK_READABLE | UN_WORK_POSTS))
-        un_receive_later(engine, slot);
-}
-
-void un_handover_follow(struct un_engine *engine, uint32_t slot)
-{
-    uint32_t port = un_port_of(un_slot(engine, slot)), heir = end_of(engine, port)->line;
-    if (heir == port || engine->works[slot].move == UN_MOVE_HELD)
-        return;
-    set_move(engine, slot, UN_MOVE_NONE);
-    un_engine_conn_change_port(engine, slot, heir);
-}
 
 /* Of a connection that was given up nothing follows, whatever a worker that gave it up has left unread. */
 static bool is_nobodys(struct un_engine *engine, uint32_t port, const struct un_event *event)
@@ -235,7 +155,7 @@ static bool put(struct un_engine *engine, uint32_t port, uint32_t index, struct 
     if (un_event_room(engine, heir) == 0 ||
         (event.type == UN_EVENT_DATA && !un_receive_copy(engine, heir, port, &event)))
         return false;
-    un_judge_moved(engine, port, index, heir, end_of(engine, heir)->events.own);
+    un_suspect_moved(engine, port, index, heir, end_of(engine, heir)->events.own);
     un_assert(un_event_push(engine, heir, &event));
     return true;
 }
@@ -249,7 +169,7 @@ static void pass(struct un_engine *engine, uint32_t port)
     un_compiler_fence(); /* the rest is made anew by a takeover */
     state->walked = index + 1;
     if (state->suspects > 0)
-        un_judge_acquit(engine, port, index, index + 1);
+        un_suspects_acquit(engine, port, index, index + 1);
 }
 
 /* The first unread event, as one change; false when there is no room for it. */
@@ -280,11 +200,11 @@ static bool copy_one(struct un_engine *engine, uint32_t port)
     }
     finish_change(engine);
     if (done)
-        un_judge_acquit(engine, port, index, index + 1);
+        un_suspects_acquit(engine, port, index, index + 1);
     if (done && event.type == UN_EVENT_DATA)
         un_rx_release(engine, port, event.frame);
     if (done && event.reserved == UN_EVENT_IS_LAST)
-        go_on(engine, slot);
+        un_moving_go_on(engine, slot);
     return done;
 }
 
@@ -318,8 +238,8 @@ static uint32_t move_some(struct un_engine *engine, uint32_t port)
         const struct un_conn *conn = un_slot(engine, slot);
         if (conn->state == UN_CONN_FREE || un_port_of(conn) != port)
             continue;
-        un_handover_follow(engine, slot);
-        go_on(engine, slot);
+        un_moving_follow(engine, slot);
+        un_moving_go_on(engine, slot);
         moved++;
     }
     return moved;
@@ -350,7 +270,7 @@ static bool is_emptied(const struct un_engine *engine, uint32_t port)
     return end_of(engine, port)->line != port;
 }
 
-uint32_t un_handover_turn(struct un_engine *engine)
+uint32_t un_seats_turn(struct un_engine *engine)
 {
     uint32_t work = 0;
     for (uint32_t i = engine->live_count; i-- > 0;) {
@@ -370,13 +290,13 @@ static bool can_go_on(const struct un_engine *engine, uint32_t port)
 {
     const struct un_port_end *state = end_of(engine, port);
     if (!is_emptied(engine, port))
-        return state->cursor != UN_NONE && may_ask(engine, port) && has_room_to_ask(engine, port);
+        return state->cursor != UN_NONE && un_moving_is_possible(engine, port) && has_room_to_ask(engine, port);
     bool can_copy = un_ring_used(&state->events) > 0 && un_event_room(engine, state->line) > 0 &&
                     end_of(engine, state->line)->rx_free != UN_NONE;
     return can_copy || state->cursor != UN_NONE;
 }
 
-enum un_engine_sleep un_handover_sleep(const struct un_engine *engine)
+enum un_engine_sleep un_seats_sleep(const struct un_engine *engine)
 {
     for (uint32_t i = 0; i < engine->live_count; i++)
         if (!un_is_current(engine, engine->live[i]) && can_go_on(engine, engine->live[i]))
@@ -384,12 +304,12 @@ enum un_engine_sleep un_handover_sleep(const struct un_engine *engine)
     return UN_ENGINE_WAKE_ON_ANYTHING;
 }
 
-bool un_handover_is_split(const struct un_engine *engine, uint32_t port)
+bool un_seats_is_split(const struct un_engine *engine, uint32_t port)
 {
     return is_emptied(engine, port) && un_ring_used(&end_of(engine, port)->events) > 0;
 }
 
-void un_handover_attached(struct un_engine *engine, uint32_t port)
+void un_seats_attached(struct un_engine *engine, uint32_t port)
 {
     uint32_t other = un_port_beside(port);
     struct un_port_end *leaving = end_of(engine, other);
@@ -412,11 +332,11 @@ static void take_back_questions(struct un_engine *engine, uint32_t port)
         if (conn->state == UN_CONN_FREE || un_port_of(conn) != port || engine->works[slot].move == UN_MOVE_NONE)
             continue;
         set_move(engine, slot, UN_MOVE_NONE);
-        go_on(engine, slot);
+        un_moving_go_on(engine, slot);
     }
 }
 
-void un_handover_lost(struct un_engine *engine, uint32_t port)
+void un_seats_lost(struct un_engine *engine, uint32_t port)
 {
     uint32_t heir = heir_of(engine, port);
     if (end_of(engine, un_port_beside(port))->used)
@@ -430,7 +350,7 @@ void un_handover_lost(struct un_engine *engine, uint32_t port)
     un_ports_look(engine);
 }
 
-void un_handover_take_over(struct un_engine *engine)
+void un_seats_take_over(struct un_engine *engine)
 {
     for (uint32_t port = 0; port < un_port_count(engine->config); port++) {
         struct un_port_end *state = end_of(engine, port);
@@ -444,7 +364,7 @@ void un_handover_take_over(struct un_engine *engine)
     un_ports_look(engine);
 }
 
-void un_handover_taken_over(struct un_engine *engine)
+void un_seats_taken_over(struct un_engine *engine)
 {
     for (uint32_t i = 0; i < engine->live_count; i++)
         if (is_emptied(engine, engine->live[i]))

@@ -1,4 +1,4 @@
-/* Giving a connection up to the worker that follows this one and serves beside it already.
+/* Giving connections up to the worker that follows this one and serves beside it already: what is said to the engine.
  *
  * The engine asks by a MOVE, behind which no event of the connection comes until it is answered:
  *
@@ -7,17 +7,15 @@
  *             called: the connection has not ended.
  *   KEEP      it is dirty. Events of it come again, and the commit that makes it clean holds a SETTLED: ask again.
  *
- * One that is clean only by the commit to come is kept too: its byte in the dirty map may not be cleared before that
- * commit, and not after it either, for then the slot is another worker's.
- *
  * MOVEs are answered in order. An answer that finds the command ring full waits with those behind it, as a number and
  * not as an object: most connections have none. So does a SETTLED, for which a place is kept since the KEEP. */
 #include "objects.h"
 
 #define ANSWERS_FIRST_CAPACITY 64u
 
-/* Places for one answer more, and for the SETTLED of every connection that is kept, one more included. */
-static int reserve(struct un_port_object *port)
+/* Places for one answer more, and for the SETTLED of every connection that is kept, one more included. 0, or -1 with
+ * an exception. */
+int un_answer_reserve(struct un_port_object *port)
 {
     uint32_t needed = port->answer_count + port->kept + 2;
     if (needed <= port->answer_capacity)
@@ -37,12 +35,14 @@ static int reserve(struct un_port_object *port)
 
 static void answer(struct un_port_object *port, enum un_command_op op, uint64_t id)
 {
-    if (port->answer_count > 0 || !un_port_command(port->end, op, id, 0))
-        port->answers[port->answer_count++] = (struct un_answer){.conn = id, .op = op};
+    if (port->answer_count == 0 && un_port_command(port->end, op, id, 0))
+        return;
+    un_assert(port->answer_count < port->answer_capacity);
+    port->answers[port->answer_count++] = (struct un_answer){.conn = id, .op = op};
 }
 
-/* At a commit. */
-void un_move_place_answers(struct un_port_object *port)
+/* At a commit: those that wait, as far as there is room. */
+void un_answers_place(struct un_port_object *port)
 {
     uint32_t placed = 0;
     while (placed < port->answer_count &&
@@ -53,48 +53,36 @@ void un_move_place_answers(struct un_port_object *port)
         port->answers[i] = port->answers[placed + i];
 }
 
-/* MOVE of a connection that has no object: nothing of it is here. */
-int un_move_release(struct un_port_object *port, uint64_t id)
+/* The connection has no object any more; a place is reserved. */
+void un_answer_release(struct un_port_object *port, uint64_t id)
 {
     struct un_slot *slot = &port->slots[UN_ID_SLOT(id)];
-    if (reserve(port) < 0)
-        return -1;
     if (slot->generation == UN_ID_GENERATION(id))
         slot->generation = 0;
     answer(port, UN_COMMAND_RELEASE, id);
-    return 0;
 }
 
-static void keep(struct un_port_object *port, struct un_connection *conn)
+/* A place is reserved. */
+void un_answer_keep(struct un_connection *conn)
 {
     if (!(conn->flags & UN_KEPT))
-        port->kept++;
+        conn->port->kept++;
     conn->flags |= UN_KEPT;
-    un_review(conn);
-    answer(port, UN_COMMAND_KEEP, conn->id);
-}
-
-/* MOVE of one that has an object. 0, or -1 without memory. */
-int un_move_deliver(struct un_port_object *port, struct un_connection *conn)
-{
-    if (reserve(port) < 0)
-        return -1;
-    un_output_settle(conn);
-    un_place_state(conn);
-    if ((conn->flags & UN_DIRTY) || !un_is_settled(conn)) {
-        keep(port, conn);
-        return 0;
-    }
-    uint64_t id = conn->id;
-    un_connection_detach(conn);
-    answer(port, UN_COMMAND_RELEASE, id);
-    return 0;
+    answer(conn->port, UN_COMMAND_KEEP, conn->id);
 }
 
 /* The commit to come makes it clean. */
-void un_move_settled(struct un_connection *conn)
+void un_answer_settled(struct un_connection *conn)
 {
+    un_answer_forget(conn);
+    answer(conn->port, UN_COMMAND_SETTLED, conn->id);
+}
+
+/* It has ended, or is settled: nothing more is to be said. */
+void un_answer_forget(struct un_connection *conn)
+{
+    if (!(conn->flags & UN_KEPT))
+        return;
     conn->flags &= ~(uint32_t)UN_KEPT;
     conn->port->kept--;
-    answer(conn->port, UN_COMMAND_SETTLED, conn->id);
 }

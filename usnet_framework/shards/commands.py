@@ -1,0 +1,125 @@
+"""What a server answers over its control socket (control.py), a coroutine for each command."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from usnet_framework.config import Config
+from usnet_framework.shards.binder import Binder
+from usnet_framework.shards.control import Command
+from usnet_framework.shards.crowds import crowd_findings
+from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.look import PER_TURN, open_connections
+from usnet_framework.shards.reload import ReloadRefused
+from usnet_framework.shards.segment import Segment
+from usnet_framework.shards.shard import Shard
+from usnet_framework.shards.splitshard import SplitShard
+from usnet_framework.shards.upgrade import UpgradeRefused
+
+log = logging.getLogger("usnet.supervisor")
+
+Outcome = asyncio.Future[int | ReloadRefused]
+
+
+class Server(Protocol):
+    """The supervisor."""
+
+    config: Config
+
+    @property
+    def segments(self) -> Mapping[int, Segment]: ...
+    @property
+    def shards(self) -> Sequence[Shard]: ...
+    def status(self) -> dict[str, Any]: ...
+    def findings(self) -> list[Finding]: ...
+    def syscalls(self) -> Finding: ...
+    def binder(self) -> Binder: ...
+    def reload(self) -> Outcome: ...
+    def rollback(self) -> Outcome: ...
+    def stop(self) -> None: ...
+
+
+class Commands:
+    """Each raises UsnetError with what is to be answered instead."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def by_name(self) -> dict[str, Command]:
+        return {
+            "status": self.status,
+            "conns": self.conns,
+            "reload": self.reload,
+            "rollback": self.rollback,
+            "bind": self.bind,
+            "unbind": self.unbind,
+            "upgrade": self.upgrade,
+            "doctor": self.doctor,
+            "stop": self.stop,
+            "stopped": self.stopped,
+        }
+
+    async def status(self) -> dict[str, Any]:
+        return self._server.status()
+
+    async def conns(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = []
+        for count, conn in enumerate(await open_connections(self._server.segments.values()), 1):
+            waiting = max(0, conn.bytes_queued - conn.bytes_out)
+            listed.append(asdict(conn) | {"bytes_queued": waiting})
+            if count % PER_TURN == 0:
+                await asyncio.sleep(0)
+        return listed
+
+    async def reload(self) -> str:
+        return f"reloaded {workers(await _outcome(self._server.reload()))}"
+
+    async def rollback(self) -> str:
+        return f"rolled back {workers(await _outcome(self._server.rollback()))}"
+
+    async def bind(self, address: str) -> str:
+        return await self._server.binder().bind(address)
+
+    async def unbind(self, address: str) -> str:
+        return await self._server.binder().unbind(address)
+
+    async def upgrade(self) -> str:
+        """Shard by shard: one that is refused leaves those behind it as they are."""
+        self._server.binder()
+        split = [shard for shard in self._server.shards if isinstance(shard, SplitShard)]
+        if not split:
+            raise UpgradeRefused("layout inline: workers carry the engine themselves; restart the server")
+        began_s = time.monotonic()
+        versions = [await shard.upgrade() for shard in split]
+        log.info("network processes go on as usnet %s after %.0f ms", versions[-1], (time.monotonic() - began_s) * 1e3)
+        return f"{len(versions)} network process{'es' if len(versions) > 1 else ''} upgraded to usnet {versions[-1]}"
+
+    async def doctor(self) -> list[dict[str, Any]]:
+        server = self._server
+        crowds = crowd_findings(await open_connections(server.segments.values()), server.config, time.monotonic_ns())
+        return [finding.as_dict() for finding in [*server.findings(), server.syscalls(), *crowds]]
+
+    async def stop(self) -> str:
+        self._server.stop()
+        return "stopping"
+
+    async def stopped(self) -> None:
+        """Never answered: the connection ends when the loop does, and nothing is left by then."""
+        await asyncio.get_running_loop().create_future()
+
+
+def workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
+
+
+async def _outcome(change: Outcome) -> int:
+    """ReloadRefused."""
+    outcome = await asyncio.shield(change)
+    if isinstance(outcome, ReloadRefused):
+        raise outcome
+    return outcome
