@@ -71,17 +71,18 @@ def _enable_ours() -> None:
 
 class LineHandler(logging.Handler):
     """A record is a line of `target`, with what a traceback adds. `closed`: somebody has closed it, as dictConfig does
-    with all that there are; it goes on if it is asked to."""
+    with all that there are; it goes on if it is asked to. `target` is None in a program whose stderr was closed when it
+    started: another file may have that number by now."""
 
-    def __init__(self, target: TextIO) -> None:
+    def __init__(self, target: TextIO | None) -> None:
         super().__init__()
         self.target = target
         self.closed = False
         self._limit = TracebackLimit()
-        try:
-            self._writer: LineWriter | None = LineWriter(target.fileno(), self._lost)
-        except (OSError, ValueError):  # no file: a StringIO
-            self._writer = None
+        self._writer: LineWriter | None = None
+        if target is not None:
+            with suppress(OSError, ValueError):  # no file: a StringIO
+                self._writer = LineWriter(target.fileno(), self._lost)
 
     def may_start_thread(self, allowed: bool) -> None:
         if self._writer is not None:
@@ -120,7 +121,7 @@ class LineHandler(logging.Handler):
     def _write(self, line: str) -> None:
         if self._writer is not None:
             self._writer.write(line)
-        else:
+        elif self.target is not None:
             with suppress(OSError, ValueError):  # it is closed
                 self.target.write(f"{line}\n")
 

@@ -106,3 +106,19 @@ def test_the_last_configuration_counts_and_levels_are_kept(stream: io.StringIO) 
     logging.info("not shown")
     logging.error("shown")
     assert [line.split()[2:4] for line in lines(stream)] == [["worker", "0.0"]]
+
+
+def test_a_program_whose_stderr_was_closed_logs_nowhere(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    logs.configure("info", "text", "supervisor")
+    logging.warning("into the void")
+    assert stream.getvalue() == ""
+
+
+def test_a_record_that_cannot_be_formatted_is_shown_as_it_is(stream: io.StringIO) -> None:
+    handler = logs.LineHandler(stream)
+    handler.setFormatter(logs.TextFormatter("supervisor"))
+    handler.handle(logging.makeLogRecord({"name": "shop", "msg": "%d apples", "args": ("no",)}))
+    (line,) = lines(stream)
+    assert "shop: a record cannot be shown (TypeError" in line
+    assert "'%d apples'" in line
