@@ -93,7 +93,8 @@ def test_a_seat_waits_while_the_code_on_disk_is_broken(tmp_path) -> None:  # typ
         "    def on_resume(self, conn): pass\n"
     )
     app.write_text(good)
-    with Server("app:App", "--queues", "1", "--spares", "0", cwd=tmp_path) as server, server.connect() as client:
+    options = ("--queues", "1", "--spares", "0", "--preload", "off")
+    with Server("app:App", *options, cwd=tmp_path) as server, server.connect() as client:
         exchange(client)
         app.write_text("broken(\n")
         os.kill(server.workers()[0].pid, signal.SIGKILL)

@@ -41,6 +41,7 @@ class Server(Protocol):
     def binder(self) -> Binder: ...
     def reload(self) -> Outcome: ...
     def rollback(self) -> Outcome: ...
+    def settings_news(self) -> str: ...
     def stop(self) -> None: ...
 
 
@@ -77,7 +78,8 @@ class Commands:
         return listed
 
     async def reload(self) -> str:
-        return f"reloaded {workers(await _outcome(self._server.reload()))}"
+        done = workers(await _outcome(self._server.reload()))
+        return f"reloaded {done}{self._server.settings_news()}"
 
     async def rollback(self) -> str:
         return f"rolled back {workers(await _outcome(self._server.rollback()))}"

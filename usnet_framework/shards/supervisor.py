@@ -138,6 +138,10 @@ class Supervisor:
         again before it has begun, it is one reload."""
         return self._ask("reload")
 
+    def settings_news(self) -> str:
+        """What the last reload did with options that have changed, to be put behind its answer."""
+        return self._settings.news
+
     def rollback(self) -> asyncio.Future[int | ReloadRefused]:
         """Go back to the code before the last reload, while that has not proven itself."""
         return self._ask("rollback")
