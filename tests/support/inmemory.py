@@ -10,10 +10,10 @@ the thread has ended without an error, and that the memory of the clients' stack
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from types import TracebackType
@@ -26,7 +26,7 @@ from usnet_framework import Handler
 from usnet_framework._dispatch import Engine, Port
 from usnet_framework._usnet import ffi, lib
 from usnet_framework.handler import Shard
-from usnet_framework.shards.loop import EngineSelector
+from usnet_framework.shards.loop import WorkerLoop
 from usnet_framework.shards.ownstack import SECRET_BYTES
 from usnet_framework.shards.preparation import LINGER_NS
 from usnet_framework.shards.segment import EngineOptions, Segment, SegmentConfig, StackAddresses
@@ -47,11 +47,14 @@ OPTIONS = EngineOptions(
 )
 
 
-class WireSelector(EngineSelector):
-    """Turns both ends of the wire, and waits only when nothing is on it: it has no descriptor that would tell."""
+class Wire:
+    """Turns both ends of the wire before each turn of the loop, and has it wait only when nothing is on the wire: there
+    is no descriptor that would tell."""
 
-    def __init__(self, port: Port, engine: Engine, far: FarEnd) -> None:
-        super().__init__(port, engine, "sleep")
+    def __init__(self, select: Callable[[float | None], Any], port: Port, engine: Engine, far: FarEnd) -> None:
+        self._select = select
+        self._port = port
+        self._engine = engine
         self._far = far
 
     def select(self, timeout: float | None = None) -> Any:
@@ -62,7 +65,7 @@ class WireSelector(EngineSelector):
             timeout = 0
         elif (until := self._far.seconds()) is not None:
             timeout = until if timeout is None else min(timeout, until)
-        return super().select(timeout)
+        return self._select(timeout)
 
 
 class MemoryServer:
@@ -123,8 +126,11 @@ class MemoryServer:
         handler = self._handler()
         port = Port(engine=engine, handler=handler, resumes=False)
         stack.callback(port.close)
-        self._loop = asyncio.SelectorEventLoop(WireSelector(port, engine, self._far))
+        self._loop = WorkerLoop()
         stack.callback(self._loop.close)
+        self._loop.serve(port, "sleep", engine)
+        selector: Any = self._loop._selector  # type: ignore[attr-defined]
+        selector.select = Wire(selector.select, port, engine, self._far).select
         self._far.start(self._loop)
         handler.on_start(Shard(0, 0, 1, "inline"))
         self._loop.call_soon(self._started.set)
