@@ -86,3 +86,13 @@ def test_scrape(layout: str) -> None:
     result = bench("scrape", *SHORT, "--layout", layout)
     assert [row["name"] for row in result["samples"]] == ["not scraped", "scraped"]
     assert result["scrapes"] >= 1
+
+
+@pytest.mark.parametrize("backend", ["kernel", pytest.param("tap", marks=needs_tap)])
+def test_reload(backend: str) -> None:
+    result = bench("reload", *SHORT, "--backend", backend, "--rate", "200", "--longest", "0.2")
+    assert [one["name"] for one in result["windows"]] == ["quiet", "reloading"]
+    assert result["seen"]["reloads"] >= 1
+    assert result["seen"]["looks"] > 0
+    assert result["companions"]["answers"]["wait"] > 0
+    assert result["companions"]["incidents"] == []
