@@ -218,10 +218,11 @@ class Releases:
         if not self.current.generation.keeps_code:
             log.warning(ANEW)
         seats = [seat for seat in self._seats() if not seat.serves_generation(self.current.number)]
-        for seat in seats:
+        for seat in self._seats():  # also those that the new code did not come to
             seat.forgo()
-            seat.end_overlap()
             seat.follow(self.current)  # who has nobody gets one of it at once
+        for seat in seats:
+            seat.end_overlap()
         try:
             await self._start_successors([seat for seat in seats if seat.current is not None], self.current)
             await self._hand_over(seats, self.current)
