@@ -269,3 +269,22 @@ def test_a_seat_that_the_new_code_did_not_come_to_is_as_before_when_it_is_rolled
         assert await world.releases.reload() == 2, "the next one is not held up"
 
     play(scenario)
+
+
+def test_a_rollback_to_code_that_cannot_be_imported_any_more_is_refused() -> None:
+    async def scenario(world: World) -> None:
+        await world.releases.reload()
+        await until(lambda: world.stage.pools[1].ready == 1)
+        await world.releases.reload()
+        new, before = world.current, world.stage.pools[1]
+        before.worker_exited(before._ready[0], -9)
+        world.reluctant = {1}
+        going_back = asyncio.create_task(world.releases.rollback())
+        await until(lambda: any(worker.generation == 1 for worker in world.stage.loading()))
+        next(worker for worker in world.stage.loading() if worker.generation == 1).fails("syntax error")
+        assert "syntax error" in await refused(going_back)
+        assert world.current is new
+        world.reluctant = set()
+        assert await world.releases.reload() == 1, "the next one is not held up"
+
+    play(scenario)
