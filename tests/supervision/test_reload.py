@@ -35,7 +35,7 @@ class World:
         for worker in [one for one in stage.loading() if one.generation not in self.reluctant]:
             worker.loads()
         stage.start_all()
-        for seat, sitting in [(seat, sitting) for seat in stage.seats for sitting in seat.sittings]:
+        for seat, sitting in [(one, sitting) for one in stage.seats for sitting in one.sittings]:
             worker = cast(FakeWorker, sitting.worker)
             assert sitting.port is not None
             if sitting.state is SittingState.ATTACHING:
