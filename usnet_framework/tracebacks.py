@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 AT_ONCE = 5
 WINDOW_S = 10.0
@@ -22,7 +23,7 @@ Place = tuple[str, str, int]
 @dataclass
 class _Window:
     began_s: float
-    like: logging.LogRecord  # the last one that was not shown
+    like: dict[str, Any]  # of the last one that was not shown; without its frames, which hold what the callback had
     seen: int = 0
     told: int = 0  # of those that were not shown
 
@@ -47,13 +48,13 @@ class TracebackLimit:
             return [*shown, record]
         window = self._windows.get(place)
         if window is None:
-            window = self._windows[place] = _Window(now_s, record)
+            window = self._windows[place] = _Window(now_s, _origin(record))
             if len(self._windows) > PLACES_MAX:
                 shown += self._forget(next(iter(self._windows)))
         window.seen += 1
         if window.hidden == 0:
             return [*shown, record]
-        window.like = record
+        window.like = _origin(record)
         return shown + (self._tell(place, window) if _is_power_of_ten(window.hidden) else [])
 
     def ended(self) -> list[logging.LogRecord]:
@@ -76,11 +77,13 @@ class TracebackLimit:
     def _tell(self, place: Place, window: _Window) -> list[logging.LogRecord]:
         window.told = window.hidden
         kind, file, line = place
-        like = window.like
-        fields = {name: getattr(like, name) for name in ("name", "levelno", "levelname", "created", "msecs")}
         text = "%d more like it: %s at %s:%d, within %.0f s"
         arguments = (window.hidden, kind, file, line, self._clock() - window.began_s)
-        return [logging.makeLogRecord({**fields, "msg": text, "args": arguments})]
+        return [logging.makeLogRecord({**window.like, "msg": text, "args": arguments})]
+
+
+def _origin(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in ("name", "levelno", "levelname", "created", "msecs")}
 
 
 def _place(record: logging.LogRecord) -> Place | None:

@@ -30,12 +30,12 @@ class World:
         return cast(FakeWorker, self.stage.seat.current.worker)
 
     def turn(self) -> None:
-        stage, seat = self.stage, self.stage.seat
+        stage = self.stage
         stage.timers.fire_soon()
         for worker in [one for one in stage.loading() if one.generation not in self.reluctant]:
             worker.loads()
         stage.start_all()
-        for sitting in list(seat.sittings):
+        for seat, sitting in [(one, sitting) for one in stage.seats for sitting in one.sittings]:
             worker = cast(FakeWorker, sitting.worker)
             assert sitting.port is not None
             if sitting.state is SittingState.ATTACHING:
@@ -245,5 +245,46 @@ def test_new_code_that_dies_as_it_takes_its_port_is_rolled_back_by_the_reload() 
         await until(lambda: world.stage.seat.serves)
         assert world.current.generation == 0
         assert world.current is not old, "it has given way to one of its own code"
+
+    play(scenario)
+
+
+def test_a_seat_that_the_new_code_did_not_come_to_is_as_before_when_it_is_rolled_back() -> None:
+    async def scenario(world: World) -> None:
+        stage, second = world.stage, world.stage.add_seat()
+        second.start()
+        await until(lambda: second.serves)
+        reloading = asyncio.create_task(world.releases.reload())
+        for _ in range(DEATHS_MAX):
+            await until(lambda: stage.seat.status()["state"] in ("attaching", "seating"))
+            serial = stage.seat.serial
+            world.current.dies()
+            await until(lambda serial=serial: stage.seat.serial > serial)  # type: ignore[misc]
+        await refused(reloading)
+        assert second.generation == 0
+        assert not any(worker.running for worker in stage.workers if worker.generation == 1)
+        assert second.current is not None
+        cast(FakeWorker, second.current.worker).dies()
+        await until(lambda: second.serves)
+        assert await world.releases.reload() == 2, "the next one is not held up"
+
+    play(scenario)
+
+
+def test_a_rollback_to_code_that_cannot_be_imported_any_more_is_refused() -> None:
+    async def scenario(world: World) -> None:
+        await world.releases.reload()
+        await until(lambda: world.stage.pools[1].ready == 1)
+        await world.releases.reload()
+        new, before = world.current, world.stage.pools[1]
+        before.worker_exited(before._ready[0], -9)
+        world.reluctant = {1}
+        going_back = asyncio.create_task(world.releases.rollback())
+        await until(lambda: any(worker.generation == 1 for worker in world.stage.loading()))
+        next(worker for worker in world.stage.loading() if worker.generation == 1).fails("syntax error")
+        assert "syntax error" in await refused(going_back)
+        assert world.current is new
+        world.reluctant = set()
+        assert await world.releases.reload() == 1, "the next one is not held up"
 
     play(scenario)

@@ -206,6 +206,18 @@ class Stage:
             *(0, 0, sides, self.shard, self.shard, self.pool),
             *(self.timers.later, self.failures.append, patience),
         )
+        self.seats = [self.seat]
+
+    def add_seat(self) -> Seat:
+        """One more, of the same shard; a test has it start."""
+        number = len(self.seats)
+        self.seats.append(
+            Seat(
+                *(0, number, 2, self.shard, self.shard, self.pool),
+                *(self.timers.later, self.failures.append, PATIENCE),
+            )
+        )
+        return self.seats[-1]
 
     def make_pool(self, number: int, failed: Callable[[str], None]) -> SparePool:
         generation = FakeGeneration(number, self.workers)
@@ -213,10 +225,10 @@ class Stage:
         return self.pools[-1]
 
     def releases(self) -> Releases:
-        """What reloads the seat; the pool is the first of it."""
+        """What reloads the seats; the pool is the first of it."""
         releases = Releases(
             lambda number, failed: self.pool if number == 0 else self.make_pool(number, failed),
-            *(self.failures.append, lambda: [self.seat], self.changes, self.timers.later, PATIENCE, 10),
+            *(self.failures.append, lambda: self.seats, self.changes, self.timers.later, PATIENCE, 10),
         )
         self.shard.worker_died = releases.worker_died  # type: ignore[method-assign]
         return releases

@@ -164,7 +164,10 @@ class _Watch:
 
     def look(self, stop: threading.Event) -> None:
         self.seen.looks += 1
-        self.seen.not_ready += control.request(self._path, "status")["state"] != "ready"
+        try:
+            self.seen.not_ready += control.request(self._path, "status")["state"] != "ready"
+        except ControlError:  # it does not answer
+            self.seen.not_ready += 1
         stop.wait(LOOK_S)
 
 

@@ -88,7 +88,8 @@ class Releases:
         self._patience = patience
         self._probation_s = probation_s
         self._number = 0  # of the last generation
-        self._errors: dict[int, str] = {}  # why the code of a candidate cannot be imported
+        self._errors: dict[int, str] = {}  # why code of which successors are to start cannot be imported
+        self._starting: int | None = None  # the generation of these
         self._deaths = 0
         self.current = self._new()
         self.previous: SparePool | None = None
@@ -159,7 +160,7 @@ class Releases:
         return self._make(number, lambda error: self._import_failed(number, error))
 
     def _import_failed(self, number: int, error: str) -> None:
-        if self._candidate is not None and number == self._candidate.number:
+        if number == self._starting:
             self._errors[number] = error
             self._changes.notify()
         else:
@@ -168,9 +169,10 @@ class Releases:
     async def _start_successors(self, seats: Sequence[Seat], pool: SparePool) -> None:
         """Until one of this pool has started for each seat. ReloadRefused, and none is left."""
         successions = [_Succession(seat) for seat in seats]
+        self._errors.pop(pool.number, None)
+        self._starting = pool.number
         for succession in successions:
             pool.request(succession)
-        self._errors.pop(pool.number, None)
 
         def trouble() -> str | None:
             found = (succession.trouble for succession in successions)
@@ -187,6 +189,8 @@ class Releases:
                 pool.withdraw(succession)
                 succession.seat.forgo()
             raise
+        finally:
+            self._starting = None
 
     async def _hand_over(self, seats: Sequence[Seat], pool: SparePool) -> None:
         """ReloadRefused: workers of this pool die too often, and there is another one to go back to, or one does not
@@ -218,10 +222,11 @@ class Releases:
         if not self.current.generation.keeps_code:
             log.warning(ANEW)
         seats = [seat for seat in self._seats() if not seat.serves_generation(self.current.number)]
-        for seat in seats:
+        for seat in self._seats():  # also those that the new code did not come to
             seat.forgo()
-            seat.end_overlap()
             seat.follow(self.current)  # who has nobody gets one of it at once
+        for seat in seats:
+            seat.end_overlap()
         try:
             await self._start_successors([seat for seat in seats if seat.current is not None], self.current)
             await self._hand_over(seats, self.current)

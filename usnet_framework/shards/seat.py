@@ -180,8 +180,9 @@ class Seat:
     def start(self) -> None:
         """An engine serves: have a worker sit here. What the engine before it did not confirm is told again."""
         self._open = True
-        for sitting in self.sittings:
-            sitting.repeat()
+        for sitting in (self.leaving, self.current):  # the port attached last is the current one
+            if sitting is not None:
+                sitting.repeat()
         self._settle()
 
     def close(self, timeout_s: float) -> None:

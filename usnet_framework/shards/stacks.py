@@ -35,7 +35,7 @@ class StackPipe:
             if not catches(pid, STACK_SIGNAL):
                 return ""  # it would die of the signal
             self._read(STACK_BYTES)  # what is left of others
-            with suppress(ProcessLookupError):
+            with suppress(OSError):  # it is gone, or may not be asked: it gives none
                 os.kill(pid, STACK_SIGNAL)
             return (await self._answer()).decode(errors="backslashreplace")
 

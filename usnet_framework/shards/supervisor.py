@@ -455,7 +455,7 @@ class Supervisor:
     async def _nothing_is_left(self) -> bool:
         if any(unfinished(segment) for segment in self.segments.values()):
             return False
-        return all([await shard.has_delivered() for shard in self._shards])
+        return all(await asyncio.gather(*(shard.has_delivered() for shard in self._shards)))
 
     def _refuse_changes(self) -> None:
         for future in self._asked.values():

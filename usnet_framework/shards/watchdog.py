@@ -181,7 +181,7 @@ class Watchdog:
         seen = set()
         timeout_s, _ = self._patience()
         for shard in self._shards():
-            with suppress(ValueError):  # its segment was closed: it is rebuilt
+            try:
                 self._look_at_engine(shard, elapsed_s)
                 if timeout_s > 0 and shard.segment is not None:
                     for watched in shard.watched():
@@ -189,6 +189,10 @@ class Watchdog:
                         seen.add(key)
                         worker = self._workers.setdefault(key, _Worker())
                         self._look_at_worker(shard, shard.segment, watched, worker, elapsed_s)
+            except ValueError:  # its segment was closed: it is rebuilt
+                pass
+            except Exception:  # the next look may succeed, and others are to be looked at
+                log.exception("unexpected: a look at shard %d failed", shard.number)
         for key in self._workers.keys() - seen:
             if self._workers.pop(key).hang is not None:
                 self._changed()
