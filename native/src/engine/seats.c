@@ -144,6 +144,7 @@ static void begin_to_empty(struct un_engine *engine, uint32_t port)
 static void finish_change(struct un_engine *engine)
 {
     un_leave(engine);
+    un_compiler_fence(); /* until here it is known to be copied */
     engine->own->busy.source = 0;
 }
 
