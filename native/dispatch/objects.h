@@ -271,9 +271,9 @@ static inline int un_vars_end(struct un_port_object *port)
 static inline PyObject *un_vars_call(struct un_port_object *port, struct un_connection *conn, PyObject *callable,
                                      PyObject *const *arguments, size_t count)
 {
+    port->vars.caller = conn;
     if (__builtin_expect(conn->vars != NULL, 0))
         return un_vars_call_inside(conn, callable, arguments, count);
-    port->vars.caller = conn;
     PyObject *result = PyObject_Vectorcall(callable, arguments, count, NULL);
     if (un_vars_changed(port) && un_vars_adopt(port, conn, result) < 0)
         Py_CLEAR(result);

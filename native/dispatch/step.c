@@ -25,7 +25,8 @@ uint64_t un_step_enter(struct un_port_object *port, const struct un_connection *
 {
     un_shared64 *handling = &port->end->mine->handling;
     uint64_t before = un_load(handling);
-    un_store(handling, conn->flags & UN_LEFT ? 0 : UN_HANDLING_TASK(UN_ID_SLOT(conn->id)));
+    if (UN_HANDLING_WHAT(before) != UN_RUNNING_EVENT) /* an eager task's first step is part of its event */
+        un_store(handling, conn->flags & UN_LEFT ? 0 : UN_HANDLING_TASK(UN_ID_SLOT(conn->id)));
     un_compiler_fence();
     return before;
 }

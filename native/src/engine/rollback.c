@@ -54,6 +54,7 @@ void un_rollback(struct un_engine *engine)
     settle_account(engine);
     if (is_complete(engine) || is_copied(engine))
         busy->slot = 0;
+    un_compiler_fence(); /* what says that it is complete goes after what would be put back */
     busy->source = 0;
     un_compiler_fence();
     busy->frame = 0;

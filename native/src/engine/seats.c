@@ -144,6 +144,7 @@ static void begin_to_empty(struct un_engine *engine, uint32_t port)
 static void finish_change(struct un_engine *engine)
 {
     un_leave(engine);
+    un_compiler_fence(); /* until here it is known to be copied */
     engine->own->busy.source = 0;
 }
 
@@ -329,7 +330,7 @@ static void take_back_questions(struct un_engine *engine, uint32_t port)
     const struct un_port_end *state = end_of(engine, port);
     for (uint32_t slot = 0; slot < engine->own->conn_high && state->moving > 0; slot++) {
         const struct un_conn *conn = un_slot(engine, slot);
-        if (conn->state == UN_CONN_FREE || un_port_of(conn) != port || engine->works[slot].move == UN_MOVE_NONE)
+        if (conn->state == UN_CONN_FREE || un_port_of(conn) != port || !un_is_moving(engine->works[slot].move))
             continue;
         set_move(engine, slot, UN_MOVE_NONE);
         un_moving_go_on(engine, slot);
