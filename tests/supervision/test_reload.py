@@ -288,3 +288,32 @@ def test_a_rollback_to_code_that_cannot_be_imported_any_more_is_refused() -> Non
         assert await world.releases.reload() == 1, "the next one is not held up"
 
     play(scenario)
+
+
+def test_a_successor_that_dies_before_its_turn_is_followed_by_another() -> None:
+    async def scenario(world: World) -> None:
+        stage, second = world.stage, world.stage.add_seat()
+        second.start()
+        await until(lambda: second.serves)
+        reloading = asyncio.create_task(world.releases.reload())
+        await until(lambda: stage.seat.status()["state"] in ("attaching", "seating"))
+        assert second._successor is not None
+        cast(FakeWorker, second._successor.worker).dies()
+        assert await reloading == 2
+        assert second.generation == 1
+
+    play(scenario)
+
+
+def test_a_reload_that_is_refused_leaves_the_way_back() -> None:
+    async def scenario(world: World) -> None:
+        await world.releases.reload()
+        world.reluctant = {2}
+        reloading = asyncio.create_task(world.releases.reload())
+        await until(lambda: any(worker.generation == 2 for worker in world.stage.loading()))
+        next(worker for worker in world.stage.loading() if worker.generation == 2).fails("syntax error")
+        await refused(reloading)
+        assert await world.releases.rollback() == 1
+        assert world.current.generation == 0
+
+    play(scenario)

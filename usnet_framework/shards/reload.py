@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from usnet_framework.errors import UsnetError
 from usnet_framework.shards.changes import Changes
@@ -123,7 +122,6 @@ class Releases:
     async def reload(self) -> int:
         """Have every seat served by the code that is on the disk now; how many. ReloadRefused: the old code goes on."""
         await self._changes.until(lambda: not self._overlaps())
-        self._end_probation()
         seats = list(self._seats())
         self._number += 1
         try:
@@ -137,6 +135,7 @@ class Releases:
             raise
         finally:
             self._candidate = None
+        self._end_probation()  # not before: a reload that is refused leaves the way back
         self.previous, self.current = self.current, pool
         self._deaths = 0
         try:
@@ -196,14 +195,24 @@ class Releases:
         """ReloadRefused: workers of this pool die too often, and there is another one to go back to, or one does not
         come to serve at all."""
         for seat in seats:
-            seat.hand_over(pool)
             try:
                 async with asyncio.timeout(self._hand_over_s):
-                    await self._changes.until(partial(self._served_or_failing, seat, pool))
+                    await self._hand_over_seat(seat, pool)
             except TimeoutError:
                 raise ReloadRefused(f"seat {seat.name} is not served after {self._hand_over_s:g} s") from None
             if self.failing:
                 raise ReloadRefused(f"{self._deaths} workers of the new code died before they had done anything much")
+
+    async def _hand_over_seat(self, seat: Seat, pool: SparePool) -> None:
+        """Should the successor die before its turn has come, another one is started."""
+        seat.hand_over(pool)
+        while not self._served_or_failing(seat, pool):
+            if seat.lacks_successor(pool.number):
+                await self._start_successors([seat], pool)
+                seat.hand_over(pool)
+            await self._changes.until(
+                lambda: self._served_or_failing(seat, pool) or seat.lacks_successor(pool.number)
+            )
 
     def _served_or_failing(self, seat: Seat, pool: SparePool) -> bool:
         return self.failing or seat.serves_generation(pool.number)

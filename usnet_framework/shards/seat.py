@@ -252,6 +252,13 @@ class Seat:
         self._asked = False
         self._settle()
 
+    def lacks_successor(self, number: int) -> bool:
+        """The one that was to hand the seat over to this generation has died meanwhile."""
+        current = self.current
+        if self._successor is not None or current is None or current.generation == number:
+            return False
+        return current.state is SittingState.SERVING
+
     def forgo(self) -> None:
         """No successor after all."""
         self._hands_over = False
@@ -280,9 +287,10 @@ class Seat:
         sitting = self._at(port, serial)
         if sitting is None or sitting.state is not SittingState.ATTACHING:
             return
-        self._refused.add(self._side)
-        self._ports[self._side] = None
-        self._side = len(self._ports) - 1 - self._side
+        side = port % len(self._ports)
+        self._refused.add(side)
+        self._ports[side] = None
+        self._side = len(self._ports) - 1 - side
         if self.current is not None:
             self._successor, self._hands_over = sitting, True
         else:

@@ -208,7 +208,10 @@ class Sitting:
             self._set(SittingState.GONE)
 
     def vacant(self) -> None:
-        """Nothing is left at its port, where new connections come no more."""
+        """Nothing is left at its port, where new connections come no more. An engine that took over from one that died
+        as it attached the worker may say so too, before it is asked again."""
+        if self.state is SittingState.ATTACHING:
+            return
         self._vacant = True
         if self.state is SittingState.LEAVING:
             self.retire(self._patience.graceful_s)

@@ -47,6 +47,7 @@ class SplitShard(Shard):
         self._engine_file: EngineFile | None = None  # that engines come out of
         self._engine_name: EngineName | None = None
         self._upgrade: Upgrade | None = None
+        self._diverted: set[int] = set()  # ports of workers that make no progress
         self._hung: set[tuple[int, int]] = set()  # port and serial of workers that were killed for it
 
     def status(self) -> dict[str, Any]:
@@ -150,6 +151,7 @@ class SplitShard(Shard):
     # What seats ask.
 
     def attach(self, port: int, serial: int, resumes: bool) -> None:
+        self._diverted.discard(port)
         if self._network is not None:
             self._network.attach(port, serial, resumes)
 
@@ -169,6 +171,7 @@ class SplitShard(Shard):
         return self._network
 
     def divert(self, port: int, away: bool) -> None:
+        (self._diverted.add if away else self._diverted.discard)(port)
         if self._network is not None:
             self._network.divert(port, away)
 
@@ -191,6 +194,8 @@ class SplitShard(Shard):
         self.handover.follow(again=True)
         for seat in self.seats:
             seat.start()
+        for port in range(len(self.seats) * self.sides):  # the last engine may have missed either
+            self.divert(port, port in self._diverted)
 
     def engine_died(self, pid: int, wait_status: int) -> None:
         self._engine_deaths += 1

@@ -33,6 +33,7 @@ bool un_moving_ask(struct un_engine *engine, uint32_t slot)
     struct un_event event = {.type = UN_EVENT_MOVE, .conn = un_load(&conn->id), .time_ns = engine->now_ns};
     if (!un_is_alive(conn) || !un_moving_is_possible(engine, un_port_of(conn))) {
         set_move(engine, slot, UN_MOVE_NONE);
+        engine->own->ports[un_port_of(conn)].cursor = 0; /* when it is possible again it is asked anew */
         return true;
     }
     if (un_event_push(engine, un_port_of(conn), &event))

@@ -337,16 +337,24 @@ static void take_back_questions(struct un_engine *engine, uint32_t port)
     }
 }
 
+/* The next one here finds what it has not been asked, and nothing that is not its own. */
+static void wait_for_worker(struct un_engine *engine, uint32_t port)
+{
+    if (end_of(engine, un_port_beside(port))->used)
+        skip_nobodys(engine, port);
+    take_back_questions(engine, port);
+}
+
 void un_seats_lost(struct un_engine *engine, uint32_t port)
 {
     uint32_t heir = heir_of(engine, port);
-    if (end_of(engine, un_port_beside(port))->used)
-        skip_nobodys(engine, port);
     if (heir != port && end_of(engine, heir)->attached && !end_of(engine, port)->vacant) {
+        if (end_of(engine, un_port_beside(port))->used)
+            skip_nobodys(engine, port);
         reset_unresumable(engine, port);
         begin_to_empty(engine, port);
     } else {
-        take_back_questions(engine, port);
+        wait_for_worker(engine, port);
     }
     un_ports_look(engine);
 }
@@ -355,12 +363,19 @@ void un_seats_take_over(struct un_engine *engine)
 {
     for (uint32_t port = 0; port < un_port_count(engine->config); port++) {
         struct un_port_end *state = end_of(engine, port);
-        if (!state->used || un_is_current(engine, port))
+        bool is_current = un_is_current(engine, port);
+        if (!state->used)
             continue;
-        state->vacant = false;
-        state->cursor = 0;
-        if (!state->attached && (is_emptied(engine, port) || end_of(engine, heir_of(engine, port))->attached))
+        if (!is_current) {
+            state->vacant = false;
+            state->cursor = 0;
+        }
+        if (state->attached)
+            continue;
+        if (!is_current && (is_emptied(engine, port) || end_of(engine, heir_of(engine, port))->attached))
             begin_to_empty(engine, port);
+        else
+            wait_for_worker(engine, port); /* an engine that died over it may not have come to that */
     }
     un_ports_look(engine);
 }

@@ -249,6 +249,23 @@ static void a_spare_takes_its_port(void)
     world_do(ACT_ATTACH_RIGHT);
 }
 
+/* The worker at the other port was asked before. */
+static void both_die(void)
+{
+    events_wait_for_a_worker();
+    world_do(ACT_ATTACH_RIGHT);
+    world_turn();
+    worker_dies(RIGHT);
+    world_do(ACT_LOSE_RIGHT);
+    worker_dies(LEFT);
+    client_write(1, 60);
+}
+
+static void a_spare_comes_to_the_first_port(void)
+{
+    world_do(ACT_ATTACH_LEFT);
+}
+
 static void a_successor_comes(void)
 {
     client_write(0, 10);
@@ -509,6 +526,7 @@ int main(int argc, char **argv)
         {"a worker comes beside events", 2, events_of_a_dead_worker_wait, GOES_ON, 0, ACT_ATTACH_RIGHT, NULL},
         {"events are copied", 2, events_of_a_dead_worker_are_copied, GOES_ON, 0, ACT_TURN, NULL},
         {"the leaving worker dies", 2, the_leaving_worker_dies, GOES_ON, 0, ACT_LOSE_LEFT, NULL},
+        {"both die", 2, both_die, GOES_ON, 0, ACT_LOSE_LEFT, a_spare_comes_to_the_first_port},
         {"the successor dies", 2, the_successor_dies, GOES_ON, 0, ACT_LOSE_RIGHT, a_spare_takes_its_port},
     };
     const char *wanted = getenv("USNET_TEST_PART"), *only = getenv("USNET_TEST_ONLY"),
