@@ -65,8 +65,10 @@ bench-tap: $(VENV)/installed-for-bench  ## servers with a stack of their own ove
 
 bench-servers: $(VENV)/installed-for-bench build/release/build.ninja  ## servers on kernel sockets; survival, memory, the cost of looking
 	usnet-bench compare --rounds 9
-	usnet-bench kill --kills 100
+	usnet-bench kill --kills 200 --pause 0.1
 	usnet-bench kill --process network
+	usnet-bench reload --rounds 4 --duration 10 --connections 32
+	usnet-bench sharing
 	usnet-bench memory
 	usnet-bench scrape
 	python native/bench/dispatch_bench.py
