@@ -106,8 +106,10 @@ class Releases:
 
     @property
     def failing(self) -> bool:
-        """The new code dies again and again: to be rolled back."""
-        return self.previous is not None and self._deaths >= DEATHS_MAX
+        """The new code dies again and again: to be rolled back. Not where the code before it would have to be imported
+        from the disk again, which may hold anything by now."""
+        kept = self.previous is not None and self.previous.generation.keeps_code
+        return kept and self._deaths >= DEATHS_MAX
 
     def close(self) -> None:
         for pool in self._pools():
