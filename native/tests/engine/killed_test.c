@@ -531,7 +531,7 @@ int main(int argc, char **argv)
     };
     const char *wanted = getenv("USNET_TEST_PART"), *only = getenv("USNET_TEST_ONLY"),
                *again = getenv("USNET_TEST_STEPS");
-    part = wanted ? (uint32_t)atoi(wanted) : UN_TEST_SANITIZED ? 64 : 8;
+    part = wanted ? (uint32_t)atoi(wanted) : UN_TEST_SANITIZED ? 128 : 16;
     CHECK(part > 0);
     srandom((unsigned)time(NULL));
     is_unix = argc > 1 && strcmp(argv[1], "unix") == 0;
