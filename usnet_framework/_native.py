@@ -147,17 +147,6 @@ class QuarantineRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class DeathRecord:
-    """What was running when a worker died: `kind` is "event" or "task". An event's callback is on_connect, on_data, …
-    by its type (enum un_event_type); a task's type is 0."""
-
-    conn: int
-    kind: str
-    event_type: int
-    peer: Address
-
-
-@dataclass(frozen=True, slots=True)
 class Region:
     """A region of a segment's memories. Of part p and item i: at + p * part_bytes + i * item_bytes. `parts`, `items`
     and `item` say how many and how large, as the table of native/src/shard/layout.h has it."""
@@ -461,20 +450,6 @@ class SegmentReader:
             event_type=record.event_type,
             peer=_address(record.peer),
             data=bytes(ffi.buffer(data, record.length)),
-        )
-
-    def death(self, port: int) -> DeathRecord | None:
-        """What the port's last worker died of, until its next worker attaches; None: no callback."""
-        record = ffi.new("struct usnet_death *")
-        with self._lock:
-            found = checked(lib.usnet_death_read(self._opened(), port, record))
-        if not found:
-            return None
-        return DeathRecord(
-            conn=record.conn,
-            kind="task" if record.running == lib.USNET_RUNNING_TASK else "event",
-            event_type=record.event_type,
-            peer=_address(record.peer),
         )
 
     def _number(self, name: str) -> int:

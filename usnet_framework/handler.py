@@ -27,7 +27,7 @@ Result = Awaitable[None] | None
 """What a callback returns: nothing, or the coroutine of an `async def`."""
 
 
-ShutdownReason = Literal["stop", "reload", "recycle"]
+ShutdownReason = Literal["stop", "reload"]
 """The server stops; the code is replaced; this worker is, with the same code."""
 
 

@@ -223,19 +223,6 @@ struct usnet_quarantine {
 int usnet_quarantine_read(const struct usnet_segment *segment, uint32_t port, struct usnet_quarantine *record,
                           uint8_t *bytes, uint32_t max);
 
-/* What was running when the last worker of a port died, as that worker said; told until the next one attaches. */
-enum usnet_running { USNET_RUNNING_NOTHING, USNET_RUNNING_EVENT, USNET_RUNNING_TASK };
-
-struct usnet_death {
-    uint64_t conn;
-    uint32_t running;    /* the callback of an event, or a task of a callback */
-    uint32_t event_type; /* 0 of a task */
-    struct usnet_endpoint peer;
-};
-
-/* 1 and what it was, 0: no callback and no task of one. -EINVAL: no such port. */
-int usnet_death_read(const struct usnet_segment *segment, uint32_t port, struct usnet_death *death);
-
 /* Let the kernel send `signal` to this process when the thread that spawned it ends. -ESRCH: parent_pid is gone
  * already, so the signal will never come; the caller must leave. */
 int usnet_die_with_parent(int signal, int parent_pid);

@@ -76,17 +76,16 @@ def test_the_order_of_life() -> None:
 @pytest.mark.parametrize(
     ("told", "why"),
     [
-        ([("drain", {})], ["stop"]),
-        ([("yield", {}), ("drain", {})], ["reload", "stop"]),
-        ([("yield", {"why": "recycle"})], ["recycle"]),
+        (["drain"], ["stop"]),
+        (["yield", "drain"], ["reload", "stop"]),
         ([], ["reload"]),
     ],
 )
-def test_why_it_is_shut_down(told: list[tuple[str, dict[str, str]]], why: list[str]) -> None:
+def test_why_it_is_shut_down(told: list[str], why: list[str]) -> None:
     with Life(ORDER) as life:
         life.serve()
-        for kind, more in told:
-            life.tell(kind, timeout=10.0, **more)
+        for kind in told:
+            life.tell(kind, timeout=10.0)
         life.tell("retire", timeout=10.0)
         assert life.hears() == {"type": "left"}
         _, log = life.ends()

@@ -125,20 +125,6 @@ def test_quarantine_record(segment: Segment) -> None:
     assert (found.conn, found.event_type, found.peer, found.data) == (77, 2, ("10.0.0.8", 99), b"hello")
 
 
-@pytest.mark.parametrize(("running", "kind", "event_type"), [(1, "event", 2), (2, "task", 0)])
-def test_what_a_worker_died_of(segment: Segment, running: int, kind: str, event_type: int) -> None:
-    with writable(segment.public_fd) as public:
-        start = regions(segment)["quarantines"].at + regions(segment)["quarantines"].part_bytes  # port 1
-        record = struct.pack("<IIIIQ", 0, 0, event_type, running, 77) + bytes([10, 0, 0, 8]).ljust(16, b"\0")
-        record += struct.pack("<HHI", 99, 4, 0)
-        public[start : start + len(record)] = record
-    assert segment.death(0) is None
-    assert segment.quarantine(1) is None  # it is not poisoned yet
-    assert segment.death(1) == _native.DeathRecord(
-        conn=77, kind=kind, event_type=event_type, peer=("10.0.0.8", 99)
-    )
-
-
 def test_counters_of_a_stack_are_read_in_their_order(segment: Segment) -> None:
     at, names = regions(segment)["stack"].at, list(segment.stack_counters())
     none = next(number for number, name in enumerate(names) if name.startswith("drop_"))  # a word that counts nothing

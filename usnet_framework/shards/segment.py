@@ -17,7 +17,6 @@ from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 
 from usnet_framework._native import (
     ConnectionInfo,
-    DeathRecord,
     EngineStatus,
     QuarantineRecord,
     SeatStatus,
@@ -31,7 +30,6 @@ from usnet_framework._native import (
 
 __all__ = [
     "ConnectionInfo",
-    "DeathRecord",
     "EngineOptions",
     "EngineStatus",
     "QuarantineRecord",
@@ -225,10 +223,6 @@ class Segment:
         if not self._maps:
             raise ValueError("the segment is closed")
         return self._maps[0 if port is None else 1 + port][at : at + size]
-
-    def death(self, port: int) -> DeathRecord | None:
-        """What was running when the port's last worker died, there until its next one attaches; None: no callback."""
-        return self._reader.death(port)
 
     def close(self) -> None:
         """Unmap and close; the memory lives on in the processes that have it."""

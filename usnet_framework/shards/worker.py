@@ -24,7 +24,6 @@ import asyncio
 import contextlib
 import contextvars
 import faulthandler
-import gc
 import logging
 import os
 import signal
@@ -36,32 +35,28 @@ from typing import Any
 
 from setproctitle import setproctitle
 
-from usnet_framework import inherited, logs
+from usnet_framework import logs
 from usnet_framework._dispatch import Engine, Port
-from usnet_framework._native import die_with_parent, drop_privileges
-from usnet_framework.app import describe_error, load_release, misspelt_callbacks
-from usnet_framework.errors import StartupError, UsnetError, WorkerForked
+from usnet_framework.app import describe_error, misspelt_callbacks
+from usnet_framework.errors import WorkerForked
 from usnet_framework.handler import Handler, Result, Shard, ShutdownReason, spawned_tasks
+from usnet_framework.shards.importer import FAILED, begin, import_application
 from usnet_framework.shards.loop import WorkerLoop, forget_tasks
 from usnet_framework.shards.messages import Message, receive, send
 
 log = logging.getLogger("usnet.worker")
 
-FAILED = 3
 FLUSH_POLL_S = 0.005  # while a worker that retires waits until what it owes has been taken
 CANCEL_S = 0.5  # what cancelled tasks get for their finally blocks, less than the supervisor waits beyond the timeout
 STACK_SIGNAL = signal.SIGRTMIN + 1  # "write where you are": the watchdog's, shards/watchdog.py
 
 
 def main(arguments: list[str]) -> int:
-    inherited.reset(terminal=True)  # the terminal is the supervisor's
-    control_fd, supervisor_pid = map(int, arguments)
-    os.set_inheritable(control_fd, False)  # for the application's children
-    try:
-        die_with_parent(signal.SIGKILL, supervisor_pid)
-    except ProcessLookupError:
-        return 0  # the supervisor died while this process started
-    with socket.socket(fileno=control_fd) as control:
+    begun = begin(arguments)
+    if begun is None:
+        return 0
+    control, supervisor_pid = begun
+    with control:
         loaded = receive(control)
         if loaded is None:
             return 0
@@ -69,34 +64,8 @@ def main(arguments: list[str]) -> int:
         if fds:
             load["stack_fd"] = fds[0]
         logs.configure(load["log_level"], load["log_format"], "spare")
-        try:
-            drop(load["privileges"], supervisor_pid)
-            setproctitle("usnet: spare")
-            handler_class = load_release(load)
-        except UsnetError as error:
-            send(control, {"type": "failed", "error": str(error)})
-            return FAILED
-        gc.collect()
-        gc.freeze()  # what the import made stays for good: collections need not look at it again
-        return live(control, handler_class, load)
-
-
-def drop(asked: Message, supervisor_pid: int) -> None:
-    """Give up what privileges.py says, for good. StartupError.
-
-    The user's files and settings are looked for where that user has them.
-    """
-    os.environ.update(asked["environment"])
-    try:
-        drop_privileges(
-            signal.SIGKILL,
-            supervisor_pid,
-            user=asked["change"],
-            capabilities=asked["user"] is not None,
-            debuggable=asked["debuggable"],
-        )
-    except OSError as error:  # that the supervisor is gone among them: then nobody reads it
-        raise StartupError(f"--user {asked['user']}: cannot give up privileges: {error.strerror}") from None
+        handler_class = import_application(control, supervisor_pid, load, "usnet: spare")
+        return FAILED if handler_class is None else live(control, handler_class, load)
 
 
 def resumes(handler_class: type[Handler]) -> bool:
@@ -338,7 +307,7 @@ class Worker:
             received = ({"type": "retire", "timeout": 0.0}, [])
         message, fds = received
         if message["type"] == "yield":
-            self._why = message.get("why", "reload")
+            self._why = "reload"
             self._shut_down(message["timeout"])
         elif message["type"] == "drain":
             if self._engine is not None:

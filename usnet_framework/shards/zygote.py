@@ -23,7 +23,6 @@ outlives its workers. Of a generator that the application seeds itself every wor
 from __future__ import annotations
 
 import fcntl
-import gc
 import os
 import signal
 import socket
@@ -34,15 +33,12 @@ import time
 import weakref
 from contextlib import suppress
 
-from setproctitle import setproctitle
-
-from usnet_framework import inherited, logs
+from usnet_framework import logs
 from usnet_framework._dispatch import check_clone, clone_sibling
 from usnet_framework._native import die_with_parent
-from usnet_framework.app import load_release
-from usnet_framework.errors import UsnetError
+from usnet_framework.shards.importer import FAILED, begin, import_application
 from usnet_framework.shards.messages import receive, tell
-from usnet_framework.shards.worker import FAILED, drop, live
+from usnet_framework.shards.worker import live
 
 SHARED_DEVICES = frozenset(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom"))
 KINDS = {"socket:[": "socket", "pipe:[": "pipe", "anon_inode:[eventpoll]": "epoll", "anon_inode:[eventfd]": "eventfd"}
@@ -54,30 +50,21 @@ Descriptors = dict[int, str]
 
 
 def main(arguments: list[str]) -> int:
-    inherited.reset(terminal=True)  # the terminal is the supervisor's
-    control_fd, supervisor_pid = map(int, arguments)
-    os.set_inheritable(control_fd, False)
-    try:
-        die_with_parent(signal.SIGKILL, supervisor_pid)
-    except ProcessLookupError:
-        return 0  # the supervisor died while this process started
-    with socket.socket(fileno=control_fd) as control:
+    begun = begin(arguments)
+    if begun is None:
+        return 0
+    control, supervisor_pid = begun
+    with control:
         loaded = receive(control)
         if loaded is None:
             return 0
         load, _ = loaded
         logs.configure(load["log_level"], load["log_format"], "zygote", may_start_thread=False)
         before = descriptors()
-        try:
-            drop(load["privileges"], supervisor_pid)
-            setproctitle("usnet: zygote")
-            handler_class = load_release(load)
-        except UsnetError as error:
-            tell(control, {"type": "failed", "error": str(error)})
+        handler_class = import_application(control, supervisor_pid, load, "usnet: zygote")
+        if handler_class is None:
             return FAILED
         reasons = reasons_against_forks(before)
-        gc.collect()
-        gc.freeze()  # no collection in a worker writes to what the import made: the pages stay shared
         tell(control, {"type": "unfit", "reasons": reasons} if reasons else {"type": "ready"})
         worker = control if reasons else forks(control)
         return 0 if worker is None else become_worker(worker, handler_class, supervisor_pid)

@@ -436,21 +436,6 @@ int usnet_quarantine_read(const struct usnet_segment *segment, uint32_t port, st
     return 1;
 }
 
-int usnet_death_read(const struct usnet_segment *segment, uint32_t port, struct usnet_death *death)
-{
-    if (port >= un_port_count(&segment->config))
-        return -EINVAL;
-    const struct un_quarantine *found = un_item(segment->public, &segment->layout.quarantines, port, 0);
-    uint32_t running = un_observe(&found->running);
-    if (running == UN_RUNNING_NOTHING)
-        return 0;
-    *death = (struct usnet_death){.conn = found->conn,
-                                  .running = running,
-                                  .event_type = found->event_type,
-                                  .peer = outer_endpoint(&found->peer)};
-    return 1;
-}
-
 /* Processes. */
 
 int usnet_die_with_parent(int signal, int parent_pid)

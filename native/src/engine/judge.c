@@ -35,24 +35,6 @@ static uint32_t slot_of_task(struct un_engine *engine, uint32_t port)
     return conn->state != UN_CONN_FREE && un_port_of(conn) == port ? slot : UN_NONE;
 }
 
-/* What was running. An engine that is killed over it writes the same again. */
-static void record(struct un_engine *engine, uint32_t port)
-{
-    struct un_quarantine *found = un_quarantine_at(engine->setup.public, port);
-    uint32_t index, slot = UN_NONE;
-    const struct un_event *event = handled_event(engine, port, &index);
-    if (event)
-        slot = un_unread_slot(engine, event);
-    else if ((slot = slot_of_task(engine, port)) == UN_NONE)
-        return;
-    found->event_type = event ? event->type : 0;
-    found->conn = event ? event->conn : un_load(&un_slot(engine, slot)->id);
-    memset(&found->peer, 0, sizeof found->peer);
-    if (slot != UN_NONE)
-        found->peer = un_slot(engine, slot)->peer;
-    un_publish(&found->running, event ? UN_RUNNING_EVENT : UN_RUNNING_TASK);
-}
-
 /* For one more death by what this peer sent, or asked for; `for_sure`: and nothing else. */
 static void blame_peer(struct un_engine *engine, uint32_t slot, bool for_sure)
 {
@@ -66,6 +48,12 @@ static void blame_peer(struct un_engine *engine, uint32_t slot, bool for_sure)
 static void quarantine(struct un_engine *engine, uint32_t port, const struct un_event *event)
 {
     struct un_quarantine *found = un_quarantine_at(engine->setup.public, port);
+    uint32_t slot = un_unread_slot(engine, event);
+    found->event_type = event->type;
+    found->conn = event->conn;
+    memset(&found->peer, 0, sizeof found->peer);
+    if (slot != UN_NONE)
+        found->peer = un_slot(engine, slot)->peer;
     found->length = event->type == UN_EVENT_DATA ? event->length : 0;
     if (found->length)
         memcpy(found + 1, un_rx_frame(engine->setup.public, port, event->frame) + event->offset, found->length);
@@ -118,8 +106,6 @@ bool un_judge_death(struct un_engine *engine, uint32_t port, bool hung)
     struct un_port_end *state = &engine->own->ports[port];
     if (state->judged == state->serial)
         return un_load(&un_quarantine_at(engine->setup.public, port)->valid);
-    record(engine, port);
-    un_compiler_fence();
     state->judged = state->serial;
     un_compiler_fence();
     return judge(engine, port, hung);

@@ -7,8 +7,7 @@
  *
  * A worker that hung and was killed for it leaves no doubt: the event is condemned at once.
  *
- * A task of a callback is no event. Its connection is dirty, so it is reset anyhow. The supervisor is told what was
- * running in either case. */
+ * A task of a callback is no event. Its connection is dirty, so it is reset anyhow. */
 #ifndef UN_JUDGE_H
 #define UN_JUDGE_H
 

@@ -100,7 +100,6 @@ static void sit_down(struct un_engine *engine, uint32_t port, uint32_t serial, b
         un_unread_reset_known(engine, port);
     if (engine->setup.wake_fds[port] >= 0)
         un_wake_drain(engine->setup.wake_fds[port]); /* its predecessor may have filled it */
-    un_store(&un_quarantine_at(engine->setup.public, port)->running, UN_RUNNING_NOTHING);
     un_store(&un_quarantine_at(engine->setup.public, port)->valid, 0);
     if (!state->attached) /* events may have been copied meanwhile, or somebody else may have written there */
         restore_memory(engine, port);

@@ -106,13 +106,12 @@
     X(S, un_shared32, queued, , ) /* descriptors taken from the command ring */                                        \
     X(S, un_shared32, done, , )   /* descriptors completed */
 
-/* What the port's last worker died of, for the supervisor until the next one attaches. Of a poisoned event the bytes
- * follow. */
+/* A poisoned event, kept for the supervisor until the port's next worker attaches. Its bytes follow. */
 #define UN_QUARANTINE_FIELDS(X, S)                                                                                     \
-    X(S, un_shared32, valid, , ) /* 1: it was poisoned */                                                              \
-    X(S, uint32_t, length, , )   /* bytes kept, at most the receive frame */                                           \
+    X(S, un_shared32, valid, , )                                                                                       \
+    X(S, uint32_t, length, , ) /* bytes kept, at most the receive frame */                                             \
     X(S, uint32_t, event_type, , )                                                                                     \
-    X(S, un_shared32, running, , ) /* enum un_running: what the rest is of */                                          \
+    X(S, uint32_t, reserved, , )                                                                                       \
     X(S, uint64_t, conn, , )                                                                                           \
     X(S, struct un_endpoint, peer, , )
 
