@@ -88,10 +88,15 @@ def run(
     )
 
 
+TEST_PROCESSES = 16  # more than run side by side
+
+
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on, below the ephemeral range so that no client takes it."""
+    """A TCP port of the loopback that nobody listens on, below the ephemeral range so that no client takes it. Test
+    processes that run side by side take different ones: a server binds it a moment later."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
-        port = random.randrange(20000, 32000)
+        port = random.randrange(20000 + process % TEST_PROCESSES, 32000, TEST_PROCESSES)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

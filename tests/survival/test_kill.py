@@ -13,8 +13,9 @@ from support.clients import Clients, CounterDialogue, Dialogue, EchoDialogue
 from support.server import Serve, Server, Worker
 
 CLIENTS = 64
-KILLS = 200
-RELOADS = 100
+KILLS = 100
+RELOADS = 30
+ROUNDS = 8
 DIALOGUES = [("examples.echo:Echo", EchoDialogue), ("examples.counter:Counter", CounterDialogue)]
 
 
@@ -71,7 +72,7 @@ def test_reloads_lose_nothing(serve: Serve, app: str, dialogue: type[Dialogue]) 
 def test_kills_and_reloads_together_lose_nothing(serve: Serve, app: str, dialogue: type[Dialogue]) -> None:
     with serve(app, "--workers", "2", "--queues", "1") as server:
         with Clients(server.address, CLIENTS, dialogue) as clients:
-            for _ in range(20):
+            for _ in range(ROUNDS):
                 kill_workers(server, 5)
                 reload_workers(server, 2)
         assert_undisturbed(clients, server)
