@@ -30,6 +30,7 @@ class Processes(NamedTuple):
     keepers: list[int]
     workers: list[int]
     spares: list[int]
+    zygotes: list[int]
 
     @property
     def all(self) -> list[int]:
@@ -39,17 +40,27 @@ class Processes(NamedTuple):
 def processes(server: Server) -> Processes:
     status = server.status()
     keepers = [shard["keeper_pid"] for shard in status["shards"] if shard["keeper_pid"]]
-    return Processes(server.network_pids(), keepers, [worker.pid for worker in server.workers()], status["spares"])
+    workers = [worker.pid for worker in server.workers()]
+    return Processes(server.network_pids(), keepers, workers, status["spares"], status["zygotes"])
 
 
 def settled(server: Server) -> Processes:
-    """Once spares have given up what they were started with."""
-    server.wait("spares are ready", lambda: all(title(pid) == "usnet: spare" for pid in processes(server).spares))
-    return processes(server)
+    """Once there are a spare and a zygote, which have given up what they were started with."""
+
+    def all_there() -> Processes | None:
+        found = processes(server)
+        titles = [title(pid) for pid in (*found.spares, *found.zygotes)]
+        return found if titles == ["usnet: spare", "usnet: zygote"] else None
+
+    return server.wait("spare and zygote are ready", all_there)
 
 
 def title(pid: int) -> str:
-    return " ".join(psutil.Process(pid).cmdline()).rstrip()
+    """Empty: it has ended."""
+    try:
+        return " ".join(psutil.Process(pid).cmdline()).rstrip()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def exchange(client: socket.socket, text: bytes = b"hello") -> None:
@@ -79,12 +90,12 @@ def assert_harmless(pids: list[int]) -> None:
 def test_every_process_is_of_the_user_and_so_is_every_replacement(serve: Serve, layout: str) -> None:
     with serve(ECHO, "--queues", "1", "--layout", layout, *AS_OTHER) as server:
         before = settled(server)
-        assert len(before.all) == (4 if layout == "split" else 2)
+        assert len(before.all) == (5 if layout == "split" else 3)
         assert_harmless(before.all)
-        for pid in (*before.networks, *before.workers, *before.keepers):
+        for pid in (*before.networks, *before.workers, *before.zygotes, *before.keepers):
             killed(server, pid)
         after = settled(server)
-        assert not set(after.networks + after.workers) & set(before.networks + before.workers)
+        assert not set(after.all) & (set(before.all) - set(before.spares))
         assert_harmless(after.all)
         with server.connect() as client:
             exchange(client)
@@ -170,7 +181,7 @@ def test_root_is_told_that_workers_need_no_privileges() -> None:
 def test_no_process_is_open_to_another_of_its_user(layout: str) -> None:
     with Server(ECHO, "--queues", "2", "--layout", layout, *AS_OTHER) as server:
         everyone = {pid: title(pid) for pid in (*settled(server).all, server.pid)}
-        assert len(everyone) == (8 if layout == "split" else 4)
+        assert len(everyone) == (9 if layout == "split" else 5)
         assert {everyone[pid]: ways for pid, ways in ways_into(USER, everyone).items() if ways} == {}
 
 
@@ -178,7 +189,7 @@ def test_debuggable_workers_are_open_and_nothing_else_is() -> None:
     with Server(ECHO, "--queues", "1", "--debuggable", *AS_OTHER) as server:
         found = settled(server)
         ways = ways_into(USER, [*found.all, server.pid])
-    for pid in (*found.workers, *found.spares):
+    for pid in (*found.workers, *found.spares, *found.zygotes):
         assert ways.pop(pid) == list(WAYS)
     assert list(ways.values()) == [[], [], []]
 
