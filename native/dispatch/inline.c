@@ -337,21 +337,21 @@ static PyObject *engine_stop_accepting(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-static PyObject *engine_reset_all(PyObject *self, PyObject *reason)
+static PyObject *engine_end_all(PyObject *self, PyObject *reason)
 {
     long number = PyLong_AsLong(reason);
     if (PyErr_Occurred() || !is_usable(self))
         return NULL;
     if (number < 0 || number > UN_REASON_LAST)
-        return PyErr_Format(PyExc_ValueError, "reset_all: %ld is no CloseReason", number);
-    un_engine_reset_all(as_engine(self)->engine, (enum un_reason)number);
+        return PyErr_Format(PyExc_ValueError, "end_all: %ld is no CloseReason", number);
+    un_engine_end_all(as_engine(self)->engine, (enum un_reason)number);
     Py_RETURN_NONE;
 }
 
 static PyObject *engine_lose_worker(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    return is_usable(self) ? PyBool_FromLong(un_engine_lost_worker(as_engine(self)->engine, 0, false)) : NULL;
+    return is_usable(self) ? PyBool_FromLong(un_engine_lost_worker(as_engine(self)->engine, 0, UN_LOSS_DIED)) : NULL;
 }
 
 static PyObject *engine_attach_worker(PyObject *self, PyObject *args)
@@ -373,7 +373,7 @@ static PyObject *engine_fileno(PyObject *self, PyObject *unused)
 static void close_engine(struct engine_object *self)
 {
     if (self->engine) {
-        un_engine_reset_all(self->engine, UN_REASON_SHUTDOWN);
+        un_engine_end_all(self->engine, UN_REASON_SHUTDOWN);
         un_engine_free(self->engine);
         self->engine = NULL;
     }
@@ -413,8 +413,9 @@ static PyMethodDef engine_methods[] = {
     {"stop_accepting", engine_stop_accepting, METH_NOARGS, "Take no more connections."},
     {"lose_worker", engine_lose_worker, METH_NOARGS, "Its worker is gone; True: an event went to quarantine."},
     {"attach_worker", engine_attach_worker, METH_VARARGS, "(serial, resumes): the next one comes."},
-    {"reset_all", engine_reset_all, METH_O, "Reset every connection, for a CloseReason."},
-    {"close", engine_close, METH_NOARGS, "Reset what is left and let go; the memories stay while a Port has views."},
+    {"end_all", engine_end_all, METH_O,
+     "End every connection, for a CloseReason: in order if nothing of it is under way, else by a reset."},
+    {"close", engine_close, METH_NOARGS, "End what is left and let go; the memories stay while a Port has views."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -270,7 +270,7 @@ void honest_serve(struct un_port *port)
 void honest_die(void)
 {
     un_port_close(&arena.honest);
-    un_engine_lost_worker(arena.engine, arena.honest_port, false);
+    un_engine_lost_worker(arena.engine, arena.honest_port, UN_LOSS_DIED);
 }
 
 void honest_sit(void)
@@ -299,7 +299,7 @@ void honest_follow(void)
     CHECK_EQ(un_ring_used(&left->events), 0);
     if (arena.is_leaving) {
         un_port_close(&arena.leaving);
-        un_engine_lost_worker(arena.engine, port, false);
+        un_engine_lost_worker(arena.engine, port, UN_LOSS_DIED);
     }
     arena.is_leaving = false;
 }

@@ -39,7 +39,7 @@ static void a_connection_does_not_stand_in_the_line_of_another_seat(void)
     struct un_port_memory *memory = arena.setup.ports[MAD_PORT];
     un_publish(&memory->commit, UN_COMMIT(PEERS / 2, 0)); /* it knows its connections */
     fill_ring_of_seat_0();
-    un_engine_lost_worker(arena.engine, MAD_PORT, false);
+    un_engine_lost_worker(arena.engine, MAD_PORT, UN_LOSS_DIED);
     for (uint32_t i = 0; i < PEERS; i++)
         if (arena.peers[i].seat == MAD)
             peer_read(&arena.peers[i]); /* reset */

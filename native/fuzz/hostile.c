@@ -161,7 +161,7 @@ static void replace_mad_worker(uint8_t choice)
     bool resumes = choice & 1;
     uint32_t port = MAD_PORT + (choice >> 1 & 1);
     if (choice & 12)
-        un_engine_lost_worker(arena.engine, port, choice & 16);
+        un_engine_lost_worker(arena.engine, port, choice & 16 ? UN_LOSS_HUNG : UN_LOSS_DIED);
     if ((choice & 12) != 12)
         un_engine_attach_worker(arena.engine, port, ++arena.serial, resumes);
 }
@@ -274,7 +274,7 @@ static void check_seat_0_recovers(void)
 {
     struct un_port port;
     for (uint32_t side = 0; side < UN_PORTS; side++)
-        un_engine_lost_worker(arena.engine, MAD_PORT + side, false);
+        un_engine_lost_worker(arena.engine, MAD_PORT + side, UN_LOSS_DIED);
     attach_where_it_may_be();
     const struct un_port_end *other = &arena.engine->own->ports[un_port_beside(mad_port)];
     int to_engine = arena.worker_wakes[mad_port].to_engine;
@@ -338,7 +338,7 @@ static void check_the_end(void)
     check_seat_1();
     check_seat_0_recovers();
     check_seat_1();
-    un_engine_reset_all(arena.engine, UN_REASON_SHUTDOWN);
+    un_engine_end_all(arena.engine, UN_REASON_SHUTDOWN);
     for (uint32_t port = 0; port < PORTS; port++)
         check_nothing_is_lost(port);
     if (arena.setup.stack)

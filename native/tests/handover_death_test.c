@@ -143,7 +143,7 @@ static bool die_of(struct hand *hand, struct peer *peer)
     un_store(&un_port_memory(arena.engine, hand->port)->handling, UN_HANDLING(index_of_data(hand, peer->conn)));
     un_port_close(&hand->end);
     hand->sits = false;
-    return un_engine_lost_worker(arena.engine, hand->port, false);
+    return un_engine_lost_worker(arena.engine, hand->port, UN_LOSS_DIED);
 }
 
 static void an_event_that_a_worker_died_of_is_a_suspect_at_its_new_place(void)

@@ -113,7 +113,7 @@ void die(struct hand *hand)
 {
     un_port_close(&hand->end);
     hand->sits = false;
-    un_engine_lost_worker(arena.engine, hand->port, false);
+    un_engine_lost_worker(arena.engine, hand->port, UN_LOSS_DIED);
 }
 
 /* How often the supervisor was told, since it was asked last, that the port is vacant. */

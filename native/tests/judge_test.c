@@ -113,7 +113,7 @@ static void be_in(uint64_t handling)
 static void die_at(uint32_t i)
 {
     be_in(UN_HANDLING(state()->events.seen + i));
-    was_condemned = un_engine_lost_worker(arena.engine, HONEST_PORT, false);
+    was_condemned = un_engine_lost_worker(arena.engine, HONEST_PORT, UN_LOSS_DIED);
 }
 
 static void come_again(void)
@@ -201,7 +201,7 @@ static void what_a_poisoner_sends_comes_last(void)
     say("B");
     EXPECT_RING("CCB");
     be_in(0);
-    CHECK(!un_engine_lost_worker(arena.engine, HONEST_PORT, false)); /* of something else */
+    CHECK(!un_engine_lost_worker(arena.engine, HONEST_PORT, UN_LOSS_DIED)); /* of something else */
     EXPECT_RING("BCC");
     arena_close();
 }
@@ -295,7 +295,7 @@ static void an_event_that_a_worker_hung_in_is_condemned_at_once(void)
     open_world();
     say("AB");
     be_in(UN_HANDLING(state()->events.seen + 1));
-    CHECK(un_engine_lost_worker(arena.engine, HONEST_PORT, true));
+    CHECK(un_engine_lost_worker(arena.engine, HONEST_PORT, UN_LOSS_HUNG));
     CHECK_EQ(found()->conn, speakers[1]->conn);
     CHECK_EQ(found()->event_type, UN_EVENT_DATA);
     CHECK_EQ(found()->peer.family, UN_FAMILY_UNIX);
@@ -308,7 +308,7 @@ static void nothing_is_condemned_where_no_event_hung(void)
     open_world();
     say("AB");
     be_in(0);
-    CHECK(!un_engine_lost_worker(arena.engine, HONEST_PORT, true));
+    CHECK(!un_engine_lost_worker(arena.engine, HONEST_PORT, UN_LOSS_HUNG));
     EXPECT_RING("AB");
     arena_close();
 }
@@ -320,7 +320,7 @@ static void a_task_is_counted_and_no_event_is_blamed(void)
     uint32_t slot = UN_ID_SLOT(speakers[1]->conn);
     un_dirty_map(arena.setup.public, arena.setup.ports[HONEST_PORT])[slot] = 1;
     be_in(UN_HANDLING_TASK(slot));
-    CHECK(!un_engine_lost_worker(arena.engine, HONEST_PORT, false));
+    CHECK(!un_engine_lost_worker(arena.engine, HONEST_PORT, UN_LOSS_DIED));
     CHECK_EQ(un_load(&arena.engine->counters->task_deaths), 1);
     CHECK_EQ(un_load(&arena.engine->counters->redelivered), 0);
     CHECK_EQ(conn_of(speakers[1])->state, UN_CONN_CLOSED);
@@ -336,7 +336,7 @@ static void a_task_of_nobody_is_not_counted(void)
     CHECK_EQ(arena.peers[0].seat, MAD);
     for (uint32_t i = 0; i < sizeof slots / sizeof *slots; i++) {
         be_in(UN_HANDLING_TASK(slots[i]));
-        CHECK(!un_engine_lost_worker(arena.engine, HONEST_PORT, false));
+        CHECK(!un_engine_lost_worker(arena.engine, HONEST_PORT, UN_LOSS_DIED));
         come_again();
     }
     CHECK_EQ(un_load(&arena.engine->counters->task_deaths), 0);
@@ -357,7 +357,7 @@ static void watch_memories(void)
 
 static void lose(void)
 {
-    un_engine_lost_worker(arena.engine, HONEST_PORT, false);
+    un_engine_lost_worker(arena.engine, HONEST_PORT, UN_LOSS_DIED);
 }
 
 static void take_over(void)
@@ -382,7 +382,7 @@ static void check_sorted_by_successor(void)
     take_over();
     check_order_of_each(said_before);
     CHECK_EQ(arena.engine->own->order.port, 0);
-    un_engine_lost_worker(arena.engine, HONEST_PORT, false);
+    un_engine_lost_worker(arena.engine, HONEST_PORT, UN_LOSS_DIED);
     check_order_of_each(said_before);
     check_bytes();
     CHECK(ring_is("BCBAAA") || (ring_is("ABACBA") && state()->suspects == 0));

@@ -161,7 +161,7 @@ static void killed_while_a_request_is_answered(void)
 
 static void lose_worker(void)
 {
-    un_engine_lost_worker(arena.engine, HONEST_PORT, false);
+    un_engine_lost_worker(arena.engine, HONEST_PORT, UN_LOSS_DIED);
 }
 
 static void killed_while_a_dead_worker_is_swept_up(void)

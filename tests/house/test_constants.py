@@ -23,6 +23,8 @@ MIRRORED = [  # module, name in it; header, name in it
     ("shards.ownstack", "SECRET_BYTES", "engine/exchange.h", "UN_EXCHANGE_SECRET_BYTES"),
     ("shards.network", "RESUMES", "engine/control.h", "UN_CONTROL_RESUMES"),
     ("shards.network", "POISONED", "engine/control.h", "UN_CONTROL_POISONED"),
+    ("shards.network", "HUNG", "engine/control.h", "UN_CONTROL_HUNG"),
+    ("shards.network", "LEFT", "engine/control.h", "UN_CONTROL_LEFT"),
 ]
 
 

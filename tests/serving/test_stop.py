@@ -164,13 +164,35 @@ def test_a_stop_is_obeyed_at_every_stage(layout: str, stage: str, tmp_path: Path
         server.wait()
 
 
+STAYING = """
+import asyncio
+from usnet_framework import Handler
+
+class Forgetful(Handler):
+    async def on_data(self, conn, data):
+        conn.send(data)
+        await asyncio.sleep(600 if bytes(data) == b"work" else 0)
+
+class Resuming(Forgetful):
+    def on_resume(self, conn): pass
+"""
+
+
+@pytest.mark.parametrize("handler", ["Forgetful", "Resuming"])
 @LAYOUTS
-def test_connections_that_stay_are_reset_after_the_graceful_timeout(layout: str) -> None:
-    with Server(ECHO, "--layout", layout, "--graceful-timeout", "0.3") as server, server.connect() as client:
-        exchange(client)
+def test_connections_that_stay_are_ended_in_order_unless_something_of_them_is_unfinished(
+    layout: str, handler: str, tmp_path: Path
+) -> None:
+    (tmp_path / "staying.py").write_text(STAYING)
+    options = ["--layout", layout, "--queues", "1", "--graceful-timeout", "0.3"]
+    serves = Server(f"staying:{handler}", *options, cwd=tmp_path)
+    with serves as server, server.connect() as idle, server.connect() as busy:
+        exchange(idle, b"rest")
+        exchange(busy, b"work")
         assert server.stop() == 0
+        assert idle.recv(1) == b""
         with pytest.raises(ConnectionResetError):
-            client.recv(1)
+            busy.recv(1)
 
 
 @LAYOUTS

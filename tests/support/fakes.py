@@ -134,7 +134,7 @@ class FakeShard:
     def attach(self, port: int, serial: int, resumes: bool) -> None:
         self.asked.append(f"attach {serial} at {port}" + ("" if resumes else " without resume"))
 
-    def lost(self, port: int, serial: int) -> None:
+    def lost(self, port: int, serial: int, left: bool) -> None:
         self.asked.append(f"lost {serial} at {port}")
 
     def start_message(self, seat: int, serial: int) -> dict[str, Any]:

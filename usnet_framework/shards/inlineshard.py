@@ -87,7 +87,7 @@ class InlineShard(Shard):
         if self._words is not None:
             self._words.ask(packet, fds)
 
-    def lost(self, port: int, serial: int) -> None:
+    def lost(self, port: int, serial: int, left: bool) -> None:
         self._hush()
         self.seats[port].confirm_lost(port, serial, poisoned=False)
 

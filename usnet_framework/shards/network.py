@@ -26,6 +26,7 @@ RESUMES = 1  # flag of ATTACH
 POISONED = 2  # flag of LOST, confirmed
 REFUSED = 4  # flag of READY
 HUNG = 8  # flag of LOST
+LEFT = 32  # flag of LOST
 
 
 class NetworkOwner(Hearer, Protocol):
@@ -110,9 +111,9 @@ class NetworkProcess:
         being copied to the other port, which is free then."""
         self._send(Kind.ATTACH, port, serial, RESUMES if resumes else 0)
 
-    def lost(self, port: int, serial: int, hung: bool = False) -> None:
-        """`hung`: it was killed because it made no progress."""
-        self._send(Kind.LOST, port, serial, HUNG if hung else 0)
+    def lost(self, port: int, serial: int, hung: bool = False, left: bool = False) -> None:
+        """`hung`: it was killed because it made no progress. `left`: in order."""
+        self._send(Kind.LOST, port, serial, HUNG if hung else LEFT if left else 0)
 
     def divert(self, port: int, away: bool) -> None:
         """New connections are to go elsewhere, or here again."""

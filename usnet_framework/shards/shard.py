@@ -159,7 +159,7 @@ class Shard:
     def attach(self, port: int, serial: int, resumes: bool) -> None:
         raise NotImplementedError
 
-    def lost(self, port: int, serial: int) -> None:
+    def lost(self, port: int, serial: int, left: bool) -> None:
         raise NotImplementedError
 
     def attachment(self, port: int) -> tuple[Message, list[int]]:

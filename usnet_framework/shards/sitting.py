@@ -78,7 +78,7 @@ class Engine(Protocol):
     """Who owns the connections of the shard. Each request is answered by a call of the sitting's confirm_ method."""
 
     def attach(self, port: int, serial: int, resumes: bool) -> None: ...
-    def lost(self, port: int, serial: int) -> None: ...
+    def lost(self, port: int, serial: int, left: bool) -> None: ...
 
 
 class Place(Protocol):
@@ -124,6 +124,7 @@ class Sitting:
         self._later = later
         self._patience = patience
         self._vacant = False
+        self._left = False
         self._served_s: float | None = None  # since when
         self._commits = 0  # of its port when it came
         worker.owner = self
@@ -181,7 +182,7 @@ class Sitting:
         if self.state is SittingState.ATTACHING and self.port is not None:
             self._engine.attach(self.port, self.serial, self.worker.resumes)
         elif self.state is SittingState.LOST and self.port is not None:
-            self._engine.lost(self.port, self.serial)
+            self._engine.lost(self.port, self.serial, self._left)
 
     # Answers of the engine.
 
@@ -232,6 +233,7 @@ class Sitting:
     def worker_left(self, worker: WorkerProcess) -> None:
         if self.state is SittingState.RETIRING:
             self._later(LINGER_S, self._end_lingerer)
+            self._left = True
             self._lose()
 
     def worker_failed(self, worker: WorkerProcess, error: str) -> None:
@@ -298,7 +300,7 @@ class Sitting:
     def _lose(self) -> None:
         assert self.port is not None, "it had one"
         self.state = SittingState.LOST
-        self._engine.lost(self.port, self.serial)
+        self._engine.lost(self.port, self.serial, self._left)
         if self.state is SittingState.LOST:  # an inline engine confirms at once
             self._place.sitting_changed(self)
 

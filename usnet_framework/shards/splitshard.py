@@ -155,9 +155,9 @@ class SplitShard(Shard):
         if self._network is not None:
             self._network.attach(port, serial, resumes)
 
-    def lost(self, port: int, serial: int) -> None:
+    def lost(self, port: int, serial: int, left: bool) -> None:
         if self._network is not None:
-            self._network.lost(port, serial, hung=(port, serial) in self._hung)
+            self._network.lost(port, serial, hung=(port, serial) in self._hung, left=left)
 
     def attachment(self, port: int) -> tuple[Message, list[int]]:
         assert self.segment is not None, "an engine has confirmed"

@@ -486,7 +486,7 @@ class Supervisor:
         if self._guard is not None:
             await self._guard.close()
         if self._served:
-            log.info("stopped", extra={"connections_reset": left} if left else {})
+            log.info("stopped", extra={"connections_left": left} if left else {})
 
     async def _close_seats(self, timeout_s: float) -> None:
         for shard in self._shards:

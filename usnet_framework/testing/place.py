@@ -151,8 +151,8 @@ class Place:
         self._engine.stop_accepting()
 
     def shut_down(self) -> None:
-        """The worker has left: what is open is reset."""
-        self._engine.reset_all(CloseReason.SHUTDOWN)
+        """The worker has left: what is open is ended."""
+        self._engine.end_all(CloseReason.SHUTDOWN)
         self._is_stopped = True
         self._around.wake()
 

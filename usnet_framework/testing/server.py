@@ -170,7 +170,7 @@ class Server(Station):
 
     def stop(self, *, timeout: float = GRACEFUL_S) -> None:
         """Accept no more, tell the handlers (`on_shutdown`), give connections `timeout` seconds to finish, less when
-        nothing is left to do for them, then `on_stop`; what is open then is reset, and the packets of that are on their
+        nothing is left to do for them, then `on_stop`; what is open then is ended, and the packets of that are on their
         way."""
         self._check_it_runs()
         end_s = self._network.clock.now_s + timeout

@@ -123,7 +123,6 @@ void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, const struct
                              .generation = generation,
                              .next_receive = UN_NONE,
                              .next_flush = work->next_flush,
-                             .next_free = UN_NONE,
                              .tx_head = UN_NONE,
                              .tx_tail = UN_NONE};
     conn->port = (uint16_t)accepted->port;
@@ -345,26 +344,26 @@ void un_engine_conn_sweep_deadlines(struct un_engine *engine)
     }
 }
 
-bool un_engine_owes_output(struct un_engine *engine)
+/* The transport is asked once of what was sent: what was delivered stays so. */
+static bool owes_output(struct un_engine *engine, uint32_t slot)
 {
-    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
-        const struct un_work *work = &engine->works[slot];
-        if (un_is_alive(un_slot(engine, slot)) &&
-            (work->tx_head != UN_NONE || engine->transport->undelivered(engine, work->handle)))
-            return true;
-    }
+    struct un_work *work = &engine->works[slot];
+    uint32_t sent = (uint32_t)un_load(&un_slot(engine, slot)->bytes_out);
+    if (work->tx_head != UN_NONE)
+        return true;
+    if (work->deadline_ns == 0 && work->delivered == sent)
+        return false;
+    if (engine->transport->undelivered(engine, work->handle) > 0)
+        return true;
+    if (work->deadline_ns == 0)
+        work->delivered = sent;
     return false;
 }
 
-void un_engine_reset_all(struct un_engine *engine, enum un_reason reason)
+bool un_engine_owes_output(struct un_engine *engine)
 {
-    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
-        uint8_t state = un_slot(engine, slot)->state;
-        if (!un_is_alive(un_slot(engine, slot)))
-            continue;
-        un_enter(engine, slot);
-        un_engine_conn_finish(engine, slot, reason, state != UN_CONN_LINGER); /* who lingers has said all it had to */
-        un_leave(engine);
-    }
-    engine->transport->flush(engine);
+    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++)
+        if (un_is_alive(un_slot(engine, slot)) && owes_output(engine, slot))
+            return true;
+    return false;
 }

@@ -16,7 +16,7 @@ enum un_control_type {
     UN_CONTROL_ATTACH = 1,
     UN_CONTROL_LOST = 2,   /* the worker `serial` at `port` is gone; confirmed with UN_CONTROL_POISONED or without */
     UN_CONTROL_DRAIN = 3,  /* accept no more; may be asked again, for UN_CONTROL_OWES */
-    UN_CONTROL_QUIT = 4,   /* reset what is left and exit; confirmed by the keeper's end of file */
+    UN_CONTROL_QUIT = 4,   /* end what is left and exit; confirmed by the keeper's end of file */
     /* listener number `port` comes or goes, and no worker is meant; confirmed with an errno, or 0, in arg[0]. LISTEN
      * comes with the descriptor of a socket that listens (SCM_RIGHTS); of a stack of our own without one, the address
      * is in arg, as struct un_ip has it, and the port in flags */
@@ -46,6 +46,7 @@ enum un_control_type {
 #define UN_CONTROL_POISONED 2u /* of LOST, confirmed: the quarantine of its port holds an event */
 #define UN_CONTROL_REFUSED 4u  /* of READY: the engine that was to come could not go on with what is there */
 #define UN_CONTROL_HUNG 8u     /* of LOST: it made no progress, and was killed for that */
+#define UN_CONTROL_LEFT 32u    /* of LOST: it left in order */
 #define UN_CONTROL_OWES 16u    /* of DRAIN, confirmed: a peer has not acknowledged all that was sent to it */
 
 struct un_control {

@@ -70,9 +70,15 @@ uint64_t un_engine_deadline_ns(const struct un_engine *engine);
  * the other port; attach there. */
 int un_engine_attach_worker(struct un_engine *engine, uint32_t port, uint32_t serial, bool resumes);
 
-/* True: an event was quarantined. `hung`: it was killed because it made no progress, so the event that it was handling
- * is quarantined at once. */
-bool un_engine_lost_worker(struct un_engine *engine, uint32_t port, bool hung);
+/* How a worker came to be gone. */
+enum un_loss {
+    UN_LOSS_DIED,
+    UN_LOSS_HUNG, /* killed because it made no progress: the event that it was handling is quarantined at once */
+    UN_LOSS_LEFT, /* in order, with nothing left to do */
+};
+
+/* True: an event was quarantined. */
+bool un_engine_lost_worker(struct un_engine *engine, uint32_t port, enum un_loss how);
 void un_engine_stop_accepting(struct un_engine *engine);
 
 /* Where connections come from: a socket that listens, or (fd -1) what a stack of our own is to listen on. */
@@ -91,6 +97,7 @@ int un_engine_listen(struct un_engine *engine, uint32_t number, const struct un_
 /* Accept what waits there, and no more. Connections stay. There need not be one by this number. -ERANGE. */
 int un_engine_unlisten(struct un_engine *engine, uint32_t number);
 
-void un_engine_reset_all(struct un_engine *engine, enum un_reason reason);
+/* Of each connection a FIN if nothing of it is under way, else a reset: ending.c. They leave at once, if at all. */
+void un_engine_end_all(struct un_engine *engine, enum un_reason reason);
 
 #endif

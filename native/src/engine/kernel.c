@@ -349,6 +349,14 @@ static int kernel_send_eof(struct un_engine *engine, int handle)
     return shutdown(handle, SHUT_WR) < 0 ? -errno : 0;
 }
 
+/* What was sent the kernel goes on to deliver. */
+static bool kernel_is_idle(struct un_engine *engine, int handle)
+{
+    int unread = 0;
+    (void)engine;
+    return ioctl(handle, SIOCINQ, &unread) == 0 && unread == 0;
+}
+
 /* A socket has sent what it took. */
 static uint64_t kernel_deadline_ns(const struct un_engine *engine)
 {
@@ -477,7 +485,9 @@ const struct un_transport un_kernel_transport = {
     .undelivered = kernel_undelivered,
     .send_eof = kernel_send_eof,
     .close = kernel_close,
+    .is_idle = kernel_is_idle,
     .flush = kernel_flush,
+    .drain = kernel_flush,
     .deadline_ns = kernel_deadline_ns,
     .admit = kernel_admit,
     .listen = kernel_listen,

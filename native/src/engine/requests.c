@@ -43,6 +43,13 @@ static bool has_port(const struct un_control *body)
     return body->type == UN_CONTROL_ATTACH || body->type == UN_CONTROL_LOST || body->type == UN_CONTROL_DIVERT;
 }
 
+static enum un_loss loss_of(const struct un_control *body)
+{
+    if (body->flags & UN_CONTROL_HUNG)
+        return UN_LOSS_HUNG;
+    return body->flags & UN_CONTROL_LEFT ? UN_LOSS_LEFT : UN_LOSS_DIED;
+}
+
 static void obey(struct un_engine *engine, struct request *request)
 {
     const struct un_control *body = &request->body;
@@ -55,7 +62,7 @@ static void obey(struct un_engine *engine, struct request *request)
         status = un_engine_attach_worker(engine, body->port, body->serial, body->flags & UN_CONTROL_RESUMES);
         break;
     case UN_CONTROL_LOST:
-        flags = un_engine_lost_worker(engine, body->port, body->flags & UN_CONTROL_HUNG) ? UN_CONTROL_POISONED : 0;
+        flags = un_engine_lost_worker(engine, body->port, loss_of(body)) ? UN_CONTROL_POISONED : 0;
         break;
     case UN_CONTROL_DIVERT:
         engine->own->ports[body->port].diverted = body->flags != 0;
@@ -74,7 +81,7 @@ static void obey(struct un_engine *engine, struct request *request)
         status = upgrade(engine, request);
         break;
     case UN_CONTROL_QUIT:
-        un_engine_reset_all(engine, UN_REASON_SHUTDOWN);
+        un_engine_end_all(engine, UN_REASON_SHUTDOWN);
         engine->exit = true;
         break;
     default:

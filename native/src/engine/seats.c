@@ -122,11 +122,11 @@ static void hold(struct un_engine *engine, uint32_t port)
     clear_fresh(engine, port);
 }
 
-/* What the worker at the current port cannot go on with. */
+/* What the worker at the current port cannot go on with, or no other than the last one at this port. */
 static void reset_unresumable(struct un_engine *engine, uint32_t port)
 {
     const struct un_port_end *heir = end_of(engine, heir_of(engine, port));
-    if (heir->attached && !heir->resumes)
+    if (heir->attached && (!heir->resumes || !end_of(engine, port)->resumes))
         un_unread_reset_known(engine, port);
 }
 

@@ -25,6 +25,7 @@
 #include "engine/watch.h"
 
 #define LOOK_EVERY 16u /* polls that may not sleep, for one look at descriptors: a delay far below a millisecond */
+#define DRAIN_NS UINT64_C(100000000) /* with a device that is full: it has sent thousands of packets by then */
 
 /* Start and stop. */
 
@@ -323,6 +324,16 @@ static void stack_flush(struct un_engine *engine)
     take_back(engine);
 }
 
+static void stack_drain(struct un_engine *engine)
+{
+    struct un_stack *stack = &engine->link->stack;
+    uint64_t until = un_clock_ns() + DRAIN_NS;
+    do {
+        un_stack_poll(stack, un_engine_now_ns(engine));
+    } while (un_stack_has_output(stack) && un_clock_ns() < until);
+    take_back(engine);
+}
+
 static uint64_t stack_deadline_ns(const struct un_engine *engine)
 {
     return un_stack_deadline_ns(&engine->link->stack);
@@ -363,6 +374,13 @@ static void stack_count_lent(struct un_engine *engine, uint32_t port, uint32_t *
 static uint32_t stack_undelivered(struct un_engine *engine, int handle)
 {
     return engine->link->stack.tcp.tcbs[handle].snd_bytes;
+}
+
+/* Nobody sends once more what is lost. */
+static bool stack_is_idle(struct un_engine *engine, int handle)
+{
+    const struct un_tcb *tcb = &engine->link->stack.tcp.tcbs[handle];
+    return tcb->snd_bytes == 0 && tcb->rcv_bytes == 0 && tcb->rcv_ooo_bytes == 0;
 }
 
 static int stack_send_eof(struct un_engine *engine, int handle)
@@ -459,7 +477,9 @@ const struct un_transport un_stack_transport = {
     .undelivered = stack_undelivered,
     .send_eof = stack_send_eof,
     .close = stack_close,
+    .is_idle = stack_is_idle,
     .flush = stack_flush,
+    .drain = stack_drain,
     .deadline_ns = stack_deadline_ns,
     .admit = stack_admit,
     .listen = un_link_listen,

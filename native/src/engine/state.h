@@ -69,7 +69,8 @@ struct un_work {
     uint32_t next_flush;   /* in the flush list */
     union {
         uint32_t next_free;
-        uint32_t delivered; /* of one that lives: bytes, modulo 2^32, when the deadline for progress was set */
+        uint32_t delivered; /* of one that lives: bytes, modulo 2^32, when the deadline for progress was set; without a
+                             * deadline, all that were sent, if that is known */
     };
     uint32_t tx_head; /* nodes of unsent output, first in first out: un_node_at */
     uint32_t tx_tail;

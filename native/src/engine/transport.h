@@ -52,7 +52,9 @@ struct un_transport {
     int (*send_eof)(struct un_engine *engine, int handle);
     void (*close)(struct un_engine *engine, int handle, bool reset, bool fin_sent); /* -1: closed before */
     uint32_t (*undelivered)(struct un_engine *engine, int handle); /* bytes sent and not acknowledged */
+    bool (*is_idle)(struct un_engine *engine, int handle); /* nothing of it waits that would end with this process */
     void (*flush)(struct un_engine *engine);
+    void (*drain)(struct un_engine *engine); /* flush, as far as it goes, before the process ends; bounded */
     uint64_t (*deadline_ns)(const struct un_engine *engine); /* poll then, if nothing comes; UINT64_MAX: never */
     void (*admit)(struct un_engine *engine, bool on); /* take new connections or not: while paused, or for good */
     int (*listen)(struct un_engine *engine, uint32_t number, const struct un_listening *what); /* un_engine_listen */

@@ -68,7 +68,14 @@ static void restore_memory(struct un_engine *engine, uint32_t port)
     un_store(&memory->counters.objects, 0);
 }
 
-bool un_engine_lost_worker(struct un_engine *engine, uint32_t port, bool hung)
+/* A server that stops ends connections when all workers have left. The worker of these has left in order, so nothing of
+ * them is half done. Should another one come here all the same, sit_down treats them as those of one that died. */
+static bool is_stopping(const struct un_engine *engine, uint32_t port, enum un_loss how)
+{
+    return how == UN_LOSS_LEFT && !engine->own->accepting && un_is_current(engine, port);
+}
+
+bool un_engine_lost_worker(struct un_engine *engine, uint32_t port, enum un_loss how)
 {
     struct un_port_end *state = &engine->own->ports[port];
     struct un_port_public *published = un_port_public(engine->setup.public, port);
@@ -77,9 +84,9 @@ bool un_engine_lost_worker(struct un_engine *engine, uint32_t port, bool hung)
         return state->used && un_load(&un_quarantine_at(engine->setup.public, port)->valid);
     engine->now_ns = un_engine_now_ns(engine);
     take_to_the_end(engine, port);
-    bool poisoned = un_judge_death(engine, port, hung);
+    bool poisoned = un_judge_death(engine, port, how == UN_LOSS_HUNG);
     reset_dirty(engine, port);
-    if (!state->resumes)
+    if (!state->resumes && !is_stopping(engine, port, how))
         un_unread_reset_known(engine, port);
     un_order_suspects_last(engine, port);
     un_unread_sweep_frames(engine, port);
@@ -96,7 +103,7 @@ static void sit_down(struct un_engine *engine, uint32_t port, uint32_t serial, b
 {
     struct un_port_end *state = &engine->own->ports[port];
     struct un_port_public *published = un_port_public(engine->setup.public, port);
-    if (!resumes)
+    if (!resumes || !state->resumes)
         un_unread_reset_known(engine, port);
     if (engine->setup.wake_fds[port] >= 0)
         un_wake_drain(engine->setup.wake_fds[port]); /* its predecessor may have filled it */

@@ -167,6 +167,7 @@ UN_STATIC_ASSERT(sizeof(struct un_conn) == 128, "two cache lines before the blob
     X(dirty_resets, "connections reset because a worker died with uncommitted output")                                 \
     X(task_deaths, "workers that died while a task of a callback ran")                                                 \
     X(refused_poisoners, "connections refused because their peer poisoned workers again and again")                    \
+    X(unfinished_resets, "connections reset at the end of a stop because something of them was under way")             \
     X(frames_reclaimed, "receive frames swept from dead workers")                                                      \
     X(takeovers, "times a network process took over from a dead one")                                                  \
     X(syscalls_refused, "system calls refused because a network process has no use for them")

@@ -205,6 +205,7 @@ int un_stack_add_route(struct un_stack *stack, const struct un_ip *network, uint
 /* One turn: returns how much was done. UINT64_MAX: no deadline. */
 uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns);
 uint64_t un_stack_deadline_ns(const struct un_stack *stack);
+bool un_stack_has_output(const struct un_stack *stack); /* that may leave as soon as the device takes it */
 /* Calls between turns happen at the time of the last one, or at this, when it is later. */
 void un_stack_set_now(struct un_stack *stack, uint64_t now_ns);
 /* The two halves of a turn. In between, the application reads and answers what the first one brought: then an ACK

@@ -169,6 +169,12 @@ uint32_t un_stack_poll_output(struct un_stack *stack, uint64_t now_ns)
     return send_and_flush(stack);
 }
 
+bool un_stack_has_output(const struct un_stack *stack)
+{
+    const struct un_stack_memory *own = stack->own;
+    return own->outputs.head != UN_NONE || own->farewells.put != own->farewells.taken;
+}
+
 uint64_t un_stack_deadline_ns(const struct un_stack *stack)
 {
     const struct un_stack_memory *own = stack->own;

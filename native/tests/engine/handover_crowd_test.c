@@ -161,7 +161,7 @@ static void connections_of_a_dead_worker_follow_bit_by_bit(void)
     turn();
     un_port_close(&left);
     uint64_t start_ns = used_ns();
-    un_engine_lost_worker(engine, 0, false);
+    un_engine_lost_worker(engine, 0, UN_LOSS_DIED);
     printf("# lost in %" PRIu64 " us\n", (used_ns() - start_ns) / 1000);
     while (moved() < CONNECTIONS)
         turn();

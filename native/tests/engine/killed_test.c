@@ -10,7 +10,7 @@
 #include "check.h"
 #include "killed_world.h"
 
-enum end { GOES_ON, PEER_ENDS, WORKER_ENDS, PEER_RESETS, WORKER_RESETS };
+enum end { GOES_ON, PEER_ENDS, WORKER_ENDS, PEER_RESETS, WORKER_RESETS, SERVER_ENDS };
 
 enum flag {
     ANSWERS = 1 << 0,  /* are on their way to clients */
@@ -271,6 +271,13 @@ static void a_successor_comes(void)
     client_write(0, 10);
 }
 
+/* The first has got its answer; what the second one says nobody has received. */
+static void the_server_stops(void)
+{
+    worker_answer(0, 900);
+    client_write(1, 50);
+}
+
 /* Judged. */
 
 /* Nobody knows how much a unix socket took of what was being sent. */
@@ -299,6 +306,12 @@ static bool client_sees_the_end(void)
     return first->got_eof || first->got_reset;
 }
 
+static bool both_see_the_end(void)
+{
+    const struct killed_client *second = &world.clients[1];
+    return client_sees_the_end() && (second->got_eof || second->got_reset);
+}
+
 static bool eof_is_heard(void)
 {
     return first->heard_eof;
@@ -309,7 +322,8 @@ static void judge_end(void)
     if (is_lost(first))
         return;
     switch (now->end) {
-    case GOES_ON: break;
+    case GOES_ON:
+    case SERVER_ENDS: break;
     case PEER_ENDS:
         world_until(eof_is_heard, "the worker hears the end");
         break;
@@ -335,6 +349,15 @@ static void judge_end(void)
     }
 }
 
+/* In order if it was done. */
+static void judge_stop(void)
+{
+    const struct killed_client *second = &world.clients[1];
+    world_until(both_see_the_end, "the clients see the end");
+    CHECK(is_lost(first) || (first->got_eof && first->got == first->answered));
+    CHECK(second->got_reset);
+}
+
 /* What goes on still carries bytes, both ways. */
 static void use(void)
 {
@@ -356,6 +379,10 @@ static uint64_t counted_lost(void)
 
 static void judge(void)
 {
+    if (now->end == SERVER_ENDS) {
+        judge_stop();
+        return;
+    }
     if (now->end != WORKER_RESETS) /* else what is on its way is lost rightly */
         world_until(all_is_there, "all bytes arrive");
     judge_end();
@@ -519,6 +546,7 @@ int main(int argc, char **argv)
         {"the worker ends its half", 2, the_worker_ends_its_half, GOES_ON, ANSWERS, ACT_TURN, NULL},
         {"an urgent byte comes", 2, an_urgent_byte_comes, GOES_ON, TCP_ONLY, ACT_TURN, NULL},
         {"the worker keeps a state", 2, the_worker_keeps_a_state, GOES_ON, ANSWERS, ACT_TURN, NULL},
+        {"the server stops", 2, the_server_stops, SERVER_ENDS, ANSWERS, ACT_END_ALL, NULL},
         {"a successor comes", 2, a_successor_comes, GOES_ON, 0, ACT_ATTACH_RIGHT, NULL},
         {"a worker is asked", 2, a_successor_sits, GOES_ON, 0, ACT_TURN, NULL},
         {"connections are given up", 2, connections_are_given_up, GOES_ON, ANSWERS, ACT_TURN, NULL},

@@ -48,8 +48,9 @@ static void do_act(const struct order *order)
     case ACT_TAKEOVER: CHECK((engine = un_engine_start(&world.setup)) != NULL); break;
     case ACT_ATTACH_LEFT: CHECK_EQ(un_engine_attach_worker(engine, LEFT, order->serial, true), 0); break;
     case ACT_ATTACH_RIGHT: CHECK_EQ(un_engine_attach_worker(engine, RIGHT, order->serial, true), 0); break;
-    case ACT_LOSE_LEFT: un_engine_lost_worker(engine, LEFT, false); break;
-    case ACT_LOSE_RIGHT: un_engine_lost_worker(engine, RIGHT, false); break;
+    case ACT_LOSE_LEFT: un_engine_lost_worker(engine, LEFT, UN_LOSS_DIED); break;
+    case ACT_END_ALL: un_engine_end_all(engine, UN_REASON_SHUTDOWN); break;
+    case ACT_LOSE_RIGHT: un_engine_lost_worker(engine, RIGHT, UN_LOSS_DIED); break;
     }
 }
 

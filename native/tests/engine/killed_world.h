@@ -59,7 +59,8 @@ void worker_dies(int worker); /* the engine is to be told */
 
 /* What a network process does: a turn, its start, in which it takes over from a dead one, or what the supervisor asks
  * for, which asks once more if it was not confirmed. */
-enum killed_act { ACT_TURN, ACT_TAKEOVER, ACT_ATTACH_LEFT, ACT_ATTACH_RIGHT, ACT_LOSE_LEFT, ACT_LOSE_RIGHT };
+enum killed_act { ACT_TURN, ACT_TAKEOVER, ACT_ATTACH_LEFT, ACT_ATTACH_RIGHT, ACT_LOSE_LEFT, ACT_LOSE_RIGHT,
+                  ACT_END_ALL };
 enum { LEFT, RIGHT };
 
 void world_do(enum killed_act act); /* whole; a worker that was attached sits then */

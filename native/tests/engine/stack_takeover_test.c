@@ -233,6 +233,20 @@ static void killed_while_the_worker_closes_it(void)
     step(server_turn, judge);
 }
 
+static void end_all(void)
+{
+    un_engine_end_all(server.engine, UN_REASON_SHUTDOWN);
+}
+
+/* One in order, the other one not. */
+static void killed_while_all_are_ended(void)
+{
+    start();
+    client_send(server.clients[1], 300);
+    server_turn();
+    step(end_all, judge);
+}
+
 /* The seat changes hands. */
 
 static void a_successor_sits(void)
@@ -242,7 +256,7 @@ static void a_successor_sits(void)
 
 static void lose_worker(void)
 {
-    un_engine_lost_worker(server.engine, LEFT, false);
+    un_engine_lost_worker(server.engine, LEFT, UN_LOSS_DIED);
 }
 
 static void killed_while_a_successor_sits_down(void)
@@ -414,6 +428,7 @@ int main(void)
     RUN(killed_while_the_peer_ends_it);
     RUN(killed_while_the_worker_aborts_it);
     RUN(killed_while_the_worker_closes_it);
+    RUN(killed_while_all_are_ended);
     RUN(killed_while_a_successor_sits_down);
     RUN(killed_while_a_worker_is_asked);
     RUN(killed_while_what_is_lent_is_given_up);
