@@ -4,6 +4,8 @@
 
 #include "engine/conns.h"
 #include "engine/engine.h"
+#include "engine/receive.h"
+#include "engine/seats.h"
 #include "hands.h"
 
 /* One of them is gone. */
@@ -80,6 +82,44 @@ static void copying_waits_for_space(void)
     CHECK_EQ(vacancies(left), 1);
     CHECK_EQ(try_to_sit(left, true), 0);
     close_seat();
+}
+
+static void half_close_first(void)
+{
+    carrier->half_close(peer_at(0)->fd);
+    turns(3);
+    CHECK_EQ(unread(left), 1);
+}
+
+static void take_all_frames(const struct hand *hand)
+{
+    struct un_port_end *state = &arena.engine->own->ports[hand->port];
+    state->rx_free = state->rx_open = UN_NONE;
+    state->rx_free_count = 0;
+}
+
+/* Where there is none, an event without bytes does not wait for a frame, nor does a turn that copies it sleep. */
+static void copying_waits_for_a_frame_only_if_there_are_bytes(void)
+{
+    for (int with_bytes = 0; with_bytes < 2; with_bytes++) {
+        open_seat();
+        share_out();
+        if (with_bytes)
+            say(peer_at(0), 3);
+        else
+            half_close_first();
+        die(left);
+        arena.engine->own->ports[left->port].cursor = UN_NONE; /* the table was looked through */
+        take_all_frames(right);
+        CHECK_EQ(un_seats_sleep(arena.engine) == UN_ENGINE_AWAKE, !with_bytes);
+        turns(1);
+        CHECK_EQ(unread(left), with_bytes);
+        un_rx_rebuild_free(arena.engine, right->port);
+        CHECK_EQ(un_seats_sleep(arena.engine) == UN_ENGINE_AWAKE, with_bytes);
+        turns(1);
+        CHECK_EQ(unread(left), 0);
+        close_seat();
+    }
 }
 
 /* The copying has begun: what is left can only go where the rest is. */
@@ -275,6 +315,7 @@ static void over(const struct carrier *which)
     carrier = which;
     RUN(events_of_a_dead_worker_are_copied_in_their_order);
     RUN(copying_waits_for_space);
+    RUN(copying_waits_for_a_frame_only_if_there_are_bytes);
     RUN(a_connection_without_events_moves_at_once);
     RUN(a_successor_that_dies_leaves_the_old_worker_working);
     RUN(what_moved_waits_for_a_spare_when_the_successor_dies);

@@ -398,7 +398,7 @@ def test_what_is_open_gets_its_time() -> None:
         assert network.now_s - began_s == pytest.approx(1.9, abs=0.2), "a second later nothing had been left to do"
         assert staying.received == b"bc", "it was served while that was not known"
         network.run(until=lambda: staying.is_over and leaving.is_over, limit=1)
-        assert staying.reason == "closed"
+        assert staying.reason == "close"
         assert Polite.notes == ["told to stop in 5 s", "stopped"]
         late = Client(b"d")
         connect(network, late)

@@ -166,20 +166,20 @@ uint32_t un_engine_take_commits(struct un_engine *engine)
     return work;
 }
 
-static bool can_receive_listed(const struct un_engine *engine, const struct un_port_end *port)
+static bool can_receive_listed(const struct un_engine *engine, uint32_t port)
 {
-    bool has_frame = port->rx_free != UN_NONE ||
-                     (port->rx_open != UN_NONE && engine->config->rx_frame_bytes - port->rx_fill >= UN_RX_ROOM_MIN);
-    return !un_list_is_empty(&port->receive) && un_ring_reserve(&port->events) > 0 && has_frame;
+    const struct un_port_end *state = &engine->own->ports[port];
+    return !un_list_is_empty(&state->receive) && un_ring_reserve(&state->events) > 0 &&
+           un_receive_has_room(engine, port, UN_RX_ROOM_MIN);
 }
 
 /* How to sleep: not at all while something can go on; lightly while something waits for a worker's progress. */
-static enum un_engine_sleep sleep_mode(const struct un_engine *engine)
+static enum un_engine_sleep sleep_mode(struct un_engine *engine)
 {
     enum un_engine_sleep mode = engine->handing_over ? un_seats_sleep(engine) : UN_ENGINE_WAKE_ON_COMMANDS;
     for (uint32_t i = 0; i < engine->live_count && mode != UN_ENGINE_AWAKE; i++) {
         const struct un_port_end *port = &engine->own->ports[engine->live[i]];
-        if (can_receive_listed(engine, port))
+        if (can_receive_listed(engine, engine->live[i]))
             return UN_ENGINE_AWAKE;
         if (!un_list_is_empty(&port->receive) || port->over_budget)
             mode = UN_ENGINE_WAKE_ON_ANYTHING;

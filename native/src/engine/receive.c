@@ -63,15 +63,31 @@ static void close_frame(struct un_engine *engine, uint32_t port)
         push_free(engine, port, frame);
 }
 
+/* Of the port's open frame. */
+static uint32_t room_left(const struct un_engine *engine, uint32_t port)
+{
+    const struct un_port_end *state = &engine->own->ports[port];
+    if (state->rx_open == UN_NONE)
+        return 0;
+    bool is_empty = engine->rx_frames[port][state->rx_open].references == 0; /* every slice came back */
+    return engine->config->rx_frame_bytes - (is_empty ? 0 : state->rx_fill);
+}
+
+bool un_receive_has_room(const struct un_engine *engine, uint32_t port, uint32_t least)
+{
+    return engine->own->ports[port].rx_free != UN_NONE || room_left(engine, port) >= least;
+}
+
 /* Room in the port's open frame, opening another one when less than `least` is left; 0 when none is free. No part of
  * the change: each store leaves frames that a takeover knows what to do with. */
 static uint32_t open_room(struct un_engine *engine, uint32_t port, uint32_t least)
 {
     struct un_port_end *state = &engine->own->ports[port];
-    if (state->rx_open != UN_NONE && frame_of(engine, port, state->rx_open)->references == 0)
-        state->rx_fill = 0; /* every slice came back: start over where the cache is warm */
-    if (state->rx_open != UN_NONE && engine->config->rx_frame_bytes - state->rx_fill >= least)
-        return engine->config->rx_frame_bytes - state->rx_fill;
+    uint32_t room = room_left(engine, port);
+    if (state->rx_open != UN_NONE)
+        state->rx_fill = engine->config->rx_frame_bytes - room; /* from the start, where the cache is warm */
+    if (room >= least)
+        return room;
     close_frame(engine, port);
     if (state->rx_free == UN_NONE)
         return 0;

@@ -16,6 +16,7 @@ void un_receive_took(struct un_engine *engine, uint32_t slot, uint32_t length); 
 /* In a change of `port`: the bytes of a DATA event of another port become a slice of this one. False: no frame is
  * free. */
 bool un_receive_copy(struct un_engine *engine, uint32_t port, uint32_t source, struct un_event *event);
+bool un_receive_has_room(const struct un_engine *engine, uint32_t port, uint32_t least); /* in one frame */
 void un_rx_rebuild_free(struct un_engine *engine, uint32_t port);
 
 /* From the transport: there is something to read; with read_on, a short read is not the last one. */

@@ -287,17 +287,27 @@ uint32_t un_seats_turn(struct un_engine *engine)
     return work;
 }
 
-static bool can_go_on(const struct un_engine *engine, uint32_t port)
+static bool can_copy(struct un_engine *engine, uint32_t port)
 {
     const struct un_port_end *state = end_of(engine, port);
-    if (!is_emptied(engine, port))
-        return state->cursor != UN_NONE && un_moving_is_possible(engine, port) && has_room_to_ask(engine, port);
-    bool can_copy = un_ring_used(&state->events) > 0 && un_event_room(engine, state->line) > 0 &&
-                    end_of(engine, state->line)->rx_free != UN_NONE;
-    return can_copy || state->cursor != UN_NONE;
+    if (un_ring_used(&state->events) == 0)
+        return false;
+    const struct un_event *event = un_unread_event(engine, port, state->events.seen);
+    if (is_nobodys(engine, port, event))
+        return true;
+    return un_event_room(engine, state->line) > 0 &&
+           (event->type != UN_EVENT_DATA || un_receive_has_room(engine, state->line, event->length));
 }
 
-enum un_engine_sleep un_seats_sleep(const struct un_engine *engine)
+static bool can_go_on(struct un_engine *engine, uint32_t port)
+{
+    const struct un_port_end *state = end_of(engine, port);
+    if (is_emptied(engine, port))
+        return state->cursor != UN_NONE || can_copy(engine, port);
+    return state->cursor != UN_NONE && un_moving_is_possible(engine, port) && has_room_to_ask(engine, port);
+}
+
+enum un_engine_sleep un_seats_sleep(struct un_engine *engine)
 {
     for (uint32_t i = 0; i < engine->live_count; i++)
         if (!un_is_current(engine, engine->live[i]) && can_go_on(engine, engine->live[i]))

@@ -27,7 +27,7 @@ bool un_seats_is_split(const struct un_engine *engine, uint32_t port); /* its ev
 uint32_t un_seats_turn(struct un_engine *engine);
 
 /* How an engine may sleep meanwhile. */
-enum un_engine_sleep un_seats_sleep(const struct un_engine *engine);
+enum un_engine_sleep un_seats_sleep(struct un_engine *engine);
 
 /* After the death of an engine: when the change in progress was settled, and when that is over. */
 void un_seats_take_over(struct un_engine *engine);

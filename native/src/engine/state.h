@@ -41,10 +41,11 @@ enum un_work_flags {
     UN_WORK_POST_EOF = 1 << 8,
     UN_WORK_POST_CLOSE = 1 << 9,
     UN_WORK_FIN_SENT = 1 << 10,
-    UN_WORK_FRESH = 1 << 11,       /* scratch: its CONNECT event is not consumed */
+    UN_WORK_FRESH = 1 << 11,       /* scratch: its CONNECT event is not consumed; seats.c: a later event of it was seen */
     UN_WORK_PARTED = 1 << 12,      /* reads may stop between its bytes: transport.h */
     UN_WORK_SUSPECT = 1 << 13,     /* scratch: an event of it is a suspect */
     UN_WORK_FAILED = 1 << 14,      /* what can be read ends with an error, if the transport told it already */
+    UN_WORK_DOOMED = 1 << 15,      /* scratch: it is reset next */
 };
 #define UN_WORK_POSTS (UN_WORK_POST_CONNECT | UN_WORK_POST_DRAIN | UN_WORK_POST_EOF | UN_WORK_POST_CLOSE)
 

@@ -81,7 +81,7 @@ static void clear_sums(struct un_engine *engine)
         engine->works[slot].rx_waiting = 0;
         engine->works[slot].flags &=
             (uint16_t)~(UN_WORK_RECEIVE_LISTED | UN_WORK_FLUSH_LISTED | UN_WORK_OVER_BUDGET | UN_WORK_FRESH |
-                       UN_WORK_SUSPECT);
+                       UN_WORK_SUSPECT | UN_WORK_DOOMED);
     }
 }
 

@@ -48,16 +48,54 @@ void un_engine_skip_events(struct un_engine *engine, uint32_t slot)
     un_engine_conn_set_move(engine, slot, UN_MOVE_NONE);
 }
 
+/* In its change. */
+static void reset(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool tell)
+{
+    if (tell)
+        un_engine_conn_finish(engine, slot, reason, true);
+    else
+        un_engine_conn_discard(engine, slot, reason);
+}
+
 void un_unread_reset(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool tell)
 {
     un_enter(engine, slot);
     un_change_ends(engine, reason, UN_ENDS_SKIP | UN_ENDS_RESET | (tell ? UN_ENDS_TELL : 0));
     un_engine_skip_events(engine, slot);
-    if (tell)
-        un_engine_conn_finish(engine, slot, reason, true);
-    else
-        un_engine_conn_discard(engine, slot, reason);
+    reset(engine, slot, reason, tell);
     un_leave(engine);
+}
+
+void un_unread_doom(struct un_engine *engine, uint32_t slot)
+{
+    engine->works[slot].flags |= UN_WORK_DOOMED;
+}
+
+static void skip_doomed(struct un_engine *engine, uint32_t port)
+{
+    const struct un_ring *ring = &engine->own->ports[port].events;
+    for (uint32_t i = ring->seen; i != ring->own; i++) {
+        struct un_event *event = un_unread_event(engine, port, i);
+        uint32_t slot = un_unread_slot(engine, event);
+        if (slot != UN_NONE && engine->works[slot].flags & UN_WORK_DOOMED)
+            un_unread_skip(engine, port, event);
+    }
+}
+
+/* One look at the rings is enough for all of them. Of one that is HELD events lie in either. */
+void un_unread_reset_doomed(struct un_engine *engine, uint32_t port, bool tell)
+{
+    skip_doomed(engine, port);
+    skip_doomed(engine, un_port_beside(port));
+    for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
+        if (!(engine->works[slot].flags & UN_WORK_DOOMED))
+            continue;
+        engine->works[slot].flags &= (uint16_t)~UN_WORK_DOOMED;
+        un_enter(engine, slot);
+        un_engine_conn_set_move(engine, slot, UN_MOVE_NONE);
+        reset(engine, slot, UN_REASON_WORKER_LOST, tell);
+        un_leave(engine);
+    }
 }
 
 static void mark_fresh(struct un_engine *engine, uint32_t port)
@@ -66,13 +104,15 @@ static void mark_fresh(struct un_engine *engine, uint32_t port)
     for (uint32_t i = ring->seen; i != ring->own; i++) {
         const struct un_event *event = un_unread_event(engine, port, i);
         uint32_t slot = un_unread_slot(engine, event);
-        if (event->type == UN_EVENT_CONNECT && slot != UN_NONE)
+        if (event->type == UN_EVENT_CONNECT && slot != UN_NONE && un_port_of(un_slot(engine, slot)) == port)
             engine->works[slot].flags |= UN_WORK_FRESH;
     }
 }
 
 void un_unread_reset_known(struct un_engine *engine, uint32_t port)
 {
+    if (engine->own->ports[port].slots == 0)
+        return;
     mark_fresh(engine, port);
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
         struct un_conn *conn = un_slot(engine, slot);
@@ -81,8 +121,9 @@ void un_unread_reset_known(struct un_engine *engine, uint32_t port)
         bool fresh = engine->works[slot].flags & (UN_WORK_FRESH | UN_WORK_POST_CONNECT);
         engine->works[slot].flags &= (uint16_t)~UN_WORK_FRESH;
         if (conn->state == UN_CONN_OPEN && !fresh)
-            un_unread_reset(engine, slot, UN_REASON_WORKER_LOST, false);
+            un_unread_doom(engine, slot);
     }
+    un_unread_reset_doomed(engine, port, false);
 }
 
 /* References are counted anew: what the ring still needs. They are counted apart, since a frame

@@ -16,6 +16,11 @@ void un_engine_skip_events(struct un_engine *engine, uint32_t slot);
 /* Reset a connection whose worker is gone. A handler that resumes is told; another one never knew the connection. */
 void un_unread_reset(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool tell);
 
+/* The same for many at once: those that were doomed, all of one port. An engine that is killed over it has skipped events
+ * of connections that go on: it is asked again, and dooms them again. */
+void un_unread_doom(struct un_engine *engine, uint32_t slot);
+void un_unread_reset_doomed(struct un_engine *engine, uint32_t port, bool tell); /* their worker is lost */
+
 /* Reset the connections of a port that its last worker knew, since it kept state of them; those that it was not told of
  * stay. */
 void un_unread_reset_known(struct un_engine *engine, uint32_t port);

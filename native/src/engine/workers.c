@@ -28,8 +28,9 @@ static void reset_dirty(struct un_engine *engine, uint32_t port)
         if (!dirty[slot] || un_port_of(conn) != port || conn->state != UN_CONN_OPEN)
             continue;
         un_count(&engine->counters->dirty_resets, 1);
-        un_unread_reset(engine, slot, UN_REASON_WORKER_LOST, engine->own->ports[port].resumes);
+        un_unread_doom(engine, slot);
     }
+    un_unread_reset_doomed(engine, port, engine->own->ports[port].resumes);
 }
 
 /* Take what was committed. Commands that wait for send nodes cost their connection: nobody could vouch for the rest. */

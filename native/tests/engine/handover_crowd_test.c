@@ -12,6 +12,7 @@
 #include "engine/clock.h"
 #include "engine/conns.h"
 #include "engine/engine.h"
+#include "engine/events.h"
 #include "engine/state.h"
 #include "shard/port.h"
 
@@ -168,6 +169,27 @@ static void connections_of_a_dead_worker_follow_bit_by_bit(void)
     end("followed");
 }
 
+/* Its unread events are looked at once, and not once for each of them. */
+static void a_crowd_whose_worker_died_is_reset(void)
+{
+    begin();
+    memset(un_dirty_map(setup.public, setup.ports[0]), 1, CONNECTIONS - 1);
+    for (uint32_t i = 0; i < config.event_slots; i++) {
+        uint32_t slot = CONNECTIONS - 1 - i % 2; /* every second event is one of who is not dirty */
+        struct un_event event = {.type = UN_EVENT_DRAIN, .conn = un_load(&un_slot(engine, slot)->id)};
+        CHECK(un_event_push(engine, 0, &event));
+    }
+    un_port_close(&left);
+    uint64_t start_ns = used_ns();
+    un_engine_lost_worker(engine, 0, UN_LOSS_DIED);
+    printf("# reset in %" PRIu64 " us\n", (used_ns() - start_ns) / 1000);
+    CHECK_EQ(un_load(&engine->counters->closed[UN_REASON_WORKER_LOST]), CONNECTIONS - 1);
+    CHECK_EQ(engine->own->active, 1);
+    for (uint32_t i = 0; i < config.event_slots; i++)
+        CHECK_EQ(un_event_ring(setup.public, 0)[i].type, i % 2 ? UN_EVENT_SKIP : UN_EVENT_DRAIN);
+    close_engine();
+}
+
 /* While the worker does not answer, the engine may sleep. */
 static void it_waits_for_a_worker_that_does_not_answer(void)
 {
@@ -186,6 +208,7 @@ int main(void)
 {
     RUN(connections_are_given_up_bit_by_bit);
     RUN(connections_of_a_dead_worker_follow_bit_by_bit);
+    RUN(a_crowd_whose_worker_died_is_reset);
     RUN(it_waits_for_a_worker_that_does_not_answer);
     return 0;
 }
