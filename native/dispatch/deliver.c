@@ -157,6 +157,8 @@ static int put_close(struct un_port_object *port, struct un_connection *conn, co
 static int deliver_unusual(struct un_port_object *port, struct un_connection *conn, const struct un_event *event)
 {
     bool is_input = event->type == UN_EVENT_DATA || event->type == UN_EVENT_EOF;
+    if (event->type == UN_EVENT_SKIP)
+        return 0; /* nothing of it waits for its turn */
     conn->flags &= ~(uint32_t)UN_INTERRUPTED;
     un_review(conn);
     if (conn->flags & UN_CLOSE_IDLE)

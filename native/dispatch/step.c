@@ -41,10 +41,19 @@ void un_step_leave(struct un_port_object *port, uint64_t before, bool failed)
     un_store(&port->end->mine->handling, before);
 }
 
+/* Borrowed; NULL with an exception after the garbage collector has cleared a cycle that it was a part of. */
+static PyObject *coroutine_of(PyObject *self)
+{
+    PyObject *coroutine = as_step(self)->coroutine;
+    if (!coroutine)
+        PyErr_SetString(PyExc_RuntimeError, "the garbage collector has taken the coroutine");
+    return coroutine;
+}
+
 /* The port, for as long as the step runs; NULL: it is closed, or the connection has left it. */
 static struct un_port_object *enter(struct step *self, uint64_t *before)
 {
-    struct un_port_object *port = self->conn->port;
+    struct un_port_object *port = self->conn ? self->conn->port : NULL;
     if (!port || !port->lease)
         return NULL;
     *before = un_step_enter(port, self->conn);
@@ -61,8 +70,12 @@ static void leave(struct un_port_object *port, uint64_t before, bool failed)
 static PySendResult step_am_send(PyObject *self, PyObject *value, PyObject **result)
 {
     uint64_t before = 0;
+    PyObject *coroutine = coroutine_of(self);
+    *result = NULL;
+    if (!coroutine)
+        return PYGEN_ERROR;
     struct un_port_object *port = enter(as_step(self), &before);
-    PySendResult outcome = PyIter_Send(as_step(self)->coroutine, value, result);
+    PySendResult outcome = PyIter_Send(coroutine, value, result);
     leave(port, before, outcome == PYGEN_ERROR);
     return outcome;
 }
@@ -70,7 +83,7 @@ static PySendResult step_am_send(PyObject *self, PyObject *value, PyObject **res
 static PyObject *pass_on(PyObject *self, const char *name, PyObject *args)
 {
     uint64_t before = 0;
-    PyObject *method = PyObject_GetAttrString(as_step(self)->coroutine, name);
+    PyObject *coroutine = coroutine_of(self), *method = coroutine ? PyObject_GetAttrString(coroutine, name) : NULL;
     if (!method)
         return NULL;
     struct un_port_object *port = enter(as_step(self), &before);
@@ -101,7 +114,8 @@ static PyObject *step_getattro(PyObject *self, PyObject *name)
     if (attribute || !PyErr_ExceptionMatches(PyExc_AttributeError))
         return attribute;
     PyErr_Clear();
-    return PyObject_GetAttr(as_step(self)->coroutine, name);
+    PyObject *coroutine = coroutine_of(self);
+    return coroutine ? PyObject_GetAttr(coroutine, name) : NULL;
 }
 
 static PyObject *step_repr(PyObject *self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.fake_engine import Command, FakeEngine, Op
+from support.fake_engine import Command, Event, FakeEngine, Op
 from support.recorder import Recorder
 
 from usnet_framework import CloseReason, Connection
@@ -50,6 +50,17 @@ def test_what_comes_while_paused_is_kept(engine: FakeEngine, port: Port, handler
     assert engine.take() == [Command(Op.RESUME, conn)]
     assert not engine.is_dirty(conn)
     assert kept in engine.take_releases()
+
+
+def test_an_event_that_is_nobodys_ends_no_connection(engine: FakeEngine, port: Port, handler: PausesAtFirst) -> None:
+    conn = engine.connect()
+    engine.data(conn, b"pause")
+    engine.post(Event.SKIP, conn)
+    port.run()
+    handler.conns[conn].resume_reading()
+    port.run()
+    assert handler.names() == ["connect", "data"]
+    assert not handler.conns[conn].closed
 
 
 def test_pausing_again_while_delivering(engine: FakeEngine, port: Port, handler: PausesAtFirst) -> None:

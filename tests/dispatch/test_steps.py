@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from support.fake_engine import FakeEngine
@@ -200,3 +202,39 @@ def test_a_coroutine_that_is_never_run_is_closed_as_one(engine: FakeEngine) -> N
         assert handler.marks == []
 
     in_loop(engine, test)
+
+
+PY_TP_CLEAR = 51  # typeslots.h
+
+
+def clear(step: object) -> None:
+    """As the garbage collector does it to a cycle, in which something may run that still has the step."""
+    get_slot = ctypes.pythonapi.PyType_GetSlot
+    get_slot.restype, get_slot.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_int]
+    ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)(get_slot(type(step), PY_TP_CLEAR))(step)
+
+
+def test_a_step_that_the_garbage_collector_has_cleared_raises(engine: FakeEngine) -> None:
+    steps: list[Any] = []
+
+    class Keeps(Marks):
+        async def on_data(self, conn: Connection, data: memoryview) -> None:  # type: ignore[override]
+            task = asyncio.current_task()
+            assert task is not None
+            steps.append(task.get_coro())
+
+    async def main() -> None:
+        port = engine.port(Keeps(engine))
+        engine.data(engine.connect(), b"x")
+        port.run()
+        await settle(port)
+        port.close()
+
+    async def drive() -> None:
+        await asyncio.create_task(steps[0])
+
+    asyncio.run(main())
+    clear(steps[0])
+    for use in (lambda: steps[0].send(None), steps[0].close, lambda: steps[0].cr_frame, lambda: asyncio.run(drive())):
+        with pytest.raises(RuntimeError):
+            use()
