@@ -10,7 +10,7 @@
 #include "check.h"
 #include "killed_world.h"
 
-enum end { GOES_ON, PEER_ENDS, WORKER_ENDS, PEER_RESETS, WORKER_RESETS, SERVER_ENDS };
+enum end { GOES_ON, PEER_ENDS, WORKER_ENDS, PEER_RESETS, WORKER_RESETS, WORKER_DIRTY, SERVER_ENDS };
 
 enum flag {
     ANSWERS = 1 << 0,  /* are on their way to clients */
@@ -249,6 +249,14 @@ static void a_spare_takes_its_port(void)
     world_do(ACT_ATTACH_RIGHT);
 }
 
+/* With output of its own, of the first; and some of either is unread. */
+static void a_worker_with_uncommitted_output_dies(void)
+{
+    un_port_set_dirty(&world.workers[LEFT].end, first->conn, true);
+    events_wait_for_a_worker();
+    worker_dies(LEFT);
+}
+
 /* The worker at the other port was asked before. */
 static void both_die(void)
 {
@@ -323,6 +331,7 @@ static void judge_end(void)
         return;
     switch (now->end) {
     case GOES_ON:
+    case WORKER_DIRTY:
     case SERVER_ENDS: break;
     case PEER_ENDS:
         world_until(eof_is_heard, "the worker hears the end");
@@ -358,6 +367,18 @@ static void judge_stop(void)
     CHECK(second->got_reset);
 }
 
+/* Before others go on. */
+static void judge_dirty(void)
+{
+    world_until(client_sees_the_end, "the client sees the reset");
+    CHECK(first->got_reset || is_unix);
+    world_until(end_is_heard, "the next worker hears of it");
+    CHECK_EQ(first->reason, UN_REASON_WORKER_LOST);
+    CHECK_EQ(first->heard, 0);
+    close(first->fd);
+    first->fd = -1;
+}
+
 /* What goes on still carries bytes, both ways. */
 static void use(void)
 {
@@ -383,6 +404,8 @@ static void judge(void)
         judge_stop();
         return;
     }
+    if (now->end == WORKER_DIRTY)
+        judge_dirty();
     if (now->end != WORKER_RESETS) /* else what is on its way is lost rightly */
         world_until(all_is_there, "all bytes arrive");
     judge_end();
@@ -554,6 +577,8 @@ int main(int argc, char **argv)
         {"a worker comes beside events", 2, events_of_a_dead_worker_wait, GOES_ON, 0, ACT_ATTACH_RIGHT, NULL},
         {"events are copied", 2, events_of_a_dead_worker_are_copied, GOES_ON, 0, ACT_TURN, NULL},
         {"the leaving worker dies", 2, the_leaving_worker_dies, GOES_ON, 0, ACT_LOSE_LEFT, NULL},
+        {"a worker dies with uncommitted output", 2, a_worker_with_uncommitted_output_dies, WORKER_DIRTY, 0, ACT_LOSE_LEFT,
+         a_spare_comes_to_the_first_port},
         {"both die", 2, both_die, GOES_ON, 0, ACT_LOSE_LEFT, a_spare_comes_to_the_first_port},
         {"the successor dies", 2, the_successor_dies, GOES_ON, 0, ACT_LOSE_RIGHT, a_spare_takes_its_port},
     };
