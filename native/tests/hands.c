@@ -58,7 +58,6 @@ static void hear(struct hand *hand, const struct un_event *event)
     }
 }
 
-/* So many events at most. */
 uint32_t serve_some(struct hand *hand, uint32_t most)
 {
     uint32_t ready = hand->sits ? un_port_peek(&hand->end) : 0;
@@ -116,7 +115,6 @@ void die(struct hand *hand)
     un_engine_lost_worker(arena.engine, hand->port, UN_LOSS_DIED);
 }
 
-/* How often the supervisor was told, since it was asked last, that the port is vacant. */
 uint32_t vacancies(const struct hand *hand)
 {
     struct un_control word;
@@ -169,7 +167,6 @@ void say(struct peer *peer, uint32_t length)
         arena_turn();
 }
 
-/* All that was said comes back. */
 void hear_echoes(void)
 {
     for (uint32_t i = 0; i < 20000; i++) {
@@ -200,7 +197,6 @@ void all_are_at(const struct hand *hand)
     CHECK_EQ(arena.engine->own->ports[un_port_beside(hand->port)].connections, 0);
 }
 
-/* A worker at the left that knows all connections of the seat. */
 void open_seat(void)
 {
     arena_open(carrier);

@@ -5,24 +5,9 @@
 #include "engine/events.h"
 #include "engine/worklists.h"
 
-static struct un_port_end *end_of(const struct un_engine *engine, uint32_t port)
-{
-    return &engine->own->ports[port];
-}
-
-static uint32_t heir_of(const struct un_engine *engine, uint32_t port)
-{
-    return un_current_port(engine, un_seat_of(port));
-}
-
-static void set_move(struct un_engine *engine, uint32_t slot, enum un_move move)
-{
-    un_engine_conn_set_move(engine, slot, move);
-}
-
 bool un_moving_is_possible(const struct un_engine *engine, uint32_t port)
 {
-    const struct un_port_end *state = end_of(engine, port), *heir = end_of(engine, heir_of(engine, port));
+    const struct un_port_end *state = un_end_of(engine, port), *heir = un_end_of(engine, un_heir_of(engine, port));
     return state != heir && state->attached && !state->bad && state->resumes && heir->attached && heir->resumes &&
            !heir->diverted;
 }
@@ -32,12 +17,12 @@ bool un_moving_ask(struct un_engine *engine, uint32_t slot)
     struct un_conn *conn = un_slot(engine, slot);
     struct un_event event = {.type = UN_EVENT_MOVE, .conn = un_load(&conn->id), .time_ns = engine->now_ns};
     if (!un_is_alive(conn) || !un_moving_is_possible(engine, un_port_of(conn))) {
-        set_move(engine, slot, UN_MOVE_NONE);
+        un_engine_conn_set_move(engine, slot, UN_MOVE_NONE);
         engine->own->ports[un_port_of(conn)].cursor = 0; /* when it is possible again it is asked anew */
         return true;
     }
     if (un_event_push(engine, un_port_of(conn), &event))
-        set_move(engine, slot, UN_MOVE_ASKED);
+        un_engine_conn_set_move(engine, slot, UN_MOVE_ASKED);
     return false;
 }
 
@@ -55,13 +40,13 @@ bool un_moving_release(struct un_engine *engine, uint32_t slot)
 {
     struct un_conn *conn = un_slot(engine, slot);
     struct un_work *work = &engine->works[slot];
-    uint32_t heir = heir_of(engine, un_port_of(conn));
+    uint32_t heir = un_heir_of(engine, un_port_of(conn));
     if (work->move != UN_MOVE_ASKED || work->rx_waiting > 0)
         return false;
-    set_move(engine, slot, UN_MOVE_NONE);
+    un_engine_conn_set_move(engine, slot, UN_MOVE_NONE);
     if (heir != un_port_of(conn))
         un_engine_conn_change_port(engine, slot, heir);
-    if (end_of(engine, heir)->attached && !end_of(engine, heir)->resumes)
+    if (un_end_of(engine, heir)->attached && !un_end_of(engine, heir)->resumes)
         forget(engine, slot);
     else
         un_receive_later(engine, slot);
@@ -72,7 +57,7 @@ bool un_moving_keep(struct un_engine *engine, uint32_t slot)
 {
     if (engine->works[slot].move != UN_MOVE_ASKED)
         return false;
-    set_move(engine, slot, UN_MOVE_KEPT);
+    un_engine_conn_set_move(engine, slot, UN_MOVE_KEPT);
     un_receive_later(engine, slot);
     return true;
 }
@@ -81,7 +66,7 @@ bool un_moving_settled(struct un_engine *engine, uint32_t slot)
 {
     if (engine->works[slot].move != UN_MOVE_KEPT)
         return false;
-    set_move(engine, slot, UN_MOVE_DUE);
+    un_engine_conn_set_move(engine, slot, UN_MOVE_DUE);
     un_receive_later(engine, slot);
     return true;
 }
@@ -95,9 +80,9 @@ void un_moving_go_on(struct un_engine *engine, uint32_t slot)
 
 void un_moving_follow(struct un_engine *engine, uint32_t slot)
 {
-    uint32_t port = un_port_of(un_slot(engine, slot)), heir = end_of(engine, port)->line;
+    uint32_t port = un_port_of(un_slot(engine, slot)), heir = un_end_of(engine, port)->line;
     if (heir == port || engine->works[slot].move == UN_MOVE_HELD)
         return;
-    set_move(engine, slot, UN_MOVE_NONE);
+    un_engine_conn_set_move(engine, slot, UN_MOVE_NONE);
     un_engine_conn_change_port(engine, slot, heir);
 }

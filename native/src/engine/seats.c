@@ -18,27 +18,12 @@
 
 #define UN_EVENT_IS_LAST 1u /* in `reserved`: no later one of its connection is unread */
 
-static struct un_port_end *end_of(const struct un_engine *engine, uint32_t port)
-{
-    return &engine->own->ports[port];
-}
-
-static uint32_t heir_of(const struct un_engine *engine, uint32_t port)
-{
-    return un_current_port(engine, un_seat_of(port));
-}
-
-static void set_move(struct un_engine *engine, uint32_t slot, enum un_move move)
-{
-    un_engine_conn_set_move(engine, slot, move);
-}
-
 /* Leaving. */
 
 /* Others need the ring too. */
 static bool has_room_to_ask(const struct un_engine *engine, uint32_t port)
 {
-    return un_event_room(engine, port) > end_of(engine, port)->events.size / 2;
+    return un_event_room(engine, port) > un_end_of(engine, port)->events.size / 2;
 }
 
 /* False: it is not one that could be asked. */
@@ -49,7 +34,7 @@ static bool look_at(struct un_engine *engine, uint32_t port, uint32_t slot)
     if (!un_is_alive(conn) || un_port_of(conn) != port || work->move != UN_MOVE_NONE)
         return false;
     un_enter(engine, slot);
-    set_move(engine, slot, UN_MOVE_DUE);
+    un_engine_conn_set_move(engine, slot, UN_MOVE_DUE);
     if (!(work->flags & UN_WORK_RECEIVE_LISTED)) /* else it is asked when its turn comes */
         un_moving_ask(engine, slot);
     un_leave(engine);
@@ -58,7 +43,7 @@ static bool look_at(struct un_engine *engine, uint32_t port, uint32_t slot)
 
 static uint32_t ask_some(struct un_engine *engine, uint32_t port)
 {
-    struct un_port_end *state = end_of(engine, port);
+    struct un_port_end *state = un_end_of(engine, port);
     uint32_t asked = 0;
     if (state->cursor == UN_NONE || !un_moving_is_possible(engine, port))
         return 0;
@@ -88,7 +73,7 @@ static bool is_nobodys(struct un_engine *engine, uint32_t port, const struct un_
 
 static void skip_nobodys(struct un_engine *engine, uint32_t port)
 {
-    const struct un_ring *ring = &end_of(engine, port)->events;
+    const struct un_ring *ring = &un_end_of(engine, port)->events;
     for (uint32_t i = ring->seen; i != ring->own; i++) {
         struct un_event *event = un_unread_event(engine, port, i);
         if (event->type != UN_EVENT_SKIP && is_nobodys(engine, port, event))
@@ -98,7 +83,7 @@ static void skip_nobodys(struct un_engine *engine, uint32_t port)
 
 static void clear_fresh(struct un_engine *engine, uint32_t port)
 {
-    const struct un_ring *ring = &end_of(engine, port)->events;
+    const struct un_ring *ring = &un_end_of(engine, port)->events;
     for (uint32_t i = ring->seen; i != ring->own; i++)
         engine->works[UN_ID_SLOT(un_unread_event(engine, port, i)->conn)].flags &= (uint16_t)~UN_WORK_FRESH;
 }
@@ -106,7 +91,7 @@ static void clear_fresh(struct un_engine *engine, uint32_t port)
 /* Which connections are HELD, and until when. Done once more, it comes to the same. */
 static void hold(struct un_engine *engine, uint32_t port)
 {
-    const struct un_ring *ring = &end_of(engine, port)->events;
+    const struct un_ring *ring = &un_end_of(engine, port)->events;
     skip_nobodys(engine, port);
     clear_fresh(engine, port);
     for (uint32_t i = ring->own; i != ring->seen; i--) {
@@ -117,7 +102,7 @@ static void hold(struct un_engine *engine, uint32_t port)
             continue;
         event->reserved = UN_EVENT_IS_LAST;
         engine->works[slot].flags |= UN_WORK_FRESH;
-        set_move(engine, slot, UN_MOVE_HELD);
+        un_engine_conn_set_move(engine, slot, UN_MOVE_HELD);
     }
     clear_fresh(engine, port);
 }
@@ -125,15 +110,15 @@ static void hold(struct un_engine *engine, uint32_t port)
 /* What the worker at the current port cannot go on with, or no other than the last one at this port. */
 static void reset_unresumable(struct un_engine *engine, uint32_t port)
 {
-    const struct un_port_end *heir = end_of(engine, heir_of(engine, port));
-    if (heir->attached && (!heir->resumes || !end_of(engine, port)->resumes))
+    const struct un_port_end *heir = un_end_of(engine, un_heir_of(engine, port));
+    if (heir->attached && (!heir->resumes || !un_end_of(engine, port)->resumes))
         un_unread_reset_known(engine, port);
 }
 
 static void begin_to_empty(struct un_engine *engine, uint32_t port)
 {
-    struct un_port_end *state = end_of(engine, port);
-    uint32_t heir = heir_of(engine, port);
+    struct un_port_end *state = un_end_of(engine, port);
+    uint32_t heir = un_heir_of(engine, port);
     un_assert(!state->attached && heir != port);
     hold(engine, port);
     state->cursor = 0;
@@ -151,12 +136,12 @@ static void finish_change(struct un_engine *engine)
 /* The bytes go with it. */
 static bool put(struct un_engine *engine, uint32_t port, uint32_t index, struct un_event event)
 {
-    uint32_t heir = end_of(engine, port)->line;
+    uint32_t heir = un_end_of(engine, port)->line;
     event.reserved = 0;
     if (un_event_room(engine, heir) == 0 ||
         (event.type == UN_EVENT_DATA && !un_receive_copy(engine, heir, port, &event)))
         return false;
-    un_suspect_moved(engine, port, index, heir, end_of(engine, heir)->events.own);
+    un_suspect_moved(engine, port, index, heir, un_end_of(engine, heir)->events.own);
     un_assert(un_event_push(engine, heir, &event));
     return true;
 }
@@ -164,7 +149,7 @@ static bool put(struct un_engine *engine, uint32_t port, uint32_t index, struct 
 /* The first unread event is that no more. */
 static void pass(struct un_engine *engine, uint32_t port)
 {
-    struct un_port_end *state = end_of(engine, port);
+    struct un_port_end *state = un_end_of(engine, port);
     uint32_t index = state->events.seen;
     state->events.seen = index + 1;
     un_compiler_fence(); /* the rest is made anew by a takeover */
@@ -176,7 +161,7 @@ static void pass(struct un_engine *engine, uint32_t port)
 /* The first unread event, as one change; false when there is no room for it. */
 static bool copy_one(struct un_engine *engine, uint32_t port)
 {
-    struct un_port_end *state = end_of(engine, port);
+    struct un_port_end *state = un_end_of(engine, port);
     struct un_busy *busy = &engine->own->busy;
     uint32_t index = state->events.seen;
     const struct un_event event = *un_unread_event(engine, port, index);
@@ -195,13 +180,11 @@ static bool copy_one(struct un_engine *engine, uint32_t port)
         if (un_port_of(un_slot(engine, slot)) == port)
             un_engine_conn_change_port(engine, slot, state->line);
         if (event.reserved == UN_EVENT_IS_LAST)
-            set_move(engine, slot, UN_MOVE_NONE);
+            un_engine_conn_set_move(engine, slot, UN_MOVE_NONE);
         un_compiler_fence();
         pass(engine, port); /* now it stands there, and here no more */
     }
     finish_change(engine);
-    if (done)
-        un_suspects_acquit(engine, port, index, index + 1);
     if (done && event.type == UN_EVENT_DATA)
         un_rx_release(engine, port, event.frame);
     if (done && event.reserved == UN_EVENT_IS_LAST)
@@ -211,7 +194,7 @@ static bool copy_one(struct un_engine *engine, uint32_t port)
 
 static uint32_t copy_some(struct un_engine *engine, uint32_t port)
 {
-    const struct un_port_end *state = end_of(engine, port);
+    const struct un_port_end *state = un_end_of(engine, port);
     uint32_t copied = 0, bytes = 0;
     while (un_ring_used(&state->events) > 0 && copied < UN_MOVES_PER_TURN && bytes < UN_COPIES_PER_TURN) {
         const struct un_event *event = un_unread_event(engine, port, state->events.seen);
@@ -226,7 +209,7 @@ static uint32_t copy_some(struct un_engine *engine, uint32_t port)
 
 static uint32_t move_some(struct un_engine *engine, uint32_t port)
 {
-    struct un_port_end *state = end_of(engine, port);
+    struct un_port_end *state = un_end_of(engine, port);
     uint32_t moved = 0;
     if (state->cursor == UN_NONE)
         return 0;
@@ -250,14 +233,14 @@ static uint32_t move_some(struct un_engine *engine, uint32_t port)
 
 static bool has_untaken_commands(struct un_engine *engine, uint32_t port)
 {
-    const struct un_port_end *state = end_of(engine, port);
+    const struct un_port_end *state = un_end_of(engine, port);
     uint64_t word = un_observe(&un_port_memory(engine, port)->commit);
     return state->attached && (state->bad || UN_COMMIT_COMMANDS(word) != state->commands.own);
 }
 
 static void look_for_vacancy(struct un_engine *engine, uint32_t port)
 {
-    struct un_port_end *state = end_of(engine, port);
+    struct un_port_end *state = un_end_of(engine, port);
     if (state->vacant || state->slots > 0 || un_ring_used(&state->events) > 0 || has_untaken_commands(engine, port))
         return;
     state->vacant = true;
@@ -268,7 +251,7 @@ static void look_for_vacancy(struct un_engine *engine, uint32_t port)
 
 static bool is_emptied(const struct un_engine *engine, uint32_t port)
 {
-    return end_of(engine, port)->line != port;
+    return un_end_of(engine, port)->line != port;
 }
 
 uint32_t un_seats_turn(struct un_engine *engine)
@@ -289,7 +272,7 @@ uint32_t un_seats_turn(struct un_engine *engine)
 
 static bool can_copy(struct un_engine *engine, uint32_t port)
 {
-    const struct un_port_end *state = end_of(engine, port);
+    const struct un_port_end *state = un_end_of(engine, port);
     if (un_ring_used(&state->events) == 0)
         return false;
     const struct un_event *event = un_unread_event(engine, port, state->events.seen);
@@ -301,7 +284,7 @@ static bool can_copy(struct un_engine *engine, uint32_t port)
 
 static bool can_go_on(struct un_engine *engine, uint32_t port)
 {
-    const struct un_port_end *state = end_of(engine, port);
+    const struct un_port_end *state = un_end_of(engine, port);
     if (is_emptied(engine, port))
         return state->cursor != UN_NONE || can_copy(engine, port);
     return state->cursor != UN_NONE && un_moving_is_possible(engine, port) && has_room_to_ask(engine, port);
@@ -317,13 +300,13 @@ enum un_engine_sleep un_seats_sleep(struct un_engine *engine)
 
 bool un_seats_is_split(const struct un_engine *engine, uint32_t port)
 {
-    return is_emptied(engine, port) && un_ring_used(&end_of(engine, port)->events) > 0;
+    return is_emptied(engine, port) && un_ring_used(&un_end_of(engine, port)->events) > 0;
 }
 
 void un_seats_attached(struct un_engine *engine, uint32_t port)
 {
     uint32_t other = un_port_beside(port);
-    struct un_port_end *leaving = end_of(engine, other);
+    struct un_port_end *leaving = un_end_of(engine, other);
     if (leaving->used && !leaving->vacant) {
         leaving->cursor = 0;
         if (!leaving->attached) {
@@ -337,12 +320,12 @@ void un_seats_attached(struct un_engine *engine, uint32_t port)
 /* What the worker was asked it will not answer. */
 static void take_back_questions(struct un_engine *engine, uint32_t port)
 {
-    const struct un_port_end *state = end_of(engine, port);
+    const struct un_port_end *state = un_end_of(engine, port);
     for (uint32_t slot = 0; slot < engine->own->conn_high && state->moving > 0; slot++) {
         const struct un_conn *conn = un_slot(engine, slot);
         if (conn->state == UN_CONN_FREE || un_port_of(conn) != port || !un_is_moving(engine->works[slot].move))
             continue;
-        set_move(engine, slot, UN_MOVE_NONE);
+        un_engine_conn_set_move(engine, slot, UN_MOVE_NONE);
         un_moving_go_on(engine, slot);
     }
 }
@@ -350,16 +333,16 @@ static void take_back_questions(struct un_engine *engine, uint32_t port)
 /* The next one here finds what it has not been asked, and nothing that is not its own. */
 static void wait_for_worker(struct un_engine *engine, uint32_t port)
 {
-    if (end_of(engine, un_port_beside(port))->used)
+    if (un_end_of(engine, un_port_beside(port))->used)
         skip_nobodys(engine, port);
     take_back_questions(engine, port);
 }
 
 void un_seats_lost(struct un_engine *engine, uint32_t port)
 {
-    uint32_t heir = heir_of(engine, port);
-    if (heir != port && end_of(engine, heir)->attached && !end_of(engine, port)->vacant) {
-        if (end_of(engine, un_port_beside(port))->used)
+    uint32_t heir = un_heir_of(engine, port);
+    if (heir != port && un_end_of(engine, heir)->attached && !un_end_of(engine, port)->vacant) {
+        if (un_end_of(engine, un_port_beside(port))->used)
             skip_nobodys(engine, port);
         reset_unresumable(engine, port);
         begin_to_empty(engine, port);
@@ -372,7 +355,7 @@ void un_seats_lost(struct un_engine *engine, uint32_t port)
 void un_seats_take_over(struct un_engine *engine)
 {
     for (uint32_t port = 0; port < un_port_count(engine->config); port++) {
-        struct un_port_end *state = end_of(engine, port);
+        struct un_port_end *state = un_end_of(engine, port);
         bool is_current = un_is_current(engine, port);
         if (!state->used)
             continue;
@@ -382,7 +365,7 @@ void un_seats_take_over(struct un_engine *engine)
         }
         if (state->attached)
             continue;
-        if (!is_current && (is_emptied(engine, port) || end_of(engine, heir_of(engine, port))->attached))
+        if (!is_current && (is_emptied(engine, port) || un_end_of(engine, un_heir_of(engine, port))->attached))
             begin_to_empty(engine, port);
         else
             wait_for_worker(engine, port); /* an engine that died over it may not have come to that */

@@ -41,7 +41,7 @@ enum un_work_flags {
     UN_WORK_POST_EOF = 1 << 8,
     UN_WORK_POST_CLOSE = 1 << 9,
     UN_WORK_FIN_SENT = 1 << 10,
-    UN_WORK_FRESH = 1 << 11,       /* scratch: its CONNECT event is not consumed; seats.c: a later event of it was seen */
+    UN_WORK_FRESH = 1 << 11,       /* scratch: its CONNECT event is not consumed, or a later event was seen */
     UN_WORK_PARTED = 1 << 12,      /* reads may stop between its bytes: transport.h */
     UN_WORK_SUSPECT = 1 << 13,     /* scratch: an event of it is a suspect */
     UN_WORK_FAILED = 1 << 14,      /* what can be read ends with an error, if the transport told it already */
@@ -322,6 +322,17 @@ static inline uint32_t un_current_port(const struct un_engine *engine, uint32_t 
 static inline bool un_is_current(const struct un_engine *engine, uint32_t port)
 {
     return un_current_port(engine, un_seat_of(port)) == port;
+}
+
+static inline struct un_port_end *un_end_of(const struct un_engine *engine, uint32_t port)
+{
+    return &engine->own->ports[port];
+}
+
+/* The port that the connections of a port move to, or itself. */
+static inline uint32_t un_heir_of(const struct un_engine *engine, uint32_t port)
+{
+    return un_current_port(engine, un_seat_of(port));
 }
 
 static inline struct un_conn *un_slot(struct un_engine *engine, uint32_t slot)

@@ -180,6 +180,7 @@ void un_takeover(struct un_engine *engine)
     un_rollback(engine);
     for (uint32_t port = 0; port < un_port_count(engine->config); port++) {
         own->ports[port].rx_free = own->ports[port].node_free = UN_NONE;
+        own->ports[port].rx_free_count = own->ports[port].node_free_count = 0;
         if (!own->ports[port].attached)
             own->ports[port].walked = own->ports[port].events.seen;
         un_suspects_recount(engine, port);

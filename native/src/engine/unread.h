@@ -16,8 +16,8 @@ void un_engine_skip_events(struct un_engine *engine, uint32_t slot);
 /* Reset a connection whose worker is gone. A handler that resumes is told; another one never knew the connection. */
 void un_unread_reset(struct un_engine *engine, uint32_t slot, enum un_reason reason, bool tell);
 
-/* The same for many at once: those that were doomed, all of one port. An engine that is killed over it has skipped events
- * of connections that go on: it is asked again, and dooms them again. */
+/* The same for many at once: those that were doomed, all of one port. An engine that is killed over it may have skipped
+ * events of connections that are open: the next one is asked again, and dooms them again. */
 void un_unread_doom(struct un_engine *engine, uint32_t slot);
 void un_unread_reset_doomed(struct un_engine *engine, uint32_t port, bool tell); /* their worker is lost */
 

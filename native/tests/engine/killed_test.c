@@ -577,8 +577,8 @@ int main(int argc, char **argv)
         {"a worker comes beside events", 2, events_of_a_dead_worker_wait, GOES_ON, 0, ACT_ATTACH_RIGHT, NULL},
         {"events are copied", 2, events_of_a_dead_worker_are_copied, GOES_ON, 0, ACT_TURN, NULL},
         {"the leaving worker dies", 2, the_leaving_worker_dies, GOES_ON, 0, ACT_LOSE_LEFT, NULL},
-        {"a worker dies with uncommitted output", 2, a_worker_with_uncommitted_output_dies, WORKER_DIRTY, 0, ACT_LOSE_LEFT,
-         a_spare_comes_to_the_first_port},
+        {"a worker dies with uncommitted output", 2, a_worker_with_uncommitted_output_dies, WORKER_DIRTY, 0,
+         ACT_LOSE_LEFT, a_spare_comes_to_the_first_port},
         {"both die", 2, both_die, GOES_ON, 0, ACT_LOSE_LEFT, a_spare_comes_to_the_first_port},
         {"the successor dies", 2, the_successor_dies, GOES_ON, 0, ACT_LOSE_RIGHT, a_spare_takes_its_port},
     };

@@ -7,28 +7,6 @@
 #include "wire/checksum.h"
 #include "wire/packet.h"
 
-static struct un_stack *stack(void)
-{
-    return &world.it.stack;
-}
-
-static struct un_tcb *tcb(uint32_t number)
-{
-    return &stack()->tcp.tcbs[slot_of(&world.it, number)];
-}
-
-static void poll(void)
-{
-    un_stack_poll(stack(), world.now_ns);
-}
-
-/* What the peer sends, and the card takes. */
-static void let_peer_send(void)
-{
-    side_poll(&world.peer);
-    world_card();
-}
-
 /* The wheel is late by a tick. */
 static void until(uint64_t deadline_ns)
 {
@@ -541,10 +519,6 @@ static void fragments(uint64_t seed)
     adopt_try(first_part_is_there, write_idle, ONE(IDLE), 0);
     adopt_try(first_part_is_there, adopt, 0, 0);
 }
-
-#define TRY(paths)                                                                                                     \
-    for_each_seed(1, paths); /* which states are judged, sanitized */                                                  \
-    printf("ok " #paths "\n")
 
 /* With the argument "card": over a device whose rings outlive the process; with "crowded": few frames are kept. */
 int main(int argc, char **argv)

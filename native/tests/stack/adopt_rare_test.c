@@ -9,30 +9,9 @@
 #include "tcp/internal.h"
 #include "wire/packet.h"
 
-static struct un_stack *stack(void)
-{
-    return &world.it.stack;
-}
-
 static struct un_tcp *tcp(void)
 {
     return &world.it.stack.tcp;
-}
-
-static struct un_tcb *tcb(uint32_t number)
-{
-    return &tcp()->tcbs[slot_of(&world.it, number)];
-}
-
-static void poll(void)
-{
-    un_stack_poll(stack(), world.now_ns);
-}
-
-static void let_peer_send(void)
-{
-    side_poll(&world.peer);
-    world_card();
 }
 
 static void lose_all(struct wire *wire)
@@ -364,10 +343,6 @@ static void resets(uint64_t seed)
     if (!world.over_card) /* which would fill it first */
         adopt_try(nothing_can_leave, abort_in_vain, ONE(FLIGHT), ONE(FLIGHT));
 }
-
-#define TRY(paths)                                                                                                     \
-    for_each_seed(1, paths); /* which states are judged, sanitized */                                                  \
-    printf("ok " #paths "\n")
 
 /* Arguments as adopt_paths_test.c has them. */
 int main(int argc, char **argv)

@@ -7,16 +7,6 @@
 
 /* ---- calls ---- */
 
-static struct un_stack *stack(void)
-{
-    return &world.it.stack;
-}
-
-static void poll(void)
-{
-    un_stack_poll(stack(), world.now_ns);
-}
-
 static void write_idle(void)
 {
     side_write(&world.it, IDLE, 1500);
@@ -113,7 +103,7 @@ static void set_device(void)
 
 /* ---- what happened before ---- */
 
-static void let_peer_send(void)
+static void peer_sends(void)
 {
     side_poll(&world.peer);
     CHECK(world.remains->to_it.put != world.remains->to_it.taken);
@@ -128,7 +118,7 @@ static void pass_time(uint64_t duration_ns)
 static void data_for_idle(void)
 {
     side_write(&world.peer, IDLE, 2000);
-    let_peer_send();
+    peer_sends();
 }
 
 static void fin_for_idle(void)
@@ -137,13 +127,13 @@ static void fin_for_idle(void)
     world_settle();
     side_read(&world.it, IDLE, 2500);
     CHECK_EQ(un_stack_shutdown(&world.peer.stack, handle_of(&world.peer, IDLE)), 0);
-    let_peer_send();
+    peer_sends();
 }
 
 static void reset_for_idle(void)
 {
     CHECK_EQ(un_stack_abort(&world.peer.stack, handle_of(&world.peer, IDLE)), 0);
-    let_peer_send();
+    peer_sends();
 }
 
 static void fin_for_fin_wait(void)
@@ -152,21 +142,21 @@ static void fin_for_fin_wait(void)
     world_settle();
     side_read(&world.it, FIN_WAIT, 2500);
     CHECK_EQ(un_stack_shutdown(&world.peer.stack, handle_of(&world.peer, FIN_WAIT)), 0);
-    let_peer_send();
+    peer_sends();
 }
 
 /* Its first transmission comes again, and again, after the timeout of the side that sent it. */
 static void gap_filler(void)
 {
     pass_time(NET_SECOND);
-    let_peer_send();
+    peer_sends();
 }
 
 static void ack_of_flight(void)
 {
     pass_time(NET_SECOND);
     side_poll(&world.it);
-    let_peer_send();
+    peer_sends();
 }
 
 static void written_idle(void)
@@ -177,7 +167,7 @@ static void written_idle(void)
 static void syn_of_new(void)
 {
     peer_connect(NEW);
-    let_peer_send();
+    peer_sends();
 }
 
 /* In the slot of another. */
@@ -188,7 +178,7 @@ static void syn_for_a_used_slot(void)
     world_settle();
     CHECK(stack()->own->conn_free != UN_NONE);
     peer_connect(NEW);
-    let_peer_send();
+    peer_sends();
 }
 
 /* An old connection in TIME-WAIT gives way to a new one of the same ends. */
@@ -197,14 +187,14 @@ static void syn_for_time_wait(void)
     CHECK_EQ(un_stack_close(&world.peer.stack, handle_of(&world.peer, TIME_WAIT)), 0);
     pass_time(2 * NET_SECOND);
     peer_connect(TIME_WAIT);
-    let_peer_send();
+    peer_sends();
 }
 
 static void answer_to_syn(void)
 {
     pass_time(NET_SECOND);
     side_poll(&world.it);
-    let_peer_send();
+    peer_sends();
 }
 
 /* Connected, accepted, readable, writable, and over. */
@@ -225,7 +215,7 @@ static void datagram(void)
     struct un_stack_peer to = {ip4(10, 0, 0, 1), UDP_PORT};
     adopt_datagrams(1, 2);
     CHECK(un_stack_udp_send(&world.peer.stack, 0, &to, adopt_datagram, sizeof adopt_datagram) > 0);
-    let_peer_send();
+    peer_sends();
 }
 
 static void may_lose_the_datagram(void)

@@ -27,4 +27,31 @@ void adopt_afterwards(void (*act)(void));
 
 extern const char adopt_datagram[8]; /* what each of them is, or begins with */
 
+/* Of `it`. */
+static inline struct un_stack *stack(void)
+{
+    return &world.it.stack;
+}
+
+static inline struct un_tcb *tcb(uint32_t number)
+{
+    return &stack()->tcp.tcbs[slot_of(&world.it, number)];
+}
+
+static inline void poll(void)
+{
+    un_stack_poll(stack(), world.now_ns);
+}
+
+/* And the card takes it. */
+static inline void let_peer_send(void)
+{
+    side_poll(&world.peer);
+    world_card();
+}
+
+#define TRY(paths)                                                                                                     \
+    for_each_seed(1, paths); /* which states are judged, sanitized */                                                  \
+    printf("ok " #paths "\n")
+
 #endif
