@@ -23,14 +23,17 @@
 static void reset_dirty(struct un_engine *engine, uint32_t port)
 {
     const uint8_t *dirty = un_dirty_map(engine->setup.public, un_port_memory(engine, port));
+    bool any = false;
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
         const struct un_conn *conn = un_slot(engine, slot);
         if (!dirty[slot] || un_port_of(conn) != port || conn->state != UN_CONN_OPEN)
             continue;
         un_count(&engine->counters->dirty_resets, 1);
         un_unread_doom(engine, slot);
+        any = true;
     }
-    un_unread_reset_doomed(engine, port, engine->own->ports[port].resumes);
+    if (any)
+        un_unread_reset_doomed(engine, port, engine->own->ports[port].resumes);
 }
 
 /* Take what was committed. Commands that wait for send nodes cost their connection: nobody could vouch for the rest. */
