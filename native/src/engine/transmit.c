@@ -17,12 +17,11 @@ static bool send_queue(struct un_engine *engine, uint32_t slot)
     struct un_conn *conn = un_slot(engine, slot);
     while (work->tx_head != UN_NONE) {
         struct iovec pieces[UN_IOV_MAX];
-        bool parted = work->flags & UN_WORK_PARTED;
         uint64_t lent = 0;
         uint32_t port;
         int count = un_sendqueue_gather(engine, slot, &port, pieces);
         un_change_transfers(engine, UN_TRANSFER_OUT);
-        ssize_t sent = __builtin_expect(parted, 0)
+        ssize_t sent = __builtin_expect(work->flags & UN_WORK_PARTED, 0)
                            ? engine->transport->send_parted(engine, work->handle, pieces, count)
                            : engine->transport->send(engine, port, work->handle, pieces, count, &lent);
         if (sent < 0)
@@ -44,8 +43,6 @@ static bool send_queue(struct un_engine *engine, uint32_t slot)
             un_count(&engine->counters->sends_blocked, 1);
             return true;
         }
-        if (__builtin_expect(parted && work->tx_head != UN_NONE, 0))
-            un_change_stays(engine); /* the next transfer is told of alone */
     }
     conn->flags &= (uint8_t)~UN_CONN_BLOCKED;
     return true;

@@ -6,8 +6,7 @@
  * bytes or -errno. poll acts on connections only: that the supervisor asks for something it notes in `requests_wait`.
  *
  * receive_parted and send_parted are for connections whose reads may stop short although there is more (unix sockets):
- * *parted says whether this one did. Nothing is lent. Of the transfers of a change the last alone is counted, so each
- * has a change of its own. A transport without such connections lacks both.
+ * *parted says whether this one did. Nothing is lent. A transport without such connections lacks both.
  *
  * send is told in whose send frames the pieces lie. It may keep a piece that it took where it is: bit i of *lent says
  * so of pieces[i], of which it took all then. The transport tells by un_sendqueue_done when it does not need the bytes

@@ -72,8 +72,8 @@ static void a_request_comes_and_an_answer_leaves(void)
     worker_answer(0, 60);
 }
 
-/* More than the kernel takes: what is left waits in the queue… */
-static void an_answer_is_blocked(void)
+/* More than the kernel takes: what is left waits in the queue, and goes on when the client reads. */
+static void a_blocked_answer_goes_on(void)
 {
     const struct un_conn *conn = un_conn_at(world.setup.public, UN_ID_SLOT(first->conn));
     for (uint32_t i = 0; i < 3000 && !(conn->flags & UN_CONN_BLOCKED); i++) {
@@ -82,12 +82,6 @@ static void an_answer_is_blocked(void)
         world_turn();
     }
     CHECK(conn->flags & UN_CONN_BLOCKED);
-}
-
-/* … and goes on when the client reads. */
-static void a_blocked_answer_goes_on(void)
-{
-    an_answer_is_blocked();
     for (uint32_t i = 0; i < 20; i++) { /* until the kernel has passed on what it took */
         client_read(0);
         usleep(200);
@@ -203,18 +197,6 @@ static void a_connection_with_unsent_output_is_given_up(void)
     world_turn();
     worker_serve(LEFT);
     CHECK_EQ(first->owner, -1);
-}
-
-/* By a send for each worker's frames. */
-static void output_of_two_workers_goes_on(void)
-{
-    an_answer_is_blocked();
-    world_do(ACT_ATTACH_RIGHT);
-    world_turn();
-    worker_serve(LEFT);
-    worker_answer(0, 700);
-    world_turn();
-    client_read(0);
 }
 
 static void events_wait_for_a_worker(void)
@@ -517,8 +499,8 @@ int main(int argc, char **argv)
         {"the peer leaves an answer", 2, the_peer_leaves_an_answer, PEER_RESETS, UNIX_ONLY, ACT_TURN, NULL},
         {"the peer ends and resets", 2, the_peer_ends_and_resets, PEER_RESETS, TCP_ONLY, ACT_TURN, NULL},
         {"the worker closes", 2, the_worker_closes, WORKER_ENDS, 0, ACT_TURN, NULL},
-        {"the worker closes what the peer ended", 2, the_worker_closes_what_the_peer_has_ended, WORKER_ENDS, 0,
-         ACT_TURN, NULL},
+        {"the worker closes what the peer ended", 2, the_worker_closes_what_the_peer_has_ended, WORKER_ENDS, 0, ACT_TURN,
+         NULL},
         {"the worker aborts", 2, the_worker_aborts, WORKER_RESETS, 0, ACT_TURN, NULL},
         {"the worker ends its half", 2, the_worker_ends_its_half, GOES_ON, 0, ACT_TURN, NULL},
         {"an urgent byte comes", 2, an_urgent_byte_comes, GOES_ON, TCP_ONLY, ACT_TURN, NULL},
@@ -527,7 +509,6 @@ int main(int argc, char **argv)
         {"a worker is asked", 2, a_successor_sits, GOES_ON, 0, ACT_TURN, NULL},
         {"connections are given up", 2, connections_are_given_up, GOES_ON, 0, ACT_TURN, NULL},
         {"unsent output is given up", 2, a_connection_with_unsent_output_is_given_up, GOES_ON, 0, ACT_TURN, NULL},
-        {"output of two goes on", 2, output_of_two_workers_goes_on, GOES_ON, 0, ACT_TURN, NULL},
         {"a worker comes beside events", 2, events_of_a_dead_worker_wait, GOES_ON, 0, ACT_ATTACH_RIGHT, NULL},
         {"events are copied", 2, events_of_a_dead_worker_are_copied, GOES_ON, 0, ACT_TURN, NULL},
         {"the leaving worker dies", 2, the_leaving_worker_dies, GOES_ON, 0, ACT_LOSE_LEFT, NULL},
