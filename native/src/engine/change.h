@@ -63,6 +63,8 @@ static inline void un_change_ends(struct un_engine *engine, enum un_reason reaso
 /* Bytes may be on their way between the transport and us, not accounted for. */
 static inline void un_change_transfers(struct un_engine *engine, enum un_transfer which)
 {
+    engine->own->busy.told.msg_len = 0;
+    un_compiler_fence();
     engine->own->busy.transfer = which;
     un_compiler_fence();
 }

@@ -156,12 +156,6 @@ static void watch_conn(struct un_engine *engine, uint32_t slot, int fd)
         un_engine_conn_finish(engine, slot, UN_REASON_SYSTEM, true);
 }
 
-/* Inline nobody takes over. */
-static bool has_successor(const struct un_engine *engine)
-{
-    return engine->setup.wake_fds[0] >= 0;
-}
-
 static void open_conn(struct un_engine *engine, uint32_t slot, uint32_t listener, int fd,
                       const struct sockaddr_storage *peer)
 {
@@ -179,8 +173,6 @@ static void open_conn(struct un_engine *engine, uint32_t slot, uint32_t listener
         memset(&local, 0, sizeof local);
     set_endpoint(&accepted.local, &local);
     accepted.parted = accepted.local.family == UN_FAMILY_UNIX;
-    if (accepted.parted && has_successor(engine))
-        un_unix_look_from_start(fd);
     un_enter_at(engine, slot, accepted.port);
     un_engine_conn_opened(engine, slot, &accepted);
     watch_conn(engine, slot, fd);
@@ -294,15 +286,27 @@ static uint32_t kernel_poll(struct un_engine *engine, int timeout_ms)
     return (uint32_t)count;
 }
 
-static ssize_t kernel_receive_parted(struct un_engine *engine, int handle, void *bytes, size_t length, bool *parted)
+/* Whatever becomes of the change. */
+static void note_failure_in_change(struct un_engine *engine)
 {
-    return un_unix_receive(handle, bytes, length, has_successor(engine), parted);
+    struct un_busy *busy = &engine->own->busy;
+    busy->work.flags |= UN_WORK_FAILED;
+    engine->works[busy->slot - 1].flags |= UN_WORK_FAILED;
 }
 
-static void kernel_noted(struct un_engine *engine, int handle, size_t length)
+static ssize_t kernel_receive_parted(struct un_engine *engine, int handle, void *bytes, size_t length, bool *parted)
 {
-    if (has_successor(engine))
-        un_unix_throw_away(handle, length);
+    struct mmsghdr *told = &engine->own->busy.told;
+    ssize_t received = un_unix_receive(handle, told, bytes, length, parted);
+    if (received != -ECONNRESET)
+        return received;
+    note_failure_in_change(engine);
+    return un_unix_receive(handle, told, bytes, length, parted);
+}
+
+static ssize_t kernel_send_parted(struct un_engine *engine, int handle, const struct iovec *pieces, int count)
+{
+    return un_unix_send(handle, &engine->own->busy.told, pieces, count);
 }
 
 static ssize_t kernel_receive(struct un_engine *engine, int handle, void *bytes, size_t length)
@@ -374,10 +378,11 @@ static void kernel_flush(struct un_engine *engine)
 static int kernel_counts(struct un_engine *engine, uint32_t slot, struct un_counts *counts)
 {
     struct un_conn *conn = un_slot(engine, slot);
+    const struct un_busy *busy = &engine->own->busy;
     struct un_counts known = {.taken = un_load(&conn->bytes_in), .given = un_load(&conn->bytes_out)};
-    if (engine->works[slot].flags & UN_WORK_PARTED && engine->own->busy.transfer == UN_TRANSFER_IN) {
-        un_unix_look_from_start(engine->works[slot].handle);
+    if (engine->works[slot].flags & UN_WORK_PARTED) {
         *counts = known;
+        *(busy->transfer == UN_TRANSFER_IN ? &counts->taken : &counts->given) += busy->told.msg_len;
         return 0;
     }
     return un_kernel_counts(engine->works[slot].handle, &known, counts);
@@ -437,8 +442,6 @@ static void watch_all_again(struct un_engine *engine)
     for (uint32_t slot = 0; slot < engine->own->conn_high; slot++) {
         if (!un_is_alive(un_slot(engine, slot)))
             continue;
-        if (engine->works[slot].flags & UN_WORK_PARTED)
-            un_unix_throw_away_noted(engine->works[slot].handle);
         un_enter(engine, slot);
         watch_conn(engine, slot, engine->works[slot].handle);
         un_leave(engine);
@@ -479,8 +482,8 @@ const struct un_transport un_kernel_transport = {
     .poll = kernel_poll,
     .receive = kernel_receive,
     .receive_parted = kernel_receive_parted,
-    .noted = kernel_noted,
     .send = kernel_send,
+    .send_parted = kernel_send_parted,
     .count_lent = kernel_count_lent,
     .undelivered = kernel_undelivered,
     .send_eof = kernel_send_eof,

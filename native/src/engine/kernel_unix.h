@@ -1,20 +1,19 @@
-/* Receiving from unix sockets so that nothing is lost when the engine dies over it (P10).
+/* Bytes through unix sockets, so that a successor knows how many when the engine dies over it (P10).
  *
- * Of a unix socket the kernel does not say how much it has given. So bytes are looked at first, from an offset that
- * the kernel keeps and moves (SO_PEEK_OFF), and thrown away once they are accounted for. After a death the offset says
- * what was looked at and is still there: what nobody took note of is looked at again, the rest is thrown away. */
+ * A unix socket does not say how much went through it in all. But recvmmsg and sendmmsg write the length of each
+ * message into memory before they return, and the kernel kills no process within a call that does not wait: it dies
+ * before the call or behind it. So each call is for one message, and `told` lies where it outlives the engine:
+ * told->msg_len is what went through, or zero as the caller left it.
+ */
 #ifndef UN_KERNEL_UNIX_H
 #define UN_KERNEL_UNIX_H
 
 #include <stdbool.h>
-#include <sys/types.h>
+#include <sys/socket.h>
 
-/* What is received next is the first that was not thrown away. At the start, and for what nobody took note of. */
-void un_unix_look_from_start(int fd);
-
-/* Bytes or -errno; stay: they are to be thrown away later. *parted: it stopped short, although there may be more. */
-ssize_t un_unix_receive(int fd, void *bytes, size_t length, bool stay, bool *parted);
-void un_unix_throw_away(int fd, size_t length);
-void un_unix_throw_away_noted(int fd); /* all that was looked at */
+/* Bytes or -errno. *parted: it stopped short, although there may be more. -ECONNRESET comes once, before bytes that can
+ * still be received. */
+ssize_t un_unix_receive(int fd, struct mmsghdr *told, void *bytes, size_t length, bool *parted);
+ssize_t un_unix_send(int fd, struct mmsghdr *told, const struct iovec *pieces, int count);
 
 #endif

@@ -229,8 +229,6 @@ static bool receive_slice(struct un_engine *engine, uint32_t slot)
     }
     un_assert((uint32_t)length <= room);
     un_receive_took(engine, slot, (uint32_t)length);
-    if (__builtin_expect(work->flags & UN_WORK_PARTED, 0))
-        engine->transport->noted(engine, work->handle, (size_t)length);
     bool drained = (uint32_t)length < room && !parted && !(work->flags & UN_WORK_READ_ON);
     if (drained)
         work->flags &= (uint16_t)~UN_WORK_READABLE;

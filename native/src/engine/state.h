@@ -12,6 +12,7 @@
 #define UN_ENGINE_STATE_H
 
 #include <stddef.h>
+#include <sys/socket.h>
 
 #include "base/list.h"
 #include "base/ring.h"
@@ -161,6 +162,7 @@ struct un_busy {
     uint32_t slice;            /* receive frame that gets one; of which the two are: */
     uint32_t slice_references;
     uint32_t slice_fill;
+    struct mmsghdr told;       /* of a transfer over a unix socket: kernel_unix.h */
     struct un_work work;
     uint8_t conn[UN_CONN_CHANGING];
     uint32_t frame;            /* send frame whose account the command changes */

@@ -40,6 +40,8 @@ static const struct un_syscall {
     {SYS_recvfrom, ALWAYS},
     {SYS_sendmsg, SOCKETS},
     {SYS_sendto, ALWAYS},
+    {SYS_recvmmsg, SOCKETS},
+    {SYS_sendmmsg, SOCKETS},
     {SYS_readv, PACKETS},
     {SYS_writev, PACKETS},
     {SYS_write, ALWAYS},

@@ -17,11 +17,13 @@ static bool send_queue(struct un_engine *engine, uint32_t slot)
     struct un_conn *conn = un_slot(engine, slot);
     while (work->tx_head != UN_NONE) {
         struct iovec pieces[UN_IOV_MAX];
-        uint64_t lent;
+        uint64_t lent = 0;
         uint32_t port;
         int count = un_sendqueue_gather(engine, slot, &port, pieces);
         un_change_transfers(engine, UN_TRANSFER_OUT);
-        ssize_t sent = engine->transport->send(engine, port, work->handle, pieces, count, &lent);
+        ssize_t sent = __builtin_expect(work->flags & UN_WORK_PARTED, 0)
+                           ? engine->transport->send_parted(engine, work->handle, pieces, count)
+                           : engine->transport->send(engine, port, work->handle, pieces, count, &lent);
         if (sent < 0)
             un_change_transfers(engine, UN_TRANSFER_NONE);
         if (sent == -EINTR)

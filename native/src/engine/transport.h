@@ -5,8 +5,8 @@
  * it was asked for), and it opens new connections with un_engine_conn_take_slot and un_engine_conn_opened. Verbs return
  * bytes or -errno. poll acts on connections only: that the supervisor asks for something it notes in `requests_wait`.
  *
- * receive_parted is for connections whose reads may stop short although there is more (unix sockets): it says whether
- * this one did. noted follows, once the bytes are accounted for. A transport without such connections lacks both.
+ * receive_parted and send_parted are for connections whose reads may stop short although there is more (unix sockets):
+ * *parted says whether this one did. Nothing is lent. A transport without such connections lacks both.
  *
  * send is told in whose send frames the pieces lie. It may keep a piece that it took where it is: bit i of *lent says
  * so of pieces[i], of which it took all then. The transport tells by un_sendqueue_done when it does not need the bytes
@@ -45,9 +45,9 @@ struct un_transport {
     uint32_t (*poll)(struct un_engine *engine, int timeout_ms);
     ssize_t (*receive)(struct un_engine *engine, int handle, void *bytes, size_t length);
     ssize_t (*receive_parted)(struct un_engine *engine, int handle, void *bytes, size_t length, bool *parted);
-    void (*noted)(struct un_engine *engine, int handle, size_t length);
     ssize_t (*send)(struct un_engine *engine, uint32_t port, int handle, const struct iovec *pieces, int count,
                     uint64_t *lent);
+    ssize_t (*send_parted)(struct un_engine *engine, int handle, const struct iovec *pieces, int count);
     void (*count_lent)(struct un_engine *engine, uint32_t port, uint32_t *waiting);
     int (*send_eof)(struct un_engine *engine, int handle);
     void (*close)(struct un_engine *engine, int handle, bool reset, bool fin_sent); /* -1: closed before */
