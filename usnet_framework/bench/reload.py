@@ -1,9 +1,10 @@
 """`usnet-bench reload`: what clients notice of new code. One server runs all the time; windows of load without and with
-reloads take turns, each reload begun when the one before is done.
+reloads take turns, each reload begun when the one before is done. The last one of a window may end after its load; it
+is counted. A window without reloads begins when the last worker of the reloads before it has left.
 
 Beside the measured load, companions.py keeps the worker from leaving: answers of 9 MB that are read slowly, callbacks
-that wait for up to `longest_s`, threads that compute. Everything that any client gets is checked: numbered and
-checksummed messages, patterns, answers. Readiness is asked for 20 times a second.
+that wait for up to `longest_s`, threads that wake up a thousand times a second. Everything that any client gets is
+checked: numbered and checksummed messages, patterns, answers. Readiness is asked for 20 times a second.
 
 A window from which the hypervisor took more than STEAL_LIMIT of a core is left out of the table, and counted."""
 
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -34,6 +36,7 @@ from usnet_framework.shards import control
 
 STEAL_LIMIT = 0.10
 LOOK_S = 0.05
+SETTLED_DEADLINE_S = 90.0  # a minute of --reload-overlap, and a margin
 COMPANIONS_DEADLINE_S = 120.0
 QUIET, RELOADING = "quiet", "reloading"
 
@@ -125,6 +128,8 @@ def _accompanied(network: Network, target: str, longest_s: float, result: dict[s
         yield
         process.send_signal(signal.SIGTERM)
         printed, _ = process.communicate(timeout=COMPANIONS_DEADLINE_S + longest_s)
+        if process.returncode != 0:
+            raise StartupError(f"{target}: the companions ended with {process.returncode}")
         result.update(json.loads(printed))
     finally:
         process.kill()
@@ -149,7 +154,9 @@ def _repeated(step: Any) -> Iterator[None]:
         thread.join()
 
 
-class _Watch:
+class Watch:
+    """Of the server that has this control socket."""
+
     def __init__(self, path: str) -> None:
         self._path = path
         self.seen = Seen()
@@ -162,16 +169,29 @@ class _Watch:
             self.seen.refusals.append(str(error))
             stop.wait(LOOK_S)
 
+    def settle(self) -> None:
+        """Waits until no worker of older code is left. StartupError: it does not leave."""
+        deadline = time.monotonic() + SETTLED_DEADLINE_S
+        while any(worker["leaving"] for shard in self._status()["shards"] for worker in shard["workers"]):
+            if time.monotonic() >= deadline:
+                raise StartupError(f"after {SETTLED_DEADLINE_S:g} s a worker of older code is still there")
+            time.sleep(LOOK_S)
+
+    def _status(self) -> Any:
+        return control.request(self._path, "status")
+
     def look(self, stop: threading.Event) -> None:
         self.seen.looks += 1
         try:
-            self.seen.not_ready += control.request(self._path, "status")["state"] != "ready"
+            self.seen.not_ready += self._status()["state"] != "ready"
         except ControlError:  # it does not answer
             self.seen.not_ready += 1
         stop.wait(LOOK_S)
 
 
-def _measure(network: Network, target: str, name: str, load: Load, cores: Cores, watch: _Watch) -> Window:
+def _measure(network: Network, target: str, name: str, load: Load, cores: Cores, watch: Watch) -> Window:
+    if name == QUIET:
+        watch.settle()
     before, reloads = machine.core_times(), watch.seen.reloads
     if name == RELOADING:
         with _repeated(watch.reload):
@@ -200,7 +220,7 @@ def run(backend: str, load: Load, rounds: int, longest_s: float, network_choice:
             return usnet_command("Occupied", host, port, *options)
 
         with running(place, command) as server:
-            watch = _Watch(path)
+            watch = Watch(path)
             with _accompanied(place, server.target, longest_s, companions), _repeated(watch.look):
                 windows = tuple(
                     _measure(place, server.target, name, load, cores, watch)
