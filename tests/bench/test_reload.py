@@ -12,9 +12,9 @@ import pytest
 from usnet_framework.bench import reload
 from usnet_framework.bench.companions import ASK, LARGE, Companions, patterned
 from usnet_framework.bench.load import Load
-from usnet_framework.bench.machine import Cores
 from usnet_framework.bench.network import Loopback
 from usnet_framework.bench.reload import QUIET, RELOADING, Reloads, Seen, Watch, Window
+from usnet_framework.cli import bench
 from usnet_framework.errors import StartupError
 
 
@@ -74,8 +74,25 @@ def test_a_window_without_reloads_waits_for_workers_that_leave(monkeypatch: pyte
     monkeypatch.setattr(reload.control, "request", status)
     monkeypatch.setattr(reload, "run_load", run_load)
     monkeypatch.setattr(reload, "LOOK_S", 0.0)
-    seen = reload._measure(Loopback(), "here", QUIET, Load(8), Cores(0, 0, 0), Watch("socket"))
+    seen = reload._measure(Loopback(), "here", QUIET, Load(8), Watch("socket"))
     assert (seen.name, seen.messages, seen.max_ms) == (QUIET, 5, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "pace"),
+    [
+        ([], "8 connections, 60 bytes, 2,000 messages/s; "),
+        (["--rate", "50"], "8 connections, 60 bytes, 50 messages/s; "),
+        (["--connect"], "8 connections, 60 bytes, a connection for each message; "),
+    ],
+)
+def test_the_pace_is_that_of_the_load(options: list[str], pace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(backend: str, load: Load, *_: Any) -> Reloads:
+        return Reloads({"processor": "x"}, "loopback", backend, 2.0, load, Seen(), {"answers": {}, "incidents": []}, ())
+
+    monkeypatch.setattr(reload, "run", run)
+    asked = bench._parser().parse_args(["reload", "--connections", "8", *options])
+    assert asked.run(asked).to_text().startswith(f"kernel, {pace}")
 
 
 def window(name: str, worst_ms: float, steal: float) -> Window:

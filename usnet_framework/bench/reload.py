@@ -6,7 +6,8 @@ Beside the measured load, companions.py keeps the worker from leaving: answers o
 that wait for up to `longest_s`, threads that wake up a thousand times a second. Everything that any client gets is
 checked: numbered and checksummed messages, patterns, answers. Readiness is asked for 20 times a second.
 
-A window from which the hypervisor took more than STEAL_LIMIT of a core is left out of the table, and counted."""
+Nothing is pinned but by the server itself. A window from which the hypervisor took more than STEAL_LIMIT of a core is
+left out of the table, and counted."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from typing import Any
 
 from usnet_framework.bench import machine, report
 from usnet_framework.bench.load import Load, run_load
-from usnet_framework.bench.machine import Cores, Usage
+from usnet_framework.bench.machine import Usage
 from usnet_framework.bench.netns import TAP_INTERFACE
 from usnet_framework.bench.network import Network, add_tap, open_network
 from usnet_framework.bench.rounds import NOTHING, interleave
@@ -89,7 +90,7 @@ class Reloads:
         return "\n".join(
             [
                 f"{self.backend}, {self.load.connections} connections, {self.load.size} bytes, "
-                f"{self.load.rate or 0:,.0f} messages/s; {self.seen.reloads} reloads, "
+                f"{self._pace()}; {self.seen.reloads} reloads, "
                 f"callbacks of up to {self.longest_s:g} s",
                 f"{self.machine['processor']}; network: {self.network}",
                 f"companions: {answers}; wrong: {len(self.companions['incidents'])}",
@@ -98,6 +99,10 @@ class Reloads:
                 report.table(("windows", "count", "dropped", "messages", "p50 ms", "p99.9 ms", "max ms"), rows),
             ]
         )
+
+    def _pace(self) -> str:
+        how = "a connection for each message" if self.load.connect else "messages as answers come"
+        return f"{self.load.rate:,.0f} messages/s" if self.load.rate else how
 
     def _row(self, name: str) -> Sequence[str]:
         windows = [window for window in self.windows if window.name == name]
@@ -189,7 +194,7 @@ class Watch:
         stop.wait(LOOK_S)
 
 
-def _measure(network: Network, target: str, name: str, load: Load, cores: Cores, watch: Watch) -> Window:
+def _measure(network: Network, target: str, name: str, load: Load, watch: Watch) -> Window:
     if name == QUIET:
         watch.settle()
     before, reloads = machine.core_times(), watch.seen.reloads
@@ -198,7 +203,7 @@ def _measure(network: Network, target: str, name: str, load: Load, cores: Cores,
             result = run_load(network, load, target)
     else:
         result = run_load(network, load, target)
-    usage = Usage.between(before, machine.core_times(), {cores.server, cores.load})
+    usage = Usage.between(before, machine.core_times(), machine.available_cores())
     window = Window.of(name, result, watch.seen.reloads - reloads, usage.steal)
     report.progress(
         f"{name:10} p99.9 {window.p999_ms:8.2f} ms  max {window.max_ms:8.1f} ms  {window.reloads} reloads  "
@@ -207,7 +212,7 @@ def _measure(network: Network, target: str, name: str, load: Load, cores: Cores,
     return window
 
 
-def run(backend: str, load: Load, rounds: int, longest_s: float, network_choice: str, cores: Cores) -> Reloads:
+def run(backend: str, load: Load, rounds: int, longest_s: float, network_choice: str) -> Reloads:
     companions: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="usnet-bench-") as folder, open_network(network_choice) as network:
         path = str(Path(folder, "control.sock"))
@@ -223,7 +228,7 @@ def run(backend: str, load: Load, rounds: int, longest_s: float, network_choice:
             watch = Watch(path)
             with _accompanied(place, server.target, longest_s, companions), _repeated(watch.look):
                 windows = tuple(
-                    _measure(place, server.target, name, load, cores, watch)
+                    _measure(place, server.target, name, load, watch)
                     for _, name in interleave((QUIET, RELOADING), rounds)
                 )
         description = network.description
