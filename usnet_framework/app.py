@@ -124,6 +124,8 @@ def _advice(folder: str) -> str:
         os.listdir(folder)
     except PermissionError:
         return f"user {os.geteuid()} may not read that folder"
+    except FileNotFoundError:
+        return "there is no such folder; check --app-dir"
     except OSError:
         pass
     return "check the name or --app-dir"
@@ -188,6 +190,8 @@ def _call(app: str, factory: Any) -> Any:
 
 def _check(app: str, found: Any, factory: bool) -> type[Handler]:
     if _is_handler(found):
+        if trouble := _uncallable(found):
+            raise StartupError(f"{app}: {trouble}")
         return found  # type: ignore[no-any-return]
     if factory:
         raise StartupError(f"{app}: the factory returned {_kind(found)}; it has to return a class derived from Handler")
@@ -202,6 +206,17 @@ def misspelt_callbacks(handler_class: type[Handler]) -> dict[str, str]:
     own = [name for name in dir(handler_class) if name.startswith("on_") and name not in callbacks]
     nearest = {name: difflib.get_close_matches(name, missing, n=1, cutoff=0.8) for name in own}
     return {name: matches[0] for name, matches in nearest.items() if matches}
+
+
+def _uncallable(handler_class: type[Handler]) -> str | None:
+    """Which callback would do nothing when it is called, and why."""
+    for name in (name for name in vars(Handler) if name.startswith("on_")):
+        callback = getattr(handler_class, name)
+        if inspect.isgeneratorfunction(callback) or inspect.isasyncgenfunction(callback):
+            return f"{name} has a yield, so it is a generator and nobody runs it; take the yield out"
+        if name == "on_error" and inspect.iscoroutinefunction(callback):
+            return "on_error is an async def, and its answer is needed at once; make it a def, and use spawn in it"
+    return None
 
 
 def _is_handler(value: Any) -> bool:

@@ -290,7 +290,7 @@ def _read_status(families: _Families, status: Mapping[str, Any], ready: bool) ->
             for name, help, count in (
                 ("worker_restarts", "workers replaced after they died", worker["restarts"]),
                 ("workers_refused", "workers replaced because they wrote nonsense", worker["bad"]),
-                ("poisoned", "events put aside after two workers died of them", worker["poisoned"]),
+                ("poisoned", "events put aside after two workers died of them, or one hung", worker["poisoned"]),
                 ("workers_hung", "workers that made no progress for --callback-timeout", worker["hung"]),
             ):
                 families.counter(f"usnet_{name}", help, labels, count)

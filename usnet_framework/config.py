@@ -263,8 +263,8 @@ class Config:
     )
     callback_timeout: float = _option(
         30.0,
-        "seconds without progress after which a worker hangs: it is reported with its Python stack, and new "
-        "connections go to other workers; 0: never",
+        "seconds without progress after which a worker hangs, and is reported with its Python stack; new connections "
+        "go to other workers after one second; 0: neither",
         values.seconds,
         metavar="SECONDS",
         live=True,
@@ -276,7 +276,7 @@ class Config:
         live=True,
     )
     quarantine: str = _option(
-        "quarantine", "folder for events that killed their worker twice", values.text, metavar="PATH"
+        "quarantine", "folder for events that killed two workers, or in which one hung", values.text, metavar="PATH"
     )
     metrics: str = _option(
         "127.0.0.1:9464",

@@ -3,17 +3,17 @@
 One instance serves all connections of a worker process, in the thread of its event loop. Callbacks that a class does
 not define are never called, so that a connection costs no Python object before its handler wants one.
 
-A callback may be `async def`: it then runs as a task of the loop; further input of its connection waits until it is
-done. What it sends before it waits is sent, so it cannot be begun again: if the worker dies meanwhile, the connection
-is reset. Tasks that a handler starts itself are cancelled when their worker leaves, and no connection is told; those it
-starts with `spawn` are waited for.
+A callback other than `on_error` may be `async def`: it then runs as a task of the loop; further input of its connection
+waits until it is done. What it sends before it waits is sent, so it cannot be begun again: if the worker dies
+meanwhile, the connection is reset. Tasks that a handler starts itself are cancelled when their worker leaves, and no
+connection is told; those it starts with `spawn` are waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Literal
@@ -23,12 +23,12 @@ from usnet_framework.values import endpoint_text
 
 logger = logging.getLogger(__name__)
 
-Result = Awaitable[None] | None
-"""What a callback returns: nothing, or the coroutine of an `async def`."""
-
+Result = Coroutine[Any, Any, None] | None
+"""What a callback returns: nothing, or the coroutine of an `async def`. Anything else, a task for instance, is not
+waited for."""
 
 ShutdownReason = Literal["stop", "reload"]
-"""The server stops; the code is replaced; this worker is, with the same code."""
+"""The server stops; another worker takes this one's place."""
 
 
 class CloseReason(IntEnum):

@@ -271,8 +271,10 @@ static int send_pieces(struct un_connection *conn, PyObject *pieces)
 
 static int send_iterable(struct un_connection *conn, PyObject *data)
 {
-    if (PyUnicode_Check(data)) {
-        PyErr_SetString(PyExc_TypeError, "send: a bytes-like object or an iterable of them is needed, not str");
+    bool is_iterable = Py_TYPE(data)->tp_iter || PySequence_Check(data);
+    if (PyUnicode_Check(data) || !is_iterable) {
+        PyErr_Format(PyExc_TypeError, "send: a bytes-like object or an iterable of them is needed, not %.100s",
+                     Py_TYPE(data)->tp_name);
         return -1;
     }
     PyObject *pieces = PySequence_Tuple(data);

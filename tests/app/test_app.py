@@ -114,6 +114,7 @@ def test_no_such_module(tmp_path: Path, write: Write) -> None:
     )
     assert "no module named 'pack.sub'" in refusal(tmp_path, "pack.sub:Echo")
     assert "no module named 'gone'" in refusal(tmp_path, "gone.sub:Echo")
+    assert refusal(tmp_path / "none", "one:Echo").endswith("; there is no such folder; check --app-dir")
 
 
 def test_no_such_script(tmp_path: Path) -> None:
@@ -185,6 +186,23 @@ def test_sources_that_are_imported_instead_of_the_package_say_so() -> None:
     last = f"ImportError: {ROOT}/usnet_framework are the sources, which are not built there: run from another folder"
     assert done.stderr.splitlines()[-1].startswith(last)
     assert "During handling" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("callback", "reason"),
+    [
+        ("def on_data(self, conn, data): yield data", "on_data has a yield, so it is a generator and nobody runs it"),
+        ("async def on_warm(self): yield", "on_warm has a yield, so it is a generator and nobody runs it"),
+        ("async def on_error(self, conn, error): pass", "on_error is an async def, and its answer is needed at once"),
+    ],
+)
+def test_a_callback_that_would_do_nothing_is_refused(
+    callback: str, reason: str, tmp_path: Path, write: Write
+) -> None:
+    whole = "\nclass Whole(Echo):\n    on_data = on_warm = on_error = print\n"
+    write("one.py", ECHO.replace("pass", callback, 1) + whole)
+    assert refusal(tmp_path, "one:Echo").startswith(f"one:Echo: {reason}; ")
+    assert load(tmp_path, "one:Whole") == "Whole"
 
 
 def handler(*names: str) -> type[Handler]:

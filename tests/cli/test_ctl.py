@@ -167,7 +167,7 @@ def test_a_path_is_one_of_the_caller(server: dict[str, Any], monkeypatch: pytest
         (["reload", "--wait"], "reload: --wait and --timeout are of stop"),
         (["stop", "--timeout", "1"], "--timeout: without --wait nothing is waited for"),
         (["stop", "--wait", "--timeout", "-1"],
-         "argument --timeout: '-1' was given; expected a number of seconds, 0 or more"),
+         "--timeout: '-1' was given; expected a number of seconds, 0 or more"),
     ],
 )
 def test_an_address_is_for_those_that_take_one(
@@ -196,7 +196,11 @@ def test_the_control_path_has_the_default_of_the_server(
     [
         (["statsu"], "did you mean status?"),
         ([], "COMMAND"),
-        (["status", "--jsno"], "--jsno"),
+        (["status", "--jsno"], "usnet-ctl: --jsno: unknown option; did you mean --json?"),
+        (["--contrl", "/other", "status"], "usnet-ctl: --contrl: unknown option; did you mean --control?"),
+        (["bind", "tcp://h:1", "tcp://h:2"], "usnet-ctl: tcp://h:2: unknown argument"),
+        (["nonsense", "--help"], "usnet-ctl: COMMAND: 'nonsense' is none of status, "),
+        (["status", "--control", ""], "usnet-ctl: --control: is empty; "),
         (["status", "--control"], "expected one argument"),
     ],
 )

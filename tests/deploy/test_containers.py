@@ -82,6 +82,12 @@ def test_connections_get_their_time() -> None:
     assert pod["terminationGracePeriodSeconds"] >= before + config(*one["args"]).graceful_timeout + 10
 
 
+def test_the_server_gets_the_time_to_start_that_it_takes() -> None:
+    one = container()
+    probe = one["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] > 2 * config(*one["args"]).start_timeout
+
+
 def test_pods_are_found_by_their_labels_and_never_all_taken() -> None:
     deployment = objects()["Deployment"]["spec"]
     labels = deployment["template"]["metadata"]["labels"]

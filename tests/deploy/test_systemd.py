@@ -69,6 +69,8 @@ def test_the_options_are_some_and_go_with_the_units(tmp_path: Path) -> None:
     assert value(SERVICE, "Type") == "notify"
     assert value(SERVICE, "KillMode") == "mixed", "else workers are killed while they drain"
     assert value(SERVICE, "RestartPreventExitStatus") == "2"
+    reload_s = config.reload_overlap + 2 * config.start_timeout
+    assert float(value(SERVICE, "TimeoutStartSec")) > reload_s, "else a reload is given up that is not refused"
 
 
 @needs_systemd_analyze

@@ -58,9 +58,20 @@ def test_any_buffer_or_iterable_of_buffers(engine: FakeEngine, port: Port, conn:
     assert engine.sent() == {conn.id: b"abc"}
 
 
-@pytest.mark.parametrize("data", ["text", 5, None, [b"good", "bad"], [b"good", 1]])
-def test_what_is_no_buffer_takes_nothing(engine: FakeEngine, port: Port, conn: Connection, data: bytes) -> None:
-    with pytest.raises(TypeError):
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        ("text", "a bytes-like object or an iterable of them is needed, not str"),
+        (5, "a bytes-like object or an iterable of them is needed, not int"),
+        (None, "a bytes-like object or an iterable of them is needed, not NoneType"),
+        ([b"good", "bad"], "a bytes-like object is required, not 'str'"),
+        ([b"good", 1], "a bytes-like object is required, not 'int'"),
+    ],
+)
+def test_what_is_no_buffer_takes_nothing(
+    engine: FakeEngine, port: Port, conn: Connection, data: bytes, what: str
+) -> None:
+    with pytest.raises(TypeError, match=what):
         conn.send(data)
     port.commit()
     assert engine.take() == []

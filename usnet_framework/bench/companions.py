@@ -1,5 +1,5 @@
 """Clients beside a measured load, which keep a worker from leaving: one that reads slowly, one whose callback waits,
-one whose callback has a thread compute.
+one whose callback has a thread tick.
 
     python -m usnet_framework.bench.companions HOST PORT LONGEST-S
 
@@ -43,7 +43,7 @@ class Companions:
         self.incidents: list[str] = []
 
     def run(self) -> None:
-        kinds = (self.read_slowly, self.wait, self.compute)
+        kinds = (self.read_slowly, self.wait, self.tick)
         threads = [threading.Thread(target=self._repeat, args=(ask,)) for ask in kinds]
         for thread in threads:
             thread.start()
@@ -79,8 +79,8 @@ class Companions:
     def wait(self, client: socket.socket) -> None:
         self._exchange(client, b"wait %.3f\n" % random.uniform(0, self._longest_s))
 
-    def compute(self, client: socket.socket) -> None:
-        self._exchange(client, b"compute %.3f\n" % random.uniform(0, self._longest_s / 4))
+    def tick(self, client: socket.socket) -> None:
+        self._exchange(client, b"tick %.3f\n" % random.uniform(0, self._longest_s / 4))
 
     def _exchange(self, client: socket.socket, line: bytes) -> None:
         client.sendall(ASK + line)

@@ -81,12 +81,13 @@ class Occupied(Handler):
         if what == b"wait":
             await asyncio.sleep(float(argument))
         else:
-            await asyncio.get_running_loop().run_in_executor(None, _compute, float(argument))
+            await asyncio.get_running_loop().run_in_executor(None, _tick, float(argument))
         conn.send(line)
 
 
-def _compute(seconds: float) -> None:
-    """On a thread of its own, which gives the interpreter away between two slices."""
+def _tick(seconds: float) -> None:
+    """On a thread of its own, which takes the interpreter from the loop's thread a thousand times a second, and gives
+    it back at once."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(0.001)

@@ -2,8 +2,8 @@
 
 One connection keeps one request outstanding. The handler signs its replies with its process id, so that a reply which
 the dead worker had committed before it died is not mistaken for the first of its successor; and the connection must
-bring back every request once and in order, or the measurement fails. A killed network process may cost a connection
-that it was changing, so there the client may connect anew; it asks when the process is gone.
+bring back every request once and in order, or the measurement fails. Where network processes are killed, the client
+asks when the process is gone. None should cost a connection; one that is lost is counted, and opened anew.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """`usnet-bench reload`: what clients notice of new code. One server runs all the time; windows of load without and with
-reloads take turns, each reload begun when the one before is done.
+reloads take turns, each reload begun when the one before is done. The last one of a window may end after its load; it
+is counted. A window without reloads begins when the last worker of the reloads before it has left.
 
 Beside the measured load, companions.py keeps the worker from leaving: answers of 9 MB that are read slowly, callbacks
-that wait for up to `longest_s`, threads that compute. Everything that any client gets is checked: numbered and
-checksummed messages, patterns, answers. Readiness is asked for 20 times a second.
+that wait for up to `longest_s`, threads that wake up a thousand times a second. Everything that any client gets is
+checked: numbered and checksummed messages, patterns, answers. Readiness is asked for 20 times a second.
 
-A window from which the hypervisor took more than STEAL_LIMIT of a core is left out of the table, and counted."""
+Nothing is pinned but by the server itself. A window from which the hypervisor took more than STEAL_LIMIT of a core is
+left out of the table, and counted."""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,7 +27,7 @@ from typing import Any
 
 from usnet_framework.bench import machine, report
 from usnet_framework.bench.load import Load, run_load
-from usnet_framework.bench.machine import Cores, Usage
+from usnet_framework.bench.machine import Usage
 from usnet_framework.bench.netns import TAP_INTERFACE
 from usnet_framework.bench.network import Network, add_tap, open_network
 from usnet_framework.bench.rounds import NOTHING, interleave
@@ -34,6 +37,7 @@ from usnet_framework.shards import control
 
 STEAL_LIMIT = 0.10
 LOOK_S = 0.05
+SETTLED_DEADLINE_S = 90.0  # a minute of --reload-overlap, and a margin
 COMPANIONS_DEADLINE_S = 120.0
 QUIET, RELOADING = "quiet", "reloading"
 
@@ -86,7 +90,7 @@ class Reloads:
         return "\n".join(
             [
                 f"{self.backend}, {self.load.connections} connections, {self.load.size} bytes, "
-                f"{self.load.rate or 0:,.0f} messages/s; {self.seen.reloads} reloads, "
+                f"{self._pace()}; {self.seen.reloads} reloads, "
                 f"callbacks of up to {self.longest_s:g} s",
                 f"{self.machine['processor']}; network: {self.network}",
                 f"companions: {answers}; wrong: {len(self.companions['incidents'])}",
@@ -95,6 +99,10 @@ class Reloads:
                 report.table(("windows", "count", "dropped", "messages", "p50 ms", "p99.9 ms", "max ms"), rows),
             ]
         )
+
+    def _pace(self) -> str:
+        how = "a connection for each message" if self.load.connect else "messages as answers come"
+        return f"{self.load.rate:,.0f} messages/s" if self.load.rate else how
 
     def _row(self, name: str) -> Sequence[str]:
         windows = [window for window in self.windows if window.name == name]
@@ -125,6 +133,8 @@ def _accompanied(network: Network, target: str, longest_s: float, result: dict[s
         yield
         process.send_signal(signal.SIGTERM)
         printed, _ = process.communicate(timeout=COMPANIONS_DEADLINE_S + longest_s)
+        if process.returncode != 0:
+            raise StartupError(f"{target}: the companions ended with {process.returncode}")
         result.update(json.loads(printed))
     finally:
         process.kill()
@@ -149,7 +159,9 @@ def _repeated(step: Any) -> Iterator[None]:
         thread.join()
 
 
-class _Watch:
+class Watch:
+    """Of the server that has this control socket."""
+
     def __init__(self, path: str) -> None:
         self._path = path
         self.seen = Seen()
@@ -162,23 +174,36 @@ class _Watch:
             self.seen.refusals.append(str(error))
             stop.wait(LOOK_S)
 
+    def settle(self) -> None:
+        """Waits until no worker of older code is left. StartupError: it does not leave."""
+        deadline = time.monotonic() + SETTLED_DEADLINE_S
+        while any(worker["leaving"] for shard in self._status()["shards"] for worker in shard["workers"]):
+            if time.monotonic() >= deadline:
+                raise StartupError(f"after {SETTLED_DEADLINE_S:g} s a worker of older code is still there")
+            time.sleep(LOOK_S)
+
+    def _status(self) -> Any:
+        return control.request(self._path, "status")
+
     def look(self, stop: threading.Event) -> None:
         self.seen.looks += 1
         try:
-            self.seen.not_ready += control.request(self._path, "status")["state"] != "ready"
+            self.seen.not_ready += self._status()["state"] != "ready"
         except ControlError:  # it does not answer
             self.seen.not_ready += 1
         stop.wait(LOOK_S)
 
 
-def _measure(network: Network, target: str, name: str, load: Load, cores: Cores, watch: _Watch) -> Window:
+def _measure(network: Network, target: str, name: str, load: Load, watch: Watch) -> Window:
+    if name == QUIET:
+        watch.settle()
     before, reloads = machine.core_times(), watch.seen.reloads
     if name == RELOADING:
         with _repeated(watch.reload):
             result = run_load(network, load, target)
     else:
         result = run_load(network, load, target)
-    usage = Usage.between(before, machine.core_times(), {cores.server, cores.load})
+    usage = Usage.between(before, machine.core_times(), machine.available_cores())
     window = Window.of(name, result, watch.seen.reloads - reloads, usage.steal)
     report.progress(
         f"{name:10} p99.9 {window.p999_ms:8.2f} ms  max {window.max_ms:8.1f} ms  {window.reloads} reloads  "
@@ -187,7 +212,7 @@ def _measure(network: Network, target: str, name: str, load: Load, cores: Cores,
     return window
 
 
-def run(backend: str, load: Load, rounds: int, longest_s: float, network_choice: str, cores: Cores) -> Reloads:
+def run(backend: str, load: Load, rounds: int, longest_s: float, network_choice: str) -> Reloads:
     companions: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="usnet-bench-") as folder, open_network(network_choice) as network:
         path = str(Path(folder, "control.sock"))
@@ -200,10 +225,10 @@ def run(backend: str, load: Load, rounds: int, longest_s: float, network_choice:
             return usnet_command("Occupied", host, port, *options)
 
         with running(place, command) as server:
-            watch = _Watch(path)
+            watch = Watch(path)
             with _accompanied(place, server.target, longest_s, companions), _repeated(watch.look):
                 windows = tuple(
-                    _measure(place, server.target, name, load, cores, watch)
+                    _measure(place, server.target, name, load, watch)
                     for _, name in interleave((QUIET, RELOADING), rounds)
                 )
         description = network.description

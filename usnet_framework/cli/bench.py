@@ -85,8 +85,7 @@ def _scrape(options: argparse.Namespace) -> Result:
 
 
 def _reload(options: argparse.Namespace) -> Result:
-    where = (options.network, _cores(options))
-    return reload.run(options.backend, _load(options), options.rounds, options.longest, *where)
+    return reload.run(options.backend, _load(options), options.rounds, options.longest, options.network)
 
 
 def _load(options: argparse.Namespace) -> Load:
@@ -98,7 +97,7 @@ def _load(options: argparse.Namespace) -> Load:
         duration_s=options.duration,
         warmup_s=options.warmup,
         pipeline=options.pipeline,
-        rate=options.rate,
+        rate=None if options.connect else options.rate,
         verify=options.verify,
         connect=options.connect,
         way=options.way,
@@ -163,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     whither = "messages go up to servers that answer little, or answers come down for little (%(default)s)"
     table.add_argument("--way", choices=WAYS, default=WAYS[0], help=whither)
     _load_options(table)
+    _core_options(table)
 
     kills = _command(commands, "kill", _kill, "first reply after SIGKILL of the only worker or network process")
     kills.add_argument("--process", choices=tuple(kill.PROCESSES), default="worker", help="which (%(default)s)")
@@ -180,13 +180,14 @@ def _parser() -> argparse.ArgumentParser:
     looked_at.add_argument("--layout", choices=("split", "inline"), default="split", help="(%(default)s)")
     looked_at.set_defaults(way=WAYS[0])
     _load_options(looked_at)
+    _core_options(looked_at)
 
     renewed = _command(commands, "reload", _reload, "what clients notice of reloads")
     renewed.add_argument("--backend", choices=("kernel", "tap"), default="kernel", help="(%(default)s)")
     renewed.add_argument("--longest", type=_seconds, default=2.0, metavar="S", help="of a callback (%(default)s)")
     renewed.add_argument("--network", choices=CHOICES, default="auto", help="where they meet (%(default)s)")
-    _load_options(renewed)
-    renewed.set_defaults(way=WAYS[0], rate=2000.0, duration=5.0, rounds=5, verify=True)
+    _load_options(renewed, rate=2000.0)
+    renewed.set_defaults(way=WAYS[0], duration=5.0, rounds=5, verify=True)
 
     for each in (table, kills, idle, shared, looked_at, renewed):
         each.add_argument("--json", action="store_true", help="print one JSON object")
@@ -199,20 +200,24 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], Resul
     return parser
 
 
-def _load_options(parser: argparse.ArgumentParser) -> None:
+def _load_options(parser: argparse.ArgumentParser, rate: float | None = None) -> None:
     add = parser.add_argument
+    usually = "as answers come" if rate is None else f"{rate:g}, without --connect"
     add("--connections", type=_whole, default=128, metavar="N", help="(%(default)s)")
     add("--size", type=_whole, default=60, metavar="BYTES", help="of a message (%(default)s)")
     add("--pipeline", type=_whole, default=1, metavar="K", help="unanswered messages per connection (%(default)s)")
     pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--rate", type=_seconds, metavar="R", help="messages per second (default: as answers come)")
+    pace.add_argument("--rate", type=_seconds, default=rate, metavar="R", help=f"messages per second ({usually})")
     pace.add_argument("--connect", action="store_true", help="a new connection for each message")
     add("--duration", type=_seconds, default=2.0, metavar="S", help="seconds of each run (%(default)s)")
     add("--warmup", type=_seconds, default=0.5, metavar="S", help="seconds before, not measured (%(default)s)")
     add("--rounds", type=_whole, default=7, metavar="N", help="(%(default)s)")
     add("--verify", action="store_true", help="number and checksum messages, fail when anything is wrong")
-    add("--server-core", type=int, metavar="N", help="(the lowest)")
-    add("--load-core", type=int, metavar="N", help="(the highest)")
+
+
+def _core_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--server-core", type=int, metavar="N", help="(the lowest)")
+    parser.add_argument("--load-core", type=int, metavar="N", help="(the highest)")
 
 
 if __name__ == "__main__":

@@ -33,19 +33,30 @@ from usnet_framework.shards import control
 from usnet_framework.values import endpoint_text, nearest
 
 WAIT_S = 60.0
+FLAGS = ("--control", "--json", "--wait", "--timeout", "--pkgconfigdir", "--version", "--help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
     try:
         inherited.reset()
-        arguments = _parser().parse_args(argv)
+        arguments = _parse(argv)
         result = _ask(arguments)
         show(_text(arguments.command, result, logs.to_json if arguments.json else COMMANDS[arguments.command][1]))
     except UsnetError as error:
         print(f"usnet-ctl: {logs.one_line(str(error))}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """An option that is misspelt is refused before its value is taken for a command. UsageError."""
+    arguments, unknown = _parser().parse_known_args(argv)
+    if unknown:
+        flag = unknown[0].split("=")[0]
+        raise UsageError(f"{flag}: unknown {'option' if flag.startswith('-') else 'argument'}{nearest(flag, FLAGS)}")
+    _check_command(arguments.command)
+    return arguments
 
 
 def _ask(arguments: argparse.Namespace) -> Any:
@@ -73,7 +84,7 @@ def _text(command: str, result: Any, form: Callable[[Any], str]) -> str:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
+        raise UsageError(message.removeprefix("argument "))
 
     def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(logs.lines(message), file)  # the default of --control may be no text
@@ -84,6 +95,8 @@ class _Help(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> NoReturn:
         command = getattr(namespace, "command", None)
+        if command is not None:
+            _check_command(command)
         (parser if command is None else _command_parser(command)).print_help()
         parser.exit()
 
@@ -109,10 +122,9 @@ def _address(arguments: argparse.Namespace) -> dict[str, str]:
     return {"address": f"unix:{os.path.abspath(path)}" if path not in (text, "") else text}
 
 
-def _command(text: str) -> str:
+def _check_command(text: str) -> None:
     if text not in COMMANDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(COMMANDS)}{nearest(text, COMMANDS)}")
-    return text
+        raise UsageError(f"COMMAND: {text!r} is none of {', '.join(COMMANDS)}{nearest(text, COMMANDS)}")
 
 
 def _path(text: str) -> str:
@@ -130,7 +142,7 @@ def _parser() -> _Parser:
         allow_abbrev=False,
         add_help=False,
     )
-    parser.add_argument("command", metavar="COMMAND", type=_command)
+    parser.add_argument("command", metavar="COMMAND")
     parser.add_argument("address", metavar="ADDRESS", nargs="?", help="of bind and unbind")
     _add_options(parser)
     _add_options_of_stop(parser)
