@@ -124,6 +124,7 @@ class Sitting:
         self._later = later
         self._patience = patience
         self._vacant = False
+        self._drains = False
         self._served_s: float | None = None  # since when
         self._commits = 0  # of its port when it came
         worker.owner = self
@@ -163,8 +164,9 @@ class Sitting:
             self._set(SittingState.RETIRING, (timeout_s + RETIRE_MARGIN_S, self._retirement_overdue))
 
     def drain(self, timeout_s: float) -> None:
-        """The server stops."""
-        if self.state in SittingState.TOLD:
+        """The server stops. The worker is told once: its handler's on_shutdown is called for each word of it."""
+        if self.state in SittingState.TOLD and not self._drains:
+            self._drains = True
             self.worker.drain(timeout_s)
 
     def discard(self) -> None:
