@@ -191,10 +191,10 @@ class Shard:
         return None
 
     def watched(self) -> Iterator[Watched]:
-        """Workers that take events."""
+        """Workers at their ports, also those that leave."""
         for seat in self.seats:
             for sitting in seat.sittings:
-                if sitting.state in SittingState.SERVING | SittingState.LEAVING and sitting.port is not None:
+                if sitting.state in SittingState.WATCHED and sitting.port is not None:
                     yield Watched(seat.number, seat.name, sitting.port, sitting.serial, sitting.worker)
 
     def divert(self, port: int, away: bool) -> None:

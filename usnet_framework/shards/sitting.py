@@ -57,6 +57,7 @@ class SittingState(Flag):
 
     ARRIVING = ATTACHING | SEATING
     TOLD = SEATING | SERVING | LEAVING  # the worker has the port, or is about to
+    WATCHED = SERVING | LEAVING | RETIRING  # it has the port, and is to make progress there
 
 
 @dataclass
