@@ -287,6 +287,7 @@ def test_zygotes_that_die_as_they_fork_are_given_up_until_a_worker_is_wanted(
         generation.spawn(owner)
         await owner.until(f"worker failed {died}", "worker exited -9")
         assert generation.pids == []
+        assert not generation.is_over, "the next worker has a zygote started, which somebody has to wait for"
         assert caplog.text.count("another one imports") == 1
         generation.spawn(owner)
         await owner.until(*[f"worker failed {died}", "worker exited -9"] * 2)

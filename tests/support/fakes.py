@@ -163,6 +163,7 @@ class FakeGeneration:
     """Brings forth fake workers."""
 
     keeps_code = True
+    is_over = True
 
     def __init__(self, number: int, workers: list[FakeWorker]) -> None:
         self.number = number

@@ -63,6 +63,10 @@ class ForkedGeneration:
         processes = self._leaving if self._zygote is None else [*self._leaving, self._zygote]
         return [process.pid for process in processes if process.running]
 
+    @property
+    def is_over(self) -> bool:
+        return self._closed and not self.pids
+
     def spawn(self, owner: WorkerOwner) -> WorkerProcess:
         worker = WorkerProcess(self.number, owner)
         if self.reasons:

@@ -84,7 +84,7 @@ class Supervisor:
         self._prepared: Prepared | None = None
         self._notes: list[Finding] = []
         self._releases: Releases | None = None
-        self._generations: list[Generation] = []  # that have processes
+        self._generations: list[Generation] = []  # that may have processes
         self._shards: list[Shard] = []
         self._workers: list[WorkerProcess] = []
         self._control: ControlServer | None = None
@@ -352,7 +352,7 @@ class Supervisor:
         generation: Generation = SpawnedGeneration(number, release, load, self._know)
         if self.config.preload == "auto":
             generation = ForkedGeneration(number, release, load, self.config.start_timeout, self._know)
-        self._generations = [*(known for known in self._generations if known.pids), generation]
+        self._generations = [*(known for known in self._generations if not known.is_over), generation]
         return SparePool(generation, self.config.spares, self.config.start_timeout, self._later, failed)
 
     def _know(self, worker: WorkerProcess) -> None:
