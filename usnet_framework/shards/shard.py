@@ -93,6 +93,11 @@ class Shard:
         return all(seat.serves for seat in self.seats)
 
     @property
+    def in_service(self) -> bool:
+        """Whether it may have new connections: not while workers of all its seats die too often."""
+        return not all(seat.out_of_service for seat in self.seats)
+
+    @property
     def closed(self) -> bool:
         return all(seat.closed for seat in self.seats)
 

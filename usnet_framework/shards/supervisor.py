@@ -53,6 +53,7 @@ from usnet_framework.shards.shard import Shard, ShardSetup
 from usnet_framework.shards.sitting import RETIRE_MARGIN_S, Patience
 from usnet_framework.shards.spare import SparePool
 from usnet_framework.shards.splitshard import SplitShard
+from usnet_framework.shards.spread import Spread
 from usnet_framework.shards.watchdog import Watch
 from usnet_framework.shards.workerprocess import WorkerProcess
 
@@ -91,6 +92,7 @@ class Supervisor:
         self._guard: Guard | None = None
         self._watch = Watch(lambda: self._shards, self._patience_with_callbacks, self._changes.notify)
         self._binder: Binder | None = None  # once all serve
+        self._spread: Spread | None = None
         self._failure: str | None = None  # of the start
         self._served = False
         self._stopping = self._at_once = False
@@ -250,6 +252,7 @@ class Supervisor:
         if self.config.cores is not None:
             os.sched_setaffinity(0, self._intent.plan.cores)  # of this thread; children inherit it
         await self._open_control(self._prepared)
+        self._spread = Spread(self._prepared.listeners, lambda: self._shards)
         self._watch.start()  # before the first worker, which gets an end of its pipe
         self._releases = Releases(
             self._make_pool,
@@ -335,7 +338,7 @@ class Supervisor:
             patience=self._patience,
             start_failed=self._start_failed,
             worker_died=releases.worker_died,
-            changed=self._changes.notify,
+            changed=self._shard_changed,
         )
         return InlineShard(setup) if prepared.plan.layout == "inline" else SplitShard(setup)
 
@@ -364,6 +367,11 @@ class Supervisor:
         log.error("unexpected: %s", context["message"], exc_info=error)
         if "handle" in context and not self._served:
             self._start_failed(f"internal error: {type(error).__name__}: {error}")
+
+    def _shard_changed(self) -> None:
+        if self._spread is not None and not self._stopping:
+            self._spread.follow()
+        self._changes.notify()
 
     def _start_failed(self, error: str) -> None:
         """The first start is given up; later on whatever failed is tried again."""
