@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from usnet_framework.shards.wakes import Wakes
 log = logging.getLogger("usnet.supervisor")
 
 REBUILDS_FREE = 1  # a keeper that dies once may have been killed
+LONG_LIFE_S = 60.0  # of a keeper: what died before it has nothing to do with its death
 
 
 class SplitShard(Shard):
@@ -43,6 +45,7 @@ class SplitShard(Shard):
         self._last_words = ""  # of the network process
         self._draining = False
         self._backoff = Backoff(REBUILDS_FREE)
+        self._began_s = 0.0  # the keeper that there is
         self._wakes: Wakes | None = None
         self._engine_file: EngineFile | None = None  # that engines come out of
         self._engine_name: EngineName | None = None
@@ -65,6 +68,7 @@ class SplitShard(Shard):
 
     def start(self) -> None:
         listeners = self.handover.begin()
+        self._began_s = time.monotonic()
         self.segment = self._new_segment(listeners)
         try:
             self._engine_file = self._engine_file or EngineFile()
@@ -248,6 +252,8 @@ class SplitShard(Shard):
             self.setup.start_failed(f"the network process of shard {self.number} {how}{self._reason()}")
             if not self._rebuilds:
                 return  # that was the start of the server, which is given up; there is nothing to lose
+        if time.monotonic() - self._began_s >= LONG_LIFE_S:
+            self._backoff.succeeded()
         delay_s = self._backoff.failed()
         text = "keeper %s: the connections of the shard are lost, it is rebuilt in %.1f s"
         log.error(text, describe_exit(status), delay_s, extra={"shard": self.number})

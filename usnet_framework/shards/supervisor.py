@@ -420,6 +420,11 @@ class Supervisor:
             self._reloads_refused += what == "reload"
             log.error("%s refused: %s", what, refusal)
             return refusal
+        except Exception as error:  # a mistake of ours: what serves goes on
+            self.config = in_force
+            self._reloads_refused += what == "reload"
+            log.exception("unexpected: the %s failed", what)
+            return ReloadRefused(f"internal error: {type(error).__name__}: {error}")
         finally:
             self._notifier.ready()
         if what == "reload":

@@ -173,6 +173,11 @@ class Watchdog:
             self.look(now_s - looked_s)
             looked_s = now_s
 
+    def close(self) -> None:
+        """Nobody is asked for a stack any more."""
+        for report in self._reports:
+            report.cancel()
+
     @property
     def hangs(self) -> list[Hang]:
         """Workers that hang now."""
@@ -357,6 +362,8 @@ class Watch:
     def close(self) -> None:
         if self._running is not None:
             self._running.cancel()
+        if self._watchdog is not None:
+            self._watchdog.close()
         if self._stacks is not None:
             self._stacks.close()
 

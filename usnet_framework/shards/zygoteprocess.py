@@ -64,6 +64,7 @@ class ZygoteProcess:
         self._owner: ZygoteOwner | None = owner
         self._is_importing = True
         self._is_worker = False
+        self._mad = False  # it said nonsense
         self.is_ready = False
         self.has_forked = False
         self._asked: deque[tuple[WorkerProcess, socket.socket]] = deque()
@@ -148,6 +149,8 @@ class ZygoteProcess:
 
     def _hear(self) -> tuple[Message, list[int]] | None:
         """None: it will say no more, or nothing that is worth reading. BlockingIOError: not yet."""
+        if self._mad:
+            return None
         try:
             packet, fds = receive_packet(self._control)
         except ConnectionResetError:
@@ -157,6 +160,7 @@ class ZygoteProcess:
         try:
             return self._understand(packet, fds), fds
         except ValueError as nonsense:
+            self._mad = True
             for fd in fds:
                 os.close(fd)
             why = " ".join(str(nonsense).split()) or "no msgpack"
