@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.fakes import PATIENCE, Stage
+from support.fakes import Stage
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.listeners import Listeners
@@ -34,10 +34,8 @@ def make(stage: Stage) -> SplitShard:
             cleanup=list,
             privileges=Privileges(),
             pool=stage.pool,
-            later=stage.timers.later,
-            patience=PATIENCE,
+            means=stage.means,
             worker_died=lambda generation, commits: None,
-            start_failed=stage.failures.append,
             changed=lambda: None,
         )
     )

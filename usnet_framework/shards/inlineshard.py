@@ -62,7 +62,7 @@ class InlineShard(Shard):
             self.handover.end()
             delay_s = self._backoff.failed()
             log.error("%s; tried again in %.1f s", error, delay_s, extra={"shard": self.number})
-            self.setup.later(delay_s, self.seats[port].start)
+            self.setup.means.later(delay_s, self.seats[port].start)
             return
         self._backoff.succeeded()
         self._close_segment()

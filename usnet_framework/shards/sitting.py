@@ -75,6 +75,16 @@ class Patience:
         self.graceful_s = config.graceful_timeout
 
 
+@dataclass(frozen=True)
+class Means:
+    """What whoever looks after workers needs: the loop's `later(seconds, callback)`; how long who may take; and who is
+    told, in one line, that a worker or what serves it could not start."""
+
+    later: Later
+    patience: Patience
+    failed: Callable[[str], None]
+
+
 class Engine(Protocol):
     """Who owns the connections of the shard. Each request is answered by a call of the sitting's confirm_ method."""
 
@@ -110,9 +120,7 @@ class Death:
 class Sitting:
     """`error`: why it could not serve, one line. `death`: set when its process ended before it had left."""
 
-    def __init__(
-        self, worker: WorkerProcess, serial: int, place: Place, engine: Engine, later: Later, patience: Patience
-    ) -> None:
+    def __init__(self, worker: WorkerProcess, serial: int, place: Place, engine: Engine, means: Means) -> None:
         self.worker = worker
         self.serial = serial
         self.port: int | None = None
@@ -122,15 +130,15 @@ class Sitting:
         self.poisoned = False
         self._place = place
         self._engine = engine
-        self._later = later
-        self._patience = patience
+        self._later = means.later
+        self._patience = means.patience
         self._vacant = False
         self._drains = False
         self._served_s: float | None = None  # since when
         self._commits = 0  # of its port when it came
         worker.owner = self
         worker.start(place.start_message(serial))
-        self._limit(patience.start_s, self._start_overdue)
+        self._limit(self._patience.start_s, self._start_overdue)
 
     @property
     def generation(self) -> int:

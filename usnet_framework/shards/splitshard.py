@@ -249,7 +249,7 @@ class SplitShard(Shard):
             return
         if not self._was_ready:
             how = f"{describe_exit(status)} as it started"
-            self.setup.start_failed(f"the network process of shard {self.number} {how}{self._reason()}")
+            self.setup.means.failed(f"the network process of shard {self.number} {how}{self._reason()}")
             if not self._rebuilds:
                 return  # that was the start of the server, which is given up; there is nothing to lose
         if time.monotonic() - self._began_s >= LONG_LIFE_S:
@@ -260,7 +260,7 @@ class SplitShard(Shard):
         for seat in self.seats:
             seat.reset()
         self._release()
-        self.setup.later(delay_s, self._rebuild)
+        self.setup.means.later(delay_s, self._rebuild)
 
     def _reason(self) -> str:
         return f": {self._last_words}" if self._last_words else ""
@@ -279,7 +279,7 @@ class SplitShard(Shard):
             delay_s = self._backoff.failed()
             log.error("%s; tried again in %.1f s", error, delay_s, extra={"shard": self.number})
             self._release()
-            self.setup.later(delay_s, self._rebuild)
+            self.setup.means.later(delay_s, self._rebuild)
 
     def _ask(self, packet: bytes, fds: Sequence[int]) -> None:
         if self._network is not None:

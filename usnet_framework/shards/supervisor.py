@@ -50,7 +50,7 @@ from usnet_framework.shards.seat import Seat
 from usnet_framework.shards.segment import Segment
 from usnet_framework.shards.settings import Settings
 from usnet_framework.shards.shard import Shard, ShardSetup
-from usnet_framework.shards.sitting import RETIRE_MARGIN_S, Patience
+from usnet_framework.shards.sitting import RETIRE_MARGIN_S, Means, Patience
 from usnet_framework.shards.spare import SparePool
 from usnet_framework.shards.splitshard import SplitShard
 from usnet_framework.shards.spread import Spread
@@ -82,6 +82,7 @@ class Supervisor:
         self._changes = Changes()
         self._patience = Patience()
         self._patience.take(config)
+        self._means = Means(self._later, self._patience, self._start_failed)
         self._prepared: Prepared | None = None
         self._notes: list[Finding] = []
         self._releases: Releases | None = None
@@ -256,11 +257,9 @@ class Supervisor:
         self._watch.start()  # before the first worker, which gets an end of its pipe
         self._releases = Releases(
             self._make_pool,
-            self._start_failed,
             lambda: list(self._seats()),
             self._changes,
-            self._later,
-            self._patience,
+            self._means,
             self.config.reload_probation,
         )
         self._shards = [self._make_shard(self._prepared, self._releases, plan) for plan in self._prepared.plan.shards]
@@ -334,9 +333,7 @@ class Supervisor:
             cleanup=lambda: [] if self._keepers_cannot_clean_up(prepared) else prepared.socket_files,
             privileges=self._intent.privileges,
             pool=releases.current,
-            later=self._later,
-            patience=self._patience,
-            start_failed=self._start_failed,
+            means=self._means,
             worker_died=releases.worker_died,
             changed=self._shard_changed,
         )
