@@ -210,27 +210,8 @@ class SplitShard(Shard):
         if self._upgrade is not None:
             self._upgrade.confirmed(error)
 
-    def attach_confirmed(self, port: int, serial: int) -> None:
-        if (seat := self._seat_of(port)) is not None:
-            seat.confirm_attach(port, serial)
-
-    def attach_refused(self, port: int, serial: int) -> None:
-        if (seat := self._seat_of(port)) is not None:
-            seat.refuse_attach(port, serial)
-
-    def lost_confirmed(self, port: int, serial: int, poisoned: bool) -> None:
-        if (seat := self._seat_of(port)) is not None:
-            seat.confirm_lost(port, serial, poisoned)
-
-    def port_vacant(self, port: int, serial: int) -> None:
-        if (seat := self._seat_of(port)) is not None:
-            seat.vacant(port, serial)
-
-    def worker_bad(self, port: int, serial: int) -> None:
-        if (seat := self._seat_of(port)) is not None:
-            seat.bad(port, serial)
-
-    def _seat_of(self, port: int) -> Seat | None:
+    def seat_of(self, port: int) -> Seat | None:
+        """An engine may name ports that are none."""
         number = port // self.sides
         return self.seats[number] if number < len(self.seats) else None
 
