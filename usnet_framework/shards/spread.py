@@ -85,12 +85,13 @@ class Spread:
                 self._chosen[listener] = chosen
 
     def _report(self, out: list[int]) -> None:
+        what = "others get" if any(one.sockets for one in self._listeners.open) else "nobody answers"
         for number in out:
             if number not in self._out:
-                log.error("shard is out of service: others get its new connections", extra={"shard": number})
+                log.error("shard is out of service: %s its new connections", what, extra={"shard": number})
         for number in self._out:
             if number not in out:
-                log.warning("shard gets new connections again", extra={"shard": number})
+                log.warning("shard is in service again", extra={"shard": number})
 
 
 def choose(one: socket.socket, numbers: Sequence[int]) -> None:
