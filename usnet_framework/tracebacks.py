@@ -8,7 +8,9 @@ window has ended and anything is logged, or the process ends."""
 from __future__ import annotations
 
 import logging
+import os
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +40,7 @@ class TracebackLimit:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._windows: dict[Place, _Window] = {}  # the oldest first
+        _limits.add(self)
 
     def admit(self, record: logging.LogRecord) -> list[logging.LogRecord]:
         """What is to be shown now that this was logged."""
@@ -61,6 +64,10 @@ class TracebackLimit:
         """What is left to be told; no more records come."""
         return self._close(self._clock())
 
+    def leave_to_parent(self) -> None:
+        """In a child of a fork: what was not shown is the parent's to tell."""
+        self._windows.clear()
+
     def _close(self, before_s: float) -> list[logging.LogRecord]:
         told: list[logging.LogRecord] = []
         while self._windows:
@@ -80,6 +87,17 @@ class TracebackLimit:
         text = "%d more like it: %s at %s:%d, within %.0f s"
         arguments = (window.hidden, kind, file, line, self._clock() - window.began_s)
         return [logging.makeLogRecord({**window.like, "msg": text, "args": arguments})]
+
+
+_limits: weakref.WeakSet[TracebackLimit] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    for limit in list(_limits):
+        limit.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _origin(record: logging.LogRecord) -> dict[str, Any]:

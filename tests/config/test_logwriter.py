@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import socket
 import threading
 import time
@@ -194,3 +195,35 @@ def test_a_child_of_a_fork_leaves_what_waits_to_its_parent(pipe: Pipe) -> None:
     writer.write("last")
     wait("all is read", lambda: pipe.heard()[-1:] == ["last"])
     assert len(pipe.heard()) == 101
+
+
+def test_a_child_of_a_fork_has_no_lock_and_no_thread_of_its_parent(pipe: Pipe) -> None:
+    """Whoever holds the lock is not there, nor is the thread that would write what waits."""
+    writer = LineWriter(pipe.writer, lost)
+    for number in range(100):
+        writer.write(f"{number} {LINE}")
+    assert log_threads()
+    ours, theirs = socket.socketpair()
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with writer._lock:
+            held.set()
+            release.wait()
+
+    holding = threading.Thread(target=hold)
+    holding.start()
+    held.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os.dup2(theirs.fileno(), pipe.writer)
+        writer.write("of the child")
+        os._exit(len(writer._waiting))
+    release.set()
+    holding.join()
+    assert os.waitpid(child, 0)[1] == 0
+    assert ours.recv(1000) == b"of the child\n"
+    wait("all is read", lambda: len(pipe.heard()) == 100)
+    ours.close()
+    theirs.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -86,3 +87,13 @@ def test_places_are_bounded(limit: TracebackLimit) -> None:
     for line in range(1, 2 * PLACES_MAX):
         assert shown(limit, 1, lambda: raised(ValueError, line)) == ["oops"]  # noqa: B023
     assert len(limit._windows) == PLACES_MAX
+
+
+def test_a_child_of_a_fork_leaves_what_is_to_be_told_to_its_parent(limit: TracebackLimit) -> None:
+    for _ in range(AT_ONCE + 3):
+        limit.admit(raised(ValueError))
+    child = os.fork()
+    if child == 0:
+        os._exit(len(limit.ended()) + 10 * len(limit.admit(raised(ValueError))))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 10
+    assert [record.getMessage()[:14] for record in limit.ended()] == ["3 more like it"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 
 import pytest
 
@@ -128,3 +129,22 @@ def test_without_an_engine_nobody_is_asked(script: Script) -> None:
     assert script.handover.settled
     assert [one.address for one in script.handover.begin()] == ["tcp://h:1", "tcp://h:2", "tcp://h:3"]
     assert script.handover.settled
+
+
+def test_a_shard_that_stands_back_leaves_shared_sockets_to_others() -> None:
+    script = Script()
+    with socket.socket() as one, socket.socket() as other:
+        script.listeners.open = [
+            Listener(parse_bind("unix:a"), "unix:a", [one, one]),
+            Listener(parse_bind("tcp://h:1"), "tcp://h:1", [one, other]),
+        ]
+        script.handover.begin()
+        script.handover.stand_back(True)
+        assert script.asked() == [("UNLISTEN", 0, "unix:a")]
+        script.handover.stand_back(False)
+        script.handover.follow(again=True)
+        assert script.asked() == [("UNLISTEN", 0, "unix:a")], "it was not confirmed, and the engine has died"
+        script.handover.unlisten_confirmed(0)
+        assert script.asked() == [("LISTEN", 0, "unix:a")]
+        script.handover.listen_confirmed(0, 0)
+        assert script.handover.settled

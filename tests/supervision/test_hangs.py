@@ -8,6 +8,7 @@ import socket
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from support.server import Server, Worker
 
@@ -77,6 +78,16 @@ def test_a_task_that_hangs_is_named() -> None:
         client.sendall(b"spin")
         server.wait("it is noticed", lambda: "worker 0.0 hangs" in server.log)
         assert f"support/hanging.py:{line_of(SPIN)} in spin" in server.log
+
+
+def test_a_worker_that_hangs_as_it_leaves_is_named() -> None:
+    with Server("support.hanging:HangsAsItLeaves", *IN_TESTS, *QUICK, "--graceful-timeout", "60") as server:
+        (worker,) = server.workers()
+        server.ask("reload")
+        server.wait("it is noticed", lambda: "worker 0.0 hangs" in server.log)
+        assert f"support/hanging.py:{line_of('time.sleep(7200)')} in on_stop" in server.log
+        server.wait("it is gone", lambda: not psutil.pid_exists(worker.pid))
+        assert hung(server) == 1
 
 
 def test_what_waits_does_not_hang() -> None:

@@ -481,6 +481,16 @@ def test_everybody_is_told_that_the_server_stops_also_who_comes_meanwhile(stage:
     assert stage.follow().said == ["start 2", "attach 0", "drain 10"]
 
 
+def test_a_worker_that_is_about_to_serve_is_told_once_that_the_server_stops(stage: Stage) -> None:
+    stage.seat.start()
+    stage.load_all()
+    stage.start_all()
+    stage.seat.confirm_attach(0, 1)
+    stage.seat.drain(10)
+    sitting(stage).serves()
+    assert sitting(stage).said == ["start 1", "attach 0", "drain 10"]
+
+
 def test_after_a_reset_the_seat_begins_again(stage: Stage) -> None:
     worker = stage.serve()
     stage.seat.reset()

@@ -82,6 +82,16 @@ def test_imports_that_fail_are_tried_again_with_growing_delays() -> None:
     assert stage.failures == ["no module named x"] * 3
 
 
+def test_workers_that_fail_together_of_the_same_are_one_failure() -> None:
+    stage = Stage(spares=2)
+    stage.pool.refill()
+    for delay_s in (0.1, 0.2):
+        for worker in stage.loading():
+            worker.fails("no module named x")
+        stage.timers.pass_time(delay_s)
+    assert stage.failures == ["no module named x"] * 2
+
+
 def test_an_import_that_hangs_is_ended_and_tried_again() -> None:
     stage = Stage()
     stage.pool.refill()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
-from support.fakes import PATIENCE, Stage
+from support.fakes import Stage
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.listeners import Listeners
@@ -15,7 +16,7 @@ from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.privileges import Privileges
 from usnet_framework.shards.segment import EngineOptions
 from usnet_framework.shards.shard import ShardSetup
-from usnet_framework.shards.splitshard import SplitShard
+from usnet_framework.shards.splitshard import LONG_LIFE_S, SplitShard
 from usnet_framework.shards.upgrade import EngineFile, EngineName
 
 
@@ -33,10 +34,8 @@ def make(stage: Stage) -> SplitShard:
             cleanup=list,
             privileges=Privileges(),
             pool=stage.pool,
-            later=stage.timers.later,
-            patience=PATIENCE,
+            means=stage.means,
             worker_died=lambda generation, commits: None,
-            start_failed=stage.failures.append,
             changed=lambda: None,
         )
     )
@@ -62,3 +61,13 @@ def test_without_descriptors_it_is_tried_again(call: str, monkeypatch: pytest.Mo
     stage.timers.fire()
     assert [seconds for seconds, _ in stage.timers.planned] == [0.1]
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_keeper_that_lived_long_is_followed_at_once() -> None:
+    stage = Stage()
+    shard = make(stage)
+    shard._was_ready = True
+    for lived_s in (0, 0, 0, LONG_LIFE_S, 0):
+        shard._began_s = time.monotonic() - lived_s
+        shard.network_exited(-9)
+    assert [seconds for seconds, _ in stage.timers.planned] == [0.0, 0.1, 0.2, 0.0, 0.1]

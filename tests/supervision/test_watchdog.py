@@ -87,7 +87,9 @@ class Dog:
     def __init__(self, shard: Shard, timeout_s: float = 3, kills: bool = True) -> None:
         self.changes = 0
         stacks: Any = Stacks()
-        self.watchdog = Watchdog(lambda: [shard], stacks, lambda: (timeout_s, kills), self._changed)
+        self.timeout_s = timeout_s
+        self.kills = kills
+        self.watchdog = Watchdog(lambda: [shard], stacks, lambda: (self.timeout_s, self.kills), self._changed)
 
     def _changed(self) -> None:
         self.changes += 1
@@ -163,6 +165,24 @@ def test_one_that_is_not_killed_may_go_on(shard: Shard, caplog: pytest.LogCaptur
     dog.looks(1)
     assert (dog.watchdog.hangs, dog.changes) == ([], 2)
     assert "goes on" in caplog.text
+
+
+def test_one_that_hangs_is_killed_when_a_reload_says_so(shard: Shard, caplog: pytest.LogCaptureFixture) -> None:
+    dog = Dog(shard, kills=False)
+    dog.looks(10)
+    dog.kills = True
+    dog.looks(SAMPLE_S)
+    assert (shard.hung, shard.workers[0].running, dog.watchdog.count(0, 0)) == ([(0, 1)], False, 1)
+    dog.looks(5)
+    assert [record.getMessage().count("it is killed") for record in caplog.records] == [0, 1]
+
+
+def test_new_connections_come_back_when_a_reload_ends_the_watch(shard: Shard) -> None:
+    dog = Dog(shard)
+    dog.looks(2)
+    dog.timeout_s = 0
+    dog.looks(1)
+    assert shard.diverted == [(0, True), (0, False)]
 
 
 def test_the_next_worker_begins_anew(shard: Shard) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from usnet_framework.shards import zygoteprocess
+from usnet_framework.shards import child, zygoteprocess
+from usnet_framework.shards.forkedgeneration import ForkedGeneration
 from usnet_framework.shards.release import Release
 from usnet_framework.shards.workerprocess import WorkerProcess
 from usnet_framework.shards.zygoteprocess import ZygoteProcess
@@ -218,3 +220,115 @@ def test_what_it_made_and_did_not_tell_of_ends_with_it(play: Play) -> None:
         assert owner.came_back == [worker]
 
     play("say('ready'); asked(); clone(); os.kill(os.getpid(), 9)", scenario)
+
+
+# Where the machine has no room.
+
+
+def refuse(*arguments: object) -> int:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+NO_ROOM = "worker failed cannot fork a worker process: Too many open files"
+
+
+def test_a_process_that_came_without_its_descriptor_has_failed_and_leaves(play: Play) -> None:
+    async def scenario(zygote: ZygoteProcess, owner: Owner) -> None:
+        await owner.until("ready")
+        zygote.fork(WorkerProcess(0, owner))
+        await owner.until("ready", NO_ROOM, "worker exited -9")
+        assert zygote.running
+
+    play("say('ready'); asked(); clone(); say('forked')", scenario)
+
+
+def test_a_process_that_cannot_be_looked_up_has_failed(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "_process_of", refuse)
+    before = len(os.listdir("/proc/self/fd"))
+
+    async def scenario(zygote: ZygoteProcess, owner: Owner) -> None:
+        await owner.until("ready")
+        zygote.fork(WorkerProcess(0, owner))
+        await owner.until("ready", NO_ROOM, "worker exited -9")
+        assert zygote.running
+
+    play("say('ready'); asked(); say('forked', (clone(),))", scenario)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# The generation.
+
+
+Story = Callable[[ForkedGeneration, Owner], Awaitable[None]]
+
+
+@pytest.fixture
+def tell(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Story], None]:
+    """tell(script, story): with a generation whose zygotes do what the script says."""
+    monkeypatch.setattr(zygoteprocess, "MODULE", "support.liar")
+
+    async def whole(script: str, story: Story) -> None:
+        generation = ForkedGeneration(0, RELEASE, {"script": script}, 20, lambda worker: None)
+        try:
+            await story(generation, Owner())
+        finally:
+            generation.close()
+            await generation.wait()
+
+    return lambda script, story: asyncio.run(whole(script, story))
+
+
+def test_zygotes_that_die_as_they_fork_are_given_up_until_a_worker_is_wanted(
+    tell: Callable[[str, Story], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    died = "the zygote was killed by SIGKILL before it had forked a worker"
+
+    async def story(generation: ForkedGeneration, owner: Owner) -> None:
+        generation.spawn(owner)
+        await owner.until(f"worker failed {died}", "worker exited -9")
+        assert generation.pids == []
+        assert not generation.is_over, "the next worker has a zygote started, which somebody has to wait for"
+        assert caplog.text.count("another one imports") == 1
+        generation.spawn(owner)
+        await owner.until(*[f"worker failed {died}", "worker exited -9"] * 2)
+        assert caplog.text.count("another one imports") == 1
+
+    tell("say('ready'); asked(); os.kill(os.getpid(), 9)", story)
+
+
+def test_a_zygote_that_dies_after_it_has_forked_is_followed(tell: Callable[[str, Story], None]) -> None:
+    async def story(generation: ForkedGeneration, owner: Owner) -> None:
+        zygotes = set()
+        for _ in range(4):
+            worker = generation.spawn(owner)
+            while not worker.pid:
+                await asyncio.sleep(0.01)
+            zygotes |= {*generation.pids}
+            worker.kill()
+            await worker.wait()
+        assert len(zygotes) == 4
+        assert owner.told == ["worker exited -9"] * 4
+
+    tell("say('ready'); asked(); say('forked', (clone(),)); asked(); os.kill(os.getpid(), 9)", story)
+
+
+def test_without_descriptors_workers_fail_and_the_zygote_stays(
+    tell: Callable[[str, Story], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(generation: ForkedGeneration, owner: Owner) -> None:
+        for _ in range(2):
+            generation.spawn(owner)
+        with monkeypatch.context() as full:
+            full.setattr("socket.socketpair", refuse)
+            await owner.until(*[NO_ROOM, "worker exited -9"] * 2)
+            with pytest.raises(OSError, match="Too many open files"):
+                generation.spawn(owner)
+        before = generation.pids
+        worker = generation.spawn(owner)
+        while not worker.pid:
+            await asyncio.sleep(0.01)
+        assert generation.pids == before
+        worker.kill()
+        await worker.wait()
+
+    tell("say('ready'); asked(); say('forked', (clone(),))", story)

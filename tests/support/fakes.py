@@ -11,7 +11,7 @@ from usnet_framework.shards.changes import Changes
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.reload import Releases
 from usnet_framework.shards.seat import Seat
-from usnet_framework.shards.sitting import Patience
+from usnet_framework.shards.sitting import Means, Patience
 from usnet_framework.shards.spare import SparePool
 from usnet_framework.shards.workerprocess import WorkerOwner, WorkerProcess
 
@@ -121,9 +121,12 @@ class Timers:
 
 
 class FakeShard:
-    """An engine and a shard: requests are recorded, the test confirms them."""
+    """A shard: requests are recorded, the test confirms them."""
 
-    def __init__(self) -> None:
+    number = 0
+
+    def __init__(self, sides: int) -> None:
+        self.sides = sides
         self.asked: list[str] = []
         self.commits_made = 0
         self.handling: dict[str, object] = {"handling": "data", "conn": 7}
@@ -163,6 +166,7 @@ class FakeGeneration:
     """Brings forth fake workers."""
 
     keeps_code = True
+    is_over = True
 
     def __init__(self, number: int, workers: list[FakeWorker]) -> None:
         self.number = number
@@ -195,28 +199,21 @@ class Stage:
 
     def __init__(self, spares: int = 1, sides: int = 2, patience: Patience = PATIENCE) -> None:
         self.timers = Timers()
-        self.shard = FakeShard()
+        self.shard = FakeShard(sides)
         self.workers: list[FakeWorker] = []
         self.failures: list[str] = []
         self.changes = Changes()
         self._spares = spares
         self.pools: list[SparePool] = []
         self.pool = self.make_pool(0, self.failures.append)
-        self.seat = Seat(
-            *(0, 0, sides, self.shard, self.shard, self.pool),
-            *(self.timers.later, self.failures.append, patience),
-        )
+        self.means = Means(self.timers.later, patience, self.failures.append)
+        self.seat = Seat(self.shard, 0, self.pool, self.means)
         self.seats = [self.seat]
 
     def add_seat(self) -> Seat:
         """One more, of the same shard; a test has it start."""
         number = len(self.seats)
-        self.seats.append(
-            Seat(
-                *(0, number, 2, self.shard, self.shard, self.pool),
-                *(self.timers.later, self.failures.append, PATIENCE),
-            )
-        )
+        self.seats.append(Seat(self.shard, number, self.pool, self.means))
         return self.seats[-1]
 
     def make_pool(self, number: int, failed: Callable[[str], None]) -> SparePool:
@@ -228,7 +225,7 @@ class Stage:
         """What reloads the seats; the pool is the first of it."""
         releases = Releases(
             lambda number, failed: self.pool if number == 0 else self.make_pool(number, failed),
-            *(self.failures.append, lambda: self.seats, self.changes, self.timers.later, PATIENCE, 10),
+            *(lambda: self.seats, self.changes, self.means, 10),
         )
         self.shard.worker_died = releases.worker_died  # type: ignore[method-assign]
         return releases

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from usnet_framework import Connection, Handler
+from usnet_framework import Connection, Handler, Shard
 
 
 class Echo(Handler):
@@ -36,6 +36,18 @@ class Waits(Echo):
     async def on_data(self, conn: Connection, data: memoryview) -> None:  # type: ignore[override]
         await asyncio.sleep(3)
         conn.send(data)
+
+
+class HangsAsItLeaves(Echo):
+    """The first worker waits for two seconds in on_stop, and hangs then."""
+
+    def on_start(self, shard: Shard) -> None:
+        self.is_first = shard.serial == 1
+
+    async def on_stop(self) -> None:
+        if self.is_first:
+            await asyncio.sleep(2)
+            time.sleep(7200)
 
 
 class HangsInTask(Echo):

@@ -99,17 +99,12 @@ class Clone(Process):
 
     def __init__(self, pidfd: int, maker: Process, on_exit: Callable[[int], None]) -> None:
         """It gets a process group of its own. ValueError: it is no process, not our child, or not in the group of the
-        maker, where what that one makes begins; then the descriptor is closed."""
+        maker, where what that one makes begins. OSError: there is no descriptor to look it up with. In either case
+        the one that was given is closed."""
         try:
-            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             pid = _process_of(pidfd)
-            if pid == maker.pid or os.getpgid(pid) != maker.pid:
-                raise ValueError(f"process {pid} is not of its making")
-            os.setpgid(pid, pid)
-        except OSError as error:
-            os.close(pidfd)
-            raise ValueError(f"no child of this process: {error.strerror}") from None
-        except ValueError:
+            _set_apart(pid, pidfd, maker)
+        except (ValueError, OSError):
             os.close(pidfd)
             raise
         super().__init__(pid, pidfd, on_exit)
@@ -125,8 +120,19 @@ def reap_group(leader: int) -> bool:
     return False
 
 
+def _set_apart(pid: int, pidfd: int, maker: Process) -> None:
+    """ValueError: see Clone."""
+    try:
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if pid == maker.pid or os.getpgid(pid) != maker.pid:
+            raise ValueError(f"process {pid} is not of its making")
+        os.setpgid(pid, pid)
+    except OSError as error:
+        raise ValueError(f"no child of this process: {error.strerror}") from None
+
+
 def _process_of(pidfd: int) -> int:
-    """Its number. ValueError when the descriptor is of no process."""
+    """Its number. ValueError when the descriptor is of no process. OSError."""
     with open(f"/proc/self/fdinfo/{pidfd}") as lines:
         for line in lines:
             name, _, value = line.partition(":")

@@ -6,8 +6,13 @@ release: the first is made of the process that has just imported it.
 
     no zygote   a worker that is wanted has one started, which imports
     importing   workers wait; when it fails or dies they are told so, and the next one that is wanted tries again
-    ready       workers are forked. When the zygote dies another one imports the same release, and workers wait
+    ready       workers are forked. When the zygote dies another one imports the same release, and workers wait. After
+                two in a row that died before they had forked a worker, those that wait are told so, and the next
+                zygote is started when a worker is wanted again
     unfit       workers are spawned for good
+
+Where the machine has no room for a process or a descriptor, the worker that it was for fails. Whoever wanted one of
+those that failed asks again after a growing delay (spare.py), so nothing is tried here without being asked for.
 
 A zygote leaves when the last worker of its generation has: its exit hooks may remove what workers use."""
 
@@ -20,12 +25,14 @@ from collections.abc import Callable
 from usnet_framework.shards.child import describe_exit
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.generation import spawn
-from usnet_framework.shards.messages import Message
+from usnet_framework.shards.messages import CANNOT_FORK, Message
 from usnet_framework.shards.release import Release
 from usnet_framework.shards.workerprocess import WorkerOwner, WorkerProcess
 from usnet_framework.shards.zygoteprocess import ZygoteProcess
 
 log = logging.getLogger("usnet.supervisor")
+
+FRUITLESS_FREE = 1  # one that dies before it forked may have been killed
 
 
 class ForkedGeneration:
@@ -41,6 +48,7 @@ class ForkedGeneration:
         self._timeout_s = timeout_s
         self._made = made
         self._zygote: ZygoteProcess | None = None
+        self._fruitless = 0  # zygotes in a row that died before they had forked a worker
         self._waiting: deque[WorkerProcess] = deque()
         self._running = 0  # workers
         self._closed = False
@@ -55,15 +63,20 @@ class ForkedGeneration:
         processes = self._leaving if self._zygote is None else [*self._leaving, self._zygote]
         return [process.pid for process in processes if process.running]
 
+    @property
+    def is_over(self) -> bool:
+        return self._closed and not self.pids
+
     def spawn(self, owner: WorkerOwner) -> WorkerProcess:
         worker = WorkerProcess(self.number, owner)
         if self.reasons:
             spawn(worker, self._release, self._load)
+        elif self._zygote is not None and self._zygote.is_ready:
+            self._zygote.fork(worker)
         else:
             if self._zygote is None:
                 self._start_zygote()
             self._waiting.append(worker)
-            self._fork_waiting()
         self._running += 1
         worker.when_ended(self._worker_ended)
         self._made(worker)
@@ -104,27 +117,31 @@ class ForkedGeneration:
         zygote.close()
         self._leaving = [*(other for other in self._leaving if other.running), zygote]
 
-    def _fork_waiting(self) -> None:
-        while self._waiting and self._zygote is not None and self._zygote.is_ready:
-            worker = self._waiting.popleft()
-            if worker.running:
-                self._zygote.fork(worker)
-
     def _end_waiting(self, status: int) -> None:
         waiting, self._waiting = self._waiting, deque()
         for worker in waiting:
             worker.vanish(status)
 
     def _fail_waiting(self, error: str) -> None:
-        waiting, self._waiting = self._waiting, deque()
+        """Nobody but the log may be left to hear of it."""
+        waiting = [worker for worker in self._waiting if worker.running]
+        self._waiting.clear()
+        if not waiting:
+            log.error("%s", error)
         for worker in waiting:
-            if worker.running:
-                worker.fail(error)
+            worker.fail(error)
 
     # As the owner of the zygote.
 
     def zygote_ready(self) -> None:
-        self._fork_waiting()
+        assert self._zygote is not None, "it has just said so"
+        waiting = [worker for worker in self._waiting if worker.running]
+        self._waiting.clear()
+        for worker in waiting:
+            try:
+                self._zygote.fork(worker)
+            except OSError as error:
+                worker.fail(f"{CANNOT_FORK}: {error.strerror}")
 
     def zygote_unfit(self, reasons: list[str]) -> None:
         assert self._zygote is not None, "it has just said so"
@@ -146,8 +163,6 @@ class ForkedGeneration:
     def zygote_failed(self, error: str) -> None:
         if self._zygote is not None:
             self._dismiss()
-        if not any(worker.running for worker in self._waiting):
-            log.error("%s", error)
         self._fail_waiting(error)
 
     def zygote_exited(self, status: int, asked: list[WorkerProcess]) -> None:
@@ -156,6 +171,10 @@ class ForkedGeneration:
         self._waiting.extendleft(reversed(asked))
         if self._closed or not zygote.is_ready:
             self._end_waiting(status)
+            return
+        self._fruitless = 0 if zygote.has_forked else self._fruitless + 1
+        if self._fruitless > FRUITLESS_FREE:
+            self._fail_waiting(f"the zygote {describe_exit(status)} before it had forked a worker")
             return
         where = self._release.app_dir
         text = "the zygote %s; another one imports the application from %s"

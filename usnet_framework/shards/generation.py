@@ -43,6 +43,11 @@ class Generation(Protocol):
         """Processes that are no workers: of a zygote."""
         ...
 
+    @property
+    def is_over(self) -> bool:
+        """It was closed, and nothing that it keeps for itself is left. Without a process now, it may have one later."""
+        ...
+
     def spawn(self, owner: WorkerOwner) -> WorkerProcess:
         """A worker, at once or in a moment. OSError when no process can be made."""
         ...
@@ -65,6 +70,7 @@ class SpawnedGeneration:
     forked instead is in forkedgeneration.py."""
 
     keeps_code = False
+    is_over = True  # it keeps nothing
 
     def __init__(self, number: int, release: Release, load: Message, made: Callable[[WorkerProcess], None]) -> None:
         """`load` as in messages.py; `made` is told of each worker."""

@@ -4,6 +4,8 @@ The supervisor's listeners come and go (binder.py). An engine is begun with thos
 order; from then on it follows by requests, each of which it confirms. What was not confirmed is asked once more of the
 engine that goes on after a death, so a request may be obeyed twice. A number is free again when the engine has
 confirmed that its listener is gone.
+
+A shard that stands back (spread.py) leaves sockets that it shares with others to them.
 """
 
 from __future__ import annotations
@@ -41,10 +43,11 @@ class Handover:
         self._entries: dict[int, _Entry] = {}
         self._refused: dict[Listener, int] = {}
         self._begun = False
+        self._stands_back = False
 
     def begin(self) -> list[Listener]:
         """What a fresh engine begins with."""
-        wanted = list(self._listeners.open)
+        wanted = self._wanted
         self._entries = {number: _Entry(listener, _State.HELD) for number, listener in enumerate(wanted)}
         self._refused = {}
         self._begun = True
@@ -62,7 +65,16 @@ class Handover:
             return True
         held = {entry.listener for entry in self._entries.values()}
         steady = all(entry.state is _State.HELD for entry in self._entries.values())
-        return steady and held | self._refused.keys() == {*self._listeners.open}
+        return steady and held | self._refused.keys() == {*self._wanted}
+
+    def stand_back(self, on: bool) -> None:
+        if on != self._stands_back:
+            self._stands_back = on
+            self.follow()
+
+    @property
+    def _wanted(self) -> list[Listener]:
+        return [one for one in self._listeners.open if not (self._stands_back and one.shared)]
 
     def refusal(self, listener: Listener) -> int:
         """The errno that the engine refused it with, 0: it did not."""
@@ -72,10 +84,10 @@ class Handover:
         """Ask for what has changed; `again`: and for what was not confirmed, as an engine has died."""
         if not self._begun:
             return
-        wanted = self._listeners.open
+        wanted = self._wanted
         self._refused = {listener: error for listener, error in self._refused.items() if listener in wanted}
         for number, entry in self._entries.items():
-            if entry.listener not in wanted:
+            if entry.listener not in wanted or entry.state is _State.LEAVING:
                 if again or entry.state is not _State.LEAVING:
                     entry.state = _State.LEAVING
                     self._ask(Kind.UNLISTEN, number, entry.listener)

@@ -16,6 +16,7 @@ from usnet_framework.shards.enginewords import InlineWords
 from usnet_framework.shards.listeners import Listener
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.ownstack import StackSetup
+from usnet_framework.shards.segment import Segment
 from usnet_framework.shards.shard import Shard, ShardSetup
 
 log = logging.getLogger("usnet.supervisor")
@@ -56,19 +57,28 @@ class InlineShard(Shard):
         self._hush()
         self._begins_with = [] if self._draining else self.handover.begin()
         try:
-            fresh = self._new_segment(self._begins_with)
-            self._stack = self._stack_setup(fresh)
-            self._hear()
+            fresh = self._fresh_segment()
         except StartupError as error:
             self.handover.end()
             delay_s = self._backoff.failed()
             log.error("%s; tried again in %.1f s", error, delay_s, extra={"shard": self.number})
-            self.setup.later(delay_s, self.seats[port].start)
+            self.setup.means.later(delay_s, self.seats[port].start)
             return
         self._backoff.succeeded()
         self._close_segment()
         self.segment = fresh
         self.seats[port].confirm_attach(port, serial)
+
+    def _fresh_segment(self) -> Segment:
+        """With what an engine on it takes. StartupError, and nothing is left open."""
+        fresh = self._new_segment(self._begins_with)
+        try:
+            self._stack = self._stack_setup(fresh)
+            self._hear()
+        except BaseException:
+            fresh.close()
+            raise
+        return fresh
 
     def _hear(self) -> None:
         """The next engine; the last one has been heard out."""

@@ -125,6 +125,11 @@ class Listener:
     def shared(self) -> bool:
         return len(self.sockets) > len(self._unique())
 
+    @property
+    def spreads(self) -> bool:
+        """Whether the kernel spreads connections over sockets of several shards."""
+        return len(self.sockets) > 1 and not self.shared
+
     def is_named(self, bind: Bind) -> bool:
         """Whether it is what somebody means who writes this: as it was asked for, or as it is shown. Port 0 means
         nothing that is there."""

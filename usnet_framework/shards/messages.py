@@ -22,6 +22,8 @@ The application runs in the worker and may write to any descriptor there, so `he
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from array import array
 from collections.abc import Sequence
@@ -34,7 +36,9 @@ Message = dict[str, Any]
 
 MESSAGE_BYTES_MAX = 65536
 DESCRIPTORS_MAX = 253  # of one message: what the kernel takes; inline, up to 64 listeners, or wake-ups of all shards
-
+CANNOT_FORK = "cannot fork a worker process"
+NO_DESCRIPTOR = f"{CANNOT_FORK}: {os.strerror(errno.EMFILE)}"
+"""Of a message that came without its descriptor: the kernel leaves out what the receiver has no number for."""
 
 _SAID: dict[str, dict[str, type]] = {
     "ready": {"resumes": bool},

@@ -21,12 +21,14 @@ from usnet_framework.shards.child import Child
 from usnet_framework.shards.enginewords import MESSAGE, Hearer, Kind, Message, receive
 from usnet_framework.shards.ownstack import StackSetup
 from usnet_framework.shards.privileges import Privileges
+from usnet_framework.shards.seat import Seat
 
 RESUMES = 1  # flag of ATTACH
 POISONED = 2  # flag of LOST, confirmed
 REFUSED = 4  # flag of READY
 HUNG = 8  # flag of LOST
 LEFT = 32  # flag of LOST
+OF_A_PORT = (Kind.ATTACH, Kind.LOST, Kind.VACANT, Kind.BAD)
 
 
 class NetworkOwner(Hearer, Protocol):
@@ -35,11 +37,7 @@ class NetworkOwner(Hearer, Protocol):
     def engine_ready(self, pid: int, epoch: int, refused: bool) -> None: ...
     def upgrade_confirmed(self, error: int) -> None: ...
     def engine_died(self, pid: int, wait_status: int) -> None: ...
-    def attach_confirmed(self, port: int, serial: int) -> None: ...
-    def attach_refused(self, port: int, serial: int) -> None: ...
-    def lost_confirmed(self, port: int, serial: int, poisoned: bool) -> None: ...
-    def port_vacant(self, port: int, serial: int) -> None: ...
-    def worker_bad(self, port: int, serial: int) -> None: ...
+    def seat_of(self, port: int) -> Seat | None: ...
     def network_exited(self, status: int) -> None: ...
 
 
@@ -161,15 +159,12 @@ class NetworkProcess:
         # At the end of file the keeper is about to be gone; its pidfd tells.
 
     def _tell(self, message: Message) -> None:
-        owner, kind, port, serial = self._owner, message.kind, message.port, message.serial
+        owner, kind = self._owner, message.kind
         if owner is None:
             return
-        if kind == Kind.ATTACH:
-            (owner.attach_refused if message.first else owner.attach_confirmed)(port, serial)
-        elif kind == Kind.LOST:
-            owner.lost_confirmed(port, serial, bool(message.flags & POISONED))
-        elif kind == Kind.VACANT:
-            owner.port_vacant(port, serial)
+        if kind in OF_A_PORT:
+            if (seat := owner.seat_of(message.port)) is not None:
+                _tell_seat(seat, message)
         elif kind == Kind.READY:
             self.engine_pid = message.first
             owner.engine_ready(message.first, message.second, bool(message.flags & REFUSED))
@@ -178,8 +173,6 @@ class NetworkProcess:
         elif kind == Kind.DIED:
             self.engine_pid = None
             owner.engine_died(message.first, message.second)
-        elif kind == Kind.BAD:
-            owner.worker_bad(port, serial)
         else:
             message.tell(owner)
 
@@ -190,6 +183,18 @@ class NetworkProcess:
         self.engine_pid = None
         if self._owner is not None:
             self._owner.network_exited(status)
+
+
+def _tell_seat(seat: Seat, message: Message) -> None:
+    port, serial = message.port, message.serial
+    if message.kind == Kind.ATTACH:
+        (seat.refuse_attach if message.first else seat.confirm_attach)(port, serial)
+    elif message.kind == Kind.LOST:
+        seat.confirm_lost(port, serial, bool(message.flags & POISONED))
+    elif message.kind == Kind.VACANT:
+        seat.vacant(port, serial)
+    else:
+        seat.bad(port, serial)
 
 
 class Guard:

@@ -62,7 +62,7 @@ class Privileges:
         return ["--user", str(account.uid), "--group", str(account.gid)] if account and self.change_user else []
 
     def of_worker(self) -> dict[str, Any]:
-        """For its message `load`; carried out in worker.py."""
+        """For its message `load`; carried out in importer.py."""
         asked: dict[str, Any] = {"debuggable": self.debuggable, "user": None, "change": None, "environment": {}}
         if (account := self.account) is not None:
             asked["user"] = account.name

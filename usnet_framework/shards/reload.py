@@ -22,8 +22,8 @@ from collections.abc import Callable, Sequence
 from usnet_framework.errors import UsnetError
 from usnet_framework.shards.changes import Changes
 from usnet_framework.shards.seat import Seat
-from usnet_framework.shards.sitting import ATTACH_TIMEOUT_S, RETIRE_MARGIN_S, Patience, Sitting, SittingState
-from usnet_framework.shards.spare import Later, SparePool
+from usnet_framework.shards.sitting import ATTACH_TIMEOUT_S, RETIRE_MARGIN_S, Means, Sitting, SittingState
+from usnet_framework.shards.spare import SparePool
 from usnet_framework.shards.workerprocess import WorkerProcess
 
 log = logging.getLogger("usnet.supervisor")
@@ -69,22 +69,13 @@ class Releases:
     """`current` brings forth the workers that are needed; `previous` is there while there is a way back."""
 
     def __init__(
-        self,
-        make: MakePool,
-        failed: Callable[[str], None],
-        seats: Callable[[], Sequence[Seat]],
-        changes: Changes,
-        later: Later,
-        patience: Patience,
-        probation_s: float,
+        self, make: MakePool, seats: Callable[[], Sequence[Seat]], changes: Changes, means: Means, probation_s: float
     ) -> None:
-        """`failed` gets one line when the code that runs cannot be imported."""
+        """`means.failed` is called when the code that runs cannot be imported."""
         self._make = make
-        self._failed = failed
         self._seats = seats
         self._changes = changes
-        self._later = later
-        self._patience = patience
+        self._means = means
         self._probation_s = probation_s
         self._number = 0  # of the last generation
         self._errors: dict[int, str] = {}  # why code of which successors are to start cannot be imported
@@ -145,7 +136,7 @@ class Releases:
         except ReloadRefused as refusal:
             await self._go_back()
             raise ReloadRefused(f"{refusal}; rolled back") from None
-        self._later(self._probation_s, lambda: self._end_probation(pool))
+        self._means.later(self._probation_s, lambda: self._end_probation(pool))
         return len(seats)
 
     async def rollback(self) -> int:
@@ -165,7 +156,7 @@ class Releases:
             self._errors[number] = error
             self._changes.notify()
         else:
-            self._failed(error)
+            self._means.failed(error)
 
     async def _start_successors(self, seats: Sequence[Seat], pool: SparePool) -> None:
         """Until one of this pool has started for each seat. ReloadRefused, and none is left."""
@@ -222,8 +213,8 @@ class Releases:
     @property
     def _hand_over_s(self) -> float:
         """For a worker that leaves, and one that comes, were it to be imported and started first."""
-        leaving_s = self._patience.graceful_s + RETIRE_MARGIN_S
-        return leaving_s + 2 * self._patience.start_s + ATTACH_TIMEOUT_S
+        leaving_s = self._means.patience.graceful_s + RETIRE_MARGIN_S
+        return leaving_s + 2 * self._means.patience.start_s + ATTACH_TIMEOUT_S
 
     async def _go_back(self) -> int:
         """Whatever comes of it, workers that die are replaced by those of the previous code."""

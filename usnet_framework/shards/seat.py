@@ -34,8 +34,8 @@ from typing import Any, Protocol
 
 from usnet_framework.shards.backoff import Backoff, Intensity
 from usnet_framework.shards.messages import Message
-from usnet_framework.shards.sitting import Death, Engine, Patience, Sitting, SittingState
-from usnet_framework.shards.spare import Later, Taker
+from usnet_framework.shards.sitting import Death, Engine, Means, Sitting, SittingState
+from usnet_framework.shards.spare import Taker
 from usnet_framework.shards.workerprocess import WorkerProcess
 
 log = logging.getLogger("usnet.supervisor")
@@ -55,8 +55,11 @@ class Pool(Protocol):
     def withdraw(self, taker: Taker) -> None: ...
 
 
-class Shard(Protocol):
-    """The seat's shard."""
+class Shard(Engine, Protocol):
+    """The seat's shard. A seat has `sides` ports: port `sides * seat + side`."""
+
+    number: int
+    sides: int
 
     def start_message(self, seat: int, serial: int) -> Message: ...
     def attachment(self, port: int) -> tuple[Message, list[int]]: ...
@@ -68,32 +71,18 @@ class Shard(Protocol):
 
 
 class Seat:
-    """`start_failed(error)` is called when a worker could not start to serve: on_start raised, or ended it."""
+    """`means.failed` is called when a worker could not start to serve: on_start raised, or ended it."""
 
-    def __init__(
-        self,
-        shard_number: int,
-        number: int,
-        sides: int,
-        engine: Engine,
-        shard: Shard,
-        pool: Pool,
-        later: Later,
-        start_failed: Callable[[str], None],
-        patience: Patience,
-    ) -> None:
+    def __init__(self, shard: Shard, number: int, pool: Pool, means: Means) -> None:
         self.number = number
-        self.name = f"{shard_number}.{number}"
+        self.name = f"{shard.number}.{number}"
         self.serial = 0  # of the last worker that came to run on_start
         self.start_error: str | None = None  # why the last one could not serve
         self.out_of_service = False  # its workers die too often
-        self._engine = engine
         self._shard = shard
         self._pool = pool
-        self._later = later
-        self._start_failed = start_failed
-        self._patience = patience
-        self._ports: list[Sitting | None] = [None] * sides
+        self._means = means
+        self._ports: list[Sitting | None] = [None] * shard.sides
         self._side = 0  # of the current port
         self._refused: set[int] = set()  # sides, until they are vacant
         self._heir: Sitting | None = None
@@ -269,7 +258,7 @@ class Seat:
     def end_overlap(self) -> None:
         """Have the worker that leaves finish now."""
         if self.leaving is not None and self.leaving.state is SittingState.LEAVING:
-            self.leaving.retire(self._patience.graceful_s)
+            self.leaving.retire(self._means.patience.graceful_s)
 
     # Answers of the pool and of the engine.
 
@@ -359,7 +348,7 @@ class Seat:
             self._forget_heir()
             self._attach(successor, free[0])
         elif len(self._ports) == 1 and self.current is not None:
-            self.current.retire(self._patience.graceful_s)
+            self.current.retire(self._means.patience.graceful_s)
 
     def _free_sides(self) -> list[int]:
         """The current one first, as events wait there."""
@@ -377,7 +366,7 @@ class Seat:
         if self._drain_until_s is not None:
             sitting.drain(max(0.0, self._drain_until_s - time.monotonic()))
         if self.out_of_service:
-            self._later(LONG_LIFE_S, lambda: self._back_in_service(sitting))
+            self._means.later(LONG_LIFE_S, lambda: self._back_in_service(sitting))
         serving = [one for one in self.sittings if one.state is SittingState.SERVING]
         if len(serving) == 2 and self.leaving is not None:
             self.leaving.give_way()
@@ -409,7 +398,7 @@ class Seat:
             return
         if sitting.error is not None:
             self.start_error = sitting.error
-            self._start_failed(sitting.error)
+            self._means.failed(sitting.error)
         if death is None and sitting.error is None:
             return  # it left: a successor follows
         self._restarts += 1
@@ -452,7 +441,7 @@ class Seat:
         if delay_s == 0.0:
             self._pool.request(self)
         else:
-            self._later(delay_s, self._request_if_empty(self._pool))
+            self._means.later(delay_s, self._request_if_empty(self._pool))
 
     def _request_if_empty(self, pool: Pool) -> Callable[[], None]:
         def request() -> None:
@@ -463,7 +452,7 @@ class Seat:
 
     def _new(self, worker: WorkerProcess) -> Sitting:
         self.serial += 1
-        return Sitting(worker, self.serial, self, self._engine, self._later, self._patience)
+        return Sitting(worker, self.serial, self, self._shard, self._means)
 
     def _at(self, port: int, serial: int) -> Sitting | None:
         """Who is meant: what is said of workers before is ignored."""

@@ -30,8 +30,7 @@ from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.privileges import Privileges
 from usnet_framework.shards.seat import Pool, Seat
 from usnet_framework.shards.segment import CONN_MAX, EngineOptions, QuarantineRecord, Segment, SegmentConfig
-from usnet_framework.shards.sitting import Patience, SittingState
-from usnet_framework.shards.spare import Later
+from usnet_framework.shards.sitting import Means, SittingState
 from usnet_framework.shards.watchdog import Watched
 from usnet_framework.values import endpoint_text
 
@@ -45,9 +44,8 @@ ENDING_SLOTS = 64
 @dataclass(frozen=True)
 class ShardSetup:
     """What a shard is given; `stack` is None with the kernel backend. `cleanup` says which socket files there are now,
-    to be removed if the supervisor is killed. `start_failed` gets one line when something of it cannot start;
-    `worker_died` the generation of a worker that died or could not start, and how much it had committed; `changed` is
-    called after every change that may concern readiness."""
+    to be removed if the supervisor is killed. `worker_died` gets the generation of a worker that died or could not
+    start, and how much it had committed; `changed` is called after every change that may concern readiness."""
 
     plan: ShardPlan
     poll: str
@@ -60,9 +58,7 @@ class ShardSetup:
     cleanup: Callable[[], Sequence[Path]]
     privileges: Privileges
     pool: Pool
-    later: Later
-    patience: Patience
-    start_failed: Callable[[str], None]
+    means: Means
     worker_died: Callable[[int, int], None]
     changed: Callable[[], None]
 
@@ -80,17 +76,16 @@ class Shard:
         self.handover = Handover(setup.listeners, self._ask_listener)
         self._stopping = False
         self._delivered: asyncio.Future[bool] | None = None
-        self.seats = [
-            Seat(
-                *(self.number, seat, self.sides, self, self, setup.pool),
-                *(setup.later, setup.start_failed, setup.patience),
-            )
-            for seat in range(len(setup.plan.worker_cores))
-        ]
+        self.seats = [Seat(self, seat, setup.pool, setup.means) for seat in range(len(setup.plan.worker_cores))]
 
     @property
     def ready(self) -> bool:
         return all(seat.serves for seat in self.seats)
+
+    @property
+    def in_service(self) -> bool:
+        """Whether it may have new connections: not while workers of all its seats die too often."""
+        return not all(seat.out_of_service for seat in self.seats)
 
     @property
     def closed(self) -> bool:
@@ -175,7 +170,7 @@ class Shard:
         """Copy the poisoned event now, before the next worker attaches; write it when that is done."""
         record = self.segment.quarantine(port) if self.segment is not None else None
         if record is not None:
-            self.setup.later(0, lambda: self._keep(port // self.sides, record))
+            self.setup.means.later(0, lambda: self._keep(port // self.sides, record))
 
     def worker_died(self, generation: int, commits: int) -> None:
         self.setup.worker_died(generation, commits)
@@ -191,10 +186,10 @@ class Shard:
         return None
 
     def watched(self) -> Iterator[Watched]:
-        """Workers that take events."""
+        """Workers at their ports, also those that leave."""
         for seat in self.seats:
             for sitting in seat.sittings:
-                if sitting.state in SittingState.SERVING | SittingState.LEAVING and sitting.port is not None:
+                if sitting.state in SittingState.WATCHED and sitting.port is not None:
                     yield Watched(seat.number, seat.name, sitting.port, sitting.serial, sitting.worker)
 
     def divert(self, port: int, away: bool) -> None:

@@ -57,6 +57,7 @@ class SittingState(Flag):
 
     ARRIVING = ATTACHING | SEATING
     TOLD = SEATING | SERVING | LEAVING  # the worker has the port, or is about to
+    WATCHED = SERVING | LEAVING | RETIRING  # it has the port, and is to make progress there
 
 
 @dataclass
@@ -72,6 +73,16 @@ class Patience:
         self.start_s = config.start_timeout
         self.overlap_s = config.reload_overlap
         self.graceful_s = config.graceful_timeout
+
+
+@dataclass(frozen=True)
+class Means:
+    """What whoever looks after workers needs: the loop's `later(seconds, callback)`; how long who may take; and who is
+    told, in one line, that a worker or what serves it could not start."""
+
+    later: Later
+    patience: Patience
+    failed: Callable[[str], None]
 
 
 class Engine(Protocol):
@@ -109,9 +120,7 @@ class Death:
 class Sitting:
     """`error`: why it could not serve, one line. `death`: set when its process ended before it had left."""
 
-    def __init__(
-        self, worker: WorkerProcess, serial: int, place: Place, engine: Engine, later: Later, patience: Patience
-    ) -> None:
+    def __init__(self, worker: WorkerProcess, serial: int, place: Place, engine: Engine, means: Means) -> None:
         self.worker = worker
         self.serial = serial
         self.port: int | None = None
@@ -121,15 +130,16 @@ class Sitting:
         self.poisoned = False
         self._place = place
         self._engine = engine
-        self._later = later
-        self._patience = patience
+        self._later = means.later
+        self._patience = means.patience
         self._vacant = False
         self._left = False
+        self._drains = False
         self._served_s: float | None = None  # since when
         self._commits = 0  # of its port when it came
         worker.owner = self
         worker.start(place.start_message(serial))
-        self._limit(patience.start_s, self._start_overdue)
+        self._limit(self._patience.start_s, self._start_overdue)
 
     @property
     def generation(self) -> int:
@@ -164,8 +174,9 @@ class Sitting:
             self._set(SittingState.RETIRING, (timeout_s + RETIRE_MARGIN_S, self._retirement_overdue))
 
     def drain(self, timeout_s: float) -> None:
-        """The server stops."""
-        if self.state in SittingState.TOLD:
+        """The server stops. The worker is told once: its handler's on_shutdown is called for each word of it."""
+        if self.state in SittingState.TOLD and not self._drains:
+            self._drains = True
             self.worker.drain(timeout_s)
 
     def discard(self) -> None:

@@ -58,6 +58,7 @@ class SparePool:
         self._parallel = max(2, os.cpu_count() or 1)
         self._backoff = Backoff(free=0)
         self._held = False  # a refill is planned
+        self._error: str | None = None  # the last one, until it comes
         self._closed = False
 
     @property
@@ -166,6 +167,10 @@ class SparePool:
         return give_up
 
     def _failure(self, error: str) -> None:
+        """Workers that fail of the same at the same time are one failure."""
+        if self._held and error == self._error:
+            return
+        self._error = error
         self._refill_after(self._backoff.failed())
         self._failed(error)
 
@@ -176,6 +181,7 @@ class SparePool:
 
     def _resume(self) -> None:
         self._held = False
+        self._error = None
         self.refill()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from usnet_framework.shards.wakes import Wakes
 log = logging.getLogger("usnet.supervisor")
 
 REBUILDS_FREE = 1  # a keeper that dies once may have been killed
+LONG_LIFE_S = 60.0  # of a keeper: what died before it has nothing to do with its death
 
 
 class SplitShard(Shard):
@@ -43,6 +45,7 @@ class SplitShard(Shard):
         self._last_words = ""  # of the network process
         self._draining = False
         self._backoff = Backoff(REBUILDS_FREE)
+        self._began_s = 0.0  # the keeper that there is
         self._wakes: Wakes | None = None
         self._engine_file: EngineFile | None = None  # that engines come out of
         self._engine_name: EngineName | None = None
@@ -65,6 +68,7 @@ class SplitShard(Shard):
 
     def start(self) -> None:
         listeners = self.handover.begin()
+        self._began_s = time.monotonic()
         self.segment = self._new_segment(listeners)
         try:
             self._engine_file = self._engine_file or EngineFile()
@@ -206,27 +210,8 @@ class SplitShard(Shard):
         if self._upgrade is not None:
             self._upgrade.confirmed(error)
 
-    def attach_confirmed(self, port: int, serial: int) -> None:
-        if (seat := self._seat_of(port)) is not None:
-            seat.confirm_attach(port, serial)
-
-    def attach_refused(self, port: int, serial: int) -> None:
-        if (seat := self._seat_of(port)) is not None:
-            seat.refuse_attach(port, serial)
-
-    def lost_confirmed(self, port: int, serial: int, poisoned: bool) -> None:
-        if (seat := self._seat_of(port)) is not None:
-            seat.confirm_lost(port, serial, poisoned)
-
-    def port_vacant(self, port: int, serial: int) -> None:
-        if (seat := self._seat_of(port)) is not None:
-            seat.vacant(port, serial)
-
-    def worker_bad(self, port: int, serial: int) -> None:
-        if (seat := self._seat_of(port)) is not None:
-            seat.bad(port, serial)
-
-    def _seat_of(self, port: int) -> Seat | None:
+    def seat_of(self, port: int) -> Seat | None:
+        """An engine may name ports that are none."""
         number = port // self.sides
         return self.seats[number] if number < len(self.seats) else None
 
@@ -245,16 +230,18 @@ class SplitShard(Shard):
             return
         if not self._was_ready:
             how = f"{describe_exit(status)} as it started"
-            self.setup.start_failed(f"the network process of shard {self.number} {how}{self._reason()}")
+            self.setup.means.failed(f"the network process of shard {self.number} {how}{self._reason()}")
             if not self._rebuilds:
                 return  # that was the start of the server, which is given up; there is nothing to lose
+        if time.monotonic() - self._began_s >= LONG_LIFE_S:
+            self._backoff.succeeded()
         delay_s = self._backoff.failed()
         text = "keeper %s: the connections of the shard are lost, it is rebuilt in %.1f s"
         log.error(text, describe_exit(status), delay_s, extra={"shard": self.number})
         for seat in self.seats:
             seat.reset()
         self._release()
-        self.setup.later(delay_s, self._rebuild)
+        self.setup.means.later(delay_s, self._rebuild)
 
     def _reason(self) -> str:
         return f": {self._last_words}" if self._last_words else ""
@@ -273,7 +260,7 @@ class SplitShard(Shard):
             delay_s = self._backoff.failed()
             log.error("%s; tried again in %.1f s", error, delay_s, extra={"shard": self.number})
             self._release()
-            self.setup.later(delay_s, self._rebuild)
+            self.setup.means.later(delay_s, self._rebuild)
 
     def _ask(self, packet: bytes, fds: Sequence[int]) -> None:
         if self._network is not None:

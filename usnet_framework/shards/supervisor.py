@@ -50,9 +50,10 @@ from usnet_framework.shards.seat import Seat
 from usnet_framework.shards.segment import Segment
 from usnet_framework.shards.settings import Settings
 from usnet_framework.shards.shard import Shard, ShardSetup
-from usnet_framework.shards.sitting import RETIRE_MARGIN_S, Patience
+from usnet_framework.shards.sitting import RETIRE_MARGIN_S, Means, Patience
 from usnet_framework.shards.spare import SparePool
 from usnet_framework.shards.splitshard import SplitShard
+from usnet_framework.shards.spread import Spread
 from usnet_framework.shards.watchdog import Watch
 from usnet_framework.shards.workerprocess import WorkerProcess
 
@@ -81,16 +82,18 @@ class Supervisor:
         self._changes = Changes()
         self._patience = Patience()
         self._patience.take(config)
+        self._means = Means(self._later, self._patience, self._start_failed)
         self._prepared: Prepared | None = None
         self._notes: list[Finding] = []
         self._releases: Releases | None = None
-        self._generations: list[Generation] = []  # that have processes
+        self._generations: list[Generation] = []  # that may have processes
         self._shards: list[Shard] = []
         self._workers: list[WorkerProcess] = []
         self._control: ControlServer | None = None
         self._guard: Guard | None = None
         self._watch = Watch(lambda: self._shards, self._patience_with_callbacks, self._changes.notify)
         self._binder: Binder | None = None  # once all serve
+        self._spread: Spread | None = None
         self._failure: str | None = None  # of the start
         self._served = False
         self._stopping = self._at_once = False
@@ -250,14 +253,13 @@ class Supervisor:
         if self.config.cores is not None:
             os.sched_setaffinity(0, self._intent.plan.cores)  # of this thread; children inherit it
         await self._open_control(self._prepared)
+        self._spread = Spread(self._prepared.listeners, lambda: self._shards)
         self._watch.start()  # before the first worker, which gets an end of its pipe
         self._releases = Releases(
             self._make_pool,
-            self._start_failed,
             lambda: list(self._seats()),
             self._changes,
-            self._later,
-            self._patience,
+            self._means,
             self.config.reload_probation,
         )
         self._shards = [self._make_shard(self._prepared, self._releases, plan) for plan in self._prepared.plan.shards]
@@ -331,11 +333,9 @@ class Supervisor:
             cleanup=lambda: [] if self._keepers_cannot_clean_up(prepared) else prepared.socket_files,
             privileges=self._intent.privileges,
             pool=releases.current,
-            later=self._later,
-            patience=self._patience,
-            start_failed=self._start_failed,
+            means=self._means,
             worker_died=releases.worker_died,
-            changed=self._changes.notify,
+            changed=self._shard_changed,
         )
         return InlineShard(setup) if prepared.plan.layout == "inline" else SplitShard(setup)
 
@@ -352,7 +352,7 @@ class Supervisor:
         generation: Generation = SpawnedGeneration(number, release, load, self._know)
         if self.config.preload == "auto":
             generation = ForkedGeneration(number, release, load, self.config.start_timeout, self._know)
-        self._generations = [*(known for known in self._generations if known.pids), generation]
+        self._generations = [*(known for known in self._generations if not known.is_over), generation]
         return SparePool(generation, self.config.spares, self.config.start_timeout, self._later, failed)
 
     def _know(self, worker: WorkerProcess) -> None:
@@ -364,6 +364,11 @@ class Supervisor:
         log.error("unexpected: %s", context["message"], exc_info=error)
         if "handle" in context and not self._served:
             self._start_failed(f"internal error: {type(error).__name__}: {error}")
+
+    def _shard_changed(self) -> None:
+        if self._spread is not None and not self._stopping:
+            self._spread.follow()
+        self._changes.notify()
 
     def _start_failed(self, error: str) -> None:
         """The first start is given up; later on whatever failed is tried again."""
@@ -412,6 +417,11 @@ class Supervisor:
             self._reloads_refused += what == "reload"
             log.error("%s refused: %s", what, refusal)
             return refusal
+        except Exception as error:  # a mistake of ours: what serves goes on
+            self.config = in_force
+            self._reloads_refused += what == "reload"
+            log.exception("unexpected: the %s failed", what)
+            return ReloadRefused(f"internal error: {type(error).__name__}: {error}")
         finally:
             self._notifier.ready()
         if what == "reload":

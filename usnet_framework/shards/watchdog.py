@@ -7,8 +7,9 @@ supervisor that was stopped makes anybody else look so.
     worker    silent: it is awake, or sleeps beside events, and neither what it handles, its commits, its turns nor its
               sleeps moved. After DIVERT_S new connections go to other seats of the shard. After --callback-timeout it
               hangs: the log has connection, callback, time and its Python stack (stacks.py); /readyz, doctor, status
-              and a metric say so until it goes on or is gone. With --callback-kill on it is killed then, its
-              connections go on (P2), and the event that it hung in is quarantined at once (P3)
+              and a metric say so until it goes on or is gone. With --callback-kill on it is killed then, or when a
+              reload turns that on; its connections go on (P2), and the event that it hung in is quarantined at once
+              (P3). One that leaves is watched until it has closed its port: it turns all the while (worker.py)
     engine    silent: its turns do not move; it sleeps a second at most. After ENGINE_SILENT_S it is killed, and its
               keeper starts the next one, which goes on with all connections (P10)
     keeper    silent: an engine that was killed has still not ended after as long again, or there is none for
@@ -117,10 +118,15 @@ class Hang:
     what: str  # "on_data of connection 17 has not returned"
     seconds: float
     at: str = ""
+    is_left_alone: bool = False  # it was reported, and not killed
 
     def __str__(self) -> str:
         where = f" ({self.at})" if self.at else ""
         return f"worker {self.name} hangs: {self.what} for {self.seconds:.1f} s{where}"
+
+
+_Key = tuple[int, int, int]
+"""Of a worker: shard, port, serial."""
 
 
 @dataclass
@@ -153,7 +159,7 @@ class Watchdog:
         self._stacks = stacks
         self._patience = patience
         self._changed = changed
-        self._workers: dict[tuple[int, int, int], _Worker] = {}  # by shard, port, serial
+        self._workers: dict[_Key, _Worker] = {}
         self._engines: dict[int, _Engine] = {}
         self._reports: set[asyncio.Task[None]] = set()
         self._counts: Counter[tuple[int, int]] = Counter()
@@ -167,6 +173,11 @@ class Watchdog:
             self.look(now_s - looked_s)
             looked_s = now_s
 
+    def close(self) -> None:
+        """Nobody is asked for a stack any more."""
+        for report in self._reports:
+            report.cancel()
+
     @property
     def hangs(self) -> list[Hang]:
         """Workers that hang now."""
@@ -178,17 +189,12 @@ class Watchdog:
 
     def look(self, elapsed_s: float) -> None:
         """One sample; `elapsed_s` since the last one."""
-        seen = set()
-        timeout_s, _ = self._patience()
+        seen: set[_Key] = set()
         for shard in self._shards():
             try:
                 self._look_at_engine(shard, elapsed_s)
-                if timeout_s > 0 and shard.segment is not None:
-                    for watched in shard.watched():
-                        key = (shard.number, watched.port, watched.serial)
-                        seen.add(key)
-                        worker = self._workers.setdefault(key, _Worker())
-                        self._look_at_worker(shard, shard.segment, watched, worker, elapsed_s)
+                if shard.segment is not None:
+                    seen |= self._look_at_workers(shard, shard.segment, elapsed_s)
             except ValueError:  # its segment was closed: it is rebuilt
                 pass
             except Exception:  # the next look may succeed, and others are to be looked at
@@ -198,6 +204,18 @@ class Watchdog:
                 self._changed()
 
     # Workers.
+
+    def _look_at_workers(self, shard: Shard, segment: Segment, elapsed_s: float) -> set[_Key]:
+        """Who was looked at: none if a reload has set --callback-timeout to 0."""
+        seen: set[_Key] = set()
+        for watched in shard.watched():
+            key = (shard.number, watched.port, watched.serial)
+            if self._patience()[0] > 0:
+                seen.add(key)
+                self._look_at_worker(shard, segment, watched, self._workers.setdefault(key, _Worker()), elapsed_s)
+            elif key in self._workers and self._workers[key].diverted:
+                shard.divert(watched.port, False)
+        return seen
 
     def _look_at_worker(
         self, shard: Shard, segment: Segment, watched: Watched, worker: _Worker, elapsed_s: float
@@ -216,13 +234,16 @@ class Watchdog:
             worker.diverted = not worker.diverted
             shard.divert(watched.port, worker.diverted)
         if worker.hang is not None:
-            self._look_at_hang(worker, worker.hang, silent_s)
+            self._look_at_hang(shard, watched, worker, worker.hang, silent_s)
         elif silent_s >= self._patience()[0]:
             self._begin(shard, segment, watched, worker)
 
-    def _look_at_hang(self, worker: _Worker, hang: Hang, silent_s: float) -> None:
+    def _look_at_hang(self, shard: Shard, watched: Watched, worker: _Worker, hang: Hang, silent_s: float) -> None:
         if silent_s >= hang.seconds:
             hang.seconds = silent_s
+            if hang.is_left_alone and self._kills:
+                log.error("%s; it is killed", hang, extra={"pid": hang.pid})
+                self._kill(shard, watched, hang)
             return
         text = "worker goes on after it hung for %.1f s"
         log.warning(text, hang.seconds, extra={"worker": hang.name, "pid": hang.pid})
@@ -246,14 +267,23 @@ class Watchdog:
         if not watched.worker.running:
             return
         hang.at = innermost(stack) or ("the process is stopped" if is_stopped(hang.pid) else "it shows no stack")
-        kills = self._patience()[1] and worker.hang is hang  # it may go on just now
+        kills = self._kills and worker.hang is hang  # it may go on just now
         text = f"{hang}{'; it is killed' if kills else ''}"
         extra = {"pid": hang.pid, **extra, "seconds": round(hang.seconds, 1), "at": hang.at}
         record = log.makeRecord(log.name, logging.ERROR, "", 0, text, (), None, None, extra, stack or None)
         log.handle(record)
+        hang.is_left_alone = not kills
         if kills:
-            shard.hangs(watched.port, watched.serial)
-            watched.worker.kill()
+            self._kill(shard, watched, hang)
+
+    @property
+    def _kills(self) -> bool:
+        return self._patience()[1]
+
+    def _kill(self, shard: Shard, watched: Watched, hang: Hang) -> None:
+        hang.is_left_alone = False
+        shard.hangs(watched.port, watched.serial)
+        watched.worker.kill()
 
     # Engines.
 
@@ -332,6 +362,8 @@ class Watch:
     def close(self) -> None:
         if self._running is not None:
             self._running.cancel()
+        if self._watchdog is not None:
+            self._watchdog.close()
         if self._stacks is not None:
             self._stacks.close()
 

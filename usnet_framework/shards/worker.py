@@ -47,6 +47,7 @@ from usnet_framework.shards.messages import Message, receive, send
 log = logging.getLogger("usnet.worker")
 
 FLUSH_POLL_S = 0.005  # while a worker that retires waits until what it owes has been taken
+TURN_S = 0.1  # between turns of the loop at the end, when the watchdog cannot see whether it sleeps
 CANCEL_S = 0.5  # what cancelled tasks get for their finally blocks, less than the supervisor waits beyond the timeout
 STACK_SIGNAL = signal.SIGRTMIN + 1  # "write where you are": the watchdog's, shards/watchdog.py
 
@@ -195,6 +196,7 @@ class Worker:
             log.warning("connections reset, not finished in time (--graceful-timeout): %d", port.dirty)
 
     async def _end(self) -> None:
+        self._turn()
         if self._port is not None:
             self._port.stop()  # when it was the handler who stopped the loop
             self._port.commit()
@@ -212,6 +214,10 @@ class Worker:
             self._engine.close()
         if self._retired:
             self._say({"type": "left"})
+
+    def _turn(self) -> None:
+        """A port that takes no more events shows nobody that its worker sleeps: what shows is that the loop turns."""
+        self._loop.call_later(TURN_S, self._turn)
 
     async def _cancel_tasks(self) -> None:
         """As asyncio.run does at its end, but for as long as others may have to wait for it."""

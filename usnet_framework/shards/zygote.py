@@ -37,7 +37,7 @@ from usnet_framework import logs
 from usnet_framework._dispatch import check_clone, clone_sibling
 from usnet_framework._native import die_with_parent
 from usnet_framework.shards.importer import FAILED, begin, import_application
-from usnet_framework.shards.messages import receive, tell
+from usnet_framework.shards.messages import CANNOT_FORK, NO_DESCRIPTOR, receive, tell
 from usnet_framework.shards.worker import live
 
 SHARED_DEVICES = frozenset(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom"))
@@ -73,6 +73,9 @@ def main(arguments: list[str]) -> int:
 def forks(control: socket.socket) -> socket.socket | None:
     """Fork as often as is asked. None when that is over; in a worker, its control socket."""
     while (asked := receive(control)) is not None:
+        if not asked[1]:  # the kernel leaves out what this process has no number for
+            tell(control, {"type": "unforked", "error": NO_DESCRIPTOR})
+            continue
         (worker_fd,) = asked[1]
         for stream in (sys.stdout, sys.stderr):  # or the worker would write what waits there once more
             with suppress(OSError, ValueError):
@@ -81,7 +84,7 @@ def forks(control: socket.socket) -> socket.socket | None:
             pid, pidfd = clone_sibling()
         except OSError as error:
             os.close(worker_fd)
-            tell(control, {"type": "unforked", "error": f"cannot fork a worker process: {error.strerror}"})
+            tell(control, {"type": "unforked", "error": f"{CANNOT_FORK}: {error.strerror}"})
             continue
         if pid == 0:
             control.close()

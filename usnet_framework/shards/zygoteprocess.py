@@ -4,6 +4,9 @@ It is asked for workers in order and answers in order. The application ran in it
 process that it names must be a child of ours that it made (child.py: Clone), and whatever makes no sense ends it. An
 import has `timeout_s`, a fork FORK_TIMEOUT_S; then it is killed.
 
+When this process has no descriptor left for a worker, that worker has failed. Its process leaves, as the other end of
+its socket is closed, and its end is taken with the zygote's.
+
     importing -> ready     workers are forked
               -> unfit     a worker may be made of it (`become`), and it is no zygote any more
               -> failed    it leaves
@@ -22,7 +25,7 @@ from typing import Protocol
 
 from usnet_framework.shards import interpreter
 from usnet_framework.shards.child import Clone, reap_group
-from usnet_framework.shards.messages import Message, receive_packet, send, unpack
+from usnet_framework.shards.messages import CANNOT_FORK, NO_DESCRIPTOR, Message, receive_packet, send, unpack
 from usnet_framework.shards.release import Release
 from usnet_framework.shards.workerprocess import WorkerProcess
 
@@ -61,7 +64,9 @@ class ZygoteProcess:
         self._owner: ZygoteOwner | None = owner
         self._is_importing = True
         self._is_worker = False
+        self._mad = False  # it said nonsense
         self.is_ready = False
+        self.has_forked = False
         self._asked: deque[tuple[WorkerProcess, socket.socket]] = deque()
         self._loop = asyncio.get_running_loop()
         self._child, self._control = interpreter.start(MODULE, release, self._ended, leads=True)
@@ -74,7 +79,7 @@ class ZygoteProcess:
         return self._child.pid
 
     def fork(self, worker: WorkerProcess) -> None:
-        """The worker begins when it is made."""
+        """The worker begins when it is made. OSError when there are no descriptors for that."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         worker.is_being_made = True
@@ -144,6 +149,8 @@ class ZygoteProcess:
 
     def _hear(self) -> tuple[Message, list[int]] | None:
         """None: it will say no more, or nothing that is worth reading. BlockingIOError: not yet."""
+        if self._mad:
+            return None
         try:
             packet, fds = receive_packet(self._control)
         except ConnectionResetError:
@@ -153,6 +160,7 @@ class ZygoteProcess:
         try:
             return self._understand(packet, fds), fds
         except ValueError as nonsense:
+            self._mad = True
             for fd in fds:
                 os.close(fd)
             why = " ".join(str(nonsense).split()) or "no msgpack"
@@ -168,7 +176,7 @@ class ZygoteProcess:
             raise ValueError("no message of a zygote")
         if not all(isinstance(message.get(name), expected) for name, expected in _SAID[kind].items()):
             raise ValueError(f"{kind} lacks what goes with it")
-        if len(fds) != (kind == "forked"):
+        if len(fds) > (kind == "forked"):  # fewer: the kernel leaves out what we have no number for
             raise ValueError(f"{kind} with {len(fds)} descriptors")
         if not (self._asked if kind in _ANSWERS else self._is_importing):
             raise ValueError(f"{kind} at the wrong time")
@@ -196,9 +204,9 @@ class ZygoteProcess:
         if self._asked:
             self._await_fork()
         worker.is_being_made = False
-        if message["type"] == "unforked":
+        if message["type"] == "unforked" or not fds:
             control.close()
-            worker.fail(message["error"])
+            worker.fail(message.get("error", NO_DESCRIPTOR))
             return
         try:
             process = Clone(fds[0], self._child, worker.vanish)
@@ -207,8 +215,12 @@ class ZygoteProcess:
             log.error("the zygote lied to the supervisor (%s); it is killed", nonsense, extra={"pid": self.pid})
             self._child.kill()
             worker.vanish(-signal.SIGKILL)
-            return
-        worker.begin(process, control, self._load)
+        except OSError as error:
+            control.close()
+            worker.fail(f"{CANNOT_FORK}: {error.strerror}")
+        else:
+            self.has_forked = True
+            worker.begin(process, control, self._load)
 
     # Its end.
 
