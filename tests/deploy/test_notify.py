@@ -25,7 +25,7 @@ def test_a_life_is_told(abstract: bool, tmp_path: Path) -> None:
         manager.wait("it is ready", lambda said: "READY=1" in said)
         assert "STATUS=ready: 1 of 1 workers serve, 0 connections" in manager.said()
         began_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        server.ctl("reload")
+        server.ask("reload")
         manager.wait("it is ready again", lambda said: said.count("READY=1") == 2)
         said = manager.said()
         at = said.index("RELOADING=1")

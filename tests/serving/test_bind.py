@@ -73,7 +73,7 @@ def test_an_address_is_served_at_once_and_by_every_shard(serve: Serve, layout: t
         assert said == f"listening on {address(server, port)} until the server is restarted; --bind keeps it"
         clients = [connect(server, port) for _ in range(32)]
         assert all(echoes(client) for client in clients)
-        conns = [conn for conn in server.ctl("conns") if conn["local"][1] == port]
+        conns = [conn for conn in server.ask("conns") if conn["local"][1] == port]
         assert {conn["shard"] for conn in conns} == {0, 1}
         for client in clients:
             client.close()
@@ -111,7 +111,7 @@ def test_it_is_shown(serve: Serve) -> None:
         bind(server, added)
         assert added in server.status()["listeners"]
         assert f'usnet_listener{{address="{added}"}} 1.0' in server.get("/metrics")[1]
-        findings = {finding["asked"]: finding for finding in server.ctl("doctor") if finding["what"] == "listener"}
+        findings = {finding["asked"]: finding for finding in server.ask("doctor") if finding["what"] == "listener"}
         assert findings[f"{added}, by usnet-ctl bind"]["reason"] == "until the server is restarted"
         unbind(server, added)
         assert added not in server.status()["listeners"]
@@ -124,7 +124,7 @@ def test_it_survives_a_reload_and_a_worker(serve: Serve, layout: tuple[str, ...]
         (at_start,) = server.status()["listeners"]
         bind(server, address(server, port))
         unbind(server, at_start)
-        server.ctl("reload")
+        server.ask("reload")
         assert is_served(server, port)
         (worker,) = server.workers()
         os.kill(worker.pid, signal.SIGKILL)

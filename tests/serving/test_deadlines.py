@@ -45,7 +45,7 @@ def test_new_code_that_hangs_is_refused_and_nobody_notices(
         assert server.get("/readyz")[0] == 200
         assert ask(client) == b"one"
         write(tmp_path, "three")
-        assert server.ctl("reload") == "reloaded 1 worker", "it does not queue behind the one that hung"
+        assert server.ask("reload") == "reloaded 1 worker", "it does not queue behind the one that hung"
         with server.connect() as other:
             assert ask(other) == b"three"
 

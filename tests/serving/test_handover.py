@@ -68,7 +68,7 @@ def test_a_slow_reader_holds_up_nobody_and_loses_nothing(serve: Serve, tmp_path:
         with Prober(server) as prober:
             deploy(tmp_path, "two")
             began_s = time.monotonic()
-            server.ctl("reload")
+            server.ask("reload")
             assert time.monotonic() - began_s < 5
             time.sleep(0.5)
         prober.assert_served(UNNOTICED_S)
@@ -90,10 +90,10 @@ def test_a_coroutine_finishes_where_it_began(serve: Serve, tmp_path: Path) -> No
     deploy(tmp_path, "one")
     with serve("app:App", "--queues", "1", cwd=tmp_path) as server, server.connect(30) as slow:
         demand(slow, b"slow")
-        server.wait("it runs", lambda: any(conn["bytes_in"] for conn in server.ctl("conns")))
+        server.wait("it runs", lambda: any(conn["bytes_in"] for conn in server.ask("conns")))
         with Prober(server) as prober:
             deploy(tmp_path, "two")
-            server.ctl("reload")
+            server.ask("reload")
             demand(slow, b"", b"done by one")
         prober.assert_served(UNNOTICED_S)
         server.wait("the worker before has left", lambda: worker_before(server) is None)
@@ -111,7 +111,7 @@ def test_threads_and_exit_hooks_delay_nobody(serve: Serve, tmp_path: Path, what:
             for name in ("two", "six"):
                 deploy(tmp_path, name)
                 began_s = time.monotonic()
-                server.ctl("reload")
+                server.ask("reload")
                 assert time.monotonic() - began_s < 5
         prober.assert_served(UNNOTICED_S)
         demand(client, b"?", b"six")
@@ -131,7 +131,7 @@ def test_a_successor_that_is_killed_is_followed_by_its_own_code(serve: Serve, tm
     with serve("app:App", "--queues", "1", cwd=tmp_path) as server, server.connect() as client:
         assert ask(client) == b"one"
         deploy(tmp_path, "two", more=MORE.replace("    def on_connect(self, conn):\n        pass\n", "") + once + dies)
-        server.ctl("reload")
+        server.ask("reload")
         with server.connect() as other:
             assert ask(other) == b"two"
         assert ask(client) == b"two"
@@ -146,10 +146,10 @@ def test_the_worker_before_may_be_killed_while_it_finishes(serve: Serve, tmp_pat
     with serves as server, server.connect() as slow, server.connect() as client:
         assert ask(client) == b"one"
         demand(slow, b"slow")
-        server.wait("it runs", lambda: any(conn["bytes_in"] == 4 for conn in server.ctl("conns")))
+        server.wait("it runs", lambda: any(conn["bytes_in"] == 4 for conn in server.ask("conns")))
         deploy(tmp_path, "two")
         with Prober(server) as prober:
-            server.ctl("reload")
+            server.ask("reload")
             old = server.wait("it finishes", lambda: worker_before(server))
             os.kill(old, signal.SIGKILL)
             assert ask(client) == b"two"
@@ -165,10 +165,10 @@ def test_an_overlap_ends_in_time(serve: Serve, tmp_path: Path) -> None:
     options = ["--queues", "1", "--reload-overlap", "1", "--graceful-timeout", "1"]
     with serve("app:App", *options, cwd=tmp_path) as server, server.connect() as slow:
         demand(slow, b"slow")
-        server.wait("it runs", lambda: any(conn["bytes_in"] for conn in server.ctl("conns")))
+        server.wait("it runs", lambda: any(conn["bytes_in"] for conn in server.ask("conns")))
         deploy(tmp_path, "two")
         with Prober(server) as prober:
-            server.ctl("reload")
+            server.ask("reload")
             server.wait("it leaves", lambda: worker_before(server) is None)
         prober.assert_served(UNNOTICED_S)
         with pytest.raises(ConnectionResetError):
@@ -183,7 +183,7 @@ def test_reloads_follow_each_other_while_nobody_waits(serve: Serve, tmp_path: Pa
         with Prober(server) as prober:
             for turn in range(10):
                 deploy(tmp_path, f"number {turn}")
-                assert server.ctl("reload") == "reloaded 2 workers"
+                assert server.ask("reload") == "reloaded 2 workers"
         prober.assert_served(UNNOTICED_S)
         assert not server.closed()["reset"]
 
@@ -195,7 +195,7 @@ def test_connections_of_a_handler_that_cannot_resume_stay_where_they_are(serve: 
     with serve("app:App", *options, cwd=tmp_path) as server, server.connect() as client:
         assert ask(client) == b"one"
         write(tmp_path, "two", resume="another")
-        server.ctl("reload")
+        server.ask("reload")
         assert ask(client) == b"one"
         with server.connect() as other:
             assert ask(other) == b"two"

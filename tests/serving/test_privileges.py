@@ -134,7 +134,7 @@ def test_nothing_is_left_of_a_server_with_a_user(layout: str, number: signal.Sig
 @needs_other_users
 def test_a_reload_and_doctor_with_a_user() -> None:
     with Server(ECHO, "--queues", "1", *AS_OTHER) as server:
-        assert server.ctl("reload") == "reloaded 1 worker"
+        assert server.ask("reload") == "reloaded 1 worker"
         assert_harmless(settled(server).all)
         assert doctor(server, "user of workers")["in_force"] == OTHER.pw_name
 
@@ -152,7 +152,7 @@ def test_an_application_that_the_user_may_not_read_is_refused(tmp_path: Path) ->
 
 
 def doctor(server: Server, what: str) -> dict[str, Any]:
-    (finding,) = (finding for finding in server.ctl("doctor") if finding["what"] == what)
+    (finding,) = (finding for finding in server.ask("doctor") if finding["what"] == what)
     return finding
 
 

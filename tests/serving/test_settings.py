@@ -45,9 +45,9 @@ def test_a_reload_takes_over_what_can_be_and_names_the_rest(file: Path) -> None:
     file.write_text('app = "answers:One"\nqueues = 1\n')
     with Server(None, "--config", str(file), cwd=file.parent) as server:
         assert asked(server) == b"one"
-        assert server.ctl("reload") == "reloaded 1 worker"
+        assert server.ask("reload") == "reloaded 1 worker"
         file.write_text('app = "answers:Two"\nqueues = 1\nlog-level = "debug"\nworkers = 2\nbacklog = 9\n')
-        answer = server.ctl("reload")
+        answer = server.ask("reload")
         assert answer == (
             "reloaded 1 worker; app is answers:Two; log-level is debug; restart the server for workers, backlog"
         )
@@ -61,7 +61,7 @@ def test_a_reload_takes_over_what_can_be_and_names_the_rest(file: Path) -> None:
         assert server.log.count("configuration: app is answers:Two; ") == 1
         server.wait("it logs more", lambda: " debug " in server.log)
         file.write_text('app = "answers:Two"\nqueues = 1\nlog-level = "info"\n')
-        assert server.ctl("reload") == "reloaded 1 worker; log-level is info"
+        assert server.ask("reload") == "reloaded 1 worker; log-level is info"
         assert not [warning for warning in server.status()["warnings"] if "restart the server" in warning]
 
 
@@ -97,7 +97,7 @@ def test_a_flag_still_wins_over_the_file(file: Path) -> None:
     file.write_text("queues = 1\n")
     with Server("answers:One", "--config", str(file), cwd=file.parent) as server:
         file.write_text('app = "answers:Two"\nqueues = 1\n')
-        assert server.ctl("reload") == "reloaded 1 worker"
+        assert server.ask("reload") == "reloaded 1 worker"
         assert asked(server) == b"one"
 
 

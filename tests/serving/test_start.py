@@ -97,7 +97,7 @@ def test_a_name_whose_first_address_the_machine_lacks(tmp_path: Path) -> None:
             port = int(bind.rpartition(":")[2])
             assert hello(socket.create_connection(("127.0.0.1", port))) == b"hello"
             assert server.status()["listeners"] == [f"tcp://127.0.0.1:{port}"]
-            findings = {finding["what"]: finding for finding in server.ctl("doctor")}
+            findings = {finding["what"]: finding for finding in server.ask("doctor")}
             assert findings["addresses of localhost"]["in_force"] == f"127.0.0.1:{port}"
             assert not findings["addresses of localhost"]["ok"]
             assert findings["metrics"]["in_force"] == f"127.0.0.1:{metrics}"
@@ -119,7 +119,7 @@ def test_processes_stay_on_the_cores_that_were_named() -> None:
         for process in psutil.Process(server.pid).children(recursive=True):
             assert process.cpu_affinity() == [core], process
         assert "no process is pinned" in server.log
-        (pinning,) = [finding for finding in server.ctl("doctor") if finding["what"] == "pinning"]
+        (pinning,) = [finding for finding in server.ask("doctor") if finding["what"] == "pinning"]
         assert pinning["ok"] is False
         assert pinning["fix"]
 

@@ -98,7 +98,7 @@ def test_a_callback_that_runs_holds_a_stop(layout: str, tmp_path: Path) -> None:
     options = ["--layout", layout, "--queues", "1", "--graceful-timeout", "600"]
     with Server("slow:Slow", *options, cwd=tmp_path) as server, server.connect() as client:
         client.sendall(b"?")
-        server.wait("the callback runs", lambda: any(conn["bytes_in"] for conn in server.ctl("conns")))
+        server.wait("the callback runs", lambda: any(conn["bytes_in"] for conn in server.ask("conns")))
         server.process.send_signal(signal.SIGTERM)
         assert client.recv(4, socket.MSG_WAITALL) == b"done"
         assert server.process.wait(10) == 0
@@ -367,7 +367,7 @@ def test_what_the_handler_still_owes_is_sent_before_a_worker_leaves(tmp_path: Pa
     with Server("owing:Owing", "--queues", "1", cwd=tmp_path) as server, server.connect() as client:
         (old,) = server.workers()
         client.sendall(b"?")
-        server.wait("the callback runs", lambda: any(conn["bytes_in"] for conn in server.ctl("conns")))
+        server.wait("the callback runs", lambda: any(conn["bytes_in"] for conn in server.ask("conns")))
         server.process.send_signal(signal.SIGHUP)
         left = 8 << 20
         while left:

@@ -105,7 +105,7 @@ def test_what_was_all_sent_ends_in_order(bind: tuple[int, str, tuple[int, ...]])
     with Server(*HANDLER, "--bind", address, pass_fds=pass_fds) as server, ask(port) as client:
         assert rest(client) == PAGE_BYTES - 1
         client.close()
-        server.wait("it is gone", lambda: server.ctl("conns") == [])
+        server.wait("it is gone", lambda: server.ask("conns") == [])
 
 
 def test_what_was_all_handed_to_the_kernel_arrives_although_the_keeper_dies(
@@ -116,7 +116,7 @@ def test_what_was_all_handed_to_the_kernel_arrives_although_the_keeper_dies(
     with Server(*HANDLER, "--bind", address, pass_fds=pass_fds) as server, ask(port) as client:
         # Read until the kernel has the rest.
         received = 1
-        while server.ctl("conns")[0]["state"] != "linger":
+        while server.ask("conns")[0]["state"] != "linger":
             received += len(client.recv(1 << 18))
         os.kill(server.status()["shards"][0]["keeper_pid"], signal.SIGKILL)
         assert received + rest(client) == PAGE_BYTES
