@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from support.server import Server, run
+from support.server import Server
 
 from usnet_framework.config import Config, options
 from usnet_framework.errors import UsageError
@@ -81,9 +81,7 @@ def test_what_cannot_be_used_leaves_everything_as_it_is(text: str | None, expect
             file.unlink()
         else:
             file.write_text(text)
-        refused = run("usnet-ctl", "reload", "--control", str(server.control))
-        assert refused.returncode == 3
-        assert expected in refused.stderr
+        assert expected in server.refusal("reload")
         assert asked(server) == b"one"
         assert server.status()["app"] == "answers:One"
         assert server.status()["reloads_refused"] == 1
