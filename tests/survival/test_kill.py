@@ -30,17 +30,23 @@ def has_successor(server: Server, old: Worker) -> bool:
     return any(new[:2] == old[:2] and new.pid != old.pid for new in server.workers())
 
 
+def all_seated(server: Server) -> list[Worker] | None:
+    found, seats = server.workers(), sum(len(shard["workers"]) for shard in server.status()["shards"])
+    return found if len(found) == seats else None
+
+
 def kill_workers(server: Server, kills: int) -> None:
     for _ in range(kills):
-        time.sleep(random.uniform(0, 0.02))  # the moment of a kill is random; nothing is awaited here
-        kill_one(server, random.choice(server.workers()))
+        time.sleep(random.uniform(0, 0.02))  # the moment of a kill is random
+        kill_one(server, random.choice(server.wait("there are workers", server.workers)))
 
 
 def reload_workers(server: Server, reloads: int) -> None:
+    """With every seat taken, and until each has another worker."""
     for _ in range(reloads):
-        old = server.workers()
+        old = server.wait("every seat has a worker", lambda: all_seated(server))
         os.kill(server.pid, signal.SIGHUP)
-        server.wait("every seat has a new worker", lambda old=old: all(has_successor(server, worker) for worker in old))
+        server.wait("every seat has a new worker", lambda: all(has_successor(server, worker) for worker in old))  # noqa: B023
 
 
 def assert_undisturbed(clients: Clients, server: Server) -> None:
