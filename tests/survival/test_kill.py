@@ -74,10 +74,9 @@ def test_reloads_lose_nothing(serve: Serve, app: str, dialogue: type[Dialogue]) 
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("app", "dialogue"), DIALOGUES)
-def test_kills_and_reloads_together_lose_nothing(serve: Serve, app: str, dialogue: type[Dialogue]) -> None:
-    with serve(app, "--workers", "2", "--queues", "1") as server:
-        with Clients(server.address, CLIENTS, dialogue) as clients:
+def test_kills_and_reloads_together_lose_nothing(serve: Serve) -> None:
+    with serve("examples.counter:Counter", "--workers", "2", "--queues", "1") as server:
+        with Clients(server.address, CLIENTS, CounterDialogue) as clients:
             for _ in range(ROUNDS):
                 kill_workers(server, 5)
                 reload_workers(server, 2)
