@@ -10,6 +10,8 @@ SOURCES := $(shell find native usnet_framework -not -name __pycache__ -not -name
 # What exercises the extension, the network process and their deaths most; the sanitizers find nothing in the others.
 SANITIZED_TESTS := tests/dispatch tests/devices tests/native tests/sockets tests/serving/test_replace.py tests/serving/test_stop.py \
 	tests/survival/test_network_process.py tests/survival/test_poison.py
+# Tests start processes and wait for them: two at a time keep two processors busy for half of the time only.
+SIDE_BY_SIDE := -n 4 --dist worksteal
 OVER_TAP := usnet-bench compare --rounds 9 --base epoll-c --servers epoll-c,usnet-tap-inline,usnet-tap-split
 AND_LWIP = $(shell pkg-config --exists lwip && echo ,lwip-tap)
 
@@ -24,7 +26,7 @@ serve: $(VENV)/installed  ## set everything up and serve the echo example
 	@python tools/serve.py examples.echo:Echo
 
 test: $(VENV)/installed-for-tests native-test sanitized-test check  ## set everything up and run every test
-	@pytest -n 2 --dist worksteal
+	@pytest $(SIDE_BY_SIDE)
 
 test-trixie:  ## the same in a clean Debian 13 (debootstrap, build/trixie), as root
 	tools/setup.sh root
@@ -40,7 +42,7 @@ native-test: $(VENV)/installed-for-tests build/sanitized/installed build/tsan/bu
 	meson test -C build/python --suite core --print-errorlogs
 
 sanitized-test: build/sanitized/installed
-	tools/sanitized.sh build/sanitized build/sanitizer-reports -q -n 2 --dist worksteal $(SANITIZED_TESTS)
+	tools/sanitized.sh build/sanitized build/sanitizer-reports -q $(SIDE_BY_SIDE) $(SANITIZED_TESTS)
 
 SEEDS ?= 1000
 

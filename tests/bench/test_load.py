@@ -53,8 +53,9 @@ def test_every_peer_echoes(command: Sequence[str], size: int) -> None:
 @pytest.mark.parametrize("command", [C_EXCHANGE, UVLOOP_EXCHANGE], ids=["c", "uvloop"])
 @pytest.mark.parametrize(("size", "answer"), [(16, 16), (16, 3_000_000), (3_000_000, 16), (70_000, 40)], ids=str)
 def test_a_load_that_goes_one_way(command: Sequence[str], size: int, answer: int) -> None:
+    seconds = "1" if max(size, answer) > 1_000_000 else "0.2"  # in which each connection has filled its pipeline
     with echo_server(command) as (address, _):
-        options = ["--connections", "4", "--pipeline", "3", "--duration", "0.2", "--drain", "20"]
+        options = ["--connections", "4", "--pipeline", "3", "--duration", seconds, "--drain", "20"]
         code, result = load(address, *options, "--size", str(size), "--answer", str(answer))
     messages = result["messages"]
     assert code == 0, result["incidents"]

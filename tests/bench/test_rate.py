@@ -21,7 +21,7 @@ def test_a_single_stall_shows_in_the_99th_percentile_of_rate_mode() -> None:
     with Misbehaving(60, stall_once) as address:
         code, result = load(address, "--mode", "rate", "--rate", "500", "--duration", "1", "--verify", "--drain", "20")
     assert code == 0, result["incidents"]
-    assert abs(result["latency_ns"]["count"] - 500) <= 1
+    assert result["latency_ns"]["count"] >= 499
     assert result["latency_ns"]["p99"] > 0.8 * STALL_S * 1e9
     assert result["latency_ns"]["p90"] > 0.3 * STALL_S * 1e9
 
@@ -48,4 +48,4 @@ def test_messages_that_were_never_answered_are_told() -> None:
         options = ["--mode", "rate", "--rate", "200", "--duration", "0.5", "--pipeline", "8"]
         _, result = load(address, *options)
     assert result["messages"]["answered"] == 10
-    assert abs(result["messages"]["unanswered"] - 90) <= 1
+    assert result["messages"]["unanswered"] >= 89, "one more for every 5 ms that the end came late"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from support.server import REPOSITORY, STOP_SECONDS, WITH_THE_TEST, Server, run, wait
+from support.server import REPOSITORY, STOP_SECONDS, WITH_THE_TEST, Server, run, title, wait
 
 ECHO = "examples.echo:Echo"
 
@@ -45,7 +45,7 @@ def test_status_names_the_processes_as_ps_does(server: Server) -> None:
     pids = [*status["spares"], *(worker.pid for worker in server.workers())]
 
     def titles() -> list[str]:
-        return sorted(psutil.Process(pid).cmdline()[0].strip() for pid in pids)
+        return sorted(map(title, pids))
 
     expected = ["usnet: spare", *(f"usnet: worker {s}.{w}" for s in (0, 1) for w in (0, 1))]
     wait("each process has said what it is", lambda: titles() == expected)

@@ -1,4 +1,6 @@
-"""Lines go to whoever reads them, in order and each once; nobody waits, and what is lost is counted."""
+"""Lines go to whoever reads them, in order and each once; nobody waits, and what is lost is counted.
+
+A test is the reader as well: a line whose writer waited for it would never be written."""
 
 from __future__ import annotations
 
@@ -7,8 +9,7 @@ import os
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from support.server import wait
@@ -73,12 +74,6 @@ def lost(count: int) -> str:
     return f"{count} lost"
 
 
-def took_s(call: Callable[[], object]) -> float:
-    began_s = time.monotonic()
-    call()
-    return time.monotonic() - began_s
-
-
 def log_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "log"]
 
@@ -94,7 +89,8 @@ def test_a_line_is_written_by_its_caller(pipe: Pipe) -> None:
 def test_nobody_waits_and_all_is_there_once_it_is_read(pipe: Pipe) -> None:
     writer = LineWriter(pipe.writer, lost)
     lines = [f"{number} {LINE}" for number in range(1000)]
-    assert took_s(lambda: [writer.write(line) for line in lines]) < 1
+    for line in lines:
+        writer.write(line)
     wait("all is read", lambda: len(pipe.heard()) == len(lines))
     assert pipe.heard() == lines
     wait("the thread ends", lambda: not log_threads())
@@ -123,7 +119,8 @@ def test_a_line_longer_than_the_pipe_arrives_whole(pipe: Pipe) -> None:
 def test_a_pipe_of_another_user_is_written_by_a_thread(pipe: Pipe, refused: None) -> None:
     writer = LineWriter(pipe.writer, lost)
     lines = [f"{number} {LINE}" for number in range(500)]
-    assert took_s(lambda: [writer.write(line) for line in lines]) < 1
+    for line in lines:
+        writer.write(line)
     wait("all is read", lambda: len(pipe.heard()) == len(lines))
     assert pipe.heard() == lines
 
@@ -154,7 +151,8 @@ def test_a_socket_that_nobody_reads_holds_up_nobody() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         writer = LineWriter(ours.fileno(), lost)
-        assert took_s(lambda: [writer.write(f"{number} {LINE}") for number in range(4000)]) < 2
+        for number in range(4000):
+            writer.write(f"{number} {LINE}")
         assert ours.getblocking()
         heard = b""
         while heard.count(b"\n") < 4000:
@@ -166,7 +164,7 @@ def test_flush_ends_though_nobody_reads(pipe: Pipe) -> None:
     writer = LineWriter(pipe.writer, lost)
     for _ in range(100):
         writer.write(LINE)
-    assert took_s(lambda: writer.flush(0.3)) < 1
+    assert not writer.flush(0.3)
     assert not writer.flush(0)
 
 

@@ -25,7 +25,7 @@ def test_a_life_is_told(abstract: bool, tmp_path: Path) -> None:
         manager.wait("it is ready", lambda said: "READY=1" in said)
         assert "STATUS=ready: 1 of 1 workers serve, 0 connections" in manager.said()
         began_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        server.ctl("reload")
+        server.ask("reload")
         manager.wait("it is ready again", lambda said: said.count("READY=1") == 2)
         said = manager.said()
         at = said.index("RELOADING=1")
@@ -46,7 +46,7 @@ def test_a_reload_that_is_refused_is_over_too(tmp_path: Path) -> None:
     with manager, Server("app:Silent", "--queues", "1", cwd=tmp_path, env=manager.environment) as server:
         manager.wait("it is ready", lambda said: "READY=1" in said)
         (tmp_path / "app.py").write_text("an error of syntax")
-        assert run("usnet-ctl", "reload", "--control", str(server.control)).returncode == 3
+        assert "SyntaxError" in server.refusal("reload")
         manager.wait("it is over", lambda said: "RELOADING=1" in said and said.count("READY=1") == 2)
 
 
@@ -62,7 +62,9 @@ def test_connections_are_in_the_status(tmp_path: Path, monkeypatch: pytest.Monke
 
         notifier = Notifier(manager.environment)
         notifier.begin(describe)
-        await asyncio.sleep(0.2)
+        async with asyncio.timeout(20):
+            while "STATUS=ready" not in manager.said():
+                await asyncio.sleep(0.01)
         notifier.close()
         count = len(manager.said())
         await asyncio.sleep(0.1)
@@ -79,12 +81,16 @@ def test_a_watchdog_hears_the_loop_and_not_a_stopped_one(tmp_path: Path) -> None
         environment = manager.environment | {"WATCHDOG_USEC": "400000"}
         with Server(ECHO, "--queues", "1", env=environment) as server:
             manager.wait("it is ready", lambda said: "READY=1" in said)
-            assert manager.count("WATCHDOG=1", 2) in range(5, 11), "every 200 ms, 10 in all"
+            before, began_s = manager.said().count("WATCHDOG=1"), time.monotonic()
+            manager.wait("it is heard again and again", lambda said: said.count("WATCHDOG=1") >= before + 5)
+            heard = manager.said().count("WATCHDOG=1") - before
+            assert heard <= 1 + (time.monotonic() - began_s) / 0.2, "every 200 ms"
             server.process.send_signal(signal.SIGSTOP)
             manager.count("WATCHDOG=1", 0.3)  # what was on its way
             assert manager.count("WATCHDOG=1", 1) == 0
             server.process.send_signal(signal.SIGCONT)
-            assert manager.count("WATCHDOG=1", 1) > 0
+            heard = manager.said().count("WATCHDOG=1")
+            manager.wait("it is heard again", lambda said: said.count("WATCHDOG=1") > heard)
 
 
 @pytest.mark.parametrize(
@@ -131,10 +137,8 @@ def test_a_manager_that_cannot_be_told_stops_nobody(name: str) -> None:
 def test_a_manager_that_does_not_read_stops_nobody(tmp_path: Path) -> None:
     with Manager(str(tmp_path / "notify")) as manager:
         notifier = Notifier(manager.environment)
-        began_s = time.monotonic()
         for _ in range(5000):  # the queue of a socket has a few hundred places
             notifier.ready()
-        assert time.monotonic() - began_s < 5
         assert 0 < manager.said().count("READY=1") < 5000
         notifier.close()
 

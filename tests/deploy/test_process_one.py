@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.privilege import needs_pid_namespaces
-from support.server import REPOSITORY, WITH_THE_TEST, Server, command, wait
+from support.server import REPOSITORY, WITH_THE_TEST, Server, command, title, wait
 from support.tree import ROOT
 
 pytestmark = needs_pid_namespaces
@@ -59,16 +59,8 @@ class Contained(Server):
 
 
 def worker_of(first: psutil.Process) -> psutil.Process:
-    (worker,) = [child for child in first.children() if "usnet: worker" in title_of(child)]
+    (worker,) = [child for child in first.children() if title(child.pid).startswith("usnet: worker")]
     return worker
-
-
-def title_of(process: psutil.Process) -> str:
-    """Of one that has ended: nothing."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""
 
 
 def is_zombie(process: psutil.Process) -> bool:
@@ -96,7 +88,7 @@ def test_only_process_one_waits_for_others(tmp_path: Path) -> None:
     with Server("orphaning:Orphaning", "--queues", "1", cwd=tmp_path) as server, server.connect() as client:
         client.sendall(b"x")
         assert client.recv(1) == b"x"
-        assert "sleep" not in [child.name() for child in psutil.Process(server.pid).children()]
+        assert not [child for child in psutil.Process(server.pid).children() if title(child.pid).startswith("sleep")]
 
 
 def entry_point() -> list[str]:

@@ -11,7 +11,7 @@ import termios
 from pathlib import Path
 
 import psutil
-from support.server import REPOSITORY, WITH_THE_TEST, command, wait
+from support.server import REPOSITORY, WITH_THE_TEST, command, title, wait
 
 LINE = b"a line of the handler\n"
 
@@ -37,7 +37,7 @@ def test_workers_may_write_where_background_jobs_may_not(tmp_path: Path) -> None
                     client.connect(str(path))
                     client.sendall(LINE)
                     assert client.recv(len(LINE), socket.MSG_WAITALL) == LINE
-                    assert stopped(server.pid) == []
+                    assert not any(map(is_stopped, tree(server.pid)))
                     worker_of(server.pid).kill()
             shown = b""
             while shown.count(LINE.strip()) < 4:  # to stdout and to stderr
@@ -53,10 +53,13 @@ def tree(pid: int) -> list[psutil.Process]:
     return [parent, *parent.children(recursive=True)]
 
 
-def stopped(pid: int) -> list[psutil.Process]:
-    return [process for process in tree(pid) if process.status() == psutil.STATUS_STOPPED]
+def is_stopped(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
+        return False
 
 
 def worker_of(pid: int) -> psutil.Process:
-    (worker,) = [process for process in tree(pid) if "usnet: worker" in " ".join(process.cmdline())]
+    (worker,) = [process for process in tree(pid) if title(process.pid).startswith("usnet: worker")]
     return worker

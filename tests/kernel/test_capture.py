@@ -85,7 +85,7 @@ def test_a_server_on_a_clean_link(server: Server, capture: Capture, version: int
         connect(version, server.address[1]).close()
         for size in (0, 1001, 4000):
             ping(OURS[version], size)
-        server.wait("connections are gone", lambda: server.ctl("conns") == [])
+        server.wait("connections are gone", lambda: server.ask("conns") == [])
     assert capture.packets("tcp") > 100
     assert_faultless(capture)
 
@@ -108,7 +108,7 @@ def test_a_server_that_refuses_and_a_peer_that_resets(server: Server, capture: C
         client.sendall(b"give %d\n" % MEBIBYTE)
         client.recv(1000)
         reset(client)
-        server.wait("it is gone", lambda: server.ctl("conns") == [])
+        server.wait("it is gone", lambda: server.ask("conns") == [])
     assert capture.packets("tcp.flags.reset == 1") >= 2
     assert_faultless(capture, RESET)
 

@@ -29,7 +29,7 @@ def server(request: pytest.FixtureRequest, ethernet: Link) -> Iterator[Server]:
     options = ["--queues", "1", "--layout", request.param]
     with Server("examples.http_hello:Hello", *options, backend=ethernet) as server:
         yield server
-        server.wait("connections are gone", lambda: server.ctl("conns") == [])
+        server.wait("connections are gone", lambda: server.ask("conns") == [])
 
 
 @pytest.fixture
@@ -190,6 +190,6 @@ def test_browsers(server: Server, version: int) -> None:
         visits = [pool.submit(visit, version, server.address[1], seed) for seed in range(TABS * VISITS)]
         steps = sum(made.result() for made in visits)
     print(f"{len(visits)} connections, {steps} requests or ways to leave")
-    server.wait("connections are gone", lambda: server.ctl("conns") == [])
+    server.wait("connections are gone", lambda: server.ask("conns") == [])
     with connect(version, server.address[1]) as client:
         get(client, random.Random(0))

@@ -103,7 +103,7 @@ def test_resets_in_the_middle_of_a_download(server: Server, version: int) -> Non
             for _ in range(length // 1000):
                 client.recv(1000)
             reset(client)
-    server.wait("connections are gone", lambda: server.ctl("conns") == [])
+    server.wait("connections are gone", lambda: server.ask("conns") == [])
 
 
 @sized
@@ -121,4 +121,4 @@ def test_short_connections(server: Server, version: int, first: str) -> None:
             assert b"".join(iter(lambda: client.recv(4096), b"")) == content
 
     churn(one, CHURN_SECONDS)
-    server.wait("connections are gone", lambda: server.ctl("conns") == [])
+    server.wait("connections are gone", lambda: server.ask("conns") == [])

@@ -54,7 +54,7 @@ def test_a_socket_that_is_named_is_served_and_of_the_other_it_is_said(listeners:
     with Server(ECHO, "--bind", "fd:4", "--queues", "1", prefix=activated(*listeners), pass_fds=fds) as server:
         assert served(listeners[1].getsockname()) == b"hello"
         assert "sockets of systemd: fd:3 asked, not served in force: no --bind names them" in server.log
-        (finding,) = [one for one in server.ctl("doctor") if one["what"] == "sockets of systemd"]
+        (finding,) = [one for one in server.ask("doctor") if one["what"] == "sockets of systemd"]
         assert (finding["ok"], finding["asked"]) == (False, "fd:3")
 
 

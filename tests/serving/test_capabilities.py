@@ -46,7 +46,7 @@ def refused(prefix: list[str], *args: str) -> str:
 
 
 def finding(server: Server, what: str) -> dict[str, Any]:
-    (found,) = (finding for finding in server.ctl("doctor") if finding["what"] == what)
+    (found,) = (finding for finding in server.ask("doctor") if finding["what"] == what)
     return found
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from support.answers import ask, write_answers
-from support.server import Server, run
+from support.server import Server, run, title
 
 LAYOUTS = pytest.mark.parametrize("layout", ["split", "inline"])
 
@@ -26,7 +25,7 @@ def zygote(server: Server) -> int:
 
     def found() -> int | None:
         pids = server.status()["zygotes"]
-        return pids[0] if pids and psutil.Process(pids[0]).cmdline()[0].startswith("usnet: zygote") else None
+        return pids[0] if pids and title(pids[0]) == "usnet: zygote" else None
 
     return server.wait("there is a zygote", found) or 0
 
@@ -117,8 +116,8 @@ def test_what_cannot_be_shared_is_served_by_workers_that_are_spawned(tmp_path: P
         os.kill(server.workers()[0].pid, signal.SIGKILL)
         server.wait("it is replaced", lambda: len(server.workers()) == 2)
         assert ask(server, "imported_by == os.getpid()")
-        for child in psutil.process_iter(["name"]):  # of the application, and its business
-            if child.info["name"] == "sleep" and os.getsid(child.pid) == server.pid:
+        for child in server.processes():  # of the application, and its business
+            if title(child.pid).startswith("sleep"):
                 child.kill()
 
 
@@ -204,12 +203,10 @@ def ask_or_none(server: Server) -> int | None:
 
 
 def test_an_import_that_hangs_is_ended(tmp_path: Path) -> None:
-    write_answers(tmp_path, "import time; time.sleep(60)")
+    write_answers(tmp_path, "import time; time.sleep(600)")
     args = ("--start-timeout", "1", "--metrics", "off", "--control", "off", "--bind", f"unix:{tmp_path}/s")
-    began_s = time.monotonic()
     done = run("usnet-serve", "app:App", *args, cwd=tmp_path)
     assert done.returncode == 3
-    assert time.monotonic() - began_s < 15
     assert "importing the application took longer than 1 s (--start-timeout)" in done.stderr
 
 

@@ -8,12 +8,11 @@ import socket
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 import pytest
 from support.credentials import AS_OTHER, OTHER, USER, credentials, is_closed
 from support.privilege import needs_other_users
 from support.prying import WAYS, ways_into
-from support.server import Serve, Server, free_port, run
+from support.server import Serve, Server, free_port, run, title
 
 from usnet_framework.config import Config
 from usnet_framework.shards.privileges import syscalls_finding
@@ -53,14 +52,6 @@ def settled(server: Server) -> Processes:
         return found if titles == ["usnet: spare", "usnet: zygote"] else None
 
     return server.wait("spare and zygote are ready", all_there)
-
-
-def title(pid: int) -> str:
-    """Empty: it has ended."""
-    try:
-        return " ".join(psutil.Process(pid).cmdline()).rstrip()
-    except psutil.NoSuchProcess:
-        return ""
 
 
 def exchange(client: socket.socket, text: bytes = b"hello") -> None:
@@ -134,7 +125,7 @@ def test_nothing_is_left_of_a_server_with_a_user(layout: str, number: signal.Sig
 @needs_other_users
 def test_a_reload_and_doctor_with_a_user() -> None:
     with Server(ECHO, "--queues", "1", *AS_OTHER) as server:
-        assert server.ctl("reload") == "reloaded 1 worker"
+        assert server.ask("reload") == "reloaded 1 worker"
         assert_harmless(settled(server).all)
         assert doctor(server, "user of workers")["in_force"] == OTHER.pw_name
 
@@ -152,18 +143,19 @@ def test_an_application_that_the_user_may_not_read_is_refused(tmp_path: Path) ->
 
 
 def doctor(server: Server, what: str) -> dict[str, Any]:
-    (finding,) = (finding for finding in server.ctl("doctor") if finding["what"] == what)
+    (finding,) = (finding for finding in server.ask("doctor") if finding["what"] == what)
     return finding
 
 
 @LAYOUTS
 def test_network_processes_have_no_capabilities_and_workers_what_the_server_has(layout: str) -> None:
     with Server(ECHO, "--queues", "1", "--layout", layout) as server:
-        for pid in (*processes(server).networks, *processes(server).keepers):
+        there = settled(server)
+        for pid in (*there.networks, *there.keepers):
             found = credentials(pid)
             assert (found.users, found.capabilities, found.no_new_privileges) == ({os.geteuid()}, 0, True), title(pid)
         own = credentials(os.getpid())
-        for pid in (*processes(server).workers, *processes(server).spares):
+        for pid in (*there.workers, *there.spares, *there.zygotes):
             assert credentials(pid) == own, title(pid)
 
 

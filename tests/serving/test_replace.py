@@ -31,7 +31,7 @@ def test_an_inline_worker_takes_its_connections_with_it_and_another_one_serves()
         for client in clients:
             exchange(client)
         victim, other = server.workers()
-        shards = {conn["peer"][1]: conn["shard"] for conn in server.ctl("conns")}
+        shards = {conn["peer"][1]: conn["shard"] for conn in server.ask("conns")}
         os.kill(victim.pid, signal.SIGKILL)
         server.wait("it is replaced", lambda: server.workers()[0].serial == 2 and server.get("/readyz")[0] == 200)
         for client in clients:
@@ -51,7 +51,7 @@ def test_a_shard_whose_keeper_died_is_rebuilt_and_the_others_do_not_notice() -> 
         clients = [server.connect() for _ in range(16)]
         for client in clients:
             exchange(client)
-        shards = {conn["peer"][1]: conn["shard"] for conn in server.ctl("conns")}
+        shards = {conn["peer"][1]: conn["shard"] for conn in server.ask("conns")}
         keeper = server.status()["shards"][0]["keeper_pid"]
         os.kill(keeper, signal.SIGKILL)
         server.wait("the shard is rebuilt", lambda: server.status()["shards"][0]["rebuilds"] == 1)

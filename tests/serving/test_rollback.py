@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from support.apps import ask, write
-from support.server import Server, run
+from support.server import Server
 
 DIES = "    def on_connect(self, conn):\n        import os; os.abort()\n"
 
@@ -15,11 +15,9 @@ DIES = "    def on_connect(self, conn):\n        import os; os.abort()\n"
 def test_rollback_goes_back_while_the_code_has_not_proven_itself(tmp_path: Path) -> None:
     write(tmp_path, "one")
     with Server("app:App", "--queues", "1", cwd=tmp_path) as server, server.connect() as client:
-        nothing = run("usnet-ctl", "rollback", "--control", str(server.control))
-        assert nothing.returncode == 3
-        assert "there is no code to go back to" in nothing.stderr
+        assert "there is no code to go back to" in server.refusal("rollback")
         write(tmp_path, "two")
-        server.ctl("reload")
+        server.ask("reload")
         assert ask(client) == b"two"
         assert server.status()["can_roll_back"]
         write(tmp_path, "one")  # workers may be spawned
@@ -33,17 +31,17 @@ def test_the_old_code_is_let_go_after_the_probation(tmp_path: Path) -> None:
     write(tmp_path, "one")
     with Server("app:App", "--queues", "1", "--reload-probation", "0.5", cwd=tmp_path) as server:
         write(tmp_path, "two")
-        server.ctl("reload")
+        server.ask("reload")
         server.wait("it has proven itself", lambda: not server.status()["can_roll_back"])
         server.wait("one spare is left", lambda: len(server.status()["spares"]) == 1)
-        assert run("usnet-ctl", "rollback", "--control", str(server.control)).returncode == 3
+        assert "there is no code to go back to" in server.refusal("rollback")
 
 
 def test_code_that_dies_again_and_again_is_rolled_back(tmp_path: Path) -> None:
     write(tmp_path, "one")
     with Server("app:App", "--queues", "1", cwd=tmp_path) as server:
         write(tmp_path, "bad", more=DIES)
-        server.ctl("reload")
+        server.ask("reload")
         write(tmp_path, "one")
         for _ in range(2):  # poison takes two workers each
             with server.connect():
@@ -59,7 +57,7 @@ def test_code_that_has_proven_itself_is_not_rolled_back(tmp_path: Path) -> None:
     write(tmp_path, "one")
     with Server("app:App", "--queues", "1", "--reload-probation", "0.2", cwd=tmp_path) as server:
         write(tmp_path, "two")
-        server.ctl("reload")
+        server.ask("reload")
         server.wait("it has proven itself", lambda: not server.status()["can_roll_back"])
         for _ in range(4):
             (worker,) = server.workers()

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from support.server import Server, run
+from support.server import Server
 
 from usnet_framework.config import Config, options
 from usnet_framework.errors import UsageError
@@ -45,9 +45,9 @@ def test_a_reload_takes_over_what_can_be_and_names_the_rest(file: Path) -> None:
     file.write_text('app = "answers:One"\nqueues = 1\n')
     with Server(None, "--config", str(file), cwd=file.parent) as server:
         assert asked(server) == b"one"
-        assert server.ctl("reload") == "reloaded 1 worker"
+        assert server.ask("reload") == "reloaded 1 worker"
         file.write_text('app = "answers:Two"\nqueues = 1\nlog-level = "debug"\nworkers = 2\nbacklog = 9\n')
-        answer = server.ctl("reload")
+        answer = server.ask("reload")
         assert answer == (
             "reloaded 1 worker; app is answers:Two; log-level is debug; restart the server for workers, backlog"
         )
@@ -61,7 +61,7 @@ def test_a_reload_takes_over_what_can_be_and_names_the_rest(file: Path) -> None:
         assert server.log.count("configuration: app is answers:Two; ") == 1
         server.wait("it logs more", lambda: " debug " in server.log)
         file.write_text('app = "answers:Two"\nqueues = 1\nlog-level = "info"\n')
-        assert server.ctl("reload") == "reloaded 1 worker; log-level is info"
+        assert server.ask("reload") == "reloaded 1 worker; log-level is info"
         assert not [warning for warning in server.status()["warnings"] if "restart the server" in warning]
 
 
@@ -81,9 +81,7 @@ def test_what_cannot_be_used_leaves_everything_as_it_is(text: str | None, expect
             file.unlink()
         else:
             file.write_text(text)
-        refused = run("usnet-ctl", "reload", "--control", str(server.control))
-        assert refused.returncode == 3
-        assert expected in refused.stderr
+        assert expected in server.refusal("reload")
         assert asked(server) == b"one"
         assert server.status()["app"] == "answers:One"
         assert server.status()["reloads_refused"] == 1
@@ -97,7 +95,7 @@ def test_a_flag_still_wins_over_the_file(file: Path) -> None:
     file.write_text("queues = 1\n")
     with Server("answers:One", "--config", str(file), cwd=file.parent) as server:
         file.write_text('app = "answers:Two"\nqueues = 1\n')
-        assert server.ctl("reload") == "reloaded 1 worker"
+        assert server.ask("reload") == "reloaded 1 worker"
         assert asked(server) == b"one"
 
 

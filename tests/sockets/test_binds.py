@@ -28,7 +28,7 @@ def test_unix_socket_shared_by_shards(layout: str, tmp_path: Path) -> None:
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(str(path))
                 assert echo(client) == b"hello"
-        assert server.ctl("conns") == [] or server.wait("they are gone", lambda: server.ctl("conns") == [])
+        server.wait("they are gone", lambda: server.ask("conns") == [])
     assert not path.exists()
 
 
@@ -50,10 +50,10 @@ def test_dual_stack(layout: str) -> None:
             with socket.socket(family) as client:
                 client.connect((host, port))
                 assert echo(client) == b"hello"
-                (conn,) = server.ctl("conns")
+                (conn,) = server.ask("conns")
                 assert conn["peer"][:2] == list(client.getsockname()[:2])
-                server.wait("all was taken", lambda: [conn["bytes_queued"] for conn in server.ctl("conns")] == [0])
-            server.wait("it is gone", lambda: server.ctl("conns") == [])
+                server.wait("all was taken", lambda: [conn["bytes_queued"] for conn in server.ask("conns")] == [0])
+            server.wait("it is gone", lambda: server.ask("conns") == [])
 
 
 def test_several_binds(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_peer_that_does_not_read_is_reset(serve: Serve, layout: str) -> None:
         server.connect() as stuck,
         server.connect() as other,
     ):
-        stuck.sendall(b"flood")
+        stuck.sendall(b"flood 16384")
         server.wait("it is reset", lambda: server.closed()["stalled"] == 1)
         with pytest.raises(ConnectionResetError):
             read_on(stuck)
@@ -83,7 +83,7 @@ def test_a_peer_that_reads_slowly_is_not(serve: Serve, layout: str) -> None:
     """It takes longer than the timeout until there is room for more, but every second something arrives."""
     with serve(*FLOOD, "--layout", layout, "--send-timeout", "1") as server, server.connect() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
-        slow.sendall(b"flood")
+        slow.sendall(b"flood 16384")
         until = time.monotonic() + 5
         while time.monotonic() < until:
             assert slow.recv(65536)
@@ -132,7 +132,7 @@ def test_peers_of_a_listener_that_is_not_ours_are_probed() -> None:
 def test_a_stack_of_our_own_probes_as_well(serve: Serve, layout: str, backend: object) -> None:
     with serve(*ECHO, "--layout", layout, "--keepalive", "1") as server, server.connect() as client:
         assert echo(client) == b"hello"
-        if server.ctl("doctor")[0]["in_force"] == "tap":
+        if server.ask("doctor")[0]["in_force"] == "tap":
             server.wait("it was probed", lambda: server.metrics().get("usnet_tcp_keepalives_total", 0) > 1)
         else:
             server.wait("the timer is that of keepalive", lambda: "timer:(keepalive" in timers(server.address[1]))

@@ -169,7 +169,7 @@ def test_many_connections_at_once(server: Server) -> None:
         client.close()
     for client in clients[1::2]:
         reset(client)
-    server.wait("all are gone", lambda: len(server.ctl("conns")) == 0)
+    server.wait("all are gone", lambda: len(server.ask("conns")) == 0)
 
 
 def test_connect_and_close_at_once(server: Server) -> None:

@@ -45,7 +45,7 @@ def hello(host: str, port: int) -> bytes:
 
 
 def findings(server: Server) -> dict[str, dict[str, str]]:
-    return {finding["what"]: finding for finding in server.ctl("doctor")}
+    return {finding["what"]: finding for finding in server.ask("doctor")}
 
 
 def ip(*arguments: str) -> None:
@@ -67,10 +67,10 @@ def test_a_connection_knows_both_of_its_ends(layout: str) -> None:
             with socket.create_connection((host, server.address[1]), 10) as client:
                 client.sendall(b"hello")
                 assert client.recv(5) == b"hello"
-                (conn,) = server.ctl("conns")
+                (conn,) = server.ask("conns")
                 assert conn["peer"][:2] == list(client.getsockname()[:2])
                 assert conn["local"][:2] == list(client.getpeername()[:2])
-            server.wait("it is gone", lambda: server.ctl("conns") == [])
+            server.wait("it is gone", lambda: server.ask("conns") == [])
 
 
 def test_one_address_of_several_is_served_and_the_rest_refuses() -> None:
@@ -131,7 +131,7 @@ def test_flows_go_to_the_shard_that_owns_them(layout: str) -> None:
             client.sendall(b"hello")
         for client in clients:
             assert client.recv(5) == b"hello"
-        shards = [conn["shard"] for conn in server.ctl("conns")]
+        shards = [conn["shard"] for conn in server.ask("conns")]
         assert sorted(set(shards)) == [0, 1, 2, 3]
         for client in clients:
             client.close()
@@ -156,7 +156,7 @@ def test_frames_that_come_through_another_queue_are_handed_to_their_owner() -> N
         leave_queues_to_the_kernel(server)
         with Clients(server.address, 32, EchoDialogue) as clients:
             server.wait("answers come", lambda: clients.answered > 320)
-            shards = {conn["shard"] for conn in server.ctl("conns")}
+            shards = {conn["shard"] for conn in server.ask("conns")}
             drops = server.drops()
         assert not clients.incidents, clients.incidents
         assert shards == {0, 1, 2, 3}
@@ -239,7 +239,7 @@ def test_who_claims_an_address_of_the_server_is_told_of(layout: str) -> None:
             asker.sendto(b"who are you?", ("10.77.0.9", 9))
         server.wait("it is told", lambda: f"{Tap.ipv4} is claimed by another station as well" in server.log)
         assert "supervisor  usnet.supervisor: address 10.77.0.1" in server.log
-        (claimed,) = [found for found in server.ctl("doctor") if found["asked"] == f"{Tap.ipv4}/24"]
+        (claimed,) = [found for found in server.ask("doctor") if found["asked"] == f"{Tap.ipv4}/24"]
         assert "and by another station" in claimed["in_force"]
         assert not claimed["ok"]
         assert any("another station" in warning for warning in server.status()["warnings"])
@@ -369,7 +369,7 @@ def test_readers_without_room_hear_that_their_connections_are_over() -> None:
     with Server("support.bulk:Bulk", "--app-dir", "tests", "--queues", "1", backend=Tap()) as server:
         clients = without_room(server, 60)
         os.kill(server.workers()[0].pid, signal.SIGKILL)
-        server.wait("another one serves", lambda: server.ctl("conns") == [] and server.workers())
+        server.wait("another one serves", lambda: server.ask("conns") == [] and server.workers())
         for client in clients:
             server.wait("the client hears it", lambda client=client: was_reset(client))
             client.close()
@@ -399,7 +399,7 @@ def test_clients_that_only_wait_hear_that_nobody_knows_of_them_any_more(layout: 
         "support.bulk:Bulk", "--app-dir", "tests", "--layout", layout, "--queues", "1", backend=Tap()
     ) as server:
         clients = without_room(server, 30) + [server.connect() for _ in range(30)]
-        server.wait("all are known", lambda: len(server.ctl("conns")) == len(clients))
+        server.wait("all are known", lambda: len(server.ask("conns")) == len(clients))
         kill_owner(server, layout)
         for client in clients:
             server.wait("the client hears it", lambda client=client: was_reset(client))

@@ -69,7 +69,7 @@ def play(scenario: Callable[[World], Coroutine[Any, Any, None]]) -> None:
         world.turns()
         player = asyncio.create_task(world.goes_on())
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await scenario(world)
         finally:
             player.cancel()
@@ -80,6 +80,16 @@ def play(scenario: Callable[[World], Coroutine[Any, Any, None]]) -> None:
 async def until(predicate: Callable[[], bool]) -> None:
     while not predicate():
         await asyncio.sleep(0)
+
+
+async def successors_die(world: World) -> None:
+    """As many as it takes to roll back, each as it takes its port."""
+    seat = world.stage.seat
+    for _ in range(DEATHS_MAX):
+        await until(lambda: seat.status()["state"] in ("attaching", "seating"))
+        serial = seat.serial
+        world.current.dies()
+        await until(lambda serial=serial: seat.serial > serial)  # type: ignore[misc]
 
 
 async def refused(change: Awaitable[int]) -> str:
@@ -236,11 +246,7 @@ def test_new_code_that_dies_as_it_takes_its_port_is_rolled_back_by_the_reload() 
     async def scenario(world: World) -> None:
         old = world.current
         reloading = asyncio.create_task(world.releases.reload())
-        for _ in range(DEATHS_MAX):
-            await until(lambda: world.stage.seat.status()["state"] in ("attaching", "seating"))
-            serial = world.stage.seat.serial
-            world.current.dies()
-            await until(lambda serial=serial: world.stage.seat.serial > serial)  # type: ignore[misc]
+        await successors_die(world)
         assert "3 workers of the new code died" in await refused(reloading)
         await until(lambda: world.stage.seat.serves)
         assert world.current.generation == 0
@@ -255,11 +261,7 @@ def test_a_seat_that_the_new_code_did_not_come_to_is_as_before_when_it_is_rolled
         second.start()
         await until(lambda: second.serves)
         reloading = asyncio.create_task(world.releases.reload())
-        for _ in range(DEATHS_MAX):
-            await until(lambda: stage.seat.status()["state"] in ("attaching", "seating"))
-            serial = stage.seat.serial
-            world.current.dies()
-            await until(lambda serial=serial: stage.seat.serial > serial)  # type: ignore[misc]
+        await successors_die(world)
         await refused(reloading)
         assert second.generation == 0
         assert not any(worker.running for worker in stage.workers if worker.generation == 1)

@@ -61,11 +61,13 @@ def test_a_spare_that_is_stopped_is_not_handed_over() -> None:
     stage.load_all()
     with subprocess.Popen(["sleep", "600"]) as process:
         stage.workers[0].pid = process.pid
-        process.send_signal(signal.SIGSTOP)
-        wait("it is stopped", lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
-        taker = Taker()
-        stage.pool.request(taker)
-        process.kill()
+        try:
+            process.send_signal(signal.SIGSTOP)
+            wait("it is stopped", lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+            taker = Taker()
+            stage.pool.request(taker)
+        finally:
+            process.kill()
     assert taker.taken == [stage.workers[1].process]
     assert not stage.workers[0].running
     stage.load_all()

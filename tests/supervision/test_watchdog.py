@@ -65,7 +65,7 @@ class Shard:
 
 
 class Stacks:
-    """Everybody is where `at` says."""
+    """Everybody is where `stack` says."""
 
     def __init__(self) -> None:
         self.stack = '  File "app.py", line 7 in on_data\n'

@@ -14,8 +14,6 @@ from pathlib import Path
 
 from usnet_framework import Connection, Handler, SendBufferFull
 
-FLOOD_BYTES = 1 << 30
-
 
 def flood_chunk() -> bytes:
     return bytes(range(256)) * 256
@@ -132,11 +130,11 @@ class Babbler(Echo):
 
 
 class Flood(Echo):
-    """Answers "flood" with FLOOD_BYTES, as fast as the peer reads; echoes anything else."""
+    """Answers "flood N" with N chunks, as fast as the peer reads; echoes anything else."""
 
     def on_data(self, conn: Connection, data: memoryview) -> None:
-        if data == b"flood":
-            conn.context = FLOOD_BYTES
+        if bytes(data).startswith(b"flood "):
+            conn.context = int(bytes(data).split()[1])
             self.on_drain(conn)
         else:
             conn.send(data)
@@ -144,7 +142,7 @@ class Flood(Echo):
     def on_drain(self, conn: Connection) -> None:
         chunk = flood_chunk()
         while conn.context:
-            conn.context -= len(chunk)
+            conn.context -= 1
             if not conn.send(chunk):
                 return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 
 from usnet_framework import Connection, Handler, Shard
@@ -17,7 +18,7 @@ class Echo(Handler):
 
 
 class Hangs(Echo):
-    """An echo that hangs where it is told to: "spin", "sleep", "slow" (two seconds)."""
+    """An echo that hangs where it is told to: "spin", "sleep", "slow" (two seconds), "held" (until SIGUSR1 comes)."""
 
     def on_data(self, conn: Connection, data: memoryview) -> None:
         word = bytes(data)
@@ -27,14 +28,17 @@ class Hangs(Echo):
             time.sleep(3600)
         elif word == b"slow":
             time.sleep(2)
+        elif word == b"held":
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+            signal.sigwait([signal.SIGUSR1])
         conn.send(data)
 
 
 class Waits(Echo):
-    """Answers after three seconds, in which nothing else hangs."""
+    """Answers after two seconds, in which nothing else hangs."""
 
     async def on_data(self, conn: Connection, data: memoryview) -> None:  # type: ignore[override]
-        await asyncio.sleep(3)
+        await asyncio.sleep(2)
         conn.send(data)
 
 

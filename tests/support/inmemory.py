@@ -100,7 +100,7 @@ class MemoryServer:
         client.connect(self.address)
         return client
 
-    def ctl(self, what: str) -> list[dict[str, Any]]:
+    def ask(self, what: str) -> list[dict[str, Any]]:
         assert what == "conns"
         return [asdict(conn) for conn in self._segment.connections()]
 

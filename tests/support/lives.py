@@ -21,6 +21,7 @@ from support.fake_engine import FakeEngine
 from usnet_framework.shards.messages import hear, send
 
 DEADLINE_S = 20
+PATIENCE_S = 3600.0  # of the supervisor, where a test does not show what happens when it ends: longer than DEADLINE_S
 
 _PROGRAM = """
 import asyncio, contextvars, os, socket, sys, threading, time
@@ -86,6 +87,12 @@ class Life:
             output += self.engine.sent().get(conn, b"")
             time.sleep(0.001)
         return output
+
+    def leaves(self) -> tuple[int, str]:
+        """Told to retire, it says that it has left, and ends: exit code and log."""
+        self.tell("retire", timeout=PATIENCE_S)
+        assert self.hears() == {"type": "left"}
+        return self.ends()
 
     def ends(self) -> tuple[int, str]:
         """Exit code and log, when it has ended by itself."""

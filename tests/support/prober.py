@@ -1,5 +1,5 @@
 """Who watches a server from outside while it changes: new connections and a lasting one ask again and again, and
-/readyz is read. `longest_s` is the longest that anybody waited for an answer."""
+/readyz is read. Nobody may wait for longer than a client does; usnet-bench reload measures how long they do."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ PAUSE_S = 0.005
 
 
 class Prober:
-    """with Prober(server) as prober: …; prober.assert_served(within_s=0.25)"""
+    """with Prober(server) as prober: …; prober.assert_served()"""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=run) for run in (self._come_again, self._stay, self._look)]
-        self.longest_s = 0.0
         self.answers: set[bytes] = set()
         self.asked = 0
         self.trouble: list[str] = []
@@ -38,10 +37,9 @@ class Prober:
             thread.join()
         self._lasting.close()
 
-    def assert_served(self, within_s: float) -> None:
+    def assert_served(self) -> None:
         assert not self.trouble, "\n".join([*self.trouble[:5], self._server.log])
         assert self.asked > 10
-        assert self.longest_s <= within_s, f"{self.longest_s:.3f} s\n{self._server.log}"
 
     def _come_again(self) -> None:
         def once() -> None:
@@ -70,11 +68,9 @@ class Prober:
     def _again(self, once: object) -> None:
         assert callable(once)
         while not self._stop.is_set():
-            began_s = time.monotonic()
             try:
                 once()
             except OSError as error:
                 self.trouble.append(f"{once.__qualname__}: {error}")
                 return
-            self.longest_s = max(self.longest_s, time.monotonic() - began_s)
             time.sleep(PAUSE_S)

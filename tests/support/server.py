@@ -106,6 +106,14 @@ def free_port() -> int:
         return port
 
 
+def title(pid: int) -> str:
+    """What ps shows of a process, "usnet: spare" for one; empty: it has ended, as any that status names may have."""
+    try:
+        return " ".join(psutil.Process(pid).cmdline()).strip()
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def wait(what: str, predicate: Callable[[], T], seconds: float = START_SECONDS) -> T:
     """Poll until the predicate returns something true, and return that; fail with `what` after the deadline."""
     deadline = time.monotonic() + seconds
@@ -229,6 +237,13 @@ class Server:
         done = run("usnet-ctl", *args, "--json", "--control", str(self.control))
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
+
+    def refusal(self, *args: str) -> str:
+        """The one line that usnet-ctl prints of what the server refuses."""
+        done = run("usnet-ctl", *args, "--control", str(self.control))
+        assert done.returncode == 3, done
+        assert done.stderr.count("\n") == 1, done.stderr
+        return done.stderr
 
     def status(self) -> dict[str, Any]:
         """The supervisor's status, without the cost of starting usnet-ctl."""

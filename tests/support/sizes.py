@@ -1,6 +1,6 @@
-"""How much the tests against the kernel do: seconds of it every day, and the whole of it in `make soak`, which sets
+"""How much some tests do, most of them against the kernel: seconds every day, the whole in `make soak`, which sets
 
-    USNET_BULK_MIB        bytes that each transfer with losses carries (8)
+    USNET_BULK_MIB        bytes that each transfer with losses carries (8); a slow reader gets 32 times that, or 1 GiB
     USNET_CHURN_SECONDS   how long there are 1,000 short connections per second (1)
 
 Tests that heed one of them are marked with `sized`, and have as much more time.

@@ -8,10 +8,12 @@ import socket
 
 import psutil
 from support.clients import Clients, EchoDialogue
-from support.handlers import FLOOD_BYTES, PIECE_BYTES, PIECES, flood_chunk
+from support.handlers import PIECE_BYTES, PIECES, flood_chunk
 from support.obedient import pattern
 from support.server import Serve
+from support.sizes import BULK_BYTES, sized
 
+FLOOD_BYTES = min(1 << 30, 32 * BULK_BYTES)
 MEMORY_MAX = 64 << 20  # resident, of a network process or a worker: segment pages in use, and Python itself
 
 
@@ -19,13 +21,15 @@ def resident(pid: int) -> int:
     return int(psutil.Process(pid).memory_info().rss)
 
 
-def test_a_gibibyte_to_a_slow_reader(serve: Serve) -> None:
+@sized
+def test_a_slow_reader_gets_many_times_what_may_wait_for_it(serve: Serve) -> None:
+    chunk = flood_chunk()
     with serve("support.handlers:Flood", "--app-dir", "tests", "--queues", "1") as server:
         (worker,) = server.workers()
         pids = [worker.pid, *server.network_pids()]
         with Clients(server.address, 8, EchoDialogue) as others, server.connect(timeout=60) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-            client.sendall(b"flood")
+            client.sendall(b"flood %d" % (FLOOD_BYTES // len(chunk)))
             most = received = 0
             digest, buffer = hashlib.blake2b(), bytearray(1 << 20)
             while received < FLOOD_BYTES:
@@ -36,12 +40,11 @@ def test_a_gibibyte_to_a_slow_reader(serve: Serve) -> None:
                 if before >> 24 != received >> 24:  # every 16 MiB
                     most = max(most, *map(resident, pids))
         expected = hashlib.blake2b()
-        chunk = flood_chunk()
         for _ in range(FLOOD_BYTES // len(chunk)):
             expected.update(chunk)
         assert received == FLOOD_BYTES
         assert digest.digest() == expected.digest()
-        print(f"1 GiB to a slow reader: at most {most >> 20} MiB resident in the worker or the network process")
+        print(f"{FLOOD_BYTES >> 20} MiB to a slow reader: at most {most >> 20} MiB resident in a process")
         assert most < MEMORY_MAX
         assert not others.incidents, others.incidents
 

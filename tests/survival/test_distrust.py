@@ -18,7 +18,7 @@ def test_a_message_that_makes_workers_scribble_costs_their_connections_only(serv
             network = server.network_pids()
             victim.sendall(b"hello")
             assert victim.recv(5) == b"hello"
-            seats = {conn["peer"][1]: conn["seat"] for conn in server.ctl("conns")}
+            seats = {conn["peer"][1]: conn["seat"] for conn in server.ask("conns")}
             seat = seats[victim.getsockname()[1]]
             (other,) = (worker for worker in server.workers() if worker.seat != seat)
             victim.sendall(message)
@@ -44,9 +44,9 @@ def test_a_worker_that_jams_what_wakes_its_engine_stops_no_other(serve: Serve) -
         for conn in (mad, honest):
             conn.sendall(b"hello")
             assert conn.recv(5) == b"hello"
-        assert len({conn["seat"] for conn in server.ctl("conns")}) == 2
+        assert len({conn["seat"] for conn in server.ask("conns")}) == 2
         mad.sendall(b"jam")
-        server.wait("it was told to", lambda: any(conn["bytes_in"] == 8 for conn in server.ctl("conns")))
+        server.wait("it was told to", lambda: any(conn["bytes_in"] == 8 for conn in server.ask("conns")))
         for _ in range(100):  # each of them takes a wake-up of the engine
             honest.sendall(b"still there?")
             assert honest.recv(12) == b"still there?"

@@ -30,17 +30,23 @@ def has_successor(server: Server, old: Worker) -> bool:
     return any(new[:2] == old[:2] and new.pid != old.pid for new in server.workers())
 
 
+def all_seated(server: Server) -> list[Worker] | None:
+    found, seats = server.workers(), sum(len(shard["workers"]) for shard in server.status()["shards"])
+    return found if len(found) == seats else None
+
+
 def kill_workers(server: Server, kills: int) -> None:
     for _ in range(kills):
-        time.sleep(random.uniform(0, 0.02))  # the moment of a kill is random; nothing is awaited here
-        kill_one(server, random.choice(server.workers()))
+        time.sleep(random.uniform(0, 0.02))  # the moment of a kill is random
+        kill_one(server, random.choice(server.wait("there are workers", server.workers)))
 
 
 def reload_workers(server: Server, reloads: int) -> None:
+    """With every seat taken, and until each has another worker."""
     for _ in range(reloads):
-        old = server.workers()
+        old = server.wait("every seat has a worker", lambda: all_seated(server))
         os.kill(server.pid, signal.SIGHUP)
-        server.wait("every seat has a new worker", lambda old=old: all(has_successor(server, worker) for worker in old))
+        server.wait("every seat has a new worker", lambda: all(has_successor(server, worker) for worker in old))  # noqa: B023
 
 
 def assert_undisturbed(clients: Clients, server: Server) -> None:
@@ -68,10 +74,9 @@ def test_reloads_lose_nothing(serve: Serve, app: str, dialogue: type[Dialogue]) 
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("app", "dialogue"), DIALOGUES)
-def test_kills_and_reloads_together_lose_nothing(serve: Serve, app: str, dialogue: type[Dialogue]) -> None:
-    with serve(app, "--workers", "2", "--queues", "1") as server:
-        with Clients(server.address, CLIENTS, dialogue) as clients:
+def test_kills_and_reloads_together_lose_nothing(serve: Serve) -> None:
+    with serve("examples.counter:Counter", "--workers", "2", "--queues", "1") as server:
+        with Clients(server.address, CLIENTS, CounterDialogue) as clients:
             for _ in range(ROUNDS):
                 kill_workers(server, 5)
                 reload_workers(server, 2)
@@ -95,7 +100,7 @@ def test_without_on_resume_the_killed_workers_connections_are_reset_and_no_other
     with serve("support.handlers:Forgetful", "--app-dir", "tests", "--workers", "2", "--queues", "1") as server:
         with Clients(server.address, CLIENTS, EchoDialogue) as clients:
             worker, other = server.workers()
-            seats = {conn["peer"][1]: conn["seat"] for conn in server.ctl("conns")}
+            seats = {conn["peer"][1]: conn["seat"] for conn in server.ask("conns")}
             owned = {client for client, port in clients.local_ports.items() if seats[port] == worker.seat}
             assert 0 < len(owned) < CLIENTS
             kill_one(server, worker)

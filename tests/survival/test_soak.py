@@ -45,7 +45,7 @@ def stop_a_process(server: Server, chance: random.Random) -> None:
 
 
 def reload(server: Server, chance: random.Random) -> None:
-    server.ctl("reload")
+    server.ask("reload")
 
 
 @pytest.mark.slow
