@@ -41,6 +41,13 @@ def test_a_server_without_a_clean_run_has_no_figure() -> None:
     assert second.throughput == 10
 
 
+def test_nothing_is_measured_by_a_base_that_has_not_answered() -> None:
+    base, other = summarise([sample("a", 0), sample("b", 200)], "a")
+    assert math.isnan(base.ratio)
+    assert math.isnan(other.ratio)
+    assert other.throughput == 200
+
+
 def test_quartiles_of_one_value_are_that_value() -> None:
     assert quartiles([7]) == (7, 7, 7)
 

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from usnet_framework.bench.rounds import Summary
+from usnet_framework.bench.rounds import Summary, over
 from usnet_framework.errors import UsageError
 
 
@@ -22,8 +22,8 @@ class Figure:
 
 
 FIGURES: Mapping[str, Figure] = {
-    "ratio": Figure("messages/s, x {base}", operator.ge, lambda row, base, size: row.throughput / base.throughput),
-    "p50": Figure("p50, x {base}", operator.le, lambda row, base, size: row.p50_us / base.p50_us),
+    "ratio": Figure("messages/s, x {base}", operator.ge, lambda row, base, size: over(row.throughput, base.throughput)),
+    "p50": Figure("p50, x {base}", operator.le, lambda row, base, size: over(row.p50_us, base.p50_us)),
     "rate": Figure("messages/s", operator.ge, lambda row, base, size: row.throughput),
     "gbit": Figure("Gbit/s", operator.ge, lambda row, base, size: row.throughput * size * 8 / 1e9),
 }

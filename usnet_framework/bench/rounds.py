@@ -80,6 +80,11 @@ def _median(values: Iterable[float]) -> float:
     return statistics.median(found) if found else NOTHING
 
 
+def over(value: float, base: float) -> float:
+    """The ratio; NOTHING where the base has not answered once, as may be in a short window of a busy machine."""
+    return value / base if base else NOTHING
+
+
 def _clean(samples: Iterable[Sample]) -> list[Sample]:
     return [sample for sample in samples if sample.steal <= STEAL_LIMIT]
 
@@ -94,7 +99,7 @@ def _summary(name: str, samples: Sequence[Sample], base: float) -> Summary:
         throughput=middle,
         lower=lower,
         upper=upper,
-        ratio=middle / base,
+        ratio=over(middle, base),
         p50_us=_median(sample.p50_us for sample in clean),
         p99_us=_median(sample.p99_us for sample in clean),
         server_busy=_median(sample.server_busy for sample in clean),
