@@ -25,6 +25,23 @@ class Noted(Handler):
         self.notes.append("resumed")
 
 
+class Count(Handler):
+    """Answers each byte with how many came before it on this connection, whatever happens to workers."""
+
+    def __init__(self) -> None:
+        self.resumed: list[bytes] = []
+
+    def on_data(self, conn: Connection, data: memoryview) -> None:
+        count = int.from_bytes(conn.state)
+        for _ in data:
+            conn.send(b"%d " % count)
+            count += 1
+        conn.state = count.to_bytes(4)
+
+    def on_resume(self, conn: Connection) -> None:
+        self.resumed.append(conn.state)
+
+
 def serve(network: Network, handler: type[Handler], profile: Profile | None = None, **options: Any) -> Server:
     return network.serve(handler, "10.0.0.1/24", "fd00::1/64", up=profile, down=profile, **options)
 

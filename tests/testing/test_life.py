@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from support.served import LOSSY, Noted, connect, serve
+from support.served import LOSSY, Count, Noted, connect, serve
 
-from usnet_framework import CloseReason, Connection, Handler
+from usnet_framework import CloseReason, Connection, Handler, Shard
 from usnet_framework.testing import Network, SimulationFailed
 from usnet_framework.testing.applications import Client
 
@@ -151,23 +151,6 @@ def test_an_event_that_kills_twice_is_poison() -> None:
         assert Fragile.closed == [CloseReason.POISONED]
 
 
-class Count(Handler):
-    """Answers each byte with how many came before it on this connection, whatever happens to workers."""
-
-    def __init__(self) -> None:
-        self.resumed: list[bytes] = []
-
-    def on_data(self, conn: Connection, data: memoryview) -> None:
-        count = int.from_bytes(conn.state)
-        for _ in data:
-            conn.send(b"%d " % count)
-            count += 1
-        conn.state = count.to_bytes(4)
-
-    def on_resume(self, conn: Connection) -> None:
-        self.resumed.append(conn.state)
-
-
 def test_killed_at_every_line_under_loss() -> None:
     with Network(seed=5) as network:
         server = serve(network, Count, LOSSY)
@@ -250,6 +233,23 @@ def test_in_a_method_that_a_callback_calls() -> None:
 def test_where_nobody_can_die_is_said(during: str, expected: str) -> None:
     with Network() as network, pytest.raises(ValueError, match=expected):
         serve(network, Careful).kill_worker(during=during)
+
+
+def test_a_replacement_that_still_starts_is_waited_for() -> None:
+    class Starts(Careful):
+        async def on_start(self, shard: Shard) -> None:
+            await asyncio.sleep(1)
+
+    with Network() as network:
+        server = serve(network, Starts)
+        client = connect(network, Client(b"a"))
+        server.kill_worker(during="on_data", line=0)
+        network.run(until=lambda: server.deaths == 1, limit=5)
+        server.kill_worker(during="on_data", line=0)
+        assert network.now_s == pytest.approx(2, abs=0.1)
+        client.send(b"b")
+        network.run(until=lambda: client.received == b"AB", limit=5)
+        assert server.deaths == 2
 
 
 # The end.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.served import LOSSY, Noted, connect, serve
+from support.served import LOSSY, Count, Noted, connect, serve
 
 from usnet_framework import Connection, Handler, Shard
 from usnet_framework.testing import Network, Server, SimulationFailed
@@ -294,27 +294,23 @@ def test_who_does_not_leave_is_said(end: Callable[[Server], None]) -> None:
             end(server)
 
 
-def test_reloads_under_loss_lose_nothing() -> None:
-    class Count(Handler):
-        """Answers each byte with how many came before it on this connection."""
+class SlowCount(Count):
+    async def on_data(self, conn: Connection, data: memoryview) -> None:
+        super().on_data(conn, data)
+        await asyncio.sleep(0.01)
 
-        async def on_data(self, conn: Connection, data: memoryview) -> None:
-            count = int.from_bytes(conn.state)
-            for _ in data:
-                conn.send(b"%d " % count)
-                count += 1
-            conn.state = count.to_bytes(4)
-            await asyncio.sleep(0.01)
 
-        def on_resume(self, conn: Connection) -> None: ...
-
+@pytest.mark.parametrize(("handler", "kills"), [(SlowCount, False), (Count, True)])
+def test_reloads_under_loss_lose_nothing(handler: type[Handler], kills: bool) -> None:
     with Network(seed=5) as network:
-        server = serve(network, Count, LOSSY, workers=2)
+        server = serve(network, handler, LOSSY, workers=2)
         clients = [connect(network, Client()) for _ in range(6)]
         for number in range(20):
             for client in clients:
                 client.send(b"x" * 10)
             network.run(0.003 * number)
             server.reload()
+            if kills:
+                server.kill_worker(worker=number % 2)
         expected = b"".join(b"%d " % number for number in range(200))
         network.run(until=lambda: all(client.received == expected for client in clients), limit=60)

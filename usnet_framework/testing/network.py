@@ -309,7 +309,8 @@ class Network:
     ) -> bool:
         """Let time pass: so many seconds, or until that holds, or until nothing happens any more. Whether it holds.
 
-        `limit`: SimulationFailed when it does not hold after so many seconds, so that a test need not look."""
+        `limit`, instead of `seconds`: SimulationFailed when it does not hold after so many, so that a test need not
+        look."""
         if limit is not None:
             if not self.run(limit, until=until):
                 raise SimulationFailed(f"what was waited for is not there after {limit:g} seconds of virtual time")

@@ -30,7 +30,10 @@ class Engine(Protocol):
 
 
 class Seat:
-    """`make` makes the handlers of heirs, the first one at once. `wake` is called when there is something to do."""
+    """`make` makes the handlers of heirs, the first one at once. `wake` is called when there is something to do.
+    `handler` is the one that came last to serve."""
+
+    handler: Handler
 
     def __init__(
         self, segment: Segment, engine: Engine, number: int, make: Make, clock: Clock, wake: Callable[[], None]
@@ -70,13 +73,6 @@ class Seat:
         """At ports."""
         return [worker for worker in self._ports if worker is not None]
 
-    @property
-    def handler(self) -> Handler:
-        """Of the current worker, or of the one that is about to sit down there. SimulationFailed: nobody is."""
-        if (worker := self.current or self._heir) is None:
-            raise SimulationFailed("nobody serves at this seat")
-        return worker.handler
-
     # What the server asks for.
 
     def kill(self) -> None:
@@ -86,10 +82,9 @@ class Seat:
             self._lose_dead(worker)
 
     def doom(self, curse: Curse) -> None:
-        """SimulationFailed: nobody serves; ValueError: nobody can die there."""
-        if (worker := self.current) is None:
-            raise SimulationFailed("nobody serves at this seat")
-        worker.doom(curse)
+        """The current worker, which there is. ValueError: nobody can die there."""
+        assert self.current is not None, "it was waited for"
+        self.current.doom(curse)
         self._wake()
 
     def prepare(self, make: Make) -> None:
@@ -200,7 +195,7 @@ class Seat:
             port = port_of(self._number, side)
             if self._ports[side] is None and self._engine.attach_worker(worker.serial, worker.resumes, port):
                 worker.sit_down(self._segment.public_fd, self._segment.port_fds[port], port)
-                self._ports[side], self._side = worker, side
+                self._ports[side], self._side, self.handler = worker, side, worker.handler
                 if self._curse is not None:
                     worker.doom(self._curse)
                 self._curse = None

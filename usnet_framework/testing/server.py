@@ -119,12 +119,12 @@ class Server(Station):
 
     @property
     def handler(self) -> Handler:
-        """The instance that serves new connections now; of the first worker of shard 0."""
+        """The instance that came last to serve; of the first worker of shard 0."""
         return self._places[0].seats[0].handler
 
     @property
     def handlers(self) -> list[Handler]:
-        """Those that serve new connections now: by shard, and within a shard by worker."""
+        """Those that came last to serve: by shard, and within a shard by worker."""
         return [seat.handler for seat in self._seats]
 
     @property
@@ -167,12 +167,14 @@ class Server(Station):
         starts, which may take time."""
         self._check_it_runs()
         place = self._places[shard]
+        seat = place.seats[worker]
+        self._wait(lambda: seat.current is not None)  # one that died before may not be replaced yet
         if during is not None:
-            place.seats[worker].doom(Curse(during, line, times))
+            seat.doom(Curse(during, line, times))
             return
         for _ in range(times):
             place.kill(worker)
-            self._wait(lambda: place.seats[worker].current is not None)
+            self._wait(lambda: seat.current is not None)
 
     def reload(
         self, handler_class: Make | None = None, *, overlap: float = OVERLAP_S, timeout: float = GRACEFUL_S
