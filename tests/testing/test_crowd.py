@@ -30,17 +30,19 @@ def ask(network: Network, clients: list[Client]) -> list[str]:
     return [client.received.decode().strip() for client in clients]
 
 
-@pytest.mark.parametrize("profile", [Profile(), LOSSY], ids=["perfect", "lossy"])
+@pytest.mark.parametrize(
+    ("profile", "address"), [(Profile(), "10.0.0.1"), (LOSSY, "fd00::1")], ids=["perfect-4", "lossy-6"]
+)
 @pytest.mark.parametrize(
     ("queues", "workers", "places"), [(3, 1, ["0.0", "1.0", "2.0"]), (2, 2, ["0.0", "0.1", "1.0", "1.1"])]
 )
 def test_connections_are_spread_and_stay_there(
-    profile: Profile, queues: int, workers: int, places: list[str]
+    profile: Profile, address: str, queues: int, workers: int, places: list[str]
 ) -> None:
     Place.notes.clear()
     with Network(seed=3) as network:
         server = serve(network, Place, profile, queues=queues, workers=workers)
-        clients = [connect(network, Client()) for _ in range(24)]
+        clients = [connect(network, Client(), address) for _ in range(24)]
         first = ask(network, clients)
         assert sorted(set(first)) == [f"{place}/0" for place in places]
         assert [handler.name.decode() for handler in server.handlers] == places  # type: ignore[attr-defined]
@@ -55,6 +57,18 @@ def test_connections_are_spread_and_stay_there(
         assert Place.notes == ["resumed"] * (first.count(f"{killed}/0") + len(clients))
         server.stop(timeout=1)
         network.run(until=lambda: all(client.is_over for client in clients), limit=60)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])
+def test_a_flow_comes_to_the_right_shard(address: str) -> None:
+    """Of neighbours all shards have to hear, so what is counted begins when they know them."""
+    with Network(seed=3) as network:
+        server = serve(network, Place, queues=3)
+        clients = [connect(network, Client(), address) for _ in range(12)]
+        ask(network, clients)
+        before = server.statistics()["ip_handed_over"]
+        ask(network, clients)
+        assert server.statistics()["ip_handed_over"] == before
 
 
 def test_a_frame_that_comes_to_the_wrong_shard_finds_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
