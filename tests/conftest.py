@@ -9,12 +9,16 @@ import signal
 from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import settings
 from support.backends import Backend, backend_named
 from support.privilege import PREFIX, needs_tap
 from support.server import Serve, Server
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell's background jobs begin; tests interrupt programs
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+settings.register_profile("busy", deadline=None)  # an example takes as long as the machine has others to serve
+settings.load_profile("busy")
 
 BACKENDS = ["kernel", pytest.param("tap", marks=needs_tap)]
 

@@ -93,12 +93,14 @@ class Engine:
         *,
         device: int = 0,
         time_ns: int = 0,
+        more_port_fds: Iterable[int] = (),
     ) -> None:
         """Its options stand in the segment. `stack`, if the options ask for a stack of our own: kind and descriptors of
         the packet device, arena_fd, frames_fd (-1: memory of this process), exchange_fd, and the exchange_wake_fd of
         each shard. `control_fd`: a SOCK_SEQPACKET to the supervisor, for its log. For simulations: `device`, the
         address of a device that carries the stack's packets instead and is closed with the engine; `time_ns`, which
-        makes the attribute the time. OSError: the descriptors are not those of a segment."""
+        makes the attribute the time; `more_port_fds`, for workers that sit at a port each, opened without `engine`: the
+        segment's other ports, all of them, in order. OSError: the descriptors are not those of a segment."""
 
     time_ns: int
     """Set it before every turn, if it was given at first."""
@@ -110,8 +112,13 @@ class Engine:
     def deadline_ns(self) -> int: ...
     def stop_accepting(self) -> None: ...
     def end_all(self, reason: SupportsIndex, /) -> None: ...
-    def lose_worker(self) -> bool: ...
-    def attach_worker(self, serial: int, resumes: bool, /) -> None: ...
+    def lose_worker(self, port: int = 0, /) -> bool:
+        """Its worker is gone. True: an event went to quarantine. ValueError: there is no such port."""
+
+    def attach_worker(self, serial: int, resumes: bool, port: int = 0, /) -> bool:
+        """A worker comes, which gets the new connections of its seat. False: not there yet, as events of the last one
+        there are being copied to the other port. ValueError: there is no such port."""
+
     def close(self) -> None: ...
 
 @final

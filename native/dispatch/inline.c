@@ -3,7 +3,10 @@
  * One thread drives both: a turn of the engine receives and fills the event ring, a run of the Port empties it, and its
  * commit is taken at once. There is no keeper: when this process ends, its connections do. The memories were formatted
  * by the parent, who wrote the engine's options into them. They are mapped writable as a whole; the engine's private
- * memory is anonymous. */
+ * memory is anonymous.
+ *
+ * A simulation may give it all ports of a segment. Workers that sit at these open them as they do beside an engine of
+ * another process (port.c); all of them turn by turn in one thread, so nobody has to be woken. */
 #include "inline.h"
 
 #include <fcntl.h>
@@ -25,7 +28,9 @@ struct memory {
 struct engine_object {
     PyObject_HEAD
     struct un_engine *engine; /* NULL once closed */
-    struct memory public, port, private, arena, frames;
+    struct memory public, private, arena, frames;
+    struct memory ports[UN_PORTS_MAX];
+    uint32_t port_count;
     struct un_stack_setup stack; /* in use when there is an arena */
     int arena_fd, frames_fd;     /* -1: memory of our own */
     uint64_t exchange_wakes;
@@ -76,15 +81,27 @@ static int refuse(const char **why, const char *fault)
     return -1;
 }
 
-static int map_memories(struct engine_object *self, int public_fd, int port_fd, const char **why)
+static int map_port(struct engine_object *self, struct memory *port, int fd, const char **why)
 {
-    if (map_file(&self->public, public_fd) < 0 || map_file(&self->port, port_fd) < 0)
+    if (map_file(port, fd) < 0)
+        return -1;
+    if (port->bytes < un_header(self->public.start)->layout.port_bytes)
+        return refuse(why, UN_PORT_SMALL);
+    madvise(port->start, port->bytes, MADV_DONTFORK);
+    return 0;
+}
+
+static int map_memories(struct engine_object *self, int public_fd, const int *port_fds, const char **why)
+{
+    if (map_file(&self->public, public_fd) < 0)
         return -1;
     if (un_formats_check(self->public.start, self->public.bytes, why) < 0)
         return refuse(why, *why);
-    if (self->port.bytes < un_header(self->public.start)->layout.port_bytes)
-        return refuse(why, UN_PORT_SMALL);
-    madvise(self->port.start, self->port.bytes, MADV_DONTFORK);
+    if (self->port_count != 1 && self->port_count != un_port_count(&un_header(self->public.start)->config))
+        return refuse(why, "it has another number of ports");
+    for (uint32_t i = 0; i < self->port_count; i++)
+        if (map_port(self, &self->ports[i], port_fds[i], why) < 0)
+            return -1;
     return map_private(&self->private, un_engine_private_bytes(&un_header(self->public.start)->config));
 }
 
@@ -121,9 +138,10 @@ static int start(struct engine_object *self, struct un_engine_setup *setup)
 {
     setup->private = self->private.start;
     setup->public = self->public.start;
-    setup->ports[0] = self->port.start;
-    setup->port_wake_fds[0] = -1;
-    setup->wake_fds[0] = -1;
+    for (uint32_t i = 0; i < self->port_count; i++) {
+        setup->ports[i] = self->ports[i].start;
+        setup->port_wake_fds[i] = setup->wake_fds[i] = -1;
+    }
     setup->epoll_fd = self->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (self->epoll_fd < 0)
         return -1;
@@ -150,6 +168,14 @@ static int read_listeners(PyObject *listeners, struct un_engine_setup *setup)
 {
     Py_ssize_t count = read_numbers(listeners, setup->listeners, UN_LISTENERS_MAX, "listeners");
     setup->listener_count = count < 0 ? 0 : (uint32_t)count;
+    return count < 0 ? -1 : 0;
+}
+
+/* The first of them, and the others if there are any. */
+static int read_ports(PyObject *more, int *port_fds, struct engine_object *self)
+{
+    Py_ssize_t count = more ? read_numbers(more, port_fds + 1, UN_PORTS_MAX - 1, "further ports") : 0;
+    self->port_count = 1 + (uint32_t)count;
     return count < 0 ? -1 : 0;
 }
 
@@ -189,7 +215,8 @@ static void leave_to_parent(struct un_fork_member *member)
     if (self->epoll_fd >= 0)
         close(self->epoll_fd);
     self->epoll_fd = -1;
-    un_fork_replace(self->port.start, self->port.bytes);
+    for (uint32_t i = 0; i < self->port_count; i++)
+        un_fork_replace(self->ports[i].start, self->ports[i].bytes);
     mprotect(self->public.start, self->public.bytes, PROT_READ);
 }
 
@@ -205,14 +232,14 @@ void un_raise_segment(int error, const char *why)
 static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"public_fd", "port_fd", "listeners", "resumes", "serial",
-                            "stack",     "control_fd", "device", "time_ns", NULL};
+                            "stack",     "control_fd", "device", "time_ns", "more_port_fds", NULL};
     struct un_engine_setup setup = {.control_fd = -1};
-    int public_fd, port_fd, resumes;
+    int public_fd, port_fds[UN_PORTS_MAX], resumes;
     unsigned int serial = 1;
     unsigned long long device = 0, time_ns = 0;
-    PyObject *listeners, *stack = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iiOp|IOi$KK:Engine", names, &public_fd, &port_fd, &listeners,
-                                     &resumes, &serial, &stack, &setup.control_fd, &device, &time_ns) ||
+    PyObject *listeners, *stack = NULL, *more = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iiOp|IOi$KKO:Engine", names, &public_fd, &port_fds[0], &listeners,
+                                     &resumes, &serial, &stack, &setup.control_fd, &device, &time_ns, &more) ||
         read_listeners(listeners, &setup) < 0)
         return NULL;
     struct engine_object *self = as_engine(type->tp_alloc(type, 0));
@@ -221,13 +248,13 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     self->epoll_fd = -1;
     self->time_ns = time_ns;
     self->stack.device = (struct un_device *)(uintptr_t)device;
-    if (stack && read_stack(stack, self) < 0) {
+    if ((stack && read_stack(stack, self) < 0) || read_ports(more, port_fds, self) < 0) {
         Py_DECREF(self);
         return NULL;
     }
     setup.time_ns = time_ns ? &self->time_ns : NULL;
     const char *why = NULL;
-    if (map_memories(self, public_fd, port_fd, &why) < 0 || map_arena(self, &setup, &why) < 0 ||
+    if (map_memories(self, public_fd, port_fds, &why) < 0 || map_arena(self, &setup, &why) < 0 ||
         start(self, &setup) < 0) {
         un_raise_segment(errno, why);
         Py_DECREF(self);
@@ -254,7 +281,7 @@ int un_inline_attach(PyObject *engine, struct un_port *end, const char **why)
         *why = "its engine is closed";
         return -EINVAL;
     }
-    int status = un_port_attach(end, self->public.start, self->port.start, 0, -1);
+    int status = un_port_attach(end, self->public.start, self->ports[0].start, 0, -1);
     if (status == -EINVAL)
         *why = UN_PORT_MAD;
     return status;
@@ -348,20 +375,30 @@ static PyObject *engine_end_all(PyObject *self, PyObject *reason)
     Py_RETURN_NONE;
 }
 
-static PyObject *engine_lose_worker(PyObject *self, PyObject *unused)
+static bool is_port(PyObject *self, unsigned int port)
 {
-    (void)unused;
-    return is_usable(self) ? PyBool_FromLong(un_engine_lost_worker(as_engine(self)->engine, 0, UN_LOSS_DIED)) : NULL;
+    if (port < as_engine(self)->port_count)
+        return true;
+    PyErr_Format(PyExc_ValueError, "there is no port %u", port);
+    return false;
+}
+
+static PyObject *engine_lose_worker(PyObject *self, PyObject *args)
+{
+    unsigned int port = 0;
+    if (!PyArg_ParseTuple(args, "|I:lose_worker", &port) || !is_usable(self) || !is_port(self, port))
+        return NULL;
+    return PyBool_FromLong(un_engine_lost_worker(as_engine(self)->engine, port, UN_LOSS_DIED));
 }
 
 static PyObject *engine_attach_worker(PyObject *self, PyObject *args)
 {
-    unsigned int serial;
+    unsigned int serial, port = 0;
     int resumes;
-    if (!PyArg_ParseTuple(args, "Ip:attach_worker", &serial, &resumes) || !is_usable(self))
+    if (!PyArg_ParseTuple(args, "Ip|I:attach_worker", &serial, &resumes, &port) || !is_usable(self) ||
+        !is_port(self, port))
         return NULL;
-    un_engine_attach_worker(as_engine(self)->engine, 0, serial, resumes);
-    Py_RETURN_NONE;
+    return PyBool_FromLong(un_engine_attach_worker(as_engine(self)->engine, port, serial, resumes) == 0);
 }
 
 static PyObject *engine_fileno(PyObject *self, PyObject *unused)
@@ -398,7 +435,8 @@ static void engine_dealloc(PyObject *self)
     un_fork_quit(&as_engine(self)->fork);
     close_engine(as_engine(self));
     unmap(&as_engine(self)->public);
-    unmap(&as_engine(self)->port);
+    for (uint32_t i = 0; i < as_engine(self)->port_count; i++)
+        unmap(&as_engine(self)->ports[i]);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -411,8 +449,9 @@ static PyMethodDef engine_methods[] = {
     {"deadline_ms", engine_deadline_ms, METH_NOARGS, "When it wants a turn, -1: when something happens."},
     {"deadline_ns", engine_deadline_ns, METH_NOARGS, "By its own time: when it wants a turn; 2**64 - 1: never."},
     {"stop_accepting", engine_stop_accepting, METH_NOARGS, "Take no more connections."},
-    {"lose_worker", engine_lose_worker, METH_NOARGS, "Its worker is gone; True: an event went to quarantine."},
-    {"attach_worker", engine_attach_worker, METH_VARARGS, "(serial, resumes): the next one comes."},
+    {"lose_worker", engine_lose_worker, METH_VARARGS, "(port=0): its worker is gone; True: quarantined an event."},
+    {"attach_worker", engine_attach_worker, METH_VARARGS,
+     "(serial, resumes, port=0): the next one comes. False: not there yet, its last one's events are being copied."},
     {"end_all", engine_end_all, METH_O,
      "End every connection, for a CloseReason: in order if nothing of it is under way, else by a reset."},
     {"close", engine_close, METH_NOARGS, "End what is left and let go; the memories stay while a Port has views."},
@@ -426,7 +465,7 @@ static PyMemberDef engine_members[] = {
 
 static PyType_Slot engine_slots[] = {
     {Py_tp_doc, "Engine(public_fd, port_fd, listeners, resumes, serial=1, stack=None, control_fd=-1, *, device=0, "
-                "time_ns=0)\n\nThe "
+                "time_ns=0, more_port_fds=())\n\nThe "
                 "network engine in this process, with its one worker attached. OSError: the descriptors are not those "
                 "of a segment."},
     {Py_tp_new, engine_new},

@@ -185,6 +185,12 @@ def test_descriptors_that_are_no_segment(server: Server) -> None:
             Engine(public, small.fileno(), [], True)
     with pytest.raises(ValueError, match="another number of queues than there are wake-ups"):
         Engine(public, port, [], True, 1, ("tap", [0], -1, -1, 0, [0, 0]))
+    with pytest.raises(ValueError, match="it has another number of ports"):
+        Engine(public, port, [], True, more_port_fds=[port, port])
+    with pytest.raises(ValueError, match="there is no port 1"):
+        server.engine.attach_worker(1, True, 1)
+    with pytest.raises(ValueError, match="there is no port 1"):
+        server.engine.lose_worker(1)
     with pytest.raises(OSError, match="Bad file descriptor"):
         Engine(-1, port, [], True)
     with pytest.raises(ValueError, match="65 listeners"):

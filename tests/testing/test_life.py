@@ -1,40 +1,15 @@
-"""The life of a worker under test: killed anywhere, replaced by new code, stopped, as `usnet-serve` does it."""
+"""The life of a worker under test: killed anywhere, and stopped, as `usnet-serve` does it."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
+from support.served import LOSSY, Count, Noted, connect, serve
 
 from usnet_framework import CloseReason, Connection, Handler, Shard
-from usnet_framework.testing import Network, Profile, Server, SimulationFailed
+from usnet_framework.testing import Network, SimulationFailed
 from usnet_framework.testing.applications import Client
-from usnet_framework.testing.network import Application
-
-LOSSY = Profile(delay_s=0.02, loss=0.05)
-
-
-class Noted(Handler):
-    """Writes down what it does, for all instances of a class."""
-
-    notes: list[str]
-
-    def __init_subclass__(cls) -> None:
-        cls.notes = []
-
-    def on_resume(self, conn: Connection) -> None:
-        self.notes.append("resumed")
-
-
-def connect(network: Network, application: Application) -> None:
-    number = len(network.nodes) + 100
-    network.node(f"10.0.0.{number}/24").connect(("10.0.0.1", 7000), application)
-
-
-def serve(network: Network, handler: type[Handler], **options: Any) -> Server:
-    return network.serve(handler, "10.0.0.1/24", **options)
-
 
 # SIGKILL.
 
@@ -177,18 +152,8 @@ def test_an_event_that_kills_twice_is_poison() -> None:
 
 
 def test_killed_at_every_line_under_loss() -> None:
-    class Count(Handler):
-        def on_data(self, conn: Connection, data: memoryview) -> None:
-            count = int.from_bytes(conn.state)
-            for _ in data:
-                conn.send(b"%d " % count)
-                count += 1
-            conn.state = count.to_bytes(4)
-
-        def on_resume(self, conn: Connection) -> None: ...
-
     with Network(seed=5) as network:
-        server = serve(network, Count, up=LOSSY, down=LOSSY)
+        server = serve(network, Count, LOSSY)
         client = Client()
         connect(network, client)
         for number in range(60):
@@ -200,176 +165,91 @@ def test_killed_at_every_line_under_loss() -> None:
         assert server.deaths > 10
 
 
-@pytest.mark.parametrize(("during", "expected"), [("on_date", "a worker may die in"), ("on_start", "may die in")])
+def test_connections_survive_a_worker_whose_handler_can_resume() -> None:
+    with Network(seed=5) as network:
+        server = serve(network, Count, LOSSY)
+        clients = [Client() for _ in range(4)]
+        for client in clients:
+            connect(network, client)
+        resumed = 0
+        for _ in range(40):
+            for client in clients:
+                client.send(b"x" * 10)
+            network.run(network.seed * 0.004)  # wherever they are by then
+            server.kill_worker()
+            network.run(0.05)
+            assert isinstance(server.handler, Count)
+            resumed += len(server.handler.resumed)
+        expected = b"".join(b"%d " % number for number in range(400))
+        assert network.run(60, until=lambda: all(client.received == expected for client in clients))
+        assert resumed > 10
+
+
+def test_connections_end_with_a_worker_whose_handler_cannot() -> None:
+    class Shout(Handler):
+        def on_data(self, conn: Connection, data: memoryview) -> None:
+            conn.send(bytes(data).upper())
+
+    with Network() as network:
+        server = serve(network, Shout)
+        client = Client(b"one")
+        connect(network, client)
+        assert network.run(until=lambda: client.received == b"ONE")
+        server.kill_worker()
+        assert network.run(until=lambda: client.is_over)
+        assert client.reason == "reset"
+        another = Client(b"two")
+        connect(network, another)
+        assert network.run(until=lambda: another.received == b"TWO")
+
+
+def test_in_a_method_that_a_callback_calls() -> None:
+    class Lines(Noted):
+        def on_data(self, conn: Connection, data: memoryview) -> None:
+            for line in bytes(data).splitlines():
+                self.on_line(conn, line)
+
+        def on_line(self, conn: Connection, line: bytes) -> None:
+            conn.send(line)
+            self.notes.append(line.decode())
+
+    with Network() as network:
+        server = serve(network, Lines)
+        server.kill_worker(during="on_line", line=1)
+        client = connect(network, Client(b"a\nb\n"))
+        network.run(until=lambda: client.received == b"ab", limit=10)
+        assert (Lines.notes, server.deaths) == (["a", "b"], 1)
+
+
+@pytest.mark.parametrize(
+    ("during", "expected"),
+    [
+        ("on_date", "Careful has no 'on_date'"),
+        ("on_start", "'on_start' is over when a worker serves"),
+        ("on_drain", "Careful does not override 'on_drain'"),
+        ("notes", "'notes' has no lines of Python"),
+    ],
+)
 def test_where_nobody_can_die_is_said(during: str, expected: str) -> None:
     with Network() as network, pytest.raises(ValueError, match=expected):
         serve(network, Careful).kill_worker(during=during)
 
 
-# New code.
-
-
-class Old(Noted):
-    def on_data(self, conn: Connection, data: memoryview) -> None:
-        conn.send(b"old ")
-
-    def on_stop(self) -> None:
-        self.notes.append("stopped")
-
-
-class New(Noted):
-    async def on_warm(self) -> None:
-        await asyncio.sleep(1)
-        self.warm = True
-
-    async def on_start(self, shard: Shard) -> None:
-        assert self.warm
-        await asyncio.sleep(1)
-        self.notes.append(f"started {shard.serial}, the old one {'has' if Old.notes else 'has not'} stopped")
-
-    def on_data(self, conn: Connection, data: memoryview) -> None:
-        conn.send(b"new ")
-
-
-def test_new_code_serves_the_same_connections() -> None:
-    Old.notes.clear()
-    New.notes.clear()
-    with Network() as network:
-        server = serve(network, Old)
-        client = Client(b"?")
-        connect(network, client)
-        network.run(until=lambda: client.received == b"old ", limit=5)
-        server.reload(New)
-        client.send(b"?")
-        network.run(until=lambda: client.received == b"old new ", limit=5)
-        assert (Old.notes, New.notes) == (["stopped"], ["started 2, the old one has not stopped", "resumed"])
-        server.reload()
-        assert isinstance(server.handler, New)
-        server.kill_worker()
-        assert isinstance(server.handler, New), "a replacement has the new code"
-        assert server.deaths == 1
-
-
-def test_new_code_that_does_not_start_changes_nothing() -> None:
-    class Broken(New):
+def test_a_replacement_that_still_starts_is_waited_for() -> None:
+    class Starts(Careful):
         async def on_start(self, shard: Shard) -> None:
             await asyncio.sleep(1)
-            raise LookupError("no database")
-
-    Old.notes.clear()
-    with Network() as network:
-        server = serve(network, Old)
-        client = Client(b"?")
-        connect(network, client)
-        with pytest.raises(LookupError, match="no database"):
-            server.reload(Broken)
-        client.send(b"?")
-        network.run(until=lambda: client.received == b"old old ", limit=5)
-        assert Old.notes == []
-        server.kill_worker()
-        assert isinstance(server.handler, Old)
-
-
-def test_the_old_code_finishes_what_it_began() -> None:
-    class Slow(Old):
-        async def on_data(self, conn: Connection, data: memoryview) -> None:
-            await asyncio.sleep(int(bytes(data)))
-            conn.send(b"old ")
 
     with Network() as network:
-        server = serve(network, Slow)
-        quick, slow = Client(b"3"), Client(b"9")
-        connect(network, quick)
-        connect(network, slow)
-        network.run(0.1)
-        server.reload(New, timeout=5)
-        assert quick.received == b"old "
-        quick.send(b"?")
-        network.run(until=lambda: quick.received == b"old new ", limit=5)
-        assert slow.reason == "reset", "it had five seconds"
-
-
-def test_connections_of_a_handler_that_cannot_resume_are_reset() -> None:
-    class Plain(Handler):
-        def on_data(self, conn: Connection, data: memoryview) -> None:
-            conn.send(data)
-
-    with Network() as network:
-        server = serve(network, Plain)
-        client = Client(b"x")
-        connect(network, client)
-        network.run(until=lambda: client.received == b"x", limit=5)
-        server.reload()
-        network.run(until=lambda: client.is_over, limit=5)
-        assert client.reason == "reset"
-
-
-# Several shards.
-
-
-class Place(Noted):
-    """Answers with the number of its shard."""
-
-    async def on_start(self, shard: Shard) -> None:
-        self.number = shard.shard
-
-    def on_data(self, conn: Connection, data: memoryview) -> None:
-        conn.send(b"%d " % self.number)
-
-
-@pytest.mark.parametrize("profile", [Profile(), LOSSY], ids=["perfect", "lossy"])
-def test_connections_are_spread_over_shards_and_stay_there(profile: Profile) -> None:
-    Place.notes.clear()
-    with Network(seed=3) as network:
-        server = serve(network, Place, queues=3, up=profile, down=profile)
-        clients = [Client(b"?") for _ in range(24)]
-        for client in clients:
-            connect(network, client)
-        network.run(until=lambda: all(client.received for client in clients), limit=60)
-        shards = [int(client.received) for client in clients]
-        assert {0, 1, 2} == set(shards)
-        assert [handler.number for handler in server.handlers] == [0, 1, 2]  # type: ignore[attr-defined]
-        assert server.statistics()["accepted"] == len(list(server.connections())) == 24
-        server.kill_worker(shard=1)
-        for client in clients:
-            client.send(b"?")
-        network.run(until=lambda: all(len(client.received) == 4 for client in clients), limit=60)
-        assert [client.received for client in clients] == [b"%d %d " % (shard, shard) for shard in shards]
-        assert Place.notes == ["resumed"] * shards.count(1)
-        server.reload()
-        for client in clients:
-            client.send(b"?")
-        network.run(until=lambda: all(len(client.received) == 6 for client in clients), limit=60)
-        assert Place.notes == ["resumed"] * (shards.count(1) + len(clients))
-        server.stop(timeout=1)
-        network.run(until=lambda: all(client.is_over for client in clients), limit=60)
-
-
-def test_a_frame_that_comes_to_the_wrong_shard_finds_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usnet_framework.testing.server.flow", lambda frame: None)  # a card that knows nothing of flows
-    with Network(seed=3) as network:
-        server = serve(network, Place, queues=3)
-        clients = [Client(b"?") for _ in range(12)]
-        for client in clients:
-            connect(network, client)
-        network.run(until=lambda: all(client.received for client in clients), limit=10)
-        assert len({bytes(client.received) for client in clients}) > 1
-        statistics = server.statistics()
-        assert statistics["ip_taken_over"] >= statistics["ip_handed_over"] > 12
-
-
-def test_of_a_reload_that_fails_half_way_the_rest_stays_old() -> None:
-    class Once(Place):
-        async def on_start(self, shard: Shard) -> None:
-            await super().on_start(shard)
-            if shard.shard == 1:
-                raise LookupError("no more licences")
-
-    with Network() as network:
-        server = serve(network, Place, queues=3)
-        with pytest.raises(LookupError):
-            server.reload(Once)
-        assert [type(handler) for handler in server.handlers] == [Once, Place, Place]
+        server = serve(network, Starts)
+        client = connect(network, Client(b"a"))
+        server.kill_worker(during="on_data", line=0)
+        network.run(until=lambda: server.deaths == 1, limit=5)
+        server.kill_worker(during="on_data", line=0)
+        assert network.now_s == pytest.approx(2, abs=0.1)
+        client.send(b"b")
+        network.run(until=lambda: client.received == b"AB", limit=5)
+        assert server.deaths == 2
 
 
 # The end.
@@ -409,6 +289,22 @@ def test_what_is_open_gets_its_time() -> None:
     assert len(Polite.notes) == 2, "once"
 
 
+def test_killed_as_it_leaves() -> None:
+    class Leaves(Noted):
+        def on_stop(self) -> None:
+            self.notes.append("stopping")
+            self.notes.append("stopped")
+
+    with Network() as network:
+        server = serve(network, Leaves)
+        client = connect(network, Client(b"x"))
+        network.run(1)
+        server.kill_worker(during="on_stop", line=1)
+        server.stop()
+        network.run(until=lambda: client.is_over, limit=1)
+        assert (Leaves.notes, server.deaths) == (["stopping"], 1)
+
+
 def test_who_is_busy_gets_all_the_time_that_there_is() -> None:
     class Slow(Noted):
         async def on_data(self, conn: Connection, data: memoryview) -> None:
@@ -435,20 +331,22 @@ def test_who_is_busy_gets_all_the_time_that_there_is() -> None:
 
 def test_an_idle_server_stops_at_once() -> None:
     with Network() as network:
-        server = serve(network, Old)
+        server = serve(network, Careful)
         began_s = network.now_s
         server.stop(timeout=60)
         assert network.now_s - began_s < 1
 
 
-# Waiting.
+def test_the_end_is_that_of_a_server() -> None:
+    ended = []
 
+    class Ends(Handler):
+        async def on_stop(self) -> None:
+            await asyncio.sleep(1)
+            ended.append(True)
 
-def test_what_does_not_come_in_time_fails_the_test() -> None:
     with Network() as network:
-        serve(network, Old)
-        client = Client(b"?")
-        connect(network, client)
-        network.run(until=lambda: client.received == b"old ", limit=5)
-        with pytest.raises(SimulationFailed, match="not there after 5 seconds of virtual time"):
-            network.run(until=lambda: client.received == b"more", limit=5)
+        serve(network, Ends)
+        connect(network, Client())
+        network.run(1)
+    assert ended

@@ -6,16 +6,15 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+from collections.abc import Callable
 
 import pytest
+from support.served import LOSSY, connect, serve
 
 from usnet_framework import CloseReason, Connection, Handler, Shard
-from usnet_framework.testing import Network, Profile, Server, SimulationFailed
-from usnet_framework.testing.applications import Client, Reader, Sender
-from usnet_framework.testing.network import Application
+from usnet_framework.testing import Network, Profile, SimulationFailed
+from usnet_framework.testing.applications import Client, Sender
 from usnet_framework.testing.stations import Offload
-
-LOSSY = Profile(delay_s=0.02, loss=0.05, duplicate=0.01, reorder=0.02)
 
 
 class Echo(Handler):
@@ -28,39 +27,11 @@ class Shout(Handler):
         conn.send(bytes(data).upper())
 
 
-class Count(Handler):
-    """Answers each byte with how many came before it on this connection, whatever happens to workers."""
-
-    def __init__(self) -> None:
-        self.resumed: list[bytes] = []
-
-    def on_data(self, conn: Connection, data: memoryview) -> None:
-        count = int.from_bytes(conn.state)
-        for _ in data:
-            conn.send(b"%d " % count)
-            count += 1
-        conn.state = count.to_bytes(4)
-
-    def on_resume(self, conn: Connection) -> None:
-        self.resumed.append(conn.state)
-
-
-def connect(network: Network, application: Application, address: str = "10.0.0.1", up: Profile | None = None) -> None:
-    number = len(network.nodes) + 100
-    network.node(f"10.0.0.{number}/24", f"fd00::{number}/64", up=up).connect((address, 7000), application)
-
-
-def serve(network: Network, handler: type[Handler], profile: Profile | None = None, offload: Offload = "none",
-          idle_timeout: float = 0.0) -> Server:  # fmt: skip
-    return network.serve(handler, "10.0.0.1/24", "fd00::1/64", up=profile, down=profile, offload=offload,
-                         idle_timeout=idle_timeout)  # fmt: skip
-
-
 @pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])
 @pytest.mark.parametrize("offload", ["none", "card", "virtual"])
 def test_through_loss(offload: Offload, address: str) -> None:
     with Network(seed=7) as network:
-        server = serve(network, Echo, LOSSY, offload)
+        server = serve(network, Echo, LOSSY, offload=offload)
         senders = [Sender(100_000, echoed=True) for _ in range(3)]
         for sender in senders:
             connect(network, sender, address)
@@ -99,7 +70,7 @@ def test_equal_seeds_are_equal_to_the_byte() -> None:
 def test_time_is_virtual_for_coroutines_and_timers() -> None:
     class Slow(Handler):
         async def on_start(self, shard: Shard) -> None:
-            await asyncio.sleep(60)
+            await asyncio.sleep(50)
 
         async def on_data(self, conn: Connection, data: memoryview) -> None:
             loop = asyncio.get_running_loop()
@@ -115,9 +86,9 @@ def test_time_is_virtual_for_coroutines_and_timers() -> None:
         client = Client(b"once")
         connect(network, client)
         assert network.run(until=lambda: client.received == b"ONCE, later")
-        assert network.now_s == pytest.approx(60 + 3600 + 5, abs=1e-3)
+        assert network.now_s == pytest.approx(50 + 3600 + 5, abs=1e-3)
         assert network.run(until=lambda: client.received == b"ONCE, later, at last")
-        assert network.now_s == pytest.approx(60 + 3600 + 10, abs=1e-3)
+        assert network.now_s == pytest.approx(50 + 3600 + 10, abs=1e-3)
 
 
 def test_a_handler_that_never_starts_is_said() -> None:
@@ -225,69 +196,27 @@ def test_connections_are_listed_and_counted() -> None:
         assert list(server.connections()) == []
 
 
-def test_connections_survive_a_worker_whose_handler_can_resume() -> None:
-    with Network(seed=5) as network:
-        server = serve(network, Count, LOSSY)
-        clients = [Client() for _ in range(4)]
-        for client in clients:
-            connect(network, client)
-        resumed = 0
-        for _ in range(40):
-            for client in clients:
-                client.send(b"x" * 10)
-            network.run(network.seed * 0.004)  # wherever they are by then
-            server.kill_worker()
-            network.run(0.05)
-            assert isinstance(server.handler, Count)
-            resumed += len(server.handler.resumed)
-        expected = b"".join(b"%d " % number for number in range(400))
-        assert network.run(60, until=lambda: all(client.received == expected for client in clients))
-        assert resumed > 10
-
-
-def test_connections_end_with_a_worker_whose_handler_cannot() -> None:
+def test_the_deadline_of_a_start_that_is_over_keeps_no_network_going() -> None:
     with Network() as network:
-        server = serve(network, Shout)
-        client = Client(b"one")
+        serve(network, Echo)
+        assert not network.run(until=lambda: False)
+        assert network.now_s < 60, "addresses are announced a few times"
+
+
+def test_what_does_not_come_in_time_fails_the_test() -> None:
+    with Network() as network:
+        serve(network, Echo)
+        client = Client(b"?")
         connect(network, client)
-        assert network.run(until=lambda: client.received == b"ONE")
-        server.kill_worker()
-        assert network.run(until=lambda: client.is_over)
-        assert client.reason == "reset"
-        another = Client(b"two")
-        connect(network, another)
-        assert network.run(until=lambda: another.received == b"TWO")
+        network.run(until=lambda: client.received == b"?", limit=5)
+        with pytest.raises(SimulationFailed, match="not there after 5 seconds of virtual time"):
+            network.run(until=lambda: client.received == b"more", limit=5)
 
 
-def test_what_a_killed_worker_was_doing_is_not_done() -> None:
-    class Late(Handler):
-        async def on_data(self, conn: Connection, data: memoryview) -> None:
-            await asyncio.sleep(1)
-            conn.send(b"from a dead worker")
-
-        def on_resume(self, conn: Connection) -> None:
-            raise AssertionError("it was dirty: a callback was running")
-
-    with Network() as network:
-        server = serve(network, Late)
-        client = Client(b"x")
-        connect(network, client)
-        network.run(0.5)
-        server.kill_worker()
-        network.run(10)
-        assert (client.received, client.reason) == (b"", "reset")
-
-
-def test_the_end_is_that_of_a_server() -> None:
-    ended = []
-
-    class Ends(Handler):
-        async def on_stop(self) -> None:
-            await asyncio.sleep(1)
-            ended.append(True)
-
-    with Network() as network:
-        serve(network, Ends)
-        connect(network, Reader())
-        network.run(1)
-    assert ended
+@pytest.mark.parametrize(
+    "make", [lambda network: network.serve(Echo, "10.0.0.1"), lambda network: network.node("fd00::1")]
+)
+def test_an_address_without_its_prefix_is_refused(make: Callable[[Network], object]) -> None:
+    """It would have no neighbours, and nothing would say why nobody answers."""
+    with Network() as network, pytest.raises(ValueError, match="1: what is needed is an address with its prefix"):
+        make(network)

@@ -202,10 +202,10 @@ class Worker:
             self._port.commit()
         if self._started:
             try:
-                await _call(self._handler.on_stop)
+                await call(self._handler.on_stop)
             except Exception:
                 log.exception("on_stop raised")
-        await self._cancel_tasks()
+        await cancel_tasks()
         if self._port is not None:
             self._port.commit()  # what on_stop and the finally blocks sent
             self._loop.serve_no_more()
@@ -218,22 +218,6 @@ class Worker:
     def _turn(self) -> None:
         """A port that takes no more events shows nobody that its worker sleeps: what shows is that the loop turns."""
         self._loop.call_later(TURN_S, self._turn)
-
-    async def _cancel_tasks(self) -> None:
-        """As asyncio.run does at its end, but for as long as others may have to wait for it."""
-        myself = {asyncio.current_task()}
-        try:
-            async with asyncio.timeout(CANCEL_S):
-                while tasks := asyncio.all_tasks() - myself:  # what they began meanwhile comes next
-                    for task in tasks:
-                        task.cancel()
-                    for task in (await asyncio.wait(tasks))[0]:
-                        if not task.cancelled() and (error := task.exception()) is not None:
-                            log.error("a task raised when it was cancelled", exc_info=error)
-                await self._loop.shutdown_asyncgens()
-        except TimeoutError:
-            left = asyncio.all_tasks() - myself
-            log.warning("tasks that go on after they were cancelled, and are left behind: %d", len(left))
 
     # Places and ports.
 
@@ -276,7 +260,7 @@ class Worker:
     async def _complete(self, name: str, callback: Callable[..., Result], *args: Any) -> None:
         """StartFailed when it raises."""
         try:
-            await _call(callback, *args)
+            await call(callback, *args)
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             if os.getpid() != self._pid:
                 raise
@@ -295,7 +279,7 @@ class Worker:
         if self._started:
             self._warned = True
             deadline = time.monotonic() + timeout_s
-            self._context.run(self._handler.spawn, _call(self._handler.on_shutdown, self._why, deadline))
+            self._context.run(self._handler.spawn, call(self._handler.on_shutdown, self._why, deadline))
 
     # The supervisor.
 
@@ -342,7 +326,24 @@ class Worker:
         return message, fds
 
 
-async def _call(callback: Callable[..., Result], *args: Any) -> None:
+async def cancel_tasks() -> None:
+    """All but the one that calls, as asyncio.run does at its end, but for as long as others may have to wait for it."""
+    myself = {asyncio.current_task()}
+    try:
+        async with asyncio.timeout(CANCEL_S):
+            while tasks := asyncio.all_tasks() - myself:  # what they began meanwhile comes next
+                for task in tasks:
+                    task.cancel()
+                for task in (await asyncio.wait(tasks))[0]:
+                    if not task.cancelled() and (error := task.exception()) is not None:
+                        log.error("a task raised when it was cancelled", exc_info=error)
+            await asyncio.get_running_loop().shutdown_asyncgens()
+    except TimeoutError:
+        left = asyncio.all_tasks() - myself
+        log.warning("tasks that go on after they were cancelled, and are left behind: %d", len(left))
+
+
+async def call(callback: Callable[..., Result], *args: Any) -> None:
     result = callback(*args)
     if result is not None:
         await result

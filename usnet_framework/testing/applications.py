@@ -339,7 +339,8 @@ class Client(Application):
         self.is_open = False
         self.is_over = False
         self.reason = ""
-        """Why it is over; "close" when it was closed here."""
+        """Why it is over: "close", it was closed here, be it at the peer's end of output; "reset", the peer gave it
+        up; or what the stack gave it up for: "refused", "timeout", "unreachable"."""
         self.close_at_eof = close_at_eof
         self._waiting = data
 

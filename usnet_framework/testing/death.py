@@ -5,14 +5,13 @@ runs those when it unwinds a stack and when it frees an object. So the stack of 
 it left is never freed:
 
     bury(*objects)   they are kept until the process ends, and not freed then either
-    Doomed(…)        a thread that works for its caller until a chosen line of a callback; there it stops for good
+    Doomed(…)        a thread that works for its caller until a chosen line of a method; there it stops for good
 
 A thread that has stopped costs its stack, a few dozen KB, until the test process ends.
 """
 
 from __future__ import annotations
 
-import ctypes
 import inspect
 import sys
 import threading
@@ -20,24 +19,26 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
 
-CALLBACKS = ("on_connect", "on_data", "on_eof", "on_drain", "on_close", "on_resume", "on_error")
-"""In which a worker may die."""
+from usnet_framework._dispatch import keep_for_good
+from usnet_framework.handler import Handler
+
+BEFORE = ("on_warm", "on_start")
 
 
 def bury(*objects: Any) -> None:
     """Keep them for good: freed, a coroutine or a generator would run its `finally`."""
     for one in objects:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
+        keep_for_good(one)
 
 
 class Doomed:
-    """Works for its caller, in a thread of its own, until the callback is where it dies.
+    """Works for its caller, in a thread of its own, until it is where it dies: in a method of the handler.
 
     `line`: it dies when so many lines of one call have run; None: when the call ends, or waits for the first time if it
-    is a coroutine's. ValueError: the callback is none, or has no Python code."""
+    is a coroutine's. ValueError: there is no such method, it is not called, or it has no Python code."""
 
-    def __init__(self, handler: object, callback: str, line: int | None) -> None:
-        self._code = _code(handler, callback)
+    def __init__(self, handler: Handler, method: str, line: int | None) -> None:
+        self._code = _code(handler, method)
         self._line = line
         self._lines: dict[FrameType, int] = {}
         self._work: Callable[[], Any] | None = None
@@ -45,7 +46,7 @@ class Doomed:
         self._raised: BaseException | None = None
         self._go, self._done = threading.Semaphore(0), threading.Semaphore(0)
         self.is_dead = False
-        threading.Thread(target=self._serve, name=f"worker that dies in {callback}", daemon=True).start()
+        threading.Thread(target=self._serve, name=f"worker that dies in {method}", daemon=True).start()
 
     def run(self, work: Callable[[], Any]) -> Any:
         """What `work` returns, or raises. None when it died in there: then it is not to be used again."""
@@ -95,10 +96,15 @@ class Doomed:
             for_ever.acquire()
 
 
-def _code(handler: object, callback: str) -> CodeType:
-    if callback not in CALLBACKS:
-        raise ValueError(f"{callback!r}: a worker may die in {', '.join(CALLBACKS)}")
-    code = getattr(inspect.unwrap(getattr(type(handler), callback)), "__code__", None)
+def _code(handler: Handler, method: str) -> CodeType:
+    function = getattr(type(handler), method, None)
+    if function is None:
+        raise ValueError(f"{type(handler).__qualname__} has no {method!r} in which a worker may die")
+    if method in BEFORE:
+        raise ValueError(f"{method!r} is over when a worker serves, so it does not die in it")
+    if method != "on_error" and function is getattr(Handler, method, None):
+        raise ValueError(f"{type(handler).__qualname__} does not override {method!r}, so it is not called")
+    code = getattr(inspect.unwrap(function), "__code__", None)
     if not isinstance(code, CodeType):
-        raise ValueError(f"{callback}: has no lines of Python, so nobody can die in it")
+        raise ValueError(f"{method!r} has no lines of Python, so nobody can die in it")
     return code

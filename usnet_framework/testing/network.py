@@ -16,7 +16,7 @@ on a connection is an `Application`; `applications` has some to begin with. Equa
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO, Self, TypeVar
 
@@ -27,6 +27,7 @@ from usnet_framework.testing.links import Clock, Profile
 from usnet_framework.testing.offload import Frame
 from usnet_framework.testing.server import Server
 from usnet_framework.testing.stations import OFFLOADS, Offload, SimulationFailed, Station
+from usnet_framework.values import own_address
 
 
 class Application:
@@ -240,13 +241,15 @@ class Network:
 
     def node(self, *addresses: str, up: Profile | None = None, down: Profile | None = None, mtu: int = 1500,
              offload: Offload = "none", slots: int = 1024, **options: Any) -> Node:  # fmt: skip
-        """A stack with these addresses ("10.0.0.1/24") on a cable of its own; options are those of `Stack`."""
+        """A stack with these addresses ("10.0.0.1/24") on a cable of its own; options are those of `Stack`.
+        ValueError: no such address."""
+        own = _own(addresses)
         number = len(self._by_mac) + 1
         link = self._link(mtu, offload, slots)
         chosen = {"seed": self.seed * 1000 + number, "secret": bytes([number]) * 16, **options}
         chosen.setdefault("accept_partial_checksum", offload == "virtual")
         node = Node(self, Stack(link=link, **chosen), offload)
-        for address in addresses:
+        for address in own:
             node.stack.add_address(address)
             node.addresses.append(address.partition("/")[0])
         self.nodes.append(node)
@@ -255,10 +258,16 @@ class Network:
 
     def serve(self, handler_class: Callable[[], Handler], *addresses: str, port: int = 7000, up: Profile | None = None,
               down: Profile | None = None, mtu: int = 1500, offload: Offload = "none", slots: int = 1024,
-              **options: Any) -> Server:  # fmt: skip
-        """A server that runs a handler, listening on this port of its addresses, on a cable of its own. Options:
-        queues, max_connections (of each), idle_timeout, state_bytes, as of `usnet-serve`."""
-        server = Server(self, self._link(mtu, offload, slots), offload, handler_class, addresses, port, **options)
+              queues: int = 1, workers: int = 1, max_connections: int = 64, idle_timeout: float = 0.0,
+              state_bytes: int = 64) -> Server:  # fmt: skip
+        """A server that runs a handler, listening on this port of its addresses ("10.0.0.1/24"), on a cable of its own.
+        As of `usnet-serve`: `queues`, which is the number of shards; `workers` and `max_connections` of each;
+        `idle_timeout` in seconds, 0: none; `state_bytes`. Whatever the handler raises when it is made and started.
+        ValueError: no such address."""
+        server = Server(
+            self, self._link(mtu, offload, slots), offload, handler_class, _own(addresses), port, queues=queues,
+            workers=workers, max_connections=max_connections, idle_timeout=idle_timeout, state_bytes=state_bytes,
+        )  # fmt: skip
         self._plug_in(server, up, down)
         return server
 
@@ -300,7 +309,8 @@ class Network:
     ) -> bool:
         """Let time pass: so many seconds, or until that holds, or until nothing happens any more. Whether it holds.
 
-        `limit`: SimulationFailed when it does not hold after so many seconds, so that a test need not look."""
+        `limit`, instead of `seconds`: SimulationFailed when it does not hold after so many, so that a test need not
+        look."""
         if limit is not None:
             if not self.run(limit, until=until):
                 raise SimulationFailed(f"what was waited for is not there after {limit:g} seconds of virtual time")
@@ -314,3 +324,11 @@ class Network:
             if not self.step():
                 return until()
         return True
+
+
+def _own(addresses: Sequence[str]) -> list[str]:
+    """ValueError: without a prefix, say, with which nobody would be a neighbour."""
+    try:
+        return [own_address(address) for address in addresses]
+    except ValueError as expected:
+        raise ValueError(f"{', '.join(addresses)}: what is needed is {expected}") from None

@@ -9,12 +9,14 @@
             assert client.received == b"HELLO" * 1000
 
 Nothing of it is played: the handler is called by the dispatcher of a worker, its connections are in a segment, and the
-engine carries them over the stack. Only time and the wire are simulated. So what `usnet-serve --backend tap` does is
-what happens here, in the same order for the same seed, without privileges and without waiting.
+engine carries them over the stack. It is the engine of the split layout: workers sit at ports of their own, and
+connections move between them as they do in `usnet-serve --backend tap`. Only time and the wire are simulated, and all
+take turns in one thread: in the same order for the same seed, without privileges and without waiting.
 
-Callbacks that are `async def` run in a loop whose time is the network's: `asyncio.sleep(3600)` takes no time at all.
-What goes to a thread (`asyncio.to_thread`) is called at once. Input and output outside of the simulation take real
-time, which the network does not wait for. A test that is a coroutine itself cannot run a network: it is in a loop.
+Callbacks that are `async def` run in a loop whose time is the network's: `asyncio.sleep(3600)` takes no time at all,
+and a deadline is a time of `loop.time()`, not of `time.monotonic()`. What goes to a thread (`asyncio.to_thread`) is
+called at once. Input and output outside of the simulation take real time, which the network does not wait for. A test
+that is a coroutine itself cannot run a network: it is in a loop.
 
 What happens to a server happens here, too:
 
@@ -22,48 +24,58 @@ What happens to a server happens here, too:
     server.kill_worker(during="on_data")          the same when that callback ends: none of it was committed
     server.kill_worker(during="on_data", line=2)  when two lines of it have run, be it within a `try`
     server.kill_worker(during="on_data", times=2)  the next one dies of it as well: poison
-    server.reload(Better)                         new code: started first, then the old worker finishes and leaves
+    server.reload(Better)                         new code, started first, beside the old, whose connections follow
     server.stop()                                 what is open gets its time, then `on_stop`
 
 A killed worker does nothing more: no `finally` of it runs (see `death`). An event in whose callback two workers in a
 row died is put aside as poison, and its connection is reset, as `usnet-serve` does it.
+
+What differs from `usnet-serve`: code is not imported anew, and all workers share the modules and classes of the test.
+No spare waits: a replacement runs on_warm and on_start when it is needed. What it raises there comes out of the call
+that lets time pass, and so does what on_stop raises. Nobody watches for callbacks that hang. A reload is never taken
+back.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from usnet_framework._native_stack import Link, owner
-from usnet_framework.handler import Handler, ShutdownReason
+from usnet_framework.handler import Handler
 from usnet_framework.shards.quiet import Quiet
 from usnet_framework.shards.segment import ConnectionInfo, EngineOptions, Segment, SegmentConfig, StackAddresses
+from usnet_framework.testing.links import SECOND_NS
 from usnet_framework.testing.packets import flow
 from usnet_framework.testing.place import Place, Surroundings
+from usnet_framework.testing.seat import Seat
 from usnet_framework.testing.stations import Offload, SimulationFailed, Station, Switch
-from usnet_framework.testing.virtualloop import SECOND_NS
+from usnet_framework.testing.worker import Curse, Make, Worker
 
 LINGER_NS = 10**10
 BACKLOG = 128
 DRAIN_POLL_S = 0.1
 GRACEFUL_S = 10.0
 """`--graceful-timeout`."""
+OVERLAP_S = 60.0
+"""`--reload-overlap`."""
 
 
 class Server(Station):
-    """`Network.serve` makes them."""
+    """`Network.serve` makes them. Whatever the handler raises when it is made and started."""
 
     def __init__(
         self,
         network: Switch,
         link: Link,
         offload: Offload,
-        handler_class: Callable[[], Handler],
-        addresses: tuple[str, ...],
+        handler_class: Make,
+        addresses: Sequence[str],
         port: int,
         *,
         queues: int = 1,
+        workers: int = 1,
         max_connections: int = 64,
         idle_timeout: float = 0.0,
         state_bytes: int = 64,
@@ -96,23 +108,24 @@ class Server(Station):
                     "accept_partial_checksum": 1,
                     "seed": (2 * network.seed + 1 + 2 * shard) % 2**64,
                 }
-                config = SegmentConfig.for_kernel(shard, 1, 2 * max_connections, state_bytes)
-                place = Place(shard, around, config, EngineOptions(numbers=numbers, addresses=own), handler_class)
+                config = SegmentConfig.for_kernel(shard, workers, 2 * max_connections, state_bytes)
+                place = Place(around, config, EngineOptions(numbers=numbers, addresses=own), handler_class)
                 opened.callback(place.close)
                 self._places.append(place)
+            self._start()
             self._opened = opened.pop_all()
 
     # What the test calls.
 
     @property
     def handler(self) -> Handler:
-        """The instance that serves now; of shard 0."""
-        return self._places[0].handler
+        """The instance that came last to serve; of the first worker of shard 0."""
+        return self._places[0].seats[0].handler
 
     @property
     def handlers(self) -> list[Handler]:
-        """Those that serve now, by shard."""
-        return [place.handler for place in self._places]
+        """Those that came last to serve: by shard, and within a shard by worker."""
+        return [seat.handler for seat in self._seats]
 
     @property
     def segment(self) -> Segment:
@@ -122,51 +135,74 @@ class Server(Station):
     @property
     def deaths(self) -> int:
         """How many workers were killed."""
-        return sum(place.deaths for place in self._places)
+        return sum(seat.deaths for seat in self._seats)
+
+    @property
+    def is_handing_over(self) -> bool:
+        """Since a reload there are workers of the old code, which have not finished yet."""
+        return any(seat.leaving is not None for seat in self._seats)
 
     def connections(self) -> Iterator[ConnectionInfo]:
         """Those that are open now."""
         return (connection for place in self._places for connection in place.segment.connections())
 
     def statistics(self) -> dict[str, int]:
-        """Counters of the engine, the worker and the stack by name, summed over shards."""
+        """Counters of the engine, the workers and the stack by name, summed over shards."""
         sums: dict[str, int] = {}
         for segment in (place.segment for place in self._places):
-            read = {**segment.engine_counters(), **segment.seat_counters(0), **segment.stack_counters()}
-            for name, count in read.items():
-                sums[name] = sums.get(name, 0) + count
+            seats = [segment.seat_counters(seat) for seat in range(segment.config.seats)]
+            for read in (segment.engine_counters(), segment.stack_counters(), *seats):
+                for name, count in read.items():
+                    sums[name] = sums.get(name, 0) + count
         return sums
 
     def kill_worker(
-        self, *, shard: int = 0, during: str | None = None, line: int | None = None, times: int = 1
+        self, *, shard: int = 0, worker: int = 0, during: str | None = None, line: int | None = None, times: int = 1
     ) -> None:
-        """The worker dies and the next one takes its place: at once, not from within a callback; or `during` the next
-        call of a callback, when it ends or when so many of its lines have run. A coroutine ends for this when it waits
-        for the first time. That comes with time, so run the network: `until=lambda: server.deaths == 1`. `times`: the
-        next one dies of it, too. ValueError: nobody can die there."""
+        """A worker dies and the next one takes its place: at once, not from within a callback; or `during` the next
+        call of a callback, or of another method of the handler, when it ends or when so many of its lines have run. A
+        coroutine ends for this when it waits for the first time. That comes with time, so run the network:
+        `until=lambda: server.deaths == 1`. `times`: so many in a row die of it. While an old worker leaves after a
+        reload, the one that follows it is meant. ValueError: nobody can die there. Whatever the next one raises as it
+        starts, which may take time."""
+        self._check_it_runs()
         place = self._places[shard]
+        seat = place.seats[worker]
+        self._wait(lambda: seat.current is not None)  # one that died before may not be replaced yet
         if during is not None:
-            place.doom(during, line, times)
+            seat.doom(Curse(during, line, times))
             return
         for _ in range(times):
-            place.kill()
-        self.touch()
+            place.kill(worker)
+            self._wait(lambda: seat.current is not None)
 
-    def reload(self, handler_class: Callable[[], Handler] | None = None, *, timeout: float = GRACEFUL_S) -> None:
-        """Go on with new code, as after `usnet-ctl reload`; with the same class anew by default.
+    def reload(
+        self, handler_class: Make | None = None, *, overlap: float = OVERLAP_S, timeout: float = GRACEFUL_S
+    ) -> None:
+        """Go on with new code, as after `usnet-ctl reload`; with the same class anew by default. Time passes until the
+        new code gets all new connections; the old workers leave later, while the network runs (`is_handing_over`).
 
-        Shard by shard the new handler is made and started first; when that raises, so does this, and the old one stays.
-        Then the old worker is told (`on_shutdown`) and finishes what it has begun, in `timeout` seconds at most: what
-        is still open by then is reset. Time passes meanwhile."""
+        First old workers that still leave do so. Then, for every worker, a new one is made and started: should one fail
+        or take too long, this raises what it raised, and the old ones were never touched. Then, one after the other,
+        they take over, and the old ones are told (`on_shutdown`). Connections follow as soon as nothing of them is
+        unfinished; where `on_resume` is missing they stay in the old worker. When all have gone, or after `overlap`
+        seconds, an old worker finishes what it has begun, in `timeout` seconds at most (tasks that it has spawned
+        included): what is unfinished then is reset, and so is what cannot be resumed."""
         self._check_it_runs()
+        self._wait(lambda: not self.is_handing_over)
         make = handler_class or self._make
-        for place in self._places:
-            handler, loop = place.prepare(make, self._network.step)
-            self._make = make
-            self._tell_shutdown([place], "reload", timeout)
-            self._retire([place], timeout)
-            place.succeed(make, handler, loop)
-        self.touch()
+        try:
+            for seat in self._seats:
+                seat.prepare(make)
+            self._wait(self._have_started)
+        except BaseException:
+            for seat in self._seats:
+                seat.forgo()
+            raise
+        self._make = make
+        for seat in self._seats:
+            seat.hand_over(make, overlap, timeout)
+            self._wait(lambda: seat.successor is None)  # noqa: B023
 
     def stop(self, *, timeout: float = GRACEFUL_S) -> None:
         """Accept no more, tell the handlers (`on_shutdown`), give connections `timeout` seconds to finish, less when
@@ -176,9 +212,12 @@ class Server(Station):
         end_s = self._network.clock.now_s + timeout
         for place in self._places:
             place.accept_no_more()
-        self._tell_shutdown(self._places, "stop", timeout)
+        for worker in self._workers:
+            worker.tell_shutdown("stop", timeout)
         self._drain(end_s)
-        self._retire(self._places, end_s - self._network.clock.now_s)
+        for seat in self._seats:
+            seat.close(max(0.0, end_s - self._network.clock.now_s))
+        self._wait(lambda: not self._workers)
         for place in self._places:
             place.shut_down()
         self._is_stopped = True
@@ -187,9 +226,32 @@ class Server(Station):
         if self._is_stopped:
             raise SimulationFailed("the server has stopped")
 
-    def _tell_shutdown(self, places: list[Place], why: ShutdownReason, timeout: float) -> None:
-        for place in places:
-            place.tell_shutdown(why, timeout)
+    @property
+    def _seats(self) -> list[Seat]:
+        return [seat for place in self._places for seat in place.seats]
+
+    @property
+    def _workers(self) -> list[Worker]:
+        return [worker for place in self._places for worker in place.workers]
+
+    def _start(self) -> None:
+        """While the network waits: it may be within a turn of another station."""
+        while any(seat.current is None for seat in self._seats):
+            if not sum(place.turn_workers() for place in self._places):
+                self._network.clock.step()
+
+    def _have_started(self) -> bool:
+        """The successors. Whatever ended one of them."""
+        successors = [seat.successor for seat in self._seats if seat.successor is not None]
+        for successor in successors:
+            if successor.failure is not None:
+                raise successor.failure
+        return all(successor.is_started for successor in successors)
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            if not self._network.step():
+                raise SimulationFailed("what the server waits for never happens")
 
     def _drain(self, end_s: float) -> None:
         """Until no connection is open, or nothing has been left to do for those that are for a moment (quiet.py)."""
@@ -201,16 +263,9 @@ class Server(Station):
             self._network.run(step_s, until=lambda: not any(place.connections for place in self._places))
 
     def _is_idle(self) -> bool:
-        if any(place.is_busy for place in self._places):
+        if any(worker.is_busy for worker in self._workers):
             return False
         return all(connection.bytes_queued <= connection.bytes_out for connection in self.connections())
-
-    def _retire(self, places: list[Place], seconds: float) -> None:
-        for place in places:
-            place.retire()
-        self._network.run(max(0.0, seconds), until=lambda: not any(place.is_busy for place in places))
-        for place in places:
-            place.leave(self._network.step)
 
     # Turns.
 
@@ -222,7 +277,7 @@ class Server(Station):
         place.input(data, checksum_partial=checksum_partial, segment_bytes=segment_bytes)
 
     def _work(self, now_ns: int) -> int:
-        return sum(place.turn(now_ns, self._transmit) for place in self._places)
+        return sum(place.turn(self._transmit) for place in self._places)
 
     def _deadline_ns(self) -> int | None:
         return min((when for place in self._places if (when := place.deadline_ns()) is not None), default=None)
@@ -231,5 +286,5 @@ class Server(Station):
         """Its memory is the business of other tests."""
 
     def close(self) -> None:
-        """`on_stop`, as when a server stops; connections are reset."""
+        """`on_stop`, as when a server stops; connections are ended."""
         self._opened.close()

@@ -10,9 +10,7 @@ from contextvars import Context
 from typing import Any
 
 from usnet_framework.testing import death
-from usnet_framework.testing.links import Clock
-
-SECOND_NS = 10**9
+from usnet_framework.testing.links import SECOND_NS, Clock
 
 
 def _nothing() -> None:
@@ -39,16 +37,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.run_forever()
         called, self._called = self._called, 0
         return called
-
-    def leave(self) -> None:
-        """Cancel what runs, and close: the end of a worker that leaves in order."""
-        tasks = asyncio.all_tasks(self)
-        for task in tasks:
-            task.cancel()
-        self._looking.look = _nothing
-        if tasks:
-            self.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self.close()
 
     def die(self) -> None:
         """Nothing that was scheduled runs any more, and nothing of it is cleaned up either."""
