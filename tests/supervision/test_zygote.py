@@ -231,14 +231,19 @@ def refuse(*arguments: object) -> int:
 NO_ROOM = "worker failed cannot fork a worker process: Too many open files"
 
 
-def test_a_process_that_came_without_its_descriptor_has_failed_and_leaves(play: Play) -> None:
+def test_a_process_that_came_without_its_descriptor_has_failed_and_is_waited_for(play: Play) -> None:
     async def scenario(zygote: ZygoteProcess, owner: Owner) -> None:
+        before = children()
         await owner.until("ready")
         zygote.fork(WorkerProcess(0, owner))
         await owner.until("ready", NO_ROOM, "worker exited -9")
+        assert children() > before
+        async with asyncio.timeout(20):
+            while children() > before:
+                await asyncio.sleep(0.01)
         assert zygote.running
 
-    play("say('ready'); asked(); clone(); say('forked')", scenario)
+    play("say('ready'); asked(); signal.pidfd_send_signal(clone(), 9); say('forked')", scenario)
 
 
 def test_a_process_that_cannot_be_looked_up_has_failed(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,14 @@ def reap_group(leader: int) -> bool:
     return False
 
 
+def reap_lost(leader: int) -> None:
+    """Take the ends of our children in the group of a process that goes on, but not its own."""
+    ended, look = os.WEXITED | os.WNOHANG, os.WEXITED | os.WNOHANG | os.WNOWAIT
+    with suppress(ChildProcessError):
+        while (child := os.waitid(os.P_PGID, leader, look)) is not None and child.si_pid != leader:
+            os.waitid(os.P_PID, child.si_pid, ended)
+
+
 def _set_apart(pid: int, pidfd: int, maker: Process) -> None:
     """ValueError: see Clone."""
     try:

@@ -5,7 +5,7 @@ process that it names must be a child of ours that it made (child.py: Clone), an
 import has `timeout_s`, a fork FORK_TIMEOUT_S; then it is killed.
 
 When this process has no descriptor left for a worker, that worker has failed. Its process leaves, as the other end of
-its socket is closed, and its end is taken with the zygote's.
+its socket is closed, and its end is taken a moment later.
 
     importing -> ready     workers are forked
               -> unfit     a worker may be made of it (`become`), and it is no zygote any more
@@ -24,7 +24,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from usnet_framework.shards import interpreter
-from usnet_framework.shards.child import Clone, reap_group
+from usnet_framework.shards.child import Clone, reap_group, reap_lost
 from usnet_framework.shards.messages import CANNOT_FORK, NO_DESCRIPTOR, Message, receive_packet, send, unpack
 from usnet_framework.shards.release import Release
 from usnet_framework.shards.workerprocess import WorkerProcess
@@ -205,8 +205,7 @@ class ZygoteProcess:
             self._await_fork()
         worker.is_being_made = False
         if message["type"] == "unforked" or not fds:
-            control.close()
-            worker.fail(message.get("error", NO_DESCRIPTOR))
+            self._let_go(worker, control, message.get("error", NO_DESCRIPTOR))
             return
         try:
             process = Clone(fds[0], self._child, worker.vanish)
@@ -216,11 +215,19 @@ class ZygoteProcess:
             self._child.kill()
             worker.vanish(-signal.SIGKILL)
         except OSError as error:
-            control.close()
-            worker.fail(f"{CANNOT_FORK}: {error.strerror}")
+            self._let_go(worker, control, f"{CANNOT_FORK}: {error.strerror}")
         else:
             self.has_forked = True
             worker.begin(process, control, self._load)
+
+    def _let_go(self, worker: WorkerProcess, control: socket.socket, error: str) -> None:
+        control.close()
+        worker.fail(error)
+        self._loop.call_later(LEAVE_S, self._reap_lost)
+
+    def _reap_lost(self) -> None:
+        if self.running:
+            reap_lost(self.pid)
 
     # Its end.
 
