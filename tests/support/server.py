@@ -12,9 +12,10 @@ and that no process and no socket file is left. `server.wait(what, predicate)` p
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import itertools
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
@@ -88,22 +90,29 @@ def run(
     )
 
 
-TEST_PROCESSES = 16  # more than run side by side
+PORTS, BLOCK = range(20000, 32000), 100  # below the ephemeral range, so that no client takes one
+
+
+@cache
+def _ports() -> Iterator[int]:
+    """Round and round in a block that no other test process of this user has, in whatever checkout it runs."""
+    locks = os.open(f"/tmp/usnet-test-ports-{os.getuid()}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    for block in range(0, len(PORTS), BLOCK):
+        with contextlib.suppress(BlockingIOError, PermissionError):  # somebody has it
+            fcntl.lockf(locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, block)
+            return itertools.cycle(PORTS[block : block + BLOCK])
+    raise AssertionError("no ports are left for one more test process")
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on, below the ephemeral range so that no client takes it. Test
-    processes that run side by side take different ones: a server binds it a moment later."""
-    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    while True:
-        port = random.randrange(20000 + process % TEST_PROCESSES, 32000, TEST_PROCESSES)
-        with socket.socket() as probe:
+    """A TCP port of the loopback that nobody listens on. A server binds it a moment later, so no other test process
+    takes it meanwhile, and this one takes another next time."""
+    for port in _ports():
+        with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("they go round and round")
 
 
 def title(pid: int) -> str:
