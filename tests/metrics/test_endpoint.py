@@ -7,7 +7,6 @@ import http.client
 import re
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -177,13 +176,16 @@ def test_clients_that_stall_are_bounded_and_leave_without_a_word(
     assert capfd.readouterr().err == ""
 
 
-def test_clients_that_only_hold_connections_open_fail_no_probe(endpoint: MetricsServer) -> None:
+def test_clients_that_only_hold_connections_open_fail_no_probe(
+    make: Callable[[str], MetricsServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usnet_framework.metrics.REQUEST_TIMEOUT_SECONDS", 600)  # a probe's client waits for ten
+    endpoint = make("127.0.0.1:0")
+    endpoint.start()
     idle = [socket.create_connection(endpoint.address, 10) for _ in range(200)]
     for _ in range(50):
-        began_s = time.monotonic()
         assert ask(endpoint, "GET", "/healthz")[0].status == 200
         assert ask(endpoint, "GET", "/readyz")[0].status == 200
-        assert time.monotonic() - began_s < 1
     for client in idle:
         client.close()
 
@@ -225,7 +227,7 @@ def test_a_client_that_dribbles_holds_its_place_no_longer(
             return True
 
     with socket.create_connection(endpoint.address, 10) as client:
-        wait("it is sent away while it still sends", lambda: is_gone(client), 10)
+        wait("it is sent away while it still sends", lambda: is_gone(client))
 
 
 def test_a_client_for_whom_there_is_no_thread_takes_no_place(

@@ -284,7 +284,7 @@ def test_a_server_whose_address_another_station_has_is_not_ready(layout: str) ->
     tap.ended = lambda: None  # type: ignore[method-assign]  # it stays
     with Unreachable("examples.echo:Echo", "--layout", layout, "--queues", "1", backend=tap) as server:
         taken = f"address {Tap.ipv4}/24 is in use by another station"
-        server.wait("it is noticed", lambda: taken in server.get("/readyz")[1], 10)
+        server.wait("it is noticed", lambda: taken in server.get("/readyz")[1])
         assert server.get("/readyz")[0] == 503
         (claimed,) = [found for found in server.ask("doctor") if found["asked"] == f"{Tap.ipv4}/24"]
         assert (claimed["in_force"], claimed["ok"]) == ("not served", False)

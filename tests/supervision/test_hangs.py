@@ -126,7 +126,7 @@ def test_new_connections_go_to_workers_that_make_progress() -> None:
         client.sendall(b"sleep")
         server.wait("it is noticed", lambda: "hangs" in server.log)
         for _ in range(40):
-            with server.connect(timeout=5) as other:
+            with server.connect() as other:
                 assert ask(other, b"served") == b"served"
 
 
