@@ -24,7 +24,8 @@ def compare(*options: str) -> subprocess.CompletedProcess[str]:
 
 def test_one_round_of_two_peers_over_loopback() -> None:
     done = compare(
-        "--servers", "asyncio,epoll-c", "--base", "asyncio", "--rounds", "1", "--network", "loopback", "--json"
+        "--servers", "asyncio,epoll-c", "--base", "asyncio", "--rounds", "1", "--network", "loopback", "--json",
+        *("--duration", "1"),
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

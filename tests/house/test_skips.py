@@ -32,7 +32,6 @@ def test_a_skip_for_lack_of_privilege(ci: str, code: int, last: str, tmp_path: P
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stdout.splitlines()[-1].partition(" in ")[0]) == (code, last), done.stdout
