@@ -16,7 +16,7 @@ from contextlib import suppress
 
 STACK_SIGNAL = signal.SIGRTMIN + 1
 STACK_BYTES = 65536
-STACK_S = 0.5  # from the signal to the last byte
+STACK_S = 2.0  # from the signal to the last byte; a moment unless the machine is overloaded
 QUIET_S = 0.1  # after some bytes: then that was all
 
 _FRAME = re.compile(r'  File "(.*)", line (\S+) in (.*)')
