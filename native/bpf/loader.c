@@ -38,8 +38,11 @@ __attribute__((format(printf, 1, 2))) static const char *say(const char *format,
 
 static int refused(int error, const char **why)
 {
-    if (error == -EPERM)
-        *why = "loading an XDP program needs CAP_BPF and CAP_NET_ADMIN: start the server as root, or give it those";
+    /* EACCES: a program that adds what it reads to a pointer takes CAP_PERFMON. */
+    if (error == -EPERM || error == -EACCES)
+        *why = say("the kernel does not load the XDP program (%s), which takes CAP_BPF, CAP_PERFMON and "
+                   "CAP_NET_ADMIN: start the server as root, or give it those",
+                   strerror(-error));
     else
         *why = say("the kernel does not load the XDP program: %s (%s)", strerror(-error), last_warning);
     return error;

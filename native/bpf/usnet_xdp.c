@@ -126,11 +126,14 @@ struct cursor {
     void *end;
 };
 
-/* The next so many bytes, which are known to be there; NULL: they are not. */
-#define TAKE(cursor, type)                                                                                             \
-    ((cursor)->at + sizeof(type) > (cursor)->end                                                                       \
-         ? NULL                                                                                                        \
-         : ((cursor)->at += sizeof(type), (type *)((cursor)->at - sizeof(type))))
+/* Points `variable` to the next bytes, or returns `otherwise` where the frame ends before. */
+#define TAKE(cursor, variable, otherwise)                                                                              \
+    do {                                                                                                               \
+        if ((cursor)->at + sizeof *(variable) > (cursor)->end)                                                         \
+            return otherwise;                                                                                          \
+        (variable) = (cursor)->at;                                                                                     \
+        (cursor)->at += sizeof *(variable);                                                                            \
+    } while (0)
 
 #define INLINE static __always_inline
 
@@ -186,9 +189,8 @@ INLINE int is_to_our_station(const struct ethernet *ethernet)
 
 INLINE int arp(struct cursor *cursor)
 {
-    const struct arp *arp = TAKE(cursor, struct arp);
-    if (!arp)
-        return XDP_PASS;
+    const struct arp *arp;
+    TAKE(cursor, arp, XDP_PASS);
     struct usnet_xdp_address sender = from_v4(arp->sender), target = from_v4(arp->target);
     if (owner_of(&target) == USNET_XDP_OWN || owner_of(&sender) == USNET_XDP_OWN)
         return to_stack(cursor->frame);
@@ -198,8 +200,9 @@ INLINE int arp(struct cursor *cursor)
 /* TCP or UDP to an address that we share. */
 INLINE int transport(struct cursor *cursor, const struct usnet_xdp_address *destination, __u8 protocol)
 {
-    const struct ports *ports = TAKE(cursor, struct ports);
-    return ports && is_served(destination, protocol, ports->destination) ? to_stack(cursor->frame) : XDP_PASS;
+    const struct ports *ports;
+    TAKE(cursor, ports, XDP_PASS);
+    return is_served(destination, protocol, ports->destination) ? to_stack(cursor->frame) : XDP_PASS;
 }
 
 INLINE int fragment(const struct usnet_xdp_address *destination, __u8 protocol)
@@ -213,54 +216,56 @@ INLINE int fragment(const struct usnet_xdp_address *destination, __u8 protocol)
 /* Behind the ICMP header: the beginning of a packet that we may have sent. */
 INLINE int quoted_v4(struct cursor *cursor)
 {
-    const struct ipv4 *ip = TAKE(cursor, struct ipv4);
-    if (!ip || (ip->fragment & bpf_htons(0x1fff)))
+    const struct ipv4 *ip;
+    TAKE(cursor, ip, XDP_PASS);
+    if (ip->fragment & bpf_htons(0x1fff))
         return XDP_PASS;
     struct usnet_xdp_address source = from_v4(ip->source);
     __u8 protocol = ip->protocol;
     cursor->at += ((ip->version_and_words & 0xf) - 5) * 4 & 0x3f;
-    const struct ports *ports = TAKE(cursor, struct ports);
-    return ports && is_served(&source, protocol, ports->source) ? to_stack(cursor->frame) : XDP_PASS;
+    const struct ports *ports;
+    TAKE(cursor, ports, XDP_PASS);
+    return is_served(&source, protocol, ports->source) ? to_stack(cursor->frame) : XDP_PASS;
 }
 
 INLINE int quoted_v6(struct cursor *cursor)
 {
-    const struct ipv6 *ip = TAKE(cursor, struct ipv6);
-    if (!ip)
-        return XDP_PASS;
+    const struct ipv6 *ip;
+    TAKE(cursor, ip, XDP_PASS);
     struct usnet_xdp_address source = ip->source;
     __u8 protocol = ip->next;
-    const struct ports *ports = TAKE(cursor, struct ports);
-    return ports && is_served(&source, protocol, ports->source) ? to_stack(cursor->frame) : XDP_PASS;
+    const struct ports *ports;
+    TAKE(cursor, ports, XDP_PASS);
+    return is_served(&source, protocol, ports->source) ? to_stack(cursor->frame) : XDP_PASS;
 }
 
 INLINE int icmp_v4(struct cursor *cursor)
 {
-    const struct icmp *icmp = TAKE(cursor, struct icmp);
-    if (!icmp)
-        return XDP_PASS;
+    const struct icmp *icmp;
+    TAKE(cursor, icmp, XDP_PASS);
     __u8 type = icmp->type; /* unreachable, time exceeded, parameter problem */
     return type == 3 || type == 11 || type == 12 ? quoted_v4(cursor) : XDP_PASS;
 }
 
 INLINE int icmp_v6(struct cursor *cursor)
 {
-    const struct icmp *icmp = TAKE(cursor, struct icmp);
-    if (!icmp)
-        return XDP_PASS;
+    const struct icmp *icmp;
+    TAKE(cursor, icmp, XDP_PASS);
     __u8 type = icmp->type;
     if (type >= 1 && type <= 4)
         return quoted_v6(cursor);
     if (type != NEIGHBOUR_SOLICITATION && type != NEIGHBOUR_ADVERTISEMENT)
         return XDP_PASS;
-    const struct usnet_xdp_address *target = TAKE(cursor, struct usnet_xdp_address);
-    return target && owner_of(target) == USNET_XDP_OWN ? to_stack(cursor->frame) : XDP_PASS;
+    const struct usnet_xdp_address *target;
+    TAKE(cursor, target, XDP_PASS);
+    return owner_of(target) == USNET_XDP_OWN ? to_stack(cursor->frame) : XDP_PASS;
 }
 
 INLINE int ipv4(struct cursor *cursor)
 {
-    const struct ipv4 *ip = TAKE(cursor, struct ipv4);
-    if (!ip || ip->version_and_words < 0x45 || ip->version_and_words > 0x4f)
+    const struct ipv4 *ip;
+    TAKE(cursor, ip, XDP_PASS);
+    if (ip->version_and_words < 0x45 || ip->version_and_words > 0x4f)
         return XDP_PASS;
     struct usnet_xdp_address destination = from_v4(ip->destination);
     __u8 protocol = ip->protocol;
@@ -280,9 +285,8 @@ INLINE __u8 skip_extensions(struct cursor *cursor, __u8 next, int *fragmented)
     for (int i = 0; i < EXTENSIONS_MAX; i++) {
         if (next != HOP_BY_HOP && next != ROUTING && next != DESTINATION && next != FRAGMENT)
             return next;
-        const struct extension *extension = TAKE(cursor, struct extension);
-        if (!extension)
-            return FRAGMENT;
+        const struct extension *extension;
+        TAKE(cursor, extension, FRAGMENT);
         if (next == FRAGMENT)
             *fragmented |= (extension->fragment & bpf_htons(0xfff9)) != 0;
         else
@@ -296,9 +300,8 @@ INLINE __u8 skip_extensions(struct cursor *cursor, __u8 next, int *fragmented)
 
 INLINE int ipv6(struct cursor *cursor)
 {
-    const struct ipv6 *ip = TAKE(cursor, struct ipv6);
-    if (!ip)
-        return XDP_PASS;
+    const struct ipv6 *ip;
+    TAKE(cursor, ip, XDP_PASS);
     struct usnet_xdp_address destination = ip->destination;
     int fragmented = 0;
     __u8 protocol = skip_extensions(cursor, ip->next, &fragmented);
@@ -313,9 +316,8 @@ SEC("xdp")
 int usnet_xdp(struct xdp_md *frame)
 {
     struct cursor cursor = {frame, (void *)(long)frame->data, (void *)(long)frame->data_end};
-    const struct ethernet *ethernet = TAKE(&cursor, struct ethernet);
-    if (!ethernet)
-        return XDP_PASS;
+    const struct ethernet *ethernet;
+    TAKE(&cursor, ethernet, XDP_PASS);
     if (is_to_our_station(ethernet))
         return to_stack(frame);
     switch (ethernet->type) {

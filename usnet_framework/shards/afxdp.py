@@ -72,6 +72,7 @@ class Afxdp:
         with ExitStack() as opened:
             self._program = self._load()
             opened.callback(self._program.close)
+            self._member = opened.enter_context(_packet_socket(self._name))
             self._opened = opened.pop_all()
 
     def hand_down(self, shard: int, frames_fd: int) -> Sequence[int]:
@@ -154,12 +155,10 @@ class Afxdp:
         # The group of each IPv6 address: RFC 4291 section 2.7.1, on Ethernet RFC 2464 section 7.
         groups = [b"\x33\x33\xff" + one.packed[13:] for one in self._addresses() if one.version == 6]
         wanted += [(PACKET_MR_MULTICAST, group) for group in groups]
-        member = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        self._opened.callback(member.close)
         for kind, mac in wanted:
             request = _MEMBERSHIP.pack(self._index, kind, len(mac), mac)
             try:
-                member.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, request)
+                self._member.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, request)
             except OSError as error:
                 raise StartupError(
                     f"--interface {self._name}: does not take a second MAC address ({error.strerror}); "
@@ -258,6 +257,17 @@ def _interface_number(name: str, what: int) -> int:
         answer = fcntl.ioctl(query, what, _IFREQ_INT.pack(os.fsencode(name), 0))
     number = int(_IFREQ_INT.unpack(answer)[1])
     return number & 0xFFFF if what == SIOCGIFFLAGS else number
+
+
+def _packet_socket(name: str) -> socket.socket:
+    """That receives nothing."""
+    try:
+        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    except OSError as error:
+        raise StartupError(
+            f"--interface {name}: packet sockets take CAP_NET_RAW ({error.strerror}): start the server as root, "
+            "or give it that"
+        ) from None
 
 
 def _our_station(name: str) -> bytes:
