@@ -20,6 +20,8 @@ python3 -c 'import ensurepip, venv' 2>/dev/null || needs python3-venv
 python3 -c 'import os, sysconfig; assert os.path.exists(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null ||
     needs python3-dev
 has cc && echo '#include <stdlib.h>' | cc -E - >/dev/null 2>&1 || needs gcc libc6-dev
+has clang || needs clang # for the kernel's BPF machine
+has cc && echo '#include <bpf/libbpf.h>' | cc -E - >/dev/null 2>&1 || needs libbpf-dev
 if [ "$1" = test ]; then
     has ip || needs iproute2
     has curl || needs curl
@@ -40,7 +42,6 @@ if [ "$1" = root ]; then
     has unshare || needs util-linux
 fi
 if [ "$1" = fuzz ]; then
-    has clang || needs clang
     # The libraries of the sanitizers are a package that clang only recommends.
     echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
         clang -x c -fsanitize=fuzzer,address,undefined -o /dev/null - 2>/dev/null || needs libclang-rt-dev

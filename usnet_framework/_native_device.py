@@ -143,6 +143,11 @@ class Pool:
     def read(self, frame: int, length: int, offset: int = 0) -> bytes:
         return bytes(ffi.buffer(self._look(frame).bytes + offset, length))
 
+    @property
+    def address(self) -> int:
+        """Of the first frame's first byte."""
+        return int(ffi.cast("uintptr_t", self._look(0).bytes))
+
     def _look(self, frame: int) -> Any:
         found = ffi.new("struct usnet_frame *")
         checked(lib.usnet_pool_look(self.handle, frame, found))
@@ -175,6 +180,13 @@ class Device:
         """Over a queue that was opened elsewhere, whose descriptor is the device's from then on. DeviceError."""
         why = ffi.new("const char **")
         return cls(_made(lib.usnet_tap_device(fd, queue, queues, why), why))
+
+    @classmethod
+    def xdp(cls, fd: int, memory_fd: int, queue: int = 0, queues: int = 1) -> Self:
+        """Over an AF_XDP socket and the memory beside it (_native_xdp.py), whose descriptors are the device's from then
+        on. DeviceError."""
+        why = ffi.new("const char **")
+        return cls(_made(lib.usnet_xdp_device(fd, memory_fd, queue, queues, why), why))
 
     @classmethod
     def memory(cls, link: Link | None = None) -> tuple[Self, Self]:

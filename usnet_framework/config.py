@@ -28,7 +28,7 @@ STATE_BYTES_MAX = 4096  # UN_STATE_BYTES_MAX
 CONNECTIONS_MAX = 1 << 22  # UN_CONN_MAX
 KEEPALIVE_MAX = 32767  # of TCP_KEEPIDLE
 BUFFER_MIB_MAX = 1 << 20  # a TiB: more memory than a worker will find
-PACKET_BACKENDS = ("tap",)  # KINDS of shards/packetdevice.py
+PACKET_BACKENDS = ("tap", "afxdp")  # KINDS of shards/packetdevice.py
 PACKET_BIND = ("tcp://*:7000",)
 """Where a packet backend listens when nobody says: its addresses are its own, and none is 127.0.0.1."""
 

@@ -39,7 +39,8 @@ int usnet_pool_drop(struct usnet_pool *pool, uint32_t frame);
 /* -EINVAL: no such frame */
 int usnet_pool_look(const struct usnet_pool *pool, uint32_t frame, struct usnet_frame *found);
 
-/* All frames are free, whoever had them: what remains of a pool when its owner is adopted elsewhere. Attach devices
+/* All frames are free, whoever had them: what remains of a pool when its owner is adopted elsewhere. Only those are not
+ * that stand in rings of the device that was attached last, which is open still and outlives its owner. Attach devices
  * anew. */
 void usnet_pool_forget(struct usnet_pool *pool);
 

@@ -1,4 +1,5 @@
-"""Write the C source of `usnet_framework._usnet` from the public headers: `cffi_source.py HEADER… OUTPUT`.
+"""Write the C source of an extension over headers of ours: `cffi_source.py HEADER… OUTPUT`; `_usnet.c` is that of
+`usnet_framework._usnet`.
 
 cffi has no preprocessor, so it reads the part of each header between the two `cffi` marks, and nothing else: there is
 no second copy of the declarations that could drift away. A header comes after those that it includes.
@@ -19,7 +20,8 @@ def main(headers: list[Path], output: str) -> None:
     builder = cffi.FFI()
     for header in headers:
         builder.cdef(declarations(header.read_text(encoding="utf-8")))
-    builder.set_source("usnet_framework._usnet", "\n".join(f'#include "{header.name}"' for header in headers))
+    includes = "\n".join(f'#include "{header.name}"' for header in headers)
+    builder.set_source(f"usnet_framework.{Path(output).stem}", includes)
     builder.emit_c_code(output)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from support.backends import network_namespace
-from support.privilege import needs_tap
+from support.privilege import needs_tap, needs_xdp
 
+from usnet_framework._native_bpf import XdpProgram
 from usnet_framework._native_tap import tap_queue
+from usnet_framework._native_xdp import Queue, xdp_socket
 from usnet_framework.testing import Link
 from usnet_framework.testing.conformance import (
     STATION,
@@ -19,6 +23,7 @@ from usnet_framework.testing.conformance import (
     DeviceConformance,
     HandFarEnd,
     PacketSocket,
+    Pool,
     WireFarEnd,
 )
 
@@ -120,3 +125,67 @@ class TestTapOfSeveralQueues(OverTap):
 class TestCaptureAroundTap(OverTap):
     def open(self) -> Bench:
         return self.bench(Device.tap(self.interface).captured("/dev/null"))
+
+
+class OverXdp(DeviceConformance):
+    """One end of a veth pair in a network namespace of its own; what is sent to our station comes to the device."""
+
+    native: bool
+    near, far = "near", "far"
+
+    @pytest.fixture(autouse=True)
+    def _namespace(self) -> Iterator[None]:
+        with network_namespace(), ExitStack() as self.opened:
+            Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
+            for command in (
+                f"link add {self.near} type veth peer name {self.far}",
+                f"link set {self.near} up",
+                f"link set {self.far} up",
+            ):
+                subprocess.run(["ip", *command.split()], check=True)
+            yield
+
+    def make_pool(self, frames: int, frame_bytes: int) -> Pool:
+        if frame_bytes not in (2048, 4096):
+            pytest.skip(f"the kernel has no frames of {frame_bytes} bytes")
+        self.pool = super().make_pool(frames, frame_bytes)
+        return self.pool
+
+    def open(self) -> Bench:
+        program = XdpProgram()
+        self.opened.callback(program.close)
+        program.attach(self.near, native=self.native)
+        program.set_station(STATION)
+        memory = os.memfd_create("test", os.MFD_CLOEXEC)
+        queue = Queue(self.near, 0, STATION, 1500)
+        fd = xdp_socket(queue, self.pool.address, self.pool.frames, self.pool.frame_bytes, memory)
+        program.set_queue(0, fd)
+        notes = os.dup(memory)
+        self.opened.callback(os.close, notes)
+        device = Device.xdp(fd, memory)
+        return Bench(device, PacketSocket(self.far, STATION), keeps_mtu=True, held=lambda: self.noted(notes))
+
+    def noted(self, memory: int) -> int:
+        """Frames that have a note, as native/src/device/afxdp_memory.h has them."""
+        notes = os.pread(memory, self.pool.frames, os.fstat(memory).st_size - self.pool.frames)
+        return self.pool.frames - notes.count(0)
+
+
+@needs_xdp
+class TestXdpInTheDriver(OverXdp):
+    native = True
+
+
+@needs_xdp
+class TestXdpBehindTheDriver(OverXdp):
+    native = False
+
+
+@needs_xdp
+class TestCaptureAroundXdp(OverXdp):
+    native = True
+
+    def open(self) -> Bench:
+        bench = super().open()
+        bench.device = bench.device.captured("/dev/null")
+        return bench

@@ -2,10 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from usnet_framework._usnet import ffi, lib
+from usnet_framework import _bpf, _usnet
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,14 +15,19 @@ WRAPPERS = {
     "usnet_device.h": ("_native_device.py",),
     "usnet_segment.h": ("_native.py",),
     "usnet_tap.h": ("_native_tap.py", "_native_device.py"),
+    "usnet_xdp.h": ("_native_xdp.py", "_native_device.py"),
+    "usnet_bpf.h": ("_native_bpf.py",),
 }
 """Each header and the modules over it."""
+
+OF_BPF = {"usnet_bpf.h"}
+"""Headers of a module of their own."""
 
 FOR_C_CALLERS = re.compile(
     r"usnet_segment_check$"  # opening checks as well
     r"|usnet_stack_of$"  # a context's stack
     r"|usnet_(?!stack_|tcp_|congestion_|segment_|counter_|engine_|seat_|reason_|connection_|quarantine_|die_|tap_"
-    r"|device_|pool_)"
+    r"|device_|pool_|xdp_|bpf_)"
 )
 """Functions that Python does not need; the last line: all of the socket level, which is named like the kernel's."""
 
@@ -36,21 +42,25 @@ def functions(header: str) -> set[str]:
 
 
 STRUCTS = {
-    name: list(re.findall(r"(\w+)(?:\[\d+\]|\)\([^)]*\))?;", body))  # a number, an array, a pointer to a function
+    # a number, an array, a pointer to a function
+    (header, name): list(re.findall(r"(\w+)(?:\[\d+\]|\)\([^)]*\))?;", body))
     for header in WRAPPERS
     for name, body in re.findall(r"^struct (usnet_\w+) \{(.*?)\n\};", code(header), flags=re.S | re.M)
 }
 
 
-def test_every_function_of_the_headers_is_bound() -> None:
-    bound = {name for name in dir(lib) if name.startswith("usnet_")}
-    assert len(bound) > 50
-    assert bound == set().union(*map(functions, WRAPPERS))
+@pytest.mark.parametrize("module", [_usnet, _bpf])
+def test_every_function_of_the_headers_is_bound(module: Any) -> None:
+    headers = OF_BPF if module is _bpf else WRAPPERS.keys() - OF_BPF
+    bound = {name for name in dir(module.lib) if name.startswith("usnet_")}
+    assert len(bound) > (5 if module is _bpf else 50)
+    assert bound == set().union(*map(functions, headers))
 
 
-@pytest.mark.parametrize("name", STRUCTS)
-def test_every_struct_is_bound_with_its_fields(name: str) -> None:
-    assert [field for field, _ in ffi.typeof(f"struct {name}").fields] == STRUCTS[name]
+@pytest.mark.parametrize(("header", "name"), STRUCTS)
+def test_every_struct_is_bound_with_its_fields(header: str, name: str) -> None:
+    ffi = _bpf.ffi if header in OF_BPF else _usnet.ffi
+    assert [field for field, _ in ffi.typeof(f"struct {name}").fields] == STRUCTS[header, name]
 
 
 @pytest.mark.parametrize("header", WRAPPERS)
@@ -60,8 +70,8 @@ def test_the_wrappers_use_every_function(header: str) -> None:
     assert set(re.findall(r"lib\.(usnet_\w+)", wrappers)) >= needed
 
 
-def test_only_the_wrappers_import_the_module() -> None:
-    importing = re.compile(r"^\s*(?:from|import) .*\b_usnet\b", flags=re.M)
+def test_only_the_wrappers_import_the_modules() -> None:
+    importing = re.compile(r"^\s*(?:from|import) .*\b(?:_usnet|_bpf)\b", flags=re.M)
     modules = (ROOT / "usnet_framework").rglob("*.py")
     importers = {path.name for path in modules if importing.search(path.read_text("utf-8"))}
     assert importers == set().union(*WRAPPERS.values())

@@ -24,6 +24,7 @@ INCLUDES = {
     "src/shard": {"src/base"},
     "src/engine": CORE,
     "include": set(),
+    "bpf": {"include"},
     "src/api": CORE | {"include"},
     "dispatch": {"src/base", "src/shard", "src/engine"},  # engine.h, for the inline layout
     "bench": {"src/base"},
@@ -42,9 +43,10 @@ INCLUDES = {
 # Layers of the package, from the bottom up; a folder stands for all that is in it. A module imports from its own layer
 # and from those before it, and never in a circle.
 LAYERS = (
-    {"bytecode", "errors", "inherited", "installed", "values", "logs", "logwriter", "tracebacks", "_usnet"},
-    {"config", "_native", "_native_stack", "_native_tap", "_native_device", "_dispatch", "handler", "connection",
-     "protocols"},
+    {"bytecode", "errors", "inherited", "installed", "values", "logs", "logwriter", "tracebacks", "_usnet",
+     "_bpf"},
+    {"config", "_native", "_native_stack", "_native_tap", "_native_xdp", "_native_bpf", "_native_device", "_dispatch",
+     "handler", "connection", "protocols"},
     {"app", "collector", "metrics", "shards"},
     {"serving"},
     {"", "bench", "testing"},  # "": the package itself, which is what users import
@@ -60,7 +62,7 @@ CIRCLES = (
     ("dispatch", "commit connection crowd deliver handler inbox output overflow table tasks"),
 )  # fmt: skip
 
-GENERATED = {"state_layout.h"}  # by the build
+GENERATED = {"state_layout.h", "usnet_xdp_object.h"}  # by the build
 
 C_FILES = files(".c", ".h")
 PYTHON_FILES = tuple(path for path in files(".py") if path.startswith("usnet_framework/"))

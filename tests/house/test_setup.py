@@ -62,7 +62,7 @@ def test_without_root_and_sudo_one_line_says_what_to_run(machine: Path) -> None:
     (line,) = done.stderr.splitlines()
     assert "as root" in line
     assert "apt-get install --no-install-recommends" in line
-    assert line.endswith("gcc libc6-dev")
+    assert line.endswith("gcc libc6-dev clang libbpf-dev")
 
 
 @pytest.mark.parametrize("user", ["root", "sudo"])
@@ -78,14 +78,14 @@ def test_what_is_missing_is_installed(user: str, machine: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     update, install = (machine / "apt").read_text().splitlines()
     assert update.endswith("update")
-    assert install.endswith("gcc libc6-dev")
+    assert install.endswith("gcc libc6-dev clang libbpf-dev")
 
 
 @pytest.mark.parametrize("user", [0, 1000])
 def test_of_a_package_that_would_start_a_server_one_program_is_taken(user: int, machine: Path) -> None:
     for name in ("mkdir", "mktemp", "tar", "chmod", "mv", "rm"):
         (machine / name).symlink_to(shutil.which(name) or pytest.fail(f"no {name}"))
-    for name in ("cc", "ip", "curl", "wrk", "tshark", "pkg-config", "systemd-analyze"):
+    for name in ("cc", "clang", "ip", "curl", "wrk", "tshark", "pkg-config", "systemd-analyze"):
         program(machine, name, "exit 0")
     program(machine, "id", f"echo {user}")
     download = "for last; do :; done; test $last = update || : > ${last}_1.deb"
@@ -106,6 +106,7 @@ def test_of_a_package_that_would_start_a_server_one_program_is_taken(user: int, 
 def test_nothing_is_installed_where_nothing_is_missing(machine: Path) -> None:
     program(machine, "apt-get", "exit 99")
     program(machine, "cc", "exit 0")
+    program(machine, "clang", "exit 0")
     assert set_up(machine, "build").returncode == 0
 
 
@@ -117,9 +118,9 @@ def test_a_python_that_is_too_old_is_one_line(machine: Path) -> None:
 
 
 def test_fuzzing_needs_the_libraries_of_the_sanitizers_as_well(machine: Path) -> None:
-    assert set_up(machine, "fuzz").stderr.count("clang libclang-rt-dev") == 1
+    assert set_up(machine, "fuzz").stderr.count("clang libbpf-dev libclang-rt-dev") == 1
     program(machine, "clang", "exit 1")
-    assert set_up(machine, "fuzz").stderr.count("libc6-dev libclang-rt-dev") == 1
+    assert set_up(machine, "fuzz").stderr.count("libc6-dev libbpf-dev libclang-rt-dev") == 1
     program(machine, "clang", "exit 0")
     assert "clang" not in set_up(machine, "fuzz").stderr
 

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.backends import Tap, network_namespace
+from support.backends import Afxdp, Tap, network_namespace
 from support.credentials import OTHER, credentials
-from support.privilege import needs_other_users, needs_tap
+from support.privilege import needs_other_users, needs_tap, needs_xdp
 from support.server import Server, free_port, run
 
 ECHO = "examples.echo:Echo"
 SILENT = ("--metrics", "off", "--control", "off")
-NUMBERS = {"kill": 5, "setgid": 6, "setuid": 7, "net_bind_service": 10, "net_admin": 12, "bpf": 39}  # capabilities(7)
+NUMBERS = {"kill": 5, "setgid": 6, "setuid": 7, "net_bind_service": 10, "net_admin": 12, "net_raw": 13, "ipc_lock": 14,
+           "perfmon": 38, "bpf": 39}  # capabilities(7) # fmt: skip
 UNPRIVILEGED_FROM = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
 STEERED_BY_ANYBODY = Path("/proc/sys/kernel/unprivileged_bpf_disabled").read_text().strip() == "0"
 
@@ -127,3 +128,17 @@ def test_tap_takes_none_where_the_interface_was_made_for_the_user() -> None:
             assert_serves_with(server)
             assert server.stop() == 0
             subprocess.run(["ip", "link", "delete", Tap.interface], check=True)
+
+
+@needs_xdp
+def test_afxdp_takes_these_five_and_says_which_is_missing() -> None:
+    needed = ("net_admin", "net_raw", "bpf", "perfmon", "ipc_lock")
+    with network_namespace():
+        backend = Afxdp()
+        with Server(ECHO, "--queues", "1", prefix=only(*needed), backend=backend) as server:
+            assert_serves_with(server, *needed)
+        limited = ["prlimit", "--memlock=65536"]
+        for missing in needed:
+            rest = only(*(name for name in needed if name != missing))
+            line = refused([*limited, *rest], *backend.options(7000, ["--queues", "1"]))
+            assert f"CAP_{missing.upper()}" in line

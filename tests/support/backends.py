@@ -1,8 +1,8 @@
-"""What carries the connections of a server under test: the kernel's sockets, or our stack on a TAP interface.
+"""What carries the connections of a server under test: the kernel's sockets, or our stack on a packet device.
 
-With TAP everything happens in a network namespace of its own: the thread of the test enters it, and so does whatever it
-starts from then on. The namespace holds a loopback, and the interface while a server runs; clients sit at the kernel's
-end of it. It ends with the last process in it, so there is nothing to remove.
+With a packet device everything happens in a network namespace of its own: the thread of the test enters it, and so does
+whatever it starts from then on. The namespace holds a loopback, and the interface while a server runs; clients sit at
+the other end of it. It ends with the last process in it, so there is nothing to remove.
 
     def test_something(serve: Serve) -> None:        # runs once with each backend (tests/conftest.py)
         with serve("examples.echo:Echo") as server, server.connect() as client: ...
@@ -15,7 +15,7 @@ import ctypes
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
@@ -26,8 +26,8 @@ class Backend(Protocol):
     def address(self, port: int) -> tuple[str, int]:
         """Where clients connect."""
 
-    def options(self, port: int) -> list[str]:
-        """Of usnet-serve, to be found there."""
+    def options(self, port: int, given: Sequence[str] = ()) -> list[str]:
+        """Of usnet-serve, to be found there, beside those that are given."""
 
     def started(self) -> None:
         """The server serves."""
@@ -40,7 +40,7 @@ class Kernel:
     def address(self, port: int) -> tuple[str, int]:
         return ("127.0.0.1", port)
 
-    def options(self, port: int) -> list[str]:
+    def options(self, port: int, given: Sequence[str] = ()) -> list[str]:
         return ["--bind", f"tcp://127.0.0.1:{port}"]
 
     def started(self) -> None:
@@ -57,7 +57,7 @@ class Tap:
     def address(self, port: int) -> tuple[str, int]:
         return (self.ipv4, port)
 
-    def options(self, port: int) -> list[str]:
+    def options(self, port: int, given: Sequence[str] = ()) -> list[str]:
         ours = ["--address", f"{self.ipv4}/24", "--address", f"{self.ipv6}/64", "--interface", self.interface]
         return ["--backend", "tap", *ours, "--bind", f"tcp://*:{port}"]
 
@@ -70,6 +70,48 @@ class Tap:
     def ended(self) -> None:
         with contextlib.suppress(OSError):
             raise AssertionError(f"interface {socket.if_nametoindex(self.interface)} is left")
+
+
+class Afxdp:
+    """One end of a veth pair; clients sit at the other one."""
+
+    interface, peer = "usnet0", "clients0"
+    ipv4, ipv6 = "10.77.0.1", "fd77::1"
+
+    def __init__(self) -> None:
+        self._queues = "0"
+
+    def address(self, port: int) -> tuple[str, int]:
+        return (self.ipv4, port)
+
+    def options(self, port: int, given: Sequence[str] = ()) -> list[str]:
+        asked = given[given.index("--queues") + 1] if "--queues" in given else self._queues
+        if self._queues != asked or asked == "0":
+            self.connect("1" if asked == "0" else asked)
+        ours = ["--address", f"{self.ipv4}/24", "--address", f"{self.ipv6}/64", "--interface", self.interface]
+        return ["--backend", "afxdp", *ours, "--bind", f"tcp://*:{port}"]
+
+    def connect(self, queues: str) -> None:
+        """A server serves all queues of its interface, so there are as many as it has shards."""
+        if self._queues != "0":
+            _ip(f"link delete {self.interface}")
+        extra = f"numrxqueues {queues} numtxqueues {queues}"
+        _ip(f"link add {self.interface} {extra} type veth peer name {self.peer} {extra}")
+        for name in (self.interface, self.peer):
+            _ip(f"link set {name} up")
+        # A queue has 256 places; what finds none there has to wait at the sender.
+        subprocess.run(["tc", "qdisc", "replace", "dev", self.peer, "root", "pfifo", "limit", "1000"], check=True)
+        _ip(f"address add 10.77.0.2/24 dev {self.peer}")
+        _ip(f"address add fd77::2/64 dev {self.peer} nodad")
+        self._queues = queues
+
+    def started(self) -> None:
+        pass
+
+    def ended(self) -> None:
+        """The program went with the server."""
+        shown = subprocess.run(["ip", "link", "show", self.interface], check=True, capture_output=True).stdout
+        assert b"xdp" not in shown, f"an XDP program is left: {shown!r}"
 
 
 @contextlib.contextmanager
@@ -89,12 +131,16 @@ def network_namespace() -> Iterator[None]:
 
 @contextlib.contextmanager
 def backend_named(name: str) -> Iterator[Backend]:
-    """"kernel", or "tap" in a network namespace of its own."""
+    """"kernel"; "tap" or "afxdp" in a network namespace of its own."""
     if name == "kernel":
         yield Kernel()
     else:
         with network_namespace():
-            yield Tap()
+            yield Tap() if name == "tap" else Afxdp()
+
+
+def _ip(command: str) -> None:
+    subprocess.run(["ip", *command.split()], check=True)
 
 
 def _checked(result: int) -> None:

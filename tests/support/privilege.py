@@ -10,6 +10,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 from support.credentials import credentials
@@ -34,6 +35,15 @@ def _can_make_tap_interfaces() -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
+@functools.cache
+def _can_load_xdp_programs() -> bool:
+    if not _can_make_namespaces():
+        return False
+    probe = "from usnet_framework._native_bpf import XdpProgram; XdpProgram().attach('lo', native=False)"
+    command = ["unshare", "--net", sys.executable, "-P", "-c", probe]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def needs_program(name: str, *folders: str) -> pytest.MarkDecorator:
     """That tools/setup.sh installs for tests; `folders`: where it may be besides PATH."""
     found = any(shutil.which(name, path=folder) for folder in (None, *folders))
@@ -49,6 +59,8 @@ def _can_make_pid_namespaces() -> bool:
 
 
 needs_tap = pytest.mark.skipif(not _can_make_tap_interfaces(), reason=PREFIX + "may not create TAP interfaces")
+
+needs_xdp = pytest.mark.skipif(not _can_load_xdp_programs(), reason=PREFIX + "may not load XDP programs")
 
 needs_network_namespaces = pytest.mark.skipif(
     not _can_make_namespaces(), reason=PREFIX + "may not create network namespaces"

@@ -170,7 +170,7 @@ class Server:
             *prefix,
             command("usnet-serve", programs),
             *([app] if app is not None else []),
-            *(backend.options(port) if "--bind" not in args else []),
+            *(backend.options(port, args) if "--bind" not in args else []),
             *args,
         ]
         for flag, value in {

@@ -19,7 +19,7 @@ def backend_findings(config: Config, plan: Plan) -> list[Finding]:
     return [
         Finding("backend", config.backend, transport),
         Finding("layout", config.layout, plan.layout),
-        Finding("huge pages", "no", "no", f"no network card writes into this memory with the {transport} backend"),
+        Finding("huge pages", "no", "no", f"the frames of the {transport} backend lie in ordinary pages"),
     ]
 
 

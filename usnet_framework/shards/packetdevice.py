@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from usnet_framework.shards.afxdp import Afxdp, queues_of
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.stackplan import StackPlan
 from usnet_framework.shards.tap import Tap
@@ -44,6 +45,8 @@ class Kind:
     interface: str | None
     """When nobody names one; None: it has to be named."""
     queues_max: int
+    queues_of: Callable[[str], int | None] = lambda _: None
+    """How many queues an interface has, all of which have to be served; None: as many as there are shards."""
 
 
 QUEUES_MAX = 256
@@ -51,4 +54,5 @@ QUEUES_MAX = 256
 
 KINDS: dict[str, Kind] = {
     "tap": Kind(Tap, "usnet0", QUEUES_MAX),
+    "afxdp": Kind(Afxdp, None, QUEUES_MAX, queues_of),
 }

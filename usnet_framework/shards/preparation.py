@@ -90,11 +90,18 @@ def understand(config: Config) -> Intent:
     unserved = activation.unserved(binds)
     asked = privileges.understand(config)
     node = interface_node(config.interface) if config.interface is not None else None
-    wish = Wish(config.queues, config.workers, config.layout, config.cores, config.poll, node)
+    wish = Wish(_queues(config, transport), config.workers, config.layout, config.cores, config.poll, node)
     placed = plan(read_topology(), wish)
     if transport not in KINDS:
         return Intent(placed, binds, asked, None, unserved)
     return Intent(placed, binds, asked, _understand_stack(config, transport, binds, len(placed.shards)), unserved)
+
+
+def _queues(config: Config, transport: str) -> int | None:
+    """None: as many as the machine has room for."""
+    if config.queues is None and transport in KINDS and config.interface is not None:
+        return KINDS[transport].queues_of(config.interface)
+    return config.queues
 
 
 def _understand_stack(config: Config, transport: str, binds: Sequence[Bind], queues: int) -> StackPlan:

@@ -1,16 +1,19 @@
-"""What rtnetlink(7) says of a TAP interface and ioctl does not: whether somebody reads its queues."""
+"""What rtnetlink(7) says of interfaces and ioctl does not: their kind, and who takes their packets."""
 
 from __future__ import annotations
 
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 _MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
 _RTM_NEWLINK, _RTM_GETLINK, _NLM_F_REQUEST = 16, 18, 1
+_IFLA_NUM_RX_QUEUES, _IFLA_XDP, _IFLA_XDP_ATTACHED = 32, 43, 2
 _IFLA_LINKINFO, _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_TUN_NUM_QUEUES = 18, 1, 2, 8
 _REPLY_BYTES_MAX = 1 << 16
 _REPLY_TIMEOUT_S = 1.0
@@ -26,6 +29,27 @@ def tun_queues(name: str) -> int:
         (queues,) = struct.unpack("=I", dict(_attributes(info[_IFLA_INFO_DATA]))[_IFLA_TUN_NUM_QUEUES])
         return int(queues)
     return 0
+
+
+@dataclass(frozen=True)
+class Link:
+    """Of an interface. `kind`: "veth", "tun", …; "" for hardware. `queues`: that there may be to receive from."""
+
+    kind: str
+    queues: int
+    has_xdp_program: bool
+
+
+def link(name: str) -> Link:
+    """OSError when there is no such interface."""
+    found = dict(_attributes(_ask_for_link(socket.if_nametoindex(name))))
+    info = dict(_attributes(found.get(_IFLA_LINKINFO, b"")))
+    xdp = dict(_attributes(found.get(_IFLA_XDP, b"")))
+    return Link(
+        kind=info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace"),
+        queues=int.from_bytes(found.get(_IFLA_NUM_RX_QUEUES, b"\1"), sys.byteorder),
+        has_xdp_program=any(xdp.get(_IFLA_XDP_ATTACHED, b"\0")),
+    )
 
 
 def _ask_for_link(index: int) -> bytes:

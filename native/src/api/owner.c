@@ -11,9 +11,12 @@
 
 UN_API_SAME((uint32_t)USNET_NO_FRAME, UN_NONE);
 
+#define PAGE_BYTES 4096u /* a device may register the frames with the kernel */
+
 struct usnet_pool {
     struct un_pool inner;
     struct un_pool_memory memory;
+    struct un_device *device; /* that was attached last */
 };
 
 struct usnet_pool *usnet_pool_create(uint32_t frames, uint32_t frame_bytes)
@@ -26,12 +29,14 @@ struct usnet_pool *usnet_pool_create(uint32_t frames, uint32_t frame_bytes)
         return NULL;
     pool->inner.own = &pool->memory;
     pool->inner.frames = calloc(frames, sizeof *pool->inner.frames);
-    pool->inner.bytes = calloc(frames, frame_bytes);
+    uint64_t bytes = ((uint64_t)frames * frame_bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    pool->inner.bytes = aligned_alloc(PAGE_BYTES, bytes);
     if (!pool->inner.frames || !pool->inner.bytes) {
         usnet_pool_destroy(pool);
         errno = ENOMEM;
         return NULL;
     }
+    memset(pool->inner.bytes, 0, bytes);
     un_pool_format(&pool->inner, frames, frame_bytes);
     return pool;
 }
@@ -80,6 +85,7 @@ void usnet_pool_forget(struct usnet_pool *pool)
 {
     for (uint32_t frame = 0; frame < pool->memory.count; frame++)
         pool->inner.frames[frame].references = 0;
+    un_device_hold(pool->device, &pool->inner);
     un_pool_rebuild(&pool->inner);
 }
 
@@ -115,6 +121,7 @@ int usnet_device_counters(const struct usnet_device *device, uint64_t *values, u
 
 void usnet_device_attach(struct usnet_device *device, struct usnet_pool *pool)
 {
+    pool->device = inner(device);
     un_device_attach(inner(device), &pool->inner);
 }
 

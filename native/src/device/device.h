@@ -147,6 +147,30 @@ int un_tap_queue(const char *name, bool multi_queue, const char **why); /* descr
 int un_tap_steer(int fd, uint16_t queues, const char **why); /* frames by the hash of their 4-tuple (steering.h) */
 struct un_device *un_tap_open(int fd, uint16_t queue, uint16_t queues, const char **why);
 
+/* One queue of a network card through an AF_XDP socket. Whoever has the right makes the socket: un_afxdp_socket binds
+ * it to the queue, registers frames with it, and begins in memory_fd, an empty file, the notes that outlive the device.
+ * un_afxdp_open takes both over; the pool that it is attached to has these frames. */
+enum un_afxdp_mode {
+    UN_AFXDP_ANY,
+    UN_AFXDP_COPY,
+    UN_AFXDP_ZERO_COPY,
+};
+
+struct un_afxdp_request {
+    const char *interface;
+    uint16_t queue;
+    uint16_t mode;        /* enum un_afxdp_mode */
+    uint16_t mtu;         /* bytes of an IP packet, which has to fit into a frame */
+    uint8_t mac[6];       /* ours */
+    void *frames;         /* at a page's start */
+    uint64_t frame_count;
+    uint32_t frame_bytes; /* 2048 or 4096: a chunk of the kernel's */
+    int memory_fd;
+};
+
+int un_afxdp_socket(const struct un_afxdp_request *request, const char **why); /* descriptor or -errno */
+struct un_device *un_afxdp_open(int fd, int memory_fd, uint16_t queue, uint16_t queues, const char **why);
+
 /* Wrappers; both own what they wrap. */
 struct un_device *un_pcap_wrap(struct un_device *inner, const char *path, uint64_t (*clock_ns)(void *), void *context,
                                const char **why);

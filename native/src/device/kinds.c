@@ -8,7 +8,13 @@ static struct un_device *open_tap(const struct un_device_parts *parts, const cha
     return un_tap_open(parts->fds[0], parts->queue, parts->queues, why);
 }
 
+static struct un_device *open_afxdp(const struct un_device_parts *parts, const char **why)
+{
+    return un_afxdp_open(parts->fds[0], parts->fds[1], parts->queue, parts->queues, why);
+}
+
 static const struct un_device_kind kinds[] = {
+    {"afxdp", 2, open_afxdp}, /* the socket of the queue, and the memory beside it */
     {"tap", 1, open_tap}, /* a queue of the interface */
 };
 

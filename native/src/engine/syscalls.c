@@ -51,7 +51,7 @@ static const struct un_syscall {
     {SYS_accept4, SOCKETS},
     {SYS_getsockname, SOCKETS},
     {SYS_getpeername, SOCKETS},
-    {SYS_getsockopt, SOCKETS},
+    {SYS_getsockopt, SOCKETS | PACKETS},
     {SYS_setsockopt, SOCKETS},
     {SYS_recvmsg, ALWAYS},
     {SYS_shutdown, SOCKETS},

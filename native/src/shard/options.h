@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#define UN_QUEUES_MAX 256u /* of a packet device; the kernel gives a TAP interface no more */
+#define UN_QUEUES_MAX 256u /* of a packet device; the kernel's interfaces of several queues have no more */
 #define UN_LISTENERS_MAX 64u
 #define UN_OWN_ADDRESSES_MAX 15u
 #define UN_GATEWAYS_MAX 2u /* one for each family */

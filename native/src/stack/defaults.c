@@ -44,7 +44,7 @@ void un_stack_defaults(struct un_stack_config *config, uint32_t conn_max)
         .conn_max = conn_max,
         /* 8 to 128 MiB: a bandwidth-delay product, not a connection's need */
         .frames = clamp(4 * (uint64_t)conn_max, 4096, 65536),
-        .frame_bytes = 2048,    /* an Ethernet packet of 1514 bytes; what AF_XDP offers as its smaller chunk */
+        .frame_bytes = 2048,    /* an Ethernet packet of 1514 bytes; the smaller chunk that cards are given */
         .sents = clamp(8 * (uint64_t)conn_max, 8192, 262144), /* packets in flight: 380 MB of them at most */
         .udp_max = 64,          /* a server has few */
         .neighbours = 1024,     /* Linux gc_thresh3 */

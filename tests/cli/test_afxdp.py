@@ -1,0 +1,89 @@
+"""usnet-serve --backend afxdp where it cannot be: one line with what to do, exit code 3, and nothing left behind."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from cli.test_refusals import refused
+from support.backends import Afxdp, network_namespace
+from support.privilege import needs_network_namespaces, needs_xdp
+
+from usnet_framework._native_bpf import XdpProgram
+
+SILENT = ("--metrics", "off", "--control", "off")
+SERVE = ("examples.echo:Echo", "--backend", "afxdp", "--address", "10.77.0.1/24", *SILENT)
+
+
+def ip(command: str) -> str:
+    return subprocess.run(["ip", *command.split()], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def pair() -> Iterator[None]:
+    """A veth pair with two queues."""
+    with network_namespace():
+        Afxdp().connect("2")
+        yield
+        assert "xdp" not in ip(f"link show {Afxdp.interface}")
+
+
+def refused_both_ways(*options: str, prefix: tuple[str, ...] = ()) -> str:
+    """By starting and by --check, in the same words."""
+    line = refused(3, *SERVE, *options, prefix=list(prefix))
+    assert refused(3, *SERVE, "--check", *options, prefix=list(prefix)) == line
+    return line
+
+
+def test_without_an_interface_it_is_wrong_usage() -> None:
+    assert refused(2, *SERVE) == "--backend afxdp: no --interface is given; name the one to serve on"
+
+
+@needs_network_namespaces
+def test_an_interface_that_is_not_there() -> None:
+    with network_namespace():
+        assert refused_both_ways("--interface", "eth9").startswith("--interface eth9: there is no such interface; ")
+
+
+@needs_xdp
+@pytest.mark.usefixtures("pair")
+class TestWithAnInterface:
+    interface = ("--interface", Afxdp.interface)
+
+    def test_that_is_down(self) -> None:
+        ip(f"link set {Afxdp.interface} down")
+        assert refused_both_ways(*self.interface) == "--interface usnet0: is down; ip link set usnet0 up"
+
+    @pytest.mark.parametrize(
+        ("queues", "expected"),
+        [
+            ("3", "--queues 3: usnet0 receives on 2; use --queues 2"),
+            ("1", "--queues 1: usnet0 receives on 2, and nobody would serve the others; use --queues 2, or "),
+        ],
+    )
+    def test_of_another_number_of_queues(self, queues: str, expected: str) -> None:
+        assert refused_both_ways(*self.interface, "--queues", queues).startswith(expected)
+
+    def test_whose_packets_do_not_fit_into_a_frame(self) -> None:
+        for name in (Afxdp.interface, Afxdp.peer):
+            ip(f"link set {name} mtu 9000")
+        expected = "--interface usnet0: packets of 9000 bytes do not fit into a frame; ip link set usnet0 mtu 3498"
+        assert refused_both_ways(*self.interface) == expected
+
+    def test_that_has_a_program_of_somebody_else(self) -> None:
+        with closing(XdpProgram()) as other:
+            other.attach(Afxdp.interface, native=True)
+            line = refused(3, *SERVE, *self.interface)
+            assert line.startswith("--interface usnet0: another XDP program is attached to it; ")
+
+    def test_without_the_right_to_load_programs(self) -> None:
+        drop = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid=65534", "--clear-groups")
+        line = refused_both_ways(*self.interface, prefix=drop)
+        assert line.startswith("--backend afxdp: the kernel does not load the XDP program (Operation not permitted), ")
+
+    def test_without_memory_that_may_be_locked(self) -> None:
+        limited = ["prlimit", "--memlock=65536", "setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"]
+        line = refused(3, *SERVE, *self.interface, prefix=limited)
+        assert line.startswith("--interface usnet0: the kernel may not lock ")

@@ -1,0 +1,114 @@
+"""The XDP program and its maps (native/include/usnet_bpf.h, native/bpf/usnet_xdp.h) as typed Python.
+
+Nobody but the AF_XDP device needs it, and libbpf with it: import it only there."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+try:
+    from usnet_framework._bpf import ffi, lib
+except ImportError as error:
+    raise ImportError(f"the XDP program is loaded with libbpf, which is not there ({error}); install libbpf1") from None
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+COUNTERS = ("not_served", "fragments")
+"""enum usnet_xdp_counter: frames that were dropped, since nobody had the queue, or as fragments."""
+
+OWN, SHARED = 1, 2
+_MAPS = ("program", "queues", "station", "addresses", "served", "counters")
+_NUMBER = struct.Struct("=I")
+
+
+class BpfError(OSError):
+    """Not loaded, or not attached; its text is a sentence that says why and what to do."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class XdpProgram:
+    """Loaded. Until `attach` it does nothing; it ends with the last process that has one of its descriptors."""
+
+    def __init__(self) -> None:
+        """BpfError."""
+        loaded, why = ffi.new("struct usnet_bpf_program *"), ffi.new("const char **")
+        _checked(lib.usnet_bpf_load(loaded, why), why)
+        self._maps = {name: int(getattr(loaded, name)) for name in _MAPS}
+        self._links: list[int] = []
+
+    def attach(self, interface: str, *, native: bool) -> None:
+        """In the driver, or behind it. BpfError."""
+        why = ffi.new("const char **")
+        fd = lib.usnet_bpf_attach(self._maps["program"], os.fsencode(interface), native, why)
+        self._links.append(_checked(fd, why))
+
+    def close(self) -> None:
+        for fd in [*self._links, *self._maps.values()]:
+            os.close(fd)
+        self._links, self._maps = [], {}
+
+    # What it is to do.
+
+    def set_queue(self, queue: int, socket_fd: int) -> None:
+        """What is for us and comes there goes to this socket."""
+        self._set("queues", _NUMBER.pack(queue), _NUMBER.pack(socket_fd))
+
+    def set_station(self, mac: bytes) -> None:
+        """All that is sent to it is for us."""
+        self._set("station", _NUMBER.pack(0), mac)
+
+    def own(self, address: IpAddress) -> None:
+        """It is ours alone."""
+        self._set("addresses", _mapped(address), _NUMBER.pack(OWN))
+
+    def serve(self, address: IpAddress, port: int, protocol: int = socket.IPPROTO_TCP) -> None:
+        """Of an address that the kernel has as well."""
+        self._set("addresses", _mapped(address), _NUMBER.pack(SHARED))
+        self._set("served", _served(address, port, protocol), _NUMBER.pack(0))
+
+    def unserve(self, address: IpAddress, port: int, protocol: int = socket.IPPROTO_TCP) -> None:
+        _known(lib.usnet_bpf_remove(self._maps["served"], _served(address, port, protocol)))
+
+    # What it does.
+
+    def counters(self) -> Mapping[str, int]:
+        return {name: self._counter(number) for number, name in enumerate(COUNTERS)}
+
+    def action(self, frame: bytes, interface_index: int = 1, queue: int = 0) -> int:
+        """What it would do with a frame: enum xdp_action."""
+        return _known(lib.usnet_bpf_try(self._maps["program"], frame, len(frame), interface_index, queue))
+
+    def _counter(self, number: int) -> int:
+        value = ffi.new("uint64_t *")
+        _known(lib.usnet_bpf_get(self._maps["counters"], _NUMBER.pack(number), value))
+        return int(value[0])
+
+    def _set(self, name: str, key: bytes, value: bytes) -> None:
+        _known(lib.usnet_bpf_set(self._maps[name], key, value))
+
+
+def _mapped(address: IpAddress) -> bytes:
+    return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
+
+
+def _served(address: IpAddress, port: int, protocol: int) -> bytes:
+    return _mapped(address) + struct.pack(">HBx", port, protocol)
+
+
+def _checked(result: int, why: Any) -> int:
+    if result < 0:
+        raise BpfError(-result, ffi.string(why[0]).decode(errors="replace"))
+    return result
+
+
+def _known(result: int) -> int:
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result

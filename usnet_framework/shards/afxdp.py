@@ -1,0 +1,276 @@
+"""Queues of a network card, a packet device (packetdevice.py): an AF_XDP socket on each, one for each shard.
+
+The stack has a station of its own beside the kernel's: the addresses of --address, and a MAC address that follows from
+the names of host and interface. An XDP program (native/bpf) takes what is for it; everything else on the interface is
+the kernel's, as before. The card is asked to let our station and its multicast groups pass (packet(7), memberships).
+
+The supervisor has all of it: program, attachment, sockets, the frames' registration, memberships. It hands a shard the
+socket of its queue and the memory in which its processes note which frames the kernel has. While no process has a
+queue, packets wait in its rings, and then are dropped; no client is reset. Everything ends with the last descriptor, so
+nothing is left on the machine, whoever is killed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import ipaddress
+import logging
+import mmap
+import os
+import socket
+import struct
+from array import array
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
+
+from usnet_framework._native_xdp import Queue, XdpError, is_zero_copy, xdp_socket
+from usnet_framework.errors import InUse, StartupError
+from usnet_framework.shards import rtnetlink
+from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.stackplan import StackPlan
+
+if TYPE_CHECKING:
+    from usnet_framework._native_bpf import IpAddress, XdpProgram
+
+log = logging.getLogger("usnet.supervisor")
+
+FRAME_BYTES = 4096
+"""UN_STACK_FRAME_BYTES of native/src/engine/stack_setup.c: a chunk of the kernel's."""
+
+MTU_MAX = 3498
+"""So a frame with its Ethernet header fits into a page beside what the kernel keeps there: more is taken by no driver
+that has native XDP for packets in one piece."""
+
+SAME_HOST = ("veth", "tun")
+"""Kinds of interfaces whose packets come from a kernel of this host, which may leave their checksums undone."""
+
+SIOCGIFFLAGS, SIOCGIFMTU, SIOCETHTOOL, IFF_UP = 0x8913, 0x8921, 0x8946, 1
+ETHTOOL_GCHANNELS = 0x3C
+SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_MULTICAST, PACKET_MR_UNICAST = 263, 1, 0, 3
+_IFREQ_INT = struct.Struct("=16si20x")
+_IFREQ_DATA = struct.Struct("@16sP16x")
+_MEMBERSHIP = struct.Struct("=iHH8s")  # struct packet_mreq
+
+
+class Afxdp:
+    """The interface, open."""
+
+    def __init__(self, plan: StackPlan, queues: int) -> None:
+        """StartupError: one line, why it cannot be."""
+        self._plan = plan
+        self._name = plan.interface
+        self._queue_count = queues
+        self._queues: dict[int, tuple[int, int]] = {}
+        self._native: bool | None = None  # None: not attached yet
+        self._why_generic = ""
+        self._link = _checked_link(self._name, queues)
+        self._index = socket.if_nametoindex(self._name)
+        self._mtu = _checked_mtu(self._name)
+        self._mac = _our_station(self._name)
+        with ExitStack() as opened:
+            self._program = self._load()
+            opened.callback(self._program.close)
+            self._member = opened.enter_context(_packet_socket(self._name))
+            self._opened = opened.pop_all()
+
+    def hand_down(self, shard: int, frames_fd: int) -> Sequence[int]:
+        if self._native is None:
+            self._attach()
+        if shard not in self._queues:
+            try:
+                self._queues[shard] = self._open_queue(shard, frames_fd)
+            except XdpError as error:
+                kind = InUse if error.errno == errno.EBUSY else StartupError
+                raise kind(f"--interface {self._name}: {error}") from None
+        return self._queues[shard]
+
+    def options(self, shard: int) -> dict[str, int]:
+        """The kernel passes on no word about checksums: those of a kernel of this host may be partial."""
+        return {"accept_partial_checksum": int(self._link.kind in SAME_HOST)}
+
+    def findings(self) -> list[Finding]:
+        interface = Finding("interface", self._name, f"{self._name}, with our station {self._mac.hex(':')}")
+        if (reason := self.trouble()) is not None:
+            fix = f"ip link set {self._name} up, or restart the server once it is there"
+            interface = Finding("interface", self._name, "none", reason, fix, ok=False)
+        return [interface, *self._modes(), *self._dropped()]
+
+    def trouble(self) -> str | None:
+        try:
+            if socket.if_nametoindex(self._name) == self._index:
+                is_up = _interface_number(self._name, SIOCGIFFLAGS) & IFF_UP
+                return None if is_up else f"interface {self._name} is down"
+        except OSError:
+            pass
+        return f"interface {self._name} was removed; restart the server once it is there again"
+
+    def close(self) -> None:
+        self._opened.close()
+
+    # Steps of opening.
+
+    def _load(self) -> XdpProgram:
+        try:
+            from usnet_framework._native_bpf import BpfError, XdpProgram  # nobody else needs libbpf
+        except ImportError as error:
+            raise StartupError(f"--backend afxdp: {error}") from None
+        try:
+            program = XdpProgram()
+        except BpfError as error:
+            raise StartupError(f"--backend afxdp: {error}") from None
+        program.set_station(self._mac)
+        for address in self._addresses():
+            program.own(address)
+        return program
+
+    def _addresses(self) -> list[IpAddress]:
+        """Those of the stack, with the link-local one that its MAC address gives (RFC 4291 appendix A)."""
+        mac = self._mac
+        identifier = bytes([mac[0] ^ 2, mac[1], mac[2], 0xFF, 0xFE, mac[3], mac[4], mac[5]])
+        link_local = ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + identifier)
+        return [*(ipaddress.ip_interface(address).ip for address in self._plan.addresses), link_local]
+
+    def _attach(self) -> None:
+        """In the driver, or behind it where it cannot do so."""
+        self._native = self._attach_in(native=True) or self._attach_in(native=False)
+        self._join()
+
+    def _attach_in(self, native: bool) -> bool:
+        """Whether it is in the driver; StartupError when it is nowhere."""
+        try:
+            self._program.attach(self._name, native=native)
+        except OSError as error:
+            if native and error.errno in (errno.EOPNOTSUPP, errno.ERANGE, errno.EINVAL):
+                self._why_generic = str(error)
+                return False
+            kind = InUse if error.errno in (errno.EBUSY, errno.EEXIST) else StartupError
+            raise kind(f"--interface {self._name}: {error}") from None
+        return native
+
+    def _join(self) -> None:
+        """What the card has to let pass. Its driver may ignore this where it lets everything pass anyway."""
+        wanted = [(PACKET_MR_UNICAST, self._mac)]
+        # The group of each IPv6 address: RFC 4291 section 2.7.1, on Ethernet RFC 2464 section 7.
+        groups = [b"\x33\x33\xff" + one.packed[13:] for one in self._addresses() if one.version == 6]
+        wanted += [(PACKET_MR_MULTICAST, group) for group in groups]
+        for kind, mac in wanted:
+            request = _MEMBERSHIP.pack(self._index, kind, len(mac), mac)
+            try:
+                self._member.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, request)
+            except OSError as error:
+                raise StartupError(
+                    f"--interface {self._name}: does not take a second MAC address ({error.strerror}); "
+                    "use another interface"
+                ) from None
+
+    def _open_queue(self, shard: int, frames_fd: int) -> tuple[int, int]:
+        bytes_ = os.fstat(frames_fd).st_size
+        queue = Queue(self._name, shard, self._mac, self._mtu)
+        with ExitStack() as opened:
+            memory = os.memfd_create(f"usnet-queue-{shard}", os.MFD_CLOEXEC)
+            opened.callback(os.close, memory)
+            with mmap.mmap(frames_fd, bytes_) as frames:  # registered pages stay pinned
+                fd = xdp_socket(queue, frames, bytes_ // FRAME_BYTES, FRAME_BYTES, memory)
+            opened.callback(os.close, fd)
+            self._program.set_queue(shard, fd)
+            self._opened.push(opened.pop_all())
+        return fd, memory
+
+    # What is in force.
+
+    def _modes(self) -> list[Finding]:
+        if self._native is None or not self._queues:
+            return []
+        xdp = Finding("XDP", "in the driver", "in the driver")
+        if not self._native:
+            fix = "use a driver that has it"
+            xdp = Finding("XDP", "in the driver", "behind the driver", self._why_generic, fix, ok=False)
+        is_zero = all(is_zero_copy(fd) for fd, _ in self._queues.values())
+        found = "the card uses our frames" if is_zero else "the kernel copies"
+        return [xdp, Finding("packets", "as the driver can", found)]
+
+    def _dropped(self) -> list[Finding]:
+        counters = self._program.counters()
+        if not counters["not_served"]:
+            return []
+        found = f"{counters['not_served']} were dropped"
+        return [Finding("packets for us", "to a network process", found, "their queue had none when they came")]
+
+
+def queues_of(name: str) -> int | None:
+    """To receive from; None: there is no such interface."""
+    try:
+        return _queues_in_use(name) or rtnetlink.link(name).queues
+    except OSError:
+        return None
+
+
+def _checked_link(name: str, queues: int) -> rtnetlink.Link:
+    """StartupError: one line, why its queues cannot be served."""
+    try:
+        link = rtnetlink.link(name)
+        is_up = _interface_number(name, SIOCGIFFLAGS) & IFF_UP
+    except OSError:
+        raise StartupError(f"--interface {name}: there is no such interface; ip link shows which there are") from None
+    if not is_up:
+        raise StartupError(f"--interface {name}: is down; ip link set {name} up")
+    if link.has_xdp_program:
+        raise InUse(
+            f"--interface {name}: another XDP program is attached to it; stop its owner, or ip link set {name} xdp off"
+        )
+    there = _queues_in_use(name) or link.queues
+    if queues > there:
+        raise StartupError(f"--queues {queues}: {name} receives on {there}; use --queues {there}")
+    if queues < there:
+        raise StartupError(
+            f"--queues {queues}: {name} receives on {there}, and nobody would serve the others; "
+            f"use --queues {there}, or let the card use fewer: ethtool -L {name}"
+        )
+    return link
+
+
+def _checked_mtu(name: str) -> int:
+    """StartupError: a packet would not fit into a frame."""
+    mtu = _interface_number(name, SIOCGIFMTU)
+    if mtu > MTU_MAX:
+        raise StartupError(
+            f"--interface {name}: packets of {mtu} bytes do not fit into a frame; ip link set {name} mtu {MTU_MAX}"
+        )
+    return mtu
+
+
+def _queues_in_use(name: str) -> int:
+    """To receive from; 0: the driver does not say."""
+    channels = array("I", [ETHTOOL_GCHANNELS, *[0] * 8])  # struct ethtool_channels
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
+        fcntl.ioctl(query, SIOCETHTOOL, _IFREQ_DATA.pack(os.fsencode(name), channels.buffer_info()[0]))
+        _, _, _, _, _, receiving, _, _, combined = channels
+        return receiving + combined
+    return 0
+
+
+def _interface_number(name: str, what: int) -> int:
+    """Flags, or the MTU. OSError: there is no such interface."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
+        answer = fcntl.ioctl(query, what, _IFREQ_INT.pack(os.fsencode(name), 0))
+    number = int(_IFREQ_INT.unpack(answer)[1])
+    return number & 0xFFFF if what == SIOCGIFFLAGS else number
+
+
+def _packet_socket(name: str) -> socket.socket:
+    """That receives nothing."""
+    try:
+        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    except OSError as error:
+        raise StartupError(
+            f"--interface {name}: packet sockets take CAP_NET_RAW ({error.strerror}): start the server as root, "
+            "or give it that"
+        ) from None
+
+
+def _our_station(name: str) -> bytes:
+    """From the names of interface and host: every start has the same MAC address, and another host another one."""
+    digest = hashlib.sha256(f"{name}\0{socket.gethostname()}".encode()).digest()
+    return bytes([0x02]) + digest[:5]  # locally administered, one station
