@@ -1,4 +1,5 @@
-"""What rtnetlink(7) says of a TAP interface and ioctl does not: whether somebody reads its queues."""
+"""What rtnetlink(7) says of interfaces and ioctl does not: how many queues there are, and whether somebody reads those
+of a TAP interface."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ _MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
 _RTM_NEWLINK, _RTM_GETLINK, _NLM_F_REQUEST = 16, 18, 1
+_IFLA_NUM_RX_QUEUES = 32
 _IFLA_LINKINFO, _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_TUN_NUM_QUEUES = 18, 1, 2, 8
 _REPLY_BYTES_MAX = 1 << 16
 _REPLY_TIMEOUT_S = 1.0
@@ -26,6 +28,14 @@ def tun_queues(name: str) -> int:
         (queues,) = struct.unpack("=I", dict(_attributes(info[_IFLA_INFO_DATA]))[_IFLA_TUN_NUM_QUEUES])
         return int(queues)
     return 0
+
+
+def rx_queues(name: str) -> int:
+    """How many queues the kernel has for receiving; with a driver of channels, how many there can be. OSError: there is
+    no such interface."""
+    reply = _ask_for_link(socket.if_nametoindex(name))
+    (queues,) = struct.unpack("=I", dict(_attributes(reply))[_IFLA_NUM_RX_QUEUES])
+    return int(queues)
 
 
 def _ask_for_link(index: int) -> bytes:
