@@ -19,6 +19,7 @@ from usnet_framework.shards.reload import ReloadRefused
 from usnet_framework.shards.segment import Segment
 from usnet_framework.shards.shard import Shard
 from usnet_framework.shards.splitshard import SplitShard
+from usnet_framework.shards.undo import leftovers
 from usnet_framework.shards.upgrade import UpgradeRefused
 
 log = logging.getLogger("usnet.supervisor")
@@ -104,7 +105,7 @@ class Commands:
     async def doctor(self) -> list[dict[str, Any]]:
         server = self._server
         crowds = crowd_findings(await open_connections(server.segments.values()), server.config, time.monotonic_ns())
-        return [finding.as_dict() for finding in [*server.findings(), server.syscalls(), *crowds]]
+        return [finding.as_dict() for finding in [*server.findings(), server.syscalls(), *crowds, *leftovers()]]
 
     async def stop(self) -> str:
         self._server.stop()

@@ -15,6 +15,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -144,16 +145,12 @@ class Nic:
         self._wanted = wanted
         self._card = Ethtool(wanted.interface)
         self._refused: dict[str, str] = {}
-        try:
+        with ExitStack() as opened:
+            opened.callback(self._card.close)
             self.journal = Journal(self._card, folder)
-            try:
-                self._set_up()
-            except BaseException:
-                self.journal.close()
-                raise
-        except BaseException:
-            self._card.close()
-            raise
+            opened.callback(self.journal.close)
+            self._set_up()
+            self._opened = opened.pop_all()
 
     def findings(self) -> list[Finding]:
         """As things are now."""
@@ -167,8 +164,7 @@ class Nic:
 
     def close(self) -> None:
         """After everything that uses its queues: some drivers change none that are used."""
-        self.journal.close()
-        self._card.close()
+        self._opened.close()
 
     def _set_up(self) -> None:
         for change in plan(_read(self._card), self._wanted):

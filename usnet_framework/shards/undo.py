@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ from usnet_framework.shards.unixpath import make_private
 log = logging.getLogger("usnet.supervisor")
 
 SUFFIX = ".undo"
+PATIENCE_S = 1.0
+"""Whoever only looks at a journal has it for a moment, too."""
+
 _MISSING = object()
 
 
@@ -62,7 +66,7 @@ class Journal:
         try:
             identity = _identity(card.interface)
             make_private(folder)
-            self._file = _locked(path)
+            self._file = _locked(path, PATIENCE_S)
         except BlockingIOError:
             raise InUse(
                 f"--interface {card.interface}: another server has it; stop that one or use another interface"
@@ -124,7 +128,7 @@ def leftovers(folder: Path | None = None) -> list[Finding]:
         Finding(
             what=f"left over on {interface}",
             asked="nothing",
-            in_force=f"{len(steps)} settings of a server that was killed",
+            in_force=f"{len(steps)} setting{'s' if len(steps) > 1 else ''} of a server that was killed",
             reason="; ".join(f"{step.name or step.kind} was {KINDS[step.kind].shown(step.before)}" for step in steps),
             fix="usnet-ctl doctor --fix, or start a server on it again",
             ok=False,
@@ -157,12 +161,19 @@ def _identity(interface: str) -> dict[str, Any]:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), interface) from None
 
 
-def _locked(path: Path) -> TextIO:
-    """The file, made if there is none. BlockingIOError: somebody has it."""
+def _locked(path: Path, patience_s: float = 0.0) -> TextIO:
+    """The file, made if there is none. BlockingIOError: somebody has it, for longer than that."""
+    deadline_s = time.monotonic() + patience_s
     while True:
         with ExitStack() as opened:
             file = opened.enter_context(open(path, "a+", encoding="utf-8"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline_s:
+                    raise
+                time.sleep(PATIENCE_S / 50)
+                continue
             if os.fstat(file.fileno()).st_nlink > 0:  # else its last owner has removed it meanwhile
                 opened.pop_all()
                 return file
