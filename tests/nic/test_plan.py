@@ -11,7 +11,7 @@ from support.fake_card import OTHER_KEY, FakeCard
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.cardsettings import own_table
-from usnet_framework.shards.ethtool import FIELDS, Channels, Feature, Rss, Rule
+from usnet_framework.shards.ethtool import FIELDS, Channels, Ethtool, Feature, Rss, Rule
 from usnet_framework.shards.nic import Card, Change, Wanted, card_findings, interrupt_cores, plan, planned, read_card
 
 FOUR = Wanted("lo", 4)
@@ -69,6 +69,12 @@ def test_too_few_queues_are_refused_with_the_number_that_there_is() -> None:
 def test_a_card_without_channels_has_the_queues_that_it_has() -> None:
     with pytest.raises(StartupError, match="--queues 4: lo has 1 "):
         plan(card(lacks={"channels"}), FOUR)
+
+
+def test_a_driver_of_nothing_at_all_is_read() -> None:
+    with Ethtool("lo") as loopback:
+        found = read_card(loopback)
+    assert (found.queues, found.queues_max, found.channels, found.rss, found.rules) == (1, 1, None, None, None)
 
 
 @pytest.mark.parametrize(("entries", "queues"), [(128, 4), (512, 3), (64, 4)])

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import random
 from ipaddress import ip_address
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from usnet_framework._native import ConnectionInfo
 from usnet_framework.shards.steering import (
     Spread,
     agrees,
     entry_of,
+    flow_findings,
     local_port,
     queue_of,
-    reality_finding,
     spread,
     steering_key,
     steering_table,
@@ -35,6 +38,10 @@ def toeplitz(key: bytes, remote: tuple[str, int], local: tuple[str, int]) -> int
         if bits >> (length - 1 - place) & 1:
             found ^= whole >> (8 * len(key) - 32 - place) & 0xFFFFFFFF
     return found
+
+
+def connection(peer: tuple[str, int], local: tuple[str, int]) -> ConnectionInfo:
+    return cast(ConnectionInfo, SimpleNamespace(peer=peer, local=local))
 
 
 def flows(version: int, count: int) -> list[tuple[tuple[str, int], tuple[str, int]]]:
@@ -87,10 +94,16 @@ def test_a_connection_from_a_chosen_port_comes_back_to_its_shard() -> None:
     assert local_port(remote, "10.0.0.1", (), 0, 4) is None
 
 
-def test_what_a_card_does_is_held_against_the_prediction() -> None:
-    predicted = Spread((5, 5))
-    assert reality_finding((100, 100), 2, predicted).ok
-    found = reality_finding((100, 100), 50, predicted)
-    assert not found.ok
-    assert found.in_force == "50 of 200 frames crossed to their owner; frames 100/100 (max/mean 1.00)"
-    assert reality_finding((0, 0), 0, predicted).ok
+@pytest.mark.parametrize(("crossed", "ok"), [(64, True), (65, False)])
+def test_what_came_is_held_against_what_is_predicted(crossed: int, ok: bool) -> None:
+    """So many packets, or one in a hundred, may have crossed."""
+    connections = [connection(("10.0.0.2", port), ("10.0.0.1", 7000)) for port in range(40000, 40064)]
+    predicted = spread(((("10.0.0.2", port), ("10.0.0.1", 7000)) for port in range(40000, 40064)), 2)
+    counters = [{"ip_rx_packets": 3000, "ip_handed_over": 0}, {"ip_rx_packets": 1000, "ip_handed_over": crossed}]
+    (found,) = flow_findings(connections, counters)
+    assert found.ok == ok == (found.reason == "")
+    assert found.asked == f"each to the queue of its shard; those that are open {predicted}"
+    assert found.in_force == f"{crossed} of 4000 packets crossed to their owner; packets 3000/1000 (max/mean 1.50)"
+    counters[0]["ip_rx_packets"] = 100_000
+    assert flow_findings(connections, counters)[0].ok
+    assert flow_findings(connections, counters[:1]) == []

@@ -7,17 +7,19 @@ follows from it. When a card hashes otherwise, frames cross to their owner, and 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from usnet_framework._native import ConnectionInfo
 from usnet_framework._native_stack import Endpoint, owner
 from usnet_framework.shards.findings import Finding
 
 ENTRIES = 128  # UN_STEERING_ENTRIES
 KEY = bytes.fromhex("6d5a")  # UN_STEERING_KEY: two bytes, repeated for as long as a card's key is
 CROSSED_MAX = 0.01
-"""Of all frames, before the card is said not to hash as it was told: fragments, and what was under way while the table
-was written, cross on any card."""
+CROSSED_FRAMES_MAX = 64
+"""More than so many, and more than that part of all, say that a card or a link does not hash as it was told. Fragments
+cross on any card, and so do answers of neighbours, which all shards hear."""
 
 
 def steering_key(length: int) -> bytes:
@@ -73,21 +75,21 @@ def spread(flows: Iterable[tuple[Endpoint, Endpoint]], queues: int) -> Spread:
     return Spread(tuple(counts[queue] for queue in range(queues)))
 
 
-def reality_finding(frames: Sequence[int], crossed: int, predicted: Spread) -> Finding:
-    """What the card does, as the engines saw it: `frames` came through each queue, and `crossed` of all of them had
-    another owner."""
-    total = sum(frames)
-    share = crossed / total if total else 0.0
-    came = Spread(tuple(frames))
-    asked = f"each flow to the queue of its shard; open connections {predicted}"
-    found = f"{crossed} of {total} frames crossed to their owner; frames {came}"
-    if share <= CROSSED_MAX:
-        return Finding("flows", asked, found)
-    return Finding(
-        "flows",
-        asked,
-        found,
-        "the card does not hash as it was told, or whoever sends over a virtual link chooses the queue",
-        "use a card whose driver obeys its RSS key, or one queue; every connection is served all the same",
-        ok=False,
+def flow_findings(connections: Iterable[ConnectionInfo], counters: Sequence[Mapping[str, int]]) -> list[Finding]:
+    """What is predicted of the open connections, and what came: `counters` are those of each shard's stack."""
+    if len(counters) < 2:
+        return []
+    frames = Spread(tuple(found["ip_rx_packets"] for found in counters))
+    crossed, total = sum(found["ip_handed_over"] for found in counters), sum(frames.flows)
+    flows = (
+        ((one.peer[0], one.peer[1]), (one.local[0], one.local[1]))
+        for one in connections
+        if isinstance(one.peer, tuple) and isinstance(one.local, tuple)
     )
+    asked = f"each to the queue of its shard; those that are open {spread(flows, len(counters))}"
+    found = f"{crossed} of {total} packets crossed to their owner; packets {frames}"
+    if crossed <= max(CROSSED_FRAMES_MAX, CROSSED_MAX * total):
+        return [Finding("flows", asked, found)]
+    reason = "the card or the link chooses queues in another way than by the hash that it was told"
+    fix = "use a card whose driver obeys its RSS key, or one queue; every connection is served all the same"
+    return [Finding("flows", asked, found, reason, fix, ok=False)]
