@@ -116,8 +116,9 @@ def test_nothing_is_changed_on_a_card_that_has_everything() -> None:
     assert steering(as_wanted()) == (True, "")
 
 
-def test_a_driver_without_a_table_is_left_as_it_is_and_told() -> None:
-    without = as_wanted(lacks={"rss"})
+@pytest.mark.parametrize("lacking", [{"lacks": {"rss"}}, {"hash": Rss("toeplitz", b"", ())}])
+def test_a_driver_without_a_table_is_left_as_it_is_and_told(lacking: dict[str, object]) -> None:
+    without = as_wanted(hashed={"tcp4": frozenset(), "tcp6": frozenset()}, **lacking)
     assert plan(without, FOUR) == []
     assert steering(without) == (False, "the driver fake has no table for its hash")
 

@@ -252,6 +252,8 @@ def _wanted_rss(card: Card, wanted: Wanted) -> Rss:
 
 
 def _fields(card: Card, wanted: Wanted) -> list[Change]:
+    if card.rss is None or not card.rss.table:
+        return []  # whatever the driver hashes, it is not for our queues
     return [
         Change("flow", flow, sorted(card.fields[flow]), sorted(FIELDS))
         for flow in wanted.flows
