@@ -136,6 +136,19 @@ def test_what_cannot_be_put_back_is_tried_again(card: FakeCard, tmp_path: Path) 
     assert leftovers(tmp_path) == []
 
 
+def test_what_the_next_server_cannot_put_back_it_tries_again_at_its_end(card: FakeCard, tmp_path: Path) -> None:
+    journal = Journal(card.card, tmp_path)
+    journal.change("feature", "rx-lro", False)
+    killed(journal)
+    card.refuses = {"set_feature"}
+    following = Journal(card.card, tmp_path)
+    assert following.changes() == []
+    card.refuses = set()
+    following.close()
+    assert card.offloads["rx-lro"].active
+    assert files(tmp_path) == []
+
+
 def test_a_step_that_a_driver_refuses_leaves_nothing_to_undo(card: FakeCard, tmp_path: Path) -> None:
     card.refuses = {"set_rss"}
     one = Nic(FOUR, tmp_path)
@@ -167,6 +180,19 @@ def test_another_interface_of_the_same_name_is_left_alone(card: FakeCard, tmp_pa
     assert undo_leftovers(tmp_path) == []
     assert not card.offloads["rx-lro"].active
     assert files(tmp_path) == []
+
+
+def test_what_another_version_has_changed_is_left_to_it(card: FakeCard, tmp_path: Path) -> None:
+    journal = Journal(card.card, tmp_path)
+    journal.change("feature", "rx-lro", False)
+    killed(journal)
+    path = next(tmp_path.iterdir())
+    path.write_text(path.read_text() + json.dumps({"step": 1, "kind": "newer", "name": "", "before": 7}) + "\n")
+    assert leftovers(tmp_path)[0].reason == "rx-lro was on; newer was 7"
+    lines = undo_leftovers(tmp_path)
+    assert lines[0].startswith("lo newer: cannot be put back: another version")
+    assert lines[1:] == ["lo feature rx-lro: off -> on"]
+    assert leftovers(tmp_path)[0].reason == "newer was 7"
 
 
 def test_a_text_file_of_the_kernel_is_put_back(card: FakeCard, tmp_path: Path) -> None:

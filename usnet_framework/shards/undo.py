@@ -76,21 +76,22 @@ class Journal:
                 raise StartupError(f"--interface {card.interface}: there is no such interface") from None
             raise StartupError(f"{path}: what is changed cannot be written down: {error.strerror}") from None
         self._path = path
-        self._steps: list[_Step] = []
         for line in _undo(card, self._file):
             log.warning("left by a server that was killed: %s", line)
+        stuck = [step for step in _steps(self._file) if not step.undone]
         self._file.seek(0)
         self._file.truncate()
         self._write(identity)
+        self._steps: list[_Step] = []
+        for step in stuck:  # whatever is set meanwhile: this is what it was
+            self._announce(step.kind, step.name, step.before)
 
     def change(self, kind: str, name: str, value: Any) -> Any:
         """Set it (cardsettings.KINDS), unless it is so already: what is in force then. OSError: refused."""
         found = KINDS[kind].read(self._card, name)
         if found == value:
             return found
-        number = len(self._steps)
-        self._steps.append(_Step(kind, name, found))
-        self._write({"step": number, "kind": kind, "name": name, "before": found})
+        number = self._announce(kind, name, found)
         try:
             KINDS[kind].write(self._card, name, value)
         finally:
@@ -104,7 +105,7 @@ class Journal:
         return [
             shown(self._card.interface, step.kind, step.name, step.before, step.after)
             for step in self._steps
-            if step.after != step.before
+            if step.after not in (step.before, _MISSING)
         ]
 
     def close(self) -> None:
@@ -115,6 +116,12 @@ class Journal:
         if _is_done(self._file):
             self._path.unlink(missing_ok=True)
         self._file.close()
+
+    def _announce(self, kind: str, name: str, before: Any) -> int:
+        self._steps.append(_Step(kind, name, before))
+        number = len(self._steps) - 1
+        self._write({"step": number, "kind": kind, "name": name, "before": before})
+        return number
 
     def _write(self, entry: dict[str, Any]) -> None:
         self._file.seek(0, os.SEEK_END)
@@ -129,7 +136,7 @@ def leftovers(folder: Path | None = None) -> list[Finding]:
             what=f"left over on {interface}",
             asked="nothing",
             in_force=f"{len(steps)} setting{'s' if len(steps) > 1 else ''} of a server that was killed",
-            reason="; ".join(f"{step.name or step.kind} was {KINDS[step.kind].shown(step.before)}" for step in steps),
+            reason="; ".join(f"{step.name or step.kind} was {_shown(step)}" for step in steps),
             fix="usnet-ctl doctor --fix, or start a server on it again",
             ok=False,
         )
@@ -228,7 +235,10 @@ def _undo(card: Ethtool, file: TextIO) -> list[str]:
         if step.undone:
             continue
         done = True
-        if not is_booted_since and (is_same or not KINDS[step.kind].of_card):
+        if step.kind not in KINDS:
+            lines.append(f"{card.interface} {step.kind}: cannot be put back: another version of usnet wrote it down")
+            done = False
+        elif not is_booted_since and (is_same or not KINDS[step.kind].of_card):
             line, done = _undo_step(card, step)
             lines += [line] if line else []
         if done:
@@ -236,6 +246,10 @@ def _undo(card: Ethtool, file: TextIO) -> list[str]:
             file.write("\n" + json.dumps({"step": number, "undone": True}) + "\n")  # the last line may be cut off
             file.flush()
     return lines
+
+
+def _shown(step: _Step) -> str:
+    return KINDS[step.kind].shown(step.before) if step.kind in KINDS else str(step.before)
 
 
 def _boot() -> str:
