@@ -19,7 +19,7 @@ AND_LWIP = $(shell pkg-config --exists lwip && echo ,lwip-tap)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve test test-trixie check native-test sanitized-test sim bench bench-stack bench-tap bench-servers soak fuzz corpus docs install clean
+.PHONY: help serve test test-trixie vm-test check native-test sanitized-test sim bench bench-stack bench-tap bench-servers soak fuzz corpus docs install clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,6 +33,9 @@ test: $(VENV)/installed-for-tests native-test sanitized-test check  ## set every
 test-trixie:  ## the same in a clean Debian 13 (debootstrap, build/trixie), as root
 	tools/setup.sh root
 	tools/clean_root.sh trixie build/trixie make test
+
+vm-test: $(VENV)/installed-for-tests build/lab/complete  ## real drivers of network cards, in an emulated machine, as root
+	pytest -m lab tests/lab
 
 check: $(VENV)/installed-for-tests
 	ruff check .
@@ -141,6 +144,10 @@ $(VENV)/installed-for-bench: build/packages-for-bench $(VENV)/installed-for-test
 	pip install --quiet --disable-pip-version-check --no-build-isolation --config-settings=build-dir=build/python \
 		--config-settings=setup-args=-Dlwip=auto '.[bench]'
 	@touch $@
+
+# The parts of that machine are unpacked there, not installed.
+build/lab/complete: tools/lab_fetch.sh
+	@tools/lab_fetch.sh build/lab
 
 # The package once more, for tools/sanitized.sh and the native tests. It is compiled as in .venv, but for the sanitizers.
 build/sanitized/installed: $(VENV)/installed-for-tests

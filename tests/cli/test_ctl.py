@@ -12,6 +12,7 @@ import pytest
 
 from usnet_framework.cli import ctl
 from usnet_framework.errors import ControlError
+from usnet_framework.shards.ethtool import Ethtool
 
 
 def worker(seat: int, **different: Any) -> dict[str, Any]:
@@ -223,7 +224,7 @@ def test_help_behind_a_command_is_about_it(
     usage, _, description, *rest = capsys.readouterr().out.splitlines()
     assert ended.value.code == 0
     address = " ADDRESS" if command in ("bind", "unbind") else ""
-    waits = " [--wait] [--timeout SECONDS]" if command == "stop" else ""
+    waits = {"stop": " [--wait] [--timeout SECONDS]", "doctor": " [--fix]"}.get(command, "")
     assert usage == f"usage: usnet-ctl {command} [--control PATH] [--json] [-h]{waits}{address}"
     assert description.lower().rstrip(".") == ctl.COMMANDS[command][0].lower()
     assert "commands:" not in rest
@@ -246,6 +247,54 @@ def test_a_server_that_does_not_answer_is_one_line_and_exit_code_3(
     monkeypatch.setattr(ctl.control, "request", refuse)
     assert ctl.main(["status", "--control", "/nowhere"]) == 3
     assert capsys.readouterr().err == "usnet-ctl: /nowhere: no server\n"
+
+
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A file that a killed server has changed; there is no server."""
+
+    def refuse(path: str, command: str) -> Any:
+        raise ControlError(f"{path}: no server")
+
+    monkeypatch.setattr(ctl.control, "request", refuse)
+    monkeypatch.setattr(ctl.undo, "default_folder", lambda: tmp_path / "undo")
+    changed = tmp_path / "setting"
+    changed.write_text("before\n")
+    with Ethtool("lo") as card:
+        journal = ctl.undo.Journal(card)
+        journal.change("file", str(changed), "after")
+        journal._file.close()  # as when its process is killed
+    return changed
+
+
+def test_doctor_shows_what_killed_servers_have_left_without_a_server(
+    left: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert output(capsys, "doctor").splitlines() == [
+        "LESS  left over on lo: asked nothing, in force 1 setting of a server that was killed",
+        f"      reason: {left} was before",
+        "      fix: usnet-ctl doctor --fix, or start a server on it again",
+    ]
+    assert left.read_text() == "after\n"
+
+
+def test_doctor_fix_puts_it_back(left: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert output(capsys, "doctor", "--fix") == f"{left}: after -> before\n"
+    assert left.read_text() == "before\n"
+    assert output(capsys, "doctor", "--fix") == "nothing is left over\n"
+    assert ctl.main(["doctor"]) == 3
+
+
+def test_doctor_fix_says_what_it_could_not_put_back(left: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left.unlink()
+    left.mkdir()
+    assert ctl.main(["doctor", "--fix"]) == 3
+    assert "cannot be put back: Is a directory; run it as root" in capsys.readouterr().err
+
+
+def test_fix_is_of_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main(["status", "--fix"]) == 2
+    assert capsys.readouterr().err == "usnet-ctl: status: --fix is of doctor\n"
 
 
 @pytest.mark.parametrize("command", ["status", "conns", "doctor"])

@@ -20,6 +20,7 @@ MIRRORED = [  # module, name in it; header, name in it
     ("shards.listeners", "LISTENERS_MAX", "shard/options.h", "UN_LISTENERS_MAX"),
     ("shards.stackplan", "ADDRESSES_MAX", "shard/options.h", "UN_OWN_ADDRESSES_MAX"),
     ("shards.packetdevice", "QUEUES_MAX", "shard/options.h", "UN_QUEUES_MAX"),
+    ("shards.steering", "ENTRIES", "stack/steering.h", "UN_STEERING_ENTRIES"),
     ("shards.ownstack", "SECRET_BYTES", "engine/exchange.h", "UN_EXCHANGE_SECRET_BYTES"),
     ("shards.network", "RESUMES", "engine/control.h", "UN_CONTROL_RESUMES"),
     ("shards.network", "POISONED", "engine/control.h", "UN_CONTROL_POISONED"),

@@ -133,6 +133,9 @@ def test_flows_go_to_the_shard_that_owns_them(layout: str) -> None:
             assert client.recv(5) == b"hello"
         shards = [conn["shard"] for conn in server.ask("conns")]
         assert sorted(set(shards)) == [0, 1, 2, 3]
+        flows = findings(server)["flows"]
+        assert flows["ok"]
+        assert "those that are open " + "/".join(str(shards.count(shard)) for shard in range(4)) in flows["asked"]
         for client in clients:
             client.close()
         assert server.metrics()["usnet_ip_handed_over_total"] < 16  # of neighbours all shards hear
@@ -163,6 +166,8 @@ def test_frames_that_come_through_another_queue_are_handed_to_their_owner() -> N
         assert drops.get("tcp_no_connection", 0) == 0, drops  # each came to its owner; a busy machine may lose some
         metrics = server.metrics()
         assert metrics["usnet_ip_handed_over_total"] > 16
+        crossed = int(findings(server)["flows"]["in_force"].split(" of ")[0])
+        assert crossed >= metrics["usnet_ip_handed_over_total"]
         assert metrics["usnet_ip_taken_over_total"] >= metrics["usnet_ip_handed_over_total"]
 
 

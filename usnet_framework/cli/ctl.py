@@ -2,7 +2,8 @@
 
     usnet-ctl status     what runs, as a table
     usnet-ctl conns      the connections, two lines each, like `ss -ti`
-    usnet-ctl doctor     what was asked for, what is in force, and how to get what is not
+    usnet-ctl doctor     what was asked for, what is in force, and how to get what is not; with --fix it puts back what
+                         servers that were killed have left changed on this machine, and asks none
     usnet-ctl bind A     listen on address A too, as --bind has it, until the server is restarted
     usnet-ctl unbind A   listen there no more; connections that are open stay
     usnet-ctl upgrade    go on with the network processes of the version installed now, all connections open
@@ -29,7 +30,7 @@ from usnet_framework.cli.output import show
 from usnet_framework.config import ENVIRONMENT_PREFIX, default_control_path
 from usnet_framework.errors import ControlError, UsageError, UsnetError
 from usnet_framework.installed import pkgconfig_folder
-from usnet_framework.shards import control
+from usnet_framework.shards import control, undo
 from usnet_framework.values import endpoint_text, nearest
 
 WAIT_S = 60.0
@@ -42,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         inherited.reset()
         arguments = _parse(argv)
         result = _ask(arguments)
-        show(_text(arguments.command, result, logs.to_json if arguments.json else COMMANDS[arguments.command][1]))
+        seen = fixed_text if arguments.fix else COMMANDS[arguments.command][1]
+        show(_text(arguments.command, result, logs.to_json if arguments.json else seen))
     except UsnetError as error:
         print(f"usnet-ctl: {logs.one_line(str(error))}", file=sys.stderr)
         return error.exit_code
@@ -62,13 +64,31 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _ask(arguments: argparse.Namespace) -> Any:
     """The server's answer."""
     command, address = arguments.command, _address(arguments)
+    if arguments.fix:
+        return _fix(command)
     if command != "stop" and (arguments.wait or arguments.timeout is not None):
         raise UsageError(f"{command}: --wait and --timeout are of stop")
     if arguments.timeout is not None and not arguments.wait:
         raise UsageError("--timeout: without --wait nothing is waited for")
     if arguments.wait:
         return control.stop_and_wait(arguments.control, WAIT_S if arguments.timeout is None else arguments.timeout)
-    return control.request(arguments.control, command, **address)
+    try:
+        return control.request(arguments.control, command, **address)
+    except ControlError:
+        left = undo.leftovers() if command == "doctor" else []
+        if not left:
+            raise
+        return [finding.as_dict() for finding in left]
+
+
+def _fix(command: str) -> list[str]:
+    """What was put back, a line each. ControlError: something could not be."""
+    if command != "doctor":
+        raise UsageError(f"{command}: --fix is of doctor")
+    lines = undo.undo_leftovers()
+    if undo.leftovers():
+        raise ControlError(f"doctor --fix: {'; '.join(lines)}; run it as root, or look why the driver refuses")
+    return lines
 
 
 def _text(command: str, result: Any, form: Callable[[Any], str]) -> str:
@@ -146,6 +166,7 @@ def _parser() -> _Parser:
     parser.add_argument("address", metavar="ADDRESS", nargs="?", help="of bind and unbind")
     _add_options(parser)
     _add_options_of_stop(parser)
+    _add_options_of_doctor(parser)
     parser.add_argument(
         "--pkgconfigdir", nargs=0, action=_PrintFolder, help="print what PKG_CONFIG_PATH has to hold, and exit"
     )
@@ -162,6 +183,8 @@ def _command_parser(command: str) -> _Parser:
     _add_options(parser)
     if command == "stop":
         _add_options_of_stop(parser)
+    if command == "doctor":
+        _add_options_of_doctor(parser)
     return parser
 
 
@@ -170,6 +193,11 @@ def _add_options_of_stop(parser: _Parser) -> None:
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=_seconds, help=f"of stop --wait: fail after so many ({WAIT_S:g})"
     )
+
+
+def _add_options_of_doctor(parser: _Parser) -> None:
+    what = "of doctor: put back what killed servers have changed on this machine"
+    parser.add_argument("--fix", action="store_true", help=what)
 
 
 def _seconds(text: str) -> float:
@@ -250,6 +278,10 @@ def doctor_text(findings: Iterable[dict[str, Any]]) -> str:
         lines.append(f"{mark:<5} {finding['what']}: asked {finding['asked']}, in force {finding['in_force']}")
         lines += [f"      {name}: {finding[name]}" for name in ("reason", "fix") if finding[name]]
     return "\n".join(lines)
+
+
+def fixed_text(lines: Iterable[str]) -> str:
+    return "\n".join(lines) or "nothing is left over"
 
 
 def done_text(result: Any) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
+from usnet_framework._native import ConnectionInfo
 from usnet_framework.config import Config
 from usnet_framework.shards.binder import Binder
 from usnet_framework.shards.control import Command
@@ -19,6 +20,8 @@ from usnet_framework.shards.reload import ReloadRefused
 from usnet_framework.shards.segment import Segment
 from usnet_framework.shards.shard import Shard
 from usnet_framework.shards.splitshard import SplitShard
+from usnet_framework.shards.steering import flow_findings
+from usnet_framework.shards.undo import leftovers
 from usnet_framework.shards.upgrade import UpgradeRefused
 
 log = logging.getLogger("usnet.supervisor")
@@ -103,8 +106,21 @@ class Commands:
 
     async def doctor(self) -> list[dict[str, Any]]:
         server = self._server
-        crowds = crowd_findings(await open_connections(server.segments.values()), server.config, time.monotonic_ns())
-        return [finding.as_dict() for finding in [*server.findings(), server.syscalls(), *crowds]]
+        connections = await open_connections(server.segments.values())
+        found = [
+            *server.findings(),
+            server.syscalls(),
+            *crowd_findings(connections, server.config, time.monotonic_ns()),
+            *self._flows(connections),
+            *leftovers(),
+        ]
+        return [finding.as_dict() for finding in found]
+
+    def _flows(self, connections: Sequence[ConnectionInfo]) -> list[Finding]:
+        if self._server.config.transport() == "kernel":
+            return []
+        segments = self._server.segments
+        return flow_findings(connections, [segments[shard].stack_counters() for shard in sorted(segments)])
 
     async def stop(self) -> str:
         self._server.stop()

@@ -1,0 +1,261 @@
+"""Settings of a network card are put back: at the end, by the next server, by usnet-ctl doctor --fix."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+from support.backends import network_namespace
+from support.fake_card import FakeCard
+from support.link import ip
+from support.privilege import needs_network_namespaces
+
+from usnet_framework.errors import InUse, StartupError
+from usnet_framework.shards import nic, undo
+from usnet_framework.shards.ethtool import Ethtool
+from usnet_framework.shards.nic import Nic, Wanted
+from usnet_framework.shards.undo import Journal, leftovers, undo_leftovers
+
+FOUR = Wanted("lo", 4)
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> FakeCard:
+    """Whatever asks for a card gets this one."""
+    card = FakeCard()
+    for module in (nic, undo):
+        monkeypatch.setattr(module, "Ethtool", lambda _: card)
+    monkeypatch.setattr(FakeCard, "__enter__", lambda card: card, raising=False)
+    monkeypatch.setattr(FakeCard, "__exit__", lambda *_: None, raising=False)
+    return card
+
+
+def killed(journal: Journal) -> None:
+    """Its process is gone: the lock is, and nothing else happens."""
+    journal._file.close()
+
+
+def files(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def test_a_card_gets_its_settings_back(card: FakeCard, tmp_path: Path) -> None:
+    before = deepcopy(card)
+    one = Nic(FOUR, tmp_path)
+    assert card.rx_queues() == 4
+    assert card.hash.key == b"\x6d\x5a" * 20
+    one.close()
+    card.said.clear()
+    assert card == before
+    assert files(tmp_path) == []
+
+
+def test_the_next_server_puts_back_what_a_killed_one_left(card: FakeCard, tmp_path: Path) -> None:
+    before = deepcopy(card)
+    killed(Nic(FOUR, tmp_path).journal)
+    card.said.clear()
+    Nic(Wanted("lo", 2), tmp_path).close()
+    card.said.clear()
+    assert card == before
+
+
+def test_doctor_shows_what_was_left_and_puts_it_back(card: FakeCard, tmp_path: Path) -> None:
+    before = deepcopy(card)
+    killed(Nic(FOUR, tmp_path).journal)
+    (finding,) = leftovers(tmp_path)
+    assert (finding.what, finding.in_force) == ("left over on lo", "5 settings of a server that was killed")
+    assert "doctor --fix" in finding.fix
+    lines = undo_leftovers(tmp_path)
+    assert [line.split(":")[0] for line in lines] == [
+        "lo flow tcp6",
+        "lo flow tcp4",
+        "lo rss",
+        "lo channels",
+        "lo feature rx-lro",
+    ]
+    card.said.clear()
+    assert card == before
+    assert leftovers(tmp_path) == undo_leftovers(tmp_path) == files(tmp_path) == []
+
+
+def test_a_server_that_lives_has_left_nothing(card: FakeCard, tmp_path: Path) -> None:
+    one = Nic(FOUR, tmp_path)
+    assert leftovers(tmp_path) == undo_leftovers(tmp_path) == []
+    with pytest.raises(InUse, match="another server has it"):
+        Nic(FOUR, tmp_path)
+    one.close()
+
+
+@pytest.mark.parametrize("length", [0, 3, 20, -2, -30])
+def test_a_death_while_something_is_written_down_loses_nothing(card: FakeCard, tmp_path: Path, length: int) -> None:
+    """The file ends anywhere; what it announces in its last line was not done."""
+    before = deepcopy(card)
+    journal = Journal(card.card, tmp_path)
+    journal.change("flow", "tcp4", ["source port"])
+    path = next(tmp_path.iterdir())
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    announced = b"".join(lines[:2])
+    next_step = json.dumps({"step": 1, "kind": "feature", "name": "rx-lro", "before": True}).encode()
+    killed(journal)
+    path.write_bytes(announced + lines[2] + next_step[:length] if length >= 0 else announced + lines[2][:length])
+    undo_leftovers(tmp_path)
+    card.said.clear()
+    assert card == before
+    assert files(tmp_path) == []
+
+
+def test_what_somebody_else_has_set_since_stays(card: FakeCard, tmp_path: Path) -> None:
+    journal = Journal(card.card, tmp_path)
+    journal.change("flow", "tcp4", ["source port"])
+    journal.change("feature", "rx-lro", False)
+    card.set_flow_fields("tcp4", ["destination port"])
+    killed(journal)
+    lines = undo_leftovers(tmp_path)
+    assert lines[1].endswith("not put back, as somebody else has changed it since")
+    assert card.hashed["tcp4"] == {"destination port"}
+    assert card.offloads["rx-lro"].active
+    assert files(tmp_path) == []
+
+
+def test_what_cannot_be_put_back_is_tried_again(card: FakeCard, tmp_path: Path) -> None:
+    journal = Journal(card.card, tmp_path)
+    journal.change("feature", "rx-lro", False)
+    card.refuses = {"set_feature"}
+    journal.close()
+    assert [finding.what for finding in leftovers(tmp_path)] == ["left over on lo"]
+    card.refuses = set()
+    assert undo_leftovers(tmp_path) == ["lo feature rx-lro: off -> on"]
+    assert leftovers(tmp_path) == []
+
+
+def test_what_the_next_server_cannot_put_back_it_tries_again_at_its_end(card: FakeCard, tmp_path: Path) -> None:
+    journal = Journal(card.card, tmp_path)
+    journal.change("feature", "rx-lro", False)
+    killed(journal)
+    card.refuses = {"set_feature"}
+    following = Journal(card.card, tmp_path)
+    assert following.changes() == []
+    card.refuses = set()
+    following.close()
+    assert card.offloads["rx-lro"].active
+    assert files(tmp_path) == []
+
+
+def test_a_step_that_a_driver_refuses_leaves_nothing_to_undo(card: FakeCard, tmp_path: Path) -> None:
+    card.refuses = {"set_rss"}
+    one = Nic(FOUR, tmp_path)
+    (steering,) = (finding for finding in one.findings() if finding.what == "card steering")
+    assert "Invalid argument" in steering.reason
+    card.said.clear()
+    one.close()
+    assert "hash" not in card.said
+
+
+def test_a_server_that_gets_too_few_queues_leaves_the_card_as_it_was(card: FakeCard, tmp_path: Path) -> None:
+    before = deepcopy(card)
+    card.refuses = {"set_channels"}
+    with pytest.raises(StartupError, match="lo stays at 2: Invalid argument"):
+        Nic(FOUR, tmp_path)
+    card.refuses = set()
+    card.said.clear()
+    assert card == before
+    assert files(tmp_path) == []
+
+
+def test_another_interface_of_the_same_name_is_left_alone(card: FakeCard, tmp_path: Path) -> None:
+    """As a card that was taken out, or a machine that was booted anew: its settings are gone anyway."""
+    journal = Journal(card.card, tmp_path)
+    journal.change("feature", "rx-lro", False)
+    killed(journal)
+    path = next(tmp_path.iterdir())
+    path.write_text(path.read_text().replace('"index": ', '"index": 9'))
+    assert undo_leftovers(tmp_path) == []
+    assert not card.offloads["rx-lro"].active
+    assert files(tmp_path) == []
+
+
+def test_what_another_version_has_changed_is_left_to_it(card: FakeCard, tmp_path: Path) -> None:
+    journal = Journal(card.card, tmp_path)
+    journal.change("feature", "rx-lro", False)
+    killed(journal)
+    path = next(tmp_path.iterdir())
+    path.write_text(path.read_text() + json.dumps({"step": 1, "kind": "newer", "name": "", "before": 7}) + "\n")
+    assert leftovers(tmp_path)[0].reason == "rx-lro was on; newer was 7"
+    lines = undo_leftovers(tmp_path)
+    assert lines[0].startswith("lo newer: cannot be put back: another version")
+    assert lines[1:] == ["lo feature rx-lro: off -> on"]
+    assert leftovers(tmp_path)[0].reason == "newer was 7"
+
+
+def test_a_text_file_of_the_kernel_is_put_back(card: FakeCard, tmp_path: Path) -> None:
+    setting = tmp_path / "ip_local_reserved_ports"
+    setting.write_text("8080\n")
+    journal = Journal(card.card, tmp_path / "journals")
+    assert journal.change("file", str(setting), "8080,40000-40999") == "8080,40000-40999"
+    assert journal.changes() == [f"{setting}: 8080 -> 8080,40000-40999"]
+    journal.close()
+    assert setting.read_text() == "8080\n"
+
+
+def test_an_interface_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="--interface usnet-none: there is no such interface"):
+        Nic(Wanted("usnet-none", 1), tmp_path)
+
+
+@pytest.fixture
+def pair() -> Iterator[Ethtool]:
+    """One end of a veth pair with four queues, of which one is used, in a network namespace of its own."""
+    with network_namespace():
+        queues = ("numrxqueues", "4", "numtxqueues", "4")
+        ip("link", "add", "usv0", *queues, "type", "veth", "peer", "name", "usv1", *queues)
+        with Ethtool("usv0") as card:
+            card.set_channels(card.channels().__class__(1, 1, 0, 0, 4, 4, 0, 0))
+            yield card
+
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+from usnet_framework.shards.nic import Nic, Wanted
+nic = Nic(Wanted("usv0", 4), Path(sys.argv[1]))
+print(nic.findings()[1].in_force, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@needs_network_namespaces
+def test_queues_of_a_killed_server_are_given_back(pair: Ethtool, tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-c", CHILD, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "4 of 4\n", done.stderr
+    assert done.returncode == -signal.SIGKILL
+    assert (pair.channels().rx, pair.channels().tx) == (4, 4)
+    assert undo_leftovers(tmp_path) == ["usv0 channels: 4 receiving -> 1 receiving"]
+    assert (pair.channels().rx, pair.channels().tx) == (1, 1)
+    assert os.listdir(tmp_path) == []
+
+
+@needs_network_namespaces
+def test_a_driver_without_a_hash_to_set_is_told(pair: Ethtool, tmp_path: Path) -> None:
+    one = Nic(Wanted("usv0", 4), tmp_path)
+    found = {finding.what: finding for finding in one.findings()}
+    assert found["driver"].in_force == "veth (1.0)"
+    assert found["card queues"].in_force == "4 of 4"
+    assert found["card steering"].reason == "the driver veth has no table for its hash"
+    one.close()
+    assert pair.channels().rx == 1
+
+
+@needs_network_namespaces
+def test_more_queues_than_a_veth_pair_was_made_with_are_refused(pair: Ethtool, tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match=r"--queues 5: usv0 has 4 \(veth\); use --queues 4"):
+        Nic(Wanted("usv0", 5), tmp_path)
+    assert os.listdir(tmp_path) == []

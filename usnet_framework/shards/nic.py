@@ -1,0 +1,382 @@
+"""A network card, made to put each flow into the queue of the shard that owns it (P6).
+
+What is to be changed is a pure function of what the card reports and what is wanted: `plan`. The changes are made
+through a journal (undo.py), so that the card gets its settings back at the end, or from the next server. Queues are
+added when there are too few and never taken away: those that are too many get nothing, as the table names only the
+first ones.
+
+A driver that lacks a setting or refuses it is no error: frames that come through another queue cross to their owner. So
+what is in force is asked of the card, and `findings` say what it is and what it costs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from usnet_framework.errors import StartupError
+from usnet_framework.shards import rtnetlink
+from usnet_framework.shards.cardsettings import own_table, queues, shown
+from usnet_framework.shards.cgroup import read_text
+from usnet_framework.shards.ethtool import (
+    FIELDS,
+    FLOWS,
+    TOEPLITZ,
+    Channels,
+    Driver,
+    Ethtool,
+    Feature,
+    Rings,
+    Rss,
+)
+from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.steering import agrees, steering_key, steering_table
+from usnet_framework.shards.undo import Journal
+
+T = TypeVar("T")
+
+MERGING = ("rx-lro", "rx-gro-hw")
+"""Offloads that make one packet of several before we see it; XDP and they exclude each other."""
+
+NTUPLE = "rx-ntuple-filter"
+FRAME_BYTES = 3840  # usable of a frame of 4,096: XDP_PACKET_HEADROOM is before it
+HEADERS_BYTES = 18  # Ethernet with a VLAN tag
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Shard i reads queue i, of the first `queues`."""
+
+    interface: str
+    queues: int
+    flows: tuple[str, ...] = ("tcp4", "tcp6")
+    """Kinds that are hashed by addresses and ports (ethtool.FLOWS)."""
+    served: tuple[tuple[str, str, int], ...] = ()
+    """(flow, address, port): with one queue, and a driver that has rules, only these come to it."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card reports. None, or nothing in it: its driver has no such setting."""
+
+    driver: Driver
+    queues: int
+    """That receive, now."""
+    channels: Channels | None = None
+    rss: Rss | None = None
+    fields: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Of each kind of flow: what is hashed."""
+    features: Mapping[str, Feature] = field(default_factory=dict)
+    rules: Mapping[str, int] | None = None
+    """By "flow address port": the queue."""
+    rings: Rings | None = None
+    mtu: int = 0
+
+    @property
+    def queues_max(self) -> int:
+        if self.channels is None:
+            return self.queues
+        return self.channels.combined_max or self.channels.rx_max
+
+
+@dataclass(frozen=True)
+class Change:
+    """`kind`, `name` and `value` as cardsettings.KINDS has them."""
+
+    kind: str
+    name: str
+    before: Any
+    value: Any
+
+
+def read_card(card: Ethtool) -> Card:
+    """OSError: there is no such interface."""
+    channels = _had(card.channels)
+    fields = {flow: _had(partial(card.flow_fields, flow)) for flow in FLOWS}
+    rules = _had(card.rules)
+    return Card(
+        driver=_had(card.driver) or Driver("none", "", "", ""),
+        queues=queues(channels) if channels is not None else rtnetlink.link(card.interface).queues,
+        channels=channels,
+        rss=_had(card.rss),
+        fields={flow: found for flow, found in fields.items() if found is not None},
+        features=card.features(),
+        rules=None if rules is None else {f"{rule.flow} {rule.address} {rule.port}": rule.queue for rule in rules},
+        rings=_had(card.rings),
+        mtu=card.mtu(),
+    )
+
+
+def plan(card: Card, wanted: Wanted) -> list[Change]:
+    """In the order in which they are made: queues before the table, which names them. StartupError: there are too few
+    queues."""
+    _check_queues(card, wanted)
+    later = replace(card, queues=max(card.queues, wanted.queues))
+    return [
+        *_merging(card),
+        *_queues(card, wanted),
+        *_hash(later, wanted, card.queues),
+        *_fields(card, wanted),
+        *_rules(later, wanted),
+    ]
+
+
+def planned(wanted: Wanted) -> list[str]:
+    """For --check: a line for each change that a server would make. StartupError, as starting would raise."""
+    with Ethtool(wanted.interface) as card:
+        return [
+            shown(wanted.interface, change.kind, change.name, change.before, change.value)
+            for change in plan(_read(card), wanted)
+        ]
+
+
+class Nic:
+    """One that is ours and set up. `journal` is for further changes that have to be undone."""
+
+    def __init__(self, wanted: Wanted, folder: Path | None = None) -> None:
+        """InUse, StartupError: one line, why it cannot be. `folder` is where the journal is."""
+        self._wanted = wanted
+        self._card = Ethtool(wanted.interface)
+        self._refused: dict[str, str] = {}
+        with ExitStack() as opened:
+            opened.callback(self._card.close)
+            self.journal = Journal(self._card, folder)
+            opened.callback(self.journal.close)
+            self._set_up()
+            self._opened = opened.pop_all()
+
+    def findings(self) -> list[Finding]:
+        """As things are now."""
+        try:
+            card = read_card(self._card)
+        except OSError:
+            name = self._wanted.interface
+            reason, fix = f"interface {name} was removed", "put it back and restart the server"
+            return [Finding("card", name, "none", reason, fix, ok=False)]
+        return card_findings(card, self._wanted, self._refused)
+
+    def close(self) -> None:
+        """After everything that uses its queues: some drivers change none that are used."""
+        self._opened.close()
+
+    def _set_up(self) -> None:
+        for change in plan(_read(self._card), self._wanted):
+            try:
+                self.journal.change(change.kind, change.name, change.value)
+            except OSError as error:
+                self._refused[change.kind] = os.strerror(error.errno or 0)
+        _check_in_force(_read(self._card), self._wanted, self._refused)
+
+
+def _read(card: Ethtool) -> Card:
+    try:
+        return read_card(card)
+    except OSError:
+        raise StartupError(f"--interface {card.interface}: there is no such interface") from None
+
+
+def _had(ask: Callable[[], T]) -> T | None:
+    """None: the driver has no such setting, or reading it takes a privilege."""
+    try:
+        return ask()
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM):
+            return None
+        raise
+
+
+# The plan, in parts.
+
+
+def _check_queues(card: Card, wanted: Wanted) -> None:
+    if wanted.queues > card.queues_max:
+        raise StartupError(
+            f"--queues {wanted.queues}: {wanted.interface} has {card.queues_max} ({card.driver.name}); "
+            f"use --queues {card.queues_max}"
+        )
+
+
+def _check_in_force(card: Card, wanted: Wanted, refused: Mapping[str, str]) -> None:
+    if wanted.queues > card.queues:
+        why = refused.get("channels", "the driver has not made them")
+        raise StartupError(
+            f"--queues {wanted.queues}: {wanted.interface} stays at {card.queues}: {why}; use --queues {card.queues}"
+        )
+
+
+def _merging(card: Card) -> list[Change]:
+    found = {name: card.features[name] for name in MERGING if name in card.features}
+    return [
+        Change("feature", name, True, False) for name, feature in found.items() if feature.active and feature.changeable
+    ]
+
+
+def _queues(card: Card, wanted: Wanted) -> list[Change]:
+    if card.channels is None or card.queues >= wanted.queues:
+        return []
+    now = card.channels
+    before = [now.rx, now.tx, now.other, now.combined]
+    if now.combined_max:
+        after = [now.rx, now.tx, now.other, wanted.queues - now.rx]
+    else:
+        after = [wanted.queues, max(now.tx, min(wanted.queues, now.tx_max)), now.other, now.combined]
+    return [Change("channels", "", before, after)]
+
+
+def _hash(card: Card, wanted: Wanted, queues_now: int) -> list[Change]:
+    if card.rss is None:
+        return []
+    now, after = card.rss, _wanted_rss(card, wanted)
+    if after == now:
+        return []
+    is_own = now.table == own_table(len(now.table), queues_now)
+    before = [now.function, now.key.hex(), None if is_own else list(now.table)]
+    return [Change("rss", "", before, [after.function, after.key.hex(), list(after.table)])]
+
+
+def _wanted_rss(card: Card, wanted: Wanted) -> Rss:
+    now = card.rss
+    assert now is not None
+    table = steering_table(len(now.table), wanted.queues)
+    if _has_rules(card, wanted):  # they come before the table, which is for everything else
+        rest = range(wanted.queues, card.queues)
+        table = tuple(rest[entry % len(rest)] for entry in range(len(now.table)))
+    return Rss(TOEPLITZ if now.function else "", steering_key(len(now.key)), table, now.transform)
+
+
+def _fields(card: Card, wanted: Wanted) -> list[Change]:
+    if card.rss is None or not card.rss.table:
+        return []  # whatever the driver hashes, it is not for our queues
+    return [
+        Change("flow", flow, sorted(card.fields[flow]), sorted(FIELDS))
+        for flow in wanted.flows
+        if flow in card.fields and card.fields[flow] != frozenset(FIELDS)
+    ]
+
+
+def _has_rules(card: Card, wanted: Wanted) -> bool:
+    """One rule names one queue, so this is for one queue of several."""
+    feature = card.features.get(NTUPLE)
+    possible = card.rules is not None and feature is not None and (feature.active or feature.changeable)
+    return possible and wanted.queues == 1 and card.queues > 1 and bool(wanted.served)
+
+
+def _rules(card: Card, wanted: Wanted) -> list[Change]:
+    if not _has_rules(card, wanted):
+        return []
+    rules = card.rules or {}
+    on = [] if card.features[NTUPLE].active else [Change("feature", NTUPLE, False, True)]
+    names = [f"{flow} {address} {port}" for flow, address, port in wanted.served]
+    return on + [Change("rule", name, rules.get(name), 0) for name in names if rules.get(name) != 0]
+
+
+# What is in force.
+
+
+def card_findings(card: Card, wanted: Wanted, refused: Mapping[str, str]) -> list[Finding]:
+    """Of a card as it reports itself now. `refused`: by the kind of change, what the driver said."""
+    driver = card.driver
+    details = ", ".join(filter(None, (driver.version, driver.firmware, driver.bus)))
+    return [
+        Finding("driver", "any", f"{driver.name} ({details})" if details else driver.name),
+        Finding("card queues", str(wanted.queues), f"{card.queues} of {card.queues_max}"),
+        _steering_finding(card, wanted, refused),
+        _merging_finding(card, wanted),
+        _mtu_finding(card, wanted),
+        *_interrupt_findings(wanted),
+        Finding("kernel", "5.11 or newer", os.uname().release),
+    ]
+
+
+def _steering_finding(card: Card, wanted: Wanted, refused: Mapping[str, str]) -> Finding:
+    what = "card steering"
+    if wanted.queues == card.queues == 1:
+        return Finding(what, "one queue", "one queue")
+    asked = f"each flow to the queue of its shard, of {wanted.queues}"
+    trouble = _steering_trouble(card, wanted, refused)
+    if not trouble:
+        return Finding(what, asked, f"key {steering_key(4).hex()}…, {len(card.rss.table) if card.rss else 0} entries")
+    return Finding(
+        what,
+        asked,
+        "flows come through any queue and are handed over",
+        "; ".join(trouble),
+        "use a card whose driver takes an RSS key and table, or one queue",
+        ok=False,
+    )
+
+
+def _steering_trouble(card: Card, wanted: Wanted, refused: Mapping[str, str]) -> list[str]:
+    name = card.driver.name
+    if card.rss is None or not card.rss.table:
+        return [f"the driver {name} has no table for its hash"]
+    told = _wanted_rss(card, wanted)
+    because = f": {refused['rss']}" if "rss" in refused else ""
+    trouble = []
+    if card.rss.table != told.table:
+        trouble.append(f"the table is another one{because}")
+    if not _has_rules(card, wanted):
+        if wanted.queues > 1 and (not card.rss.key or card.rss.key != told.key):
+            trouble.append(f"the key is another one{because}")
+        if not agrees(len(card.rss.table), wanted.queues):
+            trouble.append(f"a table of {len(card.rss.table)} entries cannot name all owners")
+        for flow in wanted.flows if wanted.queues > 1 else ():
+            if card.fields.get(flow) != frozenset(FIELDS):
+                fields = ", ".join(sorted(card.fields.get(flow, ()))) or "nothing that it tells"
+                trouble.append(f"of {flow} it hashes {fields}")
+    return trouble
+
+
+def _merging_finding(card: Card, wanted: Wanted) -> Finding:
+    what, asked = "card offloads", "no packets merged (LRO, hardware GRO)"
+    on = [name for name in MERGING if name in card.features and card.features[name].active]
+    if not on:
+        return Finding(what, asked, asked)
+    fix = f"ethtool -K {wanted.interface} {' '.join(f'{name} off' for name in on)}"
+    return Finding(what, asked, f"{', '.join(on)} on", "the driver keeps it on, or it was put on since", fix, ok=False)
+
+
+def _mtu_finding(card: Card, wanted: Wanted) -> Finding:
+    most = FRAME_BYTES - HEADERS_BYTES
+    asked, found = f"at most {most}", str(card.mtu)
+    if card.mtu <= most:
+        return Finding("MTU", asked, found)
+    reason, fix = "a packet of that length is more than a frame", f"ip link set {wanted.interface} mtu {most}"
+    return Finding("MTU", asked, found, reason, fix, ok=False)
+
+
+def interrupt_cores(interface: str, index: int, root: Path = Path("/")) -> dict[str, str]:
+    """Of each interrupt of a card's device, by the name that its driver gave it (eth1-TxRx-0, virtio1-input.0) or its
+    number: the cores that it goes to, as the kernel lists them."""
+    folder = root / "sys/class/net" / interface  # of the network namespace that /sys was mounted in
+    device = folder / "device"
+    if read_text(folder / "ifindex") != str(index):
+        return {}
+    own = device if (device / "msi_irqs").exists() else device.resolve().parent  # virtio has one on top of another
+    numbers = [path.name for path in (own / "msi_irqs").glob("*")]
+    names = dict(re.findall(r"^ *(\d+):.* (\S+)$", read_text(root / "proc/interrupts"), flags=re.M))
+    return {
+        names.get(number, number): read_text(root / "proc/irq" / number / "smp_affinity_list")
+        for number in sorted(numbers, key=int)
+    }
+
+
+def _interrupt_findings(wanted: Wanted, root: Path = Path("/")) -> list[Finding]:
+    what, asked = "card interrupts", "spread over the cores"
+    found = interrupt_cores(wanted.interface, socket.if_nametoindex(wanted.interface), root)
+    cores = {name: core for name, core in found.items() if name[-1].isdigit()}
+    if not cores:
+        return []
+    listed = ", ".join(f"{name} on {core}" for name, core in cores.items())
+    on_one = len(set(cores.values())) == 1 and next(iter(cores.values())).isdigit()
+    if wanted.queues == 1 or not on_one or os.cpu_count() == 1:
+        return [Finding(what, asked, listed)]
+    fix = f"echo CORE > /proc/irq/NUMBER/smp_affinity_list for each queue of {wanted.interface}, or run irqbalance"
+    return [Finding(what, asked, listed, "all go to one core", fix, ok=False)]
