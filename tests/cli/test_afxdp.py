@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from cli.test_refusals import refused
 from support.backends import Afxdp, network_namespace
 from support.privilege import needs_network_namespaces, needs_xdp
+from support.server import command
 
 from usnet_framework._native_bpf import XdpProgram
+from usnet_framework.shards.ethtool import Ethtool
 
 SILENT = ("--metrics", "off", "--control", "off")
 SERVE = ("examples.echo:Echo", "--backend", "afxdp", "--address", "10.77.0.1/24", *SILENT)
@@ -59,8 +62,8 @@ class TestWithAnInterface:
     @pytest.mark.parametrize(
         ("queues", "expected"),
         [
-            ("3", "--queues 3: usnet0 receives on 2; use --queues 2"),
-            ("1", "--queues 1: usnet0 receives on 2, and nobody would serve the others; use --queues 2, or "),
+            ("3", "--queues 3: usnet0 has 2 (veth); use --queues 2"),
+            ("1", "--queues 1: usnet0 receives on 2, and its driver (veth) has no table that would leave out the others"),
         ],
     )
     def test_of_another_number_of_queues(self, queues: str, expected: str) -> None:
@@ -87,3 +90,20 @@ class TestWithAnInterface:
         limited = ["prlimit", "--memlock=65536", "setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"]
         line = refused(3, *SERVE, *self.interface, prefix=limited)
         assert line.startswith("--interface usnet0: the kernel may not lock ")
+
+
+@needs_xdp
+@pytest.mark.usefixtures("pair")
+def test_what_will_be_changed_is_said_by_check() -> None:
+    with Ethtool(Afxdp.interface) as card:
+        card.set_channels(replace(card.channels(), rx=1))
+        done = subprocess.run(
+            [command("usnet-serve"), *SERVE, "--interface", Afxdp.interface, "--queues", "2", "--check"],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        changes = [line.split(maxsplit=1)[1] for line in done.stdout.splitlines() if line.startswith("change ")]
+        assert changes == [
+            "usnet0 channels: 1 receiving -> 2 receiving",
+            "usnet0 XDP program: none -> ours",
+        ]
+        assert card.channels().rx == 1

@@ -11,12 +11,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from cli.test_refusals import refused
 from support.backends import Afxdp, network_namespace
 from support.privilege import needs_xdp
-from support.server import Server, wait
+from support.server import Server, command, wait
+
+from usnet_framework.shards.ethtool import Ethtool
 
 pytestmark = needs_xdp
 
@@ -167,3 +170,21 @@ def test_an_interface_that_another_server_has_is_refused(interface: Afxdp) -> No
         line = refused(3, ECHO, *options)
         assert line.startswith("--interface usnet0: another XDP program is attached to it; ")
         assert hello(server.address) == b"hello"
+
+
+def test_the_card_has_its_queues_back_when_the_server_is_gone(interface: Afxdp) -> None:
+    interface.connect("2")
+    with Ethtool(interface.interface) as card:
+        before = replace(card.channels(), rx=1)
+        card.set_channels(before)
+        with Server(ECHO, "--queues", "2", backend=interface) as server:
+            assert card.channels().rx == 2
+            assert hello(server.address) == b"hello"
+        assert card.channels() == before
+        with Server(ECHO, "--queues", "2", backend=interface, stop=False) as server:
+            os.kill(server.pid, signal.SIGKILL)
+            server.process.wait(10)
+            server.wait("its processes are gone", lambda: not server.processes())
+        assert card.channels().rx == 2
+        subprocess.run([command("usnet-ctl"), "doctor", "--fix"], check=True)
+        assert card.channels() == before

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from usnet_framework.config import Config
 from usnet_framework.shards.placement import Plan, ShardPlan
-from usnet_framework.shards.preparation import understand
+from usnet_framework.shards.preparation import changes, understand
 from usnet_framework.shards.privileges import finding as user_finding
 
 
@@ -28,6 +28,7 @@ def plan_text(config: Config, warnings: Sequence[str]) -> str:
         *((f"shard {shard.shard}", _processes(placed, shard)) for shard in placed.shards),
         ("metrics", config.metrics),
         ("control", config.control),
+        *(("change", change) for change in changes(config, intent)),
         *(("note", used) for used in in_use),
         *(("in force" if finding.ok else "note", str(finding)) for finding in placed.findings),
         *(("note", warning) for warning in warnings),

@@ -2,12 +2,13 @@
 
 The stack has a station of its own beside the kernel's: the addresses of --address, and a MAC address that follows from
 the names of host and interface. An XDP program (native/bpf) takes what is for it; everything else on the interface is
-the kernel's, as before. The card is asked to let our station and its multicast groups pass (packet(7), memberships).
+the kernel's, as before. The card is asked to let our station and its multicast groups pass (packet(7), memberships),
+and to put each flow into the queue of the shard that owns it (nic.py).
 
 The supervisor has all of it: program, attachment, sockets, the frames' registration, memberships. It hands a shard the
 socket of its queue and the memory in which its processes note which frames the kernel has. While no process has a
-queue, packets wait in its rings, and then are dropped; no client is reset. Everything ends with the last descriptor, so
-nothing is left on the machine, whoever is killed."""
+queue, packets wait in its rings, and then are dropped; no client is reset. All of that ends with the last descriptor,
+whoever is killed. The card's settings are written down before they are changed (undo.py)."""
 
 from __future__ import annotations
 
@@ -20,15 +21,16 @@ import mmap
 import os
 import socket
 import struct
-from array import array
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from usnet_framework._native_xdp import Queue, XdpError, is_zero_copy, xdp_socket
 from usnet_framework.errors import InUse, StartupError
 from usnet_framework.shards import rtnetlink
+from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.nic import MTU_MAX, Nic, Wanted, planned
 from usnet_framework.shards.stackplan import StackPlan
 
 if TYPE_CHECKING:
@@ -39,18 +41,12 @@ log = logging.getLogger("usnet.supervisor")
 FRAME_BYTES = 4096
 """UN_STACK_FRAME_BYTES of native/src/engine/stack_setup.c: a chunk of the kernel's."""
 
-MTU_MAX = 3498
-"""So a frame with its Ethernet header fits into a page beside what the kernel keeps there: more is taken by no driver
-that has native XDP for packets in one piece."""
-
 SAME_HOST = ("veth", "tun")
 """Kinds of interfaces whose packets come from a kernel of this host, which may leave their checksums undone."""
 
-SIOCGIFFLAGS, SIOCGIFMTU, SIOCETHTOOL, IFF_UP = 0x8913, 0x8921, 0x8946, 1
-ETHTOOL_GCHANNELS = 0x3C
+SIOCGIFFLAGS, IFF_UP = 0x8913, 1
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_MULTICAST, PACKET_MR_UNICAST = 263, 1, 0, 3
-_IFREQ_INT = struct.Struct("=16si20x")
-_IFREQ_DATA = struct.Struct("@16sP16x")
+_IFREQ_FLAGS = struct.Struct("=16sH22x")
 _MEMBERSHIP = struct.Struct("=iHH8s")  # struct packet_mreq
 
 
@@ -61,13 +57,15 @@ class Afxdp:
         """StartupError: one line, why it cannot be."""
         self._plan = plan
         self._name = plan.interface
-        self._queue_count = queues
+        self._wanted = Wanted(plan.interface, queues)
+        self._nic: Nic | None = None  # not set up yet
         self._queues: dict[int, tuple[int, int]] = {}
         self._native: bool | None = None  # None: not attached yet
         self._why_generic = ""
-        self._link = _checked_link(self._name, queues)
+        self._link = _checked_link(self._name)
         self._index = socket.if_nametoindex(self._name)
         self._mtu = _checked_mtu(self._name)
+        planned(self._wanted)
         self._mac = _our_station(self._name)
         with ExitStack() as opened:
             self._program = self._load()
@@ -76,6 +74,8 @@ class Afxdp:
             self._opened = opened.pop_all()
 
     def hand_down(self, shard: int, frames_fd: int) -> Sequence[int]:
+        if self._nic is None:
+            self._nic = Nic(self._wanted)  # first, as some drivers change no queue that is used
         if self._native is None:
             self._attach()
         if shard not in self._queues:
@@ -95,19 +95,21 @@ class Afxdp:
         if (reason := self.trouble()) is not None:
             fix = f"ip link set {self._name} up, or restart the server once it is there"
             interface = Finding("interface", self._name, "none", reason, fix, ok=False)
-        return [interface, *self._modes(), *self._dropped()]
+        card = [] if self._nic is None else self._nic.findings()
+        return [interface, *self._modes(), *self._dropped(), *card]
 
     def trouble(self) -> str | None:
         try:
             if socket.if_nametoindex(self._name) == self._index:
-                is_up = _interface_number(self._name, SIOCGIFFLAGS) & IFF_UP
-                return None if is_up else f"interface {self._name} is down"
+                return None if _is_up(self._name) else f"interface {self._name} is down"
         except OSError:
             pass
         return f"interface {self._name} was removed; restart the server once it is there again"
 
     def close(self) -> None:
         self._opened.close()
+        if self._nic is not None:
+            self._nic.close()
 
     # Steps of opening.
 
@@ -199,19 +201,14 @@ class Afxdp:
         return [Finding("packets for us", "to a network process", found, "their queue had none when they came")]
 
 
-def queues_of(name: str) -> int | None:
-    """To receive from; None: there is no such interface."""
-    try:
-        return _queues_in_use(name) or rtnetlink.link(name).queues
-    except OSError:
-        return None
+def changes(plan: StackPlan, queues: int) -> list[str]:
+    return [*planned(Wanted(plan.interface, queues)), f"{plan.interface} XDP program: none -> ours"]
 
 
-def _checked_link(name: str, queues: int) -> rtnetlink.Link:
-    """StartupError: one line, why its queues cannot be served."""
+def _checked_link(name: str) -> rtnetlink.Link:
+    """StartupError: one line, why it cannot be served on."""
     try:
-        link = rtnetlink.link(name)
-        is_up = _interface_number(name, SIOCGIFFLAGS) & IFF_UP
+        link, is_up = rtnetlink.link(name), _is_up(name)
     except OSError:
         raise StartupError(f"--interface {name}: there is no such interface; ip link shows which there are") from None
     if not is_up:
@@ -220,20 +217,13 @@ def _checked_link(name: str, queues: int) -> rtnetlink.Link:
         raise InUse(
             f"--interface {name}: another XDP program is attached to it; stop its owner, or ip link set {name} xdp off"
         )
-    there = _queues_in_use(name) or link.queues
-    if queues > there:
-        raise StartupError(f"--queues {queues}: {name} receives on {there}; use --queues {there}")
-    if queues < there:
-        raise StartupError(
-            f"--queues {queues}: {name} receives on {there}, and nobody would serve the others; "
-            f"use --queues {there}, or let the card use fewer: ethtool -L {name}"
-        )
     return link
 
 
 def _checked_mtu(name: str) -> int:
     """StartupError: a packet would not fit into a frame."""
-    mtu = _interface_number(name, SIOCGIFMTU)
+    with Ethtool(name) as card:
+        mtu = card.mtu()
     if mtu > MTU_MAX:
         raise StartupError(
             f"--interface {name}: packets of {mtu} bytes do not fit into a frame; ip link set {name} mtu {MTU_MAX}"
@@ -241,22 +231,11 @@ def _checked_mtu(name: str) -> int:
     return mtu
 
 
-def _queues_in_use(name: str) -> int:
-    """To receive from; 0: the driver does not say."""
-    channels = array("I", [ETHTOOL_GCHANNELS, *[0] * 8])  # struct ethtool_channels
-    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-        fcntl.ioctl(query, SIOCETHTOOL, _IFREQ_DATA.pack(os.fsencode(name), channels.buffer_info()[0]))
-        _, _, _, _, _, receiving, _, _, combined = channels
-        return receiving + combined
-    return 0
-
-
-def _interface_number(name: str, what: int) -> int:
-    """Flags, or the MTU. OSError: there is no such interface."""
+def _is_up(name: str) -> bool:
+    """OSError: there is no such interface."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-        answer = fcntl.ioctl(query, what, _IFREQ_INT.pack(os.fsencode(name), 0))
-    number = int(_IFREQ_INT.unpack(answer)[1])
-    return number & 0xFFFF if what == SIOCGIFFLAGS else number
+        answer = fcntl.ioctl(query, SIOCGIFFLAGS, _IFREQ_FLAGS.pack(os.fsencode(name), 0))
+    return bool(_IFREQ_FLAGS.unpack(answer)[1] & IFF_UP)
 
 
 def _packet_socket(name: str) -> socket.socket:

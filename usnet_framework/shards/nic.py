@@ -43,11 +43,12 @@ from usnet_framework.shards.undo import Journal
 T = TypeVar("T")
 
 MERGING = ("rx-lro", "rx-gro-hw")
-"""Offloads that make one packet of several before we see it; XDP and they exclude each other."""
+"""Offloads that make one packet of several before we see it: it would fit into no frame."""
 
 NTUPLE = "rx-ntuple-filter"
-FRAME_BYTES = 3840  # usable of a frame of 4,096: XDP_PACKET_HEADROOM is before it
-HEADERS_BYTES = 18  # Ethernet with a VLAN tag
+MTU_MAX = 3498
+"""So a frame with its Ethernet header fits into a page beside what the kernel keeps there: more is given by no driver in
+one piece."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,15 @@ class Change:
     value: Any
 
 
+def queues_of(interface: str) -> int | None:
+    """That receive, now; None: there is no such interface."""
+    try:
+        with Ethtool(interface) as card:
+            return _queues_now(card)
+    except OSError:
+        return None
+
+
 def read_card(card: Ethtool) -> Card:
     """OSError: there is no such interface."""
     channels = _had(card.channels)
@@ -103,7 +113,7 @@ def read_card(card: Ethtool) -> Card:
     rules = _had(card.rules)
     return Card(
         driver=_had(card.driver) or Driver("none", "", "", ""),
-        queues=queues(channels) if channels is not None else rtnetlink.link(card.interface).queues,
+        queues=_queues_now(card),
         channels=channels,
         rss=_had(card.rss),
         fields={flow: found for flow, found in fields.items() if found is not None},
@@ -175,6 +185,11 @@ class Nic:
         _check_in_force(_read(self._card), self._wanted, self._refused)
 
 
+def _queues_now(card: Ethtool) -> int:
+    channels = _had(card.channels)
+    return queues(channels) if channels is not None else rtnetlink.link(card.interface).queues
+
+
 def _read(card: Ethtool) -> Card:
     try:
         return read_card(card)
@@ -196,10 +211,13 @@ def _had(ask: Callable[[], T]) -> T | None:
 
 
 def _check_queues(card: Card, wanted: Wanted) -> None:
+    asked = f"--queues {wanted.queues}: {wanted.interface}"
     if wanted.queues > card.queues_max:
+        raise StartupError(f"{asked} has {card.queues_max} ({card.driver.name}); use --queues {card.queues_max}")
+    if wanted.queues < card.queues and not (card.rss is not None and card.rss.table):
         raise StartupError(
-            f"--queues {wanted.queues}: {wanted.interface} has {card.queues_max} ({card.driver.name}); "
-            f"use --queues {card.queues_max}"
+            f"{asked} receives on {card.queues}, and its driver ({card.driver.name}) has no table that would leave out "
+            f"the others; use --queues {card.queues}, or fewer queues: ethtool -L {wanted.interface}"
         )
 
 
@@ -344,11 +362,10 @@ def _merging_finding(card: Card, wanted: Wanted) -> Finding:
 
 
 def _mtu_finding(card: Card, wanted: Wanted) -> Finding:
-    most = FRAME_BYTES - HEADERS_BYTES
-    asked, found = f"at most {most}", str(card.mtu)
-    if card.mtu <= most:
+    asked, found = f"at most {MTU_MAX}", str(card.mtu)
+    if card.mtu <= MTU_MAX:
         return Finding("MTU", asked, found)
-    reason, fix = "a packet of that length is more than a frame", f"ip link set {wanted.interface} mtu {most}"
+    reason, fix = "a packet of that length is more than a frame", f"ip link set {wanted.interface} mtu {MTU_MAX}"
     return Finding("MTU", asked, found, reason, fix, ok=False)
 
 

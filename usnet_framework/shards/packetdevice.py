@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from usnet_framework.shards.afxdp import Afxdp, queues_of
+from usnet_framework.shards import afxdp
 from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.nic import queues_of
 from usnet_framework.shards.stackplan import StackPlan
 from usnet_framework.shards.tap import Tap
 
@@ -46,7 +47,9 @@ class Kind:
     """When nobody names one; None: it has to be named."""
     queues_max: int
     queues_of: Callable[[str], int | None] = lambda _: None
-    """How many queues an interface has, all of which have to be served; None: as many as there are shards."""
+    """How many queues an interface receives on; None: as many as there are shards."""
+    changes: Callable[[StackPlan, int], list[str]] = lambda _plan, _queues: []
+    """A line for each setting of the machine that opening will change, and closing change back."""
 
 
 QUEUES_MAX = 256
@@ -54,5 +57,5 @@ QUEUES_MAX = 256
 
 KINDS: dict[str, Kind] = {
     "tap": Kind(Tap, "usnet0", QUEUES_MAX),
-    "afxdp": Kind(Afxdp, None, QUEUES_MAX, queues_of),
+    "afxdp": Kind(afxdp.Afxdp, None, QUEUES_MAX, queues_of, afxdp.changes),
 }

@@ -97,6 +97,13 @@ def understand(config: Config) -> Intent:
     return Intent(placed, binds, asked, _understand_stack(config, transport, binds, len(placed.shards)), unserved)
 
 
+def changes(config: Config, intent: Intent) -> list[str]:
+    """A line for each setting of the machine that the server will change while it is there. StartupError."""
+    if intent.stack is None:
+        return []
+    return KINDS[config.transport()].changes(intent.stack, len(intent.plan.shards))
+
+
 def _queues(config: Config, transport: str) -> int | None:
     """None: as many as the machine has room for."""
     if config.queues is None and transport in KINDS and config.interface is not None:

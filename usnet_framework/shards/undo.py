@@ -35,7 +35,8 @@ log = logging.getLogger("usnet.supervisor")
 
 SUFFIX = ".undo"
 PATIENCE_S = 1.0
-"""Whoever only looks at a journal has it for a moment, too."""
+"""Whoever only looks at a journal has it for a moment, too. And the kernel may let go of a card a moment after its last
+user: until then the driver refuses."""
 
 _MISSING = object()
 
@@ -76,7 +77,7 @@ class Journal:
                 raise StartupError(f"--interface {card.interface}: there is no such interface") from None
             raise StartupError(f"{path}: what is changed cannot be written down: {error.strerror}") from None
         self._path = path
-        for line in _undo(card, self._file):
+        for line in _undo_all(card, self._file):
             log.warning("left by a server that was killed: %s", line)
         stuck = [step for step in _steps(self._file) if not step.undone]
         self._file.seek(0)
@@ -110,7 +111,7 @@ class Journal:
 
     def close(self) -> None:
         """Undo everything, the last first. What cannot be undone stays written down, for the next one to try."""
-        lines = _undo(self._card, self._file)
+        lines = _undo_all(self._card, self._file)
         for line in lines:
             log.info("%s", line)
         if _is_done(self._file):
@@ -150,7 +151,7 @@ def undo_leftovers(folder: Path | None = None) -> list[str]:
     lines = []
     for interface, file in _abandoned(folder or default_folder()):
         with Ethtool(interface) as card:
-            lines += _undo(card, file)
+            lines += _undo_all(card, file)
         if _is_done(file):
             Path(file.name).unlink(missing_ok=True)
     return lines
@@ -222,30 +223,42 @@ def _is_done(file: TextIO) -> bool:
     return all(step.undone for step in _steps(file))
 
 
-def _undo(card: Ethtool, file: TextIO) -> list[str]:
-    """Everything in the journal that is not undone yet, the last first: a line for each."""
+def _undo_all(card: Ethtool, file: TextIO) -> list[str]:
+    """_undo, and once more what was refused."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    lines, refused = _undo(card, file)
+    while refused and time.monotonic() < deadline_s:
+        time.sleep(PATIENCE_S / 20)
+        more, refused = _undo(card, file)
+        lines += more
+    return lines + refused
+
+
+def _undo(card: Ethtool, file: TextIO) -> tuple[list[str], list[str]]:
+    """Everything in the journal that is not undone yet, the last first: a line for each that was, or needs no more, and
+    for each that was refused."""
     entries = _entries(file)
     try:
         is_same = bool(entries) and entries[0] == _identity(card.interface)
     except OSError:
         is_same = False
     is_booted_since = bool(entries) and entries[0]["boot"] != _boot()
-    lines = []
+    lines, refused = [], []
     for number, step in reversed(list(enumerate(_steps(file)))):
         if step.undone:
             continue
-        done = True
+        line, done = "", True
         if step.kind not in KINDS:
-            lines.append(f"{card.interface} {step.kind}: cannot be put back: another version of usnet wrote it down")
-            done = False
+            line, done = f"{card.interface} {step.kind}: cannot be put back: another version of usnet wrote it down", False
         elif not is_booted_since and (is_same or not KINDS[step.kind].of_card):
             line, done = _undo_step(card, step)
-            lines += [line] if line else []
+        if line:
+            (lines if done else refused).append(line)
         if done:
             file.seek(0, os.SEEK_END)
             file.write("\n" + json.dumps({"step": number, "undone": True}) + "\n")  # the last line may be cut off
             file.flush()
-    return lines
+    return lines, refused
 
 
 def _shown(step: _Step) -> str:
