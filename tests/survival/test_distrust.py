@@ -18,6 +18,7 @@ def test_a_message_that_makes_workers_scribble_costs_their_connections_only(serv
             network = server.network_pids()
             victim.sendall(b"hello")
             assert victim.recv(5) == b"hello"
+            server.wait("all are accepted", lambda: len(server.ask("conns")) == 17)
             seats = {conn["peer"][1]: conn["seat"] for conn in server.ask("conns")}
             seat = seats[victim.getsockname()[1]]
             (other,) = (worker for worker in server.workers() if worker.seat != seat)

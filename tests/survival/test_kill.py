@@ -100,6 +100,7 @@ def test_without_on_resume_the_killed_workers_connections_are_reset_and_no_other
     with serve("support.handlers:Forgetful", "--app-dir", "tests", "--workers", "2", "--queues", "1") as server:
         with Clients(server.address, CLIENTS, EchoDialogue) as clients:
             worker, other = server.workers()
+            server.wait("all are accepted", lambda: len(server.ask("conns")) == CLIENTS)
             seats = {conn["peer"][1]: conn["seat"] for conn in server.ask("conns")}
             owned = {client for client, port in clients.local_ports.items() if seats[port] == worker.seat}
             assert 0 < len(owned) < CLIENTS
