@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from usnet_framework.logwriter import LineWriter
-from usnet_framework.tracebacks import TracebackLimit
+from usnet_framework.tracebacks import TracebackLimit, origin
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _CONTROL_IN_LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -111,7 +111,7 @@ class LineHandler(logging.Handler):
         except Exception as error:
             place = f"{record.pathname}:{record.lineno}"
             text = f"a record cannot be shown ({type(error).__name__}: {error}): {record.msg!r} at {place}"
-            return self.format(logging.makeLogRecord({**_origin(record), "msg": "%s", "args": (text,)}))
+            return self.format(logging.makeLogRecord({**origin(record), "msg": "%s", "args": (text,)}))
 
     def _lost(self, count: int) -> str:
         text = f"{count:,} log line{'s were' if count != 1 else ' was'} lost: nobody read them in time"
@@ -133,10 +133,6 @@ _installed: LineHandler | None = None
 def _flush() -> None:
     if _installed is not None and _installed in logging.getLogger().handlers:
         _installed.flush()
-
-
-def _origin(record: logging.LogRecord) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in ("name", "levelno", "levelname", "created", "msecs")}
 
 
 def _application_shows(record: logging.LogRecord) -> bool:

@@ -51,13 +51,13 @@ class TracebackLimit:
             return [*shown, record]
         window = self._windows.get(place)
         if window is None:
-            window = self._windows[place] = _Window(now_s, _origin(record))
+            window = self._windows[place] = _Window(now_s, origin(record))
             if len(self._windows) > PLACES_MAX:
                 shown += self._forget(next(iter(self._windows)))
         window.seen += 1
         if window.hidden == 0:
             return [*shown, record]
-        window.like = _origin(record)
+        window.like = origin(record)
         return shown + (self._tell(place, window) if _is_power_of_ten(window.hidden) else [])
 
     def ended(self) -> list[logging.LogRecord]:
@@ -100,7 +100,8 @@ def _leave_to_parent() -> None:
 os.register_at_fork(after_in_child=_leave_to_parent)
 
 
-def _origin(record: logging.LogRecord) -> dict[str, Any]:
+def origin(record: logging.LogRecord) -> dict[str, Any]:
+    """Who said it, how loud, and when."""
     return {name: getattr(record, name) for name in ("name", "levelno", "levelname", "created", "msecs")}
 
 

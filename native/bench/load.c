@@ -134,11 +134,13 @@ static uint64_t next_due_ns(const struct run *run, uint64_t scheduled)
     return run->options.mode == MODE_RATE && run->sending ? run_intended_ns(run, scheduled) : NEVER;
 }
 
-/* MODE_RATE: the messages of the timetable, in turn over the connections. */
-static void release_due(struct run *run, uint64_t *scheduled)
+/* MODE_RATE: the messages of the timetable before `end_ns`, in turn over the connections. Who comes late sends all of
+ * them, and none that belong behind the end. */
+static void release_due(struct run *run, uint64_t *scheduled, uint64_t end_ns)
 {
     uint64_t now_ns = clock_ns();
-    while (next_due_ns(run, *scheduled) <= now_ns) {
+    uint64_t until_ns = now_ns < end_ns ? now_ns + 1 : end_ns;
+    while (next_due_ns(run, *scheduled) < until_ns) {
         struct client *client = &run->clients[(*scheduled)++ % run->options.connections];
         client->due++;
         client_pump(run, client);
@@ -171,10 +173,11 @@ static void send_until(struct run *run, uint64_t end_ns)
     while (!stopped && clock_ns() < end_ns) {
         uint64_t wake_ns = run->refused ? clock_ns() + RETRY_NS : next_due_ns(run, scheduled);
         turn(run, wake_ns < end_ns ? wake_ns : end_ns);
-        release_due(run, &scheduled);
+        release_due(run, &scheduled, end_ns);
         if (run->refused && clock_ns() >= wake_ns)
             retry_refused(run);
     }
+    release_due(run, &scheduled, end_ns);
 }
 
 static bool anything_due(const struct run *run)
