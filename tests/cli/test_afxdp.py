@@ -63,7 +63,10 @@ class TestWithAnInterface:
         ("queues", "expected"),
         [
             ("3", "--queues 3: usnet0 has 2 (veth); use --queues 2"),
-            ("1", "--queues 1: usnet0 receives on 2, and its driver (veth) has no table that would leave out the others"),
+            (
+                "1",
+                "--queues 1: usnet0 receives on 2, and its driver (veth) has no table that would leave out the others",
+            ),
         ],
     )
     def test_of_another_number_of_queues(self, queues: str, expected: str) -> None:

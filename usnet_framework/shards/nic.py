@@ -47,8 +47,8 @@ MERGING = ("rx-lro", "rx-gro-hw")
 
 NTUPLE = "rx-ntuple-filter"
 MTU_MAX = 3498
-"""So a frame with its Ethernet header fits into a page beside what the kernel keeps there: more is given by no driver in
-one piece."""
+"""So a frame with its Ethernet header fits into a page beside what the kernel keeps there: more is given by no driver
+in one piece."""
 
 
 @dataclass(frozen=True)

@@ -243,13 +243,15 @@ def _undo(card: Ethtool, file: TextIO) -> tuple[list[str], list[str]]:
     except OSError:
         is_same = False
     is_booted_since = bool(entries) and entries[0]["boot"] != _boot()
-    lines, refused = [], []
+    lines: list[str] = []
+    refused: list[str] = []
     for number, step in reversed(list(enumerate(_steps(file)))):
         if step.undone:
             continue
         line, done = "", True
         if step.kind not in KINDS:
-            line, done = f"{card.interface} {step.kind}: cannot be put back: another version of usnet wrote it down", False
+            reason = "cannot be put back: another version of usnet wrote it down"
+            line, done = f"{card.interface} {step.kind}: {reason}", False
         elif not is_booted_since and (is_same or not KINDS[step.kind].of_card):
             line, done = _undo_step(card, step)
         if line:
