@@ -3,6 +3,7 @@
  *
  * The kernel is played here. It takes frames from `fill` and packets from `tx`, keeps some for a while, and gives them
  * back; it never acts while a process is stepped. */
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -64,6 +65,7 @@ static void hold(void)
 {
     const struct un_afxdp_rings rings = {view(&world->fill), view(&world->completion), view(&world->rx),
                                          view(&world->tx)};
+    free(device); /* of the process before, with all its memory */
     device = un_afxdp_over(&rings, &world->memory, -1);
     CHECK(device != NULL);
     for (uint32_t frame = 0; frame < FRAMES; frame++)
