@@ -27,6 +27,7 @@ if [ "$1" = test ]; then
     has curl || needs curl
     has wrk || needs wrk
     has tshark || needs tshark
+    has valgrind || needs valgrind
     has pkg-config || needs pkgconf
     has systemd-analyze || needs systemd
     has promtool || [ -x build/tools/promtool ] || unpacked=prometheus

@@ -2,6 +2,7 @@
 """What the stack itself costs, beside lwIP and beside its aims, in nanoseconds and in instructions, as one table.
 
     tools/stack_bench.py STACK_BENCH
+    tools/stack_bench.py --flat STACK_BENCH     only whether a request costs a shard as much with others as without
 
 STACK_BENCH (native/bench/stack) measures; valgrind's callgrind counts the instructions of the functions that it marks.
 """
@@ -13,13 +14,16 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 SERVERS = ("usnet", "lwip")
 COUNTED = {"segment": "measured_segment", "echo": "measured_turn"}
 COUNTED_ROUNDS = 2000
 RUNS = 9  # of each part, in stack_bench.c
+SHARDS = (1, 2, 4, 8)
+SHARDS_ROUNDS = 4000  # in stack_bench.c
+FLAT = 2.0  # per cent
 CONNECTIONS = [10**power for power in range(7)]
 PARTS = ("segment", "echo", "bulk", "curve")
 
@@ -43,6 +47,8 @@ LINES = (
     Line("memory of 1,000,000, both ends", "memory 1000000", "MiB", "<=", 1024),
     Line("opening 10,000, both ends", "open 10000", "/s"),
     Line("opening 1,000,000, both ends", "open 1000000", "/s", ">=", 300_000),
+    *(Line(f"echo, one of {count} shards", f"shards {count}", "instructions") for count in SHARDS),
+    Line("the most of these over the least", "shards", "% more", "<=", FLAT),
     Line("bulk, MTU 1500, client and server", "bulk in both", "Gbit/s", ">=", 10),
     Line("receiving side alone", "bulk in", "Gbit/s"),
     Line("sending side alone", "bulk out", "Gbit/s"),
@@ -68,17 +74,33 @@ def measured(bench: str) -> Iterator[tuple[tuple[str, str, str], float]]:
             yield (what, server, unit), float(figure)
 
 
+def instructions(bench: str, server: str, function: str, *part: str) -> int:
+    """That callgrind collected between entering and leaving the marked function."""
+    command = ["valgrind", "--tool=callgrind", f"--toggle-collect={function}_{server}*"]
+    command += ["--callgrind-out-file=/dev/null", bench, *part]
+    environment = os.environ | {"STACK_BENCH_SERVER": server}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    collected = re.search(r"Collected : (\d+)", done.stderr)
+    assert collected, done.stderr
+    return int(collected[1])
+
+
 def counted(bench: str, servers: set[str]) -> Iterator[tuple[tuple[str, str, str], float]]:
-    """Instructions of a round: of what callgrind collected between entering and leaving the marked function."""
+    """Instructions of a round."""
     for part, function in COUNTED.items():
         for server in sorted(servers):
-            command = ["valgrind", "--tool=callgrind", f"--toggle-collect={function}_{server}*"]
-            command += ["--callgrind-out-file=/dev/null", bench, part, str(COUNTED_ROUNDS)]
-            environment = os.environ | {"STACK_BENCH_SERVER": server}
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-            collected = re.search(r"Collected : (\d+)", done.stderr)
-            assert collected, done.stderr
-            yield (part, server, "instructions"), int(collected[1]) / (COUNTED_ROUNDS * RUNS)
+            total = instructions(bench, server, function, part, str(COUNTED_ROUNDS))
+            yield (part, server, "instructions"), total / (COUNTED_ROUNDS * RUNS)
+
+
+def counted_shards(bench: str) -> Figures:
+    """Instructions of a request on one of so many shards, and how far they are apart."""
+    requests = {
+        count: instructions(bench, "usnet", "measured_shard", "shards", str(count)) / SHARDS_ROUNDS for count in SHARDS
+    }
+    apart = (max(requests.values()) / min(requests.values()) - 1) * 100
+    figures = {(f"shards {count}", "usnet", "instructions"): each for count, each in requests.items()}
+    return {**figures, ("shards", "usnet", "% more"): apart}
 
 
 def verdict(line: Line, figure: float | None) -> str:
@@ -90,33 +112,43 @@ def verdict(line: Line, figure: float | None) -> str:
 
 def row(line: Line, figures: Figures) -> list[str]:
     values = [figures.get((line.what, server, line.unit)) for server in SERVERS]
-    digits = 1 if line.unit == "Gbit/s" else 0
+    digits = 1 if line.unit in ("Gbit/s", "% more") else 0
     cells = ["-" if value is None else f"{value:,.{digits}f}" for value in values]
     ours, theirs = values
     ratio = f"{ours / theirs:.2f}" if ours and theirs else "-"
     return [line.text, line.unit, *cells, ratio, verdict(line, ours)]
 
 
-def table(figures: Figures) -> str:
+def table(figures: Figures, lines: Iterable[Line] = LINES) -> str:
     rows = [["one core, memory device", "", *SERVERS, "usnet / lwip", "aim of usnet"]]
-    rows += [row(line, figures) for line in LINES]
+    rows += [row(line, figures) for line in lines]
     widths = [max(len(cells[column]) for cells in rows) for column in range(len(rows[0]))]
-    lines = []
+    text = []
     for cells in rows:
         left = [cells[0].ljust(widths[0]), cells[1].ljust(widths[1])]
         right = [cell.rjust(width) for cell, width in zip(cells[2:5], widths[2:5], strict=True)]
-        lines.append("  ".join([*left, *right, cells[5]]).rstrip())
-    return "\n".join(lines)
+        text.append("  ".join([*left, *right, cells[5]]).rstrip())
+    return "\n".join(text)
+
+
+def flat(bench: str) -> int:
+    figures = counted_shards(bench)
+    lines = [line for line in LINES if (line.what, "usnet", line.unit) in figures]
+    print(table(figures, lines))
+    return 0 if figures["shards", "usnet", "% more"] <= FLAT else 1
 
 
 def main(arguments: list[str]) -> int:
+    if len(arguments) == 2 and arguments[0] == "--flat":
+        return flat(arguments[1])
     if len(arguments) != 1:
-        print("usage: stack_bench.py STACK_BENCH", file=sys.stderr)
+        print("usage: stack_bench.py [--flat] STACK_BENCH", file=sys.stderr)
         return 2
     figures: Figures = dict(measured(arguments[0]))
     servers = {server for _, server, _ in figures}
     if shutil.which("valgrind"):
         figures.update(counted(arguments[0], servers))
+        figures.update(counted_shards(arguments[0]))
     else:
         print("stack_bench: valgrind is not installed: instructions are not counted", file=sys.stderr)
     if "lwip" not in servers:

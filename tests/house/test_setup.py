@@ -50,7 +50,7 @@ def test_where_apt_is_unknown_one_line_says_what_is_missing(machine: Path) -> No
 
 
 def test_tests_need_more(machine: Path) -> None:
-    for name in ("iproute2", "curl", "wrk", "tshark", "pkgconf", "systemd", "prometheus (promtool)"):
+    for name in ("iproute2", "curl", "wrk", "tshark", "valgrind", "pkgconf", "systemd", "prometheus (promtool)"):
         assert name in set_up(machine, "test").stderr
 
 
@@ -85,7 +85,7 @@ def test_what_is_missing_is_installed(user: str, machine: Path) -> None:
 def test_of_a_package_that_would_start_a_server_one_program_is_taken(user: int, machine: Path) -> None:
     for name in ("mkdir", "mktemp", "tar", "chmod", "mv", "rm"):
         (machine / name).symlink_to(shutil.which(name) or pytest.fail(f"no {name}"))
-    for name in ("cc", "clang", "ip", "curl", "wrk", "tshark", "pkg-config", "systemd-analyze"):
+    for name in ("cc", "clang", "ip", "curl", "wrk", "tshark", "valgrind", "pkg-config", "systemd-analyze"):
         program(machine, name, "exit 0")
     program(machine, "id", f"echo {user}")
     download = "for last; do :; done; test $last = update || : > ${last}_1.deb"

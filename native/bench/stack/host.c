@@ -6,7 +6,7 @@
 
 #include "base/assert.h"
 
-enum { TURN_NS = 1000 };
+enum { TURN_NS = 1000, BUFFER = 2048 };
 
 static uint64_t clock_ns = UINT64_C(1000000000);
 
@@ -50,4 +50,13 @@ void host_turn(struct host *host)
 void host_flush(struct host *host)
 {
     un_stack_poll_output(&host->stack, clock_ns);
+}
+
+void host_echo(struct host *host, uint64_t conn)
+{
+    uint8_t bytes[BUFFER];
+    int64_t length = un_stack_read(&host->stack, conn, bytes, sizeof bytes);
+    struct un_piece piece = {bytes, (uint32_t)(length > 0 ? length : 0), UN_NONE};
+    if (length > 0)
+        un_assert(un_stack_write(&host->stack, conn, &piece, 1) == length);
 }

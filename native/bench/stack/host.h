@@ -27,6 +27,9 @@ void host_turn(struct host *host);
 /* What is to be sent leaves, as an engine lets it leave at the end of its turn. */
 void host_flush(struct host *host);
 
+/* What came for this connection goes back. */
+void host_echo(struct host *host, uint64_t conn);
+
 /* 10.0.network.host; all are in one /16. */
 struct un_ip host_address(uint8_t network, uint8_t host);
 

@@ -6,7 +6,7 @@
 #include "base/assert.h"
 #include "client.h"
 
-enum { BUFFER = 2048, CHUNK = 65536, PIECES = 64 };
+enum { CHUNK = 65536, PIECES = 64 };
 
 static struct {
     struct host host;
@@ -33,15 +33,6 @@ static void accept_one(uint64_t conn)
     un_stack_set_option(&server.host.stack, conn, UN_OPTION_NODELAY, 1);
     if (server.work == SERVER_SOURCE)
         server.source = conn;
-}
-
-static void echo(uint64_t conn)
-{
-    uint8_t bytes[BUFFER];
-    int64_t length = un_stack_read(&server.host.stack, conn, bytes, sizeof bytes);
-    struct un_piece piece = {bytes, (uint32_t)(length > 0 ? length : 0), UN_NONE};
-    if (length > 0)
-        un_assert(un_stack_write(&server.host.stack, conn, &piece, 1) == length);
 }
 
 static void sink(uint64_t conn)
@@ -72,7 +63,7 @@ static void serve_events(void)
         if (!(event.events & UN_TCP_EVENT_READABLE))
             continue;
         if (server.work == SERVER_ECHO)
-            echo(event.conn);
+            host_echo(&server.host, event.conn);
         else
             sink(event.conn);
     }

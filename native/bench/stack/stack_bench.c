@@ -5,6 +5,7 @@
  *   stack_bench echo [rounds]        60-byte echo on one connection: the server's half, and the round
  *   stack_bench bulk [MiB]           one connection, MTU 1500, checksums computed and verified, in and out
  *   stack_bench curve [largest]      the echo over 10^0 … connections, one at random each time, and what they cost
+ *   stack_bench shards [how many]    the echo on the shards of one server, in turn (ours alone)
  *
  * STACK_BENCH_SERVER in the environment names one server to measure alone. A line of output is what was measured, the
  * server, the figure and its unit, with tabs between; tools/stack_bench.py makes a table of them, and counts
@@ -18,6 +19,7 @@
 #include "base/assert.h"
 #include "client.h"
 #include "server.h"
+#include "shards.h"
 
 enum {
     NAME = 80,
@@ -26,7 +28,8 @@ enum {
     FRAMES_FEW = 1024,
     FRAMES_BULK = 8192,
     FRAMES_MANY = 16384,
-    CURVE_ROUNDS = 20000
+    CURVE_ROUNDS = 20000,
+    SHARDS_ROUNDS = 4000
 };
 
 static const struct server *const servers[] = {
@@ -298,6 +301,26 @@ static void run_bulk(uint32_t mib)
     measure_bulk(SERVER_SOURCE, mib, "bulk out");
 }
 
+/* ---- shards ---- */
+
+static void run_shards(uint32_t count)
+{
+    char what[NAME];
+    uint64_t spent = 0;
+    shards_start(count);
+    for (uint32_t i = 0; i < SHARDS_ROUNDS; i++) {
+        shards_ask(i % count);
+        do {
+            uint64_t before = wall_ns();
+            shards_turn(i % count);
+            spent += wall_ns() - before;
+        } while (!shards_answered(i % count));
+    }
+    shards_stop(count);
+    snprintf(what, sizeof what, "shards %" PRIu32, count);
+    say(what, &server_usnet, (double)spent / SHARDS_ROUNDS, "ns");
+}
+
 static const struct {
     const char *name;
     void (*run)(uint32_t number);
@@ -305,7 +328,8 @@ static const struct {
 } parts[] = {{"segment", run_segment, 200000},
              {"echo", run_echo, 200000},
              {"bulk", run_bulk, 256},
-             {"curve", run_curve, 1000000}};
+             {"curve", run_curve, 1000000},
+             {"shards", run_shards, 8}};
 
 int main(int argc, char **argv)
 {
@@ -316,5 +340,5 @@ int main(int argc, char **argv)
         parts[i].run(number ? number : parts[i].number);
         return 0;
     }
-    return fprintf(stderr, "usage: stack_bench segment|echo|bulk|curve [how much]\n"), 2;
+    return fprintf(stderr, "usage: stack_bench segment|echo|bulk|curve|shards [how much]\n"), 2;
 }
