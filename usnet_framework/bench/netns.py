@@ -83,15 +83,16 @@ def configure(side: Side, network: str) -> None:
     run("tc", "-n", side.namespace, "qdisc", "replace", "dev", side.device, *queue)
 
 
-def cpu_mask(core: int) -> str:
+def cpu_mask(*cores: int) -> str:
     """As the kernel writes sets of processors: hexadecimal, in groups of 32."""
-    digits = f"{1 << core:x}"
+    digits = f"{sum(1 << core for core in set(cores)):x}"
     first = (len(digits) - 1) % 8 + 1
     return ",".join([digits[:first], *(digits[at : at + 8] for at in range(first, len(digits), 8))])
 
 
-def receive_on(side: Side, core: int) -> None:
-    setting = f"for mask in /sys/class/net/{side.device}/queues/rx-*/rps_cpus; do echo {cpu_mask(core)} > $mask; done"
+def receive_on(side: Side, *cores: int) -> None:
+    mask = cpu_mask(*cores)
+    setting = f"for queue in /sys/class/net/{side.device}/queues/rx-*/rps_cpus; do echo {mask} > $queue; done"
     run("ip", "netns", "exec", side.namespace, "sh", "-c", setting)
 
 
@@ -105,8 +106,9 @@ def reuse_ports_soon(side: Side) -> None:
 class VethPair:
     """A Network (network.py). `remove` may be called at any time, after a `create` that failed half-way too."""
 
-    def __init__(self) -> None:
+    def __init__(self, queues: int = 1) -> None:
         identity = os.getpid()
+        self._queues = ["numrxqueues", str(queues), "numtxqueues", str(queues)]
         self.server = Side(f"{PREFIX}{identity}-server", f"ub{identity}s", SERVER_ADDRESS)
         self.client = Side(f"{PREFIX}{identity}-client", f"ub{identity}c", CLIENT_ADDRESS)
         self.description = f"veth pair between two network namespaces, pfifo, {CONGESTION_CONTROL}"
@@ -116,8 +118,8 @@ class VethPair:
         server, client = self.server, self.client
         run("ip", "netns", "add", server.namespace)
         run("ip", "netns", "add", client.namespace)
-        peer = ["type", "veth", "peer", "name", client.device, "netns", client.namespace]
-        run("ip", "link", "add", server.device, "netns", server.namespace, *peer)
+        peer = ["type", "veth", "peer", "name", client.device, "netns", client.namespace, *self._queues]
+        run("ip", "link", "add", server.device, "netns", server.namespace, *self._queues, *peer)
         for side in (server, client):
             run("ip", "-n", side.namespace, "link", "set", "lo", "up")
             configure(side, PAIR_NETWORK)
@@ -146,12 +148,13 @@ class TapLink:
     """A Network too: a server with its own stack at one end of a TAP interface, the load at the kernel's end. It lies
     in the client's namespace of a pair and goes with it."""
 
-    def __init__(self, pair: VethPair) -> None:
+    def __init__(self, pair: VethPair, queues: int = 1) -> None:
+        self._queues = ["multi_queue"] if queues > 1 else []
         self.client = Side(pair.client.namespace, TAP_INTERFACE, TAP_CLIENT_ADDRESS)
         self.description = "TAP interface"
 
     def create(self) -> None:
-        run("ip", "-n", self.client.namespace, "tuntap", "add", "dev", TAP_INTERFACE, "mode", "tap")
+        run("ip", "-n", self.client.namespace, "tuntap", "add", "dev", TAP_INTERFACE, "mode", "tap", *self._queues)
         configure(self.client, TAP_NETWORK)
 
     def receive_at_home(self, server_core: int, load_core: int) -> None:
