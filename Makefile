@@ -19,7 +19,7 @@ AND_LWIP = $(shell pkg-config --exists lwip && echo ,lwip-tap)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve test test-trixie vm-test check native-test sanitized-test sim bench bench-stack bench-tap bench-servers soak fuzz corpus docs install clean
+.PHONY: help serve test test-trixie vm-test check native-test sanitized-test sim bench bench-stack bench-tap bench-servers bench-scale soak fuzz corpus docs install clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -54,7 +54,7 @@ SEEDS ?= 1000
 sim: $(VENV)/installed  ## run SEEDS random networks of simulated stacks (1000)
 	python -P -m usnet_framework.testing.simulate --seeds $(SEEDS) --jobs $$(nproc)
 
-bench: bench-stack bench-tap bench-servers  ## the figures of the README, on a quiet machine: half an hour
+bench: bench-stack bench-tap bench-servers bench-scale  ## the figures of the README, on a quiet machine: half an hour
 
 bench-stack: $(VENV)/installed-for-bench build/release/build.ninja  ## the stack itself beside lwIP, in memory: a minute
 	ninja -C build/release native/bench/stack/stack_bench
@@ -81,6 +81,9 @@ bench-servers: $(VENV)/installed-for-bench build/release/build.ninja  ## servers
 	python native/bench/dispatch_bench.py
 	ninja -C build/release native/tests/ring_bench
 	build/release/native/tests/ring_bench
+
+bench-scale: $(VENV)/installed-for-bench  ## what a request costs with one to eight queues, and what is carried; as root: build/scale.*
+	usnet-bench scale --csv build/scale.csv --plot build/scale.png
 
 soak: $(VENV)/installed-for-tests  ## the tests that run for minutes
 	USNET_TEST_PART=1 meson test -C build/python --timeout-multiplier 20 --print-errorlogs 'killed, tcp' 'killed, unix'

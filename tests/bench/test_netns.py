@@ -132,3 +132,7 @@ def test_loopback_has_no_side_to_receive_on() -> None:
 )
 def test_sets_of_processors_are_written_as_the_kernel_reads_them(core: int, mask: str) -> None:
     assert netns.cpu_mask(core) == mask
+
+
+def test_a_set_of_several_processors() -> None:
+    assert netns.cpu_mask(0, 33, 5) == "2,00000021"

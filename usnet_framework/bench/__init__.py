@@ -6,5 +6,6 @@ servers   the servers that are compared, how each is started and known to be rea
 load      the load generator `usnet-load`
 rounds    the order of runs, and what many runs say together
 compare, kill, memory, scrape    one measurement each
+scale     one more, over several queues; scalepoints, scaleplaces, … are its parts
 peers, handlers    what the servers serve: an echo
 """

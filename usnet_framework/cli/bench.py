@@ -9,14 +9,16 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
-from usnet_framework import inherited, logs
-from usnet_framework.bench import aims, compare, kill, memory, reload, report, scrape, sharing
+from usnet_framework import inherited, logs, values
+from usnet_framework.bench import aims, compare, kill, memory, reload, report, scale, scaleplaces, scrape, sharing
 from usnet_framework.bench.load import SHORT_BYTES, WAYS, Load, program
 from usnet_framework.bench.machine import Cores, available_cores, plan_cores
 from usnet_framework.bench.network import CHOICES
+from usnet_framework.bench.scalepoints import BACKENDS, LAYOUTS, Choice, choose_sides
 from usnet_framework.bench.servers import DEFAULT_NAMES, KINDS
 from usnet_framework.cli.output import show
 from usnet_framework.errors import UsageError, UsnetError
+from usnet_framework.shards.topology import read_topology
 
 
 class Result(Protocol):
@@ -88,6 +90,18 @@ def _reload(options: argparse.Namespace) -> Result:
     return reload.run(options.backend, _load(options), options.rounds, options.longest, options.network)
 
 
+def _scale(options: argparse.Namespace) -> Result:
+    files = scale.Files(options.csv, options.plot)
+    files.check()
+    dimensions = ("queues", "backends", "layouts", "workers", "sizes", "connections")
+    choice = Choice(*(getattr(options, dimension) for dimension in dimensions))
+    load = Load(1, 1, options.duration, options.warmup, options.pipeline, options.rate)
+    sides = choose_sides(read_topology().cores, options.server_cores, options.load_cores)
+    found = scale.run(choice, scale.Setup(sides, load, options.rounds, options.poll, options.network))
+    files.write(found)
+    return found
+
+
 def _load(options: argparse.Namespace) -> Load:
     if options.way != "echo" and (options.size < SHORT_BYTES or options.verify):
         raise UsageError(f"--way {options.way}: messages have {SHORT_BYTES} bytes at least, and cannot be verified")
@@ -120,6 +134,21 @@ def _whole(text: str) -> int:
     if value < 1:
         raise ValueError
     return value
+
+
+def _wholes(text: str) -> tuple[int, ...]:
+    return tuple(map(_whole, text.split(",")))
+
+
+def _some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(text.split(","))
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return names
+
+    return parse
 
 
 def _seconds(text: str) -> float:
@@ -189,7 +218,10 @@ def _parser() -> argparse.ArgumentParser:
     _load_options(renewed, rate=2000.0)
     renewed.set_defaults(way=WAYS[0], duration=5.0, rounds=5, verify=True)
 
-    for each in (table, kills, idle, shared, looked_at, renewed):
+    scaled = _command(commands, "scale", _scale, "what a request costs, and what is carried, with more and more queues")
+    _scale_options(scaled)
+
+    for each in (table, kills, idle, shared, looked_at, renewed, scaled):
         each.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -213,6 +245,33 @@ def _load_options(parser: argparse.ArgumentParser, rate: float | None = None) ->
     add("--warmup", type=_seconds, default=0.5, metavar="S", help="seconds before, not measured (%(default)s)")
     add("--rounds", type=_whole, default=7, metavar="N", help="(%(default)s)")
     add("--verify", action="store_true", help="number and checksum messages, fail when anything is wrong")
+
+
+def _scale_options(parser: argparse.ArgumentParser) -> None:
+    add, usual = parser.add_argument, Choice()
+    for name, known in (("backends", BACKENDS), ("layouts", LAYOUTS)):
+        add(f"--{name}", type=_some_of(known), default=known, metavar="LIST", help=f"({','.join(known)})")
+    for name, of in (
+        ("queues", "a network process each"),
+        ("workers", "of each queue, in the split layout"),
+        ("sizes", "bytes of a message"),
+        ("connections", "of all generators together"),
+    ):
+        default = getattr(usual, name)
+        shown = f"{of} ({','.join(map(str, default))})"
+        add(f"--{name}", type=_wholes, default=default, metavar="LIST", help=shown)
+    add("--pipeline", type=_whole, default=1, metavar="K", help="unanswered messages per connection (%(default)s)")
+    add("--rate", type=_seconds, metavar="R", help="messages per second of every point (as answers come)")
+    add("--duration", type=_seconds, default=1.0, metavar="S", help="seconds of each run (%(default)s)")
+    add("--warmup", type=_seconds, default=0.5, metavar="S", help="seconds before, not measured (%(default)s)")
+    add("--rounds", type=_whole, default=3, metavar="N", help="turns of each point (%(default)s)")
+    asleep = "as usnet-serve has it; who spins spends time on nothing (%(default)s)"
+    add("--poll", choices=("sleep", "adaptive", "busy"), default="sleep", help=asleep)
+    add("--network", choices=scaleplaces.CHOICES, default="veth", help="loopback: kernel sockets only (%(default)s)")
+    add("--server-cores", type=values.cores, metavar="LIST", help="(half of the machine)")
+    add("--load-cores", type=values.cores, metavar="LIST", help="(the other half)")
+    add("--csv", metavar="FILE", help="write a line for each point there")
+    add("--plot", metavar="FILE", help="draw it: FILE.png, .svg or .pdf; needs usnet_framework[bench]")
 
 
 def _core_options(parser: argparse.ArgumentParser) -> None:
