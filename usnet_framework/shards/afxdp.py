@@ -57,7 +57,7 @@ class Afxdp:
         """StartupError: one line, why it cannot be."""
         self._plan = plan
         self._name = plan.interface
-        self._wanted = Wanted(plan.interface, queues)
+        self._wanted = _wanted(plan, queues)
         self._nic: Nic | None = None  # not set up yet
         self._queues: dict[int, tuple[int, int]] = {}
         self._native: bool | None = None  # None: not attached yet
@@ -78,6 +78,7 @@ class Afxdp:
             self._nic = Nic(self._wanted)  # first, as some drivers change no queue that is used
         if self._native is None:
             self._attach()
+            self._nic.tune()
         if shard not in self._queues:
             try:
                 self._queues[shard] = self._open_queue(shard, frames_fd)
@@ -202,7 +203,11 @@ class Afxdp:
 
 
 def changes(plan: StackPlan, queues: int) -> list[str]:
-    return [*planned(Wanted(plan.interface, queues)), f"{plan.interface} XDP program: none -> ours"]
+    return [*planned(_wanted(plan, queues)), f"{plan.interface} XDP program: none -> ours"]
+
+
+def _wanted(plan: StackPlan, queues: int) -> Wanted:
+    return Wanted(plan.interface, queues, tuning=plan.tuning)
 
 
 def _checked_link(name: str) -> rtnetlink.Link:

@@ -27,6 +27,7 @@ from usnet_framework.shards.privileges import Privileges
 from usnet_framework.shards.segment import EngineOptions
 from usnet_framework.shards.stackplan import StackPlan, plan_stack
 from usnet_framework.shards.topology import interface_node, read_topology
+from usnet_framework.shards.tune import tuning_of
 from usnet_framework.shards.unixpath import UnixListener
 
 LINGER_NS = 5_000_000_000
@@ -94,7 +95,8 @@ def understand(config: Config) -> Intent:
     placed = plan(read_topology(), wish)
     if transport not in KINDS:
         return Intent(placed, binds, asked, None, unserved)
-    return Intent(placed, binds, asked, _understand_stack(config, transport, binds, len(placed.shards)), unserved)
+    stack = _understand_stack(config, transport, binds, len(placed.shards))
+    return Intent(placed, binds, asked, replace(stack, tuning=tuning_of(config.tune, placed)), unserved)
 
 
 def changes(config: Config, intent: Intent) -> list[str]:
