@@ -31,6 +31,7 @@ from usnet_framework.shards import rtnetlink
 from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.nic import MTU_MAX, Nic, Wanted, planned
+from usnet_framework.shards.privileges import capabilities_finding
 from usnet_framework.shards.stackplan import StackPlan
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ log = logging.getLogger("usnet.supervisor")
 
 FRAME_BYTES = 4096
 """UN_STACK_FRAME_BYTES of native/src/engine/stack_setup.c: a chunk of the kernel's."""
+
+CAPABILITIES = ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_PERFMON", "CAP_BPF")
 
 SAME_HOST = ("veth", "tun")
 """Kinds of interfaces whose packets come from a kernel of this host, which may leave their checksums undone."""
@@ -96,7 +99,7 @@ class Afxdp:
         if (reason := self.trouble()) is not None:
             fix = f"ip link set {self._name} up, or restart the server once it is there"
             interface = Finding("interface", self._name, "none", reason, fix, ok=False)
-        card = [] if self._nic is None else self._nic.findings()
+        card = [] if self._nic is None else [capabilities_finding(*CAPABILITIES), *self._nic.findings()]
         return [interface, *self._modes(), *self._dropped(), *card]
 
     def trouble(self) -> str | None:
