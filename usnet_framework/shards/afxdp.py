@@ -206,7 +206,9 @@ class Afxdp:
 
 
 def changes(plan: StackPlan, queues: int) -> list[str]:
-    return [*planned(_wanted(plan, queues)), f"{plan.interface} XDP program: none -> ours"]
+    name = plan.interface
+    station = f"{name} station: the kernel's -> the kernel's and ours, {_our_station(name).hex(':')}"
+    return [*planned(_wanted(plan, queues)), station, f"{name} XDP program: none -> ours"]
 
 
 def _wanted(plan: StackPlan, queues: int) -> Wanted:

@@ -199,6 +199,10 @@ class Tap:
         return Finding("link", "up", "up")
 
 
+def changes(plan: StackPlan, _queues: int) -> list[str]:
+    return [] if _exists(plan.interface) else [f"{plan.interface}: none -> a TAP interface that is up"]
+
+
 def _offloads(name: str, features: Mapping[str, Feature]) -> Finding:
     """Our end has them; somebody may have taken them from the kernel's."""
     what, asked = "offloads", "checksum and segmentation, both ways"
