@@ -29,6 +29,8 @@ CONNECTIONS_MAX = 1 << 22  # UN_CONN_MAX
 KEEPALIVE_MAX = 32767  # of TCP_KEEPIDLE
 BUFFER_MIB_MAX = 1 << 20  # a TiB: more memory than a worker will find
 PACKET_BACKENDS = ("tap", "afxdp")  # KINDS of shards/packetdevice.py
+CARD_BACKENDS = ("afxdp",)
+"""Those of them that set up a card for its queues (shards/nic.py)."""
 PACKET_BIND = ("tcp://*:7000",)
 """Where a packet backend listens when nobody says: its addresses are its own, and none is 127.0.0.1."""
 
@@ -167,6 +169,12 @@ class Config:
     )
     poll: str = _option(
         "adaptive", "how an idle process waits: spin, sleep, or adapt", values.Choice(("adaptive", "busy", "sleep"))
+    )
+    tune: bool = _option(
+        False,
+        "change what else serving from a card goes better with, and put it back at the end: sizes of its rings, cores "
+        "of its interrupts, RPS, the qdisc of a veth peer",
+        values.switch,
     )
     backlog: int = _option(
         1024,
@@ -363,6 +371,10 @@ class Config:
 
     def transport(self) -> str:
         """The backend that will carry the connections. UsageError when other options do not go with it."""
+        if self.tune and self.backend not in CARD_BACKENDS:
+            raise UsageError(
+                f"--tune: --backend {self.backend} has no card to tune; add --backend afxdp, or leave --tune out"
+            )
         if self.backend in PACKET_BACKENDS:
             return self.backend
         packet = {"interface": self.interface, "address": ",".join(self.address), "gateway": ",".join(self.gateway)}

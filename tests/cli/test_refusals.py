@@ -312,11 +312,14 @@ def test_check_makes_and_removes_nothing(tmp_path: Path) -> None:
 @needs_tap
 def test_check_tries_an_interface_and_leaves_one_in_use_alone() -> None:
     with network_namespace():
-        assert "note" not in check(*TAP[1:])
+        said = check(*TAP[1:])
+        assert ("note" in said, said["change"]) == (False, ["usnet0: none -> a TAP interface that is up"])
         with pytest.raises(OSError, match="no interface"):
             socket.if_nametoindex("usnet0")
         with Server(ECHO, "--queues", "2", backend=Tap()) as server, server.connect() as client:
-            (note,) = check(*TAP[1:])["note"]
+            said = check(*TAP[1:])
+            (note,) = said["note"]
+            assert "change" not in said
             assert note.startswith("--interface usnet0: is used by another process")
             client.sendall(b"hello")
             assert client.recv(5, socket.MSG_WAITALL) == b"hello"

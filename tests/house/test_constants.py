@@ -22,6 +22,8 @@ MIRRORED = [  # module, name in it; header, name in it
     ("shards.packetdevice", "QUEUES_MAX", "shard/options.h", "UN_QUEUES_MAX"),
     ("shards.steering", "ENTRIES", "stack/steering.h", "UN_STEERING_ENTRIES"),
     ("shards.ownstack", "SECRET_BYTES", "engine/exchange.h", "UN_EXCHANGE_SECRET_BYTES"),
+    ("shards.tune", "RECEIVED", "device/afxdp_socket.c", "FILL_SLOTS"),
+    ("shards.tune", "SENT", "device/afxdp_socket.c", "TX_SLOTS"),
     ("shards.network", "RESUMES", "engine/control.h", "UN_CONTROL_RESUMES"),
     ("shards.network", "POISONED", "engine/control.h", "UN_CONTROL_POISONED"),
     ("shards.network", "HUNG", "engine/control.h", "UN_CONTROL_HUNG"),

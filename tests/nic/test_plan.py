@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from support.fake_card import OTHER_KEY, FakeCard
 
 from usnet_framework.errors import StartupError
-from usnet_framework.shards.cardsettings import own_table
+from usnet_framework.shards.cardsettings import Change, own_table
 from usnet_framework.shards.ethtool import FIELDS, Channels, Ethtool, Feature, Rss, Rule
-from usnet_framework.shards.nic import Card, Change, Wanted, card_findings, interrupt_cores, plan, planned, read_card
+from usnet_framework.shards.nic import Card, Wanted, card_findings, plan, planned, read_card
 
 FOUR = Wanted("lo", 4)
 KEY = "6d5a" * 20
@@ -176,23 +175,3 @@ def test_merging_that_stays_on_is_told() -> None:
     assert (finding.ok, finding.fix) == (False, "ethtool -K lo rx-lro off")
 
 
-def test_interrupts_are_found_by_the_names_that_drivers_give_them(tmp_path: Path) -> None:
-    """Of a card on the PCI bus, and of virtio, which is a device on such a one."""
-    pci = tmp_path / "sys/devices/pci0000:00/0000:00:03.0"
-    for device, name, index in ((pci, "eth0", 2), (pci / "virtio1", "eth1", 3)):
-        folder = tmp_path / "sys/class/net" / name
-        folder.mkdir(parents=True)
-        device.mkdir(parents=True)
-        (folder / "device").symlink_to(device)
-        (folder / "ifindex").write_text(f"{index}\n")
-    for number, core in ((24, "0"), (25, "1"), (126, "0-3")):
-        (pci / "msi_irqs").mkdir(exist_ok=True)
-        (pci / "msi_irqs" / str(number)).write_text("msix\n")
-        (tmp_path / f"proc/irq/{number}").mkdir(parents=True)
-        (tmp_path / f"proc/irq/{number}/smp_affinity_list").write_text(f"{core}\n")
-    lines = ("      CPU0", " 24:  5  PCI-MSIX  0-edge  eth0-TxRx-0", " 25:  7  PCI-MSIX  1-edge  eth0-TxRx-1")
-    (tmp_path / "proc/interrupts").write_text("\n".join(lines))
-    found = {"eth0-TxRx-0": "0", "eth0-TxRx-1": "1", "126": "0-3"}
-    assert interrupt_cores("eth0", 2, tmp_path) == interrupt_cores("eth1", 3, tmp_path) == found
-    assert interrupt_cores("eth0", 9, tmp_path) == {}  # one of another network namespace
-    assert interrupt_cores("none", 2, tmp_path) == {}

@@ -18,23 +18,11 @@ from support.link import ip
 from support.privilege import needs_network_namespaces
 
 from usnet_framework.errors import InUse, StartupError
-from usnet_framework.shards import nic, undo
 from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.nic import Nic, Wanted
 from usnet_framework.shards.undo import Journal, leftovers, undo_leftovers
 
 FOUR = Wanted("lo", 4)
-
-
-@pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch) -> FakeCard:
-    """Whatever asks for a card gets this one."""
-    card = FakeCard()
-    for module in (nic, undo):
-        monkeypatch.setattr(module, "Ethtool", lambda _: card)
-    monkeypatch.setattr(FakeCard, "__enter__", lambda card: card, raising=False)
-    monkeypatch.setattr(FakeCard, "__exit__", lambda *_: None, raising=False)
-    return card
 
 
 def killed(journal: Journal) -> None:
@@ -247,7 +235,7 @@ def test_queues_of_a_killed_server_are_given_back(pair: Ethtool, tmp_path: Path)
 def test_a_driver_without_a_hash_to_set_is_told(pair: Ethtool, tmp_path: Path) -> None:
     one = Nic(Wanted("usv0", 4), tmp_path)
     found = {finding.what: finding for finding in one.findings()}
-    assert found["driver"].in_force == "veth (1.0)"
+    assert found["driver"].in_force == "veth (version 1.0)"
     assert found["card queues"].in_force == "4 of 4"
     assert found["card steering"].reason == "the driver veth has no table for its hash"
     one.close()

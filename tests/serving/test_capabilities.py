@@ -37,6 +37,7 @@ def assert_serves_with(server: Server, *names: str) -> None:
         assert client.recv(5, socket.MSG_WAITALL) == b"hello"
     for pid in server.network_pids():
         assert credentials(pid).capabilities == 0
+    assert finding(server, "capabilities of network processes")["ok"]
 
 
 def refused(prefix: list[str], *args: str) -> str:
@@ -111,6 +112,7 @@ def test_tap_with_several_queues_takes_bpf_as_well() -> None:
     with network_namespace():
         with Server(ECHO, "--queues", "2", prefix=only("net_admin", "bpf"), backend=Tap()) as server:
             assert_serves_with(server, "net_admin", "bpf")
+            assert finding(server, "capabilities")["in_force"] == "CAP_NET_ADMIN, CAP_BPF"
             assert finding(server, "steering")["ok"]
         with Server(ECHO, "--queues", "2", prefix=only("net_admin"), backend=Tap()) as server:
             assert_serves_with(server, "net_admin")
@@ -126,6 +128,8 @@ def test_tap_takes_none_where_the_interface_was_made_for_the_user() -> None:
         backend = Tap()
         with Server(ECHO, "--queues", "1", prefix=only(), backend=backend, stop=False) as server:
             assert_serves_with(server)
+            found = finding(server, "capabilities")
+            assert (found["in_force"], found["reason"]) == ("none", "it does without the rest")
             assert server.stop() == 0
             subprocess.run(["ip", "link", "delete", Tap.interface], check=True)
 
@@ -137,6 +141,9 @@ def test_afxdp_takes_these_five_and_says_which_is_missing() -> None:
         backend = Afxdp()
         with Server(ECHO, "--queues", "1", prefix=only(*needed), backend=backend) as server:
             assert_serves_with(server, *needed)
+            found = finding(server, "capabilities")
+            assert set(found["asked"].split(", ")) == {f"CAP_{name.upper()}" for name in needed}
+            assert found["in_force"] == found["asked"]
         limited = ["prlimit", "--memlock=65536"]
         for missing in needed:
             rest = only(*(name for name in needed if name != missing))

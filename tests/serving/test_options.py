@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from support.server import free_port
 
 from usnet_framework import _native
@@ -26,6 +28,14 @@ def test_every_shard_gets_what_was_asked_for() -> None:
         assert options.numbers["backlog"] == 7
         assert options.numbers["connection_limit"] == 50
         assert options.numbers["poll_mode"] == _native.POLL_MODES["sleep"]
+
+
+def test_whether_events_can_be_kept_is_asked_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "quarantine"
+    made = prepared(quarantine=str(folder))
+    assert [one.in_force for one in made.findings if one.what == "quarantine"] == [str(folder)]
+    folder.write_text("")  # somebody puts a file there
+    assert [one.in_force for one in made.findings if one.what == "quarantine"] == ["none"]
 
 
 def test_every_option_is_set_by_somebody() -> None:

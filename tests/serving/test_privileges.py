@@ -15,7 +15,7 @@ from support.prying import WAYS, ways_into
 from support.server import Serve, Server, free_port, run, title
 
 from usnet_framework.config import Config
-from usnet_framework.shards.privileges import syscalls_finding
+from usnet_framework.shards.privileges import networks_finding, syscalls_finding
 
 ECHO = "examples.echo:Echo"
 LAYOUTS = pytest.mark.parametrize("layout", ["split", "inline"])
@@ -184,6 +184,12 @@ def test_debuggable_workers_are_open_and_nothing_else_is() -> None:
     for pid in (*found.workers, *found.spares, *found.zygotes):
         assert ways.pop(pid) == list(WAYS)
     assert list(ways.values()) == [[], [], []]
+
+
+@needs_other_users
+def test_a_network_process_with_capabilities_is_told() -> None:
+    found = networks_finding([os.getpid()])
+    assert (found.ok, found.in_force) == (False, f"some: {os.getpid()}")
 
 
 # System calls.

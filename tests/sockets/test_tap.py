@@ -20,6 +20,8 @@ from support.echo import ping
 from support.privilege import may_look_into_processes, needs_tap
 from support.server import Server
 
+from usnet_framework.shards.ethtool import Ethtool
+
 pytestmark = needs_tap
 LAYOUTS = pytest.mark.parametrize("layout", ["split", "inline"])
 
@@ -88,6 +90,9 @@ def test_the_interface_is_made_and_said_to_be() -> None:
         found = findings(server)
         assert found["backend"]["in_force"] == "tap"
         assert "created" in found["interface"]["in_force"]
+        assert found["driver"]["in_force"].startswith("tun (")
+        assert (found["queues"]["in_force"], found["MTU"]["in_force"]) == ("1", "1500")
+        assert found["offloads"]["in_force"] == found["offloads"]["asked"]
         assert found["link"]["in_force"] == "up"
         assert socket.if_nametoindex(Tap.interface)
 
@@ -101,6 +106,11 @@ def test_an_interface_that_was_there_is_joined_and_stays() -> None:
         assert "joined" in found["interface"]["in_force"]
         assert not found["link"]["ok"]
         assert found["link"]["fix"] == f"ip link set {Tap.interface} up"
+        with Ethtool(Tap.interface) as card:
+            card.set_feature("tx-tcp-segmentation", False)  # by somebody, with ethtool -K
+        offloads = findings(server)["offloads"]
+        assert offloads["in_force"] == "without tx-tcp-segmentation"
+        assert offloads["fix"] == f"ethtool -K {Tap.interface} tx-tcp-segmentation on"
         ip("link", "set", Tap.interface, "up")
         assert hello(*server.address) == b"hello"
     assert socket.if_nametoindex(Tap.interface)

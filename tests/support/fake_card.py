@@ -14,6 +14,7 @@ from usnet_framework.shards.ethtool import FIELDS, Channels, Driver, Ethtool, Fe
 OTHER_KEY = bytes(range(1, 41))
 TWO_OF_EIGHT = Channels(0, 0, 1, 2, 0, 0, 1, 8)
 HASH = Rss("toeplitz", OTHER_KEY, own_table(128, 2))
+RINGS = Rings(256, 256, 4096, 4096)
 
 
 @dataclass
@@ -32,6 +33,7 @@ class FakeCard:
     offloads: dict[str, Feature] = field(default_factory=lambda: {"rx-lro": Feature(True, True, True)})
     placed: list[Rule] = field(default_factory=list)
     length: int = 1500
+    held: Rings = RINGS
     refuses: set[str] = field(default_factory=set)
     lacks: set[str] = field(default_factory=set)
     said: list[str] = field(default_factory=list)
@@ -55,7 +57,12 @@ class FakeCard:
         return self.now.rx + self.now.combined
 
     def rings(self) -> Rings:
-        return Rings(256, 256, 4096, 4096)
+        self._has("rings")
+        return self.held
+
+    def set_rings(self, rings: Rings) -> None:
+        self._set("set_rings", "rings")
+        self.held = rings
 
     def rss(self) -> Rss:
         self._has("rss")

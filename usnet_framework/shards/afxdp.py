@@ -31,6 +31,7 @@ from usnet_framework.shards import rtnetlink
 from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.nic import MTU_MAX, Nic, Wanted, planned
+from usnet_framework.shards.privileges import capabilities_finding
 from usnet_framework.shards.stackplan import StackPlan
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ log = logging.getLogger("usnet.supervisor")
 
 FRAME_BYTES = 4096
 """UN_STACK_FRAME_BYTES of native/src/engine/stack_setup.c: a chunk of the kernel's."""
+
+CAPABILITIES = ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_PERFMON", "CAP_BPF")
 
 SAME_HOST = ("veth", "tun")
 """Kinds of interfaces whose packets come from a kernel of this host, which may leave their checksums undone."""
@@ -57,7 +60,7 @@ class Afxdp:
         """StartupError: one line, why it cannot be."""
         self._plan = plan
         self._name = plan.interface
-        self._wanted = Wanted(plan.interface, queues)
+        self._wanted = _wanted(plan, queues)
         self._nic: Nic | None = None  # not set up yet
         self._queues: dict[int, tuple[int, int]] = {}
         self._native: bool | None = None  # None: not attached yet
@@ -78,6 +81,7 @@ class Afxdp:
             self._nic = Nic(self._wanted)  # first, as some drivers change no queue that is used
         if self._native is None:
             self._attach()
+            self._nic.tune()
         if shard not in self._queues:
             try:
                 self._queues[shard] = self._open_queue(shard, frames_fd)
@@ -95,7 +99,7 @@ class Afxdp:
         if (reason := self.trouble()) is not None:
             fix = f"ip link set {self._name} up, or restart the server once it is there"
             interface = Finding("interface", self._name, "none", reason, fix, ok=False)
-        card = [] if self._nic is None else self._nic.findings()
+        card = [] if self._nic is None else [capabilities_finding(*CAPABILITIES), *self._nic.findings()]
         return [interface, *self._modes(), *self._dropped(), *card]
 
     def trouble(self) -> str | None:
@@ -202,7 +206,13 @@ class Afxdp:
 
 
 def changes(plan: StackPlan, queues: int) -> list[str]:
-    return [*planned(Wanted(plan.interface, queues)), f"{plan.interface} XDP program: none -> ours"]
+    name = plan.interface
+    station = f"{name} station: the kernel's -> the kernel's and ours, {_our_station(name).hex(':')}"
+    return [*planned(_wanted(plan, queues)), station, f"{name} XDP program: none -> ours"]
+
+
+def _wanted(plan: StackPlan, queues: int) -> Wanted:
+    return Wanted(plan.interface, queues, tuning=plan.tuning)
 
 
 def _checked_link(name: str) -> rtnetlink.Link:

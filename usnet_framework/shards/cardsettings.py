@@ -8,7 +8,9 @@ written down and undone (undo.py). A value is what JSON has; None: there is none
     flow       tcp4, udp6, …           the fields that are hashed (ethtool.FIELDS), sorted
     feature    as ethtool -k has it    whether it is on
     rule       tcp4 ADDRESS PORT       the queue that such packets go to
-    file       a path                  the text in it: of /proc/sys, /proc/irq, /sys/class/net
+    sysfs      queues/rx-0/rps_cpus …  the text in it (sysfs.py)
+    qdisc      an interface            the queueing discipline at its root (qdisc.py); the kernel's own is null
+    file       a path                  the text in it: of /proc/sys, /proc/irq
 
 OSError: it cannot be read, or the kernel or the driver refuses the value."""
 
@@ -19,7 +21,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from usnet_framework.shards import sysfs
 from usnet_framework.shards.ethtool import Channels, Ethtool, Rss, Rule
+from usnet_framework.shards.qdisc import root_qdisc, set_root_qdisc
+
+
+@dataclass(frozen=True)
+class Change:
+    """Of a setting: what it is, and what it is to be."""
+
+    kind: str
+    name: str
+    before: Any
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -117,6 +131,16 @@ KINDS: dict[str, Kind] = {
         lambda value: "on" if value else "off",
     ),
     "rule": Kind(_rule, _set_rule, lambda value: "none" if value is None else f"to queue {value}"),
+    "sysfs": Kind(
+        lambda card, name: sysfs.read(card.interface, name),
+        lambda card, name, value: sysfs.write(card.interface, name, value),
+        lambda value: value or "empty",
+    ),
+    "qdisc": Kind(
+        lambda _, name: root_qdisc(name),
+        lambda _, name, value: set_root_qdisc(name, value),
+        lambda value: value or "the kernel's own",
+    ),
     "file": Kind(
         lambda _, name: Path(name).read_text(encoding="ascii").strip(),
         lambda _, name, value: _write(Path(name), value),

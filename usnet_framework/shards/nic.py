@@ -12,19 +12,16 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import socket
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from usnet_framework.errors import StartupError
-from usnet_framework.shards import rtnetlink
-from usnet_framework.shards.cardsettings import own_table, queues, shown
-from usnet_framework.shards.cgroup import read_text
+from usnet_framework.shards import rtnetlink, tune
+from usnet_framework.shards.cardsettings import Change, own_table, queues, shown
 from usnet_framework.shards.ethtool import (
     FIELDS,
     FLOWS,
@@ -38,6 +35,7 @@ from usnet_framework.shards.ethtool import (
 )
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.steering import agrees, steering_key, steering_table
+from usnet_framework.shards.tune import NOT_TUNED, Surroundings, Tuning
 from usnet_framework.shards.undo import Journal
 
 T = TypeVar("T")
@@ -46,6 +44,8 @@ MERGING = ("rx-lro", "rx-gro-hw")
 """Offloads that make one packet of several before we see it: it would fit into no frame."""
 
 NTUPLE = "rx-ntuple-filter"
+INTERRUPTS = "file"
+"""The kind of their changes."""
 MTU_MAX = 3498
 """So a frame with its Ethernet header fits into a page beside what the kernel keeps there: more is given by no driver
 in one piece."""
@@ -61,6 +61,7 @@ class Wanted:
     """Kinds that are hashed by addresses and ports (ethtool.FLOWS)."""
     served: tuple[tuple[str, str, int], ...] = ()
     """(flow, address, port): with one queue, and a driver that has rules, only these come to it."""
+    tuning: Tuning = NOT_TUNED
 
 
 @dataclass(frozen=True)
@@ -85,16 +86,6 @@ class Card:
         if self.channels is None:
             return self.queues
         return self.channels.combined_max or self.channels.rx_max
-
-
-@dataclass(frozen=True)
-class Change:
-    """`kind`, `name` and `value` as cardsettings.KINDS has them."""
-
-    kind: str
-    name: str
-    before: Any
-    value: Any
 
 
 def queues_of(interface: str) -> int | None:
@@ -141,10 +132,11 @@ def plan(card: Card, wanted: Wanted) -> list[Change]:
 def planned(wanted: Wanted) -> list[str]:
     """For --check: a line for each change that a server would make. StartupError, as starting would raise."""
     with Ethtool(wanted.interface) as card:
-        return [
-            shown(wanted.interface, change.kind, change.name, change.before, change.value)
-            for change in plan(_read(card), wanted)
-        ]
+        around = _around(card, wanted)
+        changes = [*plan(_read(card), wanted), *tune.missing(around, wanted.queues, wanted.tuning)]
+    name = wanted.interface
+    known = [shown(name, change.kind, change.name, change.before, change.value) for change in changes]
+    return known + tune.to_come(around, wanted.queues, wanted.tuning)
 
 
 class Nic:
@@ -164,25 +156,50 @@ class Nic:
 
     def findings(self) -> list[Finding]:
         """As things are now."""
+        wanted = self._wanted
         try:
             card = read_card(self._card)
+            around = tune.surroundings(wanted.interface, card.rings)
         except OSError:
-            name = self._wanted.interface
+            name = wanted.interface
             reason, fix = f"interface {name} was removed", "put it back and restart the server"
             return [Finding("card", name, "none", reason, fix, ok=False)]
-        return card_findings(card, self._wanted, self._refused)
+        needed = card_findings(card, wanted, self._refused)
+        return [*needed, *tune.findings(around, wanted.queues, wanted.tuning, self._refused)]
 
     def close(self) -> None:
         """After everything that uses its queues: some drivers change none that are used."""
         self._opened.close()
 
+    def tune(self) -> None:
+        """With --tune, the interrupts, once the queues are used: for that some drivers set them up anew."""
+        for change in _optional(self._card, self._wanted):
+            if change.kind == INTERRUPTS:
+                self._change(change)
+
     def _set_up(self) -> None:
-        for change in plan(_read(self._card), self._wanted):
-            try:
-                self.journal.change(change.kind, change.name, change.value)
-            except OSError as error:
-                self._refused[change.kind] = os.strerror(error.errno or 0)
+        before_use = (change for change in _optional(self._card, self._wanted) if change.kind != INTERRUPTS)
+        for change in [*plan(_read(self._card), self._wanted), *before_use]:
+            self._change(change)
         _check_in_force(_read(self._card), self._wanted, self._refused)
+
+    def _change(self, change: Change) -> None:
+        try:
+            self.journal.change(change.kind, change.name, change.value)
+        except OSError as error:
+            self._refused[change.name or change.kind] = os.strerror(error.errno or 0)
+
+
+def _around(card: Ethtool, wanted: Wanted) -> Surroundings:
+    """What --tune is about: nothing without it, nor when the interface is gone."""
+    if wanted.tuning.asked:
+        with suppress(OSError):
+            return tune.surroundings(wanted.interface, _had(card.rings))
+    return Surroundings(wanted.interface)
+
+
+def _optional(card: Ethtool, wanted: Wanted) -> list[Change]:
+    return tune.missing(_around(card, wanted), wanted.queues, wanted.tuning)
 
 
 def _queues_now(card: Ethtool) -> int:
@@ -298,17 +315,21 @@ def _rules(card: Card, wanted: Wanted) -> list[Change]:
 # What is in force.
 
 
+def driver_finding(driver: Driver) -> Finding:
+    """Its name, with what it says of its version, firmware and place."""
+    details = {"version": driver.version, "firmware": driver.firmware, "bus": driver.bus}
+    told = ", ".join(f"{name} {text}" for name, text in details.items() if text)
+    return Finding("driver", "any", f"{driver.name} ({told})" if told else driver.name)
+
+
 def card_findings(card: Card, wanted: Wanted, refused: Mapping[str, str]) -> list[Finding]:
     """Of a card as it reports itself now. `refused`: by the kind of change, what the driver said."""
-    driver = card.driver
-    details = ", ".join(filter(None, (driver.version, driver.firmware, driver.bus)))
     return [
-        Finding("driver", "any", f"{driver.name} ({details})" if details else driver.name),
+        driver_finding(card.driver),
         Finding("card queues", str(wanted.queues), f"{card.queues} of {card.queues_max}"),
         _steering_finding(card, wanted, refused),
         _merging_finding(card, wanted),
         _mtu_finding(card, wanted),
-        *_interrupt_findings(wanted),
         Finding("kernel", "5.11 or newer", os.uname().release),
     ]
 
@@ -367,33 +388,3 @@ def _mtu_finding(card: Card, wanted: Wanted) -> Finding:
         return Finding("MTU", asked, found)
     reason, fix = "a packet of that length is more than a frame", f"ip link set {wanted.interface} mtu {MTU_MAX}"
     return Finding("MTU", asked, found, reason, fix, ok=False)
-
-
-def interrupt_cores(interface: str, index: int, root: Path = Path("/")) -> dict[str, str]:
-    """Of each interrupt of a card's device, by the name that its driver gave it (eth1-TxRx-0, virtio1-input.0) or its
-    number: the cores that it goes to, as the kernel lists them."""
-    folder = root / "sys/class/net" / interface  # of the network namespace that /sys was mounted in
-    device = folder / "device"
-    if read_text(folder / "ifindex") != str(index):
-        return {}
-    own = device if (device / "msi_irqs").exists() else device.resolve().parent  # virtio has one on top of another
-    numbers = [path.name for path in (own / "msi_irqs").glob("*")]
-    names = dict(re.findall(r"^ *(\d+):.* (\S+)$", read_text(root / "proc/interrupts"), flags=re.M))
-    return {
-        names.get(number, number): read_text(root / "proc/irq" / number / "smp_affinity_list")
-        for number in sorted(numbers, key=int)
-    }
-
-
-def _interrupt_findings(wanted: Wanted, root: Path = Path("/")) -> list[Finding]:
-    what, asked = "card interrupts", "spread over the cores"
-    found = interrupt_cores(wanted.interface, socket.if_nametoindex(wanted.interface), root)
-    cores = {name: core for name, core in found.items() if name[-1].isdigit()}
-    if not cores:
-        return []
-    listed = ", ".join(f"{name} on {core}" for name, core in cores.items())
-    on_one = len(set(cores.values())) == 1 and next(iter(cores.values())).isdigit()
-    if wanted.queues == 1 or not on_one or os.cpu_count() == 1:
-        return [Finding(what, asked, listed)]
-    fix = f"echo CORE > /proc/irq/NUMBER/smp_affinity_list for each queue of {wanted.interface}, or run irqbalance"
-    return [Finding(what, asked, listed, "all go to one core", fix, ok=False)]

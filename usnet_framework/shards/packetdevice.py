@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from usnet_framework.shards import afxdp
+from usnet_framework.shards import afxdp, tap
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.nic import queues_of
 from usnet_framework.shards.stackplan import StackPlan
-from usnet_framework.shards.tap import Tap
 
 
 class PacketDevice(Protocol):
@@ -56,6 +55,6 @@ QUEUES_MAX = 256
 """UN_QUEUES_MAX of native/src/shard/options.h; as many as the kernel gives a TAP interface (MAX_TAP_QUEUES)."""
 
 KINDS: dict[str, Kind] = {
-    "tap": Kind(Tap, "usnet0", QUEUES_MAX),
+    "tap": Kind(tap.Tap, "usnet0", QUEUES_MAX, changes=tap.changes),
     "afxdp": Kind(afxdp.Afxdp, None, QUEUES_MAX, queues_of, afxdp.changes),
 }

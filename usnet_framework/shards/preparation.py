@@ -27,6 +27,7 @@ from usnet_framework.shards.privileges import Privileges
 from usnet_framework.shards.segment import EngineOptions
 from usnet_framework.shards.stackplan import StackPlan, plan_stack
 from usnet_framework.shards.topology import interface_node, read_topology
+from usnet_framework.shards.tune import tuning_of
 from usnet_framework.shards.unixpath import UnixListener
 
 LINGER_NS = 5_000_000_000
@@ -55,14 +56,15 @@ class Prepared:
     stack: OwnStack | None
     control: UnixListener | None
     options: Sequence[EngineOptions]
-    backlog: int
+    config: Config
     fixed: Sequence[Finding]
 
     @property
     def findings(self) -> list[Finding]:
         """What is in force, as it is now."""
-        listening = doctor.listener_findings(self.backlog, self.listeners, len(self.plan.shards))
-        return [*self.fixed, *listening, *(self.stack.findings() if self.stack is not None else [])]
+        listening = doctor.listener_findings(self.config.backlog, self.listeners, len(self.plan.shards))
+        kept = doctor.quarantine_finding(self.config)
+        return [*self.fixed, kept, *listening, *(self.stack.findings() if self.stack is not None else [])]
 
     def unreachable(self) -> list[str]:
         """Why clients do not reach what is to be served, as it is now."""
@@ -94,7 +96,8 @@ def understand(config: Config) -> Intent:
     placed = plan(read_topology(), wish)
     if transport not in KINDS:
         return Intent(placed, binds, asked, None, unserved)
-    return Intent(placed, binds, asked, _understand_stack(config, transport, binds, len(placed.shards)), unserved)
+    stack = _understand_stack(config, transport, binds, len(placed.shards))
+    return Intent(placed, binds, asked, replace(stack, tuning=tuning_of(config.tune, placed)), unserved)
 
 
 def changes(config: Config, intent: Intent) -> list[str]:
@@ -151,7 +154,6 @@ def prepare(config: Config, intent: Intent) -> Prepared:
             *doctor.backend_findings(config, placed),
             *placed.findings,
             limits.finding(demand, limit, connection_limit),
-            doctor.quarantine_finding(config),
             privileges.finding(intent.privileges),
             *activation.finding(intent.unserved),
         ]
@@ -163,7 +165,7 @@ def prepare(config: Config, intent: Intent) -> Prepared:
         raise
     common = {"connection_limit": connection_limit}
     options = [_engine_options(config, intent, stack, shard.shard, common) for shard in placed.shards]
-    return Prepared(placed, listeners, stack, control, options, config.backlog, findings)
+    return Prepared(placed, listeners, stack, control, options, config, findings)
 
 
 def demand_of(config: Config, intent: Intent) -> limits.Demand:

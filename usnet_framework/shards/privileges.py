@@ -25,8 +25,11 @@ from usnet_framework.shards.cgroup import read_text
 from usnet_framework.shards.findings import Finding
 
 NEEDED = {"CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
-"""To run children as another user: it takes CAP_KILL to end them, or for the kernel to do so when the supervisor dies.
-Numbers are those of capabilities(7)."""
+"""To run children as another user: it takes CAP_KILL to end them, or for the kernel to do so when the supervisor
+dies."""
+
+OF_DEVICES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_IPC_LOCK": 14, "CAP_PERFMON": 38, "CAP_BPF": 39}
+"""For the interface of a packet device. Numbers are those of capabilities(7)."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,24 @@ def finding(privileges: Privileges) -> Finding:
     return Finding(what, "any", _name(os.geteuid()))
 
 
+def capabilities_finding(*used: str) -> Finding:
+    """Of this process: those that a packet device uses (OF_DEVICES), where nothing else does instead."""
+    held = _capabilities()
+    names = [name for name in used if held >> OF_DEVICES[name] & 1]
+    others = held.bit_count() - len(names)
+    found = ", ".join([*names, *([f"{others} others"] if others else [])]) or "none"
+    reason = "" if len(names) == len(used) else "it does without the rest"
+    return Finding("capabilities", ", ".join(used), found, reason)
+
+
+def networks_finding(networks: Sequence[int]) -> Finding:
+    """Network processes of these numbers have given theirs up."""
+    what = "capabilities of network processes"
+    if some := [str(pid) for pid in networks if _capabilities(pid)]:
+        return Finding(what, "none", f"some: {', '.join(some)}", "they did not give them up", "report it", ok=False)
+    return Finding(what, "none", "none")
+
+
 def syscalls_finding(config: Config, networks: Sequence[int], refused: int) -> Finding:
     """Whether the network processes of these numbers make the system calls that they have a use for, and no others."""
     what, asked = "system calls", config.syscalls
@@ -126,9 +147,9 @@ def _group(group: str) -> int:
         raise StartupError(f"--group {group}: there is no such group; make one, or name another") from None
 
 
-def _capabilities() -> int:
+def _capabilities(process: int | str = "self") -> int:
     """Those in effect, a bit each."""
-    return int(_status("self").get("CapEff", "0"), 16)
+    return int(_status(process).get("CapEff", "0"), 16)
 
 
 def _status(process: int | str) -> dict[str, str]:

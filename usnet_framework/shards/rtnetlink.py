@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import struct
 import sys
@@ -9,45 +11,57 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-_MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
+MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
 _RTM_NEWLINK, _RTM_GETLINK, _NLM_F_REQUEST = 16, 18, 1
 _IFLA_NUM_RX_QUEUES, _IFLA_XDP, _IFLA_XDP_ATTACHED = 32, 43, 2
 _IFLA_LINKINFO, _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_TUN_NUM_QUEUES = 18, 1, 2, 8
+_IFLA_LINK, _IFLA_LINK_NETNSID = 5, 37
 _REPLY_BYTES_MAX = 1 << 16
 _REPLY_TIMEOUT_S = 1.0
+
+
+def index_of(name: str) -> int:
+    """Of an interface. OSError, with ENODEV: there is none."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), name) from None
 
 
 def tun_queues(name: str) -> int:
     """How many queues of a multi-queue interface are open; 0 as well where there is none, or only one is possible."""
     with suppress(OSError, KeyError, struct.error):
         reply = _ask_for_link(socket.if_nametoindex(name))
-        info = dict(_attributes(dict(_attributes(reply))[_IFLA_LINKINFO]))
+        info = dict(attributes(dict(attributes(reply))[_IFLA_LINKINFO]))
         if info[_IFLA_INFO_KIND].rstrip(b"\0") != b"tun":
             return 0  # the numbers of what follows mean something else
-        (queues,) = struct.unpack("=I", dict(_attributes(info[_IFLA_INFO_DATA]))[_IFLA_TUN_NUM_QUEUES])
+        (queues,) = struct.unpack("=I", dict(attributes(info[_IFLA_INFO_DATA]))[_IFLA_TUN_NUM_QUEUES])
         return int(queues)
     return 0
 
 
 @dataclass(frozen=True)
 class Link:
-    """Of an interface. `kind`: "veth", "tun", …; "" for hardware. `queues`: that there may be to receive from."""
+    """Of an interface. `kind`: "veth", "tun", …; "" for hardware. `queues`: that there may be to receive from. `peer`:
+    what it leads to, such as the other end of a veth pair; "" for none, and for one in another network namespace."""
 
     kind: str
     queues: int
+    peer: str
     has_xdp_program: bool
 
 
 def link(name: str) -> Link:
     """OSError when there is no such interface."""
-    found = dict(_attributes(_ask_for_link(socket.if_nametoindex(name))))
-    info = dict(_attributes(found.get(_IFLA_LINKINFO, b"")))
-    xdp = dict(_attributes(found.get(_IFLA_XDP, b"")))
+    found = dict(attributes(_ask_for_link(socket.if_nametoindex(name))))
+    info = dict(attributes(found.get(_IFLA_LINKINFO, b"")))
+    xdp = dict(attributes(found.get(_IFLA_XDP, b"")))
     return Link(
         kind=info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace"),
         queues=int.from_bytes(found.get(_IFLA_NUM_RX_QUEUES, b"\1"), sys.byteorder),
+        peer=_peer(found),
         has_xdp_program=any(xdp.get(_IFLA_XDP_ATTACHED, b"\0")),
     )
 
@@ -56,15 +70,22 @@ def _ask_for_link(index: int) -> bytes:
     """The attributes of an interface. OSError when there is none."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
         kernel.settimeout(_REPLY_TIMEOUT_S)
-        length = _MESSAGE.size + _LINK.size
-        kernel.send(_MESSAGE.pack(length, _RTM_GETLINK, _NLM_F_REQUEST, 1, 0) + _LINK.pack(0, 0, index, 0, 0))
+        length = MESSAGE.size + _LINK.size
+        kernel.send(MESSAGE.pack(length, _RTM_GETLINK, _NLM_F_REQUEST, 1, 0) + _LINK.pack(0, 0, index, 0, 0))
         reply = kernel.recv(_REPLY_BYTES_MAX)
-    if _MESSAGE.unpack_from(reply)[1] != _RTM_NEWLINK:
+    if MESSAGE.unpack_from(reply)[1] != _RTM_NEWLINK:
         raise OSError(f"no interface {index}")
     return reply[length:]
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _peer(found: dict[int, bytes]) -> str:
+    index = int.from_bytes(found.get(_IFLA_LINK, b""), sys.byteorder)
+    with suppress(OSError):
+        return socket.if_indextoname(index) if index and _IFLA_LINK_NETNSID not in found else ""
+    return ""
+
+
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     while len(data) >= _ATTRIBUTE.size:
         length, kind = _ATTRIBUTE.unpack_from(data)
         yield kind & 0x3FFF, data[_ATTRIBUTE.size : length]

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from usnet_framework._native import StackAddresses
 from usnet_framework.errors import StartupError, UsageError
 from usnet_framework.shards.listeners import Bind
+from usnet_framework.shards.tune import NOT_TUNED, Tuning
 
 INTERFACE_BYTES_MAX = 15  # IFNAMSIZ - 1
 
@@ -29,12 +30,13 @@ IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 @dataclass(frozen=True)
 class StackPlan:
-    """`shown` is what listens, as users write it."""
+    """`shown` is what listens, as users write it; `tuning` what is asked of the interface besides serving."""
 
     interface: str
     addresses: tuple[str, ...]
     engine: StackAddresses
     shown: tuple[str, ...]
+    tuning: Tuning = NOT_TUNED
 
 
 def plan_stack(

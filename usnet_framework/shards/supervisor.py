@@ -42,7 +42,7 @@ from usnet_framework.shards.network import Guard
 from usnet_framework.shards.notify import Notifier
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.preparation import Prepared, prepare, understand
-from usnet_framework.shards.privileges import syscalls_finding
+from usnet_framework.shards.privileges import networks_finding, syscalls_finding
 from usnet_framework.shards.quiet import Quiet, unfinished
 from usnet_framework.shards.release import ReleaseFinder
 from usnet_framework.shards.reload import Releases, ReloadRefused
@@ -204,10 +204,11 @@ class Supervisor:
         current = [seat.current for seat in self._seats() if seat.current is not None]
         return survival_finding(self.config.layout, all(sitting.worker.resumes for sitting in current))
 
-    def syscalls(self) -> Finding:
+    def rights(self) -> list[Finding]:
+        """What its processes may do."""
         networks = [pid for shard in self._shards if (pid := shard.status()["network_pid"]) is not None]
         refused = sum(segment.engine_counters()["syscalls_refused"] for segment in self.segments.values())
-        return syscalls_finding(self.config, networks, refused)
+        return [networks_finding(networks), syscalls_finding(self.config, networks, refused)]
 
     def status(self) -> dict[str, Any]:
         """A snapshot that can be written as JSON."""

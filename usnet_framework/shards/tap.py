@@ -16,19 +16,24 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from usnet_framework._native_tap import TapError, steer_tap, tap_queue
 from usnet_framework.errors import InUse, StartupError
 from usnet_framework.shards import rtnetlink
+from usnet_framework.shards.ethtool import Ethtool, Feature
 from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.nic import driver_finding
+from usnet_framework.shards.privileges import capabilities_finding
 from usnet_framework.shards.stackplan import StackPlan
 
 log = logging.getLogger("usnet.supervisor")
 
 SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCGIFADDR, IFF_UP = 0x8913, 0x8914, 0x8915, 1
 TUNGETIFF = 0x800454D2
+OFFLOADS = ("tx-checksum-ip-generic", "tx-tcp-segmentation", "tx-tcp6-segmentation")
+"""What the kernel's end does not do itself to what it sends, when ours has it (TUNSETOFFLOAD)."""
 _IFREQ = struct.Struct("16sH22x")
 
 
@@ -79,8 +84,27 @@ class Tap:
         return [
             interface,
             *([] if self._is_gone() else [self._link()]),
-            Finding("offloads", "checksum and segmentation", "checksum and segmentation, both ways"),
+            *([] if self._is_gone() else self._card()),
             self._steering,
+        ]
+
+    def _card(self) -> list[Finding]:
+        """What the kernel's end says of itself."""
+        name = self._plan.interface
+        try:
+            with Ethtool(name) as card:
+                driver, mtu, features = card.driver(), card.mtu(), card.features()
+        except OSError:  # it has another name, or is in another network namespace
+            return []
+        queues = max(rtnetlink.tun_queues(name), 1)
+        steers = ["CAP_BPF"] if self._queue_count > 1 else []
+        return [
+            Finding("kernel", "any", os.uname().release),
+            capabilities_finding("CAP_NET_ADMIN", *steers),
+            driver_finding(driver),
+            Finding("queues", str(self._queue_count), str(queues)),
+            Finding("MTU", "any", str(mtu)),
+            _offloads(name, features),
         ]
 
     def trouble(self) -> str | None:
@@ -173,6 +197,20 @@ class Tap:
         if self._created:
             return Finding("link", "up", "up", "set up by the server; the address of the kernel's end is yours to set")
         return Finding("link", "up", "up")
+
+
+def changes(plan: StackPlan, _queues: int) -> list[str]:
+    return [] if _exists(plan.interface) else [f"{plan.interface}: none -> a TAP interface that is up"]
+
+
+def _offloads(name: str, features: Mapping[str, Feature]) -> Finding:
+    """Our end has them; somebody may have taken them from the kernel's."""
+    what, asked = "offloads", "checksum and segmentation, both ways"
+    off = [offload for offload in OFFLOADS if not features[offload].active]
+    if not off:
+        return Finding(what, asked, asked)
+    fix = f"ethtool -K {name} {' '.join(f'{offload} on' for offload in off)}"
+    return Finding(what, asked, f"without {', '.join(off)}", "they were turned off at the kernel's end", fix, ok=False)
 
 
 def _exists(name: str) -> bool:
