@@ -8,7 +8,7 @@
  *
  * How the two sides hear of each other, for shards of a server:
  *
- *   a new table   The supervisor writes the exchange's eventfd of each shard after it (un_stack_setup: the descriptors of
+ *   a new table   The supervisor writes the exchange's eventfd of each shard after it (the descriptors of
  *                 --exchange-wakes). An engine looks whether there is a newer table before and after each sleep, and
  *                 at least once a second.
  *   a question    An engine that needs the Ethernet address of an IP address that is not in the table says so over its
@@ -68,6 +68,22 @@ uint64_t usnet_kernel_table_bytes(void);
 int usnet_kernel_table_write(void *memory, const struct usnet_kernel_address *addresses, uint32_t address_count,
                              const struct usnet_kernel_route *routes, uint32_t route_count,
                              const struct usnet_kernel_neighbour *neighbours, uint32_t neighbour_count);
+
+/* Of a stack whose addresses are `shared` (usnet.h): the kernel has the interface with its MAC and IP addresses, and
+ * keeps ARP, neighbour discovery, pings and routes; the stack gets served ports alone. Answers go to the Ethernet
+ * address that the last segment of a flow came from. The table has to stay where it is as long as the stack. Such a
+ * stack is given no address and no route (-EOPNOTSUPP); it connects from port_low to port_high (any other is -EACCES)
+ * or, when both are 0, not at all (-EOPNOTSUPP). -EINVAL: its addresses are not shared. */
+struct usnet_stack;
+int usnet_stack_share(struct usnet_stack *stack, const void *table);
+
+/* There may be a newer table: take its addresses, and let go on what waited for it. */
+int usnet_stack_follow(struct usnet_stack *stack);
+
+/* 1 and an IP address whose Ethernet address the kernel is to find out, for the table; 0: there is none (any more).
+ * Asked for again after a second, three times in all. */
+struct usnet_endpoint;
+int usnet_stack_question(struct usnet_stack *stack, struct usnet_endpoint *wanted);
 
 /* cffi: end */
 

@@ -16,7 +16,7 @@ WRAPPERS = {
     "usnet_segment.h": ("_native.py",),
     "usnet_tap.h": ("_native_tap.py", "_native_device.py"),
     "usnet_xdp.h": ("_native_xdp.py", "_native_device.py"),
-    "usnet_kernel.h": ("_native_kernel.py",),
+    "usnet_kernel.h": ("_native_kernel.py", "_native_stack.py"),
     "usnet_bpf.h": ("_native_bpf.py",),
 }
 """Each header and the modules over it."""

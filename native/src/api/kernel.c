@@ -58,7 +58,7 @@ static void read_neighbours(const struct usnet_kernel_neighbour *from, struct un
     }
 }
 
-/* What is read before it is written: nothing of it is changed where something is wrong. */
+/* What is read before any of it is written. */
 struct room {
     struct un_kernel_address addresses[UN_KERNEL_ADDRESSES_MAX];
     struct un_kernel_route routes[UN_KERNEL_ROUTES_MAX];
@@ -93,4 +93,33 @@ int usnet_kernel_table_write(void *memory, const struct usnet_kernel_address *ad
     }
     free(room);
     return status;
+}
+
+int usnet_stack_share(struct usnet_stack *stack, const void *table)
+{
+    if (!stack || !table)
+        return -EFAULT;
+    if (!stack->inner.config->shared)
+        return -EINVAL;
+    un_stack_share(&stack->inner, table);
+    return 0;
+}
+
+int usnet_stack_follow(struct usnet_stack *stack)
+{
+    if (!stack)
+        return -EFAULT;
+    un_stack_follow(&stack->inner);
+    return 0;
+}
+
+int usnet_stack_question(struct usnet_stack *stack, struct usnet_endpoint *wanted)
+{
+    struct un_stack_peer peer = {.port = 0};
+    if (!stack || !wanted)
+        return -EFAULT;
+    if (!un_stack_next_question(&stack->inner, &peer.ip))
+        return 0;
+    *wanted = un_api_endpoint(&peer);
+    return 1;
 }

@@ -124,6 +124,8 @@ static enum un_drop rx_transport(struct un_stack *stack, struct un_arrival *arri
     case UN_PROTOCOL_ICMPV6:
         return rx_icmp(stack, arrival);
     default:
+        if (un_is_shared(stack))
+            return UN_DROP_left_to_kernel;
         if (arrival->is_unicast && un_can_be_source(stack, &arrival->packet.source))
             un_icmp_refuse(stack, arrival, UN_ICMP_UNREACHABLE_PROTOCOL);
         return UN_DROP_ip_protocol;
@@ -160,7 +162,7 @@ static enum un_drop rx_packet(struct un_stack *stack, struct un_arrival *arrival
     if (!is_station(stack, packet->destination_mac))
         return UN_DROP_foreign_mac;
     if (packet->ether_type == UN_ETHER_ARP)
-        return un_arp_input(stack, arrival);
+        return un_is_shared(stack) ? UN_DROP_left_to_kernel : un_arp_input(stack, arrival);
     if (!is_for_us(stack, arrival))
         return UN_DROP_ip_destination;
     if (packet->is_fragment)
@@ -260,7 +262,7 @@ UN_ALWAYS_INLINE void process_fast(struct un_stack *stack, uint32_t slot, const 
 /* A frame at `at` that seems to be plain, of the kind that network and header say; false: it is not, or for no
  * connection (or one that is over, or nearly), and nothing was done. */
 UN_ALWAYS_INLINE bool rx_fast_as(struct un_stack *stack, const struct un_rx *packet, const uint8_t *at,
-                                 uint32_t network, uint32_t header)
+                                 uint32_t network, uint32_t header, bool is_shared)
 {
     struct un_packet_fast plain;
     struct un_seg seg;
@@ -270,7 +272,9 @@ UN_ALWAYS_INLINE bool rx_fast_as(struct un_stack *stack, const struct un_rx *pac
     uint32_t slot = find_flow_fast(stack, &plain);
     if (__builtin_expect(slot == UN_NONE, 0))
         return false;
-    const struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+    struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+    if (is_shared)
+        un_flow_heard(stack, tcb, at + UN_MAC_BYTES);
     un_packet_fast_read(&seg, &plain, at, network, header);
     if (__builtin_expect(un_tcp_input_is_fast(tcb, &seg), 1)) {
         process_fast(stack, slot, &seg, keep_payload(stack, packet->frame, headers, seg.length));
@@ -283,15 +287,16 @@ UN_ALWAYS_INLINE bool rx_fast_as(struct un_stack *stack, const struct un_rx *pac
     return true;
 }
 
-static UN_NEVER_INLINE bool rx_fast_rare(struct un_stack *stack, const struct un_rx *packet, const uint8_t *at)
+static UN_NEVER_INLINE bool rx_fast_rare(struct un_stack *stack, const struct un_rx *packet, const uint8_t *at,
+                                         bool is_shared)
 {
     uint32_t network, header;
     return un_packet_fast_kind(at, stack->tcp.pool.frames[packet->frame].length, own_mac(stack), &network, &header) &&
-           rx_fast_as(stack, packet, at, network, header);
+           rx_fast_as(stack, packet, at, network, header, is_shared);
 }
 
 /* IPv4 and a timestamp: most segments have them. */
-static inline bool rx_fast(struct un_stack *stack, const struct un_rx *packet)
+UN_ALWAYS_INLINE bool rx_fast(struct un_stack *stack, const struct un_rx *packet, bool is_shared)
 {
     const struct un_pool *pool = &stack->tcp.pool;
     const struct un_frame *frame = &pool->frames[packet->frame];
@@ -302,12 +307,20 @@ static inline bool rx_fast(struct un_stack *stack, const struct un_rx *packet)
                              un_packet_fast_is_mac(at, own_mac(stack)) && un_packet_fast_network(at) == UN_IPV4_BYTES &&
                              at[UN_ETH_BYTES + UN_IPV4_BYTES + 12] == UN_TCP_HEADER_TIMESTAMP << 2,
                          1))
-        return rx_fast_as(stack, packet, at, UN_IPV4_BYTES, UN_TCP_HEADER_TIMESTAMP);
-    return rx_fast_rare(stack, packet, at);
+        return rx_fast_as(stack, packet, at, UN_IPV4_BYTES, UN_TCP_HEADER_TIMESTAMP, is_shared);
+    return rx_fast_rare(stack, packet, at, is_shared);
+}
+
+static UN_NEVER_INLINE void rx_special(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)
+{
+    if (stack->tcp.is_slow || !rx_fast(stack, packet, true))
+        rx_slow(stack, packet, is_foreign);
 }
 
 void un_stack_rx(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)
 {
-    if (stack->tcp.is_slow || !rx_fast(stack, packet))
+    if (__builtin_expect(stack->is_rx_special, 0))
+        rx_special(stack, packet, is_foreign);
+    else if (!rx_fast(stack, packet, false))
         rx_slow(stack, packet, is_foreign);
 }

@@ -58,7 +58,8 @@ static void store_routes(struct un_kernel_copy *copy, const struct un_kernel_new
         const struct un_kernel_route *route = &news->routes[i];
         store_ip(copy->routes[i].network, &route->network);
         store_ip(copy->routes[i].gateway, &route->gateway);
-        un_store(&copy->routes[i].prefix_and_elsewhere, route->prefix | (route->is_elsewhere ? UN_KERNEL_ELSEWHERE : 0));
+        un_store(&copy->routes[i].prefix_and_elsewhere,
+                 route->prefix | (route->is_elsewhere ? UN_KERNEL_ELSEWHERE : 0));
     }
     un_store(&copy->route_count, news->route_count);
 }

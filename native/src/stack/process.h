@@ -3,6 +3,7 @@
 #define UN_PROCESS_H
 
 #include "stack/arrival.h"
+#include "stack/neighbour.h"
 
 /* An ACK of something new proves that the next hop hears us (RFC 4861 section 7.3.1). */
 static inline void un_neighbour_confirm(struct un_stack *stack, const struct un_tcb *tcb)
@@ -10,6 +11,16 @@ static inline void un_neighbour_confirm(struct un_stack *stack, const struct un_
     struct un_neighbour *neighbour = &stack->neighbours[tcb->next_hop & (stack->config->neighbours - 1)];
     if (neighbour->stamp == tcb->next_hop)
         neighbour->confirmed_ns = stack->tcp.now_ns;
+}
+
+/* Of shared addresses: packets of a flow go where its last segment came from. It need not lie in the window: a peer
+ * whose router was replaced may have to repeat what we have, since our ACKs went to the old one. Whoever can send from
+ * another Ethernet address is on the link, and could as well speak for the router. */
+static inline void un_flow_heard(struct un_stack *stack, struct un_tcb *tcb, const uint8_t *mac)
+{
+    const struct un_neighbour *neighbour = &stack->neighbours[tcb->next_hop & (stack->config->neighbours - 1)];
+    if (neighbour->stamp != tcb->next_hop || memcmp(neighbour->ethernet, mac, UN_MAC_BYTES) != 0)
+        un_neighbour_heard(stack, tcb, mac);
 }
 
 void un_stack_process(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb, const struct un_seg *seg);
