@@ -259,10 +259,18 @@ UN_ALWAYS_INLINE void process_fast(struct un_stack *stack, uint32_t slot, const 
         un_neighbour_confirm(stack, tcb);
 }
 
+/* What is looked at for every packet of some stacks alone. false: it is to take the slow path. */
+static UN_NEVER_INLINE bool rx_special(struct un_stack *stack, uint32_t slot, const uint8_t *at)
+{
+    if (un_is_shared(stack))
+        un_flow_heard(stack, &stack->tcp.tcbs[slot], at + UN_MAC_BYTES);
+    return !stack->tcp.is_slow;
+}
+
 /* A frame at `at` that seems to be plain, of the kind that network and header say; false: it is not, or for no
  * connection (or one that is over, or nearly), and nothing was done. */
 UN_ALWAYS_INLINE bool rx_fast_as(struct un_stack *stack, const struct un_rx *packet, const uint8_t *at,
-                                 uint32_t network, uint32_t header, bool is_shared)
+                                 uint32_t network, uint32_t header)
 {
     struct un_packet_fast plain;
     struct un_seg seg;
@@ -272,9 +280,9 @@ UN_ALWAYS_INLINE bool rx_fast_as(struct un_stack *stack, const struct un_rx *pac
     uint32_t slot = find_flow_fast(stack, &plain);
     if (__builtin_expect(slot == UN_NONE, 0))
         return false;
-    struct un_tcb *tcb = &stack->tcp.tcbs[slot];
-    if (is_shared)
-        un_flow_heard(stack, tcb, at + UN_MAC_BYTES);
+    if (__builtin_expect(stack->is_rx_special, 0) && !rx_special(stack, slot, at))
+        return false;
+    const struct un_tcb *tcb = &stack->tcp.tcbs[slot];
     un_packet_fast_read(&seg, &plain, at, network, header);
     if (__builtin_expect(un_tcp_input_is_fast(tcb, &seg), 1)) {
         process_fast(stack, slot, &seg, keep_payload(stack, packet->frame, headers, seg.length));
@@ -287,16 +295,15 @@ UN_ALWAYS_INLINE bool rx_fast_as(struct un_stack *stack, const struct un_rx *pac
     return true;
 }
 
-static UN_NEVER_INLINE bool rx_fast_rare(struct un_stack *stack, const struct un_rx *packet, const uint8_t *at,
-                                         bool is_shared)
+static UN_NEVER_INLINE bool rx_fast_rare(struct un_stack *stack, const struct un_rx *packet, const uint8_t *at)
 {
     uint32_t network, header;
     return un_packet_fast_kind(at, stack->tcp.pool.frames[packet->frame].length, own_mac(stack), &network, &header) &&
-           rx_fast_as(stack, packet, at, network, header, is_shared);
+           rx_fast_as(stack, packet, at, network, header);
 }
 
 /* IPv4 and a timestamp: most segments have them. */
-UN_ALWAYS_INLINE bool rx_fast(struct un_stack *stack, const struct un_rx *packet, bool is_shared)
+static inline bool rx_fast(struct un_stack *stack, const struct un_rx *packet)
 {
     const struct un_pool *pool = &stack->tcp.pool;
     const struct un_frame *frame = &pool->frames[packet->frame];
@@ -307,20 +314,12 @@ UN_ALWAYS_INLINE bool rx_fast(struct un_stack *stack, const struct un_rx *packet
                              un_packet_fast_is_mac(at, own_mac(stack)) && un_packet_fast_network(at) == UN_IPV4_BYTES &&
                              at[UN_ETH_BYTES + UN_IPV4_BYTES + 12] == UN_TCP_HEADER_TIMESTAMP << 2,
                          1))
-        return rx_fast_as(stack, packet, at, UN_IPV4_BYTES, UN_TCP_HEADER_TIMESTAMP, is_shared);
-    return rx_fast_rare(stack, packet, at, is_shared);
-}
-
-static UN_NEVER_INLINE void rx_special(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)
-{
-    if (stack->tcp.is_slow || !rx_fast(stack, packet, true))
-        rx_slow(stack, packet, is_foreign);
+        return rx_fast_as(stack, packet, at, UN_IPV4_BYTES, UN_TCP_HEADER_TIMESTAMP);
+    return rx_fast_rare(stack, packet, at);
 }
 
 void un_stack_rx(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)
 {
-    if (__builtin_expect(stack->is_rx_special, 0))
-        rx_special(stack, packet, is_foreign);
-    else if (!rx_fast(stack, packet, false))
+    if (!rx_fast(stack, packet))
         rx_slow(stack, packet, is_foreign);
 }

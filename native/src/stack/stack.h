@@ -147,7 +147,7 @@ struct un_stack {
     bool is_staged;         /* something waits for a change of a connection to be over: */
     bool is_segment_staged; /* the segment that was emitted, and … */
     bool is_reset_kept;     /* (it is a reset, and the newest of those that are kept until it has left) */
-    bool is_rx_special;     /* packets take another way in than the usual one: shared addresses, or no fast path */
+    bool is_rx_special;     /* usual segments need another look: shared addresses, or no fast path */
     uint16_t question_bytes; /* … a question to a neighbour, which goes first */
     uint16_t local_last;    /* index of our address that a packet was for last: mostly the next one is, too */
     struct un_flows flows;
