@@ -1,4 +1,4 @@
-"""A host under test whose addresses a kernel has as well: the test plays the kernel, by what it writes into its table."""
+"""A host under test whose addresses a kernel has as well: the test plays the kernel, and writes its table."""
 
 from __future__ import annotations
 

@@ -111,19 +111,58 @@ static void judge(void)
         step_judge(check_takeover);
 }
 
-static void killed_while_it_follows_another_table(void)
+static void step(void (*act)(void), void (*look)(void))
 {
-    start_asking();
-    server_tell(client_mac);
     step_watch(server.setup.private, un_engine_private_bytes(&server.config));
     step_watch(server.setup.public, server.layout.public_bytes);
     for (uint32_t port = 0; port < UN_PORTS; port++)
         step_watch(server.setup.ports[port], server.layout.port_bytes);
     step_watch(server.stack.arena, un_stack_setup_arena_bytes(&server.stack));
     step_watch(server.stack.frames, un_stack_setup_frames_bytes(&server.stack));
-    step_through(follow, judge);
+    step_through(act, look);
     server_forget_packets();
     server_close();
+}
+
+static void killed_while_it_follows_another_table(void)
+{
+    start_asking();
+    server_tell(client_mac);
+    step(follow, judge);
+}
+
+/* The request may be lost with the engine; its sender repeats it. What is left of the station is whole, or nothing. */
+static void check_station(void)
+{
+    struct un_engine *engine = un_engine_start(&server.setup);
+    CHECK(engine != NULL);
+    struct un_stack *stack = &engine->link->stack;
+    for (uint32_t i = 0; i < stack->config->neighbours; i++) {
+        const struct un_neighbour *neighbour = &stack->neighbours[i];
+        bool is_whole = memcmp(neighbour->ethernet, client_mac, UN_MAC_BYTES) == 0;
+        CHECK(neighbour->state == UN_NEIGHBOUR_FREE || (neighbour->state == UN_NEIGHBOUR_TOLD && is_whole));
+    }
+    for (int i = 0; i < LOOKS; i++)
+        un_engine_turn(engine, 0);
+    CHECK(un_stack_check(stack) == NULL);
+}
+
+static void judge_station(void)
+{
+    if (!UN_TEST_SANITIZED || states++ % 16 == 0)
+        step_judge(check_station);
+}
+
+static void killed_while_a_station_is_heard(void)
+{
+    server_open_shared();
+    step_forget();
+    struct un_stack *stack = &server.engine->link->stack;
+    for (uint32_t i = 0; i < stack->config->neighbours; i++)
+        stack->neighbours[i].state = UN_NEIGHBOUR_FREE; /* as if others had pushed it out */
+    conn_of(server.engine, 0)->next_hop = 0;
+    client_send(server.clients[0], 300);
+    step(server_turn, judge_station);
 }
 
 int main(void)
@@ -132,5 +171,6 @@ int main(void)
     RUN(what_waited_leaves_when_there_is_an_answer);
     RUN(connections_go_on_with_the_next_engine);
     RUN(killed_while_it_follows_another_table);
+    RUN(killed_while_a_station_is_heard);
     return 0;
 }
