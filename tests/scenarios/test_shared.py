@@ -149,6 +149,38 @@ def test_what_is_repeated_is_acknowledged_to_where_it_came_from(host: SharedHost
     conversation.take()
 
 
+@pytest.mark.parametrize("syn", [states.SYN, states.SYN_WITH_TIMESTAMPS])
+@pytest.mark.parametrize("first", [1_000_001, -100_000])
+def test_numbers_of_nobody_move_no_flow(host: SharedHost, syn: str, first: int) -> None:
+    """Outside of the window, and further before it than any repetition."""
+    conversation = states.established(host, syn)
+    ip = conversation.packet("P. 1:101(100) ack 1")
+    guess = replace(Tcp.parse(ip.payload, ip.source, ip.destination), seq=(conversation.peer.iss + first) % 2**32)
+    forged = packets.ip_packet(ip.source, ip.destination, Tcp.PROTOCOL, guess.build(ip.source, ip.destination))
+    host.send_frame(Ethernet(host.stack.link.mac, OTHER_MAC, forged.ETHER_TYPE, forged.build()).build())
+    assert destination(host) == PEER_MAC  # it is told what we wait for
+    conversation.take()
+
+
+def test_a_flow_whose_station_keeps_silent_goes_the_kernels_way(host: SharedHost) -> None:
+    host.known[PEER[4]] = PEER_MAC
+    host.tell()
+    conversation = states.established(host)
+    send_from(conversation, "P. 1:101(100) ack 1", OTHER_MAC)
+    conversation.write(10)
+    ways = []
+    for _ in range(6):
+        host.run_until(host.now_ns + 30 * 10**9, lambda: bool(host.sent))
+        ways.append(destination(host))
+        conversation.take()
+    assert ways[:4] == [OTHER_MAC] * 4
+    assert ways[-1] == PEER_MAC
+    send_from(conversation, ". 101:101(0) ack 11", OTHER_MAC)
+    conversation.write(10)
+    assert destination(host) == OTHER_MAC
+    conversation.take()
+
+
 def test_a_group_is_no_station(host: SharedHost) -> None:
     conversation = states.established(host)
     send_from(conversation, "P. 1:101(100) ack 1", packets.BROADCAST_MAC)

@@ -8,6 +8,7 @@
  * un_packet. When it is what the connection expects (tcp/input_fast.h), one function takes it to the queue. */
 #include "stack/input.h"
 
+#include "base/bytes.h"
 #include "stack/arrival.h"
 #include "stack/complain.h"
 #include "stack/discovery.h"
@@ -22,6 +23,8 @@
 #include "tcp/input_fast.h"
 #include "wire/packet_fast.h"
 #include "wire/udp.h"
+
+#define UN_TCP_SEQ_OFFSET 4u
 
 static const uint8_t *own_mac(const struct un_stack *stack)
 {
@@ -260,10 +263,11 @@ UN_ALWAYS_INLINE void process_fast(struct un_stack *stack, uint32_t slot, const 
 }
 
 /* What is looked at for every packet of some stacks alone. false: it is to take the slow path. */
-static UN_NEVER_INLINE bool rx_special(struct un_stack *stack, uint32_t slot, const uint8_t *at)
+static UN_NEVER_INLINE bool rx_special(struct un_stack *stack, uint32_t slot, const uint8_t *at, uint32_t network)
 {
+    uint32_t seq = un_get32(at + UN_ETH_BYTES + network + UN_TCP_SEQ_OFFSET);
     if (un_is_shared(stack))
-        un_flow_heard(stack, &stack->tcp.tcbs[slot], at + UN_MAC_BYTES);
+        un_flow_heard(stack, &stack->tcp.tcbs[slot], at + UN_MAC_BYTES, seq);
     return !stack->tcp.is_slow;
 }
 
@@ -280,7 +284,7 @@ UN_ALWAYS_INLINE bool rx_fast_as(struct un_stack *stack, const struct un_rx *pac
     uint32_t slot = find_flow_fast(stack, &plain);
     if (__builtin_expect(slot == UN_NONE, 0))
         return false;
-    if (__builtin_expect(stack->is_rx_special, 0) && !rx_special(stack, slot, at))
+    if (__builtin_expect(stack->is_rx_special, 0) && !rx_special(stack, slot, at, network))
         return false;
     const struct un_tcb *tcb = &stack->tcp.tcbs[slot];
     un_packet_fast_read(&seg, &plain, at, network, header);

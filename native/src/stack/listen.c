@@ -16,6 +16,7 @@
 #include "stack/conn_options.h"
 #include "stack/lists.h"
 #include "stack/local.h"
+#include "stack/neighbour.h"
 #include "stack/output.h"
 #include "stack/paths.h"
 #include "stack/process.h"
@@ -236,7 +237,7 @@ static struct un_tcb *begin(struct un_stack *stack, const struct un_listener *li
         return NULL;
     un_stack_conn_half_open(stack, tcb);
     if (un_is_shared(stack))
-        un_flow_heard(stack, tcb, arrival->packet.source_mac);
+        un_neighbour_heard(stack, tcb, arrival->packet.source_mac);
     un_stack_conn_limit_mss(tcb, listener->mss);
     un_tcp_set_receive_limit(&stack->tcp, tcb, listener->receive_bytes);
     return tcb;

@@ -17,7 +17,8 @@
  * A question goes to the kernel by way of its supervisor (un_stack_next_question), as often as it would go to the link.
  * Flows that come in do not ask: their packets go back to the station that the last segment came from. Such a station
  * is a neighbour without an IP address, known by its Ethernet address, and there is one for all flows that a router
- * brings. When its place is needed for another one, they go by the kernel's table until their next segment.
+ * brings. When its place is needed for another one, or the peer does not answer and the kernel knows another way, they
+ * go by the kernel's table until their next segment.
  *
  * The table has sets of eight places, chosen by a keyed hash. So a station that invents addresses cannot choose whom
  * they push out. An entry that nobody asked for is made only for a station that asks us, and never takes the place of
@@ -33,6 +34,7 @@
 #include "stack/kernel_table.h"
 #include "stack/lists.h"
 #include "stack/neighbour_table.h"
+#include "stack/route.h"
 #include "stack/solicit.h"
 #include "stack/waiting.h"
 
@@ -360,16 +362,27 @@ static void probe(struct un_stack *stack, struct un_neighbour *neighbour)
     question(stack, neighbour);
 }
 
-void un_neighbour_suspect(struct un_stack *stack, const struct un_tcb *tcb)
+/* It is the kernel that probes. A station cannot be asked for; if the kernel knows another way to the peer, the
+ * connection goes that way until it hears more. */
+static void suspect_told(struct un_stack *stack, struct un_neighbour *neighbour, struct un_tcb *tcb)
+{
+    struct un_ip next_hop;
+    uint8_t mac[UN_MAC_BYTES];
+    if (!is_station(neighbour))
+        question(stack, neighbour);
+    else if (un_route_find(stack, &tcb->peer, &next_hop) == 0 && un_kernel_neighbour(stack->kernel, &next_hop, mac) &&
+             !un_neighbour_has_mac(neighbour, mac))
+        tcb->next_hop = 0;
+}
+
+void un_neighbour_suspect(struct un_stack *stack, struct un_tcb *tcb)
 {
     struct un_neighbour *neighbour = &stack->neighbours[tcb->next_hop & (stack->config->neighbours - 1)];
     bool is_usable = un_neighbour_is_known(neighbour) && neighbour->state != UN_NEIGHBOUR_PROBE;
     bool is_proved = neighbour->confirmed_ns && neighbour->confirmed_ns + UN_RETRANSMIT_NS > stack->tcp.now_ns;
-    if (neighbour->stamp != tcb->next_hop || is_proved)
-        return;
-    if (neighbour->state == UN_NEIGHBOUR_TOLD && !is_station(neighbour))
-        question(stack, neighbour); /* it is the kernel that probes */
-    if (!is_usable)
+    if (neighbour->stamp == tcb->next_hop && neighbour->state == UN_NEIGHBOUR_TOLD)
+        suspect_told(stack, neighbour, tcb);
+    if (neighbour->stamp != tcb->next_hop || !is_usable || is_proved)
         return;
     set_state(neighbour, UN_NEIGHBOUR_PROBE);
     probe(stack, neighbour);

@@ -13,13 +13,15 @@ static inline void un_neighbour_confirm(struct un_stack *stack, const struct un_
         neighbour->confirmed_ns = stack->tcp.now_ns;
 }
 
-/* Of shared addresses: packets of a flow go where its last segment came from. It need not lie in the window: a peer
- * whose router was replaced may have to repeat what we have, since our ACKs went to the old one. Whoever can send from
- * another Ethernet address is on the link, and could as well speak for the router. */
-static inline void un_flow_heard(struct un_stack *stack, struct un_tcb *tcb, const uint8_t *mac)
+/* Of shared addresses: packets of a flow go where its last segment came from. The segment lies in the window, or less
+ * than another one before it: a peer whose router was replaced repeats what we have, as our ACKs went to the old one.
+ * Somebody on the link who does not know the numbers would have to guess them. */
+static inline void un_flow_heard(struct un_stack *stack, struct un_tcb *tcb, const uint8_t *mac, uint32_t seq)
 {
     const struct un_neighbour *neighbour = &stack->neighbours[tcb->next_hop & (stack->config->neighbours - 1)];
-    if (neighbour->stamp != tcb->next_hop || memcmp(neighbour->ethernet, mac, UN_MAC_BYTES) != 0)
+    uint32_t first = tcb->rcv_nxt - tcb->rcv_limit;
+    bool is_same = neighbour->stamp == tcb->next_hop && memcmp(neighbour->ethernet, mac, UN_MAC_BYTES) == 0;
+    if (!is_same && (tcb->state == UN_TCP_SYN_SENT || seq - first <= tcb->rcv_edge - first))
         un_neighbour_heard(stack, tcb, mac);
 }
 
