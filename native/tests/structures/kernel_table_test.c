@@ -1,5 +1,5 @@
-/* The kernel's table: what is found in it, against a naive oracle; that what is read is of one table, whenever others are
- * written meanwhile; and that a writer that dies in the middle leaves the last one.
+/* The kernel's table: what is found in it, against a naive oracle; that what is read is of one table, whenever others
+ * are written meanwhile; and that a writer that dies in the middle leaves the last one.
  *
  * The table's code stands in here with a load that a writer may come before, so that he comes everywhere. */
 #include "base/barrier.h"
