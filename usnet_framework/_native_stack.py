@@ -1,4 +1,4 @@
-"""The TCP/IP stack (native/include/usnet.h) as typed Python: frames in, frames out, events out.
+"""The TCP/IP stack (native/include/usnet.h, usnet_kernel.h) as typed Python: frames in, frames out, events out.
 
 A `Stack` has no clock and does no I/O: its caller hands it frames and the time, and takes frames and events from it. It
 is what `usnet_framework.testing` is made of; nothing of the data path of a server goes through here.
@@ -199,6 +199,7 @@ class Stack:
         self._handle = ffi.new("struct usnet_stack **")
         self._frame = ffi.new("uint8_t[]", 2**16 + 64)
         self._output = ffi.new("struct usnet_output *")
+        self._table: Any = None
 
     def _opened(self, status: int) -> None:
         checked(status)
@@ -219,6 +220,8 @@ class Stack:
         if self._handle[0]:
             lib.usnet_stack_destroy(self._handle[0])
             self._handle[0] = ffi.NULL
+            if self._table is not None:
+                ffi.release(self._table)
             ffi.release(self._bytes)
             self._memory.close()
 
@@ -239,6 +242,22 @@ class Stack:
         to = ipaddress.ip_network(network)
         through = _endpoint((gateway, 0))
         checked(lib.usnet_stack_add_route(self._stack, _endpoint((str(to.network_address), 0)), to.prefixlen, through))
+
+    def share(self, table: mmap) -> None:
+        """The addresses are a kernel's, too, with option `shared`: what it knows stands in this table
+        (`_native_kernel`), which stays open as long as the stack."""
+        self._table = ffi.from_buffer("uint8_t[]", table)
+        checked(lib.usnet_stack_share(self._stack, self._table))
+
+    def follow(self) -> None:
+        """There may be a newer table."""
+        checked(lib.usnet_stack_follow(self._stack))
+
+    def questions(self) -> Iterator[str]:
+        """IP addresses whose Ethernet addresses are wanted in the table, since the last time."""
+        wanted = ffi.new("struct usnet_endpoint *")
+        while checked(lib.usnet_stack_question(self._stack, wanted)):
+            yield _address(wanted)[0]
 
     # Packets and time.
 

@@ -11,7 +11,7 @@
 enum { STEPS_MAX = 80, FIRST_PORT = 2000, WRITTEN = 6000 };
 
 /* Of the second byte; the next two bits say how many connections. */
-enum beginning { WITH_SHARDS = 1, OVER_IPV6 = 8, WITH_FLIGHT = 16, WITH_CLAIM = 32 };
+enum beginning { WITH_SHARDS = 1, OVER_IPV6 = 8, WITH_FLIGHT = 16, WITH_CLAIM = 32, SHARED = 64 };
 
 /* As it is, or one that passes the application's own gates. */
 static uint64_t choose_handle(struct script *script)
@@ -146,7 +146,7 @@ static void begin(uint8_t how)
 {
     if (how & WITH_SHARDS)
         world_share();
-    for (int family = 0; how & WITH_CLAIM && family < 2; family++) {
+    for (int family = 0; (how & (WITH_CLAIM | SHARED)) == WITH_CLAIM && family < 2; family++) {
         struct un_ip claim = attacker_claim(family);
         CHECK(un_stack_add_address(&world.it.stack, &claim, family ? 64 : 24) >= 0);
     }
@@ -166,8 +166,12 @@ void frames_run(const uint8_t *bytes, size_t length)
     struct script script = {bytes, bytes + length};
     if (length == 0 || length > FRAMES_SCRIPT_MAX)
         return;
-    world_open(script_8(&script), bytes, length);
-    begin(script_8(&script));
+    uint8_t settings = script_8(&script), how = script_8(&script);
+    if (how & SHARED)
+        world_open_shared(settings, bytes, length);
+    else
+        world_open(settings, bytes, length);
+    begin(how);
     for (int i = 0; i < STEPS_MAX && script_goes_on(&script); i++) {
         uint8_t step = script_8(&script);
         world_speak(40);

@@ -93,12 +93,12 @@ struct usnet_stack_options {
     /* Limits on answers to nobody's packets. */
     uint32_t resets_per_s;
     uint32_t icmp_per_s;
-    /* Ports of connections that are opened here. */
-    uint16_t port_low;
+    uint16_t port_low;      /* ports of connections that are opened here; 0 and 0, with `shared`: none */
     uint16_t port_high;
     bool accept_partial_checksum;      /* virtual links: a checksum may be left to a device that is not there */
     bool accept_router_advertisements; /* IPv6: they set the default route */
     bool detect_duplicates;            /* ask the link whether an address that is added is somebody else's */
+    bool shared;                       /* the addresses are a kernel's, too: usnet_kernel.h */
     uint8_t secret[16];                /* of sequence numbers, cookies, look-up; keep it and draw it at random */
     uint64_t seed;                     /* of everything else that looks random */
     /* TCP. */

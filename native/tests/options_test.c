@@ -83,6 +83,25 @@ static void addresses_make_sense(void)
     CHECK(un_options_fault(&options, CONNECTIONS) == NULL);
 }
 
+static void shared_addresses_are_the_interfaces(void)
+{
+    REFUSED(options.shared = 1, "and those of the interface");
+    REFUSED(memset(&options, 0, sizeof options); options.shared = 1, "without a packet device");
+    fresh();
+    options.shared = 1;
+    options.addresses.count = options.gateways.count = 0;
+    CHECK(un_options_fault(&options, CONNECTIONS) == NULL);
+}
+
+static void outgoing_ports_are_a_range(void)
+{
+    REFUSED(options.outgoing_low = 2; options.outgoing_high = 1, "above outgoing_high");
+    REFUSED(options.outgoing_high = 1, "outgoing_low is 0");
+    fresh();
+    options.outgoing_low = options.outgoing_high = 50000;
+    CHECK(un_options_fault(&options, CONNECTIONS) == NULL);
+}
+
 /* Reader and writer of a segment. */
 
 static union {
@@ -136,6 +155,8 @@ int main(void)
     RUN(a_shard_has_one_of_the_queues);
     RUN(lists_have_room);
     RUN(addresses_make_sense);
+    RUN(shared_addresses_are_the_interfaces);
+    RUN(outgoing_ports_are_a_range);
     RUN(a_segment_is_what_its_reader_expects);
     return 0;
 }

@@ -45,8 +45,8 @@ INCLUDES = {
 LAYERS = (
     {"bytecode", "errors", "inherited", "installed", "values", "logs", "logwriter", "tracebacks", "_usnet",
      "_bpf"},
-    {"config", "_native", "_native_stack", "_native_tap", "_native_xdp", "_native_bpf", "_native_device", "_dispatch",
-     "handler", "connection", "protocols"},
+    {"config", "_native", "_native_stack", "_native_tap", "_native_xdp", "_native_bpf", "_native_device",
+     "_native_kernel", "_dispatch", "handler", "connection", "protocols"},
     {"app", "collector", "metrics", "shards"},
     {"serving"},
     {"", "bench", "testing"},  # "": the package itself, which is what users import

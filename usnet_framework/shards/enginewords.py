@@ -43,6 +43,7 @@ class Kind(IntEnum):
     ADDRESS = 20
     SAYS = 21
     VACANT = 22
+    ASKS = 23
 
 
 OWES = 16  # flag of DRAIN, confirmed

@@ -102,10 +102,14 @@ class Host:
         """Of peers that say nothing else, one after the other."""
         self.log: list[str] = []
         self.failed = False
+        self.give_addresses()
+        self.turn()
+
+    def give_addresses(self) -> None:
+        """LOCAL is the host's."""
         for stack in self.stacks:
             for address, prefix in ((LOCAL[4], 24), (LOCAL[6], 64)):
                 stack.add_address(f"{address}/{prefix}")
-        self.turn()
 
     @property
     def stack(self) -> Stack:

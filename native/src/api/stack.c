@@ -32,6 +32,7 @@ UN_API_SAME(USNET_OUTPUT_IPV6, UN_TX_IPV6);
     X(accept_partial_checksum)                                                                                         \
     X(accept_router_advertisements)                                                                                    \
     X(detect_duplicates)                                                                                               \
+    X(shared)                                                                                                          \
     X(seed)
 
 #define TCP_FIELDS(X)                                                                                                  \

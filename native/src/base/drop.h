@@ -14,6 +14,7 @@
     X(ip_source, "packets from an address that cannot be a source")                                                    \
     X(ip_destination, "packets for an address that is not ours")                                                       \
     X(ip_protocol, "packets of a transport protocol that is not served")                                               \
+    X(left_to_kernel, "packets that the kernel is to answer, as it has the address, too")                              \
     X(ip_options, "packets with options or extension headers that forbid taking them")                                 \
     X(fragment_malformed, "fragments that overlap, or reach beyond 65,535 bytes")                                      \
     X(fragment_budget, "fragments dropped because too many datagrams were incomplete")                                 \

@@ -14,8 +14,8 @@ static struct un_device *open_afxdp(const struct un_device_parts *parts, const c
 }
 
 static const struct un_device_kind kinds[] = {
-    {"afxdp", 2, open_afxdp}, /* the socket of the queue, and the memory beside it */
-    {"tap", 1, open_tap}, /* a queue of the interface */
+    {"afxdp", 2, true, open_afxdp}, /* the socket of the queue, and the memory beside it */
+    {"tap", 1, false, open_tap}, /* a queue of the interface */
 };
 
 const struct un_device_kind *un_device_kind(const char *name)
@@ -24,4 +24,9 @@ const struct un_device_kind *un_device_kind(const char *name)
         if (strcmp(kinds[i].name, name) == 0)
             return &kinds[i];
     return NULL;
+}
+
+bool un_device_kind_takes(const struct un_device_kind *kind, uint32_t fd_count, bool with_table)
+{
+    return fd_count == kind->fd_count + with_table && (kind->can_share || !with_table);
 }

@@ -24,9 +24,12 @@ struct un_device_parts {
 struct un_device_kind {
     const char *name;
     uint32_t fd_count;
+    bool can_share; /* the interface's addresses: with one more descriptor, of the table of usnet_kernel.h */
     struct un_device *(*open)(const struct un_device_parts *parts, const char **why); /* as the constructors */
 };
 
 const struct un_device_kind *un_device_kind(const char *name); /* NULL: there is none of that name */
+/* Whether these are all descriptors that it is opened from, with the table or without. */
+bool un_device_kind_takes(const struct un_device_kind *kind, uint32_t fd_count, bool with_table);
 
 #endif

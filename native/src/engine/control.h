@@ -40,6 +40,9 @@ enum un_control_type {
     /* `port`, whose last worker is or was `serial`, is not current (engine.h) and has no connection, no unread
      * event and no untaken command any more; once for each serial, and by each engine that takes over */
     UN_CONTROL_VACANT = 22,
+    /* of a stack that shares the interface's addresses: who has the IP address in arg, as struct un_ip has it, is not
+     * known. The kernel is to ask; the answer stands in the table (usnet_kernel.h) */
+    UN_CONTROL_ASKS = 23,
 };
 
 #define UN_CONTROL_RESUMES 1u  /* of ATTACH: the handler class defines on_resume */

@@ -301,10 +301,10 @@ static const struct un_engine_name *map_engine_name(int fd)
     return memory;
 }
 
-static void check_stack(const struct keeper *keeper)
+static void check_stack(const struct keeper *keeper, const struct un_engine_options *options)
 {
     const struct un_stack_setup *stack = &keeper->stack;
-    if (!stack->kind || stack->parts.fd_count != stack->kind->fd_count)
+    if (!stack->kind || !un_device_kind_takes(stack->kind, stack->parts.fd_count, options->shared))
         refuse("it asks for a stack of our own, and --device or one of its --device-fds is missing");
     if (stack->exchange_fd < 0 || keeper->arena_fd < 0 || keeper->frames_fd < 0)
         refuse("it asks for a stack of our own, and --exchange, --arena or --frames is missing");
@@ -322,7 +322,7 @@ static void check_segment(const struct keeper *keeper, uint64_t bytes)
     if (header->options.queues != keeper->exchange_wakes)
         refuse("--exchange-wakes has more descriptors or fewer than it has queues");
     if (header->options.queues > 0)
-        check_stack(keeper);
+        check_stack(keeper, &header->options);
 }
 
 static void map_stack(struct keeper *keeper, const struct un_segment_header *header)

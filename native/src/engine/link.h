@@ -13,10 +13,18 @@ struct un_link {
     struct un_device *device;
     struct un_link_head *head;
     struct un_exchange exchange;
+    const struct un_kernel_table *kernel; /* of shared addresses; NULL: there is none */
     const uint8_t *lenders[UN_PORTS_MAX]; /* the send frames of each port */
     uint32_t polls;
     uint32_t accept_turn; /* whose listener's turn it is to have a connection accepted; runs freely */
 };
+
+/* stack_share.c: of an interface whose addresses we share; else nothing is done */
+int un_link_open_table(struct un_engine *engine); /* 0, -errno */
+void un_link_close_table(struct un_engine *engine);
+void un_link_share(struct un_link *link); /* the stack knows the table from then on */
+int un_link_adopt(struct un_link *link, const struct un_stack_place *place); /* un_stack_adopt, with the table */
+void un_link_tell_questions(struct un_engine *engine); /* what the kernel is to find out */
 
 /* stack_abandoned.c */
 void un_link_reset_abandoned(struct un_engine *engine, const struct un_stack_place *place);

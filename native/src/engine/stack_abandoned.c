@@ -38,7 +38,7 @@ void un_link_reset_abandoned(struct un_engine *engine, const struct un_stack_pla
     if (!link->head->ready || link->head->abandoned > TRIES_MAX)
         return;
     link->head->abandoned++;
-    if (un_stack_adopt(&link->stack, place) < 0)
+    if (un_link_adopt(link, place) < 0)
         return; /* made by another version of us */
     un_tcp_set_now(&link->stack.tcp, un_engine_now_ns(engine));
     un_stack_set_device(&link->stack, link->device);

@@ -54,6 +54,7 @@ int un_link_listen(struct un_engine *engine, uint32_t number, const struct un_li
         return 0;
     if (link->head->listeners[number])
         return is_there(link, number, &ip, what->port) ? 0 : -EEXIST;
+    un_stack_follow(&link->stack); /* the address may be a new one */
     return listen_on(engine, number, &ip, what->port);
 }
 

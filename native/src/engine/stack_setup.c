@@ -40,6 +40,11 @@ void un_stack_setup_sizes(struct un_stack_setup *setup, const struct un_engine_o
     config->time_wait_max = ending;
     config->tcp.rcv_limit_max = config->tcp.snd_limit_max = UN_STACK_LIMIT_MAX;
     config->accept_partial_checksum = options->accept_partial_checksum;
+    config->shared = options->shared;
+    if (options->shared || options->outgoing_high > 0) {
+        config->port_low = (uint16_t)options->outgoing_low;
+        config->port_high = (uint16_t)options->outgoing_high;
+    }
 }
 
 uint64_t un_stack_setup_arena_bytes(const struct un_stack_setup *setup)

@@ -66,8 +66,10 @@ static int create_stack(struct un_engine *engine, const struct un_stack_place *p
     if (!config.seed && getrandom(&config.seed, sizeof config.seed, 0) != sizeof config.seed)
         return -errno;
     int status = un_stack_create(&link->stack, place, &config);
-    if (status >= 0)
+    if (status >= 0) {
+        un_link_share(link);
         status = add_addresses(engine);
+    }
     if (status >= 0)
         status = un_link_listen_first(engine);
     return status < 0 ? status : 0;
@@ -88,7 +90,7 @@ static int open_stack(struct un_engine *engine)
     if (link->head->abandoned)
         un_link_reset_abandoned(engine, &place);
     else if (link->head->ready)
-        return un_stack_adopt(&link->stack, &place);
+        return un_link_adopt(link, &place);
     if (link->head->begun && madvise(link->head, bytes, MADV_REMOVE) < 0)
         return -errno;
     link->head->begun = 1;
@@ -161,6 +163,7 @@ static void stack_stop(struct un_engine *engine)
     struct un_link *link = engine->link;
     if (link->device)
         link->device->operations->close(link->device);
+    un_link_close_table(engine);
     un_exchange_close(&link->exchange);
     free(link);
     engine->link = NULL;
@@ -174,6 +177,8 @@ static int open_all(struct un_engine *engine)
                                   (uint32_t)engine->options->queues, setup->exchange_wake_fds);
     if (status == 0)
         status = open_device(engine);
+    if (status == 0)
+        status = un_link_open_table(engine);
     if (status == 0)
         status = open_stack(engine);
     if (status == 0) {
@@ -265,8 +270,10 @@ static uint32_t look_at_descriptors(struct un_engine *engine, int timeout_ms)
     if (timeout_ms != 0)
         timeout_ms = sleep_ms(engine, timeout_ms);
     tell_address_news(engine);
+    un_link_tell_questions(engine);
     int count = epoll_wait(engine->setup.epoll_fd, events, UN_EPOLL_BATCH, timeout_ms);
     un_exchange_awake(&engine->link->exchange);
+    un_stack_follow(&engine->link->stack);
     for (int i = 0; i < count; i++) {
         un_watch_handle(engine, events[i].data.u64);
         if (UN_WATCHED_KIND(events[i].data.u64) == UN_WATCHED_DEVICE && events[i].events & EPOLLERR)

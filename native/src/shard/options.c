@@ -49,15 +49,36 @@ static const char *address_fault(const struct un_engine_options *options)
     return NULL;
 }
 
+static const char *outgoing_fault(const struct un_engine_options *options)
+{
+    if (options->outgoing_low > options->outgoing_high)
+        return "outgoing_low is above outgoing_high";
+    return options->outgoing_low == 0 && options->outgoing_high > 0 ? "outgoing_low is 0" : NULL;
+}
+
+/* The kernel's table has addresses and gateways. */
+static const char *own_address_fault(const struct un_engine_options *options)
+{
+    bool has_own = options->addresses.count + options->gateways.count > 0;
+    if (options->shared)
+        return has_own ? "addresses of our own, and those of the interface" : NULL;
+    return options->addresses.count == 0 ? "a stack of our own without an address" : NULL;
+}
+
 /* No listeners are none of our business: a server that drains has none. */
 static const char *stack_fault(const struct un_engine_options *options)
 {
     bool has_addresses = options->addresses.count + options->gateways.count + options->listeners.count > 0;
     if (options->queues == 0)
-        return has_addresses || options->queue ? "addresses or a queue without a packet device" : NULL;
+        return has_addresses || options->queue || options->shared || options->outgoing_high
+                   ? "addresses, ports or a queue without a packet device"
+                   : NULL;
     if (options->queue >= options->queues)
         return "queue is not one of the queues";
-    return options->addresses.count == 0 ? "a stack of our own without an address" : address_fault(options);
+    const char *fault = own_address_fault(options);
+    if (!fault)
+        fault = outgoing_fault(options);
+    return fault ? fault : address_fault(options);
 }
 
 const char *un_options_fault(const struct un_engine_options *options, uint32_t conn_max)

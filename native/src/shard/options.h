@@ -37,6 +37,9 @@ enum un_poll_mode { UN_POLL_SLEEP = 0, UN_POLL_ADAPTIVE = 1, UN_POLL_BUSY = 2 };
     X(queues, UN_QUEUES_MAX, "of the packet device, one for each shard; 0: the kernel's sockets")             \
     X(queue, UN_QUEUES_MAX - 1, "of this shard")                                                              \
     X(backlog, UINT16_MAX, "connections that wait to be accepted, for each listener of the stack")                     \
+    X(shared, 1, "the interface's addresses are the kernel's, and ours: usnet_kernel.h")                               \
+    X(outgoing_low, UINT16_MAX, "ports that connections of the stack leave from, up to outgoing_high; 0: as it likes") \
+    X(outgoing_high, UINT16_MAX, "with shared addresses 0 is none at all, since the others are the kernel's")          \
     X(accept_partial_checksum, 1, "the packet device is a link within one host, where checksums may be left out")      \
     X(seed, UINT64_MAX, "of what looks random in the stack, where equal runs are to be equal; 0: drawn")
 

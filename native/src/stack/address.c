@@ -19,6 +19,7 @@
 #include "stack/local.h"
 #include "stack/neighbour_table.h"
 #include "stack/routers.h"
+#include "stack/share.h"
 #include "stack/solicit.h"
 
 /* RFC 5227 section 2.3 asks three times in three to seven seconds, for links where stations sleep; on those that
@@ -47,6 +48,8 @@ static uint8_t probes_for(const struct un_ip *ip)
 int un_stack_add_address(struct un_stack *stack, const struct un_ip *ip, uint8_t prefix)
 {
     struct un_stack_memory *own = stack->own;
+    if (un_is_shared(stack))
+        return -EOPNOTSUPP;
     if (un_ip_is_any(ip) || un_ip_is_multicast(ip) || prefix > (un_ip_is_v4(ip) ? 32 : 128))
         return -EINVAL;
     if (un_address_claimed(stack, ip) >= 0)
@@ -80,6 +83,10 @@ static void add_link_local(struct un_stack *stack)
 
 void un_addresses_attach(struct un_stack *stack)
 {
+    if (un_is_shared(stack)) {
+        un_share_attach(stack);
+        return;
+    }
     add_link_local(stack);
     look_now(stack);
     un_routers_attach(stack);

@@ -21,7 +21,7 @@
 #include "wire/packet.h"
 
 #define UN_STACK_MAGIC UINT64_C(0x314b434154534e55) /* "UNSTACK1" */
-#define UN_STACK_VERSION 7u
+#define UN_STACK_VERSION 8u
 
 #define UN_FRAGMENTS_MAX 16u      /* datagrams being put together */
 #define UN_FRAGMENT_FRAMES_MAX 63u /* of one: what one gather list holds */
@@ -44,7 +44,7 @@ enum un_listed {
 };
 #define UN_LISTED_LINKED (UN_LISTED_EVENTS | UN_LISTED_OUTPUT)
 
-/* address.c. */
+/* address.c. Of shared addresses: OURS, and TAKEN while the interface does not have it (share.c). */
 enum un_address_state { UN_ADDRESS_PROBED, UN_ADDRESS_OURS, UN_ADDRESS_TAKEN };
 
 struct un_address {
@@ -111,6 +111,7 @@ enum un_neighbour_state {
     UN_NEIGHBOUR_DELAY,
     UN_NEIGHBOUR_PROBE,
     UN_NEIGHBOUR_FAILED, /* did not answer; not asked again before its deadline */
+    UN_NEIGHBOUR_TOLD, /* of shared addresses: by the kernel, or by a packet that came from it */
 };
 
 struct un_neighbour {
@@ -121,6 +122,7 @@ struct un_neighbour {
     uint8_t probes;         /* solicitations without an answer */
     bool is_router;
     uint8_t queued;         /* packets */
+    bool is_asked;          /* the kernel is to be told that its address is wanted */
     struct un_ip ip;
     uint64_t deadline_ns;   /* of the state; 0: none */
     uint64_t confirmed_ns;  /* when it was last known to hear us */
@@ -191,9 +193,10 @@ struct un_farewell {
     uint32_t ack;
     uint32_t tsval;
     uint32_t tsecr;
+    uint32_t next_hop; /* of the connection */
 };
 
-#define UN_FAREWELLS_MAX 1024u /* power of two; 40 KiB: a worker's connections that end at once over a full device */
+#define UN_FAREWELLS_MAX 1024u /* power of two; 44 KiB: a worker's connections that end at once over a full device */
 
 struct un_farewells {
     uint32_t put;
@@ -229,6 +232,7 @@ struct un_stack_memory {
 
     uint32_t address_count;
     bool has_address_news;
+    bool has_questions;  /* some neighbour is_asked */
     uint16_t ip_identification;
     uint16_t link_mtu; /* from a router advertisement; 0: the device's */
     uint32_t neighbour_stamps; /* given out */
@@ -292,6 +296,11 @@ static inline void un_stack_drop(struct un_stack *stack, enum un_drop why)
 
 /* packets.c: what the change that is over has to send. */
 void un_stack_submit_staged(struct un_stack *stack);
+
+static inline bool un_is_shared(const struct un_stack *stack)
+{
+    return stack->config->shared;
+}
 
 static inline uint64_t un_min64(uint64_t left, uint64_t right)
 {

@@ -29,6 +29,13 @@ static inline uint32_t un_arrival_contiguous(const struct un_arrival *arrival)
     uint32_t there = (uint32_t)arrival->pieces[0].iov_len - arrival->packet.transport;
     return there < arrival->packet.transport_length ? there : arrival->packet.transport_length;
 }
+/* The Ethernet address that an answer goes to; NULL: that of the next hop, which is looked for. */
+static inline const uint8_t *un_arrival_answer_mac(const struct un_stack *stack, const struct un_arrival *arrival)
+{
+    const uint8_t *mac = arrival->packet.source_mac;
+    return un_is_shared(stack) && !(mac[0] & 1) ? mac : NULL;
+}
+
 /* Payload of the transport packet, header and padding cut off; the frames are the caller's then. */
 uint32_t un_arrival_payload(struct un_stack *stack, struct un_arrival *arrival, uint32_t header_length);
 

@@ -21,14 +21,15 @@ bool un_icmp_may_send(struct un_stack *stack, uint32_t packets)
     return false;
 }
 
-/* ip: source, destination and DSCP. room: payload bytes of each fragment; 0: do not fragment. */
-bool un_icmp_send(struct un_stack *stack, const struct un_icmp *icmp, const struct un_ip_header *ip,
+/* room: payload bytes of each fragment; 0: do not fragment. */
+bool un_icmp_send(struct un_stack *stack, const struct un_icmp *icmp, const struct un_icmp_to *to,
                   const struct un_piece *pieces, int count, uint32_t room)
 {
     uint8_t header[UN_ICMP_EMIT_MAX];
-    bool is_v6 = !un_ip_is_v4(&ip->destination);
+    bool is_v6 = !un_ip_is_v4(&to->ip.destination);
     struct un_datagram datagram = {
-        .ip = *ip,
+        .ip = to->ip,
+        .mac = to->mac,
         .header = header,
         .header_length = un_icmp_emit(icmp, is_v6, header),
         .checksum_offset = UN_ICMP_CHECKSUM_OFFSET,
@@ -45,14 +46,20 @@ bool un_icmp_send(struct un_stack *stack, const struct un_icmp *icmp, const stru
 }
 
 /* quote: the contiguous start of the packet; it is cut to what an error may quote. */
-static void send_error(struct un_stack *stack, const struct un_icmp *icmp, const struct un_ip *from,
-                       const struct un_ip *to, struct un_piece quote)
+static void send_error(struct un_stack *stack, const struct un_icmp *icmp, const struct un_icmp_to *to,
+                       struct un_piece quote)
 {
-    uint32_t most = un_ip_is_v4(to) ? UN_QUOTE_IPV4 : UN_QUOTE_IPV6;
+    uint32_t most = un_ip_is_v4(&to->ip.destination) ? UN_QUOTE_IPV4 : UN_QUOTE_IPV6;
     quote.length = quote.length < most ? quote.length : most;
-    const struct un_ip_header ip = {.source = *from, .destination = *to};
     if (un_icmp_may_send(stack, 1))
-        un_icmp_send(stack, icmp, &ip, &quote, 1, 0);
+        un_icmp_send(stack, icmp, to, &quote, 1, 0);
+}
+
+/* To who sent the packet, from this address of ours. */
+static struct un_icmp_to back(const struct un_stack *stack, const struct un_arrival *arrival, const struct un_ip *from)
+{
+    return (struct un_icmp_to){.ip = {.source = *from, .destination = arrival->packet.source},
+                               .mac = un_arrival_answer_mac(stack, arrival)};
 }
 
 static struct un_piece quote_of(const struct un_arrival *arrival)
@@ -67,7 +74,8 @@ void un_icmp_refuse(struct un_stack *stack, struct un_arrival *arrival, enum un_
 {
     const struct un_packet *packet = &arrival->packet;
     const struct un_icmp icmp = {.kind = kind, .pointer = packet->pointer};
-    send_error(stack, &icmp, &packet->destination, &packet->source, quote_of(arrival));
+    const struct un_icmp_to to = back(stack, arrival, &packet->destination);
+    send_error(stack, &icmp, &to, quote_of(arrival));
 }
 
 void un_icmp_complain(struct un_stack *stack, struct un_arrival *arrival)
@@ -78,13 +86,16 @@ void un_icmp_complain(struct un_stack *stack, struct un_arrival *arrival)
     const struct un_icmp icmp = {
         .kind = UN_ICMP_PARAMETER_PROBLEM, .code = codes[packet->problem], .pointer = packet->pointer};
     int source = arrival->is_unicast ? arrival->local : un_route_source(stack, &packet->source);
-    if (source >= 0 && (arrival->is_unicast || packet->problem == UN_PROBLEM_OPTION_ALWAYS))
-        send_error(stack, &icmp, &stack->own->addresses[source].ip, &packet->source, quote_of(arrival));
+    if (source < 0 || (!arrival->is_unicast && packet->problem != UN_PROBLEM_OPTION_ALWAYS))
+        return;
+    const struct un_icmp_to to = back(stack, arrival, &stack->own->addresses[source].ip);
+    send_error(stack, &icmp, &to, quote_of(arrival));
 }
 
 void un_icmp_give_up(struct un_stack *stack, const struct un_ip *from, const struct un_ip *to, struct un_piece fragment)
 {
     const struct un_icmp icmp = {.kind = UN_ICMP_TIME_EXCEEDED, .code = 1}; /* of both families: reassembly */
+    const struct un_icmp_to receiver = {.ip = {.source = *from, .destination = *to}};
     if (un_address_find(stack, from) >= 0 && un_can_be_source(stack, to))
-        send_error(stack, &icmp, from, to, fragment);
+        send_error(stack, &icmp, &receiver, fragment);
 }

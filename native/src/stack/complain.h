@@ -6,8 +6,13 @@
 #include "wire/icmp.h"
 
 bool un_icmp_may_send(struct un_stack *stack, uint32_t packets); /* false is counted */
-/* ip: source, destination, class. room: 0, or how much of a message goes into each fragment. */
-bool un_icmp_send(struct un_stack *stack, const struct un_icmp *icmp, const struct un_ip_header *ip,
+/* to: source, destination and class, and the Ethernet address or NULL. room: 0, or how much of a message goes into each
+ * fragment. */
+struct un_icmp_to {
+    struct un_ip_header ip;
+    const uint8_t *mac;
+};
+bool un_icmp_send(struct un_stack *stack, const struct un_icmp *icmp, const struct un_icmp_to *to,
                   const struct un_piece *pieces, int count, uint32_t room);
 
 void un_icmp_refuse(struct un_stack *stack, struct un_arrival *arrival, enum un_icmp_kind kind);

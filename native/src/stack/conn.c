@@ -99,6 +99,16 @@ static int choose_local(struct un_stack *stack, const struct un_stack_peer *remo
     return index < 0 ? -EADDRNOTAVAIL : index;
 }
 
+/* Of shared addresses: every port but those that were set aside for it is the kernel's. */
+static int may_leave_from(const struct un_stack *stack, uint16_t port)
+{
+    const struct un_stack_config *config = stack->config;
+    if (un_is_shared(stack) && config->port_low == 0)
+        return -EOPNOTSUPP;
+    bool is_ours = !un_is_shared(stack) || port == 0 || (port >= config->port_low && port <= config->port_high);
+    return is_ours ? 0 : -EACCES;
+}
+
 int un_stack_connect(struct un_stack *stack, const struct un_stack_peer *remote, const struct un_stack_peer *local,
                      uint64_t user, uint64_t *conn)
 {
@@ -107,6 +117,9 @@ int un_stack_connect(struct un_stack *stack, const struct un_stack_peer *remote,
         return -EHOSTUNREACH;
     if (remote->port == 0 || !un_can_be_source(stack, &remote->ip))
         return -EINVAL;
+    int status = may_leave_from(stack, local ? local->port : 0);
+    if (status < 0)
+        return status;
     int address = choose_local(stack, remote, local);
     if (address < 0)
         return address;

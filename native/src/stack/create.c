@@ -50,7 +50,8 @@ static const char *config_wrong(const struct un_stack_config *config)
         return "time_wait_max must not be 0";
     if (config->resets_per_s == 0 || config->icmp_per_s == 0)
         return "resets_per_s and icmp_per_s must not be 0";
-    if (config->port_low == 0 || config->port_low > config->port_high)
+    bool has_no_ports = config->shared && config->port_high == 0;
+    if ((config->port_low == 0 && !has_no_ports) || config->port_low > config->port_high)
         return "port_low must lie between 1 and port_high";
     return tcp_config_wrong(&config->tcp);
 }
@@ -128,6 +129,7 @@ static void make_view(struct un_stack *stack, const struct un_stack_place *place
     count_into(stack, place->counters ? place->counters : (struct un_published_counters *)(memory + plan->counters));
     stack->holder = place->device;
     stack->shards.shards = 1;
+    stack->is_rx_special = un_is_shared(stack);
     stack->neighbours = (struct un_neighbour *)(memory + plan->neighbours);
     stack->endpoints = (struct un_udp_socket *)(memory + plan->endpoints);
     stack->time_waits = (struct un_time_wait *)(memory + plan->time_waits);
@@ -223,6 +225,7 @@ void un_stack_set_device(struct un_stack *stack, struct un_device *device)
 void un_stack_set_fast_paths(struct un_stack *stack, bool on)
 {
     stack->tcp.is_slow = !on;
+    stack->is_rx_special = !on || un_is_shared(stack);
 }
 
 void un_stack_set_shards(struct un_stack *stack, const struct un_stack_shards *shards)

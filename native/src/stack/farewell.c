@@ -48,6 +48,7 @@ bool un_farewell_keep(struct un_stack *stack, const struct un_tcb *tcb, const st
         .ack = reset->ack,
         .tsval = reset->tsval,
         .tsecr = reset->tsecr,
+        .next_hop = tcb->next_hop,
     };
     un_compiler_fence();
     farewells->put++;

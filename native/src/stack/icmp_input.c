@@ -18,6 +18,7 @@
 #include "stack/route.h"
 #include "stack/split.h"
 #include "stack/udp_datagrams.h"
+#include "wire/icmp_kind.h"
 
 #define UN_IPV4_MTU_MIN 552u /* below this an error is more likely an attack than a link (RFC 5927 section 7) */
 
@@ -68,8 +69,9 @@ static enum un_drop answer_echo(struct un_stack *stack, const struct un_arrival 
     struct un_piece pieces[UN_TX_PIECES_MAX];
     struct un_icmp reply = {.kind = UN_ICMP_ECHO_REPLY, .id = request->id, .sequence = request->sequence};
     int count = pieces_of(stack, arrival, packet->transport + request->payload, request->payload_length, pieces);
-    const struct un_ip_header ip = {.source = *from, .destination = packet->source, .dscp = dscp_of(arrival)};
-    if (un_icmp_send(stack, &reply, &ip, pieces, count, room))
+    const struct un_icmp_to to = {
+        .ip = {.source = *from, .destination = packet->source, .dscp = dscp_of(arrival)}};
+    if (un_icmp_send(stack, &reply, &to, pieces, count, room))
         stack->counters->echo_replies++;
     return UN_DROP_NONE;
 }
@@ -165,6 +167,8 @@ enum un_drop un_icmp_input(struct un_stack *stack, struct un_arrival *arrival)
     stack->counters->icmp_in++;
     if (!may_come_from(stack, &packet->source, icmp.kind))
         return UN_DROP_ip_source;
+    if (un_is_shared(stack) && !un_icmp_is_error(icmp.kind))
+        return UN_DROP_left_to_kernel;
     switch (icmp.kind) {
     case UN_ICMP_ECHO_REQUEST:
         return answer_echo(stack, arrival, &icmp);

@@ -8,6 +8,7 @@
  * un_packet. When it is what the connection expects (tcp/input_fast.h), one function takes it to the queue. */
 #include "stack/input.h"
 
+#include "base/bytes.h"
 #include "stack/arrival.h"
 #include "stack/complain.h"
 #include "stack/discovery.h"
@@ -22,6 +23,8 @@
 #include "tcp/input_fast.h"
 #include "wire/packet_fast.h"
 #include "wire/udp.h"
+
+#define UN_TCP_SEQ_OFFSET 4u
 
 static const uint8_t *own_mac(const struct un_stack *stack)
 {
@@ -124,6 +127,8 @@ static enum un_drop rx_transport(struct un_stack *stack, struct un_arrival *arri
     case UN_PROTOCOL_ICMPV6:
         return rx_icmp(stack, arrival);
     default:
+        if (un_is_shared(stack))
+            return UN_DROP_left_to_kernel;
         if (arrival->is_unicast && un_can_be_source(stack, &arrival->packet.source))
             un_icmp_refuse(stack, arrival, UN_ICMP_UNREACHABLE_PROTOCOL);
         return UN_DROP_ip_protocol;
@@ -160,7 +165,7 @@ static enum un_drop rx_packet(struct un_stack *stack, struct un_arrival *arrival
     if (!is_station(stack, packet->destination_mac))
         return UN_DROP_foreign_mac;
     if (packet->ether_type == UN_ETHER_ARP)
-        return un_arp_input(stack, arrival);
+        return un_is_shared(stack) ? UN_DROP_left_to_kernel : un_arp_input(stack, arrival);
     if (!is_for_us(stack, arrival))
         return UN_DROP_ip_destination;
     if (packet->is_fragment)
@@ -257,6 +262,15 @@ UN_ALWAYS_INLINE void process_fast(struct un_stack *stack, uint32_t slot, const 
         un_neighbour_confirm(stack, tcb);
 }
 
+/* What is looked at for every packet of some stacks alone. false: it is to take the slow path. */
+static UN_NEVER_INLINE bool rx_special(struct un_stack *stack, uint32_t slot, const uint8_t *at, uint32_t network)
+{
+    uint32_t seq = un_get32(at + UN_ETH_BYTES + network + UN_TCP_SEQ_OFFSET);
+    if (un_is_shared(stack))
+        un_flow_heard(stack, &stack->tcp.tcbs[slot], at + UN_MAC_BYTES, seq);
+    return !stack->tcp.is_slow;
+}
+
 /* A frame at `at` that seems to be plain, of the kind that network and header say; false: it is not, or for no
  * connection (or one that is over, or nearly), and nothing was done. */
 UN_ALWAYS_INLINE bool rx_fast_as(struct un_stack *stack, const struct un_rx *packet, const uint8_t *at,
@@ -269,6 +283,8 @@ UN_ALWAYS_INLINE bool rx_fast_as(struct un_stack *stack, const struct un_rx *pac
         return false;
     uint32_t slot = find_flow_fast(stack, &plain);
     if (__builtin_expect(slot == UN_NONE, 0))
+        return false;
+    if (__builtin_expect(stack->is_rx_special, 0) && !rx_special(stack, slot, at, network))
         return false;
     const struct un_tcb *tcb = &stack->tcp.tcbs[slot];
     un_packet_fast_read(&seg, &plain, at, network, header);
@@ -308,6 +324,6 @@ static inline bool rx_fast(struct un_stack *stack, const struct un_rx *packet)
 
 void un_stack_rx(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)
 {
-    if (stack->tcp.is_slow || !rx_fast(stack, packet))
+    if (!rx_fast(stack, packet))
         rx_slow(stack, packet, is_foreign);
 }

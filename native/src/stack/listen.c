@@ -16,6 +16,7 @@
 #include "stack/conn_options.h"
 #include "stack/lists.h"
 #include "stack/local.h"
+#include "stack/neighbour.h"
 #include "stack/output.h"
 #include "stack/paths.h"
 #include "stack/process.h"
@@ -175,7 +176,7 @@ static enum un_drop refuse(struct un_stack *stack, const struct un_arrival *arri
     reset.source_port = seg->destination_port;
     reset.destination_port = seg->source_port;
     stack->tcp.counters->out_resets++;
-    un_stack_send_segment(stack, &arrival->packet.destination, &arrival->packet.source, &reset);
+    un_stack_answer(stack, arrival, &reset);
     return why;
 }
 
@@ -208,7 +209,7 @@ static void answer_with_cookie(struct un_stack *stack, struct un_listener *liste
     answer.destination_port = syn->source_port;
     listener->cookies_until_ns = stack->tcp.now_ns + UN_COOKIE_LIFE_NS;
     stack->tcp.counters->syn_cookies_sent++;
-    un_stack_send_segment(stack, &flow.local, &flow.peer, &answer);
+    un_stack_answer(stack, arrival, &answer);
 }
 
 static struct un_opening opening_for(const struct un_stack *stack, const struct un_listener *listener,
@@ -229,12 +230,14 @@ static struct un_opening opening_for(const struct un_stack *stack, const struct 
 
 /* A block for a connection of this listener; it is busy until the caller calls un_stack_idle. NULL: none is free. */
 static struct un_tcb *begin(struct un_stack *stack, const struct un_listener *listener,
-                            const struct un_opening *opening)
+                            const struct un_arrival *arrival, const struct un_opening *opening)
 {
     struct un_tcb *tcb = un_stack_conn_begin(stack, opening);
     if (!tcb)
         return NULL;
     un_stack_conn_half_open(stack, tcb);
+    if (un_is_shared(stack))
+        un_neighbour_heard(stack, tcb, arrival->packet.source_mac);
     un_stack_conn_limit_mss(tcb, listener->mss);
     un_tcp_set_receive_limit(&stack->tcp, tcb, listener->receive_bytes);
     return tcb;
@@ -244,7 +247,7 @@ static void take_syn(struct un_stack *stack, struct un_listener *listener, const
                      const struct un_seg *syn, const struct un_opening *opening)
 {
     bool is_full = listener->half_open + listener->ready >= listener->backlog;
-    struct un_tcb *tcb = is_full ? NULL : begin(stack, listener, opening);
+    struct un_tcb *tcb = is_full ? NULL : begin(stack, listener, arrival, opening);
     if (!tcb) {
         answer_with_cookie(stack, listener, arrival, syn);
         return;
@@ -264,7 +267,7 @@ static enum un_drop take_cookie(struct un_stack *stack, struct un_listener *list
         return UN_DROP_tcp_backlog;
     struct un_opening opening = opening_for(stack, listener, arrival, seg);
     opening.iss = seg->ack - 1;
-    struct un_tcb *tcb = begin(stack, listener, &opening);
+    struct un_tcb *tcb = begin(stack, listener, arrival, &opening);
     if (!tcb)
         return UN_DROP_no_connection_free;
     un_tcp_accept_cookie(&stack->tcp, tcb, &syn);

@@ -10,6 +10,16 @@
  *
  * When a peer stops acknowledging, its next hop is probed as well (un_neighbour_suspect).
  *
+ * Of shared addresses (share.c) the kernel asks, answers and probes. A neighbour is then INCOMPLETE, FAILED or
+ *
+ *   TOLD        its address stands in the kernel's table, or packets came from it: used until the table says otherwise
+ *
+ * A question goes to the kernel by way of its supervisor (un_stack_next_question), as often as it would go to the link.
+ * Flows that come in do not ask: their packets go back to the station that the last segment came from. Such a station
+ * is a neighbour without an IP address, known by its Ethernet address, and there is one for all flows that a router
+ * brings. When its place is needed for another one, or the peer does not answer and the kernel knows another way, they
+ * go by the kernel's table until their next segment.
+ *
  * The table has sets of eight places, chosen by a keyed hash. So a station that invents addresses cannot choose whom
  * they push out. An entry that nobody asked for is made only for a station that asks us, and never takes the place of
  * one that is REACHABLE, in DELAY or PROBE, or awaited by connections.
@@ -21,8 +31,10 @@
 
 #include <errno.h>
 
+#include "stack/kernel_table.h"
 #include "stack/lists.h"
 #include "stack/neighbour_table.h"
+#include "stack/route.h"
 #include "stack/solicit.h"
 #include "stack/waiting.h"
 
@@ -61,6 +73,7 @@ static uint32_t worth(const struct un_neighbour *neighbour)
     static const uint8_t by_state[] = {
         [UN_NEIGHBOUR_FREE] = 0,  [UN_NEIGHBOUR_FAILED] = 1, [UN_NEIGHBOUR_INCOMPLETE] = 2, [UN_NEIGHBOUR_STALE] = 3,
         [UN_NEIGHBOUR_PROBE] = 4, [UN_NEIGHBOUR_DELAY] = 5,  [UN_NEIGHBOUR_REACHABLE] = 6,
+        [UN_NEIGHBOUR_TOLD] = 6,
     };
     return by_state[neighbour->state] + (neighbour->is_router ? 8u : 0u) + (is_awaited(neighbour) ? 16u : 0u);
 }
@@ -83,19 +96,66 @@ static void take_place(struct un_stack *stack, struct un_neighbour *neighbour, c
     set_state(neighbour, UN_NEIGHBOUR_FREE);
     un_compiler_fence();
     neighbour->ip = *ip;
-    neighbour->is_router = false;
+    neighbour->is_router = neighbour->is_asked = false;
     neighbour->confirmed_ns = 0;
     neighbour->used_ns = stack->tcp.now_ns;
     un_neighbour_restamp(stack, neighbour);
 }
 
-static void ask(struct un_stack *stack, struct un_neighbour *neighbour)
+/* ---- what the kernel knows, of shared addresses ---- */
+
+static void tell(struct un_stack *stack, struct un_neighbour *neighbour, const uint8_t *mac, bool is_v4)
+{
+    set_state(neighbour, UN_NEIGHBOUR_INCOMPLETE); /* half an address must never be used */
+    un_compiler_fence();
+    un_eth_emit(neighbour->ethernet, mac, stack->device->capabilities.mac, is_v4 ? UN_ETHER_IPV4 : UN_ETHER_IPV6);
+    un_compiler_fence();
+    set_state(neighbour, UN_NEIGHBOUR_TOLD);
+    neighbour->good_until_ns = stack->tcp.now_ns + UN_REACHABLE_NS;
+}
+
+static bool look_up(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    uint8_t mac[UN_MAC_BYTES];
+    if (!stack->kernel || !un_kernel_neighbour(stack->kernel, &neighbour->ip, mac))
+        return false;
+    tell(stack, neighbour, mac, un_ip_is_v4(&neighbour->ip));
+    return true;
+}
+
+/* No packet goes to such an address: it is a group's of a scope that is reserved (RFC 7346). */
+static struct un_ip station_ip(const uint8_t *mac, bool is_v4)
+{
+    return (struct un_ip){
+        {0xff, [9] = is_v4 ? 4 : 6, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]}};
+}
+
+static bool is_station(const struct un_neighbour *neighbour)
+{
+    return neighbour->ip.bytes[0] == 0xff;
+}
+
+/* ---- questions ---- */
+
+static void question(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    if (un_is_shared(stack))
+        neighbour->is_asked = stack->own->has_questions = true;
+    else
+        un_neighbour_solicit(stack, neighbour);
+}
+
+/* 0: the kernel knew it; -EAGAIN. */
+static int ask(struct un_stack *stack, struct un_neighbour *neighbour)
 {
     un_compiler_fence();
+    if (look_up(stack, neighbour))
+        return 0;
     set_state(neighbour, UN_NEIGHBOUR_INCOMPLETE);
     neighbour->probes = 1;
     arm(stack, neighbour, UN_RETRANSMIT_NS);
-    un_neighbour_solicit(stack, neighbour);
+    question(stack, neighbour);
+    return -EAGAIN;
 }
 
 struct un_neighbour *un_neighbour_make(struct un_stack *stack, const struct un_ip *ip)
@@ -200,18 +260,81 @@ int un_neighbour_use(struct un_stack *stack, struct un_neighbour *neighbour)
     case UN_NEIGHBOUR_DELAY:
     case UN_NEIGHBOUR_PROBE:
         return 0;
+    case UN_NEIGHBOUR_TOLD:
+        neighbour->good_until_ns = stack->tcp.now_ns + UN_REACHABLE_NS;
+        return 0;
     case UN_NEIGHBOUR_FAILED:
         if (stack->tcp.now_ns < neighbour->deadline_ns)
             return -EHOSTUNREACH;
-        ask(stack, neighbour);
-        return -EAGAIN;
+        return ask(stack, neighbour);
     case UN_NEIGHBOUR_FREE:
-        ask(stack, neighbour);
-        return -EAGAIN;
+        return ask(stack, neighbour);
     case UN_NEIGHBOUR_INCOMPLETE:
         break;
     }
     return -EAGAIN;
+}
+
+/* ---- what is heard and told, of shared addresses ---- */
+
+/* Found, or made where no neighbour that is awaited has to go. */
+static struct un_neighbour *find_station(struct un_stack *stack, const uint8_t *mac, bool is_v4)
+{
+    const struct un_ip ip = station_ip(mac, is_v4);
+    struct un_neighbour *neighbour = un_neighbour_find(stack, &ip);
+    if (neighbour)
+        return neighbour;
+    neighbour = least(un_neighbour_set(stack, &ip));
+    if (is_awaited(neighbour))
+        return NULL;
+    take_place(stack, neighbour, &ip);
+    tell(stack, neighbour, mac, is_v4);
+    return neighbour;
+}
+
+void un_neighbour_heard(struct un_stack *stack, struct un_tcb *tcb, const uint8_t *mac)
+{
+    struct un_neighbour *neighbour = mac[0] & 1 ? NULL : find_station(stack, mac, un_ip_is_v4(&tcb->peer));
+    if (neighbour)
+        tcb->next_hop = neighbour->stamp;
+}
+
+/* Those who wait may have another next hop by now; and those who have one, too. */
+static void follow(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    un_neighbour_restamp(stack, neighbour);
+    if (look_up(stack, neighbour))
+        un_waiting_release(stack, neighbour);
+    else if (neighbour->state == UN_NEIGHBOUR_TOLD)
+        set_state(neighbour, UN_NEIGHBOUR_FREE);
+    un_stack_conn_wake(stack, neighbour);
+}
+
+void un_neighbours_follow(struct un_stack *stack)
+{
+    for (uint32_t i = 0; i < stack->config->neighbours; i++) {
+        struct un_neighbour *neighbour = &stack->neighbours[i];
+        if (neighbour->state == UN_NEIGHBOUR_FREE)
+            continue;
+        if (!is_station(neighbour))
+            follow(stack, neighbour);
+        else if (neighbour->state != UN_NEIGHBOUR_TOLD) /* its process died while it was told */
+            set_state(neighbour, UN_NEIGHBOUR_FREE);
+    }
+}
+
+bool un_stack_next_question(struct un_stack *stack, struct un_ip *ip)
+{
+    for (uint32_t i = 0; stack->own->has_questions && i < stack->config->neighbours; i++) {
+        struct un_neighbour *neighbour = &stack->neighbours[i];
+        if (!neighbour->is_asked)
+            continue;
+        neighbour->is_asked = false;
+        *ip = neighbour->ip;
+        return true;
+    }
+    stack->own->has_questions = false;
+    return false;
 }
 
 /* ---- what is due ---- */
@@ -236,14 +359,29 @@ static void probe(struct un_stack *stack, struct un_neighbour *neighbour)
     arm(stack, neighbour, UN_RETRANSMIT_NS);
     if (neighbour->state == UN_NEIGHBOUR_PROBE)
         neighbour->good_until_ns = neighbour->deadline_ns;
-    un_neighbour_solicit(stack, neighbour);
+    question(stack, neighbour);
 }
 
-void un_neighbour_suspect(struct un_stack *stack, const struct un_tcb *tcb)
+/* It is the kernel that probes. A station cannot be asked for; if the kernel knows another way to the peer, the
+ * connection goes that way until it hears more. */
+static void suspect_told(struct un_stack *stack, struct un_neighbour *neighbour, struct un_tcb *tcb)
+{
+    struct un_ip next_hop;
+    uint8_t mac[UN_MAC_BYTES];
+    if (!is_station(neighbour))
+        question(stack, neighbour);
+    else if (un_route_find(stack, &tcb->peer, &next_hop) == 0 && un_kernel_neighbour(stack->kernel, &next_hop, mac) &&
+             !un_neighbour_has_mac(neighbour, mac))
+        tcb->next_hop = 0;
+}
+
+void un_neighbour_suspect(struct un_stack *stack, struct un_tcb *tcb)
 {
     struct un_neighbour *neighbour = &stack->neighbours[tcb->next_hop & (stack->config->neighbours - 1)];
     bool is_usable = un_neighbour_is_known(neighbour) && neighbour->state != UN_NEIGHBOUR_PROBE;
     bool is_proved = neighbour->confirmed_ns && neighbour->confirmed_ns + UN_RETRANSMIT_NS > stack->tcp.now_ns;
+    if (neighbour->stamp == tcb->next_hop && neighbour->state == UN_NEIGHBOUR_TOLD)
+        suspect_told(stack, neighbour, tcb);
     if (neighbour->stamp != tcb->next_hop || !is_usable || is_proved)
         return;
     set_state(neighbour, UN_NEIGHBOUR_PROBE);

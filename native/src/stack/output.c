@@ -44,12 +44,19 @@ static void count_lost(struct un_stack *stack, int result, const struct un_neigh
     un_stack_drop(stack, has_route ? UN_DROP_no_neighbour : UN_DROP_no_route);
 }
 
+/* Which one a connection remembers, when it is not to be looked for again; else NULL. */
+static struct un_neighbour *told_next_hop(const struct un_stack *stack, uint32_t stamp)
+{
+    struct un_neighbour *neighbour = &stack->neighbours[stamp & (stack->config->neighbours - 1)];
+    return neighbour->stamp == stamp && neighbour->state == UN_NEIGHBOUR_TOLD ? neighbour : NULL;
+}
+
 /* The neighbour that the connection's packets go to; or the result of emit in *result. One that did not answer loses
  * the segment, as a wire does, so that the connection's own timers decide how long to go on. */
 static struct un_neighbour *slow_next_hop(struct un_stack *stack, struct un_tcb *tcb, int *result)
 {
-    struct un_neighbour *neighbour = NULL;
-    *result = find_next_hop(stack, &tcb->peer, &neighbour);
+    struct un_neighbour *neighbour = told_next_hop(stack, tcb->next_hop);
+    *result = neighbour ? un_neighbour_use(stack, neighbour) : find_next_hop(stack, &tcb->peer, &neighbour);
     if (neighbour)
         tcb->next_hop = neighbour->stamp;
     if (*result == 0)
@@ -238,6 +245,8 @@ int un_stack_send(struct un_stack *stack, struct un_datagram *datagram)
     const struct un_ip *destination = &datagram->ip.destination;
     if (un_is_group(stack, destination))
         return un_stack_send_group(stack, datagram);
+    if (datagram->mac)
+        return un_stack_send_to(stack, datagram, datagram->mac);
     struct un_neighbour *neighbour = NULL;
     int result = find_next_hop(stack, destination, &neighbour);
     if (result == 0)
@@ -264,11 +273,11 @@ static struct un_datagram datagram_of(const struct un_ip *local, const struct un
     };
 }
 
-void un_stack_send_segment(struct un_stack *stack, const struct un_ip *local, const struct un_ip *peer,
-                           const struct un_seg *seg)
+void un_stack_answer(struct un_stack *stack, const struct un_arrival *arrival, const struct un_seg *seg)
 {
     uint8_t header[UN_TCP_HEADER_MAX];
-    struct un_datagram datagram = datagram_of(local, peer, seg, header);
+    struct un_datagram datagram = datagram_of(&arrival->packet.destination, &arrival->packet.source, seg, header);
+    datagram.mac = un_arrival_answer_mac(stack, arrival);
     if (un_stack_send(stack, &datagram) == -EAGAIN)
         un_stack_drop(stack, UN_DROP_device_full);
 }
@@ -277,11 +286,11 @@ void un_stack_send_segment(struct un_stack *stack, const struct un_ip *local, co
 
 /* -EAGAIN: the next hop is being asked for, or the device is full. */
 static int try_segment(struct un_stack *stack, const struct un_ip *local, const struct un_ip *peer,
-                       const struct un_seg *seg)
+                       const struct un_seg *seg, uint32_t next_hop)
 {
     uint8_t header[UN_TCP_HEADER_MAX];
-    struct un_neighbour *neighbour = NULL;
-    int result = find_next_hop(stack, peer, &neighbour);
+    struct un_neighbour *neighbour = told_next_hop(stack, next_hop);
+    int result = neighbour ? 0 : find_next_hop(stack, peer, &neighbour);
     if (result == -EAGAIN)
         return result;
     if (result) {
@@ -303,7 +312,8 @@ static int say(struct un_stack *stack, const struct un_farewell *farewell)
                            .tsecr = farewell->tsecr,
                            .source_port = farewell->local_port,
                            .destination_port = farewell->peer_port};
-    return try_segment(stack, &stack->own->addresses[farewell->local].ip, &farewell->peer, &reset);
+    return try_segment(stack, &stack->own->addresses[farewell->local].ip, &farewell->peer, &reset,
+                       farewell->next_hop);
 }
 
 void un_stack_send_farewells(struct un_stack *stack)

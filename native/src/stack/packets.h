@@ -11,6 +11,7 @@
 /* A packet of no connection: the transport header (checksum field zero, at checksum_offset) and what follows it. */
 struct un_datagram {
     struct un_ip_header ip; /* payload_length, identification and dont_fragment are filled in */
+    const uint8_t *mac; /* whom it goes to; NULL: the next hop is looked for */
     const uint8_t *header;
     uint32_t header_length;
     uint32_t extension_length; /* of it: IPv6 extension headers, in front of the transport header */

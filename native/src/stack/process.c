@@ -20,6 +20,8 @@ void un_stack_process_slot(struct un_stack *stack, uint32_t slot, const struct u
 
 void un_stack_process(struct un_stack *stack, struct un_arrival *arrival, struct un_tcb *tcb, const struct un_seg *seg)
 {
+    if (un_is_shared(stack))
+        un_flow_heard(stack, tcb, arrival->packet.source_mac, seg->seq);
     uint32_t payload = un_arrival_payload(stack, arrival, seg->header_length);
     un_stack_process_slot(stack, un_stack_slot(stack, tcb), seg, payload);
 }

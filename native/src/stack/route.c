@@ -3,11 +3,13 @@
  * The tables are small and searched in a row; connections remember their next hop (output.c), so a search is made for
  * the first packet and whenever a neighbour has to be looked at again. The prefix of each address is a route of its
  * own. Routes from router advertisements (RFC 4861 section 6.3.4) expire, take up half of the table at most, and of
- * several that are as good one whose router answers is taken (section 6.3.6). */
+ * several that are as good one whose router answers is taken (section 6.3.6). Of shared addresses all of them are the
+ * kernel's. */
 #include "stack/route.h"
 
 #include <errno.h>
 
+#include "stack/kernel_table.h"
 #include "stack/local.h"
 #include "stack/neighbour_table.h"
 
@@ -75,6 +77,8 @@ static bool can_be_next_hop(const struct un_stack *stack, const struct un_ip *ga
 int un_stack_add_route(struct un_stack *stack, const struct un_ip *network, uint8_t prefix, const struct un_ip *gateway)
 {
     bool is_v4 = un_ip_is_v4(network);
+    if (un_is_shared(stack))
+        return -EOPNOTSUPP;
     if (prefix > (is_v4 ? 32 : 128) || un_ip_is_v4(gateway) != is_v4 || un_ip_is_multicast(gateway) ||
         un_address_claimed(stack, gateway) >= 0)
         return -EINVAL;
@@ -111,6 +115,8 @@ int un_route_find(struct un_stack *stack, const struct un_ip *destination, struc
     const struct un_route *best = NULL;
     if (un_ip_is_loopback(destination) || un_address_find(stack, destination) >= 0)
         return -EHOSTUNREACH;
+    if (un_is_shared(stack))
+        return stack->kernel ? un_kernel_route(stack->kernel, destination, next_hop) : -EHOSTUNREACH;
     bool found = is_on_link(stack, destination, &longest);
     for (uint32_t i = 0; i < UN_STACK_ROUTES_MAX; i++) {
         const struct un_route *route = &stack->own->routes[i];

@@ -24,6 +24,7 @@
  *   address.c whether addresses are ours; routers.c; complain.c ICMP that we send; split.c
  *   output.c from a segment or datagram to its next hop; neighbour.c the cache; waiting.c for it
  *   solicit.c questions and announcements; route.c; packets.c headers, and packets to the device
+ *   share.c, kernel_table.c addresses that the kernel has as well, and what it says of the link
  *   lists.c connections in and out of all lists; neighbour_table.c; paths.c path MTUs; handover.c to another shard
  *   secrets.c, rate.h, random.h, local.c which addresses are ours; arrival.c; flows.c look-up; wheel.c timers;
  *   steering.c; defaults.c */
@@ -61,11 +62,12 @@ struct un_stack_config {
     uint32_t time_wait_max;    /* connections in TIME-WAIT; the oldest give way */
     uint32_t resets_per_s;
     uint32_t icmp_per_s;
-    uint16_t port_low;         /* of connections we open: RFC 6335 section 6 */
+    uint16_t port_low;         /* of connections we open: RFC 6335 section 6; 0 and 0, of shared addresses: none */
     uint16_t port_high;
     bool accept_partial_checksum; /* enum un_checksum_state; for virtual links on one host */
     bool accept_router_advertisements;
     bool detect_duplicates; /* ask whether another station has an address: address.c */
+    bool shared; /* the addresses are the kernel's, too, which does ARP, neighbour discovery and routing: share.c */
     uint8_t secret[UN_SECRET_BYTES]; /* of sequence numbers, cookies, look-up; the same for all shards of a server */
     uint64_t seed;             /* of everything else that looks random */
     struct un_tcp_config tcp;
@@ -110,6 +112,7 @@ struct un_published_counters {
 };
 
 struct un_stack_memory; /* arena.h */
+struct un_kernel_table; /* kernel_table.h */
 
 /* Which shard owns a flow (P6), and where its packets go. */
 struct un_stack_shards {
@@ -143,7 +146,8 @@ struct un_stack {
     bool has_submitted;     /* something waits for flush */
     bool is_staged;         /* something waits for a change of a connection to be over: */
     bool is_segment_staged; /* the segment that was emitted, and … */
-    bool is_reset_kept; /* (it is a reset, and the newest of those that are kept until it has left) */
+    bool is_reset_kept;     /* (it is a reset, and the newest of those that are kept until it has left) */
+    bool is_rx_special;     /* usual segments need another look: shared addresses, or no fast path */
     uint16_t question_bytes; /* … a question to a neighbour, which goes first */
     uint16_t local_last;    /* index of our address that a packet was for last: mostly the next one is, too */
     struct un_flows flows;
@@ -155,6 +159,8 @@ struct un_stack {
     bool *sent_scratch;
     struct un_outgoing segment;
     uint8_t question[UN_QUESTION_MAX];
+    const struct un_kernel_table *kernel; /* of shared addresses; NULL: none yet … */
+    uint64_t kernel_changes; /* … and which of its tables addresses and neighbours are as in */
 };
 
 /* Where a stack lies. The frames may be a memory of their own: a device that writes into them by itself (DMA) has them
@@ -202,6 +208,14 @@ bool un_stack_next_address_news(struct un_stack *stack, struct un_stack_address_
 int un_stack_add_route(struct un_stack *stack, const struct un_ip *network, uint8_t prefix,
                        const struct un_ip *gateway);
 
+/* Of a stack that shares its addresses (config.shared; the two calls above are -EOPNOTSUPP then): the kernel's table,
+ * which has addresses, routes and neighbours. Again in every view; the table outlives it. */
+void un_stack_share(struct un_stack *stack, const struct un_kernel_table *table);
+/* Look whether there is a newer table: call it when the writer has said so, and now and then. */
+void un_stack_follow(struct un_stack *stack);
+/* The next IP address whose Ethernet address the kernel is to find out: it will stand in a table. false: none. */
+bool un_stack_next_question(struct un_stack *stack, struct un_ip *ip);
+
 /* One turn: returns how much was done. UINT64_MAX: no deadline. */
 uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns);
 uint64_t un_stack_deadline_ns(const struct un_stack *stack);
@@ -246,7 +260,8 @@ struct un_stack_peer {
     uint16_t port;
 };
 /* Open a connection; local ip any and port 0: chosen. The handle in *conn. -EHOSTUNREACH: there is no route, or it
- * would lead to ourselves: a stack has no loopback. */
+ * would lead to ourselves: a stack has no loopback. Of shared addresses, of which the kernel has the other
+ * ports: -EOPNOTSUPP, there is none for connections that we open; -EACCES, this is none of those. */
 int un_stack_connect(struct un_stack *stack, const struct un_stack_peer *remote, const struct un_stack_peer *local,
                      uint64_t user, uint64_t *conn);
 

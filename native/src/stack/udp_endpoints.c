@@ -158,6 +158,8 @@ int un_stack_udp_open(struct un_stack *stack, const struct un_stack_peer *local,
 {
     if (!un_ip_is_any(&local->ip) && un_address_find(stack, &local->ip) < 0)
         return -EADDRNOTAVAIL;
+    if (!local->port && stack->config->port_low == 0) /* shared addresses, and no port was set aside */
+        return -EOPNOTSUPP;
     uint16_t port = local->port ? local->port : choose_port(stack, &local->ip);
     if (port == 0 || is_taken(stack, &local->ip, port))
         return -EADDRINUSE;

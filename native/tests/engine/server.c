@@ -6,9 +6,11 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "check.h"
+#include "stack/neighbour.h"
 
 struct server server;
 
@@ -61,7 +63,9 @@ static void set_options(void)
     options->keep_interval_s = options->keep_count = 6;
     options->queues = 1;
     options->backlog = 4;
-    options->addresses.count = options->listeners.count = 1;
+    options->addresses.count = !server.is_shared;
+    options->shared = server.is_shared;
+    options->listeners.count = 1;
     options->addresses.at[0] = (struct un_option_address){{[10] = 0xff, 0xff, 10, 0, 0, 1}, 24};
     options->listeners.at[0] = (struct un_option_address){{[10] = 0xff, 0xff}, SERVER_PORT}; /* 0.0.0.0 */
 }
@@ -89,11 +93,36 @@ static void open_segment(void)
     un_segment_format(server.setup.public, &server.config, &server.layout, &server.options);
 }
 
+void server_tell(const uint8_t *mac)
+{
+    const struct un_kernel_address address = {.ip = ip_of("10.0.0.1"), .prefix = 24};
+    const struct un_kernel_route route = {.network = ip_of("10.0.0.0"), .prefix = 24};
+    struct un_kernel_neighbour neighbour = {.ip = ip_of("10.0.0.2")};
+    if (mac)
+        memcpy(neighbour.mac, mac, UN_MAC_BYTES);
+    const struct un_kernel_news news = {&address, &route, &neighbour, 1, 1, mac != NULL};
+    un_kernel_write(server.kernel, &news);
+}
+
+static void open_table(void)
+{
+    struct un_device_parts *parts = &server.stack.parts;
+    CHECK((parts->fds[0] = memfd_create("kernel", MFD_CLOEXEC)) >= 0);
+    CHECK_EQ(ftruncate(parts->fds[0], sizeof *server.kernel), 0);
+    parts->fd_count = 1;
+    server.kernel = mmap(NULL, sizeof *server.kernel, PROT_READ | PROT_WRITE, MAP_SHARED, parts->fds[0], 0);
+    CHECK(server.kernel != MAP_FAILED);
+    server_tell(NULL);
+}
+
 static void open_stack(void)
 {
     struct un_stack_setup *stack = &server.stack;
     stack->device = server.wire[0];
     shrink(&stack->config, SERVER_CONN_MAX);
+    stack->config.shared = server.is_shared;
+    if (server.is_shared)
+        open_table();
     stack->arena = shared(un_stack_setup_arena_bytes(stack));
     stack->frames = shared(un_stack_setup_frames_bytes(stack));
     CHECK((stack->exchange_fd = memfd_create("exchange", MFD_CLOEXEC)) >= 0);
@@ -103,7 +132,11 @@ static void open_stack(void)
 
 static void open_engine(void)
 {
-    server.setup.control_fd = -1;
+    int ends[2] = {-1, -1};
+    if (server.is_shared)
+        CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+    server.setup.control_fd = ends[0];
+    server.control_fd = ends[1];
     for (uint32_t port = 0; port < UN_PORTS; port++)
         server.setup.port_wake_fds[port] = server.setup.wake_fds[port] = -1;
     CHECK((server.setup.epoll_fd = epoll_create1(EPOLL_CLOEXEC)) >= 0);
@@ -111,6 +144,13 @@ static void open_engine(void)
     CHECK(server.engine != NULL);
     un_engine_attach_worker(server.engine, LEFT, 1, true);
     CHECK_EQ(un_port_attach(&server.worker, server.setup.public, server.setup.ports[LEFT], LEFT, -1), 0);
+}
+
+static void introduce_server(void)
+{
+    const struct un_ip ip = ip_of("10.0.0.1");
+    struct un_neighbour *neighbour = un_neighbour_make(&server.far, &ip);
+    un_neighbour_learn(&server.far, neighbour, server.wire[0]->capabilities.mac, true);
 }
 
 static void open_clients(void)
@@ -128,6 +168,8 @@ static void open_clients(void)
     CHECK_EQ(un_stack_create(&server.far, &place, &config), 0);
     un_stack_set_device(&server.far, server.wire[1]);
     CHECK(un_stack_add_address(&server.far, &ip, 24) >= 0);
+    if (server.is_shared)
+        introduce_server();
 }
 
 void server_turn(void)
@@ -170,9 +212,10 @@ static void open_connection(uint32_t number)
     clients_turn();
 }
 
-void server_open(void)
+static void open_all(bool is_shared)
 {
     memset(&server, 0, sizeof server);
+    server.is_shared = is_shared;
     set_options();
     open_wire();
     open_segment();
@@ -181,6 +224,16 @@ void server_open(void)
     open_engine();
     for (uint32_t i = 0; i < CLIENTS; i++)
         open_connection(i);
+}
+
+void server_open(void)
+{
+    open_all(false);
+}
+
+void server_open_shared(void)
+{
+    open_all(true);
 }
 
 void server_forget_packets(void)
@@ -194,6 +247,11 @@ void server_close(void)
     un_engine_free(server.engine);
     server.wire[1]->operations->close(server.wire[1]);
     close(server.setup.epoll_fd);
+    if (server.is_shared) {
+        close(server.setup.control_fd);
+        close(server.control_fd);
+        munmap(server.kernel, sizeof *server.kernel);
+    }
     close(server.stack.exchange_fd);
     close(server.stack.exchange_wake_fds[0]);
     munmap(server.setup.private, un_engine_private_bytes(&server.config));

@@ -5,6 +5,7 @@
 
 #include "engine/link.h"
 #include "shard/port.h"
+#include "stack/kernel_table.h"
 
 enum { SERVER_CONN_MAX = 8, CLIENTS = 2, SERVER_PORT = 7000 };
 
@@ -22,6 +23,9 @@ struct server {
     uint64_t far_bytes;
     uint64_t clients[CLIENTS]; /* handles of the clients' stack */
     uint64_t conns[CLIENTS];   /* the engine's ids */
+    int control_fd;            /* the supervisor's end, of shared addresses; else -1 */
+    bool is_shared;
+    struct un_kernel_table *kernel; /* of shared addresses */
 };
 
 extern struct server server;
@@ -30,6 +34,10 @@ enum { LEFT, RIGHT }; /* the ports; the worker sits at the left one */
 
 /* Everything, with CLIENTS connections that the worker knows. */
 void server_open(void);
+/* The same, but a kernel has the server's address as well. Clients know its Ethernet address, as nobody answers ARP. */
+void server_open_shared(void);
+/* The kernel's table: 10.0.0.1/24, and who is at 10.0.0.2 unless that is NULL. */
+void server_tell(const uint8_t *mac);
 void server_close(void);
 
 /* Another process has used the engine's memories: what the wire has put there is no more. */

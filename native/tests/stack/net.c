@@ -35,6 +35,7 @@ void host_make(struct host *host, const struct un_stack_config *config, struct u
     host->arena = aligned_alloc(4096, host->bytes);
     memset(host->arena, 0, host->bytes);
     host->device = device;
+    host->kernel = NULL;
     struct un_stack_place place = {.arena = host->arena, .arena_bytes = host->bytes, .device = device};
     CHECK_EQ(un_stack_create(&host->stack, &place, config), 0);
     un_stack_set_device(&host->stack, device);
@@ -58,6 +59,8 @@ void host_move(struct host *host)
     host->arena = arena;
     struct un_stack_place place = {.arena = arena, .arena_bytes = host->bytes, .device = host->device};
     CHECK_EQ(un_stack_adopt(&host->stack, &place), 0);
+    if (host->kernel)
+        un_stack_share(&host->stack, host->kernel);
     un_stack_set_device(&host->stack, host->device);
     un_stack_set_shards(&host->stack, &shards);
 }

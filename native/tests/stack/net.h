@@ -12,6 +12,7 @@ struct host {
     void *arena;
     uint64_t bytes;
     struct un_device *device;
+    const struct un_kernel_table *kernel; /* of shared addresses; else NULL */
 };
 
 struct net {

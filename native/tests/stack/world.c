@@ -7,6 +7,8 @@
 #include "base/bytes.h"
 #include "base/siphash.h"
 #include "stack/arena.h"
+#include "stack/kernel_table.h"
+#include "stack/neighbour.h"
 #include "wire/arp.h"
 #include "wire/checksum.h"
 #include "wire/icmp.h"
@@ -142,7 +144,62 @@ static struct un_stack_config make_config(uint8_t settings, const uint8_t *scrip
     return config;
 }
 
-static void make_hosts(uint8_t settings, const uint8_t *script, size_t length)
+/* ---- a kernel that has its addresses as well ---- */
+
+static struct un_kernel_table kernel;
+
+static void tell(bool knows_attacker)
+{
+    const struct un_kernel_address addresses[] = {{world_own(false), 24}, {world_own(true), 64}};
+    const struct un_kernel_route routes[] = {{.network = ip4(10, 0, 0, 0), .prefix = 24},
+                                             {.network = ip6(0), .prefix = 64}};
+    struct un_kernel_neighbour neighbours[4] = {{.ip = ip4(10, 0, 0, 2)}, {.ip = ip6(2)},
+                                                {.ip = world_attacker(false)}, {.ip = world_attacker(true)}};
+    for (uint32_t i = 0; i < 4; i++)
+        memcpy(neighbours[i].mac, i < 2 ? world.friend.device->capabilities.mac : world_attacker_mac, UN_MAC_BYTES);
+    un_kernel_write(&kernel, &(struct un_kernel_news){addresses, routes, neighbours, 2, 2, knows_attacker ? 4 : 2});
+}
+
+/* It answers the friend for the addresses that they share. */
+static void answer_friend(void)
+{
+    for (int family = 0; family < 2; family++) {
+        const struct un_ip ip = world_own(family);
+        struct un_neighbour *neighbour = un_neighbour_make(&world.friend.stack, &ip);
+        if (neighbour && neighbour->state != UN_NEIGHBOUR_REACHABLE)
+            un_neighbour_learn(&world.friend.stack, neighbour, world.it.device->capabilities.mac, true);
+    }
+}
+
+static void act_as_kernel(void)
+{
+    struct un_ip wanted;
+    bool is_asked = false;
+    while (un_stack_next_question(&world.it.stack, &wanted)) {
+        const struct un_ip v4 = world_attacker(false), v6 = world_attacker(true);
+        is_asked |= un_ip_equal(&wanted, &v4) || un_ip_equal(&wanted, &v6);
+    }
+    if (is_asked)
+        tell(!world.is_quiet);
+    un_stack_follow(&world.it.stack);
+    answer_friend();
+}
+
+static void give_addresses(void)
+{
+    host_address(&world.friend, 2);
+    if (!world.it.stack.config->shared) {
+        host_address(&world.it, 1);
+        return;
+    }
+    memset(&kernel, 0, sizeof kernel);
+    tell(false);
+    world.it.kernel = &kernel;
+    un_stack_share(&world.it.stack, &kernel);
+    answer_friend();
+}
+
+static void make_hosts(uint8_t settings, bool is_shared, const uint8_t *script, size_t length)
 {
     struct un_stack_config config = make_config(settings, script, length);
     struct un_device_capabilities mine = net_capabilities(1), others = net_capabilities(2);
@@ -151,19 +208,20 @@ static void make_hosts(uint8_t settings, const uint8_t *script, size_t length)
         mine.tx_segment_bytes = 8000;
         others.rx_checksum = others.rx_coalesce = true;
     }
+    config.shared = is_shared;
     host_make(&world.it, &config, un_hand_open(&mine, SLOTS));
+    config.shared = false;
     config.secret[0] ^= 0xff;
     host_make(&world.friend, &config, un_hand_open(&others, SLOTS));
-    host_address(&world.it, 1);
-    host_address(&world.friend, 2);
+    give_addresses();
 }
 
-void world_open(uint8_t settings, const uint8_t *script, size_t length)
+static void open_world(uint8_t settings, bool is_shared, const uint8_t *script, size_t length)
 {
     memset(&world, 0, sizeof world);
     handed.count = 0;
     world.now_ns = NET_SECOND;
-    make_hosts(settings, script, length);
+    make_hosts(settings, is_shared, script, length);
     CHECK_EQ(un_stack_listen(&world.it.stack, &any, WORLD_ECHO_PORT, 4, 0), 0);
     CHECK_EQ(un_stack_listen(&world.it.stack, &any, WORLD_PORT, WORLD_BACKLOG, 0), 1);
     CHECK_EQ(un_stack_udp_open(&world.it.stack, &(struct un_stack_peer){.port = WORLD_UDP_PORT}, 0), 0);
@@ -172,6 +230,16 @@ void world_open(uint8_t settings, const uint8_t *script, size_t length)
     world_speak(100);
     world_settle();
     CHECK_EQ(world.heard, 100);
+}
+
+void world_open(uint8_t settings, const uint8_t *script, size_t length)
+{
+    open_world(settings, false, script, length);
+}
+
+void world_open_shared(uint8_t settings, const uint8_t *script, size_t length)
+{
+    open_world(settings, true, script, length);
 }
 
 /* ---- the bystander ---- */
@@ -410,6 +478,8 @@ static uint32_t ferry(struct host *from, struct host *to)
 
 static uint32_t turn(void)
 {
+    if (world.it.kernel)
+        act_as_kernel();
     uint32_t done = un_stack_poll(&world.it.stack, world.now_ns) + return_what_was_handed_over();
     done += un_stack_poll(&world.friend.stack, world.now_ns);
     done += ferry(&world.it, &world.friend) + ferry(&world.friend, &world.it);

@@ -59,6 +59,8 @@ extern const uint8_t world_attacker_mac[UN_MAC_BYTES];
 
 /* `settings` turns features on and off; the script as a whole makes the secrets. */
 void world_open(uint8_t settings, const uint8_t *script, size_t length);
+/* The same, but a kernel has `its` addresses as well: it knows the friend, and finds the attacker when it is asked. */
+void world_open_shared(uint8_t settings, const uint8_t *script, size_t length);
 /* Everything ends: nothing may be left in the arena. */
 void world_close(void);
 

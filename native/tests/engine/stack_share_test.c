@@ -1,0 +1,176 @@
+/* An engine over a stack of our own, at an address that a kernel has as well: it reads the kernel's table, asks for
+ * what is not there, and goes on with another table, also when it is killed at any instruction of that. Sanitized,
+ * every 16th state is judged. */
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "check.h"
+#include "engine/control.h"
+#include "server.h"
+#include "stack/arena.h"
+#include "step.h"
+
+#define LOOKS 32 /* polls, in which descriptors are looked at */
+
+static const uint8_t client_mac[UN_MAC_BYTES] = {2, 0, 0, 0, 0, 2};
+static uint32_t states;
+
+static struct un_tcb *conn_of(struct un_engine *engine, uint32_t number)
+{
+    return &engine->link->stack.tcp.tcbs[engine->works[UN_ID_SLOT(server.conns[number])].handle];
+}
+
+/* The station of the first connection was pushed out, and its worker has something to send. */
+static void start_asking(void)
+{
+    server_open_shared();
+    step_forget();
+    conn_of(server.engine, 0)->next_hop = 0;
+    worker_send(server.conns[0], 100);
+    for (int i = 0; i < LOOKS; i++)
+        server_turn();
+    clients_turn();
+}
+
+static uint32_t received(void)
+{
+    return un_stack_conn_find(&server.far, server.clients[0])->rcv_bytes;
+}
+
+static void the_kernel_is_asked_once(void)
+{
+    struct un_control message;
+    const struct un_ip wanted = {{[10] = 0xff, 0xff, 10, 0, 0, 2}};
+    start_asking();
+    CHECK_EQ(received(), 0);
+    CHECK_EQ(recv(server.control_fd, &message, sizeof message, MSG_DONTWAIT), (ssize_t)sizeof message);
+    CHECK_EQ(message.type, UN_CONTROL_ASKS);
+    CHECK(memcmp(message.arg, wanted.bytes, sizeof message.arg) == 0);
+    CHECK(recv(server.control_fd, &message, sizeof message, MSG_DONTWAIT) < 0);
+    server_close();
+}
+
+static void what_waited_leaves_when_there_is_an_answer(void)
+{
+    start_asking();
+    server_tell(client_mac);
+    for (int i = 0; i < LOOKS; i++)
+        server_turn();
+    clients_turn();
+    CHECK_EQ(received(), 100);
+    server_close();
+}
+
+static void connections_go_on_with_the_next_engine(void)
+{
+    server_open_shared();
+    struct un_engine *dead = server.engine;
+    server.engine = un_engine_start(&server.setup);
+    CHECK(server.engine != NULL);
+    worker_send(server.conns[0], 100);
+    server_turn();
+    clients_turn();
+    CHECK_EQ(received(), 100);
+    un_exchange_close(&dead->link->exchange);
+    munmap((void *)(uintptr_t)dead->link->kernel, sizeof *dead->link->kernel);
+    free(dead->link);
+    free(dead);
+    server_close();
+}
+
+/* ---- killed at any instruction ---- */
+
+static void follow(void)
+{
+    un_stack_follow(&server.engine->link->stack);
+    server_turn();
+}
+
+static void check_takeover(void)
+{
+    struct un_engine *engine = un_engine_start(&server.setup);
+    CHECK(engine != NULL);
+    struct un_stack *stack = &engine->link->stack;
+    CHECK(un_stack_check(stack) == NULL);
+    CHECK_EQ(stack->own->address_count, 1);
+    CHECK_EQ(stack->own->addresses[0].state, UN_ADDRESS_OURS);
+    for (int i = 0; i < LOOKS; i++)
+        un_engine_turn(engine, 0);
+    CHECK(un_stack_check(stack) == NULL);
+    const struct un_neighbour *neighbour = &stack->neighbours[conn_of(engine, 0)->next_hop & 7];
+    CHECK_EQ(neighbour->stamp, conn_of(engine, 0)->next_hop);
+    CHECK_EQ(neighbour->state, UN_NEIGHBOUR_TOLD);
+    CHECK(memcmp(neighbour->ethernet, client_mac, UN_MAC_BYTES) == 0);
+    CHECK_EQ(conn_of(engine, 0)->snd_nxt - conn_of(engine, 0)->snd_una, 100); /* it is on its way */
+}
+
+static void judge(void)
+{
+    if (!UN_TEST_SANITIZED || states++ % 16 == 0)
+        step_judge(check_takeover);
+}
+
+static void step(void (*act)(void), void (*look)(void))
+{
+    step_watch(server.setup.private, un_engine_private_bytes(&server.config));
+    step_watch(server.setup.public, server.layout.public_bytes);
+    for (uint32_t port = 0; port < UN_PORTS; port++)
+        step_watch(server.setup.ports[port], server.layout.port_bytes);
+    step_watch(server.stack.arena, un_stack_setup_arena_bytes(&server.stack));
+    step_watch(server.stack.frames, un_stack_setup_frames_bytes(&server.stack));
+    step_through(act, look);
+    server_forget_packets();
+    server_close();
+}
+
+static void killed_while_it_follows_another_table(void)
+{
+    start_asking();
+    server_tell(client_mac);
+    step(follow, judge);
+}
+
+/* The request may be lost with the engine; its sender repeats it. What is left of the station is whole, or nothing. */
+static void check_station(void)
+{
+    struct un_engine *engine = un_engine_start(&server.setup);
+    CHECK(engine != NULL);
+    struct un_stack *stack = &engine->link->stack;
+    for (uint32_t i = 0; i < stack->config->neighbours; i++) {
+        const struct un_neighbour *neighbour = &stack->neighbours[i];
+        bool is_whole = memcmp(neighbour->ethernet, client_mac, UN_MAC_BYTES) == 0;
+        CHECK(neighbour->state == UN_NEIGHBOUR_FREE || (neighbour->state == UN_NEIGHBOUR_TOLD && is_whole));
+    }
+    for (int i = 0; i < LOOKS; i++)
+        un_engine_turn(engine, 0);
+    CHECK(un_stack_check(stack) == NULL);
+}
+
+static void judge_station(void)
+{
+    if (!UN_TEST_SANITIZED || states++ % 16 == 0)
+        step_judge(check_station);
+}
+
+static void killed_while_a_station_is_heard(void)
+{
+    server_open_shared();
+    step_forget();
+    struct un_stack *stack = &server.engine->link->stack;
+    for (uint32_t i = 0; i < stack->config->neighbours; i++)
+        stack->neighbours[i].state = UN_NEIGHBOUR_FREE; /* as if others had pushed it out */
+    conn_of(server.engine, 0)->next_hop = 0;
+    client_send(server.clients[0], 300);
+    step(server_turn, judge_station);
+}
+
+int main(void)
+{
+    RUN(the_kernel_is_asked_once);
+    RUN(what_waited_leaves_when_there_is_an_answer);
+    RUN(connections_go_on_with_the_next_engine);
+    RUN(killed_while_it_follows_another_table);
+    RUN(killed_while_a_station_is_heard);
+    return 0;
+}

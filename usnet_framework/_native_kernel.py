@@ -1,0 +1,78 @@
+"""The table of what the kernel knows of a shared interface (native/include/usnet_kernel.h) as typed Python."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from mmap import mmap
+
+from usnet_framework._native import checked, mapped_ip
+from usnet_framework._usnet import ffi, lib
+
+IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+ADDRESSES_MAX: int = lib.USNET_KERNEL_ADDRESSES_MAX
+ROUTES_MAX: int = lib.USNET_KERNEL_ROUTES_MAX
+NEIGHBOURS_MAX: int = lib.USNET_KERNEL_NEIGHBOURS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A way to a network, by our interface unless it leads `elsewhere`."""
+
+    network: IpNetwork
+    gateway: IpAddress | None = None
+    """Of the same family; None: the network is on the link."""
+    elsewhere: bool = False
+    """Packets leave by another interface, or nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A station on the link."""
+
+    ip: IpAddress
+    mac: bytes
+
+
+def table_bytes() -> int:
+    """How large the memory of a table is; zeros are an empty table."""
+    return int(lib.usnet_kernel_table_bytes())
+
+
+def write_table(
+    memory: mmap, addresses: Sequence[IpInterface], routes: Sequence[Route], neighbours: Sequence[Neighbour]
+) -> int:
+    """Write all of it anew; routes with the best first. Returns how many had no room, the last of each kind."""
+    given = (
+        ffi.new("struct usnet_kernel_address[]", [_address(address) for address in addresses]),
+        len(addresses),
+        ffi.new("struct usnet_kernel_route[]", [_route(route) for route in routes]),
+        len(routes),
+        ffi.new("struct usnet_kernel_neighbour[]", [_neighbour(neighbour) for neighbour in neighbours]),
+        len(neighbours),
+    )
+    with ffi.from_buffer("uint8_t[]", memory, require_writable=True) as bytes_:
+        if len(bytes_) < table_bytes():
+            raise ValueError(f"a table takes {table_bytes()} bytes, not {len(bytes_)}")
+        return checked(lib.usnet_kernel_table_write(bytes_, *given))
+
+
+def _address(address: IpInterface) -> dict[str, object]:
+    return {"ip": mapped_ip(str(address.ip)), "prefix": address.network.prefixlen}
+
+
+def _route(route: Route) -> dict[str, object]:
+    return {
+        "network": mapped_ip(str(route.network.network_address)),
+        "gateway": bytes(16) if route.gateway is None else mapped_ip(str(route.gateway)),
+        "prefix": route.network.prefixlen,
+        "elsewhere": route.elsewhere,
+    }
+
+
+def _neighbour(neighbour: Neighbour) -> dict[str, object]:
+    return {"ip": mapped_ip(str(neighbour.ip)), "mac": neighbour.mac}
