@@ -35,14 +35,12 @@ pytestmark = needs_tap
 HARMLESS = {
     "TCP window specified by the receiver is now completely full",  # we send faster than the peer reads
     "TCP Zero Window segment",  # the peer sends faster than the application reads
+    "D-SACK Sequence",  # the receiver had it already (RFC 2883): on a slow machine an answer may come after a probe
 }
 """Warnings about speed; RFC 9293 has windows for it."""
 
 SOON = "This frame is a (suspected) out-of-order segment"
 """So tshark calls what is sent again within a round trip or 3 ms of later segments, though it has seen it before."""
-
-TWICE = "D-SACK Sequence"
-"""A receiver says that it had it already: RFC 2883."""
 
 RESET = "Connection reset (RST)"
 
@@ -117,7 +115,7 @@ def test_a_server_on_a_link_that_loses(server: Server, ethernet: Link, capture: 
     """Of packets of up to 64 KiB, so that a tenth of them has to be lost for some to be."""
     with capture, ethernet.losses(per_mille=100):
         exchange(version, server.address[1], 2 * MEBIBYTE)
-    assert_faultless(capture, SOON, TWICE)
+    assert_faultless(capture, SOON)
 
 
 @pytest.fixture
