@@ -16,10 +16,15 @@ SIDE_BY_SIDE := -n 4 --dist worksteal
 MESON_TEST := meson test --print-errorlogs --timeout-multiplier 4
 OVER_TAP := usnet-bench compare --rounds 9 --base epoll-c --servers epoll-c,usnet-tap-inline,usnet-tap-split
 AND_LWIP = $(shell pkg-config --exists lwip && echo ,lwip-tap)
+ON_PAIR := usnet-bench compare --rounds 9 --base epoll-c --servers epoll-c,usnet-afxdp-inline,usnet-afxdp-split
+FIXED := ,mirror-afxdp,usnet-tap-inline,usnet-tap-split,uvloop --fixed \
+	--aim usnet-afxdp-inline:ratio/mirror-afxdp:0.9 --aim usnet-afxdp-inline:ratio:1.2 \
+	--aim usnet-afxdp-split:ratio/mirror-afxdp:0.8 \
+	--aim usnet-afxdp-inline:cpu:0.8 --aim usnet-afxdp-split:cpu:1
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve test test-trixie vm-test check native-test sanitized-test sim bench bench-stack bench-tap bench-servers bench-scale soak fuzz corpus docs install clean
+.PHONY: help serve test test-trixie vm-test check native-test sanitized-test sim bench bench-stack bench-tap bench-afxdp bench-servers bench-scale soak fuzz corpus docs install clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -54,7 +59,7 @@ SEEDS ?= 1000
 sim: $(VENV)/installed  ## run SEEDS random networks of simulated stacks (1000)
 	python -P -m usnet_framework.testing.simulate --seeds $(SEEDS) --jobs $$(nproc)
 
-bench: bench-stack bench-tap bench-servers bench-scale  ## the figures of the README, on a quiet machine: half an hour
+bench: bench-stack bench-tap bench-afxdp bench-servers bench-scale  ## the figures of the README, on a quiet machine: more than an hour
 
 bench-stack: $(VENV)/installed-for-bench build/release/build.ninja  ## the stack itself beside lwIP, in memory: a minute
 	ninja -C build/release native/bench/stack/stack_bench
@@ -69,6 +74,15 @@ bench-tap: $(VENV)/installed-for-bench  ## servers with a stack of their own ove
 	$(OVER_TAP) --way up --connections 4 --size 1048576 --aim usnet-tap-inline:gbit:20
 	$(OVER_TAP) --way down --connections 4 --size 1048576 --aim usnet-tap-inline:gbit:20
 	$(OVER_TAP) --connections 4 --size 1048576
+
+# Throughput, and what a message takes at a fixed rate. In bulk, XDP does without segmentation offload: so do all.
+bench-afxdp: $(VENV)/installed-for-bench  ## the same with the stack on AF_XDP sockets of a veth pair: half an hour
+	$(ON_PAIR) --connections 1 --aim usnet-afxdp-inline:p50:0.8
+	$(ON_PAIR)$(FIXED)
+	$(ON_PAIR)$(FIXED) --rps
+	$(ON_PAIR) --connect --aim usnet-afxdp-inline:rate:20000
+	$(ON_PAIR) --no-segmentation --way up --connections 4 --size 1048576 --aim usnet-afxdp-inline:ratio:0.9
+	$(ON_PAIR) --no-segmentation --way down --connections 4 --size 1048576 --aim usnet-afxdp-inline:ratio:0.9
 
 bench-servers: $(VENV)/installed-for-bench build/release/build.ninja  ## servers on kernel sockets; survival, memory, the cost of looking
 	usnet-bench compare --rounds 9

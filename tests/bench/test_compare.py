@@ -66,6 +66,17 @@ def test_a_bar_and_whether_it_was_reached() -> None:
     assert missed.endswith("at least 1,000: missed")
 
 
+def test_what_a_message_takes_at_a_fixed_rate() -> None:
+    servers = ["--servers", "epoll-c,asyncio", "--base", "epoll-c", "--rounds", "1", "--network", "loopback"]
+    done = compare(*servers, "--fixed", "--duration", "1", "--aim", "epoll-c:cpu/asyncio:1000")
+    assert done.returncode == 0, done.stderr
+    *_, title, _, header, first, second, aim = done.stdout.splitlines()
+    assert title.startswith("what a message takes at ")
+    assert header.split()[:5] == ["server", "messages/s", "server", "core", "us"]
+    assert [row.split()[0] for row in (first, second)] == ["epoll-c", "asyncio"]
+    assert aim.startswith("aim: epoll-c, server core per message at the fixed rate, x asyncio: ")
+
+
 @pytest.mark.parametrize("way", ["up", "down"])
 def test_bytes_that_go_one_way(way: str) -> None:
     servers = ["--servers", "usnet-inline,asyncio,epoll-c", "--base", "epoll-c"]
@@ -105,15 +116,19 @@ def test_a_signal_leaves_nothing_behind(number: signal.Signals) -> None:
     [
         (["--servers", "nginx"], 2, "unknown server 'nginx'"),
         (["--servers", "epoll-c", "--base", "uvloop"], 2, "not one of the servers compared"),
-        (["--servers", "uvloop,lwip-tap", "--size", "65536", "--connections", "12"], 2, "overflow the TAP interface"),
+        (["--servers", "uvloop,lwip-tap", "--size", "65536", "--connections", "12"], 2, "overflow the interface"),
         (["--load-core", "4000"], 2, "core 4000 may not be used here"),
         (["--rounds", "0"], 2, "--rounds"),
         (["--connect", "--rate", "10"], 2, "not allowed with"),
         (["--aim", "uvloop:speed:1"], 2, "it is SERVER:FIGURE:BAR"),
         (["--aim", "nobody:rate:1"], 2, "'nobody' is not one of the servers compared"),
         (["--rps", "--network", "loopback"], 2, "--rps needs network namespaces"),
+        (["--no-segmentation", "--network", "loopback"], 2, "--no-segmentation needs network namespaces"),
+        (["--fixed", "--rate", "10"], 2, "--fixed: chooses its rate"),
+        (["--aim", "uvloop:cpu:1"], 2, "with --fixed alone"),
         (["--way", "down", "--size", "8"], 2, "messages have 16 bytes at least"),
         (["--servers", "usnet-tap-inline", "--base", "usnet-tap-inline", "--network", "loopback"], 2, "not loopback"),
+        (["--servers", "mirror-afxdp", "--base", "mirror-afxdp", "--network", "loopback"], 2, "not loopback"),
     ],
 )
 def test_wrong_usage(options: list[str], code: int, text: str) -> None:
@@ -124,7 +139,7 @@ def test_wrong_usage(options: list[str], code: int, text: str) -> None:
 
 def test_the_help_says_what_cannot_be_compared() -> None:
     text = " ".join(compare("--help").stdout.split())
-    assert "over TAP, as root: usnet-tap-inline, usnet-tap-split" in text
+    assert "with a stack of their own, as root: usnet-tap-inline, usnet-tap-split, usnet-afxdp-inline" in text
     assert "A server on kernel sockets cannot be measured there" in text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from support.privilege import needs_network_namespaces, needs_tap
 
 from usnet_framework.bench import netns, network
 from usnet_framework.bench.netns import VethPair, namespaces
-from usnet_framework.bench.network import add_tap, open_network
+from usnet_framework.bench.network import add_station, add_tap, open_network
 from usnet_framework.errors import StartupError, UsageError
 
 pytestmark = needs_network_namespaces
@@ -58,6 +59,41 @@ def test_a_tap_interface_has_the_queue_and_the_route_of_the_pair() -> None:
     assert kinds == ["pfifo"]
     assert [line.split()[0] for line in routes] == [netns.TAP_NETWORK]
     assert "congctl cubic" in routes[0]
+
+
+FEATURES = """
+import sys
+from usnet_framework.shards.ethtool import Ethtool
+with Ethtool(sys.argv[1]) as card:
+    print(*(name for name, feature in card.features().items() if feature.active))
+"""
+
+
+def active(command: list[str]) -> set[str]:
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_neither_side_segments_when_told_not_to() -> None:
+    with open_network("veth") as pair:
+        sides = ((pair.on_server, netns.SERVER_INTERFACE), (pair.on_client, netns.CLIENT_INTERFACE))
+        ask = [side([sys.executable, "-P", "-c", FEATURES, device]) for side, device in sides]
+        before = [active(command) for command in ask]
+        network.stop_segmenting(pair)
+        after = [active(command) for command in ask]
+    assert all("tx-tcp-segmentation" in one for one in before)
+    assert all("tx-generic-segmentation" in one for one in after)
+    assert not any(name.startswith("tx-tcp") for one in after for name in one)
+
+
+def test_a_station_is_found_anew_by_each_server() -> None:
+    with open_network("veth") as pair:
+        station = add_station(pair)
+        host, _ = station.new_address()
+        old = ["lladdr", "02:00:00:00:00:01", "nud", "stale", "dev", netns.CLIENT_INTERFACE]
+        subprocess.run(pair.on_client(["ip", "neighbour", "add", host, *old]), check=True)
+        station.new_address()
+        known = subprocess.run(pair.on_client(["ip", "neighbour"]), capture_output=True, text=True, check=True).stdout
+    assert host not in known
 
 
 def test_a_tap_interface_needs_namespaces() -> None:
@@ -114,8 +150,8 @@ def test_each_kernel_receives_on_its_own_core_when_told_to() -> None:
                 check=True,
             ).stdout
             for side, device in (
-                (pair.on_server, "ub*s"),
-                (pair.on_client, "ub*c"),
+                (pair.on_server, netns.SERVER_INTERFACE),
+                (pair.on_client, netns.CLIENT_INTERFACE),
                 (tap.on_client, netns.TAP_INTERFACE),
             )
         ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support.privilege import may_look_into_processes, needs_tap
+from support.privilege import may_look_into_processes, needs_network_namespaces, needs_tap, needs_xdp
 from support.server import command
 
 SHORT = ["--duration", "1", "--warmup", "0.1", "--connections", "8", "--rounds", "1"]
@@ -55,6 +55,30 @@ def test_compare_over_tap(load: list[str]) -> None:
     assert [row["name"] for row in result["samples"]] == servers
     assert all(row["throughput"] > 0 for row in result["samples"])
     assert any("usnet-tap-split: over a TAP interface" in note for note in result["notes"])
+
+
+@needs_network_namespaces
+@needs_xdp
+def test_compare_over_afxdp_with_what_a_message_takes() -> None:
+    servers = ["epoll-c", "mirror-afxdp", "usnet-afxdp-inline", "usnet-afxdp-split"]
+    options = ["--servers", ",".join(servers), "--base", "epoll-c", "--network", "veth", "--verify", "--fixed", "--rps"]
+    result = bench("compare", *SHORT, *options, "--duration", "0.5")
+    assert [row["name"] for row in result["samples"]] == servers
+    assert [row["name"] for row in result["fixed"]["samples"]] == servers
+    assert all(row["throughput"] > 0 for row in result["samples"])
+    assert all(row["cost"]["wakes"] > 0 for row in result["fixed"]["samples"])
+    (note,) = (note for note in result["notes"] if "on an AF_XDP socket" in note)
+    assert note.startswith(", ".join(servers[1:]))
+    assert note.endswith("by a thread of the kernel on the server's core")
+
+
+@needs_network_namespaces
+@needs_xdp
+@pytest.mark.parametrize("load", [["--connect"], ["--connections", "2", "--size", "1048576", "--no-segmentation"]])
+def test_other_loads_over_afxdp(load: list[str]) -> None:
+    servers = ["--servers", "usnet-afxdp-inline", "--base", "usnet-afxdp-inline"]
+    result = bench("compare", *SHORT, *servers, "--network", "veth", "--verify", *load)
+    assert result["samples"][0]["throughput"] > 0
 
 
 @needs_tap

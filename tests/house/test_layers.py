@@ -29,7 +29,7 @@ INCLUDES = {
     "dispatch": {"src/base", "src/shard", "src/engine"},  # engine.h, for the inline layout
     "bench": {"src/base"},
     "bench/tests": {"bench", "src/base"},
-    "bench/stack": {"src/base", "src/device", "src/stack", "src/engine"},
+    "bench/stack": {"src/base", "src/wire", "src/device", "src/stack", "src/engine", "include", "bpf"},
     "tests": CORE | {"include", "fuzz"},
     "fuzz": CORE | {"include", "src/api", "tests", "tests/wire", "tests/stack"},
     "tests/sockets": CORE | {"include", "src/api", "tests", "tests/device"},

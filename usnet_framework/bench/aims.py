@@ -14,16 +14,27 @@ from usnet_framework.errors import UsageError
 class Figure:
     text: str
     is_met: Callable[[float, float], bool]
-    of: Callable[[Summary, Summary, int], float]  # a row, the base's row, bytes of a message
+    of: Callable[[Summary, Summary, int], float]  # a row, the one it is compared with, bytes of a message
+    at_fixed_rate: bool = False
 
     @property
     def sign(self) -> str:
         return "at least" if self.is_met is operator.ge else "at most"
 
+    @property
+    def is_ratio(self) -> bool:
+        return "{base}" in self.text
+
 
 FIGURES: Mapping[str, Figure] = {
     "ratio": Figure("messages/s, x {base}", operator.ge, lambda row, base, size: over(row.throughput, base.throughput)),
     "p50": Figure("p50, x {base}", operator.le, lambda row, base, size: over(row.p50_us, base.p50_us)),
+    "cpu": Figure(
+        "server core per message at the fixed rate, x {base}",
+        operator.le,
+        lambda row, base, size: over(row.cost.server_us, base.cost.server_us),
+        at_fixed_rate=True,
+    ),
     "rate": Figure("messages/s", operator.ge, lambda row, base, size: row.throughput),
     "gbit": Figure("Gbit/s", operator.ge, lambda row, base, size: row.throughput * size * 8 / 1e9),
 }
@@ -34,31 +45,41 @@ class Aim:
     server: str
     figure: str
     bar: float
+    other: str = ""  # that a ratio is to; by default the base of the comparison
 
 
 def parse(text: str) -> Aim:
-    """SERVER:FIGURE:BAR."""
+    """SERVER:FIGURE:BAR or SERVER:FIGURE/OTHER:BAR."""
     server, _, rest = text.partition(":")
-    figure, _, bar = rest.partition(":")
+    what, _, bar = rest.partition(":")
+    figure, slash, other = what.partition("/")
     try:
-        if figure in FIGURES:
-            return Aim(server, figure, float(bar))
+        if figure in FIGURES and bool(slash) == bool(other) and (FIGURES[figure].is_ratio or not slash):
+            return Aim(server, figure, float(bar), other)
     except ValueError:
         pass
-    raise UsageError(f"--aim {text}: it is SERVER:FIGURE:BAR, and FIGURE one of {', '.join(FIGURES)}")
+    ratios = ", ".join(name for name in FIGURES if FIGURES[name].is_ratio)
+    raise UsageError(
+        f"--aim {text}: it is SERVER:FIGURE:BAR, and FIGURE one of {', '.join(FIGURES)}; "
+        f"{ratios} may name the server to compare with, in place of --base: SERVER:FIGURE/OTHER:BAR"
+    )
 
 
-def check(aims: Sequence[Aim], servers: Sequence[str]) -> None:
+def check(aims: Sequence[Aim], servers: Sequence[str], fixed: bool) -> None:
     for aim in aims:
-        if aim.server not in servers:
-            raise UsageError(f"--aim: {aim.server!r} is not one of the servers compared: {', '.join(servers)}")
+        for server in (aim.server, aim.other or aim.server):
+            if server not in servers:
+                raise UsageError(f"--aim: {server!r} is not one of the servers compared: {', '.join(servers)}")
+        if FIGURES[aim.figure].at_fixed_rate and not fixed:
+            raise UsageError(f"--aim {aim.server}:{aim.figure}: is measured with --fixed alone")
 
 
-def verdict(aim: Aim, rows: Sequence[Summary], base: str, size: int) -> str:
-    """One line; a run of nothing reaches no bar."""
-    by_name = {row.name: row for row in rows}
+def verdict(aim: Aim, rows: Sequence[Summary], fixed: Sequence[Summary], base: str, size: int) -> str:
+    """One line; a run of nothing reaches no bar. `fixed`: the rows at a fixed rate."""
     figure = FIGURES[aim.figure]
-    found = figure.of(by_name[aim.server], by_name[base], size)
+    by_name = {row.name: row for row in (fixed if figure.at_fixed_rate else rows)}
+    other = aim.other or base
+    found = figure.of(by_name[aim.server], by_name[other], size)
     outcome = "reached" if figure.is_met(found, aim.bar) else "missed"
-    text = figure.text.format(base=base)
+    text = figure.text.format(base=other)
     return f"aim: {aim.server}, {text}: {found:,.2f}, {figure.sign} {aim.bar:,g}: {outcome}"

@@ -1,21 +1,47 @@
-"""`usnet-bench compare`: servers side by side, each confined to one core, the load on another."""
+"""`usnet-bench compare`: servers side by side, each confined to one core, the load on another.
+
+Throughput is limited by the load's core where there are few cores; what a message costs is not. So a comparison can go
+on at a fixed rate, the same for all: half of what the slowest reached. There, a server that would spin while it has
+nothing to do is told to sleep."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import statistics
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from usnet_framework.bench import aims, machine, report
 from usnet_framework.bench.aims import Aim
 from usnet_framework.bench.load import Load, run_load
 from usnet_framework.bench.machine import Cores, Usage
-from usnet_framework.bench.network import Network, add_tap, open_network, receive_at_home
-from usnet_framework.bench.rounds import STEAL_LIMIT, Sample, Summary, interleave, summarise
-from usnet_framework.bench.servers import KINDS, Kind, check_load, running
-from usnet_framework.errors import UsageError
+from usnet_framework.bench.network import Network, open_network, pair_of, receive_at_home, stop_segmenting
+from usnet_framework.bench.rounds import STEAL_LIMIT, Cost, Sample, Summary, interleave, summarise
+from usnet_framework.bench.servers import KINDS, STATION, TAP, Kind, check_load, meeting_places, running
+from usnet_framework.errors import StartupError, UsageError
 
 DEFAULT_BASE = "uvloop"
+OF_THE_SLOWEST = 0.5  # the fixed rate
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How servers and load meet."""
+
+    network: str
+    cores: Cores
+    rps: bool = False  # each kernel receives on the core of its side's process
+    segmentation: bool = True  # the interfaces cut what TCP sends
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """At a fixed rate."""
+
+    rate: float  # messages per second
+    summaries: tuple[Summary, ...]
+    samples: tuple[Sample, ...]
 
 
 @dataclass(frozen=True)
@@ -29,6 +55,7 @@ class Comparison:
     notes: tuple[str, ...]
     summaries: tuple[Summary, ...]
     samples: tuple[Sample, ...]
+    fixed: Fixed | None
     aims: tuple[str, ...]  # a line each
 
     def to_json(self) -> dict[str, Any]:
@@ -48,20 +75,38 @@ class Comparison:
             "",
             report.summary_table(self.summaries, self.base, load),
         ]
-        return "\n".join([*lines, *self.aims])
+        return "\n".join([*lines, *self._fixed_lines(), *self.aims])
+
+    def _fixed_lines(self) -> list[str]:
+        if self.fixed is None:
+            return []
+        title = (
+            f"what a message takes at {self.fixed.rate:,.0f} messages/s, {OF_THE_SLOWEST:.0%} of what the slowest "
+            "reached; nobody spins"
+        )
+        return ["", title, "", report.cost_table(self.fixed.summaries, self.base)]
 
 
-def notes(kinds: Sequence[Kind], cores: Cores, samples: Sequence[Sample], rps: bool) -> list[str]:
+def notes(kinds: Sequence[Kind], setting: Setting, samples: Sequence[Sample]) -> list[str]:
     """What a reader of the table must know and the table does not say."""
-    found = ["each kernel receives on the core of the process that it receives for (RPS)"] if rps else []
+    cores = setting.cores
+    found = ["each kernel receives on the core of the process that it receives for (RPS)"] if setting.rps else []
+    if not setting.segmentation:
+        found.append("TCP segmentation offload is off at both ends of the veth pair")
     if any(len(kind.cores(cores)) > 1 for kind in kinds):
         shared = ", which it shares with the load" if cores.extra_is_shared else ""
         found.append(f"usnet-split-2 has cores {cores.server} and {cores.extra}{shared}")
-    over_tap = ", ".join(kind.name for kind in kinds if kind.over_tap)
-    if over_tap:
+    names = {place: ", ".join(kind.name for kind in kinds if kind.place == place) for place in (TAP, STATION)}
+    if names[TAP]:
         found.append(
-            f"{over_tap}: over a TAP interface, with the load at its kernel's end, where therefore no server on "
+            f"{names[TAP]}: over a TAP interface, with the load at its kernel's end, where therefore no server on "
             "kernel sockets can be"
+        )
+    if names[STATION]:
+        who = "a thread of the kernel on the server's core" if setting.rps else "the sender, on the load's core"
+        found.append(
+            f"{names[STATION]}: on an AF_XDP socket of the server's end of the veth pair; what comes is put there by "
+            f"{who}"
         )
     if cores.server == cores.load:
         found.append("only one core: server and load share it, so these figures are of both together")
@@ -73,13 +118,18 @@ def notes(kinds: Sequence[Kind], cores: Cores, samples: Sequence[Sample], rps: b
     return found
 
 
-def measure(network: Network, kind: Kind, number: int, load: Load, cores: Cores) -> Sample:
-    command = kind.echo if load.way == "echo" else kind.exchange
-    with running(network, command, kind.cores(cores)) as server:
-        before = machine.core_times()
+def measure(network: Network, kind: Kind, number: int, load: Load, setting: Setting, sleeps: bool) -> Sample:
+    cores = setting.cores
+    with running(network, kind.command(load.way, sleeps), kind.cores(cores)) as server:
+        if setting.rps:
+            receive_at_home(network, cores.server, cores.load)
+        wakes, start_s, before = server.wakes(), time.monotonic(), machine.core_times()
         result = run_load(network, load, server.target, cores.load)
         usage = Usage.between(before, machine.core_times(), {cores.server, cores.load})
-    return Sample.of(kind.name, number, result, cores, usage)
+        seconds = time.monotonic() - start_s
+        wakes = server.wakes() - wakes
+    cost = Cost.of(usage, seconds, cores, wakes, result["messages"]["answered"])
+    return Sample.of(kind.name, number, result, cores, usage, cost if len(kind.cores(cores)) == 1 else Cost())
 
 
 def choose(names: Sequence[str], base: str) -> list[Kind]:
@@ -91,10 +141,33 @@ def choose(names: Sequence[str], base: str) -> list[Kind]:
     return [KINDS[name] for name in names]
 
 
-def meeting_places(kinds: Sequence[Kind], network: Network) -> dict[str, Network]:
-    """Where each of them meets the load, by name."""
-    tap = add_tap(network) if any(kind.over_tap for kind in kinds) else network
-    return {kind.name: tap if kind.over_tap else network for kind in kinds}
+def take_turns(
+    places: Mapping[str, Network], rounds: int, load: Load, setting: Setting, sleeps: bool = False
+) -> list[Sample]:
+    samples = []
+    for number, name in interleave(tuple(places), rounds):
+        sample = measure(places[name], KINDS[name], number, load, setting, sleeps)
+        samples.append(sample)
+        took = f"  {sample.cost.server_us:6.2f} us" if sleeps else ""
+        report.progress(
+            f"round {number + 1}/{rounds} {name:19} {sample.throughput:12,.0f}/s{took}  steal {sample.steal:.0%}"
+        )
+    return samples
+
+
+def slowest(samples: Sequence[Sample], names: Iterable[str]) -> float:
+    """Its messages per second. Runs that were disturbed count too: they are slow, and so the rate can be reached."""
+    return min(statistics.median(run.throughput for run in samples if run.name == name) for name in names)
+
+
+def at_fixed_rate(
+    reached: Sequence[Sample], places: Mapping[str, Network], rounds: int, load: Load, setting: Setting, base: str
+) -> Fixed:
+    rate = OF_THE_SLOWEST * slowest(reached, places)
+    if rate == 0:
+        raise StartupError("--fixed: a server has answered nothing; take a longer --duration")
+    samples = take_turns(places, rounds, replace(load, rate=rate), setting, sleeps=True)
+    return Fixed(rate, tuple(summarise(samples, base)), tuple(samples))
 
 
 def compare(
@@ -102,36 +175,35 @@ def compare(
     base: str,
     load: Load,
     rounds: int,
-    network_choice: str,
-    cores: Cores,
+    setting: Setting,
     wanted: Sequence[Aim] = (),
-    rps: bool = False,
+    fixed: bool = False,
 ) -> Comparison:
     kinds = choose(names, base)
     check_load(kinds, load)
-    aims.check(wanted, names)
-    samples = []
-    with open_network(network_choice) as network:
+    aims.check(wanted, names, fixed)
+    with open_network(setting.network) as network:
         places = meeting_places(kinds, network)
-        for place in places.values() if rps else ():
-            receive_at_home(place, cores.server, cores.load)
-        for number, name in interleave(names, rounds):
-            sample = measure(places[name], KINDS[name], number, load, cores)
-            samples.append(sample)
-            report.progress(
-                f"round {number + 1}/{rounds} {name:16} {sample.throughput:12,.0f}/s  steal {sample.steal:.0%}"
-            )
+        if setting.rps:
+            pair_of("--rps needs", network)
+        if not setting.segmentation:
+            stop_segmenting(network)
+        samples = take_turns(places, rounds, load, setting)
+        summaries = summarise(samples, base)
+        at_rate = at_fixed_rate(samples, places, rounds, load, setting, base) if fixed else None
         description = network.description
-    summaries = summarise(samples, base)
+    everything = [*samples, *(at_rate.samples if at_rate else ())]
+    costs = at_rate.summaries if at_rate else ()
     return Comparison(
         machine.describe(),
         description,
-        cores,
+        setting.cores,
         load,
         rounds,
         base,
-        tuple(notes(kinds, cores, samples, rps)),
+        tuple(notes(kinds, setting, everything)),
         tuple(summaries),
         tuple(samples),
-        tuple(aims.verdict(aim, summaries, base, load.size) for aim in wanted),
+        at_rate,
+        tuple(aims.verdict(aim, summaries, costs, base, load.size) for aim in wanted),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 
@@ -32,13 +32,22 @@ def available_cores() -> set[int]:
     return os.sched_getaffinity(0)
 
 
+TICK_US = 1e6 / os.sysconf("SC_CLK_TCK")
+
+
 @dataclass(frozen=True)
 class CoreTime:
-    """Clock ticks of one core since boot, from /proc/stat (proc(5))."""
+    """Clock ticks of one core since boot, from /proc/stat (proc(5)). Interrupts count as softirq."""
 
     total: int
     idle: int
     steal: int
+    user: int = 0
+    system: int = 0
+    softirq: int = 0
+
+    def since(self, before: CoreTime) -> CoreTime:
+        return CoreTime(*(getattr(self, each.name) - getattr(before, each.name) for each in fields(self)))
 
 
 def core_times() -> dict[int, CoreTime]:
@@ -48,10 +57,12 @@ def core_times() -> dict[int, CoreTime]:
 def parse_core_times(text: str) -> dict[int, CoreTime]:
     times = {}
     for line in text.splitlines():
-        name, *fields = line.split()
+        name, *numbers = line.split()
         if name.startswith("cpu") and name != "cpu":
-            ticks = [int(field) for field in fields[:8]]  # user nice system idle iowait irq softirq steal
-            times[int(name[3:])] = CoreTime(total=sum(ticks), idle=ticks[3] + ticks[4], steal=ticks[7])
+            ticks = [int(field) for field in numbers[:8]]
+            user, nice, system, idle, waiting, interrupts, softirq, steal = ticks
+            core = int(name.removeprefix("cpu"))
+            times[core] = CoreTime(sum(ticks), idle + waiting, steal, user + nice, system, interrupts + softirq)
     return times
 
 
@@ -61,15 +72,13 @@ class Usage:
 
     busy: dict[int, float]
     steal: float  # of the core that lost most
+    spent: dict[int, CoreTime]
 
     @classmethod
     def between(cls, before: Mapping[int, CoreTime], after: Mapping[int, CoreTime], cores: Iterable[int]) -> Usage:
-        busy, steal = {}, 0.0
-        for core in cores:
-            total = max(1, after[core].total - before[core].total)
-            busy[core] = 1 - (after[core].idle - before[core].idle) / total
-            steal = max(steal, (after[core].steal - before[core].steal) / total)
-        return cls(busy, steal)
+        spent = {core: after[core].since(before[core]) for core in cores}
+        busy = {core: 1 - time.idle / max(1, time.total) for core, time in spent.items()}
+        return cls(busy, max(time.steal / max(1, time.total) for time in spent.values()), spent)
 
 
 def processor() -> str:

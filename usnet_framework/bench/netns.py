@@ -10,12 +10,13 @@ Who sends does the receiving too, unless told otherwise: the kernel takes a pack
 its socket, in the context of the sender, on his core. Over the veth pair each side so works for the other: what a
 server on kernel sockets receives is paid by the load's core, what the load receives by the server's. Over TAP, writing
 a packet takes it through the load's kernel, on the server's core too, but the server's own stack receives on its own
-core as well. With `receive_on` each kernel receives on the core of the process that it receives for (RPS), as behind
-a network card.
+core as well. On an AF_XDP socket, what comes is put into the server's frames on the load's core. With `receive_at_home`
+each kernel receives on the core of the process that it receives for (RPS), as behind a network card.
 
-A server with a stack of its own gets a TAP interface instead (TapLink), in the namespace of the load: the load sits at
-the kernel's end of it, with the same queue and route. No server on kernel sockets can be measured there, because its
-packets to that load would never touch the interface.
+A server with a stack of its own takes packets from its end of the pair before the kernel does (Station), at an address
+of its own. Or it gets a TAP interface (TapLink), in the namespace of the load: the load sits at the kernel's end of it,
+with the same queue and route. No server on kernel sockets can be measured there, because its packets to that load would
+never touch the interface.
 """
 
 from __future__ import annotations
@@ -23,19 +24,25 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 PREFIX = "usnet-bench-"
 QUEUE_PACKETS = 1000
 CONGESTION_CONTROL = "cubic"
 SERVER_ADDRESS = "192.0.2.1"  # RFC 5737: for documentation, never on a real network
 CLIENT_ADDRESS = "192.0.2.2"
-PAIR_NETWORK = "192.0.2.0/30"
-TAP_SERVER_ADDRESS = "192.0.2.5"
-TAP_CLIENT_ADDRESS = "192.0.2.6"
-TAP_NETWORK = "192.0.2.4/30"
+STATION_ADDRESS = "192.0.2.3"
+PAIR_NETWORK = "192.0.2.0/29"
+SERVER_INTERFACE = "ubserver"  # each in a namespace of its own
+CLIENT_INTERFACE = "ubclient"
+TAP_SERVER_ADDRESS = "192.0.2.9"
+TAP_CLIENT_ADDRESS = "192.0.2.10"
+TAP_NETWORK = "192.0.2.8/30"
 TAP_INTERFACE = "usnet0"
 PORT = 7000
 
@@ -74,9 +81,14 @@ def remove_abandoned() -> None:
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
 
 
+def on_network(address: str, network: str) -> str:
+    """As 192.0.2.1/29."""
+    return f"{address}/{network.rpartition('/')[2]}"
+
+
 def configure(side: Side, network: str) -> None:
     ip = ["ip", "-n", side.namespace]
-    run(*ip, "address", "add", f"{side.address}/30", "dev", side.device, "noprefixroute")
+    run(*ip, "address", "add", on_network(side.address, network), "dev", side.device, "noprefixroute")
     run(*ip, "link", "set", side.device, "up")
     run(*ip, "route", "add", network, "dev", side.device, "congctl", CONGESTION_CONTROL)
     queue = ["root", "pfifo", "limit", str(QUEUE_PACKETS)]
@@ -96,6 +108,21 @@ def receive_on(side: Side, *cores: int) -> None:
     run("ip", "netns", "exec", side.namespace, "sh", "-c", setting)
 
 
+def receive_in_thread(side: Side, core: int) -> None:
+    """An XDP program takes packets before they can be passed on to another core. So a thread of the kernel receives
+    them, on this one."""
+    run("ip", "netns", "exec", side.namespace, "sh", "-c", f"echo 1 > /sys/class/net/{side.device}/threaded")
+    for thread in psutil.process_iter(["name"]):
+        if thread.info["name"].startswith(f"napi/{side.device}-"):
+            os.sched_setaffinity(thread.pid, {core})
+
+
+def stop_segmenting(side: Side) -> None:
+    """Its kernel cuts what TCP sends before the interface sees it, as it does where the peer has an XDP program."""
+    command = [sys.executable, "-P", "-m", "usnet_framework.bench.segmentation", side.device]
+    run("ip", "netns", "exec", side.namespace, *command)
+
+
 def reuse_ports_soon(side: Side) -> None:
     """The side that closes first keeps each port for a minute. That of the load may take it again after a second
     (timestamps tell old segments from new ones), or short connections would use up all ports at once."""
@@ -109,8 +136,8 @@ class VethPair:
     def __init__(self, queues: int = 1) -> None:
         identity = os.getpid()
         self._queues = ["numrxqueues", str(queues), "numtxqueues", str(queues)]
-        self.server = Side(f"{PREFIX}{identity}-server", f"ub{identity}s", SERVER_ADDRESS)
-        self.client = Side(f"{PREFIX}{identity}-client", f"ub{identity}c", CLIENT_ADDRESS)
+        self.server = Side(f"{PREFIX}{identity}-server", SERVER_INTERFACE, SERVER_ADDRESS)
+        self.client = Side(f"{PREFIX}{identity}-client", CLIENT_INTERFACE, CLIENT_ADDRESS)
         self.description = f"veth pair between two network namespaces, pfifo, {CONGESTION_CONTROL}"
 
     def create(self) -> None:
@@ -129,6 +156,14 @@ class VethPair:
         receive_on(self.server, server_core)
         receive_on(self.client, load_core)
 
+    def stop_segmenting(self) -> None:
+        for side in (self.server, self.client):
+            stop_segmenting(side)
+
+    def forget_neighbours(self) -> None:
+        """A server that has a station of its own may have another one than the server before it."""
+        run("ip", "-n", self.client.namespace, "neighbour", "flush", "dev", self.client.device)
+
     def remove(self) -> None:
         for side in (self.server, self.client):
             if side.namespace in namespaces():
@@ -142,6 +177,30 @@ class VethPair:
 
     def on_client(self, command: Sequence[str]) -> list[str]:
         return ["ip", "netns", "exec", self.client.namespace, *command]
+
+
+class Station:
+    """A Network on a pair: a server with its own stack on the interface of the pair's server, which the kernel has as
+    well."""
+
+    def __init__(self, pair: VethPair) -> None:
+        self._pair = pair
+        self.description = "a station beside the kernel's on the veth pair"
+
+    def receive_at_home(self, server_core: int, load_core: int) -> None:
+        """While a server has its program there."""
+        self._pair.receive_at_home(server_core, load_core)
+        receive_in_thread(self._pair.server, server_core)
+
+    def new_address(self) -> tuple[str, int]:
+        self._pair.forget_neighbours()
+        return STATION_ADDRESS, PORT
+
+    def on_server(self, command: Sequence[str]) -> list[str]:
+        return self._pair.on_server(command)
+
+    def on_client(self, command: Sequence[str]) -> list[str]:
+        return self._pair.on_client(command)
 
 
 class TapLink:

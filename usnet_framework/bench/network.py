@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from usnet_framework.bench.netns import NamespaceError, TapLink, VethPair
+from usnet_framework.bench.netns import NamespaceError, Station, TapLink, VethPair
 from usnet_framework.errors import StartupError, UsageError, UsnetError
 
 CHOICES = ("auto", "veth", "loopback")
@@ -92,7 +92,7 @@ def _no_namespaces(needs: str, network: Network) -> UsnetError:
 
 def receive_at_home(network: Network, server_core: int, load_core: int) -> None:
     """Each kernel receives on the core of the process that it receives for, not on that of the sender (netns.py)."""
-    if not isinstance(network, VethPair | TapLink):
+    if not isinstance(network, VethPair | Station | TapLink):
         raise _no_namespaces("--rps needs", network)
     try:
         network.receive_at_home(server_core, load_core)
@@ -100,11 +100,29 @@ def receive_at_home(network: Network, server_core: int, load_core: int) -> None:
         raise StartupError(f"--rps: {error}") from error
 
 
+def pair_of(needs: str, network: Network) -> VethPair:
+    """UsageError, StartupError: it is none."""
+    if not isinstance(network, VethPair):
+        raise _no_namespaces(needs, network)
+    return network
+
+
+def stop_segmenting(network: Network) -> None:
+    """Neither kernel leaves it to the veth pair to cut what TCP sends."""
+    try:
+        pair_of("--no-segmentation needs", network).stop_segmenting()
+    except NamespaceError as error:
+        raise StartupError(f"--no-segmentation: {error}") from error
+
+
+def add_station(network: Network) -> Network:
+    """A station beside the server's kernel, for servers with a stack of their own on a veth pair."""
+    return Station(pair_of("servers over AF_XDP need", network))
+
+
 def add_tap(network: Network) -> Network:
     """A TAP interface beside a veth pair, for servers with a stack of their own. It is removed with the pair."""
-    if not isinstance(network, VethPair):
-        raise _no_namespaces("servers over TAP need", network)
-    link = TapLink(network)
+    link = TapLink(pair_of("servers over TAP need", network))
     missing = _create(link)
     if missing:
         raise StartupError(f"servers over TAP: {missing}")

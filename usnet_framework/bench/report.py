@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from usnet_framework.bench.load import Load
-from usnet_framework.bench.rounds import Summary
+from usnet_framework.bench.rounds import Summary, over
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -59,6 +59,47 @@ def summary_table(summaries: Sequence[Summary], base: str, load: Load) -> str:
             number(row.p99_us, 1),
             share(row.server_busy),
             share(row.load_busy),
+            str(row.runs),
+            str(row.dropped),
+        )
+        for row in summaries
+    ]
+    return table(header, rows)
+
+
+def cost_table(summaries: Sequence[Summary], base: str) -> str:
+    """What a message took, in microseconds of a core."""
+    header = (
+        "server",
+        "messages/s",
+        "server core us",
+        "quartiles",
+        f"x {base}",
+        "user",
+        "system",
+        "softirq",
+        "load core us",
+        "wakes",
+        "p50 us",
+        "p99 us",
+        "runs",
+        "dropped",
+    )
+    (base_us,) = (row.cost.server_us for row in summaries if row.name == base)
+    rows = [
+        (
+            row.name,
+            number(row.throughput),
+            number(row.cost.server_us, 2),
+            f"{number(row.lower_us, 2)} - {number(row.upper_us, 2)}",
+            number(over(row.cost.server_us, base_us), 3),
+            number(row.cost.user_us, 2),
+            number(row.cost.system_us, 2),
+            number(row.cost.softirq_us, 2),
+            number(row.cost.load_us, 2),
+            number(row.cost.wakes, 3),
+            number(row.p50_us, 1),
+            number(row.p99_us, 1),
             str(row.runs),
             str(row.dropped),
         )

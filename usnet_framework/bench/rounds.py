@@ -9,13 +9,43 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
-from usnet_framework.bench.machine import Cores, Usage
+from usnet_framework.bench.machine import TICK_US, Cores, Usage
 
 STEAL_LIMIT = 0.30
 NOTHING = float("nan")  # the figure of no runs
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one message: microseconds of the server's core, all and by what they went for, and of the load's. `wakes`: how
+    often a thread of the server slept and was woken."""
+
+    server_us: float = NOTHING
+    user_us: float = NOTHING
+    system_us: float = NOTHING
+    softirq_us: float = NOTHING
+    load_us: float = NOTHING
+    wakes: float = NOTHING
+
+    @classmethod
+    def of(cls, usage: Usage, seconds: float, cores: Cores, wakes: int, messages: int) -> Cost:
+        """The kernel knows exactly how long a core was idle. What the rest went for it samples: that gives shares."""
+        if not messages or cores.server == cores.load:
+            return cls()
+        spent = usage.spent[cores.server]
+        parts = (spent.user, spent.system, spent.softirq)
+        server_us, load_us = (
+            (seconds * 1e6 - (time.idle + time.steal) * TICK_US) / messages
+            for time in (spent, usage.spent[cores.load])
+        )
+        user_us, system_us, softirq_us = (server_us * part / max(1, sum(parts)) for part in parts)
+        return cls(server_us, user_us, system_us, softirq_us, load_us, wakes / messages)
+
+
+NO_COST = Cost()
 
 
 @dataclass(frozen=True)
@@ -30,9 +60,12 @@ class Sample:
     server_busy: float  # shares of the two cores' time, 0 to 1
     load_busy: float
     steal: float
+    cost: Cost = NO_COST
 
     @classmethod
-    def of(cls, name: str, round: int, result: dict[str, Any], cores: Cores, usage: Usage) -> Sample:
+    def of(
+        cls, name: str, round: int, result: dict[str, Any], cores: Cores, usage: Usage, cost: Cost = NO_COST
+    ) -> Sample:
         latency = result["latency_ns"]
         return cls(
             name,
@@ -43,6 +76,7 @@ class Sample:
             server_busy=usage.busy[cores.server],
             load_busy=usage.busy[cores.load],
             steal=usage.steal,
+            cost=cost,
         )
 
 
@@ -59,6 +93,9 @@ class Summary:
     p99_us: float
     server_busy: float
     load_busy: float
+    cost: Cost = NO_COST  # medians
+    lower_us: float = NOTHING  # quartiles of what a message takes of the server's core
+    upper_us: float = NOTHING
 
 
 def interleave(names: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
@@ -92,6 +129,8 @@ def _clean(samples: Iterable[Sample]) -> list[Sample]:
 def _summary(name: str, samples: Sequence[Sample], base: float) -> Summary:
     clean = _clean(samples)
     lower, middle, upper = quartiles([sample.throughput for sample in clean])
+    lower_us, _, upper_us = quartiles([sample.cost.server_us for sample in clean])
+    costs = [astuple(sample.cost) for sample in clean]
     return Summary(
         name,
         runs=len(clean),
@@ -104,6 +143,9 @@ def _summary(name: str, samples: Sequence[Sample], base: float) -> Summary:
         p99_us=_median(sample.p99_us for sample in clean),
         server_busy=_median(sample.server_busy for sample in clean),
         load_busy=_median(sample.load_busy for sample in clean),
+        cost=Cost(*(_median(one) for one in zip(*costs, strict=True))),
+        lower_us=lower_us,
+        upper_us=upper_us,
     )
 
 

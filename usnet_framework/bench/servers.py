@@ -14,15 +14,28 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from usnet_framework.bench.load import READY_DEADLINE_S, Load, answers, program
 from usnet_framework.bench.machine import Cores
-from usnet_framework.bench.netns import TAP_INTERFACE
-from usnet_framework.bench.network import Network
+from usnet_framework.bench.netns import (
+    CLIENT_ADDRESS,
+    PAIR_NETWORK,
+    SERVER_INTERFACE,
+    TAP_CLIENT_ADDRESS,
+    TAP_INTERFACE,
+    TAP_NETWORK,
+    on_network,
+)
+from usnet_framework.bench.network import Network, add_station, add_tap
 from usnet_framework.errors import StartupError, UsageError
 
 STOP_DEADLINE_S = 15.0
 
 Command = Callable[[str, int], list[str]]
+
+GIVEN, STATION, TAP = "the network that is given", "AF_XDP", "TAP"
+"""Places where a server meets its load."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +46,13 @@ class Kind:
     echo: Command
     exchange: Command  # the server for loads that go one way
     cores: Callable[[Cores], set[int]]
-    over_tap: bool = False  # it has its own stack and meets the load at a TAP interface
+    place: str = GIVEN  # where it meets the load; anywhere else it has its own stack
     needs_room: bool = False  # it does not recover well from what that interface's queue loses
+    at_rest: tuple[str, ...] = ()  # further options, with which it sleeps where it would spin
+
+    def command(self, way: str, sleeps: bool) -> Command:
+        command, options = self.echo if way == "echo" else self.exchange, self.at_rest if sleeps else ()
+        return lambda host, port: [*command(host, port), *options]
 
 
 def usnet_command(handler: str, host: str, port: int, *options: str) -> list[str]:
@@ -48,20 +66,30 @@ def _usnet(handler: str, layout: str) -> Command:
     return lambda host, port: usnet_command(handler, host, port, "--layout", layout)
 
 
-def _usnet_tap(handler: str, layout: str) -> Command:
-    stack = ["--backend", "tap", "--interface", TAP_INTERFACE]
-    return lambda host, port: usnet_command(handler, host, port, "--layout", layout, *stack, "--address", f"{host}/30")
+def _on_own_stack(backend: str, interface: str, network: str, gateway: str) -> Callable[[str, str], Command]:
+    stack = ["--backend", backend, "--interface", interface, "--gateway", gateway]
+
+    def of(handler: str, layout: str) -> Command:
+        options = ["--layout", layout, *stack, "--address"]
+        return lambda host, port: usnet_command(handler, host, port, *options, on_network(host, network))
+
+    return of
+
+
+_usnet_tap = _on_own_stack("tap", TAP_INTERFACE, TAP_NETWORK, TAP_CLIENT_ADDRESS)
+_usnet_afxdp = _on_own_stack("afxdp", SERVER_INTERFACE, PAIR_NETWORK, CLIENT_ADDRESS)
+
+
+def _on_interface(name: str, interface: str, network: str) -> Command:
+    """A C program that has an interface for itself."""
+    return lambda host, port: [program(name), interface, on_network(host, network), str(port)]
 
 
 def _lwip_tap(host: str, port: int) -> list[str]:
     try:
-        return [program("usnet-echo-lwip"), TAP_INTERFACE, f"{host}/30", str(port)]
+        return _on_interface("usnet-echo-lwip", TAP_INTERFACE, TAP_NETWORK)(host, port)
     except StartupError as error:
         raise StartupError("lwip-tap was not built: install liblwip-dev, and build with -Dlwip=enabled") from error
-
-
-def _mirror_tap(host: str, port: int) -> list[str]:
-    return [program("usnet-echo-mirror"), TAP_INTERFACE, f"{host}/30", str(port)]
 
 
 def _no_exchange(name: str) -> Command:
@@ -80,6 +108,9 @@ def _epoll_c(*options: str) -> Command:
     return lambda host, port: [program("usnet-echo-epoll"), f"{host}:{port}", *options]
 
 
+ASLEEP = ("--poll", "sleep")
+
+
 def _one_core(cores: Cores) -> set[int]:
     return {cores.server}
 
@@ -94,22 +125,38 @@ def _kinds() -> Iterator[Kind]:
         ("usnet-split", "split", _one_core),
         ("usnet-split-2", "split", _two_cores),
     ):
-        yield Kind(name, _usnet("Echo", layout), _usnet("Exchange", layout), cores)
-    for name, layout in (("usnet-tap-inline", "inline"), ("usnet-tap-split", "split")):
-        yield Kind(name, _usnet_tap("Echo", layout), _usnet_tap("Exchange", layout), _one_core, over_tap=True)
-    for name, echo in (("lwip-tap", _lwip_tap), ("mirror-tap", _mirror_tap)):
-        yield Kind(name, echo, _no_exchange(name), _one_core, over_tap=True, needs_room=True)
+        yield Kind(name, _usnet("Echo", layout), _usnet("Exchange", layout), cores, at_rest=ASLEEP)
+    for device, place, usnet in (("tap", TAP, _usnet_tap), ("afxdp", STATION, _usnet_afxdp)):
+        for layout in ("inline", "split"):
+            servers = (usnet("Echo", layout), usnet("Exchange", layout))
+            yield Kind(f"usnet-{device}-{layout}", *servers, _one_core, place, at_rest=ASLEEP)
+    for name, place, echo in (
+        ("lwip-tap", TAP, _lwip_tap),
+        ("mirror-tap", TAP, _on_interface("usnet-echo-mirror-tap", TAP_INTERFACE, TAP_NETWORK)),
+        ("mirror-afxdp", STATION, _on_interface("usnet-echo-mirror-afxdp", SERVER_INTERFACE, PAIR_NETWORK)),
+    ):
+        yield Kind(name, echo, _no_exchange(name), _one_core, place, needs_room=True)
     for loop in ("asyncio", "uvloop"):
         yield Kind(loop, _python(loop, "Echo"), _python(loop, "Exchange"), _one_core)
     yield Kind("epoll-c", _epoll_c(), _epoll_c("--exchange"), _one_core)
 
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _kinds()}
-DEFAULT_NAMES = tuple(kind.name for kind in KINDS.values() if not kind.over_tap)
+DEFAULT_NAMES = tuple(kind.name for kind in KINDS.values() if kind.place == GIVEN)
+
+
+def meeting_places(kinds: Sequence[Kind], network: Network) -> dict[str, Network]:
+    """Where each of them meets the load, by name."""
+    add = {STATION: add_station, TAP: add_tap}
+    made: dict[str, Network] = {GIVEN: network}
+    for kind in kinds:
+        if kind.place not in made:
+            made[kind.place] = add[kind.place](network)
+    return {kind.name: made[kind.place] for kind in kinds}
 
 
 LWIP_WINDOW = 65535  # TCP_WND of Debian's lwipopts.h
-TAP_QUEUE_PACKETS = 500  # TUN_READQ_SIZE of the kernel
+QUEUE_PACKETS = 500  # TUN_READQ_SIZE of the kernel; a veth pair has more room
 SEGMENT_BYTES = 1460
 
 
@@ -118,10 +165,10 @@ def check_load(kinds: Sequence[Kind], load: Load) -> None:
     is lost comes again one round trip, or one timeout, after the other."""
     each = -(-min(load.size * load.pipeline, LWIP_WINDOW) // SEGMENT_BYTES)
     for kind in kinds:
-        if kind.needs_room and each > 1 and load.connections * each > TAP_QUEUE_PACKETS:
+        if kind.needs_room and each > 1 and load.connections * each > QUEUE_PACKETS:
             raise UsageError(
-                f"--connections {load.connections}: {each} packets each overflow the TAP interface's queue of "
-                f"{TAP_QUEUE_PACKETS}, and {kind.name} recovers badly; take {TAP_QUEUE_PACKETS // each} at most"
+                f"--connections {load.connections}: {each} packets each overflow the interface's queue of "
+                f"{QUEUE_PACKETS}, and {kind.name} recovers badly; take {QUEUE_PACKETS // each} at most"
             )
 
 
@@ -131,6 +178,21 @@ class Server:
 
     target: str
     pid: int
+
+    def wakes(self) -> int:
+        """How often its threads have slept, those of all its processes."""
+        family = [self.pid, *(child.pid for child in psutil.Process(self.pid).children(recursive=True))]
+        return sum(_wakes(process) for process in family)
+
+
+def _wakes(process: int) -> int:
+    """As proc(5) counts them; 0 of one that is gone."""
+    found = 0
+    with suppress(OSError):
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            lines = (thread / "status").read_text().splitlines()
+            found += sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches:"))
+    return found
 
 
 @contextmanager

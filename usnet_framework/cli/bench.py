@@ -66,8 +66,10 @@ def _echo(options: argparse.Namespace) -> NoReturn:
 def _compare(options: argparse.Namespace) -> Result:
     names = options.servers.split(",")
     wanted = [aims.parse(text) for text in options.aim]
-    where = (options.network, _cores(options), wanted, options.rps)
-    return compare.compare(names, options.base, _load(options), options.rounds, *where)
+    if options.fixed and (options.rate is not None or options.connect):
+        raise UsageError("--fixed: chooses its rate, from what messages reach as answers come; no --rate, no --connect")
+    setting = compare.Setting(options.network, _cores(options), options.rps, options.segmentation)
+    return compare.compare(names, options.base, _load(options), options.rounds, setting, wanted, options.fixed)
 
 
 def _kill(options: argparse.Namespace) -> Result:
@@ -175,24 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     echo.add_argument("target", metavar="ADDRESS")
     echo.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTION", help="see usnet-bench echo ADDRESS --help")
 
-    table = _command(commands, "compare", _compare, "servers side by side, in turn, under the same load")
-    others = ", ".join(name for name in KINDS if name not in DEFAULT_NAMES)
-    which = "which (%(default)s); there are also, over TAP, as root: " + others
-    table.add_argument("--servers", default=",".join(DEFAULT_NAMES), metavar="LIST", help=which)
-    table.epilog = (
-        "A server over TAP has its own stack at one end of the interface, and the load sits at the kernel's end. A "
-        "server on kernel sockets cannot be measured there: the others meet the load over --network, in turn with it."
-    )
-    table.add_argument("--base", default=compare.DEFAULT_BASE, metavar="NAME", help="ratios to this one (%(default)s)")
-    table.add_argument("--network", choices=CHOICES, default="auto", help="where they meet (%(default)s)")
-    table.add_argument("--rps", action="store_true", help="each kernel receives on the core of its side's process")
-    figures = f"a bar to say below the table whether it was reached; figures: {', '.join(aims.FIGURES)}"
-    table.add_argument("--aim", action="append", default=[], metavar="SERVER:FIGURE:BAR", help=figures)
-    whither = "messages go up to servers that answer little, or answers come down for little (%(default)s)"
-    table.add_argument("--way", choices=WAYS, default=WAYS[0], help=whither)
-    _load_options(table)
-    _core_options(table)
-
+    table = _comparison(commands)
     kills = _command(commands, "kill", _kill, "first reply after SIGKILL of the only worker or network process")
     kills.add_argument("--process", choices=tuple(kill.PROCESSES), default="worker", help="which (%(default)s)")
     kills.add_argument("--kills", type=_whole, default=50, metavar="N", help="how many (%(default)s)")
@@ -224,6 +209,35 @@ def _parser() -> argparse.ArgumentParser:
     for each in (table, kills, idle, shared, looked_at, renewed, scaled):
         each.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
+
+
+def _comparison(commands: Any) -> Any:
+    table = _command(commands, "compare", _compare, "servers side by side, in turn, under the same load")
+    others = ", ".join(name for name in KINDS if name not in DEFAULT_NAMES)
+    which = "which (%(default)s); there are also, with a stack of their own, as root: " + others
+    table.add_argument("--servers", default=",".join(DEFAULT_NAMES), metavar="LIST", help=which)
+    table.epilog = (
+        "A server over TAP has its own stack at one end of the interface, and the load sits at the kernel's end. A "
+        "server on kernel sockets cannot be measured there: the others meet the load over --network, in turn with it. "
+        "Over AF_XDP they are on the same veth pair."
+    )
+    table.add_argument("--base", default=compare.DEFAULT_BASE, metavar="NAME", help="ratios to this one (%(default)s)")
+    table.add_argument("--network", choices=CHOICES, default="auto", help="where they meet (%(default)s)")
+    table.add_argument("--rps", action="store_true", help="each kernel receives on the core of its side's process")
+    figures = (
+        f"a bar to say below the table whether it was reached; figures: {', '.join(aims.FIGURES)}; "
+        "ratio/NAME is to that server instead of --base"
+    )
+    table.add_argument("--aim", action="append", default=[], metavar="SERVER:FIGURE:BAR", help=figures)
+    costs = "then at half the rate that the slowest reached: what a message takes, in processor time and wakes"
+    table.add_argument("--fixed", action="store_true", help=costs)
+    cutting = "the kernels cut what TCP sends, not the interfaces"
+    table.add_argument("--no-segmentation", dest="segmentation", action="store_false", help=cutting)
+    whither = "messages go up to servers that answer little, or answers come down for little (%(default)s)"
+    table.add_argument("--way", choices=WAYS, default=WAYS[0], help=whither)
+    _load_options(table)
+    _core_options(table)
+    return table
 
 
 def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], Result], help: str) -> Any:
