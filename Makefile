@@ -83,6 +83,8 @@ bench-afxdp: $(VENV)/installed-for-bench  ## the same with the stack on AF_XDP s
 	$(ON_PAIR) --connect --aim usnet-afxdp-inline:rate:20000
 	$(ON_PAIR) --no-segmentation --way up --connections 4 --size 1048576 --aim usnet-afxdp-inline:ratio:0.9
 	$(ON_PAIR) --no-segmentation --way down --connections 4 --size 1048576 --aim usnet-afxdp-inline:ratio:0.9
+	usnet-bench flood
+	usnet-bench flood --server usnet-afxdp-split
 
 bench-servers: $(VENV)/installed-for-bench build/release/build.ninja  ## servers on kernel sockets; survival, memory, the cost of looking
 	usnet-bench compare --rounds 9

@@ -81,6 +81,15 @@ def test_other_loads_over_afxdp(load: list[str]) -> None:
     assert result["samples"][0]["throughput"] > 0
 
 
+@needs_network_namespaces
+@needs_xdp
+def test_flood() -> None:
+    result = bench("flood", *SHORT, "--duration", "0.5", "--syns", "2000")
+    assert [row["name"] for row in result["samples"]] == ["no flood", "flood past it", "flood at it"]
+    assert all(row["throughput"] > 0 for row in result["samples"])
+    assert all(one["sent"] > 0 for one in result["floods"].values())
+
+
 @needs_tap
 def test_the_ceiling_over_tap() -> None:
     options = ["--servers", "mirror-tap", "--base", "mirror-tap", "--network", "veth", "--verify"]

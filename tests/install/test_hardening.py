@@ -14,7 +14,7 @@ from usnet_framework.installed import installed
 
 PROGRAMS = [str(installed("bin/usnet-network")), program("usnet-load"), program("usnet-echo-epoll"),
             program("usnet-echo-mirror-tap"),
-            program("usnet-echo-mirror-afxdp")]  # fmt: skip
+            program("usnet-echo-mirror-afxdp"), program("usnet-flood")]  # fmt: skip
 EXTENSIONS = [_dispatch.__file__, _usnet.__file__]
 EVERYTHING = pytest.mark.parametrize("path", PROGRAMS + EXTENSIONS, ids=lambda path: Path(path).name)
 

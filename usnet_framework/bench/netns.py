@@ -37,6 +37,7 @@ CONGESTION_CONTROL = "cubic"
 SERVER_ADDRESS = "192.0.2.1"  # RFC 5737: for documentation, never on a real network
 CLIENT_ADDRESS = "192.0.2.2"
 STATION_ADDRESS = "192.0.2.3"
+NOBODYS_ADDRESS = "192.0.2.4"
 PAIR_NETWORK = "192.0.2.0/29"
 SERVER_INTERFACE = "ubserver"  # each in a namespace of its own
 CLIENT_INTERFACE = "ubclient"

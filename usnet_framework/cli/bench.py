@@ -10,7 +10,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
 from usnet_framework import inherited, logs, values
-from usnet_framework.bench import aims, compare, kill, memory, reload, report, scale, scaleplaces, scrape, sharing
+from usnet_framework.bench import (
+    aims,
+    compare,
+    flood,
+    kill,
+    memory,
+    reload,
+    report,
+    scale,
+    scaleplaces,
+    scrape,
+    sharing,
+)
 from usnet_framework.bench.load import SHORT_BYTES, WAYS, Load, program
 from usnet_framework.bench.machine import Cores, available_cores, plan_cores
 from usnet_framework.bench.network import CHOICES
@@ -86,6 +98,10 @@ def _memory(options: argparse.Namespace) -> Result:
 
 def _scrape(options: argparse.Namespace) -> Result:
     return scrape.run(options.layout, _load(options), options.rounds, _cores(options))
+
+
+def _flood(options: argparse.Namespace) -> Result:
+    return flood.run(options.server, _load(options), options.rounds, options.syns, _cores(options))
 
 
 def _reload(options: argparse.Namespace) -> Result:
@@ -206,7 +222,15 @@ def _parser() -> argparse.ArgumentParser:
     scaled = _command(commands, "scale", _scale, "what a request costs, and what is carried, with more and more queues")
     _scale_options(scaled)
 
-    for each in (table, kills, idle, shared, looked_at, renewed, scaled):
+    flooded = _command(commands, "flood", _flood, "what clients notice of SYNs from spoofed addresses, as root")
+    which = f"of {', '.join(flood.SERVERS)} (%(default)s)"
+    flooded.add_argument("--server", default="usnet-afxdp-inline", metavar="NAME", help=which)
+    flooded.add_argument("--syns", type=_whole, default=100_000, metavar="R", help="per second (%(default)s)")
+    _load_options(flooded)
+    _core_options(flooded)
+    flooded.set_defaults(way=WAYS[0], connections=100, duration=10.0, rounds=3)
+
+    for each in (table, kills, idle, shared, looked_at, renewed, scaled, flooded):
         each.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
