@@ -279,7 +279,7 @@ UN_ALWAYS_INLINE bool rx_fast_as(struct un_stack *stack, const struct un_rx *pac
     struct un_packet_fast plain;
     struct un_seg seg;
     uint32_t length = stack->tcp.pool.frames[packet->frame].length, headers = un_packet_fast_bytes(network, header);
-    if (!un_packet_fast_check(&plain, at, length, packet->flags & UN_RX_CHECKSUM_GOOD, network, header))
+    if (!un_packet_fast_check(&plain, at, length, checksum_state(stack, packet->flags), network, header))
         return false;
     uint32_t slot = find_flow_fast(stack, &plain);
     if (__builtin_expect(slot == UN_NONE, 0))

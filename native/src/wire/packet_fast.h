@@ -100,16 +100,32 @@ static inline bool un_packet_fast_is_mac(const uint8_t *at, const uint8_t *mac)
     return memcmp(at, mac, UN_MAC_BYTES) == 0;
 }
 
+/* The sum of the pseudo-header, and nothing else, in the field: the rest was left to a device that there is not. */
+UN_ALWAYS_INLINE bool un_packet_fast_is_partial(const uint8_t *ip, uint32_t bytes, uint32_t network)
+{
+    uint16_t field;
+    memcpy(&field, ip + network + 16, sizeof field);
+    return field == un_sum_fold(un_packet_fast_pseudo(ip, bytes, network));
+}
+
+UN_ALWAYS_INLINE bool un_packet_fast_is_sum_good(const uint8_t *ip, uint32_t bytes, enum un_checksum_state state,
+                                                 uint32_t network)
+{
+    if (state == UN_CHECKSUM_GOOD || (state == UN_CHECKSUM_PARTIAL && un_packet_fast_is_partial(ip, bytes, network)))
+        return true;
+    return un_sum_is_good(un_sum_more(un_packet_fast_pseudo(ip, bytes, network), ip + network, bytes));
+}
+
 /* A frame of at least un_packet_fast_bytes, of which un_packet_fast_network is `network`: is it of this kind, and
- * right? is_sum_good: the device knows that the TCP checksum is. What the headers say is read when all of that is
- * known, so that nothing has to be kept while the sum is made. */
+ * right? What the headers say is read when all of that is known, so that nothing has to be kept while the sum is
+ * made. */
 UN_ALWAYS_INLINE bool un_packet_fast_check(struct un_packet_fast *fast, const uint8_t *at, uint32_t length,
-                                           bool is_sum_good, uint32_t network, uint32_t header)
+                                           enum un_checksum_state state, uint32_t network, uint32_t header)
 {
     const uint8_t *ip = at + UN_ETH_BYTES, *tcp = ip + network;
     uint32_t bytes = network == UN_IPV4_BYTES ? un_packet_fast_ipv4(ip) : un_packet_fast_ipv6(ip);
     if (bytes < header || bytes > length - UN_ETH_BYTES - network || !un_packet_fast_is_header_of(tcp, header) ||
-        (!is_sum_good && !un_sum_is_good(un_sum_more(un_packet_fast_pseudo(ip, bytes, network), tcp, bytes))))
+        !un_packet_fast_is_sum_good(ip, bytes, state, network))
         return false;
     fast->source = network == UN_IPV4_BYTES ? un_ip_from_v4(ip + 12) : un_ip_from_v6(ip + 8);
     fast->destination = network == UN_IPV4_BYTES ? un_ip_from_v4(ip + 16) : un_ip_from_v6(ip + 24);

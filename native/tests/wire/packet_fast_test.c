@@ -22,42 +22,47 @@ static struct un_seg random_seg(uint64_t *random)
     return seg;
 }
 
-/* A frame of the kind, its checksums right. */
-static void make(struct frame *frame, uint64_t *random)
+/* A frame of the kind, its checksums right; or that of TCP as partial as a kernel leaves it to a device. */
+static void make(struct frame *frame, uint64_t *random, bool is_partial)
 {
     uint8_t bytes[UN_TCP_HEADER_MAX + PAYLOAD_MAX];
     const struct un_seg seg = random_seg(random);
     uint32_t payload = random_below(random, PAYLOAD_MAX), header = un_seg_emit(&seg, bytes);
     random_bytes(random, bytes + header, payload);
     struct un_ip_header ip = random_header(random, random_below(random, 2), UN_PROTOCOL_TCP, header + payload);
-    un_put16(bytes + 16,
-             naive_transport_checksum(&ip.source, &ip.destination, UN_PROTOCOL_TCP, bytes, header + payload));
+    uint16_t pseudo = un_sum_fold(un_sum_pseudo(&ip.source, &ip.destination, UN_PROTOCOL_TCP, header + payload));
+    if (is_partial)
+        memcpy(bytes + 16, &pseudo, sizeof pseudo);
+    else
+        un_put16(bytes + 16,
+                 naive_transport_checksum(&ip.source, &ip.destination, UN_PROTOCOL_TCP, bytes, header + payload));
     frame_of(frame, &ip, bytes);
     memcpy(frame->bytes, mac, sizeof mac);
     if (random_below(random, 4) == 0)
         frame_pad(frame, random_below(random, 8));
 }
 
-static bool parse(struct un_packet_fast *plain, struct un_seg *seg, const struct frame *frame, bool is_sum_good)
+static bool parse(struct un_packet_fast *plain, struct un_seg *seg, const struct frame *frame,
+                  enum un_checksum_state state)
 {
     const uint8_t *at = at_edge(frame->bytes, frame->length);
     uint32_t network, header;
     if (!un_packet_fast_kind(at, frame->length, mac, &network, &header) ||
-        !un_packet_fast_check(plain, at, frame->length, is_sum_good, network, header))
+        !un_packet_fast_check(plain, at, frame->length, state, network, header))
         return false;
     un_packet_fast_read(seg, plain, at, network, header);
     return true;
 }
 
 static void agree(const struct frame *frame, const struct un_packet_fast *plain, const struct un_seg *seg,
-                  bool is_sum_good)
+                  enum un_checksum_state state)
 {
     struct un_packet packet;
     struct un_seg other;
     CHECK(memcmp(frame->bytes, mac, sizeof mac) == 0);
     CHECK_EQ(frame_parse(frame, &packet), UN_DROP_NONE);
     CHECK(packet.protocol == UN_PROTOCOL_TCP && !packet.is_fragment);
-    CHECK(frame_checksum_good(frame, &packet, is_sum_good ? UN_CHECKSUM_GOOD : UN_CHECKSUM_UNKNOWN));
+    CHECK(frame_checksum_good(frame, &packet, state));
     CHECK(un_ip_equal(&packet.source, &plain->source) && un_ip_equal(&packet.destination, &plain->destination));
     CHECK_EQ(packet.transport_length, seg->header_length + plain->payload);
     CHECK(plain->peer_port == seg->source_port && plain->local_port == seg->destination_port);
@@ -76,9 +81,19 @@ static void a_frame_of_its_kind(uint64_t seed)
     struct frame frame;
     struct un_packet_fast plain;
     struct un_seg seg;
-    make(&frame, &seed);
-    CHECK(parse(&plain, &seg, &frame, false));
-    agree(&frame, &plain, &seg, false);
+    make(&frame, &seed, false);
+    CHECK(parse(&plain, &seg, &frame, UN_CHECKSUM_UNKNOWN));
+    agree(&frame, &plain, &seg, UN_CHECKSUM_UNKNOWN);
+}
+
+static void a_frame_that_was_left_to_a_device(uint64_t seed)
+{
+    struct frame frame;
+    struct un_packet_fast plain;
+    struct un_seg seg;
+    make(&frame, &seed, true);
+    CHECK(parse(&plain, &seg, &frame, UN_CHECKSUM_PARTIAL));
+    agree(&frame, &plain, &seg, UN_CHECKSUM_PARTIAL);
 }
 
 /* Bits of the headers change, or the end is cut off. */
@@ -87,16 +102,16 @@ static void a_frame_that_may_be_wrong(uint64_t seed)
     struct frame frame;
     struct un_packet_fast plain;
     struct un_seg seg;
-    make(&frame, &seed);
-    bool is_sum_good = random_below(&seed, 2);
+    make(&frame, &seed, random_below(&seed, 2));
+    enum un_checksum_state state = (enum un_checksum_state)random_below(&seed, UN_CHECKSUM_PARTIAL + 1);
     for (uint32_t changes = random_below(&seed, 3); changes > 0; changes--)
         frame.bytes[random_below(&seed, 90)] ^= (uint8_t)(1 << random_below(&seed, 8));
     if (frame.bytes[12] == 0x08 && random_below(&seed, 2))
         frame_fix_ipv4(&frame);
     if (random_below(&seed, 4) == 0)
         frame.length = random_below(&seed, frame.length + 1);
-    if (parse(&plain, &seg, &frame, is_sum_good))
-        agree(&frame, &plain, &seg, is_sum_good);
+    if (parse(&plain, &seg, &frame, state))
+        agree(&frame, &plain, &seg, state);
 }
 
 static void a_header_of_its_kind(uint64_t seed)
@@ -116,6 +131,7 @@ static void a_header_of_its_kind(uint64_t seed)
 static void what_it_takes_others_take(void)
 {
     for_each_seed(ROUNDS, a_frame_of_its_kind);
+    for_each_seed(ROUNDS, a_frame_that_was_left_to_a_device);
     for_each_seed(ROUNDS, a_frame_that_may_be_wrong);
 }
 
