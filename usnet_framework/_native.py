@@ -231,6 +231,11 @@ def stack_sizes(public: mmap) -> StackSizes:
     return StackSizes(arena_bytes=sizes.arena_bytes, frames_bytes=sizes.frames_bytes)
 
 
+def frames_bytes(connections: int) -> int:
+    """Of the frames of one such stack, with so many connections."""
+    return int(lib.usnet_segment_frames(connections))
+
+
 @dataclass(frozen=True, slots=True)
 class StackAddresses:
     """Addresses of a stack of our own: (address, prefix), address, and (address, port)."""

@@ -36,10 +36,10 @@ class BpfError(OSError):
 class XdpProgram:
     """Loaded. Until `attach` it does nothing; it ends with the last process that has one of its descriptors."""
 
-    def __init__(self) -> None:
-        """BpfError."""
+    def __init__(self, *, large: bool = False) -> None:
+        """`large`: for packets in several buffers as well. BpfError."""
         loaded, why = ffi.new("struct usnet_bpf_program *"), ffi.new("const char **")
-        _checked(lib.usnet_bpf_load(loaded, why), why)
+        _checked(lib.usnet_bpf_load(loaded, large, why), why)
         self._maps = {name: int(getattr(loaded, name)) for name in _MAPS}
         self._links: list[int] = []
 

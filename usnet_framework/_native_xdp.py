@@ -28,13 +28,27 @@ class XdpError(OSError):
 
 @dataclass(frozen=True)
 class Queue:
-    """What a socket is made for: a queue, and what those who use it are to know. `mtu`: bytes of an IP packet."""
+    """What a socket is made for: a queue, and what those who use it are to know. `mtu`: bytes of an IP packet.
+    `tx_checksum`: checksums are left to what is behind the queue; `is_polled`: who looks for packets does the driver's
+    work. Both where it can be."""
 
     interface: str
     queue: int
     mac: bytes
     mtu: int
     mode: Mode = Mode.ANY
+    tx_checksum: bool = False
+    is_polled: bool = False
+
+
+@dataclass(frozen=True)
+class Modes:
+    """What is in force of a socket; `zero_copy`: the driver uses the frames itself. `is_polled` is not known before the
+    first packet, and never of drivers that do not tell whom to poll."""
+
+    zero_copy: bool
+    tx_checksum: bool
+    is_polled: bool
 
 
 def xdp_socket(queue: Queue, frames: mmap.mmap | int, frame_count: int, frame_bytes: int, memory_fd: int) -> int:
@@ -53,6 +67,8 @@ def xdp_socket(queue: Queue, frames: mmap.mmap | int, frame_count: int, frame_by
             "frame_count": frame_count,
             "frame_bytes": frame_bytes,
             "memory_fd": memory_fd,
+            "tx_checksum": queue.tx_checksum,
+            "is_polled": queue.is_polled,
         },
     )
     why = ffi.new("const char **")
@@ -62,6 +78,8 @@ def xdp_socket(queue: Queue, frames: mmap.mmap | int, frame_count: int, frame_by
     return fd
 
 
-def is_zero_copy(fd: int) -> bool:
-    """Whether the driver uses the frames itself."""
-    return bool(checked(lib.usnet_xdp_is_zero_copy(fd)))
+def modes(fd: int, memory_fd: int) -> Modes:
+    """Of a socket and the memory that it was made with."""
+    found = ffi.new("struct usnet_xdp_modes *")
+    checked(lib.usnet_xdp_modes(fd, memory_fd, found))
+    return Modes(bool(found.zero_copy), bool(found.tx_checksum), bool(found.is_polled))

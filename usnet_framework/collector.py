@@ -270,6 +270,8 @@ def _read_seat(families: _Families, labels: Mapping[str, str], segment: Segment,
 
 def _read_status(families: _Families, status: Mapping[str, Any], ready: bool) -> None:
     families.info("usnet_build", "what runs", {name: str(status[name]) for name in ("version", "backend", "layout")})
+    if status["packets"]:
+        families.info("usnet_packets", "how packets come and go", status["packets"])
     families.gauge("usnet_ready", "1 while a handler can run on every shard", {}, ready)
     families.gauge("usnet_uptime_seconds", "time since the supervisor started", {}, status["uptime"])
     for address in status["listeners"]:

@@ -31,6 +31,7 @@ BUFFER_MIB_MAX = 1 << 20  # a TiB: more memory than a worker will find
 PACKET_BACKENDS = ("tap", "afxdp")  # KINDS of shards/packetdevice.py
 CARD_BACKENDS = ("afxdp",)
 """Those of them that set up a card for its queues (shards/nic.py)."""
+REQUIREMENTS = ("zerocopy", "native", "hugepages")
 PACKET_BIND = ("tcp://*:7000",)
 """Where a packet backend listens when nobody says: its addresses are its own, and none is 127.0.0.1."""
 
@@ -149,6 +150,14 @@ class Config:
         "advertisements are taken too",
         values.host_address,
         metavar="ADDRESS",
+        shown="none",
+        repeated=True,
+    )
+    require: tuple[str, ...] = _option(
+        (),
+        "what a packet backend must have, or the server does not start: the card uses the frames itself, the program "
+        "is in its driver, the frames lie in huge pages; may be given several times",
+        values.Choice(REQUIREMENTS),
         shown="none",
         repeated=True,
     )
@@ -377,6 +386,8 @@ class Config:
             )
         if self.backend in PACKET_BACKENDS:
             return self.backend
+        if self.require:
+            raise UsageError(f"--require {self.require[0]}: the kernel backend has no such thing: add --backend afxdp")
         packet = {"interface": self.interface, "address": ",".join(self.address), "gateway": ",".join(self.gateway)}
         for name, value in packet.items():
             if value:
@@ -529,6 +540,8 @@ def _parse_plain(option: Option, value: Any, source: str) -> Any:
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, Iterable) or isinstance(items, Mapping):
         items = [value]
+    if isinstance(option.parse, values.Choice):  # a name holds no comma
+        items = ",".join(map(_as_text, items)).split(",")
     parsed = tuple(_parse_one(option, _as_text(item).strip(), source) for item in items)
     if not parsed:
         raise UsageError(f"{source}: is empty; give at least one")

@@ -54,6 +54,11 @@ static int keep(int fd)
     return fcntl(fd, F_DUPFD_CLOEXEC, 0);
 }
 
+static struct bpf_program *program_of(struct bpf_object *opened)
+{
+    return bpf_object__find_program_by_name(opened, "usnet_xdp");
+}
+
 static int map_of(struct bpf_object *opened, const char *name)
 {
     return keep(bpf_object__find_map_fd_by_name(opened, name));
@@ -62,7 +67,7 @@ static int map_of(struct bpf_object *opened, const char *name)
 static void take(struct bpf_object *opened, struct usnet_bpf_program *loaded)
 {
     *loaded = (struct usnet_bpf_program){
-        .program = keep(bpf_program__fd(bpf_object__find_program_by_name(opened, "usnet_xdp"))),
+        .program = keep(bpf_program__fd(program_of(opened))),
         .queues = map_of(opened, "queues"),
         .station = map_of(opened, "station"),
         .addresses = map_of(opened, "addresses"),
@@ -71,13 +76,15 @@ static void take(struct bpf_object *opened, struct usnet_bpf_program *loaded)
     };
 }
 
-int usnet_bpf_load(struct usnet_bpf_program *loaded, const char **why)
+int usnet_bpf_load(struct usnet_bpf_program *loaded, bool large, const char **why)
 {
     last_warning[0] = '\0';
     libbpf_set_print(warn);
     struct bpf_object *opened = bpf_object__open_mem(object, sizeof object, NULL);
     if (!opened)
         return refused(-errno, why);
+    if (large)
+        bpf_program__set_flags(program_of(opened), BPF_F_XDP_HAS_FRAGS);
     int error = bpf_object__load(opened);
     if (error == 0)
         take(opened, loaded);

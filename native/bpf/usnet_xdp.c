@@ -10,7 +10,8 @@
  * has ports, and the kernel would put them together and answer with a reset, too. Frames with VLAN tags are the
  * kernel's.
  *
- * Every step compares with the end of the frame; one that ends too early goes on to the kernel. */
+ * Every step compares with the end of the frame; one that ends too early goes on to the kernel. Of a packet in several
+ * buffers that is the end of the first, in which the headers are. */
 #include "usnet_xdp.h"
 
 #include <linux/bpf.h>

@@ -20,8 +20,9 @@ struct usnet_bpf_program {
     int counters;
 };
 
-/* 0, or a negative errno and *why a sentence, valid until the next call. */
-int usnet_bpf_load(struct usnet_bpf_program *loaded, const char **why);
+/* `large`: packets may come in several buffers, which takes Linux 5.18. 0, or a negative errno and *why a sentence,
+ * valid until the next call. */
+int usnet_bpf_load(struct usnet_bpf_program *loaded, bool large, const char **why);
 
 /* The program runs for each frame of the interface for as long as somebody has the descriptor that this returns.
  * `native`: in the driver; otherwise in the kernel behind it. Or as above. */

@@ -102,6 +102,9 @@ struct usnet_stack_sizes {
 /* For a segment that was formatted. -EINVAL: it has not to do with such a stack, or is none (usnet_segment_check). */
 int usnet_segment_stack(const void *public_memory, uint64_t public_bytes, struct usnet_stack_sizes *sizes);
 
+/* Bytes of the frames alone, for an engine of so many connections, before there is a segment. */
+uint64_t usnet_segment_frames(uint64_t connection_limit);
+
 /* A segment opened for reading. */
 struct usnet_segment;
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from support.privilege import needs_network_namespaces, needs_xdp
 from support.server import command
 
 from usnet_framework._native_bpf import XdpProgram
+from usnet_framework._native_tap import tap_queue
 from usnet_framework.shards.ethtool import Ethtool
 
 SILENT = ("--metrics", "off", "--control", "off")
@@ -73,11 +75,33 @@ class TestWithAnInterface:
     def test_of_another_number_of_queues(self, queues: str, expected: str) -> None:
         assert refused_both_ways(*self.interface, "--queues", queues).startswith(expected)
 
-    def test_whose_packets_do_not_fit_into_a_frame(self) -> None:
-        for name in (Afxdp.interface, Afxdp.peer):
-            ip(f"link set {name} mtu 9000")
-        expected = "--interface usnet0: packets of 9000 bytes do not fit into a frame; ip link set usnet0 mtu 3498"
-        assert refused_both_ways(*self.interface) == expected
+    def test_whose_packets_neither_fit_into_a_frame_nor_come_in_several(self) -> None:
+        queue = tap_queue("large0", multi_queue=False)
+        ip("link set large0 up mtu 9000")
+        expected = (
+            "--interface large0: packets of 9000 bytes do not fit into a frame, and its driver gives none in several; "
+            "ip link set large0 mtu 3498"
+        )
+        assert refused_both_ways("--interface", "large0") == expected
+        os.close(queue)
+
+    @pytest.mark.parametrize(("required", "what"), [("native", "native XDP"), ("zerocopy", "zero-copy")])
+    def test_whose_driver_lacks_what_is_required(self, required: str, what: str) -> None:
+        """In this driver native XDP takes as many queues as the peer has to send to."""
+        with Ethtool(Afxdp.interface) as card:
+            card.set_channels(replace(card.channels(), rx=1))
+        line = refused_both_ways(*self.interface, "--queues", "1", "--require", f"hugepages,{required}")
+        assert line == (
+            f"--require {required}: the driver of usnet0 has no {what}; leave it out, or use another interface"
+        )
+
+    def test_that_refuses_what_its_driver_has(self) -> None:
+        """Its peer may send packets that are too large for a program in this driver, which only trying tells."""
+        ip(f"link set {Afxdp.peer} mtu 9000")
+        assert refused(3, *SERVE, *self.interface, "--require", "native") == (
+            "--require native: the driver of usnet0 takes no XDP program at this MTU, its own or its peer's; "
+            "leave it out, or use another interface"
+        )
 
     def test_that_has_a_program_of_somebody_else(self) -> None:
         with closing(XdpProgram()) as other:
@@ -91,9 +115,26 @@ class TestWithAnInterface:
         assert line.startswith("--backend afxdp: the kernel does not load the XDP program (Operation not permitted), ")
 
     def test_without_memory_that_may_be_locked(self) -> None:
-        limited = ["prlimit", "--memlock=65536", "setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"]
-        line = refused(3, *SERVE, *self.interface, prefix=limited)
-        assert line.startswith("--interface usnet0: the kernel may not lock ")
+        line = refused_both_ways(*self.interface, prefix=locking(65536))
+        assert line == (
+            "2 x 128 MiB of frames are locked in memory, the limit is 0.0625 MiB; give the server CAP_IPC_LOCK, raise "
+            "the limit (ulimit -Hl, LimitMEMLOCK=), or use a smaller --max-connections"
+        )
+
+    def test_with_the_right_to_lock_memory(self) -> None:
+        assert "2 x 128 MiB of frames in force: the server has CAP_IPC_LOCK\n" in checked(*self.interface)
+
+
+def locking(limit: int) -> tuple[str, ...]:
+    """May lock so much, and may not raise that."""
+    rights = "-ipc_lock,-sys_resource"
+    return ("prlimit", f"--memlock={limit}", "setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}")
+
+
+def checked(*options: str, prefix: tuple[str, ...] = ()) -> str:
+    """What --check says."""
+    serve = [*prefix, command("usnet-serve"), *SERVE, "--check", *options]
+    return subprocess.run(serve, check=True, capture_output=True, text=True).stdout
 
 
 @needs_xdp
@@ -101,11 +142,8 @@ class TestWithAnInterface:
 def test_what_will_be_changed_is_said_by_check() -> None:
     with Ethtool(Afxdp.interface) as card:
         card.set_channels(replace(card.channels(), rx=1))
-        done = subprocess.run(
-            [command("usnet-serve"), *SERVE, "--interface", Afxdp.interface, "--queues", "2", "--check"],
-            check=True, capture_output=True, text=True,
-        )  # fmt: skip
-        lines = [line.split(maxsplit=1)[1] for line in done.stdout.splitlines() if line.startswith("change ")]
+        plan = checked("--interface", Afxdp.interface, "--queues", "2")
+        lines = [line.split(maxsplit=1)[1] for line in plan.splitlines() if line.startswith("change ")]
         changes = [re.sub(r"02(:[0-9a-f]{2}){5}$", "MAC", line) for line in lines]
         assert changes == [
             "usnet0 channels: 1 receiving -> 2 receiving",
@@ -113,3 +151,23 @@ def test_what_will_be_changed_is_said_by_check() -> None:
             "usnet0 XDP program: none -> ours",
         ]
         assert card.channels().rx == 1
+
+
+@needs_xdp
+@pytest.mark.usefixtures("pair")
+def test_huge_pages_that_are_not_there() -> None:
+    """2 GiB of frames in each of two shards."""
+    asked = ("--interface", Afxdp.interface, "--require", "hugepages", "--max-connections", "524288")
+    line = refused_both_ways(*asked)
+    assert line.startswith("--require hugepages: 2048 huge pages of 2 MiB are needed, ")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--backend", "kernel", "--require", "native"), "--require native: the kernel backend has no such thing: "),
+        (("--backend", "tap", "--require", "zerocopy"), "--require zerocopy: --backend tap has no such thing; "),
+    ],
+)
+def test_what_a_backend_never_has_is_wrong_usage(options: tuple[str, ...], expected: str) -> None:
+    assert refused(2, "examples.echo:Echo", *SILENT, *options).startswith(expected)

@@ -54,7 +54,7 @@ def test_the_file_may_be_named_by_the_environment_and_name_the_application(file:
 @pytest.mark.parametrize("option", options(), ids=lambda option: option.key)
 def test_every_option_has_every_source(option, file: Path) -> None:
     given = {"app": "a:B", "app-dir": "/srv", "bind": "unix:/a", "interface": "eth0", "address": "10.0.0.1/24",
-             "gateway": "10.0.0.254",
+             "gateway": "10.0.0.254", "require": "native",
              "queues": "3", "workers": "3", "cores": "1,3", "backlog": "9", "max-connections": "9",
              "max-connections-per-peer": "9", "send-timeout": "9.5", "keepalive": "9",
              "idle-timeout": "9.5", "state-bytes": "128", "buffer-limit": "9", "spares": "3", "graceful-timeout": "9.5",
@@ -161,7 +161,7 @@ def test_a_backend_never_becomes_another_one() -> None:
     assert parse("--backend", "auto").transport() == "kernel"
     assert parse("--backend", "tap").transport() == "tap"
     assert set(PACKET_BACKENDS) == set(KINDS)
-    assert "--backend: 'afxdp' was given; expected one of auto, kernel, tap" in refusal("--backend", "afxdp")
+    assert "--backend: 'netmap' was given; expected one of auto, kernel, tap" in refusal("--backend", "netmap")
 
 
 @pytest.mark.parametrize(
@@ -221,3 +221,8 @@ def test_help_and_table_show_every_option(capsys: pytest.CaptureFixture[str]) ->
     for option in options():
         assert option.positional or option.flag in shown
         assert f"`{option.variable}`" in table
+
+
+def test_several_names_may_be_given_at_once() -> None:
+    asked = ("--require", "native,hugepages", "--require", "zerocopy")
+    assert parse(*asked).require == ("native", "hugepages", "zerocopy")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from support.backends import network_namespace
 from support.privilege import needs_tap, needs_xdp
+from support.server import wait
 
 from usnet_framework._native_bpf import XdpProgram
 from usnet_framework._native_tap import tap_queue
@@ -24,7 +25,9 @@ from usnet_framework.testing.conformance import (
     HandFarEnd,
     PacketSocket,
     Pool,
+    Run,
     WireFarEnd,
+    packet,
 )
 
 SLOTS = 128
@@ -132,6 +135,9 @@ class OverXdp(DeviceConformance):
 
     native: bool
     near, far = "near", "far"
+    mtu = 1500
+    tx_checksum = False
+    is_polled = False
 
     @pytest.fixture(autouse=True)
     def _namespace(self) -> Iterator[None]:
@@ -139,8 +145,8 @@ class OverXdp(DeviceConformance):
             Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
             for command in (
                 f"link add {self.near} type veth peer name {self.far}",
-                f"link set {self.near} up",
-                f"link set {self.far} up",
+                f"link set {self.near} up mtu {self.mtu}",
+                f"link set {self.far} up mtu {self.mtu}",
             ):
                 subprocess.run(["ip", *command.split()], check=True)
             yield
@@ -152,12 +158,14 @@ class OverXdp(DeviceConformance):
         return self.pool
 
     def open(self) -> Bench:
-        program = XdpProgram()
+        program = XdpProgram(large=self.mtu > 3498)
         self.opened.callback(program.close)
         program.attach(self.near, native=self.native)
         program.set_station(STATION)
         memory = os.memfd_create("test", os.MFD_CLOEXEC)
-        queue = Queue(self.near, 0, STATION, 1500)
+        queue = Queue(
+            self.near, 0, STATION, self.mtu, tx_checksum=self.tx_checksum, is_polled=self.is_polled
+        )
         fd = xdp_socket(queue, self.pool.address, self.pool.frames, self.pool.frame_bytes, memory)
         program.set_queue(0, fd)
         notes = os.dup(memory)
@@ -175,9 +183,76 @@ class OverXdp(DeviceConformance):
 class TestXdpInTheDriver(OverXdp):
     native = True
 
+    def test_packets_that_find_no_frame_are_counted(self) -> None:
+        """The kernel has a quarter of them to receive into."""
+        with self.running(64) as run:
+            for number in range(20):
+                run.far_sends(number, 100)
+            run.peek(16)
+
+            def lost() -> int:
+                for _ in range(256):  # the kernel is not asked each time
+                    run.device.flush()
+                return run.device.counters()["rx_dropped"]
+
+            wait("those that are too many are counted", lambda: lost() == 4)
+            assert run.device.counters()["rx_no_frame"] >= 4
+
 
 @needs_xdp
 class TestXdpBehindTheDriver(OverXdp):
+    native = False
+
+
+@needs_xdp
+class TestXdpThatIsPolled(OverXdp):
+    native = True
+    is_polled = True
+
+
+@needs_xdp
+class TestXdpWithChecksums(OverXdp):
+    native = True
+    tx_checksum = True
+
+    def test_it_completes_checksums(self) -> None:
+        with self.running() as run:
+            assert run.link.tx_checksum
+
+
+class OverXdpWithLargePackets(OverXdp):
+    """Each in as many frames as it takes, both ways."""
+
+    mtu = 9000
+    tx_checksum = True
+
+    @contextmanager
+    def running(self, frames: int = 1024, frame_bytes: int = 4096) -> Iterator[Run]:
+        """The kernel has enough of them for ten packets at any time."""
+        with super().running(frames, frame_bytes) as run:
+            yield run
+
+    @pytest.mark.parametrize("frame_bytes", [2048, 4096])
+    def test_a_packet_larger_than_a_frame_comes_and_goes_in_several(self, frame_bytes: int) -> None:
+        with self.running(frame_bytes=frame_bytes) as run:
+            for number, length in enumerate([1700, 2024, 2025, 3840, 3841, 4072, 4073, 7680, 7681, 9014]):
+                run.far_sends(number, length)
+                received = run.take()
+                assert len(run.pool.chain(received.frame)) == -(-length // (frame_bytes - 256))
+                assert run.read(received) == packet(number, length)
+                run.pool.drop(received.frame)
+                run.device_sends(number, length)
+                run.far_gets(number, length)
+            run.nothing_is_left()
+
+
+@needs_xdp
+class TestXdpWithLargePacketsInTheDriver(OverXdpWithLargePackets):
+    native = True
+
+
+@needs_xdp
+class TestXdpWithLargePacketsBehindTheDriver(OverXdpWithLargePackets):
     native = False
 
 

@@ -25,6 +25,7 @@ OWN = {  # the device, and what it asks of the kernel
         "usnet_framework/_native_bpf.py",
         "usnet_framework/_native_xdp.py",
         "usnet_framework/shards/afxdp.py",
+        "usnet_framework/shards/netdev.py",
         "usnet_framework/shards/rtnetlink.py",
     },
 }

@@ -63,6 +63,12 @@ def test_counters_of_a_stack_are_exported_where_there_is_one(collector: ServerCo
         assert samples[key] == segment.stack[name]
 
 
+def test_how_packets_come_is_exported_where_they_come(collector: ServerCollector, server: MemoryServer) -> None:
+    assert not [name for name in scrape(collector) if name.startswith("usnet_packets")]
+    server.packets = {"copies": "kernel"}
+    assert scrape(collector)['usnet_packets_info{copies="kernel"}'] == 1
+
+
 @given(st.lists(st.integers(0, 5), max_size=30))
 def test_totals_are_the_sum_of_all_that_was_counted_in_any_life(steps: list[int]) -> None:
     """Oracle: a source that counts and begins again at zero on every 0; a lower reading shows the restart."""

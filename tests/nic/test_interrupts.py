@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from usnet_framework.shards import sysfs
-from usnet_framework.shards.interrupts import Interrupt, interrupts, is_balanced, share_one_core
+from usnet_framework.shards.interrupts import Interrupt, are_put_off, interrupts, is_balanced, share_one_core
 
 LINES = ("      CPU0", " 24:  5  PCI-MSIX  0-edge  eth0-TxRx-0", " 25:  7  PCI-MSIX  1-edge  eth0-TxRx-1")
 
@@ -88,3 +88,16 @@ def test_irqbalance_is_known_by_its_socket_and_its_name(machine: Path, name: str
     (machine / "proc/77").mkdir()
     (machine / "proc/77/comm").write_text(f"{name}\n")
     assert is_balanced(machine) == runs
+
+
+@pytest.mark.parametrize(("index", "hard_irqs", "timeout", "expected"), [
+    (1, "2", "200000", True), (1, "0", "200000", False), (1, "2", "0", False), (9, "2", "200000", False),
+])  # fmt: skip
+def test_they_are_put_off_by_two_settings(
+    tmp_path: Path, index: int, hard_irqs: str, timeout: str, expected: bool
+) -> None:
+    folder = tmp_path / "sys/class/net/lo"
+    folder.mkdir(parents=True)
+    for name, text in (("ifindex", str(index)), ("napi_defer_hard_irqs", hard_irqs), ("gro_flush_timeout", timeout)):
+        (folder / name).write_text(f"{text}\n")
+    assert are_put_off("lo", tmp_path) == expected

@@ -168,6 +168,14 @@ def test_a_packet_has_to_fit_into_a_frame(mtu: int, ok: bool) -> None:
     assert finding.fix == ("" if ok else "ip link set lo mtu 3498")
 
 
+def test_a_packet_has_to_fit_into_several_frames() -> None:
+    wanted = Wanted("lo", 4, mtu_max=9000)
+    found = [one for one in card_findings(as_wanted(length=9001), wanted, {}) if one.what == "MTU"]
+    assert [one.fix for one in found] == ["ip link set lo mtu 9000"]
+    (finding,) = (one for one in card_findings(as_wanted(length=9000), wanted, {}) if one.what == "MTU")
+    assert finding.ok
+
+
 def test_merging_that_stays_on_is_told() -> None:
     kept = as_wanted(offloads={"rx-lro": Feature(True, True, False)})
     assert plan(kept, FOUR) == []

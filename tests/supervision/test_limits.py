@@ -1,13 +1,22 @@
-"""Descriptors: what is possible, and the refusal in numbers of what is not."""
+"""Descriptors and locked memory: what is possible, and the refusal in numbers of what is not."""
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from usnet_framework.errors import StartupError
-from usnet_framework.shards.limits import CONNECTIONS_AUTO, NETWORK_RESERVE, Demand, connections_per_shard
+from usnet_framework.shards import limits
+from usnet_framework.shards.limits import (
+    CONNECTIONS_AUTO,
+    NETWORK_RESERVE,
+    Demand,
+    allow_locked,
+    connections_per_shard,
+)
 
 DEMAND = Demand(layout="split", shards=2, workers=1, spares=1, listeners=1, max_connections=None)
 
@@ -45,3 +54,22 @@ def test_more_workers_than_descriptors() -> None:
 def test_a_limit_that_leaves_no_connection_at_all() -> None:
     with pytest.raises(StartupError, match="--max-connections auto: each of 1 shards needs"):
         connections_per_shard(replace(DEMAND, shards=1, workers=1, layout="inline"), 200)
+
+
+@pytest.fixture
+def locked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process may lock 64 KiB, and more when it asks for that; it has not the right to lock any amount."""
+    before = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    monkeypatch.setattr(limits, "capabilities", lambda: 0)
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, before)
+
+
+@pytest.mark.usefixtures("locked")
+def test_the_limit_of_locked_memory_is_raised_as_far_as_is_needed() -> None:
+    found = allow_locked(3, 65536)
+    assert (found.in_force, found.ok) == ("3 x 0.0625 MiB of frames", True)
+    assert resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == 3 * 65536
+    allow_locked(1, 65536)
+    assert resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == 3 * 65536

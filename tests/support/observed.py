@@ -63,6 +63,7 @@ class MemoryServer:
         self.ready = True
         self.network_restarts = 0
         self.backend = "kernel"
+        self.packets: dict[str, str] = {}
         self.worker = {"seat": 0, "pid": os.getpid(), "restarts": 0, "bad": 0, "poisoned": 0, "hung": 0, "hangs": None}
 
     def status(self) -> dict[str, Any]:
@@ -81,6 +82,7 @@ class MemoryServer:
             "backend": self.backend,
             "layout": "split",
             "listeners": ["tcp://127.0.0.1:7000"],
+            "packets": self.packets,
             "reloads": 0,
             "reloads_refused": 0,
             "shards": [shard],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from usnet_framework.config import Config
 from usnet_framework.shards.placement import Plan, ShardPlan
-from usnet_framework.shards.preparation import changes, understand
+from usnet_framework.shards.preparation import changes, memory_findings, understand
 from usnet_framework.shards.privileges import finding as user_finding
 
 
@@ -18,6 +18,7 @@ def plan_text(config: Config, warnings: Sequence[str]) -> str:
     intent = understand(config)
     placed, stack = intent.plan, intent.stack
     in_use = attempt(config, intent)
+    findings = [*placed.findings, *memory_findings(config, intent)]
     rows = [
         ("application", config.app),
         ("listening", ", ".join(bind.text for bind in intent.binds)),
@@ -30,7 +31,7 @@ def plan_text(config: Config, warnings: Sequence[str]) -> str:
         ("control", config.control),
         *(("change", change) for change in changes(config, intent)),
         *(("note", used) for used in in_use),
-        *(("in force" if finding.ok else "note", str(finding)) for finding in placed.findings),
+        *(("in force" if finding.ok else "note", str(finding)) for finding in findings),
         *(("note", warning) for warning in warnings),
     ]
     return "\n".join(_row(name, value) for name, value in rows)

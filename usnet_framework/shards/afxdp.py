@@ -23,14 +23,17 @@ import socket
 import struct
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from usnet_framework._native_xdp import Queue, XdpError, is_zero_copy, xdp_socket
+from usnet_framework._native_xdp import Mode, Modes, Queue, XdpError, modes, xdp_socket
 from usnet_framework.errors import InUse, StartupError
 from usnet_framework.shards import rtnetlink
 from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.findings import Finding
-from usnet_framework.shards.nic import MTU_MAX, Nic, Wanted, planned
+from usnet_framework.shards.interrupts import are_put_off
+from usnet_framework.shards.netdev import XdpFeatures, xdp_features
+from usnet_framework.shards.nic import MTU_MAX, Nic, Wanted, planned, queues_of
 from usnet_framework.shards.privileges import capabilities_finding
 from usnet_framework.shards.stackplan import StackPlan
 
@@ -45,7 +48,7 @@ FRAME_BYTES = 4096
 CAPABILITIES = ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_PERFMON", "CAP_BPF")
 
 SAME_HOST = ("veth", "tun")
-"""Kinds of interfaces whose packets come from a kernel of this host, which may leave their checksums undone."""
+"""Kinds of interfaces whose packets come from a kernel of this host, and go to it: checksums may be left undone."""
 
 SIOCGIFFLAGS, IFF_UP = 0x8913, 1
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_MULTICAST, PACKET_MR_UNICAST = 263, 1, 0, 3
@@ -67,8 +70,11 @@ class Afxdp:
         self._why_generic = ""
         self._link = _checked_link(self._name)
         self._index = socket.if_nametoindex(self._name)
-        self._mtu = _checked_mtu(self._name)
+        has = self._features()
+        self._mtu = _checked_mtu(self._name, has)
+        self._wanted = replace(self._wanted, mtu_max=max(MTU_MAX, self._mtu))
         planned(self._wanted)
+        self._check_required(has)
         self._mac = _our_station(self._name)
         with ExitStack() as opened:
             self._program = self._load()
@@ -85,6 +91,7 @@ class Afxdp:
         if shard not in self._queues:
             try:
                 self._queues[shard] = self._open_queue(shard, frames_fd)
+                self._check_copies(shard)
             except XdpError as error:
                 kind = InUse if error.errno == errno.EBUSY else StartupError
                 raise kind(f"--interface {self._name}: {error}") from None
@@ -101,6 +108,17 @@ class Afxdp:
             interface = Finding("interface", self._name, "none", reason, fix, ok=False)
         card = [] if self._nic is None else [capabilities_finding(*CAPABILITIES), *self._nic.findings()]
         return [interface, *self._modes(), *self._dropped(), *card]
+
+    def modes(self) -> dict[str, str]:
+        if self._native is None or not self._queues:
+            return {}
+        found = self._sockets()
+        return {
+            "program": "driver" if self._native else "generic",
+            "copies": "none" if found.zero_copy else "kernel",
+            "checksums": "interface" if found.tx_checksum else "stack",
+            "polled_by": "us" if found.is_polled else "interrupts",
+        }
 
     def trouble(self) -> str | None:
         try:
@@ -123,7 +141,7 @@ class Afxdp:
         except ImportError as error:
             raise StartupError(f"--backend afxdp: {error}") from None
         try:
-            program = XdpProgram()
+            program = XdpProgram(large=self._mtu > MTU_MAX)
         except BpfError as error:
             raise StartupError(f"--backend afxdp: {error}") from None
         program.set_station(self._mac)
@@ -138,9 +156,33 @@ class Afxdp:
         link_local = ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + identifier)
         return [*(ipaddress.ip_interface(address).ip for address in self._plan.addresses), link_local]
 
+    def _features(self) -> XdpFeatures | None:
+        """None: the driver does not tell, or what it has may depend on a number of queues that it is yet to get."""
+        queues = queues_of(self._name)
+        return xdp_features(self._name) if queues is not None and queues >= self._wanted.queues else None
+
+    def _completes_checksums(self) -> bool:
+        """What comes from this host is not looked at; a card has to be able to do it."""
+        has = self._features()
+        return self._link.kind in SAME_HOST or (has is not None and has.tx_checksum)
+
+    def _check_required(self, has: XdpFeatures | None) -> None:
+        """As far as the driver tells. StartupError."""
+        required = self._plan.require
+        if "native" in required and has is not None and not has.native:
+            raise self._lacking("native", f"the driver of {self._name} has no native XDP")
+        if "zerocopy" in required and has is not None and not has.zero_copy:
+            raise self._lacking("zerocopy", f"the driver of {self._name} has no zero-copy")
+
+    def _lacking(self, required: str, why: str) -> StartupError:
+        return StartupError(f"--require {required}: {why}; leave it out, or use another interface")
+
     def _attach(self) -> None:
         """In the driver, or behind it where it cannot do so."""
-        self._native = self._attach_in(native=True) or self._attach_in(native=False)
+        native = self._attach_in(native=True)
+        if not native and "native" in self._plan.require:
+            raise self._lacking("native", self._why_generic)
+        self._native = native or self._attach_in(native=False)
         self._join()
 
     def _attach_in(self, native: bool) -> bool:
@@ -173,7 +215,15 @@ class Afxdp:
 
     def _open_queue(self, shard: int, frames_fd: int) -> tuple[int, int]:
         bytes_ = os.fstat(frames_fd).st_size
-        queue = Queue(self._name, shard, self._mac, self._mtu)
+        queue = Queue(
+            interface=self._name,
+            queue=shard,
+            mac=self._mac,
+            mtu=self._mtu,
+            mode=Mode.ANY if self._native else Mode.COPY,  # what goes past the driver's program is copied
+            tx_checksum=self._completes_checksums(),
+            is_polled=self._plan.poll == "busy" and are_put_off(self._name),
+        )
         with ExitStack() as opened:
             memory = os.memfd_create(f"usnet-queue-{shard}", os.MFD_CLOEXEC)
             opened.callback(os.close, memory)
@@ -184,18 +234,55 @@ class Afxdp:
             self._opened.push(opened.pop_all())
         return fd, memory
 
+    def _check_copies(self, shard: int) -> None:
+        """StartupError: the kernel copies, and may not."""
+        if "zerocopy" in self._plan.require and not modes(*self._queues[shard]).zero_copy:
+            raise self._lacking("zerocopy", f"the driver of {self._name} has no zero-copy for queue {shard}")
+
     # What is in force.
+
+    def _sockets(self) -> Modes:
+        """Of all of them."""
+        found = [modes(*queue) for queue in self._queues.values()]
+        return Modes(
+            zero_copy=all(one.zero_copy for one in found),
+            tx_checksum=all(one.tx_checksum for one in found),
+            is_polled=all(one.is_polled for one in found),
+        )
 
     def _modes(self) -> list[Finding]:
         if self._native is None or not self._queues:
             return []
-        xdp = Finding("XDP", "in the driver", "in the driver")
-        if not self._native:
-            fix = "use a driver that has it"
-            xdp = Finding("XDP", "in the driver", "behind the driver", self._why_generic, fix, ok=False)
-        is_zero = all(is_zero_copy(fd) for fd, _ in self._queues.values())
-        found = "the card uses our frames" if is_zero else "the kernel copies"
-        return [xdp, Finding("packets", "as the driver can", found)]
+        return [self._program_finding(), *self._socket_findings(self._sockets())]
+
+    def _program_finding(self) -> Finding:
+        what, asked = "XDP", "in the driver"
+        if self._native:
+            return Finding(what, asked, asked)
+        return Finding(what, asked, "behind the driver", self._why_generic, "use a driver that has it", ok=False)
+
+    def _socket_findings(self, found: Modes) -> list[Finding]:
+        asked = "the card uses our frames" if "zerocopy" in self._plan.require else "as the driver can"
+        copies = "the card uses our frames" if found.zero_copy else "the kernel copies"
+        checksums = "the interface" if found.tx_checksum else "the stack"
+        findings = [
+            Finding("packets", asked, copies),
+            Finding("checksums of what is sent", "by the interface, if it can be asked", f"by {checksums}"),
+        ]
+        if self._plan.poll == "busy":
+            findings.append(self._polling_finding(found))
+        return findings
+
+    def _polling_finding(self, found: Modes) -> Finding:
+        what, asked = "the driver's work", "by network processes (--poll busy)"
+        if found.is_polled:
+            return Finding(what, asked, "by network processes")
+        reason, fix = "no packet has come yet, or this kernel and driver do not have it", "use --poll adaptive"
+        if not are_put_off(self._name):
+            folder = f"/sys/class/net/{self._name}"
+            reason = "the interface does not put interrupts off, which takes both of these before the server starts"
+            fix = f"echo 2 > {folder}/napi_defer_hard_irqs; echo 200000 > {folder}/gro_flush_timeout"
+        return Finding(what, asked, "by interrupts", reason, fix)
 
     def _dropped(self) -> list[Finding]:
         counters = self._program.counters()
@@ -230,13 +317,15 @@ def _checked_link(name: str) -> rtnetlink.Link:
     return link
 
 
-def _checked_mtu(name: str) -> int:
-    """StartupError: a packet would not fit into a frame."""
+def _checked_mtu(name: str, has: XdpFeatures | None) -> int:
+    """StartupError: a packet would not fit into a frame, and cannot come in several."""
     with Ethtool(name) as card:
         mtu = card.mtu()
-    if mtu > MTU_MAX:
+    if mtu > MTU_MAX and not (has is not None and has.large):
+        why = "its driver gives none in several" if has is not None else "nothing tells that it gives them in several"
         raise StartupError(
-            f"--interface {name}: packets of {mtu} bytes do not fit into a frame; ip link set {name} mtu {MTU_MAX}"
+            f"--interface {name}: packets of {mtu} bytes do not fit into a frame, and {why}; "
+            f"ip link set {name} mtu {MTU_MAX}"
         )
     return mtu
 

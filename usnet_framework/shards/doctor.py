@@ -16,11 +16,10 @@ from usnet_framework.shards.seat import Seat
 
 def backend_findings(config: Config, plan: Plan) -> list[Finding]:
     transport = config.transport()
-    return [
-        Finding("backend", config.backend, transport),
-        Finding("layout", config.layout, plan.layout),
-        Finding("huge pages", "no", "no", f"the frames of the {transport} backend lie in ordinary pages"),
-    ]
+    found = [Finding("backend", config.backend, transport), Finding("layout", config.layout, plan.layout)]
+    if transport == "kernel":
+        found.append(Finding("huge pages", "no", "no", "the frames of the kernel backend lie in ordinary pages"))
+    return found
 
 
 def survival_finding(layout: str, resumes: bool) -> Finding:

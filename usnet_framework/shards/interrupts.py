@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,15 @@ class Interrupt:
     def goes_to(self, core: int) -> bool:
         """And to no other."""
         return parse_list(self.cores) == {core}
+
+
+def are_put_off(interface: str, root: Path = Path("/")) -> bool:
+    """Whether packets wait for somebody who polls the driver, for a while at least; False as well where there is no
+    such interface, or /sys does not show it."""
+    with suppress(OSError):
+        folder, names = folder_of(interface, root), ("napi_defer_hard_irqs", "gro_flush_timeout")
+        return folder is not None and all(read_text(folder / name) not in ("", "0") for name in names)
+    return False
 
 
 def interrupts(interface: str, root: Path = Path("/")) -> tuple[Interrupt, ...]:

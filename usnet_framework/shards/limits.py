@@ -1,8 +1,8 @@
-"""Descriptors: how many this machine grants, and what can be served with them.
+"""Descriptors and locked memory: how much this machine grants, and what can be served with it.
 
 Every connection is a descriptor of the process that owns it; every child costs the supervisor a few. Both are known
 before anything starts, so asking for too much is refused at once and in numbers, not by EMFILE under load. With a stack
-of our own connections are entries of a table.
+of our own connections are entries of a table, and a device may have all frames locked in memory.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.privileges import capabilities
 
 SUPERVISOR_RESERVE = 160  # standard streams, loop, libraries; 64 clients of metrics, 32 of the control socket
 NETWORK_RESERVE = 64  # standard streams, memories, wake-ups, epoll
 INLINE_RESERVE = 256  # the same, and whatever the application opens
+CAP_IPC_LOCK = 14  # capabilities(7)
 PER_SHARD = 5  # control socket, pidfd, public memory; two to rebuild with
 PER_WORKER = 7  # control socket, pidfd, port memory, two pipes that wake: both ends while a network process starts
 PER_SPARE = 2  # control socket, pidfd
@@ -93,3 +95,28 @@ def finding(demand: Demand, limit: int, per_shard: int) -> Finding:
     bound = "tables are made at start" if demand.own_stack else f"each process may have {limit} descriptors"
     reason = f"{demand.shards} x {per_shard}; {bound}"
     return Finding("connections", asked, str(demand.shards * per_shard), reason)
+
+
+def allow_locked(shards: int, frames_bytes: int) -> Finding:
+    """That the frames of all shards may be locked in memory, as a device will have them. The soft limit is raised as
+    far as that takes. StartupError: they may not."""
+    needed = shards * frames_bytes
+    asked = f"{shards} x {_mib(frames_bytes)} of frames"
+    if capabilities() >> CAP_IPC_LOCK & 1:
+        return Finding("locked memory", asked, asked, "the server has CAP_IPC_LOCK")
+    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        try:
+            resource.setrlimit(
+                resource.RLIMIT_MEMLOCK, (needed, hard if hard == resource.RLIM_INFINITY else max(hard, needed))
+            )
+        except (ValueError, OSError):
+            raise StartupError(
+                f"{asked} are locked in memory, the limit is {_mib(hard)}; give the server CAP_IPC_LOCK, raise the "
+                "limit (ulimit -Hl, LimitMEMLOCK=), or use a smaller --max-connections"
+            ) from None
+    return Finding("locked memory", asked, asked, "the limit (ulimit -l) allows it")
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.4g} MiB"

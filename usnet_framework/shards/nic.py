@@ -48,7 +48,7 @@ INTERRUPTS = "file"
 """The kind of their changes."""
 MTU_MAX = 3498
 """So a frame with its Ethernet header fits into a page beside what the kernel keeps there: more is given by no driver
-in one piece."""
+in one piece, and by some in several."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ class Wanted:
     served: tuple[tuple[str, str, int], ...] = ()
     """(flow, address, port): with one queue, and a driver that has rules, only these come to it."""
     tuning: Tuning = NOT_TUNED
+    mtu_max: int = MTU_MAX
+    """What is longer is dropped."""
 
 
 @dataclass(frozen=True)
@@ -383,8 +385,8 @@ def _merging_finding(card: Card, wanted: Wanted) -> Finding:
 
 
 def _mtu_finding(card: Card, wanted: Wanted) -> Finding:
-    asked, found = f"at most {MTU_MAX}", str(card.mtu)
-    if card.mtu <= MTU_MAX:
+    asked, found = f"at most {wanted.mtu_max}", str(card.mtu)
+    if card.mtu <= wanted.mtu_max:
         return Finding("MTU", asked, found)
-    reason, fix = "a packet of that length is more than a frame", f"ip link set {wanted.interface} mtu {MTU_MAX}"
+    reason, fix = "longer packets are dropped", f"ip link set {wanted.interface} mtu {wanted.mtu_max}"
     return Finding("MTU", asked, found, reason, fix, ok=False)

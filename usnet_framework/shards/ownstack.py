@@ -3,7 +3,8 @@ shard, and the memory that shards share.
 
 A shard's arena holds all that its stack knows, its frames the packets and payload. Both are memfds of the supervisor
 and outlive network process and keeper. So the engine of the next keeper resets the connections that it finds in the
-arena before it begins it anew, and a device may have the frames registered for good."""
+arena before it begins it anew, and a device may have the frames registered for good. Frames lie in huge pages where
+there are any."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from usnet_framework.errors import StartupError
+from usnet_framework.shards import hugepages
 from usnet_framework.shards.addressbook import AddressBook
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.packetdevice import KINDS, PacketDevice
@@ -57,6 +59,8 @@ class OwnStack:
         self._kind = kind
         self._plan = plan
         self._memories: dict[int, tuple[int, int]] = {}
+        self._huge = 0  # memories of frames in huge pages
+        self._frames_bytes = 0  # of one
         self.addresses = AddressBook()
         """What the link says of them, as shard 0 tells it."""
         with ExitStack() as opened:
@@ -91,9 +95,15 @@ class OwnStack:
         plan = self._plan
         return [
             *self._device.findings(),
+            self._pages(),
             *(self.addresses.finding(address) for address in plan.addresses),
             *(Finding("gateway", gateway, "for all that is not on the link") for gateway in plan.engine.gateways),
         ]
+
+    def modes(self) -> dict[str, str]:
+        """How packets come and go, for metrics: names and values."""
+        frames = "huge pages" if self._huge == len(self._memories) else "ordinary pages"
+        return {"interface": self._plan.interface, "frames": frames, **self._device.modes()}
 
     def unreachable(self) -> list[str]:
         """Why packets do not come, or addresses are not served, now; a line for each."""
@@ -110,8 +120,30 @@ class OwnStack:
             with ExitStack() as opened:
                 arena_fd = memory_file(f"usnet-arena-{shard}", sizes.arena_bytes)
                 opened.callback(os.close, arena_fd)
-                frames_fd = memory_file(f"usnet-frames-{shard}", sizes.frames_bytes)
+                frames_fd = self._frames(shard, sizes.frames_bytes)
                 opened.callback(os.close, frames_fd)
                 self._opened.push(opened.pop_all())
             self._memories[shard] = (arena_fd, frames_fd)
         return self._memories[shard]
+
+    def _frames(self, shard: int, size: int) -> int:
+        """In huge pages where there are any. StartupError: they are required."""
+        name, self._frames_bytes = f"usnet-frames-{shard}", size
+        if (fd := hugepages.huge_memory_file(name, size)) is not None:
+            self._huge += 1
+            return fd
+        if "hugepages" in self._plan.require:
+            why = hugepages.lack(size) or "others were quicker; try again"
+            raise StartupError(f"--require hugepages: shard {shard}: {why}")
+        return memory_file(name, size)
+
+    def _pages(self) -> Finding:
+        """Of the frames."""
+        what = "huge pages"
+        asked = "all frames" if "hugepages" in self._plan.require else "all frames, if there are any"
+        others = len(self._memories) - self._huge
+        if others == 0:
+            return Finding(what, asked, "all frames")
+        why = hugepages.lack(self._frames_bytes, others) or "there were too few; restart the server"
+        reason, _, fix = why.partition("; ")
+        return Finding(what, asked, f"the frames of {self._huge} of {len(self._memories)} shards", reason, fix)

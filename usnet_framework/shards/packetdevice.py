@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from usnet_framework.config import REQUIREMENTS
 from usnet_framework.shards import afxdp, tap
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.nic import queues_of
@@ -30,6 +31,9 @@ class PacketDevice(Protocol):
     def findings(self) -> list[Finding]:
         """What is in force, as it is now."""
 
+    def modes(self) -> dict[str, str]:
+        """How packets come and go, by names for metrics; what is not known yet is left out."""
+
     def trouble(self) -> str | None:
         """Why no packets can come now, one line; None when they can."""
 
@@ -49,6 +53,10 @@ class Kind:
     """How many queues an interface receives on; None: as many as there are shards."""
     changes: Callable[[StackPlan, int], list[str]] = lambda _plan, _queues: []
     """A line for each setting of the machine that opening will change, and closing change back."""
+    has: frozenset[str] = frozenset({"hugepages"})
+    """What of config.REQUIREMENTS may be asked of it."""
+    locks_frames: bool = False
+    """Something else than our processes writes into frames, so all of them stay in memory."""
 
 
 QUEUES_MAX = 256
@@ -56,5 +64,7 @@ QUEUES_MAX = 256
 
 KINDS: dict[str, Kind] = {
     "tap": Kind(tap.Tap, "usnet0", QUEUES_MAX, changes=tap.changes),
-    "afxdp": Kind(afxdp.Afxdp, None, QUEUES_MAX, queues_of, afxdp.changes),
+    "afxdp": Kind(
+        afxdp.Afxdp, None, QUEUES_MAX, queues_of, afxdp.changes, has=frozenset(REQUIREMENTS), locks_frames=True
+    ),
 }

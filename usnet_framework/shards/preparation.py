@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from usnet_framework._native import POLL_MODES, SYSCALL_MODES, StackAddresses
+from usnet_framework._native import POLL_MODES, SYSCALL_MODES, StackAddresses, frames_bytes
 from usnet_framework.app import parse_app
 from usnet_framework.config import Config
 from usnet_framework.errors import StartupError, UsageError
-from usnet_framework.shards import activation, doctor, limits, privileges, quarantine
+from usnet_framework.shards import activation, doctor, hugepages, limits, privileges, quarantine
 from usnet_framework.shards.control import listen
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.keepalive import Keepalive
@@ -66,6 +66,10 @@ class Prepared:
         kept = doctor.quarantine_finding(self.config)
         return [*self.fixed, kept, *listening, *(self.stack.findings() if self.stack is not None else [])]
 
+    def modes(self) -> dict[str, str]:
+        """How packets come and go; empty with the kernel backend."""
+        return self.stack.modes() if self.stack is not None else {}
+
     def unreachable(self) -> list[str]:
         """Why clients do not reach what is to be served, as it is now."""
         return self.stack.unreachable() if self.stack is not None else []
@@ -96,7 +100,7 @@ def understand(config: Config) -> Intent:
     placed = plan(read_topology(), wish)
     if transport not in KINDS:
         return Intent(placed, binds, asked, None, unserved)
-    stack = _understand_stack(config, transport, binds, len(placed.shards))
+    stack = _understand_stack(config, transport, binds, placed)
     return Intent(placed, binds, asked, replace(stack, tuning=tuning_of(config.tune, placed)), unserved)
 
 
@@ -114,14 +118,18 @@ def _queues(config: Config, transport: str) -> int | None:
     return config.queues
 
 
-def _understand_stack(config: Config, transport: str, binds: Sequence[Bind], queues: int) -> StackPlan:
-    kind = KINDS[transport]
+def _understand_stack(config: Config, transport: str, binds: Sequence[Bind], placed: Plan) -> StackPlan:
+    kind, queues = KINDS[transport], len(placed.shards)
     name = config.interface or kind.interface
     if name is None:
         raise UsageError(f"--backend {transport}: no --interface is given; name the one to serve on")
     if queues > kind.queues_max:
         raise UsageError(f"--queues {queues}: an interface of --backend {transport} has at most {kind.queues_max}")
-    return plan_stack(name, config.address, config.gateway, binds, transport)
+    for required in config.require:
+        if required not in kind.has:
+            raise UsageError(f"--require {required}: --backend {transport} has no such thing; leave it out")
+    planned = plan_stack(name, config.address, config.gateway, binds, transport)
+    return replace(planned, require=frozenset(config.require), poll=placed.poll)
 
 
 def _check_working_directory() -> None:
@@ -154,6 +162,7 @@ def prepare(config: Config, intent: Intent) -> Prepared:
             *doctor.backend_findings(config, placed),
             *placed.findings,
             limits.finding(demand, limit, connection_limit),
+            *memory_findings(config, intent),
             privileges.finding(intent.privileges),
             *activation.finding(intent.unserved),
         ]
@@ -166,6 +175,17 @@ def prepare(config: Config, intent: Intent) -> Prepared:
     common = {"connection_limit": connection_limit}
     options = [_engine_options(config, intent, stack, shard.shard, common) for shard in placed.shards]
     return Prepared(placed, listeners, stack, control, options, config, findings)
+
+
+def memory_findings(config: Config, intent: Intent) -> list[Finding]:
+    """Of the frames of a packet backend. StartupError: they may not be locked, or not lie where it is required."""
+    if intent.stack is None:
+        return []
+    shards, limit = len(intent.plan.shards), limits.raise_descriptor_limit()
+    size = frames_bytes(limits.connections_per_shard(demand_of(config, intent), limit))
+    if "hugepages" in intent.stack.require and (why := hugepages.lack(size, shards)) is not None:
+        raise StartupError(f"--require hugepages: {why}")
+    return [limits.allow_locked(shards, size)] if KINDS[config.transport()].locks_frames else []
 
 
 def demand_of(config: Config, intent: Intent) -> limits.Demand:

@@ -80,7 +80,7 @@ def understand(config: Config) -> Privileges:
         raise UsageError(f"--group {config.group}: is the group of --user, which is not given: add it")
     account = _account(config.user, config.group) if config.user is not None else None
     if account is not None and not account.is_ours:
-        has = _capabilities()
+        has = capabilities()
         if lacks := [name for name, number in NEEDED.items() if not has >> number & 1]:
             raise StartupError(
                 f"--user {config.user}: this process lacks {', '.join(lacks)}; start it as root, or leave --user out"
@@ -100,7 +100,7 @@ def finding(privileges: Privileges) -> Finding:
 
 def capabilities_finding(*used: str) -> Finding:
     """Of this process: those that a packet device uses (OF_DEVICES), where nothing else does instead."""
-    held = _capabilities()
+    held = capabilities()
     names = [name for name in used if held >> OF_DEVICES[name] & 1]
     others = held.bit_count() - len(names)
     found = ", ".join([*names, *([f"{others} others"] if others else [])]) or "none"
@@ -111,7 +111,7 @@ def capabilities_finding(*used: str) -> Finding:
 def networks_finding(networks: Sequence[int]) -> Finding:
     """Network processes of these numbers have given theirs up."""
     what = "capabilities of network processes"
-    if some := [str(pid) for pid in networks if _capabilities(pid)]:
+    if some := [str(pid) for pid in networks if capabilities(pid)]:
         return Finding(what, "none", f"some: {', '.join(some)}", "they did not give them up", "report it", ok=False)
     return Finding(what, "none", "none")
 
@@ -147,7 +147,7 @@ def _group(group: str) -> int:
         raise StartupError(f"--group {group}: there is no such group; make one, or name another") from None
 
 
-def _capabilities(process: int | str = "self") -> int:
+def capabilities(process: int | str = "self") -> int:
     """Those in effect, a bit each."""
     return int(_status(process).get("CapEff", "0"), 16)
 

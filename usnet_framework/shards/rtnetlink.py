@@ -86,6 +86,7 @@ def _peer(found: dict[int, bytes]) -> str:
 
 
 def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and content of each attribute of a message."""
     while len(data) >= _ATTRIBUTE.size:
         length, kind = _ATTRIBUTE.unpack_from(data)
         yield kind & 0x3FFF, data[_ATTRIBUTE.size : length]

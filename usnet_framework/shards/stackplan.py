@@ -30,13 +30,16 @@ IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 @dataclass(frozen=True)
 class StackPlan:
-    """`shown` is what listens, as users write it; `tuning` what is asked of the interface besides serving."""
+    """`shown` is what listens, as users write it; `tuning` what is asked of the interface besides serving, `require`
+    what must be in force (config.REQUIREMENTS), `poll` how an idle process waits."""
 
     interface: str
     addresses: tuple[str, ...]
     engine: StackAddresses
     shown: tuple[str, ...]
     tuning: Tuning = NOT_TUNED
+    require: frozenset[str] = frozenset()
+    poll: str = "sleep"
 
 
 def plan_stack(

@@ -221,6 +221,7 @@ class Supervisor:
             "layout": self.config.layout,
             "state": self._state(),
             "listeners": self.addresses,
+            "packets": self._prepared.modes() if self._prepared is not None else {},
             "shards": [self._watch.annotate(shard.status()) for shard in self._shards],
             "spares": self._releases.pids if self._releases is not None else [],
             "zygotes": self._releases.zygotes if self._releases is not None else [],

@@ -107,6 +107,9 @@ class Tap:
             _offloads(name, features),
         ]
 
+    def modes(self) -> dict[str, str]:
+        return {"copies": "kernel"}
+
     def trouble(self) -> str | None:
         name = self._plan.interface
         if self._is_gone():

@@ -56,7 +56,7 @@ static int redirect(const struct mirror *mirror, int fd, const char **why)
     uint32_t only = 0, owner = USNET_XDP_OWN;
     memcpy(station.mac, mirror_mac, sizeof mirror_mac);
     memcpy(address.bytes + 12, mirror->address, 4);
-    int error = usnet_bpf_load(&program, why);
+    int error = usnet_bpf_load(&program, false, why);
     if (error)
         return error;
     un_assert(usnet_bpf_set(program.station, &only, &station) == 0);

@@ -189,3 +189,11 @@ int usnet_segment_stack(const void *public_memory, uint64_t public_bytes, struct
                                         .frames_bytes = un_stack_setup_frames_bytes(&setup)};
     return 0;
 }
+
+uint64_t usnet_segment_frames(uint64_t connection_limit)
+{
+    const struct un_engine_options options = {.connection_limit = connection_limit};
+    struct un_stack_setup setup;
+    un_stack_setup_sizes(&setup, &options, 0);
+    return un_stack_setup_frames_bytes(&setup);
+}

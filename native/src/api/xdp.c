@@ -1,10 +1,7 @@
 /* The exported symbols of AF_XDP sockets: see usnet_xdp.h. */
 #include "usnet_xdp.h"
 
-#include <errno.h>
-#include <linux/if_xdp.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "api/view.h"
 
@@ -23,18 +20,21 @@ int usnet_xdp_socket(const struct usnet_xdp_request *request, const char **why)
         .frame_count = request->frame_count,
         .frame_bytes = request->frame_bytes,
         .memory_fd = request->memory_fd,
+        .tx_checksum = request->tx_checksum,
+        .is_polled = request->is_polled,
     };
     memcpy(inner.mac, request->mac, sizeof inner.mac);
     return un_afxdp_socket(&inner, why);
 }
 
-int usnet_xdp_is_zero_copy(int fd)
+int usnet_xdp_modes(int fd, int memory_fd, struct usnet_xdp_modes *modes)
 {
-    struct xdp_options options;
-    socklen_t bytes = sizeof options;
-    if (getsockopt(fd, SOL_XDP, XDP_OPTIONS, &options, &bytes) < 0)
-        return -errno;
-    return options.flags & XDP_OPTIONS_ZEROCOPY ? 1 : 0;
+    struct un_afxdp_modes inner;
+    int error = un_afxdp_modes(fd, memory_fd, &inner);
+    if (!error)
+        *modes = (struct usnet_xdp_modes){
+            .zero_copy = inner.zero_copy, .tx_checksum = inner.tx_checksum, .is_polled = inner.is_polled};
+    return error;
 }
 
 struct usnet_device *usnet_xdp_device(int fd, int memory_fd, uint16_t queue, uint16_t queues, const char **why)

@@ -5,12 +5,13 @@
  * the pool is a chunk of the kernel's. Socket, rings and the memory beside them outlive the process. How the next one
  * finds out which frames the kernel has is in afxdp_memory.h.
  *
- * Receive. Free frames go to the kernel by `fill`, at most a quarter of the pool, and come back with packets. The
- * kernel says nothing about checksums.
+ * Receive. Free frames go to the kernel by `fill`, at most a quarter of the pool, and come back with packets; a packet
+ * larger than a frame comes in several. The kernel says nothing about checksums.
  *
- * Send. A packet has to lie in one piece, and the headers are only lent. So each packet is copied into a frame of the
- * device's own, which is free again when the kernel has completed it. flush makes one system call for all that was
- * submitted; the kernel may take less of it, and is called again as long as it takes some. */
+ * Send. The kernel takes whole frames, and the headers are only lent. So each packet is copied into frames of the
+ * device's own, which are free again when the kernel has completed them. Where its kernel or card completes checksums,
+ * that is asked for in front of the packet. flush makes one system call for all that was submitted; the kernel may take
+ * less of it, and is called again as long as it takes some. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -204,7 +205,7 @@ static void afxdp_attach(struct un_device *device, struct un_pool *pool)
 {
     struct afxdp *afxdp = afxdp_of(device);
     struct un_afxdp_memory *memory = afxdp->memory;
-    un_assert(pool->own->count == memory->frame_count && pool->own->frame_bytes == memory->frame_bytes);
+    un_assert(pool->own->count <= memory->frame_count && pool->own->frame_bytes == memory->frame_bytes);
     forget_unseen(afxdp, &memory->filling, &afxdp->rings.fill, address_of_slot);
     forget_unseen(afxdp, &memory->sending, &afxdp->rings.tx, address_of_packet);
     note_again(afxdp, &afxdp->rings.rx, address_of_packet, UN_AFXDP_TO_FILL);
@@ -213,38 +214,53 @@ static void afxdp_attach(struct un_device *device, struct un_pool *pool)
     refill(afxdp);
 }
 
-static bool has_more(const struct xdp_desc *piece)
+static bool has_more(const struct xdp_desc *part)
 {
-    return piece->options & UN_AFXDP_PACKET_CONTINUES;
+    return part->options & UN_AFXDP_PACKET_CONTINUES;
 }
 
-/* The packet that begins at this place of the ring; the place behind it. */
-static uint32_t describe(const struct afxdp *afxdp, uint32_t at, struct un_rx *packet)
+/* The packet that begins at this place of the ring; the place behind it, or `at` while a part of it has not come. */
+static uint32_t describe(const struct afxdp *afxdp, uint32_t at, uint32_t end, struct un_rx *packet)
 {
     struct un_frame *records = afxdp->device.pool->frames;
-    uint32_t *link = &packet->frame;
-    const struct xdp_desc *piece;
+    uint32_t *link = &packet->frame, next = at;
+    const struct xdp_desc *part;
     *packet = (struct un_rx){.length = 0};
     do {
-        piece = un_afxdp_packet(&afxdp->rings.rx, at++);
-        uint32_t frame = frame_at(afxdp, piece->addr);
-        records[frame].offset = (uint16_t)(piece->addr % afxdp->memory->frame_bytes);
-        records[frame].length = (uint16_t)piece->len;
+        if (next == end)
+            return at;
+        part = un_afxdp_packet(&afxdp->rings.rx, next++);
+        uint32_t frame = frame_at(afxdp, part->addr);
+        records[frame].offset = (uint16_t)(part->addr % afxdp->memory->frame_bytes);
+        records[frame].length = (uint16_t)part->len;
         records[frame].next = UN_NONE;
         *link = frame;
         link = &records[frame].next;
-        packet->length += piece->len;
-    } while (has_more(piece));
-    return at;
+        packet->length += part->len;
+    } while (has_more(part));
+    return next;
+}
+
+/* The driver's work, which otherwise an interrupt would begin, is done within this call. */
+static void poll_driver(const struct afxdp *afxdp)
+{
+    recvfrom(afxdp->device.fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
 }
 
 static uint32_t afxdp_peek(struct un_device *device, struct un_rx *packets, uint32_t most)
 {
     const struct afxdp *afxdp = afxdp_of(device);
     const struct un_afxdp_ring *rx = &afxdp->rings.rx;
+    if (afxdp->memory->is_polled && un_afxdp_ready(rx) == 0)
+        poll_driver(afxdp);
     uint32_t at = un_load(rx->consumer), end = at + un_afxdp_ready(rx), count = 0;
-    while (at != end && count < most)
-        at = describe(afxdp, at, &packets[count++]);
+    while (count < most) {
+        uint32_t next = describe(afxdp, at, end, &packets[count]);
+        if (next == at)
+            break;
+        at = next;
+        count++;
+    }
     return count;
 }
 
@@ -257,10 +273,10 @@ static void afxdp_release(struct un_device *device, uint32_t count)
     device->counters->rx_packets += count;
     for (; count > 0; at++) {
         un_assert(at != end);
-        const struct xdp_desc *piece = un_afxdp_packet(rx, at);
-        afxdp->memory->notes[frame_at(afxdp, piece->addr)] = UN_AFXDP_OURS;
-        device->counters->rx_bytes += piece->len;
-        count -= !has_more(piece);
+        const struct xdp_desc *part = un_afxdp_packet(rx, at);
+        afxdp->memory->notes[frame_at(afxdp, part->addr)] = UN_AFXDP_OURS;
+        device->counters->rx_bytes += part->len;
+        count -= !has_more(part);
     }
     afxdp->given -= at - first;
     un_publish(rx->consumer, at);
@@ -291,57 +307,117 @@ static void reap(struct afxdp *afxdp)
         ;
 }
 
+/* Of a frame: what a packet to send may fill. The kernel wants room for metadata in front of each, not of the first
+ * alone. */
+static uint32_t part_bytes(const struct afxdp *afxdp)
+{
+    return afxdp->memory->frame_bytes - afxdp->memory->metadata_bytes;
+}
+
+static uint32_t frames_for(const struct afxdp *afxdp, uint32_t length)
+{
+    uint32_t part = part_bytes(afxdp);
+    return length <= part ? 1 : (length + part - 1) / part;
+}
+
+static uint32_t largest_packet(const struct afxdp *afxdp)
+{
+    return UN_ETHERNET_TAGGED_BYTES + (uint32_t)afxdp->memory->mtu;
+}
+
+static uint32_t room(const struct afxdp *afxdp)
+{
+    uint32_t slots = afxdp->memory->tx_slots - afxdp->sending, frames = afxdp->device.pool->own->free_count;
+    return slots < frames ? slots : frames;
+}
+
 static uint32_t afxdp_reserve(struct un_device *device, uint32_t count)
 {
     struct afxdp *afxdp = afxdp_of(device);
     reap(afxdp);
-    uint32_t slots = afxdp->memory->tx_slots - afxdp->sending, frames = device->pool->own->free_count;
-    uint32_t room = slots < frames ? slots : frames;
-    device->counters->tx_full += room == 0 && count > 0;
-    return count < room ? count : room;
+    uint32_t packets = room(afxdp) / frames_for(afxdp, largest_packet(afxdp));
+    device->counters->tx_full += packets == 0 && count > 0;
+    return count < packets ? count : packets;
 }
 
-static void gather(uint8_t *to, const struct un_tx *packet)
+/* Where the next byte of a packet lies. */
+struct source {
+    const struct un_piece *piece;
+    uint32_t at;
+};
+
+static void gather(uint8_t *to, uint32_t length, struct source *from)
 {
-    for (uint32_t i = 0; i < packet->count; i++) {
-        memcpy(to, packet->pieces[i].bytes, packet->pieces[i].length);
-        to += packet->pieces[i].length;
+    while (length > 0) {
+        uint32_t left = from->piece->length - from->at, count = left < length ? left : length;
+        memcpy(to, from->piece->bytes + from->at, count);
+        from->at += count;
+        if (count == left)
+            *from = (struct source){.piece = from->piece + 1};
+        to += count;
+        length -= count;
     }
 }
 
-/* A packet in a frame of its own, at this place of the ring; UN_NONE: it cannot be sent. */
-static uint32_t prepare(struct afxdp *afxdp, const struct un_tx *packet, uint32_t at)
+/* Of a packet that begins at `bytes`; what its descriptor has to say. */
+static uint32_t ask_for_checksum(uint8_t *bytes, const struct un_tx *packet)
 {
-    struct un_pool *pool = afxdp->device.pool;
-    bool fits = packet->length <= UN_ETHERNET_TAGGED_BYTES + (uint32_t)afxdp->memory->mtu;
-    uint32_t frame = fits && afxdp->sending < afxdp->memory->tx_slots ? un_pool_take(pool) : UN_NONE;
-    if (frame == UN_NONE)
-        return UN_NONE;
-    gather(un_pool_bytes(pool, frame), packet);
-    *un_afxdp_packet(&afxdp->rings.tx, at) =
-        (struct xdp_desc){.addr = (uint64_t)frame * afxdp->memory->frame_bytes, .len = packet->length};
-    return frame;
+    const struct un_afxdp_metadata metadata = {
+        .flags = UN_AFXDP_METADATA_CHECKSUM,
+        .checksum_start = packet->checksum_start,
+        .checksum_offset = packet->checksum_offset,
+    };
+    memcpy(bytes - sizeof metadata, &metadata, sizeof metadata);
+    return UN_AFXDP_PACKET_HAS_METADATA;
 }
 
-static uint32_t submit_some(struct afxdp *afxdp, const struct un_tx *packets, uint32_t count)
+/* A packet in frames of its own, `count` of them, at these places of the ring. */
+static void lay_out(struct afxdp *afxdp, const struct un_tx *packet, uint32_t at, uint32_t *frames, uint32_t count)
+{
+    uint32_t left = packet->length, metadata_bytes = afxdp->memory->metadata_bytes;
+    struct source from = {.piece = packet->pieces};
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t part = i + 1 < count ? part_bytes(afxdp) : left, options = 0;
+        frames[i] = un_pool_take(afxdp->device.pool);
+        uint8_t *bytes = un_pool_bytes(afxdp->device.pool, frames[i]) + metadata_bytes;
+        gather(bytes, part, &from);
+        left -= part;
+        if (i == 0 && packet->flags & UN_TX_CHECKSUM)
+            options = ask_for_checksum(bytes, packet);
+        *un_afxdp_packet(&afxdp->rings.tx, at + i) = (struct xdp_desc){
+            .addr = (uint64_t)frames[i] * afxdp->memory->frame_bytes + metadata_bytes,
+            .len = part,
+            .options = options | (left > 0 ? UN_AFXDP_PACKET_CONTINUES : 0),
+        };
+    }
+}
+
+/* The packet at these places of the ring: how many. 0: it cannot be sent. */
+static uint32_t prepare(struct afxdp *afxdp, const struct un_tx *packet, uint32_t at, uint32_t *frames)
 {
     struct un_device_counters *counters = afxdp->device.counters;
-    uint32_t frames[UN_AFXDP_BATCH_MAX], at = un_load(afxdp->rings.tx.producer), put_count = 0;
-    count = count < UN_AFXDP_BATCH_MAX ? count : UN_AFXDP_BATCH_MAX;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t frame = prepare(afxdp, &packets[i], at + put_count);
-        if (frame == UN_NONE) {
-            counters->tx_errors++;
-            continue;
-        }
-        frames[put_count++] = frame;
-        afxdp->sending++;
-        counters->tx_packets++;
-        counters->tx_bytes += packets[i].length;
+    uint32_t count = frames_for(afxdp, packet->length);
+    if (packet->length > largest_packet(afxdp) || count > room(afxdp)) {
+        counters->tx_errors++;
+        return 0;
     }
+    lay_out(afxdp, packet, at, frames, count);
+    afxdp->sending += count;
+    counters->tx_packets++;
+    counters->tx_bytes += packet->length;
+    return count;
+}
+
+/* As many packets as fill a batch, each of them whole in it. */
+static uint32_t submit_some(struct afxdp *afxdp, const struct un_tx *packets, uint32_t count)
+{
+    uint32_t frames[UN_AFXDP_BATCH_MAX], at = un_load(afxdp->rings.tx.producer), put_count = 0, done = 0;
+    uint32_t most = UN_AFXDP_BATCH_MAX - frames_for(afxdp, largest_packet(afxdp));
+    for (; done < count && put_count <= most; done++)
+        put_count += prepare(afxdp, &packets[done], at + put_count, frames + put_count);
     if (put_count > 0)
         put(afxdp, &afxdp->rings.tx, &afxdp->memory->sending, frames, put_count, UN_AFXDP_TO_SEND);
-    return count;
+    return done;
 }
 
 static void afxdp_submit(struct un_device *device, const struct un_tx *packets, uint32_t count)
@@ -453,6 +529,7 @@ struct un_device *un_afxdp_over(const struct un_afxdp_rings *rings, struct un_af
         .memory_fd = -1,
     };
     memcpy(afxdp->device.capabilities.mac, memory->mac, sizeof memory->mac);
+    afxdp->device.capabilities.tx_checksum = memory->metadata_bytes > 0;
     return &afxdp->device;
 }
 

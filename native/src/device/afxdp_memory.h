@@ -19,6 +19,7 @@
 #define UN_AFXDP_BATCH_MAX 64u     /* places of a ring that are filled at once */
 #define UN_AFXDP_HEADROOM 256u     /* of a frame, the kernel's: XDP_PACKET_HEADROOM */
 #define UN_AFXDP_STATISTICS 6u     /* numbers of struct xdp_statistics */
+#define UN_AFXDP_METADATA_CHECKSUM (1u << 1) /* XDP_TXMD_FLAGS_CHECKSUM */
 
 enum un_afxdp_note { UN_AFXDP_OURS, UN_AFXDP_TO_FILL, UN_AFXDP_TO_SEND };
 
@@ -39,10 +40,23 @@ struct un_afxdp_memory {
     uint8_t mac[6]; /* ours */
     struct un_afxdp_batch filling;
     struct un_afxdp_batch sending;
+    uint16_t metadata_bytes; /* in front of a packet to send, for struct un_afxdp_metadata; 0: none is possible */
+    uint16_t is_polled;      /* the work of the driver is done by whoever looks for packets */
     uint64_t counted[UN_AFXDP_STATISTICS]; /* of the socket's statistics: what stands in the device's counters */
     uint8_t notes[]; /* enum un_afxdp_note, one for each frame */
 };
 UN_STATIC_ASSERT(sizeof(struct un_afxdp_memory) == 104, "the same in every version of this device");
+
+/* What the kernel reads in front of a packet whose descriptor says UN_AFXDP_PACKET_HAS_METADATA: struct xsk_tx_metadata
+ * of Linux 6.8, which has 24 bytes since 6.14. */
+struct un_afxdp_metadata {
+    uint64_t flags;
+    uint16_t checksum_start; /* from the packet's first byte */
+    uint16_t checksum_offset;
+    uint32_t zero;
+    uint64_t launch_time_ns;
+};
+UN_STATIC_ASSERT(sizeof(struct un_afxdp_metadata) == 24, "as the kernel has it");
 
 static inline uint64_t un_afxdp_memory_bytes(uint64_t frame_count)
 {

@@ -15,8 +15,10 @@
 #include "base/barrier.h"
 #include "device/afxdp_memory.h"
 
-/* Of an xdp_desc's options: the packet goes on in the next one. (XDP_PKT_CONTD of Linux 6.6.) */
+/* Of an xdp_desc's options: the packet goes on in the next one (XDP_PKT_CONTD of Linux 6.6); what is asked for stands
+ * in front of it (XDP_TX_METADATA of Linux 6.8). */
 #define UN_AFXDP_PACKET_CONTINUES (1u << 0)
+#define UN_AFXDP_PACKET_HAS_METADATA (1u << 1)
 
 struct un_device;
 

@@ -160,15 +160,25 @@ struct un_afxdp_request {
     const char *interface;
     uint16_t queue;
     uint16_t mode;        /* enum un_afxdp_mode */
-    uint16_t mtu;         /* bytes of an IP packet, which has to fit into a frame */
+    uint16_t mtu;         /* bytes of an IP packet; what is larger than a frame comes and goes in several (Linux 6.6) */
     uint8_t mac[6];       /* ours */
     void *frames;         /* at a page's start */
-    uint64_t frame_count;
+    uint64_t frame_count; /* the pool's at least */
     uint32_t frame_bytes; /* 2048 or 4096: a chunk of the kernel's */
     int memory_fd;
+    bool tx_checksum;     /* leave checksums to what is behind the queue, if the kernel can be told to (Linux 6.11) */
+    bool is_polled;       /* whoever looks for packets does the driver's work, if the caller may ask for that */
+};
+
+/* What is in force. */
+struct un_afxdp_modes {
+    bool zero_copy; /* the driver reads and writes the frames itself */
+    bool tx_checksum;
+    bool is_polled; /* not before the first packet, and never where the driver does not tell whom to poll */
 };
 
 int un_afxdp_socket(const struct un_afxdp_request *request, const char **why); /* descriptor or -errno */
+int un_afxdp_modes(int fd, int memory_fd, struct un_afxdp_modes *modes); /* 0 or -errno */
 struct un_device *un_afxdp_open(int fd, int memory_fd, uint16_t queue, uint16_t queues, const char **why);
 
 /* Wrappers; both own what they wrap. */

@@ -2,7 +2,7 @@
  * kernel has, gives none of them out again, and loses none.
  *
  * The kernel is played here. It takes frames from `fill` and packets from `tx`, keeps some for a while, and gives them
- * back; it never acts while a process is stepped. */
+ * back; it never acts while a process is stepped. All of it is done with packets of one frame, and of two each way. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,7 +12,12 @@
 #include "device/afxdp_rings.h"
 #include "device/device.h"
 
-enum { FRAMES = 64, FRAME_BYTES = 256, SLOTS = 32, KEPT_MAX = 16, WANTED = FRAMES / 4 };
+enum { FRAMES = 64, FRAME_BYTES = 256, SLOTS = 32, KEPT_MAX = 32, WANTED = FRAMES / 4 };
+
+/* Of a kind of packets: how large they may be, how large those are that are sent, and how many frames they take. */
+static const struct packets {
+    uint16_t mtu, sent_bytes, metadata_bytes, frames, frames_max;
+} small = {200, 100, 0, 1, 1}, large = {600, 400, 24, 2, 3}, *packets = &small;
 
 struct shared_ring {
     un_shared32 producer, consumer, flags;
@@ -54,7 +59,8 @@ static void make_world(void)
     memset(world, 0, sizeof *world);
     world->memory = (struct un_afxdp_memory){
         .magic = UN_AFXDP_MAGIC, .frame_count = FRAMES, .frame_bytes = FRAME_BYTES, .fill_slots = SLOTS,
-        .completion_slots = SLOTS, .rx_slots = SLOTS, .tx_slots = SLOTS, .mtu = 200,
+        .completion_slots = SLOTS, .rx_slots = SLOTS, .tx_slots = SLOTS, .mtu = packets->mtu,
+        .metadata_bytes = packets->metadata_bytes,
     };
     pool = (struct un_pool){.own = &world->pool, .frames = world->frames, .bytes = bytes};
     un_pool_format(&pool, FRAMES, FRAME_BYTES);
@@ -82,22 +88,23 @@ static void take_over(void)
 
 static void receive(uint32_t most)
 {
-    struct un_rx packets[SLOTS];
-    uint32_t count = device->operations->peek(device, packets, most);
+    struct un_rx received[SLOTS];
+    uint32_t count = device->operations->peek(device, received, most);
     device->operations->release(device, count);
     for (uint32_t i = 0; i < count; i++)
-        un_pool_drop_chain(&pool, packets[i].frame);
+        un_pool_drop_chain(&pool, received[i].frame);
 }
 
 static void send(uint32_t count)
 {
-    static const uint8_t data[100];
-    const struct un_piece piece = {data, sizeof data, UN_NONE};
-    struct un_tx packets[SLOTS];
+    static const uint8_t data[400];
+    const struct un_piece piece = {data, packets->sent_bytes, UN_NONE};
+    const uint16_t flags = packets->metadata_bytes ? UN_TX_CHECKSUM : 0;
+    struct un_tx sent[SLOTS];
     for (uint32_t i = 0; i < count; i++)
-        packets[i] = (struct un_tx){.pieces = &piece, .count = 1, .length = sizeof data};
+        sent[i] = (struct un_tx){.pieces = &piece, .count = 1, .length = piece.length, .flags = flags};
     CHECK_EQ(device->operations->reserve(device, count), count);
-    device->operations->submit(device, packets, count);
+    device->operations->submit(device, sent, count);
 }
 
 /* ---- the kernel ---- */
@@ -118,7 +125,12 @@ static void kernel_takes(struct shared_ring *ring, struct kept *kept, uint32_t c
     }
 }
 
-/* The last first: the kernel promises no order. */
+static uint32_t continues(const struct shared_ring *ring)
+{
+    return (ring->producer + 1) % packets->frames ? UN_AFXDP_PACKET_CONTINUES : 0;
+}
+
+/* The last first: the kernel promises no order. A packet ends where the place behind it is a multiple of its frames. */
 static void kernel_gives(struct shared_ring *ring, struct kept *kept, uint32_t count)
 {
     for (; count > 0; count--) {
@@ -126,7 +138,7 @@ static void kernel_gives(struct shared_ring *ring, struct kept *kept, uint32_t c
         CHECK(kept->count > 0);
         uint64_t address = (uint64_t)kept->frames[--kept->count] * FRAME_BYTES;
         if (ring == &world->rx)
-            ring->packets[at] = (struct xdp_desc){.addr = address + 64, .len = 60};
+            ring->packets[at] = (struct xdp_desc){.addr = address + 64, .len = 60, .options = continues(ring)};
         else
             ring->addresses[at] = address;
         ring->producer++;
@@ -152,10 +164,19 @@ static void find_in(const struct shared_ring *ring, bool has_packets)
         find(frame_of(has_packets ? ring->packets[at % SLOTS].addr : ring->addresses[at % SLOTS]));
 }
 
+/* The kernel never sees the beginning of a packet alone. */
+static void check_whole(const struct shared_ring *tx)
+{
+    for (uint32_t at = 0; at != tx->producer; at++)
+        CHECK_EQ(tx->packets[at % SLOTS].options & UN_AFXDP_PACKET_CONTINUES,
+                 (at + 1) % packets->frames ? UN_AFXDP_PACKET_CONTINUES : 0);
+}
+
 static void check_frames(void)
 {
     found = 0;
     memset(is_kernels, 0, sizeof is_kernels);
+    check_whole(&world->tx);
     find_in(&world->fill, false);
     find_in(&world->completion, false);
     find_in(&world->rx, true);
@@ -175,7 +196,7 @@ static void check_the_end(void)
     kernel_takes(&world->tx, &world->to_complete, world->tx.producer - world->tx.consumer);
     kernel_gives(&world->completion, &world->to_complete, world->to_complete.count);
     uint32_t room = device->operations->reserve(device, SLOTS);
-    CHECK_EQ(room, pool.own->free_count < SLOTS ? pool.own->free_count : SLOTS);
+    CHECK_EQ(room, (pool.own->free_count < SLOTS ? pool.own->free_count : SLOTS) / packets->frames_max);
     CHECK_EQ(world->completion.producer, world->completion.consumer);
     kernel_gives(&world->rx, &world->to_fill, world->to_fill.count);
     receive(SLOTS);
@@ -247,10 +268,14 @@ static void flush(void)
 
 static void killed_while(void (*act)(void))
 {
-    prepare();
-    looks = 0;
-    step_through(act, look);
-    CHECK(looks > 0);
+    static const struct packets *const kinds[] = {&small, &large};
+    for (uint32_t i = 0; i < 2; i++) {
+        packets = kinds[i];
+        prepare();
+        looks = 0;
+        step_through(act, look);
+        CHECK(looks > 0);
+    }
 }
 
 static void killed_while_it_begins_first(void)
