@@ -24,6 +24,7 @@ FLOWS = 100
 """Of IPv4, and as many of IPv6."""
 FIRST_PORT = 20000
 BULK_BYTES = 8 * MEBIBYTE
+OPTIONS = {IGB: ("--require", "zerocopy")}
 MODES = {IGB: "the card uses our frames", VIRTIO: "the kernel copies", PLAIN: "the kernel copies"}
 
 
@@ -40,7 +41,7 @@ def server(guest: Machine, kernel: tuple[Cable, KernelConnection]) -> Iterator[G
     """On each card in turn, which is left as it was found."""
     cable, connection = kernel
     before = settings(guest, cable)
-    with serving(guest, cable) as one:
+    with serving(guest, cable, *OPTIONS.get(cable, ())) as one:
         yield one
         assert connection.goes_on()
     assert connection.goes_on()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from support.guest import GuestServer, command, echoed, serving, settings
-from support.machine import IGB, Machine
+from support.machine import IGB, VIRTIO, Machine
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
@@ -30,3 +30,12 @@ def test_what_would_be_changed_is_shown_and_is_not_done(guest: Machine) -> None:
     assert any(change.startswith("igb0 rss: ") for change in changes)
     assert "igb0 XDP program: none -> ours" in changes
     assert settings(guest, IGB) == before
+
+
+def test_zero_copy_is_refused_where_the_driver_has_none(guest: Machine) -> None:
+    before = settings(guest, VIRTIO)
+    done = guest.attempt(*command(VIRTIO, "--require", "zerocopy"))
+    assert done.status == 3
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("usnet-serve: --require zerocopy: ")
+    assert settings(guest, VIRTIO) == before
