@@ -1,22 +1,24 @@
 #!/bin/sh
-# Fetch the parts of the laboratory (lab.py) into a folder: `lab_fetch.sh FOLDER`. Nothing is installed on this machine.
+# Fetch the parts of the emulated machine (tests/support/machine.py) into a folder: `lab_fetch.sh FOLDER`. Nothing is
+# installed on this machine.
 #
 # FOLDER/qemu gets QEMU with the libraries that this machine lacks, FOLDER/guest a kernel with its modules and busybox:
 # packages of Debian, unpacked. They come from the mirror that this machine's apt is configured for: other suites of it
-# are asked for by a list of sources of their own, with lists and a cache in FOLDER/apt. QEMU is of this machine's
-# release or its backports, whichever is newer (the Intel 82576 came with QEMU 8); the kernel is of KERNEL_SUITE, whose
-# driver of that card has zero-copy AF_XDP. FOLDER/complete is written last, and names the versions.
+# are asked for by a list of sources of their own, with lists and a cache in FOLDER/apt. Lists are checked by their
+# signature, packages by the lists. QEMU is of this machine's release or its backports, whichever is newer (the Intel
+# 82576 came with QEMU 8); the kernel is of KERNEL_SUITE, whose driver of that card has zero-copy AF_XDP.
+# FOLDER/complete is written last, and names the versions.
 set -eu
 
 KERNEL_SUITE=trixie-backports
 
 die() { echo "lab: $*" >&2; exit 1; }
 [ $# = 1 ] || die "usage: lab_fetch.sh FOLDER"
+command -v apt-get >/dev/null || die "the parts are packages of Debian, and there is no apt-get"
+[ "$(dpkg --print-architecture)" = amd64 ] || die "its cards are emulated for amd64 only"
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 apt=$folder/apt
-command -v apt-get >/dev/null || die "the parts are packages of Debian, and there is no apt-get"
-[ "$(dpkg --print-architecture)" = amd64 ] || die "its cards are emulated for amd64 only"
 
 # Everything that apt writes is in the folder; what it knows to be installed is what this machine has.
 get() {
@@ -24,21 +26,31 @@ get() {
     shift
     "$tool" -qq -o APT::Sandbox::User="$(id -un)" -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$apt/sources" \
         -o Dir::State::Lists="$apt/lists" -o Dir::Cache="$apt/cache" -o Debug::NoLocking=true \
-        -o Acquire::Languages=none -o APT::Get::AllowUnauthenticated=false -o APT::Install-Recommends=false "$@"
+        -o Acquire::Languages=none -o Acquire::Retries=5 -o Acquire::http::Timeout=30 -o APT::Update::Error-Mode=any \
+        -o APT::Get::AllowUnauthenticated=false -o APT::Install-Recommends=false "$@"
 }
 
-configured() { # of the machine's apt: its mirror of Debian and its release
-    apt-get indextargets --format '$(LABEL) $(COMPONENT) $(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
+configured() { # of the machine's apt: its mirror of Debian and its release; options of apt
+    apt-get "$@" indextargets --format '$(LABEL) $(COMPONENT) $(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
         sed -n 's/^Debian main //p' | head -n 1
 }
 
-write_sources() {
+find_mirror() {
     found=$(configured)
-    [ -n "$found" ] || die "apt knows no mirror of Debian: run apt-get update"
+    if [ -z "$found" ]; then # its lists were never fetched, or are gone
+        set -- -qq -o Dir::State::Lists="$apt/configured" -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=5
+        mkdir -p "$apt/configured/partial"
+        apt-get "$@" -o Debug::NoLocking=true update || die "the mirror of Debian cannot be had"
+        found=$(configured "$@")
+    fi
+    [ -n "$found" ] || die "apt is configured for no mirror of Debian"
     mirror=${found% *}
     release=${found##* }
     release=${release%%-*} # of bookworm-updates
-    mkdir -p "$apt/sources" "$apt/lists/partial" "$apt/cache/archives/partial"
+}
+
+write_sources() {
+    mkdir -p "$apt/sources"
     {
         echo "Types: deb"
         echo "URIs: $mirror"
@@ -48,17 +60,21 @@ write_sources() {
     } >"$apt/sources/lab.sources"
 }
 
-unpack() { # the packages named, into a folder; they are fetched first
-    into=$1
-    shift
-    mkdir -p "$into" "$apt/packages"
-    (cd "$apt/packages" && get apt-get download "$@")
-    for package in "$apt"/packages/*.deb; do dpkg-deb --extract "$package" "$into"; done
-    rm -r "$apt/packages"
+fetch() { # all or nothing
+    rm -rf "$apt/cache" "$apt/guest"
+    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/guest"
+    get apt-get update && fetch_qemu && fetch_guest
 }
 
-offered() { # whether a suite has QEMU
-    get apt-cache madison qemu-system-x86 | grep -q " $1/main "
+fetch_qemu() {
+    suite=$release
+    if get apt-cache madison qemu-system-x86 | grep -q " $release-backports/main "; then suite=$release-backports; fi
+    get apt-get --yes --download-only --reinstall -t "$suite" install qemu-system-x86 qemu-system-data seabios
+}
+
+fetch_guest() {
+    # shellcheck disable=SC2046 # a list of words, on purpose
+    (cd "$apt/guest" && get apt-get -t "$KERNEL_SUITE" download $(kernel_packages) && get apt-get download busybox-static)
 }
 
 kernel_packages() { # an image is a package alone, or an empty one that depends on the binary and its modules
@@ -69,23 +85,23 @@ kernel_packages() { # an image is a package alone, or an empty one that depends 
     echo "$image"
 }
 
+unpack() { # the packages of a folder into another
+    rm -rf "$2"
+    mkdir -p "$2"
+    for package in "$1"/*.deb; do dpkg-deb --extract "$package" "$2"; done
+}
+
+rm -f "$folder/complete"
+find_mirror
 write_sources
-get apt-get update || die "the mirror has not all of: $(sed -n 's/^Suites: //p' "$apt/sources/lab.sources")"
-
-rm -rf "$folder/qemu" "$folder/guest" "$folder/complete"
-rm -f "$apt"/cache/archives/*.deb
-suite=$release
-offered "$release-backports" && suite=$release-backports
-get apt-get --yes --download-only --reinstall -t "$suite" install qemu-system-x86 qemu-system-data seabios ||
-    die "QEMU of $suite cannot be had"
-mkdir -p "$folder/qemu"
-for package in "$apt"/cache/archives/*.deb; do dpkg-deb --extract "$package" "$folder/qemu"; done
-
-# shellcheck disable=SC2046 # a list of words, on purpose
-unpack "$folder/guest" -t "$KERNEL_SUITE" $(kernel_packages) || die "the kernel of $KERNEL_SUITE cannot be had"
-unpack "$folder/guest" busybox-static || die "busybox-static cannot be had"
+# Once more from the beginning, as a mirror may be replaced between its lists and its packages.
+fetch || fetch || die "its packages cannot be had: the mirror is not reached, or lacks one of$(
+    sed -n 's/^Suites://p' "$apt/sources/lab.sources")"
+unpack "$apt/cache/archives" "$folder/qemu"
+unpack "$apt/guest" "$folder/guest"
 
 kernel=$(ls "$folder/guest/usr/lib/modules" 2>/dev/null || ls "$folder/guest/lib/modules")
 for package in "$apt"/cache/archives/qemu-system-x86_*.deb; do qemu=$(dpkg-deb --field "$package" Version); done
+rm -rf "$apt/cache" "$apt/guest" # as unpacked they are twice as large already
 echo "QEMU $qemu of $suite, kernel $kernel" >"$folder/complete"
 cat "$folder/complete"

@@ -151,3 +151,49 @@ def test_a_clean_root_that_cannot_be_made_is_one_line(
     (line,) = done.stderr.splitlines()
     assert expected in line
     assert not (machine / "folder").exists()
+
+
+MIRROR = """
+for word; do case $word in Dir::Cache=*) cache=${word#*=} ;; esac; done
+echo "$@" >> "$0.said"
+case "$*" in
+*indextargets*) case "$lists$*" in gone*lab/apt/configured*|there*) echo "Debian main http://mirror bookworm" ;; esac ;;
+*update*) test "$is_up" = yes ;;
+*install*) : > "$cache/archives/qemu-system-x86_1_amd64.deb" ;;
+*download*busybox*) : > busybox.deb ;;
+*download*) : > linux.deb; test -e "$0.changed" || { : > "$0.changed"; exit 100; } ;;
+esac
+"""
+
+
+def fetch_lab(machine: Path, **mirror: str) -> subprocess.CompletedProcess[str]:
+    for name in ("sed", "head", "mkdir", "rm", "ls", "cat", "grep", "sort", "tr"):
+        (machine / name).symlink_to(shutil.which(name) or pytest.fail(f"no {name}"))
+    program(machine, "apt-get", MIRROR)
+    madison = 'echo "qemu | 10.0 | http://mirror bookworm-backports/main amd64"'
+    program(machine, "apt-cache", f'case "$*" in *madison*) {madison} ;; *) echo "  Depends: linux-image-7.3" ;; esac')
+    program(machine, "dpkg", "echo amd64")
+    extract = '/bin/mkdir -p "$3/usr/lib/modules/7.3"'
+    program(machine, "dpkg-deb", f'case $1 in --extract) {extract} ;; --field) echo 10.0 ;; esac')
+    command = ["/bin/sh", ROOT / "tools/lab_fetch.sh", "lab"]
+    return subprocess.run(command, env={"PATH": str(machine), "HOME": "/", **mirror}, cwd=machine, capture_output=True,
+                          text=True, timeout=60, check=False)  # fmt: skip
+
+
+@pytest.mark.parametrize("lists", ["there", "gone"])
+def test_parts_of_the_emulated_machine_are_asked_for_again_when_the_mirror_changes_meanwhile(
+    lists: str, machine: Path
+) -> None:
+    done = fetch_lab(machine, lists=lists, is_up="yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (machine / "lab/complete").read_text() == "QEMU 10.0 of bookworm-backports, kernel 7.3\n"
+    said = (machine / "apt-get.said").read_text()
+    assert said.count("install qemu-system-x86 ") == said.count(" download linux-image-7.3\n") == 2
+
+
+def test_a_mirror_that_is_not_reached_is_one_line(machine: Path) -> None:
+    done = fetch_lab(machine, lists="there", is_up="no")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("lab: its packages cannot be had: the mirror is not reached, or lacks one of bookworm ")
+    assert not (machine / "lab/complete").exists()

@@ -39,6 +39,12 @@ def settings(interface: str) -> dict[str, Any]:
     }
 
 
+def set_hash_again(interface: str) -> None:
+    """As it is."""
+    with Ethtool(interface) as card:
+        card.set_rss(card.rss())
+
+
 def packet_sockets(interface: str, queues: int, opened: ExitStack) -> list[socket.socket]:
     """The one at place i gets what comes through queue i."""
     sockets = []
@@ -87,4 +93,5 @@ def main() -> None:
     write(state | {"after": settings(interface), "left": os.listdir("/run/usnet/undo")})
 
 
-main()
+if __name__ == "__main__":
+    main()

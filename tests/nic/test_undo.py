@@ -45,6 +45,18 @@ def test_a_card_gets_its_settings_back(card: FakeCard, tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
+def test_the_hash_is_set_once_more_as_it_is(card: FakeCard, tmp_path: Path) -> None:
+    one = Nic(FOUR, tmp_path)
+    hashed = card.hash
+    card.said.clear()
+    one.repeat_hash()
+    card.lacks = {"rss"}
+    one.repeat_hash()
+    assert (card.said, card.hash) == (["hash"], hashed)
+    card.lacks = set()
+    one.close()
+
+
 def test_the_next_server_puts_back_what_a_killed_one_left(card: FakeCard, tmp_path: Path) -> None:
     before = deepcopy(card)
     killed(Nic(FOUR, tmp_path).journal)

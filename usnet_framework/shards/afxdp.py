@@ -87,6 +87,7 @@ class Afxdp:
             self._nic = Nic(self._wanted)  # first, as some drivers change no queue that is used
         if self._native is None:
             self._attach()
+            self._nic.repeat_hash()
             self._nic.tune()
         if shard not in self._queues:
             try:

@@ -173,6 +173,13 @@ class Nic:
         """After everything that uses its queues: some drivers change none that are used."""
         self._opened.close()
 
+    def repeat_hash(self) -> None:
+        """Once a program is attached. For that the driver virtio_net tells its device the number of queues, after which
+        the device chooses them in a way of its own (automatic receive steering), while the driver shows our hash."""
+        with suppress(OSError):
+            if (rss := self._card.rss()).table:
+                self._card.set_rss(rss)
+
     def tune(self) -> None:
         """With --tune, the interrupts, once the queues are used: for that some drivers set them up anew."""
         for change in _optional(self._card, self._wanted):
