@@ -18,7 +18,7 @@ from importlib.metadata import version as package_version
 from typing import Any, NoReturn
 
 from usnet_framework import values
-from usnet_framework.errors import UsageError
+from usnet_framework.errors import StartupError, UsageError
 from usnet_framework.values import nearest
 
 ENVIRONMENT_PREFIX = "USNET_"
@@ -127,7 +127,7 @@ class Config:
     backend: str = _option(
         "auto",
         "what carries the connections: the kernel, or a stack of our own on a packet device; auto: kernel",
-        values.Choice(("auto", "kernel", *PACKET_BACKENDS)),
+        values.Choice(("auto", "kernel", *PACKET_BACKENDS, "netmap")),
     )
     interface: str | None = _option(
         None,
@@ -379,7 +379,10 @@ class Config:
         return {name: _engine_number(name, value) for name, value in named.items() if name}
 
     def transport(self) -> str:
-        """The backend that will carry the connections. UsageError when other options do not go with it."""
+        """The backend that will carry the connections. UsageError when other options do not go with it, StartupError:
+        we have none of that kind."""
+        if self.backend == "netmap":
+            raise StartupError("--backend netmap: this version has no device for it; use --backend afxdp, or tap")
         if self.tune and self.backend not in CARD_BACKENDS:
             raise UsageError(
                 f"--tune: --backend {self.backend} has no card to tune; add --backend afxdp, or leave --tune out"

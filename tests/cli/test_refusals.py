@@ -180,7 +180,7 @@ def test_a_port_in_use_exits_with_3(option: str) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--backend", "none"], "--backend: 'none' was given; expected one of auto, kernel, tap"),
+        (["--backend", "none"], "--backend: 'none' was given; expected one of auto, kernel, tap, afxdp, netmap"),
         (["--address", "10.77.0.1/24"], "--address 10.77.0.1/24: the kernel backend does not take it"),
         (["--backend", "tap"], "--backend tap: no --address is given"),
         (["--bind", "unix:/tmp/x", "--bind", "unix:/tmp/x"], "--bind unix:/tmp/x: is given twice"),
@@ -190,6 +190,12 @@ def test_a_port_in_use_exits_with_3(option: str) -> None:
 def test_options_that_do_not_go_together_exit_with_2(options: list[str], expected: str) -> None:
     assert refused(2, ECHO, *options, *SILENT).startswith(expected)
     assert refused(2, ECHO, "--check", *options, *SILENT).startswith(expected)
+
+
+def test_a_device_that_there_is_not_exits_with_3() -> None:
+    expected = "--backend netmap: this version has no device for it; use --backend afxdp, or tap"
+    assert refused(3, ECHO, "--backend", "netmap", "--interface", "eth1", *SILENT) == expected
+    assert refused(3, ECHO, "--backend", "netmap", "--interface", "eth1", "--check", *SILENT) == expected
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def test_a_backend_never_becomes_another_one() -> None:
     assert parse("--backend", "auto").transport() == "kernel"
     assert parse("--backend", "tap").transport() == "tap"
     assert set(PACKET_BACKENDS) == set(KINDS)
-    assert "--backend: 'netmap' was given; expected one of auto, kernel, tap" in refusal("--backend", "netmap")
+    assert "--backend: 'dpdk' was given; expected one of auto, kernel, tap" in refusal("--backend", "dpdk")
 
 
 @pytest.mark.parametrize(
