@@ -35,9 +35,15 @@ log = logging.getLogger("usnet.supervisor")
 
 SUFFIX = ".undo"
 PATIENCE_S = 1.0
-"""Whoever only looks at a journal has it for a moment, too. And the kernel may let go of a card a moment after its last
-user: until then the driver refuses."""
+"""Whoever only looks at a journal has it for a moment, too."""
 
+LETTING_GO_S = 10.0
+"""The kernel takes no queue away that a socket is bound to (EINVAL), and lets go of it some time after the socket was
+closed: a grace period of RCU later it queues work, which waits for the lock of all network settings. On an idle machine
+that takes 20 ms, on one that makes and removes interfaces all the time it may be seconds. Nothing tells when it is
+done."""
+
+RETRY_S = 0.02
 _MISSING = object()
 
 
@@ -180,7 +186,7 @@ def _locked(path: Path, patience_s: float = 0.0) -> TextIO:
             except BlockingIOError:
                 if time.monotonic() >= deadline_s:
                     raise
-                time.sleep(PATIENCE_S / 50)
+                time.sleep(RETRY_S)
                 continue
             if os.fstat(file.fileno()).st_nlink > 0:  # else its last owner has removed it meanwhile
                 opened.pop_all()
@@ -224,19 +230,19 @@ def _is_done(file: TextIO) -> bool:
 
 
 def _undo_all(card: Ethtool, file: TextIO) -> list[str]:
-    """_undo, and once more what was refused."""
-    deadline_s = time.monotonic() + PATIENCE_S
+    """_undo, and once more what the kernel refuses while it lets go of a queue."""
+    deadline_s = time.monotonic() + LETTING_GO_S
     lines, refused = _undo(card, file)
-    while refused and time.monotonic() < deadline_s:
-        time.sleep(PATIENCE_S / 20)
+    while any(may_pass for _, may_pass in refused) and time.monotonic() < deadline_s:
+        time.sleep(RETRY_S)
         more, refused = _undo(card, file)
         lines += more
-    return lines + refused
+    return lines + [line for line, _ in refused]
 
 
-def _undo(card: Ethtool, file: TextIO) -> tuple[list[str], list[str]]:
+def _undo(card: Ethtool, file: TextIO) -> tuple[list[str], list[tuple[str, bool]]]:
     """Everything in the journal that is not undone yet, the last first: a line for each that was, or needs no more, and
-    for each that was refused."""
+    for each that was refused, whether that may pass."""
     entries = _entries(file)
     try:
         is_same = bool(entries) and entries[0] == _identity(card.interface)
@@ -244,7 +250,7 @@ def _undo(card: Ethtool, file: TextIO) -> tuple[list[str], list[str]]:
         is_same = False
     is_booted_since = bool(entries) and entries[0]["boot"] != _boot()
     lines: list[str] = []
-    refused: list[str] = []
+    refused: list[tuple[str, bool]] = []
     for number, step in reversed(list(enumerate(_steps(file)))):
         if step.undone:
             continue
@@ -254,8 +260,10 @@ def _undo(card: Ethtool, file: TextIO) -> tuple[list[str], list[str]]:
             line, done = f"{card.interface} {step.kind}: {reason}", False
         elif not is_booted_since and (is_same or not KINDS[step.kind].of_card):
             line, done = _undo_step(card, step)
-        if line:
-            (lines if done else refused).append(line)
+        if line and done:
+            lines.append(line)
+        elif line:
+            refused.append((line, step.kind == "channels"))
         if done:
             file.seek(0, os.SEEK_END)
             file.write("\n" + json.dumps({"step": number, "undone": True}) + "\n")  # the last line may be cut off
