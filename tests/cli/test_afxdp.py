@@ -146,7 +146,7 @@ def test_what_will_be_changed_is_said_by_check() -> None:
         lines = [line.split(maxsplit=1)[1] for line in plan.splitlines() if line.startswith("change ")]
         changes = [re.sub(r"02(:[0-9a-f]{2}){5}$", "MAC", line) for line in lines]
         assert changes == [
-            "usnet0 channels: 1 receiving -> 2 receiving",
+            "usnet0 channels: 1 receiving, 2 sending -> 2 receiving",
             "usnet0 station: the kernel's -> the kernel's and ours, MAC",
             "usnet0 XDP program: none -> ours",
         ]

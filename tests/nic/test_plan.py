@@ -49,9 +49,15 @@ def test_queues_are_added() -> None:
     assert (change.before, change.value) == ([0, 0, 1, 2], [0, 0, 1, 4])
 
 
-def test_queues_that_only_receive_are_added_with_some_that_send() -> None:
-    change = changes(card(now=Channels(1, 1, 0, 0, 8, 2, 0, 0)))["channels"]
-    assert change.value == [4, 2, 0, 0]
+@pytest.mark.parametrize("now", [Channels(1, 1, 0, 0, 8, 8, 0, 0), Channels(4, 2, 0, 0, 8, 8, 0, 0)])
+def test_queues_that_only_receive_are_added_with_as_many_that_send(now: Channels) -> None:
+    """What a shard sends through a queue that there is not, the kernel leaves lying."""
+    assert changes(card(now=now))["channels"].value == [4, 4, 0, 0]
+
+
+def test_too_few_queues_that_send_are_refused() -> None:
+    with pytest.raises(StartupError, match=r"--queues 4: lo sends from 2 \(fake\); use --queues 2$"):
+        plan(card(now=Channels(1, 1, 0, 0, 8, 2, 0, 0)), FOUR)
 
 
 def test_queues_are_never_taken_away() -> None:

@@ -56,6 +56,11 @@ def _set_channels(card: Ethtool, _: str, value: list[int]) -> None:
     card.set_channels(replace(card.channels(), rx=rx, tx=tx, other=other, combined=combined))
 
 
+def _shown_channels(value: list[int]) -> str:
+    rx, tx, _, combined = value
+    return f"{rx + combined} receiving" if rx == tx else f"{rx + combined} receiving, {tx + combined} sending"
+
+
 def queues(channels: Channels) -> int:
     """That receive."""
     return channels.rx + channels.combined
@@ -113,7 +118,7 @@ def _shown_rss(value: list[Any]) -> str:
 
 
 KINDS: dict[str, Kind] = {
-    "channels": Kind(_channels, _set_channels, lambda value: f"{value[0] + value[3]} receiving"),
+    "channels": Kind(_channels, _set_channels, _shown_channels),
     "rings": Kind(
         _rings,
         lambda card, _, value: card.set_rings(replace(card.rings(), rx=value[0], tx=value[1])),

@@ -89,6 +89,13 @@ class Card:
             return self.queues
         return self.channels.combined_max or self.channels.rx_max
 
+    @property
+    def senders_max(self) -> int:
+        """Queues that can send: the kernel sends nothing for a socket whose number is none of them."""
+        if self.channels is None:
+            return self.queues_max
+        return self.channels.combined_max or self.channels.tx_max
+
 
 def queues_of(interface: str) -> int | None:
     """That receive, now; None: there is no such interface."""
@@ -240,6 +247,9 @@ def _check_queues(card: Card, wanted: Wanted) -> None:
     asked = f"--queues {wanted.queues}: {wanted.interface}"
     if wanted.queues > card.queues_max:
         raise StartupError(f"{asked} has {card.queues_max} ({card.driver.name}); use --queues {card.queues_max}")
+    if wanted.queues > card.senders_max:
+        most = card.senders_max
+        raise StartupError(f"{asked} sends from {most} ({card.driver.name}); use --queues {most}")
     if wanted.queues < card.queues and not (card.rss is not None and card.rss.table):
         raise StartupError(
             f"{asked} receives on {card.queues}, and its driver ({card.driver.name}) has no table that would leave out "
@@ -248,7 +258,7 @@ def _check_queues(card: Card, wanted: Wanted) -> None:
 
 
 def _check_in_force(card: Card, wanted: Wanted, refused: Mapping[str, str]) -> None:
-    if wanted.queues > card.queues:
+    if wanted.queues > card.queues or _queues(card, wanted):
         why = refused.get("channels", "the driver has not made them")
         raise StartupError(
             f"--queues {wanted.queues}: {wanted.interface} stays at {card.queues}: {why}; use --queues {card.queues}"
@@ -263,14 +273,15 @@ def _merging(card: Card) -> list[Change]:
 
 
 def _queues(card: Card, wanted: Wanted) -> list[Change]:
-    if card.channels is None or card.queues >= wanted.queues:
-        return []
+    """Shard i receives from queue i, and sends from it."""
     now = card.channels
+    if now is None or min(now.rx, now.tx) + now.combined >= wanted.queues:
+        return []
     before = [now.rx, now.tx, now.other, now.combined]
     if now.combined_max:
-        after = [now.rx, now.tx, now.other, wanted.queues - now.rx]
+        after = [now.rx, now.tx, now.other, wanted.queues - min(now.rx, now.tx)]
     else:
-        after = [wanted.queues, max(now.tx, min(wanted.queues, now.tx_max)), now.other, now.combined]
+        after = [max(now.rx, wanted.queues), max(now.tx, wanted.queues), now.other, now.combined]
     return [Change("channels", "", before, after)]
 
 
