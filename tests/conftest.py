@@ -11,7 +11,8 @@ from collections.abc import Generator, Iterator
 import pytest
 from hypothesis import settings
 from support.backends import Backend, backend_named
-from support.privilege import PREFIX, needs_tap
+from support.everywhere import BACKENDS
+from support.privilege import PREFIX
 from support.server import Serve, Server
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell's background jobs begin; tests interrupt programs
@@ -20,12 +21,10 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell's background
 settings.register_profile("busy", deadline=None)  # an example takes as long as the machine has others to serve
 settings.load_profile("busy")
 
-BACKENDS = ["kernel", pytest.param("tap", marks=needs_tap)]
-
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """Each backend in turn; with tap, the test runs in a network namespace of its own."""
+    """Each backend in turn; with tap and afxdp, the test runs in a network namespace of its own."""
     with backend_named(request.param) as backend:
         yield backend
 

@@ -8,6 +8,7 @@ import socket
 
 import psutil
 from support.clients import Clients, EchoDialogue
+from support.everywhere import EVERYWHERE
 from support.handlers import PIECE_BYTES, PIECES, flood_chunk
 from support.obedient import pattern
 from support.server import Serve
@@ -58,6 +59,7 @@ def receive(client: socket.socket, length: int) -> bytes:
     return bytes(received)
 
 
+@EVERYWHERE
 def test_many_slow_readers_leave_room_for_the_others(serve: Serve) -> None:
     """Each holds what a connection may hold; the frames of a stack of our own are then short."""
     options = ("--queues", "1", "--buffer-limit", "512")

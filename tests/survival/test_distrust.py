@@ -7,10 +7,12 @@ import os
 import msgpack  # type: ignore[import-untyped]
 import pytest
 from support.clients import Clients, EchoDialogue
+from support.everywhere import EVERYWHERE
 from support.privilege import may_look_into_processes
 from support.server import Serve, Server
 
 
+@EVERYWHERE
 @pytest.mark.parametrize("message", [b"scribble", b"scribble 320"])
 def test_a_message_that_makes_workers_scribble_costs_their_connections_only(serve: Serve, message: bytes) -> None:
     with serve("support.handlers:Scribbler", "--app-dir", "tests", "--queues", "1", "--workers", "2") as server:

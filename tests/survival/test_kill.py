@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 from support.clients import Clients, CounterDialogue, Dialogue, EchoDialogue
+from support.everywhere import EVERYWHERE
 from support.server import Serve, Server, Worker
 
 CLIENTS = 64
@@ -73,6 +74,7 @@ def test_reloads_lose_nothing(serve: Serve, app: str, dialogue: type[Dialogue]) 
         assert_undisturbed(clients, server)
 
 
+@EVERYWHERE
 @pytest.mark.timeout(240)
 def test_kills_and_reloads_together_lose_nothing(serve: Serve) -> None:
     with serve("examples.counter:Counter", "--workers", "2", "--queues", "1") as server:

@@ -9,11 +9,10 @@ import time
 
 import pytest
 from support.clients import Clients, EchoDialogue
-from support.privilege import needs_tap, needs_xdp
+from support.everywhere import EVERYWHERE
 from support.server import Serve, Server
 
-BACKENDS = ["kernel", pytest.param("tap", marks=needs_tap), pytest.param("afxdp", marks=needs_xdp)]
-pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True, scope="module")
+pytestmark = EVERYWHERE
 
 KILLS = 30
 SOAKED_KILLS = 1000

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from support.clients import Clients, EchoDialogue
+from support.everywhere import EVERYWHERE
 from support.server import Serve, Server
 
 
@@ -18,6 +19,7 @@ def is_refused(server: Server) -> bool:
         return True
 
 
+@EVERYWHERE
 @pytest.mark.parametrize("poison", [b"poison: do not drink", b"exit: this way"])
 def test_a_poisoned_message_costs_its_own_connection_only(serve: Serve, poison: bytes) -> None:
     with serve("support.handlers:Poisonable", "--app-dir", "tests", "--queues", "1") as server:
