@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.clients import Clients, EchoDialogue
+from support.everywhere import EVERYWHERE
 from support.forks import ENDS, STATUS
 from support.privilege import may_look_into_processes
 from support.server import Serve, Server
@@ -82,15 +83,17 @@ def test_a_child_says_nothing_of_the_workers_tasks(serve: Serve, layout: str, ho
 
 
 def shared(pid: int) -> list[str]:
-    """Descriptors of a process that are a shard's or a connection's; its loop keeps a pair of sockets."""
+    """Descriptors of a process that are a shard's or a connection's, and rings; its loop keeps a pair of sockets."""
     links = []
     for fd in os.listdir(f"/proc/{pid}/fd"):
         with suppress(FileNotFoundError):  # it was closed meanwhile
             links.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
     sockets = [link for link in links if link.startswith("socket:")][2:]
+    sockets += [line for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if "socket:" in line]
     return sockets + [link for link in links if link.startswith("/memfd:usnet") or link == "/dev/net/tun"]
 
 
+@EVERYWHERE
 @may_look_into_processes
 @pytest.mark.parametrize("layout", ["split", "inline"])
 def test_a_child_that_lives_on_holds_nothing(serve: Serve, layout: str) -> None:

@@ -12,6 +12,7 @@ static int map(struct un_afxdp_ring *ring, int fd, off_t where, const struct xdp
     uint8_t *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, where);
     if (base == MAP_FAILED)
         return -errno;
+    madvise(base, bytes, MADV_DONTFORK); /* a child of a handler would keep the queue for as long as it lives */
     *ring = (struct un_afxdp_ring){
         .producer = (un_shared32 *)(base + offset->producer),
         .consumer = (un_shared32 *)(base + offset->consumer),
