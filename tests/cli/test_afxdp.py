@@ -17,6 +17,8 @@ from support.server import command
 
 from usnet_framework._native_bpf import XdpProgram
 from usnet_framework._native_tap import tap_queue
+from usnet_framework.errors import StartupError
+from usnet_framework.shards.afxdp import check_kernel
 from usnet_framework.shards.ethtool import Ethtool
 
 SILENT = ("--metrics", "off", "--control", "off")
@@ -45,6 +47,15 @@ def refused_both_ways(*options: str, prefix: tuple[str, ...] = ()) -> str:
 
 def test_without_an_interface_it_is_wrong_usage() -> None:
     assert refused(2, *SERVE) == "--backend afxdp: no --interface is given; name the one to serve on"
+
+
+def test_a_kernel_that_is_too_old() -> None:
+    for release in ("5.11.0", "6.1.0-37-amd64", "7.3"):
+        check_kernel(release)
+    with pytest.raises(StartupError) as refused:
+        check_kernel("5.10.0-35-amd64")
+    expected = "--backend afxdp: takes Linux 5.11 or newer, and this is 5.10.0-35-amd64; upgrade the kernel"
+    assert str(refused.value) == expected
 
 
 @needs_network_namespaces

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from support.privilege import needs_network_namespaces
 
 from usnet_framework.errors import InUse, StartupError
 from usnet_framework.shards import undo
+from usnet_framework.shards.cardsettings import own_table
 from usnet_framework.shards.ethtool import Channels, Ethtool
 from usnet_framework.shards.nic import Nic, Wanted
 from usnet_framework.shards.undo import Journal, leftovers, undo_leftovers
@@ -167,6 +169,19 @@ def test_what_the_next_server_cannot_put_back_it_tries_again_at_its_end(card: Fa
     following.close()
     assert card.offloads["rx-lro"].active
     assert files(tmp_path) == []
+
+
+def test_flows_that_come_to_queues_that_nobody_serves_are_told_of(card: FakeCard, tmp_path: Path) -> None:
+    """Somebody else has given the card more queues, and all of them to flows."""
+    one = Nic(FOUR, tmp_path)
+    assert one.trouble() is None
+    card.now = replace(card.now, combined=8)
+    assert one.trouble() is None  # the table still names ours alone
+    card.hash = replace(card.hash, table=own_table(128, 8))
+    trouble, fix = one.trouble() or ("", "")
+    assert trouble == "interface lo receives on 8 queues, of which 4 are served"
+    assert "--queues 8" in fix
+    one.close()
 
 
 def test_a_step_that_a_driver_refuses_leaves_nothing_to_undo(card: FakeCard, tmp_path: Path) -> None:

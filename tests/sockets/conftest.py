@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.backends import backend_named
+from support.backends import Afxdp, backend_named, network_namespace
 from support.inmemory import MemoryServer
 from support.obedient import Obedient
 from support.privilege import needs_tap, needs_xdp
@@ -33,3 +33,10 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server | MemoryServer]:
     options = ["--app-dir", "tests", "--layout", layout, "--queues", "1"]
     with backend_named(name) as backend, Server("support.obedient:Obedient", *options, backend=backend) as server:
         yield server
+
+
+@pytest.fixture
+def interface() -> Iterator[Afxdp]:
+    """For a server on AF_XDP, in a network namespace of the test's own."""
+    with network_namespace():
+        yield Afxdp()

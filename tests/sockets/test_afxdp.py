@@ -15,9 +15,12 @@ from dataclasses import replace
 
 import pytest
 from cli.test_refusals import refused
-from support.backends import Afxdp, network_namespace
+from support.away import Away
+from support.backends import Afxdp
+from support.echo import ping
+from support.link import ip
 from support.privilege import needs_xdp
-from support.server import Server, command, wait
+from support.server import Server, command
 
 from usnet_framework.shards.ethtool import Ethtool
 
@@ -25,12 +28,6 @@ pytestmark = needs_xdp
 
 ECHO = "examples.echo:Echo"
 KERNELS = "10.77.0.200"
-
-
-@pytest.fixture
-def interface() -> Iterator[Afxdp]:
-    with network_namespace():
-        yield Afxdp()
 
 
 def findings(server: Server) -> dict[str, dict[str, object]]:
@@ -60,6 +57,13 @@ def test_there_are_as_many_shards_as_queues_unless_told_otherwise(interface: Afx
         assert hello(server.address) == b"hello"
 
 
+@pytest.mark.parametrize("size", [1000, 4001])
+def test_pings_are_answered_in_fragments_too(interface: Afxdp, size: int) -> None:
+    with Server(ECHO, "--queues", "2", backend=interface):
+        for host in (Afxdp.ipv4, Afxdp.ipv6):
+            ping(host, size)
+
+
 def talk(address: str, port: int) -> str:
     """A program that says "ready" when its connection is open, and a word for each line that came back."""
     return (
@@ -75,9 +79,9 @@ def talk(address: str, port: int) -> str:
 class Talk:
     """A connection from another network namespace to the kernel's sockets, echo for echo."""
 
-    def __init__(self, away: subprocess.Popen[bytes], address: str, port: int) -> None:
-        enter = ["nsenter", f"--net=/proc/{away.pid}/ns/net", sys.executable, "-c", talk(address, port)]
-        self._process = subprocess.Popen(enter, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, away: Away, address: str, port: int) -> None:
+        program = [*away.enter, sys.executable, "-c", talk(address, port)]
+        self._process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def hears(self, word: str) -> bool:
         assert self._process.stdout
@@ -94,23 +98,14 @@ class Talk:
 
 
 @contextlib.contextmanager
-def clients_elsewhere(interface: Afxdp) -> Iterator[subprocess.Popen[bytes]]:
-    """The other end of the pair in a namespace of its own, that of the process; the kernel has an address at ours."""
-    away = subprocess.Popen(["unshare", "--net", "sleep", "1000"])
-    try:
-        inside = ["nsenter", f"--net=/proc/{away.pid}/ns/net", "ip"]
-        wait("it has a namespace", lambda: os.readlink(f"/proc/{away.pid}/ns/net") != os.readlink("/proc/self/ns/net"))
-        for command in (
-            ["ip", "link", "set", interface.peer, "netns", str(away.pid)],
-            ["ip", "address", "add", f"{KERNELS}/24", "dev", interface.interface],
-            [*inside, "link", "set", interface.peer, "up"],
-            [*inside, "address", "add", "10.77.0.2/24", "dev", interface.peer],
-        ):
-            subprocess.run(command, check=True)
+def clients_elsewhere(interface: Afxdp) -> Iterator[Away]:
+    """The other end of the pair in a namespace of its own; the kernel has an address at ours."""
+    with Away() as away:
+        ip("link", "set", interface.peer, "netns", str(away.pid))
+        ip("address", "add", f"{KERNELS}/24", "dev", interface.interface)
+        away.run("ip", "link", "set", interface.peer, "up")
+        away.run("ip", "address", "add", "10.77.0.2/24", "dev", interface.peer)
         yield away
-    finally:
-        away.kill()
-        away.wait()
 
 
 def echoes(listener: socket.socket) -> None:
@@ -155,11 +150,15 @@ def test_what_nobody_listens_on_is_refused_by_our_stack(interface: Afxdp, host: 
 
 
 def test_a_server_that_is_killed_leaves_nothing(interface: Afxdp) -> None:
-    """The program goes with its last descriptor; the next server starts at once."""
+    """Program and multicast groups go with their last descriptors; the next server starts at once."""
+    interface.connect("1")
+    groups = ip("maddress", "show", "dev", interface.interface)
     with Server(ECHO, "--queues", "1", backend=interface, stop=False) as server:
+        assert ip("maddress", "show", "dev", interface.interface) != groups
         os.kill(server.pid, signal.SIGKILL)
         server.process.wait(10)
         server.wait("its processes are gone", lambda: not server.processes())
+    assert ip("maddress", "show", "dev", interface.interface) == groups
     with Server(ECHO, "--queues", "1", backend=interface) as server:
         assert hello(server.address) == b"hello"
 
@@ -172,19 +171,22 @@ def test_an_interface_that_another_server_has_is_refused(interface: Afxdp) -> No
         assert hello(server.address) == b"hello"
 
 
-def test_the_card_has_its_queues_back_when_the_server_is_gone(interface: Afxdp) -> None:
+@pytest.mark.parametrize("one", ["rx", "tx"])
+def test_the_card_has_its_queues_back_when_the_server_is_gone(interface: Afxdp, one: str) -> None:
+    """Each shard has one to receive from and one to send from."""
     interface.connect("2")
     with Ethtool(interface.interface) as card:
-        before = replace(card.channels(), rx=1)
+        before = replace(card.channels(), **{one: 1})
         card.set_channels(before)
         with Server(ECHO, "--queues", "2", backend=interface) as server:
-            assert card.channels().rx == 2
-            assert hello(server.address) == b"hello"
+            assert (card.channels().rx, card.channels().tx) == (2, 2)
+            for _ in range(8):  # of either shard
+                assert hello(server.address) == b"hello"
         assert card.channels() == before
         with Server(ECHO, "--queues", "2", backend=interface, stop=False) as server:
             os.kill(server.pid, signal.SIGKILL)
             server.process.wait(10)
             server.wait("its processes are gone", lambda: not server.processes())
-        assert card.channels().rx == 2
+        assert (card.channels().rx, card.channels().tx) == (2, 2)
         subprocess.run([command("usnet-ctl"), "doctor", "--fix"], check=True)
         assert card.channels() == before

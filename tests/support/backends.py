@@ -16,7 +16,10 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
+
+from usnet_framework.shards.ethtool import Ethtool
 
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -91,13 +94,15 @@ class Afxdp:
         ours = ["--address", f"{self.ipv4}/24", "--address", f"{self.ipv6}/64", "--interface", self.interface]
         return ["--backend", "afxdp", *ours, "--bind", f"tcp://*:{port}"]
 
-    def connect(self, queues: str) -> None:
-        """A server serves all queues of its interface, so there are as many as it has shards."""
+    def connect(self, queues: str, most: str = "") -> None:
+        """A server serves all queues of its interface, so there are as many as it has shards; there may be more."""
         if self._queues != "0":
-            _ip(f"link delete {self.interface}")
-        extra = f"numrxqueues {queues} numtxqueues {queues}"
+            self.remove()
+        extra = f"numrxqueues {most or queues} numtxqueues {most or queues}"
         _ip(f"link add {self.interface} {extra} type veth peer name {self.peer} {extra}")
         for name in (self.interface, self.peer):
+            with Ethtool(name) as card:
+                card.set_channels(replace(card.channels(), rx=int(queues), tx=int(queues)))
             _ip(f"link set {name} up")
         # A queue has 256 places; what finds none there has to wait at the sender.
         subprocess.run(["tc", "qdisc", "replace", "dev", self.peer, "root", "pfifo", "limit", "1000"], check=True)
@@ -105,11 +110,23 @@ class Afxdp:
         _ip(f"address add fd77::2/64 dev {self.peer} nodad")
         self._queues = queues
 
+    def remove(self) -> None:
+        """The pair, with what the kernel had at its end."""
+        _ip(f"link delete {self.interface}")
+        self._queues = "0"
+
+    def send_from(self, queues: int) -> None:
+        """Of the other end; what one queue there sends comes through the queue of the same number here."""
+        with Ethtool(self.peer) as card:
+            card.set_channels(replace(card.channels(), tx=queues))
+
     def started(self) -> None:
         pass
 
     def ended(self) -> None:
         """The program went with the server."""
+        if self._queues == "0":
+            return  # the interface went before
         shown = subprocess.run(["ip", "link", "show", self.interface], check=True, capture_output=True).stdout
         assert b"xdp" not in shown, f"an XDP program is left: {shown!r}"
 

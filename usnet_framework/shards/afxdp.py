@@ -8,7 +8,10 @@ and to put each flow into the queue of the shard that owns it (nic.py).
 The supervisor has all of it: program, attachment, sockets, the frames' registration, memberships. It hands a shard the
 socket of its queue and the memory in which its processes note which frames the kernel has. While no process has a
 queue, packets wait in its rings, and then are dropped; no client is reset. All of that ends with the last descriptor,
-whoever is killed. The card's settings are written down before they are changed (undo.py)."""
+whoever is killed. The card's settings are written down before they are changed (undo.py).
+
+Somebody may set the interface down: connections go on when it is up again. Somebody may remove it: network processes
+notice and end, and the next ones join it as soon as one of its name is there."""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ import ipaddress
 import logging
 import mmap
 import os
+import re
 import socket
 import struct
 from collections.abc import Sequence
@@ -50,7 +54,10 @@ CAPABILITIES = ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_PERFMON", "
 SAME_HOST = ("veth", "tun")
 """Kinds of interfaces whose packets come from a kernel of this host, and go to it: checksums may be left undone."""
 
-SIOCGIFFLAGS, IFF_UP = 0x8913, 1
+KERNEL_MIN = (5, 11)
+"""Since when memory that BPF takes is not charged to RLIMIT_MEMLOCK."""
+
+SIOCGIFFLAGS, IFF_UP, IFF_RUNNING = 0x8913, 1, 1 << 6
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_MULTICAST, PACKET_MR_UNICAST = 263, 1, 0, 3
 _IFREQ_FLAGS = struct.Struct("=16sH22x")
 _MEMBERSHIP = struct.Struct("=iHH8s")  # struct packet_mreq
@@ -64,10 +71,15 @@ class Afxdp:
         self._plan = plan
         self._name = plan.interface
         self._wanted = _wanted(plan, queues)
+        check_kernel(os.uname().release)
+        self._open()
+
+    def _open(self) -> None:
         self._nic: Nic | None = None  # not set up yet
         self._queues: dict[int, tuple[int, int]] = {}
         self._native: bool | None = None  # None: not attached yet
         self._why_generic = ""
+        self._attached: frozenset[int] = frozenset()  # our program
         self._link = _checked_link(self._name)
         self._index = socket.if_nametoindex(self._name)
         has = self._features()
@@ -83,6 +95,8 @@ class Afxdp:
             self._opened = opened.pop_all()
 
     def hand_down(self, shard: int, frames_fd: int) -> Sequence[int]:
+        if self._is_gone():
+            self._open_again()
         if self._nic is None:
             self._nic = Nic(self._wanted)  # first, as some drivers change no queue that is used
         if self._native is None:
@@ -104,9 +118,10 @@ class Afxdp:
 
     def findings(self) -> list[Finding]:
         interface = Finding("interface", self._name, f"{self._name}, with our station {self._mac.hex(':')}")
-        if (reason := self.trouble()) is not None:
-            fix = f"ip link set {self._name} up, or restart the server once it is there"
-            interface = Finding("interface", self._name, "none", reason, fix, ok=False)
+        if (found := self._trouble()) is not None:
+            interface = Finding("interface", self._name, "none", *found, ok=False)
+        if self._is_gone():
+            return [interface]
         card = [] if self._nic is None else [capabilities_finding(*CAPABILITIES), *self._nic.findings()]
         return [interface, *self._modes(), *self._dropped(), *card]
 
@@ -122,12 +137,49 @@ class Afxdp:
         }
 
     def trouble(self) -> str | None:
+        found = self._trouble()
+        return found[0] if found is not None else None
+
+    def _trouble(self) -> tuple[str, str] | None:
+        """Why packets do not come, and what to do."""
+        name = self._name
         try:
-            if socket.if_nametoindex(self._name) == self._index:
-                return None if _is_up(self._name) else f"interface {self._name} is down"
-        except OSError:
+            if not self._is_gone():
+                return self._link_trouble() or self._queue_trouble()
+        except OSError:  # it was just removed
             pass
-        return f"interface {self._name} was removed; restart the server once it is there again"
+        return f"interface {name} was removed", "put it back; the server joins it then"
+
+    def _link_trouble(self) -> tuple[str, str] | None:
+        """OSError: there is no such interface."""
+        name, flags = self._name, _flags(self._name)
+        if not flags & IFF_UP:
+            return f"interface {name} is down", f"ip link set {name} up"
+        if not flags & IFF_RUNNING:
+            return f"interface {name} has no carrier", "plug its cable in, or set its other end up"
+        if not self._attached <= rtnetlink.link(name).xdp_programs:
+            return f"the XDP program of interface {name} was detached", "restart the server"
+        return None
+
+    def _queue_trouble(self) -> tuple[str, str] | None:
+        """OSError: there is no such interface."""
+        if self._nic is None or len(self._queues) < self._wanted.queues:
+            return f"interface {self._name} was removed; not all of its queues are joined again", "wait a second"
+        return self._nic.trouble()
+
+    def _is_gone(self) -> bool:
+        """For good, whatever has its name meanwhile."""
+        try:
+            return socket.if_nametoindex(self._name) != self._index
+        except OSError:
+            return True
+
+    def _open_again(self) -> None:
+        """StartupError: it is not back yet."""
+        _checked_link(self._name)
+        self.close()
+        self._open()
+        log.warning("interface %s was removed; it is joined again", self._name)
 
     def close(self) -> None:
         self._opened.close()
@@ -184,6 +236,7 @@ class Afxdp:
         if not native and "native" in self._plan.require:
             raise self._lacking("native", self._why_generic)
         self._native = native or self._attach_in(native=False)
+        self._attached = rtnetlink.link(self._name).xdp_programs
         self._join()
 
     def _attach_in(self, native: bool) -> bool:
@@ -303,15 +356,23 @@ def _wanted(plan: StackPlan, queues: int) -> Wanted:
     return Wanted(plan.interface, queues, tuning=plan.tuning)
 
 
+def check_kernel(release: str) -> None:
+    """StartupError: it lacks something that cannot be done without."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    if found is not None and (int(found[1]), int(found[2])) < KERNEL_MIN:
+        needed = ".".join(map(str, KERNEL_MIN))
+        raise StartupError(f"--backend afxdp: takes Linux {needed} or newer, and this is {release}; upgrade the kernel")
+
+
 def _checked_link(name: str) -> rtnetlink.Link:
     """StartupError: one line, why it cannot be served on."""
     try:
-        link, is_up = rtnetlink.link(name), _is_up(name)
+        link, is_up = rtnetlink.link(name), _flags(name) & IFF_UP
     except OSError:
         raise StartupError(f"--interface {name}: there is no such interface; ip link shows which there are") from None
     if not is_up:
         raise StartupError(f"--interface {name}: is down; ip link set {name} up")
-    if link.has_xdp_program:
+    if link.xdp_programs:
         raise InUse(
             f"--interface {name}: another XDP program is attached to it; stop its owner, or ip link set {name} xdp off"
         )
@@ -331,11 +392,11 @@ def _checked_mtu(name: str, has: XdpFeatures | None) -> int:
     return mtu
 
 
-def _is_up(name: str) -> bool:
+def _flags(name: str) -> int:
     """OSError: there is no such interface."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
         answer = fcntl.ioctl(query, SIOCGIFFLAGS, _IFREQ_FLAGS.pack(os.fsencode(name), 0))
-    return bool(_IFREQ_FLAGS.unpack(answer)[1] & IFF_UP)
+    return int(_IFREQ_FLAGS.unpack(answer)[1])
 
 
 def _packet_socket(name: str) -> socket.socket:

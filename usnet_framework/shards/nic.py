@@ -171,10 +171,25 @@ class Nic:
             around = tune.surroundings(wanted.interface, card.rings)
         except OSError:
             name = wanted.interface
-            reason, fix = f"interface {name} was removed", "put it back and restart the server"
+            reason, fix = f"interface {name} was removed", "put it back; the server joins it then"
             return [Finding("card", name, "none", reason, fix, ok=False)]
-        needed = card_findings(card, wanted, self._refused)
+        needed = [*card_findings(card, wanted, self._refused), *self._packet_size(card)]
         return [*needed, *tune.findings(around, wanted.queues, wanted.tuning, self._refused)]
+
+    def trouble(self) -> tuple[str, str] | None:
+        """Why some flows do not come now, and what to do. OSError: there is no such interface any more."""
+        name, wanted, card = self._wanted.interface, self._wanted.queues, read_card(self._card)
+        if _comes_to_ours(card, self._wanted):
+            return None
+        reason = f"interface {name} receives on {card.queues} queues, of which {wanted} are served"
+        return reason, f"ethtool -L {name} with {wanted} queues, or restart the server with --queues {card.queues}"
+
+    def _packet_size(self, card: Card) -> list[Finding]:
+        if card.mtu == self._mtu:
+            return []
+        reason = "the MTU was changed since the server started"
+        fix = "restart the server"
+        return [Finding("packet size", f"as the MTU, {card.mtu}", str(self._mtu), reason, fix, ok=False)]
 
     def close(self) -> None:
         """After everything that uses its queues: some drivers change none that are used."""
@@ -194,8 +209,10 @@ class Nic:
                 self._change(change)
 
     def _set_up(self) -> None:
+        card = _read(self._card)
+        self._mtu = card.mtu
         before_use = (change for change in _optional(self._card, self._wanted) if change.kind != INTERRUPTS)
-        for change in [*plan(_read(self._card), self._wanted), *before_use]:
+        for change in [*plan(card, self._wanted), *before_use]:
             self._change(change)
         _check_in_force(_read(self._card), self._wanted, self._refused)
 
@@ -333,6 +350,13 @@ def _rules(card: Card, wanted: Wanted) -> list[Change]:
 
 
 # What is in force.
+
+
+def _comes_to_ours(card: Card, wanted: Wanted) -> bool:
+    """Whether the queues that nobody serves get nothing that is for us."""
+    table = card.rss.table if card.rss is not None else ()
+    has_others = any(queue >= wanted.queues for queue in table or range(card.queues))
+    return not has_others or _has_rules(card, wanted)
 
 
 def driver_finding(driver: Driver) -> Finding:

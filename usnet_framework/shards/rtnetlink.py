@@ -15,7 +15,8 @@ MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
 _RTM_NEWLINK, _RTM_GETLINK, _NLM_F_REQUEST = 16, 18, 1
-_IFLA_NUM_RX_QUEUES, _IFLA_XDP, _IFLA_XDP_ATTACHED = 32, 43, 2
+_IFLA_NUM_RX_QUEUES, _IFLA_XDP = 32, 43
+_IFLA_XDP_IDS = (4, 5, 6, 7)  # IFLA_XDP_PROG_ID, and where there are several: those of each kind
 _IFLA_LINKINFO, _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_TUN_NUM_QUEUES = 18, 1, 2, 8
 _IFLA_LINK, _IFLA_LINK_NETNSID = 5, 37
 _REPLY_BYTES_MAX = 1 << 16
@@ -45,12 +46,13 @@ def tun_queues(name: str) -> int:
 @dataclass(frozen=True)
 class Link:
     """Of an interface. `kind`: "veth", "tun", …; "" for hardware. `queues`: that there may be to receive from. `peer`:
-    what it leads to, such as the other end of a veth pair; "" for none, and for one in another network namespace."""
+    what it leads to, such as the other end of a veth pair; "" for none, and for one in another network namespace.
+    `xdp_programs`: their numbers."""
 
     kind: str
     queues: int
     peer: str
-    has_xdp_program: bool
+    xdp_programs: frozenset[int]
 
 
 def link(name: str) -> Link:
@@ -62,7 +64,7 @@ def link(name: str) -> Link:
         kind=info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace"),
         queues=int.from_bytes(found.get(_IFLA_NUM_RX_QUEUES, b"\1"), sys.byteorder),
         peer=_peer(found),
-        has_xdp_program=any(xdp.get(_IFLA_XDP_ATTACHED, b"\0")),
+        xdp_programs=frozenset(int.from_bytes(xdp[one], sys.byteorder) for one in _IFLA_XDP_IDS if one in xdp),
     )
 
 

@@ -11,7 +11,10 @@
  * Send. The kernel takes whole frames, and the headers are only lent. So each packet is copied into frames of the
  * device's own, which are free again when the kernel has completed them. Where its kernel or card completes checksums,
  * that is asked for in front of the packet. flush makes one system call for all that was submitted; the kernel may take
- * less of it, and is called again as long as it takes some. */
+ * less of it, and is called again as long as it takes some.
+ *
+ * An interface that is removed takes the socket's queue with it, and neither poll nor the rings tell. A system call
+ * does: each that sends, and one for this alone when nothing came since the last sleep. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +28,7 @@
 #include "device/why.h"
 
 #define STATISTICS_EVERY 256u /* flushes and sleeps: then the socket's statistics are read */
+#define IDLE_PEEKS 65536u /* in vain: then the kernel is asked whether there is still a queue */
 
 struct afxdp {
     struct un_device device; /* first */
@@ -35,6 +39,8 @@ struct afxdp {
     uint32_t given;   /* frames with the note TO_FILL: on their way to the kernel, there, or on their way back */
     uint32_t sending; /* frames with the note TO_SEND */
     uint32_t looks;
+    uint32_t idle;    /* peeks that found nothing */
+    uint32_t seen;    /* packets that had come when its owner went to sleep last */
 };
 
 static struct afxdp *afxdp_of(const struct un_device *device)
@@ -247,9 +253,16 @@ static void poll_driver(const struct afxdp *afxdp)
     recvfrom(afxdp->device.fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
 }
 
+/* Whether there is still a queue. Until the socket is bound again, which it never is, there is none. */
+static void ask(struct afxdp *afxdp)
+{
+    if (recvfrom(afxdp->device.fd, NULL, 0, MSG_DONTWAIT, NULL, NULL) < 0 && errno == ENXIO)
+        afxdp->device.gone = true;
+}
+
 static uint32_t afxdp_peek(struct un_device *device, struct un_rx *packets, uint32_t most)
 {
-    const struct afxdp *afxdp = afxdp_of(device);
+    struct afxdp *afxdp = afxdp_of(device);
     const struct un_afxdp_ring *rx = &afxdp->rings.rx;
     if (afxdp->memory->is_polled && un_afxdp_ready(rx) == 0)
         poll_driver(afxdp);
@@ -261,6 +274,8 @@ static uint32_t afxdp_peek(struct un_device *device, struct un_rx *packets, uint
         at = next;
         count++;
     }
+    if (count == 0 && ++afxdp->idle % IDLE_PEEKS == 0)
+        ask(afxdp);
     return count;
 }
 
@@ -331,12 +346,29 @@ static uint32_t room(const struct afxdp *afxdp)
     return slots < frames ? slots : frames;
 }
 
+/* As long as the kernel takes something: a call takes no more than the socket's budget. */
+static void kick(struct afxdp *afxdp)
+{
+    const struct un_afxdp_ring *tx = &afxdp->rings.tx;
+    for (uint32_t waits = un_afxdp_waiting(tx), before = waits + 1; waits > 0 && waits < before;) {
+        if (!un_afxdp_wants_wake(tx))
+            return;
+        if (sendto(afxdp->device.fd, NULL, 0, MSG_DONTWAIT, NULL, 0) < 0 && errno == ENXIO)
+            afxdp->device.gone = true;
+        before = waits;
+        waits = un_afxdp_waiting(tx);
+    }
+}
+
 static uint32_t afxdp_reserve(struct un_device *device, uint32_t count)
 {
     struct afxdp *afxdp = afxdp_of(device);
     reap(afxdp);
     uint32_t packets = room(afxdp) / frames_for(afxdp, largest_packet(afxdp));
-    device->counters->tx_full += packets == 0 && count > 0;
+    if (packets == 0 && count > 0) {
+        device->counters->tx_full++;
+        kick(afxdp); /* what was left lying while the interface was down: nobody submits anything more */
+    }
     return count < packets ? count : packets;
 }
 
@@ -429,19 +461,6 @@ static void afxdp_submit(struct un_device *device, const struct un_tx *packets, 
     }
 }
 
-/* As long as the kernel takes something: a call takes no more than the socket's budget. */
-static void kick(struct afxdp *afxdp)
-{
-    const struct un_afxdp_ring *tx = &afxdp->rings.tx;
-    for (uint32_t waits = un_afxdp_waiting(tx), before = waits + 1; waits > 0 && waits < before;) {
-        if (!un_afxdp_wants_wake(tx))
-            return;
-        sendto(afxdp->device.fd, NULL, 0, MSG_DONTWAIT, NULL, 0);
-        before = waits;
-        waits = un_afxdp_waiting(tx);
-    }
-}
-
 /* The socket's statistics go on with the socket, and so does the note of what was counted. */
 static void look(struct afxdp *afxdp)
 {
@@ -470,8 +489,13 @@ static void afxdp_flush(struct un_device *device)
 
 static bool afxdp_sleep(struct un_device *device)
 {
-    look(afxdp_of(device));
-    return un_afxdp_ready(&afxdp_of(device)->rings.rx) == 0;
+    struct afxdp *afxdp = afxdp_of(device);
+    uint32_t seen = un_load(afxdp->rings.rx.consumer);
+    if (seen == afxdp->seen)
+        ask(afxdp);
+    afxdp->seen = seen;
+    look(afxdp);
+    return un_afxdp_ready(&afxdp->rings.rx) == 0;
 }
 
 /* ---- begin and end ---- */

@@ -3,7 +3,7 @@
  *
  * It needs CAP_NET_RAW, and CAP_IPC_LOCK or enough memlock for the frames, all of which are pinned. When the socket
  * before it on this queue was closed a moment ago, the kernel still tears it down and says EBUSY: it is tried again for
- * a second.
+ * ten seconds, as long as a machine may take that makes and removes interfaces all the time (shards/undo.py).
  *
  * What saves work is asked for and done without where the kernel refuses it; un_afxdp_modes says what is in force. */
 #include <errno.h>
@@ -25,7 +25,7 @@
 #define TX_PACKETS_A_CALL 1024 /* instead of 32; since Linux 6.16 */
 #define TX_BUDGET 9            /* XDP_MAX_TX_SKB_BUDGET */
 #define SEND_BUFFER_BYTES (8 << 20) /* packets in copy mode that the interface has not sent yet */
-#define BUSY_TRIES 100
+#define BUSY_TRIES 1000
 #define BUSY_WAIT_NS 10000000L
 
 /* Later than the headers of some distributions. */

@@ -279,6 +279,8 @@ static uint32_t look_at_descriptors(struct un_engine *engine, int timeout_ms)
         if (UN_WATCHED_KIND(events[i].data.u64) == UN_WATCHED_DEVICE && events[i].events & EPOLLERR)
             device_is_gone(engine);
     }
+    if (engine->link->device->gone)
+        device_is_gone(engine);
     return count > 0 ? (uint32_t)count : 0;
 }
 
