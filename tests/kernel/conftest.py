@@ -1,4 +1,5 @@
-"""Our stack against the kernel's TCP, over a TAP interface in a network namespace of each module's own."""
+"""Our stack against the kernel's TCP, over a TAP interface in a network namespace of each module's own; servers also by
+AF_XDP over a veth pair."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from support.backends import network_namespace
-from support.link import Link
+from support.link import Link, Lossy, Pair
+from support.privilege import needs_tap, needs_xdp
 
 MTUS = [1500, 9000]
 
@@ -15,6 +17,17 @@ MTUS = [1500, 9000]
 def link(request: pytest.FixtureRequest) -> Iterator[Link]:
     with network_namespace():
         yield Link(request.param)
+
+
+PLACES = [*(pytest.param(mtu, marks=needs_tap, id=f"MTU {mtu}") for mtu in MTUS),
+          pytest.param(None, marks=needs_xdp, id="AF_XDP")]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=PLACES)
+def place(request: pytest.FixtureRequest) -> Iterator[Lossy]:
+    """Of a server."""
+    with network_namespace():
+        yield Link(request.param) if request.param else Pair()
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""HTTP clients that everybody uses, and one that behaves like a browser, at `examples.http_hello` over TAP."""
+"""HTTP clients that everybody uses, and one that behaves like a browser, at `examples.http_hello` over TAP, AF_XDP."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support.link import OURS, Link, connect, reset
-from support.privilege import needs_tap
+from support.backends import network_namespace
+from support.link import OURS, Link, Pair, connect, reset
+from support.privilege import needs_tap, needs_xdp
 from support.server import Server
 
-pytestmark = needs_tap
+PLACES = [pytest.param((Link, "split"), marks=needs_tap, id="split"),
+          pytest.param((Link, "inline"), marks=needs_tap, id="inline"),
+          pytest.param((Pair, "split"), marks=needs_xdp, id="afxdp")]  # fmt: skip
 
 BODY = b"Hello, world!\n"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\r\n"
@@ -24,10 +27,11 @@ GET_REQUEST = b"GET /page HTTP/1.1\r\nHost: usnet\r\nAccept: */*\r\nCookie: " + 
 HEAD_REQUEST = b"HEAD / HTTP/1.1\r\nHost: usnet\r\n\r\n"
 
 
-@pytest.fixture(scope="module", params=["split", "inline"])
-def server(request: pytest.FixtureRequest, ethernet: Link) -> Iterator[Server]:
-    options = ["--queues", "1", "--layout", request.param]
-    with Server("examples.http_hello:Hello", *options, backend=ethernet) as server:
+@pytest.fixture(scope="module", params=PLACES)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    place, layout = request.param
+    options = ["--queues", "1", "--layout", layout]
+    with network_namespace(), Server("examples.http_hello:Hello", *options, backend=place()) as server:
         yield server
         server.wait("connections are gone", lambda: server.ask("conns") == [])
 

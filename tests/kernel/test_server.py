@@ -1,5 +1,5 @@
-"""usnet-serve on a TAP interface, and the kernel's TCP as its client. What a client notices of single calls is in
-tests/sockets, which runs there too."""
+"""usnet-serve on a TAP interface or a veth pair, and the kernel's TCP as its client. What a client notices of single
+calls is in tests/sockets, which runs there too."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ import pytest
 from support import bulk
 from support.bulk import MEBIBYTE
 from support.churn import churn
-from support.link import FAMILIES, OURS, SECONDS, Link, connect, reset, reuse_ports
-from support.privilege import needs_tap
+from support.link import FAMILIES, OURS, SECONDS, Lossy, connect, reset, reuse_ports
 from support.server import Server
 from support.sizes import BULK_BYTES, CHURN_SECONDS, sized
 
-pytestmark = needs_tap
-
 
 @pytest.fixture(scope="module")
-def server(link: Link) -> Iterator[Server]:
-    with Server("support.bulk:Bulk", "--app-dir", "tests", "--queues", "1", backend=link) as server:
+def server(place: Lossy) -> Iterator[Server]:
+    with Server("support.bulk:Bulk", "--app-dir", "tests", "--queues", "1", backend=place) as server:
         yield server
 
 
@@ -36,16 +33,16 @@ def test_bulk(server: Server, version: int) -> None:
 
 
 @sized
-def test_bulk_with_losses(server: Server, link: Link, version: int) -> None:
+def test_bulk_with_losses(server: Server, place: Lossy, version: int) -> None:
     """Of packets of up to 64 KiB, whose segments are lost together."""
-    with link.losses():
+    with place.losses():
         both_ways(server, version, BULK_BYTES)
 
 
 @sized
-def test_bulk_with_losses_of_single_segments(server: Server, link: Link, version: int) -> None:
-    link.cut_segments()
-    with link.losses():
+def test_bulk_with_losses_of_single_segments(server: Server, place: Lossy, version: int) -> None:
+    place.cut_segments()
+    with place.losses():
         both_ways(server, version, BULK_BYTES)
 
 
@@ -57,7 +54,7 @@ def test_a_reader_that_waits_gets_everything_later(server: Server, version: int)
         assert bulk.digest_of(lambda: client.recv(MEBIBYTE)) == (length, bulk.digest(length))
 
 
-def test_a_reader_that_takes_its_window_back_gets_everything_later(server: Server, link: Link, version: int) -> None:
+def test_a_reader_that_takes_its_window_back_gets_everything_later(server: Server, place: Lossy, version: int) -> None:
     def attempts() -> float:
         """It depends on the kernel's buffer whether what did not fit is sent again, or there is nothing but a probe."""
         metrics = server.metrics()
@@ -65,7 +62,7 @@ def test_a_reader_that_takes_its_window_back_gets_everything_later(server: Serve
 
     length, before = 4 * MEBIBYTE, attempts()
     with connect(version, server.address[1]) as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * link.mtu)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * place.mtu)
         client.sendall(b"give %d\n" % length)
         server.wait("we try again and again", lambda: attempts() > before + 2)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MEBIBYTE)

@@ -1,5 +1,6 @@
 """The link between our stack and the kernel's: a TAP interface in the network namespace of the test, with an MTU,
-faults and offloads to choose. It is there before and after those that join it, and ends with the namespace.
+faults and offloads to choose; or a veth pair, of which a server serves one end by AF_XDP. It is there before and after
+those that join it, and ends with the namespace.
 
     with network_namespace():
         link = Link(mtu=9000)
@@ -25,7 +26,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from support.backends import Tap
+from support.backends import Afxdp, Tap
 from support.host import Host
 
 T = TypeVar("T")
@@ -45,15 +46,11 @@ _LOAD, _JUMP_IF_NOT_LESS, _RETURN = 0x20, 0x35, 0x06
 _PASS, _DROP = 0, 2  # TC_ACT_OK, TC_ACT_SHOT
 
 
-class Link(Tap):
-    """A Backend: the server joins it, and leaves it there."""
+class Lossy:
+    """Of a Backend that the server joins, and leaves there. `end`: the kernel's."""
 
-    def __init__(self, mtu: int = 1500) -> None:
-        self.mtu = mtu
-        ip("tuntap", "add", "dev", INTERFACE, "mode", "tap")
-        ip("link", "set", INTERFACE, "mtu", str(mtu), "up")
-        ip("address", "add", f"{KERNELS[4]}/{PREFIXES[4]}", "dev", INTERFACE)
-        ip("address", "add", f"{KERNELS[6]}/{PREFIXES[6]}", "dev", INTERFACE, "nodad")
+    end: str
+    mtu: int
 
     @contextmanager
     def losses(self, per_mille: int = 20) -> Iterator[None]:
@@ -65,15 +62,26 @@ class Link(Tap):
             (_RETURN, 0, 0, _DROP),
         ]
         text = ",".join([str(len(program)), *("{} {} {} {}".format(*step) for step in program)])
-        tc("qdisc", "add", "dev", INTERFACE, "clsact")
+        tc("qdisc", "add", "dev", self.end, "clsact")
         try:
             for direction in ("ingress", "egress"):
-                tc("filter", "add", "dev", INTERFACE, direction, "bpf", "direct-action", "bytecode", text)
+                tc("filter", "add", "dev", self.end, direction, "bpf", "direct-action", "bytecode", text)
             yield
-            (lost,) = re.findall(r"dropped (\d+)", tc("-s", "qdisc", "show", "dev", INTERFACE, "clsact"))
+            (lost,) = re.findall(r"dropped (\d+)", tc("-s", "qdisc", "show", "dev", self.end, "clsact"))
             assert int(lost) > 0
         finally:
-            tc("qdisc", "delete", "dev", INTERFACE, "clsact")
+            tc("qdisc", "delete", "dev", self.end, "clsact")
+
+
+class Link(Lossy, Tap):
+    end = INTERFACE
+
+    def __init__(self, mtu: int = 1500) -> None:
+        self.mtu = mtu
+        ip("tuntap", "add", "dev", INTERFACE, "mode", "tap")
+        ip("link", "set", INTERFACE, "mtu", str(mtu), "up")
+        ip("address", "add", f"{KERNELS[4]}/{PREFIXES[4]}", "dev", INTERFACE)
+        ip("address", "add", f"{KERNELS[6]}/{PREFIXES[6]}", "dev", INTERFACE, "nodad")
 
     def started(self) -> None:
         pass
@@ -89,6 +97,20 @@ class Link(Tap):
                 value = array("B", struct.pack("II", command, 0))
                 request = struct.pack("16sP16x", INTERFACE.encode(), value.buffer_info()[0])
                 fcntl.ioctl(query, _SIOCETHTOOL, request)
+
+
+class Pair(Lossy, Afxdp):
+    """A program at one end of a veth pair: no packet is larger than the MTU."""
+
+    end = Afxdp.peer
+    mtu = 1500
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connect("1")
+
+    def cut_segments(self) -> None:
+        """They are."""
 
 
 def connect(version: int, port: int) -> socket.socket:
