@@ -205,6 +205,18 @@ def test_a_server_that_gets_too_few_queues_leaves_the_card_as_it_was(card: FakeC
     assert files(tmp_path) == []
 
 
+@needs_network_namespaces
+def test_a_journal_belongs_to_one_network_namespace(tmp_path: Path) -> None:
+    """Each of them has an interface of that name and index, and many of them have had the same inode."""
+    for _ in range(20):
+        with network_namespace(), Ethtool("lo") as card:
+            assert leftovers(tmp_path) == []
+            journal = Journal(card, tmp_path)
+            journal._announce("feature", "rx-gro", True)
+            killed(journal)
+    assert len(files(tmp_path)) == 20
+
+
 def test_another_interface_of_the_same_name_is_left_alone(card: FakeCard, tmp_path: Path) -> None:
     """As a card that was taken out, or a machine that was booted anew: its settings are gone anyway."""
     journal = Journal(card.card, tmp_path)

@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -44,6 +45,7 @@ that takes 20 ms, on one that makes and removes interfaces all the time it may b
 done."""
 
 RETRY_S = 0.02
+SO_NETNS_COOKIE = 71
 _MISSING = object()
 
 
@@ -164,7 +166,15 @@ def undo_leftovers(folder: Path | None = None) -> list[str]:
 
 
 def _file_name(interface: str) -> str:
-    return f"{os.stat('/proc/thread-self/ns/net').st_ino}-{interface}{SUFFIX}"
+    return f"{_namespace()}-{interface}{SUFFIX}"
+
+
+def _namespace() -> int:
+    """Of the network: a number that no other one gets before the next boot. A kernel before 5.14 has but the number of
+    its inode, which the next one may get."""
+    with socket.socket(socket.AF_UNIX) as query, suppress(OSError):
+        return int.from_bytes(query.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), sys.byteorder)
+    return os.stat("/proc/thread-self/ns/net").st_ino
 
 
 def _identity(interface: str) -> dict[str, Any]:
