@@ -15,7 +15,7 @@ MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
 _RTM_NEWLINK, _RTM_GETLINK, _NLM_F_REQUEST = 16, 18, 1
-_IFLA_NUM_RX_QUEUES, _IFLA_XDP, _IFLA_XDP_ATTACHED = 32, 43, 2
+_IFLA_ADDRESS, _IFLA_NUM_RX_QUEUES, _IFLA_XDP, _IFLA_XDP_ATTACHED = 1, 32, 43, 2
 _IFLA_LINKINFO, _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_TUN_NUM_QUEUES = 18, 1, 2, 8
 _IFLA_LINK, _IFLA_LINK_NETNSID = 5, 37
 _REPLY_BYTES_MAX = 1 << 16
@@ -51,6 +51,8 @@ class Link:
     queues: int
     peer: str
     has_xdp_program: bool
+    mac: bytes
+    """Empty where it has none."""
 
 
 def link(name: str) -> Link:
@@ -63,6 +65,7 @@ def link(name: str) -> Link:
         queues=int.from_bytes(found.get(_IFLA_NUM_RX_QUEUES, b"\1"), sys.byteorder),
         peer=_peer(found),
         has_xdp_program=any(xdp.get(_IFLA_XDP_ATTACHED, b"\0")),
+        mac=found.get(_IFLA_ADDRESS, b""),
     )
 
 
