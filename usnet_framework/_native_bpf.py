@@ -24,6 +24,7 @@ COUNTERS = ("not_served", "fragments")
 OWN, SHARED = 1, 2
 _MAPS = ("program", "queues", "station", "addresses", "served", "counters")
 _NUMBER = struct.Struct("=I")
+_STATION = struct.Struct("=6sHH")  # struct usnet_xdp_station
 
 
 class BpfError(OSError):
@@ -62,15 +63,25 @@ class XdpProgram:
 
     def set_station(self, mac: bytes) -> None:
         """All that is sent to it is for us."""
-        self._set("station", _NUMBER.pack(0), mac)
+        self._set("station", _NUMBER.pack(0), _STATION.pack(mac, 0, 0))
+
+    def set_outgoing(self, first: int, last: int) -> None:
+        """So is TCP to these ports of addresses that are shared; we have no station of our own."""
+        self._set("station", _NUMBER.pack(0), _STATION.pack(bytes(6), first, last))
 
     def own(self, address: IpAddress) -> None:
         """It is ours alone."""
         self._set("addresses", _mapped(address), _NUMBER.pack(OWN))
 
-    def serve(self, address: IpAddress, port: int, protocol: int = socket.IPPROTO_TCP) -> None:
-        """Of an address that the kernel has as well."""
+    def share(self, address: IpAddress) -> None:
+        """The kernel has it as well."""
         self._set("addresses", _mapped(address), _NUMBER.pack(SHARED))
+
+    def unshare(self, address: IpAddress) -> None:
+        _known(lib.usnet_bpf_remove(self._maps["addresses"], _mapped(address)))
+
+    def serve(self, address: IpAddress, port: int, protocol: int = socket.IPPROTO_TCP) -> None:
+        """Of a shared address."""
         self._set("served", _served(address, port, protocol), _NUMBER.pack(0))
 
     def unserve(self, address: IpAddress, port: int, protocol: int = socket.IPPROTO_TCP) -> None:
@@ -79,7 +90,8 @@ class XdpProgram:
     # What it does.
 
     def counters(self) -> Mapping[str, int]:
-        return {name: self._counter(number) for number, name in enumerate(COUNTERS)}
+        """Empty once it is closed."""
+        return {name: self._counter(number) for number, name in enumerate(COUNTERS)} if self._maps else {}
 
     def action(self, frame: bytes, interface_index: int = 1, queue: int = 0) -> int:
         """What it would do with a frame: enum xdp_action."""

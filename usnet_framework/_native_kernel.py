@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from mmap import mmap
 
@@ -30,29 +30,23 @@ class Route:
     """Packets leave by another interface, or nowhere."""
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """A station on the link."""
-
-    ip: IpAddress
-    mac: bytes
-
-
 def table_bytes() -> int:
     """How large the memory of a table is; zeros are an empty table."""
     return int(lib.usnet_kernel_table_bytes())
 
 
 def write_table(
-    memory: mmap, addresses: Sequence[IpInterface], routes: Sequence[Route], neighbours: Sequence[Neighbour]
+    memory: mmap, addresses: Sequence[IpInterface], routes: Sequence[Route], neighbours: Mapping[bytes, bytes]
 ) -> int:
-    """Write all of it anew; routes with the best first. Returns how many had no room, the last of each kind."""
+    """Write all of it anew; routes with the best first; the MAC addresses of neighbours by their IP addresses, IPv4 in
+    its mapped form. Returns how many had no room, the last of each kind."""
+    stations = b"".join(ip + mac for ip, mac in neighbours.items())
     given = (
         ffi.new("struct usnet_kernel_address[]", [_address(address) for address in addresses]),
         len(addresses),
         ffi.new("struct usnet_kernel_route[]", [_route(route) for route in routes]),
         len(routes),
-        ffi.new("struct usnet_kernel_neighbour[]", [_neighbour(neighbour) for neighbour in neighbours]),
+        ffi.from_buffer("struct usnet_kernel_neighbour[]", stations),
         len(neighbours),
     )
     with ffi.from_buffer("uint8_t[]", memory, require_writable=True) as bytes_:
@@ -72,7 +66,3 @@ def _route(route: Route) -> dict[str, object]:
         "prefix": route.network.prefixlen,
         "elsewhere": route.elsewhere,
     }
-
-
-def _neighbour(neighbour: Neighbour) -> dict[str, object]:
-    return {"ip": mapped_ip(str(neighbour.ip)), "mac": neighbour.mac}

@@ -41,6 +41,7 @@ DROPS = (
     "peer_limits",
     "refused_poisoners",
 )
+DROPPED = "what was refused or lost"
 NANOSECONDS = 1e-9
 USAGE_SECONDS = 1.0
 
@@ -212,7 +213,7 @@ def _read_segment(families: _Families, shard: str, segment: Segment) -> None:
     for name, help in ENGINE_COUNTERS:
         if name in DROPS:
             families.counter(
-                "usnet_drops", "what was refused or lost", {**labels, "reason": name.removesuffix("s")}, counters[name]
+                "usnet_drops", DROPPED, {**labels, "reason": name.removesuffix("s")}, counters[name]
             )
         else:
             families.counter(f"usnet_{name}", help, labels, counters[name])
@@ -229,7 +230,7 @@ def _read_stack(families: _Families, shard: str, segment: Segment) -> None:
     for name, help in STACK_COUNTERS:
         if name.startswith("drop_"):
             reason = {**labels, "reason": name.removeprefix("drop_")}
-            families.counter("usnet_drops", "what was refused or lost", reason, counters[name])
+            families.counter("usnet_drops", DROPPED, reason, counters[name])
         else:
             families.counter(f"usnet_{name}", help, labels, counters[name])
 
@@ -277,6 +278,8 @@ def _read_status(families: _Families, status: Mapping[str, Any], ready: bool) ->
     for address in status["listeners"]:
         shown = logs.one_line(address)  # a path may be no text
         families.gauge("usnet_listener", "1 for each address that is listened on", {"address": shown}, 1)
+    for reason, count in status["drops"].items():
+        families.counter("usnet_drops", DROPPED, {"shard": "none", "reason": reason}, count)
     families.counter("usnet_reloads", "times the application was imported anew", {}, status["reloads"])
     families.counter("usnet_reloads_refused", "reloads that left the old code in place", {}, status["reloads_refused"])
     for shard in status["shards"]:

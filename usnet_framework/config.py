@@ -138,11 +138,20 @@ class Config:
     )
     address: tuple[str, ...] = _option(
         (),
-        "an address of our own for a packet backend, with its prefix; may be given several times",
+        "an address of our own for a packet backend, with its prefix; may be given several times; without one, afxdp "
+        "shares those of the interface with the kernel",
         values.own_address,
         metavar="CIDR",
         shown="none",
         repeated=True,
+    )
+    outgoing_ports: tuple[int, int] | None = _option(
+        None,
+        "ports for connections that are opened from an address that is shared with the kernel; reserved while the "
+        "server is there",
+        values.ports,
+        metavar="LO-HI",
+        shown="none",
     )
     gateway: tuple[str, ...] = _option(
         (),
@@ -386,6 +395,11 @@ class Config:
         if self.tune and self.backend not in CARD_BACKENDS:
             raise UsageError(
                 f"--tune: --backend {self.backend} has no card to tune; add --backend afxdp, or leave --tune out"
+            )
+        if self.outgoing_ports is not None and (self.backend not in PACKET_BACKENDS or self.address):
+            raise UsageError(
+                "--outgoing-ports {}-{}: is for addresses that are shared with the kernel: "
+                "--backend afxdp without --address".format(*self.outgoing_ports)
             )
         if self.backend in PACKET_BACKENDS:
             return self.backend

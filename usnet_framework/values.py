@@ -73,6 +73,13 @@ def or_auto(parse: Parse) -> Parse:
     return parse_or_auto
 
 
+def ports(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]) <= 65535:
+        raise ValueError("a range of ports like 40000-49999")
+    return int(match[1]), int(match[2])
+
+
 def cores(text: str) -> tuple[int, ...]:
     listed: list[int] = []
     for part in text.split(","):

@@ -3,6 +3,7 @@
  *   to our own station                                                 all of them
  *   ARP, neighbour solicitations and advertisements                    about an address that is ours alone
  *   TCP and UDP to a served (address, protocol, port)                  not fragments
+ *   TCP to an outgoing port of an address that we share                nor here
  *   ICMP errors that quote a packet from one                           on any queue: they are hashed in another way
  *
  * Everything else goes on to the kernel. What is for us and comes on a queue that has no socket at the moment is
@@ -168,16 +169,30 @@ INLINE __u32 owner_of(const struct usnet_xdp_address *address)
     return owner ? *owner : 0;
 }
 
+INLINE const struct usnet_xdp_station *our_station(void)
+{
+    __u32 only = 0;
+    return bpf_map_lookup_elem(&station, &only);
+}
+
+INLINE int is_outgoing(const struct usnet_xdp_address *address, __u8 protocol, __u16 port)
+{
+    const struct usnet_xdp_station *ours = our_station();
+    if (!ours || protocol != TCP || port == 0 || port < ours->outgoing_first || port > ours->outgoing_last)
+        return 0;
+    return owner_of(address) == USNET_XDP_SHARED;
+}
+
+/* One end of a flow: is it ours? */
 INLINE int is_served(const struct usnet_xdp_address *address, __u8 protocol, __be16 port)
 {
     struct usnet_xdp_served key = {.address = *address, .port = port, .protocol = protocol};
-    return bpf_map_lookup_elem(&served, &key) != NULL;
+    return bpf_map_lookup_elem(&served, &key) != NULL || is_outgoing(address, protocol, bpf_ntohs(port));
 }
 
 INLINE int is_to_our_station(const struct ethernet *ethernet)
 {
-    __u32 only = 0;
-    const struct usnet_xdp_station *ours = bpf_map_lookup_elem(&station, &only);
+    const struct usnet_xdp_station *ours = our_station();
     if (!ours)
         return 0;
     __u8 differs = 0, any = 0;

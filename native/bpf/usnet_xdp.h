@@ -27,9 +27,11 @@ struct usnet_xdp_served {
     __u8 zero;
 };
 
-/* The only entry of the map `station`: our MAC address. All zero: we have none of our own. */
+/* The only entry of the map `station`. */
 struct usnet_xdp_station {
-    __u8 mac[6];
+    __u8 mac[6];          /* ours; all zero: we have none of our own */
+    __u16 outgoing_first; /* ports of shared addresses that we open connections from; 0: none */
+    __u16 outgoing_last;
 };
 
 /* Indices in the map `counters`. */

@@ -61,7 +61,8 @@ def test_every_option_has_every_source(option, file: Path) -> None:
                  "start-timeout": "9.5", "reload-overlap": "9.5", "reload-probation": "9.5",
                  "callback-timeout": "9.5", "callback-kill": "off", "preload": "off",
              "quarantine": "/q", "metrics": "off", "control": "off", "log-level": "debug",
-             "log-format": "json", "syscalls": "any", "poll": "busy", "backend": "tap", "layout": "inline"}  # fmt: skip
+             "log-format": "json", "syscalls": "any", "poll": "busy", "backend": "tap", "layout": "inline",
+             "outgoing-ports": "9-99"}  # fmt: skip
     text = given.get(option.key, "true")
     expected = (option.parse(text),) if option.repeated else option.parse(text)
     file.write_text(f'{option.key} = "{text}"\n' + (f'app = "{APP}"\n' if option.key != "app" else ""))
@@ -205,6 +206,17 @@ def test_an_address_that_is_none_is_refused() -> None:
 )
 def test_ends_of_connections_read_as_in_a_bind(end: Any, text: str) -> None:
     assert values.endpoint_text(end) == text
+
+
+@pytest.mark.parametrize("options", [["--backend", "kernel"], ["--backend", "tap", "--address", "10.0.0.1/24"]])
+def test_outgoing_ports_are_for_addresses_that_are_shared(options: list[str]) -> None:
+    with pytest.raises(UsageError, match="--outgoing-ports 9-99: is for addresses that are shared with the kernel"):
+        parse("--outgoing-ports", "9-99", *options).transport()
+
+
+@pytest.mark.parametrize("text", ["9", "99-9", "0-9", "9-65536", "9-", "a-b"])
+def test_outgoing_ports_are_a_range(text: str) -> None:
+    assert "expected a range of ports like 40000-49999" in refusal("--outgoing-ports", text)
 
 
 def test_unknown_variables_are_reported_with_the_nearest_name() -> None:

@@ -23,6 +23,7 @@ SHARED = {4: "10.0.0.1", 6: "fd00::1"}
 OWN = {4: "10.0.0.9", 6: "fd00::9"}
 CLIENT = {4: "10.0.0.2", 6: "fd00::2"}
 PORT = 7000
+OUTGOING = (40000, 40999)
 DROP, PASS = 1, 2
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 
@@ -33,6 +34,7 @@ def program() -> Iterator[XdpProgram]:
     program.set_station(OURS)
     for family in (4, 6):
         program.own(ipaddress.ip_address(OWN[family]))
+        program.share(ipaddress.ip_address(SHARED[family]))
         program.serve(ipaddress.ip_address(SHARED[family]), PORT)
         program.serve(ipaddress.ip_address(SHARED[family]), 53, packets.PROTOCOL_UDP)
     yield program
@@ -42,6 +44,13 @@ def program() -> Iterator[XdpProgram]:
 @pytest.fixture
 def goes(program: XdpProgram) -> Where:
     return Where(program)
+
+
+@pytest.fixture
+def outgoing(program: XdpProgram) -> Iterator[Where]:
+    program.set_outgoing(*OUTGOING)
+    yield Where(program)
+    program.set_station(OURS)
 
 
 class Where:
@@ -137,6 +146,23 @@ def test_an_error_goes_to_whoever_sent_the_packet_that_it_quotes(goes: Where, fa
 
 
 @FAMILIES
+def test_an_outgoing_port_of_a_shared_address_is_ours(outgoing: Where, family: int) -> None:
+    first, last = OUTGOING
+    for port, where in ((first, "stack"), (last, "stack"), (first - 1, "kernel"), (last + 1, "kernel")):
+        assert outgoing(tcp(family, SHARED[family], port)) == where
+        segment = Tcp(port, 80, 1, 1, ".").build(SHARED[family], CLIENT[family])
+        quoted = packets.ip_packet(SHARED[family], CLIENT[family], Tcp.PROTOCOL, segment).build()
+        assert outgoing(icmp(family, 3 if family == 4 else 1, quoted)) == where
+    assert outgoing(udp(family, SHARED[family], OUTGOING[0])) == "kernel"
+    assert outgoing(tcp(family, CLIENT[family], OUTGOING[0])) == "kernel"
+    assert outgoing(tcp(family, SHARED[family], PORT)) == "stack"
+
+
+def test_without_outgoing_ports_none_is_ours(goes: Where) -> None:
+    assert {goes(tcp(4, SHARED[4], port)) for port in (0, OUTGOING[0], 65535)} == {"kernel"}
+
+
+@FAMILIES
 def test_a_ping_of_the_kernels_address_is_the_kernels(goes: Where, family: int) -> None:
     assert goes(icmp(family, 8 if family == 4 else 128, b"ping")) == "kernel"
 
@@ -208,3 +234,12 @@ def test_what_is_not_served_any_more_is_the_kernels(program: XdpProgram, goes: W
     assert goes(tcp(4, SHARED[4], 7001)) == "stack"
     program.unserve(address, 7001)
     assert goes(tcp(4, SHARED[4], 7001)) == "kernel"
+
+
+def test_fragments_to_an_address_that_is_not_shared_any_more_are_the_kernels(program: XdpProgram, goes: Where) -> None:
+    address = "10.0.0.3"
+    program.share(ipaddress.ip_address(address))
+    (first, *_) = tcp(4, address, 22, bytes(64)).fragments(32)
+    assert goes(first) == "nowhere"
+    program.unshare(ipaddress.ip_address(address))
+    assert goes(first) == "kernel"

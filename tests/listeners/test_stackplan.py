@@ -7,9 +7,9 @@ import os
 import pytest
 
 from usnet_framework import values
-from usnet_framework.errors import UsageError
+from usnet_framework.errors import StartupError, UsageError
 from usnet_framework.shards.listeners import parse_bind
-from usnet_framework.shards.stackplan import StackPlan, plan_stack
+from usnet_framework.shards.stackplan import StackPlan, plan_listener, plan_stack
 
 ADDRESSES = ("10.0.0.1/24", "fd00::1/64")
 
@@ -89,6 +89,46 @@ def test_a_link_local_gateway_is_on_every_link() -> None:
 )
 def test_what_does_not_fit_together_is_refused(binds: list[str], options: dict[str, object], expected: str) -> None:
     assert expected in refusal(*binds, **options)
+
+
+def shared(*binds: str, gateways: tuple[str, ...] = (), outgoing: tuple[int, int] | None = None) -> StackPlan:
+    """Of an interface that has these addresses."""
+    asked = [parse_bind(bind) for bind in binds]
+    return plan_stack("eth1", (), gateways, asked, "afxdp", lambda _: ADDRESSES, outgoing)
+
+
+def test_without_an_address_those_of_the_interface_are_shared() -> None:
+    found = shared("tcp://*:80", "tcp://10.0.0.1:81")
+    assert found.shared
+    assert found.addresses == ADDRESSES
+    assert found.engine.addresses == ()  # it has them from the kernel
+    assert found.engine.listeners == (("::", 80), ("10.0.0.1", 81))
+    assert not plan_stack("eth1", ADDRESSES, (), [], "afxdp", lambda _: ()).shared
+
+
+def test_an_address_that_is_not_on_the_interface_is_refused_by_the_machine() -> None:
+    with pytest.raises(StartupError) as refusal:
+        shared("tcp://10.0.0.2:80")
+    assert str(refusal.value) == (
+        "--bind tcp://10.0.0.2:80: address not on the interface: eth1 has 10.0.0.1, fd00::1; name one, or [::] for all"
+    )
+
+
+def test_what_does_not_go_with_shared_addresses_is_refused() -> None:
+    with pytest.raises(UsageError, match="goes with an --address;"):
+        shared("tcp://*:80", gateways=("10.0.0.254",))
+    with pytest.raises(UsageError, match=r"--bind tcp://\*:80: the port is one of --outgoing-ports 80-90"):
+        shared("tcp://*:80", outgoing=(80, 90))
+
+
+def test_one_more_listener_is_on_what_the_interface_has_now() -> None:
+    planned = shared("tcp://*:80", outgoing=(90, 99))
+    bind = parse_bind("tcp://10.0.9.1:81", option="")
+    assert plan_listener(bind, planned, ["10.0.9.1/24"], []) == (("10.0.9.1", 81), "tcp://10.0.9.1:81")
+    with pytest.raises(StartupError, match="address not on the interface: eth1 has none"):
+        plan_listener(bind, planned, [], [])
+    with pytest.raises(UsageError, match="the port is one of --outgoing-ports 90-99"):
+        plan_listener(parse_bind("tcp://*:90", option=""), planned, [], [])
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/24", "fd00::1/64", "192.0.2.255/31"])

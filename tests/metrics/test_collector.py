@@ -104,6 +104,11 @@ def test_every_counter_of_shared_memory_is_exported(collector: ServerCollector, 
     assert handler_seconds == pytest.approx(segment.seat["handler_ns"] / 1e9)
 
 
+def test_packets_that_no_shard_has_seen_are_counted_by_reason(collector: ServerCollector, server: MemoryServer) -> None:
+    server.drops = {"fragments": 3}
+    assert scrape(collector)['usnet_drops_total{reason="fragments",shard="none"}'] == 3
+
+
 def test_closed_connections_are_counted_by_reason(collector: ServerCollector, segment: MemorySegment) -> None:
     segment.closed |= {"peer": 3, "poisoned": 1}
     samples = scrape(collector)

@@ -7,11 +7,11 @@ import mmap
 
 import pytest
 
+from usnet_framework._native import mapped_ip
 from usnet_framework._native_kernel import (
     ADDRESSES_MAX,
     NEIGHBOURS_MAX,
     ROUTES_MAX,
-    Neighbour,
     Route,
     table_bytes,
     write_table,
@@ -29,8 +29,8 @@ def routes(count: int) -> list[Route]:
     return [Route(ipaddress.ip_network(f"{FIRST + number}/32")) for number in range(count)]
 
 
-def neighbours(count: int) -> list[Neighbour]:
-    return [Neighbour(FIRST + number, bytes([2, 0, 0, 0, 0, 1])) for number in range(count)]
+def neighbours(count: int) -> dict[bytes, bytes]:
+    return {mapped_ip(str(FIRST + number)): bytes([2, 0, 0, 0, 0, 1]) for number in range(count)}
 
 
 def test_what_has_no_room_is_counted() -> None:
@@ -42,7 +42,7 @@ def test_what_has_no_room_is_counted() -> None:
 
 def test_those_that_have_room_are_the_first() -> None:
     with mmap.mmap(-1, table_bytes()) as memory, Stack(shared=True) as stack:
-        assert write_table(memory, addresses(ADDRESSES_MAX + 1), [], []) == 1
+        assert write_table(memory, addresses(ADDRESSES_MAX + 1), [], {}) == 1
         stack.share(memory)
         stack.listen((str(FIRST + ADDRESSES_MAX - 1), 80))
         with pytest.raises(OSError, match="Cannot assign"):
@@ -52,4 +52,4 @@ def test_those_that_have_room_are_the_first() -> None:
 
 def test_a_memory_that_is_too_small_is_refused() -> None:
     with mmap.mmap(-1, table_bytes() - 4096) as memory, pytest.raises(ValueError, match="a table takes"):
-        write_table(memory, [], [], [])
+        write_table(memory, [], [], {})

@@ -23,7 +23,7 @@ from usnet_framework.shards import undo
 from usnet_framework.shards.cardsettings import own_table
 from usnet_framework.shards.ethtool import Channels, Ethtool
 from usnet_framework.shards.nic import Nic, Wanted
-from usnet_framework.shards.undo import Journal, leftovers, undo_leftovers
+from usnet_framework.shards.undo import Journal, left, leftovers, undo_leftovers
 
 FOUR = Wanted("lo", 4)
 
@@ -250,6 +250,30 @@ def test_a_text_file_of_the_kernel_is_put_back(card: FakeCard, tmp_path: Path) -
     assert journal.changes() == [f"{setting}: 8080 -> 8080,40000-40999"]
     journal.close()
     assert setting.read_text() == "8080\n"
+
+
+RESERVED = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
+
+
+@needs_network_namespaces
+def test_ports_of_two_servers_are_given_back_in_any_order(tmp_path: Path) -> None:
+    """Each is taken out of what is there then."""
+    with network_namespace():
+        RESERVED.write_text("8080\n")
+        ip("link", "add", "usv0", "type", "veth", "peer", "name", "usv1")
+        with Ethtool("usv0") as one, Ethtool("usv1") as other:
+            first, second = Journal(one, tmp_path), Journal(other, tmp_path)
+            assert first.change("ports", "40000-40099", True)
+            assert second.change("ports", "41000-41099", True)
+            assert first.changes() == ["usv0 ports 40000-40099: the kernel's -> reserved"]
+            assert RESERVED.read_text() == "8080,40000-40099,41000-41099\n"
+            killed(first)
+            assert left("usv0", "ports", tmp_path) == ["40000-40099"]
+            assert left("usv1", "ports", tmp_path) == left("usv0", "file", tmp_path) == []
+            assert undo_leftovers(tmp_path) == ["usv0 ports 40000-40099: reserved -> the kernel's"]
+            assert RESERVED.read_text() == "8080,41000-41099\n"
+            second.close()
+            assert RESERVED.read_text() == "8080\n"
 
 
 def test_an_interface_that_is_not_there_is_refused(tmp_path: Path) -> None:

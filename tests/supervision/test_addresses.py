@@ -28,6 +28,9 @@ class Ear:
     def address_news(self, address: str, news: News, mac: str) -> None:
         self.heard.append((address, news, mac))
 
+    def neighbour_wanted(self, ip: bytes) -> None:
+        self.heard.append(ip)
+
     def engine_says(self, text: str) -> None:
         self.heard.append(text)
 
@@ -89,6 +92,7 @@ def heard(packet: bytes) -> list[object]:
 def test_words_of_an_engine_are_read() -> None:
     assert heard(TAKEN) == [("10.0.0.1", News.TAKEN, "02:00:00:00:00:09")]
     assert heard(MESSAGE.pack(Kind.LIMIT, 0, 0, 0, 24, 0)) == [24]
+    assert heard(MESSAGE.pack(Kind.ASKS, 0, 0, 0, 0, 0)[:16] + ADDRESS) == [ADDRESS]
     assert heard(MESSAGE.pack(Kind.SAYS, 0, 0, 0, 0, 0) + b"it is over") == ["it is over"]
 
 

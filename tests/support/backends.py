@@ -147,6 +147,25 @@ def network_namespace() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def inside(namespace: int) -> Iterator[None]:
+    """This thread, and whatever it starts, in another network namespace; sockets stay in that of their making."""
+    before = current_namespace()
+    try:
+        _checked(_libc.setns(namespace, _NEW_NETWORK))
+        try:
+            yield
+        finally:
+            _checked(_libc.setns(before, _NEW_NETWORK))
+    finally:
+        os.close(before)
+
+
+def current_namespace() -> int:
+    """A descriptor of it."""
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+@contextlib.contextmanager
 def backend_named(name: str) -> Iterator[Backend]:
     """"kernel"; "tap" or "afxdp" in a network namespace of its own."""
     if name == "kernel":

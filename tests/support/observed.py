@@ -64,6 +64,7 @@ class MemoryServer:
         self.network_restarts = 0
         self.backend = "kernel"
         self.packets: dict[str, str] = {}
+        self.drops: dict[str, int] = {}
         self.worker = {"seat": 0, "pid": os.getpid(), "restarts": 0, "bad": 0, "poisoned": 0, "hung": 0, "hangs": None}
 
     def status(self) -> dict[str, Any]:
@@ -87,6 +88,7 @@ class MemoryServer:
             "reloads_refused": 0,
             "shards": [shard],
             "spares": [],
+            "drops": self.drops,
         }
 
     def unready(self) -> list[str]:

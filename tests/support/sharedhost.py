@@ -6,7 +6,8 @@ import ipaddress
 from mmap import mmap
 from typing import Any
 
-from usnet_framework._native_kernel import Neighbour, Route, table_bytes, write_table
+from usnet_framework._native import mapped_ip
+from usnet_framework._native_kernel import Route, table_bytes, write_table
 from usnet_framework.testing import Host
 from usnet_framework.testing.host import GATEWAY, LOCAL
 
@@ -47,5 +48,5 @@ class SharedHost(Host):
 
     def _write(self) -> None:
         addresses = [ipaddress.ip_interface(address) for address in self.addresses]
-        neighbours = [Neighbour(ipaddress.ip_address(ip), mac) for ip, mac in self.known.items()]
+        neighbours = {mapped_ip(ip): mac for ip, mac in self.known.items()}
         assert write_table(self.table, addresses, self.routes, neighbours) == 0

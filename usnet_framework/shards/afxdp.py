@@ -1,9 +1,10 @@
 """Queues of a network card, a packet device (packetdevice.py): an AF_XDP socket on each, one for each shard.
 
-The stack has a station of its own beside the kernel's: the addresses of --address, and a MAC address that follows from
-the names of host and interface. An XDP program (native/bpf) takes what is for it; everything else on the interface is
-the kernel's, as before. The card is asked to let our station and its multicast groups pass (packet(7), memberships),
-and to put each flow into the queue of the shard that owns it (nic.py).
+With --address the stack has a station of its own beside the kernel's: these addresses, and a MAC address that follows
+from the names of host and interface. The card is asked to let our station and its multicast groups pass (packet(7),
+memberships). Otherwise the stack shares the addresses of the interface, and its MAC address, with the kernel
+(sharing.py). An XDP program (native/bpf) takes what is for it; everything else on the interface is the kernel's, as
+before. The card is asked to put each flow into the queue of the shard that owns it (nic.py).
 
 The supervisor has all of it: program, attachment, sockets, the frames' registration, memberships. It hands a shard the
 socket of its queue and the memory in which its processes note which frames the kernel has. While no process has a
@@ -25,20 +26,21 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from usnet_framework._native_xdp import Mode, Modes, Queue, XdpError, modes, xdp_socket
 from usnet_framework.errors import InUse, StartupError
-from usnet_framework.shards import rtnetlink
+from usnet_framework.shards import rtnetlink, sharing
 from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.interrupts import are_put_off
 from usnet_framework.shards.netdev import XdpFeatures, xdp_features
 from usnet_framework.shards.nic import MTU_MAX, Nic, Wanted, planned, queues_of
 from usnet_framework.shards.privileges import capabilities_finding
+from usnet_framework.shards.sharing import SharedInterface
 from usnet_framework.shards.stackplan import StackPlan
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ FRAME_BYTES = 4096
 """UN_STACK_FRAME_BYTES of native/src/engine/stack_setup.c: a chunk of the kernel's."""
 
 CAPABILITIES = ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_PERFMON", "CAP_BPF")
+
+MAC_BYTES = 6
 
 SAME_HOST = ("veth", "tun")
 """Kinds of interfaces whose packets come from a kernel of this host, and go to it: checksums may be left undone."""
@@ -71,6 +75,7 @@ class Afxdp:
         self._plan = plan
         self._name = plan.interface
         self._wanted = _wanted(plan, queues)
+        self.sharing = SharedInterface(plan) if plan.shared else None
         check_kernel(os.uname().release)
         self._open()
 
@@ -87,11 +92,19 @@ class Afxdp:
         self._wanted = replace(self._wanted, mtu_max=max(MTU_MAX, self._mtu))
         planned(self._wanted)
         self._check_required(has)
-        self._mac = _our_station(self._name)
+        if self.sharing is not None and len(self._link.mac) != MAC_BYTES:
+            raise StartupError(f"--interface {self._name}: has no MAC address to share; use one of Ethernet")
+        self._mac = _our_station(self._name) if self.sharing is None else self._link.mac
+        self._member: socket.socket | None = None  # of our station
         with ExitStack() as opened:
             self._program = self._load()
             opened.callback(self._program.close)
-            self._member = opened.enter_context(_packet_socket(self._name))
+            if self.sharing is not None:
+                self.sharing.open(self._index, self._program)
+                opened.callback(self.sharing.close)
+            else:
+                self._member = opened.enter_context(_packet_socket(self._name))
+                self._be_a_station()
             self._opened = opened.pop_all()
 
     def hand_down(self, shard: int, frames_fd: int) -> Sequence[int]:
@@ -99,6 +112,8 @@ class Afxdp:
             self._open_again()
         if self._nic is None:
             self._nic = Nic(self._wanted)  # first, as some drivers change no queue that is used
+            if self.sharing is not None:
+                self.sharing.reserve(self._nic.journal)
         if self._native is None:
             self._attach()
             self._nic.repeat_hash()
@@ -110,20 +125,26 @@ class Afxdp:
             except XdpError as error:
                 kind = InUse if error.errno == errno.EBUSY else StartupError
                 raise kind(f"--interface {self._name}: {error}") from None
-        return self._queues[shard]
+        return self._queues[shard] if self.sharing is None else (*self._queues[shard], self.sharing.table_fd)
+
+    def drops(self) -> Mapping[str, int]:
+        return self._program.counters()
 
     def options(self, shard: int) -> dict[str, int]:
         """The kernel passes on no word about checksums: those of a kernel of this host may be partial."""
-        return {"accept_partial_checksum": int(self._link.kind in SAME_HOST)}
+        shared = {} if self.sharing is None else self.sharing.options()
+        return {"accept_partial_checksum": int(self._link.kind in SAME_HOST), **shared}
 
     def findings(self) -> list[Finding]:
-        interface = Finding("interface", self._name, f"{self._name}, with our station {self._mac.hex(':')}")
-        if (found := self._trouble()) is not None:
+        whose = "shared with the kernel" if self._plan.shared else f"with our station {self._mac.hex(':')}"
+        interface = Finding("interface", self._name, f"{self._name}, {whose}")
+        if (found := self._interface_trouble()) is not None:
             interface = Finding("interface", self._name, "none", *found, ok=False)
         if self._is_gone():
             return [interface]
         card = [] if self._nic is None else [capabilities_finding(*CAPABILITIES), *self._nic.findings()]
-        return [interface, *self._modes(), *self._dropped(), *card]
+        shared = [] if self.sharing is None else self.sharing.findings()
+        return [interface, *shared, *self._modes(), *self._dropped(), *card]
 
     def modes(self) -> dict[str, str]:
         if self._native is None or not self._queues:
@@ -137,10 +158,11 @@ class Afxdp:
         }
 
     def trouble(self) -> str | None:
-        found = self._trouble()
-        return found[0] if found is not None else None
+        if (found := self._interface_trouble()) is not None:
+            return found[0]
+        return None if self.sharing is None else self.sharing.trouble()
 
-    def _trouble(self) -> tuple[str, str] | None:
+    def _interface_trouble(self) -> tuple[str, str] | None:
         """Why packets do not come, and what to do."""
         name = self._name
         try:
@@ -157,8 +179,11 @@ class Afxdp:
             return f"interface {name} is down", f"ip link set {name} up"
         if not flags & IFF_RUNNING:
             return f"interface {name} has no carrier", "plug its cable in, or set its other end up"
-        if not self._attached <= rtnetlink.link(name).xdp_programs:
+        link = rtnetlink.link(name)
+        if not self._attached <= link.xdp_programs:
             return f"the XDP program of interface {name} was detached", "restart the server"
+        if self._plan.shared and link.mac != self._mac:
+            return f"interface {name} has another MAC address than when the server started", "restart the server"
         return None
 
     def _queue_trouble(self) -> tuple[str, str] | None:
@@ -197,10 +222,12 @@ class Afxdp:
             program = XdpProgram(large=self._mtu > MTU_MAX)
         except BpfError as error:
             raise StartupError(f"--backend afxdp: {error}") from None
-        program.set_station(self._mac)
-        for address in self._addresses():
-            program.own(address)
         return program
+
+    def _be_a_station(self) -> None:
+        self._program.set_station(self._mac)
+        for address in self._addresses():
+            self._program.own(address)
 
     def _addresses(self) -> list[IpAddress]:
         """Those of the stack, with the link-local one that its MAC address gives (RFC 4291 appendix A)."""
@@ -237,7 +264,8 @@ class Afxdp:
             raise self._lacking("native", self._why_generic)
         self._native = native or self._attach_in(native=False)
         self._attached = rtnetlink.link(self._name).xdp_programs
-        self._join()
+        if self._member is not None:
+            self._join(self._member)
 
     def _attach_in(self, native: bool) -> bool:
         """Whether it is in the driver; StartupError when it is nowhere."""
@@ -251,7 +279,7 @@ class Afxdp:
             raise kind(f"--interface {self._name}: {error}") from None
         return native
 
-    def _join(self) -> None:
+    def _join(self, member: socket.socket) -> None:
         """What the card has to let pass. Its driver may ignore this where it lets everything pass anyway."""
         wanted = [(PACKET_MR_UNICAST, self._mac)]
         # The group of each IPv6 address: RFC 4291 section 2.7.1, on Ethernet RFC 2464 section 7.
@@ -260,7 +288,7 @@ class Afxdp:
         for kind, mac in wanted:
             request = _MEMBERSHIP.pack(self._index, kind, len(mac), mac)
             try:
-                self._member.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, request)
+                member.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, request)
             except OSError as error:
                 raise StartupError(
                     f"--interface {self._name}: does not take a second MAC address ({error.strerror}); "
@@ -339,17 +367,23 @@ class Afxdp:
         return Finding(what, asked, "by interrupts", reason, fix)
 
     def _dropped(self) -> list[Finding]:
-        counters = self._program.counters()
-        if not counters["not_served"]:
-            return []
-        found = f"{counters['not_served']} were dropped"
-        return [Finding("packets for us", "to a network process", found, "their queue had none when they came")]
+        counters = self.drops()
+        reasons = {
+            "not_served": "their queue had no network process when they came",
+            "fragments": "fragments of TCP to a shared address: its sender, or a router on the way, cuts segments",
+        }
+        return [
+            Finding("packets for us", "to a network process", f"{counters[name]} were dropped", reason)
+            for name, reason in reasons.items()
+            if counters.get(name)
+        ]
 
 
 def changes(plan: StackPlan, queues: int) -> list[str]:
     name = plan.interface
     station = f"{name} station: the kernel's -> the kernel's and ours, {_our_station(name).hex(':')}"
-    return [*planned(_wanted(plan, queues)), station, f"{name} XDP program: none -> ours"]
+    what = sharing.changes(plan) if plan.shared else [station]
+    return [*planned(_wanted(plan, queues)), *what, f"{name} XDP program: none -> ours"]
 
 
 def _wanted(plan: StackPlan, queues: int) -> Wanted:
@@ -364,19 +398,30 @@ def check_kernel(release: str) -> None:
         raise StartupError(f"--backend afxdp: takes Linux {needed} or newer, and this is {release}; upgrade the kernel")
 
 
+def addresses_of(name: str) -> list[str]:
+    """Of an interface, with their prefixes, which a server can share with the kernel. StartupError."""
+    _existing(name)
+    return sharing.addresses_of(name, socket.if_nametoindex(name))
+
+
 def _checked_link(name: str) -> rtnetlink.Link:
     """StartupError: one line, why it cannot be served on."""
-    try:
-        link, is_up = rtnetlink.link(name), _flags(name) & IFF_UP
-    except OSError:
-        raise StartupError(f"--interface {name}: there is no such interface; ip link shows which there are") from None
-    if not is_up:
+    link = _existing(name)
+    if not _flags(name) & IFF_UP:
         raise StartupError(f"--interface {name}: is down; ip link set {name} up")
     if link.xdp_programs:
         raise InUse(
             f"--interface {name}: another XDP program is attached to it; stop its owner, or ip link set {name} xdp off"
         )
     return link
+
+
+def _existing(name: str) -> rtnetlink.Link:
+    """StartupError."""
+    try:
+        return rtnetlink.link(name)
+    except OSError:
+        raise StartupError(f"--interface {name}: there is no such interface; ip link shows which there are") from None
 
 
 def _checked_mtu(name: str, has: XdpFeatures | None) -> int:

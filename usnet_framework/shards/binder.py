@@ -19,12 +19,14 @@ from usnet_framework.errors import ControlError, StartupError
 from usnet_framework.shards.changes import Changes
 from usnet_framework.shards.keepalive import Keepalive
 from usnet_framework.shards.listeners import LISTENERS_MAX, Bind, Listener, Listeners, open_listeners, parse_bind
+from usnet_framework.shards.ownstack import OwnStack
 from usnet_framework.shards.shard import Shard
-from usnet_framework.shards.stackplan import StackPlan, plan_listener
+from usnet_framework.shards.sharing import SharedInterface
 
 log = logging.getLogger("usnet.supervisor")
 
 SETTLE_S = 5.0  # an engine reads requests between two turns, and one that died is replaced in milliseconds
+GIVE_BACK_S = 1.0  # from one look at all connections to the next
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class BinderSetup:
     listeners: Listeners
     shards: Sequence[Shard]
     changes: Changes
-    stack: StackPlan | None
+    stack: OwnStack | None
     backlog: int
     keepalive: Keepalive
     guard: Callable[[Sequence[Path]], Awaitable[None]]
@@ -48,10 +50,13 @@ class Binder:
         self._setup = setup
         self._turn = asyncio.Lock()
         self._closed = False
+        self._giving_back: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Refuse what is asked from now on, and wait for what was; not for ever for one that looks a name up."""
         self._closed = True
+        for task in self._giving_back:
+            task.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_S), self._turn:
                 pass
@@ -67,7 +72,7 @@ class Binder:
             except BaseException:
                 self._setup.listeners.remove(opened.open)
                 self._follow()
-                _end(opened.open)
+                self._end(opened.open)
                 raise
             log.info("listening on %s", _named(opened.open))
             return f"listening on {_named(opened.open)} until the server is restarted; --bind keeps it"
@@ -87,7 +92,7 @@ class Binder:
             try:
                 await self._settle()
             finally:
-                _end(gone)
+                self._end(gone)
             log.info("no longer listening on %s", _named(gone))
             if any(one.file is not None for one in gone):
                 await self._setup.guard(self._added_files())
@@ -103,8 +108,7 @@ class Binder:
         listeners = self._setup.listeners
         if self._setup.stack is not None:
             taken = [one.endpoint for one in listeners.open if one.endpoint is not None]
-            endpoint, shown = plan_listener(bind, self._setup.stack.addresses, taken)
-            opened = Listeners([Listener(bind, shown, endpoint=endpoint)])
+            opened = Listeners([self._setup.stack.open_listener(bind, taken)])
         else:
             opened = await asyncio.to_thread(self._open_sockets, bind, [one.bind for one in listeners.open])
         for one in opened.open:
@@ -130,6 +134,29 @@ class Binder:
             if error:
                 raise StartupError(f"{asked}: the network process refused it: {os.strerror(error)}")
 
+    def _end(self, listeners: Sequence[Listener]) -> None:
+        for one in listeners:
+            one.refuse()
+            one.close()
+            sharing = self._setup.stack.sharing if self._setup.stack is not None else None
+            if one.endpoint is not None and sharing is not None:
+                task = asyncio.create_task(self._give_back(sharing, one.endpoint))
+                self._giving_back.add(task)
+                task.add_done_callback(self._giving_back.discard)
+
+    async def _give_back(self, sharing: SharedInterface, endpoint: tuple[str, int]) -> None:
+        """To the kernel, which resets what it knows nothing of: when all connections that came there have ended."""
+        while await asyncio.to_thread(self._is_used, endpoint[1]):
+            await asyncio.sleep(GIVE_BACK_S)
+        sharing.unserve(endpoint)
+
+    def _is_used(self, port: int) -> bool:
+        for segment in [shard.segment for shard in self._setup.shards]:
+            with suppress(ValueError):  # it was closed, and its connections with it
+                if segment is not None and any(conn.local[1] == port for conn in segment.connections()):
+                    return True
+        return False
+
     def _added_files(self) -> list[Path]:
         return [one.file.path for one in self._setup.listeners.open if one.added and one.file is not None]
 
@@ -142,12 +169,6 @@ class Binder:
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_S):
                 await self._setup.changes.until(lambda: all(shard.handover.settled for shard in self._setup.shards))
-
-
-def _end(listeners: Sequence[Listener]) -> None:
-    for one in listeners:
-        one.refuse()
-        one.close()
 
 
 def _named(listeners: Sequence[Listener]) -> str:

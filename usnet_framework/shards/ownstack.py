@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -18,9 +18,11 @@ from usnet_framework.errors import StartupError
 from usnet_framework.shards import hugepages
 from usnet_framework.shards.addressbook import AddressBook
 from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.listeners import Bind, Listener
 from usnet_framework.shards.packetdevice import KINDS, PacketDevice
 from usnet_framework.shards.segment import Segment, memory_file
-from usnet_framework.shards.stackplan import StackPlan
+from usnet_framework.shards.sharing import SharedInterface
+from usnet_framework.shards.stackplan import StackPlan, plan_listener
 
 SECRET_BYTES = 16  # UN_EXCHANGE_SECRET_BYTES of native/src/engine/exchange.h
 
@@ -73,7 +75,18 @@ class OwnStack:
             for _ in range(shards):
                 self._wakes += (os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),)
                 opened.callback(os.close, self._wakes[-1])
+            if self.sharing is not None:
+                self.sharing.follow(self._wake)
             self._opened = opened.pop_all()
+
+    @property
+    def sharing(self) -> SharedInterface | None:
+        """None: the addresses are nobody else's."""
+        return self._device.sharing
+
+    def drops(self) -> Mapping[str, int]:
+        """Packets for us that were dropped before any shard had them, by reason."""
+        return self._device.drops()
 
     def options(self, shard: int) -> dict[str, int]:
         """Of the engine of a shard."""
@@ -90,13 +103,21 @@ class OwnStack:
             self.addresses.forget()
         return StackSetup(self._kind, device_fds, arena_fd, frames_fd, self._exchange, self._wakes)
 
+    def open_listener(self, bind: Bind, taken: Collection[tuple[str, int]]) -> Listener:
+        """One more, beside what is taken. UsageError, StartupError."""
+        addresses = self._plan.addresses if self.sharing is None else self.sharing.addresses()
+        endpoint, shown = plan_listener(bind, self._plan, addresses, taken)
+        if self.sharing is not None:
+            self.sharing.serve(endpoint)
+        return Listener(bind, shown, endpoint=endpoint)
+
     def findings(self) -> list[Finding]:
         """As things are now."""
         plan = self._plan
         return [
             *self._device.findings(),
             self._pages(),
-            *(self.addresses.finding(address) for address in plan.addresses),
+            *(self.addresses.finding(address) for address in plan.addresses if not plan.shared),
             *(Finding("gateway", gateway, "for all that is not on the link") for gateway in plan.engine.gateways),
         ]
 
@@ -112,6 +133,11 @@ class OwnStack:
 
     def close(self) -> None:
         self._opened.close()
+
+    def _wake(self) -> None:
+        """All engines."""
+        for wake in self._wakes:
+            os.eventfd_write(wake, 1)
 
     def _memory(self, shard: int, segment: Segment) -> Sequence[int]:
         """The same for each segment of a shard, as the options that its size follows from are."""

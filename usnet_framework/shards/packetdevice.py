@@ -6,7 +6,7 @@ waits in a queue outlives the process that reads it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,16 +14,24 @@ from usnet_framework.config import REQUIREMENTS
 from usnet_framework.shards import afxdp, tap
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.nic import queues_of
+from usnet_framework.shards.sharing import SharedInterface
 from usnet_framework.shards.stackplan import StackPlan
 
 
 class PacketDevice(Protocol):
     """Open, with a queue for each shard."""
 
+    @property
+    def sharing(self) -> SharedInterface | None:
+        """None: the addresses of the stacks are nobody else's."""
+
     def hand_down(self, shard: int, frames_fd: int) -> Sequence[int]:
         """Descriptors of the queue of a shard, in the order that its kind has in C; they stay open here. `frames_fd` is
         the memory that packets lie in, the same at each call and never smaller: a device whose hardware writes into it
         has it registered. Called before a network process starts, the first or the next one. OSError: it cannot be."""
+
+    def drops(self) -> Mapping[str, int]:
+        """Packets for us that were dropped before any shard had them, by reason."""
 
     def options(self, shard: int) -> dict[str, int]:
         """Of the shard's engine: what the device is to it."""
@@ -57,6 +65,9 @@ class Kind:
     """What of config.REQUIREMENTS may be asked of it."""
     locks_frames: bool = False
     """Something else than our processes writes into frames, so all of them stay in memory."""
+    addresses: Callable[[str], Sequence[str]] | None = None
+    """Of an interface, with their prefixes: those that stacks share with the kernel where no --address is given. None:
+    one has to be given."""
 
 
 QUEUES_MAX = 256
@@ -65,6 +76,13 @@ QUEUES_MAX = 256
 KINDS: dict[str, Kind] = {
     "tap": Kind(tap.Tap, "usnet0", QUEUES_MAX, changes=tap.changes),
     "afxdp": Kind(
-        afxdp.Afxdp, None, QUEUES_MAX, queues_of, afxdp.changes, has=frozenset(REQUIREMENTS), locks_frames=True
+        afxdp.Afxdp,
+        None,
+        QUEUES_MAX,
+        queues_of,
+        afxdp.changes,
+        has=frozenset(REQUIREMENTS),
+        locks_frames=True,
+        addresses=afxdp.addresses_of,
     ),
 }

@@ -15,7 +15,7 @@ MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
 _RTM_NEWLINK, _RTM_GETLINK, _NLM_F_REQUEST = 16, 18, 1
-_IFLA_NUM_RX_QUEUES, _IFLA_XDP = 32, 43
+_IFLA_ADDRESS, _IFLA_NUM_RX_QUEUES, _IFLA_XDP = 1, 32, 43
 _IFLA_XDP_IDS = (4, 5, 6, 7)  # IFLA_XDP_PROG_ID, and where there are several: those of each kind
 _IFLA_LINKINFO, _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_TUN_NUM_QUEUES = 18, 1, 2, 8
 _IFLA_LINK, _IFLA_LINK_NETNSID = 5, 37
@@ -53,6 +53,8 @@ class Link:
     queues: int
     peer: str
     xdp_programs: frozenset[int]
+    mac: bytes
+    """Empty where it has none."""
 
 
 def link(name: str) -> Link:
@@ -65,6 +67,7 @@ def link(name: str) -> Link:
         queues=int.from_bytes(found.get(_IFLA_NUM_RX_QUEUES, b"\1"), sys.byteorder),
         peer=_peer(found),
         xdp_programs=frozenset(int.from_bytes(xdp[one], sys.byteorder) for one in _IFLA_XDP_IDS if one in xdp),
+        mac=found.get(_IFLA_ADDRESS, b""),
     )
 
 

@@ -216,6 +216,10 @@ class Shard:
         if self.setup.stack is not None:
             self.setup.stack.addresses.tell(address, news, mac)
 
+    def neighbour_wanted(self, ip: bytes) -> None:
+        if self.setup.stack is not None and self.setup.stack.sharing is not None:
+            self.setup.stack.sharing.ask(ip)
+
     def engine_says(self, text: str) -> None:
         log.error("network process: %s", text, extra={"shard": self.number})
 

@@ -4,15 +4,18 @@
     --gateway 10.0.0.254     the router to all the rest; without it peers have to be on the link
     --bind tcp://HOST:PORT   HOST one of these addresses, or 0.0.0.0 (IPv4), [::] or * (all of them)
 
-Pure: nothing is opened here."""
+Without --address the stack may share those of the interface with the kernel, which has routes of its own, and keeps
+every port but those of --bind and --outgoing-ports.
+
+Nothing is opened here."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 from usnet_framework._native import StackAddresses
 from usnet_framework.errors import StartupError, UsageError
@@ -26,12 +29,15 @@ ADDRESSES_MAX = 15
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+Ports = tuple[int, int]
+"""The first and the last."""
 
 
 @dataclass(frozen=True)
 class StackPlan:
     """`shown` is what listens, as users write it; `tuning` what is asked of the interface besides serving, `require`
-    what must be in force (config.REQUIREMENTS), `poll` how an idle process waits."""
+    what must be in force (config.REQUIREMENTS), `poll` how an idle process waits. `shared`: the addresses are the
+    interface's, as it had them when this was planned."""
 
     interface: str
     addresses: tuple[str, ...]
@@ -40,40 +46,50 @@ class StackPlan:
     tuning: Tuning = NOT_TUNED
     require: frozenset[str] = frozenset()
     poll: str = "sleep"
+    shared: bool = False
+    outgoing: Ports | None = None
 
 
 def plan_stack(
-    name: str, addresses: Sequence[str], gateways: Sequence[str], binds: Sequence[Bind], backend: str
+    name: str,
+    addresses: Sequence[str],
+    gateways: Sequence[str],
+    binds: Sequence[Bind],
+    backend: str,
+    of_interface: Callable[[str], Sequence[str]] | None = None,
+    outgoing: Ports | None = None,
 ) -> StackPlan:
-    """For an interface of this name. UsageError when the parts do not fit together; `backend` is what was asked
-    for."""
+    """For an interface of this name. UsageError when the parts do not fit together; `backend` is what was asked for.
+    `of_interface`: finds the addresses that it can share; then also StartupError."""
     well_formed = re.fullmatch(r"[^/:%\s]+", name) and name not in (".", "..")
     if not well_formed or len(os.fsencode(name)) > INTERFACE_BYTES_MAX:
         raise UsageError(
             f"--interface {name}: not a name of an interface: up to {INTERFACE_BYTES_MAX} bytes, no slash"
         )
-    ours = _own_addresses(addresses, backend)
-    listeners = tuple(_endpoint(bind, ours) for bind in binds)
+    if of_interface is not None and not addresses:
+        ours = _shared_addresses(name, gateways, of_interface)
+    else:
+        ours = _own_addresses(addresses, backend)
+    shared = not addresses
+    plan = StackPlan(name, tuple(map(str, ours)), StackAddresses(), (), shared=shared, outgoing=outgoing)
+    listeners = tuple(_endpoint(bind, plan, plan.addresses) for bind in binds)
     for number, endpoint in enumerate(listeners):
         if endpoint in listeners[:number]:
             raise UsageError(f"--bind {binds[number].text}: is given twice")
-    return StackPlan(
-        interface=name,
-        addresses=tuple(map(str, ours)),
-        engine=StackAddresses(
-            addresses=tuple((str(address.ip), address.network.prefixlen) for address in ours),
-            gateways=_gateways(gateways, ours),
-            listeners=listeners,
-        ),
-        shown=tuple(_shown(*endpoint) for endpoint in listeners),
+    engine = StackAddresses(
+        addresses=() if shared else tuple((str(address.ip), address.network.prefixlen) for address in ours),
+        gateways=_gateways(gateways, ours),
+        listeners=listeners,
     )
+    return replace(plan, engine=engine, shown=tuple(_shown(*endpoint) for endpoint in listeners))
 
 
 def plan_listener(
-    bind: Bind, addresses: Sequence[str], taken: Collection[tuple[str, int]]
+    bind: Bind, plan: StackPlan, addresses: Sequence[str], taken: Collection[tuple[str, int]]
 ) -> tuple[tuple[str, int], str]:
-    """What one more bind is to listen on, beside what is `taken` already, and as it is shown. StartupError."""
-    endpoint = _endpoint(bind, [ipaddress.ip_interface(address) for address in addresses])
+    """What one more bind is to listen on, of the addresses that there are now, beside what is `taken` already, and as
+    it is shown. UsageError, StartupError."""
+    endpoint = _endpoint(bind, plan, addresses)
     if endpoint in taken:
         raise StartupError(f"{bind.asked}: is listened on already; unbind it first, or use another port")
     return endpoint, _shown(*endpoint)
@@ -81,6 +97,14 @@ def plan_listener(
 
 def _shown(host: str, port: int) -> str:
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+def _shared_addresses(
+    name: str, gateways: Sequence[str], of_interface: Callable[[str], Sequence[str]]
+) -> list[IpInterface]:
+    if gateways:
+        raise UsageError(f"--gateway {gateways[0]}: goes with an --address; without one, the kernel's routes are taken")
+    return [ipaddress.ip_interface(address) for address in of_interface(name)]
 
 
 def _own_addresses(addresses: Sequence[str], backend: str) -> list[IpInterface]:
@@ -115,18 +139,27 @@ def _is_on_link(router: IpAddress, ours: Sequence[IpInterface]) -> bool:
     return is_everywhere or any(router in address.network for address in ours)
 
 
-def _endpoint(bind: Bind, ours: Sequence[IpInterface]) -> tuple[str, int]:
+def _endpoint(bind: Bind, plan: StackPlan, addresses: Sequence[str]) -> tuple[str, int]:
+    """UsageError; StartupError when it depends on what the interface has."""
     what = bind.asked
     if bind.kind != "tcp":
         raise UsageError(f"{what}: a stack of our own serves TCP only; give tcp://HOST:PORT, or --backend kernel")
     if bind.port == 0:
         raise UsageError(f"{what}: a port has to be named")
+    if plan.outgoing is not None and plan.outgoing[0] <= bind.port <= plan.outgoing[1]:
+        first, last = plan.outgoing
+        raise UsageError(f"{what}: the port is one of --outgoing-ports {first}-{last}; use another one")
     host = bind.host or "::"
+    ours = [ipaddress.ip_interface(address).ip for address in addresses]
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         address = None
-    if address is None or not (address.is_unspecified or address in [one.ip for one in ours]):
-        listed = ", ".join(str(one.ip) for one in ours)
+    if address is None or not (address.is_unspecified or address in ours):
+        listed = ", ".join(map(str, ours)) or "none"
+        if plan.shared:
+            raise StartupError(
+                f"{what}: address not on the interface: {plan.interface} has {listed}; name one, or [::] for all"
+            )
         raise UsageError(f"{what}: {host} is none of our addresses, which are {listed}; name one, or [::] for all")
     return str(address), bind.port

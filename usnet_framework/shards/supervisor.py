@@ -230,8 +230,13 @@ class Supervisor:
             "rollbacks": self._rollbacks,
             "generation": self._releases.current.number if self._releases is not None else 0,
             "can_roll_back": self._releases is not None and self._releases.previous is not None,
+            "drops": self._drops(),
             "warnings": [str(finding) for finding in self.findings() if not finding.ok],
         }
+
+    def _drops(self) -> dict[str, int]:
+        stack = self._prepared.stack if self._prepared is not None else None
+        return dict(stack.drops()) if stack is not None else {}
 
     def _state(self) -> str:
         if self._stopping:
@@ -312,7 +317,7 @@ class Supervisor:
                 listeners=prepared.listeners,
                 shards=self._shards,
                 changes=self._changes,
-                stack=self._intent.stack,
+                stack=prepared.stack,
                 backlog=self.config.backlog,
                 keepalive=Keepalive.after(self.config.keepalive),
                 guard=self._keep_guard_of_added,

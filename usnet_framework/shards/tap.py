@@ -40,6 +40,8 @@ _IFREQ = struct.Struct("16sH22x")
 class Tap:
     """The interface, open."""
 
+    sharing = None
+
     def __init__(self, plan: StackPlan, queues: int) -> None:
         """StartupError: one line, why it cannot be."""
         self._plan = plan
@@ -69,6 +71,10 @@ class Tap:
         if self._is_gone():
             self._open_again()
         return [self._queues[shard]]
+
+    def drops(self) -> Mapping[str, int]:
+        """The interface counts what finds no room in a queue."""
+        return {}
 
     def options(self, shard: int) -> dict[str, int]:
         """What comes from a TAP interface comes from this host: it may lack checksums."""

@@ -154,6 +154,16 @@ def leftovers(folder: Path | None = None) -> list[Finding]:
     ]
 
 
+def left(interface: str, kind: str, folder: Path | None = None) -> list[str]:
+    """The names, of one kind, of what a server that is gone has left changed on an interface."""
+    return [
+        step.name
+        for its_interface, file in _abandoned(folder or default_folder())
+        for step in (_steps(file) if its_interface == interface else [])
+        if step.kind == kind and not step.undone
+    ]
+
+
 def undo_leftovers(folder: Path | None = None) -> list[str]:
     """Put them back: a line for each that was, and for each that could not be."""
     lines = []

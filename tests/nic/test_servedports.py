@@ -1,0 +1,166 @@
+"""Of a shared interface, what is listened on leaves the kernel, and nothing else; the kernel's sockets keep it free."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.backends import network_namespace
+from support.privilege import needs_network_namespaces
+
+from usnet_framework.errors import InUse
+from usnet_framework.shards.servedports import IpAddress, ServedPorts
+
+pytestmark = needs_network_namespaces
+
+LOOPBACK = 1
+V4, OTHER_V4, V6 = (ipaddress.ip_address(address) for address in ("127.0.0.1", "127.0.0.2", "::1"))
+
+
+class Program:
+    def __init__(self) -> None:
+        self.shared: set[IpAddress] = set()
+        self.served: set[tuple[IpAddress, int]] = set()
+
+    def share(self, address: IpAddress) -> None:
+        self.shared.add(address)
+
+    def unshare(self, address: IpAddress) -> None:
+        self.shared.remove(address)
+
+    def serve(self, address: IpAddress, port: int) -> None:
+        self.served.add((address, port))
+
+    def unserve(self, address: IpAddress, port: int) -> None:
+        self.served.remove((address, port))
+
+
+@pytest.fixture(autouse=True)
+def _namespace() -> Iterator[None]:
+    with network_namespace():
+        yield
+
+
+@pytest.fixture
+def program() -> Program:
+    return Program()
+
+
+@pytest.fixture
+def ports(program: Program) -> Iterator[ServedPorts]:
+    ports = ServedPorts(program, LOOPBACK)
+    ports.follow([V4, OTHER_V4, V6])
+    yield ports
+    ports.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "served"),
+    [("::", {V4, OTHER_V4, V6}), ("0.0.0.0", {V4, OTHER_V4}), ("127.0.0.2", {OTHER_V4}), ("::1", {V6}), ("::2", set())],
+)
+def test_a_listener_means_addresses_of_the_interface(
+    ports: ServedPorts, program: Program, host: str, served: set[IpAddress]
+) -> None:
+    ports.serve((host, 7000))
+    assert program.served == {(ip, 7000) for ip in served}
+    assert program.shared == served
+    ports.unserve((host, 7000))
+    assert program.served == program.shared == set()
+
+
+def test_addresses_come_and_go(ports: ServedPorts, program: Program) -> None:
+    ports.follow([])
+    ports.serve(("::", 7000))
+    ports.serve(("127.0.0.2", 7001))
+    assert program.served == set()
+    assert ports.missing() == ["127.0.0.2"]
+    ports.follow([V4, OTHER_V4])
+    assert program.served == {(V4, 7000), (OTHER_V4, 7000), (OTHER_V4, 7001)}
+    assert ports.missing() == []
+    ports.follow([V4])
+    assert program.served == {(V4, 7000)}
+    assert program.shared == {V4}
+
+
+def test_two_listeners_may_mean_the_same(ports: ServedPorts, program: Program) -> None:
+    ports.serve(("::", 7000))
+    ports.serve(("127.0.0.1", 7000))
+    ports.unserve(("::", 7000))
+    assert program.served == {(V4, 7000)}
+
+
+def test_an_address_of_which_nothing_is_served_is_shared_for_connections_of_ours(program: Program) -> None:
+    ports = ServedPorts(program, LOOPBACK, all_shared=True)
+    ports.follow([V4, V6])
+    assert program.shared == {V4, V6}
+    assert program.served == set()
+    ports.close()
+
+
+def test_nobody_else_gets_the_port(ports: ServedPorts) -> None:
+    ports.serve(("127.0.0.1", 7000))
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server(("127.0.0.1", 7000))
+    ports.unserve(("127.0.0.1", 7000))
+    socket.create_server(("127.0.0.1", 7000)).close()
+
+
+def test_the_kernel_takes_it_for_no_connection_of_its_own(ports: ServedPorts) -> None:
+    """Even where it has no other."""
+    Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("7000 7000")
+    with socket.create_server(("127.0.0.2", 80)) as listener:
+        ports.serve(("127.0.0.1", 7000))
+        with pytest.raises(OSError, match="Cannot assign requested address"):
+            socket.create_connection(listener.getsockname())
+        ports.unserve(("127.0.0.1", 7000))
+        socket.create_connection(listener.getsockname()).close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_port_that_somebody_has_is_refused_and_stays_his(ports: ServedPorts, program: Program, host: str) -> None:
+    with socket.create_server((host, 7000)), pytest.raises(InUse) as refusal:
+        ports.serve(("::", 7000))
+    assert str(refusal.value) == "tcp://127.0.0.1:7000: the port is in use; stop who listens there or use another port"
+    assert program.served == program.shared == set()
+    assert ports.refused == {}
+    ports.serve(("::", 7000))
+    assert (V4, 7000) in program.served
+
+
+def test_one_that_somebody_has_on_an_address_that_comes_later_is_told(ports: ServedPorts, program: Program) -> None:
+    ports.follow([V4])
+    ports.serve(("::", 7000))
+    with socket.create_server(("127.0.0.2", 7000)):
+        ports.follow([V4, OTHER_V4])
+        assert program.served == {(V4, 7000)}
+        assert list(ports.refused) == [(OTHER_V4, 7000)]
+    ports.follow([V4, OTHER_V4])
+    assert program.served == {(V4, 7000), (OTHER_V4, 7000)}
+    assert ports.refused == {}
+
+
+def test_connections_that_the_kernel_has_there_go_on(ports: ServedPorts, program: Program) -> None:
+    """Of a server that listens no more: our stack knows nothing of them, and would reset them."""
+    with socket.create_server(("127.0.0.1", 7000)) as listener:
+        client = socket.create_connection(("127.0.0.1", 7000))
+        accepted, _ = listener.accept()
+    with client, accepted:
+        with pytest.raises(InUse, match="the kernel still has connections there"):
+            ports.serve(("127.0.0.1", 7000))
+        assert program.served == set()
+        accepted.close()
+        assert client.recv(1) == b""
+    ports.serve(("127.0.0.1", 7000))
+    assert program.served == {(V4, 7000)}
+
+
+def test_what_the_last_server_left_in_time_wait_is_in_nobodys_way(ports: ServedPorts, program: Program) -> None:
+    with socket.create_server(("127.0.0.1", 7000)) as listener, socket.create_connection(("127.0.0.1", 7000)) as client:
+        accepted, _ = listener.accept()
+        accepted.close()
+        assert client.recv(1) == b""
+    ports.serve(("127.0.0.1", 7000))
+    assert program.served == {(V4, 7000)}

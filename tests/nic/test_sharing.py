@@ -1,0 +1,211 @@
+"""A shared interface without a server: what the supervisor has of it, and a stack of the test's beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from support.backends import network_namespace
+from support.privilege import needs_xdp
+from support.shared import SharedInterface as Wire
+from support.shared import ip, kernel_echoes
+
+from usnet_framework._native import mapped_ip
+from usnet_framework._native_bpf import XdpProgram
+from usnet_framework._native_device import Device, Packet, Pool
+from usnet_framework._native_kernel import ADDRESSES_MAX, IpAddress, table_bytes
+from usnet_framework._native_stack import Link, Stack
+from usnet_framework._native_xdp import Queue, xdp_socket
+from usnet_framework.shards.ethtool import Ethtool
+from usnet_framework.shards.listeners import parse_bind
+from usnet_framework.shards.rtnetlink import link
+from usnet_framework.shards.sharing import SharedInterface, addresses_of
+from usnet_framework.shards.stackplan import plan_stack
+from usnet_framework.shards.undo import Journal
+
+pytestmark = needs_xdp
+
+PORTS = (40000, 40009)
+SECONDS = 20.0
+
+
+class Opener:
+    """A stack that opens connections from the interface's addresses."""
+
+    def __init__(self, opened: ExitStack, journals: Path) -> None:
+        name = Wire.interface
+        index = socket.if_nametoindex(name)
+        plan = plan_stack(name, (), (), [], "afxdp", lambda name: addresses_of(name, index), PORTS)
+        program = XdpProgram()
+        opened.callback(program.close)
+        self.shared = SharedInterface(plan)
+        self.shared.open(index, program)
+        opened.callback(self.shared.close)
+        card = opened.enter_context(Ethtool(name))
+        journal = Journal(card, journals)
+        opened.callback(journal.close)
+        self.shared.reserve(journal)
+        program.attach(name, native=True)
+        pool = Pool(256, 4096)
+        opened.callback(pool.close)
+        memory = os.memfd_create("test", os.MFD_CLOEXEC)
+        fd = xdp_socket(Queue(name, 0, link(name).mac, 1500), pool.address, pool.frames, pool.frame_bytes, memory)
+        program.set_queue(0, fd)
+        self._pool, self._device = pool, Device.xdp(fd, memory)
+        opened.callback(self._device.close)
+        self._device.attach(pool)
+        options = {"port_low": PORTS[0], "port_high": PORTS[1], "accept_partial_checksum": True}
+        self.stack = Stack(link=Link(mac=link(name).mac), shared=True, **options)
+        opened.callback(self.stack.close)
+        self.stack.share(mmap.mmap(self.shared.table_fd, table_bytes(), prot=mmap.PROT_READ))
+
+    async def until(self, what: Callable[[], bool]) -> None:
+        """Live, until it is so."""
+        deadline = time.monotonic() + SECONDS
+        while not what():
+            assert time.monotonic() < deadline
+            self._turn()
+            await asyncio.sleep(0.001)
+
+    def _turn(self) -> None:
+        received = self._device.peek()
+        for packet in received:
+            self.stack.input(b"".join(frame.data for frame in self._pool.chain(packet.frame)))
+            self._pool.drop(packet.frame)
+        self._device.release(len(received))
+        self.stack.poll(time.monotonic_ns())
+        for wanted in self.stack.questions():
+            self.shared.ask(mapped_ip(wanted))
+        while self._device.reserve(1) and (output := self.stack.output()) is not None:
+            self._device.submit([Packet([output.data])])
+        self._device.flush()
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    with network_namespace(), Wire() as wire:
+        wire.connect("1")
+        yield wire
+
+
+@pytest.mark.parametrize("host", [Wire.clients_ipv4, Wire.clients_ipv6, Wire.far_ipv4])
+def test_a_connection_that_our_stack_opens_comes_back(wire: Wire, tmp_path: Path, host: str) -> None:
+    """From a port that was set aside, to whom the kernel finds: a neighbour, or a router that it knows the way by."""
+    with ExitStack() as opened:
+        if host == Wire.far_ipv4:
+            with wire.far_away():
+                port = opened.enter_context(kernel_echoes(host))
+            ip(f"route add 10.88.0.0/16 via {wire.clients_ipv4}")
+        else:
+            with wire.clients():
+                port = opened.enter_context(kernel_echoes(host))
+        opener = Opener(opened, tmp_path)
+        stack = opener.stack
+
+        async def talk() -> bytes:
+            opener.shared.follow(stack.follow)
+            conn = stack.connect((host, port))
+            await opener.until(lambda: stack.info(conn).state == "established")
+            assert stack.info(conn).local[1] in range(PORTS[0], PORTS[1] + 1)
+            stack.write(conn, b"hello")
+            await opener.until(lambda: stack.info(conn).unread == 5)
+            return stack.read(conn)
+
+        assert asyncio.run(talk()) == b"hello"
+
+
+class Program:
+    """Remembers what is served."""
+
+    def __init__(self) -> None:
+        self.served: set[tuple[str, int]] = set()
+
+    def serve(self, address: IpAddress, port: int) -> None:
+        self.served.add((str(address), port))
+
+    def unserve(self, address: IpAddress, port: int) -> None:
+        self.served.remove((str(address), port))
+
+    def share(self, address: IpAddress) -> None: ...
+    def unshare(self, address: IpAddress) -> None: ...
+    def set_outgoing(self, first: int, last: int) -> None: ...
+
+
+def shared(opened: ExitStack, program: Program) -> SharedInterface:
+    index = socket.if_nametoindex(Wire.interface)
+    binds = [parse_bind("tcp://0.0.0.0:7000"), parse_bind(f"tcp://{Wire.ipv4}:7001")]
+    plan = plan_stack(Wire.interface, (), (), binds, "afxdp", lambda name: addresses_of(name, index))
+    made = SharedInterface(plan)
+    made.open(index, program)
+    opened.callback(made.close)
+    return made
+
+
+def test_addresses_that_find_no_room_in_the_table_are_left_to_the_kernel_and_told(wire: Wire) -> None:
+    """The stack would drop what comes to them."""
+    for host in range(10, 10 + ADDRESSES_MAX):
+        ip(f"address add 10.77.0.{host}/24 dev {wire.interface}")
+    program = Program()
+    with ExitStack() as opened:
+        made = shared(opened, program)
+        served = {ip for ip, port in program.served if port == 7000}
+        assert len(served) == ADDRESSES_MAX
+        assert f"10.77.0.{9 + ADDRESSES_MAX}" not in served
+        (finding,) = (finding for finding in made.findings() if finding.what == "addresses, routes and neighbours")
+        assert not finding.ok
+        assert made.trouble() is None
+
+
+def test_an_interface_that_has_no_address_any_more_is_in_trouble(wire: Wire) -> None:
+    program = Program()
+    with ExitStack() as opened:
+        made = shared(opened, program)
+        assert made.trouble() is None
+
+        async def lose(what: str, trouble: str) -> None:
+            ip(f"address {what} dev {wire.interface}")
+            deadline = time.monotonic() + SECONDS
+            while made.trouble() != trouble:
+                assert time.monotonic() < deadline, made.trouble()
+                await asyncio.sleep(0.001)
+
+        async def run() -> None:
+            made.follow(lambda: None)
+            await lose(f"delete {wire.ipv4}/24", f"interface usnet0 has no address {wire.ipv4}")
+            await lose("flush", "interface usnet0 has no address")
+            assert program.served == set()
+            made.close()
+
+        asyncio.run(run())
+
+
+def test_another_interface_of_the_name_is_shared_in_the_same_way(wire: Wire) -> None:
+    """With what was bound meanwhile; the stacks are told of it."""
+    first, second, woken = Program(), Program(), []
+    with ExitStack() as opened:
+        made = shared(opened, first)
+
+        async def run() -> None:
+            made.follow(lambda: woken.append(1))
+            made.serve((wire.ipv4, 7002))
+            made.unserve((wire.ipv4, 7001))
+            made.close()
+            wire.connect("1")
+            made.open(socket.if_nametoindex(wire.interface), second)
+            ip(f"address add 10.77.0.9/24 dev {wire.interface}")
+            deadline = time.monotonic() + SECONDS
+            while ("10.77.0.9", 7000) not in second.served:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.001)
+            made.close()
+
+        asyncio.run(run())
+    assert second.served == {(wire.ipv4, 7000), ("10.77.0.9", 7000), (wire.ipv4, 7002)}
+    assert woken
