@@ -120,7 +120,7 @@ def test_clients_behind_a_router_are_answered_as_they_come(interface: SharedInte
     data = os.urandom(1 << 20)
     with Server(ECHO, *ONE, backend=interface) as server:
         with interface.far_away(mtu=1300):
-            client = socket.create_connection((HOSTS[family], server.address[1]), 20)
+            client = socket.create_connection((HOSTS[family], server.address[1]), 60)
         with client:
             sender = threading.Thread(target=client.sendall, args=[data])
             sender.start()
@@ -175,6 +175,15 @@ def test_another_mac_address_is_missed(interface: SharedInterface) -> None:
         ip(f"link set {interface.interface} address {before}")
         assert server.get("/readyz")[0] == 200
         server.wait("it is served", lambda: answers(interface, interface.ipv4, server.address[1], 1))
+
+
+def test_an_interface_that_was_removed_is_joined_again(interface: SharedInterface) -> None:
+    """With its addresses, and with what was bound meanwhile."""
+    with Server(ECHO, *ONE, backend=interface) as server:
+        server.ctl("bind", f"tcp://{interface.ipv4}:7001")
+        interface.connect("1")
+        for port in (server.address[1], 7001):
+            server.wait("it is served", lambda port=port: answers(interface, interface.ipv4, port, 1))  # type: ignore[misc]
 
 
 def test_a_port_that_is_unbound_is_the_kernels_when_its_connections_have_ended(interface: SharedInterface) -> None:

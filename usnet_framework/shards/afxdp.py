@@ -203,7 +203,11 @@ class Afxdp:
         """StartupError: it is not back yet."""
         _checked_link(self._name)
         self.close()
-        self._open()
+        try:
+            self._open()
+        except BaseException:
+            self._index = 0  # of no interface: it is still gone
+            raise
         log.warning("interface %s was removed; it is joined again", self._name)
 
     def close(self) -> None:
