@@ -20,7 +20,7 @@ from support.backends import Afxdp
 from support.echo import ping
 from support.link import ip
 from support.privilege import needs_xdp
-from support.server import Server, command
+from support.server import Server, command, wait
 
 from usnet_framework.shards.ethtool import Ethtool
 
@@ -149,16 +149,21 @@ def test_what_nobody_listens_on_is_refused_by_our_stack(interface: Afxdp, host: 
         assert hello((host, server.address[1])) == b"hello"
 
 
+def memberships(interface: Afxdp) -> str:
+    return ip("maddress", "show", "dev", interface.interface)
+
+
 def test_a_server_that_is_killed_leaves_nothing(interface: Afxdp) -> None:
     """Program and multicast groups go with their last descriptors; the next server starts at once."""
     interface.connect("1")
-    groups = ip("maddress", "show", "dev", interface.interface)
+    wait("the kernel has its own IPv6 address", lambda: "inet6 ff02::1:ff" in memberships(interface))
+    groups = memberships(interface)
     with Server(ECHO, "--queues", "1", backend=interface, stop=False) as server:
-        assert ip("maddress", "show", "dev", interface.interface) != groups
+        assert memberships(interface) != groups
         os.kill(server.pid, signal.SIGKILL)
         server.process.wait(10)
         server.wait("its processes are gone", lambda: not server.processes())
-    assert ip("maddress", "show", "dev", interface.interface) == groups
+    assert memberships(interface) == groups
     with Server(ECHO, "--queues", "1", backend=interface) as server:
         assert hello(server.address) == b"hello"
 
