@@ -120,6 +120,12 @@ uint32_t un_kernel_addresses(const struct un_kernel_table *table, struct un_kern
     return UN_NONE;
 }
 
+/* Network and prefix may be of two tables, before it is known that they are of one. */
+static bool lies_in(const struct un_ip *destination, const struct un_ip *network, uint8_t prefix)
+{
+    return prefix <= (un_ip_is_v4(network) ? 32 : 128) && un_ip_in_prefix(destination, network, prefix);
+}
+
 static int find_route(const struct un_kernel_copy *copy, const struct un_ip *destination, struct un_ip *next_hop)
 {
     uint32_t count = (uint32_t)un_load(&copy->route_count);
@@ -127,7 +133,7 @@ static int find_route(const struct un_kernel_copy *copy, const struct un_ip *des
         const struct un_kernel_route_words *route = &copy->routes[i];
         const struct un_ip network = load_ip(route->network), gateway = load_ip(route->gateway);
         uint64_t prefix = un_load(&route->prefix_and_elsewhere);
-        if (!un_ip_in_prefix(destination, &network, (uint8_t)prefix))
+        if (!lies_in(destination, &network, (uint8_t)prefix))
             continue;
         *next_hop = un_ip_is_any(&gateway) ? *destination : gateway;
         return prefix & UN_KERNEL_ELSEWHERE ? -EHOSTUNREACH : 0;
