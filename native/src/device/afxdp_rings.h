@@ -65,8 +65,13 @@ static inline uint32_t un_afxdp_waiting(const struct un_afxdp_ring *ring)
     return un_load(ring->producer) - un_observe(ring->consumer);
 }
 
+/* Asked when something was put. The kernel says that it wants to be woken, and looks at the ring once more; one of the
+ * two sees the other (barrier.h: Dekker). Mostly it has said so long ago, and no fence is needed. */
 static inline bool un_afxdp_wants_wake(const struct un_afxdp_ring *ring)
 {
+    if (un_load(ring->flags) & XDP_RING_NEED_WAKEUP)
+        return true;
+    un_fence();
     return un_load(ring->flags) & XDP_RING_NEED_WAKEUP;
 }
 
