@@ -11,7 +11,8 @@
  * Send. The kernel takes whole frames, and the headers are only lent. So each packet is copied into frames of the
  * device's own, which are free again when the kernel has completed them. Where its kernel or card completes checksums,
  * that is asked for in front of the packet. flush makes one system call for all that was submitted; the kernel may take
- * less of it, and is called again as long as it takes some.
+ * less of it, and is called again as long as it takes some. What it leaves, as the queue behind it is full, it is
+ * offered again before each sleep, and now and then while nothing comes: nobody may submit anything more.
  *
  * An interface that is removed takes the socket's queue with it, and neither poll nor the rings tell. A system call
  * does: each that sends, and one for this alone when nothing came since the last sleep. */
@@ -28,7 +29,7 @@
 #include "device/why.h"
 
 #define STATISTICS_EVERY 256u /* flushes and sleeps: then the socket's statistics are read */
-#define IDLE_PEEKS 65536u /* in vain: then the kernel is asked whether there is still a queue */
+#define IDLE_PEEKS 1024u /* in vain: then the kernel is offered what it left, and asked whether there is a queue */
 
 struct afxdp {
     struct un_device device; /* first */
@@ -247,13 +248,22 @@ static uint32_t describe(const struct afxdp *afxdp, uint32_t at, uint32_t end, s
     return next;
 }
 
-/* The driver's work, which otherwise an interrupt would begin, is done within this call. */
-static void poll_driver(const struct afxdp *afxdp)
+/* As long as the kernel takes something: a call takes no more than the socket's budget. */
+static void kick(struct afxdp *afxdp)
 {
-    recvfrom(afxdp->device.fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
+    const struct un_afxdp_ring *tx = &afxdp->rings.tx;
+    for (uint32_t waits = un_afxdp_waiting(tx), before = waits + 1; waits > 0 && waits < before;) {
+        if (!un_afxdp_wants_wake(tx))
+            return;
+        if (sendto(afxdp->device.fd, NULL, 0, MSG_DONTWAIT, NULL, 0) < 0 && errno == ENXIO)
+            afxdp->device.gone = true;
+        before = waits;
+        waits = un_afxdp_waiting(tx);
+    }
 }
 
-/* Whether there is still a queue. Until the socket is bound again, which it never is, there is none. */
+/* Whether there is still a queue: until the socket is bound again, which it never is, there is none. Of one that is
+ * polled, the driver's work, which otherwise an interrupt would begin, is done within this call. */
 static void ask(struct afxdp *afxdp)
 {
     if (recvfrom(afxdp->device.fd, NULL, 0, MSG_DONTWAIT, NULL, NULL) < 0 && errno == ENXIO)
@@ -265,7 +275,7 @@ static uint32_t afxdp_peek(struct un_device *device, struct un_rx *packets, uint
     struct afxdp *afxdp = afxdp_of(device);
     const struct un_afxdp_ring *rx = &afxdp->rings.rx;
     if (afxdp->memory->is_polled && un_afxdp_ready(rx) == 0)
-        poll_driver(afxdp);
+        ask(afxdp);
     uint32_t at = un_load(rx->consumer), end = at + un_afxdp_ready(rx), count = 0;
     while (count < most) {
         uint32_t next = describe(afxdp, at, end, &packets[count]);
@@ -274,8 +284,10 @@ static uint32_t afxdp_peek(struct un_device *device, struct un_rx *packets, uint
         at = next;
         count++;
     }
-    if (count == 0 && ++afxdp->idle % IDLE_PEEKS == 0)
+    if (count == 0 && ++afxdp->idle % IDLE_PEEKS == 0) {
+        kick(afxdp);
         ask(afxdp);
+    }
     return count;
 }
 
@@ -344,20 +356,6 @@ static uint32_t room(const struct afxdp *afxdp)
 {
     uint32_t slots = afxdp->memory->tx_slots - afxdp->sending, frames = afxdp->device.pool->own->free_count;
     return slots < frames ? slots : frames;
-}
-
-/* As long as the kernel takes something: a call takes no more than the socket's budget. */
-static void kick(struct afxdp *afxdp)
-{
-    const struct un_afxdp_ring *tx = &afxdp->rings.tx;
-    for (uint32_t waits = un_afxdp_waiting(tx), before = waits + 1; waits > 0 && waits < before;) {
-        if (!un_afxdp_wants_wake(tx))
-            return;
-        if (sendto(afxdp->device.fd, NULL, 0, MSG_DONTWAIT, NULL, 0) < 0 && errno == ENXIO)
-            afxdp->device.gone = true;
-        before = waits;
-        waits = un_afxdp_waiting(tx);
-    }
 }
 
 static uint32_t afxdp_reserve(struct un_device *device, uint32_t count)
@@ -491,6 +489,7 @@ static bool afxdp_sleep(struct un_device *device)
 {
     struct afxdp *afxdp = afxdp_of(device);
     uint32_t seen = un_load(afxdp->rings.rx.consumer);
+    kick(afxdp);
     if (seen == afxdp->seen)
         ask(afxdp);
     afxdp->seen = seen;
