@@ -6,7 +6,8 @@
  * finds out which frames the kernel has is in afxdp_memory.h.
  *
  * Receive. Free frames go to the kernel by `fill`, at most a quarter of the pool, and come back with packets; a packet
- * larger than a frame comes in several. The kernel says nothing about checksums.
+ * larger than a frame comes in several. The kernel says nothing about checksums. When it had none, and some became free
+ * without a packet that came or went, it gets them before the next sleep.
  *
  * Send. The kernel takes whole frames, and the headers are only lent. So each packet is copied into frames of the
  * device's own, which are free again when the kernel has completed them. Where its kernel or card completes checksums,
@@ -286,6 +287,7 @@ static uint32_t afxdp_peek(struct un_device *device, struct un_rx *packets, uint
     }
     if (count == 0 && ++afxdp->idle % IDLE_PEEKS == 0) {
         kick(afxdp);
+        refill(afxdp);
         ask(afxdp);
     }
     return count;
@@ -489,11 +491,10 @@ static bool afxdp_sleep(struct un_device *device)
 {
     struct afxdp *afxdp = afxdp_of(device);
     uint32_t seen = un_load(afxdp->rings.rx.consumer);
-    kick(afxdp);
+    afxdp_flush(device);
     if (seen == afxdp->seen)
         ask(afxdp);
     afxdp->seen = seen;
-    look(afxdp);
     return un_afxdp_ready(&afxdp->rings.rx) == 0;
 }
 
