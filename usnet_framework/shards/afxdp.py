@@ -111,9 +111,7 @@ class Afxdp:
         if self._is_gone():
             self._open_again()
         if self._nic is None:
-            self._nic = Nic(self._wanted)  # first, as some drivers change no queue that is used
-            if self.sharing is not None:
-                self.sharing.reserve(self._nic.journal)
+            self._nic = self._set_up_card()  # first, as some drivers change no queue that is used
         if self._native is None:
             self._attach()
             self._nic.repeat_hash()
@@ -121,7 +119,6 @@ class Afxdp:
         if shard not in self._queues:
             try:
                 self._queues[shard] = self._open_queue(shard, frames_fd)
-                self._check_copies(shard)
             except XdpError as error:
                 kind = InUse if error.errno == errno.EBUSY else StartupError
                 raise kind(f"--interface {self._name}: {error}") from None
@@ -261,6 +258,16 @@ class Afxdp:
     def _lacking(self, required: str, why: str) -> StartupError:
         return StartupError(f"--require {required}: {why}; leave it out, or use another interface")
 
+    def _set_up_card(self) -> Nic:
+        """All of it or nothing. StartupError."""
+        with ExitStack() as opened:
+            nic = Nic(self._wanted)
+            opened.callback(nic.close)
+            if self.sharing is not None:
+                self.sharing.reserve(nic.journal)
+            opened.pop_all()
+        return nic
+
     def _attach(self) -> None:
         """In the driver, or behind it where it cannot do so."""
         native = self._attach_in(native=True)
@@ -300,6 +307,7 @@ class Afxdp:
                 ) from None
 
     def _open_queue(self, shard: int, frames_fd: int) -> tuple[int, int]:
+        """XdpError; StartupError: the kernel copies, and may not."""
         bytes_ = os.fstat(frames_fd).st_size
         queue = Queue(
             interface=self._name,
@@ -316,13 +324,13 @@ class Afxdp:
             with mmap.mmap(frames_fd, bytes_) as frames:  # registered pages stay pinned
                 fd = xdp_socket(queue, frames, bytes_ // FRAME_BYTES, FRAME_BYTES, memory)
             opened.callback(os.close, fd)
+            self._check_copies(shard, modes(fd, memory))
             self._program.set_queue(shard, fd)
             self._opened.push(opened.pop_all())
         return fd, memory
 
-    def _check_copies(self, shard: int) -> None:
-        """StartupError: the kernel copies, and may not."""
-        if "zerocopy" in self._plan.require and not modes(*self._queues[shard]).zero_copy:
+    def _check_copies(self, shard: int, found: Modes) -> None:
+        if "zerocopy" in self._plan.require and not found.zero_copy:
             raise self._lacking("zerocopy", f"the driver of {self._name} has no zero-copy for queue {shard}")
 
     # What is in force.
