@@ -96,9 +96,12 @@ class OwnStack:
         """For an engine on this segment. StartupError when there is no memory, or the device refuses."""
         try:
             arena_fd, frames_fd = self._memory(shard, segment)
-            device_fds = tuple(self._device.hand_down(shard, frames_fd))
         except OSError as error:
             raise StartupError(f"shard {shard}: no memory for its stack: {error.strerror}") from None
+        try:
+            device_fds = tuple(self._device.hand_down(shard, frames_fd))
+        except OSError as error:  # such as that the interface was removed meanwhile
+            raise StartupError(f"shard {shard}: no queue of {self._plan.interface} for its stack: {error}") from None
         if shard == 0:
             self.addresses.forget()
         return StackSetup(self._kind, device_fds, arena_fd, frames_fd, self._exchange, self._wakes)
