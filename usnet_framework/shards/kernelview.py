@@ -127,14 +127,19 @@ class KernelView:
             return
         self._interrupted |= flags & NLM_F_DUMP_INTR != 0
         if kind == NLMSG_ERROR and _errno(rest) in TRY_AGAIN:
-            self.dirty.add(self._dump)
-            self._dump = None
+            self.put_off()
         elif kind in (NLMSG_DONE, NLMSG_ERROR):  # the latter: the kernel has nothing of the kind
             self._end(self._dump)
         elif kind == RTM_NEWNEIGH:
             self._meet(kind, rest, self._met)
         else:
             self._listed.append((kind, rest))
+
+    def put_off(self) -> None:
+        """The kernel did not take the request: it has to be made again."""
+        if self._dump is not None:
+            self.dirty.add(self._dump)
+            self._dump = None
 
     def missed(self) -> None:
         """There was no room for news."""
