@@ -66,7 +66,7 @@ def link(name: str) -> Link:
         kind=info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace"),
         queues=int.from_bytes(found.get(_IFLA_NUM_RX_QUEUES, b"\1"), sys.byteorder),
         peer=_peer(found),
-        xdp_programs=frozenset(int.from_bytes(xdp[one], sys.byteorder) for one in _IFLA_XDP_IDS if one in xdp),
+        xdp_programs=frozenset(number_in(xdp[one]) for one in _IFLA_XDP_IDS if one in xdp),
         mac=found.get(_IFLA_ADDRESS, b""),
     )
 
@@ -84,10 +84,20 @@ def _ask_for_link(index: int) -> bytes:
 
 
 def _peer(found: dict[int, bytes]) -> str:
-    index = int.from_bytes(found.get(_IFLA_LINK, b""), sys.byteorder)
+    index = number_in(found.get(_IFLA_LINK, b""))
     with suppress(OSError):
         return socket.if_indextoname(index) if index and _IFLA_LINK_NETNSID not in found else ""
     return ""
+
+
+def attribute(kind: int, content: bytes) -> bytes:
+    """One, filled up to four bytes."""
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(content), kind) + content + bytes(-len(content) % 4)
+
+
+def number_in(content: bytes) -> int:
+    """Of an attribute that holds one; 0 where it is empty."""
+    return int.from_bytes(content, sys.byteorder)
 
 
 def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
