@@ -165,8 +165,9 @@ class Afxdp:
         try:
             if not self._is_gone():
                 return self._link_trouble() or self._queue_trouble()
-        except OSError:  # it was just removed
-            pass
+        except OSError as error:
+            if error.errno != errno.ENODEV:  # else it was just removed
+                return f"the settings of interface {name} cannot be read: {error.strerror}", "look at the kernel's log"
         return f"interface {name} was removed", "put it back; the server joins it then"
 
     def _link_trouble(self) -> tuple[str, str] | None:
@@ -186,7 +187,7 @@ class Afxdp:
     def _queue_trouble(self) -> tuple[str, str] | None:
         """OSError: there is no such interface."""
         if self._nic is None or len(self._queues) < self._wanted.queues:
-            return f"interface {self._name} was removed; not all of its queues are joined again", "wait a second"
+            return f"not all queues of interface {self._name} are joined yet", "wait a second"
         return self._nic.trouble()
 
     def _is_gone(self) -> bool:

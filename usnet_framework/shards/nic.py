@@ -169,8 +169,10 @@ class Nic:
         try:
             card = read_card(self._card)
             around = tune.surroundings(wanted.interface, card.rings)
-        except OSError:
+        except OSError as error:
             name = wanted.interface
+            if error.errno != errno.ENODEV:
+                return [Finding("card", name, "not known", f"its settings cannot be read: {error.strerror}", ok=False)]
             reason, fix = f"interface {name} was removed", "put it back; the server joins it then"
             return [Finding("card", name, "none", reason, fix, ok=False)]
         needed = [*card_findings(card, wanted, self._refused), *self._packet_size(card)]
@@ -241,10 +243,13 @@ def _queues_now(card: Ethtool) -> int:
 
 
 def _read(card: Ethtool) -> Card:
+    """StartupError."""
     try:
         return read_card(card)
-    except OSError:
-        raise StartupError(f"--interface {card.interface}: there is no such interface") from None
+    except OSError as error:
+        gone = "there is no such interface"
+        why = gone if error.errno == errno.ENODEV else f"its settings cannot be read: {os.strerror(error.errno or 0)}"
+        raise StartupError(f"--interface {card.interface}: {why}") from None
 
 
 def _had(ask: Callable[[], T]) -> T | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
+_ERROR = struct.Struct("=i")  # the beginning of struct nlmsgerr
 _RTM_NEWLINK, _RTM_GETLINK, _NLM_F_REQUEST = 16, 18, 1
 _IFLA_ADDRESS, _IFLA_NUM_RX_QUEUES, _IFLA_XDP = 1, 32, 43
 _IFLA_XDP_IDS = (4, 5, 6, 7)  # IFLA_XDP_PROG_ID, and where there are several: those of each kind
@@ -58,8 +59,8 @@ class Link:
 
 
 def link(name: str) -> Link:
-    """OSError when there is no such interface."""
-    found = dict(attributes(_ask_for_link(socket.if_nametoindex(name))))
+    """OSError; with ENODEV: there is no such interface."""
+    found = dict(attributes(_ask_for_link(index_of(name))))
     info = dict(attributes(found.get(_IFLA_LINKINFO, b"")))
     xdp = dict(attributes(found.get(_IFLA_XDP, b"")))
     return Link(
@@ -72,14 +73,15 @@ def link(name: str) -> Link:
 
 
 def _ask_for_link(index: int) -> bytes:
-    """The attributes of an interface. OSError when there is none."""
+    """The attributes of an interface. OSError, with ENODEV: there is none."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
         kernel.settimeout(_REPLY_TIMEOUT_S)
         length = MESSAGE.size + _LINK.size
         kernel.send(MESSAGE.pack(length, _RTM_GETLINK, _NLM_F_REQUEST, 1, 0) + _LINK.pack(0, 0, index, 0, 0))
         reply = kernel.recv(_REPLY_BYTES_MAX)
     if MESSAGE.unpack_from(reply)[1] != _RTM_NEWLINK:
-        raise OSError(f"no interface {index}")
+        (error,) = _ERROR.unpack_from(reply, MESSAGE.size)
+        raise OSError(-error, os.strerror(-error))
     return reply[length:]
 
 
