@@ -119,15 +119,16 @@ class OwnStack:
         plan = self._plan
         return [
             *self._device.findings(),
-            self._pages(),
+            *([self._pages()] if self._memories else []),
             *(self.addresses.finding(address) for address in plan.addresses if not plan.shared),
             *(Finding("gateway", gateway, "for all that is not on the link") for gateway in plan.engine.gateways),
         ]
 
     def modes(self) -> dict[str, str]:
-        """How packets come and go, for metrics: names and values."""
-        frames = "huge pages" if self._huge == len(self._memories) else "ordinary pages"
-        return {"interface": self._plan.interface, "frames": frames, **self._device.modes()}
+        """How packets come and go, for metrics: names and values; what is not known yet is left out."""
+        pages = "huge pages" if self._huge == len(self._memories) else "ordinary pages"
+        frames = {"frames": pages} if self._memories else {}
+        return {"interface": self._plan.interface, **frames, **self._device.modes()}
 
     def unreachable(self) -> list[str]:
         """Why packets do not come, or addresses are not served, now; a line for each."""
