@@ -209,9 +209,11 @@ class Afxdp:
         log.warning("interface %s was removed; it is joined again", self._name)
 
     def close(self) -> None:
-        self._opened.close()
-        if self._nic is not None:
-            self._nic.close()
+        """The card's settings are put back whatever else cannot be closed."""
+        with ExitStack() as closing:
+            if self._nic is not None:
+                closing.callback(self._nic.close)
+            closing.callback(self._opened.close)
 
     # Steps of opening.
 
