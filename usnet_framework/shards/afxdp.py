@@ -90,7 +90,7 @@ class Afxdp:
         has = self._features()
         self._mtu = _checked_mtu(self._name, has)
         self._wanted = replace(self._wanted, mtu_max=max(MTU_MAX, self._mtu))
-        planned(self._wanted)
+        planned(self._wanted)  # StartupError, before anything is changed
         self._check_required(has)
         if self.sharing is not None and len(self._link.mac) != MAC_BYTES:
             raise StartupError(f"--interface {self._name}: has no MAC address to share; use one of Ethernet")
