@@ -17,7 +17,6 @@ notice and end, and the next ones join it as soon as one of its name is there.""
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import ipaddress
 import logging
@@ -40,6 +39,7 @@ from usnet_framework.shards.interrupts import are_put_off
 from usnet_framework.shards.netdev import XdpFeatures, xdp_features
 from usnet_framework.shards.nic import MTU_MAX, Nic, Wanted, planned, queues_of
 from usnet_framework.shards.privileges import capabilities_finding
+from usnet_framework.shards.rtnetlink import IFF_RUNNING, IFF_UP
 from usnet_framework.shards.sharing import SharedInterface
 from usnet_framework.shards.stackplan import StackPlan
 
@@ -61,9 +61,7 @@ SAME_HOST = ("veth", "tun")
 KERNEL_MIN = (5, 11)
 """Since when memory that BPF takes is not charged to RLIMIT_MEMLOCK."""
 
-SIOCGIFFLAGS, IFF_UP, IFF_RUNNING = 0x8913, 1, 1 << 6
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_MULTICAST, PACKET_MR_UNICAST = 263, 1, 0, 3
-_IFREQ_FLAGS = struct.Struct("=16sH22x")
 _MEMBERSHIP = struct.Struct("=iHH8s")  # struct packet_mreq
 
 
@@ -172,12 +170,11 @@ class Afxdp:
 
     def _link_trouble(self) -> tuple[str, str] | None:
         """OSError: there is no such interface."""
-        name, flags = self._name, _flags(self._name)
-        if not flags & IFF_UP:
+        name, link = self._name, rtnetlink.link(self._name)
+        if not link.flags & IFF_UP:
             return f"interface {name} is down", f"ip link set {name} up"
-        if not flags & IFF_RUNNING:
+        if not link.flags & IFF_RUNNING:
             return f"interface {name} has no carrier", "plug its cable in, or set its other end up"
-        link = rtnetlink.link(name)
         if not self._attached <= link.xdp_programs:
             return f"the XDP program of interface {name} was detached", "restart the server"
         if self._plan.shared and link.mac != self._mac:
@@ -422,7 +419,7 @@ def addresses_of(name: str) -> list[str]:
 def _checked_link(name: str) -> rtnetlink.Link:
     """StartupError: one line, why it cannot be served on."""
     link = _existing(name)
-    if not _flags(name) & IFF_UP:
+    if not link.flags & IFF_UP:
         raise StartupError(f"--interface {name}: is down; ip link set {name} up")
     if link.xdp_programs:
         raise InUse(
@@ -450,13 +447,6 @@ def _checked_mtu(name: str, has: XdpFeatures | None) -> int:
             f"ip link set {name} mtu {MTU_MAX}"
         )
     return mtu
-
-
-def _flags(name: str) -> int:
-    """OSError: there is no such interface."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-        answer = fcntl.ioctl(query, SIOCGIFFLAGS, _IFREQ_FLAGS.pack(os.fsencode(name), 0))
-    return int(_IFREQ_FLAGS.unpack(answer)[1])
 
 
 def _packet_socket(name: str) -> socket.socket:
