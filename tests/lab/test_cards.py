@@ -85,8 +85,10 @@ def connect_from_many_ports(cable: Cable) -> None:
 @contextmanager
 def held(guest: Machine, cable: Cable) -> Iterator[Held]:
     one = Held(guest, cable)
-    yield one
-    one.end(signal.SIGTERM)
+    try:
+        yield one
+    finally:
+        one.end(signal.SIGTERM)
 
 
 @pytest.mark.parametrize(("cable", "driver"), [(IGB, "igb"), (VIRTIO, "virtio_net")])

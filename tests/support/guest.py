@@ -121,8 +121,10 @@ class GuestServer:
 @contextmanager
 def serving(guest: Machine, cable: Cable, *options: str) -> Iterator[GuestServer]:
     server = GuestServer(guest, cable, *options)
-    yield server
-    server.end()
+    try:
+        yield server
+    finally:
+        server.end()
 
 
 def settings(guest: Machine, cable: Cable) -> dict[str, Any]:

@@ -159,7 +159,6 @@ class Machine:
             self._agent.sendall(json.dumps(request).encode() + b"\n")
             line = self._replies.readline()
         except OSError as error:
-            line = ""
             raise AssertionError(f"the machine does not answer: {error}\n{self._said()}") from None
         assert line, f"the machine is gone\n{self._said()}"
         answer = json.loads(line)

@@ -106,7 +106,13 @@ class Flooder:
             yield
         finally:
             flood.terminate()
-            self._count(name, *flood.communicate(timeout=_STOP_S))
+            try:
+                said = flood.communicate(timeout=_STOP_S)
+            except subprocess.TimeoutExpired:
+                flood.kill()
+                flood.communicate()
+                raise StartupError(f"flood: it does not end within {_STOP_S:g} s of SIGTERM") from None
+        self._count(name, *said)
 
     def find(self, address: str) -> None:
         """The station behind this address, as the clients' kernel knows it."""

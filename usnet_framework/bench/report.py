@@ -70,21 +70,9 @@ def summary_table(summaries: Sequence[Summary], base: str, load: Load) -> str:
 def cost_table(summaries: Sequence[Summary], base: str) -> str:
     """What a message took, in microseconds of a core."""
     header = (
-        "server",
-        "messages/s",
-        "server core us",
-        "quartiles",
-        f"x {base}",
-        "user",
-        "system",
-        "softirq",
-        "load core us",
-        "wakes",
-        "p50 us",
-        "p99 us",
-        "runs",
-        "dropped",
-    )
+        "server", "messages/s", "server core us", "quartiles", f"x {base}", "user", "system", "softirq", "load core us",
+        "wakes", "p50 us", "p99 us", "runs", "dropped",
+    )  # fmt: skip
     (base_us,) = (row.cost.server_us for row in summaries if row.name == base)
     rows = [
         (

@@ -29,6 +29,7 @@ from usnet_framework.bench.scalesummary import Fitted, Sample, Summary, laws, su
 from usnet_framework.bench.servers import Command, running, usnet_command
 from usnet_framework.errors import StartupError
 from usnet_framework.shards import control
+from usnet_framework.shards.cgroup import listed
 
 READY_DEADLINE_S = 60.0
 LOOK_S = 0.01
@@ -82,8 +83,8 @@ class Scaling:
                 "workers of each (w)",
                 f"{self.machine['processor']}, {self.machine['cores']} cores, Linux {self.machine['kernel']}, "
                 f"Python {self.machine['python']}",
-                f"network: {self.setup.network}; server on cores {_listed(sides.server)}, "
-                f"load on cores {_listed(sides.load)}",
+                f"network: {self.setup.network}; server on cores {listed(sides.server)}, "
+                f"load on cores {listed(sides.load)}",
                 *self.notes,
                 "",
                 scaletables.throughput(self.summaries),
@@ -139,20 +140,9 @@ def _title(scaling: Scaling) -> str:
     sides = scaling.setup.sides
     hollow = "" if all(row.has_room for row in scaling.summaries) else "; hollow: processes share cores"
     return (
-        f"{scaling.machine['processor']}, cores of the server: {_listed(sides.server)}, of the load: "
-        f"{_listed(sides.load)}{hollow}"
+        f"{scaling.machine['processor']}, cores of the server: {listed(sides.server)}, of the load: "
+        f"{listed(sides.load)}{hollow}"
     )
-
-
-def _listed(cores: Sequence[int]) -> str:
-    """Like 0,2,4-7."""
-    runs: list[list[int]] = []
-    for core in sorted(cores):
-        if runs and runs[-1][-1] == core - 1:
-            runs[-1].append(core)
-        else:
-            runs.append([core])
-    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def measure(setup: Setup, point: Point, number: int) -> Sample:

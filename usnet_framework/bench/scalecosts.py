@@ -24,6 +24,7 @@ from typing import TypeVar
 import psutil
 
 from usnet_framework._native import SegmentReader
+from usnet_framework.bench.machine import parse_core_times
 from usnet_framework.bench.memory import role
 from usnet_framework.bench.rounds import NOTHING
 from usnet_framework.bench.scalepoints import Point, Sides
@@ -124,14 +125,16 @@ class Costs:
 
 def core_work(text: str) -> dict[int, CoreWork]:
     """Of /proc/stat. Time of guests is in user time already."""
-    found = {}
-    for line in text.splitlines():
-        name, *fields = line.split()
-        if name.startswith("cpu") and name != "cpu":
-            user, nice, system, idle, waiting, irq, softirq, stolen = (int(ticks) / TICKS_PER_S for ticks in fields[:8])
-            total = user + nice + system + idle + waiting + irq + softirq + stolen
-            found[int(name[3:])] = CoreWork(user + nice, system, irq + softirq, stolen, total)
-    return found
+    return {
+        core: CoreWork(
+            user=ticks.user / TICKS_PER_S,
+            system=ticks.system / TICKS_PER_S,
+            softirq=ticks.softirq / TICKS_PER_S,
+            stolen=ticks.steal / TICKS_PER_S,
+            total=ticks.total / TICKS_PER_S,
+        )
+        for core, ticks in parse_core_times(text).items()
+    }
 
 
 def thread_work(process: int, root: Path = Path("/proc")) -> ThreadWork:

@@ -17,7 +17,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from usnet_framework.bench.netns import TAP_INTERFACE, NamespaceError, Side, TapLink, VethPair, receive_on, run
+from usnet_framework.bench.netns import (
+    PAIR_NETWORK,
+    TAP_INTERFACE,
+    TAP_NETWORK,
+    NamespaceError,
+    Side,
+    TapLink,
+    VethPair,
+    on_network,
+    receive_on,
+    run,
+)
 from usnet_framework.bench.network import Loopback, Network, why_no_namespaces
 from usnet_framework.bench.scalepoints import Sides
 from usnet_framework.errors import StartupError, UsageError
@@ -84,15 +95,15 @@ def _on_pair(pair: VethPair, sides: Sides) -> Place:
 def _on_tap(pair: VethPair, queues: int, sides: Sides) -> Place:
     tap = TapLink(pair, queues)
     tap.create()
-    return Place(tap, _options("tap", TAP_INTERFACE, tap), ((tap.client, sides.load),))
+    return Place(tap, _options("tap", TAP_INTERFACE, tap, TAP_NETWORK), ((tap.client, sides.load),))
 
 
 def _beside_pair(pair: VethPair, sides: Sides) -> Place:
     """The address is the server's, not the kernel's."""
     run("ip", "-n", pair.server.namespace, "address", "flush", "dev", pair.server.device)
-    return Place(pair, _options("afxdp", pair.server.device, pair), ((pair.client, sides.load),))
+    return Place(pair, _options("afxdp", pair.server.device, pair, PAIR_NETWORK), ((pair.client, sides.load),))
 
 
-def _options(backend: str, interface: str, network: Network) -> tuple[str, ...]:
-    host, _ = network.new_address()
-    return ("--backend", backend, "--interface", interface, "--address", f"{host}/30")
+def _options(backend: str, interface: str, place: Network, network: str) -> tuple[str, ...]:
+    host, _ = place.new_address()
+    return ("--backend", backend, "--interface", interface, "--address", on_network(host, network))

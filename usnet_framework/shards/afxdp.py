@@ -17,7 +17,6 @@ notice and end, and the next ones join it as soon as one of its name is there.""
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import ipaddress
 import logging
@@ -40,6 +39,7 @@ from usnet_framework.shards.interrupts import are_put_off
 from usnet_framework.shards.netdev import XdpFeatures, xdp_features
 from usnet_framework.shards.nic import MTU_MAX, Nic, Wanted, planned, queues_of
 from usnet_framework.shards.privileges import capabilities_finding
+from usnet_framework.shards.rtnetlink import IFF_RUNNING, IFF_UP
 from usnet_framework.shards.sharing import SharedInterface
 from usnet_framework.shards.stackplan import StackPlan
 
@@ -61,9 +61,7 @@ SAME_HOST = ("veth", "tun")
 KERNEL_MIN = (5, 11)
 """Since when memory that BPF takes is not charged to RLIMIT_MEMLOCK."""
 
-SIOCGIFFLAGS, IFF_UP, IFF_RUNNING = 0x8913, 1, 1 << 6
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_MULTICAST, PACKET_MR_UNICAST = 263, 1, 0, 3
-_IFREQ_FLAGS = struct.Struct("=16sH22x")
 _MEMBERSHIP = struct.Struct("=iHH8s")  # struct packet_mreq
 
 
@@ -90,7 +88,7 @@ class Afxdp:
         has = self._features()
         self._mtu = _checked_mtu(self._name, has)
         self._wanted = replace(self._wanted, mtu_max=max(MTU_MAX, self._mtu))
-        planned(self._wanted)
+        planned(self._wanted)  # StartupError, before anything is changed
         self._check_required(has)
         if self.sharing is not None and len(self._link.mac) != MAC_BYTES:
             raise StartupError(f"--interface {self._name}: has no MAC address to share; use one of Ethernet")
@@ -111,9 +109,7 @@ class Afxdp:
         if self._is_gone():
             self._open_again()
         if self._nic is None:
-            self._nic = Nic(self._wanted)  # first, as some drivers change no queue that is used
-            if self.sharing is not None:
-                self.sharing.reserve(self._nic.journal)
+            self._nic = self._set_up_card()  # first, as some drivers change no queue that is used
         if self._native is None:
             self._attach()
             self._nic.repeat_hash()
@@ -121,7 +117,6 @@ class Afxdp:
         if shard not in self._queues:
             try:
                 self._queues[shard] = self._open_queue(shard, frames_fd)
-                self._check_copies(shard)
             except XdpError as error:
                 kind = InUse if error.errno == errno.EBUSY else StartupError
                 raise kind(f"--interface {self._name}: {error}") from None
@@ -168,18 +163,18 @@ class Afxdp:
         try:
             if not self._is_gone():
                 return self._link_trouble() or self._queue_trouble()
-        except OSError:  # it was just removed
-            pass
+        except OSError as error:
+            if error.errno != errno.ENODEV:  # else it was just removed
+                return f"the settings of interface {name} cannot be read: {error.strerror}", "look at the kernel's log"
         return f"interface {name} was removed", "put it back; the server joins it then"
 
     def _link_trouble(self) -> tuple[str, str] | None:
         """OSError: there is no such interface."""
-        name, flags = self._name, _flags(self._name)
-        if not flags & IFF_UP:
+        name, link = self._name, rtnetlink.link(self._name)
+        if not link.flags & IFF_UP:
             return f"interface {name} is down", f"ip link set {name} up"
-        if not flags & IFF_RUNNING:
+        if not link.flags & IFF_RUNNING:
             return f"interface {name} has no carrier", "plug its cable in, or set its other end up"
-        link = rtnetlink.link(name)
         if not self._attached <= link.xdp_programs:
             return f"the XDP program of interface {name} was detached", "restart the server"
         if self._plan.shared and link.mac != self._mac:
@@ -189,7 +184,7 @@ class Afxdp:
     def _queue_trouble(self) -> tuple[str, str] | None:
         """OSError: there is no such interface."""
         if self._nic is None or len(self._queues) < self._wanted.queues:
-            return f"interface {self._name} was removed; not all of its queues are joined again", "wait a second"
+            return f"not all queues of interface {self._name} are joined yet", "wait a second"
         return self._nic.trouble()
 
     def _is_gone(self) -> bool:
@@ -211,9 +206,11 @@ class Afxdp:
         log.warning("interface %s was removed; it is joined again", self._name)
 
     def close(self) -> None:
-        self._opened.close()
-        if self._nic is not None:
-            self._nic.close()
+        """The card's settings are put back whatever else cannot be closed."""
+        with ExitStack() as closing:
+            if self._nic is not None:
+                closing.callback(self._nic.close)
+            closing.callback(self._opened.close)
 
     # Steps of opening.
 
@@ -261,6 +258,16 @@ class Afxdp:
     def _lacking(self, required: str, why: str) -> StartupError:
         return StartupError(f"--require {required}: {why}; leave it out, or use another interface")
 
+    def _set_up_card(self) -> Nic:
+        """All of it or nothing. StartupError."""
+        with ExitStack() as opened:
+            nic = Nic(self._wanted)
+            opened.callback(nic.close)
+            if self.sharing is not None:
+                self.sharing.reserve(nic.journal)
+            opened.pop_all()
+        return nic
+
     def _attach(self) -> None:
         """In the driver, or behind it where it cannot do so."""
         native = self._attach_in(native=True)
@@ -300,6 +307,7 @@ class Afxdp:
                 ) from None
 
     def _open_queue(self, shard: int, frames_fd: int) -> tuple[int, int]:
+        """XdpError; StartupError: the kernel copies, and may not."""
         bytes_ = os.fstat(frames_fd).st_size
         queue = Queue(
             interface=self._name,
@@ -316,13 +324,13 @@ class Afxdp:
             with mmap.mmap(frames_fd, bytes_) as frames:  # registered pages stay pinned
                 fd = xdp_socket(queue, frames, bytes_ // FRAME_BYTES, FRAME_BYTES, memory)
             opened.callback(os.close, fd)
+            self._check_copies(shard, modes(fd, memory))
             self._program.set_queue(shard, fd)
             self._opened.push(opened.pop_all())
         return fd, memory
 
-    def _check_copies(self, shard: int) -> None:
-        """StartupError: the kernel copies, and may not."""
-        if "zerocopy" in self._plan.require and not modes(*self._queues[shard]).zero_copy:
+    def _check_copies(self, shard: int, found: Modes) -> None:
+        if "zerocopy" in self._plan.require and not found.zero_copy:
             raise self._lacking("zerocopy", f"the driver of {self._name} has no zero-copy for queue {shard}")
 
     # What is in force.
@@ -411,7 +419,7 @@ def addresses_of(name: str) -> list[str]:
 def _checked_link(name: str) -> rtnetlink.Link:
     """StartupError: one line, why it cannot be served on."""
     link = _existing(name)
-    if not _flags(name) & IFF_UP:
+    if not link.flags & IFF_UP:
         raise StartupError(f"--interface {name}: is down; ip link set {name} up")
     if link.xdp_programs:
         raise InUse(
@@ -439,13 +447,6 @@ def _checked_mtu(name: str, has: XdpFeatures | None) -> int:
             f"ip link set {name} mtu {MTU_MAX}"
         )
     return mtu
-
-
-def _flags(name: str) -> int:
-    """OSError: there is no such interface."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-        answer = fcntl.ioctl(query, SIOCGIFFLAGS, _IFREQ_FLAGS.pack(os.fsencode(name), 0))
-    return int(_IFREQ_FLAGS.unpack(answer)[1])
 
 
 def _packet_socket(name: str) -> socket.socket:

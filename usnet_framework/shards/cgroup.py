@@ -8,7 +8,7 @@ every ancestor limits too. Nothing here fails: a file that is missing or unreada
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,17 @@ def parse_list(text: str) -> frozenset[int]:
         if first.strip().isdigit():
             numbers.update(range(int(first), int(last or first) + 1))
     return frozenset(numbers)
+
+
+def listed(numbers: Iterable[int]) -> str:
+    """Numbers as `parse_list` reads them, the kernel too: `0-3,8`."""
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
 def read_text(path: Path) -> str:

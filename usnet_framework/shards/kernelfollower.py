@@ -121,5 +121,14 @@ class KernelFollower:
             self._view.changed = False
             self._publish(self._view)
         if self._view.dirty and not self._view.is_dumping:
-            self._socket.send(self._view.begin())  # whose end is a change
+            self._begin()
         self._spent_s = time.monotonic() - began_s
+        if self._view.waits:
+            self._soon()
+
+    def _begin(self) -> None:
+        """A dump, whose end is a change. The kernel may have no room for the request at the moment."""
+        try:
+            self._socket.send(self._view.begin())
+        except OSError:
+            self._view.put_off()

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from usnet_framework._native_kernel import IpAddress, IpInterface, IpNetwork, Route
-from usnet_framework.shards.rtnetlink import MESSAGE, attributes
+from usnet_framework.shards.rtnetlink import MESSAGE, attribute, attributes, number_in
 
 Message = tuple[int, int, int, bytes]  # type, flags, number of the request, the rest
 
@@ -52,7 +52,6 @@ _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
 _ROUTE = struct.Struct("=8BI")  # struct rtmsg
 _NEIGHBOUR = struct.Struct("=BBHiHBB")  # struct ndmsg
 _NEXT_HOP = struct.Struct("=HBBi")  # struct rtnexthop
-_ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
 _NUMBER = struct.Struct("=I")
 
 
@@ -127,14 +126,19 @@ class KernelView:
             return
         self._interrupted |= flags & NLM_F_DUMP_INTR != 0
         if kind == NLMSG_ERROR and _errno(rest) in TRY_AGAIN:
-            self.dirty.add(self._dump)
-            self._dump = None
+            self.put_off()
         elif kind in (NLMSG_DONE, NLMSG_ERROR):  # the latter: the kernel has nothing of the kind
             self._end(self._dump)
         elif kind == RTM_NEWNEIGH:
             self._meet(kind, rest, self._met)
         else:
             self._listed.append((kind, rest))
+
+    def put_off(self) -> None:
+        """The kernel did not take the request: it has to be made again."""
+        if self._dump is not None:
+            self.dirty.add(self._dump)
+            self._dump = None
 
     def missed(self) -> None:
         """There was no room for news."""
@@ -193,7 +197,7 @@ def dump_request(dump: Dump, index: int, number: int) -> bytes:
     if dump is Dump.ADDRESSES:
         kind, rest = RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, index)
     elif dump is Dump.NEIGHBOURS:
-        kind, rest = RTM_GETNEIGH, _NEIGHBOUR.pack(0, 0, 0, 0, 0, 0, 0) + _attribute(NDA_IFINDEX, _NUMBER.pack(index))
+        kind, rest = RTM_GETNEIGH, _NEIGHBOUR.pack(0, 0, 0, 0, 0, 0, 0) + attribute(NDA_IFINDEX, _NUMBER.pack(index))
     else:
         family = AF_INET if dump is Dump.IPV4_ROUTES else AF_INET6
         kind, rest = RTM_GETROUTE, _ROUTE.pack(family, 0, 0, 0, RT_TABLE_MAIN, 0, 0, 0, 0)
@@ -204,12 +208,8 @@ def use_request(ip: bytes, index: int) -> bytes:
     """Has the kernel ask the link for a neighbour (`mapped`), as if it had something to send to it."""
     plain = ip.removeprefix(V4_PREFIX)
     family = AF_INET if len(plain) == 4 else AF_INET6
-    rest = _NEIGHBOUR.pack(family, 0, 0, index, 0, NTF_USE, 0) + _attribute(NDA_DST, plain)
+    rest = _NEIGHBOUR.pack(family, 0, 0, index, 0, NTF_USE, 0) + attribute(NDA_DST, plain)
     return MESSAGE.pack(MESSAGE.size + len(rest), RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE, 0, 0) + rest
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value
 
 
 # Messages.
@@ -228,7 +228,7 @@ def address_in(rest: bytes, index: int) -> Address | None:
     if its_index != index or family not in (AF_INET, AF_INET6):
         return None
     found = dict(attributes(rest[_ADDRESS.size :]))
-    flags |= _number(found.get(IFA_FLAGS, b""))
+    flags |= number_in(found.get(IFA_FLAGS, b""))
     is_unsure = flags & IFA_F_TENTATIVE and not flags & IFA_F_OPTIMISTIC
     ip = found.get(IFA_LOCAL) or found[IFA_ADDRESS]  # at both ends of a wire the second is the peer's
     return Address(ipaddress.ip_interface((ip, prefix)), not is_unsure and not flags & IFA_F_DADFAILED)
@@ -238,12 +238,12 @@ def routes_in(rest: bytes, index: int) -> list[tuple[int, Route]]:
     """Of the main table, with their metrics; one has several next hops, or one."""
     family, bits, _, _, table, _, _, kind, flags = _ROUTE.unpack_from(rest)
     found = dict(attributes(rest[_ROUTE.size :]))
-    is_main = (_number(found.get(RTA_TABLE, b"")) or table) == RT_TABLE_MAIN
+    is_main = (number_in(found.get(RTA_TABLE, b"")) or table) == RT_TABLE_MAIN
     if family not in (AF_INET, AF_INET6) or not is_main or flags & RTM_F_CLONED:
         return []
     network = ipaddress.ip_network((found.get(RTA_DST, bytes(4 if family == AF_INET else 16)), bits))
-    metric = _number(found.get(RTA_PRIORITY, b""))
-    hops = list(_hops(found.get(RTA_MULTIPATH, b""))) or [(flags, _number(found.get(RTA_OIF, b"")), found)]
+    metric = number_in(found.get(RTA_PRIORITY, b""))
+    hops = list(_hops(found.get(RTA_MULTIPATH, b""))) or [(flags, number_in(found.get(RTA_OIF, b"")), found)]
     return [
         (metric, _route(network, _gateway(of_hop), kind == RTN_UNICAST and its_index == index))
         for state, its_index, of_hop in hops
@@ -275,10 +275,6 @@ def _gateway(found: dict[int, bytes]) -> IpAddress | None:
 
 def _errno(rest: bytes) -> int:
     return -int.from_bytes(rest[: _NUMBER.size], sys.byteorder, signed=True)
-
-
-def _number(value: bytes) -> int:
-    return int.from_bytes(value[: _NUMBER.size], sys.byteorder)
 
 
 def mapped(packed: bytes) -> bytes:

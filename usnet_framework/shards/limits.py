@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.findings import Finding
-from usnet_framework.shards.privileges import capabilities
+from usnet_framework.shards.privileges import OF_DEVICES, capabilities
 
 SUPERVISOR_RESERVE = 160  # standard streams, loop, libraries; 64 clients of metrics, 32 of the control socket
 NETWORK_RESERVE = 64  # standard streams, memories, wake-ups, epoll
 INLINE_RESERVE = 256  # the same, and whatever the application opens
-CAP_IPC_LOCK = 14  # capabilities(7)
 PER_SHARD = 5  # control socket, pidfd, public memory; two to rebuild with
 PER_WORKER = 7  # control socket, pidfd, port memory, two pipes that wake: both ends while a network process starts
 PER_SPARE = 2  # control socket, pidfd
@@ -102,7 +101,7 @@ def allow_locked(shards: int, frames_bytes: int) -> Finding:
     far as that takes. StartupError: they may not."""
     needed = shards * frames_bytes
     asked = f"{shards} x {_mib(frames_bytes)} of frames"
-    if capabilities() >> CAP_IPC_LOCK & 1:
+    if capabilities() >> OF_DEVICES["CAP_IPC_LOCK"] & 1:
         return Finding("locked memory", asked, asked, "the server has CAP_IPC_LOCK")
     soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if soft != resource.RLIM_INFINITY and soft < needed:

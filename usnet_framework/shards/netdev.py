@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import socket
 import struct
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
-from usnet_framework.shards.rtnetlink import attributes
+from usnet_framework.shards.rtnetlink import attribute, attributes, number_in
 
 _HEADER = struct.Struct("=IHHIIBBxx")  # struct nlmsghdr and struct genlmsghdr
-_ATTRIBUTE = struct.Struct("=HH")  # struct nlattr
 _NETLINK_GENERIC = 16
 _REQUEST = 1  # NLM_F_REQUEST
 _CONTROL, _GET_FAMILY, _FAMILY_ID, _FAMILY_NAME = 16, 3, 1, 2
@@ -39,9 +37,9 @@ def xdp_features(interface: str) -> XdpFeatures | None:
         index = struct.pack("=I", socket.if_nametoindex(interface))
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_GENERIC) as kernel:
             kernel.settimeout(_REPLY_TIMEOUT_S)
-            family = _number(_ask(kernel, _CONTROL, _GET_FAMILY, _FAMILY_NAME, b"netdev\0")[_FAMILY_ID])
+            family = number_in(_ask(kernel, _CONTROL, _GET_FAMILY, _FAMILY_NAME, b"netdev\0")[_FAMILY_ID])
             found = _ask(kernel, family, _GET_DEVICE, _INDEX, index)
-        xdp, xsk = _number(found[_XDP_FEATURES]), _number(found.get(_XSK_FEATURES, b""))
+        xdp, xsk = number_in(found[_XDP_FEATURES]), number_in(found.get(_XSK_FEATURES, b""))
         return XdpFeatures(
             native=bool(xdp & _BASIC),
             zero_copy=bool(xdp & _XSK_ZERO_COPY),
@@ -51,16 +49,11 @@ def xdp_features(interface: str) -> XdpFeatures | None:
     return None
 
 
-def _ask(kernel: socket.socket, family: int, command: int, attribute: int, value: bytes) -> dict[int, bytes]:
+def _ask(kernel: socket.socket, family: int, command: int, which: int, value: bytes) -> dict[int, bytes]:
     """OSError: the kernel refuses."""
-    asked = _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), attribute) + value
-    asked += bytes(-len(asked) % 4)
+    asked = attribute(which, value)
     kernel.send(_HEADER.pack(_HEADER.size + len(asked), family, _REQUEST, 1, 0, command, 1) + asked)
     reply = kernel.recv(_REPLY_BYTES_MAX)
     if _HEADER.unpack_from(reply)[1] != family:
         raise OSError("it is an error")
     return dict(attributes(reply[_HEADER.size :]))
-
-
-def _number(value: bytes) -> int:
-    return int.from_bytes(value, sys.byteorder)

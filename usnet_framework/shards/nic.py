@@ -106,11 +106,11 @@ def queues_of(interface: str) -> int | None:
         return None
 
 
-def read_card(card: Ethtool) -> Card:
-    """OSError: there is no such interface."""
+def read_card(card: Ethtool, *, with_rules: bool = True) -> Card:
+    """`with_rules`: asks the driver for each of them. OSError: there is no such interface."""
     channels = _had(card.channels)
     fields = {flow: _had(partial(card.flow_fields, flow)) for flow in FLOWS}
-    rules = _had(card.rules)
+    rules = _had(card.rules) if with_rules else None
     return Card(
         driver=_had(card.driver) or Driver("none", "", "", ""),
         queues=_queues_now(card),
@@ -142,7 +142,7 @@ def planned(wanted: Wanted) -> list[str]:
     """For --check: a line for each change that a server would make. StartupError, as starting would raise."""
     with Ethtool(wanted.interface) as card:
         around = _around(card, wanted)
-        changes = [*plan(_read(card), wanted), *tune.missing(around, wanted.queues, wanted.tuning)]
+        changes = [*plan(_read(card, wanted), wanted), *tune.missing(around, wanted.queues, wanted.tuning)]
     name = wanted.interface
     known = [shown(name, change.kind, change.name, change.before, change.value) for change in changes]
     return known + tune.to_come(around, wanted.queues, wanted.tuning)
@@ -167,10 +167,12 @@ class Nic:
         """As things are now."""
         wanted = self._wanted
         try:
-            card = read_card(self._card)
+            card = _read_for(self._card, wanted)
             around = tune.surroundings(wanted.interface, card.rings)
-        except OSError:
+        except OSError as error:
             name = wanted.interface
+            if error.errno != errno.ENODEV:
+                return [Finding("card", name, "not known", f"its settings cannot be read: {error.strerror}", ok=False)]
             reason, fix = f"interface {name} was removed", "put it back; the server joins it then"
             return [Finding("card", name, "none", reason, fix, ok=False)]
         needed = [*card_findings(card, wanted, self._refused), *self._packet_size(card)]
@@ -178,7 +180,7 @@ class Nic:
 
     def trouble(self) -> tuple[str, str] | None:
         """Why some flows do not come now, and what to do. OSError: there is no such interface any more."""
-        name, wanted, card = self._wanted.interface, self._wanted.queues, read_card(self._card)
+        name, wanted, card = self._wanted.interface, self._wanted.queues, _read_for(self._card, self._wanted)
         if _comes_to_ours(card, self._wanted):
             return None
         reason = f"interface {name} receives on {card.queues} queues, of which {wanted} are served"
@@ -209,12 +211,12 @@ class Nic:
                 self._change(change)
 
     def _set_up(self) -> None:
-        card = _read(self._card)
+        card = _read(self._card, self._wanted)
         self._mtu = card.mtu
         before_use = (change for change in _optional(self._card, self._wanted) if change.kind != INTERRUPTS)
         for change in [*plan(card, self._wanted), *before_use]:
             self._change(change)
-        _check_in_force(_read(self._card), self._wanted, self._refused)
+        _check_in_force(_read(self._card, self._wanted), self._wanted, self._refused)
 
     def _change(self, change: Change) -> None:
         try:
@@ -240,11 +242,19 @@ def _queues_now(card: Ethtool) -> int:
     return queues(channels) if channels is not None else rtnetlink.link(card.interface).queues
 
 
-def _read(card: Ethtool) -> Card:
+def _read_for(card: Ethtool, wanted: Wanted) -> Card:
+    """What matters to these. OSError."""
+    return read_card(card, with_rules=bool(wanted.served))
+
+
+def _read(card: Ethtool, wanted: Wanted) -> Card:
+    """StartupError."""
     try:
-        return read_card(card)
-    except OSError:
-        raise StartupError(f"--interface {card.interface}: there is no such interface") from None
+        return _read_for(card, wanted)
+    except OSError as error:
+        gone = "there is no such interface"
+        why = gone if error.errno == errno.ENODEV else f"its settings cannot be read: {os.strerror(error.errno or 0)}"
+        raise StartupError(f"--interface {card.interface}: {why}") from None
 
 
 def _had(ask: Callable[[], T]) -> T | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from usnet_framework._native_kernel import IpAddress
 from usnet_framework.errors import StartupError
+from usnet_framework.shards.cgroup import listed, parse_list
 from usnet_framework.shards.kernelsockets import local_ends
 
 RESERVED = "proc/sys/net/ipv4/ip_local_reserved_ports"
@@ -30,12 +31,7 @@ def ports_named(name: str) -> Ports:
 
 
 def reserved(root: Path = Path("/")) -> set[int]:
-    listed = (root / RESERVED).read_text(encoding="ascii").strip()
-    found: set[int] = set()
-    for part in filter(None, listed.split(",")):
-        first, _, last = part.partition("-")
-        found.update(range(int(first), int(last or first) + 1))
-    return found
+    return set(parse_list((root / RESERVED).read_text(encoding="ascii")))
 
 
 def is_reserved(ports: Ports, root: Path = Path("/")) -> bool:
@@ -47,7 +43,7 @@ def reserve(ports: Ports, on: bool, root: Path = Path("/")) -> None:
     found = reserved(root)
     wanted = found | set(_all(ports)) if on else found - set(_all(ports))
     with (root / RESERVED).open("w", encoding="ascii") as file:
-        file.write(f"{_listed(wanted)}\n")
+        file.write(f"{listed(wanted)}\n")
 
 
 def check_free(
@@ -59,7 +55,7 @@ def check_free(
     taken = reserved(root).intersection(_all(ports)) - {port for range_ in ours for port in _all(range_)}
     if taken:
         raise StartupError(
-            f"{asked}: {_listed(taken)} of them are reserved already (sysctl net.ipv4.ip_local_reserved_ports); "
+            f"{asked}: {listed(taken)} of them are reserved already (sysctl net.ipv4.ip_local_reserved_ports); "
             "use others"
         )
     check_unused(ports, addresses, root)
@@ -70,21 +66,10 @@ def check_unused(ports: Ports, addresses: Collection[IpAddress], root: Path = Pa
     used = {port for ip, port in local_ends(root) if port in _all(ports) and (ip.is_unspecified or ip in addresses)}
     if used:
         raise StartupError(
-            f"--outgoing-ports {name_of(ports)}: the kernel has connections at {_listed(used)}; "
+            f"--outgoing-ports {name_of(ports)}: the kernel has connections at {listed(used)}; "
             "use others, or wait until they have ended (ss -tan)"
         )
 
 
 def _all(ports: Ports) -> range:
     return range(ports[0], ports[1] + 1)
-
-
-def _listed(ports: Iterable[int]) -> str:
-    """As the kernel has it: 8080,9148-9150."""
-    ranges: list[list[int]] = []
-    for port in sorted(ports):
-        if ranges and port == ranges[-1][1] + 1:
-            ranges[-1][1] = port
-        else:
-            ranges.append([port, port])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

@@ -96,9 +96,12 @@ class OwnStack:
         """For an engine on this segment. StartupError when there is no memory, or the device refuses."""
         try:
             arena_fd, frames_fd = self._memory(shard, segment)
-            device_fds = tuple(self._device.hand_down(shard, frames_fd))
         except OSError as error:
             raise StartupError(f"shard {shard}: no memory for its stack: {error.strerror}") from None
+        try:
+            device_fds = tuple(self._device.hand_down(shard, frames_fd))
+        except OSError as error:  # such as that the interface was removed meanwhile
+            raise StartupError(f"shard {shard}: no queue of {self._plan.interface} for its stack: {error}") from None
         if shard == 0:
             self.addresses.forget()
         return StackSetup(self._kind, device_fds, arena_fd, frames_fd, self._exchange, self._wakes)
@@ -116,15 +119,16 @@ class OwnStack:
         plan = self._plan
         return [
             *self._device.findings(),
-            self._pages(),
+            *([self._pages()] if self._memories else []),
             *(self.addresses.finding(address) for address in plan.addresses if not plan.shared),
             *(Finding("gateway", gateway, "for all that is not on the link") for gateway in plan.engine.gateways),
         ]
 
     def modes(self) -> dict[str, str]:
-        """How packets come and go, for metrics: names and values."""
-        frames = "huge pages" if self._huge == len(self._memories) else "ordinary pages"
-        return {"interface": self._plan.interface, "frames": frames, **self._device.modes()}
+        """How packets come and go, for metrics: names and values; what is not known yet is left out."""
+        pages = "huge pages" if self._huge == len(self._memories) else "ordinary pages"
+        frames = {"frames": pages} if self._memories else {}
+        return {"interface": self._plan.interface, **frames, **self._device.modes()}
 
     def unreachable(self) -> list[str]:
         """Why packets do not come, or addresses are not served, now; a line for each."""

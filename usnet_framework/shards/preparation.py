@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,11 +80,13 @@ class Prepared:
         return self.listeners.paths + ([self.control.path] if self.control is not None else [])
 
     def close(self) -> None:
-        self.listeners.close()
-        if self.stack is not None:
-            self.stack.close()
-        if self.control is not None:
-            self.control.close()
+        """All of it, whatever one part raises."""
+        with ExitStack() as closing:
+            if self.control is not None:
+                closing.callback(self.control.close)
+            if self.stack is not None:
+                closing.callback(self.stack.close)
+            closing.callback(self.listeners.close)
 
 
 def understand(config: Config) -> Intent:

@@ -10,10 +10,9 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from usnet_framework.shards.rtnetlink import MESSAGE, attributes, index_of
+from usnet_framework.shards.rtnetlink import MESSAGE, attribute, attributes, index_of
 
 _TC = struct.Struct("=BxxxiIII")  # struct tcmsg: family, interface, handle, parent, info
-_ATTRIBUTE = struct.Struct("=HH")
 _LIMIT = struct.Struct("=I")  # struct tc_fifo_qopt
 _ERROR = struct.Struct("=i")
 _NLMSG_ERROR, _NLMSG_DONE, _RTM_NEWQDISC, _RTM_DELQDISC, _RTM_GETQDISC = 2, 3, 36, 37, 38
@@ -45,7 +44,7 @@ def set_root_qdisc(interface: str, qdisc: str | None) -> None:
         replies = _ask(_RTM_DELQDISC, _ACK, root)
     else:
         limit = _LIMIT.pack(int(qdisc.removeprefix(_PFIFO)))
-        what = _attribute(_TCA_KIND, b"pfifo\0") + _attribute(_TCA_OPTIONS, limit)
+        what = attribute(_TCA_KIND, b"pfifo\0") + attribute(_TCA_OPTIONS, limit)
         replies = _ask(_RTM_NEWQDISC, _ACK | _REPLACE | _CREATE, root + what)
     for _ in replies:
         pass
@@ -72,8 +71,3 @@ def _ask(what: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
                     return
                 yield kind, reply[MESSAGE.size : length]
                 reply = reply[length + 3 & ~3 :]
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    length = _ATTRIBUTE.size + len(value)
-    return _ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)

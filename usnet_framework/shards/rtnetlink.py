@@ -14,11 +14,13 @@ from dataclasses import dataclass
 MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
+_ERROR = struct.Struct("=i")  # the beginning of struct nlmsgerr
 _RTM_NEWLINK, _RTM_GETLINK, _NLM_F_REQUEST = 16, 18, 1
 _IFLA_ADDRESS, _IFLA_NUM_RX_QUEUES, _IFLA_XDP = 1, 32, 43
 _IFLA_XDP_IDS = (4, 5, 6, 7)  # IFLA_XDP_PROG_ID, and where there are several: those of each kind
 _IFLA_LINKINFO, _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_TUN_NUM_QUEUES = 18, 1, 2, 8
 _IFLA_LINK, _IFLA_LINK_NETNSID = 5, 37
+IFF_UP, IFF_RUNNING = 1 << 0, 1 << 6
 _REPLY_BYTES_MAX = 1 << 16
 _REPLY_TIMEOUT_S = 1.0
 
@@ -35,7 +37,7 @@ def tun_queues(name: str) -> int:
     """How many queues of a multi-queue interface are open; 0 as well where there is none, or only one is possible."""
     with suppress(OSError, KeyError, struct.error):
         reply = _ask_for_link(socket.if_nametoindex(name))
-        info = dict(attributes(dict(attributes(reply))[_IFLA_LINKINFO]))
+        info = dict(attributes(dict(attributes(reply[_LINK.size :]))[_IFLA_LINKINFO]))
         if info[_IFLA_INFO_KIND].rstrip(b"\0") != b"tun":
             return 0  # the numbers of what follows mean something else
         (queues,) = struct.unpack("=I", dict(attributes(info[_IFLA_INFO_DATA]))[_IFLA_TUN_NUM_QUEUES])
@@ -55,39 +57,54 @@ class Link:
     xdp_programs: frozenset[int]
     mac: bytes
     """Empty where it has none."""
+    flags: int
+    """IFF_UP and so on."""
 
 
 def link(name: str) -> Link:
-    """OSError when there is no such interface."""
-    found = dict(attributes(_ask_for_link(socket.if_nametoindex(name))))
+    """OSError; with ENODEV: there is no such interface."""
+    reply = _ask_for_link(index_of(name))
+    found = dict(attributes(reply[_LINK.size :]))
     info = dict(attributes(found.get(_IFLA_LINKINFO, b"")))
     xdp = dict(attributes(found.get(_IFLA_XDP, b"")))
     return Link(
         kind=info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace"),
         queues=int.from_bytes(found.get(_IFLA_NUM_RX_QUEUES, b"\1"), sys.byteorder),
         peer=_peer(found),
-        xdp_programs=frozenset(int.from_bytes(xdp[one], sys.byteorder) for one in _IFLA_XDP_IDS if one in xdp),
+        xdp_programs=frozenset(number_in(xdp[one]) for one in _IFLA_XDP_IDS if one in xdp),
         mac=found.get(_IFLA_ADDRESS, b""),
+        flags=_LINK.unpack_from(reply)[3],
     )
 
 
 def _ask_for_link(index: int) -> bytes:
-    """The attributes of an interface. OSError when there is none."""
+    """What the kernel says of an interface: struct ifinfomsg and attributes. OSError, with ENODEV: there is none."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
         kernel.settimeout(_REPLY_TIMEOUT_S)
-        length = MESSAGE.size + _LINK.size
-        kernel.send(MESSAGE.pack(length, _RTM_GETLINK, _NLM_F_REQUEST, 1, 0) + _LINK.pack(0, 0, index, 0, 0))
+        asked = _LINK.pack(0, 0, index, 0, 0)
+        kernel.send(MESSAGE.pack(MESSAGE.size + len(asked), _RTM_GETLINK, _NLM_F_REQUEST, 1, 0) + asked)
         reply = kernel.recv(_REPLY_BYTES_MAX)
     if MESSAGE.unpack_from(reply)[1] != _RTM_NEWLINK:
-        raise OSError(f"no interface {index}")
-    return reply[length:]
+        (error,) = _ERROR.unpack_from(reply, MESSAGE.size)
+        raise OSError(-error, os.strerror(-error))
+    return reply[MESSAGE.size :]
 
 
 def _peer(found: dict[int, bytes]) -> str:
-    index = int.from_bytes(found.get(_IFLA_LINK, b""), sys.byteorder)
+    index = number_in(found.get(_IFLA_LINK, b""))
     with suppress(OSError):
         return socket.if_indextoname(index) if index and _IFLA_LINK_NETNSID not in found else ""
     return ""
+
+
+def attribute(kind: int, content: bytes) -> bytes:
+    """One, filled up to four bytes."""
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(content), kind) + content + bytes(-len(content) % 4)
+
+
+def number_in(content: bytes) -> int:
+    """Of an attribute that holds one; 0 where it is empty."""
+    return int.from_bytes(content, sys.byteorder)
 
 
 def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:

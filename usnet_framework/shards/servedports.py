@@ -73,10 +73,11 @@ class ServedPorts:
         return sorted({str(ip) for ip in named if not ip.is_unspecified and ip not in self._addresses})
 
     def close(self) -> None:
-        """With the program, which ends with its last descriptor."""
+        """With the program, which ends with its last descriptor. The interface may be gone; endpoints can come and go
+        all the same, and nothing of them is served."""
         for held in self._held.values():
             held.close()
-        self._held = {}
+        self._held, self._shared, self._addresses = {}, set(), []
 
     def _settle(self) -> None:
         wanted = self._places(self._endpoints)

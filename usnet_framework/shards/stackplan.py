@@ -61,11 +61,7 @@ def plan_stack(
 ) -> StackPlan:
     """For an interface of this name. UsageError when the parts do not fit together; `backend` is what was asked for.
     `of_interface`: finds the addresses that it can share; then also StartupError."""
-    well_formed = re.fullmatch(r"[^/:%\s]+", name) and name not in (".", "..")
-    if not well_formed or len(os.fsencode(name)) > INTERFACE_BYTES_MAX:
-        raise UsageError(
-            f"--interface {name}: not a name of an interface: up to {INTERFACE_BYTES_MAX} bytes, no slash"
-        )
+    _check_name(name)
     if of_interface is not None and not addresses:
         ours = _shared_addresses(name, gateways, of_interface)
     else:
@@ -82,6 +78,14 @@ def plan_stack(
         listeners=listeners,
     )
     return replace(plan, engine=engine, shown=tuple(_shown(*endpoint) for endpoint in listeners))
+
+
+def _check_name(interface: str) -> None:
+    well_formed = re.fullmatch(r"[^/:%\s]+", interface) and interface not in (".", "..")
+    if not well_formed or len(os.fsencode(interface)) > INTERFACE_BYTES_MAX:
+        raise UsageError(
+            f"--interface {interface}: not a name of an interface: up to {INTERFACE_BYTES_MAX} bytes, no slash"
+        )
 
 
 def plan_listener(

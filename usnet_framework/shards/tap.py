@@ -26,11 +26,12 @@ from usnet_framework.shards.ethtool import Ethtool, Feature
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.nic import driver_finding
 from usnet_framework.shards.privileges import capabilities_finding
+from usnet_framework.shards.rtnetlink import IFF_UP
 from usnet_framework.shards.stackplan import StackPlan
 
 log = logging.getLogger("usnet.supervisor")
 
-SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCGIFADDR, IFF_UP = 0x8913, 0x8914, 0x8915, 1
+SIOCSIFFLAGS, SIOCGIFADDR = 0x8914, 0x8915
 TUNGETIFF = 0x800454D2
 OFFLOADS = ("tx-checksum-ip-generic", "tx-tcp-segmentation", "tx-tcp6-segmentation")
 """What the kernel's end does not do itself to what it sends, when ours has it (TUNSETOFFLOAD)."""
@@ -228,15 +229,9 @@ def _exists(name: str) -> bool:
     return False
 
 
-def _flags(query: socket.socket, name: str) -> int:
-    answer = fcntl.ioctl(query, SIOCGIFFLAGS, _IFREQ.pack(os.fsencode(name), 0))
-    flags: int = _IFREQ.unpack(answer)[1]
-    return flags
-
-
 def _link_is_up(name: str) -> bool:
-    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-        return bool(_flags(query, name) & IFF_UP)
+    with suppress(OSError):
+        return bool(rtnetlink.link(name).flags & IFF_UP)
     return False
 
 
@@ -254,5 +249,6 @@ def _has_address(name: str) -> bool:
 
 
 def _set_link_up(name: str) -> None:
+    flags = (rtnetlink.link(name).flags | IFF_UP) & 0xFFFF  # the call knows no others
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-        fcntl.ioctl(query, SIOCSIFFLAGS, _IFREQ.pack(os.fsencode(name), _flags(query, name) | IFF_UP))
+        fcntl.ioctl(query, SIOCSIFFLAGS, _IFREQ.pack(os.fsencode(name), flags))

@@ -56,9 +56,9 @@ NOT_TUNED = Tuning()
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Of an interface, as they are now. `rps`: of each queue, the file and the mask of cores in
-    it. `polling`: of each of POLLING, what there is. `sender`: the other
-    end of a veth pair, "" when it is in another network namespace, None for all other interfaces; `qdisc`: its own."""
+    """Of an interface, as they are now. `rps`: of each queue, the file and the mask of cores in it. `polling`: of each
+    of POLLING, what there is. `sender`: the other end of a veth pair, "" when it is in another network namespace, None
+    for all other interfaces; `qdisc`: that end's own."""
 
     interface: str
     rings: Rings | None = None

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from usnet_framework.config import default_control_path
 from usnet_framework.errors import InUse, StartupError
@@ -195,12 +195,12 @@ def _identity(interface: str) -> dict[str, Any]:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), interface) from None
 
 
-def _locked(path: Path, patience_s: float = 0.0) -> TextIO:
-    """The file, made if there is none. BlockingIOError: somebody has it, for longer than that."""
+def _locked(path: Path, patience_s: float = 0.0, mode: Literal["a+", "r+"] = "a+") -> TextIO:
+    """The file, with this mode made if there is none. BlockingIOError: somebody has it, for longer than that."""
     deadline_s = time.monotonic() + patience_s
     while True:
         with ExitStack() as opened:
-            file = opened.enter_context(open(path, "a+", encoding="utf-8"))
+            file = opened.enter_context(open(path, mode, encoding="utf-8"))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -217,7 +217,7 @@ def _abandoned(folder: Path) -> Iterator[tuple[str, TextIO]]:
     """Journals of this network namespace that nobody has; they are ours for as long as the caller looks at them."""
     prefix = _file_name("").removesuffix(SUFFIX)
     for path in sorted(folder.glob(f"{prefix}*{SUFFIX}")) if folder.is_dir() else ():
-        with suppress(OSError), _locked(path) as file:
+        with suppress(OSError), _locked(path, mode="r+") as file:  # one that is gone meanwhile is not made again
             yield path.name.removeprefix(prefix).removesuffix(SUFFIX), file
 
 
