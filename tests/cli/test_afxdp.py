@@ -73,6 +73,12 @@ class TestWithAnInterface:
         ip(f"link set {Afxdp.interface} down")
         assert refused_both_ways(*self.interface) == "--interface usnet0: is down; ip link set usnet0 up"
 
+    def test_whose_address_is_asked_for(self) -> None:
+        """Traffic of the kernel, the administrator's too, would come to our station."""
+        ip(f"address add 10.77.0.1/16 dev {Afxdp.interface}")
+        expected = "--address 10.77.0.1/24: usnet0 has it already; leave --address out to share it with the kernel, or "
+        assert refused_both_ways(*self.interface).startswith(expected)
+
     @pytest.mark.parametrize(
         ("queues", "expected"),
         [

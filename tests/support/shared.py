@@ -62,7 +62,8 @@ class SharedInterface(Afxdp):
 
     @contextmanager
     def far_away(self, mtu: int = 1500) -> Iterator[None]:
-        """Behind a router, which passes packets of `mtu` bytes on at most."""
+        """Behind a router, and a link that carries packets of `mtu` bytes at most. Hosts there ask for larger ones, as
+        those do whose narrow link is on the way."""
         with self.clients():
             for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
                 Path("/proc/sys/net", name).write_text("1")
@@ -75,11 +76,11 @@ class SharedInterface(Afxdp):
                 with self.clients():
                     ip(f"link set far0 netns {_path(far)}")
                 os.close(far)
-                ip("link set far0 up")
+                ip(f"link set far0 mtu {mtu} up")  # one that is larger would lose what is larger without a word
                 ip(f"address add {self.far_ipv4}/24 dev far0")
                 ip(f"address add {self.far_ipv6}/64 dev far0 nodad")
-                ip("route add default via 10.88.0.1")
-                ip("route add default via fd88::1")
+                ip("route add default via 10.88.0.1 advmss 1460")
+                ip("route add default via fd88::1 advmss 1440")
                 yield
 
 

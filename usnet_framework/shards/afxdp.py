@@ -92,6 +92,8 @@ class Afxdp:
         self._check_required(has)
         if self.sharing is not None and len(self._link.mac) != MAC_BYTES:
             raise StartupError(f"--interface {self._name}: has no MAC address to share; use one of Ethernet")
+        if self.sharing is None:
+            self._check_addresses()
         self._mac = _our_station(self._name) if self.sharing is None else self._link.mac
         self._member: socket.socket | None = None  # of our station
         with ExitStack() as opened:
@@ -224,6 +226,16 @@ class Afxdp:
         except BpfError as error:
             raise StartupError(f"--backend afxdp: {error}") from None
         return program
+
+    def _check_addresses(self) -> None:
+        """StartupError: one is the kernel's, whose traffic would come to our station."""
+        kernels = [ipaddress.ip_interface(own).ip for own in sharing.own_addresses(self._name, self._index)]
+        for address in self._plan.addresses:
+            if ipaddress.ip_interface(address).ip in kernels:
+                raise StartupError(
+                    f"--address {address}: {self._name} has it already; leave --address out to share it with the "
+                    "kernel, or name another one"
+                )
 
     def _be_a_station(self) -> None:
         self._program.set_station(self._mac)

@@ -171,11 +171,16 @@ def changes(plan: StackPlan) -> list[str]:
     return [shown(plan.interface, "ports", name_of(plan.outgoing), is_reserved, True)]
 
 
-def addresses_of(name: str, index: int) -> list[str]:
-    """Of an interface, with their prefixes. StartupError: it has none."""
+def own_addresses(name: str, index: int) -> list[str]:
+    """That an interface has, with their prefixes. StartupError: the kernel does not tell."""
     views: list[KernelView] = []
     _follower(name, index, views.append).close()
-    found = [str(address.own) for address in views[-1].addresses]
+    return [str(address.own) for address in views[-1].addresses]
+
+
+def addresses_of(name: str, index: int) -> list[str]:
+    """The same. StartupError: it has none, too."""
+    found = own_addresses(name, index)
     if not found:
         raise StartupError(
             f"--interface {name}: has no address to share with the kernel; ip address add CIDR dev {name}, "

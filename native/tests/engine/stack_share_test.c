@@ -99,7 +99,8 @@ static void check_takeover(void)
     for (int i = 0; i < LOOKS; i++)
         un_engine_turn(engine, 0);
     CHECK(un_stack_check(stack) == NULL);
-    const struct un_neighbour *neighbour = un_neighbour_find(stack, &client_ip); /* by whatever stamp, for what is next */
+    /* whatever stamp the connection has seen: it looks again with its next segment */
+    const struct un_neighbour *neighbour = un_neighbour_find(stack, &client_ip);
     CHECK(neighbour != NULL);
     CHECK_EQ(neighbour->state, UN_NEIGHBOUR_TOLD);
     CHECK(memcmp(neighbour->ethernet, client_mac, UN_MAC_BYTES) == 0);
