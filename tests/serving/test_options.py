@@ -39,7 +39,8 @@ def test_whether_events_can_be_kept_is_asked_anew(tmp_path: Path) -> None:
 
 
 def test_every_option_is_set_by_somebody() -> None:
-    of_packet_devices, of_simulations = {"queue", "queues", "accept_partial_checksum"}, {"seed"}
+    of_packet_devices = {"queue", "queues", "accept_partial_checksum", "shared", "outgoing_low", "outgoing_high"}
+    of_simulations = {"seed"}
     assert prepared().options[0].numbers.keys() == set(_native.OPTIONS) - of_packet_devices - of_simulations
 
 
