@@ -11,6 +11,7 @@
 
 #include "check.h"
 #include "stack/neighbour.h"
+#include "step.h"
 
 struct server server;
 
@@ -301,4 +302,17 @@ void worker_send(uint64_t conn, uint32_t length)
     uint8_t bytes[2048] = {0};
     CHECK_EQ(un_port_send(&server.worker, conn, bytes, length), length);
     un_port_commit(&server.worker);
+}
+
+void server_step(void (*act)(void), void (*look)(void))
+{
+    step_watch(server.setup.private, un_engine_private_bytes(&server.config));
+    step_watch(server.setup.public, server.layout.public_bytes);
+    for (uint32_t port = 0; port < UN_PORTS; port++)
+        step_watch(server.setup.ports[port], server.layout.port_bytes);
+    step_watch(server.stack.arena, un_stack_setup_arena_bytes(&server.stack));
+    step_watch(server.stack.frames, un_stack_setup_frames_bytes(&server.stack));
+    step_through(act, look);
+    server_forget_packets();
+    server_close();
 }

@@ -43,6 +43,9 @@ void server_close(void);
 /* Another process has used the engine's memories: what the wire has put there is no more. */
 void server_forget_packets(void);
 
+/* Step through it (step.h) with all memories that outlive an engine watched; the server is closed then. */
+void server_step(void (*act)(void), void (*look)(void));
+
 void server_turn(void);  /* one turn of the engine, nothing else */
 void clients_turn(void); /* of the clients' stack */
 uint64_t client_connect(void);

@@ -113,24 +113,11 @@ static void judge(void)
         step_judge(check_takeover);
 }
 
-static void step(void (*act)(void), void (*look)(void))
-{
-    step_watch(server.setup.private, un_engine_private_bytes(&server.config));
-    step_watch(server.setup.public, server.layout.public_bytes);
-    for (uint32_t port = 0; port < UN_PORTS; port++)
-        step_watch(server.setup.ports[port], server.layout.port_bytes);
-    step_watch(server.stack.arena, un_stack_setup_arena_bytes(&server.stack));
-    step_watch(server.stack.frames, un_stack_setup_frames_bytes(&server.stack));
-    step_through(act, look);
-    server_forget_packets();
-    server_close();
-}
-
 static void killed_while_it_follows_another_table(void)
 {
     start_asking();
     server_tell(client_mac);
-    step(follow, judge);
+    server_step(follow, judge);
 }
 
 /* The request may be lost with the engine; its sender repeats it. What is left of the station is whole, or nothing. */
@@ -164,7 +151,7 @@ static void killed_while_a_station_is_heard(void)
         stack->neighbours[i].state = UN_NEIGHBOUR_FREE; /* as if others had pushed it out */
     conn_of(server.engine, 0)->next_hop = 0;
     client_send(server.clients[0], 300);
-    step(server_turn, judge_station);
+    server_step(server_turn, judge_station);
 }
 
 int main(void)

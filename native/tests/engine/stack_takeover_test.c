@@ -149,19 +149,6 @@ static void start(void)
     step_forget();
 }
 
-static void step(void (*act)(void), void (*look)(void))
-{
-    step_watch(server.setup.private, un_engine_private_bytes(&server.config));
-    step_watch(server.setup.public, server.layout.public_bytes);
-    for (uint32_t port = 0; port < UN_PORTS; port++)
-        step_watch(server.setup.ports[port], server.layout.port_bytes);
-    step_watch(server.stack.arena, un_stack_setup_arena_bytes(&server.stack));
-    step_watch(server.stack.frames, un_stack_setup_frames_bytes(&server.stack));
-    step_through(act, look);
-    server_forget_packets();
-    server_close();
-}
-
 static void killed_while_a_connection_begins(void)
 {
     start();
@@ -169,7 +156,7 @@ static void killed_while_a_connection_begins(void)
     clients_turn(); /* SYN */
     server_turn();
     clients_turn(); /* ACK */
-    step(server_turn, judge);
+    server_step(server_turn, judge);
 }
 
 static void killed_while_a_request_comes_and_an_answer_leaves(void)
@@ -177,7 +164,7 @@ static void killed_while_a_request_comes_and_an_answer_leaves(void)
     start();
     worker_send(server.conns[0], 1000);
     client_send(server.clients[1], 300);
-    step(server_turn, judge);
+    server_step(server_turn, judge);
 }
 
 /* The second answer is long, and stays where the worker wrote it. */
@@ -186,7 +173,7 @@ static void killed_while_an_answer_is_lent(void)
     start();
     worker_send(server.conns[0], 1000);
     worker_send(server.conns[1], 1500);
-    step(server_turn, judge);
+    server_step(server_turn, judge);
 }
 
 static void killed_while_a_lent_answer_is_acknowledged(void)
@@ -196,7 +183,7 @@ static void killed_while_a_lent_answer_is_acknowledged(void)
     server_turn();
     CHECK_EQ(server.engine->link->stack.published->tcp.lent, 1);
     clients_turn(); /* the acknowledgement */
-    step(server_turn, judge);
+    server_step(server_turn, judge);
 }
 
 static void killed_while_the_worker_aborts_what_is_lent(void)
@@ -206,7 +193,7 @@ static void killed_while_the_worker_aborts_what_is_lent(void)
     server_turn();
     CHECK(un_port_command(&server.worker, UN_COMMAND_ABORT, server.conns[1], UN_REASON_ABORTED));
     un_port_commit(&server.worker);
-    step(server_turn, judge);
+    server_step(server_turn, judge);
 }
 
 static void killed_while_the_peer_ends_it(void)
@@ -214,7 +201,7 @@ static void killed_while_the_peer_ends_it(void)
     start();
     CHECK_EQ(un_stack_shutdown(&server.far, server.clients[0]), 0);
     clients_turn();
-    step(server_turn, judge);
+    server_step(server_turn, judge);
 }
 
 static void killed_while_the_worker_aborts_it(void)
@@ -222,7 +209,7 @@ static void killed_while_the_worker_aborts_it(void)
     start();
     CHECK(un_port_command(&server.worker, UN_COMMAND_ABORT, server.conns[0], UN_REASON_ABORTED));
     un_port_commit(&server.worker);
-    step(server_turn, judge);
+    server_step(server_turn, judge);
 }
 
 static void killed_while_the_worker_closes_it(void)
@@ -230,7 +217,7 @@ static void killed_while_the_worker_closes_it(void)
     start();
     CHECK(un_port_command(&server.worker, UN_COMMAND_CLOSE, server.conns[0], 0));
     un_port_commit(&server.worker);
-    step(server_turn, judge);
+    server_step(server_turn, judge);
 }
 
 static void end_all(void)
@@ -244,7 +231,7 @@ static void killed_while_all_are_ended(void)
     start();
     client_send(server.clients[1], 300);
     server_turn();
-    step(end_all, judge);
+    server_step(end_all, judge);
 }
 
 /* The seat changes hands. */
@@ -264,7 +251,7 @@ static void killed_while_a_successor_sits_down(void)
     start();
     worker_send(server.conns[1], 1400);
     server_turn();
-    step(a_successor_sits, judge);
+    server_step(a_successor_sits, judge);
 }
 
 static void killed_while_a_worker_is_asked(void)
@@ -272,7 +259,7 @@ static void killed_while_a_worker_is_asked(void)
     start();
     a_successor_sits();
     client_send(server.clients[1], 300);
-    step(server_turn, judge);
+    server_step(server_turn, judge);
 }
 
 static void killed_while_what_is_lent_is_given_up(void)
@@ -283,7 +270,7 @@ static void killed_while_what_is_lent_is_given_up(void)
     server_turn();
     worker_take();
     client_send(server.clients[0], 300);
-    step(server_turn, judge);
+    server_step(server_turn, judge);
 }
 
 /* More than the window of its peer takes. */
@@ -301,7 +288,7 @@ static void killed_while_unsent_output_is_given_up(void)
     a_successor_sits();
     server_turn();
     worker_take();
-    step(server_turn, judge);
+    server_step(server_turn, judge);
 }
 
 static void unread_events(void)
@@ -319,14 +306,14 @@ static void unread_events(void)
 static void killed_while_a_leaving_worker_is_lost(void)
 {
     unread_events();
-    step(lose_worker, judge);
+    server_step(lose_worker, judge);
 }
 
 static void killed_while_its_events_are_copied(void)
 {
     unread_events();
     lose_worker();
-    step(server_turn, judge);
+    server_step(server_turn, judge);
 }
 
 /* Listeners. The request that the dead engine was at is repeated. */
@@ -371,14 +358,14 @@ static void judge_listening(void)
 static void killed_while_it_listens_on_more(void)
 {
     start();
-    step(listen_on_another, judge_listening);
+    server_step(listen_on_another, judge_listening);
 }
 
 static void killed_while_it_listens_on_less(void)
 {
     start();
     listen_on_another();
-    step(unlisten_another, judge_listening);
+    server_step(unlisten_another, judge_listening);
 }
 
 static void take_over(void)
@@ -391,7 +378,7 @@ static void killed_while_it_takes_over(void)
     start();
     client_send(server.clients[1], 300);
     worker_send(server.conns[0], 1000);
-    step(take_over, judge);
+    server_step(take_over, judge);
 }
 
 /* Not stepped: what a client sees of it. */
