@@ -13,9 +13,7 @@ from usnet_framework._native import ConnectionInfo
 from usnet_framework.shards.steering import (
     Spread,
     agrees,
-    entry_of,
     flow_findings,
-    local_port,
     queue_of,
     spread,
     steering_key,
@@ -64,7 +62,7 @@ def test_a_card_puts_each_flow_where_it_is_predicted(version: int, entries: int)
     assert agrees(entries, 4)
     for remote, local in flows(version, 200):
         hashed = toeplitz(steering_key(40), remote, local)
-        assert entry_of(remote, local) == hashed % 128
+        assert queue_of(remote, local, 128) == hashed % 128
         assert queue_of(remote, local, 4) == table[hashed % entries] == queue_of(local, remote, 4)
 
 
@@ -83,15 +81,6 @@ def test_how_evenly_flows_are_spread() -> None:
     assert 1.0 <= found.imbalance < 1.5
     assert str(Spread((3, 1))) == "3/1 (max/mean 1.50)"
     assert Spread((0, 0)).imbalance == 1.0
-
-
-def test_a_connection_from_a_chosen_port_comes_back_to_its_shard() -> None:
-    remote = ("10.0.0.2", 5432)
-    for queue in range(4):
-        port = local_port(remote, "10.0.0.1", range(40000, 40100), queue, 4)
-        assert port is not None
-        assert queue_of(remote, ("10.0.0.1", port), 4) == queue
-    assert local_port(remote, "10.0.0.1", (), 0, 4) is None
 
 
 @pytest.mark.parametrize(("crossed", "ok"), [(64, True), (65, False)])

@@ -25,7 +25,7 @@ from typing import Self
 
 SIOCETHTOOL, SIOCGIFMTU = 0x8946, 0x8921
 
-_GDRVINFO, _GRINGPARAM, _SRINGPARAM, _GSTRINGS, _GPERMADDR = 0x03, 0x10, 0x11, 0x1B, 0x20
+_GDRVINFO, _GRINGPARAM, _SRINGPARAM, _GSTRINGS = 0x03, 0x10, 0x11, 0x1B
 _GRXFH, _SRXFH, _GRXRINGS, _GRXCLSRLCNT, _GRXCLSRULE, _GRXCLSRLALL = 0x29, 0x2A, 0x2D, 0x2E, 0x2F, 0x30
 _SRXCLSRLDEL, _SRXCLSRLINS, _GSSET_INFO, _GFEATURES, _SFEATURES = 0x31, 0x32, 0x37, 0x3A, 0x3B
 _GCHANNELS, _SCHANNELS, _GRSSH, _SRSSH = 0x3C, 0x3D, 0x46, 0x47
@@ -42,7 +42,6 @@ _TCP_IPV4, _TCP_IPV6 = struct.Struct("!4s4sHH"), struct.Struct("!16s16sHH")
 _SET_INFO = struct.Struct("=IIQI")
 _FEATURES, _HASH_FUNCTIONS = 4, 5  # ETH_SS_FEATURES, ETH_SS_RSS_HASH_FUNCS
 _STRING_BYTES = 32
-_ADDRESS_BYTES_MAX = 32  # MAX_ADDR_LEN
 _ANY_LOCATION = 0xFFFFFFFF  # RX_CLS_LOC_ANY
 _SPECIAL_LOCATIONS = 0x80000000  # RX_CLS_LOC_SPECIAL
 
@@ -144,13 +143,6 @@ class Ethtool:
     def driver(self) -> Driver:
         found = _DRVINFO.unpack(self._ask(_DRVINFO.pack(_GDRVINFO, b"", b"", b"", b"", b"", *[0] * 5)))
         return Driver(*(_text(part) for part in found[1:5]))
-
-    def permanent_address(self) -> str:
-        """The MAC address that the card was made with, as 02:00:5e:10:00:01; empty when it has none."""
-        answer = self._ask(struct.pack("=II", _GPERMADDR, _ADDRESS_BYTES_MAX) + bytes(_ADDRESS_BYTES_MAX))
-        (length,) = struct.unpack_from("=I", answer, 4)
-        address = answer[8 : 8 + length]
-        return address.hex(":") if any(address) else ""
 
     def mtu(self) -> int:
         """Bytes of the largest packet, its link header not counted."""

@@ -43,16 +43,6 @@ def queue_of(remote: Endpoint, local: Endpoint, queues: int) -> int:
     return owner(remote, local, queues)
 
 
-def entry_of(remote: Endpoint, local: Endpoint) -> int:
-    """Of such a flow: the entry of a table of 128."""
-    return owner(remote, local, ENTRIES)
-
-
-def local_port(remote: Endpoint, address: str, ports: Iterable[int], queue: int, queues: int) -> int | None:
-    """The first of `ports` from which a connection to `remote` comes back on the queue; None when none does."""
-    return next((port for port in ports if queue_of(remote, (address, port), queues) == queue), None)
-
-
 @dataclass(frozen=True)
 class Spread:
     """How many flows are on each queue."""
