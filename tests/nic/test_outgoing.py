@@ -6,9 +6,12 @@ import ipaddress
 from pathlib import Path
 
 import pytest
+from support.backends import network_namespace
+from support.privilege import needs_network_namespaces
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards import outgoing
+from usnet_framework.shards.cgroup import listed
 from usnet_framework.shards.kernelsockets import TABLES
 
 OURS = ipaddress.ip_address("10.0.0.1")
@@ -97,3 +100,16 @@ def test_ports_at_which_the_kernel_has_sockets_are_refused(
 def test_without_ipv6_there_is_one_table(root: Path) -> None:
     (root / TABLES[1]).unlink()
     outgoing.check_free((9000, 9099), [OURS], root=root)
+
+
+@needs_network_namespaces
+def test_a_long_list_of_the_kernels_is_kept_whole() -> None:
+    others = set(range(10001, 16000, 2))
+    with network_namespace():
+        with Path("/", outgoing.RESERVED).open("w") as file:
+            file.write(listed(others))
+        assert outgoing.reserved() == others
+        outgoing.reserve((42000, 42009), True)
+        assert outgoing.reserved() == others | set(range(42000, 42010))
+        outgoing.reserve((42000, 42009), False)
+        assert outgoing.reserved() == others

@@ -17,6 +17,9 @@ from usnet_framework.shards.kernelsockets import local_ends
 
 RESERVED = "proc/sys/net/ipv4/ip_local_reserved_ports"
 
+LIST_BYTES_MAX = 1 << 20
+"""Every second one of all ports takes less."""
+
 Ports = tuple[int, int]
 """The first and the last."""
 
@@ -31,7 +34,9 @@ def ports_named(name: str) -> Ports:
 
 
 def reserved(root: Path = Path("/")) -> set[int]:
-    return set(parse_list((root / RESERVED).read_text(encoding="ascii")))
+    """In one read: the kernel answers a second one of the same file with its end."""
+    with (root / RESERVED).open("rb", buffering=0) as file:
+        return set(parse_list((file.read(LIST_BYTES_MAX) or b"").decode("ascii")))
 
 
 def is_reserved(ports: Ports, root: Path = Path("/")) -> bool:
