@@ -10,12 +10,13 @@ import signal
 import socket
 import struct
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sockets.test_streams import receive
-from support.backends import Afxdp
+from support.backends import Afxdp, current_namespace, inside, network_namespace
 from support.clients import Clients, EchoDialogue
 from support.link import ip
 from support.obedient import pattern
@@ -119,6 +120,29 @@ def test_an_interface_that_is_removed_is_joined_when_it_is_back(interface: Afxdp
         server.wait("it is ready", lambda: is_ready(server))
         assert hello(server) == b"hello"
         assert "interface usnet0 was removed; it is joined again" in server.log
+
+
+def test_an_interface_that_was_elsewhere_is_joined_when_it_is_back(interface: Afxdp) -> None:
+    """It has its old number, and our program, and none of its queues."""
+    with Server(ECHO, "--queues", "2", backend=interface) as server, ExitStack() as opened:
+        assert hello(server) == b"hello"
+        here = current_namespace()
+        opened.callback(os.close, here)
+        with network_namespace():
+            there = current_namespace()
+        opened.callback(os.close, there)
+        send_to(interface.interface, there)
+        assert_it_says(server, "interface usnet0 was removed", "put it back")
+        with inside(there):
+            send_to(interface.interface, here)
+        ip("link", "set", interface.interface, "up")
+        server.wait("it is ready", lambda: is_ready(server))
+        assert hello(server) == b"hello"
+        assert "interface usnet0 was removed; it is joined again" in server.log
+
+
+def send_to(interface: str, namespace: int) -> None:
+    ip("link", "set", interface, "netns", f"/proc/{os.getpid()}/fd/{namespace}")
 
 
 def test_queues_that_somebody_adds_are_said_to_get_nothing(interface: Afxdp) -> None:

@@ -61,6 +61,7 @@ SAME_HOST = ("veth", "tun")
 KERNEL_MIN = (5, 11)
 """Since when memory that BPF takes is not charged to RLIMIT_MEMLOCK."""
 
+AF_XDP = 44
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_MULTICAST, PACKET_MR_UNICAST = 263, 1, 0, 3
 _MEMBERSHIP = struct.Struct("=iHH8s")  # struct packet_mreq
 
@@ -190,16 +191,18 @@ class Afxdp:
         return self._nic.trouble()
 
     def _is_gone(self) -> bool:
-        """For good, whatever has its name meanwhile."""
+        """For good, whatever has its name meanwhile. It may be back with its number, from another network namespace;
+        its queues are not."""
         try:
-            return socket.if_nametoindex(self._name) != self._index
+            is_there = socket.if_nametoindex(self._name) == self._index
         except OSError:
             return True
+        return not is_there or not all(_has_queue(fd) for fd, _ in self._queues.values())
 
     def _open_again(self) -> None:
         """StartupError: it is not back yet."""
-        _checked_link(self._name)
-        self.close()
+        _existing(self._name)
+        self.close()  # first, as an interface that is back may have our program
         try:
             self._open()
         except BaseException:
@@ -459,6 +462,16 @@ def _checked_mtu(name: str, has: XdpFeatures | None) -> int:
             f"ip link set {name} mtu {MTU_MAX}"
         )
     return mtu
+
+
+def _has_queue(fd: int) -> bool:
+    """Of a socket that was bound: whether its interface has not been taken from it since."""
+    with socket.socket(AF_XDP, socket.SOCK_RAW, 0, fileno=os.dup(fd)) as queue:
+        try:
+            queue.recv(1, socket.MSG_DONTWAIT)  # it never gives anything
+        except OSError as error:
+            return error.errno != errno.ENXIO
+    return True
 
 
 def _packet_socket(name: str) -> socket.socket:
