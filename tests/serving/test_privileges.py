@@ -60,10 +60,16 @@ def exchange(client: socket.socket, text: bytes = b"hello") -> None:
 
 
 def killed(server: Server, pid: int) -> None:
-    """And all that follows is done."""
+    """And all that follows is done: another is in its place."""
+    before = settled(server)
     os.kill(pid, signal.SIGKILL)
-    server.wait("it is gone", lambda: pid not in settled(server).all)
-    server.wait("another is there", lambda: server.get("/readyz")[0] == 200)
+
+    def replaced() -> bool:
+        found = settled(server)
+        return pid not in found.all and [*map(len, found)] == [*map(len, before)]
+
+    server.wait("another is there", replaced)
+    server.wait("the server is ready", lambda: server.get("/readyz")[0] == 200)
 
 
 def assert_harmless(pids: list[int]) -> None:

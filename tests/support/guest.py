@@ -85,11 +85,11 @@ class GuestServer:
         families = text_string_to_metric_families(wait("metrics", lambda: self._get("/metrics"), PATIENCE_S))
         return sum(sample.value for family in families for sample in family.samples if sample.name == name)
 
-    def network_pids(self) -> list[int]:
-        """By shard."""
+    def network_pids(self) -> list[int | None]:
+        """By shard; None: it is between two."""
         return [shard["network_pid"] for shard in self.ask("status")["shards"]]
 
-    def kill(self, *pids: int) -> None:
+    def kill(self, *pids: int | None) -> None:
         self._guest.run("sh", "-c", f"kill -KILL {' '.join(map(str, pids))}")
 
     def end(self) -> None:
