@@ -16,6 +16,7 @@ from mmap import mmap
 from typing import Any
 
 from usnet_framework._usnet import ffi, lib
+from usnet_framework.addresses import mapped
 
 Address = tuple[str, int] | tuple[str, int, int, int] | str
 """As `socket` writes it: (host, port), (host, port, flow, scope) for IPv6, "" for unix."""
@@ -277,8 +278,7 @@ def _option_address(kind: int, address: str, number: int) -> dict[str, Any]:
 
 def mapped_ip(address: str) -> bytes:
     """The 16 bytes of an address, IPv4 in its mapped form."""
-    ip = ipaddress.ip_address(address)
-    return ip.packed if ip.version == 6 else bytes(10) + b"\xff\xff" + ip.packed
+    return mapped(ipaddress.ip_address(address).packed)
 
 
 def die_with_parent(signal: int, parent_pid: int) -> None:

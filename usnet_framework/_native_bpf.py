@@ -4,19 +4,18 @@ Nobody but the AF_XDP device needs it, and libbpf with it: import it only there.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 import struct
 from collections.abc import Mapping
 from typing import Any
 
+from usnet_framework.addresses import IpAddress, mapped
+
 try:
     from usnet_framework._bpf import ffi, lib
 except ImportError as error:
     raise ImportError(f"the XDP program is loaded with libbpf, which is not there ({error}); install libbpf1") from None
-
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 COUNTERS = ("not_served", "fragments")
 """enum usnet_xdp_counter: frames that were dropped, since nobody had the queue, or as fragments."""
@@ -71,14 +70,14 @@ class XdpProgram:
 
     def own(self, address: IpAddress) -> None:
         """It is ours alone."""
-        self._set("addresses", _mapped(address), _NUMBER.pack(OWN))
+        self._set("addresses", mapped(address.packed), _NUMBER.pack(OWN))
 
     def share(self, address: IpAddress) -> None:
         """The kernel has it as well."""
-        self._set("addresses", _mapped(address), _NUMBER.pack(SHARED))
+        self._set("addresses", mapped(address.packed), _NUMBER.pack(SHARED))
 
     def unshare(self, address: IpAddress) -> None:
-        _known(lib.usnet_bpf_remove(self._maps["addresses"], _mapped(address)))
+        _known(lib.usnet_bpf_remove(self._maps["addresses"], mapped(address.packed)))
 
     def serve(self, address: IpAddress, port: int, protocol: int = socket.IPPROTO_TCP) -> None:
         """Of a shared address."""
@@ -106,12 +105,8 @@ class XdpProgram:
         _known(lib.usnet_bpf_set(self._maps[name], key, value))
 
 
-def _mapped(address: IpAddress) -> bytes:
-    return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
-
-
 def _served(address: IpAddress, port: int, protocol: int) -> bytes:
-    return _mapped(address) + struct.pack(">HBx", port, protocol)
+    return mapped(address.packed) + struct.pack(">HBx", port, protocol)
 
 
 def _checked(result: int, why: Any) -> int:

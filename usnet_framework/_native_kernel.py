@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from mmap import mmap
 
-from usnet_framework._native import checked, mapped_ip
+from usnet_framework._native import checked
 from usnet_framework._usnet import ffi, lib
-
-IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
-IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+from usnet_framework.addresses import IpAddress, IpInterface, IpNetwork, mapped
 
 ADDRESSES_MAX: int = lib.USNET_KERNEL_ADDRESSES_MAX
 ROUTES_MAX: int = lib.USNET_KERNEL_ROUTES_MAX
@@ -56,13 +52,13 @@ def write_table(
 
 
 def _address(address: IpInterface) -> dict[str, object]:
-    return {"ip": mapped_ip(str(address.ip)), "prefix": address.network.prefixlen}
+    return {"ip": mapped(address.ip.packed), "prefix": address.network.prefixlen}
 
 
 def _route(route: Route) -> dict[str, object]:
     return {
-        "network": mapped_ip(str(route.network.network_address)),
-        "gateway": bytes(16) if route.gateway is None else mapped_ip(str(route.gateway)),
+        "network": mapped(route.network.network_address.packed),
+        "gateway": bytes(16) if route.gateway is None else mapped(route.gateway.packed),
         "prefix": route.network.prefixlen,
         "elsewhere": route.elsewhere,
     }

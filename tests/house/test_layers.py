@@ -43,8 +43,8 @@ INCLUDES = {
 # Layers of the package, from the bottom up; a folder stands for all that is in it. A module imports from its own layer
 # and from those before it, and never in a circle.
 LAYERS = (
-    {"bytecode", "errors", "inherited", "installed", "values", "logs", "logwriter", "tracebacks", "_usnet",
-     "_bpf"},
+    {"addresses", "bytecode", "errors", "inherited", "installed", "values", "logs", "logwriter", "tracebacks",
+     "_usnet", "_bpf"},
     {"config", "_native", "_native_stack", "_native_tap", "_native_xdp", "_native_bpf", "_native_device",
      "_native_kernel", "_dispatch", "handler", "connection", "protocols"},
     {"app", "collector", "metrics", "shards"},

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from usnet_framework.addresses import unmapped
 from usnet_framework.shards.findings import Finding
 
 log = logging.getLogger("usnet.supervisor")
@@ -45,8 +46,7 @@ class Claim:
 
 def plain(address: bytes) -> str:
     """As users write it; IPv4 comes in its mapped form."""
-    ip = ipaddress.IPv6Address(address)
-    return str(ip.ipv4_mapped or ip)
+    return str(ipaddress.ip_address(unmapped(address)))
 
 
 class AddressBook:
