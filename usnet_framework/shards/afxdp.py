@@ -39,12 +39,13 @@ from usnet_framework.shards.interrupts import are_put_off
 from usnet_framework.shards.netdev import XdpFeatures, xdp_features
 from usnet_framework.shards.nic import MTU_MAX, Nic, Wanted, planned, queues_of
 from usnet_framework.shards.privileges import capabilities_finding
-from usnet_framework.shards.rtnetlink import IFF_RUNNING, IFF_UP
+from usnet_framework.shards.rtnetlink import IFF_RUNNING, IFF_UP, MAC_BYTES
 from usnet_framework.shards.sharing import SharedInterface
 from usnet_framework.shards.stackplan import StackPlan
 
 if TYPE_CHECKING:
-    from usnet_framework._native_bpf import IpAddress, XdpProgram
+    from usnet_framework._native_bpf import XdpProgram
+    from usnet_framework.addresses import IpAddress
 
 log = logging.getLogger("usnet.supervisor")
 
@@ -52,8 +53,6 @@ FRAME_BYTES = 4096
 """UN_STACK_FRAME_BYTES of native/src/engine/stack_setup.c: a chunk of the kernel's."""
 
 CAPABILITIES = ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_PERFMON", "CAP_BPF")
-
-MAC_BYTES = 6
 
 SAME_HOST = ("veth", "tun")
 """Kinds of interfaces whose packets come from a kernel of this host, and go to it: checksums may be left undone."""
@@ -85,7 +84,7 @@ class Afxdp:
         self._why_generic = ""
         self._attached: frozenset[int] = frozenset()  # our program
         self._link = _checked_link(self._name)
-        self._index = socket.if_nametoindex(self._name)
+        self._index = rtnetlink.index_of(self._name)
         has = self._features()
         self._mtu = _checked_mtu(self._name, has)
         self._wanted = replace(self._wanted, mtu_max=max(MTU_MAX, self._mtu))
@@ -192,10 +191,12 @@ class Afxdp:
 
     def _is_gone(self) -> bool:
         """For good, whatever has its name meanwhile. It may be back with its number, from another network namespace;
-        its queues are not."""
+        its queues are not. OSError: that cannot be found out."""
         try:
-            is_there = socket.if_nametoindex(self._name) == self._index
-        except OSError:
+            is_there = rtnetlink.index_of(self._name) == self._index
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
             return True
         return not is_there or not all(_has_queue(fd) for fd, _ in self._queues.values())
 
@@ -428,7 +429,7 @@ def check_kernel(release: str) -> None:
 def addresses_of(name: str) -> list[str]:
     """Of an interface, with their prefixes, which a server can share with the kernel. StartupError."""
     _existing(name)
-    return sharing.addresses_of(name, socket.if_nametoindex(name))
+    return sharing.addresses_of(name, rtnetlink.index_of(name))
 
 
 def _checked_link(name: str) -> rtnetlink.Link:
@@ -447,7 +448,9 @@ def _existing(name: str) -> rtnetlink.Link:
     """StartupError."""
     try:
         return rtnetlink.link(name)
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise StartupError(f"--interface {name}: the kernel does not tell about it: {error}") from None
         raise StartupError(f"--interface {name}: there is no such interface; ip link shows which there are") from None
 
 

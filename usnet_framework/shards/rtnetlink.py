@@ -1,8 +1,10 @@
-"""What rtnetlink(7) says of interfaces and ioctl does not: their kind, and who takes their packets."""
+"""Netlink: the shape of its messages, and what rtnetlink(7) says of interfaces and ioctl does not: their kind, and who
+takes their packets."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import struct
@@ -11,32 +13,43 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+Message = tuple[int, int, int, bytes]  # type, flags, number of the request, the rest
+
 MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
+NLM_F_REQUEST, NLM_F_DUMP_INTR, NLM_F_DUMP, NLM_F_CREATE = 0x1, 0x10, 0x300, 0x400
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+MAC_BYTES = 6  # of Ethernet
+NAME_BYTES_MAX = 15  # IFNAMSIZ - 1
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
 _ERROR = struct.Struct("=i")  # the beginning of struct nlmsgerr
-_RTM_NEWLINK, _RTM_GETLINK, _NLM_F_REQUEST = 16, 18, 1
+_INDEX = struct.Struct("=16si20x")  # struct ifreq
+_RTM_NEWLINK, _RTM_GETLINK = 16, 18
 _IFLA_ADDRESS, _IFLA_NUM_RX_QUEUES, _IFLA_XDP = 1, 32, 43
 _IFLA_XDP_IDS = (4, 5, 6, 7)  # IFLA_XDP_PROG_ID, and where there are several: those of each kind
 _IFLA_LINKINFO, _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_TUN_NUM_QUEUES = 18, 1, 2, 8
 _IFLA_LINK, _IFLA_LINK_NETNSID = 5, 37
 IFF_UP, IFF_RUNNING = 1 << 0, 1 << 6
+_SIOCGIFINDEX = 0x8933
 _REPLY_BYTES_MAX = 1 << 16
 _REPLY_TIMEOUT_S = 1.0
 
 
 def index_of(name: str) -> int:
-    """Of an interface. OSError, with ENODEV: there is none."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), name) from None
+    """Of an interface. OSError, with ENODEV: there is none. (The error of socket.if_nametoindex says nothing, and comes
+    as well when there is no descriptor left to ask with.)"""
+    packed = os.fsencode(name)
+    if len(packed) > NAME_BYTES_MAX:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), name)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
+        reply = fcntl.ioctl(query, _SIOCGIFINDEX, _INDEX.pack(packed, 0))
+    return int(_INDEX.unpack(reply)[1])
 
 
 def tun_queues(name: str) -> int:
     """How many queues of a multi-queue interface are open; 0 as well where there is none, or only one is possible."""
     with suppress(OSError, KeyError, struct.error):
-        reply = _ask_for_link(socket.if_nametoindex(name))
+        reply = _ask_for_link(index_of(name))
         info = dict(attributes(dict(attributes(reply[_LINK.size :]))[_IFLA_LINKINFO]))
         if info[_IFLA_INFO_KIND].rstrip(b"\0") != b"tun":
             return 0  # the numbers of what follows mean something else
@@ -82,11 +95,11 @@ def _ask_for_link(index: int) -> bytes:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
         kernel.settimeout(_REPLY_TIMEOUT_S)
         asked = _LINK.pack(0, 0, index, 0, 0)
-        kernel.send(MESSAGE.pack(MESSAGE.size + len(asked), _RTM_GETLINK, _NLM_F_REQUEST, 1, 0) + asked)
+        kernel.send(MESSAGE.pack(MESSAGE.size + len(asked), _RTM_GETLINK, NLM_F_REQUEST, 1, 0) + asked)
         reply = kernel.recv(_REPLY_BYTES_MAX)
     if MESSAGE.unpack_from(reply)[1] != _RTM_NEWLINK:
-        (error,) = _ERROR.unpack_from(reply, MESSAGE.size)
-        raise OSError(-error, os.strerror(-error))
+        error = error_in(reply[MESSAGE.size :])
+        raise OSError(error, os.strerror(error))
     return reply[MESSAGE.size :]
 
 
@@ -113,3 +126,16 @@ def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         length, kind = _ATTRIBUTE.unpack_from(data)
         yield kind & 0x3FFF, data[_ATTRIBUTE.size : length]
         data = data[max(length + 3 & ~3, _ATTRIBUTE.size) :]
+
+
+def messages_in(packet: bytes) -> Iterator[Message]:
+    at = 0
+    while at + MESSAGE.size <= len(packet):
+        length, kind, flags, number, _ = MESSAGE.unpack_from(packet, at)
+        yield kind, flags, number, packet[at + MESSAGE.size : at + length]
+        at += max(length + 3 & ~3, MESSAGE.size)
+
+
+def error_in(rest: bytes) -> int:
+    """The errno of an NLMSG_ERROR; 0: it is none, what was asked for was done."""
+    return -int(_ERROR.unpack_from(rest)[0])

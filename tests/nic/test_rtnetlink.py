@@ -1,0 +1,36 @@
+"""What the kernel says of an interface, and that it cannot be asked is another answer than that there is none."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+
+import pytest
+
+from usnet_framework.shards.rtnetlink import index_of, link
+
+
+def test_an_interface_has_a_number() -> None:
+    assert index_of("lo") == 1
+
+
+@pytest.mark.parametrize("name", ["usnet-none", "lo-with-a-very-long-name"])
+def test_there_is_no_such_interface(name: str) -> None:
+    for ask in (index_of, link):
+        with pytest.raises(OSError, match="No such device") as refusal:
+            ask(name)
+        assert refusal.value.errno == errno.ENODEV
+
+
+def test_without_a_descriptor_to_ask_with_nobody_says_that_there_is_none() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        for ask in (index_of, link):
+            with pytest.raises(OSError, match="Too many open files"):
+                ask("lo")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
