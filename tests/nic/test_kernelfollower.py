@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from ipaddress import ip_address, ip_interface, ip_network
@@ -17,8 +19,10 @@ from support.link import ip
 from support.privilege import needs_network_namespaces
 
 from usnet_framework._native_kernel import Route
+from usnet_framework.addresses import IpNetwork, mapped
+from usnet_framework.shards import kernelfollower
 from usnet_framework.shards.kernelfollower import ASKED_MAX, KernelFollower
-from usnet_framework.shards.kernelview import Address, KernelView, mapped
+from usnet_framework.shards.kernelview import Address, Dump, KernelView
 from usnet_framework.shards.rtnetlink import link
 
 pytestmark = needs_network_namespaces
@@ -255,3 +259,68 @@ def test_changes_without_end_leave_the_loop_its_time(seen: Seen) -> None:
     seen.run(run())
     pauses = [later - earlier for earlier, later in pairwise(published)]
     assert all(pause >= 10 * cost_s for pause in pauses)
+
+
+def test_what_could_not_be_passed_on_is_passed_on_later(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without further news."""
+    monkeypatch.setattr(kernelfollower, "TELL_AGAIN_S", 0.01)
+    failures = iter([OSError("no memory"), OSError("no memory")])
+
+    def publish(view: KernelView) -> None:
+        for failure in failures:
+            raise failure
+        seen.view = view
+
+    seen.follower._publish = publish
+    seen.view = KernelView(0)
+    live(seen, lambda: ip("neighbour", "add", "10.0.0.7", "lladdr", MAC, "dev", OURS),
+         lambda: list(seen.neighbours) == [packed("10.0.0.7")])  # fmt: skip
+    assert next(failures, None) is None
+
+
+def test_a_station_without_an_address_is_none(seen: Seen) -> None:
+    """Its MAC address is all zeros: what is sent there comes to nobody."""
+
+    def add() -> None:
+        ip("neighbour", "add", "10.0.0.8", "lladdr", "00:00:00:00:00:00", "dev", OURS)
+        ip("neighbour", "add", "10.0.0.7", "lladdr", MAC, "dev", OURS)
+
+    live(seen, add, lambda: packed("10.0.0.7") in seen.neighbours)
+    assert packed("10.0.0.8") not in seen.neighbours
+
+
+def view_of(*routes: Route) -> KernelView:
+    view = KernelView(1)
+    view._routes[Dump.IPV4_ROUTES] = [(0, route) for route in routes]
+    return view
+
+
+def test_which_routes_elsewhere_matter_is_as_a_slow_look_has_it() -> None:
+    chance = random.Random(12)
+
+    def network() -> IpNetwork:
+        return ip_network((chance.randrange(16) << 28 | chance.randrange(16) << 20, chance.randrange(33)), strict=False)
+
+    for _ in range(50):
+        ours = [Route(network()) for _ in range(3)]
+        others = [Route(network(), elsewhere=True) for _ in range(20)]
+        slow = {route for route in others for own in ours if route.network.subnet_of(own.network)}  # type: ignore[arg-type]
+        assert {route for route in view_of(*ours, *others).routes if route.elsewhere} == slow
+
+
+def test_twice_the_routes_cost_twice_as_much() -> None:
+    """A router may have all those of the Internet."""
+    calls = [0]
+
+    def cost(count: int) -> int:
+        networks = [ip_network((number << 12, 24)) for number in range(count)]
+        view = view_of(*map(Route, networks), *(Route(network, elsewhere=True) for network in networks))
+        calls[0] = 0
+        sys.setprofile(lambda _frame, event, _argument: calls.__setitem__(0, calls[0] + (event == "call")))
+        try:
+            assert len(view.routes) == 2 * count
+        finally:
+            sys.setprofile(None)
+        return calls[0]
+
+    assert cost(400) < 3 * cost(200)

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from usnet_framework.shards.kernelview import KernelView, messages_in, use_request
+from usnet_framework.shards.kernelview import KernelView, use_request
+from usnet_framework.shards.rtnetlink import messages_in
+
+log = logging.getLogger("usnet.supervisor")
 
 SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
 GROUPS = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400
@@ -26,6 +30,7 @@ PACKET_BYTES_MAX = 1 << 16  # the kernel's are of half of that at most
 PACKETS_AT_ONCE = 4  # a thousand messages: 10 ms
 REPLY_S = 1.0  # the kernel answers at once
 PAUSE_MIN_S, PAUSE_TIMES = 0.001, 10
+TELL_AGAIN_S = 1.0  # what could not be passed on, such as for want of memory
 
 ASK_AGAIN_S = 1.0
 ASKED_MAX = 256
@@ -59,8 +64,8 @@ class KernelFollower:
             if not self._view.is_dumping:
                 self._socket.send(self._view.begin())
             self._receive()
-        self._view.changed = False
         self._publish(self._view)
+        self._view.changed = False
 
     def start(self) -> None:
         """Go on in the loop that runs."""
@@ -71,7 +76,7 @@ class KernelFollower:
             self._soon()
 
     def ask(self, neighbours: Iterable[bytes]) -> None:
-        """Have the kernel find out who has these addresses (kernelview.mapped); the answer is news. What is asked for
+        """Have the kernel find out who has these addresses (addresses.mapped); the answer is news. What is asked for
         too often is left out: whoever needs it asks again."""
         now_s = time.monotonic()
         self._asked = {ip: asked_s for ip, asked_s in self._asked.items() if now_s - asked_s < ASK_AGAIN_S}
@@ -109,22 +114,30 @@ class KernelFollower:
         for message in messages_in(packet):
             self._view.take(message)
 
-    def _soon(self) -> None:
+    def _soon(self, pause_min_s: float = PAUSE_MIN_S) -> None:
         if self._timer is None and self._loop is not None:
-            pause_s = max(PAUSE_MIN_S, PAUSE_TIMES * self._spent_s)
+            pause_s = max(pause_min_s, PAUSE_TIMES * self._spent_s)
             self._timer = self._loop.call_later(pause_s, self._pass_on)
 
     def _pass_on(self) -> None:
         self._timer = None
         began_s = time.monotonic()
-        if self._view.changed:
-            self._view.changed = False
-            self._publish(self._view)
+        is_done = not self._view.changed or self._tell()
         if self._view.dirty and not self._view.is_dumping:
             self._begin()
         self._spent_s = time.monotonic() - began_s
         if self._view.waits:
-            self._soon()
+            self._soon(PAUSE_MIN_S if is_done else TELL_AGAIN_S)
+
+    def _tell(self) -> bool:
+        """Whether it could be passed on; else there is still something that waits for it."""
+        try:
+            self._publish(self._view)
+        except OSError as error:
+            log.warning("what the kernel knows of the interface is not passed on: %s", error)
+            return False
+        self._view.changed = False
+        return True
 
     def _begin(self) -> None:
         """A dump, whose end is a change. The kernel may have no room for the request at the moment."""

@@ -14,18 +14,28 @@ from __future__ import annotations
 import errno
 import ipaddress
 import struct
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from usnet_framework._native_kernel import IpAddress, IpInterface, IpNetwork, Route
-from usnet_framework.shards.rtnetlink import MESSAGE, attribute, attributes, number_in
+from usnet_framework._native_kernel import Route
+from usnet_framework.addresses import IpAddress, IpInterface, IpNetwork, mapped, unmapped
+from usnet_framework.shards.rtnetlink import (
+    MAC_BYTES,
+    MESSAGE,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    Message,
+    attribute,
+    attributes,
+    error_in,
+    number_in,
+)
 
-Message = tuple[int, int, int, bytes]  # type, flags, number of the request, the rest
-
-NLM_F_REQUEST, NLM_F_DUMP_INTR, NLM_F_DUMP, NLM_F_CREATE = 0x1, 0x10, 0x300, 0x400
-NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTM_NEWLINK, RTM_DELLINK = 16, 17
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
@@ -43,9 +53,6 @@ TRY_AGAIN = (errno.ENOBUFS, errno.EBUSY, errno.EAGAIN, errno.ENOMEM, errno.EINTR
 NUD_KNOWN = 0x9E
 """States of neighbours that the kernel itself would send to: reachable, stale, delay, probe, permanent. Those without
 ARP are groups."""
-
-MAC_BYTES = 6
-V4_PREFIX = bytes(10) + b"\xff\xff"
 
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
@@ -85,7 +92,7 @@ class KernelView:
         self.changed = False
         self.addresses: list[Address] = []
         self.neighbours: dict[bytes, bytes] = {}
-        """MAC by IP address (`mapped`), of those that the kernel would send to."""
+        """MAC by IP address (addresses.mapped), of those that the kernel would send to."""
         self._routes: dict[Dump, list[tuple[int, Route]]] = {dump: [] for dump in ROUTES}  # with their metrics
         self._dump: Dump | None = None
         self._number = 0
@@ -99,8 +106,8 @@ class KernelView:
         something less exact leaves by the interface."""
         found = [one for dump in sorted(ROUTES) for one in self._routes[dump]]
         found.sort(key=lambda one: (-one[1].network.prefixlen, one[0]))
-        ours = [route.network for _, route in found if not route.elsewhere]
-        return [route for _, route in found if not route.elsewhere or any(_lies_in(route.network, net) for net in ours)]
+        ours = _Networks(route.network for _, route in found if not route.elsewhere)
+        return [route for _, route in found if not route.elsewhere or ours.hold(route.network)]
 
     @property
     def is_dumping(self) -> bool:
@@ -125,7 +132,7 @@ class KernelView:
             self._news(kind, rest)
             return
         self._interrupted |= flags & NLM_F_DUMP_INTR != 0
-        if kind == NLMSG_ERROR and _errno(rest) in TRY_AGAIN:
+        if kind == NLMSG_ERROR and error_in(rest) in TRY_AGAIN:
             self.put_off()
         elif kind in (NLMSG_DONE, NLMSG_ERROR):  # the latter: the kernel has nothing of the kind
             self._end(self._dump)
@@ -182,7 +189,7 @@ class KernelView:
         found = dict(attributes(rest[_NEIGHBOUR.size :]))
         ip, mac = mapped(found.get(NDA_DST, b"")), found.get(NDA_LLADDR, b"")
         before = neighbours.get(ip)
-        if kind == RTM_NEWNEIGH and state & NUD_KNOWN and len(mac) == MAC_BYTES:
+        if kind == RTM_NEWNEIGH and state & NUD_KNOWN and len(mac) == MAC_BYTES and any(mac):
             neighbours[ip] = mac
         else:
             neighbours.pop(ip, None)
@@ -205,22 +212,14 @@ def dump_request(dump: Dump, index: int, number: int) -> bytes:
 
 
 def use_request(ip: bytes, index: int) -> bytes:
-    """Has the kernel ask the link for a neighbour (`mapped`), as if it had something to send to it."""
-    plain = ip.removeprefix(V4_PREFIX)
+    """Has the kernel ask the link for a neighbour (addresses.mapped), as if it had something to send to it."""
+    plain = unmapped(ip)
     family = AF_INET if len(plain) == 4 else AF_INET6
     rest = _NEIGHBOUR.pack(family, 0, 0, index, 0, NTF_USE, 0) + attribute(NDA_DST, plain)
     return MESSAGE.pack(MESSAGE.size + len(rest), RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE, 0, 0) + rest
 
 
 # Messages.
-
-
-def messages_in(packet: bytes) -> Iterator[Message]:
-    at = 0
-    while at + MESSAGE.size <= len(packet):
-        length, kind, flags, number, _ = MESSAGE.unpack_from(packet, at)
-        yield kind, flags, number, packet[at + MESSAGE.size : at + length]
-        at += max(length + 3 & ~3, MESSAGE.size)
 
 
 def address_in(rest: bytes, index: int) -> Address | None:
@@ -257,8 +256,24 @@ def _route(network: IpNetwork, gateway: IpAddress | None, is_ours: bool) -> Rout
     return Route(network, gateway) if is_usable else Route(network, elsewhere=True)
 
 
-def _lies_in(network: IpNetwork, other: IpNetwork) -> bool:
-    return network.version == other.version and network.subnet_of(other)  # type: ignore[arg-type]  # of one family
+class _Networks:
+    """Whether another network lies in one of these: a look-up for each of their lengths, as a kernel may have a million
+    routes."""
+
+    def __init__(self, networks: Iterable[IpNetwork]) -> None:
+        self._known: dict[tuple[int, int], set[int]] = {}  # by family and length of the prefix
+        for network in networks:
+            known = self._known.setdefault((network.version, network.prefixlen), set())
+            known.add(int(network.network_address))
+
+    def hold(self, network: IpNetwork) -> bool:
+        address, bits = int(network.network_address), network.max_prefixlen
+        return any(
+            version == network.version
+            and length <= network.prefixlen
+            and address >> bits - length << bits - length in known
+            for (version, length), known in self._known.items()
+        )
 
 
 def _hops(data: bytes) -> Iterator[tuple[int, int, dict[int, bytes]]]:
@@ -271,12 +286,3 @@ def _hops(data: bytes) -> Iterator[tuple[int, int, dict[int, bytes]]]:
 def _gateway(found: dict[int, bytes]) -> IpAddress | None:
     packed = found.get(RTA_GATEWAY) or found.get(RTA_VIA, b"")[2:]  # behind the number of its family
     return ipaddress.ip_address(packed) if packed else None
-
-
-def _errno(rest: bytes) -> int:
-    return -int.from_bytes(rest[: _NUMBER.size], sys.byteorder, signed=True)
-
-
-def mapped(packed: bytes) -> bytes:
-    """16 bytes; IPv4 in its mapped form."""
-    return V4_PREFIX + packed if len(packed) == 4 else packed
