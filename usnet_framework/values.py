@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from usnet_framework.addresses import Ports, no_host
+
 Parse = Callable[[str], Any]
 
 
@@ -73,7 +75,7 @@ def or_auto(parse: Parse) -> Parse:
     return parse_or_auto
 
 
-def ports(text: str) -> tuple[int, int]:
+def ports(text: str) -> Ports:
     match = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]) <= 65535:
         raise ValueError("a range of ports like 40000-49999")
@@ -109,6 +111,8 @@ def own_address(text: str) -> str:
     is_nobodys = ip.is_unspecified or ip.is_multicast or ip.is_loopback or str(ip) == "255.255.255.255"
     if "/" not in text or is_nobodys:
         raise ValueError(f"{expected}, of one host on a network")
+    if (why := no_host(address)) is not None:
+        raise ValueError(f"{expected}, of one host on a network; {ip} is {why}")
     return address.with_prefixlen
 
 

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from usnet_framework import values
+from usnet_framework._native_kernel import ADDRESSES_MAX
 from usnet_framework.errors import StartupError, UsageError
 from usnet_framework.shards.listeners import parse_bind
 from usnet_framework.shards.stackplan import StackPlan, plan_listener, plan_stack
@@ -60,6 +61,10 @@ def test_a_gateway_of_each_family_lies_on_the_link() -> None:
     assert plan("tcp://*:80", gateways=("10.0.0.254", "fd00::fe")).engine.gateways == ("10.0.0.254", "fd00::fe")
 
 
+def test_a_gateway_may_be_whichever_router_answers() -> None:
+    assert plan("tcp://*:80", gateways=("fd00::",)).engine.gateways == ("fd00::",)
+
+
 def test_a_link_local_gateway_is_on_every_link() -> None:
     assert plan("tcp://*:80", gateways=("fe80::1",)).engine.gateways == ("fe80::1",)
 
@@ -82,6 +87,8 @@ def test_a_link_local_gateway_is_on_every_link() -> None:
         (["tcp://*:80"], {"gateways": ("10.1.0.1",)}, "--gateway 10.1.0.1: is not on the link"),
         (["tcp://*:80"], {"gateways": ("169.254.0.1",)}, "--gateway 169.254.0.1: is not on the link"),
         (["tcp://*:80"], {"gateways": ("10.0.0.1",)}, "--gateway 10.0.0.1: is an --address of our own"),
+        (["tcp://*:80"], {"gateways": ("10.0.0.255",)}, "--gateway 10.0.0.255: is the broadcast address of its"),
+        (["tcp://*:80"], {"gateways": ("10.0.0.0",)}, "--gateway 10.0.0.0: is the address of the network itself"),
         (["tcp://*:80"], {"gateways": ("10.0.0.2", "10.0.0.3")}, "there is one for IPv4 already"),
         (["tcp://*:80"], {"interface": "a/b"}, "--interface a/b: not a name"),
         (["tcp://*:80"], {"interface": "sixteen-letters-"}, "not a name"),
@@ -131,7 +138,13 @@ def test_one_more_listener_is_on_what_the_interface_has_now() -> None:
         plan_listener(parse_bind("tcp://*:90", option=""), planned, [], [])
 
 
-@pytest.mark.parametrize("text", ["10.0.0.1/24", "fd00::1/64", "192.0.2.255/31"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "10.0.0.1/24", "fd00::1/64", "fd00::ffff:ffff:ffff:ffff/64",
+        "192.0.2.254/31", "192.0.2.255/31", "192.0.2.0/32", "fd00::/127", "fd00::/128",
+    ],
+)  # fmt: skip
 def test_an_address_has_a_prefix(text: str) -> None:
     assert values.own_address(text) == text
 
@@ -142,3 +155,32 @@ def test_an_address_has_a_prefix(text: str) -> None:
 def test_what_is_no_address_of_a_host_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="an address with its prefix"):
         values.own_address(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("10.0.0.0/24", "10.0.0.0 is the address of the network itself"),
+        ("10.0.0.255/24", "10.0.0.255 is the broadcast address of its network"),
+        ("10.0.0.3/30", "10.0.0.3 is the broadcast address of its network"),
+        ("fd00::/64", "fd00:: is the anycast address of its routers"),
+        ("fd00::4/126", "fd00::4 is the anycast address of its routers"),
+    ],
+)
+def test_what_is_for_many_hosts_is_no_address_of_one(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=f"of one host on a network; {why}"):
+        values.own_address(text)
+
+
+def test_a_shared_address_that_is_for_all_hosts_is_not_listened_on() -> None:
+    with pytest.raises(StartupError) as refusal:
+        plan_stack("eth1", (), (), [parse_bind("tcp://10.0.0.255:80")], "afxdp", lambda _: ("10.0.0.255/24",))
+    assert str(refusal.value) == (
+        "--bind tcp://10.0.0.255:80: 10.0.0.255 is the broadcast address of its network; name the address of a host, "
+        "or [::] for all"
+    )
+
+
+def test_ports_of_shared_addresses_take_sockets_for_addresses_that_may_come_as_well() -> None:
+    assert shared("tcp://*:80", "tcp://0.0.0.0:81", "tcp://10.0.0.1:82").held == 2 * ADDRESSES_MAX + 1
+    assert plan("tcp://*:80").held == 0

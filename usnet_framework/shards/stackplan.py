@@ -18,19 +18,15 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from usnet_framework._native import StackAddresses
+from usnet_framework._native_kernel import ADDRESSES_MAX as SHARED_MAX
+from usnet_framework.addresses import IpAddress, IpInterface, Ports, no_host
 from usnet_framework.errors import StartupError, UsageError
 from usnet_framework.shards.listeners import Bind
+from usnet_framework.shards.rtnetlink import NAME_BYTES_MAX
 from usnet_framework.shards.tune import NOT_TUNED, Tuning
-
-INTERFACE_BYTES_MAX = 15  # IFNAMSIZ - 1
 
 ADDRESSES_MAX = 15
 """UN_OWN_ADDRESSES_MAX of native/src/shard/options.h: the stack adds a link-local address."""
-
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
-Ports = tuple[int, int]
-"""The first and the last."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +44,12 @@ class StackPlan:
     poll: str = "sleep"
     shared: bool = False
     outgoing: Ports | None = None
+
+    @property
+    def held(self) -> int:
+        """How many sockets keep the ports of shared addresses (servedports.py), with all addresses that may come."""
+        anys = ("::", "0.0.0.0")
+        return sum(SHARED_MAX if host in anys else 1 for host, _ in self.engine.listeners) if self.shared else 0
 
 
 def plan_stack(
@@ -82,9 +84,9 @@ def plan_stack(
 
 def _check_name(interface: str) -> None:
     well_formed = re.fullmatch(r"[^/:%\s]+", interface) and interface not in (".", "..")
-    if not well_formed or len(os.fsencode(interface)) > INTERFACE_BYTES_MAX:
+    if not well_formed or len(os.fsencode(interface)) > NAME_BYTES_MAX:
         raise UsageError(
-            f"--interface {interface}: not a name of an interface: up to {INTERFACE_BYTES_MAX} bytes, no slash"
+            f"--interface {interface}: not a name of an interface: up to {NAME_BYTES_MAX} bytes, no slash"
         )
 
 
@@ -134,6 +136,8 @@ def _gateways(gateways: Sequence[str], ours: Sequence[IpInterface]) -> tuple[str
             raise UsageError(f"--gateway {router}: is an --address of our own; name the router's")
         if not _is_on_link(router, ours):
             raise UsageError(f"--gateway {router}: is not on the link; it has to lie in the prefix of an --address")
+        if (why := _no_router(router, ours)) is not None:
+            raise UsageError(f"--gateway {router}: is {why}; name the router's own")
     return tuple(map(str, routers))
 
 
@@ -141,6 +145,13 @@ def _is_on_link(router: IpAddress, ours: Sequence[IpInterface]) -> bool:
     """As the stack has it (route.c), so that what it would refuse is refused with a reason."""
     is_everywhere = router.version == 6 and router.is_link_local
     return is_everywhere or any(router in address.network for address in ours)
+
+
+def _no_router(router: IpAddress, ours: Sequence[IpInterface]) -> str | None:
+    """What else it is. The anycast address of all routers is one for those of IPv6."""
+    networks = [own.network for own in ours if own.version == router.version == 4 and router in own.network]
+    reasons = (no_host(ipaddress.ip_interface((router.packed, network.prefixlen))) for network in networks)
+    return next(filter(None, reasons), None)
 
 
 def _endpoint(bind: Bind, plan: StackPlan, addresses: Sequence[str]) -> tuple[str, int]:
@@ -154,7 +165,8 @@ def _endpoint(bind: Bind, plan: StackPlan, addresses: Sequence[str]) -> tuple[st
         first, last = plan.outgoing
         raise UsageError(f"{what}: the port is one of --outgoing-ports {first}-{last}; use another one")
     host = bind.host or "::"
-    ours = [ipaddress.ip_interface(address).ip for address in addresses]
+    owns = [ipaddress.ip_interface(address) for address in addresses]
+    ours = [own.ip for own in owns]
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -166,4 +178,6 @@ def _endpoint(bind: Bind, plan: StackPlan, addresses: Sequence[str]) -> tuple[st
                 f"{what}: address not on the interface: {plan.interface} has {listed}; name one, or [::] for all"
             )
         raise UsageError(f"{what}: {host} is none of our addresses, which are {listed}; name one, or [::] for all")
+    if not address.is_unspecified and (why := no_host(owns[ours.index(address)])) is not None:
+        raise StartupError(f"{what}: {host} is {why}; name the address of a host, or [::] for all")
     return str(address), bind.port
