@@ -51,6 +51,13 @@ def test_more_workers_than_descriptors() -> None:
         connections_per_shard(replace(DEMAND, shards=100, workers=64), 20000)
 
 
+def test_ports_of_shared_addresses_take_descriptors_of_the_supervisor() -> None:
+    demand = replace(DEMAND, own_stack=True, listeners=0, held=1024)
+    with pytest.raises(StartupError, match=r"2 shards of so many and 1024 ports of shared addresses need 1\d+ desc"):
+        connections_per_shard(demand, 1024)
+    assert connections_per_shard(replace(demand, held=16), 1024) > 0
+
+
 def test_a_limit_that_leaves_no_connection_at_all() -> None:
     with pytest.raises(StartupError, match="--max-connections auto: each of 1 shards needs"):
         connections_per_shard(replace(DEMAND, shards=1, workers=1, layout="inline"), 200)

@@ -32,7 +32,7 @@ billion (container engines set it so)."""
 @dataclass(frozen=True)
 class Demand:
     """What a plan needs. `max_connections` is of the whole server, None as many as can be. `own_stack`: connections are
-    no descriptors."""
+    no descriptors. `held`: sockets that keep ports of shared addresses."""
 
     layout: str
     shards: int
@@ -41,13 +41,14 @@ class Demand:
     listeners: int
     max_connections: int | None
     own_stack: bool = False
+    held: int = 0
 
     @property
     def supervisor(self) -> int:
         """Descriptors of the supervisor."""
         workers = self.shards * self.workers * PER_WORKER + self.spares * PER_SPARE
         per_shard = PER_SHARD + self.listeners + (PER_QUEUE if self.own_stack else 0)
-        return SUPERVISOR_RESERVE + self.shards * per_shard + workers
+        return SUPERVISOR_RESERVE + self.shards * per_shard + workers + self.held
 
     @property
     def reserve(self) -> int:
@@ -67,9 +68,10 @@ def raise_descriptor_limit() -> int:
 def check_supervisor(demand: Demand, limit: int) -> None:
     """StartupError when descriptors do not suffice for the processes."""
     if demand.supervisor > limit:
+        held = f" and {demand.held} ports of shared addresses" if demand.held else ""
         raise StartupError(
-            f"--workers {demand.workers}: {demand.shards} shards of so many need {demand.supervisor} descriptors, "
-            f"the limit is {limit}; use fewer, or raise it (ulimit -Hn, LimitNOFILE=)"
+            f"--workers {demand.workers}: {demand.shards} shards of so many{held} need {demand.supervisor} "
+            f"descriptors, the limit is {limit}; use fewer, or raise it (ulimit -Hn, LimitNOFILE=)"
         )
 
 

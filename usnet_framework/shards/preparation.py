@@ -203,6 +203,7 @@ def demand_of(config: Config, intent: Intent) -> limits.Demand:
         listeners=len(intent.binds) if intent.stack is None else 0,
         max_connections=config.max_connections,
         own_stack=intent.stack is not None,
+        held=intent.stack.held if intent.stack is not None else 0,
     )
 
 
