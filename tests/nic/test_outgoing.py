@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,19 +15,15 @@ from support.privilege import needs_network_namespaces
 from usnet_framework.errors import StartupError
 from usnet_framework.shards import outgoing
 from usnet_framework.shards.cgroup import listed
-from usnet_framework.shards.kernelsockets import TABLES
+from usnet_framework.shards.outgoing import alone
 
-OURS = ipaddress.ip_address("10.0.0.1")
-HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+OURS = ipaddress.ip_address("127.0.0.1")
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / outgoing.RESERVED).parent.mkdir(parents=True)
-    (tmp_path / TABLES[0]).parent.mkdir(parents=True)
     say(tmp_path, "\n")
-    for table in TABLES:
-        (tmp_path / table).write_text(HEAD)
     return tmp_path
 
 
@@ -59,47 +58,64 @@ def test_neighbouring_ranges_grow_together_and_apart(root: Path) -> None:
 def test_a_range_that_others_have_a_part_of_is_refused(root: Path) -> None:
     say(root, "8080,9148-9150\n")
     with pytest.raises(StartupError, match=r"--outgoing-ports 9149-9200: 9149-9150 of them are reserved already"):
-        outgoing.check_free((9149, 9200), [OURS], root=root)
-    outgoing.check_free((9151, 9200), [OURS], root=root)
+        outgoing.check_free((9149, 9200), root=root)
+    outgoing.check_free((9151, 9200), root=root)
 
 
 def test_what_a_server_before_us_has_left_reserved_is_free(root: Path) -> None:
     say(root, "9000-9099\n")
-    outgoing.check_free((9000, 9199), [OURS], [(9000, 9099)], root)
+    outgoing.check_free((9000, 9199), [(9000, 9099)], root)
 
 
-def connection(local: str, state: str) -> str:
-    rest = "00000000:00000000 00:00000000 00000000     0        0 1 1 0 20 4 30 10 -1"
-    return f"   0: {local} 0200000A:01BB {state} {rest}\n"
+def test_of_a_range_that_somebody_has_taken_a_part_out_of_the_rest_is_ours(root: Path) -> None:
+    say(root, "8080,9050-9120\n")
+    assert not outgoing.is_reserved((9000, 9099), root)
+    assert outgoing.is_touched((9000, 9099), root)
+    outgoing.reserve((9000, 9099), False, root)
+    assert said(root) == "8080,9100-9120\n"
+    assert not outgoing.is_touched((9000, 9099), root)
 
 
+@needs_network_namespaces
 @pytest.mark.parametrize(
-    ("table", "local", "state", "is_used"),
+    ("host", "port", "is_used"),
     [
-        (0, "0100000A:2328", "01", True),  # 10.0.0.1:9000, established
-        (0, "0100000A:2328", "06", False),  # in TIME-WAIT
-        (0, "0100000A:2327", "01", False),  # 8999
-        (0, "0100007F:2328", "01", False),  # 127.0.0.1
-        (0, "00000000:2328", "0A", True),  # 0.0.0.0, listening
-        (1, "00000000000000000000000000000000:2328", "0A", True),  # [::]
-        (1, "0000000000000000FFFF00000100000A:2328", "01", True),  # ::ffff:10.0.0.1
-        (1, "000000FD000000000000000001000000:2328", "01", False),  # another address
+        ("127.0.0.1", 9000, True),
+        ("127.0.0.1", 9099, True),
+        ("0.0.0.0", 9050, True),
+        ("::", 9050, True),
+        ("127.0.0.1", 8999, False),
+        ("127.0.0.1", 9100, False),
+        ("127.0.0.2", 9050, False),
     ],
 )
-def test_ports_at_which_the_kernel_has_sockets_are_refused(
-    root: Path, table: int, local: str, state: str, is_used: bool
-) -> None:
-    (root / TABLES[table]).write_text(HEAD + connection(local, state))
-    if is_used:
-        with pytest.raises(StartupError, match="the kernel has connections at 9000;"):
-            outgoing.check_free((9000, 9099), [OURS], root=root)
-    else:
-        outgoing.check_free((9000, 9099), [OURS], root=root)
+def test_ports_at_which_the_kernel_has_sockets_are_refused(host: str, port: int, is_used: bool) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with network_namespace(), socket.create_server((host, port), family=family):
+        if is_used:
+            with pytest.raises(StartupError, match=f"the kernel has connections at {port};"):
+                outgoing.check_unused((9000, 9099), [OURS])
+        else:
+            outgoing.check_unused((9000, 9099), [OURS])
 
 
-def test_without_ipv6_there_is_one_table(root: Path) -> None:
-    (root / TABLES[1]).unlink()
-    outgoing.check_free((9000, 9099), [OURS], root=root)
+@needs_network_namespaces
+def test_servers_change_the_list_one_at_a_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between reading and writing it, another one's change would be lost. One that holds on for too long is named."""
+    with network_namespace():
+        with alone:
+            outgoing.reserve((9000, 9099), True, root)  # once more by the same one
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(outgoing.TURN)
+            monkeypatch.setattr(outgoing, "PATIENCE_S", 0.0)
+            with pytest.raises(OSError, match="a process has had the socket @usnet-outgoing-ports") as refused:
+                outgoing.reserve((9100, 9199), True, root)
+            assert refused.value.errno == errno.EBUSY
+            assert said(root) == "9000-9099\n"
+            monkeypatch.setattr(outgoing, "PATIENCE_S", 30.0)
+            threading.Timer(0.05, other.close).start()
+            outgoing.reserve((9100, 9199), True, root)
+    assert said(root) == "9000-9199\n"
 
 
 @needs_network_namespaces

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +14,11 @@ import pytest
 from support.backends import network_namespace
 from support.privilege import needs_network_namespaces
 
-from usnet_framework.errors import InUse
-from usnet_framework.shards.servedports import IpAddress, ServedPorts
+from usnet_framework.addresses import IpAddress
+from usnet_framework.errors import InUse, StartupError
+from usnet_framework.shards import servedports
+from usnet_framework.shards.kernelsockets import local_ends
+from usnet_framework.shards.servedports import ServedPorts
 
 pytestmark = needs_network_namespaces
 
@@ -164,3 +170,103 @@ def test_what_the_last_server_left_in_time_wait_is_in_nobodys_way(ports: ServedP
         assert client.recv(1) == b""
     ports.serve(("127.0.0.1", 7000))
     assert program.served == {(V4, 7000)}
+
+
+def test_a_free_port_costs_no_look_at_the_connections_of_the_machine(
+    ports: ServedPorts, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be a million. Where something is at the port, those at this port are looked at."""
+    looked_at: list[tuple[int, int]] = []
+
+    def look(asked: tuple[int, int]) -> list[tuple[IpAddress, int]]:
+        looked_at.append(asked)
+        return local_ends(asked)
+
+    monkeypatch.setattr(servedports, "local_ends", look)
+    ports.serve(("::", 7000))
+    assert looked_at == []
+    with socket.create_server(("127.0.0.1", 7001)) as listener, socket.create_connection(("127.0.0.1", 7001)) as client:
+        accepted, _ = listener.accept()
+        accepted.close()
+        assert client.recv(1) == b""
+    ports.serve(("127.0.0.1", 7001))
+    assert looked_at == [(7001, 7001)]
+
+
+def test_an_address_that_is_just_being_removed_is_in_nobodys_way(ports: ServedPorts, program: Program) -> None:
+    """The kernel has it no longer, and we have not heard of it."""
+    gone = ipaddress.ip_address("192.0.2.1")
+    ports.follow([V4, gone])
+    ports.serve(("::", 7000))
+    ports.serve(("192.0.2.1", 7001))
+    assert program.served == {(V4, 7000)}
+    assert ports.refused.keys() == {(gone, 7000), (gone, 7001)}
+    ports.follow([V4])
+    assert ports.refused == {}
+    assert ports.missing() == ["192.0.2.1"]
+
+
+def test_what_was_refused_is_tried_again(ports: ServedPorts, program: Program) -> None:
+    ports.follow([V4])
+    ports.serve(("::", 7000))
+    with socket.create_server(("127.0.0.2", 7000)):
+        ports.follow([V4, OTHER_V4])
+        ports.try_again()
+        assert not ports.holds((OTHER_V4, 7000))
+    ports.try_again()
+    assert ports.holds((OTHER_V4, 7000))
+    assert ports.refused == {}
+
+
+def test_without_descriptors_nothing_of_a_listener_is_left(ports: ServedPorts, program: Program) -> None:
+    """And nobody is said to have the port."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        with pytest.raises(StartupError, match="Too many open files; listen on fewer addresses, or raise") as refusal:
+            ports.serve(("::", 7000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert not isinstance(refusal.value, InUse)
+    ports.try_again()
+    assert program.served == set()
+
+
+class Full(Program):
+    """Its maps have no room."""
+
+    def serve(self, address: IpAddress, port: int) -> None:
+        raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+
+
+def test_what_the_program_does_not_take_is_not_listed_and_not_held() -> None:
+    ports = ServedPorts(Full(), LOOPBACK)
+    ports.follow([V4])
+    with pytest.raises(StartupError, match=r"its packets cannot be taken from the kernel: Arg"):
+        ports.serve(("::", 7000))
+    assert ports.missing() == []
+    assert ports.refused == {}
+    socket.create_server(("127.0.0.1", 7000)).close()
+    with pytest.raises(ValueError, match="not in list"):
+        ports.unserve(("::", 7000))
+    ports.close()
+
+
+def test_a_listener_that_goes_takes_what_no_other_one_means(ports: ServedPorts) -> None:
+    ports.serve(("0.0.0.0", 7000))
+    ports.serve(("127.0.0.1", 7000))
+    assert ports.ending(("0.0.0.0", 7000)) == {(OTHER_V4, 7000)}
+    assert ports.ending(("127.0.0.1", 7000)) == set()
+
+
+def test_endpoints_of_before_are_served_as_the_addresses_come(program: Program) -> None:
+    """One that somebody has got meanwhile is refused, and keeps no other one from being served."""
+    ports = ServedPorts(program, LOOPBACK, endpoints=[("127.0.0.1", 7000), ("127.0.0.1", 7001)])
+    with socket.create_server(("127.0.0.1", 7000)):
+        ports.follow([V4])
+        assert program.served == {(V4, 7001)}
+        with pytest.raises(InUse, match=r"tcp://127.0.0.1:7000: the port is in use"):
+            ports.check(("127.0.0.1", 7000))
+    ports.close()

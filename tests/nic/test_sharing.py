@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import mmap
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,13 +23,16 @@ from support.shared import ip, kernel_echoes
 from usnet_framework._native import mapped_ip
 from usnet_framework._native_bpf import XdpProgram
 from usnet_framework._native_device import Device, Packet, Pool
-from usnet_framework._native_kernel import ADDRESSES_MAX, IpAddress, table_bytes
+from usnet_framework._native_kernel import ADDRESSES_MAX, ROUTES_MAX, table_bytes
 from usnet_framework._native_stack import Link, Stack
 from usnet_framework._native_xdp import Queue, xdp_socket
+from usnet_framework.addresses import IpAddress
+from usnet_framework.errors import StartupError
+from usnet_framework.shards import outgoing
 from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.listeners import parse_bind
 from usnet_framework.shards.rtnetlink import link
-from usnet_framework.shards.sharing import SharedInterface, addresses_of
+from usnet_framework.shards.sharing import NO_ROOM, SharedInterface, addresses_of
 from usnet_framework.shards.stackplan import plan_stack
 from usnet_framework.shards.undo import Journal
 
@@ -34,6 +40,7 @@ pytestmark = needs_xdp
 
 PORTS = (40000, 40009)
 SECONDS = 20.0
+IP_FREEBIND = 15
 
 
 class Opener:
@@ -138,29 +145,119 @@ class Program:
     def set_outgoing(self, first: int, last: int) -> None: ...
 
 
-def shared(opened: ExitStack, program: Program) -> SharedInterface:
+def shared(opened: ExitStack, program: Program, *more: str, ports: tuple[int, int] | None = None) -> SharedInterface:
     index = socket.if_nametoindex(Wire.interface)
-    binds = [parse_bind("tcp://0.0.0.0:7000"), parse_bind(f"tcp://{Wire.ipv4}:7001")]
-    plan = plan_stack(Wire.interface, (), (), binds, "afxdp", lambda name: addresses_of(name, index))
+    binds = [parse_bind(bind) for bind in ("tcp://0.0.0.0:7000", f"tcp://{Wire.ipv4}:7001", *more)]
+    plan = plan_stack(Wire.interface, (), (), binds, "afxdp", lambda name: addresses_of(name, index), ports)
     made = SharedInterface(plan)
     made.open(index, program)
     opened.callback(made.close)
     return made
 
 
+def unserved(made: SharedInterface) -> dict[str, str]:
+    """Of its findings: what is not served, and why."""
+    return {finding.asked: finding.reason for finding in made.findings() if not finding.ok}
+
+
+async def until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not what():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+
+
+async def hear_no_more(made: SharedInterface) -> None:
+    """News of the kernel, such as that nobody else has the link-local address, would have everything looked at."""
+    asyncio.get_running_loop().remove_reader(made._follower._socket)
+    await until(lambda: made._follower._timer is None)
+
+
 def test_addresses_that_find_no_room_in_the_table_are_left_to_the_kernel_and_told(wire: Wire) -> None:
-    """The stack would drop what comes to them."""
-    for host in range(10, 10 + ADDRESSES_MAX):
-        ip(f"address add 10.77.0.{host}/24 dev {wire.interface}")
+    """The stack would drop what comes to them. Those that listeners name come first."""
+    hosts = [f"10.77.0.{host}" for host in range(10, 12 + ADDRESSES_MAX)]
+    for host in hosts:
+        ip(f"address add {host}/24 dev {wire.interface}")
+    program = Program()
+    with ExitStack() as opened:
+        made = shared(opened, program, f"tcp://{hosts[-1]}:7002")
+        first = {wire.ipv4, hosts[-1], *hosts[: ADDRESSES_MAX - 2]}
+        assert {ip for ip, port in program.served if port == 7000} == first
+        assert (hosts[-1], 7002) in program.served
+        lost = [f"{host}/24" for host in hosts[ADDRESSES_MAX - 2 : -1]]
+        left_out = [address for address, reason in unserved(made).items() if reason == NO_ROOM]
+        assert [address for address in left_out if ":" not in address] == lost
+        assert made.trouble() is None
+        with pytest.raises(StartupError, match=f"tcp://{hosts[-2]}:7003: the address is not served: a server"):
+            made.serve((hosts[-2], 7003))
+
+
+def test_an_address_that_is_served_stays_when_others_come_before_it(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The kernel lists those of IPv6 last, and connections would end."""
+    program = Program()
+    with ExitStack() as opened:
+        made = shared(opened, program, "tcp://*:7002")
+        assert (wire.ipv6, 7002) in program.served
+
+        async def run() -> None:
+            made.follow(lambda: None)
+            for host in range(10, 10 + ADDRESSES_MAX):
+                ip(f"address add 10.77.0.{host}/24 dev {wire.interface}")
+            await until(lambda: f"10.77.0.{9 + ADDRESSES_MAX}/24" in unserved(made))
+            assert f"address 10.77.0.{9 + ADDRESSES_MAX}/24 of usnet0 is not served: {NO_ROOM}" in caplog.text
+            assert (wire.ipv6, 7002) in program.served
+            made.close()
+
+        asyncio.run(run())
+
+
+def test_routes_that_find_no_room_are_told(wire: Wire) -> None:
+    routes = "".join(f"route add 10.{88 + n // 256}.{n % 256}.0/24 via 10.77.0.9\n" for n in range(ROUTES_MAX))
+    subprocess.run(["ip", "-batch", "-"], input=routes, text=True, check=True)
+    with ExitStack() as opened:
+        (finding,) = (one for one in shared(opened, Program()).findings() if one.what == "routes and neighbours")
+        assert not finding.ok
+        assert int(finding.in_force.removeprefix("all but ")) >= 1
+
+
+def test_the_broadcast_address_of_a_network_is_left_to_the_kernel(wire: Wire) -> None:
+    """Somebody has given it to the interface; what comes to it is for all hosts."""
+    ip(f"address add 10.78.0.255/24 dev {wire.interface}")
     program = Program()
     with ExitStack() as opened:
         made = shared(opened, program)
-        served = {ip for ip, port in program.served if port == 7000}
-        assert len(served) == ADDRESSES_MAX
-        assert f"10.77.0.{9 + ADDRESSES_MAX}" not in served
-        (finding,) = (finding for finding in made.findings() if finding.what == "addresses, routes and neighbours")
-        assert not finding.ok
-        assert made.trouble() is None
+        assert {ip for ip, port in program.served if port == 7000} == {wire.ipv4}
+        assert unserved(made)["10.78.0.255/24"] == "it is the broadcast address of its network"
+
+
+def test_a_port_is_served_when_whoever_had_it_is_gone(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing tells of that. Until then doctor says who does what."""
+    caplog.set_level(logging.INFO, "usnet.supervisor")
+    program, place = Program(), ("10.77.0.9", 7000)
+    with ExitStack() as opened:
+        made = shared(opened, program)
+
+        async def run() -> None:
+            made.follow(lambda: None)
+            with socket.socket() as other:
+                other.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)  # before the interface has the address
+                other.bind(place)
+                other.listen()
+                ip(f"address add {place[0]}/24 dev {wire.interface}")
+                await until(lambda: made.trouble() is not None)
+                (finding,) = (one for one in made.findings() if one.what == "tcp://10.77.0.9:7000")
+                assert finding.reason == "the port is in use; stop who listens there or use another port"
+                assert finding.fix == "the server tries again, every 10 s at least"
+                assert "tcp://10.77.0.9:7000 is not served: the port is in use" in caplog.text
+                await hear_no_more(made)
+            await until(lambda: place in program.served)
+            assert made.trouble() is None
+            assert "tcp://10.77.0.9:7000 is served from now on" in caplog.text
+            made.close()
+
+        asyncio.run(run())
 
 
 def test_an_interface_that_has_no_address_any_more_is_in_trouble(wire: Wire) -> None:
@@ -209,3 +306,62 @@ def test_another_interface_of_the_name_is_shared_in_the_same_way(wire: Wire) -> 
         asyncio.run(run())
     assert second.served == {(wire.ipv4, 7000), ("10.77.0.9", 7000), (wire.ipv4, 7002)}
     assert woken
+
+
+def test_a_port_that_somebody_has_got_meanwhile_keeps_no_other_from_being_served_again(wire: Wire) -> None:
+    """When the server joins another interface of the name."""
+    first, second = Program(), Program()
+    with ExitStack() as opened:
+        made = shared(opened, first)
+
+        async def run() -> None:
+            made.follow(lambda: None)
+            made.close()
+            wire.connect("1")
+            with socket.create_server((wire.ipv4, 7001)):
+                made.open(socket.if_nametoindex(wire.interface), second)
+                assert second.served == {(wire.ipv4, 7000)}
+                assert made.trouble() is not None
+                await hear_no_more(made)
+            await until(lambda: (wire.ipv4, 7001) in second.served)
+            made.close()
+
+        asyncio.run(run())
+
+
+def test_ports_that_another_server_is_quicker_to_reserve_are_refused(wire: Wire, tmp_path: Path) -> None:
+    """All of them as well as a part: they would be thought to be ours."""
+    with ExitStack() as opened:
+        made = shared(opened, Program(), ports=PORTS)
+        journal = Journal(opened.enter_context(Ethtool(wire.interface)), tmp_path)
+        for others in ((40005, 40020), PORTS):
+            outgoing.reserve(others, True)
+            with pytest.raises(StartupError, match="of them are reserved already"):
+                made.reserve(journal)
+            outgoing.reserve(others, False)
+        made.reserve(journal)
+        journal.close()
+        assert outgoing.reserved() == set()
+
+
+def test_reserved_ports_are_put_back_when_somebody_has_taken_some_out(wire: Wire, tmp_path: Path) -> None:
+    with ExitStack() as opened:
+        made = shared(opened, Program(), ports=PORTS)
+        journal = Journal(opened.enter_context(Ethtool(wire.interface)), tmp_path)
+        made.reserve(journal)
+        outgoing.reserve((PORTS[0], PORTS[0] + 4), False)
+        journal.close()
+        assert outgoing.reserved() == set()
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(errno.ENOSPC, "No space left on device; the server writes down what"), (errno.EROFS, "it takes CAP_NET_ADMIN")],
+)
+def test_why_ports_cannot_be_reserved_is_told(wire: Wire, number: int, text: str) -> None:
+    class Refusing:
+        def change(self, kind: str, name: str, value: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+    with ExitStack() as opened, pytest.raises(StartupError, match=text):
+        shared(opened, Program(), ports=PORTS).reserve(Refusing())  # type: ignore[arg-type]

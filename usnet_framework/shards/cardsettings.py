@@ -10,7 +10,7 @@ written down and undone (undo.py). A value is what JSON has; None: there is none
     rule       tcp4 ADDRESS PORT       the queue that such packets go to
     sysfs      queues/rx-0/rps_cpus …  the text in it (sysfs.py)
     qdisc      an interface            the queueing discipline at its root (qdisc.py); the kernel's own is null
-    ports      FIRST-LAST              whether the kernel leaves them alone (outgoing.py)
+    ports      FIRST-LAST              whether the kernel leaves any of them alone (outgoing.py)
     file       a path                  the text in it: of /proc/sys, /proc/irq
 
 OSError: it cannot be read, or the kernel or the driver refuses the value."""
@@ -24,7 +24,7 @@ from typing import Any
 
 from usnet_framework.shards import sysfs
 from usnet_framework.shards.ethtool import Channels, Ethtool, Rss, Rule
-from usnet_framework.shards.outgoing import is_reserved, ports_named, reserve
+from usnet_framework.shards.outgoing import is_touched, ports_named, reserve
 from usnet_framework.shards.qdisc import root_qdisc, set_root_qdisc
 
 
@@ -149,7 +149,7 @@ KINDS: dict[str, Kind] = {
         lambda value: value or "the kernel's own",
     ),
     "ports": Kind(
-        lambda _, name: is_reserved(ports_named(name)),
+        lambda _, name: is_touched(ports_named(name)),
         lambda _, name, value: reserve(ports_named(name), value),
         lambda value: "reserved" if value else "the kernel's",
         of_card=False,

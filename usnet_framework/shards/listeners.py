@@ -375,13 +375,22 @@ def _name(listener: socket.socket) -> str:
     return f"@{path[1:]}" if path.startswith("\0") else path or "unix"  # as ss(8) writes abstract names
 
 
-def _explain(error: OSError, bind: Bind) -> str:
+def why_not_bound(error: OSError, port: int) -> str:
+    """What binding or listening failed for that is no matter of the address, and what to do."""
     if error.errno == errno.EADDRINUSE:
         return "the port is in use; stop who listens there or use another port"
     if error.errno == errno.EACCES:
-        return f"no permission for port {bind.port}; use one above 1023, or give the server CAP_NET_BIND_SERVICE"
+        return f"no permission for port {port}; use one above 1023, or give the server CAP_NET_BIND_SERVICE"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{error.strerror}; listen on fewer addresses, or raise the limit (ulimit -Hn, LimitNOFILE=)"
+    if error.errno in (errno.ENOBUFS, errno.ENOMEM):
+        return f"{error.strerror}; the kernel has no memory left for sockets"
+    return f"{error.strerror}; use another address"
+
+
+def _explain(error: OSError, bind: Bind) -> str:
     if error.errno == errno.EADDRNOTAVAIL:
         return f"this machine has no address {bind.host}; use one of its own, or 0.0.0.0 or [::] for all"
     if error.errno == errno.EAFNOSUPPORT:
         return "this machine has no addresses of this kind; use IPv4, or start its kernel with IPv6"
-    return f"{error.strerror}; use another address"
+    return why_not_bound(error, bind.port)

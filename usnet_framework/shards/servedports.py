@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import os
 import socket
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from usnet_framework._native_kernel import IpAddress
-from usnet_framework.errors import InUse
+from usnet_framework.addresses import IpAddress
+from usnet_framework.errors import InUse, StartupError
 from usnet_framework.shards.kernelsockets import local_ends
+from usnet_framework.shards.listeners import why_not_bound
 from usnet_framework.values import endpoint_text
 
 Endpoint = tuple[str, int]
@@ -33,38 +33,65 @@ class Program(Protocol):
     def unserve(self, address: IpAddress, port: int) -> None: ...
 
 
+class Going(StartupError):
+    """The kernel has taken the address from the interface, and we have not heard of it yet."""
+
+
 class ServedPorts:
     """Of the interface with this index. `all_shared`: addresses of which no port is listened on are ours to use, too,
-    for connections that we open."""
+    for connections that we open. `endpoints`: what is listened on already."""
 
-    def __init__(self, program: Program, index: int, all_shared: bool = False) -> None:
+    def __init__(
+        self, program: Program, index: int, all_shared: bool = False, endpoints: Iterable[Endpoint] = ()
+    ) -> None:
         self._program = program
         self._index = index
         self._all_shared = all_shared
-        self._endpoints: list[Endpoint] = []
+        self._endpoints = list(endpoints)
         self._addresses: list[IpAddress] = []
         self._shared: set[IpAddress] = set()
         self._held: dict[Place, socket.socket] = {}
-        self.refused: dict[Place, str] = {}
+        self.refused: dict[Place, StartupError] = {}
         """What is to be served and is not, and why."""
 
     def serve(self, endpoint: Endpoint) -> None:
-        """InUse: the kernel has somebody else there."""
+        """All of it that there is, or nothing. InUse: the kernel has somebody else there. StartupError."""
         self._endpoints.append(endpoint)
-        self._settle()
-        for place, reason in self.refused.items():
-            if place in self._places([endpoint]):
-                self.unserve(endpoint)
-                raise InUse(f"{shown(place)}: {reason}")
+        try:
+            self._settle()
+            self.check(endpoint)
+        except BaseException:
+            self.unserve(endpoint)
+            raise
+
+    def check(self, endpoint: Endpoint) -> None:
+        """InUse, StartupError: something of it is not served. An address that goes is nobody's fault."""
+        for place, why in self.refused.items():
+            if _is_meant(place, endpoint) and not isinstance(why, Going):
+                raise type(why)(f"{shown(place)}: {why}")
 
     def unserve(self, endpoint: Endpoint) -> None:
         """The kernel has it again, and answers what comes there."""
         self._endpoints.remove(endpoint)
         self._settle()
 
+    def holds(self, place: Place) -> bool:
+        """It is served."""
+        return place in self._held
+
+    def ending(self, endpoint: Endpoint) -> set[Place]:
+        """What is served for this one alone, and would be no more without it."""
+        others = list(self._endpoints)
+        others.remove(endpoint)
+        return self._held.keys() - self._places(others)
+
     def follow(self, addresses: Sequence[IpAddress]) -> None:
-        """The interface has these."""
+        """The interface has these. OSError: the program does not take one of them; the others are served."""
         self._addresses = list(addresses)
+        self._settle()
+
+    def try_again(self) -> None:
+        """What was refused. OSError, as follow has it."""
         self._settle()
 
     def missing(self) -> list[str]:
@@ -77,41 +104,47 @@ class ServedPorts:
         all the same, and nothing of them is served."""
         for held in self._held.values():
             held.close()
-        self._held, self._shared, self._addresses = {}, set(), []
+        self._held, self._shared, self._addresses, self.refused = {}, set(), [], {}
 
     def _settle(self) -> None:
         wanted = self._places(self._endpoints)
-        self.refused = {place: reason for place, reason in self.refused.items() if place in wanted}
+        self.refused = {place: why for place, why in self.refused.items() if place in wanted}
         for place in self._held.keys() - wanted:
             self._program.unserve(*place)
             self._held.pop(place).close()
-        fresh = wanted - self._held.keys()
-        used = fresh.intersection(local_ends()) if fresh else set()
-        for place in sorted(fresh, key=shown):
-            self._take(place, place in used)
+        for place in sorted(wanted - self._held.keys(), key=shown):
+            self._take(place)
         shared = set(self._addresses) if self._all_shared else {ip for ip, _ in self._held}
         for ip in self._shared - shared:
             self._program.unshare(ip)
-        for ip in shared - self._shared:
-            self._program.share(ip)
-        self._shared = shared
+            self._shared.remove(ip)
+        for ip in shared:
+            self._share(ip)
 
-    def _take(self, place: Place, is_used: bool) -> None:
+    def _take(self, place: Place) -> None:
         try:
-            held = _bound(place, self._index)
-        except OSError as error:
-            self.refused[place] = _why(error, place[1])
+            held = _hold(place, self._index)
+        except StartupError as why:
+            self.refused[place] = why
             return
-        if is_used:  # by connections: a listener would have been in the way
+        try:
+            self._share(place[0])
+            self._program.serve(*place)
+        except OSError as error:
             held.close()
-            self.refused[place] = "the kernel still has connections there; wait until they have ended (ss -tan)"
+            self.refused[place] = StartupError(f"its packets cannot be taken from the kernel: {error.strerror}")
             return
         self._held[place] = held
         self.refused.pop(place, None)
-        self._program.serve(*place)
+
+    def _share(self, ip: IpAddress) -> None:
+        if ip not in self._shared:
+            self._program.share(ip)
+            self._shared.add(ip)
 
     def _places(self, endpoints: Iterable[Endpoint]) -> set[Place]:
-        return {(ip, port) for host, port in endpoints for ip in self._addresses if _is_meant(ip, host)}
+        places = ((ip, endpoint[1], endpoint) for endpoint in endpoints for ip in self._addresses)
+        return {(ip, port) for ip, port, endpoint in places if _is_meant((ip, port), endpoint)}
 
 
 def shown(place: Place) -> str:
@@ -119,16 +152,40 @@ def shown(place: Place) -> str:
     return f"tcp://{endpoint_text((str(ip), port))}"
 
 
-def _is_meant(ip: IpAddress, host: str) -> bool:
-    return host == "::" or (host == "0.0.0.0" and ip.version == 4) or ip == ipaddress.ip_address(host)
+def _is_meant(place: Place, endpoint: Endpoint) -> bool:
+    (ip, port), (host, its_port) = place, endpoint
+    is_any = host == "::" or (host == "0.0.0.0" and ip.version == 4)
+    return port == its_port and (is_any or ip == ipaddress.ip_address(host))
 
 
-def _bound(place: Place, index: int) -> socket.socket:
-    """OSError: it is somebody else's."""
+def _hold(place: Place, index: int) -> socket.socket:
+    """A socket that keeps the place from others. InUse: it is somebody else's. StartupError."""
+    try:
+        return _bound(place, index)
+    except OSError as error:
+        refused = error
+    if refused.errno == errno.EADDRINUSE:  # by a listener; or by connections, which may be in TIME-WAIT all of them
+        try:
+            held = _bound(place, index, beside_connections=True)
+        except OSError as error:
+            refused = error
+        else:
+            if place not in local_ends((place[1], place[1])):
+                return held
+            held.close()
+            raise InUse("the kernel still has connections there; wait until they have ended (ss -tan)")
+    if refused.errno == errno.EADDRNOTAVAIL:
+        raise Going("the interface has the address no longer")
+    kind = InUse if refused.errno == errno.EADDRINUSE else StartupError
+    raise kind(why_not_bound(refused, place[1]))
+
+
+def _bound(place: Place, index: int, beside_connections: bool = False) -> socket.socket:
+    """OSError."""
     ip, port = place
     held = socket.socket(socket.AF_INET if ip.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
     try:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # beside what is left in TIME-WAIT
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, beside_connections)
         if ip.version == 6:
             held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         held.bind((str(ip), port) if ip.version == 4 else (str(ip), port, 0, index if ip.is_link_local else 0))
@@ -137,11 +194,3 @@ def _bound(place: Place, index: int) -> socket.socket:
         held.close()
         raise
     return held
-
-
-def _why(error: OSError, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "the port is in use; stop who listens there or use another port"
-    if error.errno == errno.EACCES:
-        return f"no permission for port {port}; use one above 1023, or give the server CAP_NET_BIND_SERVICE"
-    return os.strerror(error.errno or 0)
