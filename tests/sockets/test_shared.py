@@ -188,16 +188,20 @@ def test_an_interface_that_was_removed_is_joined_again(interface: SharedInterfac
 
 
 def test_a_port_that_is_unbound_is_the_kernels_when_its_connections_have_ended(interface: SharedInterface) -> None:
+    """Those to the same port of another address are not waited for."""
     with Server(ECHO, *ONE, backend=interface) as server:
         where = f"tcp://{interface.ipv4}:7001"
         assert not answers(interface, interface.ipv4, 7001)
         server.ctl("bind", where)
-        with connect(interface, interface.ipv4, 7001) as client:
-            assert echoed(client)
-            server.ctl("unbind", where)
-            assert not answers(interface, interface.ipv4, 7001)
-            assert echoed(client)
-        server.wait("it is free", lambda: can_be_bound(interface.ipv4, 7001))
+        server.ctl("bind", f"tcp://[{interface.ipv6}]:7001")
+        with connect(interface, interface.ipv6, 7001) as other:
+            with connect(interface, interface.ipv4, 7001) as client:
+                assert echoed(client)
+                server.ctl("unbind", where)
+                assert not answers(interface, interface.ipv4, 7001)
+                assert echoed(client)
+            server.wait("it is free", lambda: can_be_bound(interface.ipv4, 7001))
+            assert echoed(other)
         with kernel_echoes(interface.ipv4, 7001):
             assert answers(interface, interface.ipv4, 7001)
             assert "the port is in use" in server.refusal("bind", where)

@@ -8,9 +8,10 @@ forgotten with the server. One change at a time: a later one waits for its turn.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +133,7 @@ class Binder:
         await self._settle()
         for error in (shard.handover.refusal(one) for shard in self._setup.shards for one in opened.open):
             if error:
-                raise StartupError(f"{asked}: the network process refused it: {os.strerror(error)}")
+                raise StartupError(f"{asked}: the network process refused it: {_why(error)}")
 
     def _end(self, listeners: Sequence[Listener]) -> None:
         for one in listeners:
@@ -146,14 +147,14 @@ class Binder:
 
     async def _give_back(self, sharing: SharedInterface, endpoint: tuple[str, int]) -> None:
         """To the kernel, which resets what it knows nothing of: when all connections that came there have ended."""
-        while await asyncio.to_thread(self._is_used, endpoint[1]):
+        while await asyncio.to_thread(self._are_used, {(str(ip), port) for ip, port in sharing.ending(endpoint)}):
             await asyncio.sleep(GIVE_BACK_S)
         sharing.unserve(endpoint)
 
-    def _is_used(self, port: int) -> bool:
+    def _are_used(self, ends: Collection[tuple[str, int]]) -> bool:
         for segment in [shard.segment for shard in self._setup.shards]:
             with suppress(ValueError):  # it was closed, and its connections with it
-                if segment is not None and any(conn.local[1] == port for conn in segment.connections()):
+                if segment is not None and any(conn.local[:2] in ends for conn in segment.connections()):
                     return True
         return False
 
@@ -173,3 +174,12 @@ class Binder:
 
 def _named(listeners: Sequence[Listener]) -> str:
     return ", ".join(one.address for one in listeners)
+
+
+def _why(error: int) -> str:
+    """What an engine refuses a listener with."""
+    texts = {
+        errno.EADDRNOTAVAIL: "the address has just been taken from the interface; name another one",
+        errno.ENOSPC: f"it has {LISTENERS_MAX} listeners; unbind one",
+    }
+    return texts.get(error, os.strerror(error))
