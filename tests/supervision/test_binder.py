@@ -1,10 +1,14 @@
-"""An address that is bound while the server runs, and refused by an engine: told, and nothing of it is left."""
+"""An address that is bound while the server runs, and cannot be: told, and nothing of it is left."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Sequence
+import os
+import re
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +19,7 @@ from usnet_framework.errors import StartupError
 from usnet_framework.shards.binder import Binder, BinderSetup
 from usnet_framework.shards.changes import Changes
 from usnet_framework.shards.keepalive import OFF
+from usnet_framework.shards.limits import SPARE, check_spare
 from usnet_framework.shards.listeners import LISTENERS_MAX, Bind, Listener, Listeners
 
 ENDPOINT = ("10.0.0.1", 80)
@@ -38,6 +43,39 @@ class Stack:
         self.served.remove(endpoint)
 
 
+@contextmanager
+def limit_of(more: int) -> Iterator[None]:
+    """As many descriptors more than this process has open."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def refused(refusal: int) -> str:
+    """What is said when an engine refuses with this; nothing may be left."""
+    handover = SimpleNamespace(follow=lambda: None, settled=True, refusal=lambda _: refusal)
+    shards: Any = [SimpleNamespace(handover=handover, segment=None)]
+    stack: Any = Stack()
+    listeners = Listeners()
+
+    async def guard(paths: Sequence[Path]) -> None: ...
+
+    async def bind() -> str:
+        binder = Binder(BinderSetup(listeners, shards, Changes(), stack, 1, OFF, guard))
+        with pytest.raises(StartupError) as refused:
+            await binder.bind("tcp://10.0.0.1:80")
+        while stack.served:
+            await asyncio.sleep(0)
+        return str(refused.value)
+
+    said = asyncio.run(bind())
+    assert listeners.open == []
+    return said
+
+
 @pytest.mark.parametrize(
     ("refusal", "text"),
     [
@@ -47,20 +85,11 @@ class Stack:
     ],
 )
 def test_what_an_engine_refuses_is_told_and_given_back(refusal: int, text: str) -> None:
-    handover = SimpleNamespace(follow=lambda: None, settled=True, refusal=lambda _: refusal)
-    shards: Any = [SimpleNamespace(handover=handover, segment=None)]
-    stack: Any = Stack()
-    listeners = Listeners()
+    assert refused(refusal) == f"tcp://10.0.0.1:80: the network process refused it: {text}"
 
-    async def guard(paths: Sequence[Path]) -> None: ...
 
-    async def bind() -> None:
-        binder = Binder(BinderSetup(listeners, shards, Changes(), stack, 1, OFF, guard))
-        with pytest.raises(StartupError) as refused:
-            await binder.bind("tcp://10.0.0.1:80")
-        assert str(refused.value) == f"tcp://10.0.0.1:80: the network process refused it: {text}"
-        while stack.served:
-            await asyncio.sleep(0)
-
-    asyncio.run(bind())
-    assert listeners.open == []
+def test_descriptors_are_left_to_replace_what_dies_with() -> None:
+    with limit_of(SPARE + 20):
+        check_spare("tcp://10.0.0.1:80")
+    with limit_of(SPARE // 2):
+        assert re.match(r"tcp://10.0.0.1:80: \d+ of \d+ descriptors would be left, too few to replace", refused(0))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from usnet_framework.errors import ControlError, StartupError
+from usnet_framework.shards import limits
 from usnet_framework.shards.changes import Changes
 from usnet_framework.shards.keepalive import Keepalive
 from usnet_framework.shards.listeners import LISTENERS_MAX, Bind, Listener, Listeners, open_listeners, parse_bind
@@ -126,6 +127,7 @@ class Binder:
         self._check_open(opened.open[0].bind)
         if len(listeners.open) + len(opened.open) > LISTENERS_MAX:
             raise StartupError(f"{asked}: {LISTENERS_MAX} addresses are listened on, more are not possible; unbind one")
+        limits.check_spare(asked)
         if opened.files:
             await self._setup.guard([*self._added_files(), *opened.paths])
         listeners.add(opened)

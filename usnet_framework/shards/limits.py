@@ -7,6 +7,7 @@ of our own connections are entries of a table, and a device may have all frames 
 
 from __future__ import annotations
 
+import os
 import resource
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ PER_SHARD = 5  # control socket, pidfd, public memory; two to rebuild with
 PER_WORKER = 7  # control socket, pidfd, port memory, two pipes that wake: both ends while a network process starts
 PER_SPARE = 2  # control socket, pidfd
 PER_QUEUE = 4  # queue, wake-up of a packet device; arena, frames
+SPARE = 64  # to rebuild a shard with, and for clients of metrics and control socket
 STACK_CONNECTIONS_AUTO = 1 << 14
 """Connections of one shard on a stack of our own when nobody says: its tables are made at start, 10 KB for each
 connection in all, most of it only taken when it is used."""
@@ -72,6 +74,18 @@ def check_supervisor(demand: Demand, limit: int) -> None:
         raise StartupError(
             f"--workers {demand.workers}: {demand.shards} shards of so many{held} need {demand.supervisor} "
             f"descriptors, the limit is {limit}; use fewer, or raise it (ulimit -Hn, LimitNOFILE=)"
+        )
+
+
+def check_spare(asked: str) -> None:
+    """After something was opened while the server runs. StartupError: with the descriptors that are left now, this
+    process could not replace what dies."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    left = limit - len(os.listdir("/proc/self/fd"))
+    if left < SPARE:
+        raise StartupError(
+            f"{asked}: {left} of {limit} descriptors would be left, too few to replace what dies; unbind another "
+            "address, or raise the limit (ulimit -Hn, LimitNOFILE=)"
         )
 
 
