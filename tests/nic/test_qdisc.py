@@ -62,11 +62,12 @@ def test_an_interface_that_is_not_there_is_an_error() -> None:
         set_root_qdisc(HERE, None)  # there is none to delete
 
 
-def test_a_journal_puts_it_back(tmp_path: Path) -> None:
+def test_a_journal_puts_it_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "usnet.supervisor")
     with Ethtool(HERE) as card:
         journal = Journal(card, tmp_path)
         assert journal.change("qdisc", THERE, "pfifo limit 1000") == "pfifo limit 1000"
-        assert journal.changes() == [f"{HERE} qdisc {THERE}: the kernel's own -> pfifo limit 1000"]
+        assert caplog.messages == [f"{HERE} qdisc {THERE}: the kernel's own -> pfifo limit 1000"]
         journal.close()
     assert root_qdisc(THERE) is None
 

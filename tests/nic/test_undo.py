@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.backends import network_namespace
+from support.backends import current_namespace, network_namespace
 from support.fake_card import FakeCard
 from support.link import ip
-from support.privilege import needs_network_namespaces
+from support.privilege import may_look_into_processes, needs_network_namespaces
 
 from usnet_framework.errors import InUse, StartupError
 from usnet_framework.shards import undo
 from usnet_framework.shards.cardsettings import own_table
 from usnet_framework.shards.ethtool import Channels, Ethtool
 from usnet_framework.shards.nic import Nic, Wanted
-from usnet_framework.shards.undo import Journal, left, leftovers, undo_leftovers
+from usnet_framework.shards.undo import Journal, holder, left, leftovers, put_back, undo_leftovers
 
 FOUR = Wanted("lo", 4)
+RESERVED = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
 
 
 def killed(journal: Journal) -> None:
@@ -91,7 +94,8 @@ def test_doctor_shows_what_was_left_and_puts_it_back(card: FakeCard, tmp_path: P
 def test_a_server_that_lives_has_left_nothing(card: FakeCard, tmp_path: Path) -> None:
     one = Nic(FOUR, tmp_path)
     assert leftovers(tmp_path) == undo_leftovers(tmp_path) == []
-    with pytest.raises(InUse, match="another server has it"):
+    pid = os.getpid()
+    with pytest.raises(InUse, match=f"--interface lo: the server of process {pid} has it; kill {pid}, or use another"):
         Nic(FOUR, tmp_path)
     one.close()
 
@@ -142,7 +146,7 @@ def test_what_cannot_be_put_back_is_tried_again(card: FakeCard, tmp_path: Path) 
 def test_queues_that_the_kernel_lets_go_late_are_taken_away(
     card: FakeCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It refuses more often than there is time for in a second."""
+    """It refuses more often than there is time for in a second. Closing waits for nothing; what is after it does."""
     monkeypatch.setattr(undo, "RETRY_S", 0.0)
     before, set_channels = deepcopy(card), FakeCard.set_channels
     journal, refusals = Nic(FOUR, tmp_path).journal, iter(range(100))
@@ -153,9 +157,80 @@ def test_queues_that_the_kernel_lets_go_late_are_taken_away(
 
     monkeypatch.setattr(FakeCard, "set_channels", late)
     journal.close()
+    assert next(refusals) == 1, "it was tried once"
+    assert leftovers(tmp_path)[0].reason == "channels was 2 receiving"
+    put_back("lo", tmp_path)
     card.said.clear()
     assert card == before
     assert files(tmp_path) == []
+
+
+def test_what_is_changed_and_put_back_is_logged(
+    card: FakeCard, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "usnet.supervisor")
+    journal = Journal(card.card, tmp_path)
+    journal.change("feature", "rx-lro", False)
+    journal.change("feature", "rx-lro", False)  # it is so
+    card.refuses = {"set_flow_fields"}
+    with pytest.raises(OSError, match="Invalid argument"):
+        journal.change("flow", "tcp4", [])
+    journal.close()
+    assert caplog.messages == ["lo feature rx-lro: on -> off", "lo feature rx-lro: off -> on"]
+
+
+@contextmanager
+def no_more_than(length: int) -> Iterator[None]:
+    """In any file that this process writes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (length, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_where_nothing_can_be_written_down_any_more_all_is_put_back(card: FakeCard, tmp_path: Path) -> None:
+    before = deepcopy(card)
+    one = Nic(FOUR, tmp_path)
+    (path,) = tmp_path.iterdir()
+    with no_more_than(path.stat().st_size):
+        one.close()
+    card.said.clear()
+    assert card == before
+    assert files(tmp_path) == []
+
+
+def test_what_cannot_be_written_down_is_not_done_and_harms_nothing_else(card: FakeCard, tmp_path: Path) -> None:
+    journal = Journal(card.card, tmp_path)
+    (path,) = tmp_path.iterdir()
+    with no_more_than(path.stat().st_size + 10), pytest.raises(OSError, match=r"too large|No space"):
+        journal.change("flow", "tcp4", [])
+    assert card.said == []
+    journal.change("feature", "rx-lro", False)
+    killed(journal)
+    assert undo_leftovers(tmp_path) == ["lo feature rx-lro: off -> on"]
+    assert files(tmp_path) == []
+
+
+def test_a_death_as_the_next_server_begins_loses_nothing(
+    card: FakeCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it could not put back is in the old journal until the new one has it."""
+    journal = Journal(card.card, tmp_path)
+    journal.change("feature", "rx-lro", False)
+    killed(journal)
+    card.refuses = {"set_feature"}
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            Journal(card.card, tmp_path)
+    card.refuses = set()
+    assert undo_leftovers(tmp_path) == ["lo feature rx-lro: off -> on"]
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_what_the_next_server_cannot_put_back_it_tries_again_at_its_end(card: FakeCard, tmp_path: Path) -> None:
@@ -164,7 +239,6 @@ def test_what_the_next_server_cannot_put_back_it_tries_again_at_its_end(card: Fa
     killed(journal)
     card.refuses = {"set_feature"}
     following = Journal(card.card, tmp_path)
-    assert following.changes() == []
     card.refuses = set()
     following.close()
     assert card.offloads["rx-lro"].active
@@ -212,9 +286,32 @@ def test_a_journal_belongs_to_one_network_namespace(tmp_path: Path) -> None:
         with network_namespace(), Ethtool("lo") as card:
             assert leftovers(tmp_path) == []
             journal = Journal(card, tmp_path)
-            journal._announce("feature", "rx-gro", True)
+            journal.change("file", str(RESERVED), "40000")
             killed(journal)
     assert len(files(tmp_path)) == 20
+
+
+@needs_network_namespaces
+@may_look_into_processes
+def test_the_way_to_what_is_left_in_another_network_namespace_is_said(tmp_path: Path) -> None:
+    """Until that is gone: then nothing is left, and the journal goes."""
+    with network_namespace(), Ethtool("lo") as card:
+        there = current_namespace()
+        journal = Journal(card, tmp_path)
+        journal.change("file", str(RESERVED), "40000")
+        killed(journal)
+        inode = os.fstat(there).st_ino
+    (line,) = undo_leftovers(tmp_path)
+    what, _, command = line.partition("; ")
+    assert what == "lo: 1 setting left over in another network namespace"
+    nsenter, option, *rest = command.split()
+    assert (nsenter, rest) == ("nsenter", ["usnet-ctl", "doctor", "--fix"])
+    assert os.stat(option.removeprefix("--net=")).st_ino == inode
+    assert leftovers(tmp_path) == []
+    assert len(files(tmp_path)) == 1
+    os.close(there)
+    assert undo_leftovers(tmp_path) == []
+    assert files(tmp_path) == []
 
 
 def test_another_interface_of_the_same_name_is_left_alone(card: FakeCard, tmp_path: Path) -> None:
@@ -242,22 +339,23 @@ def test_what_another_version_has_changed_is_left_to_it(card: FakeCard, tmp_path
     assert leftovers(tmp_path)[0].reason == "newer was 7"
 
 
-def test_a_text_file_of_the_kernel_is_put_back(card: FakeCard, tmp_path: Path) -> None:
+def test_a_text_file_of_the_kernel_is_put_back(
+    card: FakeCard, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "usnet.supervisor")
     setting = tmp_path / "ip_local_reserved_ports"
     setting.write_text("8080\n")
     journal = Journal(card.card, tmp_path / "journals")
     assert journal.change("file", str(setting), "8080,40000-40999") == "8080,40000-40999"
-    assert journal.changes() == [f"{setting}: 8080 -> 8080,40000-40999"]
+    assert caplog.messages == [f"{setting}: 8080 -> 8080,40000-40999"]
     journal.close()
     assert setting.read_text() == "8080\n"
 
 
-RESERVED = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
-
-
 @needs_network_namespaces
-def test_ports_of_two_servers_are_given_back_in_any_order(tmp_path: Path) -> None:
+def test_ports_of_two_servers_are_given_back_in_any_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Each is taken out of what is there then."""
+    caplog.set_level("INFO", "usnet.supervisor")
     with network_namespace():
         RESERVED.write_text("8080\n")
         ip("link", "add", "usv0", "type", "veth", "peer", "name", "usv1")
@@ -265,7 +363,7 @@ def test_ports_of_two_servers_are_given_back_in_any_order(tmp_path: Path) -> Non
             first, second = Journal(one, tmp_path), Journal(other, tmp_path)
             assert first.change("ports", "40000-40099", True)
             assert second.change("ports", "41000-41099", True)
-            assert first.changes() == ["usv0 ports 40000-40099: the kernel's -> reserved"]
+            assert caplog.messages[0] == "usv0 ports 40000-40099: the kernel's -> reserved"
             assert RESERVED.read_text() == "8080,40000-40099,41000-41099\n"
             killed(first)
             assert left("usv0", "ports", tmp_path) == ["40000-40099"]
@@ -330,3 +428,61 @@ def test_more_queues_than_a_veth_pair_was_made_with_are_refused(pair: Ethtool, t
     with pytest.raises(StartupError, match=r"--queues 5: usv0 has 4 \(veth\); use --queues 4"):
         Nic(Wanted("usv0", 5), tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+def exchange_names() -> None:
+    """Of ours and of another one, which has four queues."""
+    queues = ("numrxqueues", "4", "numtxqueues", "4")
+    ip("link", "set", "usv0", "name", "usv8")
+    ip("link", "add", "usv0", *queues, "type", "veth", "peer", "name", "usv9", *queues)
+
+
+def receiving(name: str) -> int:
+    with Ethtool(name) as card:
+        return card.channels().rx
+
+
+@needs_network_namespaces
+@pytest.mark.parametrize("by", ["the server", "doctor", "the next server", "the next server on its name"])
+def test_an_interface_that_was_renamed_gets_its_settings_back(pair: Ethtool, tmp_path: Path, by: str) -> None:
+    one = Nic(Wanted("usv0", 4), tmp_path)
+    assert holder("usv0", tmp_path) == os.getpid()
+    exchange_names()
+    assert (receiving("usv0"), receiving("usv8")) == (4, 4)
+    assert (holder("usv0", tmp_path), holder("usv8", tmp_path)) == (None, os.getpid())
+    if by == "the server":
+        one.close()
+    else:
+        killed(one.journal)
+    if by == "doctor":
+        assert undo_leftovers(tmp_path) == ["usv8 channels: 4 receiving -> 1 receiving"]
+    elif by.startswith("the next"):
+        wanted = Wanted("usv0", 4) if by.endswith("name") else Wanted("usv8", 1)
+        Nic(wanted, tmp_path).close()
+    assert (receiving("usv0"), receiving("usv8")) == (4, 1)
+    assert os.listdir(tmp_path) == []
+
+
+@needs_network_namespaces
+def test_a_look_in_the_loop_asks_one_question(
+    pair: Ethtool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that doctor tells is asked elsewhere."""
+    one = Nic(Wanted("usv0", 4), tmp_path)
+    asked: list[bytes] = []
+    ask = Ethtool._ask
+
+    def noted(card: Ethtool, request: bytes) -> bytes:
+        asked.append(request)
+        return ask(card, request)
+
+    monkeypatch.setattr(Ethtool, "_ask", noted)
+    assert one.trouble() is None
+    assert len(asked) == 1
+    found = one.findings()
+    assert len(asked) == 1
+    ip("link", "set", "usv0", "mtu", "1400")
+    assert one.findings() == found
+    one.look()
+    assert {finding.what for finding in one.findings()} - {finding.what for finding in found} == {"packet size"}
+    one.close()

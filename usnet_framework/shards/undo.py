@@ -1,13 +1,15 @@
 """Changes to the machine's settings that are undone whatever happens to us, a SIGKILL of everything included.
 
-A journal belongs to one interface. It is a file, a line for each step: what was in force is written down before it is
-changed, what is in force afterwards is added to it, so that it can be told later whether somebody else has changed it
-again. What somebody else has set stays.
+A journal belongs to one interface, by its number: names may change. It is a file, a line for each step: what was in
+force is written down before it is changed, what is in force afterwards is added to it, so that it can be told later
+whether somebody else has changed it again. What somebody else has set stays.
 
 The file is locked by the process that has changed things. A file that nobody has locked is one that a killed server
 left: the next server on that interface undoes it first, `usnet-ctl doctor` shows it, and `doctor --fix` undoes it. Its
-name holds the network namespace, as names of interfaces are those of a namespace. After a reboot, or when the interface
-is another one by now, there is nothing to undo on it."""
+name holds the network namespace, as numbers of interfaces are those of a namespace. After a reboot, or when the
+interface is gone, there is nothing to undo on it; when the whole namespace is, the file goes.
+
+Nothing here waits for the kernel but `put_back`, `undo_leftovers` and a journal that is given the patience for it."""
 
 from __future__ import annotations
 
@@ -17,9 +19,8 @@ import json
 import logging
 import os
 import socket
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +28,11 @@ from typing import Any, Literal, TextIO
 
 from usnet_framework.config import default_control_path
 from usnet_framework.errors import InUse, StartupError
+from usnet_framework.shards import namespaces
 from usnet_framework.shards.cardsettings import KINDS, shown
 from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.rtnetlink import index_of
 from usnet_framework.shards.unixpath import make_private
 
 log = logging.getLogger("usnet.supervisor")
@@ -45,7 +48,6 @@ that takes 20 ms, on one that makes and removes interfaces all the time it may b
 done."""
 
 RETRY_S = 0.02
-SO_NETNS_COOKIE = 71
 _MISSING = object()
 
 
@@ -63,94 +65,130 @@ class _Step:
     undone: bool = False
 
 
+@dataclass(frozen=True)
+class _Content:
+    """What a journal says: of which interface, and by their numbers the steps."""
+
+    identity: dict[str, Any]
+    steps: dict[int, _Step]
+
+    @property
+    def interface(self) -> str:
+        """Its name now, or when there is none any more, that of then."""
+        return _name_now(self.identity) or str(self.identity.get("interface", ""))
+
+    @property
+    def left(self) -> list[_Step]:
+        return [step for step in self.steps.values() if not step.undone]
+
+    def is_of(self, interface: str) -> bool:
+        """Of this one now, or of one that had its name."""
+        return interface in (self.identity.get("interface"), _name_now(self.identity))
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """Of undoing: a line for each step that is done, and for each that was refused, whether that may pass."""
+
+    done: list[str]
+    refused: list[tuple[str, bool]]
+
+
 class Journal:
     """Of one interface, ours until `close`. What a killed server left in it was undone."""
 
-    def __init__(self, card: Ethtool, folder: Path | None = None) -> None:
+    def __init__(self, card: Ethtool, folder: Path | None = None, patience_s: float = LETTING_GO_S) -> None:
         """InUse: another server has the interface. StartupError: the journal cannot be kept, or there is no such
-        interface."""
+        interface. `patience_s`: how long to wait for queues of a killed server."""
         self._card = card
         folder = folder or default_folder()
-        path = folder / _file_name(card.interface)
         try:
             identity = _identity(card.interface)
             make_private(folder)
-            self._file = _locked(path, PATIENCE_S)
+            self._path = folder / _file_name(identity["index"])
+            with _locked(self._path, PATIENCE_S) as former:
+                stuck = _settle(card, former, folder, patience_s)
+                # Whatever is set meanwhile: this is what it was.
+                steps = [_announced(number, step.kind, step.name, step.before) for number, step in enumerate(stuck)]
+                self._file = _successor(self._path, [identity, *steps])
+            self._count = len(steps)
         except BlockingIOError:
-            raise InUse(
-                f"--interface {card.interface}: another server has it; stop that one or use another interface"
-            ) from None
+            raise in_use(card.interface, folder) from None
         except OSError as error:
             if error.errno == errno.ENODEV:
                 raise StartupError(f"--interface {card.interface}: there is no such interface") from None
-            raise StartupError(f"{path}: what is changed cannot be written down: {error.strerror}") from None
-        self._path = path
-        for line in _undo_all(card, self._file):
-            log.warning("left by a server that was killed: %s", line)
-        stuck = [step for step in _steps(self._file) if not step.undone]
-        self._file.seek(0)
-        self._file.truncate()
-        self._write(identity)
-        self._steps: list[_Step] = []
-        for step in stuck:  # whatever is set meanwhile: this is what it was
-            self._announce(step.kind, step.name, step.before)
+            raise StartupError(f"{folder}: what is changed cannot be written down: {error.strerror}") from None
 
     def change(self, kind: str, name: str, value: Any) -> Any:
-        """Set it (cardsettings.KINDS), unless it is so already: what is in force then. OSError: refused."""
+        """Set it (cardsettings.KINDS), unless it is so already: what is in force then. OSError: refused, or it cannot
+        be written down."""
         found = KINDS[kind].read(self._card, name)
         if found == value:
             return found
-        number = self._announce(kind, name, found)
+        number = self._count
+        self._count += 1
+        _write(self._file, _announced(number, kind, name, found))
         try:
             KINDS[kind].write(self._card, name, value)
         finally:
             after = KINDS[kind].read(self._card, name)
-            self._steps[number].after = after
-            self._write({"step": number, "after": after})
+            with suppress(OSError):  # no room: then it is put back whatever it is
+                _write(self._file, {"step": number, "after": after})
+        if after != found:
+            log.info("%s", shown(self._card.interface, kind, name, found, after))
         return after
 
-    def changes(self) -> list[str]:
-        """Made so far, as people read them."""
-        return [
-            shown(self._card.interface, step.kind, step.name, step.before, step.after)
-            for step in self._steps
-            if step.after not in (step.before, _MISSING)
-        ]
-
     def close(self) -> None:
-        """Undo everything, the last first. What cannot be undone stays written down, for the next one to try."""
-        lines = _undo_all(self._card, self._file)
-        for line in lines:
-            log.info("%s", line)
-        if _is_done(self._file):
+        """Undo everything, the last first. What cannot be undone, or not yet, stays written down: for `put_back`, or
+        for the next one to try."""
+        found = _undo(self._card, self._file)
+        _report(found.done, [line for line, may_pass in found.refused if not may_pass])
+        if not found.refused:
             self._path.unlink(missing_ok=True)
         self._file.close()
 
-    def _announce(self, kind: str, name: str, before: Any) -> int:
-        self._steps.append(_Step(kind, name, before))
-        number = len(self._steps) - 1
-        self._write({"step": number, "kind": kind, "name": name, "before": before})
-        return number
 
-    def _write(self, entry: dict[str, Any]) -> None:
-        self._file.seek(0, os.SEEK_END)
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
+def put_back(interface: str, folder: Path | None = None) -> None:
+    """What the journal that was closed had to leave, as the kernel let go of a queue late. Takes up to LETTING_GO_S."""
+    for file in _abandoned(folder or default_folder()):
+        if _read(file).is_of(interface):
+            _report(*_put_back(file, LETTING_GO_S))
+
+
+def in_use(interface: str, folder: Path | None = None) -> InUse:
+    """A server has the interface: what to say of that."""
+    pid = holder(interface, folder)
+    who, how = "another server", "stop that one"
+    if pid and Path(f"/proc/{pid}").exists():  # it may be one of another PID namespace
+        who, how = f"the server of process {pid}", f"kill {pid}"
+    return InUse(f"--interface {interface}: {who} has it; {how}, or use another interface")
+
+
+def holder(interface: str, folder: Path | None = None) -> int | None:
+    """The process of the server that has the interface; None: no server that writes into this folder."""
+    with suppress(OSError):
+        path = (folder or default_folder()) / _file_name(index_of(interface))
+        try:
+            _locked(path, mode="r+").close()
+        except BlockingIOError:
+            with open(path, encoding="utf-8") as file:
+                return int(_read(file).identity.get("pid", 0))
+    return None
 
 
 def leftovers(folder: Path | None = None) -> list[Finding]:
     """What servers that are gone have left changed in this network namespace."""
     return [
         Finding(
-            what=f"left over on {interface}",
+            what=f"left over on {content.interface}",
             asked="nothing",
-            in_force=f"{len(steps)} setting{'s' if len(steps) > 1 else ''} of a server that was killed",
-            reason="; ".join(f"{step.name or step.kind} was {_shown(step)}" for step in steps),
+            in_force=f"{_counted(content.left)} of a server that was killed",
+            reason="; ".join(f"{step.name or step.kind} was {_shown(step)}" for step in content.left),
             fix="usnet-ctl doctor --fix, or start a server on it again",
             ok=False,
         )
-        for interface, file in _abandoned(folder or default_folder())
-        if (steps := [step for step in _steps(file) if not step.undone])
+        for file in _abandoned(folder or default_folder())
+        if (content := _read(file)).left
     ]
 
 
@@ -158,149 +196,88 @@ def left(interface: str, kind: str, folder: Path | None = None) -> list[str]:
     """The names, of one kind, of what a server that is gone has left changed on an interface."""
     return [
         step.name
-        for its_interface, file in _abandoned(folder or default_folder())
-        for step in (_steps(file) if its_interface == interface else [])
-        if step.kind == kind and not step.undone
+        for file in _abandoned(folder or default_folder())
+        if (content := _read(file)).is_of(interface)
+        for step in content.left
+        if step.kind == kind
     ]
 
 
 def undo_leftovers(folder: Path | None = None) -> list[str]:
-    """Put them back: a line for each that was, and for each that could not be."""
+    """Put them back: a line for each that was, for each that could not be, and for each interface of another network
+    namespace on which something is left."""
     lines = []
-    for interface, file in _abandoned(folder or default_folder()):
-        with Ethtool(interface) as card:
-            lines += _undo_all(card, file)
-        if _is_done(file):
-            Path(file.name).unlink(missing_ok=True)
-    return lines
+    for file in _abandoned(folder or default_folder()):
+        done, refused = _put_back(file, LETTING_GO_S)
+        lines += done + refused
+    return lines + _elsewhere(folder or default_folder())
 
 
-def _file_name(interface: str) -> str:
-    return f"{_namespace()}-{interface}{SUFFIX}"
+# Undoing.
 
 
-def _namespace() -> int:
-    """Of the network: a number that no other one gets before the next boot. A kernel before 5.14 has but the number of
-    its inode, which the next one may get."""
-    with socket.socket(socket.AF_UNIX) as query, suppress(OSError):
-        return int.from_bytes(query.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), sys.byteorder)
-    return os.stat("/proc/thread-self/ns/net").st_ino
+def _settle(card: Ethtool, own: TextIO, folder: Path, patience_s: float) -> list[_Step]:
+    """Undo what killed servers have left on this interface, and on others that had its name: what could not be undone
+    on this one."""
+    for file in _abandoned(folder):
+        if _read(file).is_of(card.interface):
+            _report_left(*_put_back(file, patience_s))
+    _report_left(*_undo_all(card, own, patience_s))
+    return _read(own).left
 
 
-def _identity(interface: str) -> dict[str, Any]:
-    """By which an interface is told from another of its name. OSError: there is none."""
-    try:
-        return {"interface": interface, "index": socket.if_nametoindex(interface), "boot": _boot()}
-    except OSError:
-        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), interface) from None
+def _put_back(file: TextIO, patience_s: float) -> tuple[list[str], list[str]]:
+    """As `_undo_all`; the journal goes when nothing was refused."""
+    with Ethtool(_read(file).interface) as card:
+        done, refused = _undo_all(card, file, patience_s)
+    if not refused:
+        Path(file.name).unlink(missing_ok=True)
+    return done, refused
 
 
-def _locked(path: Path, patience_s: float = 0.0, mode: Literal["a+", "r+"] = "a+") -> TextIO:
-    """The file, with this mode made if there is none. BlockingIOError: somebody has it, for longer than that."""
+def _undo_all(card: Ethtool, file: TextIO, patience_s: float) -> tuple[list[str], list[str]]:
+    """_undo, and once more what the kernel refuses while it lets go of a queue. Lines: what is done, and what was
+    refused."""
     deadline_s = time.monotonic() + patience_s
-    while True:
-        with ExitStack() as opened:
-            file = opened.enter_context(open(path, mode, encoding="utf-8"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline_s:
-                    raise
-                time.sleep(RETRY_S)
-                continue
-            if os.fstat(file.fileno()).st_nlink > 0:  # else its last owner has removed it meanwhile
-                opened.pop_all()
-                return file
-
-
-def _abandoned(folder: Path) -> Iterator[tuple[str, TextIO]]:
-    """Journals of this network namespace that nobody has; they are ours for as long as the caller looks at them."""
-    prefix = _file_name("").removesuffix(SUFFIX)
-    for path in sorted(folder.glob(f"{prefix}*{SUFFIX}")) if folder.is_dir() else ():
-        with suppress(OSError), _locked(path, mode="r+") as file:  # one that is gone meanwhile is not made again
-            yield path.name.removeprefix(prefix).removesuffix(SUFFIX), file
-
-
-def _entries(file: TextIO) -> list[dict[str, Any]]:
-    """The first is the interface's identity. A line that was cut off by the death of its writer is left out: what it
-    announces was not done yet."""
-    file.seek(0)
-    entries = []
-    for line in file:
-        with suppress(ValueError):
-            entries.append(json.loads(line))
-    return entries
-
-
-def _steps(file: TextIO) -> list[_Step]:
-    steps: dict[int, _Step] = {}
-    for entry in _entries(file)[1:]:
-        number = entry["step"]
-        if "kind" in entry:
-            steps[number] = _Step(entry["kind"], entry["name"], entry["before"])
-        elif "after" in entry:
-            steps[number].after = entry["after"]
-        else:
-            steps[number].undone = True
-    return list(steps.values())
-
-
-def _is_done(file: TextIO) -> bool:
-    return all(step.undone for step in _steps(file))
-
-
-def _undo_all(card: Ethtool, file: TextIO) -> list[str]:
-    """_undo, and once more what the kernel refuses while it lets go of a queue."""
-    deadline_s = time.monotonic() + LETTING_GO_S
-    lines, refused = _undo(card, file)
-    while any(may_pass for _, may_pass in refused) and time.monotonic() < deadline_s:
+    found = _undo(card, file)
+    done = found.done
+    while any(may_pass for _, may_pass in found.refused) and time.monotonic() < deadline_s:
         time.sleep(RETRY_S)
-        more, refused = _undo(card, file)
-        lines += more
-    return lines + [line for line, _ in refused]
+        found = _undo(card, file)
+        done += found.done
+    return done, [line for line, _ in found.refused]
 
 
-def _undo(card: Ethtool, file: TextIO) -> tuple[list[str], list[tuple[str, bool]]]:
-    """Everything in the journal that is not undone yet, the last first: a line for each that was, or needs no more, and
-    for each that was refused, whether that may pass."""
-    entries = _entries(file)
-    try:
-        is_same = bool(entries) and entries[0] == _identity(card.interface)
-    except OSError:
-        is_same = False
-    is_booted_since = bool(entries) and entries[0]["boot"] != _boot()
-    lines: list[str] = []
-    refused: list[tuple[str, bool]] = []
-    for number, step in reversed(list(enumerate(_steps(file)))):
+def _undo(card: Ethtool, file: TextIO) -> _Pass:
+    """Everything in the journal that is not undone yet, the last first, on the interface as it is called now."""
+    content, found = _read(file), _Pass([], [])
+    if (name := _name_now(content.identity)) is not None:
+        card.interface = name
+    for number, step in reversed(content.steps.items()):
         if step.undone:
             continue
-        line, done = "", True
-        if step.kind not in KINDS:
-            reason = "cannot be put back: another version of usnet wrote it down"
-            line, done = f"{card.interface} {step.kind}: {reason}", False
-        elif not is_booted_since and (is_same or not KINDS[step.kind].of_card):
-            line, done = _undo_step(card, step)
-        if line and done:
-            lines.append(line)
-        elif line:
-            refused.append((line, step.kind == "channels"))
-        if done:
-            file.seek(0, os.SEEK_END)
-            file.write("\n" + json.dumps({"step": number, "undone": True}) + "\n")  # the last line may be cut off
-            file.flush()
-    return lines, refused
+        line, is_done = _undo_step(card, step) if _is_there(step, content.identity, name) else ("", True)
+        if is_done:
+            found.done.extend([line] if line else [])
+            with suppress(OSError):  # no room: whoever looks next finds it as it was
+                _write(file, {"step": number, "undone": True})
+        else:
+            found.refused.append((line, step.kind == "channels"))
+    return found
 
 
-def _shown(step: _Step) -> str:
-    return KINDS[step.kind].shown(step.before) if step.kind in KINDS else str(step.before)
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+def _is_there(step: _Step, identity: dict[str, Any], name: str | None) -> bool:
+    """What it changed: not after the machine was booted, nor when the interface is gone."""
+    if step.kind not in KINDS:
+        return True
+    return identity["boot"] == _boot() and (name is not None or not KINDS[step.kind].of_card)
 
 
 def _undo_step(card: Ethtool, step: _Step) -> tuple[str, bool]:
     """What was done, empty when it was so already, and whether that is all that can be done."""
+    if step.kind not in KINDS:
+        reason = "cannot be put back: another version of usnet wrote it down"
+        return f"{card.interface} {step.kind}: {reason}", False
     kind = KINDS[step.kind]
     try:
         found = kind.read(card, step.name)
@@ -314,3 +291,158 @@ def _undo_step(card: Ethtool, step: _Step) -> tuple[str, bool]:
         what = f"{card.interface} {step.kind} {step.name}".rstrip()
         return f"{what}: cannot be put back: {error.strerror}", error.errno in (errno.ENODEV, errno.ENOENT)
     return line, True
+
+
+def _report(done: Sequence[str], refused: Sequence[str]) -> None:
+    for line in done:
+        log.info("%s", line)
+    for line in refused:
+        log.warning("%s", line)
+
+
+def _report_left(done: Sequence[str], refused: Sequence[str]) -> None:
+    for line in (*done, *refused):
+        log.warning("left by a server that was killed: %s", line)
+
+
+def _counted(steps: Sequence[_Step]) -> str:
+    return f"{len(steps)} setting{'s' if len(steps) > 1 else ''}"
+
+
+def _shown(step: _Step) -> str:
+    return KINDS[step.kind].shown(step.before) if step.kind in KINDS else str(step.before)
+
+
+# Files.
+
+
+def _file_name(index: int | str) -> str:
+    return f"{namespaces.cookie()}-{index}{SUFFIX}"
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def _identity(interface: str) -> dict[str, Any]:
+    """By which an interface is found again, whatever it is called then; and who has it. OSError: there is none."""
+    return {
+        "interface": interface,
+        "index": index_of(interface),
+        "boot": _boot(),
+        "namespace": namespaces.file_number(),
+        "pid": os.getpid(),
+    }
+
+
+def _name_now(identity: dict[str, Any]) -> str | None:
+    """None: it is gone."""
+    with suppress(OSError, KeyError):
+        return socket.if_indextoname(identity["index"])
+    return None
+
+
+def _locked(path: Path, patience_s: float = 0.0, mode: Literal["a+", "r+"] = "a+") -> TextIO:
+    """The file, with this mode made if there is none. BlockingIOError: somebody has it, for longer than that."""
+    deadline_s = time.monotonic() + patience_s
+    while True:
+        with ExitStack() as opened:
+            file = opened.enter_context(open(path, mode, encoding="utf-8", opener=_append))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline_s:
+                    raise
+                time.sleep(RETRY_S)
+                continue
+            if os.fstat(file.fileno()).st_nlink > 0:  # else its last owner has removed it meanwhile
+                opened.pop_all()
+                return file
+
+
+def _append(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_APPEND, 0o600)
+
+
+def _successor(path: Path, entries: Sequence[dict[str, Any]]) -> TextIO:
+    """Of the journal at this path, with these entries alone. A death on the way leaves the former one."""
+    with ExitStack() as opened:
+        file = opened.enter_context(_locked(path.with_suffix(".new")))
+        os.ftruncate(file.fileno(), 0)
+        for entry in entries:
+            _write(file, entry)
+        os.replace(file.name, path)
+        opened.pop_all()
+    return file
+
+
+def _announced(number: int, kind: str, name: str, before: Any) -> dict[str, Any]:
+    return {"step": number, "kind": kind, "name": name, "before": before}
+
+
+def _write(file: TextIO, entry: dict[str, Any]) -> None:
+    """A line more, whole. OSError. The last one may have been cut off, by a death or for want of room."""
+    fd = file.fileno()
+    size = os.fstat(fd).st_size
+    is_whole = size == 0 or os.pread(fd, 1, size - 1) == b"\n"
+    begin = "" if is_whole else "\n"
+    line = f"{begin}{json.dumps(entry)}\n".encode()
+    if os.write(fd, line) < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+
+
+def _read(file: TextIO) -> _Content:
+    """The first line is the interface's identity. A line that was cut off is left out: what it announces was not done.
+    So is what is said of a step that is not there."""
+    file.seek(0)
+    entries = []
+    for line in file:
+        with suppress(ValueError):
+            entries.append(json.loads(line))
+    steps: dict[int, _Step] = {}
+    for entry in entries[1:]:
+        number = entry["step"]
+        if "kind" in entry:
+            steps[number] = _Step(entry["kind"], entry["name"], entry["before"])
+        elif number in steps and "after" in entry:
+            steps[number].after = entry["after"]
+        elif number in steps:
+            steps[number].undone = True
+    return _Content(entries[0] if entries else {}, steps)
+
+
+def _abandoned(folder: Path, *, here: bool = True) -> Iterator[TextIO]:
+    """Journals of this network namespace, or of all others, that nobody has; they are ours for as long as the caller
+    looks at them."""
+    prefix = _file_name("").removesuffix(SUFFIX)
+    for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else ():
+        if path.name.startswith(prefix) == here:
+            with suppress(OSError), _locked(path, mode="r+") as file:  # one that is gone meanwhile is not made again
+                yield file
+
+
+# Other network namespaces.
+
+
+def _elsewhere(folder: Path) -> list[str]:
+    """A line for each interface of another network namespace on which something is left, with the way to it. Journals
+    of namespaces that are gone go, as the interfaces are gone with them."""
+    lines = []
+    for file in _abandoned(folder, here=False):
+        content = _read(file)
+        way = _way_to(content)
+        if way == "":
+            Path(file.name).unlink(missing_ok=True)
+            continue
+        what = f"{content.identity['interface']}: {_counted(content.left)} left over in another network namespace"
+        how = f"nsenter --net={way} usnet-ctl doctor --fix" if way else "usnet-ctl doctor --fix there, or here as root"
+        lines.append(f"{what}; {how}")
+    return lines
+
+
+def _way_to(content: _Content) -> str | None:
+    """As `namespaces.way_into`; "" as well when there is nothing to undo."""
+    number = content.identity.get("namespace")
+    if not content.left or content.identity["boot"] != _boot():
+        return ""
+    return namespaces.way_into(number) if number is not None else None
