@@ -15,7 +15,7 @@ from support.link import ip
 from support.privilege import needs_network_namespaces
 
 from usnet_framework.shards import ethtool
-from usnet_framework.shards.ethtool import Ethtool, Rule
+from usnet_framework.shards.ethtool import Ethtool
 
 LAYOUT = """
 #include <linux/ethtool.h>
@@ -24,38 +24,9 @@ LAYOUT = """
 #define AT(name, member) (int)offsetof(struct ethtool_##name, member)
 int main(void)
 {
-    printf("%d %d %d ", (int)sizeof(struct ethtool_rxnfc), AT(rxnfc, fs), AT(rxnfc, rule_locs));
-    printf("%d %d ", (int)sizeof(struct ethtool_rx_flow_spec), AT(rxfh, rss_config));
+    printf("%d %d ", (int)sizeof(struct ethtool_rxnfc), AT(rxfh, rss_config));
     printf("%d ", (int)sizeof(struct ethtool_drvinfo));
     printf("%d %d\\n", (int)sizeof(struct ethtool_channels), (int)sizeof(struct ethtool_ringparam));
-}
-"""
-
-RULE = """
-#include <arpa/inet.h>
-#include <linux/ethtool.h>
-#include <stdio.h>
-#include <string.h>
-int main(void)
-{
-    struct ethtool_rx_flow_spec flow;
-    memset(&flow, 0, sizeof flow);
-    flow.flow_type = TCP_V4_FLOW;
-    flow.h_u.tcp_ip4_spec.ip4dst = inet_addr("10.1.2.3");
-    flow.h_u.tcp_ip4_spec.pdst = htons(7000);
-    flow.m_u.tcp_ip4_spec.ip4dst = 0xffffffff;
-    flow.m_u.tcp_ip4_spec.pdst = 0xffff;
-    flow.ring_cookie = 3;
-    flow.location = 9;
-    fwrite(&flow, 1, sizeof flow, stdout);
-    memset(&flow, 0, sizeof flow);
-    flow.flow_type = TCP_V6_FLOW;
-    inet_pton(AF_INET6, "fd00::1", flow.h_u.tcp_ip6_spec.ip6dst);
-    flow.h_u.tcp_ip6_spec.pdst = htons(80);
-    memset(flow.m_u.tcp_ip6_spec.ip6dst, 0xff, 16);
-    flow.m_u.tcp_ip6_spec.pdst = 0xffff;
-    flow.location = 1;
-    fwrite(&flow, 1, sizeof flow, stdout);
 }
 """
 
@@ -71,19 +42,11 @@ def compiled(source: str, folder: Path) -> bytes:
 def test_structs_are_those_of_the_kernel(tmp_path: Path) -> None:
     assert [int(number) for number in compiled(LAYOUT, tmp_path).split()] == [
         ethtool._RXNFC.size,
-        ethtool._FLOW_AT,
-        ethtool._LOCATIONS_AT,
-        ethtool._FLOW.size,
         ethtool._RXFH.size,
         ethtool._DRVINFO.size,
         ethtool._NUMBERS.size,
         ethtool._NUMBERS.size,
     ]
-
-
-def test_a_rule_is_written_as_the_kernel_reads_it(tmp_path: Path) -> None:
-    rules = (Rule("tcp4", "10.1.2.3", 7000, 3, 9), Rule("tcp6", "fd00::1", 80, 0, 1))
-    assert b"".join(map(ethtool._flow, rules)) == compiled(RULE, tmp_path)
 
 
 @pytest.fixture
@@ -126,7 +89,7 @@ def test_offloads_are_set_by_name(card: Ethtool) -> None:
 
 @needs_network_namespaces
 def test_what_a_driver_does_not_have_is_refused(card: Ethtool) -> None:
-    for ask in (card.rss, card.rules, card.rings, lambda: card.flow_fields("tcp4")):
+    for ask in (card.rss, card.rings, lambda: card.flow_fields("tcp4")):
         with pytest.raises(OSError, match="not supported") as caught:
             ask()
         assert caught.value.errno == errno.EOPNOTSUPP

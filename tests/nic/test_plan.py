@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 
 import pytest
 from support.fake_card import OTHER_KEY, FakeCard
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.cardsettings import Change, own_table
-from usnet_framework.shards.ethtool import FIELDS, Channels, Ethtool, Feature, Rss, Rule
+from usnet_framework.shards.ethtool import FIELDS, Channels, Ethtool, Feature, Rss
 from usnet_framework.shards.nic import Card, Wanted, card_findings, plan, planned, read_card
 
 FOUR = Wanted("lo", 4)
@@ -71,6 +70,20 @@ def test_too_few_queues_are_refused_with_the_number_that_there_is() -> None:
         plan(card(now=Channels(0, 0, 1, 2, 0, 0, 1, 2)), FOUR)
 
 
+@pytest.mark.parametrize(
+    ("now", "way"),
+    [
+        (Channels(2, 2, 0, 0, 2, 2, 0, 0), "; use --queues 2, or ethtool -L lo rx 1"),
+        (Channels(0, 0, 1, 2, 0, 0, 1, 8), "; use --queues 2, or ethtool -L lo combined 1"),
+    ],
+)
+def test_fewer_queues_than_come_in_are_refused_where_none_can_be_left_out(now: Channels, way: str) -> None:
+    with pytest.raises(StartupError) as refused:
+        plan(card(now=now, lacks={"rss"}), Wanted("lo", 1))
+    expected = "--queues 1: lo receives on 2 queues, and its driver (fake) cannot leave one out"
+    assert str(refused.value) == expected + way
+
+
 def test_a_card_without_channels_has_the_queues_that_it_has() -> None:
     with pytest.raises(StartupError, match="--queues 4: lo has 1 "):
         plan(card(lacks={"channels"}), FOUR)
@@ -79,7 +92,7 @@ def test_a_card_without_channels_has_the_queues_that_it_has() -> None:
 def test_a_driver_of_nothing_at_all_is_read() -> None:
     with Ethtool("lo") as loopback:
         found = read_card(loopback)
-    assert (found.queues, found.queues_max, found.channels, found.rss, found.rules) == (1, 1, None, None, None)
+    assert (found.queues, found.queues_max, found.channels, found.rss) == (1, 1, None, None)
 
 
 @pytest.mark.parametrize(("entries", "queues"), [(128, 4), (512, 3), (64, 4)])
@@ -147,24 +160,6 @@ def test_a_table_that_is_too_short_for_three_queues_is_told() -> None:
 def test_one_queue_needs_no_hash() -> None:
     one = as_wanted(now=Channels(0, 0, 1, 1, 0, 0, 1, 8), hash=Rss("toeplitz", OTHER_KEY, (0,) * 128))
     assert steering(one, Wanted("lo", 1)) == (True, "")
-
-
-def test_with_rules_only_what_is_served_comes_to_the_one_queue() -> None:
-    wanted = Wanted("lo", 1, served=(("tcp4", "10.0.0.1", 7000), ("tcp6", "fd00::1", 7000)))
-    able = as_wanted(offloads={"rx-ntuple-filter": Feature(False, False, True)})
-    found = changes(able, wanted)
-    assert [name for name in found if name != "rss"] == [
-        "feature rx-ntuple-filter",
-        "rule tcp4 10.0.0.1 7000",
-        "rule tcp6 fd00::1 7000",
-    ]
-    assert set(found["rss"].value[2]) == {1, 2, 3}
-    there = replace(able, features={"rx-ntuple-filter": Feature(True, True, True)}, rules={"tcp4 10.0.0.1 7000": 0})
-    assert [name for name in changes(there, wanted) if name != "rss"] == ["rule tcp6 fd00::1 7000"]
-
-
-def test_rules_of_others_are_read() -> None:
-    assert card(placed=[Rule("tcp4", "10.0.0.1", 80, 3, 0)]).rules == {"tcp4 10.0.0.1 80": 3}
 
 
 @pytest.mark.parametrize(("mtu", "ok"), [(1500, True), (3498, True), (3499, False), (9000, False)])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from usnet_framework.shards.cardsettings import own_table
-from usnet_framework.shards.ethtool import FIELDS, Channels, Driver, Ethtool, Feature, Rings, Rss, Rule
+from usnet_framework.shards.ethtool import FIELDS, Channels, Driver, Ethtool, Feature, Rings, Rss
 
 OTHER_KEY = bytes(range(1, 41))
 TWO_OF_EIGHT = Channels(0, 0, 1, 2, 0, 0, 1, 8)
@@ -31,7 +31,6 @@ class FakeCard:
         default_factory=lambda: dict.fromkeys(("tcp4", "tcp6"), frozenset({"source address", "destination address"}))
     )
     offloads: dict[str, Feature] = field(default_factory=lambda: {"rx-lro": Feature(True, True, True)})
-    placed: list[Rule] = field(default_factory=list)
     length: int = 1500
     held: Rings = RINGS
     refuses: set[str] = field(default_factory=set)
@@ -76,10 +75,6 @@ class FakeCard:
     def features(self) -> dict[str, Feature]:
         return dict(self.offloads)
 
-    def rules(self) -> tuple[Rule, ...]:
-        self._has("rules")
-        return tuple(self.placed)
-
     def set_channels(self, channels: Channels) -> None:
         self._set("set_channels", f"{channels.rx + channels.combined} queues")
         entries, queues = len(self.hash.table), channels.rx + channels.combined
@@ -109,15 +104,6 @@ class FakeCard:
     def set_feature(self, name: str, on: bool) -> None:
         self._set("set_feature", name)
         self.offloads[name] = replace(self.offloads[name], active=on)
-
-    def insert_rule(self, rule: Rule) -> int:
-        self._set("insert_rule", f"{rule.flow} {rule.port}")
-        self.placed.append(replace(rule, location=len(self.placed)))
-        return len(self.placed) - 1
-
-    def delete_rule(self, place: int) -> None:
-        self._set("delete_rule", str(place))
-        self.placed = [rule for rule in self.placed if rule.location != place]
 
     def close(self) -> None:
         pass

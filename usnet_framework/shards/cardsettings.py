@@ -7,7 +7,6 @@ written down and undone (undo.py). A value is what JSON has; None: there is none
     rss        -                       [hash function, key in hexadecimal, table; the driver's own table is null]
     flow       tcp4, udp6, …           the fields that are hashed (ethtool.FIELDS), sorted
     feature    as ethtool -k has it    whether it is on
-    rule       tcp4 ADDRESS PORT       the queue that such packets go to
     sysfs      queues/rx-0/rps_cpus …  the text in it (sysfs.py)
     qdisc      an interface            the queueing discipline at its root (qdisc.py); the kernel's own is null
     ports      FIRST-LAST              whether the kernel leaves any of them alone (outgoing.py)
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from usnet_framework.shards import sysfs
-from usnet_framework.shards.ethtool import Channels, Ethtool, Rss, Rule
+from usnet_framework.shards.ethtool import Channels, Ethtool, Rss
 from usnet_framework.shards.outgoing import is_touched, ports_named, reserve
 from usnet_framework.shards.qdisc import root_qdisc, set_root_qdisc
 
@@ -91,23 +90,6 @@ def _set_rss(card: Ethtool, _: str, value: list[Any]) -> None:
         card.reset_table()
 
 
-def _set_rule(card: Ethtool, name: str, value: int | None) -> None:
-    for rule in card.rules():
-        if _name(rule) == name:
-            card.delete_rule(rule.location)
-    if value is not None:
-        flow, address, port = name.split()
-        card.insert_rule(Rule(flow, address, int(port), value))
-
-
-def _name(rule: Rule) -> str:
-    return f"{rule.flow} {rule.address} {rule.port}"
-
-
-def _rule(card: Ethtool, name: str) -> int | None:
-    return next((rule.queue for rule in card.rules() if _name(rule) == name), None)
-
-
 def _rings(card: Ethtool, _: str) -> list[int]:
     found = card.rings()
     return [found.rx, found.tx]
@@ -137,7 +119,6 @@ KINDS: dict[str, Kind] = {
         lambda card, name, value: card.set_feature(name, value),
         lambda value: "on" if value else "off",
     ),
-    "rule": Kind(_rule, _set_rule, lambda value: "none" if value is None else f"to queue {value}"),
     "sysfs": Kind(
         lambda card, name: sysfs.read(card.interface, name),
         lambda card, name, value: sysfs.write(card.interface, name, value),

@@ -1,7 +1,7 @@
-"""A network card's settings, read and changed by SIOCETHTOOL: what ethtool(8) does with -i, -l, -g, -x, -n and -k.
+"""A network card's settings, read and changed by SIOCETHTOOL: what ethtool(8) does with -i, -l, -g, -x and -k.
 
 The structs and numbers are those of linux/ethtool.h, which the kernel keeps. Netlink's ethtool family is not used: it
-has no rules, and can set the RSS key and table only since Linux 6.16.
+can set the RSS key and table only since Linux 6.16.
 
     with Ethtool("eth1") as card:
         card.set_rss(replace(card.rss(), table=(0, 1) * 64))
@@ -19,15 +19,14 @@ import socket
 import struct
 from array import array
 from collections.abc import Collection
-from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address
+from dataclasses import dataclass
 from typing import Self
 
 SIOCETHTOOL, SIOCGIFMTU = 0x8946, 0x8921
 
 _GDRVINFO, _GRINGPARAM, _SRINGPARAM, _GSTRINGS = 0x03, 0x10, 0x11, 0x1B
-_GRXFH, _SRXFH, _GRXRINGS, _GRXCLSRLCNT, _GRXCLSRULE, _GRXCLSRLALL = 0x29, 0x2A, 0x2D, 0x2E, 0x2F, 0x30
-_SRXCLSRLDEL, _SRXCLSRLINS, _GSSET_INFO, _GFEATURES, _SFEATURES = 0x31, 0x32, 0x37, 0x3A, 0x3B
+_GRXFH, _SRXFH, _GRXRINGS = 0x29, 0x2A, 0x2D
+_GSSET_INFO, _GFEATURES, _SFEATURES = 0x37, 0x3A, 0x3B
 _GCHANNELS, _SCHANNELS, _GRSSH, _SRSSH = 0x3C, 0x3D, 0x46, 0x47
 
 _REQUEST = struct.Struct("16sP16x")  # struct ifreq, with its data
@@ -35,15 +34,10 @@ _MTU_REQUEST = struct.Struct("16si20x")
 _DRVINFO = struct.Struct("=I32s32s32s32s32s12xIIIII")
 _NUMBERS = struct.Struct("=9I")  # struct ethtool_channels and ethtool_ringparam
 _RXFH = struct.Struct("=IIIIBB2xI")  # struct ethtool_rxfh, before its table and key
-_RXNFC = struct.Struct("=IIQ168xI4x")  # struct ethtool_rxnfc, its struct ethtool_rx_flow_spec left out
-_FLOW = struct.Struct("=I52s20x52s20x4xQI4x")  # that one: type, values, masks, queue, location
-_FLOW_AT, _LOCATIONS_AT = 16, 188
-_TCP_IPV4, _TCP_IPV6 = struct.Struct("!4s4sHH"), struct.Struct("!16s16sHH")
+_RXNFC = struct.Struct("=IIQ176x")  # struct ethtool_rxnfc: command, flow type, data; the rest is of rules
 _SET_INFO = struct.Struct("=IIQI")
 _FEATURES, _HASH_FUNCTIONS = 4, 5  # ETH_SS_FEATURES, ETH_SS_RSS_HASH_FUNCS
 _STRING_BYTES = 32
-_ANY_LOCATION = 0xFFFFFFFF  # RX_CLS_LOC_ANY
-_SPECIAL_LOCATIONS = 0x80000000  # RX_CLS_LOC_SPECIAL
 
 FLOWS = {"tcp4": 0x01, "udp4": 0x02, "tcp6": 0x05, "udp6": 0x06}
 """Kinds of flows whose hash can be set apart: TCP_V4_FLOW and so on."""
@@ -103,19 +97,6 @@ class Rss:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """Packets of TCP (`flow` tcp4 or tcp6) to an address and a port go to a queue. Of rules of others that match
-    something else, `flow` is empty, and only `queue` and `location` mean something."""
-
-    flow: str
-    address: str
-    port: int
-    queue: int
-    location: int = _ANY_LOCATION
-    """Its place among the rules; by default the driver chooses one."""
-
-
-@dataclass(frozen=True)
 class Feature:
     """An offload. `changeable` is False when the driver, or this kind of interface, has it one way only."""
 
@@ -125,11 +106,14 @@ class Feature:
 
 
 class Ethtool:
-    """An interface of the network namespace that this is made in. Nothing is checked before the first question."""
+    """An interface of the network namespace that this is made in. Nothing is checked before the first question.
+
+    `interface` is its name, which may be set to another one when it was renamed."""
 
     def __init__(self, interface: str) -> None:
         self.interface = interface
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._named: dict[int, tuple[str, ...]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -161,7 +145,7 @@ class Ethtool:
 
     def rx_queues(self) -> int:
         """How many there are now, as the driver counts them for RSS."""
-        return int(_RXNFC.unpack(self._ask(_RXNFC.pack(_GRXRINGS, 0, 0, 0)))[2])
+        return int(_RXNFC.unpack(self._ask(_RXNFC.pack(_GRXRINGS, 0, 0)))[2])
 
     def rings(self) -> Rings:
         found = _NUMBERS.unpack(self._ask(_NUMBERS.pack(_GRINGPARAM, *[0] * 8)))
@@ -200,31 +184,11 @@ class Ethtool:
 
     def flow_fields(self, flow: str) -> frozenset[str]:
         """What of such packets (FLOWS) is hashed, of FIELDS."""
-        data = _RXNFC.unpack(self._ask(_RXNFC.pack(_GRXFH, FLOWS[flow], 0, 0)))[2]
+        data = _RXNFC.unpack(self._ask(_RXNFC.pack(_GRXFH, FLOWS[flow], 0)))[2]
         return frozenset(name for name, bit in FIELDS.items() if data & bit)
 
     def set_flow_fields(self, flow: str, fields: Collection[str]) -> None:
-        self._ask(_RXNFC.pack(_SRXFH, FLOWS[flow], sum(FIELDS[name] for name in fields), 0))
-
-    def rules(self) -> tuple[Rule, ...]:
-        """In the order of their places."""
-        count = _RXNFC.unpack(self._ask(_RXNFC.pack(_GRXCLSRLCNT, 0, 0, 0)))[3]
-        answer = self._ask(_RXNFC.pack(_GRXCLSRLALL, 0, 0, count) + bytes(4 * count))
-        return tuple(self._rule(place) for place in sorted(struct.unpack_from(f"={count}I", answer, _LOCATIONS_AT)))
-
-    def insert_rule(self, rule: Rule) -> int:
-        """Its place. EBUSY, ENOSPC: no place is left; EOPNOTSUPP besides: this kind is not supported, or the feature
-        rx-ntuple-filter is off."""
-        if rule.location == _ANY_LOCATION and not self._chooses_places():
-            taken = {other.location for other in self.rules()}
-            rule = replace(rule, location=next(place for place in range(len(taken) + 1) if place not in taken))
-        request = _RXNFC.pack(_SRXCLSRLINS, 0, 0, 0)
-        answer = self._ask(request[:_FLOW_AT] + _flow(rule) + request[_FLOW_AT + _FLOW.size :])
-        return int(_FLOW.unpack_from(answer, _FLOW_AT)[4])
-
-    def delete_rule(self, place: int) -> None:
-        """ENOENT, or EINVAL with some drivers: there is none."""
-        self._ask(self._of_rule(_SRXCLSRLDEL, place))
+        self._ask(_RXNFC.pack(_SRXFH, FLOWS[flow], sum(FIELDS[name] for name in fields)))
 
     def features(self) -> dict[str, Feature]:
         """By the names that the kernel has, such as tx-tcp-segmentation, rx-gro, rx-ntuple-filter."""
@@ -262,42 +226,18 @@ class Ethtool:
         return data.tobytes()
 
     def _strings(self, which: int) -> tuple[str, ...]:
+        """Names that the kernel has, which stay the same."""
+        if which not in self._named:
+            self._named[which] = self._read_strings(which)
+        return self._named[which]
+
+    def _read_strings(self, which: int) -> tuple[str, ...]:
         mask, count = _SET_INFO.unpack(self._ask(_SET_INFO.pack(_GSSET_INFO, 0, 1 << which, 0)))[2:4]
         if not mask:
             return ()
         answer = self._ask(struct.pack("=III", _GSTRINGS, which, count) + bytes(_STRING_BYTES * count))
         starts = range(12, len(answer), _STRING_BYTES)
         return tuple(_text(answer[start : start + _STRING_BYTES]) for start in starts)
-
-    def _chooses_places(self) -> bool:
-        return bool(_RXNFC.unpack(self._ask(_RXNFC.pack(_GRXCLSRLCNT, 0, 0, 0)))[2] & _SPECIAL_LOCATIONS)
-
-    def _rule(self, place: int) -> Rule:
-        kind, values, masks, queue, _ = _FLOW.unpack_from(self._ask(self._of_rule(_GRXCLSRULE, place)), _FLOW_AT)
-        for flow in ("tcp4", "tcp6"):
-            spec, address = _specification(flow)
-            _, destination, _, port = spec.unpack_from(values)
-            rule = Rule(flow, str(address(destination)), port, queue & 0xFFFFFFFF, place)
-            if kind == FLOWS[flow] and masks == _FLOW.unpack(_flow(rule))[2]:
-                return rule
-        return Rule("", "", 0, queue & 0xFFFFFFFF, place)
-
-    def _of_rule(self, command: int, place: int) -> bytes:
-        request = _RXNFC.pack(command, 0, 0, 0)
-        flow = _FLOW.pack(0, b"", b"", 0, place)
-        return request[:_FLOW_AT] + flow + request[_FLOW_AT + _FLOW.size :]
-
-
-def _flow(rule: Rule) -> bytes:
-    spec, address = _specification(rule.flow)
-    size = len(address(rule.address).packed)
-    values = spec.pack(bytes(size), address(rule.address).packed, 0, rule.port)
-    masks = spec.pack(bytes(size), b"\xff" * size, 0, 0xFFFF)
-    return _FLOW.pack(FLOWS[rule.flow], values, masks, rule.queue, rule.location)
-
-
-def _specification(flow: str) -> tuple[struct.Struct, type[IPv4Address] | type[IPv6Address]]:
-    return (_TCP_IPV4, IPv4Address) if flow == "tcp4" else (_TCP_IPV6, IPv6Address)
 
 
 def _text(raw: bytes) -> str:

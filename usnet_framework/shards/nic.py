@@ -22,28 +22,20 @@ from typing import TypeVar
 from usnet_framework.errors import StartupError
 from usnet_framework.shards import rtnetlink, tune
 from usnet_framework.shards.cardsettings import Change, own_table, queues, shown
-from usnet_framework.shards.ethtool import (
-    FIELDS,
-    FLOWS,
-    TOEPLITZ,
-    Channels,
-    Driver,
-    Ethtool,
-    Feature,
-    Rings,
-    Rss,
-)
+from usnet_framework.shards.ethtool import FIELDS, TOEPLITZ, Channels, Driver, Ethtool, Feature, Rings, Rss
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.steering import agrees, steering_key, steering_table
 from usnet_framework.shards.tune import NOT_TUNED, Surroundings, Tuning
-from usnet_framework.shards.undo import Journal
+from usnet_framework.shards.undo import LETTING_GO_S, Journal
 
 T = TypeVar("T")
 
 MERGING = ("rx-lro", "rx-gro-hw")
 """Offloads that make one packet of several before we see it: it would fit into no frame."""
 
-NTUPLE = "rx-ntuple-filter"
+HASHED = ("tcp4", "tcp6")
+"""Kinds of flows (ethtool.FLOWS) that are to be hashed by addresses and ports."""
+
 INTERRUPTS = "file"
 """The kind of their changes."""
 MTU_MAX = 3498
@@ -57,10 +49,6 @@ class Wanted:
 
     interface: str
     queues: int
-    flows: tuple[str, ...] = ("tcp4", "tcp6")
-    """Kinds that are hashed by addresses and ports (ethtool.FLOWS)."""
-    served: tuple[tuple[str, str, int], ...] = ()
-    """(flow, address, port): with one queue, and a driver that has rules, only these come to it."""
     tuning: Tuning = NOT_TUNED
     mtu_max: int = MTU_MAX
     """What is longer is dropped."""
@@ -78,8 +66,6 @@ class Card:
     fields: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Of each kind of flow: what is hashed."""
     features: Mapping[str, Feature] = field(default_factory=dict)
-    rules: Mapping[str, int] | None = None
-    """By "flow address port": the queue."""
     rings: Rings | None = None
     mtu: int = 0
 
@@ -106,11 +92,10 @@ def queues_of(interface: str) -> int | None:
         return None
 
 
-def read_card(card: Ethtool, *, with_rules: bool = True) -> Card:
-    """`with_rules`: asks the driver for each of them. OSError: there is no such interface."""
+def read_card(card: Ethtool) -> Card:
+    """OSError: there is no such interface."""
     channels = _had(card.channels)
-    fields = {flow: _had(partial(card.flow_fields, flow)) for flow in FLOWS}
-    rules = _had(card.rules) if with_rules else None
+    fields = {flow: _had(partial(card.flow_fields, flow)) for flow in HASHED}
     return Card(
         driver=_had(card.driver) or Driver("none", "", "", ""),
         queues=_queues_now(card),
@@ -118,7 +103,6 @@ def read_card(card: Ethtool, *, with_rules: bool = True) -> Card:
         rss=_had(card.rss),
         fields={flow: found for flow, found in fields.items() if found is not None},
         features=card.features(),
-        rules=None if rules is None else {f"{rule.flow} {rule.address} {rule.port}": rule.queue for rule in rules},
         rings=_had(card.rings),
         mtu=card.mtu(),
     )
@@ -129,20 +113,14 @@ def plan(card: Card, wanted: Wanted) -> list[Change]:
     queues."""
     _check_queues(card, wanted)
     later = replace(card, queues=max(card.queues, wanted.queues))
-    return [
-        *_merging(card),
-        *_queues(card, wanted),
-        *_hash(later, wanted, card.queues),
-        *_fields(card, wanted),
-        *_rules(later, wanted),
-    ]
+    return [*_merging(card), *_queues(card, wanted), *_hash(later, wanted, card.queues), *_fields(card)]
 
 
 def planned(wanted: Wanted) -> list[str]:
     """For --check: a line for each change that a server would make. StartupError, as starting would raise."""
     with Ethtool(wanted.interface) as card:
         around = _around(card, wanted)
-        changes = [*plan(_read(card, wanted), wanted), *tune.missing(around, wanted.queues, wanted.tuning)]
+        changes = [*plan(_read(card), wanted), *tune.missing(around, wanted.queues, wanted.tuning)]
     name = wanted.interface
     known = [shown(name, change.kind, change.name, change.before, change.value) for change in changes]
     return known + tune.to_come(around, wanted.queues, wanted.tuning)
@@ -151,50 +129,71 @@ def planned(wanted: Wanted) -> list[str]:
 class Nic:
     """One that is ours and set up. `journal` is for further changes that have to be undone."""
 
-    def __init__(self, wanted: Wanted, folder: Path | None = None) -> None:
-        """InUse, StartupError: one line, why it cannot be. `folder` is where the journal is."""
+    def __init__(self, wanted: Wanted, folder: Path | None = None, patience_s: float = LETTING_GO_S) -> None:
+        """InUse, StartupError: one line, why it cannot be. `folder` is where the journal is, `patience_s` of it."""
         self._wanted = wanted
         self._card = Ethtool(wanted.interface)
         self._refused: dict[str, str] = {}
         with ExitStack() as opened:
             opened.callback(self._card.close)
-            self.journal = Journal(self._card, folder)
+            self.journal = Journal(self._card, folder, patience_s)
             opened.callback(self.journal.close)
             self._set_up()
+            self.look()
             self._opened = opened.pop_all()
 
+    def rename(self, interface: str) -> None:
+        """Somebody has: it is called so from now on."""
+        self._wanted = replace(self._wanted, interface=interface)
+        self._card.interface = interface
+
+    def look(self) -> None:
+        """Ask the card for all that `findings` tell. It takes as long as its driver does, and may be done in any
+        thread."""
+        self._seen = _look(self._wanted)
+
     def findings(self) -> list[Finding]:
-        """As things are now."""
-        wanted = self._wanted
-        try:
-            card = _read_for(self._card, wanted)
-            around = tune.surroundings(wanted.interface, card.rings)
-        except OSError as error:
-            name = wanted.interface
-            if error.errno != errno.ENODEV:
-                return [Finding("card", name, "not known", f"its settings cannot be read: {error.strerror}", ok=False)]
-            reason, fix = f"interface {name} was removed", "put it back; the server joins it then"
-            return [Finding("card", name, "none", reason, fix, ok=False)]
+        """As things were at the last look."""
+        if isinstance(self._seen, Finding):
+            return [self._seen]
+        wanted, (card, around) = self._wanted, self._seen
         needed = [*card_findings(card, wanted, self._refused), *self._packet_size(card)]
         return [*needed, *tune.findings(around, wanted.queues, wanted.tuning, self._refused)]
 
     def trouble(self) -> tuple[str, str] | None:
-        """Why some flows do not come now, and what to do. OSError: there is no such interface any more."""
-        name, wanted, card = self._wanted.interface, self._wanted.queues, _read_for(self._card, self._wanted)
-        if _comes_to_ours(card, self._wanted):
+        """Why some flows do not come now, and what to do: one question to the card, and a few more when it has other
+        queues than ours. OSError: there is no such interface any more."""
+        name, wanted, queues = self._wanted.interface, self._wanted.queues, _queues_now(self._card)
+        if queues == wanted:
             return None
-        reason = f"interface {name} receives on {card.queues} queues, of which {wanted} are served"
-        return reason, f"ethtool -L {name} with {wanted} queues, or restart the server with --queues {card.queues}"
+        rss = _had(self._card.rss)
+        named = (rss.table if rss is not None else ()) or range(queues)
+        if queues > wanted and max(named) < wanted:
+            return None  # the others get nothing
+        reason = f"interface {name} receives on {queues} queues, of which {wanted} are served"
+        fix = _take_away(name, _had(self._card.channels), wanted)
+        if queues < wanted:
+            reason = f"interface {name} receives on {queues} queues, and {wanted} are to be served"
+        return reason, f"{fix or 'set its queues as they were'}, or restart the server with --queues {queues}"
+
+    def mtu_now(self) -> int | None:
+        """None: there is no such interface any more."""
+        with suppress(OSError):
+            return self._card.mtu()
+        return None
 
     def _packet_size(self, card: Card) -> list[Finding]:
         if card.mtu == self._mtu:
             return []
         reason = "the MTU was changed since the server started"
+        if card.mtu < self._mtu:
+            reason += ", and longer packets may be lost"
         fix = "restart the server"
         return [Finding("packet size", f"as the MTU, {card.mtu}", str(self._mtu), reason, fix, ok=False)]
 
     def close(self) -> None:
-        """After everything that uses its queues: some drivers change none that are used."""
+        """After everything that uses its queues: some drivers change none that are used. What is refused because the
+        kernel has not let go of them yet is for undo.put_back."""
         self._opened.close()
 
     def repeat_hash(self) -> None:
@@ -209,20 +208,35 @@ class Nic:
         for change in _optional(self._card, self._wanted):
             if change.kind == INTERRUPTS:
                 self._change(change)
+        self.look()
 
     def _set_up(self) -> None:
-        card = _read(self._card, self._wanted)
+        card = _read(self._card)
         self._mtu = card.mtu
         before_use = (change for change in _optional(self._card, self._wanted) if change.kind != INTERRUPTS)
         for change in [*plan(card, self._wanted), *before_use]:
             self._change(change)
-        _check_in_force(_read(self._card, self._wanted), self._wanted, self._refused)
+        _check_in_force(_read(self._card), self._wanted, self._refused)
 
     def _change(self, change: Change) -> None:
         try:
             self.journal.change(change.kind, change.name, change.value)
         except OSError as error:
             self._refused[change.name or change.kind] = os.strerror(error.errno or 0)
+
+
+def _look(wanted: Wanted) -> tuple[Card, Surroundings] | Finding:
+    """What there is; else why not. With a socket of its own, as the caller's may be closed meanwhile."""
+    name = wanted.interface
+    try:
+        with Ethtool(name) as ethtool:
+            card = read_card(ethtool)
+        return card, tune.surroundings(name, card.rings)
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            return Finding("card", name, "not known", f"its settings cannot be read: {error.strerror}", ok=False)
+        reason, fix = f"interface {name} was removed", "put it back; the server joins it then"
+        return Finding("card", name, "none", reason, fix, ok=False)
 
 
 def _around(card: Ethtool, wanted: Wanted) -> Surroundings:
@@ -242,15 +256,10 @@ def _queues_now(card: Ethtool) -> int:
     return queues(channels) if channels is not None else rtnetlink.link(card.interface).queues
 
 
-def _read_for(card: Ethtool, wanted: Wanted) -> Card:
-    """What matters to these. OSError."""
-    return read_card(card, with_rules=bool(wanted.served))
-
-
-def _read(card: Ethtool, wanted: Wanted) -> Card:
+def _read(card: Ethtool) -> Card:
     """StartupError."""
     try:
-        return _read_for(card, wanted)
+        return read_card(card)
     except OSError as error:
         gone = "there is no such interface"
         why = gone if error.errno == errno.ENODEV else f"its settings cannot be read: {os.strerror(error.errno or 0)}"
@@ -278,10 +287,20 @@ def _check_queues(card: Card, wanted: Wanted) -> None:
         most = card.senders_max
         raise StartupError(f"{asked} sends from {most} ({card.driver.name}); use --queues {most}")
     if wanted.queues < card.queues and not (card.rss is not None and card.rss.table):
+        way = _take_away(wanted.interface, card.channels, wanted.queues)
         raise StartupError(
-            f"{asked} receives on {card.queues}, and its driver ({card.driver.name}) has no table that would leave out "
-            f"the others; use --queues {card.queues}, or fewer queues: ethtool -L {wanted.interface}"
+            f"{asked} receives on {card.queues} queues, and its driver ({card.driver.name}) cannot leave one out; "
+            f"use --queues {card.queues}{f', or {way}' if way else ''}"
         )
+
+
+def _take_away(interface: str, channels: Channels | None, queues: int) -> str:
+    """The command that leaves so many that receive; empty where their number is fixed."""
+    if channels is None:
+        return ""
+    if channels.combined_max:
+        return f"ethtool -L {interface} combined {max(queues - channels.rx, 1)}"
+    return f"ethtool -L {interface} rx {queues}"
 
 
 def _check_in_force(card: Card, wanted: Wanted, refused: Mapping[str, str]) -> None:
@@ -327,46 +346,20 @@ def _wanted_rss(card: Card, wanted: Wanted) -> Rss:
     now = card.rss
     assert now is not None
     table = steering_table(len(now.table), wanted.queues)
-    if _has_rules(card, wanted):  # they come before the table, which is for everything else
-        rest = range(wanted.queues, card.queues)
-        table = tuple(rest[entry % len(rest)] for entry in range(len(now.table)))
     return Rss(TOEPLITZ if now.function else "", steering_key(len(now.key)), table, now.transform)
 
 
-def _fields(card: Card, wanted: Wanted) -> list[Change]:
+def _fields(card: Card) -> list[Change]:
     if card.rss is None or not card.rss.table:
         return []  # whatever the driver hashes, it is not for our queues
     return [
         Change("flow", flow, sorted(card.fields[flow]), sorted(FIELDS))
-        for flow in wanted.flows
+        for flow in HASHED
         if flow in card.fields and card.fields[flow] != frozenset(FIELDS)
     ]
 
 
-def _has_rules(card: Card, wanted: Wanted) -> bool:
-    """One rule names one queue, so this is for one queue of several."""
-    feature = card.features.get(NTUPLE)
-    possible = card.rules is not None and feature is not None and (feature.active or feature.changeable)
-    return possible and wanted.queues == 1 and card.queues > 1 and bool(wanted.served)
-
-
-def _rules(card: Card, wanted: Wanted) -> list[Change]:
-    if not _has_rules(card, wanted):
-        return []
-    rules = card.rules or {}
-    on = [] if card.features[NTUPLE].active else [Change("feature", NTUPLE, False, True)]
-    names = [f"{flow} {address} {port}" for flow, address, port in wanted.served]
-    return on + [Change("rule", name, rules.get(name), 0) for name in names if rules.get(name) != 0]
-
-
 # What is in force.
-
-
-def _comes_to_ours(card: Card, wanted: Wanted) -> bool:
-    """Whether the queues that nobody serves get nothing that is for us."""
-    table = card.rss.table if card.rss is not None else ()
-    has_others = any(queue >= wanted.queues for queue in table or range(card.queues))
-    return not has_others or _has_rules(card, wanted)
 
 
 def driver_finding(driver: Driver) -> Finding:
@@ -415,15 +408,14 @@ def _steering_trouble(card: Card, wanted: Wanted, refused: Mapping[str, str]) ->
     trouble = []
     if card.rss.table != told.table:
         trouble.append(f"the table is another one{because}")
-    if not _has_rules(card, wanted):
-        if wanted.queues > 1 and (not card.rss.key or card.rss.key != told.key):
-            trouble.append(f"the key is another one{because}")
-        if not agrees(len(card.rss.table), wanted.queues):
-            trouble.append(f"a table of {len(card.rss.table)} entries cannot name all owners")
-        for flow in wanted.flows if wanted.queues > 1 else ():
-            if card.fields.get(flow) != frozenset(FIELDS):
-                fields = ", ".join(sorted(card.fields.get(flow, ()))) or "nothing that it tells"
-                trouble.append(f"of {flow} it hashes {fields}")
+    if wanted.queues > 1 and (not card.rss.key or card.rss.key != told.key):
+        trouble.append(f"the key is another one{because}")
+    if not agrees(len(card.rss.table), wanted.queues):
+        trouble.append(f"a table of {len(card.rss.table)} entries cannot name all owners")
+    for flow in HASHED if wanted.queues > 1 else ():
+        if card.fields.get(flow) != frozenset(FIELDS):
+            fields = ", ".join(sorted(card.fields.get(flow, ()))) or "nothing that it tells"
+            trouble.append(f"of {flow} it hashes {fields}")
     return trouble
 
 
