@@ -39,6 +39,7 @@ class Server(Protocol):
     @property
     def shards(self) -> Sequence[Shard]: ...
     def status(self) -> dict[str, Any]: ...
+    async def look(self) -> None: ...
     def findings(self) -> list[Finding]: ...
     def rights(self) -> list[Finding]: ...
     def binder(self) -> Binder: ...
@@ -69,6 +70,7 @@ class Commands:
         }
 
     async def status(self) -> dict[str, Any]:
+        await self._server.look()
         return self._server.status()
 
     async def conns(self) -> list[dict[str, Any]]:
@@ -106,6 +108,7 @@ class Commands:
 
     async def doctor(self) -> list[dict[str, Any]]:
         server = self._server
+        await server.look()
         connections = await open_connections(server.segments.values())
         found = [
             *server.findings(),

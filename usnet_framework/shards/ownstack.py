@@ -114,6 +114,10 @@ class OwnStack:
             self.sharing.serve(endpoint)
         return Listener(bind, shown, endpoint=endpoint)
 
+    def look(self) -> None:
+        """Find out for `findings` what takes a while. In any thread."""
+        self._device.look()
+
     def findings(self) -> list[Finding]:
         """As things are now."""
         plan = self._plan

@@ -36,8 +36,11 @@ class PacketDevice(Protocol):
     def options(self, shard: int) -> dict[str, int]:
         """Of the shard's engine: what the device is to it."""
 
+    def look(self) -> None:
+        """Find out for `findings` what takes a while. In any thread."""
+
     def findings(self) -> list[Finding]:
-        """What is in force, as it is now."""
+        """What is in force, as it is now, or was at the last look."""
 
     def modes(self) -> dict[str, str]:
         """How packets come and go, by names for metrics; what is not known yet is left out."""
@@ -46,7 +49,8 @@ class PacketDevice(Protocol):
         """Why no packets can come now, one line; None when they can."""
 
     def close(self) -> None:
-        """After the processes that use it; what was changed on the machine is as it was."""
+        """After the processes that use it; what was changed on the machine is as it was, but for what the kernel still
+        refuses (undo.put_back)."""
 
 
 @dataclass(frozen=True)

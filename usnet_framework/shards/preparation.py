@@ -16,7 +16,7 @@ from usnet_framework._native import POLL_MODES, SYSCALL_MODES, StackAddresses, f
 from usnet_framework.app import parse_app
 from usnet_framework.config import Config
 from usnet_framework.errors import StartupError, UsageError
-from usnet_framework.shards import activation, doctor, hugepages, limits, privileges, quarantine
+from usnet_framework.shards import activation, doctor, hugepages, limits, privileges, quarantine, undo
 from usnet_framework.shards.control import listen
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.keepalive import Keepalive
@@ -60,6 +60,11 @@ class Prepared:
     config: Config
     fixed: Sequence[Finding]
 
+    def look(self) -> None:
+        """Find out for `findings` what takes a while. In any thread."""
+        if self.stack is not None:
+            self.stack.look()
+
     @property
     def findings(self) -> list[Finding]:
         """What is in force, as it is now."""
@@ -87,6 +92,11 @@ class Prepared:
             if self.stack is not None:
                 closing.callback(self.stack.close)
             closing.callback(self.listeners.close)
+
+    def put_back(self) -> None:
+        """Once it is closed: what the kernel refused while it let go of queues. It takes seconds then."""
+        if self.config.interface is not None:
+            undo.put_back(self.config.interface)
 
 
 def understand(config: Config) -> Intent:

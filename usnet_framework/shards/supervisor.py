@@ -185,8 +185,13 @@ class Supervisor:
         """What is listened on, ports resolved."""
         return self._prepared.listeners.addresses if self._prepared is not None else []
 
+    async def look(self) -> None:
+        """Find out for `findings` what takes a while."""
+        if self._prepared is not None and self._prepared.stack is not None:
+            await asyncio.to_thread(self._prepared.look)
+
     def findings(self) -> list[Finding]:
-        """What was asked and what is in force (P8)."""
+        """What was asked and what is in force (P8), some of it as it was at the last look."""
         if self._prepared is None:
             return []
         serving = [*service_findings(self._seats()), *self._watch.findings()]
@@ -500,10 +505,16 @@ class Supervisor:
             self._control.close()
         if self._prepared is not None:
             self._prepared.close()
+            await self._put_back(self._prepared)
         if self._guard is not None:
             await self._guard.close()
         if self._served:
             log.info("stopped", extra={"connections_left": left} if left else {})
+
+    async def _put_back(self, prepared: Prepared) -> None:
+        if prepared.stack is not None:
+            with suppress(RuntimeError):  # the system gives no thread: `usnet-ctl doctor --fix` does it
+                await asyncio.to_thread(prepared.put_back)
 
     async def _close_seats(self, timeout_s: float) -> None:
         for shard in self._shards:
