@@ -16,7 +16,6 @@ class Mode(enum.IntEnum):
 
     ANY = 0
     COPY = 1
-    ZERO_COPY = 2
 
 
 class XdpError(OSError):

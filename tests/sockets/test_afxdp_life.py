@@ -86,6 +86,7 @@ def test_connections_go_on_when_the_link_is_there_again(
             server.wait("answers go on", lambda: clients.answered > before + 64)
         assert not clients.incidents, clients.incidents
         assert findings(server)["interface"]["ok"]
+        server.wait("it is said to be over", lambda: "no longer: interface usnet0 " in server.log)
         assert {shard.get("network_restarts", 0) for shard in server.status()["shards"]} == {0}
 
 
@@ -141,6 +142,45 @@ def test_an_interface_that_was_elsewhere_is_joined_when_it_is_back(interface: Af
         assert "interface usnet0 was removed; it is joined again" in server.log
 
 
+def set_queues(name: str, queues: int) -> None:
+    with Ethtool(name) as card:
+        card.set_channels(replace(card.channels(), rx=queues))
+
+
+def queues_of(name: str) -> int:
+    with Ethtool(name) as card:
+        return card.channels().rx
+
+
+def test_an_interface_that_is_renamed_is_served_as_before_and_gets_its_settings_back(interface: Afxdp) -> None:
+    """Another one has its name then. A shard that begins anew does so where the others are."""
+    interface.connect("2")
+    set_queues(interface.interface, 1)
+    with Server(ECHO, "--queues", "2", backend=interface) as server:
+        assert "usnet0 channels: 1 receiving, 2 sending -> 2 receiving" in server.log
+        with Clients(server.address, 16, EchoDialogue) as clients:
+            ip("link", "set", "usnet0", "down")
+            ip("link", "set", "usnet0", "name", "other0")
+            ip("link", "set", "other0", "up")
+            ip("link", "add", "usnet0", "type", "veth", "peer", "name", "other1")
+            server.wait("it is ready", lambda: is_ready(server))
+            found = findings(server)["interface"]
+            assert (found["asked"], found["ok"], "other0, " in str(found["in_force"])) == ("usnet0", False, True)
+            assert "--interface other0" in str(found["fix"])
+            os.kill(server.network_pids()[0], signal.SIGKILL)
+            server.wait("it is replaced", lambda: server.status()["shards"][0]["network_restarts"] == 1)
+            before = clients.answered
+            server.wait("answers go on", lambda: clients.answered > before + 64)
+        assert not clients.incidents, clients.incidents
+        os.kill(server.status()["shards"][0]["keeper_pid"], signal.SIGKILL)
+        server.wait("its shard is built anew", lambda: server.status()["shards"][0]["rebuilds"] == 1)
+        server.wait("it is ready", lambda: is_ready(server))
+        for _ in range(8):
+            assert hello(server) == b"hello"
+        assert server.log.count("interface usnet0 is called other0 now; it is served as before") == 1
+    assert queues_of("other0") == 1
+
+
 def send_to(interface: str, namespace: int) -> None:
     ip("link", "set", interface, "netns", f"/proc/{os.getpid()}/fd/{namespace}")
 
@@ -155,10 +195,12 @@ def test_queues_that_somebody_adds_are_said_to_get_nothing(interface: Afxdp) -> 
         with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
             card.set_channels(replace(two, rx=1))  # the kernel takes none away that a server has
         card.set_channels(replace(two, rx=4))
-        assert_it_says(server, "interface usnet0 receives on 4 queues, of which 2 are served", "--queues 4")
+        more = "interface usnet0 receives on 4 queues, of which 2 are served"
+        assert_it_says(server, more, "ethtool -L usnet0 rx 2, or restart the server with --queues 4")
         card.set_channels(two)
         server.wait("it is ready", lambda: is_ready(server))
         assert hello(server) == b"hello"
+        server.wait("it is logged", lambda: is_ready(server) and f"no longer: {more}" in server.log)
 
 
 def test_another_mtu_is_said_to_be_of_no_effect(interface: Afxdp) -> None:
@@ -167,6 +209,9 @@ def test_another_mtu_is_said_to_be_of_no_effect(interface: Afxdp) -> None:
         ip("link", "set", interface.interface, "mtu", "1400")
         found = findings(server)["packet size"]
         assert (found["ok"], found["in_force"]) == (False, "1500")
+        assert found["reason"] == "the MTU was changed since the server started, and longer packets may be lost"
+        said = "interface usnet0 has an MTU of 1400 now; the stacks go on with 1500 until a restart"
+        server.wait("it is logged", lambda: said in server.log)
         assert "1400" in str(found["asked"])
         assert hello(server) == b"hello"
 

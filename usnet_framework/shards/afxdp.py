@@ -16,6 +16,7 @@ notice and end, and the next ones join it as soon as one of its name is there.""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import ipaddress
@@ -32,16 +33,18 @@ from typing import TYPE_CHECKING
 
 from usnet_framework._native_xdp import Mode, Modes, Queue, XdpError, modes, xdp_socket
 from usnet_framework.errors import InUse, StartupError
-from usnet_framework.shards import rtnetlink, sharing
+from usnet_framework.shards import rtnetlink, sharing, undo
 from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.interrupts import are_put_off
+from usnet_framework.shards.linknews import LinkNews, Told
 from usnet_framework.shards.netdev import XdpFeatures, xdp_features
 from usnet_framework.shards.nic import MTU_MAX, Nic, Wanted, planned, queues_of
 from usnet_framework.shards.privileges import capabilities_finding
 from usnet_framework.shards.rtnetlink import IFF_RUNNING, IFF_UP, MAC_BYTES
 from usnet_framework.shards.sharing import SharedInterface
 from usnet_framework.shards.stackplan import StackPlan
+from usnet_framework.shards.undo import LETTING_GO_S
 
 if TYPE_CHECKING:
     from usnet_framework._native_bpf import XdpProgram
@@ -61,6 +64,7 @@ KERNEL_MIN = (5, 11)
 """Since when memory that BPF takes is not charged to RLIMIT_MEMLOCK."""
 
 AF_XDP = 44
+IFF_LOOPBACK = 1 << 3
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_MULTICAST, PACKET_MR_UNICAST = 263, 1, 0, 3
 _MEMBERSHIP = struct.Struct("=iHH8s")  # struct packet_mreq
 
@@ -71,13 +75,16 @@ class Afxdp:
     def __init__(self, plan: StackPlan, queues: int) -> None:
         """StartupError: one line, why it cannot be."""
         self._plan = plan
-        self._name = plan.interface
         self._wanted = _wanted(plan, queues)
         self.sharing = SharedInterface(plan) if plan.shared else None
+        self._patience_s = LETTING_GO_S
+        self._news: LinkNews | None = None  # not all queues are joined yet
+        self._told: Told | None = None
         check_kernel(os.uname().release)
         self._open()
 
     def _open(self) -> None:
+        self._name = self._plan.interface
         self._nic: Nic | None = None  # not set up yet
         self._queues: dict[int, tuple[int, int]] = {}
         self._native: bool | None = None  # None: not attached yet
@@ -85,15 +92,7 @@ class Afxdp:
         self._attached: frozenset[int] = frozenset()  # our program
         self._link = _checked_link(self._name)
         self._index = rtnetlink.index_of(self._name)
-        has = self._features()
-        self._mtu = _checked_mtu(self._name, has)
-        self._wanted = replace(self._wanted, mtu_max=max(MTU_MAX, self._mtu))
-        planned(self._wanted)  # StartupError, before anything is changed
-        self._check_required(has)
-        if self.sharing is not None and len(self._link.mac) != MAC_BYTES:
-            raise StartupError(f"--interface {self._name}: has no MAC address to share; use one of Ethernet")
-        if self.sharing is None:
-            self._check_addresses()
+        self._check()
         self._mac = _our_station(self._name) if self.sharing is None else self._link.mac
         self._member: socket.socket | None = None  # of our station
         with ExitStack() as opened:
@@ -107,22 +106,40 @@ class Afxdp:
                 self._be_a_station()
             self._opened = opened.pop_all()
 
+    def _check(self) -> None:
+        """StartupError, before anything is changed."""
+        has = self._features()
+        self._mtu = _checked_mtu(self._name, has)
+        self._wanted = replace(self._wanted, mtu_max=max(MTU_MAX, self._mtu))
+        planned(self._wanted)
+        self._check_required(has)
+        if self.sharing is not None and len(self._link.mac) != MAC_BYTES:
+            raise StartupError(f"--interface {self._name}: has no MAC address to share; use one of Ethernet")
+        if self.sharing is None:
+            self._check_addresses()
+
     def hand_down(self, shard: int, frames_fd: int) -> Sequence[int]:
+        """In the loop that runs."""
         if self._is_gone():
             self._open_again()
-        if self._nic is None:
-            self._nic = self._set_up_card()  # first, as some drivers change no queue that is used
-        if self._native is None:
-            self._attach()
-            self._nic.repeat_hash()
-            self._nic.tune()
+        self._set_up_card()
         if shard not in self._queues:
             try:
                 self._queues[shard] = self._open_queue(shard, frames_fd)
             except XdpError as error:
                 kind = InUse if error.errno == errno.EBUSY else StartupError
                 raise kind(f"--interface {self._name}: {error}") from None
+        if len(self._queues) == self._wanted.queues:
+            self._follow()
         return self._queues[shard] if self.sharing is None else (*self._queues[shard], self.sharing.table_fd)
+
+    def _follow(self) -> None:
+        """All queues are joined: from now on what happens to the interface is logged."""
+        if self._told is None:
+            self._told = Told(self._worth_telling, asyncio.get_running_loop().call_later)
+        if self._news is None:
+            self._news = LinkNews(self._changed)
+        self._told.look()
 
     def drops(self) -> Mapping[str, int]:
         return self._program.counters()
@@ -132,16 +149,29 @@ class Afxdp:
         shared = {} if self.sharing is None else self.sharing.options()
         return {"accept_partial_checksum": int(self._link.kind in SAME_HOST), **shared}
 
+    def look(self) -> None:
+        if self._nic is not None:
+            self._nic.look()
+
     def findings(self) -> list[Finding]:
-        whose = "shared with the kernel" if self._plan.shared else f"with our station {self._mac.hex(':')}"
-        interface = Finding("interface", self._name, f"{self._name}, {whose}")
-        if (found := self._interface_trouble()) is not None:
-            interface = Finding("interface", self._name, "none", *found, ok=False)
+        interface = self._interface_finding()
         if self._is_gone():
             return [interface]
         card = [] if self._nic is None else [capabilities_finding(*CAPABILITIES), *self._nic.findings()]
         shared = [] if self.sharing is None else self.sharing.findings()
         return [interface, *shared, *self._modes(), *self._dropped(), *card]
+
+    def _interface_finding(self) -> Finding:
+        what, asked = "interface", self._plan.interface
+        if (found := self._interface_trouble()) is not None:
+            return Finding(what, asked, "none", *found, ok=False)
+        whose = "shared with the kernel" if self._plan.shared else f"with our station {self._mac.hex(':')}"
+        in_force = f"{self._name}, {whose}"
+        if self._name == asked:
+            return Finding(what, asked, in_force)
+        reason = "it was renamed since the server started"
+        fix = f"give it its name back, or restart the server with --interface {self._name}"
+        return Finding(what, asked, in_force, reason, fix, ok=False)
 
     def modes(self) -> dict[str, str]:
         if self._native is None or not self._queues:
@@ -155,20 +185,40 @@ class Afxdp:
         }
 
     def trouble(self) -> str | None:
+        found = self._trouble()
+        if self._told is not None:
+            self._told.hear(found or self._other_mtu())
+        return found
+
+    def _worth_telling(self) -> str | None:
+        return self._trouble() or self._other_mtu()
+
+    def _other_mtu(self) -> str | None:
+        mtu = None if self._nic is None else self._nic.mtu_now()
+        if mtu in (None, self._mtu):
+            return None
+        return f"interface {self._name} has an MTU of {mtu} now; the stacks go on with {self._mtu} until a restart"
+
+    def _trouble(self) -> str | None:
         if (found := self._interface_trouble()) is not None:
             return found[0]
         return None if self.sharing is None else self.sharing.trouble()
 
+    def _changed(self, index: int | None) -> None:
+        """This interface, if it is ours."""
+        if self._told is not None and index in (self._index, None):
+            self._told.look()
+
     def _interface_trouble(self) -> tuple[str, str] | None:
         """Why packets do not come, and what to do."""
-        name = self._name
         try:
             if not self._is_gone():
                 return self._link_trouble() or self._queue_trouble()
         except OSError as error:
             if error.errno != errno.ENODEV:  # else it was just removed
-                return f"the settings of interface {name} cannot be read: {error.strerror}", "look at the kernel's log"
-        return f"interface {name} was removed", "put it back; the server joins it then"
+                reason = f"the settings of interface {self._name} cannot be read: {error.strerror}"
+                return reason, "look at the kernel's log"
+        return f"interface {self._name} was removed", "put it back; the server joins it then"
 
     def _link_trouble(self) -> tuple[str, str] | None:
         """OSError: there is no such interface."""
@@ -190,29 +240,45 @@ class Afxdp:
         return self._nic.trouble()
 
     def _is_gone(self) -> bool:
-        """For good, whatever has its name meanwhile. It may be back with its number, from another network namespace;
-        its queues are not. OSError: that cannot be found out."""
+        """For good, whatever has its name meanwhile; the other name that somebody may have given to it is taken. It may
+        be back with its number, from another network namespace; its queues are not. OSError: that cannot be found
+        out."""
         try:
-            is_there = rtnetlink.index_of(self._name) == self._index
+            name = rtnetlink.name_of(self._index)
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
             return True
-        return not is_there or not all(_has_queue(fd) for fd, _ in self._queues.values())
+        if name != self._name:
+            log.warning("interface %s is called %s now; it is served as before", self._name, name)
+            self._name = name
+            if self._nic is not None:
+                self._nic.rename(name)
+        return not all(_has_queue(fd) for fd, _ in self._queues.values())
 
     def _open_again(self) -> None:
         """StartupError: it is not back yet."""
-        _existing(self._name)
-        self.close()  # first, as an interface that is back may have our program
+        name = self._plan.interface
+        _existing(name)
+        self._end()  # first, as an interface that is back may have our program
+        self._patience_s = 0.0  # the loop that runs has others to look after
         try:
             self._open()
         except BaseException:
             self._index = 0  # of no interface: it is still gone
             raise
-        log.warning("interface %s was removed; it is joined again", self._name)
+        log.warning("interface %s was removed; it is joined again", name)
 
     def close(self) -> None:
         """The card's settings are put back whatever else cannot be closed."""
+        with ExitStack() as closing:
+            closing.callback(self._end)
+            if self._news is not None:
+                closing.callback(self._news.close)
+            if self._told is not None:
+                closing.callback(self._told.close)
+
+    def _end(self) -> None:
         with ExitStack() as closing:
             if self._nic is not None:
                 closing.callback(self._nic.close)
@@ -274,10 +340,19 @@ class Afxdp:
     def _lacking(self, required: str, why: str) -> StartupError:
         return StartupError(f"--require {required}: {why}; leave it out, or use another interface")
 
-    def _set_up_card(self) -> Nic:
+    def _set_up_card(self) -> None:
+        """The card first, as some drivers change no queue that is used. StartupError."""
+        if self._nic is None:
+            self._nic = self._changed_card()
+        if self._native is None:
+            self._attach()
+            self._nic.repeat_hash()
+            self._nic.tune()
+
+    def _changed_card(self) -> Nic:
         """All of it or nothing. StartupError."""
         with ExitStack() as opened:
-            nic = Nic(self._wanted)
+            nic = Nic(self._wanted, patience_s=self._patience_s)
             opened.callback(nic.close)
             if self.sharing is not None:
                 self.sharing.reserve(nic.journal)
@@ -285,14 +360,14 @@ class Afxdp:
         return nic
 
     def _attach(self) -> None:
-        """In the driver, or behind it where it cannot do so."""
+        """In the driver, or behind it where it cannot do so. StartupError."""
+        if self._member is not None:
+            self._join(self._member)
         native = self._attach_in(native=True)
         if not native and "native" in self._plan.require:
             raise self._lacking("native", self._why_generic)
         self._native = native or self._attach_in(native=False)
         self._attached = rtnetlink.link(self._name).xdp_programs
-        if self._member is not None:
-            self._join(self._member)
 
     def _attach_in(self, native: bool) -> bool:
         """Whether it is in the driver; StartupError when it is nowhere."""
@@ -435,8 +510,15 @@ def addresses_of(name: str) -> list[str]:
 def _checked_link(name: str) -> rtnetlink.Link:
     """StartupError: one line, why it cannot be served on."""
     link = _existing(name)
+    if link.flags & IFF_LOOPBACK:
+        raise StartupError(
+            f"--interface {name}: is the loopback, and no card; name a card, or use --backend kernel for clients on "
+            "this host"
+        )
     if not link.flags & IFF_UP:
         raise StartupError(f"--interface {name}: is down; ip link set {name} up")
+    if link.xdp_programs and undo.holder(name) is not None:
+        raise undo.in_use(name)
     if link.xdp_programs:
         raise InUse(
             f"--interface {name}: another XDP program is attached to it; stop its owner, or ip link set {name} xdp off"

@@ -46,6 +46,16 @@ def index_of(name: str) -> int:
     return int(_INDEX.unpack(reply)[1])
 
 
+def name_of(index: int) -> str:
+    """Of the interface that has this number. OSError, with ENODEV: there is none."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from None
+        raise
+
+
 def tun_queues(name: str) -> int:
     """How many queues of a multi-queue interface are open; 0 as well where there is none, or only one is possible."""
     with suppress(OSError, KeyError, struct.error):
