@@ -13,7 +13,7 @@ import pytest
 from cli.test_refusals import refused
 from support.backends import Afxdp, network_namespace
 from support.privilege import needs_network_namespaces, needs_xdp
-from support.server import command
+from support.server import Server, command, run
 
 from usnet_framework._native_bpf import XdpProgram
 from usnet_framework._native_tap import tap_queue
@@ -38,10 +38,26 @@ def pair() -> Iterator[None]:
         assert "xdp" not in ip(f"link show {Afxdp.interface}")
 
 
+class Joined(Afxdp):
+    """The interface that is there."""
+
+    def __init__(self) -> None:
+        self._queues = "2"
+
+
 def refused_both_ways(*options: str, prefix: tuple[str, ...] = ()) -> str:
     """By starting and by --check, in the same words."""
     line = refused(3, *SERVE, *options, prefix=list(prefix))
     assert refused(3, *SERVE, "--check", *options, prefix=list(prefix)) == line
+    return line
+
+
+def in_use(*options: str) -> str:
+    """By starting, and by --check, which says besides what it would be."""
+    line = refused(3, *SERVE, *options)
+    done = run("usnet-serve", *SERVE, "--check", *options)
+    assert (done.returncode, done.stderr) == (3, f"usnet-serve: {line}\n")
+    assert f"in use       {line}\n" in f"{done.stdout}\n"
     return line
 
 
@@ -62,6 +78,15 @@ def test_a_kernel_that_is_too_old() -> None:
 def test_an_interface_that_is_not_there() -> None:
     with network_namespace():
         assert refused_both_ways("--interface", "eth9").startswith("--interface eth9: there is no such interface; ")
+
+
+@needs_network_namespaces
+def test_the_loopback() -> None:
+    with network_namespace():
+        assert refused_both_ways("--interface", "lo") == (
+            "--interface lo: is the loopback, and no card; name a card, or use --backend kernel for clients on this "
+            "host"
+        )
 
 
 @needs_xdp
@@ -85,7 +110,8 @@ class TestWithAnInterface:
             ("3", "--queues 3: usnet0 has 2 (veth); use --queues 2"),
             (
                 "1",
-                "--queues 1: usnet0 receives on 2, and its driver (veth) has no table that would leave out the others",
+                "--queues 1: usnet0 receives on 2 queues, and its driver (veth) cannot leave one out; use --queues 2, "
+                "or ethtool -L usnet0 rx 1",
             ),
         ],
     )
@@ -123,8 +149,13 @@ class TestWithAnInterface:
     def test_that_has_a_program_of_somebody_else(self) -> None:
         with closing(XdpProgram()) as other:
             other.attach(Afxdp.interface, native=True)
-            line = refused(3, *SERVE, *self.interface)
+            line = in_use(*self.interface)
             assert line.startswith("--interface usnet0: another XDP program is attached to it; ")
+
+    def test_that_another_server_of_ours_has(self) -> None:
+        with Server("examples.echo:Echo", "--queues", "2", backend=Joined()) as server:
+            expected = f"the server of process {server.pid} has it; kill {server.pid}, or use another interface"
+            assert in_use(*self.interface) == f"--interface usnet0: {expected}"
 
     def test_without_the_right_to_load_programs(self) -> None:
         drop = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid=65534", "--clear-groups")

@@ -203,6 +203,7 @@ def test_a_device_that_there_is_not_exits_with_3() -> None:
     [
         (["--bind", "tcp://10.9.9.9:1"], "10.9.9.9 is none of our addresses, which are 10.77.0.1"),
         (["--bind", "unix:/tmp/x"], "serves TCP only"),
+        (["--bind", "fd:3"], "--bind fd:3: is a socket of the kernel, which a stack of our own cannot serve; give tcp://"),
         (["--interface", "a/b"], "--interface a/b: not a name"),
     ],
 )
@@ -266,7 +267,8 @@ def test_a_stale_control_socket_is_replaced(tmp_path: Path) -> None:
 
 def test_check_prints_the_plan_and_starts_nothing() -> None:
     port = free_port()
-    done = run("usnet-serve", ECHO, "--check", "--bind", f"tcp://127.0.0.1:{port}", "--queues", "2", "--workers", "2")
+    options = ("--bind", f"tcp://127.0.0.1:{port}", "--queues", "2", "--workers", "2", *SILENT)
+    done = run("usnet-serve", ECHO, "--check", *options)
     assert (done.returncode, done.stderr) == (0, "")
     for expected in (ECHO, str(port), "kernel", "shard 1", "worker 1.1"):
         assert expected in done.stdout
@@ -277,10 +279,13 @@ def test_check_refuses_what_starting_would_refuse() -> None:
     assert str(core) in refused(2, ECHO, "--check", "--cores", str(core))
 
 
-def check(*args: str) -> dict[str, list[str]]:
-    """What --check prints, by the first word of its rows."""
+def check(*args: str, used: str = "") -> dict[str, list[str]]:
+    """What --check prints, by the first word of its rows; `used` begins the line with which starting is refused, if it
+    is."""
     done = run("usnet-serve", ECHO, "--check", *args)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == (3 if used else 0), done.stderr
+    assert done.stderr.startswith(f"usnet-serve: {used}" if used else ""), done.stderr
+    assert done.stderr.count("\n") == bool(used)
     rows: dict[str, list[str]] = {}
     for line in done.stdout.splitlines():
         rows.setdefault(line[:12].strip(), []).append(line[13:])
@@ -292,8 +297,8 @@ def test_check_says_what_is_in_use_and_leaves_it_alone(tmp_path: Path) -> None:
     with Server(ECHO, "--bind", f"tcp://127.0.0.1:{(port := free_port())}", "--bind", bind) as server:
         metrics = "{}:{}".format(*server.metrics_address)
         options = ["--bind", f"tcp://127.0.0.1:{port}", "--bind", bind, "--metrics", metrics]
-        notes = check(*options, "--control", str(server.control))["note"]
-        assert notes[:4] == [
+        used = check(*options, "--control", str(server.control), used=f"--bind tcp://127.0.0.1:{port}: ")["in use"]
+        assert used == [
             f"--bind tcp://127.0.0.1:{port}: the port is in use; stop who listens there or use another port",
             f"--bind {bind}: another server is listening there; stop it or use another path",
             f"--metrics {metrics}: address already in use: choose another address, or off",
@@ -323,10 +328,10 @@ def test_check_tries_an_interface_and_leaves_one_in_use_alone() -> None:
         with pytest.raises(OSError, match="no interface"):
             socket.if_nametoindex("usnet0")
         with Server(ECHO, "--queues", "2", backend=Tap()) as server, server.connect() as client:
-            said = check(*TAP[1:])
-            (note,) = said["note"]
+            said = check(*TAP[1:], used="--interface usnet0: is used by another process")
+            (used,) = said["in use"]
             assert "change" not in said
-            assert note.startswith("--interface usnet0: is used by another process")
+            assert used.startswith("--interface usnet0: is used by another process")
             client.sendall(b"hello")
             assert client.recv(5, socket.MSG_WAITALL) == b"hello"
 

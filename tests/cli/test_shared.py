@@ -53,11 +53,11 @@ def test_an_interface_without_addresses() -> None:
 
 
 def test_a_port_that_is_in_use() -> None:
-    """For --check it may be the server that is to be replaced."""
+    """--check says all that is in use, and ends as starting would."""
     expected = "tcp://10.77.0.1:7000: the port is in use; stop who listens there or use another port"
     with socket.create_server(("0.0.0.0", 7000)):
         assert refused(3, *SERVE) == expected
-        assert f"note         {expected}" in check()
+        assert f"in use       {expected}" in check(code=3)
 
 
 def test_outgoing_ports_that_others_have() -> None:
@@ -73,6 +73,8 @@ def test_what_will_be_changed_is_said_by_check() -> None:
     assert "change       usnet0 ports 40000-40999: the kernel's -> reserved" in shown
 
 
-def check(*options: str) -> list[str]:
+def check(*options: str, code: int = 0) -> list[str]:
     checked = [command("usnet-serve"), *SERVE, "--check", *options]
-    return subprocess.run(checked, check=True, capture_output=True, text=True).stdout.splitlines()
+    done = subprocess.run(checked, check=False, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return done.stdout.splitlines()

@@ -10,9 +10,9 @@ from usnet_framework.shards.preparation import changes, memory_findings, underst
 from usnet_framework.shards.privileges import finding as user_finding
 
 
-def plan_text(config: Config, warnings: Sequence[str]) -> str:
-    """One line for each part. Raises as starting the server would, as far as that needs no start; what another process
-    has is a note."""
+def plan_text(config: Config, warnings: Sequence[str]) -> tuple[str, list[str]]:
+    """One line for each part; and what another process has, a line each, with which starting would be refused. Raises
+    as starting the server would, as far as that needs no start."""
     from usnet_framework.shards.attempt import attempt  # which takes what serving without metrics does not
 
     intent = understand(config)
@@ -30,11 +30,11 @@ def plan_text(config: Config, warnings: Sequence[str]) -> str:
         ("metrics", config.metrics),
         ("control", config.control),
         *(("change", change) for change in changes(config, intent)),
-        *(("note", used) for used in in_use),
+        *(("in use", used) for used in in_use),
         *(("in force" if finding.ok else "note", str(finding)) for finding in findings),
         *(("note", warning) for warning in warnings),
     ]
-    return "\n".join(_row(name, value) for name, value in rows)
+    return "\n".join(_row(name, value) for name, value in rows), in_use
 
 
 def _row(name: str, value: str) -> str:

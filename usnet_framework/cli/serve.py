@@ -1,4 +1,4 @@
-"""usnet-serve: read the options, then serve; `--check` only says what would be done.
+"""usnet-serve: read the options, then serve; `--check` only says what would be done, and exits as starting would.
 
 Exit codes: 0 stopped cleanly, 2 wrong usage, 3 could not start. A failure is one line on stderr.
 
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from usnet_framework import inherited
-from usnet_framework.errors import UsnetError
+from usnet_framework.errors import InUse, UsnetError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +44,10 @@ def _main(argv: Sequence[str]) -> int:
     config = read()
     warnings = unknown_variables(os.environ)
     if config.check:
-        show(plan_text(config, warnings))
+        text, in_use = plan_text(config, warnings)
+        show(text)
+        if in_use:
+            raise InUse(in_use[0])
         return 0
     logs.configure(config.log_level, config.log_format, "supervisor")
     for warning in warnings:

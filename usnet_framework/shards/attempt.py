@@ -1,8 +1,8 @@
 """What `usnet-serve --check` tries beyond reading: whether this process may open what starting would open.
 
 Nothing that serves is touched. Sockets are bound for a moment and never listened on; an interface that is not there is
-made and removed; no file or folder is made. What another process has is reported and not refused: the check may be for
-the server that runs already."""
+made and removed; no file or folder is made. Of what other processes have, all is told: it may be the server that runs
+already."""
 
 from __future__ import annotations
 
