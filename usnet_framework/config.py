@@ -409,8 +409,8 @@ class Config:
         for name, value in packet.items():
             if value:
                 raise UsageError(
-                    f"--{name} {value}: the kernel backend does not take it: "
-                    "add --backend tap, or name the address in --bind"
+                    f"--{name} {value}: the kernel backend does not take it: add --backend afxdp for a network card, "
+                    "or tap; or name the address in --bind"
                 )
         return "kernel"
 

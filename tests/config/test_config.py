@@ -168,7 +168,7 @@ def test_a_backend_never_becomes_another_one() -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--interface", "eth0"], r"--interface eth0: .* add --backend tap"),
+        (["--interface", "eth0"], r"--interface eth0: .* add --backend afxdp for a network card"),
         (["--address", "10.0.0.1/24", "--address", "fd00::1/64"], r"--address 10\.0\.0\.1/24,fd00::1/64"),
         (["--gateway", "10.0.0.1"], "--gateway"),
     ],

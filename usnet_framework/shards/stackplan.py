@@ -157,6 +157,9 @@ def _no_router(router: IpAddress, ours: Sequence[IpInterface]) -> str | None:
 def _endpoint(bind: Bind, plan: StackPlan, addresses: Sequence[str]) -> tuple[str, int]:
     """UsageError; StartupError when it depends on what the interface has."""
     what = bind.asked
+    if bind.kind == "fd":
+        how = "give tcp://HOST:PORT, or --backend kernel"
+        raise UsageError(f"{what}: is a socket of the kernel, which a stack of our own cannot serve; {how}")
     if bind.kind != "tcp":
         raise UsageError(f"{what}: a stack of our own serves TCP only; give tcp://HOST:PORT, or --backend kernel")
     if bind.port == 0:
