@@ -162,7 +162,7 @@ def test_plain_on_start_and_on_stop_have_the_running_loop(layout: str, tmp_path:
 def test_a_module_that_ends_its_process_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("import os; os._exit(9)\n")
     line = refused("app:App", cwd=tmp_path)
-    assert line == "usnet-serve: a worker exited with 9 while it imported the application"
+    assert line == "usnet-serve: a worker exited with 9 while it imported the application, or in on_warm"
 
 
 @pytest.mark.parametrize(

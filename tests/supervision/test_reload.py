@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
 import pytest
-from support.fakes import PATIENCE, FakeWorker, Stage
+from support.fakes import PATIENCE, FakeGeneration, FakeWorker, Stage
 
-from usnet_framework.shards.reload import DEATHS_MAX, Releases, ReloadRefused
+from usnet_framework.shards.reload import ANEW, DEATHS_MAX, Releases, ReloadRefused
 from usnet_framework.shards.sitting import SittingState
 
 PROBATION = 10
@@ -23,6 +23,7 @@ class World:
         self.releases: Releases = self.stage.releases()
         self.reluctant: set[int] = set()
         self.overlaps = False  # the worker before does not get rid of what it has
+        self.mute: set[int] = set()  # generations whose workers never come to serve
 
     @property
     def current(self) -> FakeWorker:
@@ -40,7 +41,7 @@ class World:
             assert sitting.port is not None
             if sitting.state is SittingState.ATTACHING:
                 seat.confirm_attach(sitting.port, sitting.serial)
-            elif sitting.state is SittingState.SEATING:
+            elif sitting.state is SittingState.SEATING and worker.generation not in self.mute:
                 worker.serves()
             elif sitting.state is SittingState.LEAVING and not self.overlaps:
                 seat.vacant(sitting.port, sitting.serial)
@@ -251,6 +252,27 @@ def test_new_code_that_dies_as_it_takes_its_port_is_rolled_back_by_the_reload() 
         await until(lambda: world.stage.seat.serves)
         assert world.current.generation == 0
         assert world.current is not old, "it has given way to one of its own code"
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(("keeps", "told"), [(True, "rolled back"), (False, ANEW)])
+def test_what_new_code_that_never_serves_is_rolled_back_to_is_said(
+    monkeypatch: pytest.MonkeyPatch, keeps: bool, told: str
+) -> None:
+    """Spawned workers import what is on the disk, which is the new code."""
+    patience = property(lambda releases: 0.05 if releases.current.number == 1 else 60.0)
+    monkeypatch.setattr(Releases, "_hand_over_s", patience)
+    monkeypatch.setattr(FakeGeneration, "keeps_code", keeps)
+
+    async def scenario(world: World) -> None:
+        world.mute = {1}
+        reloading = asyncio.create_task(world.releases.reload())
+        for number in (1, 0):
+            await until(lambda number=number: world.releases.current.number == number)  # type: ignore[misc]
+        world.current.dies()  # as it is killed for that
+        assert await refused(reloading) == f"seat 0.0 is not served after 0.05 s; {told}"
+        assert world.current.generation == 0
 
     play(scenario)
 

@@ -88,6 +88,16 @@ def test_a_worker_that_ends_in_on_start_is_reported(stage: Stage) -> None:
     assert stage.failures == ["worker 0.0 exited with 9 before it served; look at the handler's on_start"]
 
 
+def test_a_worker_that_ends_as_it_takes_its_port_is_past_on_start(stage: Stage) -> None:
+    stage.seat.start()
+    stage.load_all()
+    stage.start_all()
+    stage.seat.confirm_attach(0, 1)
+    sitting(stage).dies(status=9)
+    stage.lose()
+    assert stage.failures == ["worker 0.0 exited with 9 before it served"]
+
+
 def test_a_worker_that_never_says_attached_is_killed(stage: Stage) -> None:
     stage.seat.start()
     stage.load_all()

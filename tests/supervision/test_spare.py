@@ -108,7 +108,7 @@ def test_a_worker_that_dies_of_its_import_says_how() -> None:
     stage = Stage()
     stage.pool.refill()
     stage.workers[0].dies(status=-11)
-    assert stage.failures == ["a worker was killed by SIGSEGV while it imported the application"]
+    assert stage.failures == ["a worker was killed by SIGSEGV while it imported the application, or in on_warm"]
 
 
 def test_a_closed_pool_spawns_no_more() -> None:

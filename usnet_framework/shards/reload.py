@@ -134,8 +134,9 @@ class Releases:
         try:
             await self._hand_over(seats, pool)
         except ReloadRefused as refusal:
+            kept = self.previous is not None and self.previous.generation.keeps_code
             await self._go_back()
-            raise ReloadRefused(f"{refusal}; rolled back") from None
+            raise ReloadRefused(f"{refusal}; {'rolled back' if kept else ANEW}") from None
         self._means.later(self._probation_s, lambda: self._end_probation(pool))
         return len(seats)
 

@@ -268,7 +268,8 @@ class Sitting:
         if self.state is SittingState.RETIRING and status == 0:
             return
         if self.error is None and self.state in SittingState.STARTING | SittingState.SEATING:
-            self.error = f"worker {self._place.name} {how} before it served; look at the handler's on_start"
+            hint = "; look at the handler's on_start" if self.state is SittingState.STARTING else ""
+            self.error = f"worker {self._place.name} {how} before it served{hint}"
         if self._served_s is None or self.port is None:
             self.death = Death(worker.died_ns, worker.pid, how)
             return

@@ -131,7 +131,7 @@ class SparePool:
     def worker_exited(self, worker: WorkerProcess, status: int) -> None:
         if worker in self._loading:
             self._loading.discard(worker)
-            self._failure(f"a worker {describe_exit(status)} while it imported the application")
+            self._failure(f"a worker {describe_exit(status)} while it imported the application, or in on_warm")
         elif worker in self._ready:
             self._ready.remove(worker)
             log.warning("spare %d %s", worker.pid, describe_exit(status), extra={"pid": worker.pid})
