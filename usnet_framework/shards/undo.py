@@ -85,6 +85,13 @@ class _Content:
         """Of this one now, or of one that had its name."""
         return interface in (self.identity.get("interface"), _name_now(self.identity))
 
+    def has(self, step: _Step) -> bool:
+        """Whether what it changed is there: not after the machine was booted, nor when the interface is gone."""
+        if step.kind not in KINDS:
+            return True
+        is_there = not KINDS[step.kind].of_card or _name_now(self.identity) is not None
+        return is_there and bool(self.identity["boot"] == _boot())
+
 
 @dataclass(frozen=True)
 class _Pass:
@@ -177,18 +184,19 @@ def holder(interface: str, folder: Path | None = None) -> int | None:
 
 
 def leftovers(folder: Path | None = None) -> list[Finding]:
-    """What servers that are gone have left changed in this network namespace."""
+    """What servers that are gone have left changed in this network namespace, and is there."""
+    contents = (_read(file) for file in _abandoned(folder or default_folder()))
     return [
         Finding(
             what=f"left over on {content.interface}",
             asked="nothing",
-            in_force=f"{_counted(content.left)} of a server that was killed",
-            reason="; ".join(f"{step.name or step.kind} was {_shown(step)}" for step in content.left),
+            in_force=f"{_counted(steps)} of a server that was killed",
+            reason="; ".join(f"{step.name or step.kind} was {_shown(step)}" for step in steps),
             fix="usnet-ctl doctor --fix, or start a server on it again",
             ok=False,
         )
-        for file in _abandoned(folder or default_folder())
-        if (content := _read(file)).left
+        for content in contents
+        if (steps := [step for step in content.left if content.has(step)])
     ]
 
 
@@ -256,7 +264,7 @@ def _undo(card: Ethtool, file: TextIO) -> _Pass:
     for number, step in reversed(content.steps.items()):
         if step.undone:
             continue
-        line, is_done = _undo_step(card, step) if _is_there(step, content.identity, name) else ("", True)
+        line, is_done = _undo_step(card, step) if content.has(step) else ("", True)
         if is_done:
             found.done.extend([line] if line else [])
             with suppress(OSError):  # no room: whoever looks next finds it as it was
@@ -264,13 +272,6 @@ def _undo(card: Ethtool, file: TextIO) -> _Pass:
         else:
             found.refused.append((line, step.kind == "channels"))
     return found
-
-
-def _is_there(step: _Step, identity: dict[str, Any], name: str | None) -> bool:
-    """What it changed: not after the machine was booted, nor when the interface is gone."""
-    if step.kind not in KINDS:
-        return True
-    return identity["boot"] == _boot() and (name is not None or not KINDS[step.kind].of_card)
 
 
 def _undo_step(card: Ethtool, step: _Step) -> tuple[str, bool]:
