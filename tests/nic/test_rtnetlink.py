@@ -8,11 +8,19 @@ import resource
 
 import pytest
 
-from usnet_framework.shards.rtnetlink import index_of, link
+from usnet_framework.shards.rtnetlink import index_of, link, name_of
 
 
 def test_an_interface_has_a_number() -> None:
     assert index_of("lo") == 1
+    assert name_of(1) == "lo"
+
+
+def test_there_is_no_interface_with_the_number() -> None:
+    for index in (0, 1 << 30):
+        with pytest.raises(OSError, match="No such device") as refusal:
+            name_of(index)
+        assert refusal.value.errno == errno.ENODEV
 
 
 @pytest.mark.parametrize("name", ["usnet-none", "lo-with-a-very-long-name"])
@@ -32,5 +40,7 @@ def test_without_a_descriptor_to_ask_with_nobody_says_that_there_is_none() -> No
         for ask in (index_of, link):
             with pytest.raises(OSError, match="Too many open files"):
                 ask("lo")
+        with pytest.raises(OSError, match="Too many open files"):
+            name_of(1)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -211,6 +212,22 @@ def test_what_cannot_be_written_down_is_not_done_and_harms_nothing_else(card: Fa
     killed(journal)
     assert undo_leftovers(tmp_path) == ["lo feature rx-lro: off -> on"]
     assert files(tmp_path) == []
+
+
+def test_an_interface_that_cannot_be_asked_for_is_not_taken_for_gone(
+    card: FakeCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a descriptor to ask with."""
+
+    def refuse(index: int) -> str:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    journal = Journal(card.card, tmp_path)
+    journal.change("feature", "rx-lro", False)
+    with monkeypatch.context() as patched:
+        patched.setattr(undo, "name_of", refuse)
+        journal.close()
+    assert undo_leftovers(tmp_path) == ["lo feature rx-lro: off -> on"]
 
 
 def test_a_death_as_the_next_server_begins_loses_nothing(

@@ -30,7 +30,7 @@ _IFLA_XDP_IDS = (4, 5, 6, 7)  # IFLA_XDP_PROG_ID, and where there are several: t
 _IFLA_LINKINFO, _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_TUN_NUM_QUEUES = 18, 1, 2, 8
 _IFLA_LINK, _IFLA_LINK_NETNSID = 5, 37
 IFF_UP, IFF_RUNNING = 1 << 0, 1 << 6
-_SIOCGIFINDEX = 0x8933
+_SIOCGIFNAME, _SIOCGIFINDEX = 0x8910, 0x8933
 _REPLY_BYTES_MAX = 1 << 16
 _REPLY_TIMEOUT_S = 1.0
 
@@ -48,12 +48,9 @@ def index_of(name: str) -> int:
 
 def name_of(index: int) -> str:
     """Of the interface that has this number. OSError, with ENODEV: there is none."""
-    try:
-        return socket.if_indextoname(index)
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from None
-        raise
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
+        reply = fcntl.ioctl(query, _SIOCGIFNAME, _INDEX.pack(b"", index))
+    return os.fsdecode(_INDEX.unpack(reply)[0].rstrip(b"\0"))
 
 
 def tun_queues(name: str) -> int:

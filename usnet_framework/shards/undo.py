@@ -18,7 +18,6 @@ import fcntl
 import json
 import logging
 import os
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -32,7 +31,7 @@ from usnet_framework.shards import namespaces
 from usnet_framework.shards.cardsettings import KINDS, shown
 from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.findings import Finding
-from usnet_framework.shards.rtnetlink import index_of
+from usnet_framework.shards.rtnetlink import index_of, name_of
 from usnet_framework.shards.unixpath import make_private
 
 log = logging.getLogger("usnet.supervisor")
@@ -259,8 +258,10 @@ def _undo_all(card: Ethtool, file: TextIO, patience_s: float) -> tuple[list[str]
 def _undo(card: Ethtool, file: TextIO) -> _Pass:
     """Everything in the journal that is not undone yet, the last first, on the interface as it is called now."""
     content, found = _read(file), _Pass([], [])
-    if (name := _name_now(content.identity)) is not None:
-        card.interface = name
+    try:
+        card.interface = _name_now(content.identity) or card.interface
+    except OSError as error:
+        return _Pass([], [(f"{card.interface}: nothing can be put back: {error.strerror}", True)])
     for number, step in reversed(content.steps.items()):
         if step.undone:
             continue
@@ -337,10 +338,13 @@ def _identity(interface: str) -> dict[str, Any]:
 
 
 def _name_now(identity: dict[str, Any]) -> str | None:
-    """None: it is gone."""
-    with suppress(OSError, KeyError):
-        return socket.if_indextoname(identity["index"])
-    return None
+    """None: it is gone. OSError: that cannot be found out."""
+    try:
+        return name_of(identity["index"]) if "index" in identity else None
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        return None
 
 
 def _locked(path: Path, patience_s: float = 0.0, mode: Literal["a+", "r+"] = "a+") -> TextIO:
