@@ -41,10 +41,20 @@ static void want_write(struct run *run, struct client *client, bool wanted)
     watch(run, client, EPOLL_CTL_MOD, wanted ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
+/* --reconnect: what was begun is lost, and what is due next goes over another connection. */
+static void renew(struct run *run, struct client *client)
+{
+    memset(client->window, 0, (run->window_mask + 1) * sizeof *client->window);
+    client->answered = client->sent = client->begun;
+    client->send_offset = client->receive_fill = 0;
+    client_start(run, client);
+}
+
 /* The connection ends; the client never wants that, so every reason counts as something that went wrong. */
 static void fail(struct run *run, struct client *client, unsigned long long *counter, const char *why)
 {
     uint64_t unanswered = check_unanswered(run, client);
+    bool again = run->options.reconnect && run->sending && client->state == CLIENT_OPEN;
     char text[INCIDENT_TEXT_MAX];
     snprintf(text, sizeof text, "%s (%" PRIu64 " answered, %" PRIu64 " unanswered)", why, client->answered, unanswered);
     incident_add(run, client, text);
@@ -56,6 +66,8 @@ static void fail(struct run *run, struct client *client, unsigned long long *cou
         close(client->fd);
     client->fd = -1;
     client->state = CLIENT_CLOSED;
+    if (again)
+        renew(run, client);
 }
 
 /* Connecting. */
@@ -63,7 +75,9 @@ static void fail(struct run *run, struct client *client, unsigned long long *cou
 static void connect_failed(struct run *run, struct client *client, int error)
 {
     bool again = error == EAGAIN; /* a unix socket whose backlog is full */
-    if (error == ECONNREFUSED || error == ENOENT)
+    if (run->options.reconnect && run->sending)
+        again = true;
+    else if (error == ECONNREFUSED || error == ENOENT)
         again = clock_ns() < run->start_ns + (uint64_t)(run->options.wait_s * 1e9);
     if (!again) {
         fail(run, client, &run->counters.failed, strerror(error));
@@ -74,7 +88,8 @@ static void connect_failed(struct run *run, struct client *client, int error)
     close(client->fd);
     client->fd = -1;
     client->state = CLIENT_NEW;
-    run->refused++;
+    if (run->refused++ == 0)
+        run->retry_ns = clock_ns() + RETRY_NS;
 }
 
 static void opened(struct run *run, struct client *client)
@@ -206,6 +221,8 @@ static void record(struct run *run, uint64_t start_ns, uint64_t now_ns)
     bool completed_inside = now_ns >= run->measure_ns && now_ns < run->measure_end_ns;
     run->counters.answered++;
     run->counters.answered_measured += completed_inside;
+    if (completed_inside && run->timeline.stretch_ns)
+        timeline_add(&run->timeline, now_ns - run->measure_ns);
     /* By its intended start: an answer that came late, even after the end, belongs to when it was wanted. */
     uint64_t belongs_ns = run->options.mode == MODE_RATE ? start_ns : now_ns;
     if (belongs_ns >= run->measure_ns && belongs_ns < run->measure_end_ns)

@@ -2,6 +2,7 @@
  *
  *   NEW ──start──▶ CONNECTING ──▶ OPEN ──▶ CLOSED
  *    ▲───refused, within --wait───┘  └──answered, mode connect: start again
+ *                                        ended, with --reconnect: start again
  *
  * Messages of a connection are numbered from 0. `answered` <= `sent` <= `begun`: below `answered` all have come back;
  * below `sent` all have left entirely; below `begun` all have been given to send(2) at least in part, and their start
@@ -19,8 +20,10 @@
 
 #include "histogram.h"
 #include "options.h"
+#include "timeline.h"
 
 #define RECEIVE_BYTES 65536
+#define RETRY_NS 10000000u
 #define INCIDENTS_MAX 64
 #define INCIDENT_TEXT_MAX 128
 
@@ -61,14 +64,16 @@ struct run {
     struct client *clients;
     uint32_t window_mask;
     uint32_t connecting;
-    uint32_t refused; /* NEW clients to be started again */
-    bool sending;     /* false: only what was begun is finished */
+    uint32_t refused;  /* NEW clients to be started again … */
+    uint64_t retry_ns; /* … at this time */
+    bool sending;      /* false: only what was begun is finished */
     uint64_t start_ns, traffic_ns, measure_ns, measure_end_ns;
     double gap_ns; /* between two messages of the timetable */
     unsigned char *send_buffer, *receive_buffer;
     uint32_t send_buffer_bytes;
     struct counters counters;
     struct histogram latency;
+    struct timeline timeline;
     struct incident incidents[INCIDENTS_MAX];
     uint32_t incident_count; /* may exceed INCIDENTS_MAX */
 };

@@ -10,7 +10,7 @@ static uint32_t bucket_of(uint64_t value)
     return shift * HISTOGRAM_STEPS + (uint32_t)(value >> shift);
 }
 
-static uint64_t upper_edge(uint32_t bucket)
+uint64_t histogram_edge(uint32_t bucket)
 {
     if (bucket < 2 * HISTOGRAM_STEPS)
         return bucket;
@@ -49,7 +49,7 @@ uint64_t histogram_percentile(const struct histogram *histogram, double percent)
     for (uint32_t bucket = 0; bucket < HISTOGRAM_BUCKETS; bucket++) {
         seen += histogram->buckets[bucket];
         if (seen >= rank) {
-            uint64_t edge = upper_edge(bucket);
+            uint64_t edge = histogram_edge(bucket);
             return edge < histogram->max ? edge : histogram->max;
         }
     }

@@ -26,6 +26,9 @@ void histogram_add(struct histogram *histogram, uint64_t value);
 /* percent in (0, 100]; 0 when nothing was added. */
 uint64_t histogram_percentile(const struct histogram *histogram, double percent);
 
+/* The upper edge of a bucket: the largest value that it counts. */
+uint64_t histogram_edge(uint32_t bucket);
+
 double histogram_mean(const struct histogram *histogram);
 
 #endif

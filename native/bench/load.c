@@ -28,7 +28,6 @@
 
 #define CONNECTING_MAX 256        /* an ordinary backlog holds more */
 #define CONNECT_STALL_NS 10000000000u /* opening is given up when no connection comes up or fails for so long */
-#define RETRY_NS 10000000u
 #define SETTLE_NS 50000000u       /* with --verify: how long to listen for answers that nobody is waiting for */
 #define SEND_BYTES 65536
 #define EVENTS_MAX 256
@@ -171,10 +170,11 @@ static void send_until(struct run *run, uint64_t end_ns)
 {
     uint64_t scheduled = 0;
     while (!stopped && clock_ns() < end_ns) {
-        uint64_t wake_ns = run->refused ? clock_ns() + RETRY_NS : next_due_ns(run, scheduled);
+        uint64_t due_ns = next_due_ns(run, scheduled), retry_ns = run->refused ? run->retry_ns : NEVER;
+        uint64_t wake_ns = due_ns < retry_ns ? due_ns : retry_ns;
         turn(run, wake_ns < end_ns ? wake_ns : end_ns);
         release_due(run, &scheduled, end_ns);
-        if (run->refused && clock_ns() >= wake_ns)
+        if (run->refused && clock_ns() >= run->retry_ns)
             retry_refused(run);
     }
     release_due(run, &scheduled, end_ns);
@@ -268,6 +268,8 @@ static void setup(struct run *run)
     run->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     un_assert(windows && run->send_buffer && run->receive_buffer && run->clients && run->epoll_fd >= 0);
     fill_send_buffer(run);
+    if (options->every_ms)
+        timeline_setup(&run->timeline, options->every_ms * (uint64_t)1000000, (uint64_t)(options->duration_s * 1e9));
     for (uint32_t i = 0; i < options->connections; i++) {
         run->clients[i].fd = -1;
         run->clients[i].number = i;
@@ -289,6 +291,7 @@ static int finish(struct run *run)
     free(run->clients);
     free(run->send_buffer);
     free(run->receive_buffer);
+    timeline_free(&run->timeline);
     if (!reached)
         return EXIT_UNREACHABLE;
     return run->options.verify && check_failed(run) ? EXIT_WRONG : 0;

@@ -11,6 +11,7 @@
 
 #include "exchange.h"
 #include "message.h"
+#include "timeline.h"
 
 #define RATE_PIPELINE 256 /* deep enough that the timetable, not the window, decides when a message leaves */
 
@@ -43,8 +44,11 @@ static const struct row rows[] = {
     {"pipeline", KIND_WHOLE, MEMBER(pipeline), 1, 65536, "K", "unanswered messages per connection (1; mode rate: 256)"},
     {"connect-rate", KIND_REAL, MEMBER(connect_rate), 1e-3, 1e8, "R", "connections to open per second (no limit)"},
     {"source-ips", KIND_SOURCES, MEMBER(sources), 0, 0, "A.B.C.D/N", "addresses to connect from, in turn"},
+    {"every", KIND_WHOLE, MEMBER(every_ms), 1, 60000, "MS", "with --json: answers in each stretch of MS milliseconds"},
+    {"histogram", KIND_FLAG, MEMBER(histogram), 0, 0, NULL, "with --json: latencies by bucket"},
     {"core", KIND_WHOLE, MEMBER(core), 0, 4095, "N", "processor to run on"},
     {"verify", KIND_FLAG, MEMBER(verify), 0, 0, NULL, "number and checksum messages; exit 1 if anything was wrong"},
+    {"reconnect", KIND_FLAG, MEMBER(reconnect), 0, 0, NULL, "open a connection anew when it ends"},
     {"idle", KIND_IDLE, MEMBER(mode), 0, 0, NULL, "open the connections and hold them for --duration or until SIGTERM"},
     {"json", KIND_FLAG, MEMBER(json), 0, 0, NULL, "print one JSON object"},
 };
@@ -144,6 +148,12 @@ static void check(struct options *options)
         refuse("verify", "--answer", "answers are any bytes, only those of an echo can be checked");
     if (options->answer && options->size < EXCHANGE_HEADER_BYTES)
         refuse("answer", "--size below 16", "a message says in 16 bytes how long it and its answer are");
+    if (options->reconnect && options->verify)
+        refuse("reconnect", "--verify", "what was under way on a connection that ended cannot be checked");
+    if (options->reconnect && options->mode == MODE_CONNECT)
+        refuse("reconnect", "--mode connect", "there each message has a connection of its own");
+    if (options->every_ms && options->duration_s * 1e3 / options->every_ms > TIMELINE_STRETCHES_MAX)
+        refuse("every", "too many stretches", "a longer stretch, or a shorter --duration");
 }
 
 static void set_defaults(struct options *options)

@@ -29,8 +29,11 @@ struct options {
     double warmup_s;
     double drain_s; /* how long to wait at the end for answers that are still due */
     double wait_s;  /* how long to try again when the target refuses connections at first */
+    uint32_t every_ms; /* answers are counted by stretches of this length; 0: they are not */
     int core;       /* -1: wherever the system likes */
     bool verify;
+    bool reconnect; /* open a connection anew when it ends while messages are sent */
+    bool histogram;
     bool json;
 };
 

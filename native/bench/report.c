@@ -76,6 +76,30 @@ static void print_json_latency(const struct run *run)
            histogram_mean(&run->latency), run->latency.count);
 }
 
+/* [largest value, count] of each bucket that is not empty. */
+static void print_json_histogram(const struct run *run)
+{
+    const char *before = "";
+    printf("\"histogram_ns\": [");
+    for (uint32_t bucket = 0; bucket < HISTOGRAM_BUCKETS; bucket++) {
+        if (run->latency.buckets[bucket] == 0)
+            continue;
+        printf("%s[%" PRIu64 ", %" PRIu64 "]", before, histogram_edge(bucket), run->latency.buckets[bucket]);
+        before = ", ";
+    }
+    printf("], ");
+}
+
+/* `start_ns` is of CLOCK_MONOTONIC, so that others can say when in this they did what. */
+static void print_json_timeline(const struct run *run)
+{
+    printf("\"timeline\": {\"every_ms\": %u, \"start_ns\": %" PRIu64 ", \"answers\": [", run->options.every_ms,
+           run->measure_ns);
+    for (uint32_t i = 0; i < run->timeline.count; i++)
+        printf("%s%u", i ? ", " : "", run->timeline.answers[i]);
+    printf("]}, ");
+}
+
 /* The texts are ours and the system's error messages: nothing in them needs escaping. */
 static void print_json_incidents(const struct run *run)
 {
@@ -94,6 +118,10 @@ static void print_json(const struct run *run)
     print_json_run(run);
     print_json_counters(run);
     print_json_latency(run);
+    if (run->options.histogram)
+        print_json_histogram(run);
+    if (run->options.every_ms)
+        print_json_timeline(run);
     print_json_incidents(run);
     printf("}\n");
 }

@@ -7,7 +7,9 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -80,6 +82,97 @@ def test_rate_mode_keeps_its_timetable(c_echo: str) -> None:
     assert code == 0, result["incidents"]
     assert abs(result["messages"]["sent"] - 1000) <= 1
     assert abs(result["latency_ns"]["count"] - 1000) <= 1
+
+
+def test_answers_by_time_and_latencies_by_bucket_are_those_that_were_measured(c_echo: str) -> None:
+    before_ns = time.monotonic_ns()
+    options = ["--connections", "3", "--duration", "0.25", "--warmup", "0.1", "--every", "20", "--histogram"]
+    code, result = load(c_echo, *options)
+    timeline, buckets = result["timeline"], result["histogram_ns"]
+    assert code == 0
+    assert timeline["every_ms"] == 20
+    assert before_ns + 100_000_000 <= timeline["start_ns"] <= time.monotonic_ns() - 250_000_000
+    assert len(timeline["answers"]) == 13  # the last one is half as long
+    assert sum(timeline["answers"]) == sum(count for _, count in buckets) == result["latency_ns"]["count"] > 0
+    edges = [edge for edge, _ in buckets]
+    assert edges == sorted(set(edges))
+    assert edges[-1] >= result["latency_ns"]["max"]
+
+
+def test_nobody_gets_what_was_not_asked_for(c_echo: str) -> None:
+    _, result = load(c_echo, "--duration", "0.1")
+    assert not {"timeline", "histogram_ns"} & result.keys()
+
+
+@pytest.mark.parametrize("mode", [["--mode", "closed"], ["--mode", "rate", "--rate", "2000"]], ids=["closed", "rate"])
+def test_a_connection_that_ends_is_opened_anew(mode: list[str]) -> None:
+    """The server resets the first after two answers, and the next at once."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = "{}:{}".format(*listener.getsockname())
+
+        def serve() -> None:
+            for answers in (2, 0, sys.maxsize):
+                connection, _ = listener.accept()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                with connection, contextlib.suppress(ConnectionError):
+                    for _ in range(answers):
+                        if not (data := connection.recv(60)):
+                            break
+                        connection.sendall(data)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        code, result = load(address, "--duration", "1", "--reconnect", *mode)
+        thread.join()
+    assert code == 0
+    assert result["connections"]["opened"] in (2, 3)  # one that is reset before it is looked at was never open
+    assert result["connections"]["open"] == 1
+    assert result["messages"]["answered"] > 2
+
+
+def test_a_server_that_is_gone_is_tried_again(tmp_path: Path) -> None:
+    """Nobody listens between the two servers."""
+    with echo_server(C_ECHO) as (address, first):
+        command = [program("usnet-load"), "--target", address, "--json", "--reconnect", "--connections", "2"]
+        with subprocess.Popen([*command, "--duration", "60"], stdout=subprocess.PIPE, text=True) as generator:
+            wait("it has connected", lambda: _sockets(generator.pid) == 2)
+            first.kill()
+            first.wait()
+            with echo_server(("usnet-echo-epoll", address)) as (_, second):
+                wait("it has connected again", lambda: _sockets(second.pid) == 3)
+                generator.send_signal(signal.SIGTERM)
+                output, _ = generator.communicate(timeout=30)
+    connections = json.loads(output)["connections"]
+    assert generator.returncode == 0
+    assert connections["open"] == 2
+    assert connections["opened"] >= 4  # a process that is killed may take connections until its last socket is closed
+
+
+def test_a_refused_connection_is_tried_again_while_another_is_busy() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        command = [program("usnet-load"), "--target", "{}:{}".format(*address), "--json", "--reconnect"]
+        command += ["--connections", "2", "--duration", "60"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as generator:
+            busy, other = (listener.accept()[0] for _ in range(2))
+
+            def echo() -> None:
+                with busy, contextlib.suppress(ConnectionError):
+                    while data := busy.recv(60):
+                        busy.sendall(data)
+
+            thread = threading.Thread(target=echo)
+            thread.start()
+            listener.close()
+            other.close()
+            wait("it was refused", lambda: _sockets(generator.pid) == 1)
+            with socket.create_server(address) as again:
+                again.settimeout(30)
+                again.accept()[0].close()
+            generator.send_signal(signal.SIGTERM)
+            output, _ = generator.communicate(timeout=30)
+            thread.join()
+    assert json.loads(output)["connections"]["opened"] >= 3
 
 
 def test_connect_mode_opens_a_connection_per_echo(c_echo: str) -> None:
@@ -213,6 +306,9 @@ def test_waits_for_a_server_that_comes_up_late() -> None:
         ["--target", "127.0.0.1:1", "--no-such-option"],
         ["--target", "127.0.0.1:1", "stray"],
         ["--target", "127.0.0.1:1", "--core", "4000"],
+        ["--target", "127.0.0.1:1", "--reconnect", "--verify"],
+        ["--target", "127.0.0.1:1", "--reconnect", "--mode", "connect"],
+        ["--target", "127.0.0.1:1", "--every", "1", "--duration", "2000"],
     ],
     ids=" ".join,
 )

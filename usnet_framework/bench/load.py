@@ -38,6 +38,9 @@ class Load:
     verify: bool = False
     connect: bool = False  # each message over a connection of its own
     way: str = "echo"
+    reconnect: bool = False  # a connection that ends is opened anew
+    histogram: bool = False  # the result has `histogram_ns`: [largest value, count] of each bucket
+    every_ms: int | None = None  # the result has `timeline`: answers in each stretch of so many milliseconds
 
     def command(self, target: str, core: int | None) -> list[str]:
         command = [program("usnet-load"), "--json", "--target", target, "--connections", str(self.connections)]
@@ -46,6 +49,9 @@ class Load:
         command += ["--mode", "rate", "--rate", str(self.rate)] if self.rate is not None else []
         command += ["--mode", "connect"] if self.connect else []
         command += ["--verify"] if self.verify else []
+        command += ["--reconnect"] if self.reconnect else []
+        command += ["--histogram"] if self.histogram else []
+        command += ["--every", str(self.every_ms)] if self.every_ms is not None else []
         command += ["--core", str(core)] if core is not None else []
         return command
 
