@@ -18,7 +18,7 @@ FIXED = [row(name, 50_000, 10.0, Cost(server_us)) for name, server_us in (("epol
 
 
 def said(text: str, size: int = 60) -> str:
-    return aims.verdict(aims.parse(text), ROWS, FIXED, "epoll-c", size)
+    return str(aims.verdict(aims.parse(text), ROWS, FIXED, "epoll-c", size))
 
 
 @pytest.mark.parametrize(

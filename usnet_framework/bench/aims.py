@@ -74,12 +74,25 @@ def check(aims: Sequence[Aim], servers: Sequence[str], fixed: bool) -> None:
             raise UsageError(f"--aim {aim.server}:{aim.figure}: is measured with --fixed alone")
 
 
-def verdict(aim: Aim, rows: Sequence[Summary], fixed: Sequence[Summary], base: str, size: int) -> str:
-    """One line; a run of nothing reaches no bar. `fixed`: the rows at a fixed rate."""
+@dataclass(frozen=True)
+class Verdict:
+    server: str
+    figure: str
+    found: float
+    sign: str
+    bar: float
+    is_reached: bool
+
+    def __str__(self) -> str:
+        outcome = "reached" if self.is_reached else "missed"
+        return f"aim: {self.server}, {self.figure}: {self.found:,.2f}, {self.sign} {self.bar:,g}: {outcome}"
+
+
+def verdict(aim: Aim, rows: Sequence[Summary], fixed: Sequence[Summary], base: str, size: int) -> Verdict:
+    """A run of nothing reaches no bar. `fixed`: the rows at a fixed rate."""
     figure = FIGURES[aim.figure]
     by_name = {row.name: row for row in (fixed if figure.at_fixed_rate else rows)}
     other = aim.other or base
     found = figure.of(by_name[aim.server], by_name[other], size)
-    outcome = "reached" if figure.is_met(found, aim.bar) else "missed"
     text = figure.text.format(base=other)
-    return f"aim: {aim.server}, {text}: {found:,.2f}, {figure.sign} {aim.bar:,g}: {outcome}"
+    return Verdict(aim.server, text, found, figure.sign, aim.bar, figure.is_met(found, aim.bar))

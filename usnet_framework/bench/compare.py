@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from usnet_framework.bench import aims, machine, report
-from usnet_framework.bench.aims import Aim
+from usnet_framework.bench.aims import Aim, Verdict
 from usnet_framework.bench.load import Load, run_load
 from usnet_framework.bench.machine import Cores, Usage
 from usnet_framework.bench.network import Network, open_network, pair_of, receive_at_home, stop_segmenting
@@ -56,7 +56,7 @@ class Comparison:
     summaries: tuple[Summary, ...]
     samples: tuple[Sample, ...]
     fixed: Fixed | None
-    aims: tuple[str, ...]  # a line each
+    aims: tuple[Verdict, ...]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -75,7 +75,7 @@ class Comparison:
             "",
             report.summary_table(self.summaries, self.base, load),
         ]
-        return "\n".join([*lines, *self._fixed_lines(), *self.aims])
+        return "\n".join([*lines, *self._fixed_lines(), *map(str, self.aims)])
 
     def _fixed_lines(self) -> list[str]:
         if self.fixed is None:

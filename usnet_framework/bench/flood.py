@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from usnet_framework.bench import aims, machine, report
-from usnet_framework.bench.aims import Aim
+from usnet_framework.bench.aims import Aim, Verdict
 from usnet_framework.bench.load import Load, program, run_load
 from usnet_framework.bench.machine import Cores, Usage
 from usnet_framework.bench.netns import CLIENT_INTERFACE, NOBODYS_ADDRESS, PORT, TAP_INTERFACE
@@ -62,8 +62,12 @@ class Flooding:
     summaries: tuple[Summary, ...]
     samples: tuple[Sample, ...]
 
+    @property
+    def verdict(self) -> Verdict:
+        return aims.verdict(AIM, self.summaries, (), PAST, self.load.size)
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"aims": [asdict(self.verdict)]}
 
     def to_text(self) -> str:
         load = self.load
@@ -76,7 +80,7 @@ class Flooding:
                 f"SYNs from {SOURCES:,} addresses, {self.rate:,.0f}/s wanted; {'; '.join(floods)}",
                 "",
                 report.summary_table(self.summaries, PAST, load),
-                aims.verdict(AIM, self.summaries, (), PAST, load.size),
+                str(self.verdict),
             ]
         )
 
