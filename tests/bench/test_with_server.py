@@ -104,6 +104,56 @@ def test_kill(process: str) -> None:
     assert 0 < result["median_ms"] <= result["p99_ms"]
 
 
+def test_latency() -> None:
+    result = bench("latency", *SHORT, "--servers", "usnet-inline,epoll-c", "--rate", "500", "--network", "loopback")
+    assert [one["name"] for one in result["distributions"]] == ["usnet-inline", "epoll-c"]
+    for one in result["distributions"]:
+        assert 0 < one["answers"] == sum(count for _, count in one["buckets"])
+        assert 0 < one["p50_us"] <= one["p99_us"]
+
+
+def test_timeline_of_ours_and_of_a_peer() -> None:
+    options = ["--network", "loopback", "--rate", "2000", "--duration", "3", "--events", "worker,reload"]
+    runs = bench("timeline", *SHORT, *options)["runs"]
+    assert [(run["event"], run["server"]) for run in runs] == [
+        (event, server) for event in ("worker", "reload") for server in ("usnet", "uvloop")
+    ]
+    for run in runs:
+        assert len(run["answers"]) == 300
+        assert run["connections_lost"] == (0 if run["server"] == "usnet" else 8)
+        assert any(run["answers"][-100:])
+    assert [run["messages_lost"] for run in runs if run["server"] == "usnet"] == [0, 0]
+
+
+def test_timeline_around_the_death_of_a_network_process() -> None:
+    options = ["--network", "loopback", "--rate", "2000", "--events", "network"]
+    (run,) = bench("timeline", *SHORT, *options)["runs"]
+    assert (run["connections_lost"], run["messages_lost"]) == (0, 0)
+
+
+def test_modes() -> None:
+    result = bench("modes", "--servers", "usnet-inline", "--network", "loopback")
+    assert result["facts"]["memory"].endswith(" GiB")
+    (layout,) = (one for one in result["servers"]["usnet-inline"] if one["what"] == "layout")
+    assert layout["in_force"] == "inline"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["latency", "--connect"], "no --connect, no --verify"),
+        (["timeline", "--verify"], "no --connect, no --verify"),
+        (["timeline", "--events", "flood"], "'flood' is none of worker, network, reload"),
+        (["modes", "--servers", "uvloop"], "uvloop is not ours"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(options: list[str], text: str) -> None:
+    done = finished(command("usnet-bench"), *options)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert text in line
+
+
 @may_look_into_processes
 def test_memory() -> None:
     result = bench("memory", "--connections", "300", "--shards", "2")

@@ -6,10 +6,12 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from usnet_framework.bench.load import Load
 from usnet_framework.bench.rounds import Summary, over
+from usnet_framework.errors import StartupError
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -107,6 +109,14 @@ def _without_nan(value: Any) -> Any:
 
 def as_json(result: dict[str, Any]) -> str:
     return json.dumps(_without_nan(result), indent=2)
+
+
+def save(path: str, result: dict[str, Any]) -> None:
+    """StartupError."""
+    try:
+        Path(path).write_text(as_json(result) + "\n")
+    except OSError as error:
+        raise StartupError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def progress(text: str) -> None:

@@ -99,9 +99,13 @@ def _no_exchange(name: str) -> Command:
     return refuse
 
 
+def module_command(module: str, *arguments: str) -> list[str]:
+    """A program in this folder."""
+    return [sys.executable, "-P", "-m", f"usnet_framework.bench.{module}", *arguments]
+
+
 def _python(loop: str, protocol: str) -> Command:
-    peers = [sys.executable, "-P", "-m", "usnet_framework.bench.peers"]
-    return lambda host, port: [*peers, loop, protocol, host, str(port)]
+    return lambda host, port: module_command("peers", loop, protocol, host, str(port))
 
 
 def _epoll_c(*options: str) -> Command:

@@ -15,13 +15,16 @@ from usnet_framework.bench import (
     compare,
     flood,
     kill,
+    latency,
     memory,
+    modes,
     reload,
     report,
     scale,
     scaleplaces,
     scrape,
     sharing,
+    timeline,
 )
 from usnet_framework.bench.load import SHORT_BYTES, WAYS, Load, program
 from usnet_framework.bench.machine import Cores, available_cores, plan_cores
@@ -44,7 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         inherited.reset()
         _clean_up_on_signals()
         options = _parser().parse_args(argv)
+        if options.save is not None:
+            report.save(options.save, {})  # before anything is measured
         result: Result = options.run(options)
+        if options.save is not None:
+            report.save(options.save, result.to_json())
         show(report.as_json(result.to_json()) if options.json else result.to_text())
     except UsnetError as error:
         print(f"usnet-bench: {logs.one_line(str(error))}", file=sys.stderr)
@@ -106,6 +113,26 @@ def _flood(options: argparse.Namespace) -> Result:
 
 def _reload(options: argparse.Namespace) -> Result:
     return reload.run(options.backend, _load(options), options.rounds, options.longest, options.network)
+
+
+def _on_a_timetable(options: argparse.Namespace) -> Load:
+    if options.connect or options.verify:
+        raise UsageError("messages leave on a timetable here and are not checked: no --connect, no --verify")
+    return _load(options)
+
+
+def _latency(options: argparse.Namespace) -> Result:
+    setting = compare.Setting(options.network, _cores(options), options.rps)
+    return latency.run(options.servers.split(","), _on_a_timetable(options), options.rounds, setting)
+
+
+def _timeline(options: argparse.Namespace) -> Result:
+    load = _on_a_timetable(options)
+    return timeline.run(options.events, options.servers, load, options.every, options.rounds, options.network)
+
+
+def _modes(options: argparse.Namespace) -> Result:
+    return modes.run(options.servers.split(","), options.network, _cores(options))
 
 
 def _scale(options: argparse.Namespace) -> Result:
@@ -176,6 +203,9 @@ def _seconds(text: str) -> float:
     return value
 
 
+_OF_COMPARE = "which, of those of usnet-bench compare (%(default)s)"
+
+
 class _Parser(argparse.ArgumentParser):
     """Of the commands as well."""
 
@@ -190,6 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     echo = _command(
         commands, "echo", _echo, "load on an echo server: HOST:PORT or unix:PATH, then options of usnet-load"
     )
+    echo.set_defaults(save=None)
     echo.add_argument("target", metavar="ADDRESS")
     echo.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTION", help="see usnet-bench echo ADDRESS --help")
 
@@ -230,9 +261,38 @@ def _parser() -> argparse.ArgumentParser:
     _core_options(flooded)
     flooded.set_defaults(way=WAYS[0], connections=100, duration=10.0, rounds=3)
 
-    for each in (table, kills, idle, shared, looked_at, renewed, scaled, flooded):
+    measured = (table, kills, idle, shared, looked_at, renewed, scaled, flooded, *_for_the_report(commands))
+    for each in measured:
         each.add_argument("--json", action="store_true", help="print one JSON object")
+        each.add_argument("--save", metavar="FILE", help="write that object there, whatever is printed")
     return parser
+
+
+def _for_the_report(commands: Any) -> list[Any]:
+    """What it shows and no other command measures."""
+    spread = _command(commands, "latency", _latency, "how long answers take at a fixed rate, by bucket")
+    usual = "usnet-inline,usnet-split,uvloop,epoll-c"
+    spread.add_argument("--servers", default=usual, metavar="LIST", help=_OF_COMPARE)
+    spread.add_argument("--network", choices=CHOICES, default="auto", help="where they meet (%(default)s)")
+    spread.add_argument("--rps", action="store_true", help="each kernel receives on the core of its side's process")
+    _load_options(spread, rate=20_000.0)
+    _core_options(spread)
+    spread.set_defaults(way=WAYS[0], connections=32, rounds=3)
+
+    around = _command(commands, "timeline", _timeline, "answers by time around deaths and a reload, beside a peer")
+    for name, known in (("events", tuple(timeline.EVENTS)), ("servers", tuple(timeline.SUBJECTS))):
+        shown = f"({','.join(known)})"
+        around.add_argument(f"--{name}", type=_some_of(known), default=known, metavar="LIST", help=shown)
+    around.add_argument("--every", type=_whole, default=10, metavar="MS", help="of a stretch (%(default)s)")
+    around.add_argument("--network", choices=CHOICES, default="auto", help="where they meet (%(default)s)")
+    _load_options(around, rate=10_000.0)
+    around.set_defaults(way=WAYS[0], connections=32, duration=3.0, rounds=3, pipeline=64)
+
+    facts = _command(commands, "modes", _modes, "what figures are to be read with: the machine, and what is in force")
+    facts.add_argument("--servers", default=",".join(modes.DEFAULT_NAMES), metavar="LIST", help=_OF_COMPARE)
+    facts.add_argument("--network", choices=CHOICES, default="auto", help="where they are (%(default)s)")
+    _core_options(facts)
+    return [spread, around, facts]
 
 
 def _comparison(commands: Any) -> Any:
