@@ -20,6 +20,7 @@ from usnet_framework.bench import (
     modes,
     reload,
     report,
+    reportrun,
     scale,
     scaleplaces,
     scrape,
@@ -133,6 +134,12 @@ def _timeline(options: argparse.Namespace) -> Result:
 
 def _modes(options: argparse.Namespace) -> Result:
     return modes.run(options.servers.split(","), options.network, _cores(options))
+
+
+def _report(options: argparse.Namespace) -> Result:
+    if options.made is not None:
+        return reportrun.again(options.made, options.output)
+    return reportrun.run(options.output, options.quick, options.add)
 
 
 def _scale(options: argparse.Namespace) -> Result:
@@ -269,7 +276,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _for_the_report(commands: Any) -> list[Any]:
-    """What it shows and no other command measures."""
+    """What it shows and no other command measures, and the report itself."""
     spread = _command(commands, "latency", _latency, "how long answers take at a fixed rate, by bucket")
     usual = "usnet-inline,usnet-split,uvloop,epoll-c"
     spread.add_argument("--servers", default=usual, metavar="LIST", help=_OF_COMPARE)
@@ -292,7 +299,13 @@ def _for_the_report(commands: Any) -> list[Any]:
     facts.add_argument("--servers", default=",".join(modes.DEFAULT_NAMES), metavar="LIST", help=_OF_COMPARE)
     facts.add_argument("--network", choices=CHOICES, default="auto", help="where they are (%(default)s)")
     _core_options(facts)
-    return [spread, around, facts]
+
+    whole = _command(commands, "report", _report, "all of this in one page, with figures; as root: half an hour")
+    whole.add_argument("--quick", action="store_true", help="in two minutes, to look at it; not for figures")
+    whole.add_argument("--output", default="usnet-report", metavar="FOLDER", help="(%(default)s)")
+    whole.add_argument("--add", action="append", default=[], metavar="FILE", help="JSON of a part measured elsewhere")
+    whole.add_argument("--from", dest="made", metavar="FILE", help="measure nothing: write it anew from a report.json")
+    return [spread, around, facts, whole]
 
 
 def _comparison(commands: Any) -> Any:
