@@ -59,7 +59,10 @@ SEEDS ?= 1000
 sim: $(VENV)/installed  ## run SEEDS random networks of simulated stacks (1000)
 	python -P -m usnet_framework.testing.simulate --seeds $(SEEDS) --jobs $$(nproc)
 
-bench: bench-stack bench-tap bench-afxdp bench-servers bench-scale  ## the figures of the README, on a quiet machine: more than an hour
+bench: $(VENV)/installed-for-bench build/release/build.ninja  ## build/report/report.html: all figures, on a quiet machine, as root: half an hour
+	ninja -C build/release native/bench/stack/stack_bench
+	python tools/stack_bench.py --save build/stack.json build/release/native/bench/stack/stack_bench
+	usnet-bench report --output build/report --add build/stack.json
 
 bench-stack: $(VENV)/installed-for-bench build/release/build.ninja  ## the stack itself beside lwIP, in memory: a minute
 	ninja -C build/release native/bench/stack/stack_bench

@@ -1,20 +1,22 @@
 #!/usr/bin/env python3
 """What the stack itself costs, beside lwIP and beside its aims, in nanoseconds and in instructions, as one table.
 
-    tools/stack_bench.py STACK_BENCH
-    tools/stack_bench.py --flat STACK_BENCH     only whether a request costs a shard as much with others as without
+    tools/stack_bench.py [--save FILE] STACK_BENCH   FILE: JSON, for usnet-bench report --add
+    tools/stack_bench.py --flat STACK_BENCH          only whether a request costs a shard as much with others as without
 
 STACK_BENCH (native/bench/stack) measures; valgrind's callgrind counts the instructions of the functions that it marks.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 SERVERS = ("usnet", "lwip")
@@ -106,8 +108,11 @@ def counted_shards(bench: str) -> Figures:
 def verdict(line: Line, figure: float | None) -> str:
     if not line.sign or figure is None:
         return ""
-    is_met = figure <= line.aim if line.sign == "<=" else figure >= line.aim
-    return f"{line.sign} {line.aim:,.0f}: {'met' if is_met else 'missed'}"
+    return f"{line.sign} {line.aim:,.0f}: {'met' if is_met(line, figure) else 'missed'}"
+
+
+def is_met(line: Line, figure: float) -> bool:
+    return figure <= line.aim if line.sign == "<=" else figure >= line.aim
 
 
 def row(line: Line, figures: Figures) -> list[str]:
@@ -131,6 +136,18 @@ def table(figures: Figures, lines: Iterable[Line] = LINES) -> str:
     return "\n".join(text)
 
 
+def part(figures: Figures, text: str) -> dict[str, object]:
+    """Of a report: figures by name, and the aims as usnet-bench compare has them."""
+    aims = [
+        {"server": "usnet", "figure": f"{line.text or line.what}, {line.unit}", "found": found, "bar": line.aim,
+         "sign": "at most" if line.sign == "<=" else "at least", "is_reached": is_met(line, found)}
+        for line in LINES
+        if line.sign and (found := figures.get((line.what, "usnet", line.unit))) is not None
+    ]  # fmt: skip
+    named = {".".join(name): figure for name, figure in figures.items()}
+    return {"name": "stack", "command": "make bench-stack", "figures": named, "aims": aims, "text": text}
+
+
 def flat(bench: str) -> int:
     figures = counted_shards(bench)
     lines = [line for line in LINES if (line.what, "usnet", line.unit) in figures]
@@ -141,21 +158,24 @@ def flat(bench: str) -> int:
 def main(arguments: list[str]) -> int:
     if len(arguments) == 2 and arguments[0] == "--flat":
         return flat(arguments[1])
-    if len(arguments) != 1:
-        print("usage: stack_bench.py [--flat] STACK_BENCH", file=sys.stderr)
+    saved = arguments[1] if len(arguments) == 3 and arguments[0] == "--save" else None
+    if len(arguments) != (1 if saved is None else 3):
+        print("usage: stack_bench.py [--flat | --save FILE] STACK_BENCH", file=sys.stderr)
         return 2
-    figures: Figures = dict(measured(arguments[0]))
+    *_, bench = arguments
+    figures: Figures = dict(measured(bench))
     servers = {server for _, server, _ in figures}
     if shutil.which("valgrind"):
-        figures.update(counted(arguments[0], servers))
-        figures.update(counted_shards(arguments[0]))
+        figures.update(counted(bench, servers))
+        figures.update(counted_shards(bench))
     else:
         print("stack_bench: valgrind is not installed: instructions are not counted", file=sys.stderr)
     if "lwip" not in servers:
         print("stack_bench: built without lwIP (liblwip-dev, -Dlwip=enabled): it is left out", file=sys.stderr)
-    print(table(figures))
-    if "lwip" in servers:
-        print(f"\n{NOTES}")
+    text = table(figures) + (f"\n\n{NOTES}" if "lwip" in servers else "")
+    print(text)
+    if saved is not None:
+        Path(saved).write_text(json.dumps(part(figures, text)))
     return 0
 
 
