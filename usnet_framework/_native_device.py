@@ -189,6 +189,26 @@ class Device:
         return cls(_made(lib.usnet_xdp_device(fd, memory_fd, queue, queues, why), why))
 
     @classmethod
+    def netmap(cls, port: str) -> Self:
+        """One ring pair of a netmap port, by its name: vale0:us, eth1-2. DeviceError."""
+        why = ffi.new("const char **")
+        return cls(_made(lib.usnet_device_netmap(os.fsencode(port), why), why))
+
+    @classmethod
+    def netmap_pair(cls, fd: int, memory_fd: int, queue: int = 0, queues: int = 1) -> Self:
+        """Over a pair that was opened elsewhere (_native_netmap.py), and the memory beside it; both descriptors are the
+        device's from then on. DeviceError."""
+        why = ffi.new("const char **")
+        return cls(_made(lib.usnet_netmap_device(fd, memory_fd, queue, queues, why), why))
+
+    def carries(self, host_fd: int, host_memory_fd: int, wait_fd: int) -> None:
+        """It carries what the kernel sends to the card. The descriptors, of the kernel's pair and of an epoll instance
+        over both, are the device's from then on."""
+        why = ffi.new("const char **")
+        if (status := lib.usnet_netmap_carries(self._open(), host_fd, host_memory_fd, wait_fd, why)) < 0:
+            raise DeviceError(-status, c_text(why[0]))
+
+    @classmethod
     def memory(cls, link: Link | None = None) -> tuple[Self, Self]:
         """Two ends of a wire in this process. OSError (EINVAL): `slots` is no power of two, or one end would leave
         undone what the other does not take."""

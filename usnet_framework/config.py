@@ -18,7 +18,7 @@ from importlib.metadata import version as package_version
 from typing import Any, NoReturn
 
 from usnet_framework import values
-from usnet_framework.errors import StartupError, UsageError
+from usnet_framework.errors import UsageError
 from usnet_framework.values import nearest
 
 ENVIRONMENT_PREFIX = "USNET_"
@@ -28,7 +28,7 @@ STATE_BYTES_MAX = 4096  # UN_STATE_BYTES_MAX
 CONNECTIONS_MAX = 1 << 22  # UN_CONN_MAX
 KEEPALIVE_MAX = 32767  # of TCP_KEEPIDLE
 BUFFER_MIB_MAX = 1 << 20  # a TiB: more memory than a worker will find
-PACKET_BACKENDS = ("tap", "afxdp")  # KINDS of shards/packetdevice.py
+PACKET_BACKENDS = ("tap", "afxdp", "netmap")  # KINDS of shards/packetdevice.py
 CARD_BACKENDS = ("afxdp",)
 """Those of them that set up a card for its queues (shards/nic.py)."""
 REQUIREMENTS = ("zerocopy", "native", "hugepages")
@@ -127,7 +127,7 @@ class Config:
     backend: str = _option(
         "auto",
         "what carries the connections: the kernel, or a stack of our own on a packet device; auto: kernel",
-        values.Choice(("auto", "kernel", *PACKET_BACKENDS, "netmap")),
+        values.Choice(("auto", "kernel", *PACKET_BACKENDS)),
     )
     interface: str | None = _option(
         None,
@@ -388,10 +388,7 @@ class Config:
         return {name: _engine_number(name, value) for name, value in named.items() if name}
 
     def transport(self) -> str:
-        """The backend that will carry the connections. UsageError when other options do not go with it, StartupError:
-        we have none of that kind."""
-        if self.backend == "netmap":
-            raise StartupError("--backend netmap: this version has no device for it; use --backend afxdp, or tap")
+        """The backend that will carry the connections. UsageError when other options do not go with it."""
         if self.tune and self.backend not in CARD_BACKENDS:
             raise UsageError(
                 f"--tune: --backend {self.backend} has no card to tune; add --backend afxdp, or leave --tune out"

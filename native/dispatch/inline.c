@@ -198,7 +198,7 @@ static int read_stack(PyObject *parts, struct engine_object *self)
     stack->parts.fd_count = (uint32_t)count;
     stack->kind = un_device_kind(kind);
     self->exchange_wakes = (uint64_t)wake_count;
-    bool has_table = stack->kind && stack->parts.fd_count > stack->kind->fd_count;
+    bool has_table = stack->kind && stack->parts.fd_count == stack->kind->fd_count + 1;
     if (stack->device || (stack->kind && un_device_kind_takes(stack->kind, stack->parts.fd_count, has_table)))
         return 0;
     PyErr_Format(PyExc_ValueError, "Engine: no device %s of %zd descriptors", kind, count);

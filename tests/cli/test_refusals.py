@@ -192,12 +192,6 @@ def test_options_that_do_not_go_together_exit_with_2(options: list[str], expecte
     assert refused(2, ECHO, "--check", *options, *SILENT).startswith(expected)
 
 
-def test_a_device_that_there_is_not_exits_with_3() -> None:
-    expected = "--backend netmap: this version has no device for it; use --backend afxdp, or tap"
-    assert refused(3, ECHO, "--backend", "netmap", "--interface", "eth1", *SILENT) == expected
-    assert refused(3, ECHO, "--backend", "netmap", "--interface", "eth1", "--check", *SILENT) == expected
-
-
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

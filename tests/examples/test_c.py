@@ -72,7 +72,7 @@ def test_the_library_is_machine_code_alone() -> None:
     assert not re.findall(r"\.gnu\.(?:debug)?lto_\S*", sections)
 
 
-@pytest.mark.parametrize("header", ["usnet.h", "usnet_device.h", "usnet_tap.h"])
+@pytest.mark.parametrize("header", ["usnet.h", "usnet_device.h", "usnet_netmap.h", "usnet_tap.h"])
 def test_headers_stand_alone(header: str) -> None:
     command = ["cc", "-x", "c", "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only", *flags("--cflags"), "-"]
     subprocess.run(command, input=f"#include <{header}>\n", text=True, check=True)

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 WRAPPERS = {
     "usnet.h": ("_native_stack.py", "_native_device.py"),
     "usnet_device.h": ("_native_device.py",),
+    "usnet_netmap.h": ("_native_netmap.py", "_native_device.py"),
     "usnet_segment.h": ("_native.py",),
     "usnet_tap.h": ("_native_tap.py", "_native_device.py"),
     "usnet_xdp.h": ("_native_xdp.py", "_native_device.py"),
@@ -28,7 +29,7 @@ FOR_C_CALLERS = re.compile(
     r"usnet_segment_check$"  # opening checks as well
     r"|usnet_stack_of$"  # a context's stack
     r"|usnet_(?!stack_|tcp_|congestion_|segment_|counter_|engine_|seat_|reason_|connection_|quarantine_|die_|tap_"
-    r"|device_|pool_|xdp_|bpf_|kernel_)"
+    r"|device_|netmap_|pool_|xdp_|bpf_|kernel_)"
 )
 """Functions that Python does not need; the last line: all of the socket level, which is named like the kernel's."""
 

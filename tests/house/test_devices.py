@@ -16,6 +16,17 @@ OWN = {  # the device, and what it asks of the kernel
         "usnet_framework/_native_tap.py",
         "usnet_framework/shards/tap.py",
     },
+    "netmap": {
+        "native/src/device/netmap.c",
+        "native/src/device/netmap_abi.h",
+        "native/src/device/netmap_host.c",
+        "native/src/device/netmap_host.h",
+        "native/src/device/netmap_port.c",
+        "native/src/device/netmap_rings.c",
+        "native/src/device/netmap_rings.h",
+        "usnet_framework/_native_netmap.py",
+        "usnet_framework/shards/netmap.py",
+    },
     "a?f?xdp": {
         "native/src/device/afxdp.c",
         "native/src/device/afxdp_memory.h",

@@ -1,7 +1,7 @@
 """Where the socket suite runs: one server per backend and layout, with a handler that can be told what to do.
 
-The tests only use a client socket, so they are the same for every transport: over the kernel's sockets and over TAP and
-AF_XDP it is the kernel's, and over a wire in memory one of ours.
+The tests only use a client socket, so they are the same for every transport: over the kernel's sockets and over TAP,
+AF_XDP and netmap it is the kernel's, and over a wire in memory one of ours.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from support.obedient import Obedient
 from support.privilege import needs_tap, needs_xdp
 from support.server import Server
 
-MARKS = {"kernel": [], "tap": [needs_tap], "afxdp": [needs_xdp]}
+MARKS = {"kernel": [], "tap": [needs_tap], "afxdp": [needs_xdp], "netmap": [needs_tap]}
 PLACES = [
     pytest.param((name, layout), id=f"{name}-{layout}", marks=marks)
     for name, marks in MARKS.items()

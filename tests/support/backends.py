@@ -15,9 +15,13 @@ import ctypes
 import os
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
+
+from support.netmap import StandIn, tap_wire
 
 from usnet_framework.shards.ethtool import Ethtool
 
@@ -26,6 +30,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Backend(Protocol):
+    env: Mapping[str, str]
+    """Of usnet-serve, besides the test's."""
+
     def address(self, port: int) -> tuple[str, int]:
         """Where clients connect."""
 
@@ -40,6 +47,8 @@ class Backend(Protocol):
 
 
 class Kernel:
+    env: Mapping[str, str] = {}
+
     def address(self, port: int) -> tuple[str, int]:
         return ("127.0.0.1", port)
 
@@ -54,6 +63,7 @@ class Kernel:
 
 
 class Tap:
+    env: Mapping[str, str] = {}
     interface = "usnet0"
     ipv4, ipv6 = "10.77.0.1", "fd77::1"
 
@@ -78,6 +88,7 @@ class Tap:
 class Afxdp:
     """One end of a veth pair; clients sit at the other one."""
 
+    env: Mapping[str, str] = {}
     interface, peer = "usnet0", "clients0"
     ipv4, ipv6 = "10.77.0.1", "fd77::1"
 
@@ -131,6 +142,32 @@ class Afxdp:
         assert b"xdp" not in shown, f"an XDP program is left: {shown!r}"
 
 
+class Netmap:
+    """Ports of a VALE switch that is played; clients sit at a TAP interface, which is its wire."""
+
+    port, peer = "vale0:us", "clients0"
+    ipv4, ipv6 = "10.77.0.1", "fd77::1"
+
+    def __init__(self, netmap: StandIn) -> None:
+        self.netmap = netmap
+        self.env = netmap.env
+
+    def address(self, port: int) -> tuple[str, int]:
+        return (self.ipv4, port)
+
+    def options(self, port: int, given: Sequence[str] = ()) -> list[str]:
+        ours = ["--address", f"{self.ipv4}/24", "--address", f"{self.ipv6}/64", "--interface", self.port]
+        return ["--backend", "netmap", *ours, "--bind", f"tcp://*:{port}"]
+
+    def started(self) -> None:
+        pass
+
+    def ended(self) -> None:
+        """Its ports went with the server, and it broke no rule."""
+        assert self.netmap.is_left(), f"left: {self.netmap.ports()}"
+        assert self.netmap.broken == []
+
+
 @contextlib.contextmanager
 def network_namespace() -> Iterator[None]:
     """This thread, and whatever it starts, in a network namespace that holds a loopback and nothing else."""
@@ -167,12 +204,25 @@ def current_namespace() -> int:
 
 @contextlib.contextmanager
 def backend_named(name: str) -> Iterator[Backend]:
-    """"kernel"; "tap" or "afxdp" in a network namespace of its own."""
+    """"kernel"; "tap", "afxdp" or "netmap" in a network namespace of its own."""
     if name == "kernel":
         yield Kernel()
     else:
         with network_namespace():
-            yield Tap() if name == "tap" else Afxdp()
+            if name == "netmap":
+                with switch() as netmap:
+                    yield Netmap(netmap)
+            else:
+                yield Tap() if name == "tap" else Afxdp()
+
+
+@contextlib.contextmanager
+def switch() -> Iterator[StandIn]:
+    """A VALE switch with its wire in this network namespace."""
+    with tempfile.TemporaryDirectory(prefix="usnet-netmap-") as folder:
+        wire = tap_wire(Netmap.peer, ["10.77.0.2/24", "fd77::2/64"])
+        with StandIn(Path(folder), wire, slots=1024) as netmap:
+            yield netmap
 
 
 def _ip(command: str) -> None:

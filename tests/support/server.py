@@ -163,7 +163,7 @@ class Server:
         self._stops = stop
         self._backend = backend
         self._cwd = cwd
-        self._env = env
+        self._env = {**backend.env, **(env or {})}
         self._pass_fds = pass_fds
         self._command = [
             *WITH_THE_TEST,

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from usnet_framework.config import REQUIREMENTS
-from usnet_framework.shards import afxdp, tap
+from usnet_framework.shards import afxdp, netmap, tap
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.nic import queues_of
 from usnet_framework.shards.sharing import SharedInterface
-from usnet_framework.shards.stackplan import StackPlan
+from usnet_framework.shards.stackplan import StackPlan, check_interface
 
 
 class PacketDevice(Protocol):
@@ -67,6 +67,8 @@ class Kind:
     """A line for each setting of the machine that opening will change, and closing change back."""
     has: frozenset[str] = frozenset({"hugepages"})
     """What of config.REQUIREMENTS may be asked of it."""
+    check_name: Callable[[str], None] = check_interface
+    """UsageError: nothing of the kind has such a name."""
     locks_frames: bool = False
     """Something else than our processes writes into frames, so all of them stay in memory."""
     addresses: Callable[[str], Sequence[str]] | None = None
@@ -89,4 +91,5 @@ KINDS: dict[str, Kind] = {
         locks_frames=True,
         addresses=afxdp.addresses_of,
     ),
+    "netmap": Kind(netmap.Netmap, None, QUEUES_MAX, netmap.rings_of, netmap.changes, check_name=netmap.check_name),
 }

@@ -142,7 +142,7 @@ def _understand_stack(config: Config, transport: str, binds: Sequence[Bind], pla
         if required not in kind.has:
             raise UsageError(f"--require {required}: --backend {transport} has no such thing; leave it out")
     planned = plan_stack(
-        name, config.address, config.gateway, binds, transport, kind.addresses, config.outgoing_ports
+        name, config.address, config.gateway, binds, transport, kind.addresses, config.outgoing_ports, kind.check_name
     )
     return replace(planned, require=frozenset(config.require), poll=placed.poll)
 

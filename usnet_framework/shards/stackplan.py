@@ -52,6 +52,15 @@ class StackPlan:
         return sum(SHARED_MAX if host in anys else 1 for host, _ in self.engine.listeners) if self.shared else 0
 
 
+def check_interface(interface: str) -> None:
+    """UsageError: no interface has such a name."""
+    well_formed = re.fullmatch(r"[^/:%\s]+", interface) and interface not in (".", "..")
+    if not well_formed or len(os.fsencode(interface)) > NAME_BYTES_MAX:
+        raise UsageError(
+            f"--interface {interface}: not a name of an interface: up to {NAME_BYTES_MAX} bytes, no slash"
+        )
+
+
 def plan_stack(
     name: str,
     addresses: Sequence[str],
@@ -60,10 +69,12 @@ def plan_stack(
     backend: str,
     of_interface: Callable[[str], Sequence[str]] | None = None,
     outgoing: Ports | None = None,
+    check_name: Callable[[str], None] = check_interface,
 ) -> StackPlan:
-    """For an interface of this name. UsageError when the parts do not fit together; `backend` is what was asked for.
-    `of_interface`: finds the addresses that it can share; then also StartupError."""
-    _check_name(name)
+    """For an interface of this name, or of another kind that `check_name` takes. UsageError when the parts do not fit
+    together; `backend` is what was asked for. `of_interface`: finds the addresses that it can share; then also
+    StartupError."""
+    check_name(name)
     if of_interface is not None and not addresses:
         ours = _shared_addresses(name, gateways, of_interface)
     else:
@@ -80,14 +91,6 @@ def plan_stack(
         listeners=listeners,
     )
     return replace(plan, engine=engine, shown=tuple(_shown(*endpoint) for endpoint in listeners))
-
-
-def _check_name(interface: str) -> None:
-    well_formed = re.fullmatch(r"[^/:%\s]+", interface) and interface not in (".", "..")
-    if not well_formed or len(os.fsencode(interface)) > NAME_BYTES_MAX:
-        raise UsageError(
-            f"--interface {interface}: not a name of an interface: up to {NAME_BYTES_MAX} bytes, no slash"
-        )
 
 
 def plan_listener(

@@ -83,10 +83,12 @@ struct un_tx {
     X(rx_no_frame, "times no frame was free to receive into")                                                          \
     X(rx_errors, "receives that failed")                                                                               \
     X(rx_dropped, "packets that came and were dropped by the device")                                                  \
+    X(rx_passed, "packets that came and were passed to the kernel")                                                    \
     X(tx_packets, "packets sent")                                                                                      \
     X(tx_bytes, "bytes sent, with Ethernet headers")                                                                   \
     X(tx_full, "times the device took no more")                                                                        \
-    X(tx_errors, "sends that failed")
+    X(tx_errors, "sends that failed")                                                                                  \
+    X(tx_passed, "packets that the kernel sent")
 
 struct un_device_counters {
 #define UN_FIELD(name, text) uint64_t name;
@@ -181,6 +183,40 @@ struct un_afxdp_modes {
 int un_afxdp_socket(const struct un_afxdp_request *request, const char **why); /* descriptor or -errno */
 int un_afxdp_modes(int fd, int memory_fd, struct un_afxdp_modes *modes); /* 0 or -errno */
 struct un_device *un_afxdp_open(int fd, int memory_fd, uint16_t queue, uint16_t queues, const char **why);
+
+/* One ring pair of a netmap port. Whoever may open /dev/netmap makes the descriptor (un_netmap_file). un_netmap_port
+ * registers the port with it, and writes into memory_fd, an empty file, what the device has to know. un_netmap_open
+ * takes both over. */
+struct un_netmap_request {
+    const char *port; /* eth1; vale0:us, a port of a VALE switch */
+    bool is_card;     /* it has as many pairs as it has queues; else there is one, of a switch or a pipe (x{1, x}1) */
+    uint16_t ring;    /* number of the pair */
+    uint16_t mtu;     /* bytes of an IP packet */
+    uint8_t mac[6];   /* ours */
+    bool ignores_groups; /* another port of ours on the same switch takes what is for all stations, or for a group */
+    bool shares;      /* the card with the kernel: what is not for our station is its */
+    bool is_host;     /* the pair of the kernel's stack, of a card */
+    int memory_fd;
+};
+
+/* Of a port that was opened. */
+struct un_netmap_about {
+    uint16_t tx_rings; /* of the whole port */
+    uint16_t rx_rings;
+    uint32_t tx_slots; /* of each of them */
+    uint32_t rx_slots;
+    uint32_t buffer_bytes; /* of each slot */
+};
+
+int un_netmap_file(const char **why); /* descriptor or -errno */
+int un_netmap_port(int fd, const struct un_netmap_request *request, struct un_netmap_about *about,
+                   const char **why); /* 0 or -errno */
+struct un_device *un_netmap_open(int fd, int memory_fd, uint16_t queue, uint16_t queues, const char **why);
+
+/* What the kernel sends to a card that is shared, one of its devices carries: it takes over the host's pair, and
+ * wait_fd, an epoll instance over both descriptors, which is its `fd` from then on. 0 or -errno; the descriptors are
+ * still the caller's then. */
+int un_netmap_carries(struct un_device *device, int host_fd, int host_memory_fd, int wait_fd, const char **why);
 
 /* Wrappers; both own what they wrap. */
 struct un_device *un_pcap_wrap(struct un_device *inner, const char *path, uint64_t (*clock_ns)(void *), void *context,

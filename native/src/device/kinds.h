@@ -24,7 +24,9 @@ struct un_device_parts {
 struct un_device_kind {
     const char *name;
     uint32_t fd_count;
+    uint32_t more_fds; /* that some of its devices have besides, all of them */
     bool can_share; /* the interface's addresses: with one more descriptor, of the table of usnet_kernel.h */
+    bool has_calls; /* of ioctl in its turns: the engine may make them after its start too */
     struct un_device *(*open)(const struct un_device_parts *parts, const char **why); /* as the constructors */
 };
 

@@ -17,6 +17,8 @@
 static void restrict_syscalls(const struct un_engine_setup *setup, uint32_t uses)
 {
     uses |= UN_SYSCALLS_ALWAYS | (setup->stack ? UN_SYSCALLS_OF_PACKETS : UN_SYSCALLS_OF_SOCKETS);
+    if (setup->stack && setup->stack->kind->has_calls)
+        uses |= UN_SYSCALLS_OF_RINGS;
     int status = un_syscalls_restrict(un_header(setup->public)->options.syscalls, uses);
     if (status < 0)
         un_control_say(setup->control_fd, "system calls cannot be restricted: %s", strerror(-status));

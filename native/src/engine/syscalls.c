@@ -18,6 +18,7 @@
 #define ALWAYS UN_SYSCALLS_ALWAYS
 #define SOCKETS UN_SYSCALLS_OF_SOCKETS
 #define PACKETS UN_SYSCALLS_OF_PACKETS
+#define RINGS UN_SYSCALLS_OF_RINGS
 #define START UN_SYSCALLS_TO_START
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -55,7 +56,7 @@ static const struct un_syscall {
     {SYS_setsockopt, SOCKETS},
     {SYS_recvmsg, ALWAYS},
     {SYS_shutdown, SOCKETS},
-    {SYS_ioctl, SOCKETS | START},
+    {SYS_ioctl, SOCKETS | RINGS | START},
     {SYS_epoll_ctl, ALWAYS},
     {SYS_close, ALWAYS},
     /* Memory. */

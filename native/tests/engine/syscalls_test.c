@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -98,6 +99,21 @@ static int start_and_go_on(void)
     return 0;
 }
 
+static int rings_take_calls(void)
+{
+    CHECK_EQ(un_syscalls_restrict(UN_SYSCALLS_REFUSE,
+                                  UN_SYSCALLS_ALWAYS | UN_SYSCALLS_OF_PACKETS | UN_SYSCALLS_OF_RINGS), 0);
+    CHECK(ioctl(-1, 0) < 0 && errno == EBADF);
+    return 0;
+}
+
+static int packets_alone_take_none(void)
+{
+    CHECK_EQ(un_syscalls_restrict(UN_SYSCALLS_REFUSE, UN_SYSCALLS_ALWAYS | UN_SYSCALLS_OF_PACKETS), 0);
+    CHECK(ioctl(-1, 0) < 0 && errno == (REFUSES ? EPERM : EBADF));
+    return 0;
+}
+
 static int be_killed(void)
 {
     CHECK_EQ(un_syscalls_restrict(UN_SYSCALLS_KILL, UN_SYSCALLS_ALWAYS), 0);
@@ -133,6 +149,12 @@ static void what_a_start_takes_is_given_up(void)
     CHECK_EQ(in_a_child(start_and_go_on), 0);
 }
 
+static void a_device_may_call_for_its_rings(void)
+{
+    CHECK_EQ(in_a_child(rings_take_calls), 0);
+    CHECK_EQ(in_a_child(packets_alone_take_none), 0);
+}
+
 static void what_is_of_no_use_may_kill(void)
 {
     CHECK_EQ(in_a_child(be_killed), REFUSES ? KILLED + SIGSYS : 0);
@@ -153,6 +175,7 @@ int main(void)
     RUN(what_is_of_no_use_fails_and_is_counted);
     RUN(the_first_one_is_told);
     RUN(what_a_start_takes_is_given_up);
+    RUN(a_device_may_call_for_its_rings);
     RUN(what_is_of_no_use_may_kill);
     RUN(an_assertion_ends_as_ever);
     RUN(any_may_be_made);

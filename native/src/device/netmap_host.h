@@ -1,0 +1,39 @@
+/* The kernel's part of a card that is in netmap mode, so that its connections go on beside ours (P7).
+ *
+ * What comes for the kernel is marked in its slot, and the module passes it on when the slot is handed back: in each
+ * ring, by whoever has it. What the kernel sends comes through a ring pair of its own, the host's. One process carries
+ * it to the card: it is copied into the slots of that process's ring to send. Half of those are left to its own
+ * packets; what finds no room is dropped, as in the queue of any card. */
+#ifndef UN_NETMAP_HOST_H
+#define UN_NETMAP_HOST_H
+
+#include "device/netmap_rings.h"
+
+struct un_netmap_host {
+    struct un_netmap_pair pair;
+    int fd;
+    int memory_fd;
+    uint32_t looks;
+};
+
+/* Both descriptors are its own when that succeeds; NULL with errno. */
+struct un_netmap_host *un_netmap_host_open(int fd, int memory_fd);
+void un_netmap_host_close(struct un_netmap_host *host);
+
+/* Of a ring of the card: the next packet, in one slot, is the kernel's. */
+static inline void un_netmap_forward(const struct un_netmap_side *rx)
+{
+    rx->ring->slots[un_load(&rx->ring->head)].flags |= UN_NETMAP_FORWARD;
+    rx->ring->flags |= UN_NETMAP_RING_FORWARDS;
+}
+
+/* Whether packets of the kernel's are there; `must`: the module is asked for more first, and told of slots that it may
+ * have again. */
+bool un_netmap_ask_host(struct un_netmap_host *host, bool must);
+
+/* As many of them as there is room for, into the ring to send; how many. */
+uint32_t un_netmap_carry(struct un_netmap_host *host, const struct un_netmap_side *tx);
+
+uint32_t un_netmap_drop_host(struct un_netmap_host *host); /* all others; how many */
+
+#endif

@@ -1,0 +1,50 @@
+/* netmap's module for tests of one process: a port with one ring pair, in memory of the test, and the system call that
+ * synchronises it, under the C library's name.
+ *
+ * It is a stern one. Whatever a user of netmap may not do ends the test: a place in a ring that goes back, or beyond
+ * what is the user's; a slot of the module's that was changed; a buffer that stands in two slots; a slot to send that
+ * is empty or too long; what the module alone writes. */
+#ifndef UN_TEST_NETMAP_MODULE_H
+#define UN_TEST_NETMAP_MODULE_H
+
+#include "device/netmap_rings.h"
+
+enum { MODULE_SLOTS = 16, MODULE_BUFFER_BYTES = 256, MODULE_BUFFERS = 2 * MODULE_SLOTS + 2, MODULE_FD = 1000,
+       MODULE_SENT_BYTES = 64 << 10 };
+
+struct module_ring {
+    struct un_netmap_ring ring;
+    struct un_netmap_slot slots[MODULE_SLOTS];
+};
+
+struct module {
+    struct un_netmap_if port;
+    int64_t rings[4]; /* to send, host, to receive, host */
+    struct module_ring tx, rx;
+    uint8_t buffers[MODULE_BUFFERS][MODULE_BUFFER_BYTES];
+    /* The module's own view. */
+    struct module_ring tx_seen, rx_seen;
+    uint32_t rx_filled; /* behind the last packet that came; the user sees it with the next call */
+    uint32_t tx_sent;   /* behind the last packet that was sent */
+    bool keeps;         /* what is sent: slots do not come back until it is not set any more */
+    bool gone;          /* the interface was removed */
+    uint32_t tx_calls, rx_calls;
+    bool is_busy;       /* within a call: no process dies then */
+    /* Packets that were sent: length and bytes, one behind the other. */
+    uint8_t sent[MODULE_SENT_BYTES];
+    uint32_t sent_begin, sent_end;
+    uint32_t packet; /* where the last of them begins */
+    bool is_open;    /* and goes on in the next slot */
+};
+
+extern struct module *module; /* in memory that is shared with children */
+
+void module_begin(void);
+struct un_device *module_open(uint16_t mtu, uint16_t flags); /* over the pair; one after the other */
+
+/* A slot more for the user, with the next call: 0, or -1: there is no room. */
+int module_receive(const void *bytes, uint16_t length, uint16_t flags);
+/* The next packet that was sent, all its slots: its length, 0 when there is none. */
+uint32_t module_sent(uint8_t *bytes, uint32_t most);
+
+#endif
