@@ -6,11 +6,12 @@ wrote are hearsay: they may be anything from 0 to 2**64 - 1, but reading them is
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from mmap import mmap
 from typing import Any
@@ -30,7 +31,7 @@ def c_text(value: Any) -> str:
     return str(ffi.string(value).decode())
 
 
-def _names(name_of: Any, numbers: range) -> dict[int, str]:
+def _names(name_of: Any, numbers: Iterable[int]) -> dict[int, str]:
     found = {number: name_of(number) for number in numbers}
     return {number: c_text(name) for number, name in found.items() if name}
 
@@ -69,6 +70,37 @@ REASONS = _names(lib.usnet_reason_name, range(256))
 CONNECTION_STATES = _names(lib.usnet_connection_state_name, range(256))
 CONNECTION_FLAGS = _names(lib.usnet_connection_flag_name, range(8))
 """Number of the bit to name."""
+
+TCP_STATES = _names(lib.usnet_tcp_state_name, (1 << bit for bit in range(16)))
+"""Number of a state of TCP to its name."""
+
+TCP_AGREED = {"window_scaling": lib.USNET_TCP_WINDOW_SCALING, "timestamps": lib.USNET_TCP_TIMESTAMPS,
+              "sack": lib.USNET_TCP_SACK, "ecn": lib.USNET_TCP_ECN}  # fmt: skip
+"""What both sides of a connection have agreed on: name to bit."""
+
+LOOK_KINDS = {"conns": lib.USNET_LOOK_CONNS, "neigh": lib.USNET_LOOK_NEIGHBOURS,
+              "routes": lib.USNET_LOOK_ROUTES, "addr": lib.USNET_LOOK_ADDRESSES}  # fmt: skip
+"""What an engine can be asked about (native/src/engine/look.h)."""
+
+LOOK_ENTRIES: int = lib.USNET_LOOK_ENTRIES
+"""Entries of one answer, at most."""
+
+LOOK_FIELDS = {
+    name: tuple(_names(functools.partial(lib.usnet_look_field_name, kind), range(64)).values())
+    for name, kind in LOOK_KINDS.items()
+}
+"""Names of the words that an entry of each kind is made of."""
+
+LOOK_VALUES = {
+    field: _names(functools.partial(lib.usnet_look_value_name, of), range(16))
+    for field, of in {
+        "phase": lib.USNET_LOOK_PHASES,
+        "neighbour": lib.USNET_LOOK_NEIGHBOUR_STATES,
+        "origin": lib.USNET_LOOK_ORIGINS,
+        "address": lib.USNET_LOOK_ADDRESS_STATES,
+    }.items()
+}
+"""What numbers in some of them mean."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,10 @@ class ControlError(UsnetError):
     exit_code = 3
 
 
+class ServerGone(ControlError):
+    """No server answers at the control socket: there is none, or it has ended meanwhile. Start one, or use its path."""
+
+
 class SendBufferFull(UsnetError):
     """`Connection.send` while too much waits already: more than 16 MiB of this connection, or more of all connections
     than the worker may put aside (`--buffer-limit`). Nothing was taken, and `on_drain` follows. Try again there; in the

@@ -215,6 +215,22 @@ int usnet_connection_list(const struct usnet_segment *segment, uint32_t *next_sl
 const char *usnet_connection_state_name(uint32_t state);
 const char *usnet_connection_flag_name(uint32_t bit);
 
+/* What an engine says when it is looked at (native/src/engine/look.h): entries of one word for each field. A static
+ * string; NULL past the last one. */
+enum usnet_look_kind { USNET_LOOK_CONNS, USNET_LOOK_NEIGHBOURS, USNET_LOOK_ROUTES, USNET_LOOK_ADDRESSES };
+enum usnet_look_room { USNET_LOOK_ENTRIES = 128 }; /* of one answer, at most */
+const char *usnet_look_field_name(enum usnet_look_kind kind, uint32_t index);
+
+/* What numbers in some fields mean: phase of a connection, state of a neighbour, origin of a route, state of an
+ * address. NULL where the number has no meaning. */
+enum usnet_look_value {
+    USNET_LOOK_PHASES,
+    USNET_LOOK_NEIGHBOUR_STATES,
+    USNET_LOOK_ORIGINS,
+    USNET_LOOK_ADDRESS_STATES,
+};
+const char *usnet_look_value_name(enum usnet_look_value of, uint32_t number);
+
 struct usnet_quarantine {
     uint64_t conn;
     uint32_t event_type;

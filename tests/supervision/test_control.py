@@ -8,7 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from support.privilege import needs_other_users
 from support.server import wait
 
 from usnet_framework.config import default_control_path
-from usnet_framework.errors import ControlError, StartupError
+from usnet_framework.errors import ControlError, ServerGone, StartupError
 from usnet_framework.shards import control
 from usnet_framework.shards.unixpath import make_private
 
@@ -38,7 +38,42 @@ async def answer_with_what_cannot_be_sent() -> object:
     return object()
 
 
-COMMANDS = {"status": answer, "reload": refuse, "doctor": fail, "conns": answer_with_what_cannot_be_sent}
+async def numbers() -> AsyncIterator[list[int]]:
+    for number in range(3):
+        yield [number]
+
+
+async def list_numbers() -> control.Parts:
+    return control.Parts(numbers())
+
+
+async def list_nothing() -> control.Parts:
+    return control.Parts(no_numbers())
+
+
+async def no_numbers() -> AsyncIterator[list[int]]:
+    for number in ():
+        yield [number]
+
+
+async def fail_in_the_middle() -> AsyncIterator[list[int]]:
+    yield [1]
+    raise ControlError("that was all")
+
+
+async def begin_a_list() -> control.Parts:
+    return control.Parts(fail_in_the_middle())
+
+
+COMMANDS = {
+    "status": answer,
+    "reload": refuse,
+    "doctor": fail,
+    "conns": answer_with_what_cannot_be_sent,
+    "routes": list_numbers,
+    "addr": list_nothing,
+    "neigh": begin_a_list,
+}
 
 
 def with_server(path: Path, scenario: Callable[[], Any]) -> Any:
@@ -74,6 +109,66 @@ def test_an_answer(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_list_comes_in_parts(tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+    assert with_server(path, lambda: list(control.stream(str(path), "routes"))) == [[0], [1], [2], []]
+    assert with_server(path, lambda: control.request(str(path), "routes")) == [0, 1, 2]
+    assert with_server(path, lambda: control.request(str(path), "addr")) == []
+
+
+def test_a_list_that_is_cut_short_is_an_error(tmp_path: Path) -> None:
+    path, seen = tmp_path / "c.sock", []
+
+    def scenario() -> None:
+        for part in control.stream(str(path), "neigh"):
+            seen.append(part)
+
+    with pytest.raises(ControlError, match="neigh: that was all"):
+        with_server(path, scenario)
+    assert seen == [[1]]
+
+
+def test_the_next_part_is_made_when_the_last_one_was_taken(tmp_path: Path) -> None:
+    path, made = tmp_path / "c.sock", [0]
+
+    async def endless() -> AsyncIterator[list[bytes]]:
+        while True:
+            made[0] += 1
+            yield [bytes(1 << 20)]
+
+    async def begin() -> control.Parts:
+        return control.Parts(endless())
+
+    async def run() -> None:
+        server = control.ControlServer(control.listen(str(path)), {"status": answer, "conns": begin})
+        await server.start()
+        _reader, writer = await asyncio.open_unix_connection(str(path), limit=1 << 10)
+        writer.write(control._frame({"command": "conns"}))
+        await asyncio.to_thread(wait, "the first is made", lambda: made[0] > 0)
+        for _ in range(100):
+            assert await asyncio.to_thread(control.request, str(path), "status") == {"pid": 7}
+        assert made[0] < 10
+        writer.close()
+        server.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("given", [{"where": 1}, {"details": "yes"}])
+def test_what_goes_with_a_command_has_its_type(tmp_path: Path, given: dict[str, Any]) -> None:
+    path = tmp_path / "c.sock"
+    with pytest.raises(ControlError, match=f"conns: {next(iter(given))} is no (str|bool)"):
+        with_server(path, lambda: control.request(str(path), "conns", **given))
+
+
+def test_a_server_that_is_gone_is_told_from_one_that_refuses(tmp_path: Path) -> None:
+    with pytest.raises(ServerGone):
+        control.request(str(tmp_path / "c.sock"), "status")
+    with pytest.raises(ControlError) as refusal:
+        with_server(tmp_path / "c.sock", lambda: control.request(str(tmp_path / "c.sock"), "reload"))
+    assert not isinstance(refusal.value, ServerGone)
+
+
 def test_only_the_folder_of_the_default_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is for its owner alone. Others are named by people, who may have misspelt them."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
@@ -92,7 +187,7 @@ def test_only_the_folder_of_the_default_is_made(tmp_path: Path, monkeypatch: pyt
     ("command", "line"),
     [
         ("reload", "reload: no, because"),
-        ("dance", "dance: unknown command; known are status, reload, doctor, conns"),
+        ("dance", "dance: unknown command; known are status, reload, doctor, conns, routes, addr, neigh"),
         ("doctor", "doctor: the server failed to answer (KeyError); its log says more"),
         ("conns", "conns: the server failed to answer (TypeError); its log says more"),
     ],

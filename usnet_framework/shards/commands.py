@@ -6,16 +6,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Protocol
 
 from usnet_framework._native import ConnectionInfo
 from usnet_framework.config import Config
+from usnet_framework.errors import ControlError
+from usnet_framework.shards import conntable
 from usnet_framework.shards.binder import Binder
-from usnet_framework.shards.control import Command
+from usnet_framework.shards.connfilter import parse
+from usnet_framework.shards.control import Command, Parts
 from usnet_framework.shards.crowds import crowd_findings
 from usnet_framework.shards.findings import Finding
-from usnet_framework.shards.look import PER_TURN, open_connections
+from usnet_framework.shards.look import open_connections
 from usnet_framework.shards.reload import ReloadRefused
 from usnet_framework.shards.segment import Segment
 from usnet_framework.shards.shard import Shard
@@ -54,11 +56,16 @@ class Commands:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._started_ns = time.monotonic_ns()
 
     def by_name(self) -> dict[str, Command]:
         return {
             "status": self.status,
             "conns": self.conns,
+            "stack": self.stack,
+            "neigh": self.neigh,
+            "routes": self.routes,
+            "addr": self.addr,
             "reload": self.reload,
             "rollback": self.rollback,
             "bind": self.bind,
@@ -73,14 +80,39 @@ class Commands:
         await self._server.look()
         return self._server.status()
 
-    async def conns(self) -> list[dict[str, Any]]:
-        listed: list[dict[str, Any]] = []
-        for count, conn in enumerate(await open_connections(self._server.segments.values()), 1):
-            waiting = max(0, conn.bytes_queued - conn.bytes_out)
-            listed.append(asdict(conn) | {"bytes_queued": waiting})
-            if count % PER_TURN == 0:
-                await asyncio.sleep(0)
-        return listed
+    async def conns(self, where: str = "", details: bool = False) -> Parts:
+        """`where`: a filter (connfilter.py). `details`: with what the transport knows."""
+        return Parts(conntable.connections(self._server.shards, parse(where), details))
+
+    async def stack(self) -> dict[str, Any]:
+        """Counters since the start of each stack, and of what was dropped before any stack had it."""
+        self._needs_stack("nstat")
+        status, segments = self._server.status(), self._server.segments
+        return {
+            "server": f"{status['pid']}:{self._started_ns}",
+            "now_ns": time.monotonic_ns(),
+            "started_ns": self._started_ns,
+            "shards": [{"shard": shard, "counters": segments[shard].stack_counters()} for shard in sorted(segments)],
+            "drops": status["drops"],
+        }
+
+    async def neigh(self) -> Parts:
+        return self._table("neigh", "ip neigh")
+
+    async def routes(self) -> Parts:
+        return self._table("routes", "ip route")
+
+    async def addr(self) -> Parts:
+        return self._table("addr", "ip addr")
+
+    def _table(self, kind: str, otherwise: str) -> Parts:
+        self._needs_stack(otherwise)
+        return Parts(conntable.tables(self._server.shards, kind))
+
+    def _needs_stack(self, otherwise: str) -> None:
+        """ControlError."""
+        if self._server.config.transport() == "kernel":
+            raise ControlError(f"backend kernel has no stack of its own; ask the kernel: {otherwise}")
 
     async def reload(self) -> str:
         done = workers(await _outcome(self._server.reload()))

@@ -1,9 +1,11 @@
 """The control socket: what usnet-ctl asks of a running server, and the client that asks.
 
 A unix socket of mode 0600, in a folder where nobody else can replace it; the client looks who answers. Both directions
-carry frames of four bytes of length (big endian) and one msgpack map: a request `{"command": …}`, some with an
-`"address"`, a reply `{"ok": true, "result": …}` or `{"ok": false, "error": one line}`. Frames and clients are bounded,
-a client that says nothing is sent away, and one that asks without end takes turns with all else.
+carry frames of four bytes of length (big endian) and one msgpack map: a request `{"command": …}`, some with more
+(TAKES), a reply `{"ok": true, "result": …}` or `{"ok": false, "error": one line}`. A long list comes in parts, each a
+frame `{"ok": true, "part": […]}` before the reply, and is never whole in memory: the next part is made when the client
+has taken the last. Frames and clients are bounded, a client that says nothing is sent away, and one that asks without
+end takes turns with all else.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from usnet_framework.config import default_control_path
-from usnet_framework.errors import ControlError, StartupError, UsnetError
+from usnet_framework.errors import ControlError, ServerGone, StartupError, UsnetError
 from usnet_framework.shards import quarantine
 from usnet_framework.shards.messages import pack, unpack
 from usnet_framework.shards.unixpath import PATH_BYTES_MAX, UnixListener, distrust, listen_unix, make_private, try_unix
@@ -31,7 +34,7 @@ log = logging.getLogger("usnet.supervisor")
 LENGTH = struct.Struct(">I")
 CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 REQUEST_BYTES_MAX = 65536
-REPLY_BYTES_MAX = 1 << 30  # a table of four million connections
+REPLY_BYTES_MAX = 1 << 26  # a table comes in parts
 BACKLOG = 16
 CLIENTS_MAX = 32  # each is a descriptor of the supervisor (SUPERVISOR_RESERVE of limits.py)
 CLIENT_TIMEOUT_S = 10.0
@@ -39,13 +42,27 @@ REPLY_TIMEOUT_S = 10.0  # the supervisor never works longer than milliseconds at
 SLOW_REPLY_TIMEOUT_S = 600.0
 LEAVE_S = 1.0
 """What a process takes to end after its server has. One that called serve() may go on."""
-SLOW_COMMANDS = ("reload", "rollback", "conns", "bind", "upgrade")
-"""Import the application per seat; list millions; look a name up; start an engine per shard."""
+PART_TIMEOUT_S = 600.0
+"""What a client gets to take the next part of a list: a person may be reading the last one."""
+SLOW_COMMANDS = ("reload", "rollback", "conns", "neigh", "routes", "addr", "bind", "upgrade")
+"""Import the application per seat; list millions; ask engines; look a name up; start an engine per shard."""
 ADDRESSED = ("bind", "unbind")
-"""Commands that concern an address, which a request has besides."""
+"""Commands that concern an address, which a request has to name."""
+TAKES: dict[str, dict[str, type]] = {
+    **{name: {"address": str} for name in ADDRESSED},
+    "conns": {"where": str, "details": bool},
+}
+"""What a request may have besides its command, by name."""
 
 Command = Callable[..., Coroutine[Any, Any, Any]]
-"""Called without anything, or with the address."""
+"""Called with what the request has besides, by name."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a command returns whose result is a long list."""
+
+    parts: AsyncIterator[list[Any]]
 
 
 def listen(path: str) -> UnixListener:
@@ -111,29 +128,45 @@ class ControlServer:
             while True:
                 async with asyncio.timeout(CLIENT_TIMEOUT_S):
                     request = await _read(reader)
-                writer.write(await self._answer(request))
-                async with asyncio.timeout(CLIENT_TIMEOUT_S):
-                    await writer.drain()
-                await asyncio.sleep(0)  # nothing above gives way to others when the next request is there already
+                async with contextlib.aclosing(self._frames(request)) as frames:
+                    async for frame, patience_s in frames:
+                        writer.write(frame)
+                        async with asyncio.timeout(patience_s):
+                            await writer.drain()
+                        await asyncio.sleep(0)  # nothing above gives way when the next request is there already
         except (EOFError, TimeoutError, ConnectionError, ValueError):
             return  # it has what it wanted, or speaks another language
 
-    async def _answer(self, request: Any) -> bytes:
-        """The frame of a reply; there is one whatever happens."""
+    async def _frames(self, request: Any) -> AsyncGenerator[tuple[bytes, float], None]:
+        """Those of a reply, and how long the client may take over each; there is one whatever happens."""
         name = str(request.get("command")) if isinstance(request, dict) else ""
-        command = self._commands.get(name)
-        if command is None:
-            return _refusal(f"unknown command; known are {', '.join(self._commands)}")
-        arguments = [request.get("address")] if name in ADDRESSED else []
-        if not all(isinstance(argument, str) for argument in arguments):
-            return _refusal("no address is given")
         try:
-            return _frame({"ok": True, "result": await command(*arguments)})
+            result = await self._result(name, request)
+            if isinstance(result, Parts):
+                async for part in result.parts:
+                    yield _frame({"ok": True, "part": part}), PART_TIMEOUT_S
+                result = []
+            yield _frame({"ok": True, "result": result}), CLIENT_TIMEOUT_S
         except UsnetError as error:
-            return _refusal(str(error))
+            yield _refusal(str(error)), CLIENT_TIMEOUT_S
         except Exception as error:
             log.exception("a command of the control socket failed")
-            return _refusal(f"the server failed to answer ({type(error).__name__}); its log says more")
+            what = f"the server failed to answer ({type(error).__name__}); its log says more"
+            yield _refusal(what), CLIENT_TIMEOUT_S
+
+    async def _result(self, name: str, request: Any) -> Any:
+        """UsnetError."""
+        command = self._commands.get(name)
+        if command is None:
+            raise ControlError(f"unknown command; known are {', '.join(self._commands)}")
+        takes = TAKES.get(name, {})
+        given = {key: request[key] for key in takes if key in request}
+        if name in ADDRESSED and not isinstance(given.get("address"), str):
+            raise ControlError("no address is given")
+        for key, value in given.items():
+            if not isinstance(value, takes[key]):
+                raise ControlError(f"{key} is no {takes[key].__name__}")
+        return await command(**given)
 
 
 async def _read(reader: asyncio.StreamReader) -> Any:
@@ -152,9 +185,22 @@ def _refusal(error: str) -> bytes:
     return _frame({"ok": False, "error": error})
 
 
-def request(path: str, command: str, **arguments: str) -> Any:
+def request(path: str, command: str, **arguments: Any) -> Any:
     """The result of a command of the server at `path`; `arguments` go with it. ControlError: nobody answers, or the
     server refused."""
+    parts = list(_replies(path, command, arguments))
+    rows = [row for reply in parts if "part" in reply for row in reply["part"]]
+    return rows if len(parts) > 1 else parts[-1]["result"]
+
+
+def stream(path: str, command: str, **arguments: Any) -> Iterator[list[Any]]:
+    """`request`, of a long list: parts as they come, so that it is never whole in memory."""
+    for reply in _replies(path, command, arguments):
+        yield reply["part"] if "part" in reply else reply["result"]
+
+
+def _replies(path: str, command: str, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Parts, if there are any, and the last one. ControlError."""
     what = f"--control {path}"
     with _explained(path, what), socket.socket(socket.AF_UNIX) as client:
         client.settimeout(REPLY_TIMEOUT_S)
@@ -164,9 +210,12 @@ def request(path: str, command: str, **arguments: str) -> Any:
             _ask(client, "status", what, {})  # is anybody there who could?
             client.settimeout(SLOW_REPLY_TIMEOUT_S)
         reply = _ask(client, command, what, arguments)
-    if not reply["ok"]:
-        raise ControlError(f"{command}: {reply['error']}")
-    return reply["result"]
+        while reply.get("ok") and "part" in reply:
+            yield reply
+            reply = _hear(client, what)
+        if not reply.get("ok"):
+            raise ControlError(f"{command}: {reply['error']}")
+        yield reply
 
 
 @contextlib.contextmanager
@@ -177,9 +226,9 @@ def _explained(path: str, what: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise ControlError(f"{what}: there is no server; start one, or use the path it was started with") from None
+        raise ServerGone(f"{what}: there is no server; start one, or use the path it was started with") from None
     except (ConnectionRefusedError, EOFError):
-        raise ControlError(f"{what}: no server answers; it was killed, or is stopping") from None
+        raise ServerGone(f"{what}: no server answers; it was killed, or is stopping") from None
     except (TimeoutError, BlockingIOError):  # a full backlog is the latter
         raise ControlError(f"{what}: the server does not answer; look whether it is stopped, or stop it") from None
     except OSError as error:
@@ -199,7 +248,7 @@ def stop_and_wait(path: str, timeout_s: float) -> str:
             pid = _check_who_answers(client, what)
             process = _watched(pid, opened)
             reply = _ask(client, "stop", what, {})
-        if not reply["ok"]:
+        if not reply.get("ok"):
             raise ControlError(f"stop: {reply['error']}")
         try:
             client.settimeout(max(0.001, deadline_s - time.monotonic()))
@@ -234,9 +283,13 @@ def _check_who_answers(client: socket.socket, what: str) -> int:
     return int(pid)
 
 
-def _ask(client: socket.socket, command: str, what: str, arguments: Mapping[str, str]) -> dict[str, Any]:
+def _ask(client: socket.socket, command: str, what: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     with contextlib.suppress(BrokenPipeError):  # it has hung up; why may be there to read
         client.sendall(_frame({"command": command, **arguments}))
+    return _hear(client, what)
+
+
+def _hear(client: socket.socket, what: str) -> dict[str, Any]:
     (length,) = LENGTH.unpack(_receive(client, LENGTH.size))
     reply = _reply(_receive(client, length)) if length <= REPLY_BYTES_MAX else None
     if reply is None:
@@ -250,9 +303,11 @@ def _reply(packet: bytes) -> dict[str, Any] | None:
         reply = unpack(packet)
     except ValueError:
         return None
-    if not isinstance(reply, dict) or not (("result" in reply) if reply.get("ok") else ("error" in reply)):
+    if not isinstance(reply, dict):
         return None
-    return reply
+    if not reply.get("ok"):
+        return reply if "error" in reply else None
+    return reply if "result" in reply or isinstance(reply.get("part"), list) else None
 
 
 def _receive(client: socket.socket, length: int) -> bytes:

@@ -36,6 +36,7 @@ class Kind(IntEnum):
     UNLISTEN = 6
     UPGRADE = 7
     DIVERT = 8
+    LOOK = 9
     READY = 16
     DIED = 17
     BAD = 18
@@ -59,6 +60,7 @@ class Hearer(Protocol):
     def engine_says(self, text: str) -> None: ...
     def listen_confirmed(self, number: int, error: int) -> None: ...
     def unlisten_confirmed(self, number: int) -> None: ...
+    def look_answered(self, serial: int, count: int, error: int, position: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ class Message:
             hearer.listen_confirmed(self.port, self.first)
         elif self.kind is Kind.UNLISTEN:
             hearer.unlisten_confirmed(self.port)
+        elif self.kind is Kind.LOOK:
+            hearer.look_answered(self.serial, self.flags, self.first, self.second)
 
 
 def listener_request(kind: Kind, number: int, listener: Listener, shard: int) -> tuple[bytes, list[int]]:

@@ -84,6 +84,7 @@ class InlineShard(Shard):
         """The next engine; the last one has been heard out."""
         try:
             self._words = InlineWords(self)
+            self.looker.again()
         except OSError as error:
             raise StartupError(f"shard {self.number}: no socket for its engine: {error.strerror}") from None
 

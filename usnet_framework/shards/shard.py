@@ -23,6 +23,7 @@ from usnet_framework.shards.enginewords import MESSAGE, Kind, listener_request
 from usnet_framework.shards.handover import Handover
 from usnet_framework.shards.listeners import Listener, Listeners
 from usnet_framework.shards.look import handled
+from usnet_framework.shards.looker import Looker
 from usnet_framework.shards.messages import Message
 from usnet_framework.shards.network import NetworkProcess
 from usnet_framework.shards.ownstack import OwnStack, StackSetup
@@ -74,6 +75,7 @@ class Shard:
         self.number = setup.plan.shard
         self.segment: Segment | None = None
         self.handover = Handover(setup.listeners, self._ask_listener)
+        self.looker = Looker(self._ask)
         self._stopping = False
         self._delivered: asyncio.Future[bool] | None = None
         self.seats = [Seat(self, seat, setup.pool, setup.means) for seat in range(len(setup.plan.worker_cores))]
@@ -207,6 +209,9 @@ class Shard:
     def unlisten_confirmed(self, number: int) -> None:
         self.handover.unlisten_confirmed(number)
         self.setup.changed()
+
+    def look_answered(self, serial: int, count: int, error: int, position: int) -> None:
+        self.looker.answered(serial, count, error, position)
 
     def accepting_paused(self, error: int) -> None:
         reason = os.strerror(error) if error else f"{self.connection_limit} connections are open"

@@ -196,6 +196,7 @@ class SplitShard(Shard):
         if self._draining and self._network is not None:
             self._network.drain()
         self.handover.follow(again=True)
+        self.looker.again()
         for seat in self.seats:
             seat.start()
         for port in range(len(self.seats) * self.sides):  # the last engine may have missed either

@@ -28,6 +28,10 @@ enum un_control_type {
     /* the worker at `port` makes no progress (flags 1), or does again (0): new connections go to other seats while
      * there are any. The next worker that is attached there gets connections again */
     UN_CONTROL_DIVERT = 8,
+    /* what is known of connections or of the link (port: enum un_look; arg[0]: where the slice begins), written into
+     * the file in memory that comes along: look.h. Confirmed with the serial of the question, how many entries in
+     * flags, an errno, or 0, in arg[0], and where the next slice begins in arg[1] */
+    UN_CONTROL_LOOK = 9,
     /* engine or keeper to supervisor */
     UN_CONTROL_READY = 16, /* an engine runs; arg[0] pid, arg[1] epoch; flags: UN_CONTROL_REFUSED or 0 */
     UN_CONTROL_DIED = 17,  /* the keeper's engine died; arg[0] pid, arg[1] wait status; another is started */

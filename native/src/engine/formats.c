@@ -5,15 +5,20 @@
 #include <stddef.h>
 
 #include "engine/exchange_memory.h"
+#include "engine/look.h"
 #include "engine/stack_counters.h"
 
-static uint64_t add_counters(uint64_t hash)
+static uint64_t add_fields(uint64_t hash)
 {
 #define UN_FIELD(name, text) hash = un_layout_hash_text(hash, #name);
     UN_STACK_COUNTERS(UN_FIELD)
     UN_TCP_COUNTERS(UN_FIELD)
     UN_DEVICE_COUNTERS(UN_FIELD)
     UN_DROPS(UN_FIELD)
+    UN_LOOK_CONN(UN_FIELD)
+    UN_LOOK_NEIGHBOUR(UN_FIELD)
+    UN_LOOK_ROUTE(UN_FIELD)
+    UN_LOOK_ADDRESS(UN_FIELD)
 #undef UN_FIELD
     return hash;
 }
@@ -43,7 +48,7 @@ uint64_t un_formats_hash(void)
         offsetof(struct un_exchange_memory, inboxes),
         offsetof(struct un_exchange_memory, rings),
     };
-    uint64_t hash = add_counters(un_layout_hash());
+    uint64_t hash = add_fields(un_layout_hash());
     for (uint32_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         hash = un_layout_hash_number(hash, numbers[i]);
     return hash;

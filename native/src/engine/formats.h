@@ -1,5 +1,6 @@
 /* What processes of one server read of each other beside the segment's layout: the counters of a stack (in words of the
- * public memory that have no names there) and the memory that shards share.
+ * public memory that have no names there), what an engine says when it is looked at (look.h), and the memory that
+ * shards share.
  *
  * A hash over them stands in the segment's header, as that of the layout does. A supervisor that outlived an upgrade of
  * the package starts network processes of another build: those refuse the segment. */

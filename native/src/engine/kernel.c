@@ -28,6 +28,7 @@
 #include "engine/kernel_counts.h"
 #include "engine/kernel_unix.h"
 #include "engine/listeners.h"
+#include "engine/look.h"
 #include "engine/receive.h"
 #include "engine/transmit.h"
 #include "engine/transport.h"
@@ -497,4 +498,5 @@ const struct un_transport un_kernel_transport = {
     .unlisten = kernel_unlisten,
     .counts = kernel_counts,
     .settle_orphans = kernel_settle_orphans,
+    .look = un_kernel_look,
 };

@@ -8,6 +8,7 @@
 
 #include "engine/conns.h"
 #include "engine/control.h"
+#include "engine/look.h"
 
 struct request {
     struct un_control body;
@@ -23,6 +24,17 @@ static int listen_as_asked(struct un_engine *engine, struct request *request)
     if (status == 0)
         request->fd = -1;
     return status;
+}
+
+/* Says itself how it went. */
+static void look(struct un_engine *engine, const struct request *request)
+{
+    const struct un_control *body = &request->body;
+    uint64_t position = body->arg[0];
+    int found = request->fault ? request->fault : un_look(engine, body->port, request->fd, &position);
+    uint32_t count = found < 0 ? 0 : (uint32_t)found;
+    uint64_t error = found < 0 ? (uint64_t)-found : 0;
+    un_control_tell(engine, UN_CONTROL_LOOK, body->port, body->serial, count, error, position);
 }
 
 /* The keeper has every descriptor that we have. */
@@ -77,6 +89,9 @@ static void obey(struct un_engine *engine, struct request *request)
     case UN_CONTROL_UNLISTEN:
         status = un_engine_unlisten(engine, body->port);
         break;
+    case UN_CONTROL_LOOK:
+        look(engine, request);
+        return;
     case UN_CONTROL_UPGRADE:
         status = upgrade(engine, request);
         break;

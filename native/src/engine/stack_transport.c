@@ -18,6 +18,7 @@
 #include "engine/conns.h"
 #include "engine/control.h"
 #include "engine/link.h"
+#include "engine/look.h"
 #include "engine/receive.h"
 #include "engine/sendqueue.h"
 #include "engine/transmit.h"
@@ -495,4 +496,6 @@ const struct un_transport un_stack_transport = {
     .unlisten = un_link_unlisten,
     .counts = stack_counts,
     .settle_orphans = stack_settle_orphans,
+    .look = un_stack_look,
+    .look_table = un_stack_look_table,
 };

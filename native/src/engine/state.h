@@ -220,6 +220,7 @@ struct un_private {
     uint64_t magic;
     uint32_t epoch;
     struct un_succession succession;
+    uint32_t question; /* the file of one that is being answered, one up; 0: none is. look.h */
     struct un_busy busy;
     struct un_order order;
     uint32_t conn_high; /* slots below it were used at least once */

@@ -20,6 +20,9 @@
  * A connection whose processes all die is reset, not ended in order, until send_eof or close (without reset) says that
  * all of the output is there. close is told whether send_eof came before.
  *
+ * look fills in what is known of a connection, look_table the next entries of one of the other kinds (look.h), of which
+ * a transport may have none.
+ *
  * start comes first, before a takeover too. What send took may wait in the transport; flush puts it on its way, once
  * after everything that a turn had to send, so that an answer leaves in the turn in which it was given. */
 #ifndef UN_TRANSPORT_H
@@ -32,6 +35,8 @@
 
 struct un_engine;
 struct un_listening;
+struct un_look_conn;
+struct un_look_slice;
 
 /* Bytes that a connection gave us and took from us. */
 struct un_counts {
@@ -61,6 +66,8 @@ struct un_transport {
     void (*unlisten)(struct un_engine *engine, uint32_t number);
     int (*counts)(struct un_engine *engine, uint32_t slot, struct un_counts *counts);
     void (*settle_orphans)(struct un_engine *engine);
+    void (*look)(struct un_engine *engine, int handle, struct un_look_conn *entry);
+    int (*look_table)(struct un_engine *engine, uint32_t what, struct un_look_slice *slice);
 };
 
 extern const struct un_transport un_kernel_transport;

@@ -120,6 +120,26 @@ uint32_t un_kernel_addresses(const struct un_kernel_table *table, struct un_kern
     return UN_NONE;
 }
 
+uint32_t un_kernel_routes(const struct un_kernel_table *table, struct un_kernel_route *routes)
+{
+    for (uint32_t try = 0; try < UN_KERNEL_TRIES; try++) {
+        uint64_t changes;
+        const struct un_kernel_copy *copy = newest(table, &changes);
+        uint32_t count = (uint32_t)un_load(&copy->route_count);
+        for (uint32_t i = 0; i < count; i++) {
+            const struct un_kernel_route_words *route = &copy->routes[i];
+            uint64_t prefix = un_load(&route->prefix_and_elsewhere);
+            routes[i] = (struct un_kernel_route){.network = load_ip(route->network),
+                                                 .gateway = load_ip(route->gateway),
+                                                 .prefix = (uint8_t)prefix,
+                                                 .is_elsewhere = (prefix & UN_KERNEL_ELSEWHERE) != 0};
+        }
+        if (is_whole(table, changes))
+            return count;
+    }
+    return UN_NONE;
+}
+
 /* Network and prefix may be of two tables, before it is known that they are of one. */
 static bool lies_in(const struct un_ip *destination, const struct un_ip *network, uint8_t prefix)
 {

@@ -87,6 +87,9 @@ static inline uint64_t un_kernel_changes(const struct un_kernel_table *table)
 /* How many, into an array with room for all; UN_NONE: not now. */
 uint32_t un_kernel_addresses(const struct un_kernel_table *table, struct un_kernel_address *addresses);
 
+/* The same with routes: the best first. */
+uint32_t un_kernel_routes(const struct un_kernel_table *table, struct un_kernel_route *routes);
+
 /* 0, or -EHOSTUNREACH. */
 int un_kernel_route(const struct un_kernel_table *table, const struct un_ip *destination, struct un_ip *next_hop);
 

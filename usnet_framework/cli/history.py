@@ -1,0 +1,51 @@
+"""What `usnet-ctl stack` showed the last time, a file for each user, as nstat keeps one: an answer for each server.
+
+It lies where the user's own control socket would: in a folder where nobody else can put anything. A file that is not
+readable, or makes no sense, is none. The answers of the last few servers are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from usnet_framework.config import default_control_path
+from usnet_framework.shards.unixpath import distrust, make_private
+
+SERVERS_MAX = 16
+
+
+def exchange(path: str, now: Any) -> tuple[Any, str]:
+    """What was kept of the server at this control socket, None if nothing was, and why what is now cannot be kept."""
+    folder = Path(default_control_path()).parent
+    server = os.path.abspath(path)
+    try:
+        make_private(folder)
+        if why := distrust(folder):
+            return None, why
+        kept = _read(folder / "stack.json")
+        last = kept.pop(server, None)
+        newest = dict([*kept.items(), (server, now)][-SERVERS_MAX:])
+        _write(folder / "stack.json", newest)
+    except OSError as error:
+        return None, f"{folder}: {error.strerror}"
+    return last, ""
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def _write(file: Path, kept: dict[str, Any]) -> None:
+    """Whole or not at all, whoever else writes."""
+    made = file.with_suffix(f".{os.getpid()}")
+    fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(fd, "w", encoding="ascii") as text:
+        json.dump(kept, text)
+    os.replace(made, file)
