@@ -161,6 +161,7 @@ struct un_stack {
     uint8_t question[UN_QUESTION_MAX];
     const struct un_kernel_table *kernel; /* of shared addresses; NULL: none yet … */
     uint64_t kernel_changes; /* … and which of its tables addresses and neighbours are as in */
+    uint64_t kernel_routes;  /* which routes (un_kernel_route_changes) their stamps are as in */
 };
 
 /* Where a stack lies. The frames may be a memory of their own: a device that writes into them by itself (DMA) has them
