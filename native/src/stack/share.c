@@ -29,10 +29,7 @@ static bool is_referenced(const struct un_stack *stack, uint32_t place)
     for (uint32_t at = farewells->taken; at != farewells->put; at++)
         if (farewells->ring[at % UN_FAREWELLS_MAX].local == place)
             return true;
-    for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++)
-        if (stack->tcp.tcbs[slot].state != UN_TCP_CLOSED && stack->tcp.tcbs[slot].local == place)
-            return true;
-    return false;
+    return stack->own->claims[place].conns > 0;
 }
 
 /* UN_NONE: all are taken. */
