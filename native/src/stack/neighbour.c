@@ -292,11 +292,21 @@ static struct un_neighbour *find_station(struct un_stack *stack, const uint8_t *
     return neighbour;
 }
 
+/* Whoever waits with this connection for another next hop looks once more. */
+static void stop_waiting(struct un_stack *stack, const struct un_tcb *tcb)
+{
+    struct un_neighbour *awaited = &stack->neighbours[tcb->next_hop & (stack->config->neighbours - 1)];
+    if ((tcb->flags & UN_TCB_NO_NEIGHBOUR) && awaited->stamp == tcb->next_hop)
+        un_stack_conn_wake(stack, awaited);
+}
+
 void un_neighbour_heard(struct un_stack *stack, struct un_tcb *tcb, const uint8_t *mac)
 {
     struct un_neighbour *neighbour = mac[0] & 1 ? NULL : find_station(stack, mac, un_ip_is_v4(&tcb->peer));
-    if (neighbour)
-        tcb->next_hop = neighbour->stamp;
+    if (!neighbour)
+        return;
+    stop_waiting(stack, tcb);
+    tcb->next_hop = neighbour->stamp;
 }
 
 /* What the table says of it, if that is news. */
