@@ -464,6 +464,16 @@ def test_an_address_is_added(host: SharedHost) -> None:
     assert answer.flags == "S."
 
 
+def test_the_last_address_of_a_network_that_went_may_be_a_hosts(host: SharedHost) -> None:
+    """10.0.0.255, once 10.0.0.0/24 has become 10.0.0.0/16."""
+    host.listen(80)
+    host.addresses = ["10.0.1.1/16"]
+    host.tell()
+    host.send_body(Tcp(4000, 80, flags="S", window=1000), "10.0.0.255", "10.0.1.1")
+    answer, _ = host.expect_body(Tcp)
+    assert answer.flags == "S."
+
+
 def test_places_of_addresses_are_used_again(host: SharedHost) -> None:
     """Thirty come and go; a connection of the first keeps its own."""
     conversation = states.established(host)
