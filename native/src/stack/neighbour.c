@@ -361,6 +361,13 @@ bool un_stack_next_question(struct un_stack *stack, struct un_ip *ip)
     return false;
 }
 
+void un_stack_ask_again(struct un_stack *stack, const struct un_ip *ip)
+{
+    struct un_neighbour *neighbour = un_neighbour_find(stack, ip);
+    if (neighbour)
+        question(stack, neighbour);
+}
+
 /* ---- what is due ---- */
 
 static void fail(struct un_stack *stack, struct un_neighbour *neighbour)

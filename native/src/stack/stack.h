@@ -216,6 +216,8 @@ void un_stack_share(struct un_stack *stack, const struct un_kernel_table *table)
 void un_stack_follow(struct un_stack *stack);
 /* The next IP address whose Ethernet address the kernel is to find out: it will stand in a table. false: none. */
 bool un_stack_next_question(struct un_stack *stack, struct un_ip *ip);
+/* That one could not be passed on: it stays a question. */
+void un_stack_ask_again(struct un_stack *stack, const struct un_ip *ip);
 
 /* One turn: returns how much was done. UINT64_MAX: no deadline. */
 uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns);
