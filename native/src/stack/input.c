@@ -155,7 +155,7 @@ static enum un_drop rx_fragment(struct un_stack *stack, struct un_arrival *arriv
     struct un_rx whole;
     enum un_drop why = un_fragment_input(stack, arrival, &whole);
     if (whole.frame != UN_NONE)
-        un_stack_rx(stack, &whole, false);
+        un_stack_rx(stack, &whole, 1, false);
     return why;
 }
 
@@ -322,8 +322,12 @@ static inline bool rx_fast(struct un_stack *stack, const struct un_rx *packet)
     return rx_fast_rare(stack, packet, at);
 }
 
-void un_stack_rx(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)
+void un_stack_rx(struct un_stack *stack, const struct un_rx *packets, uint32_t count, bool is_foreign)
 {
-    if (!rx_fast(stack, packet))
-        rx_slow(stack, packet, is_foreign);
+    for (uint32_t i = 0; i < count; i++) {
+        if (i + 1 < count)
+            __builtin_prefetch(un_pool_bytes(&stack->tcp.pool, packets[i + 1].frame) + 64);
+        if (!rx_fast(stack, &packets[i]))
+            rx_slow(stack, &packets[i], is_foreign);
+    }
 }

@@ -28,11 +28,7 @@ static uint32_t take_packets(struct un_stack *stack)
         return 0;
     device->release(stack->device, count);
     stack->counters->rx_packets += count;
-    for (uint32_t i = 0; i < count; i++) {
-        if (i + 1 < count)
-            __builtin_prefetch(un_pool_bytes(&stack->tcp.pool, packets[i + 1].frame) + 64);
-        un_stack_rx(stack, &packets[i], false);
-    }
+    un_stack_rx(stack, packets, count, false);
     return count;
 }
 
@@ -190,5 +186,5 @@ uint64_t un_stack_deadline_ns(const struct un_stack *stack)
 void un_stack_input(struct un_stack *stack, const struct un_rx *packet)
 {
     stack->counters->taken_over++;
-    un_stack_rx(stack, packet, true);
+    un_stack_rx(stack, packet, 1, true);
 }
