@@ -125,10 +125,20 @@ struct un_stack_shards {
 
 #define UN_QUESTION_MAX 128u /* bytes of a solicitation of ARP or neighbour discovery, with all headers */
 
+#define UN_ROW_MAX 32u /* packets that leave together */
+
+/* Packets of the usual kind, whose connections have sent them: headers, and one piece of payload. They wait for one
+ * call to the device, which comes before the turn goes on to anything else. */
+struct un_row {
+    uint32_t count;
+    struct un_tx packets[UN_ROW_MAX];
+    struct un_piece pieces[UN_ROW_MAX][2];
+    uint8_t headers[UN_ROW_MAX][UN_ETH_BYTES + UN_IPV4_BYTES + UN_TCP_HEADER_TIMESTAMP];
+};
+
 /* A packet that is being put together: packets.h. */
 struct un_outgoing {
     uint8_t header[UN_HEADERS_MAX];
-    uint32_t header_length;
     struct un_piece pieces[UN_TX_PIECES_MAX];
     struct un_tx tx;
 };
@@ -158,6 +168,7 @@ struct un_stack {
     bool *frame_scratch;
     bool *sent_scratch;
     struct un_outgoing segment;
+    struct un_row row;
     uint8_t question[UN_QUESTION_MAX];
     const struct un_kernel_table *kernel; /* of shared addresses; NULL: none yet … */
     uint64_t kernel_changes; /* … and which of its tables addresses and neighbours are as in */
