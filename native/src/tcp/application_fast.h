@@ -24,7 +24,7 @@ UN_ALWAYS_INLINE void un_tcp_consume_fast(struct un_tcp *tcp, struct un_tcb *tcb
     tcb->rcv.head = UN_NONE;
     tcb->rcv_frames = 0;
     tcb->rcv_bytes = 0;
-    un_pool_drop(&tcp->pool, frame);
+    un_pool_drop_frame(&tcp->pool, frame);
 }
 
 /* The piece is copied. */
