@@ -256,7 +256,9 @@ UN_ALWAYS_INLINE void process_fast(struct un_stack *stack, uint32_t slot, const 
     struct un_tcb *tcb = &stack->tcp.tcbs[slot];
     uint32_t acked = tcb->snd_una;
     un_stack_busy_part(stack, slot, UN_KEEP_HOT);
-    un_tcp_input_fast(&stack->tcp, tcb, seg, payload, false);
+    enum un_drop drop = un_tcp_input_fast(&stack->tcp, tcb, seg, payload, false);
+    if (seg->length > 0 && drop == UN_DROP_NONE && !(tcb->events & UN_TCP_EVENT_READABLE))
+        un_stack_conn_readable(stack, tcb);
     un_stack_idle(stack);
     if (tcb->snd_una != acked)
         un_neighbour_confirm(stack, tcb);

@@ -90,7 +90,7 @@ UN_ALWAYS_INLINE void un_tcp_ack_fast(struct un_tcp *tcp, struct un_tcb *tcb, co
     }
 }
 
-/* What un_tcp_process does, of a segment that un_tcp_input_is_fast. is_chain: the payload may be in several frames. */
+/* What un_tcp_process does, of a segment that un_tcp_input_is_fast. is_chain: as of un_tcp_receive_next. */
 UN_ALWAYS_INLINE enum un_drop un_tcp_input_fast(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg,
                                                 uint32_t frame, bool is_chain)
 {
