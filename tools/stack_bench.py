@@ -20,14 +20,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 SERVERS = ("usnet", "lwip")
-COUNTED = {"segment": "measured_segment", "echo": "measured_turn"}
-COUNTED_ROUNDS = 2000
+COUNTED = {  # of a part: the function, rounds, and messages in each, as in stack_bench.c
+    "segment": ("measured_segment", 2000, 1),
+    "echo": ("measured_turn", 2000, 1),
+    "batch": ("measured_turn", 40, 128),
+}
 RUNS = 9  # of each part, in stack_bench.c
 SHARDS = (1, 2, 4, 8)
 SHARDS_ROUNDS = 4000  # in stack_bench.c
 FLAT = 2.0  # per cent
 CONNECTIONS = [10**power for power in range(7)]
-PARTS = ("segment", "echo", "bulk", "curve")
+PARTS = ("segment", "echo", "batch", "bulk", "curve")
 
 
 class Line(NamedTuple):
@@ -44,6 +47,8 @@ LINES = (
     Line("echo of 60 bytes, server's half", "echo", "instructions", "<=", 1000),
     Line("", "echo", "ns"),
     Line("client and server", "echo round", "ns"),
+    Line("echo, 128 connections at once", "batch", "instructions", "<=", 1600),
+    Line("", "batch", "ns"),
     *(Line(f"echo, one of {count:,} connections", f"echo {count}", "ns") for count in CONNECTIONS),
     *(Line(f"memory of {count:,}, both ends", f"memory {count}", "MiB") for count in CONNECTIONS[-2:-1]),
     Line("memory of 1,000,000, both ends", "memory 1000000", "MiB", "<=", 1024),
@@ -88,11 +93,11 @@ def instructions(bench: str, server: str, function: str, *part: str) -> int:
 
 
 def counted(bench: str, servers: set[str]) -> Iterator[tuple[tuple[str, str, str], float]]:
-    """Instructions of a round."""
-    for part, function in COUNTED.items():
+    """Instructions of a message."""
+    for part, (function, rounds, messages) in COUNTED.items():
         for server in sorted(servers):
-            total = instructions(bench, server, function, part, str(COUNTED_ROUNDS))
-            yield (part, server, "instructions"), total / (COUNTED_ROUNDS * RUNS)
+            total = instructions(bench, server, function, part, str(rounds))
+            yield (part, server, "instructions"), total / (rounds * messages * RUNS)
 
 
 def counted_shards(bench: str) -> Figures:

@@ -92,9 +92,10 @@ class XdpProgram:
         """Empty once it is closed."""
         return {name: self._counter(number) for number, name in enumerate(COUNTERS)} if self._maps else {}
 
-    def action(self, frame: bytes, interface_index: int = 1, queue: int = 0) -> int:
-        """What it would do with a frame: enum xdp_action."""
-        return _known(lib.usnet_bpf_try(self._maps["program"], frame, len(frame), interface_index, queue))
+    def action(self, frame: bytes, interface_index: int = 1, queue: int = 0, first: int | None = None) -> int:
+        """What it would do with a frame: enum xdp_action. `first`: bytes in its first buffer (Linux 6.18), or all."""
+        first = len(frame) if first is None else first
+        return _known(lib.usnet_bpf_try(self._maps["program"], frame, len(frame), first, interface_index, queue))
 
     def _counter(self, number: int) -> int:
         value = ffi.new("uint64_t *")

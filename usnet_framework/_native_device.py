@@ -121,9 +121,10 @@ class Pool:
         """One reference of each frame of a chain."""
         checked(lib.usnet_pool_drop(self.handle, frame))
 
-    def forget(self) -> None:
-        """All frames are free, whoever had them, as where the owner of the pool is adopted by another process."""
-        lib.usnet_pool_forget(self.handle)
+    def forget(self, device: Device) -> None:
+        """All frames are free, whoever had them, but those in rings of this device that outlive its owner: as where the
+        owner of both is adopted by another process."""
+        lib.usnet_pool_forget(self.handle, device._open())
 
     def look(self, frame: int) -> Frame:
         found = self._look(frame)

@@ -59,6 +59,15 @@ static struct bpf_program *program_of(struct bpf_object *opened)
     return bpf_object__find_program_by_name(opened, "usnet_xdp");
 }
 
+/* Before it is loaded. Of constants there is one: usnet_xdp_large. */
+static int set_large(struct bpf_object *opened)
+{
+    const uint8_t large = 1;
+    struct bpf_map *constants = bpf_object__find_map_by_name(opened, ".rodata");
+    int error = bpf_map__set_initial_value(constants, &large, sizeof large);
+    return error ? error : bpf_program__set_flags(program_of(opened), BPF_F_XDP_HAS_FRAGS);
+}
+
 static int map_of(struct bpf_object *opened, const char *name)
 {
     return keep(bpf_object__find_map_fd_by_name(opened, name));
@@ -83,9 +92,9 @@ int usnet_bpf_load(struct usnet_bpf_program *loaded, bool large, const char **wh
     struct bpf_object *opened = bpf_object__open_mem(object, sizeof object, NULL);
     if (!opened)
         return refused(-errno, why);
-    if (large)
-        bpf_program__set_flags(program_of(opened), BPF_F_XDP_HAS_FRAGS);
-    int error = bpf_object__load(opened);
+    int error = large ? set_large(opened) : 0;
+    if (error == 0)
+        error = bpf_object__load(opened);
     if (error == 0)
         take(opened, loaded);
     bpf_object__close(opened);
@@ -137,9 +146,10 @@ int usnet_bpf_remove(int map, const void *key)
     return bpf_map_delete_elem(map, key);
 }
 
-int usnet_bpf_try(int program, const void *frame, uint32_t length, uint32_t interface_index, uint32_t queue)
+int usnet_bpf_try(int program, const void *frame, uint32_t length, uint32_t first, uint32_t interface_index,
+                  uint32_t queue)
 {
-    struct xdp_md context = {.data_end = length, .ingress_ifindex = interface_index, .rx_queue_index = queue};
+    struct xdp_md context = {.data_end = first, .ingress_ifindex = interface_index, .rx_queue_index = queue};
     LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = frame, .data_size_in = length, .ctx_in = &context,
                 .ctx_size_in = sizeof context, .repeat = 1);
     int error = bpf_prog_test_run_opts(program, &run);

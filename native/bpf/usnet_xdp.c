@@ -11,8 +11,9 @@
  * has ports, and the kernel would put them together and answer with a reset, too. Frames with VLAN tags are the
  * kernel's.
  *
- * Every step compares with the end of the frame; one that ends too early goes on to the kernel. Of a packet in several
- * buffers that is the end of the first, in which the headers are. */
+ * Every step compares with the end of what is looked at; a frame that ends too early goes on to the kernel. That is the
+ * whole frame or, of one in several buffers, the first. Some drivers (mlx5) leave that one empty: where it is short,
+ * the beginning of the frame is copied, and looked at in its place. Nobody has headers beyond HEADERS_MAX. */
 #include "usnet_xdp.h"
 
 #include <linux/bpf.h>
@@ -25,7 +26,7 @@
 #define ETHER_IPV6 0x86dd
 
 enum { HOP_BY_HOP = 0, ICMP = 1, TCP = 6, UDP = 17, ROUTING = 43, FRAGMENT = 44, ICMPV6 = 58, DESTINATION = 60 };
-enum { EXTENSIONS_MAX = 6 };
+enum { EXTENSIONS_MAX = 6, HEADERS_MAX = 512 };
 enum { NEIGHBOUR_SOLICITATION = 135, NEIGHBOUR_ADVERTISEMENT = 136 };
 
 struct ethernet {
@@ -121,19 +122,39 @@ struct {
     __type(value, __u64);
 } counters SEC(".maps");
 
-/* Where the parser is. */
-struct cursor {
-    struct xdp_md *frame;
-    void *at;
-    void *end;
+/* The beginning of a frame whose first buffer is short. */
+struct copy {
+    __u8 bytes[HEADERS_MAX];
 };
 
-/* Points `variable` to the next bytes, or returns `otherwise` where the frame ends before. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct copy);
+} copies SEC(".maps");
+
+/* Frames may come in several buffers. Written before the program is loaded, and a constant then: older kernels refuse
+ * what such frames take, but not where it is never reached. */
+const volatile __u8 usnet_xdp_large = 0;
+
+/* Where the parser is: `at` bytes behind the beginning. */
+struct cursor {
+    struct xdp_md *frame;
+    void *begin;
+    void *end;
+    __u32 at;
+};
+
+/* Points `variable` to the next bytes, or returns `otherwise` where there are too few. The first comparison shows the
+ * kernel that a copy is not left, the second that the frame is not. */
 #define TAKE(cursor, variable, otherwise)                                                                              \
     do {                                                                                                               \
-        if ((cursor)->at + sizeof *(variable) > (cursor)->end)                                                         \
+        if ((cursor)->at > HEADERS_MAX - sizeof *(variable))                                                           \
             return otherwise;                                                                                          \
-        (variable) = (cursor)->at;                                                                                     \
+        (variable) = (cursor)->begin + (cursor)->at;                                                                   \
+        if ((void *)((variable) + 1) > (cursor)->end)                                                                  \
+            return otherwise;                                                                                          \
         (cursor)->at += sizeof *(variable);                                                                            \
     } while (0)
 
@@ -328,10 +349,30 @@ INLINE int ipv6(struct cursor *cursor)
     return protocol == ICMPV6 ? icmp_v6(cursor) : XDP_PASS;
 }
 
+/* The first buffer; a copy, where it holds less of the headers than there may be. */
+INLINE void begin(struct cursor *cursor, struct xdp_md *frame)
+{
+    *cursor = (struct cursor){frame, (void *)(long)frame->data, (void *)(long)frame->data_end, 0};
+    __u64 first = cursor->end - cursor->begin;
+    __u32 only = 0;
+    if (!usnet_xdp_large || first >= HEADERS_MAX)
+        return;
+    __u64 length = bpf_xdp_get_buff_len(frame);
+    struct copy *copy = bpf_map_lookup_elem(&copies, &only);
+    if (length <= first || !copy)
+        return;
+    length = length < HEADERS_MAX ? length : HEADERS_MAX;
+    if (bpf_xdp_load_bytes(frame, 0, copy->bytes, length) < 0)
+        return;
+    cursor->begin = copy->bytes;
+    cursor->end = copy->bytes + length;
+}
+
 SEC("xdp")
 int usnet_xdp(struct xdp_md *frame)
 {
-    struct cursor cursor = {frame, (void *)(long)frame->data, (void *)(long)frame->data_end};
+    struct cursor cursor;
+    begin(&cursor, frame);
     const struct ethernet *ethernet;
     TAKE(&cursor, ethernet, XDP_PASS);
     if (is_to_our_station(ethernet))

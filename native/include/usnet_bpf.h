@@ -34,8 +34,10 @@ int usnet_bpf_get(int map, const void *key, void *value);
 int usnet_bpf_remove(int map, const void *key);
 
 /* What the program does with a frame that comes on a queue: an action (enum xdp_action), or a negative errno. Nothing
- * is attached, and no frame goes anywhere. */
-int usnet_bpf_try(int program, const void *frame, uint32_t length, uint32_t interface_index, uint32_t queue);
+ * is attached, and no frame goes anywhere. `first`: bytes in the first of its buffers; less than all takes
+ * Linux 6.18. */
+int usnet_bpf_try(int program, const void *frame, uint32_t length, uint32_t first, uint32_t interface_index,
+                  uint32_t queue);
 
 /* cffi: end */
 

@@ -40,9 +40,9 @@ int usnet_pool_drop(struct usnet_pool *pool, uint32_t frame);
 int usnet_pool_look(const struct usnet_pool *pool, uint32_t frame, struct usnet_frame *found);
 
 /* All frames are free, whoever had them: what remains of a pool when its owner is adopted elsewhere. Only those are not
- * that stand in rings of the device that was attached last, which is open still and outlives its owner. Attach devices
+ * that stand in rings of this device (NULL: there is none), which is open and outlives its owner. Attach devices
  * anew. */
-void usnet_pool_forget(struct usnet_pool *pool);
+void usnet_pool_forget(struct usnet_pool *pool, const struct usnet_device *device);
 
 /* ---- What a device is and can: what is in force, not what was asked for. ---- */
 

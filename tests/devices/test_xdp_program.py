@@ -5,6 +5,7 @@ No queue has a socket, so what is for our stack is dropped and counted as such."
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -26,11 +27,22 @@ PORT = 7000
 OUTGOING = (40000, 40999)
 DROP, PASS = 1, 2
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
+needs_buffers = pytest.mark.skipif(
+    tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) < (6, 18),
+    reason="before Linux 6.18 the program cannot be tried on a frame in several buffers",
+)
+BUFFERS = [None, *(pytest.param(first, marks=needs_buffers) for first in (0, 20))]
+
+
+@pytest.fixture(scope="module", params=BUFFERS, ids=str)
+def first(request: pytest.FixtureRequest) -> int | None:
+    """Bytes in the first buffer of each frame; None: all."""
+    return request.param  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")
-def program() -> Iterator[XdpProgram]:
-    program = XdpProgram()
+def program(first: int | None) -> Iterator[XdpProgram]:
+    program = XdpProgram(large=first is not None)
     program.set_station(OURS)
     for family in (4, 6):
         program.own(ipaddress.ip_address(OWN[family]))
@@ -42,22 +54,23 @@ def program() -> Iterator[XdpProgram]:
 
 
 @pytest.fixture
-def goes(program: XdpProgram) -> Where:
-    return Where(program)
+def goes(program: XdpProgram, first: int | None) -> Where:
+    return Where(program, first)
 
 
 @pytest.fixture
-def outgoing(program: XdpProgram) -> Iterator[Where]:
+def outgoing(program: XdpProgram, first: int | None) -> Iterator[Where]:
     program.set_outgoing(*OUTGOING)
-    yield Where(program)
+    yield Where(program, first)
     program.set_station(OURS)
 
 
 class Where:
     """Where a frame goes: "stack", "kernel", or "nowhere" as a fragment."""
 
-    def __init__(self, program: XdpProgram) -> None:
+    def __init__(self, program: XdpProgram, first: int | None) -> None:
         self._program = program
+        self._first = first
 
     def __call__(self, payload: bytes | Ip, ether_type: int | None = None, to: bytes = KERNELS,
                  vlan: int | None = None) -> str:  # fmt: skip
@@ -68,7 +81,8 @@ class Where:
 
     def frame(self, frame: bytes) -> str:
         before = self._program.counters()
-        action = self._program.action(frame)
+        first = len(frame) if self._first is None else min(self._first, len(frame))
+        action = self._program.action(frame, first=first)
         after = self._program.counters()
         risen = [name for name in after if after[name] != before[name]]
         return {(PASS, ()): "kernel", (DROP, ("not_served",)): "stack", (DROP, ("fragments",)): "nowhere"}[

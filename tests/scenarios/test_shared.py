@@ -276,6 +276,21 @@ def test_a_station_that_was_pushed_out_is_looked_for_in_the_table(host: SharedHo
     first.expect("P. 1:11(10) ack 1")
 
 
+@pytest.mark.stack(conn_max=128)
+def test_who_waits_for_the_kernel_goes_where_its_next_segment_came_from(host: SharedHost) -> None:
+    """The peer speaks before the kernel has found out where it is."""
+    first = states.established(host)
+    for number in range(64):
+        other = states.listening(host, remote=(PEER[4], 5000 + number))
+        send_from(other, states.SYN, bytes([2, 0, 0, 0, 1, number]))
+        other.take()
+    first.write(10)
+    host.expect_nothing()
+    send_from(first, ". 1:1(0) ack 1", OTHER_MAC)
+    assert destination(host) == OTHER_MAC
+    first.expect("P. 1:11(10) ack 1")
+
+
 # Connections that are opened.
 
 
@@ -445,6 +460,16 @@ def test_an_address_is_added(host: SharedHost) -> None:
     host.addresses.append("10.0.0.7/24")
     host.tell()
     host.send_body(Tcp(4000, 80, flags="S", window=1000), PEER[4], "10.0.0.7")
+    answer, _ = host.expect_body(Tcp)
+    assert answer.flags == "S."
+
+
+def test_the_last_address_of_a_network_that_went_may_be_a_hosts(host: SharedHost) -> None:
+    """10.0.0.255, once 10.0.0.0/24 has become 10.0.0.0/16."""
+    host.listen(80)
+    host.addresses = ["10.0.1.1/16"]
+    host.tell()
+    host.send_body(Tcp(4000, 80, flags="S", window=1000), "10.0.0.255", "10.0.1.1")
     answer, _ = host.expect_body(Tcp)
     assert answer.flags == "S."
 

@@ -376,7 +376,7 @@ class DeviceConformance:
             for number in range(9):
                 run.far_sends(number, 1000)
             run.peek(1)
-            run.pool.forget()
+            run.pool.forget(run.device)
             run.device.attach(run.pool)
             while run.device.peek(1):  # it may keep packets elsewhere than in frames
                 run.next()
@@ -388,7 +388,7 @@ class DeviceConformance:
     def test_attached_anew_it_sends_as_before(self) -> None:
         with self.running() as run:
             run.device_sends(1, 500)
-            run.pool.forget()
+            run.pool.forget(run.device)
             run.device.attach(run.pool)
             run.device_sends(2, 500)
             run.far_gets(1, 500)

@@ -74,11 +74,16 @@ void client_open(struct client *client, uint32_t count, void (*serve)(void))
         open_some(client, count - i < OPENED_AT_ONCE ? count - i : OPENED_AT_ONCE, serve);
 }
 
-void client_send(struct client *client, uint64_t handle)
+static void write_message(struct client *client, uint64_t handle)
 {
     static const uint8_t message[MESSAGE_BYTES] = "a message of sixty bytes";
     struct un_piece piece = {message, MESSAGE_BYTES, UN_NONE};
     un_assert(un_stack_write(&client->host.stack, handle, &piece, 1) == MESSAGE_BYTES);
+}
+
+void client_send(struct client *client, uint64_t handle)
+{
+    write_message(client, handle);
     host_turn(&client->host);
 }
 
@@ -87,6 +92,23 @@ bool client_take(struct client *client, uint64_t handle)
     uint8_t bytes[2048];
     client_turn(client);
     return un_stack_read(&client->host.stack, handle, bytes, sizeof bytes) == MESSAGE_BYTES;
+}
+
+void client_ask(struct client *client)
+{
+    for (uint32_t i = 0; i < client->count; i++)
+        write_message(client, client->handles[i]);
+    host_turn(&client->host);
+}
+
+uint32_t client_answers(struct client *client)
+{
+    uint8_t bytes[2048];
+    uint32_t answers = 0;
+    client_turn(client);
+    for (uint32_t i = 0; i < client->count; i++)
+        answers += un_stack_read(&client->host.stack, client->handles[i], bytes, sizeof bytes) == MESSAGE_BYTES;
+    return answers;
 }
 
 uint64_t client_pour(struct client *client, uint64_t most)

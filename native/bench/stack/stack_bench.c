@@ -3,6 +3,7 @@
  *
  *   stack_bench segment [rounds]     one in-order data segment in, event out
  *   stack_bench echo [rounds]        60-byte echo on one connection: the server's half, and the round
+ *   stack_bench batch [rounds]       the same on 128 connections at once: of a message, the server's half
  *   stack_bench bulk [MiB]           one connection, MTU 1500, checksums computed and verified, in and out
  *   stack_bench curve [largest]      the echo over 10^0 … connections, one at random each time, and what they cost
  *   stack_bench shards [how many]    the echo on the shards of one server, in turn (ours alone)
@@ -28,6 +29,7 @@ enum {
     FRAMES_FEW = 1024,
     FRAMES_BULK = 8192,
     FRAMES_MANY = 16384,
+    BATCH = 128,
     CURVE_ROUNDS = 20000,
     SHARDS_ROUNDS = 4000
 };
@@ -103,15 +105,15 @@ static void worlds_stop(struct world *worlds, uint32_t count)
         world_stop(&worlds[i]);
 }
 
-/* One for each server, with one connection. How many there are. */
-static uint32_t worlds_connect(struct world *worlds, uint32_t frames, enum server_work work)
+/* One for each server, with so many connections. How many there are. */
+static uint32_t worlds_connect(struct world *worlds, uint32_t connections, uint32_t frames, enum server_work work)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < SERVERS; i++) {
-        if (!is_wanted(servers[i], 1))
+        if (!is_wanted(servers[i], connections))
             continue;
-        world_start(&worlds[count], servers[i], (struct host_size){16, frames}, work);
-        client_open(&worlds[count++].client, 1, servers[i]->serve);
+        world_start(&worlds[count], servers[i], (struct host_size){connections < 16 ? 16 : connections, frames}, work);
+        client_open(&worlds[count++].client, connections, servers[i]->serve);
     }
     return count;
 }
@@ -137,7 +139,7 @@ static void run_segment(uint32_t rounds)
 {
     struct world worlds[SERVERS];
     double runs[SERVERS][RUNS];
-    uint32_t count = worlds_connect(worlds, FRAMES_FEW, SERVER_HOLD);
+    uint32_t count = worlds_connect(worlds, 1, FRAMES_FEW, SERVER_HOLD);
     for (int run = 0; run < RUNS; run++)
         for (uint32_t i = 0; i < count; i++)
             runs[i][run] = segment_ns(&worlds[i], rounds);
@@ -188,8 +190,38 @@ static void measure_echo(struct world *worlds, uint32_t count, uint32_t rounds, 
 static void run_echo(uint32_t rounds)
 {
     struct world worlds[SERVERS];
-    uint32_t count = worlds_connect(worlds, FRAMES_FEW, SERVER_ECHO);
+    uint32_t count = worlds_connect(worlds, 1, FRAMES_FEW, SERVER_ECHO);
     measure_echo(worlds, count, rounds, "echo");
+    worlds_stop(worlds, count);
+}
+
+/* ---- batch ---- */
+
+static double batch_ns(struct world *world, uint32_t rounds)
+{
+    struct client *client = &world->client;
+    uint64_t spent = 0;
+    for (uint32_t i = 0; i < rounds; i++) {
+        client_ask(client);
+        for (uint32_t answers = 0; answers < client->count; answers += client_answers(client)) {
+            uint64_t before = wall_ns();
+            world->server->turn();
+            spent += wall_ns() - before;
+        }
+    }
+    return (double)spent / (rounds * client->count);
+}
+
+static void run_batch(uint32_t rounds)
+{
+    struct world worlds[SERVERS];
+    double runs[SERVERS][RUNS];
+    uint32_t count = worlds_connect(worlds, BATCH, FRAMES_FEW, SERVER_ECHO);
+    for (int run = 0; run < RUNS; run++)
+        for (uint32_t i = 0; i < count; i++)
+            runs[i][run] = batch_ns(&worlds[i], rounds);
+    for (uint32_t i = 0; i < count; i++)
+        say("batch", worlds[i].server, median(runs[i]), "ns");
     worlds_stop(worlds, count);
 }
 
@@ -282,7 +314,7 @@ static void measure_bulk(enum server_work work, uint32_t mib, const char *what)
     struct world worlds[SERVERS];
     struct bulk_cost costs[SERVERS];
     char name[NAME];
-    uint32_t count = worlds_connect(worlds, FRAMES_BULK, work);
+    uint32_t count = worlds_connect(worlds, 1, FRAMES_BULK, work);
     for (int run = 0; run < RUNS; run++)
         for (uint32_t i = 0; i < count; i++)
             bulk_run(&worlds[i], work == SERVER_SOURCE, (uint64_t)mib << 20, &costs[i].both[run],
@@ -327,6 +359,7 @@ static const struct {
     uint32_t number;
 } parts[] = {{"segment", run_segment, 200000},
              {"echo", run_echo, 200000},
+             {"batch", run_batch, 2000},
              {"bulk", run_bulk, 256},
              {"curve", run_curve, 1000000},
              {"shards", run_shards, 8}};
@@ -340,5 +373,5 @@ int main(int argc, char **argv)
         parts[i].run(number ? number : parts[i].number);
         return 0;
     }
-    return fprintf(stderr, "usage: stack_bench segment|echo|bulk|curve|shards [how much]\n"), 2;
+    return fprintf(stderr, "usage: stack_bench segment|echo|batch|bulk|curve|shards [how much]\n"), 2;
 }

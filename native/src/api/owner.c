@@ -16,7 +16,6 @@ UN_API_SAME((uint32_t)USNET_NO_FRAME, UN_NONE);
 struct usnet_pool {
     struct un_pool inner;
     struct un_pool_memory memory;
-    struct un_device *device; /* that was attached last */
 };
 
 struct usnet_pool *usnet_pool_create(uint32_t frames, uint32_t frame_bytes)
@@ -81,11 +80,11 @@ int usnet_pool_look(const struct usnet_pool *pool, uint32_t frame, struct usnet_
     return 0;
 }
 
-void usnet_pool_forget(struct usnet_pool *pool)
+void usnet_pool_forget(struct usnet_pool *pool, const struct usnet_device *device)
 {
     for (uint32_t frame = 0; frame < pool->memory.count; frame++)
         pool->inner.frames[frame].references = 0;
-    un_device_hold(pool->device, &pool->inner);
+    un_device_hold((const struct un_device *)device, &pool->inner);
     un_pool_rebuild(&pool->inner);
 }
 
@@ -121,7 +120,6 @@ int usnet_device_counters(const struct usnet_device *device, uint64_t *values, u
 
 void usnet_device_attach(struct usnet_device *device, struct usnet_pool *pool)
 {
-    pool->device = inner(device);
     un_device_attach(inner(device), &pool->inner);
 }
 

@@ -103,6 +103,18 @@ static inline void un_pool_drop(struct un_pool *pool, uint32_t frame)
     pool->own->free_count += !is_lent;
 }
 
+/* The same, of a frame that is one for certain, and no lent piece. */
+static inline void un_pool_drop_frame(struct un_pool *pool, uint32_t frame)
+{
+    struct un_frame *record = &pool->frames[frame];
+    un_assert(record->references > 0);
+    if (--record->references > 0)
+        return;
+    record->next = pool->own->free_head;
+    pool->own->free_head = frame;
+    pool->own->free_count++;
+}
+
 static inline bool un_pool_is_lent(const struct un_pool *pool, uint32_t frame)
 {
     return frame >= pool->own->count;

@@ -14,6 +14,8 @@
  * that is asked for in front of the packet. flush makes one system call for all that was submitted; the kernel may take
  * less of it, and is called again as long as it takes some. What it leaves, as the queue behind it is full, it is
  * offered again before each sleep, and now and then while nothing comes: nobody may submit anything more.
+ * A descriptor that the kernel finds invalid (tx_errors) is never completed, and nobody says which: its frame is the
+ * kernel's until the socket ends, as one that is being sent.
  *
  * An interface that is removed takes the socket's queue with it, and neither poll nor the rings tell. A system call
  * does: each that sends, and one for this alone when nothing came since the last sleep. */

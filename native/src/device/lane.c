@@ -102,6 +102,29 @@ static __attribute__((noinline)) uint32_t gather_chain(struct un_pool *pool, con
     return head;
 }
 
+/* Headers, and one piece of payload: what most packets are. */
+static inline bool is_simple(const struct un_tx *packet)
+{
+    uint32_t headers = packet->pieces[0].length;
+    return packet->count == 2 && headers <= packet->length && packet->pieces[1].length == packet->length - headers;
+}
+
+static inline void copy(uint8_t *at, const struct un_tx *packet)
+{
+    const struct un_piece *piece = packet->pieces;
+    if (__builtin_expect(is_simple(packet), 1)) {
+        memcpy(at, piece[0].bytes, piece[0].length);
+        memcpy(at + piece[0].length, piece[1].bytes, piece[1].length);
+        return;
+    }
+    const uint8_t *end = at + packet->length;
+    for (uint16_t i = 0; i < packet->count; at += piece[i++].length) {
+        un_assert(piece[i].length <= (size_t)(end - at));
+        memcpy(at, piece[i].bytes, piece[i].length);
+    }
+    un_assert(at == end);
+}
+
 static inline uint32_t gather(struct un_pool *pool, const struct un_tx *packet)
 {
     if (__builtin_expect(packet->length > pool->own->frame_bytes, 0))
@@ -109,14 +132,7 @@ static inline uint32_t gather(struct un_pool *pool, const struct un_tx *packet)
     uint32_t frame = un_pool_take(pool);
     if (frame == UN_NONE)
         return UN_NONE;
-    uint8_t *at = un_pool_bytes(pool, frame);
-    const uint8_t *end = at + packet->length;
-    for (const struct un_piece *piece = packet->pieces, *last = piece + packet->count; piece < last; piece++) {
-        un_assert(piece->length <= (size_t)(end - at));
-        memcpy(at, piece->bytes, piece->length);
-        at += piece->length;
-    }
-    un_assert(at == end);
+    copy(un_pool_bytes(pool, frame), packet);
     pool->frames[frame].length = (uint16_t)packet->length;
     return frame;
 }

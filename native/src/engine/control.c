@@ -18,6 +18,18 @@ void un_control_tell(struct un_engine *engine, uint32_t type, uint32_t port, uin
         continue;
 }
 
+bool un_control_offer(const struct un_engine *engine, uint32_t type, uint64_t arg0, uint64_t arg1)
+{
+    const struct un_control message = {.type = type, .arg = {arg0, arg1}};
+    ssize_t sent = 0;
+    if (engine->setup.control_fd < 0)
+        return true;
+    do
+        sent = send(engine->setup.control_fd, &message, sizeof message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (sent < 0 && errno == EINTR);
+    return sent >= 0 || errno != EAGAIN;
+}
+
 void un_control_say(int fd, const char *format, ...)
 {
     struct {

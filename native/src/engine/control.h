@@ -5,6 +5,7 @@
 #ifndef UN_CONTROL_H
 #define UN_CONTROL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/assert.h"
@@ -76,5 +77,8 @@ __attribute__((format(printf, 2, 3))) void un_control_say(int fd, const char *fo
 struct un_engine;
 void un_control_tell(struct un_engine *engine, uint32_t type, uint32_t port, uint32_t serial, uint32_t flags,
                      uint64_t arg0, uint64_t arg1);
+
+/* The same, of a message that can be told later: false, and nothing was sent, where the socket is full. */
+bool un_control_offer(const struct un_engine *engine, uint32_t type, uint64_t arg0, uint64_t arg1);
 
 #endif

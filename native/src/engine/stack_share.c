@@ -10,7 +10,7 @@
 #include "engine/link.h"
 #include "stack/kernel_table.h"
 
-#define QUESTIONS_AT_ONCE 32u /* a full socket would hold us up */
+#define QUESTIONS_AT_ONCE 32u /* a turn has other work, too */
 
 /* Behind those of the device; -1: there is none. */
 static int table_fd(const struct un_engine *engine)
@@ -57,13 +57,17 @@ int un_link_adopt(struct un_link *link, const struct un_stack_place *place)
     return status;
 }
 
-/* Those that are left are told the next time. */
+/* Those that are left are told the next time. The supervisor may be busy and its socket full: nobody waits for that. */
 void un_link_tell_questions(struct un_engine *engine)
 {
+    struct un_stack *stack = &engine->link->stack;
     struct un_ip ip;
-    for (uint32_t left = QUESTIONS_AT_ONCE; left > 0 && un_stack_next_question(&engine->link->stack, &ip); left--) {
+    for (uint32_t left = QUESTIONS_AT_ONCE; left > 0 && un_stack_next_question(stack, &ip); left--) {
         uint64_t address[2];
         memcpy(address, ip.bytes, sizeof address);
-        un_control_tell(engine, UN_CONTROL_ASKS, 0, 0, 0, address[0], address[1]);
+        if (un_control_offer(engine, UN_CONTROL_ASKS, address[0], address[1]))
+            continue;
+        un_stack_ask_again(stack, &ip);
+        return;
     }
 }

@@ -21,7 +21,7 @@
 #include "wire/packet.h"
 
 #define UN_STACK_MAGIC UINT64_C(0x314b434154534e55) /* "UNSTACK1" */
-#define UN_STACK_VERSION 8u
+#define UN_STACK_VERSION 9u
 
 #define UN_FRAGMENTS_MAX 16u      /* datagrams being put together */
 #define UN_FRAGMENT_FRAMES_MAX 63u /* of one: what one gather list holds */
@@ -61,6 +61,7 @@ struct un_claim {
     uint64_t defended_ns; /* last; 0: never */
     uint8_t mac[UN_MAC_BYTES]; /* who claimed it last */
     uint8_t news;         /* enum un_address_news */
+    uint32_t conns;       /* cache: blocks that name it */
 };
 
 /* groups.c. */

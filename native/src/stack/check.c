@@ -246,6 +246,21 @@ static const char *check_conns(struct un_stack *stack)
     return used == stack->own->conn_count ? NULL : "the count of connections is wrong";
 }
 
+/* How many connections each of our addresses has. */
+static const char *check_places(struct un_stack *stack)
+{
+    uint32_t conns[UN_STACK_ADDRESSES_MAX] = {0};
+    for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++) {
+        const struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+        if (is_live(tcb) || (tcb->listed & UN_LISTED_LINKED))
+            conns[tcb->local]++;
+    }
+    for (uint32_t place = 0; place < UN_STACK_ADDRESSES_MAX; place++)
+        if (conns[place] != stack->own->claims[place].conns)
+            return "the count of an address's connections is wrong";
+    return NULL;
+}
+
 static const char *check_free_slots(struct un_stack *stack)
 {
     const struct un_stack_memory *own = stack->own;
@@ -346,9 +361,9 @@ static const char *check_backlogs(struct un_stack *stack)
 const char *un_stack_check(struct un_stack *stack)
 {
     static const char *(*const checks[])(struct un_stack *) = {
-        check_blocks, check_endpoints,  check_fragments, check_neighbours, check_pool,  check_sents,
-        check_conns,  check_free_slots, check_outputs,   check_events,     check_wheel, check_backlogs,
-        check_ports,  check_endpoint_events,
+        check_blocks, check_endpoints,  check_fragments, check_neighbours, check_pool,   check_sents,
+        check_conns,  check_free_slots, check_places,    check_outputs,    check_events, check_wheel,
+        check_backlogs, check_ports,    check_endpoint_events,
     };
     if (stack->own->busy)
         return "a change was not finished";

@@ -11,6 +11,7 @@
 #include "stack/route.h"
 #include "stack/secrets.h"
 #include "stack/udp_endpoints.h"
+#include "tcp/application_fast.h"
 
 struct un_tcb *un_stack_conn_find(struct un_stack *stack, uint64_t conn)
 {
@@ -197,11 +198,26 @@ static bool is_empty(const struct un_piece *pieces, int count)
     return true;
 }
 
+/* false: nothing was done. */
+static inline bool write_fast(struct un_stack *stack, uint32_t slot, const struct un_piece *piece)
+{
+    struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+    if (!un_tcp_write_is_fast(&stack->tcp, tcb, piece))
+        return false;
+    un_stack_busy_part(stack, slot, UN_KEEP_SEND);
+    un_tcp_write_fast(&stack->tcp, tcb, piece);
+    un_stack_conn_list_output(stack, tcb);
+    un_stack_idle(stack);
+    return true;
+}
+
 int64_t un_stack_write(struct un_stack *stack, uint64_t conn, const struct un_piece *pieces, int count)
 {
     struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
+    if (__builtin_expect(count == 1 && write_fast(stack, (uint32_t)conn, pieces), 1))
+        return pieces->length;
     un_stack_busy_part(stack, (uint32_t)conn, UN_KEEP_SEND);
     int64_t taken = un_tcp_write(&stack->tcp, tcb, pieces, count);
     un_stack_idle(stack);
@@ -258,9 +274,26 @@ int un_stack_consume(struct un_stack *stack, uint64_t conn, uint32_t bytes)
     if (bytes > tcb->rcv_bytes)
         return -EINVAL;
     un_stack_busy_part(stack, (uint32_t)conn, UN_KEEP_RECEIVE);
-    un_tcp_consume(&stack->tcp, tcb, bytes);
+    if (__builtin_expect(un_tcp_consume_is_fast(&stack->tcp, tcb, bytes), 1))
+        un_tcp_consume_fast(&stack->tcp, tcb);
+    else
+        un_tcp_consume(&stack->tcp, tcb, bytes);
     un_stack_idle(stack);
     return 0;
+}
+
+/* All there is, in one frame, of which the connection lets go. false: nothing was done. */
+static inline bool read_fast(struct un_stack *stack, uint32_t slot, void *bytes, uint32_t length)
+{
+    struct un_tcb *tcb = &stack->tcp.tcbs[slot];
+    if (!un_tcp_consume_is_fast(&stack->tcp, tcb, length))
+        return false;
+    un_stack_busy_part(stack, slot, UN_KEEP_RECEIVE);
+    const struct un_pool *pool = &stack->tcp.pool;
+    memcpy(bytes, un_pool_bytes(pool, tcb->rcv.head) + pool->frames[tcb->rcv.head].offset, length);
+    un_tcp_consume_fast(&stack->tcp, tcb);
+    un_stack_idle(stack);
+    return true;
 }
 
 int64_t un_stack_read(struct un_stack *stack, uint64_t conn, void *bytes, uint32_t most)
@@ -268,6 +301,9 @@ int64_t un_stack_read(struct un_stack *stack, uint64_t conn, void *bytes, uint32
     struct un_tcb *tcb = un_stack_conn_find(stack, conn);
     if (!tcb)
         return -EBADF;
+    uint32_t all = tcb->rcv_bytes;
+    if (__builtin_expect(all <= most && read_fast(stack, (uint32_t)conn, bytes, all), 1))
+        return all;
     un_stack_busy_part(stack, (uint32_t)conn, UN_KEEP_RECEIVE);
     uint32_t done = un_tcp_read(&stack->tcp, tcb, bytes, most);
     un_stack_idle(stack);

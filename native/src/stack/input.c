@@ -155,7 +155,7 @@ static enum un_drop rx_fragment(struct un_stack *stack, struct un_arrival *arriv
     struct un_rx whole;
     enum un_drop why = un_fragment_input(stack, arrival, &whole);
     if (whole.frame != UN_NONE)
-        un_stack_rx(stack, &whole, false);
+        un_stack_rx(stack, &whole, 1, false);
     return why;
 }
 
@@ -256,7 +256,9 @@ UN_ALWAYS_INLINE void process_fast(struct un_stack *stack, uint32_t slot, const 
     struct un_tcb *tcb = &stack->tcp.tcbs[slot];
     uint32_t acked = tcb->snd_una;
     un_stack_busy_part(stack, slot, UN_KEEP_HOT);
-    un_tcp_input_fast(&stack->tcp, tcb, seg, payload, false);
+    enum un_drop drop = un_tcp_input_fast(&stack->tcp, tcb, seg, payload, false);
+    if (seg->length > 0 && drop == UN_DROP_NONE && !(tcb->events & UN_TCP_EVENT_READABLE))
+        un_stack_conn_readable(stack, tcb);
     un_stack_idle(stack);
     if (tcb->snd_una != acked)
         un_neighbour_confirm(stack, tcb);
@@ -322,8 +324,12 @@ static inline bool rx_fast(struct un_stack *stack, const struct un_rx *packet)
     return rx_fast_rare(stack, packet, at);
 }
 
-void un_stack_rx(struct un_stack *stack, const struct un_rx *packet, bool is_foreign)
+void un_stack_rx(struct un_stack *stack, const struct un_rx *packets, uint32_t count, bool is_foreign)
 {
-    if (!rx_fast(stack, packet))
-        rx_slow(stack, packet, is_foreign);
+    for (uint32_t i = 0; i < count; i++) {
+        if (i + 1 < count)
+            __builtin_prefetch(un_pool_bytes(&stack->tcp.pool, packets[i + 1].frame) + 64);
+        if (!rx_fast(stack, &packets[i]))
+            rx_slow(stack, &packets[i], is_foreign);
+    }
 }

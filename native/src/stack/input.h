@@ -4,6 +4,6 @@
 
 #include "stack/arena.h"
 
-void un_stack_rx(struct un_stack *stack, const struct un_rx *packet, bool is_foreign);
+void un_stack_rx(struct un_stack *stack, const struct un_rx *packets, uint32_t count, bool is_foreign);
 
 #endif

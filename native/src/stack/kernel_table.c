@@ -52,14 +52,35 @@ static void store_addresses(struct un_kernel_copy *copy, const struct un_kernel_
     un_store(&copy->address_count, news->address_count);
 }
 
-static void store_routes(struct un_kernel_copy *copy, const struct un_kernel_news *news)
+static uint64_t prefix_and_elsewhere(const struct un_kernel_route *route)
 {
+    return route->prefix | (route->is_elsewhere ? UN_KERNEL_ELSEWHERE : 0);
+}
+
+static bool is_route(const struct un_kernel_route_words *words, const struct un_kernel_route *route)
+{
+    const struct un_ip network = load_ip(words->network), gateway = load_ip(words->gateway);
+    return un_ip_equal(&network, &route->network) && un_ip_equal(&gateway, &route->gateway) &&
+           un_load(&words->prefix_and_elsewhere) == prefix_and_elsewhere(route);
+}
+
+static bool has_routes(const struct un_kernel_copy *copy, const struct un_kernel_news *news)
+{
+    bool is_same = un_load(&copy->route_count) == news->route_count;
+    for (uint32_t i = 0; i < news->route_count && is_same; i++)
+        is_same = is_route(&copy->routes[i], &news->routes[i]);
+    return is_same;
+}
+
+static void store_routes(struct un_kernel_copy *copy, const struct un_kernel_copy *last,
+                         const struct un_kernel_news *news)
+{
+    un_store(&copy->route_changes, un_load(&last->route_changes) + !has_routes(last, news));
     for (uint32_t i = 0; i < news->route_count; i++) {
         const struct un_kernel_route *route = &news->routes[i];
         store_ip(copy->routes[i].network, &route->network);
         store_ip(copy->routes[i].gateway, &route->gateway);
-        un_store(&copy->routes[i].prefix_and_elsewhere,
-                 route->prefix | (route->is_elsewhere ? UN_KERNEL_ELSEWHERE : 0));
+        un_store(&copy->routes[i].prefix_and_elsewhere, prefix_and_elsewhere(route));
     }
     un_store(&copy->route_count, news->route_count);
 }
@@ -85,7 +106,7 @@ void un_kernel_write(struct un_kernel_table *table, const struct un_kernel_news 
         qsort(news->neighbours, news->neighbour_count, sizeof *news->neighbours, compare_neighbours);
     un_fence(); /* who sees a word of what follows sees that this copy is not the newest one any more */
     store_addresses(copy, news);
-    store_routes(copy, news);
+    store_routes(copy, &table->copies[changes & 1], news);
     store_neighbours(copy, news);
     un_publish(&table->changes, changes + 1);
 }
@@ -138,6 +159,16 @@ uint32_t un_kernel_routes(const struct un_kernel_table *table, struct un_kernel_
             return count;
     }
     return UN_NONE;
+}
+
+uint64_t un_kernel_route_changes(const struct un_kernel_table *table)
+{
+    for (uint32_t try = 0; try < UN_KERNEL_TRIES; try++) {
+        uint64_t changes, route_changes = un_load(&newest(table, &changes)->route_changes);
+        if (is_whole(table, changes))
+            return route_changes;
+    }
+    return UN_KERNEL_NOT_NOW;
 }
 
 /* Network and prefix may be of two tables, before it is known that they are of one. */

@@ -18,6 +18,7 @@
 #define UN_KERNEL_ADDRESSES_MAX 16u
 #define UN_KERNEL_ROUTES_MAX 256u
 #define UN_KERNEL_NEIGHBOURS_MAX 4096u
+#define UN_KERNEL_NOT_NOW UINT64_MAX /* what cannot be read while several tables are written */
 
 struct un_kernel_address_words {
     un_shared64 ip[2];
@@ -36,6 +37,7 @@ struct un_kernel_neighbour_words {
 };
 
 struct un_kernel_copy {
+    un_shared64 route_changes; /* how many tables, up to this one, had other routes than the one before */
     un_shared64 address_count;
     un_shared64 route_count;
     un_shared64 neighbour_count;
@@ -83,6 +85,9 @@ static inline uint64_t un_kernel_changes(const struct un_kernel_table *table)
 {
     return un_observe(&table->changes);
 }
+
+/* Another number when there are other routes; UN_KERNEL_NOT_NOW. */
+uint64_t un_kernel_route_changes(const struct un_kernel_table *table);
 
 /* How many, into an array with room for all; UN_NONE: not now. */
 uint32_t un_kernel_addresses(const struct un_kernel_table *table, struct un_kernel_address *addresses);

@@ -141,6 +141,7 @@ void un_stack_conn_give_back(struct un_stack *stack, struct un_tcb *tcb)
     tcb->next_free = stack->own->conn_free;
     stack->own->conn_free = un_stack_slot(stack, tcb);
     stack->own->conn_count--;
+    stack->own->claims[tcb->local].conns--;
 }
 
 void un_stack_conn_end(struct un_stack *stack, struct un_tcb *tcb, enum un_tcp_reason reason)
@@ -171,6 +172,7 @@ struct un_tcb *un_stack_conn_begin(struct un_stack *stack, const struct un_openi
     tcb->peer_port = opening->peer_port;
     tcb->local_port = opening->local_port;
     tcb->local = opening->local;
+    stack->own->claims[tcb->local].conns++;
     tcb->hash = un_flows_hash(&stack->flows_key, &tcb->peer, un_flows_ends_of(tcb));
     tcb->user = opening->user;
     tcb->listener = opening->listener;

@@ -22,6 +22,14 @@ void un_stack_conn_end(struct un_stack *stack, struct un_tcb *tcb, enum un_tcp_r
 void un_stack_conn_give_back(struct un_stack *stack, struct un_tcb *tcb); /* once it stands in no list */
 void un_stack_conn_list_output(struct un_stack *stack, struct un_tcb *tcb);
 void un_stack_conn_list_event(struct un_stack *stack, struct un_tcb *tcb);
+/* There is something to read; who has let go of the connection is not told. */
+static inline void un_stack_conn_readable(struct un_stack *stack, struct un_tcb *tcb)
+{
+    if (tcb->flags & UN_TCB_DETACHED)
+        return;
+    tcb->events |= UN_TCP_EVENT_READABLE;
+    un_stack_conn_list_event(stack, tcb);
+}
 void un_stack_conn_wait(struct un_stack *stack, struct un_tcb *tcb, struct un_neighbour *neighbour);
 void un_stack_conn_wake(struct un_stack *stack, struct un_neighbour *neighbour); /* all that waited may send */
 struct un_tcb *un_stack_conn_next_output(struct un_stack *stack);

@@ -1,7 +1,7 @@
 /* See local.h. */
 #include "stack/local.h"
 
-/* 255.255.255.255, or the last address of a network of ours. */
+/* 255.255.255.255, or the last address of a network that we have an address in. */
 bool un_address_is_broadcast(const struct un_stack *stack, const struct un_ip *ip)
 {
     static const uint8_t ones[4] = {255, 255, 255, 255};
@@ -11,7 +11,8 @@ bool un_address_is_broadcast(const struct un_stack *stack, const struct un_ip *i
         return true;
     for (uint32_t i = 0; i < stack->own->address_count; i++) {
         const struct un_address *address = &stack->own->addresses[i];
-        if (!un_ip_is_v4(&address->ip) || address->prefix > 30 || !un_ip_in_prefix(ip, &address->ip, address->prefix))
+        bool is_used = un_ip_is_v4(&address->ip) && address->state != UN_ADDRESS_TAKEN;
+        if (!is_used || address->prefix > 30 || !un_ip_in_prefix(ip, &address->ip, address->prefix))
             continue;
         uint32_t host = UINT32_MAX >> address->prefix;
         uint32_t value = (uint32_t)ip->bytes[12] << 24 | (uint32_t)ip->bytes[13] << 16 | (uint32_t)ip->bytes[14] << 8 |

@@ -292,34 +292,58 @@ static struct un_neighbour *find_station(struct un_stack *stack, const uint8_t *
     return neighbour;
 }
 
+/* Whoever waits with this connection for another next hop looks once more. */
+static void stop_waiting(struct un_stack *stack, const struct un_tcb *tcb)
+{
+    struct un_neighbour *awaited = &stack->neighbours[tcb->next_hop & (stack->config->neighbours - 1)];
+    if ((tcb->flags & UN_TCB_NO_NEIGHBOUR) && awaited->stamp == tcb->next_hop)
+        un_stack_conn_wake(stack, awaited);
+}
+
 void un_neighbour_heard(struct un_stack *stack, struct un_tcb *tcb, const uint8_t *mac)
 {
     struct un_neighbour *neighbour = mac[0] & 1 ? NULL : find_station(stack, mac, un_ip_is_v4(&tcb->peer));
-    if (neighbour)
-        tcb->next_hop = neighbour->stamp;
+    if (!neighbour)
+        return;
+    stop_waiting(stack, tcb);
+    tcb->next_hop = neighbour->stamp;
 }
 
-/* Those who wait may have another next hop by now; and those who have one, too. */
+/* What the table says of it, if that is news. */
 static void follow(struct un_stack *stack, struct un_neighbour *neighbour)
 {
-    un_neighbour_restamp(stack, neighbour);
-    if (look_up(stack, neighbour))
+    uint8_t mac[UN_MAC_BYTES];
+    bool is_told = neighbour->state == UN_NEIGHBOUR_TOLD;
+    bool is_known = un_kernel_neighbour(stack->kernel, &neighbour->ip, mac);
+    if (is_known && !(is_told && un_neighbour_has_mac(neighbour, mac))) {
+        tell(stack, neighbour, mac, un_ip_is_v4(&neighbour->ip));
         un_waiting_release(stack, neighbour);
-    else if (neighbour->state == UN_NEIGHBOUR_TOLD)
+    }
+    if (is_told && !is_known)
         set_state(neighbour, UN_NEIGHBOUR_FREE);
+}
+
+/* Other routes: those who wait may have another next hop by now; and those who have one, too. */
+static void look_again(struct un_stack *stack, struct un_neighbour *neighbour)
+{
+    un_neighbour_restamp(stack, neighbour);
     un_stack_conn_wake(stack, neighbour);
 }
 
-void un_neighbours_follow(struct un_stack *stack)
+void un_neighbours_follow(struct un_stack *stack, bool has_other_routes)
 {
     for (uint32_t i = 0; i < stack->config->neighbours; i++) {
         struct un_neighbour *neighbour = &stack->neighbours[i];
         if (neighbour->state == UN_NEIGHBOUR_FREE)
             continue;
-        if (!is_station(neighbour))
-            follow(stack, neighbour);
-        else if (neighbour->state != UN_NEIGHBOUR_TOLD) /* its process died while it was told */
-            set_state(neighbour, UN_NEIGHBOUR_FREE);
+        if (is_station(neighbour)) {
+            if (neighbour->state != UN_NEIGHBOUR_TOLD) /* its process died while it was told */
+                set_state(neighbour, UN_NEIGHBOUR_FREE);
+            continue;
+        }
+        if (has_other_routes)
+            look_again(stack, neighbour);
+        follow(stack, neighbour);
     }
 }
 
@@ -335,6 +359,13 @@ bool un_stack_next_question(struct un_stack *stack, struct un_ip *ip)
     }
     stack->own->has_questions = false;
     return false;
+}
+
+void un_stack_ask_again(struct un_stack *stack, const struct un_ip *ip)
+{
+    struct un_neighbour *neighbour = un_neighbour_find(stack, ip);
+    if (neighbour)
+        question(stack, neighbour);
 }
 
 /* ---- what is due ---- */

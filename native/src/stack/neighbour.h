@@ -20,7 +20,8 @@ bool un_neighbour_has_mac(const struct un_neighbour *neighbour, const uint8_t *m
 bool un_neighbour_is_known(const struct un_neighbour *neighbour); /* has an Ethernet address */
 /* Packets of the connection go where a segment of it came from. For shared addresses. */
 void un_neighbour_heard(struct un_stack *stack, struct un_tcb *tcb, const uint8_t *mac);
-void un_neighbours_follow(struct un_stack *stack); /* there is another table of the kernel's */
+/* There is another table of the kernel's; has_other_routes: the ways of connections may have changed. */
+void un_neighbours_follow(struct un_stack *stack, bool has_other_routes);
 void un_neighbours_run(struct un_stack *stack); /* run what is due */
 void un_neighbours_forget_waiting(struct un_stack *stack); /* after adoption */
 

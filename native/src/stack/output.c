@@ -21,6 +21,7 @@
 #include "wire/packet_fast.h"
 
 #define UN_TCP_CHECKSUM_OFFSET 16u
+#define UN_TURN_OUTPUTS 256u /* connections that send in a turn */
 
 /* ---- segments of connections ---- */
 
@@ -144,15 +145,15 @@ static uint64_t put_ipv6(struct un_stack *stack, const struct un_tcb *tcb, uint8
 
 /* Everything but the payload; there is room for it, and the next hop is known. */
 UN_ALWAYS_INLINE void compose(struct un_stack *stack, const struct un_tcb *tcb, const struct un_neighbour *neighbour,
-                              struct un_seg *seg, struct un_outgoing *packet, const struct un_piece *pieces, int count,
+                              struct un_seg *seg, struct un_outgoing_place to, const struct un_piece *pieces, int count,
                               uint32_t segment_bytes, struct kind kind)
 {
     /* by the device: the field holds the pseudo-header's sum */
     bool is_completed = stack->device->capabilities.tx_checksum;
     uint32_t transport = UN_ETH_BYTES + (kind.is_v4 ? UN_IPV4_BYTES : UN_IPV6_BYTES);
-    uint8_t *ip = packet->header + UN_ETH_BYTES, *at = packet->header + transport;
+    uint8_t *ip = to.header + UN_ETH_BYTES, *at = to.header + transport;
     uint64_t sum;
-    memcpy(packet->header, neighbour->ethernet, UN_ETH_BYTES);
+    memcpy(to.header, neighbour->ethernet, UN_ETH_BYTES);
     uint32_t header_length = put_segment(at, tcb, seg, kind, &sum), length = header_length + seg->length;
     uint64_t pseudo =
         kind.is_v4 ? put_ipv4(stack, tcb, ip, seg->ecn, length) : put_ipv6(stack, tcb, ip, seg->ecn, length);
@@ -164,20 +165,19 @@ UN_ALWAYS_INLINE void compose(struct un_stack *stack, const struct un_tcb *tcb, 
         sum = count > 0 ? un_sum_more(sum + pseudo, pieces->bytes, pieces->length) : sum + pseudo;
     uint16_t field = is_completed ? un_sum_fold(sum) : un_checksum(sum);
     memcpy(at + UN_TCP_CHECKSUM_OFFSET, &field, sizeof field);
-    packet->header_length = transport + header_length;
-    packet->tx.flags = (uint16_t)((is_completed ? UN_TX_CHECKSUM : 0) | (segment_bytes ? UN_TX_SEGMENT : 0) |
+    to.tx->flags = (uint16_t)((is_completed ? UN_TX_CHECKSUM : 0) | (segment_bytes ? UN_TX_SEGMENT : 0) |
                                   (kind.is_v4 ? 0 : UN_TX_IPV6));
-    packet->tx.segment_bytes = (uint16_t)segment_bytes;
-    packet->tx.checksum_start = (uint16_t)transport;
-    packet->tx.checksum_offset = UN_TCP_CHECKSUM_OFFSET;
-    un_outgoing_gather(packet, pieces, count, seg->length);
+    to.tx->segment_bytes = (uint16_t)segment_bytes;
+    to.tx->checksum_start = (uint16_t)transport;
+    to.tx->checksum_offset = UN_TCP_CHECKSUM_OFFSET;
+    un_outgoing_gather(to, transport + header_length, pieces, count, seg->length);
 }
 
 static UN_NEVER_INLINE void compose_any(struct un_stack *stack, const struct un_tcb *tcb,
                                         const struct un_neighbour *neighbour, struct un_seg *seg,
                                         const struct un_piece *pieces, int count, uint32_t segment_bytes)
 {
-    compose(stack, tcb, neighbour, seg, &stack->segment, pieces, count, segment_bytes,
+    compose(stack, tcb, neighbour, seg, un_outgoing_place(&stack->segment), pieces, count, segment_bytes,
             (struct kind){.is_v4 = un_ip_is_v4(&tcb->peer)});
 }
 
@@ -211,12 +211,14 @@ int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, co
         compose_any(stack, tcb, neighbour, seg, pieces, count, segment_bytes);
         return 0;
     }
-    compose(stack, tcb, neighbour, seg, &stack->segment, pieces, count, 0,
+    compose(stack, tcb, neighbour, seg, un_outgoing_place(&stack->segment), pieces, count, 0,
             (struct kind){.is_v4 = true, .is_stamped = true, .is_single = true});
     return 0;
 }
 
-bool un_stack_output_fast(struct un_stack *stack, struct un_tcb *tcb)
+/* All that the connection has to send is a segment of the usual kind (tcp/output_fast.h; IPv4, a timestamp): it leaves.
+ * false: it is not so, or it cannot leave now; nothing was done, and un_tcp_dispatch does it. */
+UN_ALWAYS_INLINE bool output_usual(struct un_stack *stack, struct un_tcb *tcb)
 {
     struct un_tcp *tcp = &stack->tcp;
     uint32_t length = un_tcp_output_fast_length(tcp, tcb);
@@ -227,15 +229,46 @@ bool un_stack_output_fast(struct un_stack *stack, struct un_tcb *tcb)
         return false;
     struct un_seg seg;
     struct un_piece piece;
-    struct un_outgoing packet;
     un_stack_busy_part(stack, un_stack_slot(stack, tcb), UN_KEEP_HOT);
     un_tcp_output_fast_segment(tcp, tcb, length, &seg, &piece);
-    compose(stack, tcb, neighbour, &seg, &packet, &piece, 1, 0,
+    compose(stack, tcb, neighbour, &seg, un_row_place(&stack->row), &piece, 1, 0,
             (struct kind){.is_v4 = true, .is_stamped = true, .is_single = true});
     un_tcp_output_fast_sent(tcp, tcb, &seg);
     un_stack_idle(stack);
-    un_outgoing_submit(stack, &packet.tx);
+    un_row_add(stack);
     return true;
+}
+
+/* A connection attempt whose next hop did not answer, or to which no way leads any more: it neither left nor waits. */
+static bool is_unreachable(const struct un_tcb *tcb)
+{
+    return tcb->state == UN_TCP_SYN_SENT && (tcb->flags & UN_TCB_NO_NEIGHBOUR) && !(tcb->listed & UN_LISTED_OUTPUT);
+}
+
+static UN_NEVER_INLINE void dispatch(struct un_stack *stack, struct un_tcb *tcb)
+{
+    un_stack_busy(stack, tcb);
+    un_tcp_dispatch(&stack->tcp, tcb);
+    if (is_unreachable(tcb))
+        un_tcp_end(&stack->tcp, tcb, UN_TCP_REASON_UNREACHABLE);
+    un_stack_idle(stack);
+}
+
+/* Connections with something to send, each as much as it may. One that finds the device full stays, and ends
+ * the round. */
+uint32_t un_stack_run_outputs(struct un_stack *stack)
+{
+    uint32_t done = 0;
+    while (done < UN_TURN_OUTPUTS && !stack->own->retry_ns) {
+        struct un_tcb *tcb = un_stack_conn_next_output(stack);
+        if (!tcb)
+            break;
+        if (stack->tcp.is_slow || !output_usual(stack, tcb))
+            dispatch(stack, tcb);
+        done += !stack->own->retry_ns;
+    }
+    un_row_submit(stack);
+    return done;
 }
 
 /* ---- packets of no connection ---- */

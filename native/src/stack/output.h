@@ -7,9 +7,8 @@
 
 int un_stack_emit(struct un_tcp *tcp, struct un_tcb *tcb, struct un_seg *seg, const struct un_piece *pieces, int count,
                   uint32_t segment_bytes);
-/* All that the connection has to send is a segment of the usual kind (tcp/output_fast.h; IPv4, a timestamp): it leaves.
- * false: it is not so, or it cannot leave now; nothing was done, and un_tcp_dispatch does it. */
-bool un_stack_output_fast(struct un_stack *stack, struct un_tcb *tcb);
+/* Connections with something to send, each as much as it may; how many. */
+uint32_t un_stack_run_outputs(struct un_stack *stack);
 /* When the next hop's address is not known it is kept, and counts as sent. 0, -EAGAIN: the device is full,
  * -EHOSTUNREACH. */
 int un_stack_send(struct un_stack *stack, struct un_datagram *datagram);

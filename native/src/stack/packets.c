@@ -7,11 +7,23 @@
 #include "stack/farewell.h"
 #include "wire/checksum.h"
 
-#define UN_ROOM_ASKED 16u        /* packets: one question to the device for so many */
+#define UN_ROOM_ASKED UN_ROW_MAX    /* packets: one question to the device for so many */
 #define UN_DEVICE_RETRY_NS UN_MS_NS /* device.h: look for room again after a millisecond */
+
+void un_row_submit(struct un_stack *stack)
+{
+    uint32_t count = stack->row.count;
+    if (count == 0)
+        return;
+    stack->row.count = 0;
+    stack->device->operations->submit(stack->device, stack->row.packets, count);
+    stack->has_submitted = true;
+    stack->counters->tx_packets += count;
+}
 
 bool un_stack_ask_room(struct un_stack *stack)
 {
+    un_row_submit(stack); /* they had their room */
     stack->tx_room = stack->device->operations->reserve(stack->device, UN_ROOM_ASKED);
     if (stack->tx_room == 0)
         stack->own->retry_ns = stack->tcp.now_ns + UN_DEVICE_RETRY_NS;
@@ -143,11 +155,11 @@ void un_outgoing_build(struct un_stack *stack, struct un_datagram *datagram,
         put_transport(datagram, at, packet);
     else if (is_v4)
         put_fragment_word(network, datagram->fragment_word);
-    packet->header_length = (uint32_t)(at - packet->header) + datagram->header_length;
     packet->tx = (struct un_tx){.flags = is_v4 ? 0 : UN_TX_IPV6,
                                 .checksum_start = (uint16_t)(at - packet->header),
                                 .checksum_offset = (uint16_t)datagram->checksum_offset};
-    un_outgoing_gather(packet, datagram->pieces, datagram->count, payload);
+    uint32_t header_length = (uint32_t)(at - packet->header) + datagram->header_length;
+    un_outgoing_gather(un_outgoing_place(packet), header_length, datagram->pieces, datagram->count, payload);
 }
 
 int un_stack_send_to(struct un_stack *stack, struct un_datagram *datagram, const uint8_t *mac)

@@ -30,6 +30,7 @@ int un_stack_send_group(struct un_stack *stack, struct un_datagram *datagram); /
 int un_stack_transmit(struct un_stack *stack, const struct un_tx *packet);
 void un_stack_flush(struct un_stack *stack);
 bool un_stack_ask_room(struct un_stack *stack);
+void un_row_submit(struct un_stack *stack); /* those that wait */
 static inline bool un_stack_has_room(struct un_stack *stack)
 {
     return stack->tx_room > 0 || un_stack_ask_room(stack);
@@ -57,20 +58,49 @@ static inline void un_outgoing_submit(struct un_stack *stack, const struct un_tx
     stack->counters->tx_packets++;
 }
 
+/* Where a packet is put together: its headers, its gather list, and what the device is told. */
+struct un_outgoing_place {
+    uint8_t *header;
+    struct un_piece *pieces;
+    struct un_tx *tx;
+};
+
+static inline struct un_outgoing_place un_outgoing_place(struct un_outgoing *packet)
+{
+    return (struct un_outgoing_place){packet->header, packet->pieces, &packet->tx};
+}
+
 /* The gather list: headers first. */
-static inline void un_outgoing_gather(struct un_outgoing *packet, const struct un_piece *pieces, int count,
-                                      uint32_t payload)
+static inline void un_outgoing_gather(struct un_outgoing_place to, uint32_t header_length,
+                                      const struct un_piece *pieces, int count, uint32_t payload)
 {
     un_assert(count < (int)UN_TX_PIECES_MAX);
-    packet->pieces[0] = (struct un_piece){packet->header, packet->header_length, UN_NONE};
+    to.pieces[0] = (struct un_piece){to.header, header_length, UN_NONE};
     if (count > 0)
-        packet->pieces[1] = pieces[0]; /* mostly there is one: no call of memcpy for it */
+        to.pieces[1] = pieces[0]; /* mostly there is one: no call of memcpy for it */
     if (__builtin_expect(count > 1, 0))
-        memcpy(packet->pieces + 2, pieces + 1, (size_t)(count - 1) * sizeof *pieces);
-    packet->tx.pieces = packet->pieces;
-    packet->tx.count = (uint16_t)(count + 1);
-    packet->tx.header_length = (uint16_t)packet->header_length;
-    packet->tx.length = packet->header_length + payload;
+        memcpy(to.pieces + 2, pieces + 1, (size_t)(count - 1) * sizeof *pieces);
+    to.tx->pieces = to.pieces;
+    to.tx->count = (uint16_t)(count + 1);
+    to.tx->header_length = (uint16_t)header_length;
+    to.tx->length = header_length + payload;
+}
+
+/* ---- packets that leave together ---- */
+
+/* Of the next one. */
+static inline struct un_outgoing_place un_row_place(struct un_row *row)
+{
+    uint32_t next = row->count;
+    return (struct un_outgoing_place){row->headers[next], row->pieces[next], &row->packets[next]};
+}
+
+/* It is put together, and there is room for it. */
+static inline void un_row_add(struct un_stack *stack)
+{
+    stack->tx_room--;
+    if (++stack->row.count == UN_ROW_MAX)
+        un_row_submit(stack);
 }
 
 #endif

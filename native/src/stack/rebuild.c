@@ -84,6 +84,8 @@ static void reset_caches(struct un_stack *stack)
     own->conn_free = UN_NONE;
     own->conn_count = own->time_wait_head = own->time_wait_count = 0;
     own->retry_ns = 0;
+    for (uint32_t place = 0; place < UN_STACK_ADDRESSES_MAX; place++)
+        own->claims[place].conns = 0;
     for (uint32_t i = 0; i < UN_STACK_LISTENERS_MAX; i++)
         leave_backlog_empty(&own->listeners[i]);
     own->addresses_next_ns = own->fragments_next_ns = own->now_ns;
@@ -134,6 +136,7 @@ static void enter(struct un_stack *stack, struct un_tcb *tcb)
 {
     uint64_t deadline = un_tcp_deadline_ns(tcb);
     stack->own->conn_count++;
+    stack->own->claims[tcb->local].conns++;
     if (tcb->state != UN_TCP_DEAD)
         un_stack_conn_enter_flows(stack, tcb);
     if (tcb->state == UN_TCP_TIME_WAIT)

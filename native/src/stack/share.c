@@ -29,10 +29,7 @@ static bool is_referenced(const struct un_stack *stack, uint32_t place)
     for (uint32_t at = farewells->taken; at != farewells->put; at++)
         if (farewells->ring[at % UN_FAREWELLS_MAX].local == place)
             return true;
-    for (uint32_t slot = 0; slot < stack->own->conn_fresh; slot++)
-        if (stack->tcp.tcbs[slot].state != UN_TCP_CLOSED && stack->tcp.tcbs[slot].local == place)
-            return true;
-    return false;
+    return stack->own->claims[place].conns > 0;
 }
 
 /* UN_NONE: all are taken. */
@@ -107,6 +104,13 @@ static bool follow_addresses(struct un_stack *stack)
 
 /* ---- tables ---- */
 
+static bool has_other_routes(struct un_stack *stack)
+{
+    uint64_t last = stack->kernel_routes;
+    stack->kernel_routes = un_kernel_route_changes(stack->kernel);
+    return stack->kernel_routes == UN_KERNEL_NOT_NOW || stack->kernel_routes != last;
+}
+
 void un_stack_follow(struct un_stack *stack)
 {
     if (!stack->kernel)
@@ -116,7 +120,7 @@ void un_stack_follow(struct un_stack *stack)
         return;
     stack->kernel_changes = changes;
     if (stack->device)
-        un_neighbours_follow(stack);
+        un_neighbours_follow(stack, has_other_routes(stack));
 }
 
 /* As if there were another table. */
@@ -125,6 +129,7 @@ static void follow_anew(struct un_stack *stack)
     if (!stack->kernel)
         return;
     stack->kernel_changes = un_kernel_changes(stack->kernel) - 1;
+    stack->kernel_routes = UN_KERNEL_NOT_NOW;
     un_stack_follow(stack);
 }
 

@@ -125,10 +125,20 @@ struct un_stack_shards {
 
 #define UN_QUESTION_MAX 128u /* bytes of a solicitation of ARP or neighbour discovery, with all headers */
 
+#define UN_ROW_MAX 32u /* packets that leave together */
+
+/* Packets of the usual kind, whose connections have sent them: headers, and one piece of payload. They wait for one
+ * call to the device, which comes before the turn goes on to anything else. */
+struct un_row {
+    uint32_t count;
+    struct un_tx packets[UN_ROW_MAX];
+    struct un_piece pieces[UN_ROW_MAX][2];
+    uint8_t headers[UN_ROW_MAX][UN_ETH_BYTES + UN_IPV4_BYTES + UN_TCP_HEADER_TIMESTAMP];
+};
+
 /* A packet that is being put together: packets.h. */
 struct un_outgoing {
     uint8_t header[UN_HEADERS_MAX];
-    uint32_t header_length;
     struct un_piece pieces[UN_TX_PIECES_MAX];
     struct un_tx tx;
 };
@@ -158,9 +168,11 @@ struct un_stack {
     bool *frame_scratch;
     bool *sent_scratch;
     struct un_outgoing segment;
+    struct un_row row;
     uint8_t question[UN_QUESTION_MAX];
     const struct un_kernel_table *kernel; /* of shared addresses; NULL: none yet … */
     uint64_t kernel_changes; /* … and which of its tables addresses and neighbours are as in */
+    uint64_t kernel_routes;  /* which routes (un_kernel_route_changes) their stamps are as in */
 };
 
 /* Where a stack lies. The frames may be a memory of their own: a device that writes into them by itself (DMA) has them
@@ -215,6 +227,8 @@ void un_stack_share(struct un_stack *stack, const struct un_kernel_table *table)
 void un_stack_follow(struct un_stack *stack);
 /* The next IP address whose Ethernet address the kernel is to find out: it will stand in a table. false: none. */
 bool un_stack_next_question(struct un_stack *stack, struct un_ip *ip);
+/* That one could not be passed on: it stays a question. */
+void un_stack_ask_again(struct un_stack *stack, const struct un_ip *ip);
 
 /* One turn: returns how much was done. UINT64_MAX: no deadline. */
 uint32_t un_stack_poll(struct un_stack *stack, uint64_t now_ns);

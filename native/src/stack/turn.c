@@ -15,7 +15,6 @@
 #define UN_TURN_PACKETS 64u  /* taken from the device: what one gather of it brings, and stays in the L1 cache */
 #define UN_TURN_TIMERS 1024u /* connections whose deadline has come */
 #define UN_SUSPECT_TIMEOUTS 3u /* in a row; Linux asks its routing again after as many: tcp_retries1 */
-#define UN_TURN_OUTPUTS 256u /* connections that send */
 
 /* The packets are released before the first of them is looked at: after a sudden death, the next process must not find
  * them in the device again while their frames wait in a connection's queue. */
@@ -28,11 +27,7 @@ static uint32_t take_packets(struct un_stack *stack)
         return 0;
     device->release(stack->device, count);
     stack->counters->rx_packets += count;
-    for (uint32_t i = 0; i < count; i++) {
-        if (i + 1 < count)
-            __builtin_prefetch(un_pool_bytes(&stack->tcp.pool, packets[i + 1].frame) + 64);
-        un_stack_rx(stack, &packets[i], false);
-    }
+    un_stack_rx(stack, packets, count, false);
     return count;
 }
 
@@ -60,37 +55,6 @@ static __attribute__((noinline)) uint32_t run_timers(struct un_stack *stack)
             un_wheel_arm(wheel, tcbs, slot, deadline);
     }
     stack->own->timers_next_ns = un_wheel_next_ns(wheel);
-    return done;
-}
-
-/* A connection attempt whose next hop did not answer, or to which no way leads any more: it neither left nor waits. */
-static bool is_unreachable(const struct un_tcb *tcb)
-{
-    return tcb->state == UN_TCP_SYN_SENT && (tcb->flags & UN_TCB_NO_NEIGHBOUR) && !(tcb->listed & UN_LISTED_OUTPUT);
-}
-
-static void dispatch(struct un_stack *stack, struct un_tcb *tcb)
-{
-    un_stack_busy(stack, tcb);
-    un_tcp_dispatch(&stack->tcp, tcb);
-    if (is_unreachable(tcb))
-        un_tcp_end(&stack->tcp, tcb, UN_TCP_REASON_UNREACHABLE);
-    un_stack_idle(stack);
-}
-
-/* Connections with something to send, each as much as it may. One that finds the device full stays, and ends
- * the round. */
-static uint32_t run_outputs(struct un_stack *stack)
-{
-    uint32_t done = 0;
-    while (done < UN_TURN_OUTPUTS && !stack->own->retry_ns) {
-        struct un_tcb *tcb = un_stack_conn_next_output(stack);
-        if (!tcb)
-            break;
-        if (stack->tcp.is_slow || !un_stack_output_fast(stack, tcb))
-            dispatch(stack, tcb);
-        done += !stack->own->retry_ns;
-    }
     return done;
 }
 
@@ -146,7 +110,7 @@ uint32_t un_stack_poll_input(struct un_stack *stack, uint64_t now_ns)
 /* What was submitted in the meantime counts too. */
 static inline uint32_t send_and_flush(struct un_stack *stack)
 {
-    uint32_t done = stack->own->outputs.head != UN_NONE ? run_outputs(stack) : 0;
+    uint32_t done = stack->own->outputs.head != UN_NONE ? un_stack_run_outputs(stack) : 0;
     if (stack->own->farewells.put != stack->own->farewells.taken)
         un_stack_send_farewells(stack);
     if (stack->own->udp_refused > 0)
@@ -190,5 +154,5 @@ uint64_t un_stack_deadline_ns(const struct un_stack *stack)
 void un_stack_input(struct un_stack *stack, const struct un_rx *packet)
 {
     stack->counters->taken_over++;
-    un_stack_rx(stack, packet, true);
+    un_stack_rx(stack, packet, 1, true);
 }

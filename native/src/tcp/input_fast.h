@@ -52,7 +52,10 @@ static inline void un_tcp_acked_all(struct un_tcp *tcp, struct un_tcb *tcb)
     tcb->snd.head = UN_NONE;
     tcb->snd_head_offset = 0;
     tcb->snd_bytes = 0;
-    un_keep_drop_chain(tcp, frame);
+    if (__builtin_expect(tcp->pool.frames[frame].next == UN_NONE, 1)) /* its link is not changed but by this */
+        un_pool_drop(&tcp->pool, frame);
+    else
+        un_keep_drop_chain(tcp, frame);
 }
 
 UN_ALWAYS_INLINE void un_tcp_take_ack_of_all(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg)
@@ -87,7 +90,7 @@ UN_ALWAYS_INLINE void un_tcp_ack_fast(struct un_tcp *tcp, struct un_tcb *tcb, co
     }
 }
 
-/* What un_tcp_process does, of a segment that un_tcp_input_is_fast. is_chain: the payload may be in several frames. */
+/* What un_tcp_process does, of a segment that un_tcp_input_is_fast. is_chain: as of un_tcp_receive_next. */
 UN_ALWAYS_INLINE enum un_drop un_tcp_input_fast(struct un_tcp *tcp, struct un_tcb *tcb, const struct un_seg *seg,
                                                 uint32_t frame, bool is_chain)
 {

@@ -1,4 +1,5 @@
-/* What the files of the state machine share. Others include it only by way of input_fast.h and output_fast.h.
+/* What the files of the state machine share. Others include it only by way of input_fast.h, output_fast.h and
+ * application_fast.h.
  *
  *   input.c         a segment arrives: the steps    handshake.c    SYN-SENT, SYN-RECEIVED, options
  *   input_fast.h    the next one in order arrives   receive_fast.h its payload
@@ -7,6 +8,7 @@
  *   segment.c       one segment is built, emitted   window.c       the window we offer
  *   path.c          segment size, path MTU, ICMP    timers.c       deadlines
  *   state.c         states, beginning and end
+ *   application_fast.h what is read or written at once
  *
  * A function that may end the connection says so in its comment, its name or its result. When it has, its caller must
  * not touch the block any more: the slot may belong to another connection. */

@@ -62,17 +62,23 @@ static inline void un_tcp_acknowledge_in_order(struct un_tcp *tcp, struct un_tcb
     }
 }
 
-/* `bytes` more can be read. */
-static inline void un_tcp_received(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes)
+static inline void un_tcp_count_received(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes)
 {
     tcb->bytes_in += bytes;
     tcp->counters->bytes_in += bytes;
+}
+
+/* `bytes` more can be read. */
+static inline void un_tcp_received(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t bytes)
+{
+    un_tcp_count_received(tcp, tcb, bytes);
     un_tcp_raise(tcp, tcb, UN_TCP_EVENT_READABLE);
 }
 
 /* ---- the fast path ---- */
 
-/* Takes payload from rcv_nxt on that does not go beyond rcv_edge. is_chain: it may be in several frames. */
+/* Takes payload from rcv_nxt on that does not go beyond rcv_edge. is_chain: it may be in several frames, and the
+ * application is told here that it can be read; otherwise the caller tells, when the result is UN_DROP_NONE. */
 UN_ALWAYS_INLINE enum un_drop un_tcp_receive_next(struct un_tcp *tcp, struct un_tcb *tcb, uint32_t length,
                                                   uint32_t frame, bool is_chain)
 {
@@ -84,7 +90,9 @@ UN_ALWAYS_INLINE enum un_drop un_tcp_receive_next(struct un_tcp *tcp, struct un_
     }
     un_rx_append(tcp, tcb, frame, length);
     un_rx_measure_segment(tcb, length);
-    un_tcp_received(tcp, tcb, length);
+    un_tcp_count_received(tcp, tcb, length);
+    if (is_chain)
+        un_tcp_raise(tcp, tcb, UN_TCP_EVENT_READABLE);
     un_tcp_acknowledge_in_order(tcp, tcb, length);
     return UN_DROP_NONE;
 }

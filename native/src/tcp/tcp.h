@@ -14,8 +14,8 @@
  *   congestion.c with reno.c, cubic.c and hystart.c
  *   cookie.c    SYN cookies; check.c what must hold between two calls
  *   keep.c      what is undone when the process dies in the middle of a call
- * The fast paths stand in headers, so that the compiler makes one function of them and the stack's packet code:
- * input_fast.h and receive_fast.h the way in, output_fast.h the way out. */
+ * The fast paths stand in headers, so that the compiler makes one function of them and the stack's code: input_fast.h
+ * and receive_fast.h the way in, output_fast.h the way out, application_fast.h what is read or written at once. */
 #ifndef UN_TCP_H
 #define UN_TCP_H
 

@@ -52,6 +52,27 @@ static void the_kernel_is_asked_once(void)
     server_close();
 }
 
+/* The supervisor does not read, and its socket is full. */
+static void a_question_that_finds_no_room_is_asked_later(void)
+{
+    struct un_control message = {.type = UN_CONTROL_SAYS};
+    server_open_shared();
+    step_forget();
+    conn_of(server.engine, 0)->next_hop = 0;
+    while (send(server.setup.control_fd, &message, sizeof message, MSG_DONTWAIT) > 0)
+        continue;
+    worker_send(server.conns[0], 100);
+    for (int i = 0; i < LOOKS; i++)
+        server_turn();
+    while (recv(server.control_fd, &message, sizeof message, MSG_DONTWAIT) > 0)
+        CHECK_EQ(message.type, UN_CONTROL_SAYS);
+    for (int i = 0; i < LOOKS; i++)
+        server_turn();
+    CHECK_EQ(recv(server.control_fd, &message, sizeof message, MSG_DONTWAIT), (ssize_t)sizeof message);
+    CHECK_EQ(message.type, UN_CONTROL_ASKS);
+    server_close();
+}
+
 static void what_waited_leaves_when_there_is_an_answer(void)
 {
     start_asking();
@@ -157,6 +178,7 @@ static void killed_while_a_station_is_heard(void)
 int main(void)
 {
     RUN(the_kernel_is_asked_once);
+    RUN(a_question_that_finds_no_room_is_asked_later);
     RUN(what_waited_leaves_when_there_is_an_answer);
     RUN(connections_go_on_with_the_next_engine);
     RUN(killed_while_it_follows_another_table);

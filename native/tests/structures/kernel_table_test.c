@@ -69,6 +69,21 @@ static void the_first_route_that_fits_is_taken(void)
     CHECK_EQ(un_kernel_route(&table, &six, &next_hop), -EHOSTUNREACH);
 }
 
+static void other_routes_have_another_number(void)
+{
+    write(1, 4, 1);
+    uint64_t number = un_kernel_route_changes(&table);
+    write(1, 4, 2);
+    CHECK_EQ(un_kernel_route_changes(&table), number);
+    routes[2].prefix = 1;
+    write(1, 4, 2);
+    CHECK_EQ(un_kernel_route_changes(&table), number + 1);
+    write(1, 3, 2);
+    CHECK_EQ(un_kernel_route_changes(&table), number + 2);
+    write(1, 3, 0);
+    CHECK_EQ(un_kernel_route_changes(&table), number + 2);
+}
+
 static struct un_ip neighbour_ip(uint32_t number)
 {
     uint32_t mixed = number * 2654435761u; /* in no order */
@@ -240,6 +255,7 @@ int main(void)
 {
     RUN(nothing_is_in_an_empty_table);
     RUN(the_first_route_that_fits_is_taken);
+    RUN(other_routes_have_another_number);
     RUN(neighbours_are_found);
     RUN(a_writer_that_dies_leaves_the_last_table);
     RUN(what_is_read_is_of_one_table);

@@ -21,7 +21,7 @@ static uint32_t irs(void)
     return bench_base + 77;
 }
 
-static uint8_t pattern(uint32_t position)
+uint8_t bench_pattern(uint32_t position)
 {
     return (uint8_t)(position * 7 + position / 251);
 }
@@ -34,7 +34,7 @@ static void verify_payload(const struct un_seg *seg, const struct un_piece *piec
     uint32_t length = 0;
     for (int i = 0; i < count; i++) {
         for (uint32_t at = 0; at < pieces[i].length; at++)
-            CHECK_EQ(pieces[i].bytes[at], pattern(position + length + at));
+            CHECK_EQ(pieces[i].bytes[at], bench_pattern(position + length + at));
         length += pieces[i].length;
     }
     CHECK_EQ(length, seg->length);
@@ -212,7 +212,7 @@ static uint32_t payload(const struct un_seg *seg)
         uint32_t frame = un_pool_take(&bench->tcp.pool);
         CHECK(frame != UN_NONE);
         for (uint32_t i = 0; i < part; i++)
-            un_pool_bytes(&bench->tcp.pool, frame)[60 + i] = pattern(position + at + i);
+            un_pool_bytes(&bench->tcp.pool, frame)[60 + i] = bench_pattern(position + at + i);
         bench->frames[frame].offset = 60;
         bench->frames[frame].length = (uint16_t)part;
         *link = frame;
@@ -316,7 +316,7 @@ int64_t bench_write(uint32_t bytes)
     uint8_t *buffer = malloc(bytes);
     CHECK(buffer);
     for (uint32_t i = 0; i < bytes; i++)
-        buffer[i] = pattern(bench->written + i);
+        buffer[i] = bench_pattern(bench->written + i);
     struct un_piece piece = {buffer, bytes, UN_NONE};
     int64_t taken = un_tcp_write(&bench->tcp, &bench->tcb, &piece, 1);
     if (taken > 0)
@@ -333,7 +333,7 @@ uint32_t bench_read(uint32_t most)
     while (total < most && un_tcp_peek(&bench->tcp, &bench->tcb, &piece, 1) == 1) {
         uint32_t bytes = piece.length < most - total ? piece.length : most - total;
         for (uint32_t i = 0; i < bytes; i++)
-            CHECK_EQ(piece.bytes[i], pattern(bench->read + i));
+            CHECK_EQ(piece.bytes[i], bench_pattern(bench->read + i));
         un_tcp_consume(&bench->tcp, &bench->tcb, bytes);
         bench->read += bytes;
         total += bytes;

@@ -82,6 +82,7 @@ void bench_ignore(void);
 void bench_advance_us(const char *file, int line, uint64_t us);
 uint32_t bench_take_events(void);
 
+uint8_t bench_pattern(uint32_t position); /* what the application writes there, and the peer sends */
 int64_t bench_write(uint32_t bytes);
 /* Read and verify so many bytes, or what there is. */
 uint32_t bench_read(uint32_t most);
