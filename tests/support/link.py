@@ -1,6 +1,6 @@
 """The link between our stack and the kernel's: a TAP interface in the network namespace of the test, with an MTU,
 faults and offloads to choose; or a veth pair, of which a server serves one end by AF_XDP. It is there before and after
-those that join it, and ends with the namespace.
+those that join it, and ends with the namespace. Beside them is the loopback, for the kernel's own sockets.
 
     with network_namespace():
         link = Link(mtu=9000)
@@ -20,13 +20,14 @@ import socket
 import struct
 import subprocess
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from support.backends import Afxdp, Tap
+from support.backends import Afxdp, Kernel, Tap
 from support.host import Host
 
 T = TypeVar("T")
@@ -72,6 +73,15 @@ class Lossy:
         finally:
             tc("qdisc", "delete", "dev", self.end, "clsact")
 
+    def cut_segments(self) -> None:
+        """The kernel sends packets no larger than the MTU from now on; to a TAP interface until somebody else joins it,
+        as its owner says anew what it takes."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
+            for command in _SEGMENTATION:
+                value = array("B", struct.pack("II", command, 0))
+                request = struct.pack("16sP16x", self.end.encode(), value.buffer_info()[0])
+                fcntl.ioctl(query, _SIOCETHTOOL, request)
+
 
 class Link(Lossy, Tap):
     end = INTERFACE
@@ -89,28 +99,42 @@ class Link(Lossy, Tap):
     def ended(self) -> None:
         assert "NO-CARRIER" in ip("link", "show", INTERFACE), "somebody still has it"
 
-    def cut_segments(self) -> None:
-        """The kernel sends packets no larger than the MTU from now on, until somebody else joins the interface: the
-        TAP device's owner says anew what it takes."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-            for command in _SEGMENTATION:
-                value = array("B", struct.pack("II", command, 0))
-                request = struct.pack("16sP16x", INTERFACE.encode(), value.buffer_info()[0])
-                fcntl.ioctl(query, _SIOCETHTOOL, request)
-
 
 class Pair(Lossy, Afxdp):
-    """A program at one end of a veth pair: no packet is larger than the MTU."""
+    """A program at one end of a veth pair: no packet is larger than the MTU, of several frames if that is large."""
 
     end = Afxdp.peer
-    mtu = 1500
 
-    def __init__(self) -> None:
+    def __init__(self, mtu: int = 1500) -> None:
         super().__init__()
+        self.mtu = mtu
         self.connect("1")
+        for name in (self.interface, self.peer):
+            ip("link", "set", name, "mtu", str(mtu))
 
     def cut_segments(self) -> None:
         """They are."""
+
+
+class Loopback(Lossy, Kernel):
+    """A server on the kernel's sockets, at the same addresses; what comes to them passes the interface both ways."""
+
+    end = "lo"
+
+    def __init__(self, mtu: int = 1500) -> None:
+        self.mtu = mtu
+        ip("link", "set", self.end, "mtu", str(mtu))
+        for address in OURS.values():
+            ip("address", "add", address, "dev", self.end)
+
+    def address(self, port: int) -> tuple[str, int]:
+        return (OURS[4], port)
+
+    def options(self, port: int, given: Sequence[str] = ()) -> list[str]:
+        return ["--bind", f"tcp://[::]:{port}"]
+
+    def losses(self, per_mille: int = 20) -> AbstractContextManager[None]:
+        return super().losses(per_mille // 2)
 
 
 def connect(version: int, port: int) -> socket.socket:
@@ -194,6 +218,14 @@ def setting(path: str, value: int) -> Iterator[None]:
         yield
     finally:
         file.write_text(before)
+
+
+def kernel_counters() -> dict[str, int]:
+    """Of the kernel's TCP in this network namespace."""
+    text = "".join(Path("/proc/thread-self/net", name).read_text() for name in ("snmp", "netstat"))
+    lines = [line.split()[1:] for line in text.splitlines() if line.startswith("Tcp")]
+    names, values = lines[::2], lines[1::2]
+    return dict(zip(chain(*names), map(int, chain(*values)), strict=True))
 
 
 def station() -> str:
