@@ -50,8 +50,9 @@ def test_where_apt_is_unknown_one_line_says_what_is_missing(machine: Path) -> No
 
 
 def test_tests_need_more(machine: Path) -> None:
+    said = set_up(machine, "test").stderr
     for name in ("iproute2", "curl", "wrk", "tshark", "valgrind", "pkgconf", "systemd", "prometheus (promtool)"):
-        assert name in set_up(machine, "test").stderr
+        assert name in said
 
 
 def test_without_root_and_sudo_one_line_says_what_to_run(machine: Path) -> None:
@@ -126,8 +127,9 @@ def test_fuzzing_needs_the_libraries_of_the_sanitizers_as_well(machine: Path) ->
 
 
 def test_benchmarks_need_what_they_compare_and_count_with(machine: Path) -> None:
+    said = set_up(machine, "bench").stderr
     for name in ("iproute2", "valgrind", "liblwip-dev"):
-        assert name in set_up(machine, "bench").stderr
+        assert name in said
 
 
 def test_a_clean_root_needs_what_makes_it(machine: Path) -> None:
