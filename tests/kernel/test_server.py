@@ -44,8 +44,10 @@ def test_bulk_with_losses(server: Server, place: Lossy, version: int) -> None:
 @sized
 def test_bulk_with_losses_of_single_segments(server: Server, place: Lossy, version: int) -> None:
     place.cut_segments()
+    before = kernel_counters()["RetransSegs"]
     with place.losses():
         both_ways(server, version, BULK_BYTES)
+    assert kernel_counters()["RetransSegs"] - before > BULK_BYTES / place.mtu / 300  # what it sends is lost as well
 
 
 def counted(server: Server, name: str) -> float:

@@ -44,7 +44,9 @@ _SIOCETHTOOL = 0x8946
 _SEGMENTATION = (0x1F, 0x24, 0x2C)  # ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO
 _RANDOM = (1 << 32) - 0x1000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM
 _LOAD, _JUMP_IF_NOT_LESS, _RETURN = 0x20, 0x35, 0x06
-_PASS, _DROP = 0, 2  # TC_ACT_OK, TC_ACT_SHOT
+_PASS, _DROP, _TAKE = 0, 2, 4  # TC_ACT_OK, TC_ACT_SHOT, TC_ACT_STOLEN
+_LOSSES = {"ingress": _DROP, "egress": _TAKE}
+"""What is dropped as it leaves, the sender knows of, and sends anew at once; of what is taken it does not."""
 
 
 class Lossy:
@@ -56,16 +58,16 @@ class Lossy:
     @contextmanager
     def losses(self, per_mille: int = 20) -> Iterator[None]:
         """Packets are lost at random, each way; some of them were, when this ends."""
-        program = [
-            (_LOAD, 0, 0, _RANDOM),
-            (_JUMP_IF_NOT_LESS, 0, 1, (per_mille << 32) // 1000),
-            (_RETURN, 0, 0, _PASS),
-            (_RETURN, 0, 0, _DROP),
-        ]
-        text = ",".join([str(len(program)), *("{} {} {} {}".format(*step) for step in program)])
         tc("qdisc", "add", "dev", self.end, "clsact")
         try:
-            for direction in ("ingress", "egress"):
+            for direction, end in _LOSSES.items():
+                program = [
+                    (_LOAD, 0, 0, _RANDOM),
+                    (_JUMP_IF_NOT_LESS, 0, 1, (per_mille << 32) // 1000),
+                    (_RETURN, 0, 0, _PASS),
+                    (_RETURN, 0, 0, end),
+                ]
+                text = ",".join([str(len(program)), *("{} {} {} {}".format(*step) for step in program)])
                 tc("filter", "add", "dev", self.end, direction, "bpf", "direct-action", "bytecode", text)
             yield
             (lost,) = re.findall(r"dropped (\d+)", tc("-s", "qdisc", "show", "dev", self.end, "clsact"))
@@ -81,6 +83,11 @@ class Lossy:
                 value = array("B", struct.pack("II", command, 0))
                 request = struct.pack("16sP16x", self.end.encode(), value.buffer_info()[0])
                 fcntl.ioctl(query, _SIOCETHTOOL, request)
+        self.send_single()
+
+    def send_single(self) -> None:
+        """TCP itself joins segments, whatever the interface can, and they are cut again behind what loses them."""
+        ip("link", "set", self.end, "gso_max_segs", "1")
 
 
 class Link(Lossy, Tap):
@@ -113,7 +120,7 @@ class Pair(Lossy, Afxdp):
             ip("link", "set", name, "mtu", str(mtu))
 
     def cut_segments(self) -> None:
-        """They are."""
+        self.send_single()
 
 
 class Loopback(Lossy, Kernel):
