@@ -7,10 +7,12 @@
 # are asked for by a list of sources of their own, with lists and a cache in FOLDER/apt. Lists are checked by their
 # signature, packages by the lists. QEMU is of this machine's release or its backports, whichever is newer (the Intel
 # 82576 came with QEMU 8); the kernel is of KERNEL_SUITE, whose driver of that card has zero-copy AF_XDP.
-# FOLDER/complete is written last, and names the versions.
+# FOLDER/complete is written last, and names the versions. A mirror that does not answer is asked again, until
+# USNET_LAB_FETCH_SECONDS are over.
 set -eu
 
 KERNEL_SUITE=trixie-backports
+deadline=$(($(date +%s) + ${USNET_LAB_FETCH_SECONDS:-900}))
 
 die() { echo "lab: $*" >&2; exit 1; }
 [ $# = 1 ] || die "usage: lab_fetch.sh FOLDER"
@@ -20,11 +22,17 @@ mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 apt=$folder/apt
 
+in_time() { # what asks the mirror
+    left=$((deadline - $(date +%s)))
+    timeout --foreground "$((left > 0 ? left : 1))" "$@"
+}
+
 # Everything that apt writes is in the folder; what it knows to be installed is what this machine has.
 get() {
     tool=$1
     shift
-    "$tool" -qq -o APT::Sandbox::User="$(id -un)" -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$apt/sources" \
+    in_time "$tool" -qq -o APT::Sandbox::User="$(id -un)" \
+        -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$apt/sources" \
         -o Dir::State::Lists="$apt/lists" -o Dir::Cache="$apt/cache" -o Debug::NoLocking=true \
         -o Acquire::Languages=none -o Acquire::Retries=5 -o Acquire::http::Timeout=30 -o APT::Update::Error-Mode=any \
         -o APT::Get::AllowUnauthenticated=false -o APT::Install-Recommends=false "$@"
@@ -38,12 +46,13 @@ configured() { # of the machine's apt: its mirror of Debian and its release; opt
 find_mirror() {
     found=$(configured)
     if [ -z "$found" ]; then # its lists were never fetched, or are gone
-        set -- -qq -o Dir::State::Lists="$apt/configured" -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=5
+        set -- -qq -o Dir::State::Lists="$apt/configured" -o APT::Sandbox::User="$(id -un)" \
+            -o Acquire::Retries=5 -o Acquire::http::Timeout=30
         mkdir -p "$apt/configured/partial"
-        apt-get "$@" -o Debug::NoLocking=true update || die "the mirror of Debian cannot be had"
+        in_time apt-get "$@" -o Debug::NoLocking=true update || die "the mirror of Debian cannot be had"
         found=$(configured "$@")
     fi
-    [ -n "$found" ] || die "apt is configured for no mirror of Debian"
+    [ -n "$found" ] || die "apt is configured for no mirror of Debian, or it is not reached"
     mirror=${found% *}
     release=${found##* }
     release=${release%%-*} # of bookworm-updates

@@ -46,7 +46,7 @@ def test_compare_in_all_layouts() -> None:
 
 @needs_tap
 @pytest.mark.parametrize(
-    "load", [[], ["--connect"], ["--connections", "2", "--size", "1048576"]], ids=["echo", "connect", "bulk"]
+    "load", [[], ["--connect"], ["--connections", "2", "--size", "65536"]], ids=["echo", "connect", "bulk"]
 )
 def test_compare_over_tap(load: list[str]) -> None:
     servers = ["epoll-c", "usnet-tap-inline", "usnet-tap-split"]
@@ -74,7 +74,7 @@ def test_compare_over_afxdp_with_what_a_message_takes() -> None:
 
 @needs_network_namespaces
 @needs_xdp
-@pytest.mark.parametrize("load", [["--connect"], ["--connections", "2", "--size", "1048576", "--no-segmentation"]])
+@pytest.mark.parametrize("load", [["--connect"], ["--connections", "2", "--size", "65536", "--no-segmentation"]])
 def test_other_loads_over_afxdp(load: list[str]) -> None:
     servers = ["--servers", "usnet-afxdp-inline", "--base", "usnet-afxdp-inline"]
     result = bench("compare", *SHORT, *servers, "--network", "veth", "--verify", *load)

@@ -1,5 +1,5 @@
 """Our stack against the kernel's TCP, over a TAP interface in a network namespace of each module's own; servers also by
-AF_XDP over a veth pair."""
+AF_XDP over a veth pair, and on the kernel's own sockets, which show what is right."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from support.backends import network_namespace
-from support.link import Link, Lossy, Pair
-from support.privilege import needs_tap, needs_xdp
+from support.link import Link, Loopback, Lossy, Pair
+from support.privilege import needs_network_namespaces, needs_tap, needs_xdp
 
 MTUS = [1500, 9000]
 
@@ -19,15 +19,23 @@ def link(request: pytest.FixtureRequest) -> Iterator[Link]:
         yield Link(request.param)
 
 
-PLACES = [*(pytest.param(mtu, marks=needs_tap, id=f"MTU {mtu}") for mtu in MTUS),
-          pytest.param(None, marks=needs_xdp, id="AF_XDP")]  # fmt: skip
+PLACES = [
+    pytest.param((kind, mtu), marks=mark, id=f"{name}, MTU {mtu}")
+    for kind, name, mark, mtus in (
+        (Loopback, "kernel", needs_network_namespaces, MTUS[:1]),
+        (Link, "tap", needs_tap, MTUS),
+        (Pair, "afxdp", needs_xdp, MTUS),
+    )
+    for mtu in mtus
+]
 
 
 @pytest.fixture(scope="module", params=PLACES)
 def place(request: pytest.FixtureRequest) -> Iterator[Lossy]:
     """Of a server."""
+    kind, mtu = request.param
     with network_namespace():
-        yield Link(request.param) if request.param else Pair()
+        yield kind(mtu)
 
 
 @pytest.fixture(scope="module")

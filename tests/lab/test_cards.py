@@ -16,7 +16,7 @@ from support.machine import IGB, PLAIN, VIRTIO, Cable, Machine
 
 from usnet_framework.shards.steering import queue_of, steering_key, steering_table
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 QUEUES = 4
 FLOWS = 100

@@ -18,7 +18,7 @@ from support.server import wait
 
 from usnet_framework.shards.steering import queue_of
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 FLOWS = 100
 """Of IPv4, and as many of IPv6."""

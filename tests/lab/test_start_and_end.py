@@ -7,7 +7,7 @@ import pytest
 from support.guest import GuestServer, command, echoed, serving, settings
 from support.machine import IGB, VIRTIO, Machine
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 
 def test_after_everything_was_killed_the_next_server_puts_the_card_back(guest: Machine) -> None:

@@ -9,7 +9,7 @@ import sys
 import pytest
 from support.machine import IGB, VIRTIO, Cable, Machine
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 QUEUES = 4
 

@@ -68,10 +68,7 @@ def test_no_checksum(host: Host, endpoint: int, family: int, taken: bool) -> Non
 
 def test_a_checksum_that_comes_out_as_zero(host: Host, endpoint: int) -> None:
     """It is sent as all ones; zero would say that there is none."""
-    for number in range(65536):
-        payload = number.to_bytes(2, "big")
-        if Udp(7, 9, payload).build(LOCAL[4], PEER[4])[6:8] == b"\xff\xff":
-            break
+    payload = Udp(7, 9, bytes(2)).build(LOCAL[4], PEER[4])[6:8]  # what the sum of all else lacks
     host.stack.udp_send(endpoint, (PEER[4], 9), payload)
     host.turn()
     udp, sent = host.expect_body(Udp)

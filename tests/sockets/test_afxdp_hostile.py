@@ -1,4 +1,4 @@
-"""Frames that mean harm, into a served interface: connections go on, processes live, and memory comes back.
+"""Frames that mean harm, into a served interface: connections go on, processes live, and none of them grows.
 
 `pytest -m slow` goes on for USNET_HOSTILE_SECONDS (600), and prints what a flood of SYNs costs others."""
 
@@ -19,8 +19,10 @@ from support.backends import Afxdp
 from support.clients import Clients, EchoDialogue
 from support.flood import Hostile, Wire, recorded
 from support.link import ip
-from support.privilege import needs_xdp
-from support.server import WITH_THE_TEST, Server
+from support.privilege import may_look_into_processes, needs_xdp
+from support.server import WITH_THE_TEST, Server, title
+
+from usnet_framework.bench.memory import own_bytes
 
 pytestmark = needs_xdp
 ECHO = ("examples.echo:Echo", "--queues", "1", "--max-connections", "256")
@@ -29,6 +31,11 @@ ECHO = ("examples.echo:Echo", "--queues", "1", "--max-connections", "256")
 SEED = int(os.environ.get("USNET_HOSTILE_SEED", str(random.randrange(1 << 32))))
 SECONDS = float(os.environ.get("USNET_HOSTILE_SECONDS", "600"))
 FRAMES = 30_000
+LEAK_BYTES = 2 << 20
+"""Of a process, which is 70 for each of FRAMES. What it needs for the first time is not counted."""
+
+memory_shows = pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="a sanitizer keeps for a while what was freed")
+
 FLOOD_S = 10.0
 NOBODYS = "10.77.0.99"
 
@@ -51,6 +58,19 @@ def talk(server: Server) -> None:
             for length in (1, 100, 1400, 5000):
                 client.sendall(bytes(length))
                 client.recv(length, socket.MSG_WAITALL)
+
+
+def memory(server: Server) -> dict[int, int]:
+    """Its own, of each process that has to do with connections."""
+    keepers = [shard["keeper_pid"] for shard in server.status()["shards"]]
+    pids = [server.pid, *keepers, *server.network_pids(), *(worker.pid for worker in server.workers())]
+    return {pid: own_bytes(Path(f"/proc/{pid}/smaps").read_text()) for pid in pids}
+
+
+def assert_no_leak(server: Server, before: dict[int, int]) -> None:
+    grown = {f"{title(pid)} ({pid})": now - before[pid] for pid, now in memory(server).items()}
+    print(", ".join(f"{name}: {size >> 10:+} KiB" for name, size in grown.items()))
+    assert max(grown.values()) < LEAK_BYTES, f"USNET_HOSTILE_SEED={SEED}: {grown}"
 
 
 def assert_unharmed(server: Server, clients: Clients) -> None:
@@ -82,6 +102,19 @@ def test_random_and_changed_frames_hurt_nobody(interface: Afxdp, server: Server)
         assert len(refused) > 5, refused  # they came, and for many reasons
 
 
+@memory_shows
+@may_look_into_processes
+def test_no_process_grows_by_them(interface: Afxdp, server: Server) -> None:
+    with Clients(server.address, 16, EchoDialogue) as clients:
+        send_hostile(server, interface, iter(range(3)))
+        before = memory(server)
+        send_hostile(server, interface, iter(range(10)))
+        assert_unharmed(server, clients)
+        assert_no_leak(server, before)
+
+
+@memory_shows
+@may_look_into_processes
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 120)
 def test_random_and_changed_frames_hurt_nobody_in_the_long_run(interface: Afxdp, server: Server) -> None:
@@ -91,8 +124,11 @@ def test_random_and_changed_frames_hurt_nobody_in_the_long_run(interface: Afxdp,
             yield now_s
 
     with Clients(server.address, 16, EchoDialogue) as clients:
+        send_hostile(server, interface, iter(range(10)))
+        before = memory(server)
         sent = send_hostile(server, interface, rounds())
         assert_unharmed(server, clients)
+        assert_no_leak(server, before)
     print(f"USNET_HOSTILE_SEED={SEED}: {sent} hostile frames, {clients.answered} answers")
 
 

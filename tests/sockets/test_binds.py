@@ -117,7 +117,7 @@ def test_idle_connections_are_closed(serve: Serve, layout: str) -> None:
 
         def idle_is_closed() -> bool:
             assert echo(busy, b"x") == b"x"
-            return server.metrics().get("usnet_closed_total", 0) >= 1
+            return len(server.ask("conns")) == 1  # metrics take longer to read, and the busy one may not be idle
 
         wait("the idle one is closed", idle_is_closed)
         with pytest.raises(ConnectionResetError):

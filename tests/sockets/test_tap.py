@@ -194,9 +194,9 @@ def test_what_is_refused_is_counted(layout: str) -> None:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((server.address[0], 9), 10)
         after = stack_counters(server)
-        assert after["usnet_tcp_in_segments_total"] == before["usnet_tcp_in_segments_total"] + 1
-        assert after["usnet_tcp_out_resets_total"] == before["usnet_tcp_out_resets_total"] + 1
-        assert after["usnet_device_rx_packets_total"] > before["usnet_device_rx_packets_total"]
+        grown = {name: after[name] - value for name, value in before.items()}
+        assert grown["usnet_tcp_in_segments_total"] == grown["usnet_tcp_out_resets_total"] >= 1  # it may ask again
+        assert grown["usnet_device_rx_packets_total"] >= grown["usnet_tcp_in_segments_total"]
 
 
 @LAYOUTS

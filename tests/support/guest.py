@@ -23,7 +23,7 @@ from support.server import wait
 
 from usnet_framework.config import default_control_path
 
-PATIENCE_S = 200.0
+PATIENCE_S = 600.0
 POLL_S = 0.3
 """To answer costs the machine time that its server needs to start."""
 PORT, METRICS_PORT, KERNEL_PORT = 7000, 9464, 7001

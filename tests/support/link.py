@@ -1,6 +1,6 @@
 """The link between our stack and the kernel's: a TAP interface in the network namespace of the test, with an MTU,
 faults and offloads to choose; or a veth pair, of which a server serves one end by AF_XDP. It is there before and after
-those that join it, and ends with the namespace.
+those that join it, and ends with the namespace. Beside them is the loopback, for the kernel's own sockets.
 
     with network_namespace():
         link = Link(mtu=9000)
@@ -20,13 +20,14 @@ import socket
 import struct
 import subprocess
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from support.backends import Afxdp, Tap
+from support.backends import Afxdp, Kernel, Tap
 from support.host import Host
 
 T = TypeVar("T")
@@ -43,7 +44,9 @@ _SIOCETHTOOL = 0x8946
 _SEGMENTATION = (0x1F, 0x24, 0x2C)  # ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO
 _RANDOM = (1 << 32) - 0x1000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM
 _LOAD, _JUMP_IF_NOT_LESS, _RETURN = 0x20, 0x35, 0x06
-_PASS, _DROP = 0, 2  # TC_ACT_OK, TC_ACT_SHOT
+_PASS, _DROP, _TAKE = 0, 2, 4  # TC_ACT_OK, TC_ACT_SHOT, TC_ACT_STOLEN
+_LOSSES = {"ingress": _DROP, "egress": _TAKE}
+"""What is dropped as it leaves, the sender knows of, and sends anew at once; of what is taken it does not."""
 
 
 class Lossy:
@@ -55,22 +58,36 @@ class Lossy:
     @contextmanager
     def losses(self, per_mille: int = 20) -> Iterator[None]:
         """Packets are lost at random, each way; some of them were, when this ends."""
-        program = [
-            (_LOAD, 0, 0, _RANDOM),
-            (_JUMP_IF_NOT_LESS, 0, 1, (per_mille << 32) // 1000),
-            (_RETURN, 0, 0, _PASS),
-            (_RETURN, 0, 0, _DROP),
-        ]
-        text = ",".join([str(len(program)), *("{} {} {} {}".format(*step) for step in program)])
         tc("qdisc", "add", "dev", self.end, "clsact")
         try:
-            for direction in ("ingress", "egress"):
+            for direction, end in _LOSSES.items():
+                program = [
+                    (_LOAD, 0, 0, _RANDOM),
+                    (_JUMP_IF_NOT_LESS, 0, 1, (per_mille << 32) // 1000),
+                    (_RETURN, 0, 0, _PASS),
+                    (_RETURN, 0, 0, end),
+                ]
+                text = ",".join([str(len(program)), *("{} {} {} {}".format(*step) for step in program)])
                 tc("filter", "add", "dev", self.end, direction, "bpf", "direct-action", "bytecode", text)
             yield
             (lost,) = re.findall(r"dropped (\d+)", tc("-s", "qdisc", "show", "dev", self.end, "clsact"))
             assert int(lost) > 0
         finally:
             tc("qdisc", "delete", "dev", self.end, "clsact")
+
+    def cut_segments(self) -> None:
+        """The kernel sends packets no larger than the MTU from now on; to a TAP interface until somebody else joins it,
+        as its owner says anew what it takes."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
+            for command in _SEGMENTATION:
+                value = array("B", struct.pack("II", command, 0))
+                request = struct.pack("16sP16x", self.end.encode(), value.buffer_info()[0])
+                fcntl.ioctl(query, _SIOCETHTOOL, request)
+        self.send_single()
+
+    def send_single(self) -> None:
+        """TCP itself joins segments, whatever the interface can, and they are cut again behind what loses them."""
+        ip("link", "set", self.end, "gso_max_segs", "1")
 
 
 class Link(Lossy, Tap):
@@ -89,28 +106,42 @@ class Link(Lossy, Tap):
     def ended(self) -> None:
         assert "NO-CARRIER" in ip("link", "show", INTERFACE), "somebody still has it"
 
-    def cut_segments(self) -> None:
-        """The kernel sends packets no larger than the MTU from now on, until somebody else joins the interface: the
-        TAP device's owner says anew what it takes."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-            for command in _SEGMENTATION:
-                value = array("B", struct.pack("II", command, 0))
-                request = struct.pack("16sP16x", INTERFACE.encode(), value.buffer_info()[0])
-                fcntl.ioctl(query, _SIOCETHTOOL, request)
-
 
 class Pair(Lossy, Afxdp):
-    """A program at one end of a veth pair: no packet is larger than the MTU."""
+    """A program at one end of a veth pair: no packet is larger than the MTU, of several frames if that is large."""
 
     end = Afxdp.peer
-    mtu = 1500
 
-    def __init__(self) -> None:
+    def __init__(self, mtu: int = 1500) -> None:
         super().__init__()
+        self.mtu = mtu
         self.connect("1")
+        for name in (self.interface, self.peer):
+            ip("link", "set", name, "mtu", str(mtu))
 
     def cut_segments(self) -> None:
-        """They are."""
+        self.send_single()
+
+
+class Loopback(Lossy, Kernel):
+    """A server on the kernel's sockets, at the same addresses; what comes to them passes the interface both ways."""
+
+    end = "lo"
+
+    def __init__(self, mtu: int = 1500) -> None:
+        self.mtu = mtu
+        ip("link", "set", self.end, "mtu", str(mtu))
+        for address in OURS.values():
+            ip("address", "add", address, "dev", self.end)
+
+    def address(self, port: int) -> tuple[str, int]:
+        return (OURS[4], port)
+
+    def options(self, port: int, given: Sequence[str] = ()) -> list[str]:
+        return ["--bind", f"tcp://[::]:{port}"]
+
+    def losses(self, per_mille: int = 20) -> AbstractContextManager[None]:
+        return super().losses(per_mille // 2)
 
 
 def connect(version: int, port: int) -> socket.socket:
@@ -194,6 +225,14 @@ def setting(path: str, value: int) -> Iterator[None]:
         yield
     finally:
         file.write_text(before)
+
+
+def kernel_counters() -> dict[str, int]:
+    """Of the kernel's TCP in this network namespace."""
+    text = "".join(Path("/proc/thread-self/net", name).read_text() for name in ("snmp", "netstat"))
+    lines = [line.split()[1:] for line in text.splitlines() if line.startswith("Tcp")]
+    names, values = lines[::2], lines[1::2]
+    return dict(zip(chain(*names), map(int, chain(*values)), strict=True))
 
 
 def station() -> str:

@@ -89,8 +89,9 @@ def test_another_version_goes_on_with_open_connections(serve: Serve, package: Pa
         assert echoes(client, b"after")
         assert other.decode() in run("usnet-ctl", "status", "--control", str(server.control)).stdout
         # The file that was installed then is the one that goes on, whatever is installed now.
-        os.kill(engine(server)[0], signal.SIGKILL)
+        os.kill(now, signal.SIGKILL)
         assert echoes(client, b"after a death")
+        server.wait("the next one is told", lambda: engine(server)[0] not in (None, now))
         assert engine(server)[1] == other.decode()
 
 
