@@ -176,7 +176,7 @@ def test_doctor_shows_reason_and_fix_of_what_is_less(
     ]
 
 
-@pytest.mark.parametrize("command", [name for name in ctl.COMMANDS if name != "stack"])
+@pytest.mark.parametrize("command", [name for name in ctl.COMMANDS if name not in ("stack", "capture")])
 def test_json_is_what_the_server_said(command: str, server: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     address = ["tcp://h:1"] if command in control.ADDRESSED else []
     assert json.loads(output(capsys, command, *address, "--json", "--control", "/some/path")) == server[command]
@@ -264,7 +264,8 @@ def test_help_behind_a_command_is_about_it(
     usage, _, description, *rest = capsys.readouterr().out.splitlines()
     assert ended.value.code == 0
     own = {"stop": " [--wait] [--timeout SECONDS]", "doctor": " [--fix]", "bind": " [ADDRESS]", "unbind": " [ADDRESS]",
-           "conns": " [-v] [FILTER ...]", "stack": " [-a]"}.get(command, "")  # fmt: skip
+           "conns": " [-v] [FILTER ...]", "stack": " [-a]",
+           "capture": " [-w FILE] [--snaplen BYTES] [--count N] [--drops] [FILTER ...]"}.get(command, "")  # fmt: skip
     again = " [--watch [SECONDS]]" if ctl.COMMANDS[command].watch else ""
     assert usage == f"usage: usnet-ctl {command} [--control PATH] [--json] [-h]{again}{own}"
     assert description.lower().rstrip(".") == ctl.COMMANDS[command].help.lower()

@@ -18,6 +18,7 @@ WRAPPERS = {
     "usnet_tap.h": ("_native_tap.py", "_native_device.py"),
     "usnet_xdp.h": ("_native_xdp.py", "_native_device.py"),
     "usnet_kernel.h": ("_native_kernel.py", "_native_stack.py"),
+    "usnet_capture.h": ("_native_capture.py",),
     "usnet_bpf.h": ("_native_bpf.py",),
 }
 """Each header and the modules over it."""
@@ -29,7 +30,7 @@ FOR_C_CALLERS = re.compile(
     r"usnet_segment_check$"  # opening checks as well
     r"|usnet_stack_of$"  # a context's stack
     r"|usnet_(?!stack_|tcp_|congestion_|segment_|counter_|engine_|seat_|reason_|connection_|quarantine_|die_|tap_"
-    r"|device_|netmap_|pool_|xdp_|bpf_|kernel_)"
+    r"|device_|netmap_|pool_|xdp_|bpf_|kernel_|capture_)"
 )
 """Functions that Python does not need; the last line: all of the socket level, which is named like the kernel's."""
 

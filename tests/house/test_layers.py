@@ -46,7 +46,8 @@ LAYERS = (
     {"addresses", "bytecode", "errors", "inherited", "installed", "values", "logs", "logwriter", "tracebacks",
      "_usnet", "_bpf"},
     {"config", "_native", "_native_stack", "_native_tap", "_native_xdp", "_native_bpf", "_native_device",
-     "_native_kernel", "_native_netmap", "_dispatch", "handler", "connection", "protocols"},
+     "_native_kernel", "_native_netmap", "_native_capture", "_dispatch", "handler", "connection",
+     "protocols"},
     {"app", "collector", "metrics", "shards"},
     {"serving"},
     {"", "bench", "testing"},  # "": the package itself, which is what users import

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -69,6 +70,8 @@ class Wire:
 
 
 class MemoryServer:
+    """`control`: the supervisor's end of the engine's control socket."""
+
     address = (ADDRESS, PORT)
 
     def __init__(self, handler: type[Handler]) -> None:
@@ -76,6 +79,8 @@ class MemoryServer:
         self._started = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
+        self.control, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control.setblocking(False)
 
     def __enter__(self) -> MemoryServer:
         self._thread.start()
@@ -88,6 +93,8 @@ class MemoryServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(JOIN_SECONDS)
         assert not self._thread.is_alive(), "the server ends"
+        self.control.close()
+        self._theirs.close()
         if kind is None and self._error:
             raise self._error
 
@@ -121,7 +128,7 @@ class MemoryServer:
         stack.callback(self._far.close)
         self._segment = Segment.create(SegmentConfig.for_kernel(0, 1, CONNECTIONS + 64), OPTIONS)
         stack.callback(self._segment.close)
-        engine = _engine(self._segment, ends[0], stack)
+        engine = _engine(self._segment, ends[0], self._theirs.fileno(), stack)
         stack.callback(engine.close)
         handler = self._handler()
         port = Port(engine=engine, handler=handler, resumes=False)
@@ -145,7 +152,7 @@ def _wire() -> Any:
     return ends
 
 
-def _engine(segment: Segment, device: Any, stack: ExitStack) -> Engine:
+def _engine(segment: Segment, device: Any, control_fd: int, stack: ExitStack) -> Engine:
     exchange = os.memfd_create("usnet-exchange", os.MFD_CLOEXEC)
     stack.callback(os.close, exchange)
     os.write(exchange, secrets.token_bytes(SECRET_BYTES))
@@ -158,5 +165,6 @@ def _engine(segment: Segment, device: Any, stack: ExitStack) -> Engine:
         listeners=[],
         resumes=False,
         stack=("", (), -1, -1, exchange, (wake,)),
+        control_fd=control_fd,
         device=where,
     )

@@ -7,6 +7,7 @@
     usnet-ctl neigh      what the stack of each shard believes: the stations on its link,
     usnet-ctl routes     the ways to others,
     usnet-ctl addr       and its addresses
+    usnet-ctl capture    its packets as pcapng, with their connections, and why some were dropped
     usnet-ctl doctor     what was asked for, what is in force, and how to get what is not; with --fix it puts back what
                          servers that were killed have left changed on this machine, and asks none
     usnet-ctl bind A     listen on address A too, as --bind has it, until the server is restarted
@@ -32,6 +33,7 @@ from typing import Any, NoReturn
 
 from usnet_framework import inherited, logs, values
 from usnet_framework.cli import watch
+from usnet_framework.cli.capture import CAPTURE
 from usnet_framework.cli.conns import CONNS
 from usnet_framework.cli.output import show
 from usnet_framework.cli.stack import STACK
@@ -239,6 +241,7 @@ COMMANDS: dict[str, Subcommand] = {
     "neigh": NEIGH,
     "routes": ROUTES,
     "addr": ADDR,
+    "capture": CAPTURE,
     "doctor": DOCTOR,
     "bind": Subcommand(
         "listen on ADDRESS too, until the server is restarted", _at_address("bind"), _add_address

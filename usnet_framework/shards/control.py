@@ -18,7 +18,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,9 @@ class Parts:
 
     parts: AsyncIterator[list[Any]]
 
+DESCRIPTORS_MAX = 250
+"""In one message: the kernel takes 253."""
+
 
 def listen(path: str) -> UnixListener:
     """Make the socket. The folder of the default is made when it is missing, as nobody has named it; any other has to
@@ -92,12 +95,55 @@ def try_path(path: str) -> None:
         try_unix(path, what)
 
 
+class Asker:
+    """Whoever asked for something that goes on."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    def answer(self, result: Any, fds: Sequence[int]) -> None:
+        """With descriptors: further messages, of a byte each, bring those that one cannot hold. ConnectionError."""
+        frame = _frame({"ok": True, "result": result})
+        with socket.socket(fileno=os.dup(self._writer.get_extra_info("socket").fileno())) as client:
+            for first in range(0, max(len(fds), 1), DESCRIPTORS_MAX):
+                try:
+                    socket.send_fds(client, [frame if first == 0 else b"."], fds[first : first + DESCRIPTORS_MAX])
+                except BlockingIOError:
+                    raise ConnectionAbortedError("it does not read") from None
+
+    def refuse(self, error: str) -> None:
+        self._writer.write(_refusal(error))
+
+    async def gone(self) -> None:
+        """Until it hangs up; what it says meanwhile does not count."""
+        with contextlib.suppress(ConnectionError):
+            while await self._reader.read(LENGTH.size):
+                pass
+
+
+Stream = Callable[[Mapping[str, Any], Asker], Coroutine[Any, Any, None]]
+
+
+async def _serve_stream(stream: Stream, request: Mapping[str, Any], asker: Asker) -> None:
+    try:
+        await stream(request, asker)
+    except UsnetError as error:
+        asker.refuse(str(error))
+    except OSError:
+        log.exception("a command of the control socket failed")
+
+
 class ControlServer:
     """Answers commands by name, in the supervisor's loop."""
 
-    def __init__(self, listener: UnixListener, commands: Mapping[str, Command]) -> None:
+    def __init__(
+        self, listener: UnixListener, commands: Mapping[str, Command], streams: Mapping[str, Stream] | None = None
+    ) -> None:
+        """`streams`: commands that go on until whoever asked hangs up."""
         self._listener = listener
         self._commands = commands
+        self._streams = streams or {}
         self._clients = 0
         self._server: asyncio.Server | None = None
 
@@ -128,6 +174,9 @@ class ControlServer:
             while True:
                 async with asyncio.timeout(CLIENT_TIMEOUT_S):
                     request = await _read(reader)
+                if isinstance(request, dict) and (stream := self._streams.get(str(request.get("command")))):
+                    await _serve_stream(stream, request, Asker(reader, writer))
+                    return
                 async with contextlib.aclosing(self._frames(request)) as frames:
                     async for frame, patience_s in frames:
                         writer.write(frame)
@@ -318,3 +367,60 @@ def _receive(client: socket.socket, length: int) -> bytes:
             raise EOFError
         received += part
     return bytes(received)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A command that goes on: what the server answered, with the descriptors that came along, until either hangs up."""
+
+    client: socket.socket
+    result: dict[str, Any]
+    fds: list[int]
+
+
+@contextlib.contextmanager
+def opened(path: str, command: str, arguments: Mapping[str, Any]) -> Iterator[Session]:
+    """Ask for it; its result names as many `shards` as there are descriptors. ControlError: nobody answers, or the
+    server refused."""
+    what = f"--control {path}"
+    fds: list[int] = []
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(socket.socket(socket.AF_UNIX))
+        stack.callback(_close_all, fds)
+        with _explained(path, what):
+            client.settimeout(REPLY_TIMEOUT_S)
+            client.connect(path)
+            _check_who_answers(client, what)
+            client.sendall(_frame({"command": command, **arguments}))
+            reply = _reply(_receive_with(client, fds))
+            while reply is not None and reply["ok"] and len(fds) < len(reply["result"]["shards"]):
+                if not _receive_more(client, 1, fds):
+                    raise EOFError
+        if reply is None:
+            raise ControlError(f"{what}: no usnet server answers there; use the path it was started with")
+        if not reply["ok"]:
+            raise ControlError(f"{command}: {reply['error']}")
+        yield Session(client, reply["result"], fds)
+
+
+def _close_all(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _receive_with(client: socket.socket, fds: list[int]) -> bytes:
+    """What a frame holds; descriptors that come along are added."""
+    received = bytearray()
+    while len(received) < LENGTH.size or len(received) < LENGTH.size + LENGTH.unpack_from(received)[0]:
+        known = LENGTH.size if len(received) < LENGTH.size else LENGTH.size + LENGTH.unpack_from(received)[0]
+        part = _receive_more(client, min(known - len(received), REQUEST_BYTES_MAX), fds)
+        if not part:
+            raise EOFError
+        received += part
+    return bytes(received[LENGTH.size :])
+
+
+def _receive_more(client: socket.socket, most: int, fds: list[int]) -> bytes:
+    part, more, _, _ = socket.recv_fds(client, most, DESCRIPTORS_MAX)
+    fds += more
+    return part

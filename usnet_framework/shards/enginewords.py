@@ -37,6 +37,7 @@ class Kind(IntEnum):
     UPGRADE = 7
     DIVERT = 8
     LOOK = 9
+    CAPTURE = 10
     READY = 16
     DIED = 17
     BAD = 18
@@ -61,6 +62,7 @@ class Hearer(Protocol):
     def listen_confirmed(self, number: int, error: int) -> None: ...
     def unlisten_confirmed(self, number: int) -> None: ...
     def look_answered(self, serial: int, count: int, error: int, position: int) -> None: ...
+    def capture_confirmed(self, number: int, error: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,8 @@ class Message:
             hearer.unlisten_confirmed(self.port)
         elif self.kind is Kind.LOOK:
             hearer.look_answered(self.serial, self.flags, self.first, self.second)
+        elif self.kind is Kind.CAPTURE:
+            hearer.capture_confirmed(self.serial, self.first)
 
 
 def listener_request(kind: Kind, number: int, listener: Listener, shard: int) -> tuple[bytes, list[int]]:

@@ -87,6 +87,7 @@ class InlineShard(Shard):
             self.looker.again()
         except OSError as error:
             raise StartupError(f"shard {self.number}: no socket for its engine: {error.strerror}") from None
+        self.capture.again()
 
     def _hush(self) -> None:
         if self._words is not None:

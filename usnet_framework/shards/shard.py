@@ -19,6 +19,7 @@ from typing import Any
 from usnet_framework.errors import StartupError
 from usnet_framework.shards import quarantine
 from usnet_framework.shards.addressbook import News
+from usnet_framework.shards.capture import CaptureOrders
 from usnet_framework.shards.enginewords import MESSAGE, Kind, listener_request
 from usnet_framework.shards.handover import Handover
 from usnet_framework.shards.listeners import Listener, Listeners
@@ -76,6 +77,7 @@ class Shard:
         self.segment: Segment | None = None
         self.handover = Handover(setup.listeners, self._ask_listener)
         self.looker = Looker(self._ask)
+        self.capture = CaptureOrders(self.number, self._ask)
         self._stopping = False
         self._delivered: asyncio.Future[bool] | None = None
         self.seats = [Seat(self, seat, setup.pool, setup.means) for seat in range(len(setup.plan.worker_cores))]
@@ -212,6 +214,9 @@ class Shard:
 
     def look_answered(self, serial: int, count: int, error: int, position: int) -> None:
         self.looker.answered(serial, count, error, position)
+
+    def capture_confirmed(self, number: int, error: int) -> None:
+        self.capture.confirmed(number, error)
 
     def accepting_paused(self, error: int) -> None:
         reason = os.strerror(error) if error else f"{self.connection_limit} connections are open"

@@ -197,6 +197,7 @@ class SplitShard(Shard):
             self._network.drain()
         self.handover.follow(again=True)
         self.looker.again()
+        self.capture.again()
         for seat in self.seats:
             seat.start()
         for port in range(len(self.seats) * self.sides):  # the last engine may have missed either

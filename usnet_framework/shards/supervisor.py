@@ -29,6 +29,7 @@ from usnet_framework._native import set_dumpable
 from usnet_framework.config import Config
 from usnet_framework.errors import ControlError, StartupError, UsnetError
 from usnet_framework.shards.binder import Binder, BinderSetup
+from usnet_framework.shards.capture import Captures
 from usnet_framework.shards.changes import Changes
 from usnet_framework.shards.commands import Commands, workers
 from usnet_framework.shards.control import ControlServer
@@ -78,6 +79,7 @@ class Supervisor:
         self._started_s = time.monotonic()
         self._finder = ReleaseFinder(os.environ)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._captures = Captures(lambda: self._shards)
         self._beginning = threading.Lock()  # of `run`, while another thread asks to stop
         self._changes = Changes()
         self._patience = Patience()
@@ -301,7 +303,7 @@ class Supervisor:
         if self._keepers_cannot_clean_up(prepared):
             await self._keep_guard(prepared.socket_files)
         if prepared.control is not None:
-            self._control = ControlServer(prepared.control, Commands(self).by_name())
+            self._control = ControlServer(prepared.control, Commands(self).by_name(), {"capture": self._captures.serve})
             await self._control.start()
 
     async def _keep_guard(self, paths: Sequence[Path]) -> None:

@@ -1,6 +1,7 @@
 /* See conns.h. */
 #include "engine/conns.h"
 
+#include "engine/capture_sockets.h"
 #include "engine/change.h"
 #include "engine/events.h"
 #include "engine/peers.h"
@@ -142,6 +143,8 @@ void un_engine_conn_opened(struct un_engine *engine, uint32_t slot, const struct
     count_active(engine, un_port_of(conn), 1);
     un_peers_add(engine, &conn->peer);
     un_count(&engine->counters->accepted, 1);
+    if (__builtin_expect(engine->capture != NULL, 0))
+        un_capture_opened(engine, slot);
     un_event_post(engine, slot, UN_WORK_POST_CONNECT);
 }
 

@@ -33,6 +33,9 @@ enum un_control_type {
      * the file in memory that comes along: look.h. Confirmed with the serial of the question, how many entries in
      * flags, an errno, or 0, in arg[0], and where the next slice begins in arg[1] */
     UN_CONTROL_LOOK = 9,
+    /* copy packets into this memory (capture_ring.h), a descriptor with arg[0] bytes; the capture has the number
+     * `serial`. Without a descriptor: no more. Confirmed with an errno, or 0, in arg[0] */
+    UN_CONTROL_CAPTURE = 10,
     /* engine or keeper to supervisor */
     UN_CONTROL_READY = 16, /* an engine runs; arg[0] pid, arg[1] epoch; flags: UN_CONTROL_REFUSED or 0 */
     UN_CONTROL_DIED = 17,  /* the keeper's engine died; arg[0] pid, arg[1] wait status; another is started */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "engine/accept.h"
+#include "engine/capture.h"
 #include "engine/commits.h"
 #include "engine/conns.h"
 #include "engine/events.h"
@@ -107,6 +108,7 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
         un_takeover(engine);
     else
         format_private(engine);
+    un_capture_resume(engine);
     engine->own->paused = false;
     engine->transport->admit(engine, engine->own->accepting);
     tell_awake(engine);
@@ -116,13 +118,16 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
 
 void un_engine_free(struct un_engine *engine)
 {
+    un_capture_leave(engine);
     engine->transport->stop(engine);
     free(engine);
 }
 
 void un_engine_leave_to_parent(const struct un_engine *engine)
 {
-    if (engine->transport != &un_kernel_transport)
+    if (engine->own->capturing.fd)
+        close((int)engine->own->capturing.fd - 1);
+    if (engine->setup.stack)
         return; /* handles are no descriptors */
     for (uint32_t number = 0; number < UN_LISTENERS_MAX; number++)
         if (engine->own->listeners[number].fd != UN_NO_LISTENER)

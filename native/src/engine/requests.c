@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "engine/capture.h"
 #include "engine/conns.h"
 #include "engine/control.h"
 #include "engine/look.h"
@@ -48,6 +49,19 @@ static int upgrade(struct un_engine *engine, struct request *request)
     request->fd = -1;
     engine->exit = engine->upgrade = true;
     return 0;
+}
+
+static int capture_as_asked(struct un_engine *engine, struct request *request)
+{
+    if (!request->fault && request->fd < 0) {
+        un_capture_stop(engine);
+        return 0;
+    }
+    int status = request->fault ? request->fault : un_capture_start(engine, request->body.serial, request->fd,
+                                                                    request->body.arg[0]);
+    if (status == 0)
+        request->fd = -1;
+    return status == -EALREADY ? 0 : status;
 }
 
 static bool has_port(const struct un_control *body)
@@ -94,6 +108,9 @@ static void obey(struct un_engine *engine, struct request *request)
         return;
     case UN_CONTROL_UPGRADE:
         status = upgrade(engine, request);
+        break;
+    case UN_CONTROL_CAPTURE:
+        status = capture_as_asked(engine, request);
         break;
     case UN_CONTROL_QUIT:
         un_engine_end_all(engine, UN_REASON_SHUTDOWN);

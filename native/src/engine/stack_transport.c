@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 
+#include "engine/capture_packets.h"
 #include "engine/change.h"
 #include "engine/conns.h"
 #include "engine/control.h"
@@ -299,6 +300,14 @@ static uint32_t take_over_packets(struct un_link *link)
     return taken;
 }
 
+static inline uint32_t take_in(struct un_engine *engine)
+{
+    if (__builtin_expect(engine->capture != NULL, 0))
+        return un_capture_take_in(engine);
+    uint32_t taken = take_over_packets(engine->link);
+    return taken + un_stack_poll_input(&engine->link->stack, engine->now_ns);
+}
+
 /* Pieces that were acknowledged, or belonged to connections that are over. */
 static void take_back(struct un_engine *engine)
 {
@@ -317,8 +326,7 @@ static uint32_t stack_poll(struct un_engine *engine, int timeout_ms)
         work += look_at_descriptors(engine, timeout_ms);
     engine->now_ns = un_engine_now_ns(engine);
     un_tcp_set_now(&link->stack.tcp, engine->now_ns);
-    work += take_over_packets(link);
-    work += un_stack_poll_input(&link->stack, engine->now_ns);
+    work += take_in(engine);
     while (un_stack_next_event(&link->stack, &event)) {
         handle_event(engine, &event);
         work++;
@@ -339,7 +347,9 @@ static void stack_drain(struct un_engine *engine)
     struct un_stack *stack = &engine->link->stack;
     uint64_t until = un_clock_ns() + DRAIN_NS;
     do {
-        un_stack_poll(stack, un_engine_now_ns(engine));
+        engine->now_ns = un_engine_now_ns(engine);
+        take_in(engine);
+        un_stack_poll_output(stack, engine->now_ns);
     } while (un_stack_has_output(stack) && un_clock_ns() < until);
     take_back(engine);
 }

@@ -216,11 +216,19 @@ struct un_poisoner {
     uint64_t refused_until_ns;
 };
 
+/* The capture that was asked for: capture.h. */
+struct un_capturing {
+    uint32_t fd; /* of its memory, one up; 0: there is none */
+    uint32_t serial;
+    uint64_t bytes;
+};
+
 struct un_private {
     uint64_t magic;
     uint32_t epoch;
     struct un_succession succession;
     uint32_t question; /* the file of one that is being answered, one up; 0: none is. look.h */
+    struct un_capturing capturing;
     struct un_busy busy;
     struct un_order order;
     uint32_t conn_high; /* slots below it were used at least once */
@@ -260,6 +268,7 @@ struct un_private {
 struct un_engine {
     struct un_engine_setup setup;
     struct un_link *link; /* of the stack transport */
+    struct un_capture *capture; /* capture.h; NULL: there is none */
     const struct un_segment_config *config;
     const struct un_engine_options *options;
     const struct un_transport *transport;

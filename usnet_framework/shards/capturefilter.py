@@ -1,0 +1,80 @@
+"""Filters in libpcap's language, compiled by libpcap itself: `tcp port 443 and host 10.0.0.1`, as tcpdump has it.
+
+What comes out is a program of classic BPF, which engines run over each packet (native/src/engine/capture_filter.c). It
+is compiled in the process that asks: names of hosts are looked up there, and no server waits for that.
+
+The library is loaded when there is a filter, by ctypes. Five functions and two structs, unchanged for decades, are
+needed; bindings on PyPI bring a build and are made for capturing, which is not needed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes.util import find_library
+from enum import IntEnum
+
+from usnet_framework.errors import ControlError, UsageError
+
+INSTRUCTION_BYTES = 8  # struct bpf_insn
+_OPTIMIZE = 1
+_NETMASK_UNKNOWN = 0xFFFFFFFF
+_SNAPLEN = 262144  # what a program returns for a packet that it takes: anything but 0 is a yes
+
+
+class Link(IntEnum):
+    """What packets begin with: the number of libpcap."""
+
+    ETHERNET = 1
+    IP = 12
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("count", ctypes.c_uint), ("instructions", ctypes.c_void_p))
+
+
+def compile_filter(text: str, link: Link) -> bytes:
+    """The program, an array of struct bpf_insn. UsageError: it does not parse; ControlError: there is no libpcap."""
+    if "\0" in text:
+        raise UsageError("FILTER: there is a zero byte in it")
+    library = _load()
+    handle = library.pcap_open_dead(link, _SNAPLEN)
+    if not handle:
+        raise ControlError("FILTER: libpcap has no memory for it")
+    program = _Program()
+    try:
+        source = text.encode(errors="surrogateescape")
+        if library.pcap_compile(handle, ctypes.byref(program), source, _OPTIMIZE, _NETMASK_UNKNOWN) != 0:
+            why = library.pcap_geterr(handle).decode(errors="replace")
+            raise UsageError(f"FILTER: {text!r} is none in libpcap's language (man pcap-filter): {why}")
+        size = program.count * INSTRUCTION_BYTES
+        instructions = ctypes.string_at(program.instructions, size) if size else b""
+        library.pcap_freecode(ctypes.byref(program))
+        return instructions
+    finally:
+        library.pcap_close(handle)
+
+
+def _load() -> ctypes.CDLL:
+    """ControlError."""
+    for name in ("libpcap.so.0.8", "libpcap.so.1", find_library("pcap")):  # Debian's, others'
+        try:
+            library = ctypes.CDLL(name) if name is not None else None
+        except OSError:
+            continue
+        if library is not None:
+            return _typed(library)
+    raise ControlError("FILTER: libpcap compiles filters and is not here; install it (Debian: libpcap0.8)")
+
+
+def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
+    program = ctypes.POINTER(_Program)
+    library.pcap_open_dead.argtypes = [ctypes.c_int, ctypes.c_int]
+    library.pcap_open_dead.restype = ctypes.c_void_p
+    library.pcap_compile.argtypes = [ctypes.c_void_p, program, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint32]
+    library.pcap_geterr.argtypes = [ctypes.c_void_p]
+    library.pcap_geterr.restype = ctypes.c_char_p
+    library.pcap_freecode.argtypes = [program]
+    library.pcap_freecode.restype = None
+    library.pcap_close.argtypes = [ctypes.c_void_p]
+    library.pcap_close.restype = None
+    return library
