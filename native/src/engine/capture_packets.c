@@ -177,7 +177,7 @@ static void arrive(struct un_engine *engine, const struct un_rx *rx, bool is_for
     if (is_foreign)
         un_stack_input(&engine->link->stack, rx);
     else
-        un_stack_rx(&engine->link->stack, rx, false);
+        un_stack_rx(&engine->link->stack, rx, 1, false);
     if (is_wanted)
         finish(engine, &arriving);
 }
