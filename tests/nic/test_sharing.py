@@ -267,7 +267,7 @@ def test_an_interface_that_has_no_address_any_more_is_in_trouble(wire: Wire) -> 
         assert made.trouble() is None
 
         async def lose(what: str, trouble: str) -> None:
-            ip(f"address {what} dev {wire.interface}")
+            ip(f"address {what} dev {wire.interface}")  # the broadcast address of a network is the kernel's
             deadline = time.monotonic() + SECONDS
             while made.trouble() != trouble:
                 assert time.monotonic() < deadline, made.trouble()
@@ -277,6 +277,7 @@ def test_an_interface_that_has_no_address_any_more_is_in_trouble(wire: Wire) -> 
             made.follow(lambda: None)
             await lose(f"delete {wire.ipv4}/24", f"interface usnet0 has no address {wire.ipv4}")
             await lose("flush", "interface usnet0 has no address")
+            await lose("add 10.78.0.255/24", "interface usnet0 has no address that can be served")
             assert program.served == set()
             made.close()
 
@@ -327,6 +328,18 @@ def test_a_port_that_somebody_has_got_meanwhile_keeps_no_other_from_being_served
             made.close()
 
         asyncio.run(run())
+
+
+def test_what_the_program_does_not_take_is_told_as_that(wire: Wire) -> None:
+    class Full(Program):
+        def share(self, address: IpAddress) -> None:
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+
+    with ExitStack() as opened, pytest.raises(StartupError) as refused:
+        shared(opened, Full(), ports=PORTS)
+    assert str(refused.value) == (
+        "--interface usnet0: its packets cannot be taken from the kernel: [Errno 7] Argument list too long"
+    )
 
 
 def test_ports_that_another_server_is_quicker_to_reserve_are_refused(wire: Wire, tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ class SharedInterface:
         """Why clients do not reach all that is to be served, one line."""
         name = self._plan.interface
         if not self._served:
-            return f"interface {name} has no address"
+            return f"interface {name} has no address{' that can be served' if self._addresses else ''}"
         for ip in self._absent():
             return f"interface {name} has no address {ip}"
         for ip in self._ports.missing():
@@ -298,7 +298,7 @@ def _why_not(error: OSError) -> str:
 
 
 def _follower(name: str, index: int, publish: Callable[[KernelView], None]) -> KernelFollower:
-    """That knows what there is. StartupError."""
+    """That knows what there is, and has told it. StartupError."""
     try:
         follower = KernelFollower(index, publish)
     except OSError as error:
@@ -308,6 +308,11 @@ def _follower(name: str, index: int, publish: Callable[[KernelView], None]) -> K
     except OSError as error:
         follower.close()
         raise StartupError(f"--interface {name}: the kernel does not tell its addresses: {error}") from None
+    try:
+        follower.publish()
+    except OSError as error:
+        follower.close()
+        raise StartupError(f"--interface {name}: its packets cannot be taken from the kernel: {error}") from None
     return follower
 
 
