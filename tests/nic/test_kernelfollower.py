@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import socket
@@ -54,6 +55,7 @@ class Seen:
         self.view = KernelView(0)
         self.follower = KernelFollower(socket.if_nametoindex(OURS), self._take)
         self.follower.catch_up()
+        self.follower.publish()
         self._loop = asyncio.new_event_loop()
         self._is_started = False
 
@@ -261,10 +263,13 @@ def test_changes_without_end_leave_the_loop_its_time(seen: Seen) -> None:
     assert all(pause >= 10 * cost_s for pause in pauses)
 
 
-def test_what_could_not_be_passed_on_is_passed_on_later(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without further news."""
+def test_what_could_not_be_passed_on_is_passed_on_later(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without further news. What is wrong is told when it changes, and not each time."""
+    caplog.set_level(logging.INFO, "usnet.supervisor")
     monkeypatch.setattr(kernelfollower, "TELL_AGAIN_S", 0.01)
-    failures = iter([OSError("no memory"), OSError("no memory")])
+    failures = iter([OSError("no memory"), OSError("no memory"), OSError("no room"), OSError("no room")])
 
     def publish(view: KernelView) -> None:
         for failure in failures:
@@ -276,6 +281,12 @@ def test_what_could_not_be_passed_on_is_passed_on_later(seen: Seen, monkeypatch:
     live(seen, lambda: ip("neighbour", "add", "10.0.0.7", "lladdr", MAC, "dev", OURS),
          lambda: list(seen.neighbours) == [packed("10.0.0.7")])  # fmt: skip
     assert next(failures, None) is None
+    text = "what the kernel knows of the interface is"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{text} not passed on: no memory",
+        f"{text} not passed on: no room",
+        f"{text} passed on again",
+    ]
 
 
 def test_a_station_without_an_address_is_none(seen: Seen) -> None:

@@ -41,16 +41,16 @@ def root(tmp_path: Path) -> Path:
 def test_tables_of_proc_are_read(root: Path, table: int, local: str, state: str, found: str | None) -> None:
     rest = "00000000:00000000 00:00000000 00000000     0        0 1 1 0 20 4 30 10 -1"
     (root / TABLES[table]).write_text(f"{HEAD}   0: {local} 0200000A:01BB {state} {rest}\n")
-    assert list(listed_ends((9000, 9099), root)) == ([(ip_address(found), 9000)] if found else [])
+    assert list(listed_ends([(8000, 8000), (9000, 9099)], root)) == ([(ip_address(found), 9000)] if found else [])
 
 
 def test_without_ipv6_there_is_one_table(root: Path) -> None:
     (root / TABLES[1]).unlink()
-    assert list(listed_ends((9000, 9099), root)) == []
+    assert list(listed_ends([(9000, 9099)], root)) == []
 
 
-def ends(ports: tuple[int, int]) -> list[tuple[str, int]]:
-    return sorted((str(ip), port) for ip, port in local_ends(ports))
+def ends(*ports: tuple[int, int]) -> list[tuple[str, int]]:
+    return sorted((str(ip), port) for ip, port in local_ends(*ports))
 
 
 @needs_network_namespaces
@@ -69,6 +69,19 @@ def test_the_kernel_tells_what_is_at_ports_and_nothing_else(protocol: int, monke
         assert ends((9000, 9000)) == [("127.0.0.1", 9000), ("::", 9000), ("::1", 9000)]
         assert ends((9000, 9002)) == [("127.0.0.1", 9000), ("127.0.0.1", 9001), ("::", 9000), ("::1", 9000)]
         assert ends((9002, 9999)) == []
+        assert ends((8000, 8999), (9001, 9001), (9002, 9999)) == [("127.0.0.1", 9001)]
+        assert ends((9001, 9001), (9000, 9000)) == ends((9000, 9001))
+        opened.enter_context(socket.create_server(("127.0.0.1", 64)))
+        assert ends(*((port, port) for port in range(64, 128))) == [("127.0.0.1", 64)]
+
+
+def test_a_kernel_that_does_not_answer_is_not_asked_in_a_slower_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object) -> None:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(kernelsockets, "_asked_for", silent)
+    with pytest.raises(TimeoutError):
+        local_ends((9000, 9000))
 
 
 @needs_network_namespaces

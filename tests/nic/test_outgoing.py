@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import ipaddress
 import socket
 import threading
@@ -105,10 +106,10 @@ def test_servers_change_the_list_one_at_a_time(root: Path, monkeypatch: pytest.M
     with network_namespace():
         with alone:
             outgoing.reserve((9000, 9099), True, root)  # once more by the same one
-        with socket.socket(socket.AF_UNIX) as other:
-            other.bind(outgoing.TURN)
+        with outgoing.lock_path().open("r+") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
             monkeypatch.setattr(outgoing, "PATIENCE_S", 0.0)
-            with pytest.raises(OSError, match="a process has had the socket @usnet-outgoing-ports") as refused:
+            with pytest.raises(OSError, match=r"another server has had .*-outgoing-ports.lock locked") as refused:
                 outgoing.reserve((9100, 9199), True, root)
             assert refused.value.errno == errno.EBUSY
             assert said(root) == "9000-9099\n"
@@ -116,6 +117,28 @@ def test_servers_change_the_list_one_at_a_time(root: Path, monkeypatch: pytest.M
             threading.Timer(0.05, other.close).start()
             outgoing.reserve((9100, 9199), True, root)
     assert said(root) == "9000-9199\n"
+
+
+@needs_network_namespaces
+def test_nobody_else_can_keep_servers_from_changing_the_list(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no name that any process can take, and no file that it can open."""
+    monkeypatch.setattr(outgoing, "PATIENCE_S", 0.0)
+    with network_namespace(), socket.socket(socket.AF_UNIX) as other:
+        other.bind("\0usnet-outgoing-ports")
+        outgoing.lock_path().unlink(missing_ok=True)
+        outgoing.reserve((9000, 9099), True, root)
+        assert outgoing.lock_path().stat().st_mode & 0o077 == 0
+        assert outgoing.lock_path().parent.stat().st_mode & 0o077 == 0
+    assert said(root) == "9000-9099\n"
+
+
+@needs_network_namespaces
+def test_each_network_namespace_has_a_lock_of_its_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outgoing, "PATIENCE_S", 0.0)
+    with alone:
+        ours = outgoing.lock_path()
+        with network_namespace():
+            assert outgoing.lock_path() != ours
 
 
 @needs_network_namespaces

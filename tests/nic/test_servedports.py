@@ -18,7 +18,7 @@ from usnet_framework.addresses import IpAddress
 from usnet_framework.errors import InUse, StartupError
 from usnet_framework.shards import servedports
 from usnet_framework.shards.kernelsockets import local_ends
-from usnet_framework.shards.servedports import ServedPorts
+from usnet_framework.shards.servedports import Endpoint, ServedPorts, Unclear, look
 
 pytestmark = needs_network_namespaces
 
@@ -63,6 +63,18 @@ def ports(program: Program) -> Iterator[ServedPorts]:
     ports.close()
 
 
+def serve(ports: ServedPorts, endpoint: Endpoint) -> None:
+    """With a look at what is unclear; all of it or nothing."""
+    ports.serve(endpoint)
+    if unclear := ports.unclear():
+        ports.clear_up(unclear, look(unclear))
+    try:
+        ports.check(endpoint)
+    except StartupError:
+        ports.unserve(endpoint)
+        raise
+
+
 @pytest.mark.parametrize(
     ("host", "served"),
     [("::", {V4, OTHER_V4, V6}), ("0.0.0.0", {V4, OTHER_V4}), ("127.0.0.2", {OTHER_V4}), ("::1", {V6}), ("::2", set())],
@@ -70,7 +82,7 @@ def ports(program: Program) -> Iterator[ServedPorts]:
 def test_a_listener_means_addresses_of_the_interface(
     ports: ServedPorts, program: Program, host: str, served: set[IpAddress]
 ) -> None:
-    ports.serve((host, 7000))
+    serve(ports, (host, 7000))
     assert program.served == {(ip, 7000) for ip in served}
     assert program.shared == served
     ports.unserve((host, 7000))
@@ -79,8 +91,8 @@ def test_a_listener_means_addresses_of_the_interface(
 
 def test_addresses_come_and_go(ports: ServedPorts, program: Program) -> None:
     ports.follow([])
-    ports.serve(("::", 7000))
-    ports.serve(("127.0.0.2", 7001))
+    serve(ports, ("::", 7000))
+    serve(ports, ("127.0.0.2", 7001))
     assert program.served == set()
     assert ports.missing() == ["127.0.0.2"]
     ports.follow([V4, OTHER_V4])
@@ -92,8 +104,8 @@ def test_addresses_come_and_go(ports: ServedPorts, program: Program) -> None:
 
 
 def test_two_listeners_may_mean_the_same(ports: ServedPorts, program: Program) -> None:
-    ports.serve(("::", 7000))
-    ports.serve(("127.0.0.1", 7000))
+    serve(ports, ("::", 7000))
+    serve(ports, ("127.0.0.1", 7000))
     ports.unserve(("::", 7000))
     assert program.served == {(V4, 7000)}
 
@@ -107,7 +119,7 @@ def test_an_address_of_which_nothing_is_served_is_shared_for_connections_of_ours
 
 
 def test_nobody_else_gets_the_port(ports: ServedPorts) -> None:
-    ports.serve(("127.0.0.1", 7000))
+    serve(ports, ("127.0.0.1", 7000))
     with pytest.raises(OSError, match="in use"):
         socket.create_server(("127.0.0.1", 7000))
     ports.unserve(("127.0.0.1", 7000))
@@ -118,7 +130,7 @@ def test_the_kernel_takes_it_for_no_connection_of_its_own(ports: ServedPorts) ->
     """Even where it has no other."""
     Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("7000 7000")
     with socket.create_server(("127.0.0.2", 80)) as listener:
-        ports.serve(("127.0.0.1", 7000))
+        serve(ports, ("127.0.0.1", 7000))
         with pytest.raises(OSError, match="Cannot assign requested address"):
             socket.create_connection(listener.getsockname())
         ports.unserve(("127.0.0.1", 7000))
@@ -128,17 +140,17 @@ def test_the_kernel_takes_it_for_no_connection_of_its_own(ports: ServedPorts) ->
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_a_port_that_somebody_has_is_refused_and_stays_his(ports: ServedPorts, program: Program, host: str) -> None:
     with socket.create_server((host, 7000)), pytest.raises(InUse) as refusal:
-        ports.serve(("::", 7000))
+        serve(ports, ("::", 7000))
     assert str(refusal.value) == "tcp://127.0.0.1:7000: the port is in use; stop who listens there or use another port"
     assert program.served == program.shared == set()
     assert ports.refused == {}
-    ports.serve(("::", 7000))
+    serve(ports, ("::", 7000))
     assert (V4, 7000) in program.served
 
 
 def test_one_that_somebody_has_on_an_address_that_comes_later_is_told(ports: ServedPorts, program: Program) -> None:
     ports.follow([V4])
-    ports.serve(("::", 7000))
+    serve(ports, ("::", 7000))
     with socket.create_server(("127.0.0.2", 7000)):
         ports.follow([V4, OTHER_V4])
         assert program.served == {(V4, 7000)}
@@ -155,50 +167,117 @@ def test_connections_that_the_kernel_has_there_go_on(ports: ServedPorts, program
         accepted, _ = listener.accept()
     with client, accepted:
         with pytest.raises(InUse, match="the kernel still has connections there"):
-            ports.serve(("127.0.0.1", 7000))
+            serve(ports, ("127.0.0.1", 7000))
         assert program.served == set()
         accepted.close()
         assert client.recv(1) == b""
-    ports.serve(("127.0.0.1", 7000))
+    serve(ports, ("127.0.0.1", 7000))
     assert program.served == {(V4, 7000)}
 
 
 def test_what_the_last_server_left_in_time_wait_is_in_nobodys_way(ports: ServedPorts, program: Program) -> None:
-    with socket.create_server(("127.0.0.1", 7000)) as listener, socket.create_connection(("127.0.0.1", 7000)) as client:
-        accepted, _ = listener.accept()
-        accepted.close()
-        assert client.recv(1) == b""
-    ports.serve(("127.0.0.1", 7000))
+    leave_time_wait(7000)
+    serve(ports, ("127.0.0.1", 7000))
     assert program.served == {(V4, 7000)}
 
 
 def test_a_free_port_costs_no_look_at_the_connections_of_the_machine(
     ports: ServedPorts, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There may be a million. Where something is at the port, those at this port are looked at."""
-    looked_at: list[tuple[int, int]] = []
+    """There may be a million. Where something is at ports, those at these ports are looked at, all at once."""
+    looked_at: list[tuple[tuple[int, int], ...]] = []
 
-    def look(asked: tuple[int, int]) -> list[tuple[IpAddress, int]]:
+    def ends(*asked: tuple[int, int]) -> list[tuple[IpAddress, int]]:
         looked_at.append(asked)
-        return local_ends(asked)
+        return local_ends(*asked)
 
-    monkeypatch.setattr(servedports, "local_ends", look)
-    ports.serve(("::", 7000))
+    monkeypatch.setattr(servedports, "local_ends", ends)
+    serve(ports, ("::", 7000))
     assert looked_at == []
-    with socket.create_server(("127.0.0.1", 7001)) as listener, socket.create_connection(("127.0.0.1", 7001)) as client:
+    for port in (7001, 7002):
+        leave_time_wait(port)
+        ports.serve(("127.0.0.1", port))
+    assert looked_at == []
+    unclear = ports.unclear()
+    ports.clear_up(unclear, look(unclear))
+    assert looked_at == [((7001, 7001), (7002, 7002))]
+    assert program.served >= {(V4, 7001), (V4, 7002)}
+
+
+def leave_time_wait(port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)) as listener, socket.create_connection(("127.0.0.1", port)) as client:
         accepted, _ = listener.accept()
         accepted.close()
         assert client.recv(1) == b""
-    ports.serve(("127.0.0.1", 7001))
-    assert looked_at == [(7001, 7001)]
+
+
+def test_while_it_is_unclear_what_is_at_a_port_nobody_else_gets_it(ports: ServedPorts, program: Program) -> None:
+    leave_time_wait(7000)
+    ports.serve(("127.0.0.1", 7000))
+    assert program.served == set()
+    with pytest.raises(Unclear, match="the kernel is being asked whether it has connections there"):
+        ports.check(("127.0.0.1", 7000))
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server(("127.0.0.1", 7000))
+    ports.unserve(("127.0.0.1", 7000))
+    socket.create_server(("127.0.0.1", 7000)).close()
+
+
+def test_what_has_changed_since_it_was_looked_at_is_left_as_it_is(ports: ServedPorts, program: Program) -> None:
+    leave_time_wait(7000)
+    ports.serve(("127.0.0.1", 7000))
+    before = ports.unclear()
+    ports.unserve(("127.0.0.1", 7000))
+    ports.clear_up(before, {})
+    assert program.served == set()
+    ports.serve(("127.0.0.1", 7000))
+    ports.clear_up(before, {})
+    assert program.served == set()
+    ports.clear_up(ports.unclear(), {})
+    assert program.served == {(V4, 7000)}
+    assert ports.refused == {}
+
+
+def test_connections_that_the_kernel_has_are_not_looked_for_again_with_all_news(
+    ports: ServedPorts, program: Program
+) -> None:
+    with socket.create_server(("127.0.0.2", 7000)) as listener:
+        client = socket.create_connection(("127.0.0.2", 7000))
+        accepted, _ = listener.accept()
+    with client, accepted:
+        ports.follow([V4])
+        serve(ports, ("::", 7000))
+        ports.follow([V4, OTHER_V4])
+        unclear = ports.unclear()
+        assert list(unclear) == [(OTHER_V4, 7000)]
+        ports.clear_up(unclear, look(unclear))
+        ports.follow([V4, OTHER_V4, V6])
+        assert ports.unclear() == {}
+        assert list(ports.refused) == [(OTHER_V4, 7000)]
+        ports.try_again()
+        assert list(ports.unclear()) == [(OTHER_V4, 7000)]
+
+
+def test_where_the_kernel_does_not_answer_nothing_is_served_and_nobody_kept_out(
+    ports: ServedPorts, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(*_: tuple[int, int]) -> list[tuple[IpAddress, int]]:
+        raise TimeoutError("timed out")
+
+    leave_time_wait(7000)
+    monkeypatch.setattr(servedports, "local_ends", ends)
+    with pytest.raises(StartupError, match="does not tell whether it has connections there: timed out"):
+        serve(ports, ("127.0.0.1", 7000))
+    assert program.served == set()
+    socket.create_server(("127.0.0.1", 7000)).close()
 
 
 def test_an_address_that_is_just_being_removed_is_in_nobodys_way(ports: ServedPorts, program: Program) -> None:
     """The kernel has it no longer, and we have not heard of it."""
     gone = ipaddress.ip_address("192.0.2.1")
     ports.follow([V4, gone])
-    ports.serve(("::", 7000))
-    ports.serve(("192.0.2.1", 7001))
+    serve(ports, ("::", 7000))
+    serve(ports, ("192.0.2.1", 7001))
     assert program.served == {(V4, 7000)}
     assert ports.refused.keys() == {(gone, 7000), (gone, 7001)}
     ports.follow([V4])
@@ -208,7 +287,7 @@ def test_an_address_that_is_just_being_removed_is_in_nobodys_way(ports: ServedPo
 
 def test_what_was_refused_is_tried_again(ports: ServedPorts, program: Program) -> None:
     ports.follow([V4])
-    ports.serve(("::", 7000))
+    serve(ports, ("::", 7000))
     with socket.create_server(("127.0.0.2", 7000)):
         ports.follow([V4, OTHER_V4])
         ports.try_again()
@@ -226,7 +305,7 @@ def test_without_descriptors_nothing_of_a_listener_is_left(ports: ServedPorts, p
     resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
     try:
         with pytest.raises(StartupError, match="Too many open files; listen on fewer addresses, or raise") as refusal:
-            ports.serve(("::", 7000))
+            serve(ports, ("::", 7000))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert not isinstance(refusal.value, InUse)
@@ -245,7 +324,7 @@ def test_what_the_program_does_not_take_is_not_listed_and_not_held() -> None:
     ports = ServedPorts(Full(), LOOPBACK)
     ports.follow([V4])
     with pytest.raises(StartupError, match=r"its packets cannot be taken from the kernel: Arg"):
-        ports.serve(("::", 7000))
+        serve(ports, ("::", 7000))
     assert ports.missing() == []
     assert ports.refused == {}
     socket.create_server(("127.0.0.1", 7000)).close()
@@ -255,8 +334,8 @@ def test_what_the_program_does_not_take_is_not_listed_and_not_held() -> None:
 
 
 def test_a_listener_that_goes_takes_what_no_other_one_means(ports: ServedPorts) -> None:
-    ports.serve(("0.0.0.0", 7000))
-    ports.serve(("127.0.0.1", 7000))
+    serve(ports, ("0.0.0.0", 7000))
+    serve(ports, ("127.0.0.1", 7000))
     assert ports.ending(("0.0.0.0", 7000)) == {(OTHER_V4, 7000)}
     assert ports.ending(("127.0.0.1", 7000)) == set()
 

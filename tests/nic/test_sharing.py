@@ -9,9 +9,10 @@ import mmap
 import os
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,11 +28,12 @@ from usnet_framework._native_kernel import ADDRESSES_MAX, ROUTES_MAX, table_byte
 from usnet_framework._native_stack import Link, Stack
 from usnet_framework._native_xdp import Queue, xdp_socket
 from usnet_framework.addresses import IpAddress
-from usnet_framework.errors import StartupError
-from usnet_framework.shards import outgoing
+from usnet_framework.errors import InUse, StartupError
+from usnet_framework.shards import outgoing, servedports, sharing
 from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.listeners import parse_bind
 from usnet_framework.shards.rtnetlink import link
+from usnet_framework.shards.servedports import Place
 from usnet_framework.shards.sharing import NO_ROOM, SharedInterface, addresses_of
 from usnet_framework.shards.stackplan import plan_stack
 from usnet_framework.shards.undo import Journal
@@ -189,7 +191,7 @@ def test_addresses_that_find_no_room_in_the_table_are_left_to_the_kernel_and_tol
         assert [address for address in left_out if ":" not in address] == lost
         assert made.trouble() is None
         with pytest.raises(StartupError, match=f"tcp://{hosts[-2]}:7003: the address is not served: a server"):
-            made.serve((hosts[-2], 7003))
+            asyncio.run(made.serve((hosts[-2], 7003)))
 
 
 def test_an_address_that_is_served_stays_when_others_come_before_it(
@@ -267,7 +269,7 @@ def test_an_interface_that_has_no_address_any_more_is_in_trouble(wire: Wire) -> 
         assert made.trouble() is None
 
         async def lose(what: str, trouble: str) -> None:
-            ip(f"address {what} dev {wire.interface}")
+            ip(f"address {what} dev {wire.interface}")  # the broadcast address of a network is the kernel's
             deadline = time.monotonic() + SECONDS
             while made.trouble() != trouble:
                 assert time.monotonic() < deadline, made.trouble()
@@ -277,7 +279,135 @@ def test_an_interface_that_has_no_address_any_more_is_in_trouble(wire: Wire) -> 
             made.follow(lambda: None)
             await lose(f"delete {wire.ipv4}/24", f"interface usnet0 has no address {wire.ipv4}")
             await lose("flush", "interface usnet0 has no address")
+            await lose("add 10.78.0.255/24", "interface usnet0 has no address that can be served")
             assert program.served == set()
+            made.close()
+
+        asyncio.run(run())
+
+
+class Looker:
+    """Of whether the kernel has connections: not in the thread of the loop, and not before it may."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: set[Place] = set()
+        self.may_answer = threading.Event()
+        monkeypatch.setattr(sharing, "look", self._look)
+
+    def _look(self, unclear: Mapping[Place, socket.socket]) -> dict[Place, StartupError]:
+        assert threading.current_thread() is not threading.main_thread()
+        self.asked |= unclear.keys()
+        assert self.may_answer.wait(SECONDS)
+        return servedports.look(unclear)
+
+
+@pytest.fixture
+def looker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Looker]:
+    looker = Looker(monkeypatch)
+    yield looker
+    looker.may_answer.set()
+
+
+@contextmanager
+def connection_at(host: str, port: int) -> Iterator[None]:
+    """Of the kernel; nobody listens there any more. It ends in TIME-WAIT."""
+    with socket.create_server((host, port)) as listener:
+        client = socket.create_connection((host, port))
+        accepted, _ = listener.accept()
+    with client:
+        with accepted:
+            yield
+        assert client.recv(1) == b""
+
+
+def test_what_is_bound_while_the_kernel_looks_at_its_connections_does_not_hold_the_loop_up(
+    wire: Wire, looker: Looker
+) -> None:
+    program, place = Program(), (wire.ipv4, 7002)
+    with connection_at(*place):
+        pass
+    with ExitStack() as opened:
+        made = shared(opened, program)
+
+        async def run() -> None:
+            made.follow(lambda: None)
+            serving = asyncio.create_task(made.serve(place))
+            await until(lambda: bool(looker.asked))
+            ip(f"address add 10.77.0.9/24 dev {wire.interface}")
+            await until(lambda: ("10.77.0.9", 7000) in program.served)
+            assert place not in program.served
+            looker.may_answer.set()
+            await serving
+            assert place in program.served
+            made.close()
+
+        asyncio.run(run())
+
+
+def test_what_is_bound_where_the_kernel_has_connections_is_refused_whole(
+    wire: Wire, looker: Looker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever asked for it is told, and not the log."""
+    program = Program()
+    looker.may_answer.set()
+    ip(f"address add 10.77.0.9/24 dev {wire.interface}")
+    with ExitStack() as opened:
+        made = shared(opened, program)
+
+        async def run() -> None:
+            made.follow(lambda: None)
+            with connection_at(wire.ipv4, 7002), pytest.raises(InUse, match="the kernel still has connections there"):
+                await made.serve(("0.0.0.0", 7002))
+            assert not any(port == 7002 for _, port in program.served)
+            assert made.trouble() is None
+            assert "7002" not in caplog.text
+            await made.serve(("0.0.0.0", 7002))
+            assert program.served >= {(wire.ipv4, 7002), ("10.77.0.9", 7002)}
+            made.close()
+
+        asyncio.run(run())
+
+
+def test_a_port_where_the_kernel_had_connections_is_served_when_they_have_ended(wire: Wire, looker: Looker) -> None:
+    program, place = Program(), ("10.77.0.9", 7000)
+    looker.may_answer.set()
+    with ExitStack() as opened:
+        made = shared(opened, program)
+
+        async def run() -> None:
+            made.follow(lambda: None)
+            ip(f"address add {place[0]}/24 dev lo")
+            with connection_at(*place):
+                ip(f"address add {place[0]}/24 dev {wire.interface}")
+                await until(lambda: "the kernel still has connections there" in (made.trouble() or ""))
+                assert place not in program.served
+                await hear_no_more(made)
+            await until(lambda: place in program.served)
+            assert made.trouble() is None
+            made.close()
+
+        asyncio.run(run())
+
+
+def test_an_interface_may_go_while_the_kernel_looks_at_its_connections(wire: Wire, looker: Looker) -> None:
+    """What was bound meanwhile is served when there is another one of the name."""
+    first, second, place = Program(), Program(), (wire.ipv4, 7002)
+    with connection_at(*place):
+        pass
+    with ExitStack() as opened:
+        made = shared(opened, first)
+
+        async def run() -> None:
+            made.follow(lambda: None)
+            serving = asyncio.create_task(made.serve(place))
+            await until(lambda: bool(looker.asked))
+            made.close()
+            wire.connect("1")
+            made.open(socket.if_nametoindex(wire.interface), second)
+            looker.may_answer.set()
+            await serving
+            await until(lambda: place in second.served)
+            assert place not in first.served
             made.close()
 
         asyncio.run(run())
@@ -291,7 +421,7 @@ def test_another_interface_of_the_name_is_shared_in_the_same_way(wire: Wire) -> 
 
         async def run() -> None:
             made.follow(lambda: woken.append(1))
-            made.serve((wire.ipv4, 7002))
+            await made.serve((wire.ipv4, 7002))
             made.unserve((wire.ipv4, 7001))
             made.close()
             wire.connect("1")
@@ -327,6 +457,43 @@ def test_a_port_that_somebody_has_got_meanwhile_keeps_no_other_from_being_served
             made.close()
 
         asyncio.run(run())
+
+
+def test_an_interface_that_is_back_costs_one_look_at_the_connections_at_outgoing_ports(
+    wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop waits for it; before the ports are reserved it would say nothing for good."""
+    looks: list[tuple[int, int]] = []
+    monkeypatch.setattr(outgoing, "check_unused", lambda ports, _: looks.append(ports))
+    with ExitStack() as opened:
+        made = shared(opened, Program(), ports=PORTS)
+        assert looks == [PORTS]
+
+        async def run() -> None:
+            made.follow(lambda: None)
+            made.close()
+            looks.clear()
+            made.open(socket.if_nametoindex(wire.interface), Program())
+            assert looks == []
+            journal = Journal(opened.enter_context(Ethtool(wire.interface)), tmp_path)
+            made.reserve(journal)
+            journal.close()
+            assert looks == [PORTS]
+            made.close()
+
+        asyncio.run(run())
+
+
+def test_what_the_program_does_not_take_is_told_as_that(wire: Wire) -> None:
+    class Full(Program):
+        def share(self, address: IpAddress) -> None:
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+
+    with ExitStack() as opened, pytest.raises(StartupError) as refused:
+        shared(opened, Full(), ports=PORTS)
+    assert str(refused.value) == (
+        "--interface usnet0: its packets cannot be taken from the kernel: [Errno 7] Argument list too long"
+    )
 
 
 def test_ports_that_another_server_is_quicker_to_reserve_are_refused(wire: Wire, tmp_path: Path) -> None:

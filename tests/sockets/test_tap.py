@@ -6,6 +6,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import resource
 import signal
 import socket
 import struct
@@ -20,7 +21,10 @@ from support.echo import ping
 from support.privilege import may_look_into_processes, needs_tap
 from support.server import Server
 
+from usnet_framework.errors import StartupError
 from usnet_framework.shards.ethtool import Ethtool
+from usnet_framework.shards.stackplan import plan_stack
+from usnet_framework.shards.tap import changes
 
 pytestmark = needs_tap
 LAYOUTS = pytest.mark.parametrize("layout", ["split", "inline"])
@@ -422,3 +426,16 @@ def test_clients_that_only_wait_hear_that_nobody_knows_of_them_any_more(layout: 
         with server.connect() as fresh:
             fresh.sendall(b"give 5\n")
             assert fresh.recv(5)
+
+
+def test_an_interface_that_cannot_be_looked_for_is_not_taken_for_a_missing_one() -> None:
+    """It would be said that it is going to be made."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        with pytest.raises(StartupError, match=r"lo: the kernel does not tell whether it is there: .*files"):
+            changes(plan_stack("lo", ("10.0.0.1/24",), (), [], "tap"), 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -32,7 +32,7 @@ class Stack:
         self.sharing = self
         self.served: list[tuple[str, int]] = []
 
-    def open_listener(self, bind: Bind, taken: Sequence[tuple[str, int]]) -> Listener:
+    async def open_listener(self, bind: Bind, taken: Sequence[tuple[str, int]]) -> Listener:
         self.served.append(ENDPOINT)
         return Listener(bind, "tcp://10.0.0.1:80", endpoint=ENDPOINT)
 

@@ -110,7 +110,7 @@ class Binder:
         listeners = self._setup.listeners
         if self._setup.stack is not None:
             taken = [one.endpoint for one in listeners.open if one.endpoint is not None]
-            opened = Listeners([self._setup.stack.open_listener(bind, taken)])
+            opened = Listeners([await self._setup.stack.open_listener(bind, taken)])
         else:
             opened = await asyncio.to_thread(self._open_sockets, bind, [one.bind for one in listeners.open])
         for one in opened.open:

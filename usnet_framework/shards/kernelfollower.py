@@ -44,6 +44,7 @@ class KernelFollower:
         """OSError."""
         self._view = KernelView(index)
         self._publish = publish
+        self._failure = ""  # why it could not be passed on the last time
         self._asked: dict[bytes, float] = {}
         self._spent_s = 0.0  # since the last time that something was passed on
         self._timer: asyncio.TimerHandle | None = None
@@ -64,6 +65,9 @@ class KernelFollower:
             if not self._view.is_dumping:
                 self._socket.send(self._view.begin())
             self._receive()
+
+    def publish(self) -> None:
+        """What there is. OSError: whoever gets it cannot take it."""
         self._publish(self._view)
         self._view.changed = False
 
@@ -132,11 +136,15 @@ class KernelFollower:
     def _tell(self) -> bool:
         """Whether it could be passed on; else there is still something that waits for it."""
         try:
-            self._publish(self._view)
+            self.publish()
         except OSError as error:
-            log.warning("what the kernel knows of the interface is not passed on: %s", error)
+            if str(error) != self._failure:
+                log.warning("what the kernel knows of the interface is not passed on: %s", error)
+            self._failure = str(error)
             return False
-        self._view.changed = False
+        if self._failure:
+            log.info("what the kernel knows of the interface is passed on again")
+        self._failure = ""
         return True
 
     def _begin(self) -> None:

@@ -3,31 +3,35 @@
 What comes back to them leaves the kernel like what comes to a served port, so the kernel must take none of them for
 connections of its own: they are reserved (net.ipv4.ip_local_reserved_ports, which holds for IPv6 as well) for as long
 as the server lives. The setting is a list of everybody's; our range is put into it and taken out again
-(cardsettings.py), and others may come and go meanwhile. Servers change it one at a time (`alone`)."""
+(cardsettings.py), and others may come and go meanwhile. Servers change it one at a time (`alone`): whoever does has a
+file locked. It lies where only their user gets at it, as whoever can open it can lock it. Servers with other folders,
+those of another user or another container, have other locks."""
 
 from __future__ import annotations
 
 import errno
-import socket
+import fcntl
+import os
 import threading
 import time
 from collections.abc import Collection, Iterable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from usnet_framework.addresses import IpAddress, Ports
+from usnet_framework.config import default_control_path
 from usnet_framework.errors import StartupError
+from usnet_framework.shards import namespaces
 from usnet_framework.shards.cgroup import listed, parse_list
 from usnet_framework.shards.kernelsockets import local_ends
+from usnet_framework.shards.unixpath import make_private
 
 RESERVED = "proc/sys/net/ipv4/ip_local_reserved_ports"
 
 LIST_BYTES_MAX = 1 << 20
 """Every second one of all ports takes less."""
 
-TURN = "\0usnet-outgoing-ports"
-"""An abstract name, of which each network namespace has its own, as of the list."""
-
-PATIENCE_S = 2.0  # each has its turn for a few milliseconds
+PATIENCE_S = 1.0  # each has its turn for a few milliseconds
 RETRY_S = 0.005
 
 
@@ -38,13 +42,13 @@ class _Turn:
     def __init__(self) -> None:
         self._thread = threading.RLock()
         self._depth = 0
-        self._name: socket.socket | None = None
+        self._lock = -1
 
     def __enter__(self) -> None:
         self._thread.acquire()
         try:
             if self._depth == 0:
-                self._name = _named()
+                self._lock = _locked(lock_path())
         except BaseException:
             self._thread.release()
             raise
@@ -52,29 +56,41 @@ class _Turn:
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
-        if self._depth == 0 and self._name is not None:
-            self._name.close()
+        if self._depth == 0:
+            os.close(self._lock)
         self._thread.release()
 
 
 alone = _Turn()
 
 
-def _named() -> socket.socket:
+def lock_path() -> Path:
+    """Beside the journals of changes (undo.py); one for each network namespace, as the list is. The file stays. So its
+    name is a number that later namespaces get again, and not the cookie: no two have it at the same time."""
+    return Path(default_control_path()).parent / "undo" / f"{namespaces.file_number()}-outgoing-ports.lock"
+
+
+def _locked(path: Path) -> int:
+    """A descriptor that has the lock until it is closed. OSError."""
+    make_private(path.parent)
     deadline_s = time.monotonic() + PATIENCE_S
-    name = socket.socket(socket.AF_UNIX)
-    while True:
-        try:
-            name.bind(TURN)
-            return name
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                name.close()
-                raise
-        if time.monotonic() >= deadline_s:
-            name.close()
-            raise OSError(errno.EBUSY, f"a process has had the socket @{TURN[1:]} for {PATIENCE_S:g} s (ss -xap)")
-        time.sleep(RETRY_S)
+    with ExitStack() as opened:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        opened.callback(os.close, file)
+        while not _is_locked(file):
+            if time.monotonic() >= deadline_s:
+                raise OSError(errno.EBUSY, f"another server has had {path} locked for {PATIENCE_S:g} s (lslocks)")
+            time.sleep(RETRY_S)
+        opened.pop_all()
+    return file
+
+
+def _is_locked(file: int) -> bool:
+    """By us, from now on."""
+    with suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def name_of(ports: Ports) -> str:
@@ -124,7 +140,13 @@ def check_free(ports: Ports, ours: Iterable[Ports] = (), root: Path = Path("/"))
 
 def check_unused(ports: Ports, addresses: Collection[IpAddress]) -> None:
     """StartupError: the kernel has sockets there, which would not hear of their peers any more."""
-    used = {port for ip, port in local_ends(ports) if ip.is_unspecified or ip in addresses}
+    try:
+        ends = local_ends(ports)
+    except OSError as error:
+        raise StartupError(
+            f"--outgoing-ports {name_of(ports)}: the kernel does not tell what is at them: {error}"
+        ) from None
+    used = {port for ip, port in ends if ip.is_unspecified or ip in addresses}
     if used:
         raise StartupError(
             f"--outgoing-ports {name_of(ports)}: the kernel has connections at {listed(used)}; "

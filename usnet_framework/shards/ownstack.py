@@ -106,12 +106,12 @@ class OwnStack:
             self.addresses.forget()
         return StackSetup(self._kind, device_fds, arena_fd, frames_fd, self._exchange, self._wakes)
 
-    def open_listener(self, bind: Bind, taken: Collection[tuple[str, int]]) -> Listener:
+    async def open_listener(self, bind: Bind, taken: Collection[tuple[str, int]]) -> Listener:
         """One more, beside what is taken. UsageError, StartupError."""
         addresses = self._plan.addresses if self.sharing is None else self.sharing.addresses()
         endpoint, shown = plan_listener(bind, self._plan, addresses, taken)
         if self.sharing is not None:
-            self.sharing.serve(endpoint)
+            await self.sharing.serve(endpoint)
         return Listener(bind, shown, endpoint=endpoint)
 
     def look(self) -> None:

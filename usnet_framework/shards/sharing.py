@@ -18,7 +18,7 @@ import logging
 import mmap
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Protocol
 
 from usnet_framework._native_kernel import ADDRESSES_MAX, table_bytes, write_table
@@ -31,7 +31,7 @@ from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.kernelfollower import KernelFollower
 from usnet_framework.shards.kernelview import Address, KernelView
 from usnet_framework.shards.outgoing import name_of, ports_named
-from usnet_framework.shards.servedports import Endpoint, Place, ServedPorts
+from usnet_framework.shards.servedports import Endpoint, Place, ServedPorts, look
 from usnet_framework.shards.stackplan import StackPlan
 
 log = logging.getLogger("usnet.supervisor")
@@ -68,14 +68,16 @@ class SharedInterface:
         if ports is not None:
             before_us = [ports_named(name) for name in undo.left(name, "ports")]  # about to be put back
             outgoing.check_free(ports, before_us)
-            outgoing.check_unused(ports, _ips(self._plan))
+            if self._wake is None:  # else it is looked at but once, when they are reserved
+                outgoing.check_unused(ports, _ips(self._plan))
             program.set_outgoing(*ports)
         self._served = []
         self._refused: set[Place] = set()
         self._backoff = Backoff(free=0)
         self._timer: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Task[None] | None = None
         with ExitStack() as opened:
-            opened.callback(self._do_not_try)
+            opened.callback(self._give_up)
             self._memory, self.table_fd = _table(opened)
             self._ports = ServedPorts(program, index, all_shared=ports is not None, endpoints=self._endpoints)
             opened.callback(self._ports.close)
@@ -84,6 +86,8 @@ class SharedInterface:
             if self._wake is not None:
                 self._follower.start()
             else:
+                if unclear := self._ports.unclear():
+                    self._ports.clear_up(unclear, look(unclear))
                 for endpoint in self._endpoints:
                     self._ports.check(endpoint)
             self._opened = opened.pop_all()
@@ -114,26 +118,34 @@ class SharedInterface:
         """From now on, in the loop that runs; `wake` has engines look at the table."""
         self._wake = wake
         self._follower.start()
-        self._try_later()
+        self._go_on()
 
     def ask(self, neighbour: bytes) -> None:
         """An engine has something to send to it; IPv4 in its mapped form."""
         self._follower.ask([neighbour])
 
-    def serve(self, endpoint: Endpoint) -> None:
-        """InUse: the kernel has somebody else there. StartupError."""
+    async def serve(self, endpoint: Endpoint) -> None:
+        """All of it that there is, or nothing. InUse: the kernel has somebody else there. StartupError."""
         for own, (why, fix) in self._unserved.items():
             if str(own.ip) == endpoint[0]:
                 where = servedports.shown((own.ip, endpoint[1]))
                 raise StartupError(f"{where}: the address is not served: {why}; {fix}")
-        self._ports.serve(endpoint)
+        ports = self._ports  # it may be gone in the end, and what there is then is waited for
+        ports.serve(endpoint)
         self._endpoints.append(endpoint)
-        self._try_later()
+        try:
+            await _clear_up(ports)
+            ports.check(endpoint)
+        except BaseException:
+            self.unserve(endpoint)
+            raise
+        self._go_on()
 
     def unserve(self, endpoint: Endpoint) -> None:
         """The kernel has it again."""
         self._endpoints.remove(endpoint)
         self._ports.unserve(endpoint)
+        self._go_on()
 
     def ending(self, endpoint: Endpoint) -> set[Place]:
         """What the kernel gets back when it is unserved."""
@@ -158,7 +170,7 @@ class SharedInterface:
         """Why clients do not reach all that is to be served, one line."""
         name = self._plan.interface
         if not self._served:
-            return f"interface {name} has no address"
+            return f"interface {name} has no address{' that can be served' if self._addresses else ''}"
         for ip in self._absent():
             return f"interface {name} has no address {ip}"
         for ip in self._ports.missing():
@@ -215,7 +227,7 @@ class SharedInterface:
                 log.warning("address %s of %s is not served: %s; %s", own, self._plan.interface, *unserved[own])
             self._wake()
         self._ports.follow([own.ip for own in served])
-        self._try_later()
+        self._go_on()
 
     def _chosen(self, addresses: Sequence[Address]) -> tuple[list[IpInterface], dict[IpInterface, tuple[str, str]]]:
         """What is served, and why others are not."""
@@ -226,11 +238,14 @@ class SharedInterface:
         hosts.sort(key=lambda own: (own not in self._served, str(own.ip) not in named))
         return hosts[:ADDRESSES_MAX], unserved | dict.fromkeys(hosts[ADDRESSES_MAX:], (NO_ROOM, FEWER))
 
-    # Nothing tells that a port is free again.
+    # What cannot be served at once. Nothing tells that a port is free again.
 
-    def _try_later(self) -> None:
-        """As long as one is refused."""
-        if self._wake is None:
+    def _go_on(self) -> None:
+        """After each change: what is unclear is looked at; what is refused then is tried again, as long as it is."""
+        if self._wake is None or self._looking is not None:
+            return
+        if self._ports.unclear():
+            self._looking = asyncio.get_running_loop().create_task(self._look())
             return
         self._log_refused()
         if not self._ports.refused:
@@ -238,16 +253,27 @@ class SharedInterface:
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._backoff.failed(), self._try_again)
 
+    async def _look(self) -> None:
+        try:
+            await _clear_up(self._ports)
+        finally:
+            if self._looking is asyncio.current_task():
+                self._looking = None
+        self._go_on()
+
     def _try_again(self) -> None:
         self._timer = None
-        try:
+        with suppress(OSError):  # the follower tells of it, and does not give up
             self._ports.try_again()
-        finally:
-            self._try_later()
+        self._go_on()
 
-    def _do_not_try(self) -> None:
+    def _give_up(self) -> None:
+        """Nothing is tried or looked at any more."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
 
     def _log_refused(self) -> None:
         refused = self._ports.refused
@@ -297,8 +323,14 @@ def _why_not(error: OSError) -> str:
     return str(error.strerror)
 
 
+async def _clear_up(ports: ServedPorts) -> None:
+    """In a thread: the kernel may have many connections to look at."""
+    while unclear := ports.unclear():
+        ports.clear_up(unclear, await asyncio.to_thread(look, unclear))
+
+
 def _follower(name: str, index: int, publish: Callable[[KernelView], None]) -> KernelFollower:
-    """That knows what there is. StartupError."""
+    """That knows what there is, and has told it. StartupError."""
     try:
         follower = KernelFollower(index, publish)
     except OSError as error:
@@ -308,6 +340,11 @@ def _follower(name: str, index: int, publish: Callable[[KernelView], None]) -> K
     except OSError as error:
         follower.close()
         raise StartupError(f"--interface {name}: the kernel does not tell its addresses: {error}") from None
+    try:
+        follower.publish()
+    except OSError as error:
+        follower.close()
+        raise StartupError(f"--interface {name}: its packets cannot be taken from the kernel: {error}") from None
     return follower
 
 

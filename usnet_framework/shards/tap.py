@@ -227,9 +227,14 @@ def _offloads(name: str, features: Mapping[str, Feature]) -> Finding:
 
 
 def _exists(name: str) -> bool:
-    with suppress(OSError):
-        return socket.if_nametoindex(name) > 0
-    return False
+    """StartupError: that cannot be found out."""
+    try:
+        rtnetlink.index_of(name)
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return False
+        raise StartupError(f"--interface {name}: the kernel does not tell whether it is there: {error}") from None
+    return True
 
 
 def _link_is_up(name: str) -> bool:
