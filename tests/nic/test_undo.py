@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.backends import current_namespace, network_namespace
+from support.backends import network_namespace
 from support.fake_card import FakeCard
 from support.link import ip
-from support.privilege import may_look_into_processes, needs_network_namespaces
+from support.privilege import needs_network_namespaces
 
 from usnet_framework.errors import InUse, StartupError
 from usnet_framework.shards import undo
@@ -296,39 +296,45 @@ def test_a_server_that_gets_too_few_queues_leaves_the_card_as_it_was(card: FakeC
     assert files(tmp_path) == []
 
 
-@needs_network_namespaces
-def test_a_journal_belongs_to_one_network_namespace(tmp_path: Path) -> None:
-    """Each of them has an interface of that name and index, and many of them have had the same inode."""
-    for _ in range(20):
-        with network_namespace(), Ethtool("lo") as card:
-            assert leftovers(tmp_path) == []
-            journal = Journal(card, tmp_path)
-            journal.change("file", str(RESERVED), "40000")
-            killed(journal)
-    assert len(files(tmp_path)) == 20
+def test_a_process_that_has_the_number_of_a_killed_one_is_not_named(card: FakeCard, tmp_path: Path) -> None:
+    """While somebody else looks at what that one has left."""
+    journal = Journal(card.card, tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_text(path.read_text().replace(f'"began": {undo._began(os.getpid())}', '"began": 1'))
+    with pytest.raises(InUse, match="has it, or it is being put back as it was; try again, or use another") as refused:
+        Journal(card.card, tmp_path, patience_s=0.0)
+    assert str(os.getpid()) not in str(refused.value)
+    killed(journal)
 
 
-@needs_network_namespaces
-@may_look_into_processes
-def test_the_way_to_what_is_left_in_another_network_namespace_is_said(tmp_path: Path) -> None:
-    """Until that is gone: then nothing is left, and the journal goes."""
-    with network_namespace(), Ethtool("lo") as card:
-        there = current_namespace()
-        journal = Journal(card, tmp_path)
-        journal.change("file", str(RESERVED), "40000")
-        killed(journal)
-        inode = os.fstat(there).st_ino
-    (line,) = undo_leftovers(tmp_path)
-    what, _, command = line.partition("; ")
-    assert what == "lo: 1 setting left over in another network namespace"
-    nsenter, option, *rest = command.split()
-    assert (nsenter, rest) == ("nsenter", ["usnet-ctl", "doctor", "--fix"])
-    assert os.stat(option.removeprefix("--net=")).st_ino == inode
-    assert leftovers(tmp_path) == []
-    assert len(files(tmp_path)) == 1
-    os.close(there)
-    assert undo_leftovers(tmp_path) == []
-    assert files(tmp_path) == []
+def test_whoever_has_no_patience_does_not_wait_for_who_looks(
+    card: FakeCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the loop of a server that joins an interface again, while doctor --fix has its journal."""
+    one = Journal(card.card, tmp_path)
+    monkeypatch.setattr(undo.time, "sleep", interrupt)
+    with pytest.raises(InUse):
+        Journal(card.card, tmp_path, patience_s=0.0)
+    one.close()
+
+
+@pytest.mark.parametrize(("refusal", "tries"), [(errno.EINVAL, 3), (errno.EBUSY, 3), (errno.EPERM, 1)])
+def test_only_a_refusal_that_may_pass_is_waited_for(
+    card: FakeCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int, tries: int
+) -> None:
+    journal, tried, set_channels = Nic(FOUR, tmp_path).journal, [], FakeCard.set_channels
+
+    def refuse(card: FakeCard, channels: Channels) -> None:
+        tried.append(channels)
+        if len(tried) < 3:
+            raise OSError(refusal, os.strerror(refusal))
+        set_channels(card, channels)
+
+    killed(journal)
+    monkeypatch.setattr(undo, "RETRY_S", 0.0)
+    monkeypatch.setattr(FakeCard, "set_channels", refuse)
+    put_back("lo", tmp_path)
+    assert len(tried) == tries
 
 
 def test_another_interface_of_the_same_name_is_left_alone(card: FakeCard, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ from usnet_framework.shards.linknews import LinkNews, Told
 from usnet_framework.shards.netdev import XdpFeatures, xdp_features
 from usnet_framework.shards.nic import MTU_MAX, Nic, Wanted, planned, queues_of
 from usnet_framework.shards.privileges import capabilities_finding
-from usnet_framework.shards.rtnetlink import IFF_RUNNING, IFF_UP, MAC_BYTES
+from usnet_framework.shards.rtnetlink import IFF_LOOPBACK, IFF_RUNNING, IFF_UP, MAC_BYTES
 from usnet_framework.shards.sharing import SharedInterface
 from usnet_framework.shards.stackplan import StackPlan
 from usnet_framework.shards.undo import LETTING_GO_S
@@ -64,7 +64,6 @@ KERNEL_MIN = (5, 11)
 """Since when memory that BPF takes is not charged to RLIMIT_MEMLOCK."""
 
 AF_XDP = 44
-IFF_LOOPBACK = 1 << 3
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_MULTICAST, PACKET_MR_UNICAST = 263, 1, 0, 3
 _MEMBERSHIP = struct.Struct("=iHH8s")  # struct packet_mreq
 

@@ -5,6 +5,7 @@ From outside there is the number of its file in nsfs, which may be given again o
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -13,7 +14,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from usnet_framework.shards.privileges import capabilities
+
 SO_NETNS_COOKIE = 71
+CAP_SYS_PTRACE = 19
+ENDED = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
+"""What a look into a process that has ended, or is a zombie, meets."""
+FIRST_PIDS = "pid:[4026531836]"
+"""The namespace of all processes (PROC_PID_INIT_INO)."""
 
 
 def cookie() -> int:
@@ -30,18 +38,39 @@ def file_number() -> int:
 
 def way_into(number: int) -> str | None:
     """A path of the namespace with this file, for nsenter(1); "": it is gone. None: it may be there, and this process
-    may not see where. Root sees it, but for what processes hold that not even root may look into."""
-    link = f"net:[{number}]"
-    mounts = Path("/proc/thread-self/mountinfo").read_text(encoding="utf-8", errors="replace")
-    mounted = re.search(rf"^\S+ \S+ \S+ {re.escape(link)} (\S+) .* - nsfs ", mounts, flags=re.M)
-    if mounted is not None:
-        return mounted[1]
-    for process in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):  # it has ended, or is not ours to see
-            for file in _files_of(Path("/proc", process)):
+    does not see where."""
+    link, sees_all = f"net:[{number}]", _sees_all()
+    if (path := _mounted(Path("/proc/thread-self"), link)) is not None:
+        return path
+    seen: set[str] = set()  # namespaces of mounts
+    for process in _processes():
+        try:
+            for file in _files_of(process):
                 if _leads_to(file, link):
                     return str(file)
-    return "" if os.geteuid() == 0 else None
+            mounts = os.readlink(process / "ns/mnt")
+            if mounts not in seen and (path := _mounted(process, link)) is not None:
+                return f"{process}/root{path}"
+            seen.add(mounts)
+        except OSError as error:
+            sees_all = sees_all and error.errno in ENDED
+    return "" if sees_all else None
+
+
+def _sees_all() -> bool:
+    """Whether there is no process that this one does not see, or may not look into."""
+    return bool(capabilities() >> CAP_SYS_PTRACE & 1) and os.readlink("/proc/self/ns/pid") == FIRST_PIDS
+
+
+def _processes() -> list[Path]:
+    return [Path("/proc", name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _mounted(process: Path, link: str) -> str | None:
+    """Where it is mounted, as this process sees it. OSError."""
+    mounts = (process / "mountinfo").read_text(encoding="utf-8", errors="replace")
+    found = re.search(rf"^\S+ \S+ \S+ {re.escape(link)} (\S+) .* - nsfs ", mounts, flags=re.M)
+    return found and found[1]
 
 
 def _files_of(process: Path) -> Iterator[Path]:

@@ -29,7 +29,7 @@ _IFLA_ADDRESS, _IFLA_NUM_RX_QUEUES, _IFLA_XDP = 1, 32, 43
 _IFLA_XDP_IDS = (4, 5, 6, 7)  # IFLA_XDP_PROG_ID, and where there are several: those of each kind
 _IFLA_LINKINFO, _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_TUN_NUM_QUEUES = 18, 1, 2, 8
 _IFLA_LINK, _IFLA_LINK_NETNSID = 5, 37
-IFF_UP, IFF_RUNNING = 1 << 0, 1 << 6
+IFF_UP, IFF_LOOPBACK, IFF_RUNNING = 1 << 0, 1 << 3, 1 << 6
 _SIOCGIFNAME, _SIOCGIFINDEX = 0x8910, 0x8933
 _REPLY_BYTES_MAX = 1 << 16
 _REPLY_TIMEOUT_S = 1.0
@@ -95,6 +95,13 @@ def link(name: str) -> Link:
         mac=found.get(_IFLA_ADDRESS, b""),
         flags=_LINK.unpack_from(reply)[3],
     )
+
+
+def outlives_namespace(name: str) -> bool:
+    """Whether the kernel moves it into the first network namespace when its own one ends: hardware does not end.
+    OSError; with ENODEV: there is no such interface."""
+    found = link(name)
+    return not found.kind and not found.flags & IFF_LOOPBACK
 
 
 def _ask_for_link(index: int) -> bytes:

@@ -7,7 +7,9 @@ whether somebody else has changed it again. What somebody else has set stays.
 The file is locked by the process that has changed things. A file that nobody has locked is one that a killed server
 left: the next server on that interface undoes it first, `usnet-ctl doctor` shows it, and `doctor --fix` undoes it. Its
 name holds the network namespace, as numbers of interfaces are those of a namespace. After a reboot, or when the
-interface is gone, there is nothing to undo on it; when the whole namespace is, the file goes.
+interface is gone, there is nothing to undo on it; when the whole namespace is, the file goes. But a card outlives its
+namespace: the kernel moves it into the first one, as it is set, and nothing tells which one it is there. Its file
+stays, and says what to set.
 
 Nothing here waits for the kernel but `put_back`, `undo_leftovers` and a journal that is given the patience for it."""
 
@@ -31,7 +33,7 @@ from usnet_framework.shards import namespaces
 from usnet_framework.shards.cardsettings import KINDS, shown
 from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.findings import Finding
-from usnet_framework.shards.rtnetlink import index_of, name_of
+from usnet_framework.shards.rtnetlink import index_of, name_of, outlives_namespace
 from usnet_framework.shards.unixpath import make_private
 
 log = logging.getLogger("usnet.supervisor")
@@ -45,6 +47,9 @@ LETTING_GO_S = 10.0
 closed: a grace period of RCU later it queues work, which waits for the lock of all network settings. On an idle machine
 that takes 20 ms, on one that makes and removes interfaces all the time it may be seconds. Nothing tells when it is
 done."""
+
+IN_USE = (errno.EINVAL, errno.EBUSY)
+"""What drivers say of a queue that is."""
 
 RETRY_S = 0.02
 _MISSING = object()
@@ -105,14 +110,14 @@ class Journal:
 
     def __init__(self, card: Ethtool, folder: Path | None = None, patience_s: float = LETTING_GO_S) -> None:
         """InUse: another server has the interface. StartupError: the journal cannot be kept, or there is no such
-        interface. `patience_s`: how long to wait for queues of a killed server."""
+        interface. `patience_s`: how long to wait, at most, for queues of a killed server, and for whoever looks."""
         self._card = card
         folder = folder or default_folder()
         try:
             identity = _identity(card.interface)
             make_private(folder)
             self._path = folder / _file_name(identity["index"])
-            with _locked(self._path, PATIENCE_S) as former:
+            with _locked(self._path, min(PATIENCE_S, patience_s)) as former:
                 stuck = _settle(card, former, folder, patience_s)
                 # Whatever is set meanwhile: this is what it was.
                 steps = [_announced(number, step.kind, step.name, step.before) for number, step in enumerate(stuck)]
@@ -154,31 +159,34 @@ class Journal:
         self._file.close()
 
 
-def put_back(interface: str, folder: Path | None = None) -> None:
-    """What the journal that was closed had to leave, as the kernel let go of a queue late. Takes up to LETTING_GO_S."""
+def put_back(interface: str, folder: Path | None = None, patience_s: float = LETTING_GO_S) -> None:
+    """What the journal that was closed had to leave, as the kernel let go of a queue late. OSError."""
     for file in _abandoned(folder or default_folder()):
         if _read(file).is_of(interface):
-            _report(*_put_back(file, LETTING_GO_S))
+            _report(*_put_back(file, patience_s))
 
 
 def in_use(interface: str, folder: Path | None = None) -> InUse:
-    """A server has the interface: what to say of that."""
-    pid = holder(interface, folder)
-    who, how = "another server", "stop that one"
-    if pid and Path(f"/proc/{pid}").exists():  # it may be one of another PID namespace
-        who, how = f"the server of process {pid}", f"kill {pid}"
-    return InUse(f"--interface {interface}: {who} has it; {how}, or use another interface")
+    """A server has the interface, or its journal: what to say of that."""
+    if pid := holder(interface, folder):
+        who, how = f"the server of process {pid} has it", f"kill {pid}"
+    else:
+        who, how = "another server has it, or it is being put back as it was", "try again"
+    return InUse(f"--interface {interface}: {who}; {how}, or use another interface")
 
 
 def holder(interface: str, folder: Path | None = None) -> int | None:
-    """The process of the server that has the interface; None: no server that writes into this folder."""
+    """The process of the server that has the interface; 0: it is not known, such as one of another PID namespace, or
+    somebody puts things back. None: nobody who looks into this folder."""
     with suppress(OSError):
         path = (folder or default_folder()) / _file_name(index_of(interface))
         try:
             _locked(path, mode="r+").close()
         except BlockingIOError:
             with open(path, encoding="utf-8") as file:
-                return int(_read(file).identity.get("pid", 0))
+                identity = _read(file).identity
+            pid = int(identity.get("pid", 0))
+            return pid if _began(pid) == identity.get("began") else 0
     return None
 
 
@@ -190,7 +198,7 @@ def leftovers(folder: Path | None = None) -> list[Finding]:
             what=f"left over on {content.interface}",
             asked="nothing",
             in_force=f"{_counted(steps)} of a server that was killed",
-            reason="; ".join(f"{step.name or step.kind} was {_shown(step)}" for step in steps),
+            reason=_were(steps),
             fix="usnet-ctl doctor --fix, or start a server on it again",
             ok=False,
         )
@@ -261,38 +269,39 @@ def _undo(card: Ethtool, file: TextIO) -> _Pass:
     try:
         card.interface = _name_now(content.identity) or card.interface
     except OSError as error:
-        return _Pass([], [(f"{card.interface}: nothing can be put back: {error.strerror}", True)])
+        return _Pass([], [(f"{card.interface}: nothing can be put back: {error.strerror}", False)])
     for number, step in reversed(content.steps.items()):
         if step.undone:
             continue
-        line, is_done = _undo_step(card, step) if content.has(step) else ("", True)
-        if is_done:
+        line, refusal = _undo_step(card, step) if content.has(step) else ("", 0)
+        if not refusal:
             found.done.extend([line] if line else [])
             with suppress(OSError):  # no room: whoever looks next finds it as it was
                 _write(file, {"step": number, "undone": True})
         else:
-            found.refused.append((line, step.kind == "channels"))
+            found.refused.append((line, step.kind == "channels" and refusal in IN_USE))
     return found
 
 
-def _undo_step(card: Ethtool, step: _Step) -> tuple[str, bool]:
-    """What was done, empty when it was so already, and whether that is all that can be done."""
+def _undo_step(card: Ethtool, step: _Step) -> tuple[str, int]:
+    """What was done, empty when it was so already, and 0; else what was not, and the errno of the refusal."""
     if step.kind not in KINDS:
         reason = "cannot be put back: another version of usnet wrote it down"
-        return f"{card.interface} {step.kind}: {reason}", False
+        return f"{card.interface} {step.kind}: {reason}", errno.ENOSYS
     kind = KINDS[step.kind]
     try:
         found = kind.read(card, step.name)
         line = shown(card.interface, step.kind, step.name, found, step.before)
         if found == step.before:
-            return "", True
+            return "", 0
         if step.after is not _MISSING and found != step.after:
-            return f"{line}: not put back, as somebody else has changed it since", True
+            return f"{line}: not put back, as somebody else has changed it since", 0
         kind.write(card, step.name, step.before)
     except OSError as error:
         what = f"{card.interface} {step.kind} {step.name}".rstrip()
-        return f"{what}: cannot be put back: {error.strerror}", error.errno in (errno.ENODEV, errno.ENOENT)
-    return line, True
+        is_gone = error.errno in (errno.ENODEV, errno.ENOENT)
+        return f"{what}: cannot be put back: {error.strerror}", 0 if is_gone else error.errno or errno.EIO
+    return line, 0
 
 
 def _report(done: Sequence[str], refused: Sequence[str]) -> None:
@@ -309,6 +318,10 @@ def _report_left(done: Sequence[str], refused: Sequence[str]) -> None:
 
 def _counted(steps: Sequence[_Step]) -> str:
     return f"{len(steps)} setting{'s' if len(steps) > 1 else ''}"
+
+
+def _were(steps: Sequence[_Step]) -> str:
+    return "; ".join(f"{step.name or step.kind} was {_shown(step)}" for step in steps)
 
 
 def _shown(step: _Step) -> str:
@@ -333,8 +346,18 @@ def _identity(interface: str) -> dict[str, Any]:
         "index": index_of(interface),
         "boot": _boot(),
         "namespace": namespaces.file_number(),
+        "outlives": outlives_namespace(interface),
         "pid": os.getpid(),
+        "began": _began(os.getpid()),
     }
+
+
+def _began(pid: int) -> int:
+    """When this process did, in ticks since the machine was booted: its number may be another one's by now. 0: there is
+    none."""
+    with suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[19])  # behind the name, which may hold anything
+    return 0
 
 
 def _name_now(identity: dict[str, Any]) -> str | None:
@@ -431,23 +454,31 @@ def _abandoned(folder: Path, *, here: bool = True) -> Iterator[TextIO]:
 
 def _elsewhere(folder: Path) -> list[str]:
     """A line for each interface of another network namespace on which something is left, with the way to it. Journals
-    of namespaces that are gone go, as the interfaces are gone with them."""
+    of namespaces that are gone go with the interfaces that are, too."""
     lines = []
     for file in _abandoned(folder, here=False):
-        content = _read(file)
-        way = _way_to(content)
-        if way == "":
-            Path(file.name).unlink(missing_ok=True)
-            continue
-        what = f"{content.identity['interface']}: {_counted(content.left)} left over in another network namespace"
-        how = f"nsenter --net={way} usnet-ctl doctor --fix" if way else "usnet-ctl doctor --fix there, or here as root"
-        lines.append(f"{what}; {how}")
+        content, path = _read(file), Path(file.name)
+        way = _way_to(content) if content.left and content.identity["boot"] == _boot() else ""
+        what = f"{content.identity.get('interface')}: {_counted(content.left)} left over"
+        if way:
+            lines.append(f"{what} in another network namespace; nsenter --net={way} usnet-ctl doctor --fix")
+        elif way is None:
+            lines.append(f"{what} in another network namespace; usnet-ctl doctor --fix there, or on the host as root")
+        elif (kept := _on_card(content)) and content.identity["boot"] == _boot():
+            where = "on a card whose network namespace is gone, and which is in the first one now, as it was set"
+            lines.append(f"{what} {where}: {_were(kept)}; set that by hand, then rm {path}")
+        else:
+            path.unlink(missing_ok=True)
     return lines
 
 
 def _way_to(content: _Content) -> str | None:
-    """As `namespaces.way_into`; "" as well when there is nothing to undo."""
+    """As `namespaces.way_into`."""
     number = content.identity.get("namespace")
-    if not content.left or content.identity["boot"] != _boot():
-        return ""
     return namespaces.way_into(number) if number is not None else None
+
+
+def _on_card(content: _Content) -> list[_Step]:
+    """What is left on a card that outlives its network namespace."""
+    steps = content.left if content.identity.get("outlives", True) else []
+    return [step for step in steps if step.kind not in KINDS or KINDS[step.kind].of_card]
