@@ -93,10 +93,10 @@ class Prepared:
                 closing.callback(self.stack.close)
             closing.callback(self.listeners.close)
 
-    def put_back(self) -> None:
-        """Once it is closed: what the kernel refused while it let go of queues. It takes seconds then."""
+    def put_back(self, patience_s: float) -> None:
+        """Once it is closed: what the kernel refused while it let go of queues. In any thread; OSError."""
         if self.config.interface is not None:
-            undo.put_back(self.config.interface)
+            undo.put_back(self.config.interface, patience_s=patience_s)
 
 
 def understand(config: Config) -> Intent:

@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -28,8 +29,10 @@ from typing import Any, Literal
 from usnet_framework._native import set_dumpable
 from usnet_framework.config import Config
 from usnet_framework.errors import ControlError, StartupError, UsnetError
+from usnet_framework.shards.background import Background
 from usnet_framework.shards.binder import Binder, BinderSetup
 from usnet_framework.shards.capture import Captures
+from usnet_framework.shards.cardlook import CardLook
 from usnet_framework.shards.changes import Changes
 from usnet_framework.shards.commands import Commands, workers
 from usnet_framework.shards.control import ControlServer
@@ -55,6 +58,7 @@ from usnet_framework.shards.sitting import RETIRE_MARGIN_S, Means, Patience
 from usnet_framework.shards.spare import SparePool
 from usnet_framework.shards.splitshard import SplitShard
 from usnet_framework.shards.spread import Spread
+from usnet_framework.shards.undo import LETTING_GO_S
 from usnet_framework.shards.watchdog import Watch
 from usnet_framework.shards.workerprocess import WorkerProcess
 
@@ -86,6 +90,7 @@ class Supervisor:
         self._patience.take(config)
         self._means = Means(self._later, self._patience, self._start_failed)
         self._prepared: Prepared | None = None
+        self._card = CardLook(self._look)
         self._notes: list[Finding] = []
         self._releases: Releases | None = None
         self._generations: list[Generation] = []  # that may have processes
@@ -188,16 +193,20 @@ class Supervisor:
         return self._prepared.listeners.addresses if self._prepared is not None else []
 
     async def look(self) -> None:
-        """Find out for `findings` what takes a while."""
+        """Find out for `findings` what takes a while, if it does not take too long."""
         if self._prepared is not None and self._prepared.stack is not None:
-            await asyncio.to_thread(self._prepared.look)
+            await self._card.look()
+
+    def _look(self) -> None:
+        if self._prepared is not None:
+            self._prepared.look()
 
     def findings(self) -> list[Finding]:
         """What was asked and what is in force (P8), some of it as it was at the last look."""
         if self._prepared is None:
             return []
         serving = [*service_findings(self._seats()), *self._watch.findings()]
-        asked = [*self._prepared.findings, *self._settings.findings(), *self._notes]
+        asked = [*self._prepared.findings, *self._card.findings(), *self._settings.findings(), *self._notes]
         return [*asked, self._survival(), *serving, *self._preload()]
 
     def _preload(self) -> list[Finding]:
@@ -514,9 +523,18 @@ class Supervisor:
             log.info("stopped", extra={"connections_left": left} if left else {})
 
     async def _put_back(self, prepared: Prepared) -> None:
-        if prepared.stack is not None:
-            with suppress(RuntimeError):  # the system gives no thread: `usnet-ctl doctor --fix` does it
-                await asyncio.to_thread(prepared.put_back)
+        """Whatever becomes of it, the server ends; asked to stop at once, it waits for nothing that may pass."""
+        if prepared.stack is None:
+            return
+        patience_s = 0.0 if self._at_once else LETTING_GO_S
+        done = Background("usnet-put-back", partial(prepared.put_back, patience_s)).ask()
+        done.add_done_callback(lambda _: self._changes.notify())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s + QUIT_TIMEOUT_S):
+                await self._changes.until(lambda: done.done() or (self._at_once and patience_s > 0))
+        why = done.result() if done.done() else "it was not waited for"
+        if why is not None:
+            log.error("some settings may not be put back: %s; usnet-ctl doctor --fix", why)
 
     async def _close_seats(self, timeout_s: float) -> None:
         for shard in self._shards:
