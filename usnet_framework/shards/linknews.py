@@ -16,7 +16,7 @@ import struct
 from collections.abc import Callable
 from typing import Protocol
 
-from usnet_framework.shards.rtnetlink import MESSAGE
+from usnet_framework.shards.rtnetlink import messages_in
 
 log = logging.getLogger("usnet.supervisor")
 
@@ -63,11 +63,9 @@ class LinkNews:
             except OSError:  # ENOBUFS: there was no room for some
                 self._changed(None)
                 return
-            while packet:
-                length, kind, *_ = MESSAGE.unpack_from(packet)
+            for kind, _, _, rest in messages_in(packet):
                 if kind in (_RTM_NEWLINK, _RTM_DELLINK):
-                    self._changed(_INDEX.unpack_from(packet, MESSAGE.size)[0])
-                packet = packet[length + 3 & ~3 :]
+                    self._changed(_INDEX.unpack_from(rest)[0])
 
 
 class Timer(Protocol):

@@ -8,7 +8,7 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 
-from usnet_framework.shards.rtnetlink import attribute, attributes, number_in
+from usnet_framework.shards.rtnetlink import attribute, attributes, index_of, number_in
 
 _HEADER = struct.Struct("=IHHIIBBxx")  # struct nlmsghdr and struct genlmsghdr
 _NETLINK_GENERIC = 16
@@ -34,7 +34,7 @@ class XdpFeatures:
 def xdp_features(interface: str) -> XdpFeatures | None:
     """None: the kernel does not tell, or there is no such interface."""
     with suppress(OSError, KeyError, struct.error):
-        index = struct.pack("=I", socket.if_nametoindex(interface))
+        index = struct.pack("=I", index_of(interface))
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_GENERIC) as kernel:
             kernel.settimeout(_REPLY_TIMEOUT_S)
             family = number_in(_ask(kernel, _CONTROL, _GET_FAMILY, _FAMILY_NAME, b"netdev\0")[_FAMILY_ID])
