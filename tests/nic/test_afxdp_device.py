@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support.backends import Afxdp as Pair
 from support.backends import network_namespace
+from support.link import ip
 from support.privilege import needs_xdp
 
 from usnet_framework.errors import StartupError
-from usnet_framework.shards import afxdp
+from usnet_framework.shards import afxdp, linklooks, rtnetlink
 from usnet_framework.shards.afxdp import FRAME_BYTES, Afxdp
 from usnet_framework.shards.listeners import parse_binds
 from usnet_framework.shards.stackplan import plan_stack
@@ -44,3 +49,62 @@ def test_a_station_that_could_not_join_its_groups_does_so_the_next_time(monkeypa
     with network_namespace():
         Pair().connect("1")
         asyncio.run(join())
+
+
+@contextmanager
+def joined() -> Iterator[Afxdp]:
+    frames = os.memfd_create("frames")
+    os.ftruncate(frames, FRAMES * FRAME_BYTES)
+    device = Afxdp(plan_stack(Pair.interface, ["10.77.0.1/24"], [], parse_binds(["tcp://*:7000"]), "afxdp"), 1)
+    try:
+        device.hand_down(0, frames)
+        yield device
+    finally:
+        device.close()
+        os.close(frames)
+
+
+def test_a_kernel_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As somebody has its lock of network settings: what was seen last is said until there is an answer."""
+    may_answer, link = threading.Event(), rtnetlink.link
+
+    def hang(name: str) -> rtnetlink.Link:
+        assert may_answer.wait(60)
+        return link(name)
+
+    async def look() -> None:
+        with joined() as device:
+            await device._looks.ask()
+            monkeypatch.setattr(rtnetlink, "link", hang)
+            monkeypatch.setattr(linklooks, "LOOK_AGAIN_S", 0.0)
+            ip("link", "set", Pair.interface, "down")
+            try:
+                assert [device.trouble() for _ in range(3)] == [None] * 3
+                assert all(finding.ok for finding in device.findings() if finding.what == "interface")
+                assert not device._looks.ask().done()
+            finally:
+                may_answer.set()
+            await device._looks.ask()
+            assert device.trouble() == f"interface {Pair.interface} is down"
+
+    with network_namespace():
+        Pair().connect("1")
+        asyncio.run(look())
+
+
+def test_an_interface_that_cannot_be_asked_for_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a descriptor to ask with."""
+
+    def refuse(index: int) -> str:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def look() -> None:
+        with joined() as device, monkeypatch.context() as patched:
+            patched.setattr(rtnetlink, "name_of", refuse)
+            (finding,) = device.findings()
+            assert not finding.ok
+            assert finding.reason.endswith("cannot be read: Too many open files")
+
+    with network_namespace():
+        Pair().connect("1")
+        asyncio.run(look())

@@ -197,6 +197,7 @@ def test_queues_that_somebody_adds_are_said_to_get_nothing(interface: Afxdp) -> 
         card.set_channels(replace(two, rx=4))
         more = "interface usnet0 receives on 4 queues, of which 2 are served"
         assert_it_says(server, more, "ethtool -L usnet0 rx 2, or restart the server with --queues 4")
+        server.wait("it is logged", lambda: more in server.log)
         card.set_channels(two)
         server.wait("it is ready", lambda: is_ready(server))
         assert hello(server) == b"hello"

@@ -170,11 +170,11 @@ def test_another_mac_address_is_missed(interface: SharedInterface) -> None:
     with Server(ECHO, *ONE, backend=interface) as server:
         before = link(interface.interface).mac.hex(":")
         ip(f"link set {interface.interface} address 02:00:00:00:00:77")
-        code, text = server.get("/readyz")
-        assert code == 503
-        assert "usnet0 has another MAC address than when the server started" in text
+        said = "usnet0 has another MAC address than when the server started"
+        server.wait("it is missed", lambda: said in server.get("/readyz")[1])
+        assert server.get("/readyz")[0] == 503
         ip(f"link set {interface.interface} address {before}")
-        assert server.get("/readyz")[0] == 200
+        server.wait("it is ready", lambda: server.get("/readyz")[0] == 200)
         server.wait("it is served", lambda: answers(interface, interface.ipv4, server.address[1], 1))
 
 

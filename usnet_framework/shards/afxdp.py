@@ -12,7 +12,9 @@ queue, packets wait in its rings, and then are dropped; no client is reset. All 
 whoever is killed. The card's settings are written down before they are changed (undo.py).
 
 Somebody may set the interface down: connections go on when it is up again. Somebody may remove it: network processes
-notice and end, and the next ones join it as soon as one of its name is there."""
+notice and end, and the next ones join it as soon as one of its name is there.
+What `trouble` says was seen in the background (linklooks.py); only that the interface is gone is asked at once, as it
+takes no lock of the kernel's."""
 
 from __future__ import annotations
 
@@ -37,6 +39,7 @@ from usnet_framework.shards import rtnetlink, sharing, undo
 from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.interrupts import are_put_off
+from usnet_framework.shards.linklooks import LinkLooks, Trouble, unreadable
 from usnet_framework.shards.linknews import LinkNews, Told
 from usnet_framework.shards.netdev import XdpFeatures, xdp_features
 from usnet_framework.shards.nic import MTU_MAX, Nic, Wanted, planned, queues_of
@@ -77,6 +80,7 @@ class Afxdp:
         self._wanted = _wanted(plan, queues)
         self.sharing = SharedInterface(plan) if plan.shared else None
         self._patience_s = LETTING_GO_S
+        self._looks = LinkLooks(self._find, self._hear)
         self._news: LinkNews | None = None  # not all queues are joined yet
         self._told: Told | None = None
         check_kernel(os.uname().release)
@@ -91,6 +95,7 @@ class Afxdp:
         self._attached: frozenset[int] = frozenset()  # our program
         self._link = _checked_link(self._name)
         self._index = rtnetlink.index_of(self._name)
+        self._looks.begin(self._index)
         self._check()
         self._mac = _our_station(self._name) if self.sharing is None else self._link.mac
         self._member: socket.socket | None = None  # of our station
@@ -138,6 +143,7 @@ class Afxdp:
             self._told = Told(self._worth_telling, asyncio.get_running_loop().call_later)
         if self._news is None:
             self._news = LinkNews(self._changed)
+        self._looks.follow()
         self._told.look()
 
     def drops(self) -> Mapping[str, int]:
@@ -149,12 +155,13 @@ class Afxdp:
         return {"accept_partial_checksum": int(self._link.kind in SAME_HOST), **shared}
 
     def look(self) -> None:
-        if self._nic is not None:
-            self._nic.look()
+        self._looks.look()
+        if (nic := self._nic) is not None:
+            nic.look()
 
     def findings(self) -> list[Finding]:
         interface = self._interface_finding()
-        if self._is_gone():
+        if self._whereabouts() is not None:
             return [interface]
         card = [] if self._nic is None else [capabilities_finding(*CAPABILITIES), *self._nic.findings()]
         shared = [] if self.sharing is None else self.sharing.findings()
@@ -184,16 +191,19 @@ class Afxdp:
         }
 
     def trouble(self) -> str | None:
-        found = self._trouble()
+        self._looks.ask_again()
+        self._hear()
+        return self._trouble()
+
+    def _hear(self) -> None:
         if self._told is not None:
-            self._told.hear(found or self._other_mtu())
-        return found
+            self._told.hear(self._worth_telling())
 
     def _worth_telling(self) -> str | None:
         return self._trouble() or self._other_mtu()
 
     def _other_mtu(self) -> str | None:
-        mtu = None if self._nic is None else self._nic.mtu_now()
+        mtu = self._looks.seen.mtu
         if mtu in (None, self._mtu):
             return None
         return f"interface {self._name} has an MTU of {mtu} now; the stacks go on with {self._mtu} until a restart"
@@ -207,21 +217,36 @@ class Afxdp:
         """This interface, if it is ours."""
         if self._told is not None and index in (self._index, None):
             self._told.look()
+            self._looks.ask()
 
-    def _interface_trouble(self) -> tuple[str, str] | None:
+    def _find(self) -> tuple[Trouble | None, int | None]:
+        """Why packets do not come, and the MTU, under the kernel's lock of network settings. In any thread. OSError:
+        there is no such interface."""
+        nic, name = self._nic, self._name
+        if (found := self._link_trouble(name)) is not None or nic is None or self._lacks_queues():
+            return found, None
+        return nic.trouble(), nic.mtu_now()
+
+    def _interface_trouble(self) -> Trouble | None:
         """Why packets do not come, and what to do."""
+        if (found := self._whereabouts()) is not None:
+            return found
+        if (found := self._looks.seen.trouble) is None and self._lacks_queues():
+            return f"not all queues of interface {self._name} are joined yet", "wait a second"
+        return found
+
+    def _whereabouts(self) -> Trouble | None:
+        """Why it is not there for us, as far as can be found out, and what to do."""
         try:
             if not self._is_gone():
-                return self._link_trouble() or self._queue_trouble()
+                return None
         except OSError as error:
-            if error.errno != errno.ENODEV:  # else it was just removed
-                reason = f"the settings of interface {self._name} cannot be read: {error.strerror}"
-                return reason, "look at the kernel's log"
+            return unreadable(error)
         return f"interface {self._name} was removed", "put it back; the server joins it then"
 
-    def _link_trouble(self) -> tuple[str, str] | None:
+    def _link_trouble(self, name: str) -> Trouble | None:
         """OSError: there is no such interface."""
-        name, link = self._name, rtnetlink.link(self._name)
+        link = rtnetlink.link(name)
         if not link.flags & IFF_UP:
             return f"interface {name} is down", f"ip link set {name} up"
         if not link.flags & IFF_RUNNING:
@@ -232,11 +257,8 @@ class Afxdp:
             return f"interface {name} has another MAC address than when the server started", "restart the server"
         return None
 
-    def _queue_trouble(self) -> tuple[str, str] | None:
-        """OSError: there is no such interface."""
-        if self._nic is None or len(self._queues) < self._wanted.queues:
-            return f"not all queues of interface {self._name} are joined yet", "wait a second"
-        return self._nic.trouble()
+    def _lacks_queues(self) -> bool:
+        return len(self._queues) < self._wanted.queues
 
     def _is_gone(self) -> bool:
         """For good, whatever has its name meanwhile; the other name that somebody may have given to it is taken. It may
@@ -274,6 +296,7 @@ class Afxdp:
             closing.callback(self._end)
             if self._news is not None:
                 closing.callback(self._news.close)
+            closing.callback(self._looks.close)
             if self._told is not None:
                 closing.callback(self._told.close)
 

@@ -162,24 +162,26 @@ class Nic:
 
     def trouble(self) -> tuple[str, str] | None:
         """Why some flows do not come now, and what to do: one question to the card, and a few more when it has other
-        queues than ours. OSError: there is no such interface any more."""
-        name, wanted, queues = self._wanted.interface, self._wanted.queues, _queues_now(self._card)
-        if queues == wanted:
-            return None
-        rss = _had(self._card.rss)
+        queues than ours. In any thread, as `look`. OSError: there is no such interface any more."""
+        name, wanted = self._wanted.interface, self._wanted.queues
+        with Ethtool(name) as card:
+            queues = _queues_now(card)
+            if queues == wanted:
+                return None
+            rss, channels = _had(card.rss), _had(card.channels)
         named = (rss.table if rss is not None else ()) or range(queues)
         if queues > wanted and max(named) < wanted:
             return None  # the others get nothing
         reason = f"interface {name} receives on {queues} queues, of which {wanted} are served"
-        fix = _take_away(name, _had(self._card.channels), wanted)
+        fix = _take_away(name, channels, wanted)
         if queues < wanted:
             reason = f"interface {name} receives on {queues} queues, and {wanted} are to be served"
         return reason, f"{fix or 'set its queues as they were'}, or restart the server with --queues {queues}"
 
     def mtu_now(self) -> int | None:
-        """None: there is no such interface any more."""
-        with suppress(OSError):
-            return self._card.mtu()
+        """In any thread. None: there is no such interface any more."""
+        with suppress(OSError), Ethtool(self._wanted.interface) as card:
+            return card.mtu()
         return None
 
     def _packet_size(self, card: Card) -> list[Finding]:
