@@ -136,13 +136,17 @@ def test_what_the_stacks_believe_of_their_link(server: Server, client: socket.so
         for name, otherwise in commands.items():
             assert f"backend kernel has no stack of its own; ask the kernel: {otherwise}" in server.refusal(name)
         return
-    shard, ours = looked_at(server, client)["shard"], server.address[0]
+    shard, ours = looked_at(server, client)["shard"], f"{server.address[0]}/24"
+
+    def states() -> list[str]:
+        return [row["state"] for row in server.ask("addr") if row["address"] == ours]
+
+    server.wait("nobody else has claimed it", lambda: states() == ["ours"] * 2)
     neighbours, routes, addresses = (server.ask(name) for name in commands)
     (station,) = [row for row in neighbours if row["shard"] == shard and row["address"] == client.getsockname()[0]]
     assert station["state"] in ("reachable", "stale", "delay", "probe")
     assert len(station["mac"]) == 17
     assert {row["shard"] for row in addresses} == {0, 1}
-    assert [row["state"] for row in addresses if row["address"] == f"{ours}/24"] == ["ours"] * 2
     assert [row["origin"] for row in routes if row["network"] == "10.77.0.0/24"] == ["link"] * 2
     for name in commands:
         assert run("usnet-ctl", name, "--control", str(server.control)).stdout.startswith("SHARD")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 
@@ -104,8 +105,26 @@ def test_nonsense_of_an_application_is_left_out(packet: bytes) -> None:
     assert heard(packet) == []
 
 
+@pytest.mark.parametrize("error", [4096, 2**31, 2**64 - 1])
+def test_an_error_number_is_one_that_has_a_text(error: int) -> None:
+    assert heard(MESSAGE.pack(Kind.LIMIT, 0, 0, 0, error, 0)) == [errno.EPROTO]
+
+
 def test_text_cannot_forge_lines_of_the_log() -> None:
     assert heard(MESSAGE.pack(Kind.SAYS, 0, 0, 0, 0, 0) + b"one\ntwo\x1b[31m\xff") == ["one?two?[31m\\xff"]
+
+
+def test_a_worker_that_reads_nothing_is_known_not_to_have_been_asked() -> None:
+    async def run() -> None:
+        words = InlineWords(Ear())
+        asked = MESSAGE.pack(Kind.LOOK, 0, 0, 0, 0, 0)
+        assert words.ask(asked, [])
+        while words.ask(asked, []):
+            pass
+        words.theirs.recv(MESSAGE.size)
+        words.close()
+
+    asyncio.run(run())
 
 
 def test_whoever_writes_without_end_holds_nobody_up() -> None:

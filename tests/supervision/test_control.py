@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -154,6 +156,95 @@ def test_the_next_part_is_made_when_the_last_one_was_taken(tmp_path: Path) -> No
     asyncio.run(run())
 
 
+def endless_list(ended: list[int]) -> Callable[[], Any]:
+    """A command; the first part of its list is taken at once."""
+
+    async def endless() -> AsyncIterator[list[Any]]:
+        try:
+            yield []
+            while True:
+                yield [bytes(1 << 20)]
+        finally:
+            ended.append(1)
+
+    async def begin() -> control.Parts:
+        return control.Parts(endless())
+
+    return begin
+
+
+def test_a_list_that_is_left_unread_is_given_up_and_its_reader_hears_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "PART_TIMEOUT_S", 0.05)
+    path, ended = tmp_path / "c.sock", []
+    monkeypatch.setitem(COMMANDS, "conns", endless_list(ended))
+
+    def scenario() -> None:
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.connect(str(path))
+            silent.sendall(control._frame({"command": "conns"}))
+            assert hung_up(silent)  # whatever it had still to take
+        parts = control.stream(str(path), "conns")
+        assert next(parts) == []
+        began_s = time.monotonic()
+        wait("it is given up", lambda: len(ended) == 2 and time.monotonic() - began_s > control.PART_TIMEOUT_S)
+        for _ in parts:
+            pass
+
+    with pytest.raises(ControlError, match=r"the list was not read for 0\.05 s; ask again") as refusal:
+        with_server(path, scenario)
+    assert not isinstance(refusal.value, ServerGone)
+
+
+def hung_up(client: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(client, 0)
+    return [event for _, event in poll.poll(30_000)] == [select.POLLHUP]
+
+
+def test_a_server_that_ends_while_a_list_is_read_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await control._read(reader)
+        writer.write(control._frame({"ok": True, "part": [1]}))
+        writer.close()
+
+    async def run() -> None:
+        async with await asyncio.start_unix_server(speak, str(path)):
+            await asyncio.to_thread(control.request, str(path), "stack")
+
+    with pytest.raises(ServerGone):
+        asyncio.run(run())
+
+
+def test_lists_leave_half_of_the_places_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "CLIENTS_MAX", 4)
+    monkeypatch.setitem(COMMANDS, "conns", endless_list([]))
+    path = tmp_path / "c.sock"
+
+    def scenario() -> None:
+        lists = [control.stream(str(path), "conns") for _ in range(2)]
+        for each in lists:
+            assert next(each) == []
+        with pytest.raises(ControlError, match="conns: 2 others are reading lists; try again"):
+            next(control.stream(str(path), "conns"))
+        assert control.request(str(path), "status") == {"pid": 7}
+        lists[0].close()  # type: ignore[attr-defined]
+        wait("its place is free", lambda: listed(path))
+        lists[1].close()  # type: ignore[attr-defined]
+
+    with_server(path, scenario)
+
+
+def listed(path: Path) -> bool:
+    try:
+        return next(control.stream(str(path), "conns")) == []
+    except ControlError:
+        return False
+
+
 @pytest.mark.parametrize("given", [{"where": 1}, {"details": "yes"}])
 def test_what_goes_with_a_command_has_its_type(tmp_path: Path, given: dict[str, Any]) -> None:
     path = tmp_path / "c.sock"
@@ -233,6 +324,20 @@ def test_nobody_there(tmp_path: Path) -> None:
         dead.bind(str(path))
     with pytest.raises(ControlError, match="it was killed, or is stopping"):
         control.request(str(path), "status")
+
+
+def test_a_server_that_ends_before_it_accepts_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+    listener = control.listen(str(path))
+
+    async def run() -> None:
+        asked = asyncio.create_task(asyncio.to_thread(control.request, str(path), "status"))
+        await asyncio.to_thread(select.select, [listener.socket], [], [])
+        listener.close()
+        await asked
+
+    with pytest.raises(ServerGone, match="it was killed, or is stopping"):
+        asyncio.run(run())
 
 
 def test_something_else_answers(tmp_path: Path) -> None:

@@ -24,14 +24,16 @@ class Engine:
     def __init__(self, answers: Callable[[Engine, Message, int], None]) -> None:
         self.looker = Looker(self._ask)
         self.asked: list[Message] = []
+        self.takes = True  # what it is asked; or else its socket is full
         self._answers = answers
 
-    def _ask(self, packet: bytes, fds: Sequence[int]) -> None:
+    def _ask(self, packet: bytes, fds: Sequence[int]) -> bool:
         question = Message.read(packet)
         assert question is not None
         assert question.kind is Kind.LOOK
         self.asked.append(question)
         self._answers(self, question, os.dup(fds[0]))
+        return self.takes
 
     def say(self, question: Message, count: int, error: int = 0, position: int = END) -> None:
         said = MESSAGE.pack(Kind.LOOK, question.port, question.serial, count, error, position)
@@ -116,6 +118,20 @@ def test_who_does_not_answer_is_not_asked_again_before_it_has(monkeypatch: pytes
     assert ask(engine, scenario).keys() == {2}
 
 
+def test_who_never_got_the_question_owes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looker, "ANSWER_S", 0.05)
+    engine = Engine(silent)
+    engine.takes = False
+
+    async def scenario(its: Looker) -> Any:
+        with pytest.raises(NoAnswer, match="does not answer"):
+            await its.connections([1])
+        engine._answers, engine.takes = echo, True
+        return await its.connections([2])
+
+    assert ask(engine, scenario).keys() == {2}
+
+
 def test_the_answer_to_an_earlier_question_is_none_to_this_one() -> None:
     def answers(engine: Engine, question: Message, file: int) -> None:
         entries(file, (1, *[7] * (WORDS - 1)))
@@ -145,12 +161,15 @@ def test_a_question_over_which_engines_die_is_given_up() -> None:
         ask(Engine(answers), lambda looker: looker.connections([3]))
 
 
-def test_a_refusal_is_told() -> None:
+@pytest.mark.parametrize(
+    ("error", "text"), [(95, "Operation not supported"), (4096, "Protocol error"), (2**64 - 1, "Protocol error")]
+)
+def test_a_refusal_is_told(error: int, text: str) -> None:
     def answers(engine: Engine, question: Message, file: int) -> None:
         os.close(file)
-        engine.say(question, 0, error=95)
+        engine.say(question, 0, error=error)
 
-    with pytest.raises(NoAnswer, match="Operation not supported"):
+    with pytest.raises(NoAnswer, match=text):
         ask(Engine(answers), lambda looker: whole(looker.table("routes")))
 
 

@@ -6,8 +6,11 @@ readable, or makes no sense, is none. The answers of the last few servers are ke
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +28,25 @@ def exchange(path: str, now: Any) -> tuple[Any, str]:
         make_private(folder)
         if why := distrust(folder):
             return None, why
-        kept = _read(folder / "stack.json")
-        last = kept.pop(server, None)
-        newest = dict([*kept.items(), (server, now)][-SERVERS_MAX:])
-        _write(folder / "stack.json", newest)
+        with _locked(folder):
+            kept = _read(folder / "stack.json")
+            last = kept.pop(server, None)
+            newest = dict([*kept.items(), (server, now)][-SERVERS_MAX:])
+            _write(folder / "stack.json", newest)
     except OSError as error:
         return None, f"{folder}: {error.strerror}"
     return last, ""
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Nobody else exchanges meanwhile."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -43,9 +58,12 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _write(file: Path, kept: dict[str, Any]) -> None:
-    """Whole or not at all, whoever else writes."""
-    made = file.with_suffix(f".{os.getpid()}")
+    """Whole or not at all."""
+    made = file.with_suffix(".new")
     fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(fd, "w", encoding="ascii") as text:
-        json.dump(kept, text)
-    os.replace(made, file)
+    try:
+        with open(fd, "w", encoding="ascii") as text:
+            json.dump(kept, text)
+        os.replace(made, file)
+    finally:
+        made.unlink(missing_ok=True)

@@ -38,7 +38,7 @@ PATIENCE_S = 0.5  # with another capture, which may just be ending
 class CaptureOrders:
     """What the engines of one shard are asked."""
 
-    def __init__(self, shard: int, ask: Callable[[bytes, Sequence[int]], None]) -> None:
+    def __init__(self, shard: int, ask: Callable[[bytes, Sequence[int]], object]) -> None:
         """`ask` sends a request to the engine, if there is one."""
         self._shard = shard
         self._ask = ask

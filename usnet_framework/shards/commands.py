@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -41,6 +42,7 @@ class Server(Protocol):
     @property
     def shards(self) -> Sequence[Shard]: ...
     def status(self) -> dict[str, Any]: ...
+    def drops(self) -> dict[str, int]: ...
     async def look(self) -> None: ...
     def findings(self) -> list[Finding]: ...
     def rights(self) -> list[Finding]: ...
@@ -87,13 +89,13 @@ class Commands:
     async def stack(self) -> dict[str, Any]:
         """Counters since the start of each stack, and of what was dropped before any stack had it."""
         self._needs_stack("nstat")
-        status, segments = self._server.status(), self._server.segments
+        segments = self._server.segments
         return {
-            "server": f"{status['pid']}:{self._started_ns}",
+            "server": f"{os.getpid()}:{self._started_ns}",
             "now_ns": time.monotonic_ns(),
             "started_ns": self._started_ns,
             "shards": [{"shard": shard, "counters": segments[shard].stack_counters()} for shard in sorted(segments)],
-            "drops": status["drops"],
+            "drops": self._server.drops(),
         }
 
     async def neigh(self) -> Parts:

@@ -7,7 +7,6 @@ answer is no reason to say nothing of the others: its rows say why they lack wha
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from usnet_framework._native import LOOK_ENTRIES, ConnectionInfo
 from usnet_framework.shards import lookwords
 from usnet_framework.shards.connfilter import Filter
-from usnet_framework.shards.look import PER_TURN
+from usnet_framework.shards.look import open_parts
 from usnet_framework.shards.looker import Looker, NoAnswer
 from usnet_framework.shards.segment import Segment
 from usnet_framework.shards.shard import Shard
@@ -67,28 +66,14 @@ def _sensible(kind: str, entries: Iterable[lookwords.Words]) -> list[Row]:
     return found
 
 
-async def _open(segment: Segment, size: int) -> AsyncIterator[list[ConnectionInfo]]:
-    """Open connections by so many; the loop has its turns meanwhile."""
-    found: list[ConnectionInfo] = []
-    for count, conn in enumerate(segment.connections(), 1):
-        if conn.state != "closed":  # gone, only its slot is not free yet
-            found.append(conn)
-        if len(found) == size:
-            yield found
-            found = []
-        if count % PER_TURN == 0:
-            await asyncio.sleep(0)
-    yield found
-
-
 async def _plain(segment: Segment, wanted: Filter) -> AsyncIterator[list[Row]]:
-    async for found in _open(segment, ROWS):
+    async for found in open_parts(segment, ROWS):
         yield [row(conn) for conn in found if wanted.matches(conn, None)]
 
 
 async def _detailed(shard: Shard, segment: Segment, wanted: Filter, details: bool) -> AsyncIterator[list[Row]]:
     why = ""
-    async for found in _open(segment, LOOK_ENTRIES):
+    async for found in open_parts(segment, LOOK_ENTRIES):
         if not wanted.needs_tcp:
             found = [conn for conn in found if wanted.matches(conn, None)]
         if found and not why:

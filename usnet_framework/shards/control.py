@@ -5,7 +5,7 @@ carry frames of four bytes of length (big endian) and one msgpack map: a request
 (TAKES), a reply `{"ok": true, "result": …}` or `{"ok": false, "error": one line}`. A long list comes in parts, each a
 frame `{"ok": true, "part": […]}` before the reply, and is never whole in memory: the next part is made when the client
 has taken the last. Frames and clients are bounded, a client that says nothing is sent away, and one that asks without
-end takes turns with all else.
+end takes turns with all else. Lists, which somebody may be reading, leave half of the places to others.
 """
 
 from __future__ import annotations
@@ -145,6 +145,7 @@ class ControlServer:
         self._commands = commands
         self._streams = streams or {}
         self._clients = 0
+        self._lists = 0
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -183,7 +184,9 @@ class ControlServer:
                         async with asyncio.timeout(patience_s):
                             await writer.drain()
                         await asyncio.sleep(0)  # nothing above gives way when the next request is there already
-        except (EOFError, TimeoutError, ConnectionError, ValueError):
+        except TimeoutError:
+            writer.transport.abort()  # what it does not take would hold the descriptor
+        except (EOFError, ConnectionError, ValueError):
             return  # it has what it wanted, or speaks another language
 
     async def _frames(self, request: Any) -> AsyncGenerator[tuple[bytes, float], None]:
@@ -192,8 +195,9 @@ class ControlServer:
         try:
             result = await self._result(name, request)
             if isinstance(result, Parts):
-                async for part in result.parts:
-                    yield _frame({"ok": True, "part": part}), PART_TIMEOUT_S
+                with self._listing():
+                    async for part in result.parts:
+                        yield _frame({"ok": True, "part": part}), PART_TIMEOUT_S
                 result = []
             yield _frame({"ok": True, "result": result}), CLIENT_TIMEOUT_S
         except UsnetError as error:
@@ -202,6 +206,17 @@ class ControlServer:
             log.exception("a command of the control socket failed")
             what = f"the server failed to answer ({type(error).__name__}); its log says more"
             yield _refusal(what), CLIENT_TIMEOUT_S
+
+    @contextlib.contextmanager
+    def _listing(self) -> Iterator[None]:
+        """ControlError."""
+        if self._lists >= CLIENTS_MAX // 2:
+            raise ControlError(f"{self._lists} others are reading lists; try again")
+        self._lists += 1
+        try:
+            yield
+        finally:
+            self._lists -= 1
 
     async def _result(self, name: str, request: Any) -> Any:
         """UsnetError."""
@@ -258,10 +273,12 @@ def _replies(path: str, command: str, arguments: Mapping[str, Any]) -> Iterator[
         if command in SLOW_COMMANDS:
             _ask(client, "status", what, {})  # is anybody there who could?
             client.settimeout(SLOW_REPLY_TIMEOUT_S)
-        reply = _ask(client, command, what, arguments)
+        reply, unread_s = _ask(client, command, what, arguments), 0.0
         while reply.get("ok") and "part" in reply:
+            began_s = time.monotonic()
             yield reply
-            reply = _hear(client, what)
+            unread_s += time.monotonic() - began_s
+            reply = _hear_more(client, what, unread_s)
         if not reply.get("ok"):
             raise ControlError(f"{command}: {reply['error']}")
         yield reply
@@ -276,7 +293,7 @@ def _explained(path: str, what: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise ServerGone(f"{what}: there is no server; start one, or use the path it was started with") from None
-    except (ConnectionRefusedError, EOFError):
+    except (ConnectionRefusedError, ConnectionResetError, EOFError):  # reset: nobody had accepted us
         raise ServerGone(f"{what}: no server answers; it was killed, or is stopping") from None
     except (TimeoutError, BlockingIOError):  # a full backlog is the latter
         raise ControlError(f"{what}: the server does not answer; look whether it is stopped, or stop it") from None
@@ -333,7 +350,7 @@ def _check_who_answers(client: socket.socket, what: str) -> int:
 
 
 def _ask(client: socket.socket, command: str, what: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    with contextlib.suppress(BrokenPipeError):  # it has hung up; why may be there to read
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has hung up; why may be there to read
         client.sendall(_frame({"command": command, **arguments}))
     return _hear(client, what)
 
@@ -344,6 +361,16 @@ def _hear(client: socket.socket, what: str) -> dict[str, Any]:
     if reply is None:
         raise ControlError(f"{what}: no usnet server answers there; use the path it was started with")
     return reply
+
+
+def _hear_more(client: socket.socket, what: str, unread_s: float) -> dict[str, Any]:
+    """Of a list that was left unread for so long in all."""
+    try:
+        return _hear(client, what)
+    except EOFError:
+        if unread_s < PART_TIMEOUT_S:
+            raise
+    raise ControlError(f"{what}: the list was not read for {PART_TIMEOUT_S:g} s; ask again")
 
 
 def _reply(packet: bytes) -> dict[str, Any] | None:

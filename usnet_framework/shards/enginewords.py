@@ -7,6 +7,7 @@ likes: whatever makes no sense is left out."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 from collections.abc import Sequence
@@ -49,6 +50,7 @@ class Kind(IntEnum):
 
 
 OWES = 16  # flag of DRAIN, confirmed
+ERRNO_MAX = 4095  # of the kernel
 
 
 class Hearer(Protocol):
@@ -83,10 +85,15 @@ class Message:
             return cls(Kind(kind), port, serial, flags, first, second, packet)
         return None
 
+    @property
+    def error(self) -> int:
+        """The first argument of those that say how something went; EPROTO if it is no error number."""
+        return self.first if self.first <= ERRNO_MAX else errno.EPROTO
+
     def tell(self, hearer: Hearer) -> None:
         """What is said in both layouts."""
         if self.kind is Kind.LIMIT:
-            hearer.accepting_paused(self.first)
+            hearer.accepting_paused(self.error)
         elif self.kind is Kind.ADDRESS and self.port in set(News):
             mac = self.packet[8:14].hex(":")
             hearer.address_news(plain(self.packet[16:32]), News(self.port), mac)
@@ -98,13 +105,13 @@ class Message:
         elif self.kind is Kind.DRAIN:
             hearer.drain_confirmed(bool(self.flags & OWES))
         elif self.kind is Kind.LISTEN:
-            hearer.listen_confirmed(self.port, self.first)
+            hearer.listen_confirmed(self.port, self.error)
         elif self.kind is Kind.UNLISTEN:
             hearer.unlisten_confirmed(self.port)
         elif self.kind is Kind.LOOK:
-            hearer.look_answered(self.serial, self.flags, self.first, self.second)
+            hearer.look_answered(self.serial, self.flags, self.error, self.second)
         elif self.kind is Kind.CAPTURE:
-            hearer.capture_confirmed(self.serial, self.first)
+            hearer.capture_confirmed(self.serial, self.error)
 
 
 def listener_request(kind: Kind, number: int, listener: Listener, shard: int) -> tuple[bytes, list[int]]:
@@ -132,10 +139,12 @@ class InlineWords:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._ours, self._readable)
 
-    def ask(self, packet: bytes, fds: Sequence[int]) -> None:
-        """A request of control.h; the engine answers by the same way."""
+    def ask(self, packet: bytes, fds: Sequence[int]) -> bool:
+        """A request of control.h; the engine answers by the same way. Was it sent?"""
         with suppress(OSError):  # it does not read: its end is noticed
             socket.send_fds(self._ours, [packet], fds)
+            return True
+        return False
 
     def close(self) -> None:
         """Once its last words have been heard."""

@@ -95,9 +95,8 @@ class InlineShard(Shard):
             self._words.close()
             self._words = None
 
-    def _ask(self, packet: bytes, fds: Sequence[int]) -> None:
-        if self._words is not None:
-            self._words.ask(packet, fds)
+    def _ask(self, packet: bytes, fds: Sequence[int]) -> bool:
+        return self._words is not None and self._words.ask(packet, fds)
 
     def lost(self, port: int, serial: int, left: bool) -> None:
         self._hush()

@@ -18,7 +18,7 @@ from usnet_framework.shards.privileges import OF_DEVICES, capabilities
 SUPERVISOR_RESERVE = 160  # standard streams, loop, libraries; 64 clients of metrics, 32 of the control socket
 NETWORK_RESERVE = 64  # standard streams, memories, wake-ups, epoll
 INLINE_RESERVE = 256  # the same, and whatever the application opens
-PER_SHARD = 5  # control socket, pidfd, public memory; two to rebuild with
+PER_SHARD = 6  # control socket, pidfd, public memory, an answer of its engine; two to rebuild with
 PER_WORKER = 7  # control socket, pidfd, port memory, two pipes that wake: both ends while a network process starts
 PER_SPARE = 2  # control socket, pidfd
 PER_QUEUE = 4  # queue, wake-up of a packet device; arena, frames

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
@@ -52,12 +52,23 @@ async def open_connections(segments: Iterable[Segment]) -> list[ConnectionInfo]:
     found: list[ConnectionInfo] = []
     for segment in list(segments):
         with suppress(ValueError):  # its shard was rebuilt meanwhile: it has no connections
-            for count, conn in enumerate(segment.connections(), 1):
-                if conn.state != "closed":  # gone, only its slot is not free yet
-                    found.append(conn)
-                if count % PER_TURN == 0:
-                    await asyncio.sleep(0)
+            async for part in open_parts(segment, PER_TURN):
+                found += part
     return found
+
+
+async def open_parts(segment: Segment, size: int) -> AsyncIterator[list[ConnectionInfo]]:
+    """Open connections by so many; the loop has its turns meanwhile. ValueError: the segment is closed."""
+    found: list[ConnectionInfo] = []
+    for count, conn in enumerate(segment.connections(), 1):
+        if conn.state != "closed":  # gone, only its slot is not free yet
+            found.append(conn)
+        if len(found) == size:
+            yield found
+            found = []
+        if count % PER_TURN == 0:
+            await asyncio.sleep(0)
+    yield found
 
 
 def port_word(segment: Segment, port: int, field: str) -> int:

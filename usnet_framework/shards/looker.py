@@ -26,8 +26,8 @@ SLICES_MAX = 1024
 END = UNKNOWN
 SILENT = "its network process does not answer"
 
-Ask = Callable[[bytes, Sequence[int]], None]
-"""Sends a request to the engine, if there is one."""
+Ask = Callable[[bytes, Sequence[int]], bool]
+"""Sends a request to the engine, if there is one, and says whether it did."""
 
 
 class NoAnswer(ControlError):
@@ -109,12 +109,12 @@ class Looker:
     async def _send(self, kind: str, position: int, file: int) -> _Answer | None:
         self._serial = (self._serial + 1) & 0xFFFFFFFF
         self._waiting = asyncio.get_running_loop().create_future()
-        self._ask(MESSAGE.pack(Kind.LOOK, LOOK_KINDS[kind], self._serial, 0, position, 0), [file])
+        sent = self._ask(MESSAGE.pack(Kind.LOOK, LOOK_KINDS[kind], self._serial, 0, position, 0), [file])
         try:
             async with asyncio.timeout(ANSWER_S):
                 return await self._waiting
         except TimeoutError:
-            self._owed = True
+            self._owed = sent
             raise NoAnswer(SILENT) from None
 
 

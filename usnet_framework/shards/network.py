@@ -142,11 +142,13 @@ class NetworkProcess:
     async def wait(self) -> None:
         await self._child.wait()
 
-    def ask(self, packet: bytes, fds: Sequence[int] = ()) -> None:
-        """A request, if there is an engine."""
+    def ask(self, packet: bytes, fds: Sequence[int] = ()) -> bool:
+        """A request, if there is an engine. Was it sent?"""
         if self.engine_pid is not None:
             with suppress(OSError):  # it is dead or its socket is full: its end is noticed, or it asks again when READY
                 socket.send_fds(self._control, [packet], fds)
+                return True
+        return False
 
     def _send(self, kind: Kind, port: int = 0, serial: int = 0, flags: int = 0) -> None:
         self.ask(MESSAGE.pack(kind, port, serial, flags, 0, 0))
@@ -169,7 +171,7 @@ class NetworkProcess:
             self.engine_pid = message.first
             owner.engine_ready(message.first, message.second, bool(message.flags & REFUSED))
         elif kind == Kind.UPGRADE:
-            owner.upgrade_confirmed(message.first)
+            owner.upgrade_confirmed(message.error)
         elif kind == Kind.DIED:
             self.engine_pid = None
             owner.engine_died(message.first, message.second)

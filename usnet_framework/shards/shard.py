@@ -251,8 +251,8 @@ class Shard:
     def _ask_listener(self, kind: Kind, number: int, listener: Listener) -> None:
         self._ask(*listener_request(kind, number, listener, self.number))
 
-    def _ask(self, packet: bytes, fds: Sequence[int]) -> None:
-        """Send a request to the engine, if there is one."""
+    def _ask(self, packet: bytes, fds: Sequence[int]) -> bool:
+        """Send a request to the engine, if there is one. Was it sent?"""
         raise NotImplementedError
 
     def _keep(self, seat: int, record: QuarantineRecord) -> None:

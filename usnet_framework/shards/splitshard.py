@@ -264,9 +264,8 @@ class SplitShard(Shard):
             self._release()
             self.setup.means.later(delay_s, self._rebuild)
 
-    def _ask(self, packet: bytes, fds: Sequence[int]) -> None:
-        if self._network is not None:
-            self._network.ask(packet, fds)
+    def _ask(self, packet: bytes, fds: Sequence[int]) -> bool:
+        return self._network is not None and self._network.ask(packet, fds)
 
     def _release(self) -> None:
         """The file of engines stays, for those of the next keeper."""

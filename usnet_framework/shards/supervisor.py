@@ -246,11 +246,12 @@ class Supervisor:
             "rollbacks": self._rollbacks,
             "generation": self._releases.current.number if self._releases is not None else 0,
             "can_roll_back": self._releases is not None and self._releases.previous is not None,
-            "drops": self._drops(),
+            "drops": self.drops(),
             "warnings": [str(finding) for finding in self.findings() if not finding.ok],
         }
 
-    def _drops(self) -> dict[str, int]:
+    def drops(self) -> dict[str, int]:
+        """Packets that no shard had, by reason."""
         stack = self._prepared.stack if self._prepared is not None else None
         return dict(stack.drops()) if stack is not None else {}
 
