@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from support.server import Server, command
 
 from usnet_framework.cli import capture, ctl
+from usnet_framework.errors import UsageError
 from usnet_framework.shards import capturefilter
 from usnet_framework.shards.capturefilter import Link, compile_filter
 
@@ -77,6 +79,21 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         ctl.main(["capture", "--help"])
     shown = capsys.readouterr().out
     assert all(flag in shown for flag in ("-w FILE", "--snaplen BYTES", "--count N", "--drops", "[FILTER"))
+
+
+def test_there_is_no_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture.sys, "stdout", None)
+    with ExitStack() as opened, pytest.raises(UsageError, match="there is no standard output; use -w FILE"):
+        capture.Output("-", opened)
+
+
+def test_others_do_not_read_a_file_that_was_there(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.write_text("of old")
+    out.chmod(0o644)
+    with ExitStack() as opened:
+        capture.Output(str(out), opened)
+    assert (out.stat().st_mode & 0o777, out.read_text()) == (0o600, "")
 
 
 def test_a_terminal_gets_no_packets_and_a_file_that_cannot_be_made_is_one_line() -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from mmap import mmap
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from support import pcapng
 from support.backends import Afxdp, network_namespace
 from support.capturing import Capturing
 from support.clients import Clients, EchoDialogue
@@ -95,6 +98,7 @@ def test_both_directions_with_their_connection(serve: Serve, layout: str) -> Non
                 (conn,) = (conn for conn in server.ask("conns") if conn["peer"][1] == client.getsockname()[1])
             server.wait("it is gone", lambda: len(server.ask("conns")) == 1)
             echoed(before, b"again")
+            capture.wait_for_sent(b"again")
         (link,) = capture.file.links
         assert link == (RAW if server.status()["backend"] == "kernel" else ETHERNET)
         found = segments(capture)
@@ -121,6 +125,7 @@ def test_a_filter_names_one_connection(serve: Serve) -> None:
             for number in range(20):
                 echoed(other, b"other")
                 echoed(wanted, b"%05d" % number)
+            capture.wait_for_sent(b"00019")
         file = capture.file
         for came in (True, False):
             seen = {packet.data[-5:] for packet in file.packets if packet.came is came}
@@ -183,8 +188,10 @@ def test_it_goes_on_with_the_next_network_process(serve: Serve) -> None:
         for number in range(5):
             sent += b"%05d" % number
             echoed(client, b"%05d" % number)
+            capture.wait_for_sent(b"%05d" % number)
             kill_network_process(server)
         echoed(client, b"after")
+        capture.wait_for_sent(b"after")
     found = segments(capture)
     assert payloads(found, came=True) == payloads(found, came=False) == sent + b"after"
     assert not any("lost_segment" in one.remarks for one in found)
@@ -195,12 +202,14 @@ def test_it_goes_on_with_the_next_inline_worker_and_the_next_keeper() -> None:
         with Server(*ECHO, "--layout", layout) as server, Capturing(server) as capture:
             with server.connect() as client:
                 echoed(client, b"before")
+                capture.wait_for_sent(b"before")
             old, keeper = server.workers(), server.status()["shards"][0]["keeper_pid"]
             os.kill(keeper or old[0].pid, signal.SIGKILL)
             server.wait("it is replaced", lambda server=server, old=old: server.workers() not in ([], old))
             server.wait("it serves again", lambda server=server: server.get("/readyz")[0] == 200)
             with server.connect() as client:
                 echoed(client, b"behind")
+                capture.wait_for_sent(b"behind")
         data = [packet.data for packet in capture.file.packets]
         assert sum(b"before" in one for one in data) == 2
         assert sum(b"behind" in one for one in data) == 2
@@ -245,13 +254,14 @@ def interface() -> Iterator[Afxdp]:
 
 def test_a_second_one_is_refused_and_a_third_may_follow() -> None:
     with Server(*ECHO) as server, server.connect() as client:
-        with Capturing(server):
+        with Capturing(server) as first:
             assert server.refusal("capture", "-w", str(server.folder / "second")) == (
-                "usnet-ctl: capture: another capture runs; end that one first\n"
+                f"usnet-ctl: capture: another capture runs; end that one first (process {first.process.pid})\n"
             )
             assert not (server.folder / "second").exists()
         with Capturing(server) as third:
             echoed(client)
+            third.wait_for_sent(b"hello")
         assert sum(b"hello" in packet.data for packet in third.file.packets) == 2
 
 
@@ -262,8 +272,8 @@ def test_a_reader_that_stops_costs_nobody_but_itself() -> None:
         capture.wait_for(2)
         capture.process.send_signal(signal.SIGSTOP)
         much_echoed(client, 24)  # each way: 48 MiB, with 16 of room
-        capture.process.send_signal(signal.SIGCONT)
         written = capture.size()
+        capture.process.send_signal(signal.SIGCONT)
         wait("it goes on", lambda: capture.size() > written)
         echoed(client)
     counts = capture.file
@@ -272,12 +282,21 @@ def test_a_reader_that_stops_costs_nobody_but_itself() -> None:
     assert f"{counts.total('lost')} not read in time" in capture.words
 
 
+@contextmanager
+def piped(server: Server, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    line = [command("usnet-ctl"), "capture", *words, "--control", str(server.control)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as capture:
+        try:
+            yield capture
+        finally:
+            capture.kill()
+
+
 def test_a_pipe_that_nobody_reads_does_not_keep_it() -> None:
     """A signal ends it, and so does a reader that hangs up."""
     with Server(*ECHO) as server, server.connect() as client:
-        line = [command("usnet-ctl"), "capture", "--control", str(server.control)]
         for hangs_up in (False, True):
-            with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as capture:
+            with piped(server) as capture:
                 assert capture.stdout is not None
                 assert os.read(capture.stdout.fileno(), 4)  # it captures
                 much_echoed(client, 4)
@@ -286,6 +305,49 @@ def test_a_pipe_that_nobody_reads_does_not_keep_it() -> None:
                 else:
                     capture.send_signal(signal.SIGTERM)
                 assert capture.wait(30) == 0
+
+
+def test_what_was_not_taken_is_not_said_to_be_captured() -> None:
+    with Server(*ECHO) as server, server.connect() as client, piped(server) as capture:
+        assert capture.stdout is not None
+        assert capture.stderr is not None
+        begin = os.read(capture.stdout.fileno(), 4)
+        much_echoed(client, 4)
+        capture.send_signal(signal.SIGTERM)
+        assert capture.wait(30) == 0
+        there = pcapng.read(begin + capture.stdout.read(), grows=True)
+        words = capture.stderr.read().decode()
+    counts = re.search(r"(\d+) packets captured, (\d+) seen, 0 not read in time, (\d+) not taken by whoever", words)
+    assert counts is not None, words
+    captured, seen, untaken = map(int, counts.groups())
+    assert captured == len(there.packets)
+    assert captured + untaken == seen
+    assert untaken > 0
+
+
+def test_a_reader_that_hangs_up_ends_it_without_a_packet() -> None:
+    """And the next one may capture."""
+    with Server(*ECHO) as server:
+        for _ in range(2):
+            with piped(server, "udp") as capture:
+                assert capture.stdout is not None
+                assert capture.stderr is not None
+                assert os.read(capture.stdout.fileno(), 1 << 16)
+                capture.stdout.close()
+                assert capture.wait(30) == 0
+                assert capture.stderr.read() == b"usnet-ctl: 0 packets captured, 0 seen, 0 not read in time\n"
+
+
+def test_a_shard_that_does_not_answer_is_named() -> None:
+    """It is asked all the same: what passes after it goes on is there."""
+    with Server("examples.echo:Echo", "--queues", "2") as server:
+        stopped = server.status()["shards"][1]["network_pid"]
+        os.kill(stopped, signal.SIGSTOP)
+        with Capturing(server) as capture, Clients(server.address, 24, EchoDialogue):
+            with suppress(ProcessLookupError):  # the watchdog may have replaced it meanwhile
+                os.kill(stopped, signal.SIGCONT)
+            server.wait("it captures too", lambda: 1 in {packet.shard for packet in capture.so_far()})
+    assert "usnet-ctl: shard 1 has not answered; its packets are missing until it does\n" in capture.words
 
 
 def test_the_end_of_the_server_is_its_end() -> None:

@@ -4,7 +4,9 @@ captured is in serving/test_captures.py."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import resource
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +15,12 @@ from typing import Any
 import pytest
 
 from usnet_framework._native_capture import Captured
-from usnet_framework.errors import ControlError
-from usnet_framework.shards import control
+from usnet_framework.errors import ControlError, StartupError
+from usnet_framework.shards import capture, control
 from usnet_framework.shards.capture import CaptureOrders, Captures, _data_bytes
-from usnet_framework.shards.capturemerge import HOLD_NS, Merger
+from usnet_framework.shards.capturemerge import AHEAD_NS, HOLD_NS, Merger
 from usnet_framework.shards.enginewords import Kind, Message
+from usnet_framework.shards.limits import SPARE
 
 SHARDS = 600  # more descriptors than one message takes
 
@@ -25,10 +28,11 @@ SHARDS = 600  # more descriptors than one message takes
 class Engine:
     """Of one shard: it confirms what it is asked with `error`."""
 
-    def __init__(self, number: int, error: int = 0) -> None:
+    def __init__(self, number: int, error: int = 0, is_silent: bool = False) -> None:
         self.number = number
         self.asked: list[tuple[int, int]] = []  # serial of a capture, how many descriptors came along
         self._error = error
+        self._is_silent = is_silent
         self.capture = CaptureOrders(number, self._ask)
 
     def _ask(self, packet: bytes, fds: Sequence[int]) -> None:
@@ -36,15 +40,20 @@ class Engine:
         assert message is not None
         assert message.kind is Kind.CAPTURE
         self.asked.append((message.serial, len(fds)))
-        asyncio.get_running_loop().call_soon(self.capture.confirmed, message.serial, self._error)
+        if not self._is_silent:
+            asyncio.get_running_loop().call_soon(self.capture.confirmed, message.serial, self._error)
 
 
 class Asker:
+    pid = 7
+
     def __init__(self) -> None:
+        self.result: Any = None
         self.fds: Sequence[int] = ()
         self._hung_up = asyncio.Event()
 
     def answer(self, result: Any, fds: Sequence[int]) -> None:
+        self.result = result
         self.fds = [os.fstat(fd).st_size for fd in fds]
 
     async def gone(self) -> None:
@@ -73,6 +82,39 @@ def test_engines_are_asked_and_asked_again_until_whoever_asked_hangs_up() -> Non
         assert {*engines[0].asked[1:]} == {(0, 0)}
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("error", [0, 24])
+def test_a_silent_engine_is_named_and_its_late_error_is_logged(
+    error: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        engines, asker = [Engine(0), Engine(1, is_silent=True)], Asker()
+        serving = asyncio.create_task(Captures(lambda: engines).serve(REQUEST, asker))
+        while not asker.fds:
+            await asyncio.sleep(0)
+        assert (asker.result["shards"], asker.result["unanswered"]) == ([0, 1], [1])
+        engines[1].capture.confirmed(1, error)
+        asker.hang_up()
+        await serving
+
+    monkeypatch.setattr(capture, "ANSWER_S", 0.01)
+    asyncio.run(run())
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == (["packets are not captured: Too many open files"] if error else [])
+
+
+def test_descriptors_are_left_to_replace_what_dies_with() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    engine, asker = Engine(0), Asker()
+    asker.hang_up()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + SPARE // 2, before[1]))
+    try:
+        with pytest.raises(StartupError, match=r"^its memories: \d+ of \d+ descriptors would be left"):
+            asyncio.run(Captures(lambda: [engine]).serve(REQUEST, asker))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert not engine.asked
 
 
 @pytest.mark.parametrize(
@@ -138,6 +180,43 @@ def test_descriptors_of_many_shards_arrive(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_a_stream_that_fails_is_told_and_one_that_is_left_is_no_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, left = str(tmp_path / "control"), asyncio.Event()
+
+    async def fail(request: Mapping[str, Any], asker: control.Asker) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def answer_late(request: Mapping[str, Any], asker: control.Asker) -> None:
+        assert asker.pid == os.getpid()
+        await asker.gone()
+        try:
+            asker.answer({"shards": []}, [])
+        finally:
+            left.set()
+
+    def ask() -> None:
+        why = r"^fail: the server failed to answer \(OSError\); its log says more$"
+        with pytest.raises(ControlError, match=why), control.opened(path, "fail", {}):
+            pass
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            client.sendall(control._frame({"command": "late"}))
+
+    async def run() -> None:
+        server = control.ControlServer(control.listen(path), {}, {"fail": fail, "late": answer_late})
+        await server.start()
+        try:
+            await asyncio.to_thread(ask)
+            await left.wait()
+        finally:
+            server.close()
+
+    asyncio.run(run())
+    assert [record.exc_info[1].errno for record in caplog.records if record.exc_info] == [errno.EMFILE]  # type: ignore[union-attr]
+
+
 class Memory:
     """Each read brings the next of these batches."""
 
@@ -149,11 +228,29 @@ class Memory:
 
 
 def test_packets_wait_for_older_ones_of_other_shards() -> None:
-    merger = Merger([Memory([100, 300], [], [400]), Memory([200, 350], [], [250])])  # type: ignore[list-item]
+    now_ns = 0
+    memories: list[Any] = [Memory([100, 300], [], [400]), Memory([200, 350], [], [250])]
+    merger = Merger(memories, clock=lambda: now_ns)
 
-    def times(now_ns: int | None) -> list[tuple[int, int]]:
-        return [(placed.place, placed.captured.time_ns) for placed in merger.take(now_ns)]
+    def times(is_last: bool = False) -> list[tuple[int, int]]:
+        return [(placed.place, placed.captured.time_ns) for placed in merger.take(is_last)]
 
-    assert times(HOLD_NS + 220) == [(0, 100), (1, 200)]
-    assert times(HOLD_NS + 300) == [(0, 300)]
-    assert times(None) == [(1, 350), (1, 250), (0, 400)]  # one that was published too late comes where it can
+    now_ns = HOLD_NS + 220
+    assert times() == [(0, 100), (1, 200)]
+    now_ns = HOLD_NS + 300
+    assert times() == [(0, 300)]
+    assert times(is_last=True) == [(1, 350), (1, 250), (0, 400)]  # one that was published too late comes where it can
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_packet_of_the_future_is_nonsense(is_last: bool) -> None:
+    """All behind it would wait until then."""
+
+    def take(time_ns: int) -> list[int]:
+        memories: list[Any] = [Memory([0, time_ns])]
+        return [placed.captured.time_ns for placed in Merger(memories, clock=lambda: HOLD_NS).take(is_last)]
+
+    latest_ns = HOLD_NS + AHEAD_NS
+    assert take(latest_ns) == [0, latest_ns][: 1 + is_last]
+    with pytest.raises(OSError, match="Invalid argument"):
+        take(latest_ns + 1)

@@ -28,7 +28,12 @@ class Capturing:
         line = [command("usnet-ctl"), "capture", *self._words, "-w", str(self.path)]
         line += ["--control", str(self._server.control)]
         self.process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
-        self._server.wait("it captures", self._has_begun)
+        try:
+            self._server.wait("it captures", self._has_begun)
+        except BaseException:
+            self.process.kill()
+            self.process.communicate()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -49,7 +54,14 @@ class Capturing:
 
     def wait_for(self, packets: int) -> None:
         """So many were written."""
-        wait("packets are captured", lambda: len(pcapng.read(self.path.read_bytes(), grows=True).packets) >= packets)
+        wait("packets are captured", lambda: len(self.so_far()) >= packets)
+
+    def wait_for_sent(self, data: bytes) -> None:
+        """A packet with it: on kernel sockets it is written after the peer may have it."""
+        wait("it is captured", lambda: any(data in packet.data for packet in self.so_far() if not packet.came))
+
+    def so_far(self) -> list[pcapng.Packet]:
+        return pcapng.read(self.path.read_bytes(), grows=True).packets
 
     @property
     def file(self) -> pcapng.File:

@@ -24,6 +24,7 @@ import socket
 import stat
 import sys
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from importlib.metadata import version
@@ -69,6 +70,8 @@ def _run(arguments: argparse.Namespace) -> Iterable[str]:
         memories = [_open(fd, session.result["bytes"], opened) for fd in session.fds]
         capture = _Capture(out, session.client, memories, arguments.count)
         capture.begin([_interface(link, arguments, number, text) for number in session.result["shards"]])
+        for shard in session.result["unanswered"]:
+            print(f"usnet-ctl: shard {shard} has not answered; its packets are missing until it does", file=sys.stderr)
         capture.run()
         print(f"usnet-ctl: {capture.end()}", file=sys.stderr)
     return ()
@@ -100,7 +103,6 @@ class _Capture:
         self._memories = memories
         self._merger = Merger(memories)
         self._left = count
-        self._written = [0] * len(memories)
         self._since_1970_ns = time.time_ns() - time.monotonic_ns()
         self._began_ns = time.time_ns()
         self._asked = False
@@ -116,32 +118,35 @@ class _Capture:
 
     def run(self) -> None:
         """Until something ends it."""
+        poll = select.poll()
+        poll.register(self._server, select.POLLIN)
+        poll.register(self._out, 0)  # errors and hang-ups, which come whatever is asked for
         while self._goes_on():
-            self._copy(time.monotonic_ns())
-            readable, _, _ = select.select([self._server], [], [], LOOK_S)
-            if readable and self._has_hung_up():
-                self._why = "the server has ended"
+            self._copy()
+            self._look(poll)
         self._have_it_end()
         if self._left != 0 and not self._out.is_closed:
-            self._copy(None)
+            self._copy(is_last=True)
 
     def end(self) -> str:
-        """Write what was counted; a line about it."""
-        total = Counts(0, 0, 0)
-        for number, memory in enumerate(self._memories):
-            counts = memory.counts()
-            total = Counts(total.seen + counts.seen, total.matched + counts.matched, total.lost + counts.lost)
-            remark = f"{counts.lost} packets were not read in time and are missing" if counts.lost else ""
-            self._out.write(
-                capturefile.statistics(
-                    number, self._began_ns, time.time_ns(), counts.seen, counts.matched, counts.lost,
-                    self._written[number], remark,
-                )
-            )  # fmt: skip
+        """Write what was counted, unless whoever reads is stuck; a line about it."""
         until_s = time.monotonic() + STUCK_S
-        self._out.flush(lambda: time.monotonic() < until_s)
+        counted = [memory.counts() for memory in self._memories]
+        if self._out.flush(lambda: time.monotonic() < until_s):
+            for number, counts in enumerate(counted):
+                self._out.write(self._statistics(number, counts))
+            self._out.flush(lambda: time.monotonic() < until_s)
+        seen, lost = (sum(getattr(counts, name) for counts in counted) for name in ("seen", "lost"))
         why = f"{self._why}; " if self._why else ""
-        return f"{why}{sum(self._written)} packets captured, {total.seen} seen, {total.lost} not read in time"
+        text = f"{why}{self._out.written.total()} packets captured, {seen} seen, {lost} not read in time"
+        return f"{text}, {self._out.untaken} not taken by whoever reads" if self._out.untaken else text
+
+    def _statistics(self, number: int, counts: Counts) -> bytes:
+        remark = f"{counts.lost} packets were not read in time and are missing" if counts.lost else ""
+        written = self._out.written[number]
+        return capturefile.statistics(
+            number, self._began_ns, time.time_ns(), counts.seen, counts.matched, counts.lost, written, remark
+        )
 
     def _goes_on(self) -> bool:
         return not (self._asked or self._why or self._out.is_closed)
@@ -152,6 +157,14 @@ class _Capture:
             self._server.shutdown(socket.SHUT_WR)
             select.select([self._server], [], [], END_S)
 
+    def _look(self, poll: select.poll) -> None:
+        """Wait for the next look at the memories, or for the end of either side."""
+        for fd, _ in poll.poll(LOOK_S * 1e3):
+            if fd != self._server.fileno():
+                self._out.is_closed = True
+            elif self._has_hung_up():
+                self._why = "the server has ended"
+
     def _has_hung_up(self) -> bool:
         try:
             return not self._server.recv(1)
@@ -161,18 +174,18 @@ class _Capture:
     def _end_asked(self, *_: object) -> None:
         self._asked = True
 
-    def _copy(self, now_ns: int | None) -> None:
+    def _copy(self, is_last: bool = False) -> None:
         try:
-            for place, captured in self._merger.take(now_ns):
+            for place, captured in self._merger.take(is_last):
                 if self._left == 0:
                     break
                 time_ns = captured.time_ns + self._since_1970_ns
                 self._out.write(
                     capturefile.packet(
                         place, time_ns, captured.packet, captured.original, bool(captured.flags & IN), comment(captured)
-                    )
+                    ),
+                    place,
                 )
-                self._written[place] += 1
                 if self._left is not None:
                     self._left -= 1
         except OSError as error:
@@ -184,48 +197,82 @@ class _Capture:
 
 class Output:
     """A file, or standard output, whose reader may stop: it is waited for, a signal ends the waiting, and a block that
-    was begun is written to its end if that can be."""
+    was begun is written to its end if that can be.
+
+    `written`: packets that have left, by the place of their shard."""
 
     def __init__(self, path: str, opened: ExitStack) -> None:
-        self._waits: list[bytes] = []
+        self.written: Counter[int] = Counter()
         self.is_closed = False
-        self._fd = sys.stdout.fileno() if path == "-" else _made(path, opened)
+        self._waits: list[bytes] = []
+        self._bytes_given = self._bytes_gone = 0
+        self._ends: deque[tuple[int, int]] = deque()  # of packets that wait: _bytes_given behind each, and its place
+        self._fd = _standard_output() if path == "-" else _made(path, opened)
         if os.isatty(self._fd):
             raise UsageError("capture: standard output is a terminal; use -w FILE, or a pipe to tshark -r -")
         self._piece = 1 << 20 if stat.S_ISREG(os.fstat(self._fd).st_mode) else PIPE_BYTES
 
-    def write(self, block: bytes) -> None:
-        self._waits.append(block)
+    def fileno(self) -> int:
+        return self._fd
 
-    def flush(self, goes_on: Callable[[], bool]) -> None:
-        """What waits, as long as it goes on. ControlError: the file cannot be written."""
+    @property
+    def untaken(self) -> int:
+        """Packets that wait."""
+        return len(self._ends)
+
+    def write(self, block: bytes, place: int | None = None) -> None:
+        """With a place: it is a packet."""
+        self._waits.append(block)
+        self._bytes_given += len(block)
+        if place is not None:
+            self._ends.append((self._bytes_given, place))
+
+    def flush(self, goes_on: Callable[[], bool]) -> bool:
+        """What waits, as long as it goes on; whether all has left. ControlError: the file cannot be written."""
         data = memoryview(b"".join(self._waits))
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
         while data and not self.is_closed:
             if poll.poll(LOOK_S * 1e3):
-                data = data[self._write(data[: self._piece]) :]
+                gone = self._write(data[: self._piece])
+                data = data[gone:]
+                self._count(gone)
             elif not goes_on():
                 break
         self._waits = [bytes(data)] if data else []
+        return not data
+
+    def _count(self, gone: int) -> None:
+        self._bytes_gone += gone
+        while self._ends and self._ends[0][0] <= self._bytes_gone:
+            self.written[self._ends.popleft()[1]] += 1
 
     def _write(self, piece: memoryview) -> int:
         try:
             return os.write(self._fd, piece)
-        except BrokenPipeError:  # whoever reads has seen enough
+        except ConnectionError:  # whoever reads has seen enough
             self.is_closed = True
             return 0
         except OSError as error:
             raise ControlError(f"capture: cannot write: {error.strerror}") from None
 
 
+def _standard_output() -> int:
+    if sys.stdout is None:  # it was closed
+        raise UsageError("capture: there is no standard output; use -w FILE")
+    return sys.stdout.fileno()
+
+
 def _made(path: str, opened: ExitStack) -> int:
-    """It holds what users said to each other: others do not read it."""
+    """It holds what users said to each other: others do not read it, even if it was there and they could."""
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        opened.callback(os.close, fd)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            os.fchmod(fd, 0o600)
+            os.ftruncate(fd, 0)
     except OSError as error:
         raise UsageError(f"-w {path}: {error.strerror}") from None
-    opened.callback(os.close, fd)
     return fd
 
 

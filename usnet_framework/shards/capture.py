@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from usnet_framework._native_capture import memory_bytes, write_head
 from usnet_framework.errors import ControlError
+from usnet_framework.shards import limits
 from usnet_framework.shards.enginewords import MESSAGE, Kind
 
 log = logging.getLogger("usnet.supervisor")
@@ -72,7 +73,7 @@ class CaptureOrders:
         if not self._answer.done():
             self._answer.set_result(error)
         elif error:
-            log.warning("packets are not captured any more: %s", os.strerror(error), extra={"shard": self._shard})
+            log.warning("packets are not captured: %s", os.strerror(error), extra={"shard": self._shard})
 
 
 class CapturedShard(Protocol):
@@ -85,6 +86,8 @@ class CapturedShard(Protocol):
 class Asker(Protocol):
     """Whoever asked (control.Asker)."""
 
+    @property
+    def pid(self) -> int: ...
     def answer(self, result: Any, fds: Sequence[int]) -> None: ...
     async def gone(self) -> None: ...
 
@@ -96,6 +99,7 @@ class Captures:
         self._shards = shards
         self._one = asyncio.Lock()
         self._number = 0
+        self._pid = 0  # of whoever asked for the one that runs
 
     async def serve(self, request: Mapping[str, Any], asker: Asker) -> None:
         """Until whoever asked hangs up, and engines copy no more. ControlError: it is refused."""
@@ -106,7 +110,8 @@ class Captures:
             async with asyncio.timeout(PATIENCE_S):
                 await self._one.acquire()
         except TimeoutError:
-            raise ControlError("another capture runs; end that one first") from None
+            raise ControlError(f"another capture runs; end that one first (process {self._pid})") from None
+        self._pid = asker.pid
         try:
             with ExitStack() as opened:
                 await self._serve(shards, request, asker, opened)
@@ -118,20 +123,32 @@ class Captures:
     ) -> None:
         size = memory_bytes(_data_bytes(len(shards)))
         fds = [_memory(size, request, opened) for _ in shards]
+        limits.check_spare("its memories")
         for shard in shards:
             opened.callback(shard.capture.end)
         self._number += 1
         answers = [shard.capture.begin(self._number, fd, size) for shard, fd in zip(shards, fds, strict=True)]
-        await asyncio.wait(answers, timeout=ANSWER_S)
-        for shard, answer in zip(shards, answers, strict=True):
-            if answer.done() and answer.result():
-                raise ControlError(f"shard {shard.number} cannot capture: {os.strerror(answer.result())}")
+        unanswered = await _answered(shards, answers)
         numbers = [shard.number for shard in shards]
-        asker.answer({"shards": numbers, "bytes": size, "version": version("usnet_framework")}, fds)
+        result = {"shards": numbers, "unanswered": unanswered, "bytes": size, "version": version("usnet_framework")}
+        asker.answer(result, fds)
         log.info("packets are being captured")
         await asker.gone()
         await asyncio.wait([shard.capture.end() for shard in shards], timeout=ANSWER_S)
         log.info("the capture has ended")
+
+
+async def _answered(shards: Sequence[CapturedShard], answers: Sequence[asyncio.Future[int]]) -> list[int]:
+    """The shards that have not answered in time. What their engines say later is logged if it is an error.
+    ControlError: one cannot."""
+    await asyncio.wait(answers, timeout=ANSWER_S)
+    unanswered = []
+    for shard, answer in zip(shards, answers, strict=True):
+        if answer.cancel():
+            unanswered.append(shard.number)
+        elif answer.result():
+            raise ControlError(f"shard {shard.number} cannot capture: {os.strerror(answer.result())}")
+    return unanswered
 
 
 def _data_bytes(shards: int) -> int:

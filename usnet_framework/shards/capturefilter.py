@@ -10,12 +10,14 @@ needed; bindings on PyPI bring a build and are made for capturing, which is not 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import suppress
 from ctypes.util import find_library
 from enum import IntEnum
 
+from usnet_framework._native_capture import INSTRUCTION_BYTES
 from usnet_framework.errors import ControlError, UsageError
 
-INSTRUCTION_BYTES = 8  # struct bpf_insn
 _OPTIMIZE = 1
 _NETMASK_UNKNOWN = 0xFFFFFFFF
 _SNAPLEN = 262144  # what a program returns for a packet that it takes: anything but 0 is a yes
@@ -56,14 +58,18 @@ def compile_filter(text: str, link: Link) -> bytes:
 
 def _load() -> ctypes.CDLL:
     """ControlError."""
-    for name in ("libpcap.so.0.8", "libpcap.so.1", find_library("pcap")):  # Debian's, others'
-        try:
-            library = ctypes.CDLL(name) if name is not None else None
-        except OSError:
-            continue
-        if library is not None:
-            return _typed(library)
+    for name in _names():
+        with suppress(OSError):
+            return _typed(ctypes.CDLL(name))
     raise ControlError("FILTER: libpcap compiles filters and is not here; install it (Debian: libpcap0.8)")
+
+
+def _names() -> Iterator[str]:
+    """Debian's, others', and last what takes a compiler or ldconfig to find."""
+    yield "libpcap.so.0.8"
+    yield "libpcap.so.1"
+    if (name := find_library("pcap")) is not None:
+        yield name
 
 
 def _typed(library: ctypes.CDLL) -> ctypes.CDLL:

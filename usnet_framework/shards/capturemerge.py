@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import merge
 from typing import NamedTuple
 
@@ -13,6 +16,7 @@ from usnet_framework._native_capture import FOREIGN, Captured, CaptureMemory
 HOLD_NS = 20_000_000
 """How long a packet waits for older ones of other shards. An engine publishes a packet within its turn, microseconds
 after it has noted the time; one that lost its core meanwhile for longer than this comes out of order."""
+AHEAD_NS = 1_000_000_000  # of the clock: no engine notes such a time
 READS_AT_ONCE = 17  # of one shard, before the others have their turn: all that its memory holds, and more
 
 _DROP = "drop_"
@@ -28,22 +32,30 @@ class Placed(NamedTuple):
 
 
 class Merger:
-    def __init__(self, memories: Sequence[CaptureMemory]) -> None:
+    def __init__(self, memories: Sequence[CaptureMemory], clock: Callable[[], int] = time.monotonic_ns) -> None:
+        """`clock`: the one that engines have, in nanoseconds."""
         self._memories = memories
+        self._clock = clock
         self._waiting: list[deque[Captured]] = [deque() for _ in memories]
 
-    def take(self, now_ns: int | None) -> Iterator[Placed]:
-        """What was read is handed out when it is older than HOLD_NS, or at once (None). The time is that of before the
-        call. OSError: an engine has written nonsense."""
+    def take(self, is_last: bool = False) -> Iterator[Placed]:
+        """What was read is handed out when it is older than HOLD_NS, or at once (`is_last`). OSError: an engine has
+        written nonsense."""
+        until_ns = None if is_last else self._clock() - HOLD_NS
         for memory, waiting in zip(self._memories, self._waiting, strict=True):
             for _ in range(READS_AT_ONCE):
-                before = len(waiting)
-                waiting.extend(memory.read())
-                if len(waiting) == before:
+                if not (packets := self._read(memory)):
                     break
-        until_ns = None if now_ns is None else now_ns - HOLD_NS
+                waiting.extend(packets)
         due = [_due(place, waiting, until_ns) for place, waiting in enumerate(self._waiting)]
         return merge(*due, key=lambda placed: placed.captured.time_ns)
+
+    def _read(self, memory: CaptureMemory) -> list[Captured]:
+        """A packet of the future would wait, with all behind it, until then."""
+        packets = list(memory.read())
+        if packets and max(packet.time_ns for packet in packets) > self._clock() + AHEAD_NS:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return packets
 
 
 def _due(place: int, waiting: deque[Captured], until_ns: int | None) -> Iterator[Placed]:

@@ -102,6 +102,14 @@ class Asker:
         self._reader = reader
         self._writer = writer
 
+    @property
+    def pid(self) -> int:
+        """As this PID namespace has it; 0: it is of another one."""
+        credentials = self._writer.get_extra_info("socket").getsockopt(
+            socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size
+        )
+        return int(CREDENTIALS.unpack(credentials)[0])
+
     def answer(self, result: Any, fds: Sequence[int]) -> None:
         """With descriptors: further messages, of a byte each, bring those that one cannot hold. ConnectionError."""
         frame = _frame({"ok": True, "result": result})
@@ -130,8 +138,11 @@ async def _serve_stream(stream: Stream, request: Mapping[str, Any], asker: Asker
         await stream(request, asker)
     except UsnetError as error:
         asker.refuse(str(error))
-    except OSError:
+    except ConnectionError:
+        return  # it has hung up
+    except OSError as error:
         log.exception("a command of the control socket failed")
+        asker.refuse(_failure(error))
 
 
 class ControlServer:
@@ -204,7 +215,7 @@ class ControlServer:
             yield _refusal(str(error)), CLIENT_TIMEOUT_S
         except Exception as error:
             log.exception("a command of the control socket failed")
-            what = f"the server failed to answer ({type(error).__name__}); its log says more"
+            what = _failure(error)
             yield _refusal(what), CLIENT_TIMEOUT_S
 
     @contextlib.contextmanager
@@ -243,6 +254,10 @@ async def _read(reader: asyncio.StreamReader) -> Any:
 def _frame(message: Any) -> bytes:
     packet = pack(message)
     return LENGTH.pack(len(packet)) + packet
+
+
+def _failure(error: Exception) -> str:
+    return f"the server failed to answer ({type(error).__name__}); its log says more"
 
 
 def _refusal(error: str) -> bytes:

@@ -17,7 +17,6 @@
 #include "stack/local.h"
 
 #define FOREIGN_AT_ONCE 128u /* packets of other shards in a turn: UN_EPOLL_BATCH, as without a capture */
-#define OWN_AT_ONCE 64u      /* packets of the device in a turn: UN_TURN_PACKETS of the stack */
 
 /* A packet that the stack is about to look at. */
 struct arriving {
@@ -196,16 +195,10 @@ static uint32_t take_foreign(struct un_engine *engine)
     return taken;
 }
 
-/* Released before they are looked at, as in stack/turn.c. */
 static uint32_t take_own(struct un_engine *engine)
 {
-    struct un_rx packets[OWN_AT_ONCE];
-    struct un_device *inner = engine->capture->packets.inner;
-    uint32_t count = inner->operations->peek(inner, packets, OWN_AT_ONCE);
-    if (count == 0)
-        return 0;
-    inner->operations->release(inner, count);
-    engine->link->stack.counters->rx_packets += count;
+    struct un_rx packets[UN_TURN_PACKETS];
+    uint32_t count = un_stack_take(&engine->link->stack, engine->capture->packets.inner, packets);
     for (uint32_t i = 0; i < count; i++)
         arrive(engine, &packets[i], false);
     return count;

@@ -6,6 +6,9 @@
  * sequence number is how many bytes have passed before, so it goes on in the middle of a connection, and jumps where
  * records were lost. An acknowledgement says what had passed the other way when it was written, not what the peer has.
  *
+ * How much a socket takes is known after the call, so a record is written after it. An engine that is killed in between
+ * leaves out its last read or write, which no counter has.
+ *
  * A unix socket has no addresses: the server is 127.0.0.1 with the number of its listener + 1 as port, the client
  * 127.0.0.1 with a port that its slot decides. */
 #include "engine/capture_sockets.h"

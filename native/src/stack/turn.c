@@ -12,22 +12,15 @@
 #include "stack/stack.h"
 #include "stack/udp_endpoints.h"
 
-#define UN_TURN_PACKETS 64u  /* taken from the device: what one gather of it brings, and stays in the L1 cache */
 #define UN_TURN_TIMERS 1024u /* connections whose deadline has come */
 #define UN_SUSPECT_TIMEOUTS 3u /* in a row; Linux asks its routing again after as many: tcp_retries1 */
 
-/* The packets are released before the first of them is looked at: after a sudden death, the next process must not find
- * them in the device again while their frames wait in a connection's queue. */
 static uint32_t take_packets(struct un_stack *stack)
 {
     struct un_rx packets[UN_TURN_PACKETS];
-    const struct un_device_operations *device = stack->device->operations;
-    uint32_t count = device->peek(stack->device, packets, UN_TURN_PACKETS);
-    if (count == 0)
-        return 0;
-    device->release(stack->device, count);
-    stack->counters->rx_packets += count;
-    un_stack_rx(stack, packets, count, false);
+    uint32_t count = un_stack_take(stack, stack->device, packets);
+    if (count > 0)
+        un_stack_rx(stack, packets, count, false);
     return count;
 }
 
