@@ -349,6 +349,15 @@ INLINE int ipv6(struct cursor *cursor)
     return protocol == ICMPV6 ? icmp_v6(cursor) : XDP_PASS;
 }
 
+/* The same number, 1 to HEADERS_MAX, by constants: verifiers before Linux 6.8 learn nothing where two numbers are
+ * compared that they do not know, and compilers would leave out what changes nothing. */
+INLINE __u64 within_copy(__u64 length)
+{
+    _Static_assert((HEADERS_MAX & (HEADERS_MAX - 1)) == 0, "the bits below it are a mask");
+    asm volatile("" : "+r"(length));
+    return ((length - 1) & (HEADERS_MAX - 1)) + 1;
+}
+
 /* The first buffer; a copy, where it holds less of the headers than there may be. */
 INLINE void begin(struct cursor *cursor, struct xdp_md *frame)
 {
@@ -362,6 +371,7 @@ INLINE void begin(struct cursor *cursor, struct xdp_md *frame)
     if (length <= first || !copy)
         return;
     length = length < HEADERS_MAX ? length : HEADERS_MAX;
+    length = within_copy(length);
     if (bpf_xdp_load_bytes(frame, 0, copy->bytes, length) < 0)
         return;
     cursor->begin = copy->bytes;

@@ -24,7 +24,7 @@ ROOTS = (
     "un_segment_header", "un_conn", "un_event", "un_command", "un_engine_public", "un_port_public", "un_port_memory",
     "un_tx_account", "un_quarantine",
     "un_link_head", "un_stack_memory", "un_tcb", "un_sent", "un_frame", "un_neighbour", "un_udp_socket", "un_time_wait",
-    "un_exchange_memory", "un_kernel_table",
+    "un_exchange_memory", "un_kernel_table", "un_capture_ring", "un_captured",
 )  # fmt: skip
 
 COMMENTS = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)

@@ -1,11 +1,14 @@
 /* See step.h. */
 #include "step.h"
 
+#include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -73,9 +76,9 @@ void step_judge(void (*check)(void))
 static _Noreturn void be_stepped(void (*act)(void))
 {
     ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-    raise(SIGSTOP);
+    syscall(SYS_kill, syscall(SYS_getpid), SIGSTOP);
     act();
-    raise(SIGSTOP);
+    syscall(SYS_kill, syscall(SYS_getpid), SIGSTOP);
     _exit(1);
 }
 
@@ -89,19 +92,36 @@ static bool step(pid_t stepped)
     return WSTOPSIG(status) == SIGTRAP;
 }
 
-void step_through(void (*act)(void), void (*look)(void))
+uint64_t step_descriptors(void)
+{
+    uint64_t open = 0;
+    for (int fd = 0; fd < 64; fd++)
+        open |= (uint64_t)(fcntl(fd, F_GETFD) >= 0) << fd;
+    return open;
+}
+
+static bool descriptors_changed(uint64_t *last)
+{
+    uint64_t now = step_descriptors();
+    bool changed = now != *last;
+    *last = now;
+    return changed;
+}
+
+static void step_with(unsigned long flags, void (*act)(void), void (*look)(void))
 {
     int status;
-    uint64_t states = 0;
+    uint64_t states = 0, descriptors = step_descriptors();
     fflush(stdout);
-    pid_t stepped = fork();
+    pid_t stepped = flags ? (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL) : fork();
     CHECK(stepped >= 0);
     if (stepped == 0)
         be_stepped(act);
     CHECK_EQ(waitpid(stepped, &status, 0), stepped);
     CHECK_EQ(ptrace(PTRACE_SETOPTIONS, stepped, NULL, PTRACE_O_EXITKILL), 0);
     while (step(stepped)) {
-        if (!memories_changed())
+        bool changed = memories_changed();
+        if (!(flags && descriptors_changed(&descriptors)) && !changed)
             continue;
         look();
         states++;
@@ -110,4 +130,14 @@ void step_through(void (*act)(void), void (*look)(void))
     CHECK_EQ(waitpid(stepped, &status, 0), stepped);
     CHECK(states > 0);
     printf("# %" PRIu64 " states\n", states);
+}
+
+void step_through(void (*act)(void), void (*look)(void))
+{
+    step_with(0, act, look);
+}
+
+void step_through_sharing(void (*act)(void), void (*look)(void))
+{
+    step_with(CLONE_FILES, act, look);
 }

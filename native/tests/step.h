@@ -12,6 +12,13 @@ void step_forget(void);
 /* `look` after every instruction of act() that changed a watched memory. */
 void step_through(void (*act)(void), void (*look)(void));
 
+/* The same by a process that has our descriptors, as an engine has its keeper's; `look` also after every instruction
+ * that opened or closed one. */
+void step_through_sharing(void (*act)(void), void (*look)(void));
+
+/* Bit i: descriptor i, of the first 64, is open. */
+uint64_t step_descriptors(void);
+
 /* Call check() in a process of its own that has copies of the memories as they are now; it must return. */
 void step_judge(void (*check)(void));
 

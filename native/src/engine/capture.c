@@ -4,7 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
+
+#include "engine/hand.h"
 
 /* A child that the process forks has no part in it. */
 static int open_memory(struct un_capture *capture, int fd, uint64_t bytes)
@@ -71,10 +72,10 @@ void un_capture_stop(struct un_engine *engine)
     un_capture_leave(engine);
     if (noted->fd == 0)
         return;
-    int fd = (int)noted->fd - 1;
+    un_hand_take(engine, (int)noted->fd - 1);
     noted->fd = 0;
     un_compiler_fence();
-    close(fd);
+    un_hand_close(engine);
 }
 
 void un_capture_resume(struct un_engine *engine)

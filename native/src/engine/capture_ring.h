@@ -55,8 +55,8 @@ enum un_captured_flag {
 /* In front of the bytes of a packet. Of a record to skip, kind and bytes alone. */
 struct un_captured {
     uint32_t bytes; /* of the record: a multiple of UN_CAPTURE_ALIGN */
-    uint16_t kind;
-    uint16_t flags;
+    uint16_t kind;  /* enum un_captured_kind */
+    uint16_t flags; /* enum un_captured_flag */
     uint64_t time_ns;  /* CLOCK_MONOTONIC, or the simulation's */
     uint64_t conn;     /* the engine's id; 0: none */
     uint64_t drops;    /* bit i: enum un_drop i was counted while the packet was looked at */

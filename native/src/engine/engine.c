@@ -15,6 +15,7 @@
 #include "engine/commits.h"
 #include "engine/conns.h"
 #include "engine/events.h"
+#include "engine/hand.h"
 #include "engine/listeners.h"
 #include "engine/peers.h"
 #include "engine/ports.h"
@@ -98,6 +99,7 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
     engine->node_count = UN_NODES_OF_PORT(engine->config);
     engine->now_ns = un_engine_now_ns(engine);
     map_private(engine);
+    un_hand_settle(engine);
     int status = engine->transport->start(engine);
     if (status < 0) {
         free(engine);

@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <stddef.h>
 
+#include "engine/capture_ring.h"
 #include "engine/exchange_memory.h"
 #include "engine/look.h"
 #include "engine/stack_counters.h"
+#include "stack/kernel_table.h"
 
 static uint64_t add_fields(uint64_t hash)
 {
@@ -47,6 +49,47 @@ uint64_t un_formats_hash(void)
         offsetof(struct un_exchange_memory, secret),
         offsetof(struct un_exchange_memory, inboxes),
         offsetof(struct un_exchange_memory, rings),
+        offsetof(struct un_kernel_address_words, prefix),
+        sizeof(struct un_kernel_address_words),
+        offsetof(struct un_kernel_route_words, gateway),
+        offsetof(struct un_kernel_route_words, prefix_and_elsewhere),
+        sizeof(struct un_kernel_route_words),
+        offsetof(struct un_kernel_neighbour_words, mac),
+        sizeof(struct un_kernel_neighbour_words),
+        offsetof(struct un_kernel_copy, route_changes),
+        offsetof(struct un_kernel_copy, address_count),
+        offsetof(struct un_kernel_copy, route_count),
+        offsetof(struct un_kernel_copy, neighbour_count),
+        offsetof(struct un_kernel_copy, addresses),
+        offsetof(struct un_kernel_copy, routes),
+        offsetof(struct un_kernel_copy, neighbours),
+        sizeof(struct un_kernel_copy),
+        offsetof(struct un_kernel_table, copies),
+        sizeof(struct un_kernel_table),
+        offsetof(struct un_capture_ring, data_bytes),
+        offsetof(struct un_capture_ring, snaplen),
+        offsetof(struct un_capture_ring, drops_only),
+        offsetof(struct un_capture_ring, program_count),
+        offsetof(struct un_capture_ring, produced),
+        offsetof(struct un_capture_ring, seen),
+        offsetof(struct un_capture_ring, matched),
+        offsetof(struct un_capture_ring, lost),
+        offsetof(struct un_capture_ring, consumed),
+        offsetof(struct un_capture_ring, program),
+        sizeof(struct un_capture_ring),
+        UN_CAPTURED_SKIP,
+        UN_CAPTURED_PACKET,
+        UN_CAPTURED_IN,
+        UN_CAPTURED_FOREIGN,
+        offsetof(struct un_captured, bytes),
+        offsetof(struct un_captured, kind),
+        offsetof(struct un_captured, flags),
+        offsetof(struct un_captured, time_ns),
+        offsetof(struct un_captured, conn),
+        offsetof(struct un_captured, drops),
+        offsetof(struct un_captured, captured),
+        offsetof(struct un_captured, original),
+        sizeof(struct un_captured),
     };
     uint64_t hash = add_fields(un_layout_hash());
     for (uint32_t i = 0; i < sizeof numbers / sizeof *numbers; i++)

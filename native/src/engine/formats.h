@@ -1,6 +1,6 @@
 /* What processes of one server read of each other beside the segment's layout: the counters of a stack (in words of the
- * public memory that have no names there), what an engine says when it is looked at (look.h), and the memory that
- * shards share.
+ * public memory that have no names there), what an engine says when it is looked at (look.h), the memory that shards
+ * share, what the kernel knows of a shared interface (kernel_table.h), and the packets of a capture (capture_ring.h).
  *
  * A hash over them stands in the segment's header, as that of the layout does. A supervisor that outlived an upgrade of
  * the package starts network processes of another build: those refuse the segment. */

@@ -83,17 +83,5 @@ int un_look(struct un_engine *engine, uint32_t what, int fd, uint64_t *position)
         return -EBADF;
     if (what >= UN_LOOK_KINDS)
         return -EINVAL;
-    engine->own->question = (uint32_t)fd + 1;
-    un_compiler_fence();
-    int count = answer(engine, what, fd, position);
-    un_compiler_fence();
-    engine->own->question = 0;
-    return count;
-}
-
-void un_look_forget(struct un_engine *engine)
-{
-    if (engine->own->question)
-        close((int)engine->own->question - 1);
-    engine->own->question = 0;
+    return answer(engine, what, fd, position);
 }

@@ -121,9 +121,6 @@ struct un_engine;
  * -EINVAL, there is no such kind; -EOPNOTSUPP, this transport has no such table; -EBADF, no file came. */
 int un_look(struct un_engine *engine, uint32_t what, int fd, uint64_t *position);
 
-/* After a takeover: the keeper has the descriptors of an engine that died over a question. */
-void un_look_forget(struct un_engine *engine);
-
 /* The transports' part: transport.h. */
 void un_kernel_look(struct un_engine *engine, int handle, struct un_look_conn *entry);
 void un_stack_look(struct un_engine *engine, int handle, struct un_look_conn *entry);

@@ -9,13 +9,21 @@
 #include "engine/capture.h"
 #include "engine/conns.h"
 #include "engine/control.h"
+#include "engine/hand.h"
 #include "engine/look.h"
 
 struct request {
     struct un_control body;
-    int fd;    /* that came with it, -1: none; closed unless somebody takes it */
+    int fd;    /* that came with it, and is in hand; -1: none, or somebody took it */
     int fault; /* 0, or -errno: it is longer than a request, more descriptors came, or there was no room for one */
 };
+
+/* By somebody who has noted it. */
+static void is_taken(struct un_engine *engine, struct request *request)
+{
+    request->fd = -1;
+    un_hand_leave(engine);
+}
 
 static int listen_as_asked(struct un_engine *engine, struct request *request)
 {
@@ -23,7 +31,7 @@ static int listen_as_asked(struct un_engine *engine, struct request *request)
     memcpy(what.ip, request->body.arg, sizeof what.ip);
     int status = request->fault ? request->fault : un_engine_listen(engine, request->body.port, &what);
     if (status == 0)
-        request->fd = -1;
+        is_taken(engine, request);
     return status;
 }
 
@@ -38,15 +46,18 @@ static void look(struct un_engine *engine, const struct request *request)
     un_control_tell(engine, UN_CONTROL_LOOK, body->port, body->serial, count, error, position);
 }
 
-/* The keeper has every descriptor that we have. */
+/* The keeper has every descriptor that we have, and takes this one before another engine starts: so it is not in hand
+ * any more when it is named. In between the keeper finds it (close_leftovers). */
 static int upgrade(struct un_engine *engine, struct request *request)
 {
     if (request->fault || request->fd < 0)
         return request->fault ? request->fault : -EINVAL;
     if (engine->own->succession.wanted) /* an engine died before it made room */
         close((int)engine->own->succession.wanted - 1);
-    engine->own->succession.wanted = (uint32_t)request->fd + 1;
-    request->fd = -1;
+    uint32_t wanted = (uint32_t)request->fd + 1;
+    is_taken(engine, request);
+    un_compiler_fence();
+    engine->own->succession.wanted = wanted;
     engine->exit = engine->upgrade = true;
     return 0;
 }
@@ -60,7 +71,7 @@ static int capture_as_asked(struct un_engine *engine, struct request *request)
     int status = request->fault ? request->fault : un_capture_start(engine, request->body.serial, request->fd,
                                                                     request->body.arg[0]);
     if (status == 0)
-        request->fd = -1;
+        is_taken(engine, request);
     return status == -EALREADY ? 0 : status;
 }
 
@@ -122,13 +133,13 @@ static void obey(struct un_engine *engine, struct request *request)
     un_control_tell(engine, body->type, body->port, body->serial, flags, (uint64_t)-status, 0);
 }
 
-static int descriptor_in(struct msghdr *message)
+static int descriptor_in(const struct msghdr *message, const struct un_hand *hand)
 {
-    int fd = -1;
-    struct cmsghdr *part = CMSG_FIRSTHDR(message);
-    if (part && part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS)
-        memcpy(&fd, CMSG_DATA(part), sizeof fd);
-    return fd;
+    struct cmsghdr part;
+    if (message->msg_controllen < CMSG_LEN(sizeof(int)))
+        return -1;
+    memcpy(&part, hand->header, sizeof part);
+    return part.cmsg_level == SOL_SOCKET && part.cmsg_type == SCM_RIGHTS ? hand->fd : -1;
 }
 
 static int fault_of(const struct msghdr *message, int fd)
@@ -140,21 +151,19 @@ static int fault_of(const struct msghdr *message, int fd)
     return 0;
 }
 
-/* There is room for one descriptor: the kernel keeps what else came from being ours. */
-static ssize_t receive(int control_fd, struct request *request)
+/* There is room for one descriptor: the kernel keeps what else came from being ours. It notes the number before that
+ * is one. */
+static ssize_t receive(struct un_engine *engine, struct request *request)
 {
-    union {
-        struct cmsghdr aligned;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } room;
+    struct un_hand *hand = &engine->own->hand;
     struct iovec piece = {&request->body, sizeof request->body};
     struct msghdr message = {
-        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = &room, .msg_controllen = CMSG_LEN(sizeof(int))};
+        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = hand, .msg_controllen = CMSG_LEN(sizeof(int))};
     request->fd = -1;
-    ssize_t length = recvmsg(control_fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    ssize_t length = recvmsg(engine->setup.control_fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (length < 0)
         return length;
-    request->fd = descriptor_in(&message);
+    request->fd = descriptor_in(&message, hand);
     request->fault = fault_of(&message, request->fd);
     return length;
 }
@@ -164,7 +173,7 @@ void un_requests_read(struct un_engine *engine)
     struct request request;
     engine->requests_wait = false;
     for (;;) {
-        ssize_t length = receive(engine->setup.control_fd, &request);
+        ssize_t length = receive(engine, &request);
         if (length == sizeof request.body)
             obey(engine, &request);
         else if (length == 0)
@@ -172,7 +181,7 @@ void un_requests_read(struct un_engine *engine)
         else if (length < 0 && errno == EINTR)
             continue;
         if (request.fd >= 0)
-            close(request.fd);
+            un_hand_close(engine);
         if (length <= 0 || engine->exit)
             return;
     }

@@ -223,11 +223,18 @@ struct un_capturing {
     uint64_t bytes;
 };
 
+/* A descriptor that is on its way, where the kernel writes it: hand.h. */
+struct un_hand {
+    uint64_t header[2]; /* struct cmsghdr */
+    int32_t fd;         /* 0: none */
+    uint32_t unused;
+};
+
 struct un_private {
     uint64_t magic;
     uint32_t epoch;
     struct un_succession succession;
-    uint32_t question; /* the file of one that is being answered, one up; 0: none is. look.h */
+    struct un_hand hand;
     struct un_capturing capturing;
     struct un_busy busy;
     struct un_order order;

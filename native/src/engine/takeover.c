@@ -7,7 +7,6 @@
 #include "engine/conns.h"
 #include "engine/control.h"
 #include "engine/events.h"
-#include "engine/look.h"
 #include "engine/order.h"
 #include "engine/peers.h"
 #include "engine/receive.h"
@@ -203,7 +202,6 @@ void un_takeover(struct un_engine *engine)
     un_store(&engine->counters->active, own->active);
     engine->transport->settle_orphans(engine);
     un_seats_taken_over(engine);
-    un_look_forget(engine);
     un_count(&engine->counters->takeovers, 1);
     free(closing);
 }

@@ -119,6 +119,13 @@ static const struct un_kernel_copy *newest(const struct un_kernel_table *table, 
     return &table->copies[*changes & 1];
 }
 
+/* Whatever stands there. */
+static uint32_t count_of(const un_shared64 *word, uint32_t most)
+{
+    uint64_t count = un_load(word);
+    return count < most ? (uint32_t)count : most;
+}
+
 /* What was read since `newest` is of one table. */
 static bool is_whole(const struct un_kernel_table *table, uint64_t changes)
 {
@@ -131,7 +138,7 @@ uint32_t un_kernel_addresses(const struct un_kernel_table *table, struct un_kern
     for (uint32_t try = 0; try < UN_KERNEL_TRIES; try++) {
         uint64_t changes;
         const struct un_kernel_copy *copy = newest(table, &changes);
-        uint32_t count = (uint32_t)un_load(&copy->address_count);
+        uint32_t count = count_of(&copy->address_count, UN_KERNEL_ADDRESSES_MAX);
         for (uint32_t i = 0; i < count; i++)
             addresses[i] = (struct un_kernel_address){.ip = load_ip(copy->addresses[i].ip),
                                                       .prefix = (uint8_t)un_load(&copy->addresses[i].prefix)};
@@ -146,7 +153,7 @@ uint32_t un_kernel_routes(const struct un_kernel_table *table, struct un_kernel_
     for (uint32_t try = 0; try < UN_KERNEL_TRIES; try++) {
         uint64_t changes;
         const struct un_kernel_copy *copy = newest(table, &changes);
-        uint32_t count = (uint32_t)un_load(&copy->route_count);
+        uint32_t count = count_of(&copy->route_count, UN_KERNEL_ROUTES_MAX);
         for (uint32_t i = 0; i < count; i++) {
             const struct un_kernel_route_words *route = &copy->routes[i];
             uint64_t prefix = un_load(&route->prefix_and_elsewhere);
@@ -179,7 +186,7 @@ static bool lies_in(const struct un_ip *destination, const struct un_ip *network
 
 static int find_route(const struct un_kernel_copy *copy, const struct un_ip *destination, struct un_ip *next_hop)
 {
-    uint32_t count = (uint32_t)un_load(&copy->route_count);
+    uint32_t count = count_of(&copy->route_count, UN_KERNEL_ROUTES_MAX);
     for (uint32_t i = 0; i < count; i++) {
         const struct un_kernel_route_words *route = &copy->routes[i];
         const struct un_ip network = load_ip(route->network), gateway = load_ip(route->gateway);
@@ -220,7 +227,7 @@ static uint32_t place_of(const struct un_kernel_copy *copy, struct un_ip_words i
 
 static bool find_neighbour(const struct un_kernel_copy *copy, const struct un_ip *ip, uint8_t *mac)
 {
-    uint32_t count = (uint32_t)un_load(&copy->neighbour_count);
+    uint32_t count = count_of(&copy->neighbour_count, UN_KERNEL_NEIGHBOURS_MAX);
     uint32_t at = place_of(copy, un_ip_words(ip), count);
     if (at == count)
         return false;

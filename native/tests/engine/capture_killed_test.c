@@ -13,7 +13,7 @@ enum { SERIAL = 7 };
 
 static const uint64_t bytes = sizeof(struct un_capture_ring) + UN_CAPTURE_DATA_MIN;
 static struct un_capture_ring *ring;
-static int fd;
+static int fd, supervisors_fd; /* the engine may close the former */
 
 static void start(void)
 {
@@ -21,6 +21,7 @@ static void start(void)
     step_forget();
     CHECK((fd = memfd_create("capture", MFD_CLOEXEC)) >= 0);
     CHECK_EQ(ftruncate(fd, (off_t)bytes), 0);
+    CHECK((supervisors_fd = dup(fd)) >= 0);
     ring = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     CHECK(ring != MAP_FAILED);
     ring->data_bytes = UN_CAPTURE_DATA_MIN;
@@ -33,6 +34,7 @@ static void end(void)
     server_close();
     munmap(ring, bytes);
     close(fd);
+    close(supervisors_fd);
 }
 
 static void begin_capture(void)
@@ -129,7 +131,7 @@ static void check_takeover(void)
     CHECK(engine != NULL);
     check_stack(engine);
     CHECK_EQ(engine->capture != NULL, engine->own->capturing.fd != 0);
-    int status = un_capture_start(engine, SERIAL, fd, bytes);
+    int status = un_capture_start(engine, SERIAL, supervisors_fd, bytes);
     CHECK(status == 0 || status == -EALREADY);
     un_engine_turn(engine, 0);
     check_stack(engine);
@@ -172,6 +174,7 @@ static void step(void (*act)(void))
     server_step(act, judge);
     munmap(ring, bytes);
     close(fd);
+    close(supervisors_fd);
 }
 
 static void killed_while_packets_are_captured(void)

@@ -176,7 +176,7 @@ static void a_file_that_is_left_is_closed(void)
     int status;
     server_open();
     CHECK((file = memfd_create("look", MFD_CLOEXEC)) >= 0);
-    server.engine->own->question = (uint32_t)file + 1;
+    server.engine->own->hand.fd = file;
     pid_t next = fork();
     CHECK(next >= 0);
     if (next == 0) {
@@ -186,7 +186,7 @@ static void a_file_that_is_left_is_closed(void)
     }
     CHECK_EQ(waitpid(next, &status, 0), next);
     CHECK_EQ(status, 0);
-    CHECK_EQ(server.engine->own->question, 0);
+    CHECK_EQ(server.engine->own->hand.fd, 0);
     close(file);
     server_close();
 }

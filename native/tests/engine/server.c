@@ -304,7 +304,8 @@ void worker_send(uint64_t conn, uint32_t length)
     un_port_commit(&server.worker);
 }
 
-void server_step(void (*act)(void), void (*look)(void))
+static void step_watched(void (*through)(void (*act)(void), void (*look)(void)), void (*act)(void),
+                         void (*look)(void))
 {
     step_watch(server.setup.private, un_engine_private_bytes(&server.config));
     step_watch(server.setup.public, server.layout.public_bytes);
@@ -312,7 +313,17 @@ void server_step(void (*act)(void), void (*look)(void))
         step_watch(server.setup.ports[port], server.layout.port_bytes);
     step_watch(server.stack.arena, un_stack_setup_arena_bytes(&server.stack));
     step_watch(server.stack.frames, un_stack_setup_frames_bytes(&server.stack));
-    step_through(act, look);
+    through(act, look);
     server_forget_packets();
     server_close();
+}
+
+void server_step(void (*act)(void), void (*look)(void))
+{
+    step_watched(step_through, act, look);
+}
+
+void server_step_sharing(void (*act)(void), void (*look)(void))
+{
+    step_watched(step_through_sharing, act, look);
 }

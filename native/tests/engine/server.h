@@ -46,6 +46,9 @@ void server_forget_packets(void);
 /* Step through it (step.h) with all memories that outlive an engine watched; the server is closed then. */
 void server_step(void (*act)(void), void (*look)(void));
 
+/* The same by an engine that shares our descriptors (step_through_sharing). */
+void server_step_sharing(void (*act)(void), void (*look)(void));
+
 void server_turn(void);  /* one turn of the engine, nothing else */
 void clients_turn(void); /* of the clients' stack */
 uint64_t client_connect(void);

@@ -121,6 +121,28 @@ static void neighbours_are_found(void)
         find_neighbours(counts[i]);
 }
 
+/* As of a table that a supervisor laid out otherwise. */
+static void no_more_is_read_than_there_can_be(void)
+{
+    static const uint64_t counts[] = {UN_KERNEL_NEIGHBOURS_MAX + 1, UINT32_MAX, UINT64_C(1) << 32, UINT64_MAX};
+    const struct un_ip ip = {{0xfd, [15] = 9}}, last = {{[0 ... 15] = 0xff}};
+    for (uint32_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        struct un_ip next_hop;
+        uint8_t mac[UN_MAC_BYTES];
+        write(0, 0, 0);
+        struct un_kernel_copy *copy = &table.copies[un_kernel_changes(&table) & 1];
+        un_store(&copy->address_count, counts[i]);
+        un_store(&copy->route_count, counts[i]);
+        un_store(&copy->neighbour_count, counts[i]);
+        memset((void *)copy->routes, 0xff, sizeof copy->routes);
+        memset((void *)copy->neighbours, 0, sizeof copy->neighbours);
+        CHECK_EQ(un_kernel_addresses(&table, addresses), UN_KERNEL_ADDRESSES_MAX);
+        CHECK_EQ(un_kernel_routes(&table, routes), UN_KERNEL_ROUTES_MAX);
+        CHECK_EQ(un_kernel_route(&table, &ip, &next_hop), -EHOSTUNREACH);
+        CHECK(!un_kernel_neighbour(&table, &last, mac));
+    }
+}
+
 static void a_writer_that_dies_leaves_the_last_table(void)
 {
     struct un_kernel_address found[UN_KERNEL_ADDRESSES_MAX];
@@ -257,6 +279,7 @@ int main(void)
     RUN(the_first_route_that_fits_is_taken);
     RUN(other_routes_have_another_number);
     RUN(neighbours_are_found);
+    RUN(no_more_is_read_than_there_can_be);
     RUN(a_writer_that_dies_leaves_the_last_table);
     RUN(what_is_read_is_of_one_table);
     RUN(nobody_waits_for_a_writer_that_never_stops);
