@@ -56,12 +56,18 @@ enum un_netmap_ring_flag {
 };
 
 struct un_netmap_slot {
-    uint32_t buffer; /* its number */
-    uint16_t length;
-    uint16_t flags; /* enum un_netmap_slot_flag */
+    union {
+        struct {
+            uint32_t buffer; /* its number */
+            uint16_t length;
+            uint16_t flags; /* enum un_netmap_slot_flag */
+        };
+        un_shared64 word; /* these three */
+    };
     uint64_t pointer;
 };
-UN_STATIC_ASSERT(sizeof(struct un_netmap_slot) == 16, "struct netmap_slot");
+UN_STATIC_ASSERT(sizeof(struct un_netmap_slot) == 16 && offsetof(struct un_netmap_slot, flags) == 6,
+                 "struct netmap_slot");
 
 struct un_netmap_ring {
     int64_t buffers; /* from the ring to buffer 0 */
