@@ -8,6 +8,8 @@
  *
  * Receive. Packets that came are copied into frames, and their slots are the kernel's again at once. A packet may lie
  * in several slots (MORE_PARTS); it is taken when all of it is there. When no frame is free, packets wait in the ring.
+ * While the first one can only wait, its owner may sleep: the place where we want to be woken (cur) is set behind all that
+ * has come, and frames are looked for again after a millisecond.
  *
  * Send. A packet is gathered into the buffers of the next slots. flush makes one system call for all that was
  * submitted. Slots come back in such a call too: one more is made when a reservation finds too few. The kernel is asked
@@ -45,6 +47,9 @@ struct netmap {
     struct un_netmap_host *host; /* the kernel's packets that we carry; NULL: none */
     bool has_submitted; /* since the last call that sends */
     bool has_released;  /* slots of packets that came, since the last call that receives */
+    bool is_stuck;      /* the next packet cannot be taken yet … */
+    uint32_t stuck_at;  /* … not before the tail has moved from here, or, where frames are lacking … */
+    uint32_t lacking;   /* … so many bytes of them are free; 0: it is not whole */
     uint32_t waiting;   /* packets copied and not released: from `first` in ready, a ring */
     uint32_t first;
     struct un_rx ready[COPIED_MAX];
@@ -80,6 +85,7 @@ static void netmap_attach(struct un_device *device, struct un_pool *pool)
     struct netmap *netmap = netmap_of(device);
     (void)pool;
     netmap->waiting = 0;
+    netmap->is_stuck = false;
     netmap->has_released = true;
     synchronise_tx(netmap);
 }
@@ -181,21 +187,38 @@ static void take_packet(struct netmap *netmap, const struct arrived *packet)
         pass_to_kernel(netmap, packet);
 }
 
-/* The next packet of the ring; false: there is none, or no frame to copy it into. */
+static bool has_frames(const struct netmap *netmap, uint32_t bytes)
+{
+    const struct un_pool_memory *pool = netmap->device.pool->own;
+    return bytes <= (uint64_t)pool->free_count * pool->frame_bytes;
+}
+
+/* For so many bytes of frames (0: for the rest of the packet), as none of those that are ready can be taken. */
+static void get_stuck(struct netmap *netmap, uint32_t lacking, uint32_t ready)
+{
+    const struct un_netmap_side *rx = &netmap->pair.rx;
+    netmap->is_stuck = true;
+    netmap->stuck_at = (rx->head + ready) % rx->slot_count;
+    netmap->lacking = lacking;
+}
+
+/* The next packet of the ring; false: there is none, or it has to wait. */
 static bool receive(struct netmap *netmap)
 {
     struct un_netmap_side *rx = &netmap->pair.rx;
-    const struct un_pool_memory *pool = netmap->device.pool->own;
     uint32_t ready = un_netmap_ready(rx);
+    netmap->is_stuck = false;
     if (ready == 0)
         return false;
     struct arrived packet = look(netmap, ready);
-    if (packet.parts == 0)
+    if (packet.parts == 0) {
+        get_stuck(netmap, 0, ready);
         return false;
+    }
     packet.is_valid &= packet.length >= UN_ETHERNET_BYTES;
     packet.owners = packet.is_valid ? owners(netmap) : 0;
-    if (packet.owners & OURS && packet.length > (uint64_t)pool->free_count * pool->frame_bytes) {
-        netmap->device.counters->rx_no_frame++;
+    if (packet.owners & OURS && !has_frames(netmap, packet.length)) {
+        get_stuck(netmap, packet.length, ready);
         return false;
     }
     netmap->device.counters->rx_errors += !packet.is_valid;
@@ -241,6 +264,8 @@ static uint32_t netmap_peek(struct un_device *device, struct un_rx *packets, uin
         synchronise_rx(netmap);
         receive_all(netmap, most);
     }
+    device->lacks_frames = netmap->is_stuck && netmap->lacking > 0;
+    device->counters->rx_no_frame += device->lacks_frames;
     carry(netmap, false);
     uint32_t count = netmap->waiting < most ? netmap->waiting : most;
     for (uint32_t i = 0; i < count; i++)
@@ -338,6 +363,17 @@ static void netmap_flush(struct un_device *device)
     }
 }
 
+/* The next packet, still; poll is told that we have seen what is there. */
+static bool has_to_wait(struct netmap *netmap)
+{
+    struct un_netmap_ring *ring = netmap->pair.rx.ring;
+    bool has_come = un_observe(&ring->tail) != netmap->stuck_at;
+    if (!netmap->is_stuck || has_come || (netmap->lacking > 0 && has_frames(netmap, netmap->lacking)))
+        return false;
+    un_store(&ring->cur, netmap->stuck_at);
+    return true;
+}
+
 static bool netmap_sleep(struct un_device *device)
 {
     struct netmap *netmap = netmap_of(device);
@@ -345,7 +381,7 @@ static bool netmap_sleep(struct un_device *device)
     netmap_flush(device);
     if (netmap->has_released)
         synchronise_rx(netmap);
-    return netmap->waiting == 0 && un_netmap_ready(&netmap->pair.rx) == 0;
+    return netmap->waiting == 0 && (un_netmap_ready(&netmap->pair.rx) == 0 || has_to_wait(netmap));
 }
 
 /* ---- begin and end ---- */

@@ -158,8 +158,15 @@ static void a_packet_is_given_when_all_of_it_has_come(void)
     fixture_packet(bytes, sizeof bytes, 7);
     CHECK_EQ(module_receive(bytes, MODULE_BUFFER_BYTES, UN_NETMAP_MORE_PARTS), 0);
     CHECK_EQ(device->operations->peek(device, &packet, 1), 0);
+    CHECK(device->operations->sleep(device) && !device->lacks_frames);
+    CHECK_EQ(module->rx.ring.cur, 1);
+    CHECK_EQ(module->rx.ring.head, 0);
     CHECK_EQ(module_receive(bytes + MODULE_BUFFER_BYTES, MODULE_BUFFER_BYTES, 0), 0);
+    CHECK_EQ(ioctl(MODULE_FD, UN_NETMAP_SYNC_RX), 0); /* as poll does */
+    CHECK(!device->operations->sleep(device));
     is_received(7, sizeof bytes);
+    CHECK(device->operations->sleep(device));
+    CHECK_EQ(module->rx.ring.cur, 2);
     end();
 }
 
@@ -260,9 +267,17 @@ static void without_a_frame_packets_wait_in_the_ring(void)
     comes(1, PACKET);
     CHECK_EQ(device->operations->peek(device, &packet, 1), 0);
     CHECK_EQ(device->counters->rx_no_frame, 1);
-    for (uint32_t i = 0; i < FRAMES; i++)
-        un_pool_drop(&pool, taken[i]);
+    CHECK_EQ(device->operations->peek(device, &packet, 1), 0);
+    CHECK_EQ(device->counters->rx_no_frame, 2);
+    CHECK(device->operations->sleep(device) && device->lacks_frames);
+    CHECK_EQ(module->rx.ring.cur, 1); /* poll does not tell of it again */
+    CHECK_EQ(module->rx.ring.head, 0);
+    un_pool_drop(&pool, taken[0]);
+    CHECK(!device->operations->sleep(device));
     is_received(1, PACKET);
+    CHECK(device->operations->sleep(device) && !device->lacks_frames);
+    for (uint32_t i = 1; i < FRAMES; i++)
+        un_pool_drop(&pool, taken[i]);
     end();
 }
 
