@@ -142,8 +142,11 @@ static void synchronise_tx(void)
 
 static void synchronise_rx(void)
 {
+    uint32_t at = module->rx_seen.ring.head;
     module->rx_calls++;
-    check(&module->rx, &module->rx_seen);
+    for (uint32_t left = check(&module->rx, &module->rx_seen); left > 0; left--, at = next(at))
+        module->forwarded += module->rx.ring.flags & UN_NETMAP_RING_FORWARDS &&
+                             module->rx.slots[at].flags & UN_NETMAP_FORWARD;
     module->rx.ring.tail = module->rx_filled;
     module->rx_seen = module->rx;
 }

@@ -28,6 +28,7 @@ struct module {
     uint32_t host_filled; /* and behind the last one that the kernel sent */
     uint32_t tx_sent;   /* behind the last packet that was sent */
     bool keeps;         /* what is sent: slots do not come back until it is not set any more */
+    uint32_t forwarded; /* slots that were handed back as packets for the kernel */
     bool gone;          /* the interface was removed */
     bool is_scribbled;  /* rings may say anything: calls do nothing */
     uint32_t tx_calls, rx_calls;

@@ -225,6 +225,8 @@ static void what_is_not_for_our_station_is_the_kernels(void)
     CHECK(module->rx.slots[2].flags & UN_NETMAP_FORWARD);
     CHECK(module->rx.ring.flags & UN_NETMAP_RING_FORWARDS);
     CHECK_EQ(device->counters->rx_passed, 2);
+    CHECK(device->operations->sleep(device));
+    CHECK_EQ(module->forwarded, 2);
     CHECK_EQ(device->counters->rx_packets, 2);
     end();
 }
