@@ -3,7 +3,9 @@ module from a thread of it (support/netmap.py)."""
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import select
 import socket
 from collections.abc import Iterator
@@ -114,6 +116,24 @@ class TestNames:
         assert self.refusal("eth9") == "eth9 is no interface, and no port of a switch (vale0:us)"
         assert self.refusal("x:y").startswith("netmap knows no port x:y: ")
         assert self.refusal("v" * 64) == "the name of the netmap port is too long"
+
+
+def test_no_descriptor_is_left_for_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as module:
+        module.bind(str(tmp_path / "module"))
+        module.listen()
+        monkeypatch.setenv("TEST_NETMAP", str(tmp_path / "module"))
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with open(os.devnull) as next_free:
+            number = next_free.fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number + 1, limits[1]))  # one, for the port
+        try:
+            with pytest.raises(DeviceError) as refused:
+                Device.netmap("vale0:us")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert refused.value.errno == errno.EMFILE
+    assert str(refused.value) == "no memory can be made beside the netmap port: Too many open files"
 
 
 class TestSharedCard:

@@ -133,13 +133,24 @@ static int open_port(int fd, const char *name, int memory_fd, const char **why)
     return error ? error : check_rings(&request, strcmp(port, name) != 0, &about, why);
 }
 
+/* Descriptor or -errno. */
+static int make_memory(const char **why)
+{
+    int fd = memfd_create("usnet-pair", MFD_CLOEXEC);
+    if (fd >= 0)
+        return fd;
+    int error = errno;
+    *why = un_why("no memory can be made beside the netmap port: %s", strerror(error));
+    return -error;
+}
+
 struct usnet_device *usnet_device_netmap(const char *port, const char **why)
 {
     const char *unread;
     struct un_device *device = NULL;
     why = why ? why : &unread;
-    int fd = un_netmap_file(why), memory_fd = memfd_create("usnet-pair", MFD_CLOEXEC);
-    int error = fd < 0 ? fd : memory_fd < 0 ? -EMFILE : open_port(fd, port ? port : "", memory_fd, why);
+    int fd = un_netmap_file(why), memory_fd = fd < 0 ? -1 : make_memory(why);
+    int error = fd < 0 ? fd : memory_fd < 0 ? memory_fd : open_port(fd, port ? port : "", memory_fd, why);
     if (!error)
         device = un_netmap_open(fd, memory_fd, 0, 1, why);
     if (!device) {

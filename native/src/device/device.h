@@ -18,7 +18,7 @@
  * Sleep and wake: `fd` becomes readable when a packet may be there (-1: the device has none, and is looked at by its
  * owner); before a caller sleeps on it, it calls sleep, which says false when there is something to do at once.
  * When reserve gave less than was asked for, fd may not tell about room; the caller looks again after a millisecond,
- * or when packets come. */
+ * or when packets come. So it does while the device lacks frames for a packet that came. */
 #ifndef UN_DEVICE_H
 #define UN_DEVICE_H
 
@@ -119,6 +119,7 @@ struct un_device {
     struct un_pool *pool; /* receives into it; set by un_device_attach before the first call of any verb */
     int fd;
     bool gone; /* its interface was removed: no packet comes or goes any more. Any verb may notice */
+    bool lacks_frames; /* packets are there, and fd may not tell of them: as of the last peek or sleep */
     struct un_device_capabilities capabilities;
     struct un_device_counters *counters; /* where it counts, set before the first call of any verb */
     struct un_device_counters early;     /* where, unless un_device_count_into says another place */

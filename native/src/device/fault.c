@@ -360,7 +360,9 @@ static void fault_release(struct un_device *device, uint32_t released)
 static bool fault_sleep(struct un_device *device)
 {
     struct fault *fault = fault_of(device);
-    return fault->waiting == 0 && fault->inner->operations->sleep(fault->inner);
+    bool may_sleep = fault->waiting == 0 && fault->inner->operations->sleep(fault->inner);
+    device->lacks_frames = fault->inner->lacks_frames;
+    return may_sleep;
 }
 
 static void fault_close(struct un_device *device)

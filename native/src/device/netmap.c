@@ -8,6 +8,8 @@
  *
  * Receive. Packets that came are copied into frames, and their slots are the kernel's again at once. A packet may lie
  * in several slots (MORE_PARTS); it is taken when all of it is there. When no frame is free, packets wait in the ring.
+ * While the first one can only wait, its owner may sleep: the place where we want to be woken (cur) is set behind all that
+ * has come, and frames are looked for again after a millisecond.
  *
  * Send. A packet is gathered into the buffers of the next slots. flush makes one system call for all that was
  * submitted. Slots come back in such a call too: one more is made when a reservation finds too few. The kernel is asked
@@ -45,9 +47,13 @@ struct netmap {
     struct un_netmap_host *host; /* the kernel's packets that we carry; NULL: none */
     bool has_submitted; /* since the last call that sends */
     bool has_released;  /* slots of packets that came, since the last call that receives */
+    bool is_stuck;      /* the next packet cannot be taken yet … */
+    uint32_t stuck_at;  /* … not before the tail has moved from here, or, where frames are lacking … */
+    uint32_t lacking;   /* … so many bytes of them are free; 0: it is not whole */
     uint32_t waiting;   /* packets copied and not released: from `first` in ready, a ring */
     uint32_t first;
     struct un_rx ready[COPIED_MAX];
+    struct un_netmap_slot parts[UN_NETMAP_PACKET_PARTS]; /* copies of the next packet's slots, as `look` found them */
 };
 
 static struct netmap *netmap_of(struct un_device *device)
@@ -79,6 +85,7 @@ static void netmap_attach(struct un_device *device, struct un_pool *pool)
     struct netmap *netmap = netmap_of(device);
     (void)pool;
     netmap->waiting = 0;
+    netmap->is_stuck = false;
     netmap->has_released = true;
     synchronise_tx(netmap);
 }
@@ -93,14 +100,15 @@ struct arrived {
     uint32_t owners; /* of a valid one */
 };
 
-static struct arrived look(const struct un_netmap_side *rx, uint32_t ready)
+static struct arrived look(struct netmap *netmap, uint32_t ready)
 {
+    const struct un_netmap_side *rx = &netmap->pair.rx;
     struct arrived packet = {.is_valid = true};
-    for (uint32_t at = un_load(&rx->ring->head), parts = 1; parts <= ready; parts++, at = un_netmap_next(rx, at)) {
-        const struct un_netmap_slot *slot = &rx->ring->slots[at];
-        packet.length += slot->length;
-        packet.is_valid &= slot->length <= rx->buffer_bytes && slot->buffer < rx->buffer_count;
-        bool has_more = slot->flags & UN_NETMAP_MORE_PARTS, is_last = !has_more || parts == UN_NETMAP_PACKET_PARTS;
+    for (uint32_t at = rx->head, parts = 1; parts <= ready; parts++, at = un_netmap_next(rx, at)) {
+        const struct un_netmap_slot slot = netmap->parts[parts - 1] = un_netmap_slot(rx, at);
+        packet.length += slot.length;
+        packet.is_valid &= slot.length <= rx->buffer_bytes && slot.buffer < rx->buffer_count;
+        bool has_more = slot.flags & UN_NETMAP_MORE_PARTS, is_last = !has_more || parts == UN_NETMAP_PACKET_PARTS;
         packet.is_valid &= packet.length <= LARGEST_PACKET && !(has_more && is_last);
         if (is_last) {
             packet.parts = parts;
@@ -119,16 +127,14 @@ static uint32_t copy_out(struct netmap *netmap, const struct arrived *packet)
     const struct un_netmap_side *rx = &netmap->pair.rx;
     struct un_pool *pool = netmap->device.pool;
     uint32_t frame_bytes = pool->own->frame_bytes, head = un_pool_take(pool), last = head;
-    uint32_t at = un_load(&rx->ring->head);
     if (packet->parts == 1 && packet->length <= frame_bytes) { /* as most are */
-        memcpy(un_pool_bytes(pool, head), un_netmap_buffer(rx, rx->ring->slots[at].buffer), packet->length);
+        memcpy(un_pool_bytes(pool, head), un_netmap_buffer(rx, netmap->parts[0].buffer), packet->length);
         pool->frames[head].length = (uint16_t)packet->length;
         return head;
     }
-    for (uint32_t part = 0; part < packet->parts; part++, at = un_netmap_next(rx, at)) {
-        const struct un_netmap_slot *slot = &rx->ring->slots[at];
-        const uint8_t *from = un_netmap_buffer(rx, slot->buffer);
-        for (uint32_t left = slot->length; left > 0;) {
+    for (uint32_t part = 0; part < packet->parts; part++) {
+        const uint8_t *from = un_netmap_buffer(rx, netmap->parts[part].buffer);
+        for (uint32_t left = netmap->parts[part].length; left > 0;) {
             if (pool->frames[last].length == frame_bytes)
                 last = pool->frames[last].next = un_pool_take(pool);
             struct un_frame *record = &pool->frames[last];
@@ -147,8 +153,7 @@ enum { OURS = 1, KERNELS = 2 };
 /* Whose the next packet is, or nobody's: what is for all stations of a switch comes to each of our ports there. */
 static uint32_t owners(const struct netmap *netmap)
 {
-    const struct un_netmap_side *rx = &netmap->pair.rx;
-    const uint8_t *target = un_netmap_buffer(rx, rx->ring->slots[un_load(&rx->ring->head)].buffer);
+    const uint8_t *target = un_netmap_buffer(&netmap->pair.rx, netmap->parts[0].buffer);
     bool is_for_group = target[0] & 1;
     if (netmap->flags & UN_NETMAP_IGNORES_GROUPS)
         return is_for_group ? 0 : OURS;
@@ -182,26 +187,43 @@ static void take_packet(struct netmap *netmap, const struct arrived *packet)
         pass_to_kernel(netmap, packet);
 }
 
-/* The next packet of the ring; false: there is none, or no frame to copy it into. */
-static bool receive(struct netmap *netmap)
+static bool has_frames(const struct netmap *netmap, uint32_t bytes)
+{
+    const struct un_pool_memory *pool = netmap->device.pool->own;
+    return bytes <= (uint64_t)pool->free_count * pool->frame_bytes;
+}
+
+/* For so many bytes of frames (0: for the rest of the packet), as none of those that are ready can be taken. */
+static void get_stuck(struct netmap *netmap, uint32_t lacking, uint32_t ready)
 {
     const struct un_netmap_side *rx = &netmap->pair.rx;
-    const struct un_pool_memory *pool = netmap->device.pool->own;
+    netmap->is_stuck = true;
+    netmap->stuck_at = (rx->head + ready) % rx->slot_count;
+    netmap->lacking = lacking;
+}
+
+/* The next packet of the ring; false: there is none, or it has to wait. */
+static bool receive(struct netmap *netmap)
+{
+    struct un_netmap_side *rx = &netmap->pair.rx;
     uint32_t ready = un_netmap_ready(rx);
+    netmap->is_stuck = false;
     if (ready == 0)
         return false;
-    struct arrived packet = look(rx, ready);
-    if (packet.parts == 0)
+    struct arrived packet = look(netmap, ready);
+    if (packet.parts == 0) {
+        get_stuck(netmap, 0, ready);
         return false;
+    }
     packet.is_valid &= packet.length >= UN_ETHERNET_BYTES;
     packet.owners = packet.is_valid ? owners(netmap) : 0;
-    if (packet.owners & OURS && packet.length > (uint64_t)pool->free_count * pool->frame_bytes) {
-        netmap->device.counters->rx_no_frame++;
+    if (packet.owners & OURS && !has_frames(netmap, packet.length)) {
+        get_stuck(netmap, packet.length, ready);
         return false;
     }
     netmap->device.counters->rx_errors += !packet.is_valid;
     take_packet(netmap, &packet);
-    uint32_t head = un_load(&rx->ring->head) + packet.parts;
+    uint32_t head = rx->head + packet.parts;
     un_netmap_give(rx, head < rx->slot_count ? head : head - rx->slot_count);
     netmap->has_released = true;
     return true;
@@ -211,7 +233,7 @@ static bool receive(struct netmap *netmap)
 static bool receive_all(struct netmap *netmap, uint32_t most)
 {
     bool found = false;
-    while (netmap->waiting < most && receive(netmap))
+    for (uint32_t left = netmap->pair.rx.slot_count; left > 0 && netmap->waiting < most && receive(netmap); left--)
         found = true;
     return found;
 }
@@ -221,13 +243,17 @@ static void carry(struct netmap *netmap, bool must_ask)
 {
     if (!netmap->host || !un_netmap_ask_host(netmap->host, must_ask))
         return;
-    uint32_t count;
+    struct un_device_counters *counters = netmap->device.counters;
+    struct un_netmap_carried count;
+    uint32_t left = un_netmap_ready(&netmap->host->pair.rx);
     do {
         synchronise_tx(netmap);
-        count = un_netmap_carry(netmap->host, &netmap->pair.tx);
-        netmap->device.counters->tx_passed += count;
-    } while (count > 0);
-    netmap->device.counters->tx_errors += un_netmap_drop_host(netmap->host);
+        count = un_netmap_carry(netmap->host, &netmap->pair.tx, left);
+        left -= count.taken;
+        counters->tx_passed += count.copied;
+        counters->tx_errors += count.taken - count.copied;
+    } while (count.taken > 0);
+    counters->tx_errors += un_netmap_drop_host(netmap->host);
 }
 
 static uint32_t netmap_peek(struct un_device *device, struct un_rx *packets, uint32_t most)
@@ -238,6 +264,8 @@ static uint32_t netmap_peek(struct un_device *device, struct un_rx *packets, uin
         synchronise_rx(netmap);
         receive_all(netmap, most);
     }
+    device->lacks_frames = netmap->is_stuck && netmap->lacking > 0;
+    device->counters->rx_no_frame += device->lacks_frames;
     carry(netmap, false);
     uint32_t count = netmap->waiting < most ? netmap->waiting : most;
     for (uint32_t i = 0; i < count; i++)
@@ -285,9 +313,10 @@ static uint32_t copy_in(const struct un_netmap_side *tx, const struct un_tx *pac
     for (uint32_t part = 0; part < parts; part++, at = un_netmap_next(tx, at)) {
         struct un_netmap_slot *slot = &tx->ring->slots[at];
         uint32_t length = left < tx->buffer_bytes ? left : tx->buffer_bytes;
-        if (slot->buffer >= tx->buffer_count)
+        uint32_t buffer = un_netmap_slot(tx, at).buffer;
+        if (buffer >= tx->buffer_count)
             return first;
-        un_gather(un_netmap_buffer(tx, slot->buffer), length, &from);
+        un_gather(un_netmap_buffer(tx, buffer), length, &from);
         left -= length;
         slot->length = (uint16_t)length;
         slot->flags = left > 0 ? UN_NETMAP_MORE_PARTS : 0;
@@ -297,8 +326,8 @@ static uint32_t copy_in(const struct un_netmap_side *tx, const struct un_tx *pac
 
 static void send_one(struct netmap *netmap, const struct un_tx *packet)
 {
-    const struct un_netmap_side *tx = &netmap->pair.tx;
-    uint32_t parts = slots_for(netmap, packet->length), at = un_load(&tx->ring->head), next = at;
+    struct un_netmap_side *tx = &netmap->pair.tx;
+    uint32_t parts = slots_for(netmap, packet->length), at = tx->head, next = at;
     if (packet->length <= largest_packet(netmap) && parts <= un_netmap_ready(tx))
         next = copy_in(tx, packet, at, parts);
     if (next == at) {
@@ -314,7 +343,7 @@ static void send_one(struct netmap *netmap, const struct un_tx *packet)
 /* Where few slots are left, the last one that was filled tells when it was sent. */
 static void ask_for_report(const struct un_netmap_side *tx)
 {
-    uint32_t head = un_load(&tx->ring->head);
+    uint32_t head = tx->head;
     if (un_netmap_ready(tx) < tx->slot_count / 4)
         tx->ring->slots[head > 0 ? head - 1 : tx->slot_count - 1].flags |= UN_NETMAP_REPORT;
 }
@@ -334,6 +363,17 @@ static void netmap_flush(struct un_device *device)
     }
 }
 
+/* The next packet, still; poll is told that we have seen what is there. */
+static bool has_to_wait(struct netmap *netmap)
+{
+    struct un_netmap_ring *ring = netmap->pair.rx.ring;
+    bool has_come = un_observe(&ring->tail) != netmap->stuck_at;
+    if (!netmap->is_stuck || has_come || (netmap->lacking > 0 && has_frames(netmap, netmap->lacking)))
+        return false;
+    un_store(&ring->cur, netmap->stuck_at);
+    return true;
+}
+
 static bool netmap_sleep(struct un_device *device)
 {
     struct netmap *netmap = netmap_of(device);
@@ -341,7 +381,7 @@ static bool netmap_sleep(struct un_device *device)
     netmap_flush(device);
     if (netmap->has_released)
         synchronise_rx(netmap);
-    return netmap->waiting == 0 && un_netmap_ready(&netmap->pair.rx) == 0;
+    return netmap->waiting == 0 && (un_netmap_ready(&netmap->pair.rx) == 0 || has_to_wait(netmap));
 }
 
 /* ---- begin and end ---- */
@@ -355,11 +395,11 @@ static void netmap_close(struct un_device *device)
         un_netmap_unmap(&netmap->pair);
         close(netmap->memory_fd);
         close(netmap->fd);
+        if (netmap->host)
+            close(device->fd);
     }
-    if (netmap->host) {
+    if (netmap->host)
         un_netmap_host_close(netmap->host);
-        close(device->fd);
-    }
     free(netmap);
 }
 
@@ -391,17 +431,23 @@ struct un_device *un_netmap_over(const struct un_netmap_pair *pair, const struct
     return &netmap->device;
 }
 
-int un_netmap_carries(struct un_device *device, int host_fd, int host_memory_fd, int wait_fd, const char **why)
+void un_netmap_carries_for(struct un_device *device, struct un_netmap_host *host, int wait_fd)
 {
     struct netmap *netmap = netmap_of(device);
     un_assert(device->operations == &netmap_operations && !netmap->host);
-    netmap->host = un_netmap_host_open(host_fd, host_memory_fd);
-    if (!netmap->host) {
+    netmap->host = host;
+    device->fd = wait_fd;
+}
+
+int un_netmap_carries(struct un_device *device, int host_fd, int host_memory_fd, int wait_fd, const char **why)
+{
+    struct un_netmap_host *host = un_netmap_host_open(host_fd, host_memory_fd);
+    if (!host) {
         int error = errno;
         *why = un_why("the kernel's rings of the netmap port cannot be used: %s", strerror(error));
         return -error;
     }
-    device->fd = wait_fd;
+    un_netmap_carries_for(device, host, wait_fd);
     return 0;
 }
 

@@ -1,4 +1,5 @@
-/* netmap's binary interface, API version 14: the same on Linux and FreeBSD, on machines with 64-bit pointers.
+/* netmap's binary interface, API version 14: the same on Linux and FreeBSD, on machines with 64-bit pointers, but for
+ * the numbers of requests, which each system makes of the same parts.
  *
  * It is written down here, with what netmap's public header has where, so that no header of netmap is needed
  * to build. Where a struct says "from", the distance is in bytes and may be negative.
@@ -17,6 +18,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/ioctl.h>
 
 #include "base/assert.h"
 #include "base/barrier.h"
@@ -26,9 +28,9 @@
 #define UN_NETMAP_NAME_BYTES 64u
 
 /* Requests of ioctl. */
-#define UN_NETMAP_CONTROL 0xc0586997ul /* NIOCCTRL, with a struct un_netmap_header */
-#define UN_NETMAP_SYNC_TX 0x6994ul     /* NIOCTXSYNC */
-#define UN_NETMAP_SYNC_RX 0x6995ul     /* NIOCRXSYNC */
+#define UN_NETMAP_CONTROL _IOWR('i', 151, struct un_netmap_header) /* NIOCCTRL */
+#define UN_NETMAP_SYNC_TX _IO('i', 148)                            /* NIOCTXSYNC */
+#define UN_NETMAP_SYNC_RX _IO('i', 149)                            /* NIOCRXSYNC */
 
 enum un_netmap_request_type { UN_NETMAP_REGISTER = 1 };
 
@@ -54,12 +56,18 @@ enum un_netmap_ring_flag {
 };
 
 struct un_netmap_slot {
-    uint32_t buffer; /* its number */
-    uint16_t length;
-    uint16_t flags; /* enum un_netmap_slot_flag */
+    union {
+        struct {
+            uint32_t buffer; /* its number */
+            uint16_t length;
+            uint16_t flags; /* enum un_netmap_slot_flag */
+        };
+        un_shared64 word; /* these three */
+    };
     uint64_t pointer;
 };
-UN_STATIC_ASSERT(sizeof(struct un_netmap_slot) == 16, "struct netmap_slot");
+UN_STATIC_ASSERT(sizeof(struct un_netmap_slot) == 16 && offsetof(struct un_netmap_slot, flags) == 6,
+                 "struct netmap_slot");
 
 struct un_netmap_ring {
     int64_t buffers; /* from the ring to buffer 0 */
@@ -113,6 +121,10 @@ struct un_netmap_header {
 UN_STATIC_ASSERT(sizeof(struct un_netmap_header) == 88 && offsetof(struct un_netmap_header, name) == 8 &&
                      offsetof(struct un_netmap_header, body) == 80,
                  "struct nmreq_header");
+#if defined(__linux__) && (defined(__x86_64__) || defined(__aarch64__))
+UN_STATIC_ASSERT(UN_NETMAP_CONTROL == 0xc0586997 && UN_NETMAP_SYNC_TX == 0x6994 && UN_NETMAP_SYNC_RX == 0x6995,
+                 "requests, as Linux numbers them");
+#endif
 
 struct un_netmap_register {
     uint64_t if_at;        /* of struct un_netmap_if in the memory that is mapped … */

@@ -9,29 +9,39 @@
 
 #define ASK_EVERY 64u /* times: then it is asked as well; while its owner sleeps, poll asks */
 
+struct un_netmap_host *un_netmap_host_over(const struct un_netmap_pair *pair, int fd)
+{
+    struct un_netmap_host *host = calloc(1, sizeof *host);
+    if (host)
+        *host = (struct un_netmap_host){.pair = *pair, .fd = fd, .memory_fd = -1};
+    return host;
+}
+
 struct un_netmap_host *un_netmap_host_open(int fd, int memory_fd)
 {
     struct un_netmap_memory memory;
-    struct un_netmap_host *host = calloc(1, sizeof *host);
-    if (!host)
-        return NULL;
-    *host = (struct un_netmap_host){.fd = fd, .memory_fd = memory_fd};
+    struct un_netmap_pair pair;
     int error = un_netmap_recall(&memory, memory_fd);
     if (!error)
-        error = un_netmap_map(&host->pair, fd, &memory);
-    if (error) {
-        free(host);
-        errno = -error;
+        error = un_netmap_map(&pair, fd, &memory);
+    struct un_netmap_host *host = error ? NULL : un_netmap_host_over(&pair, fd);
+    if (!host) {
+        if (!error)
+            un_netmap_unmap(&pair);
+        errno = error ? -error : ENOMEM;
         return NULL;
     }
+    host->memory_fd = memory_fd;
     return host;
 }
 
 void un_netmap_host_close(struct un_netmap_host *host)
 {
-    un_netmap_unmap(&host->pair);
-    close(host->memory_fd);
-    close(host->fd);
+    if (host->memory_fd >= 0) {
+        un_netmap_unmap(&host->pair);
+        close(host->memory_fd);
+        close(host->fd);
+    }
     free(host);
 }
 
@@ -43,34 +53,34 @@ bool un_netmap_ask_host(struct un_netmap_host *host, bool must)
 }
 
 /* A slot of one ring into the next one of another; false: it is out of order. */
-static bool copy_slot(const struct un_netmap_side *rx, const struct un_netmap_side *tx)
+static bool copy_slot(const struct un_netmap_side *rx, struct un_netmap_side *tx)
 {
-    uint32_t at = un_load(&tx->ring->head);
-    const struct un_netmap_slot *from = &rx->ring->slots[un_load(&rx->ring->head)];
-    struct un_netmap_slot *to = &tx->ring->slots[at];
-    bool is_valid = from->length > 0 && from->length <= rx->buffer_bytes && from->length <= tx->buffer_bytes &&
-                    from->buffer < rx->buffer_count && to->buffer < tx->buffer_count;
+    const struct un_netmap_slot from = un_netmap_slot(rx, rx->head), to = un_netmap_slot(tx, tx->head);
+    bool is_valid = from.length > 0 && from.length <= rx->buffer_bytes && from.length <= tx->buffer_bytes &&
+                    from.buffer < rx->buffer_count && to.buffer < tx->buffer_count;
     if (!is_valid)
         return false;
-    memcpy(un_netmap_buffer(tx, to->buffer), un_netmap_buffer(rx, from->buffer), from->length);
-    to->length = from->length;
-    to->flags = 0;
-    un_netmap_give(tx, un_netmap_next(tx, at));
+    memcpy(un_netmap_buffer(tx, to.buffer), un_netmap_buffer(rx, from.buffer), from.length);
+    struct un_netmap_slot *slot = &tx->ring->slots[tx->head];
+    slot->length = from.length;
+    slot->flags = 0;
+    un_netmap_give(tx, un_netmap_next(tx, tx->head));
     return true;
 }
 
-static void drop_slot(const struct un_netmap_side *rx)
+static void drop_slot(struct un_netmap_side *rx)
 {
-    un_netmap_give(rx, un_netmap_next(rx, un_load(&rx->ring->head)));
+    un_netmap_give(rx, un_netmap_next(rx, rx->head));
 }
 
-uint32_t un_netmap_carry(struct un_netmap_host *host, const struct un_netmap_side *tx)
+struct un_netmap_carried un_netmap_carry(struct un_netmap_host *host, struct un_netmap_side *tx, uint32_t most)
 {
-    const struct un_netmap_side *rx = &host->pair.rx;
-    uint32_t count = 0;
-    while (un_netmap_ready(rx) > 0 && un_netmap_ready(tx) > tx->slot_count / 2) {
-        count += copy_slot(rx, tx);
+    struct un_netmap_side *rx = &host->pair.rx;
+    struct un_netmap_carried count = {0};
+    while (count.taken < most && un_netmap_ready(rx) > 0 && un_netmap_ready(tx) > tx->slot_count / 2) {
+        count.copied += copy_slot(rx, tx);
         drop_slot(rx);
+        count.taken++;
     }
     return count;
 }

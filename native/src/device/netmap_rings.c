@@ -18,22 +18,23 @@ static bool find_side(struct un_netmap_side *side, uint8_t *map, uint64_t bytes,
 {
     if (at % 8 || !lies_in(bytes, at, sizeof(struct un_netmap_ring)))
         return false;
-    struct un_netmap_ring *ring = (struct un_netmap_ring *)(map + at);
-    uint64_t slots_bytes = (uint64_t)ring->slot_count * sizeof ring->slots[0];
-    bool has_slots = ring->slot_count > 1 && ring->slot_count <= SLOTS_MAX &&
-                     lies_in(bytes, at, sizeof *ring + slots_bytes);
-    bool has_buffers = ring->buffer_bytes > 0 && ring->buffer_bytes <= UINT16_MAX + 1u && ring->buffers > -at &&
-                       ring->buffers < (int64_t)bytes - at;
-    bool has_places = un_load(&ring->head) < ring->slot_count && un_load(&ring->tail) < ring->slot_count;
-    if (!has_slots || !has_buffers || !has_places)
+    const volatile struct un_netmap_ring *found = (struct un_netmap_ring *)(map + at);
+    uint32_t slot_count = found->slot_count, buffer_bytes = found->buffer_bytes, head = un_load(&found->head);
+    int64_t buffers = found->buffers;
+    uint64_t slots_bytes = (uint64_t)slot_count * sizeof found->slots[0];
+    bool has_slots = slot_count > 1 && slot_count <= SLOTS_MAX && lies_in(bytes, at, sizeof *found + slots_bytes);
+    bool has_buffers = buffer_bytes > 0 && buffer_bytes <= UINT16_MAX + 1u && buffers > -at &&
+                       buffers < (int64_t)bytes - at;
+    if (!has_slots || !has_buffers || head >= slot_count || un_load(&found->tail) >= slot_count)
         return false;
-    uint64_t first = (uint64_t)(at + ring->buffers);
+    uint64_t first = (uint64_t)(at + buffers);
     *side = (struct un_netmap_side){
-        .ring = ring,
+        .ring = (struct un_netmap_ring *)(map + at),
         .buffers = map + first,
-        .slot_count = ring->slot_count,
-        .buffer_bytes = ring->buffer_bytes,
-        .buffer_count = (uint32_t)((bytes - first) / ring->buffer_bytes),
+        .head = head,
+        .slot_count = slot_count,
+        .buffer_bytes = buffer_bytes,
+        .buffer_count = (uint32_t)((bytes - first) / buffer_bytes),
     };
     return true;
 }
@@ -43,19 +44,18 @@ int un_netmap_find(struct un_netmap_pair *pair, void *map, const struct un_netma
     uint64_t bytes = memory->memory_bytes, at = memory->if_at;
     if (memory->magic != UN_NETMAP_MAGIC || at % 8 || at > bytes || bytes - at < sizeof(struct un_netmap_if))
         return -EINVAL;
-    const struct un_netmap_if *port = (const struct un_netmap_if *)((uint8_t *)map + at);
-    uint64_t before_rx = (uint64_t)port->tx_rings + port->host_tx_rings;
+    const volatile struct un_netmap_if *port = (const struct un_netmap_if *)((uint8_t *)map + at);
+    uint64_t tx_rings = port->tx_rings, rx_rings = port->rx_rings, host_tx_rings = port->host_tx_rings;
     uint64_t known = (bytes - at - sizeof *port) / sizeof port->rings[0];
     bool is_host = memory->flags & UN_NETMAP_IS_HOST;
-    uint32_t tx_count = is_host ? port->host_tx_rings : port->tx_rings;
-    uint32_t rx_count = is_host ? port->host_rx_rings : port->rx_rings;
-    uint64_t tx = (is_host ? port->tx_rings : 0) + (uint64_t)memory->ring;
-    uint64_t rx = before_rx + (is_host ? port->rx_rings : 0) + memory->ring;
+    uint64_t tx_count = is_host ? host_tx_rings : tx_rings, rx_count = is_host ? port->host_rx_rings : rx_rings;
+    uint64_t tx = (is_host ? tx_rings : 0) + memory->ring;
+    uint64_t rx = tx_rings + host_tx_rings + (is_host ? rx_rings : 0) + memory->ring;
     if (memory->ring >= tx_count || memory->ring >= rx_count || tx >= known || rx >= known)
         return -EINVAL;
     *pair = (struct un_netmap_pair){.map = map, .map_bytes = bytes};
-    bool found = find_side(&pair->tx, map, bytes, (int64_t)at + port->rings[tx]) &&
-                 find_side(&pair->rx, map, bytes, (int64_t)at + port->rings[rx]);
+    bool found = find_side(&pair->tx, map, bytes, (int64_t)(at + (uint64_t)port->rings[tx])) &&
+                 find_side(&pair->rx, map, bytes, (int64_t)(at + (uint64_t)port->rings[rx]));
     return found ? 0 : -EINVAL;
 }
 

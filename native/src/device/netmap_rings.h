@@ -2,7 +2,11 @@
  *
  * Rings, buffers and the positions in them are the module's memory, and live as long as the descriptor. The process
  * that uses the pair remembers nothing that the next one could miss. Where the pair lies, and what the port is to us,
- * stands in a small memory of the supervisor's, handed down beside the descriptor. */
+ * stands in a small memory of the supervisor's, handed down beside the descriptor.
+ *
+ * All pairs of a card lie in one memory, so the engines of other shards can write into ours (P4). What is read there is
+ * copied once, and the copy is checked and used; whatever stands there, nothing outside the memory is touched, and
+ * no loop goes on for longer than a ring is. Packets may be lost or wrong. */
 #ifndef UN_NETMAP_RINGS_H
 #define UN_NETMAP_RINGS_H
 
@@ -36,6 +40,7 @@ UN_STATIC_ASSERT(sizeof(struct un_netmap_memory) == 40, "the same in every versi
 struct un_netmap_side {
     struct un_netmap_ring *ring;
     uint8_t *buffers;
+    uint32_t head; /* as the ring has it, where it is only stored */
     uint32_t slot_count;
     uint32_t buffer_bytes;
     uint32_t buffer_count; /* a slot that names no lower number is out of order */
@@ -62,7 +67,9 @@ struct un_device *un_netmap_over(const struct un_netmap_pair *pair, const struct
 /* How many slots are the user's. */
 static inline uint32_t un_netmap_ready(const struct un_netmap_side *side)
 {
-    uint32_t head = un_load(&side->ring->head), tail = un_observe(&side->ring->tail);
+    uint32_t head = side->head, tail = un_observe(&side->ring->tail);
+    if (tail >= side->slot_count)
+        return 0;
     return tail >= head ? tail - head : tail + side->slot_count - head;
 }
 
@@ -72,10 +79,17 @@ static inline uint32_t un_netmap_next(const struct un_netmap_side *side, uint32_
 }
 
 /* Slots before `head` are the kernel's from now on. */
-static inline void un_netmap_give(const struct un_netmap_side *side, uint32_t head)
+static inline void un_netmap_give(struct un_netmap_side *side, uint32_t head)
 {
+    side->head = head;
     un_store(&side->ring->cur, head);
     un_publish(&side->ring->head, head);
+}
+
+/* As it is now. */
+static inline struct un_netmap_slot un_netmap_slot(const struct un_netmap_side *side, uint32_t at)
+{
+    return (struct un_netmap_slot){.word = un_load(&side->ring->slots[at].word)};
 }
 
 static inline uint8_t *un_netmap_buffer(const struct un_netmap_side *side, uint32_t buffer)

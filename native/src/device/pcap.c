@@ -190,7 +190,9 @@ static bool pcap_sleep(struct un_device *device)
 {
     struct pcap *pcap = pcap_of(device);
     write_out(pcap);
-    return pcap->inner->operations->sleep(pcap->inner);
+    bool may_sleep = pcap->inner->operations->sleep(pcap->inner);
+    device->lacks_frames = pcap->inner->lacks_frames;
+    return may_sleep;
 }
 
 static void pcap_close(struct un_device *device)

@@ -8,17 +8,18 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "device/netmap_abi.h"
 #include "engine/control.h"
 
 #define ALWAYS UN_SYSCALLS_ALWAYS
 #define SOCKETS UN_SYSCALLS_OF_SOCKETS
 #define PACKETS UN_SYSCALLS_OF_PACKETS
-#define RINGS UN_SYSCALLS_OF_RINGS
 #define START UN_SYSCALLS_TO_START
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -56,7 +57,7 @@ static const struct un_syscall {
     {SYS_setsockopt, SOCKETS},
     {SYS_recvmsg, ALWAYS},
     {SYS_shutdown, SOCKETS},
-    {SYS_ioctl, SOCKETS | RINGS | START},
+    {SYS_ioctl, SOCKETS | START},
     {SYS_epoll_ctl, ALWAYS},
     {SYS_close, ALWAYS},
     /* Memory. */
@@ -95,7 +96,8 @@ static const struct un_syscall {
 
 #define SYSCALL_COUNT (sizeof syscalls / sizeof *syscalls)
 #define AROUND 6 /* instructions of the filter besides one for each call */
-UN_STATIC_ASSERT(SYSCALL_COUNT < UINT8_MAX, "a filter jumps so far at most");
+#define FOR_RINGS 6 /* and those that look at an ioctl's request */
+UN_STATIC_ASSERT(SYSCALL_COUNT + FOR_RINGS < UINT8_MAX, "a filter jumps so far at most");
 
 static struct {
     un_shared64 *refused;
@@ -151,11 +153,30 @@ static uint32_t action_of(uint64_t mode)
     return mode == UN_SYSCALLS_KILL ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_TRAP;
 }
 
+/* The descriptor of a device's rings takes requests of more rights too, so its calls are named. Behind these
+ * instructions stand the one that refuses and the one that allows. */
+static void write_for_rings(struct sock_filter *filter)
+{
+    const uint32_t request = offsetof(struct seccomp_data, args[1]); /* both machines are little-endian */
+    const struct sock_filter rings[] = {
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, FOR_RINGS - 1),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, request + 4),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, FOR_RINGS - 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, request),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, UN_NETMAP_SYNC_TX, FOR_RINGS - 4, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, UN_NETMAP_SYNC_RX, FOR_RINGS - 5, 0),
+    };
+    UN_STATIC_ASSERT(sizeof rings / sizeof *rings == FOR_RINGS, "its jumps go behind its end");
+    memcpy(filter, rings, sizeof rings);
+}
+
 /* How many instructions. Calls of another machine's numbering are refused. */
 static uint16_t write_filter(struct sock_filter *filter, uint32_t action, uint32_t uses)
 {
+    const bool any_request = uses & (SOCKETS | START); /* of ioctl, which is in the table then */
+    const uint8_t for_rings = uses & UN_SYSCALLS_OF_RINGS && !any_request ? FOR_RINGS : 0;
     uint16_t at = 0;
-    uint8_t to_allow = 0;
+    uint8_t to_allow = for_rings;
     for (size_t i = 0; i < SYSCALL_COUNT; i++)
         if (syscalls[i].uses & uses)
             to_allow++;
@@ -167,6 +188,9 @@ static uint16_t write_filter(struct sock_filter *filter, uint32_t action, uint32
     for (size_t i = 0; i < SYSCALL_COUNT; i++)
         if (syscalls[i].uses & uses)
             filter[at++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, syscalls[i].number, to_allow--, 0);
+    if (for_rings)
+        write_for_rings(&filter[at]);
+    at += for_rings;
     filter[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, action);
     filter[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     return at;
@@ -174,7 +198,7 @@ static uint16_t write_filter(struct sock_filter *filter, uint32_t action, uint32
 
 int un_syscalls_restrict(uint64_t mode, uint32_t uses)
 {
-    struct sock_filter filter[SYSCALL_COUNT + AROUND];
+    struct sock_filter filter[SYSCALL_COUNT + FOR_RINGS + AROUND];
     struct sigaction handler = {.sa_sigaction = refuse, .sa_flags = SA_SIGINFO | SA_NODEFER};
     if (mode == UN_SYSCALLS_ANY)
         return 0;

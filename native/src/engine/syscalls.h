@@ -20,7 +20,8 @@ enum un_syscall_use {
     UN_SYSCALLS_OF_SOCKETS = 1 << 1, /* of the kernel */
     UN_SYSCALLS_OF_PACKETS = 1 << 2, /* of a device under a stack of our own */
     UN_SYSCALLS_TO_START = 1 << 3,   /* to open the device, to take over, to make another filter */
-    UN_SYSCALLS_OF_RINGS = 1 << 4,   /* of a device whose rings are looked at by the kernel when it is called */
+    /* of a device whose rings are looked at by the kernel when it is called: those two calls, no other ioctl */
+    UN_SYSCALLS_OF_RINGS = 1 << 4,
 };
 
 /* Who hears of refused calls from now on: a counter, and the supervisor (-1: standard error). */

@@ -138,6 +138,8 @@ uint64_t un_stack_deadline_ns(const struct un_stack *stack)
     if (!own->retry_ns && (own->outputs.head != UN_NONE || stack->has_submitted))
         return own->now_ns;
     uint64_t next = own->retry_ns ? own->retry_ns : UINT64_MAX;
+    if (stack->device->lacks_frames)
+        next = un_min64(next, own->now_ns + UN_MS_NS);
     next = un_min64(next, own->timers_next_ns);
     next = un_min64(next, own->neighbours_next_ns);
     next = un_min64(next, own->fragments_next_ns);

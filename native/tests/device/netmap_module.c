@@ -8,6 +8,7 @@
 
 #include "../check.h"
 #include "device/device.h"
+#include "device/netmap_host.h"
 
 struct module *module;
 
@@ -42,11 +43,16 @@ void module_begin(void)
     memset(module, 0, sizeof *module);
     module->port = (struct un_netmap_if){.tx_rings = 1, .rx_rings = 1, .host_tx_rings = 1, .host_rx_rings = 1};
     module->rings[0] = (uint8_t *)&module->tx - (uint8_t *)&module->port;
+    module->rings[1] = (uint8_t *)&module->host_tx - (uint8_t *)&module->port;
     module->rings[2] = (uint8_t *)&module->rx - (uint8_t *)&module->port;
+    module->rings[3] = (uint8_t *)&module->host_rx - (uint8_t *)&module->port;
     make_ring(&module->tx, 1, 2);
     make_ring(&module->rx, 0, 2 + MODULE_SLOTS);
+    make_ring(&module->host_tx, 1, 2 + 2 * MODULE_SLOTS);
+    make_ring(&module->host_rx, 0, 2 + 3 * MODULE_SLOTS);
     module->tx_seen = module->tx;
     module->rx_seen = module->rx;
+    module->host_rx_seen = module->host_rx;
 }
 
 struct un_device *module_open(uint16_t mtu, uint16_t flags)
@@ -61,14 +67,25 @@ struct un_device *module_open(uint16_t mtu, uint16_t flags)
     return device;
 }
 
+void module_carries(struct un_device *device)
+{
+    struct un_netmap_pair pair;
+    const struct un_netmap_memory memory = {
+        .magic = UN_NETMAP_MAGIC, .flags = UN_NETMAP_IS_HOST, .memory_bytes = sizeof *module};
+    CHECK_EQ(un_netmap_find(&pair, module, &memory), 0);
+    struct un_netmap_host *host = un_netmap_host_over(&pair, MODULE_HOST_FD);
+    CHECK(host != NULL);
+    un_netmap_carries_for(device, host, MODULE_FD);
+}
+
 /* ---- rules ---- */
 
 static void no_buffer_stands_twice(void)
 {
     bool stands[MODULE_BUFFERS] = {false};
-    for (uint32_t i = 0; i < 2 * MODULE_SLOTS; i++) {
-        const struct module_ring *ring = i < MODULE_SLOTS ? &module->tx : &module->rx;
-        uint32_t buffer = ring->slots[i % MODULE_SLOTS].buffer;
+    const struct module_ring *rings[] = {&module->tx, &module->host_tx, &module->rx, &module->host_rx};
+    for (uint32_t i = 0; i < 4 * MODULE_SLOTS; i++) {
+        uint32_t buffer = rings[i / MODULE_SLOTS]->slots[i % MODULE_SLOTS].buffer;
         CHECK(buffer >= 2 && buffer < MODULE_BUFFERS);
         CHECK(!stands[buffer]);
         stands[buffer] = true;
@@ -125,22 +142,36 @@ static void synchronise_tx(void)
 
 static void synchronise_rx(void)
 {
+    uint32_t at = module->rx_seen.ring.head;
     module->rx_calls++;
-    check(&module->rx, &module->rx_seen);
+    for (uint32_t left = check(&module->rx, &module->rx_seen); left > 0; left--, at = next(at))
+        module->forwarded += module->rx.ring.flags & UN_NETMAP_RING_FORWARDS &&
+                             module->rx.slots[at].flags & UN_NETMAP_FORWARD;
     module->rx.ring.tail = module->rx_filled;
     module->rx_seen = module->rx;
 }
 
+static void synchronise_host(void)
+{
+    check(&module->host_rx, &module->host_rx_seen);
+    module->host_rx.ring.tail = module->host_filled;
+    module->host_rx_seen = module->host_rx;
+}
+
 int ioctl(int fd, unsigned long request, ...)
 {
-    CHECK_EQ(fd, MODULE_FD);
+    CHECK(fd == MODULE_FD || (fd == MODULE_HOST_FD && request == UN_NETMAP_SYNC_RX));
     CHECK(request == UN_NETMAP_SYNC_TX || request == UN_NETMAP_SYNC_RX);
+    if (module->is_scribbled)
+        return 0;
     if (module->gone) {
         errno = ENXIO;
         return -1;
     }
     module->is_busy = true;
-    if (request == UN_NETMAP_SYNC_TX)
+    if (fd == MODULE_HOST_FD)
+        synchronise_host();
+    else if (request == UN_NETMAP_SYNC_TX)
         synchronise_tx();
     else
         synchronise_rx();
@@ -148,18 +179,31 @@ int ioctl(int fd, unsigned long request, ...)
     return 0;
 }
 
+static int fill(struct module_ring *ring, struct module_ring *seen, uint32_t *filled, const void *bytes,
+                struct un_netmap_slot what)
+{
+    if (next(*filled) == seen->ring.head)
+        return -1;
+    struct un_netmap_slot *slot = &ring->slots[*filled];
+    slot->length = what.length;
+    slot->flags = what.flags;
+    if (what.length <= MODULE_BUFFER_BYTES)
+        memcpy(module->buffers[slot->buffer], bytes, what.length);
+    seen->slots[*filled] = *slot;
+    *filled = next(*filled);
+    return 0;
+}
+
 int module_receive(const void *bytes, uint16_t length, uint16_t flags)
 {
-    if (next(module->rx_filled) == module->rx_seen.ring.head)
-        return -1;
-    struct un_netmap_slot *slot = &module->rx.slots[module->rx_filled];
-    slot->length = length;
-    slot->flags = flags;
-    if (length <= MODULE_BUFFER_BYTES)
-        memcpy(module->buffers[slot->buffer], bytes, length);
-    module->rx_seen.slots[module->rx_filled] = *slot;
-    module->rx_filled = next(module->rx_filled);
-    return 0;
+    return fill(&module->rx, &module->rx_seen, &module->rx_filled, bytes,
+                (struct un_netmap_slot){.length = length, .flags = flags});
+}
+
+int module_kernel_sends(const void *bytes, uint16_t length)
+{
+    return fill(&module->host_rx, &module->host_rx_seen, &module->host_filled, bytes,
+                (struct un_netmap_slot){.length = length});
 }
 
 uint32_t module_sent(uint8_t *bytes, uint32_t most)

@@ -1,5 +1,5 @@
-/* netmap's module for tests of one process: a port with one ring pair, in memory of the test, and the system call that
- * synchronises it, under the C library's name.
+/* netmap's module for tests of one process: a port with one ring pair and that of the kernel's stack, in memory of the
+ * test, and the system call that synchronises them, under the C library's name.
  *
  * It is a stern one. Whatever a user of netmap may not do ends the test: a place in a ring that goes back, or beyond
  * what is the user's; a slot of the module's that was changed; a buffer that stands in two slots; a slot to send that
@@ -9,8 +9,8 @@
 
 #include "device/netmap_rings.h"
 
-enum { MODULE_SLOTS = 16, MODULE_BUFFER_BYTES = 256, MODULE_BUFFERS = 2 * MODULE_SLOTS + 2, MODULE_FD = 1000,
-       MODULE_SENT_BYTES = 64 << 10 };
+enum { MODULE_SLOTS = 16, MODULE_BUFFER_BYTES = 256, MODULE_BUFFERS = 4 * MODULE_SLOTS + 2, MODULE_FD = 1000,
+       MODULE_HOST_FD = 1001, MODULE_SENT_BYTES = 64 << 10 };
 
 struct module_ring {
     struct un_netmap_ring ring;
@@ -20,14 +20,17 @@ struct module_ring {
 struct module {
     struct un_netmap_if port;
     int64_t rings[4]; /* to send, host, to receive, host */
-    struct module_ring tx, rx;
+    struct module_ring tx, host_tx, rx, host_rx; /* nothing is sent to the kernel in host_tx */
     uint8_t buffers[MODULE_BUFFERS][MODULE_BUFFER_BYTES];
     /* The module's own view. */
-    struct module_ring tx_seen, rx_seen;
+    struct module_ring tx_seen, rx_seen, host_rx_seen;
     uint32_t rx_filled; /* behind the last packet that came; the user sees it with the next call */
+    uint32_t host_filled; /* and behind the last one that the kernel sent */
     uint32_t tx_sent;   /* behind the last packet that was sent */
     bool keeps;         /* what is sent: slots do not come back until it is not set any more */
+    uint32_t forwarded; /* slots that were handed back as packets for the kernel */
     bool gone;          /* the interface was removed */
+    bool is_scribbled;  /* rings may say anything: calls do nothing */
     uint32_t tx_calls, rx_calls;
     bool is_busy;       /* within a call: no process dies then */
     /* Packets that were sent: length and bytes, one behind the other. */
@@ -41,9 +44,11 @@ extern struct module *module; /* in memory that is shared with children */
 
 void module_begin(void);
 struct un_device *module_open(uint16_t mtu, uint16_t flags); /* over the pair; one after the other */
+void module_carries(struct un_device *device); /* what the kernel sends */
 
 /* A slot more for the user, with the next call: 0, or -1: there is no room. */
 int module_receive(const void *bytes, uint16_t length, uint16_t flags);
+int module_kernel_sends(const void *bytes, uint16_t length); /* as above */
 /* The next packet that was sent, all its slots: its length, 0 when there is none. */
 uint32_t module_sent(uint8_t *bytes, uint32_t most);
 

@@ -1,6 +1,8 @@
 /* A ring pair of netmap whose process is killed after each instruction that stores, but for those of the module, which
  * finishes its calls: the next process goes on where the rings stand. No rule of the module's is broken; what was sent
- * comes whole, in order and once; what came is received in order and once, but for what the dead one had taken. */
+ * comes whole, in order and once; what came is received in order and once, but for what the dead one had taken. Of a
+ * card that is shared, each packet that came for the kernel is passed on once, and each that it sent leaves: in order,
+ * and one of them may leave twice. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -11,7 +13,8 @@
 #include "fixture.h"
 #include "netmap_module.h"
 
-enum { FRAMES = 32, FRAME_BYTES = 256, MTU = 600, COME = 4, SENT = 4, BYTES_MAX = MTU + UN_ETHERNET_TAGGED_BYTES };
+enum { FRAMES = 32, FRAME_BYTES = 256, MTU = 600, COME = 4, SENT = 4, CARD_COME = 6, CARRIED = 4, CARD_BYTES = 90,
+       BYTES_MAX = MTU + UN_ETHERNET_TAGGED_BYTES };
 
 static struct un_pool pool;
 static struct un_device *device;
@@ -96,22 +99,106 @@ static void check(void)
     CHECK(device->operations->sleep(device));
 }
 
+/* ---- a card that is shared with the kernel, by the shard that carries for it ---- */
+
+static void take_over_card(void)
+{
+    un_pool_format(&pool, FRAMES, FRAME_BYTES);
+    device = module_open(MTU, UN_NETMAP_SHARES);
+    module_carries(device);
+    un_device_attach(device, &pool);
+}
+
+enum whose { OURS, KERNELS, OF_ALL, WHOSE };
+
+static void card_packet(uint8_t *bytes, uint32_t number)
+{
+    fixture_packet(bytes, CARD_BYTES, number);
+    if (number % WHOSE == KERNELS)
+        bytes[5] = 9;
+    else if (number % WHOSE == OF_ALL)
+        memset(bytes, 0xff, 6);
+}
+
+static void comes_to_card(uint32_t number)
+{
+    uint8_t bytes[CARD_BYTES];
+    card_packet(bytes, number);
+    CHECK_EQ(module_receive(bytes, sizeof bytes, 0), 0);
+}
+
+static void kernel_sends(uint32_t number)
+{
+    uint8_t bytes[CARD_BYTES];
+    fixture_packet(bytes, sizeof bytes, number);
+    CHECK_EQ(module_kernel_sends(bytes, sizeof bytes), 0);
+}
+
+static void check_card_received(void)
+{
+    uint8_t bytes[BYTES_MAX], expected[CARD_BYTES];
+    struct un_rx packet;
+    uint32_t number = 0;
+    while (device->operations->peek(device, &packet, 1) == 1) {
+        device->operations->release(device, 1);
+        fixture_copy(&pool, &packet, bytes);
+        un_pool_drop_chain(&pool, packet.frame);
+        CHECK_EQ(packet.length, CARD_BYTES);
+        for (;; number++) {
+            CHECK(number <= CARD_COME);
+            card_packet(expected, number);
+            if (number % WHOSE != KERNELS && memcmp(bytes, expected, sizeof expected) == 0)
+                break;
+        }
+        number++;
+    }
+    CHECK_EQ(number, CARD_COME + 1);
+    CHECK_EQ(pool.own->free_count, FRAMES);
+}
+
+static void check_carried(void)
+{
+    uint8_t bytes[BYTES_MAX];
+    uint32_t next = 0, twice = 0, length;
+    while ((length = module_sent(bytes, sizeof bytes)) > 0) {
+        bool is_again = next > 0 && fixture_packet_is(bytes, CARD_BYTES, next - 1);
+        CHECK_EQ(length, CARD_BYTES);
+        CHECK(is_again || fixture_packet_is(bytes, CARD_BYTES, next));
+        twice += is_again;
+        next += !is_again;
+    }
+    CHECK_EQ(next, CARRIED + 1);
+    CHECK(twice <= 1);
+}
+
+static void check_card(void)
+{
+    take_over_card();
+    comes_to_card(CARD_COME);
+    kernel_sends(CARRIED);
+    check_card_received();
+    CHECK(device->operations->sleep(device));
+    check_carried();
+    CHECK_EQ(module->forwarded, 2 * CARD_COME / WHOSE);
+}
+
 static uint32_t looks;
+static void (*judgement)(void);
 
 static void look(void)
 {
     if (module->is_busy)
         return;
     looks++;
-    step_judge(check);
+    step_judge(judgement);
 }
 
 /* ---- what processes do ---- */
 
 static void receive_all(void)
 {
-    struct un_rx packets[COME];
-    uint32_t count = device->operations->peek(device, packets, COME);
+    struct un_rx packets[CARD_COME];
+    uint32_t count = device->operations->peek(device, packets, CARD_COME);
     device->operations->release(device, count);
     for (uint32_t i = 0; i < count; i++)
         un_pool_drop_chain(&pool, packets[i].frame);
@@ -132,8 +219,36 @@ static void killed_while(void (*act)(void))
     for (uint32_t i = 0; i < COME; i++)
         comes(i);
     looks = 0;
+    judgement = check;
     step_through(act, look);
     CHECK(looks > 0);
+    device->operations->close(device);
+}
+
+static void killed_on_a_card_while(void (*act)(void))
+{
+    module_begin();
+    take_over_card();
+    for (uint32_t i = 0; i < CARD_COME; i++)
+        comes_to_card(i);
+    for (uint32_t i = 0; i < CARRIED; i++)
+        kernel_sends(i);
+    looks = 0;
+    judgement = check_card;
+    step_through(act, look);
+    CHECK(looks > 0);
+    device->operations->close(device);
+}
+
+static void killed_while_it_takes_a_card_over(void)
+{
+    killed_on_a_card_while(take_over_card);
+}
+
+/* It receives, and carries before it sleeps. */
+static void killed_on_a_card(void)
+{
+    killed_on_a_card_while(receive_all);
 }
 
 static void killed_while_it_receives(void)
@@ -159,5 +274,9 @@ int main(void)
     RUN(killed_while_it_takes_over);
     RUN(killed_while_it_receives);
     RUN(killed_while_it_sends);
+    RUN(killed_while_it_takes_a_card_over);
+    RUN(killed_on_a_card);
+    fixture_pool_free(&pool);
+    step_forget();
     return 0;
 }

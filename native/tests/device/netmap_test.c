@@ -1,5 +1,7 @@
 /* A ring pair of netmap, with the module played by netmap_module.c: how slots, calls and packets go together, and what
  * a process leaves to the next one. What a user of netmap may not do ends each of these tests. */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "../check.h"
@@ -156,8 +158,15 @@ static void a_packet_is_given_when_all_of_it_has_come(void)
     fixture_packet(bytes, sizeof bytes, 7);
     CHECK_EQ(module_receive(bytes, MODULE_BUFFER_BYTES, UN_NETMAP_MORE_PARTS), 0);
     CHECK_EQ(device->operations->peek(device, &packet, 1), 0);
+    CHECK(device->operations->sleep(device) && !device->lacks_frames);
+    CHECK_EQ(module->rx.ring.cur, 1);
+    CHECK_EQ(module->rx.ring.head, 0);
     CHECK_EQ(module_receive(bytes + MODULE_BUFFER_BYTES, MODULE_BUFFER_BYTES, 0), 0);
+    CHECK_EQ(ioctl(MODULE_FD, UN_NETMAP_SYNC_RX), 0); /* as poll does */
+    CHECK(!device->operations->sleep(device));
     is_received(7, sizeof bytes);
+    CHECK(device->operations->sleep(device));
+    CHECK_EQ(module->rx.ring.cur, 2);
     end();
 }
 
@@ -216,7 +225,37 @@ static void what_is_not_for_our_station_is_the_kernels(void)
     CHECK(module->rx.slots[2].flags & UN_NETMAP_FORWARD);
     CHECK(module->rx.ring.flags & UN_NETMAP_RING_FORWARDS);
     CHECK_EQ(device->counters->rx_passed, 2);
+    CHECK(device->operations->sleep(device));
+    CHECK_EQ(module->forwarded, 2);
     CHECK_EQ(device->counters->rx_packets, 2);
+    end();
+}
+
+static void what_the_kernel_sends_is_carried(void)
+{
+    static const uint8_t bytes[PACKET];
+    begin(MTU);
+    module_carries(device);
+    for (uint32_t i = 0; i < 4; i++)
+        CHECK_EQ(module_kernel_sends(bytes, 0), 0); /* out of order: a whole round of them */
+    uint8_t packet[PACKET];
+    for (uint32_t i = 0; i < 3; i++) {
+        fixture_packet(packet, PACKET, i);
+        CHECK_EQ(module_kernel_sends(packet, PACKET), 0);
+        CHECK_EQ(module_kernel_sends(bytes, i == 1 ? MODULE_BUFFER_BYTES + 1 : 0), 0);
+    }
+    CHECK(device->operations->sleep(device));
+    for (uint32_t i = 0; i < 3; i++)
+        is_sent(i, PACKET);
+    CHECK_EQ(device->counters->tx_passed, 3);
+    CHECK_EQ(device->counters->tx_errors, 7);
+    CHECK(device->operations->sleep(device)); /* the slots are handed back */
+    module->keeps = true;
+    for (uint32_t i = 0; i < 12; i++)
+        CHECK_EQ(module_kernel_sends(packet, PACKET), 0);
+    CHECK(device->operations->sleep(device));
+    CHECK_EQ(device->counters->tx_passed, 3 + 7); /* half of the slots are left */
+    CHECK_EQ(device->counters->tx_errors, 7 + 5);
     end();
 }
 
@@ -230,9 +269,17 @@ static void without_a_frame_packets_wait_in_the_ring(void)
     comes(1, PACKET);
     CHECK_EQ(device->operations->peek(device, &packet, 1), 0);
     CHECK_EQ(device->counters->rx_no_frame, 1);
-    for (uint32_t i = 0; i < FRAMES; i++)
-        un_pool_drop(&pool, taken[i]);
+    CHECK_EQ(device->operations->peek(device, &packet, 1), 0);
+    CHECK_EQ(device->counters->rx_no_frame, 2);
+    CHECK(device->operations->sleep(device) && device->lacks_frames);
+    CHECK_EQ(module->rx.ring.cur, 1); /* poll does not tell of it again */
+    CHECK_EQ(module->rx.ring.head, 0);
+    un_pool_drop(&pool, taken[0]);
+    CHECK(!device->operations->sleep(device));
     is_received(1, PACKET);
+    CHECK(device->operations->sleep(device) && !device->lacks_frames);
+    for (uint32_t i = 1; i < FRAMES; i++)
+        un_pool_drop(&pool, taken[i]);
     end();
 }
 
@@ -325,6 +372,113 @@ static void any_slots(void)
     end();
 }
 
+/* ---- written over ---- */
+
+static _Atomic bool is_over;
+static pthread_barrier_t is_begun;
+
+static uint32_t any_place(uint64_t *random)
+{
+    switch (random_below(random, 8)) {
+    case 0: return MODULE_SLOTS;
+    case 1: return (uint32_t)random_next(random);
+    default: return random_below(random, MODULE_SLOTS);
+    }
+}
+
+/* A store into a ring, as the engine of another shard could do it: of a value that is in order, or of any. */
+static void scribble(volatile struct un_netmap_ring *ring, uint64_t *random)
+{
+    volatile struct un_netmap_slot *slot = &ring->slots[random_below(random, MODULE_SLOTS)];
+    bool is_any = random_below(random, 4) == 0;
+    switch (random_below(random, 8)) {
+    case 0: ring->head = any_place(random); break;
+    case 1: ring->cur = any_place(random); break;
+    case 2: ring->tail = any_place(random); break;
+    case 3: slot->buffer = is_any ? (uint32_t)random_next(random) : random_below(random, MODULE_BUFFERS); break;
+    case 4: slot->flags = is_any ? (uint16_t)random_next(random) : 0; break;
+    case 5: slot->flags = is_any ? UN_NETMAP_MORE_PARTS : 0; break;
+    default: slot->length = (uint16_t)(is_any ? random_next(random) : random_below(random, MODULE_BUFFER_BYTES + 1));
+    }
+}
+
+static void scribble_somewhere(uint64_t *random)
+{
+    struct module_ring *rings[] = {&module->tx, &module->rx, &module->host_rx};
+    scribble(&rings[random_below(random, 3)]->ring, random);
+}
+
+static void *scribble_on(void *unused)
+{
+    uint64_t random = check_seed * 7919;
+    pthread_barrier_wait(&is_begun);
+    while (!is_over)
+        scribble_somewhere(&random);
+    return unused;
+}
+
+/* Between the calls of a device and during them: it touches nothing else, comes to an end, and loses no frame. */
+static void rings_are_written_over(void)
+{
+    static uint8_t all[1 << 17];
+    uint64_t random = check_seed;
+    pthread_t scribbler;
+    begin(LARGE_MTU);
+    device->operations->close(device);
+    device = module_open(LARGE_MTU, UN_NETMAP_SHARES);
+    module_carries(device);
+    un_device_attach(device, &pool);
+    memset(module->buffers, 1, sizeof module->buffers); /* all packets are for a group: ours and the kernel's */
+    module->is_scribbled = true;
+    is_over = false;
+    CHECK_EQ(pthread_barrier_init(&is_begun, NULL, 2), 0);
+    CHECK_EQ(pthread_create(&scribbler, NULL, scribble_on, NULL), 0);
+    pthread_barrier_wait(&is_begun);
+    for (uint32_t turn = 0; turn < 20000; turn++) {
+        uint32_t length;
+        for (uint32_t i = 0; i < 16; i++)
+            scribble_somewhere(&random);
+        if (take(all, &length))
+            CHECK(length >= UN_ETHERNET_BYTES);
+        if (device->operations->reserve(device, 1) == 1)
+            fixture_submit(device, all, 60 + random_below(&random, LARGE_MTU - 60));
+        device->operations->sleep(device);
+    }
+    is_over = true;
+    CHECK_EQ(pthread_join(scribbler, NULL), 0);
+    CHECK(device->counters->rx_packets > 100 && device->counters->rx_errors > 100);
+    CHECK(device->counters->tx_packets > 100 && device->counters->tx_errors > 100);
+    CHECK(device->counters->tx_passed > 100);
+    end();
+}
+
+/* Where the rings lie, too: what is found lies in the memory. */
+static void any_memory(void)
+{
+    struct un_netmap_pair pair;
+    uint32_t found = 0;
+    for (uint32_t turn = 0; turn < 100000; turn++) {
+        const struct un_netmap_memory memory = {.magic = UN_NETMAP_MAGIC, .memory_bytes = sizeof *module,
+                                                .flags = draw(2) ? UN_NETMAP_IS_HOST : 0};
+        uint64_t *words[] = {(uint64_t *)&module->rings[draw(4)], (uint64_t *)&module->rx.ring + draw(4),
+                             (uint64_t *)&module->host_rx.ring + draw(4), (uint64_t *)&module->port + 3 + draw(3)};
+        uint64_t *word = words[draw(4)], any = (uint64_t)draw(UINT32_MAX) << 40 ^ draw(UINT32_MAX);
+        if (turn % 4 == 0)
+            module_begin();
+        *word = draw(2) ? any : *word ^ 1ull << draw(64);
+        if (un_netmap_find(&pair, module, &memory) < 0)
+            continue;
+        found++;
+        for (uint32_t i = 0; i < 2; i++) {
+            const struct un_netmap_side *side = i ? &pair.rx : &pair.tx;
+            const uint8_t *end = (uint8_t *)module + sizeof *module;
+            CHECK(side->head < side->slot_count && (uint8_t *)&side->ring->slots[side->slot_count] <= end);
+            CHECK(side->buffers >= (uint8_t *)module && un_netmap_buffer(side, side->buffer_count) <= end);
+        }
+    }
+    CHECK(found > 100);
+}
+
 /* Packets both ways, and deaths: each that comes was sent, in order, and none comes twice. */
 static void many_processes(void)
 {
@@ -372,6 +526,7 @@ int main(void)
     RUN(slots_out_of_order_are_errors);
     RUN(what_is_not_for_our_station_is_the_kernels);
     RUN(what_is_for_a_group_goes_to_one_port_of_several);
+    RUN(what_the_kernel_sends_is_carried);
     RUN(without_a_frame_packets_wait_in_the_ring);
     RUN(the_next_process_goes_on_where_the_rings_stand);
     RUN(an_interface_that_goes_is_told);
@@ -380,6 +535,8 @@ int main(void)
         state = check_seed * UINT64_C(0x9e3779b97f4a7c15);
         RUN(any_slots);
         RUN(many_processes);
+        RUN(any_memory);
+        RUN(rings_are_written_over);
     }
     return 0;
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "device/netmap_abi.h"
 #include "engine/control.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -99,18 +100,47 @@ static int start_and_go_on(void)
     return 0;
 }
 
+/* Of a descriptor that there is not: whether the kernel was asked at all. */
+static bool can_request(unsigned long request)
+{
+    CHECK(syscall(SYS_ioctl, -1, request, 0) < 0);
+    CHECK(errno == EBADF || errno == EPERM);
+    return errno == EBADF;
+}
+
+/* A packet device's start, and what it may do later. */
 static int rings_take_calls(void)
 {
-    CHECK_EQ(un_syscalls_restrict(UN_SYSCALLS_REFUSE,
-                                  UN_SYSCALLS_ALWAYS | UN_SYSCALLS_OF_PACKETS | UN_SYSCALLS_OF_RINGS), 0);
-    CHECK(ioctl(-1, 0) < 0 && errno == EBADF);
+    const uint32_t uses = UN_SYSCALLS_ALWAYS | UN_SYSCALLS_OF_PACKETS | UN_SYSCALLS_OF_RINGS;
+    CHECK_EQ(un_syscalls_restrict(UN_SYSCALLS_REFUSE, uses | UN_SYSCALLS_TO_START), 0);
+    CHECK(can_request(UN_NETMAP_SYNC_TX) && can_request(UN_NETMAP_CONTROL) && can_request(FIONREAD));
+    CHECK_EQ(un_syscalls_restrict(UN_SYSCALLS_REFUSE, uses), 0);
+    CHECK(can_request(UN_NETMAP_SYNC_TX) && can_request(UN_NETMAP_SYNC_RX));
+    CHECK_EQ(un_load(&refused), 0);
+    const unsigned long others[] = {
+        UN_NETMAP_CONTROL, FIONREAD, 0, UN_NETMAP_SYNC_TX - 1, UN_NETMAP_SYNC_RX + 1,
+        UN_NETMAP_SYNC_TX | 1ul << 32, UN_NETMAP_SYNC_RX | 1ul << 63,
+    };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        CHECK_EQ(can_request(others[i]), !REFUSES);
+    CHECK_EQ(un_load(&refused), REFUSES ? sizeof others / sizeof *others : 0);
+    CHECK(!can_dup() || !REFUSES);
+    CHECK_EQ(write(words[1], "", 1), 1);
     return 0;
 }
 
 static int packets_alone_take_none(void)
 {
     CHECK_EQ(un_syscalls_restrict(UN_SYSCALLS_REFUSE, UN_SYSCALLS_ALWAYS | UN_SYSCALLS_OF_PACKETS), 0);
-    CHECK(ioctl(-1, 0) < 0 && errno == (REFUSES ? EPERM : EBADF));
+    CHECK_EQ(can_request(UN_NETMAP_SYNC_TX), !REFUSES);
+    return 0;
+}
+
+static int sockets_take_any(void)
+{
+    const uint32_t uses = UN_SYSCALLS_ALWAYS | UN_SYSCALLS_OF_SOCKETS | UN_SYSCALLS_OF_RINGS;
+    CHECK_EQ(un_syscalls_restrict(UN_SYSCALLS_REFUSE, uses), 0);
+    CHECK(can_request(FIONREAD) && can_request(UN_NETMAP_SYNC_RX));
     return 0;
 }
 
@@ -153,6 +183,7 @@ static void a_device_may_call_for_its_rings(void)
 {
     CHECK_EQ(in_a_child(rings_take_calls), 0);
     CHECK_EQ(in_a_child(packets_alone_take_none), 0);
+    CHECK_EQ(in_a_child(sockets_take_any), 0);
 }
 
 static void what_is_of_no_use_may_kill(void)

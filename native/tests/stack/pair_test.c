@@ -38,6 +38,17 @@ static void close_conns(struct pair pair)
     CHECK_EQ(server.stack.tcp.tcbs[(uint32_t)pair.server].state, UN_TCP_CLOSED);
 }
 
+static void frames_that_lack_are_looked_for(void)
+{
+    open_pair(80);
+    net_settle(&net);
+    CHECK(un_stack_deadline_ns(&client.stack) > net.now_ns + UN_MS_NS);
+    client.device->lacks_frames = true;
+    CHECK_EQ(un_stack_deadline_ns(&client.stack), net.now_ns + UN_MS_NS);
+    client.device->lacks_frames = false;
+    close_hosts();
+}
+
 static void echo(const struct un_ip *to)
 {
     char bytes[64];
@@ -360,6 +371,7 @@ static void a_full_udp_queue_drops(void)
 
 int main(void)
 {
+    RUN(frames_that_lack_are_looked_for);
     RUN(datagrams_over_ipv4);
     RUN(datagrams_over_ipv6);
     RUN(a_full_udp_queue_drops);
