@@ -48,7 +48,7 @@ def changed(state_layout: ModuleType, folder: Path, old: str, new: str) -> bool:
         (r"ONE\((peers, [^\n]*\n *)ONE\(peer_buckets", r"ONE(peer_buckets, \1ONE(peers"),  # their order
         (r"un_shared64 route_changes; [^\n]*\n", ""),  # of what the kernel knows
         (r"uint32_t drops_only;", "uint64_t drops_only;"),  # of the memory of a capture
-        (r"uint64_t conn;      /\* the engine's id", "uint32_t conn; /* the engine's id"),  # of its records
+        (r"uint64_t conn; +/\* the engine's id", "uint32_t conn; /* the engine's id"),  # of its records
         (r"UN_CAPTURED_FOREIGN = 1 << 1", "UN_CAPTURED_FOREIGN = 1 << 2"),  # of what stands in their flags
         (r"\(config\)->tx_frames \+", "2 * (config)->tx_frames +"),  # how many of them there are
     ],
