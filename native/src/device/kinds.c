@@ -4,6 +4,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "device/netmap_abi.h"
+
+UN_STATIC_ASSERT(UN_RINGS_SEND == UN_NETMAP_SYNC_TX && UN_RINGS_RECEIVE == UN_NETMAP_SYNC_RX,
+                 "calls of the kind that has calls");
+
 static struct un_device *open_tap(const struct un_device_parts *parts, const char **why)
 {
     return un_tap_open(parts->fds[0], parts->queue, parts->queues, why);

@@ -6,6 +6,8 @@
 #ifndef UN_DEVICE_KINDS_H
 #define UN_DEVICE_KINDS_H
 
+#include <sys/ioctl.h>
+
 #include "device/device.h"
 
 #define UN_DEVICE_FDS_MAX 8u
@@ -21,12 +23,16 @@ struct un_device_parts {
     uint32_t frame_bytes; /* of each */
 };
 
+/* Requests of ioctl with which the kernel is asked to look at rings. */
+#define UN_RINGS_SEND _IO('i', 148)
+#define UN_RINGS_RECEIVE _IO('i', 149)
+
 struct un_device_kind {
     const char *name;
     uint32_t fd_count;
     uint32_t more_fds; /* that some of its devices have besides, all of them */
     bool can_share; /* the interface's addresses: with one more descriptor, of the table of usnet_kernel.h */
-    bool has_calls; /* of ioctl in its turns: the engine may make them after its start too */
+    bool has_calls; /* the two below, in its turns: the engine may make them after its start too */
     struct un_device *(*open)(const struct un_device_parts *parts, const char **why); /* as the constructors */
 };
 

@@ -8,8 +8,8 @@
  *
  * Receive. Packets that came are copied into frames, and their slots are the kernel's again at once. A packet may lie
  * in several slots (MORE_PARTS); it is taken when all of it is there. When no frame is free, packets wait in the ring.
- * While the first one can only wait, its owner may sleep: the place where we want to be woken (cur) is set behind all that
- * has come, and frames are looked for again after a millisecond.
+ * While the first one can only wait, its owner may sleep: the place where we want to be woken (cur) is set behind all
+ * that has come, and frames are looked for again after a millisecond.
  *
  * Send. A packet is gathered into the buffers of the next slots. flush makes one system call for all that was
  * submitted. Slots come back in such a call too: one more is made when a reservation finds too few. The kernel is asked

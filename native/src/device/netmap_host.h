@@ -36,7 +36,7 @@ static inline void un_netmap_forward(const struct un_netmap_side *rx)
  * have again. */
 bool un_netmap_ask_host(struct un_netmap_host *host, bool must);
 
-/* As many of them as there is room for, `most` at most, into the ring to send; those that are out of order are left out. */
+/* As many of them as there is room for, `most` at most, into the ring to send. What is out of order is left out. */
 struct un_netmap_carried {
     uint32_t taken;
     uint32_t copied;

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
-#include "device/netmap_abi.h"
+#include "device/kinds.h"
 #include "engine/control.h"
 
 #define ALWAYS UN_SYSCALLS_ALWAYS
@@ -163,8 +163,8 @@ static void write_for_rings(struct sock_filter *filter)
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, request + 4),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, FOR_RINGS - 3),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, request),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, UN_NETMAP_SYNC_TX, FOR_RINGS - 4, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, UN_NETMAP_SYNC_RX, FOR_RINGS - 5, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, UN_RINGS_SEND, FOR_RINGS - 4, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, UN_RINGS_RECEIVE, FOR_RINGS - 5, 0),
     };
     UN_STATIC_ASSERT(sizeof rings / sizeof *rings == FOR_RINGS, "its jumps go behind its end");
     memcpy(filter, rings, sizeof rings);
