@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.cflags import build_as_the_readme_says, flags, pkgconfig_folder
+from support.cflags import build_as_the_readme_says, compiled, flags, pkgconfig_folder
 from support.tree import ROOT
 
 
@@ -20,13 +20,6 @@ def test_the_readme_builds_one(tmp_path: Path) -> None:
 def test_only_the_package_that_is_there_is_named() -> None:
     texts = [path.read_text("utf-8") for path in (ROOT / "README.md", *ROOT.glob("examples/c/*.c"))]
     assert set(re.findall(r"pkg-config (?:--\w+ )+([\w-]+)", " ".join(texts))) == {"usnet"}
-
-
-def compiled(name: str, folder: Path) -> Path:
-    program = folder / name
-    source = ROOT / f"examples/c/{name}.c"
-    subprocess.run(["cc", *flags("--cflags"), source, *flags("--libs"), "-o", program], check=True)
-    return program
 
 
 def test_packets_and_time_by_hand(tmp_path: Path) -> None:

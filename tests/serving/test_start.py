@@ -168,7 +168,7 @@ def test_a_module_that_ends_its_process_is_told_in_one_line(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("limit", "args", "line"),
     [
-        (200, ["--queues", "1", "--workers", "60"], "--workers 60: 1 shards of so many need 588 descriptors"),
+        (200, ["--queues", "1", "--workers", "60"], "--workers 60: 1 shards of so many need 589 descriptors"),
         (200, ["--queues", "1", "--max-connections", "1000"], "--max-connections 1000: each of 1 shards needs"),
     ],
 )

@@ -172,7 +172,8 @@ def test_an_interface_that_another_server_has_is_refused(interface: Afxdp) -> No
     with Server(ECHO, "--queues", "1", backend=interface) as server:
         options = [*interface.options(7001, ["--queues", "1"]), "--metrics", "off", "--control", "off"]
         line = refused(3, ECHO, *options)
-        assert line.startswith("--interface usnet0: another XDP program is attached to it; ")
+        other = f"the server of process {server.pid} has it; kill {server.pid}, or use another interface"
+        assert line == f"--interface usnet0: {other}"
         assert hello(server.address) == b"hello"
 
 

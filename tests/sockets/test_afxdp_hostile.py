@@ -81,9 +81,14 @@ def assert_unharmed(server: Server, clients: Clients) -> None:
     assert {shard["network_restarts"] for shard in server.status()["shards"]} == {0}
 
 
-def send_hostile(server: Server, interface: Afxdp, rounds: Iterator[object]) -> int:
+@pytest.fixture
+def hostile(interface: Afxdp, server: Server) -> Iterator[bytes]:
+    """Of connections that are over: whoever knows the numbers of one that goes on can put bytes into it."""
+    return Hostile(random.Random(SEED), recorded(interface.peer, lambda: talk(server))).frames()
+
+
+def send_hostile(interface: Afxdp, frames: Iterator[bytes], rounds: Iterator[object]) -> int:
     """So many a round; how many in all."""
-    frames = Hostile(random.Random(SEED), recorded(interface.peer, lambda: talk(server))).frames()
     sent = 0
     with Wire(interface.peer) as wire:
         for _ in rounds:
@@ -93,10 +98,12 @@ def send_hostile(server: Server, interface: Afxdp, rounds: Iterator[object]) -> 
     return sent
 
 
-def test_random_and_changed_frames_hurt_nobody(interface: Afxdp, server: Server) -> None:
+def test_random_and_changed_frames_hurt_nobody(
+    interface: Afxdp, server: Server, hostile: Iterator[bytes]
+) -> None:
     with Clients(server.address, 16, EchoDialogue) as clients:
         before = server.drops()
-        send_hostile(server, interface, iter(range(10)))
+        send_hostile(interface, hostile, iter(range(10)))
         assert_unharmed(server, clients)
         refused = [reason for reason, count in server.drops().items() if count > before.get(reason, 0)]
         assert len(refused) > 5, refused  # they came, and for many reasons
@@ -104,11 +111,13 @@ def test_random_and_changed_frames_hurt_nobody(interface: Afxdp, server: Server)
 
 @memory_shows
 @may_look_into_processes
-def test_no_process_grows_by_them(interface: Afxdp, server: Server) -> None:
+def test_no_process_grows_by_them(
+    interface: Afxdp, server: Server, hostile: Iterator[bytes]
+) -> None:
     with Clients(server.address, 16, EchoDialogue) as clients:
-        send_hostile(server, interface, iter(range(3)))
+        send_hostile(interface, hostile, iter(range(3)))
         before = memory(server)
-        send_hostile(server, interface, iter(range(10)))
+        send_hostile(interface, hostile, iter(range(10)))
         assert_unharmed(server, clients)
         assert_no_leak(server, before)
 
@@ -117,16 +126,18 @@ def test_no_process_grows_by_them(interface: Afxdp, server: Server) -> None:
 @may_look_into_processes
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 120)
-def test_random_and_changed_frames_hurt_nobody_in_the_long_run(interface: Afxdp, server: Server) -> None:
+def test_random_and_changed_frames_hurt_nobody_in_the_long_run(
+    interface: Afxdp, server: Server, hostile: Iterator[bytes]
+) -> None:
     def rounds() -> Iterator[float]:
         end_s = time.monotonic() + SECONDS
         while (now_s := time.monotonic()) < end_s and not clients.incidents:
             yield now_s
 
     with Clients(server.address, 16, EchoDialogue) as clients:
-        send_hostile(server, interface, iter(range(10)))
+        send_hostile(interface, hostile, iter(range(10)))
         before = memory(server)
-        sent = send_hostile(server, interface, rounds())
+        sent = send_hostile(interface, hostile, rounds())
         assert_unharmed(server, clients)
         assert_no_leak(server, before)
     print(f"USNET_HOSTILE_SEED={SEED}: {sent} hostile frames, {clients.answered} answers")

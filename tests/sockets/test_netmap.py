@@ -17,10 +17,10 @@ from pathlib import Path
 import psutil
 import pytest
 from cli.test_afxdp import ip as ip_text
-from examples.test_c import compiled
 from sockets.test_afxdp_hostile import SEED, assert_unharmed, talk
 from support.backends import Netmap, network_namespace, switch
 from support.bulk import give_to, take_from
+from support.cflags import compiled
 from support.clients import Clients, EchoDialogue
 from support.flood import Hostile, Wire, recorded
 from support.link import ip

@@ -27,6 +27,14 @@ def flags(what: str) -> list[str]:
     return shlex.split(done.stdout)
 
 
+def compiled(name: str, folder: Path) -> Path:
+    """An example in C."""
+    program = folder / name
+    source = ROOT / f"examples/c/{name}.c"
+    subprocess.run(["cc", *flags("--cflags"), source, *flags("--libs"), "-o", program], check=True)
+    return program
+
+
 def build_as_the_readme_says(folder: Path, programs: Path = PROGRAMS) -> Path:
     """The program `echo`, made in `folder` by the README's commands."""
     (folder / "examples").symlink_to(ROOT / "examples")

@@ -57,6 +57,17 @@ class CounterDialogue:
         return lines, b"".join(b"%d\n" % count for count in range(first, self._lines + 1))
 
 
+def _difference(answer: bytes, expected: bytes) -> str:
+    """Of two texts of one length."""
+    wrong = [at for at, (one, other) in enumerate(zip(answer, expected, strict=True)) if one != other]
+    first, last = wrong[0], wrong[-1]
+    there = slice(first, min(last + 1, first + 60))
+    return (
+        f"{len(wrong)} of {len(answer)} bytes differ, from {first} to {last}: "
+        f"{answer[there]!r}, not {expected[there]!r}; where that stands: {expected.find(answer[first : first + 16])}"
+    )
+
+
 class Clients:
     def __init__(self, address: tuple[str, int], count: int, dialogue: type[Dialogue]) -> None:
         self.answered = 0
@@ -97,7 +108,7 @@ class Clients:
                 writer.write(message)
                 answer = await asyncio.wait_for(reader.readexactly(len(expected)), ANSWER_SECONDS)
                 if answer != expected:
-                    self.incidents.append(f"client {client}, message {number}: {answer[:60]!r}, not {expected[:60]!r}")
+                    self.incidents.append(f"client {client}, message {number}: {_difference(answer, expected)}")
                     return
                 number += 1
                 self.answered += 1
