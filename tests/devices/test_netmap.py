@@ -7,13 +7,13 @@ import re
 import subprocess
 import sys
 
-from support.netmap import shim
+from support.netmap import preloaded
 from support.tree import ROOT
 
 
 def test_the_suite() -> None:
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/devices/over_netmap.py"]
-    environment = os.environ | {"LD_PRELOAD": str(shim())}
+    environment = os.environ | {"LD_PRELOAD": preloaded()}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout[-10000:] + done.stderr[-2000:]
     assert int(re.findall(r"(\d+) passed", done.stdout)[0]) >= 60, done.stdout

@@ -193,6 +193,7 @@ def test_a_card_that_was_removed_is_joined_when_it_is_back(on_a_card: OnACard) -
         assert "interface usnet0 was removed; it is joined again" in server.log
 
 
+@pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="a library with a sanitizer links with programs that have it")
 def test_a_c_program_takes_a_port_as_its_device(on_a_switch: Netmap, tmp_path: Path) -> None:
     """examples/c/echo.c"""
     command = [compiled("echo", tmp_path), "netmap:vale0:us", f"{on_a_switch.ipv4}/24", "7000"]

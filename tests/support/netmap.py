@@ -69,6 +69,11 @@ def shim() -> Path:
     return made
 
 
+def preloaded() -> str:
+    """For LD_PRELOAD: the shim, behind what is preloaded already (a sanitizer has to come first)."""
+    return f"{os.environ.get('LD_PRELOAD', '')} {shim()}".strip()
+
+
 class Ring:
     """As the module has it: `head` as the user handed it over last, `tail` as it was told then."""
 
@@ -240,7 +245,7 @@ class StandIn:
     def __init__(self, folder: Path, wire: int, cards: Mapping[str, int] | None = None, slots: int = 256,
                  kernel: int | None = None) -> None:  # fmt: skip
         self.path = folder / "netmap.sock"
-        self.env = {"LD_PRELOAD": str(shim()), "TEST_NETMAP": str(self.path)}
+        self.env = {"LD_PRELOAD": preloaded(), "TEST_NETMAP": str(self.path)}
         self.broken: list[str] = []
         self.dropped = 0
         """Packets that found no room in a ring, or on the wire."""
