@@ -33,7 +33,9 @@ NOBODYS = {4: "10.77.0.3", 6: "fd77::3"}
 
 @pytest.fixture(scope="module")
 def server(ethernet: Link) -> Iterator[Server]:
+    """Whose addresses nobody else has claimed within the first second: whoever asks for one then gets it."""
     with Server("examples.echo:Echo", "--queues", "1", backend=ethernet) as server:
+        server.wait("its addresses are its own", lambda: {row["state"] for row in server.ask("addr")} == {"ours"})
         yield server
 
 
