@@ -161,6 +161,11 @@ def _lines(of: Figures) -> Iterator[tuple[str, str, str]]:
         of.command("kill"),
     )
     yield (
+        f"the same of a network process, {of('kill-network', 'kills'):.0f} kills",
+        _median_and_p99(of, "kill-network"),
+        of.command("kill-network"),
+    )
+    yield (
         f"{of('reload', 'reloads'):.0f} reloads beside clients that read 9 MB slowly, callbacks that wait for up to "
         f"{of('reload', 'longest_s'):g} s, and threads that wake up a thousand times a second: latency of 2,000 "
         "messages/s without reloads and with them",
@@ -182,11 +187,6 @@ def _lines(of: Figures) -> Iterator[tuple[str, str, str]]:
         "unique memory of one more worker after 10,000 requests, its application imports 50 MiB: spawned, forked",
         ", ".join(f"{of('sharing', f'{way}_mib'):.1f} MiB" for way in ("spawned", "forked")),
         of.command("sharing"),
-    )
-    yield (
-        f"the same of a network process, {of('kill-network', 'kills'):.0f} kills",
-        _median_and_p99(of, "kill-network"),
-        of.command("kill-network"),
     )
     yield (
         "memory of worker and of network process while 1 GiB goes to a slow reader, or while a handler never reads",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 from typing import Any
@@ -83,9 +82,11 @@ def test_what_the_readme_needs_is_in_the_plan() -> None:
     assert {FIGURES.ALIASES.get(name, name) for name in FIGURES.read()} - others <= planned
 
 
-def test_a_quick_report_has_no_figures(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quick_report_has_no_figures(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "report.json").write_text('{"quick": true}')
     monkeypatch.setattr(FIGURES, "FIGURES", tmp_path / "figures.json")
-    monkeypatch.setattr(sys, "stderr", sys.stdout)
     assert FIGURES.main(["take", str(tmp_path / "report.json")]) == 2
+    assert "--quick" in capsys.readouterr().err
     assert not (tmp_path / "figures.json").exists()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from usnet_framework.bench.load import Load, run_load
 from usnet_framework.bench.machine import Usage
 from usnet_framework.bench.netns import TAP_INTERFACE
 from usnet_framework.bench.network import Network, add_tap, open_network
-from usnet_framework.bench.rounds import NOTHING, interleave
+from usnet_framework.bench.rounds import NOTHING, interleave, median
 from usnet_framework.bench.servers import running, usnet_command
 from usnet_framework.errors import ControlError, StartupError
 from usnet_framework.shards import control
@@ -113,15 +112,10 @@ class Reloads:
             str(len(clean)),
             str(len(windows) - len(clean)),
             report.number(sum(window.messages for window in clean)),
-            report.number(_median(window.p50_ms for window in clean), 3),
-            report.number(_median(window.p999_ms for window in clean), 3),
+            report.number(median(window.p50_ms for window in clean), 3),
+            report.number(median(window.p999_ms for window in clean), 3),
             report.number(worst, 1),
         )
-
-
-def _median(values: Iterator[float]) -> float:
-    found = list(values)
-    return statistics.median(found) if found else NOTHING
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 A figure is drawn three times: as a picture for light paper, as one for dark paper, and as SVG for the page. In the SVG,
 colours are variables of the page (`var(--ink)`), so it is light or dark as the reader has it. Each server has one
-colour in all figures; inline is a solid line, split a dashed one. Nothing is told by colour alone."""
+colour in all figures; inline is a solid line, split a dashed one."""
 
 from __future__ import annotations
 

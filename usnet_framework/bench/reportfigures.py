@@ -1,5 +1,5 @@
 """The figures of `usnet-bench report` one by one, each with a name: PART.SERVER.FIGURE, or PART.FIGURE. The tables of
-the README are made of them (tools/readme.py)."""
+the README are made of them (tools/figures.py)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from usnet_framework.bench.reload import STEAL_LIMIT
+
 Figures = dict[str, float]
 Named = Iterator[tuple[str, float | None]]
 
 ROWS = ("throughput", "ratio", "p50_us", "p99_us")
-STEAL_LIMIT = 0.10  # as reload.py has it
 
 
 def _compare(result: Mapping[str, Any]) -> Named:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from usnet_framework.bench.servers import DEFAULT_NAMES
+
 PEERS = ("epoll-c", "uvloop")
 KERNEL = ("usnet-inline", "usnet-split")
 TAP = ("usnet-tap-inline", "usnet-tap-split")
@@ -92,8 +94,7 @@ def _over_connections(extent: Extent, servers: Sequence[str]) -> Iterator[Part]:
 
 def _on_sockets(extent: Extent) -> Part:
     """The servers on kernel sockets, all of them."""
-    names = ("usnet-inline", "usnet-split", "usnet-split-2", "asyncio", "uvloop", "epoll-c")
-    return _comparison("servers", extent, names, "uvloop")
+    return _comparison("servers", extent, DEFAULT_NAMES, "uvloop")
 
 
 def _with_root(extent: Extent, lwip: bool) -> Iterator[Part]:

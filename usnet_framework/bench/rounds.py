@@ -112,7 +112,7 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     return lower, middle, upper
 
 
-def _median(values: Iterable[float]) -> float:
+def median(values: Iterable[float]) -> float:
     found = list(values)
     return statistics.median(found) if found else NOTHING
 
@@ -139,11 +139,11 @@ def _summary(name: str, samples: Sequence[Sample], base: float) -> Summary:
         lower=lower,
         upper=upper,
         ratio=over(middle, base),
-        p50_us=_median(sample.p50_us for sample in clean),
-        p99_us=_median(sample.p99_us for sample in clean),
-        server_busy=_median(sample.server_busy for sample in clean),
-        load_busy=_median(sample.load_busy for sample in clean),
-        cost=Cost(*(_median(one) for one in zip(*costs, strict=True))),
+        p50_us=median(sample.p50_us for sample in clean),
+        p99_us=median(sample.p99_us for sample in clean),
+        server_busy=median(sample.server_busy for sample in clean),
+        load_busy=median(sample.load_busy for sample in clean),
+        cost=Cost(*(median(one) for one in zip(*costs, strict=True))),
         lower_us=lower_us,
         upper_us=upper_us,
     )
@@ -153,5 +153,5 @@ def summarise(samples: Sequence[Sample], base: str) -> list[Summary]:
     """One row per name, in the order of their first runs; ratios to the median of `base`."""
     names = list(dict.fromkeys(sample.name for sample in samples))
     by_name = {name: [sample for sample in samples if sample.name == name] for name in names}
-    base_throughput = _median(sample.throughput for sample in _clean(by_name[base]))
+    base_throughput = median(sample.throughput for sample in _clean(by_name[base]))
     return [_summary(name, by_name[name], base_throughput) for name in names]

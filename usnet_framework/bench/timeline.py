@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import os
 import signal
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
@@ -27,7 +26,7 @@ from usnet_framework.bench.load import Load, run_load
 from usnet_framework.bench.machine import Usage
 from usnet_framework.bench.memory import role
 from usnet_framework.bench.network import Network, open_network
-from usnet_framework.bench.rounds import NOTHING, STEAL_LIMIT
+from usnet_framework.bench.rounds import STEAL_LIMIT, median
 from usnet_framework.bench.servers import Command, Server, module_command, running, usnet_command
 from usnet_framework.errors import StartupError
 from usnet_framework.shards import control
@@ -140,8 +139,8 @@ class Timelines:
 
     def _row(self, event: str, server: str, runs: Sequence[Run]) -> Sequence[str]:
         clean = [run for run in runs if run.steal <= STEAL_LIMIT]
-        lost = (_median(run.connections_lost for run in clean), _median(run.messages_lost for run in clean))
-        times = (_median(run.silent_ms(self.every_ms) for run in clean), _median(run.worst_ms for run in clean))
+        lost = (median(run.connections_lost for run in clean), median(run.messages_lost for run in clean))
+        times = (median(run.silent_ms(self.every_ms) for run in clean), median(run.worst_ms for run in clean))
         return (
             f"{server}: {EVENTS[event]}",
             str(len(clean)),
@@ -150,11 +149,6 @@ class Timelines:
             report.number(times[0]),
             report.number(times[1], 1),
         )
-
-
-def _median(values: Iterator[float]) -> float:
-    found = list(values)
-    return statistics.median(found) if found else NOTHING
 
 
 def run(

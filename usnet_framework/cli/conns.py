@@ -1,4 +1,4 @@
-"""`usnet-ctl conns`: the connections, two lines each like `ss -ti`, with -v four.
+"""`usnet-ctl conns`: the connections, two lines each like `ss -ti`, with -v five.
 
 A filter is read here first, so that a mistake in it is one of usage, and obeyed by the server: what is not wanted does
 not cross the control socket. Rows are shown as they come.

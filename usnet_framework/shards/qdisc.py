@@ -10,13 +10,24 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from usnet_framework.shards.rtnetlink import MESSAGE, attribute, attributes, index_of
+from usnet_framework.shards.rtnetlink import (
+    MESSAGE,
+    NLM_F_CREATE,
+    NLM_FNLM_F_DUMP,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    attribute,
+    attributes,
+    error_in,
+    index_of,
+    messages_in,
+)
 
 _TC = struct.Struct("=BxxxiIII")  # struct tcmsg: family, interface, handle, parent, info
 _LIMIT = struct.Struct("=I")  # struct tc_fifo_qopt
-_ERROR = struct.Struct("=i")
-_NLMSG_ERROR, _NLMSG_DONE, _RTM_NEWQDISC, _RTM_DELQDISC, _RTM_GETQDISC = 2, 3, 36, 37, 38
-_REQUEST, _ACK, _REPLACE, _DUMP, _CREATE = 0x1, 0x4, 0x100, 0x300, 0x400
+_RTM_NEWQDISC, _RTM_DELQDISC, _RTM_GETQDISC = 36, 37, 38
+_ACK, _REPLACE = 0x4, 0x100
 _TCA_KIND, _TCA_OPTIONS = 1, 2
 _ROOT = 0xFFFFFFFF
 _REPLY_BYTES_MAX = 1 << 16
@@ -28,7 +39,7 @@ def root_qdisc(interface: str) -> str | None:
     """OSError: there is no such interface. One that is down has none of its own."""
     # All are asked for, as the kernel shows a single one to whoever listens besides.
     index = index_of(interface)
-    for kind, body in _ask(_RTM_GETQDISC, _DUMP, _TC.pack(0, 0, 0, 0, 0)):
+    for kind, body in _ask(_RTM_GETQDISC, NLM_F_DUMP, _TC.pack(0, 0, 0, 0, 0)):
         if kind == _RTM_NEWQDISC:
             _, owner, handle, parent, _ = _TC.unpack_from(body)
             if (owner, parent) == (index, _ROOT) and handle != 0:
@@ -45,7 +56,7 @@ def set_root_qdisc(interface: str, qdisc: str | None) -> None:
     else:
         limit = _LIMIT.pack(int(qdisc.removeprefix(_PFIFO)))
         what = attribute(_TCA_KIND, b"pfifo\0") + attribute(_TCA_OPTIONS, limit)
-        replies = _ask(_RTM_NEWQDISC, _ACK | _REPLACE | _CREATE, root + what)
+        replies = _ask(_RTM_NEWQDISC, _ACK | _REPLACE | NLM_F_CREATE, root + what)
     for _ in replies:
         pass
 
@@ -59,15 +70,11 @@ def _ask(what: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
     """The kinds and bodies of the messages that answer, up to the one that ends them. OSError."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
         kernel.settimeout(_REPLY_TIMEOUT_S)
-        kernel.send(MESSAGE.pack(MESSAGE.size + len(body), what, _REQUEST | flags, 1, 0) + body)
+        kernel.send(MESSAGE.pack(MESSAGE.size + len(body), what, NLM_F_REQUEST | flags, 1, 0) + body)
         while True:
-            reply = kernel.recv(_REPLY_BYTES_MAX)
-            while reply:
-                length, kind, *_ = MESSAGE.unpack_from(reply)
-                if kind in (_NLMSG_ERROR, _NLMSG_DONE):
-                    (error,) = _ERROR.unpack_from(reply, MESSAGE.size)
-                    if error:
-                        raise OSError(-error, os.strerror(-error))
+            for kind, _, _, rest in messages_in(kernel.recv(_REPLY_BYTES_MAX)):
+                if kind in (NLMSG_ERROR, NLMSG_DONE):
+                    if error := error_in(rest):
+                        raise OSError(error, os.strerror(error))
                     return
-                yield kind, reply[MESSAGE.size : length]
-                reply = reply[length + 3 & ~3 :]
+                yield kind, rest

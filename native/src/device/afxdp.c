@@ -29,6 +29,7 @@
 
 #include "device/afxdp_rings.h"
 #include "device/device.h"
+#include "device/gather.h"
 #include "device/why.h"
 
 #define STATISTICS_EVERY 256u /* flushes and sleeps: then the socket's statistics are read */
@@ -374,25 +375,6 @@ static uint32_t afxdp_reserve(struct un_device *device, uint32_t count)
     return count < packets ? count : packets;
 }
 
-/* Where the next byte of a packet lies. */
-struct source {
-    const struct un_piece *piece;
-    uint32_t at;
-};
-
-static void gather(uint8_t *to, uint32_t length, struct source *from)
-{
-    while (length > 0) {
-        uint32_t left = from->piece->length - from->at, count = left < length ? left : length;
-        memcpy(to, from->piece->bytes + from->at, count);
-        from->at += count;
-        if (count == left)
-            *from = (struct source){.piece = from->piece + 1};
-        to += count;
-        length -= count;
-    }
-}
-
 /* Of a packet that begins at `bytes`; what its descriptor has to say. */
 static uint32_t ask_for_checksum(uint8_t *bytes, const struct un_tx *packet)
 {
@@ -409,12 +391,12 @@ static uint32_t ask_for_checksum(uint8_t *bytes, const struct un_tx *packet)
 static void lay_out(struct afxdp *afxdp, const struct un_tx *packet, uint32_t at, uint32_t *frames, uint32_t count)
 {
     uint32_t left = packet->length, metadata_bytes = afxdp->memory->metadata_bytes;
-    struct source from = {.piece = packet->pieces};
+    struct un_gathered from = {.piece = packet->pieces};
     for (uint32_t i = 0; i < count; i++) {
         uint32_t part = i + 1 < count ? part_bytes(afxdp) : left, options = 0;
         frames[i] = un_pool_take(afxdp->device.pool);
         uint8_t *bytes = un_pool_bytes(afxdp->device.pool, frames[i]) + metadata_bytes;
-        gather(bytes, part, &from);
+        un_gather(bytes, part, &from);
         left -= part;
         if (i == 0 && packet->flags & UN_TX_CHECKSUM)
             options = ask_for_checksum(bytes, packet);

@@ -119,7 +119,7 @@ struct un_device {
     struct un_pool *pool; /* receives into it; set by un_device_attach before the first call of any verb */
     int fd;
     bool gone; /* its interface was removed: no packet comes or goes any more. Any verb may notice */
-    bool lacks_frames; /* packets are there, and fd may not tell of them: as of the last peek or sleep */
+    bool lacks_frames; /* packets are there, and fd may not tell of them: as of the last peek */
     struct un_device_capabilities capabilities;
     struct un_device_counters *counters; /* where it counts, set before the first call of any verb */
     struct un_device_counters early;     /* where, unless un_device_count_into says another place */

@@ -4,7 +4,6 @@
 #include "base/attributes.h"
 #include "base/bytes.h"
 
-
 /* The packet, and the two registers and the memory of the program. */
 struct machine {
     const struct iovec *pieces;

@@ -16,7 +16,6 @@
 #include "stack/lists.h"
 #include "stack/local.h"
 
-#define FOREIGN_AT_ONCE 128u /* packets of other shards in a turn: UN_EPOLL_BATCH, as without a capture */
 
 /* A packet that the stack is about to look at. */
 struct arriving {
@@ -186,7 +185,7 @@ static uint32_t take_foreign(struct un_engine *engine)
     struct un_link *link = engine->link;
     struct un_rx packet;
     uint32_t taken = 0;
-    for (; taken < FOREIGN_AT_ONCE && un_exchange_take(&link->exchange, &link->stack.tcp.pool, &packet); taken++) {
+    for (; taken < UN_EPOLL_BATCH && un_exchange_take(&link->exchange, &link->stack.tcp.pool, &packet); taken++) {
         if (packet.frame == UN_NONE)
             link->stack.tcp.drops[UN_DROP_no_frame]++;
         else
@@ -198,7 +197,9 @@ static uint32_t take_foreign(struct un_engine *engine)
 static uint32_t take_own(struct un_engine *engine)
 {
     struct un_rx packets[UN_TURN_PACKETS];
-    uint32_t count = un_stack_take(&engine->link->stack, engine->capture->packets.inner, packets);
+    struct un_capture_packets *between = &engine->capture->packets;
+    uint32_t count = un_stack_take(&engine->link->stack, between->inner, packets);
+    between->device.lacks_frames = between->inner->lacks_frames;
     for (uint32_t i = 0; i < count; i++)
         arrive(engine, &packets[i], false);
     return count;

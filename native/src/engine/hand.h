@@ -12,7 +12,7 @@
 
 #include "engine/state.h"
 
-/* That is about to lose its note. There is none in hand. */
+/* Note a descriptor that is about to lose its other note. The hand must be empty. */
 void un_hand_take(struct un_engine *engine, int fd);
 
 /* It was noted elsewhere, as those are that un_hand_settle knows. */

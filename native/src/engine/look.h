@@ -10,7 +10,7 @@
  *                  are written behind them
  *   the others     entries are written from the position on that the question names
  *
- * An entry is a word for each field below; readers know them by name (usnet_look_field), and no engine answers a
+ * An entry is a word for each field below; readers know them by name (usnet_look_field_name), and no engine answers a
  * supervisor that has other fields (formats.h). */
 #ifndef UN_LOOK_H
 #define UN_LOOK_H
@@ -23,7 +23,8 @@
 
 enum un_look { UN_LOOK_CONNS, UN_LOOK_NEIGHBOURS, UN_LOOK_ROUTES, UN_LOOK_ADDRESSES, UN_LOOK_KINDS };
 
-/* Bytes and microseconds; UN_LOOK_UNKNOWN where the transport cannot tell, or there is none. */
+/* Bytes and microseconds. UN_LOOK_UNKNOWN: the transport cannot tell. Without TCP (tcp_state 0) only the queues are
+ * filled in; the rest is 0. */
 #define UN_LOOK_CONN(X)                                                                                                \
     X(id, "of the connection table")                                                                                   \
     X(unsent, "output that the transport has not taken yet")                                                           \

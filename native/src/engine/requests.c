@@ -19,7 +19,7 @@ struct request {
 };
 
 /* By somebody who has noted it. */
-static void is_taken(struct un_engine *engine, struct request *request)
+static void leave_to_taker(struct un_engine *engine, struct request *request)
 {
     request->fd = -1;
     un_hand_leave(engine);
@@ -31,7 +31,7 @@ static int listen_as_asked(struct un_engine *engine, struct request *request)
     memcpy(what.ip, request->body.arg, sizeof what.ip);
     int status = request->fault ? request->fault : un_engine_listen(engine, request->body.port, &what);
     if (status == 0)
-        is_taken(engine, request);
+        leave_to_taker(engine, request);
     return status;
 }
 
@@ -55,7 +55,7 @@ static int upgrade(struct un_engine *engine, struct request *request)
     if (engine->own->succession.wanted) /* an engine died before it made room */
         close((int)engine->own->succession.wanted - 1);
     uint32_t wanted = (uint32_t)request->fd + 1;
-    is_taken(engine, request);
+    leave_to_taker(engine, request);
     un_compiler_fence();
     engine->own->succession.wanted = wanted;
     engine->exit = engine->upgrade = true;
@@ -71,7 +71,7 @@ static int capture_as_asked(struct un_engine *engine, struct request *request)
     int status = request->fault ? request->fault : un_capture_start(engine, request->body.serial, request->fd,
                                                                     request->body.arg[0]);
     if (status == 0)
-        is_taken(engine, request);
+        leave_to_taker(engine, request);
     return status == -EALREADY ? 0 : status;
 }
 

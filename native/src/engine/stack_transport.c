@@ -304,6 +304,7 @@ static inline uint32_t take_in(struct un_engine *engine)
 {
     if (__builtin_expect(engine->capture != NULL, 0))
         return un_capture_take_in(engine);
+    un_tcp_set_now(&engine->link->stack.tcp, engine->now_ns);
     uint32_t taken = take_over_packets(engine->link);
     return taken + un_stack_poll_input(&engine->link->stack, engine->now_ns);
 }
@@ -325,7 +326,6 @@ static uint32_t stack_poll(struct un_engine *engine, int timeout_ms)
     if (timeout_ms != 0 || ++link->polls % LOOK_EVERY == 0)
         work += look_at_descriptors(engine, timeout_ms);
     engine->now_ns = un_engine_now_ns(engine);
-    un_tcp_set_now(&link->stack.tcp, engine->now_ns);
     work += take_in(engine);
     while (un_stack_next_event(&link->stack, &event)) {
         handle_event(engine, &event);

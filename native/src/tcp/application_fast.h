@@ -34,7 +34,7 @@ UN_ALWAYS_INLINE bool un_tcp_write_is_fast(const struct un_tcp *tcp, const struc
     return (tcb->state & UN_TCP_CAN_SEND) && !(tcb->flags & UN_TCB_FIN_QUEUED) && tcb->snd.head == UN_NONE &&
            piece->frame == UN_NONE && piece->length > 0 && piece->length <= tcb->snd_limit &&
            piece->length <= tcp->pool.own->frame_bytes &&
-           tcp->pool.own->free_count > tcp->pool.own->count / 32 && !tcp->is_slow; /* not at its end, and not empty */
+           !un_pool_is_at_its_end(&tcp->pool) && tcp->pool.own->free_count > 0 && !tcp->is_slow;
 }
 
 /* The caller has it dispatched. */

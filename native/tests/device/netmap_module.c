@@ -2,7 +2,6 @@
 #include "netmap_module.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <string.h>
 #include <sys/mman.h>
 

@@ -3,9 +3,7 @@
  * comes whole, in order and once; what came is received in order and once, but for what the dead one had taken. Of a
  * card that is shared, each packet that came for the kernel is passed on once, and each that it sent leaves: in order,
  * and one of them may leave twice. */
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "../check.h"
 #include "../step.h"
@@ -212,17 +210,23 @@ static void send_all(void)
     device->operations->flush(device);
 }
 
+/* What has begun is done, and killed at each of its states, which are judged. */
+static void step(void (*act)(void), void (*judge)(void))
+{
+    looks = 0;
+    judgement = judge;
+    step_through(act, look);
+    CHECK(looks > 0);
+    device->operations->close(device);
+}
+
 static void killed_while(void (*act)(void))
 {
     module_begin();
     take_over();
     for (uint32_t i = 0; i < COME; i++)
         comes(i);
-    looks = 0;
-    judgement = check;
-    step_through(act, look);
-    CHECK(looks > 0);
-    device->operations->close(device);
+    step(act, check);
 }
 
 static void killed_on_a_card_while(void (*act)(void))
@@ -233,11 +237,7 @@ static void killed_on_a_card_while(void (*act)(void))
         comes_to_card(i);
     for (uint32_t i = 0; i < CARRIED; i++)
         kernel_sends(i);
-    looks = 0;
-    judgement = check_card;
-    step_through(act, look);
-    CHECK(looks > 0);
-    device->operations->close(device);
+    step(act, check_card);
 }
 
 static void killed_while_it_takes_a_card_over(void)

@@ -1,7 +1,7 @@
 /* A ring pair of netmap, with the module played by netmap_module.c: how slots, calls and packets go together, and what
  * a process leaves to the next one. What a user of netmap may not do ends each of these tests. */
+#include <errno.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "../check.h"
@@ -326,18 +326,18 @@ static void rings_have_to_lie_in_the_memory(void)
         {.magic = UN_NETMAP_MAGIC, .memory_bytes = sizeof *module, .ring = 1},
     };
     for (uint32_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
-        CHECK_EQ(un_netmap_find(&pair, module, &wrong[i]), -22);
+        CHECK_EQ(un_netmap_find(&pair, module, &wrong[i]), -EINVAL);
     module->rings[2] = sizeof *module;
-    CHECK_EQ(un_netmap_find(&pair, module, &memory), -22);
+    CHECK_EQ(un_netmap_find(&pair, module, &memory), -EINVAL);
     module_begin();
     module->rx.ring.slot_count = 1u << 20;
-    CHECK_EQ(un_netmap_find(&pair, module, &memory), -22);
+    CHECK_EQ(un_netmap_find(&pair, module, &memory), -EINVAL);
     module_begin();
     module->tx.ring.buffers = -(int64_t)sizeof *module;
-    CHECK_EQ(un_netmap_find(&pair, module, &memory), -22);
+    CHECK_EQ(un_netmap_find(&pair, module, &memory), -EINVAL);
     module_begin();
     module->tx.ring.head = MODULE_SLOTS;
-    CHECK_EQ(un_netmap_find(&pair, module, &memory), -22);
+    CHECK_EQ(un_netmap_find(&pair, module, &memory), -EINVAL);
 }
 
 /* ---- at random ---- */
@@ -346,10 +346,7 @@ static uint64_t state;
 
 static uint32_t draw(uint32_t below)
 {
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (uint32_t)((state >> 20) % below);
+    return random_below(&state, below);
 }
 
 /* Slots with any length, bytes and flags: nothing breaks, no rule is broken, and no frame is lost. */
@@ -517,6 +514,15 @@ static void many_processes(void)
     end();
 }
 
+static void at_random(uint64_t seed)
+{
+    state = seed * UINT64_C(0x9e3779b97f4a7c15);
+    RUN(any_slots);
+    RUN(many_processes);
+    RUN(any_memory);
+    RUN(rings_are_written_over);
+}
+
 int main(void)
 {
     RUN(a_turn_makes_one_call_each_way);
@@ -531,12 +537,6 @@ int main(void)
     RUN(the_next_process_goes_on_where_the_rings_stand);
     RUN(an_interface_that_goes_is_told);
     RUN(rings_have_to_lie_in_the_memory);
-    for (check_seed = 1; check_seed <= 5; check_seed++) {
-        state = check_seed * UINT64_C(0x9e3779b97f4a7c15);
-        RUN(any_slots);
-        RUN(many_processes);
-        RUN(any_memory);
-        RUN(rings_are_written_over);
-    }
+    for_each_seed(5, at_random);
     return 0;
 }

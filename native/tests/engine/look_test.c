@@ -5,7 +5,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -170,27 +169,6 @@ static void nonsense_is_refused(void)
     server_close();
 }
 
-/* The descriptors of an engine stay open when it dies. */
-static void a_file_that_is_left_is_closed(void)
-{
-    int status;
-    server_open();
-    CHECK((file = memfd_create("look", MFD_CLOEXEC)) >= 0);
-    server.engine->own->hand.fd = file;
-    pid_t next = fork();
-    CHECK(next >= 0);
-    if (next == 0) {
-        CHECK(un_engine_start(&server.setup) != NULL);
-        CHECK_EQ(dup(file), -1);
-        _exit(0);
-    }
-    CHECK_EQ(waitpid(next, &status, 0), next);
-    CHECK_EQ(status, 0);
-    CHECK_EQ(server.engine->own->hand.fd, 0);
-    close(file);
-    server_close();
-}
-
 /* Sockets of the kernel's. */
 
 static void connect_pair(int *ends)
@@ -253,7 +231,6 @@ int main(void)
     RUN(routes_begin_with_the_prefix_of_each_address);
     RUN(routes_of_a_shared_interface_are_the_kernels);
     RUN(nonsense_is_refused);
-    RUN(a_file_that_is_left_is_closed);
     RUN(a_socket_is_as_the_kernel_has_it);
     RUN(a_unix_socket_has_queues_alone);
     return 0;
