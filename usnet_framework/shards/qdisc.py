@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from usnet_framework.shards.rtnetlink import (
     MESSAGE,
     NLM_F_CREATE,
-    NLM_FNLM_F_DUMP,
+    NLM_F_DUMP,
     NLM_F_REQUEST,
     NLMSG_DONE,
     NLMSG_ERROR,
