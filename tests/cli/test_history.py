@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,3 +36,17 @@ def test_a_write_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, fold
     monkeypatch.setattr(history.json, "dump", refuse)
     assert history.exchange("/0", 1) == (None, f"{folder}: No space left on device")
     assert not list(folder.iterdir())
+
+
+def test_one_that_is_stopped_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    history.exchange("/0", 1)
+    other = os.open(folder, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    monkeypatch.setattr(history, "PATIENCE_S", 0.0)
+    last, why = history.exchange("/0", 2)
+    assert last is None
+    assert why == f"{folder}: another usnet-ctl has had it locked for 0 s (lslocks)"
+    monkeypatch.setattr(history, "PATIENCE_S", 60.0)
+    monkeypatch.setattr(history.time, "sleep", lambda _: os.close(other))  # it goes on
+    assert history.exchange("/0", 3) == (1, "")
+    assert history.exchange("/0", 4) == (3, "")

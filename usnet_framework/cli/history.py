@@ -6,9 +6,11 @@ readable, or makes no sense, is none. The answers of the last few servers are ke
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,8 @@ from usnet_framework.config import default_control_path
 from usnet_framework.shards.unixpath import distrust, make_private
 
 SERVERS_MAX = 16
+PATIENCE_S = 1.0  # with others, of which each takes milliseconds, unless it is stopped
+RETRY_S = 0.005
 
 
 def exchange(path: str, now: Any) -> tuple[Any, str]:
@@ -40,13 +44,26 @@ def exchange(path: str, now: Any) -> tuple[Any, str]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Nobody else exchanges meanwhile."""
+    """Nobody else exchanges meanwhile. OSError: EBUSY, for too long."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        _lock(fd)
         yield
     finally:
         os.close(fd)
+
+
+def _lock(fd: int) -> None:
+    """OSError."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline_s:
+                why = f"another usnet-ctl has had it locked for {PATIENCE_S:g} s (lslocks)"
+                raise OSError(errno.EBUSY, why) from None
+        time.sleep(RETRY_S)
 
 
 def _read(file: Path) -> dict[str, Any]:
