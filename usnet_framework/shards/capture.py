@@ -124,17 +124,18 @@ class Captures:
         size = memory_bytes(_data_bytes(len(shards)))
         fds = [_memory(size, request, opened) for _ in shards]
         limits.check_spare("its memories")
-        for shard in shards:
-            opened.callback(shard.capture.end)
         self._number += 1
-        answers = [shard.capture.begin(self._number, fd, size) for shard, fd in zip(shards, fds, strict=True)]
-        unanswered = await _answered(shards, answers)
-        numbers = [shard.number for shard in shards]
-        result = {"shards": numbers, "unanswered": unanswered, "bytes": size, "version": version("usnet_framework")}
-        asker.answer(result, fds)
-        log.info("packets are being captured")
-        await asker.gone()
-        await asyncio.wait([shard.capture.end() for shard in shards], timeout=ANSWER_S)
+        try:
+            answers = [shard.capture.begin(self._number, fd, size) for shard, fd in zip(shards, fds, strict=True)]
+            unanswered = await _answered(shards, answers)
+            numbers = [shard.number for shard in shards]
+            result = {"shards": numbers, "unanswered": unanswered, "bytes": size}
+            asker.answer(result | {"version": version("usnet_framework")}, fds)
+            log.info("packets are being captured")
+            await asker.gone()
+        finally:
+            ended = [shard.capture.end() for shard in shards]
+        await asyncio.wait(ended, timeout=ANSWER_S)
         log.info("the capture has ended")
 
 
