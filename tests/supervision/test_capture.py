@@ -180,6 +180,36 @@ def test_descriptors_of_many_shards_arrive(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (control._refusal("32 others are asking; try again"), r"^capture: 32 others are asking; try again$"),
+        (control._frame({"error": "no, because"}), r"^capture: no, because$"),
+        (control._frame({"ok": True, "result": "done"}), "no usnet server answers there"),
+        (control._frame({"ok": True, "part": []}), "no usnet server answers there"),
+        (control.LENGTH.pack(control.REPLY_BYTES_MAX + 1), "no usnet server answers there"),
+        (control._frame({"ok": True, "result": {"shards": [0]}}), "no server answers; it was killed, or is stopping"),
+    ],
+)
+def test_what_answers_a_capture_may_have_hung_up_before_it_was_asked(
+    answer: bytes, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a server that has as many clients as it can have; or it is none of ours."""
+    path = str(tmp_path / "c.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+
+        def hang_up(client: socket.socket, what: str) -> int:
+            with listener.accept()[0] as server:
+                server.sendall(answer)
+            return os.getpid()
+
+        monkeypatch.setattr(control, "_check_who_answers", hang_up)
+        with pytest.raises(ControlError, match=why), control.opened(path, "capture", {}):
+            pass
+
+
 def test_a_stream_that_fails_is_told_and_one_that_is_left_is_no_failure(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,6 +6,9 @@ carry frames of four bytes of length (big endian) and one msgpack map: a request
 frame `{"ok": true, "part": […]}` before the reply, and is never whole in memory: the next part is made when the client
 has taken the last. Frames and clients are bounded, a client that says nothing is sent away, and one that asks without
 end takes turns with all else. Lists, which somebody may be reading, leave half of the places to others.
+
+A command may go on until either side hangs up (streams; a capture). Its reply comes with descriptors, one for each of
+its `shards`; those that one message cannot hold come with further ones, of a byte each.
 """
 
 from __future__ import annotations
@@ -53,6 +56,8 @@ TAKES: dict[str, dict[str, type]] = {
     "conns": {"where": str, "details": bool},
 }
 """What a request may have besides its command, by name."""
+DESCRIPTORS_MAX = 250
+"""In one message: the kernel takes 253."""
 
 Command = Callable[..., Coroutine[Any, Any, Any]]
 """Called with what the request has besides, by name."""
@@ -63,9 +68,6 @@ class Parts:
     """What a command returns whose result is a long list."""
 
     parts: AsyncIterator[list[Any]]
-
-DESCRIPTORS_MAX = 250
-"""In one message: the kernel takes 253."""
 
 
 def listen(path: str) -> UnixListener:
@@ -364,18 +366,24 @@ def _check_who_answers(client: socket.socket, what: str) -> int:
     return int(pid)
 
 
-def _ask(client: socket.socket, command: str, what: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _ask(
+    client: socket.socket, command: str, what: str, arguments: Mapping[str, Any], fds: list[int] | None = None
+) -> dict[str, Any]:
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has hung up; why may be there to read
         client.sendall(_frame({"command": command, **arguments}))
-    return _hear(client, what)
+    return _hear(client, what, fds)
 
 
-def _hear(client: socket.socket, what: str) -> dict[str, Any]:
-    (length,) = LENGTH.unpack(_receive(client, LENGTH.size))
-    reply = _reply(_receive(client, length)) if length <= REPLY_BYTES_MAX else None
+def _hear(client: socket.socket, what: str, fds: list[int] | None = None) -> dict[str, Any]:
+    (length,) = LENGTH.unpack(_receive(client, LENGTH.size, fds))
+    reply = _reply(_receive(client, length, fds)) if length <= REPLY_BYTES_MAX else None
     if reply is None:
-        raise ControlError(f"{what}: no usnet server answers there; use the path it was started with")
+        raise _not_ours(what)
     return reply
+
+
+def _not_ours(what: str) -> ControlError:
+    return ControlError(f"{what}: no usnet server answers there; use the path it was started with")
 
 
 def _hear_more(client: socket.socket, what: str, unread_s: float) -> dict[str, Any]:
@@ -401,10 +409,16 @@ def _reply(packet: bytes) -> dict[str, Any] | None:
     return reply if "result" in reply or isinstance(reply.get("part"), list) else None
 
 
-def _receive(client: socket.socket, length: int) -> bytes:
+def _receive(client: socket.socket, length: int, fds: list[int] | None = None) -> bytes:
+    """`fds`: descriptors that come along are added; without it the kernel closes them."""
     received = bytearray()
     while len(received) < length:
-        part = client.recv(min(length - len(received), 1 << 20))
+        most = min(length - len(received), 1 << 20)
+        if fds is None:
+            part = client.recv(most)
+        else:
+            part, more, _, _ = socket.recv_fds(client, most, DESCRIPTORS_MAX)
+            fds += more
         if not part:
             raise EOFError
         received += part
@@ -433,36 +447,17 @@ def opened(path: str, command: str, arguments: Mapping[str, Any]) -> Iterator[Se
             client.settimeout(REPLY_TIMEOUT_S)
             client.connect(path)
             _check_who_answers(client, what)
-            client.sendall(_frame({"command": command, **arguments}))
-            reply = _reply(_receive_with(client, fds))
-            while reply is not None and reply["ok"] and len(fds) < len(reply["result"]["shards"]):
-                if not _receive_more(client, 1, fds):
-                    raise EOFError
-        if reply is None:
-            raise ControlError(f"{what}: no usnet server answers there; use the path it was started with")
-        if not reply["ok"]:
-            raise ControlError(f"{command}: {reply['error']}")
-        yield Session(client, reply["result"], fds)
+            reply = _ask(client, command, what, arguments, fds)
+            if not reply.get("ok"):
+                raise ControlError(f"{command}: {reply['error']}")
+            result = reply.get("result")
+            if not (isinstance(result, dict) and isinstance(result.get("shards"), list)):
+                raise _not_ours(what)
+            while len(fds) < len(result["shards"]):
+                _receive(client, 1, fds)
+        yield Session(client, result, fds)
 
 
 def _close_all(fds: Sequence[int]) -> None:
     for fd in fds:
         os.close(fd)
-
-
-def _receive_with(client: socket.socket, fds: list[int]) -> bytes:
-    """What a frame holds; descriptors that come along are added."""
-    received = bytearray()
-    while len(received) < LENGTH.size or len(received) < LENGTH.size + LENGTH.unpack_from(received)[0]:
-        known = LENGTH.size if len(received) < LENGTH.size else LENGTH.size + LENGTH.unpack_from(received)[0]
-        part = _receive_more(client, min(known - len(received), REQUEST_BYTES_MAX), fds)
-        if not part:
-            raise EOFError
-        received += part
-    return bytes(received[LENGTH.size :])
-
-
-def _receive_more(client: socket.socket, most: int, fds: list[int]) -> bytes:
-    part, more, _, _ = socket.recv_fds(client, most, DESCRIPTORS_MAX)
-    fds += more
-    return part
