@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import logging
 import mmap
 import os
@@ -36,7 +37,7 @@ from usnet_framework.shards.rtnetlink import link
 from usnet_framework.shards.servedports import Place
 from usnet_framework.shards.sharing import NO_ROOM, SharedInterface, addresses_of
 from usnet_framework.shards.stackplan import plan_stack
-from usnet_framework.shards.undo import Journal
+from usnet_framework.shards.undo import Journal, left, put_back
 
 pytestmark = needs_xdp
 
@@ -532,3 +533,31 @@ def test_why_ports_cannot_be_reserved_is_told(wire: Wire, number: int, text: str
 
     with ExitStack() as opened, pytest.raises(StartupError, match=text):
         shared(opened, Program(), ports=PORTS).reserve(Refusing())  # type: ignore[arg-type]
+
+
+def test_another_server_that_has_the_list_of_ports_is_not_waited_for_in_the_loop(
+    wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is stopped. What stays reserved is written down, and put back later."""
+
+    def sleep(_: float) -> None:
+        raise AssertionError("the loop waits")
+
+    with ExitStack() as opened:
+        made, card = shared(opened, Program(), ports=PORTS), opened.enter_context(Ethtool(wire.interface))
+        journal = Journal(card, tmp_path)
+        made.reserve(journal)
+        with monkeypatch.context() as patched, outgoing.lock_path().open("r+") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            patched.setattr(outgoing.time, "sleep", sleep)
+            journal.close()
+        assert left(wire.interface, "ports", tmp_path) == ["40000-40009"]
+        put_back(wire.interface, tmp_path)
+        assert outgoing.reserved() == set()
+        journal = Journal(card, tmp_path)
+        with monkeypatch.context() as patched, outgoing.lock_path().open("r+") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            patched.setattr(outgoing.time, "sleep", sleep)
+            with pytest.raises(StartupError, match=r"another server has had .* locked \(lslocks\)"):
+                made.reserve(journal, 0.0)
+        journal.close()

@@ -377,7 +377,7 @@ class Afxdp:
             nic = Nic(self._wanted, patience_s=self._patience_s)
             opened.callback(nic.close)
             if self.sharing is not None:
-                self.sharing.reserve(nic.journal)
+                self.sharing.reserve(nic.journal, self._patience_s)
             opened.pop_all()
         return nic
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from usnet_framework.shards import sysfs
 from usnet_framework.shards.ethtool import Channels, Ethtool, Rss
-from usnet_framework.shards.outgoing import is_touched, ports_named, reserve
+from usnet_framework.shards.outgoing import alone, is_touched, ports_named, reserve
 from usnet_framework.shards.qdisc import root_qdisc, set_root_qdisc
 
 
@@ -131,7 +131,7 @@ KINDS: dict[str, Kind] = {
     ),
     "ports": Kind(
         lambda _, name: is_touched(ports_named(name)),
-        lambda _, name, value: reserve(ports_named(name), value),
+        lambda _, name, value: _reserve(name, value),
         lambda value: "reserved" if value else "the kernel's",
         of_card=False,
     ),
@@ -142,6 +142,12 @@ KINDS: dict[str, Kind] = {
         of_card=False,
     ),
 }
+
+
+def _reserve(name: str, value: bool) -> None:
+    """Without waiting: EBUSY while another server changes the list, unless the caller has the turn."""
+    with alone.within(0.0):
+        reserve(ports_named(name), value)
 
 
 def _write(path: Path, text: str) -> None:

@@ -14,8 +14,8 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Collection, Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from usnet_framework.addresses import IpAddress, Ports
@@ -45,16 +45,32 @@ class _Turn:
         self._lock = -1
 
     def __enter__(self) -> None:
-        self._thread.acquire()
+        self._take(PATIENCE_S)
+
+    def __exit__(self, *_: object) -> None:
+        self._give_back()
+
+    @contextmanager
+    def within(self, patience_s: float) -> Iterator[None]:
+        """For a caller that cannot wait as long."""
+        self._take(min(patience_s, PATIENCE_S))
+        try:
+            yield
+        finally:
+            self._give_back()
+
+    def _take(self, patience_s: float) -> None:
+        if not self._thread.acquire(timeout=patience_s):
+            raise OSError(errno.EBUSY, "another thread of the server changes the reserved ports")
         try:
             if self._depth == 0:
-                self._lock = _locked(lock_path())
+                self._lock = _locked(lock_path(), patience_s)
         except BaseException:
             self._thread.release()
             raise
         self._depth += 1
 
-    def __exit__(self, *_: object) -> None:
+    def _give_back(self) -> None:
         self._depth -= 1
         if self._depth == 0:
             os.close(self._lock)
@@ -70,16 +86,17 @@ def lock_path() -> Path:
     return Path(default_control_path()).parent / "undo" / f"{namespaces.file_number()}-outgoing-ports.lock"
 
 
-def _locked(path: Path) -> int:
+def _locked(path: Path, patience_s: float) -> int:
     """A descriptor that has the lock until it is closed. OSError."""
     make_private(path.parent)
-    deadline_s = time.monotonic() + PATIENCE_S
+    deadline_s = time.monotonic() + patience_s
     with ExitStack() as opened:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         opened.callback(os.close, file)
         while not _is_locked(file):
             if time.monotonic() >= deadline_s:
-                raise OSError(errno.EBUSY, f"another server has had {path} locked for {PATIENCE_S:g} s (lslocks)")
+                long = f" for {patience_s:g} s" if patience_s else ""
+                raise OSError(errno.EBUSY, f"another server has had {path} locked{long} (lslocks)")
             time.sleep(RETRY_S)
         opened.pop_all()
     return file

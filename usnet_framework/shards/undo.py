@@ -48,8 +48,8 @@ closed: a grace period of RCU later it queues work, which waits for the lock of 
 that takes 20 ms, on one that makes and removes interfaces all the time it may be seconds. Nothing tells when it is
 done."""
 
-IN_USE = (errno.EINVAL, errno.EBUSY)
-"""What drivers say of a queue that is."""
+PASSING = {"channels": (errno.EINVAL, errno.EBUSY), "ports": (errno.EBUSY,)}
+"""Refusals that may pass, by the kind of setting: a queue is in use, another server changes the list of ports."""
 
 RETRY_S = 0.02
 _MISSING = object()
@@ -279,7 +279,7 @@ def _undo(card: Ethtool, file: TextIO) -> _Pass:
             with suppress(OSError):  # no room: whoever looks next finds it as it was
                 _write(file, {"step": number, "undone": True})
         else:
-            found.refused.append((line, step.kind == "channels" and refusal in IN_USE))
+            found.refused.append((line, refusal in PASSING.get(step.kind, ())))
     return found
 
 
