@@ -17,7 +17,7 @@ from support.link import ip
 from support.privilege import needs_xdp
 
 from usnet_framework.errors import StartupError
-from usnet_framework.shards import afxdp, linklooks, rtnetlink
+from usnet_framework.shards import linklooks, rtnetlink, station
 from usnet_framework.shards.afxdp import FRAME_BYTES, Afxdp
 from usnet_framework.shards.listeners import parse_binds
 from usnet_framework.shards.stackplan import plan_stack
@@ -36,7 +36,7 @@ def test_a_station_that_could_not_join_its_groups_does_so_the_next_time(monkeypa
         device = Afxdp(plan_stack(Pair.interface, ["10.77.0.1/24"], [], parse_binds(["tcp://*:7000"]), "afxdp"), 1)
         try:
             with monkeypatch.context() as patched:
-                patched.setattr(afxdp, "PACKET_ADD_MEMBERSHIP", 99)
+                patched.setattr(station, "_PACKET_ADD_MEMBERSHIP", 99)
                 with pytest.raises(StartupError, match="does not take a second MAC address"):
                     device.hand_down(0, frames)
             device.hand_down(0, frames)

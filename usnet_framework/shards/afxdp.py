@@ -20,14 +20,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
 import ipaddress
 import logging
 import mmap
 import os
 import re
 import socket
-import struct
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -44,9 +42,22 @@ from usnet_framework.shards.linknews import LinkNews, Told
 from usnet_framework.shards.netdev import XdpFeatures, xdp_features
 from usnet_framework.shards.nic import MTU_MAX, Nic, Wanted, planned, queues_of
 from usnet_framework.shards.privileges import capabilities_finding
-from usnet_framework.shards.rtnetlink import IFF_LOOPBACK, IFF_RUNNING, IFF_UP, MAC_BYTES
+from usnet_framework.shards.rtnetlink import IFF_LOOPBACK, MAC_BYTES
 from usnet_framework.shards.sharing import SharedInterface
 from usnet_framework.shards.stackplan import StackPlan
+from usnet_framework.shards.station import (
+    PACKET_MR_MULTICAST,
+    PACKET_MR_UNICAST,
+    check_up,
+    existing,
+    interface_finding,
+    join,
+    link_trouble,
+    name_now,
+    our_station,
+    packet_socket,
+    removed,
+)
 from usnet_framework.shards.undo import LETTING_GO_S
 
 if TYPE_CHECKING:
@@ -67,8 +78,6 @@ KERNEL_MIN = (5, 11)
 """Since when memory that BPF takes is not charged to RLIMIT_MEMLOCK."""
 
 AF_XDP = 44
-SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_MULTICAST, PACKET_MR_UNICAST = 263, 1, 0, 3
-_MEMBERSHIP = struct.Struct("=iHH8s")  # struct packet_mreq
 
 
 class Afxdp:
@@ -97,7 +106,7 @@ class Afxdp:
         self._index = rtnetlink.index_of(self._name)
         self._looks.begin(self._index)
         self._check()
-        self._mac = _our_station(self._name) if self.sharing is None else self._link.mac
+        self._mac = our_station(self._name) if self.sharing is None else self._link.mac
         self._member: socket.socket | None = None  # of our station
         with ExitStack() as opened:
             self._program = self._load()
@@ -106,7 +115,7 @@ class Afxdp:
                 self.sharing.open(self._index, self._program)
                 opened.callback(self.sharing.close)
             else:
-                self._member = opened.enter_context(_packet_socket(self._name))
+                self._member = opened.enter_context(packet_socket(self._name))
                 self._be_a_station()
             self._opened = opened.pop_all()
 
@@ -168,16 +177,8 @@ class Afxdp:
         return [interface, *shared, *self._modes(), *self._dropped(), *card]
 
     def _interface_finding(self) -> Finding:
-        what, asked = "interface", self._plan.interface
-        if (found := self._interface_trouble()) is not None:
-            return Finding(what, asked, "none", *found, ok=False)
         whose = "shared with the kernel" if self._plan.shared else f"with our station {self._mac.hex(':')}"
-        in_force = f"{self._name}, {whose}"
-        if self._name == asked:
-            return Finding(what, asked, in_force)
-        reason = "it was renamed since the server started"
-        fix = f"give it its name back, or restart the server with --interface {self._name}"
-        return Finding(what, asked, in_force, reason, fix, ok=False)
+        return interface_finding(self._plan.interface, self._name, whose, self._interface_trouble())
 
     def modes(self) -> dict[str, str]:
         if self._native is None or not self._queues:
@@ -242,15 +243,13 @@ class Afxdp:
                 return None
         except OSError as error:
             return unreadable(error)
-        return f"interface {self._name} was removed", "put it back; the server joins it then"
+        return removed(self._name)
 
     def _link_trouble(self, name: str) -> Trouble | None:
         """OSError: there is no such interface."""
         link = rtnetlink.link(name)
-        if not link.flags & IFF_UP:
-            return f"interface {name} is down", f"ip link set {name} up"
-        if not link.flags & IFF_RUNNING:
-            return f"interface {name} has no carrier", "plug its cable in, or set its other end up"
+        if (found := link_trouble(name, link)) is not None:
+            return found
         if not self._attached <= link.xdp_programs:
             return f"the XDP program of interface {name} was detached", "restart the server"
         if self._plan.shared and link.mac != self._mac:
@@ -264,14 +263,10 @@ class Afxdp:
         """For good, whatever has its name meanwhile; the other name that somebody may have given to it is taken. It may
         be back with its number, from another network namespace; its queues are not. OSError: that cannot be found
         out."""
-        try:
-            name = rtnetlink.name_of(self._index)
-        except OSError as error:
-            if error.errno != errno.ENODEV:
-                raise
+        name = name_now(self._index, self._name)
+        if name is None:
             return True
         if name != self._name:
-            log.warning("interface %s is called %s now; it is served as before", self._name, name)
             self._name = name
             if self._nic is not None:
                 self._nic.rename(name)
@@ -280,7 +275,7 @@ class Afxdp:
     def _open_again(self) -> None:
         """StartupError: it is not back yet."""
         name = self._plan.interface
-        _existing(name)
+        existing(name)
         self._end()  # first, as an interface that is back may have our program
         self._patience_s = 0.0  # the loop that runs has others to look after
         try:
@@ -410,9 +405,8 @@ class Afxdp:
         groups = [b"\x33\x33\xff" + one.packed[13:] for one in self._addresses() if one.version == 6]
         wanted += [(PACKET_MR_MULTICAST, group) for group in groups]
         for kind, mac in wanted:
-            request = _MEMBERSHIP.pack(self._index, kind, len(mac), mac)
             try:
-                member.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, request)
+                join(member, self._index, kind, mac)
             except OSError as error:
                 raise StartupError(
                     f"--interface {self._name}: does not take a second MAC address ({error.strerror}); "
@@ -506,7 +500,7 @@ class Afxdp:
 
 def changes(plan: StackPlan, queues: int) -> list[str]:
     name = plan.interface
-    station = f"{name} station: the kernel's -> the kernel's and ours, {_our_station(name).hex(':')}"
+    station = f"{name} station: the kernel's -> the kernel's and ours, {our_station(name).hex(':')}"
     what = sharing.changes(plan) if plan.shared else [station]
     return [*planned(_wanted(plan, queues)), *what, f"{name} XDP program: none -> ours"]
 
@@ -525,37 +519,26 @@ def check_kernel(release: str) -> None:
 
 def addresses_of(name: str) -> list[str]:
     """Of an interface, with their prefixes, which a server can share with the kernel. StartupError."""
-    _existing(name)
+    existing(name)
     return sharing.addresses_of(name, rtnetlink.index_of(name))
 
 
 def _checked_link(name: str) -> rtnetlink.Link:
     """StartupError: one line, why it cannot be served on."""
-    link = _existing(name)
+    link = existing(name)
     if link.flags & IFF_LOOPBACK:
         raise StartupError(
             f"--interface {name}: is the loopback, and no card; name a card, or use --backend kernel for clients on "
             "this host"
         )
-    if not link.flags & IFF_UP:
-        raise StartupError(f"--interface {name}: is down; ip link set {name} up")
-    if link.xdp_programs and undo.holder(name) is not None:
-        raise undo.in_use(name)
+    check_up(name, link)
+    if link.xdp_programs and (pid := undo.holder(name)) is not None:
+        raise undo.in_use(name, pid)
     if link.xdp_programs:
         raise InUse(
             f"--interface {name}: another XDP program is attached to it; stop its owner, or ip link set {name} xdp off"
         )
     return link
-
-
-def _existing(name: str) -> rtnetlink.Link:
-    """StartupError."""
-    try:
-        return rtnetlink.link(name)
-    except OSError as error:
-        if error.errno != errno.ENODEV:
-            raise StartupError(f"--interface {name}: the kernel does not tell about it: {error}") from None
-        raise StartupError(f"--interface {name}: there is no such interface; ip link shows which there are") from None
 
 
 def _checked_mtu(name: str, has: XdpFeatures | None) -> int:
@@ -579,20 +562,3 @@ def _has_queue(fd: int) -> bool:
         except OSError as error:
             return error.errno != errno.ENXIO
     return True
-
-
-def _packet_socket(name: str) -> socket.socket:
-    """That receives nothing."""
-    try:
-        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    except OSError as error:
-        raise StartupError(
-            f"--interface {name}: packet sockets take CAP_NET_RAW ({error.strerror}): start the server as root, "
-            "or give it that"
-        ) from None
-
-
-def _our_station(name: str) -> bytes:
-    """From the names of interface and host: every start has the same MAC address, and another host another one."""
-    digest = hashlib.sha256(f"{name}\0{socket.gethostname()}".encode()).digest()
-    return bytes([0x02]) + digest[:5]  # locally administered, one station

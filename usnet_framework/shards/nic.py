@@ -24,6 +24,7 @@ from usnet_framework.shards import rtnetlink, tune
 from usnet_framework.shards.cardsettings import Change, own_table, queues, shown
 from usnet_framework.shards.ethtool import FIELDS, TOEPLITZ, Channels, Driver, Ethtool, Feature, Rings, Rss
 from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.station import removed
 from usnet_framework.shards.steering import agrees, steering_key, steering_table
 from usnet_framework.shards.tune import NOT_TUNED, Surroundings, Tuning
 from usnet_framework.shards.undo import LETTING_GO_S, Journal
@@ -237,8 +238,7 @@ def _look(wanted: Wanted) -> tuple[Card, Surroundings] | Finding:
     except OSError as error:
         if error.errno != errno.ENODEV:
             return Finding("card", name, "not known", f"its settings cannot be read: {error.strerror}", ok=False)
-        reason, fix = f"interface {name} was removed", "put it back; the server joins it then"
-        return Finding("card", name, "none", reason, fix, ok=False)
+        return Finding("card", name, "none", *removed(name), ok=False)
 
 
 def _around(card: Ethtool, wanted: Wanted) -> Surroundings:

@@ -124,7 +124,7 @@ class Journal:
                 self._file = _successor(self._path, [identity, *steps])
             self._count = len(steps)
         except BlockingIOError:
-            raise in_use(card.interface, folder) from None
+            raise in_use(card.interface, holder(card.interface, folder)) from None
         except OSError as error:
             if error.errno == errno.ENODEV:
                 raise StartupError(f"--interface {card.interface}: there is no such interface") from None
@@ -166,9 +166,9 @@ def put_back(interface: str, folder: Path | None = None, patience_s: float = LET
             _report(*_put_back(file, patience_s))
 
 
-def in_use(interface: str, folder: Path | None = None) -> InUse:
-    """A server has the interface, or its journal: what to say of that."""
-    if pid := holder(interface, folder):
+def in_use(interface: str, pid: int | None) -> InUse:
+    """A server has the interface, or its journal: what to say of that. `pid`: as `holder` has it."""
+    if pid:
         who, how = f"the server of process {pid} has it", f"kill {pid}"
     else:
         who, how = "another server has it, or it is being put back as it was", "try again"
