@@ -14,18 +14,16 @@ the module's. They live as long as the descriptor, so what waits in a ring outli
 last descriptor, whoever is killed, the card is the kernel's again and the switch has no such port any more.
 
 Somebody may remove the interface: network processes notice and end, and the next ones join it as soon as one of its
-name is there."""
+name is there. What `trouble` says was seen in the background (linklooks.py); only that the interface is gone is asked
+at once, as it takes no lock of the kernel's."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import re
 import select
-import socket
-import struct
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -35,9 +33,21 @@ from usnet_framework.errors import InUse, StartupError, UsageError
 from usnet_framework.shards import rtnetlink
 from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.linklooks import LinkLooks, Trouble, unreadable
 from usnet_framework.shards.nic import queues_of
-from usnet_framework.shards.rtnetlink import IFF_RUNNING, IFF_UP
 from usnet_framework.shards.stackplan import StackPlan, check_interface
+from usnet_framework.shards.station import (
+    PACKET_MR_PROMISC,
+    check_up,
+    existing,
+    interface_finding,
+    join,
+    link_trouble,
+    name_now,
+    our_station,
+    packet_socket,
+    removed,
+)
 
 log = logging.getLogger("usnet.supervisor")
 
@@ -55,9 +65,6 @@ SWITCH_MTU = 1500
 OFFLOADS = ("tx-checksum-ipv4", "tx-checksum-ipv6", "tx-checksum-ip-generic", "tx-tcp-segmentation",
             "tx-tcp6-segmentation", "tx-generic-segmentation")  # fmt: skip
 
-SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC = 263, 1, 1
-_MEMBERSHIP = struct.Struct("=iHH8s")  # struct packet_mreq
-
 
 class Netmap:
     """The port, open."""
@@ -66,19 +73,21 @@ class Netmap:
 
     def __init__(self, plan: StackPlan, queues: int) -> None:
         """StartupError: one line, why it cannot be."""
-        self._name = plan.interface
+        self._plan = plan
         self._queues = queues
         self._is_card = not is_of_a_switch(plan.interface)
-        self._mac = _our_station(plan.interface)
+        self._mac = _station(plan.interface)
+        self._index = 0
+        self._kind = ""  # of the interface; empty: hardware
+        self._looks = LinkLooks(self._find, looked=lambda: None)
         self._open()
 
     def _open(self) -> None:
         """A card is not touched before the first of its pairs is handed down."""
-        self._index = _index_of(self._name) if self._is_card else 0
+        self._name = self._plan.interface
         self._about: About | None = None
         self._kernels: tuple[int, ...] = ()
         self._offloads: list[str] = []
-        self.look()
         with ExitStack() as opened:
             self._pairs = [self._open_file(shard, opened) for shard in range(self._queues)]
             if self._is_card:
@@ -89,7 +98,8 @@ class Netmap:
             self._opened = opened.pop_all()
 
     def hand_down(self, shard: int, frames_fd: int) -> Sequence[int]:
-        """Packets are copied out of the module's buffers and into them: it need not know of frames."""
+        """In the loop that runs. Packets are copied out of the module's buffers and into them: it need not know of
+        frames."""
         if self._is_gone():
             self._open_again()
         if self._about is None:
@@ -98,6 +108,8 @@ class Netmap:
             except BaseException:
                 self._index = 0  # what is registered stays so: next time all files are opened anew
                 raise
+        if self._is_card:
+            self._looks.follow()
         return (*self._pairs[shard], *(self._kernels if shard == 0 else ()))
 
     def drops(self) -> Mapping[str, int]:
@@ -107,41 +119,44 @@ class Netmap:
     def options(self, shard: int) -> dict[str, int]:
         """What comes may come from this host, without its checksum: from another port of the switch that a kernel
         feeds, or through an interface that is no card."""
-        return {"accept_partial_checksum": int(not self._is_card or self._kind() != "")}
+        return {"accept_partial_checksum": int(not self._is_card or bool(self._kind))}
 
     def look(self) -> None:
-        """Which offloads the card has on."""
+        """Also which offloads the card has on."""
         if self._is_card:
+            self._looks.look()
             with suppress(OSError), Ethtool(self._name) as card:
                 features = card.features()
                 self._offloads = [one for one in OFFLOADS if one in features and features[one].active]
 
     def findings(self) -> list[Finding]:
-        name = self._name
-        interface = Finding("interface", name, f"{name}, with our station {self._mac.hex(':')}")
-        if (reason := self.trouble()) is not None:
-            interface = Finding("interface", name, "none", reason, self._fix(), ok=False)
-        return [interface, *self._rings(), *([self._kernel()] if self._is_card and not self._is_gone() else [])]
+        whose, is_gone = f"with our station {self._mac.hex(':')}", self._whereabouts() is not None
+        interface = interface_finding(self._plan.interface, self._name, whose, self._interface_trouble())
+        return [interface, *self._rings(), *([self._kernel()] if self._is_card and not is_gone else [])]
 
     def modes(self) -> dict[str, str]:
         return {"copies": "stack", "checksums": "stack"}
 
     def trouble(self) -> str | None:
-        if not self._is_card:
-            return None
-        name = self._name
-        with suppress(OSError):
-            flags = rtnetlink.link(name).flags
-            if not self._is_gone():
-                if not flags & IFF_UP:
-                    return f"interface {name} is down"
-                return None if flags & IFF_RUNNING else f"interface {name} has no carrier"
-        return f"interface {name} was removed"
+        self._looks.ask_again()
+        found = self._interface_trouble()
+        return None if found is None else found[0]
 
-    def _fix(self) -> str:
-        if self._is_gone():
-            return "put it back; the server joins it then"
-        return f"ip link set {self._name} up, or plug its cable in"
+    def _interface_trouble(self) -> Trouble | None:
+        """Why packets do not come, and what to do."""
+        return self._whereabouts() or self._looks.seen.trouble
+
+    def _whereabouts(self) -> Trouble | None:
+        """Why it is not there for us, as far as can be found out, and what to do."""
+        try:
+            return removed(self._name) if self._is_gone() else None
+        except OSError as error:
+            return unreadable(error)
+
+    def _find(self) -> tuple[Trouble | None, int | None]:
+        """In any thread. OSError: there is no such interface."""
+        name = self._name
+        return link_trouble(name, rtnetlink.link(name)), None
 
     def _rings(self) -> list[Finding]:
         if self._about is None:
@@ -160,29 +175,29 @@ class Netmap:
         fix = f"ethtool -K {self._name} {' '.join(f'{offload} off' for offload in self._offloads)}"
         return Finding(what, asked, "only those that need nothing of the card", reason, fix, ok=False)
 
-    def _kind(self) -> str:
-        """Of the interface; empty: hardware."""
-        with suppress(OSError):
-            return rtnetlink.link(self._name).kind
-        return ""
-
     def _is_gone(self) -> bool:
-        """For good, whatever has its name meanwhile."""
-        return self._is_card and _index_of(self._name) != self._index
+        """For good, whatever has its name meanwhile; the other name that somebody may have given to it is taken.
+        OSError: that cannot be found out."""
+        if not self._is_card:
+            return False
+        name = name_now(self._index, self._name)
+        self._name = name or self._name
+        return name is None
 
     def _open_again(self) -> None:
         """StartupError: it is not back yet."""
-        if not _index_of(self._name):
-            raise StartupError(f"interface {self._name} was removed; put it back, and the server joins it")
-        self.close()
+        name = self._plan.interface
+        existing(name)
+        self._opened.close()
         try:
             self._open()
         except BaseException:
             self._index = 0  # of no interface: it is still gone
             raise
-        log.warning("interface %s was removed; it is joined again", self._name)
+        log.warning("interface %s was removed; it is joined again", name)
 
     def close(self) -> None:
+        self._looks.close()
         self._opened.close()
 
     # Steps of opening.
@@ -201,10 +216,10 @@ class Netmap:
     def _check_card(self) -> None:
         """As far as that can be told without touching it. StartupError."""
         name = self._name
-        if not self._index:
-            raise StartupError(f"--interface {name}: there is no such interface; ip link shows which there are")
-        if not rtnetlink.link(name).flags & IFF_UP:
-            raise StartupError(f"--interface {name}: is down; ip link set {name} up")
+        link = existing(name)
+        self._index, self._kind = rtnetlink.index_of(name), link.kind
+        self._looks.begin(self._index)
+        check_up(name, link)
         if (rings := queues_of(name)) is not None:
             self._check_rings(rings, rings)
         mtu, most = _mtu_of(name), _buffer_bytes() - ETHERNET_BYTES
@@ -213,6 +228,7 @@ class Netmap:
                 f"--interface {name}: packets of {mtu} bytes do not fit into a buffer of netmap's; "
                 f"ip link set {name} mtu {most}"
             )
+        self.look()
 
     def _check_rings(self, tx_rings: int, rx_rings: int) -> None:
         """StartupError: a shard has no pair, or a ring no shard."""
@@ -272,15 +288,13 @@ class Netmap:
 
     def _take_all(self) -> None:
         """Have the card let pass what is for our station. StartupError."""
+        member = self._opened.enter_context(packet_socket(self._name))
         try:
-            member = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # it receives nothing
-            self._opened.callback(member.close)
-            request = _MEMBERSHIP.pack(self._index, PACKET_MR_PROMISC, 0, b"")
-            member.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, request)
+            join(member, self._index, PACKET_MR_PROMISC)
         except OSError as error:
             raise StartupError(
-                f"--interface {self._name}: cannot be told of our station's MAC address ({error.strerror}): start the "
-                "server as root, or give it CAP_NET_RAW"
+                f"--interface {self._name}: does not let pass what is for our station ({error.strerror}); "
+                "use another interface"
             ) from None
 
 
@@ -308,14 +322,7 @@ def changes(plan: StackPlan, queues: int) -> list[str]:
     name = plan.interface
     if is_of_a_switch(name):
         return [f"{name}: none -> {queues} port{'s' if queues > 1 else ''} of a VALE switch"]
-    return [f"{name}: the kernel's -> in netmap mode, with our station {_our_station(name).hex(':')}"]
-
-
-def _index_of(name: str) -> int:
-    """0: there is none."""
-    with suppress(OSError):
-        return socket.if_nametoindex(name)
-    return 0
+    return [f"{name}: the kernel's -> in netmap mode, with our station {_station(name).hex(':')}"]
 
 
 def _mtu_of(name: str) -> int:
@@ -330,7 +337,5 @@ def _buffer_bytes() -> int:
     return 2048
 
 
-def _our_station(name: str) -> bytes:
-    """From the names of port and host: every start has the same MAC address, and another host another one."""
-    digest = hashlib.sha256(f"netmap\0{name}\0{socket.gethostname()}".encode()).digest()
-    return bytes([0x02]) + digest[:5]  # locally administered, one station
+def _station(name: str) -> bytes:
+    return our_station(f"netmap\0{name}")

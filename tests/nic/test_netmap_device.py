@@ -1,0 +1,149 @@
+"""The netmap device as its supervisor has it, step by step, on an interface that is there, without the module; servers
+over it: tests/sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from support.backends import network_namespace
+from support.link import ip
+from support.privilege import needs_network_namespaces
+
+from usnet_framework._native_netmap import About
+from usnet_framework.shards import linklooks, netmap, rtnetlink
+from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.listeners import parse_binds
+from usnet_framework.shards.netmap import Netmap
+from usnet_framework.shards.stackplan import plan_stack
+
+pytestmark = needs_network_namespaces
+
+CARD, RENAMED = "usnet0", "card1"
+NO_FRAMES = -1
+
+
+@pytest.fixture(autouse=True)
+def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """With a ring pair."""
+    monkeypatch.setattr(netmap, "netmap_file", lambda: os.eventfd(0, os.EFD_CLOEXEC))
+    monkeypatch.setattr(netmap, "netmap_port", lambda fd, pair, memory: About(1, 1, 256, 256, 2048))
+    with network_namespace():
+        make("far0")
+        yield
+
+
+def make(peer: str) -> None:
+    one = ("numrxqueues", "1", "numtxqueues", "1")
+    ip("link", "add", CARD, *one, "type", "veth", "peer", "name", peer, *one)
+    for name in (CARD, peer):
+        ip("link", "set", name, "up")
+
+
+def rename() -> None:
+    ip("link", "set", CARD, "down")
+    ip("link", "set", CARD, "name", RENAMED)
+    ip("link", "set", RENAMED, "up")
+
+
+@contextmanager
+def joined() -> Iterator[Netmap]:
+    device = Netmap(plan_stack(CARD, ["10.77.0.1/24"], [], parse_binds(["tcp://*:7000"]), "netmap"), 1)
+    try:
+        device.hand_down(0, NO_FRAMES)
+        yield device
+    finally:
+        device.close()
+
+
+def interface(device: Netmap) -> Finding:
+    (found,) = (finding for finding in device.findings() if finding.what == "interface")
+    return found
+
+
+def test_without_a_descriptor_to_ask_with_nobody_says_that_it_was_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device would be opened again, and its queues be lost."""
+
+    def refuse(_: int | str) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def ask() -> None:
+        with joined() as device, monkeypatch.context() as patched:
+            patched.setattr(rtnetlink, "name_of", refuse)
+            patched.setattr(rtnetlink, "index_of", refuse)
+            patched.setattr("socket.if_nametoindex", refuse)
+            assert device.trouble() == "the settings of the interface cannot be read: Too many open files"
+            assert not interface(device).ok
+            with pytest.raises(OSError, match="Too many open files"):
+                device.hand_down(0, NO_FRAMES)
+
+    asyncio.run(ask())
+
+
+def test_a_card_that_is_renamed_is_served_on_and_one_that_gets_its_name_is_left_alone() -> None:
+    async def ask() -> None:
+        with joined() as device:
+            pair = device.hand_down(0, NO_FRAMES)
+            rename()
+            make("far1")
+            assert device.hand_down(0, NO_FRAMES) == pair
+            await device._looks.ask()
+            assert device.trouble() is None
+            found = interface(device)
+            assert found.in_force.startswith(f"{RENAMED}, with our station ")
+            assert found.reason == "it was renamed since the server started"
+            ip("link", "set", RENAMED, "down")
+            await device._looks.ask()
+            assert device.trouble() == f"interface {RENAMED} is down"
+
+    asyncio.run(ask())
+
+
+def test_a_card_that_was_renamed_and_removed_is_joined_by_its_first_name(caplog: pytest.LogCaptureFixture) -> None:
+    async def ask() -> None:
+        with joined() as device:
+            rename()
+            assert device.trouble() is None
+            ip("link", "delete", RENAMED)
+            assert device.trouble() == f"interface {RENAMED} was removed"
+            assert interface(device).fix == "put it back; the server joins it then"
+            make("far1")
+            device.hand_down(0, NO_FRAMES)
+            assert device.trouble() is None
+            assert interface(device).ok
+
+    asyncio.run(ask())
+    assert caplog.messages == [
+        f"interface {CARD} is called {RENAMED} now; it is served as before",
+        f"interface {CARD} was removed; it is joined again",
+    ]
+
+
+def test_a_kernel_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As somebody has its lock of network settings: what was seen last is said until there is an answer."""
+    may_answer, link = threading.Event(), rtnetlink.link
+
+    def hang(name: str) -> rtnetlink.Link:
+        assert may_answer.wait(60)
+        return link(name)
+
+    async def look() -> None:
+        with joined() as device:
+            await device._looks.ask()
+            monkeypatch.setattr(rtnetlink, "link", hang)
+            monkeypatch.setattr(linklooks, "LOOK_AGAIN_S", 0.0)
+            ip("link", "set", CARD, "down")
+            try:
+                assert [device.trouble() for _ in range(3)] == [None] * 3
+                assert interface(device).ok
+            finally:
+                may_answer.set()
+            await device._looks.ask()
+            assert device.trouble() == f"interface {CARD} is down"
+
+    asyncio.run(look())
