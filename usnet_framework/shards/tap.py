@@ -63,6 +63,7 @@ class Tap:
             self._queues = self._open_queues(queues)
             self._steering = self._steer(queues)
             self._set_up()
+            self.look()
         except BaseException:
             self.close()
             raise
@@ -82,7 +83,8 @@ class Tap:
         return {"accept_partial_checksum": 1}
 
     def look(self) -> None:
-        """Nothing takes long."""
+        """What the kernel's end says of itself."""
+        self._seen = [self._link(), *self._card()]
 
     def findings(self) -> list[Finding]:
         plan = self._plan
@@ -93,13 +95,11 @@ class Tap:
             interface = Finding("interface", plan.interface, found, reason, self._fix(), ok=False)
         return [
             interface,
-            *([] if self._is_gone() else [self._link()]),
-            *([] if self._is_gone() else self._card()),
+            *([] if self._is_gone() else self._seen),
             self._steering,
         ]
 
     def _card(self) -> list[Finding]:
-        """What the kernel's end says of itself."""
         name = self._plan.interface
         try:
             with Ethtool(name) as card:
