@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,9 @@ from support.backends import current_namespace, network_namespace
 from support.fake_card import FakeCard
 from support.privilege import may_look_into_processes, needs_network_namespaces
 
-from usnet_framework.shards import namespaces, undo
+from usnet_framework.shards import namespaces, rtnetlink, undo
 from usnet_framework.shards.ethtool import Ethtool
-from usnet_framework.shards.rtnetlink import outlives_namespace
+from usnet_framework.shards.rtnetlink import IFF_LOOPBACK, IFF_UP, outlives_namespace
 from usnet_framework.shards.undo import Journal, leftovers, undo_leftovers
 
 
@@ -139,5 +140,18 @@ def test_what_is_left_on_a_card_outlives_its_namespace(
     assert undo_leftovers(tmp_path) == files(tmp_path) == []
 
 
-def test_what_is_made_by_programs_ends_with_its_namespace() -> None:
+@pytest.mark.parametrize(
+    ("kind", "flags", "outlives"),
+    [("", IFF_UP, True), ("veth", IFF_UP, False), ("", IFF_UP | IFF_LOOPBACK, False)],
+    ids=["hardware", "made by a program", "the loopback"],
+)
+def test_hardware_alone_outlives_its_namespace(
+    monkeypatch: pytest.MonkeyPatch, kind: str, flags: int, outlives: bool
+) -> None:
+    found = replace(rtnetlink.link("lo"), kind=kind, flags=flags)
+    monkeypatch.setattr(rtnetlink, "link", lambda _: found)
+    assert outlives_namespace("any0") == outlives
+
+
+def test_the_loopback_of_the_kernel_ends_with_its_namespace() -> None:
     assert not outlives_namespace("lo")
