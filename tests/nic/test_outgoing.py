@@ -6,7 +6,6 @@ import errno
 import fcntl
 import ipaddress
 import socket
-import threading
 from pathlib import Path
 
 import pytest
@@ -114,31 +113,34 @@ def test_servers_change_the_list_one_at_a_time(root: Path, monkeypatch: pytest.M
             assert refused.value.errno == errno.EBUSY
             assert said(root) == "9000-9099\n"
             monkeypatch.setattr(outgoing, "PATIENCE_S", 30.0)
-            threading.Timer(0.05, other.close).start()
+            monkeypatch.setattr(outgoing.time, "sleep", lambda _: other.close())  # while we wait
             outgoing.reserve((9100, 9199), True, root)
     assert said(root) == "9000-9199\n"
 
 
 @needs_network_namespaces
-def test_nobody_else_can_keep_servers_from_changing_the_list(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no name that any process can take, and no file that it can open."""
-    monkeypatch.setattr(outgoing, "PATIENCE_S", 0.0)
-    with network_namespace(), socket.socket(socket.AF_UNIX) as other:
-        other.bind("\0usnet-outgoing-ports")
+def test_nobody_else_can_keep_servers_from_changing_the_list(root: Path) -> None:
+    """Whoever can open the file can lock it."""
+    with network_namespace():
         outgoing.lock_path().unlink(missing_ok=True)
         outgoing.reserve((9000, 9099), True, root)
         assert outgoing.lock_path().stat().st_mode & 0o077 == 0
         assert outgoing.lock_path().parent.stat().st_mode & 0o077 == 0
-    assert said(root) == "9000-9099\n"
 
 
 @needs_network_namespaces
 def test_each_network_namespace_has_a_lock_of_its_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outgoing, "PATIENCE_S", 0.0)
-    with alone:
-        ours = outgoing.lock_path()
-        with network_namespace():
-            assert outgoing.lock_path() != ours
+    with network_namespace():
+        with alone:
+            pass  # the file is there from now on
+        with outgoing.lock_path().open("r+") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            with network_namespace():
+                outgoing.reserve((9000, 9099), True, root)
+            with pytest.raises(OSError, match="another server has had"):
+                outgoing.reserve((9100, 9199), True, root)
+    assert said(root) == "9000-9099\n"
 
 
 @needs_network_namespaces
