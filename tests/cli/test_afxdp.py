@@ -10,10 +10,11 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from cli.test_refusals import refused
 from support.backends import Afxdp, network_namespace
 from support.privilege import needs_network_namespaces, needs_xdp
-from support.server import Server, command, run
+from support.refusals import in_use, refused, refused_both_ways
+from support.server import Server, command
+from support.shared import ip
 
 from usnet_framework._native_bpf import XdpProgram
 from usnet_framework._native_tap import tap_queue
@@ -23,10 +24,6 @@ from usnet_framework.shards.ethtool import Ethtool
 
 SILENT = ("--metrics", "off", "--control", "off")
 SERVE = ("examples.echo:Echo", "--backend", "afxdp", "--address", "10.77.0.1/24", *SILENT)
-
-
-def ip(command: str) -> str:
-    return subprocess.run(["ip", *command.split()], check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture
@@ -45,22 +42,6 @@ class Joined(Afxdp):
         self._queues = "2"
 
 
-def refused_both_ways(*options: str, prefix: tuple[str, ...] = ()) -> str:
-    """By starting and by --check, in the same words."""
-    line = refused(3, *SERVE, *options, prefix=list(prefix))
-    assert refused(3, *SERVE, "--check", *options, prefix=list(prefix)) == line
-    return line
-
-
-def in_use(*options: str) -> str:
-    """By starting, and by --check, which says besides what it would be."""
-    line = refused(3, *SERVE, *options)
-    done = run("usnet-serve", *SERVE, "--check", *options)
-    assert (done.returncode, done.stderr) == (3, f"usnet-serve: {line}\n")
-    assert f"in use       {line}\n" in f"{done.stdout}\n"
-    return line
-
-
 def test_without_an_interface_it_is_wrong_usage() -> None:
     assert refused(2, *SERVE) == "--backend afxdp: no --interface is given; name the one to serve on"
 
@@ -77,13 +58,14 @@ def test_a_kernel_that_is_too_old() -> None:
 @needs_network_namespaces
 def test_an_interface_that_is_not_there() -> None:
     with network_namespace():
-        assert refused_both_ways("--interface", "eth9").startswith("--interface eth9: there is no such interface; ")
+        line = refused_both_ways(3, *SERVE, "--interface", "eth9")
+        assert line.startswith("--interface eth9: there is no such interface; ")
 
 
 @needs_network_namespaces
 def test_the_loopback() -> None:
     with network_namespace():
-        assert refused_both_ways("--interface", "lo") == (
+        assert refused_both_ways(3, *SERVE, "--interface", "lo") == (
             "--interface lo: is the loopback, and no card; name a card, or use --backend kernel for clients on this "
             "host"
         )
@@ -96,13 +78,13 @@ class TestWithAnInterface:
 
     def test_that_is_down(self) -> None:
         ip(f"link set {Afxdp.interface} down")
-        assert refused_both_ways(*self.interface) == "--interface usnet0: is down; ip link set usnet0 up"
+        assert refused_both_ways(3, *SERVE, *self.interface) == "--interface usnet0: is down; ip link set usnet0 up"
 
     def test_whose_address_is_asked_for(self) -> None:
         """Traffic of the kernel, the administrator's too, would come to our station."""
         ip(f"address add 10.77.0.1/16 dev {Afxdp.interface}")
         expected = "--address 10.77.0.1/24: usnet0 has it already; leave --address out to share it with the kernel, or "
-        assert refused_both_ways(*self.interface).startswith(expected)
+        assert refused_both_ways(3, *SERVE, *self.interface).startswith(expected)
 
     @pytest.mark.parametrize(
         ("queues", "expected"),
@@ -116,7 +98,7 @@ class TestWithAnInterface:
         ],
     )
     def test_of_another_number_of_queues(self, queues: str, expected: str) -> None:
-        assert refused_both_ways(*self.interface, "--queues", queues).startswith(expected)
+        assert refused_both_ways(3, *SERVE, *self.interface, "--queues", queues).startswith(expected)
 
     def test_whose_packets_neither_fit_into_a_frame_nor_come_in_several(self) -> None:
         queue = tap_queue("large0", multi_queue=False)
@@ -125,7 +107,7 @@ class TestWithAnInterface:
             "--interface large0: packets of 9000 bytes do not fit into a frame, and its driver gives none in several; "
             "ip link set large0 mtu 3498"
         )
-        assert refused_both_ways("--interface", "large0") == expected
+        assert refused_both_ways(3, *SERVE, "--interface", "large0") == expected
         os.close(queue)
 
     @pytest.mark.parametrize(("required", "what"), [("native", "native XDP"), ("zerocopy", "zero-copy")])
@@ -133,7 +115,7 @@ class TestWithAnInterface:
         """In this driver native XDP takes as many queues as the peer has to send to."""
         with Ethtool(Afxdp.interface) as card:
             card.set_channels(replace(card.channels(), rx=1))
-        line = refused_both_ways(*self.interface, "--queues", "1", "--require", f"hugepages,{required}")
+        line = refused_both_ways(3, *SERVE, *self.interface, "--queues", "1", "--require", f"hugepages,{required}")
         assert line == (
             f"--require {required}: the driver of usnet0 has no {what}; leave it out, or use another interface"
         )
@@ -149,21 +131,21 @@ class TestWithAnInterface:
     def test_that_has_a_program_of_somebody_else(self) -> None:
         with closing(XdpProgram()) as other:
             other.attach(Afxdp.interface, native=True)
-            line = in_use(*self.interface)
+            line = in_use(*SERVE, *self.interface)
             assert line.startswith("--interface usnet0: another XDP program is attached to it; ")
 
     def test_that_another_server_of_ours_has(self) -> None:
         with Server("examples.echo:Echo", "--queues", "2", backend=Joined()) as server:
             expected = f"the server of process {server.pid} has it; kill {server.pid}, or use another interface"
-            assert in_use(*self.interface) == f"--interface usnet0: {expected}"
+            assert in_use(*SERVE, *self.interface) == f"--interface usnet0: {expected}"
 
     def test_without_the_right_to_load_programs(self) -> None:
         drop = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid=65534", "--clear-groups")
-        line = refused_both_ways(*self.interface, prefix=drop)
+        line = refused_both_ways(3, *SERVE, *self.interface, prefix=drop)
         assert line.startswith("--backend afxdp: the kernel does not load the XDP program (Operation not permitted), ")
 
     def test_without_memory_that_may_be_locked(self) -> None:
-        line = refused_both_ways(*self.interface, prefix=locking(65536))
+        line = refused_both_ways(3, *SERVE, *self.interface, prefix=locking(65536))
         assert line == (
             "2 x 128 MiB of frames are locked in memory, the limit is 0.0625 MiB; give the server CAP_IPC_LOCK, raise "
             "the limit (ulimit -Hl, LimitMEMLOCK=), or use a smaller --max-connections"

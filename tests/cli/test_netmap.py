@@ -7,23 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli.test_refusals import AS_ANOTHER_USER, refused
 from support.backends import Afxdp, network_namespace
 from support.link import ip
 from support.netmap import StandIn, wired
 from support.privilege import needs_network_namespaces, needs_xdp
+from support.refusals import AS_ANOTHER_USER, in_use, refused, refused_both_ways
 from support.server import run
 
 SILENT = ("--metrics", "off", "--control", "off")
 SERVE = ("examples.echo:Echo", "--backend", "netmap", "--address", "10.77.0.1/24", *SILENT)
 INTERFACE = "usnet0"
-
-
-def refused_both_ways(*options: str, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()) -> str:
-    """By starting and by --check, in the same words."""
-    line = refused(3, *SERVE, *options, env=env, prefix=prefix)
-    assert refused(3, *SERVE, "--check", *options, env=env, prefix=prefix) == line
-    return line
 
 
 @pytest.fixture
@@ -42,15 +35,14 @@ def test_without_an_interface_it_is_wrong_usage() -> None:
     "name", ["vale0:", "vale:a-b", "vale 1:us", ":us", "eth1:us", "vale0:us:1", "vale0:" + 60 * "a"]
 )
 def test_a_name_that_no_port_has_is_wrong_usage(name: str) -> None:
-    line = refused(2, *SERVE, "--interface", name)
+    line = refused_both_ways(2, *SERVE, "--interface", name)
     assert line.startswith(f"--interface {name}: not a name of a port: valeSWITCH:PORT, ")
-    assert refused(2, *SERVE, "--interface", name, "--check") == line
 
 
 @pytest.mark.skipif(os.path.exists("/dev/netmap"), reason="there is a /dev/netmap")
 @pytest.mark.parametrize("interface", ["eth1", "vale0:us"])
 def test_without_the_module(interface: str) -> None:
-    assert refused_both_ways("--interface", interface) == (
+    assert refused_both_ways(3, *SERVE, "--interface", interface) == (
         "--backend netmap: there is no /dev/netmap: build netmap's module from its sources "
         "(github.com/luigirizzo/netmap) and load it, or use another backend"
     )
@@ -59,7 +51,7 @@ def test_without_the_module(interface: str) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root, who may become another user")
 def test_without_the_right_to_open_it(netmap: StandIn) -> None:
     netmap.path.chmod(0o600)
-    line = refused_both_ways("--interface", "vale0:us", env=dict(netmap.env), prefix=tuple(AS_ANOTHER_USER))
+    line = refused_both_ways(3, *SERVE, "--interface", "vale0:us", env=netmap.env, prefix=AS_ANOTHER_USER)
     assert line == (
         "--backend netmap: /dev/netmap cannot be opened: Permission denied; start the server as root, or give its user "
         "that file"
@@ -69,10 +61,7 @@ def test_without_the_right_to_open_it(netmap: StandIn) -> None:
 def test_a_port_that_another_has(netmap: StandIn) -> None:
     netmap.reserve("vale0:us")
     expected = "--interface vale0:us: ring 0 of netmap port vale0:us is used by another program: stop it"
-    assert refused(3, *SERVE, "--interface", "vale0:us", env=dict(netmap.env)) == expected
-    checked = run("usnet-serve", *SERVE, "--interface", "vale0:us", "--check", env=netmap.env)
-    assert checked.returncode == 3
-    assert f"in use       {expected}\n" in f"{checked.stdout}\n"
+    assert in_use(*SERVE, "--interface", "vale0:us", env=netmap.env) == expected
 
 
 @needs_xdp
@@ -85,7 +74,7 @@ class TestWithAnInterface:
             yield
 
     def refusal(self, netmap: StandIn, *options: str) -> str:
-        return refused_both_ways("--interface", INTERFACE, *options, env=dict(netmap.env))
+        return refused_both_ways(3, *SERVE, "--interface", INTERFACE, *options, env=netmap.env)
 
     def test_fewer_rings_than_shards(self, netmap: StandIn) -> None:
         expected = "--queues 3: usnet0 has 2 ring pairs; use --queues 2, or ethtool -L usnet0 combined 3"
@@ -119,5 +108,5 @@ class TestWithAnInterface:
 @needs_network_namespaces
 def test_an_interface_that_is_not_there(netmap: StandIn) -> None:
     with network_namespace():
-        line = refused_both_ways("--interface", "eth9", env=dict(netmap.env))
+        line = refused_both_ways(3, *SERVE, "--interface", "eth9", env=netmap.env)
         assert line == "--interface eth9: there is no such interface; ip link shows which there are"

@@ -5,31 +5,17 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.backends import Tap, network_namespace
 from support.privilege import needs_network_namespaces, needs_tap
+from support.refusals import AS_ANOTHER_USER, refused, refused_both_ways
 from support.server import Server, free_port, run
 
 ECHO = "examples.echo:Echo"
 SILENT = ("--metrics", "off", "--control", "off")
-AS_ANOTHER_USER = ["setpriv", "--reuid", "64321", "--clear-groups", "--inh-caps", "-all,+dac_read_search",
-                   "--ambient-caps", "+dac_read_search"]  # fmt: skip  # reads the package wherever it lies
-
-
-def refused(
-    code: int, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None, prefix: Sequence[str] = ()
-) -> str:
-    """The one line of a usnet-serve that does not start. What it did before may be in the log, but no trouble."""
-    done = run("usnet-serve", *args, **({"cwd": cwd} if cwd else {}), env=env, prefix=prefix)
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    *records, line = done.stderr.splitlines()
-    assert all(" info " in record for record in records), done.stderr
-    assert line.startswith("usnet-serve: ")
-    return line.removeprefix("usnet-serve: ")
 
 
 def application(folder: Path, text: str) -> Path:
@@ -82,9 +68,8 @@ def test_a_file_that_is_no_file_of_options_exits_with_2(
 def test_a_quarantine_where_nothing_can_be_kept_exits_with_3(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder, why in {"file": f"{tmp_path}/file is no folder", "file/below": "not a directory"}.items():
-        line = refused(3, ECHO, "--quarantine", f"{tmp_path}/{folder}", *SILENT)
+        line = refused_both_ways(3, ECHO, "--quarantine", f"{tmp_path}/{folder}", *SILENT)
         assert line == f"--quarantine {tmp_path}/{folder}: {why}; use a folder that this user may write"
-        assert refused(3, ECHO, "--check", "--quarantine", f"{tmp_path}/{folder}", *SILENT) == line
 
 
 def test_a_control_path_that_is_too_long_exits_with_3(tmp_path: Path) -> None:
@@ -188,8 +173,7 @@ def test_a_port_in_use_exits_with_3(option: str) -> None:
     ],
 )
 def test_options_that_do_not_go_together_exit_with_2(options: list[str], expected: str) -> None:
-    assert refused(2, ECHO, *options, *SILENT).startswith(expected)
-    assert refused(2, ECHO, "--check", *options, *SILENT).startswith(expected)
+    assert refused_both_ways(2, ECHO, *options, *SILENT).startswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -342,17 +326,14 @@ def test_check_tries_an_interface_and_leaves_one_in_use_alone() -> None:
         (["--max-connections", "2000000", "--queues", "1"], "--max-connections 2000000: each of 1 shards needs"),
     ],
 )
-def test_check_refuses_what_this_user_may_not_have(options: list[str], expected: str) -> None:
-    """So does starting, in the same words."""
+def test_what_this_user_may_not_have(options: list[str], expected: str) -> None:
     own = {"--bind": f"tcp://127.0.0.1:{free_port()}", "--metrics": "off", "--control": "off"}
     if "--backend" in options:
         del own["--bind"]
     own |= dict(zip(options[::2], options[1::2], strict=True))
     words = [word for pair in own.items() for word in pair]
     prefix = ["unshare", "--net", *AS_ANOTHER_USER, "prlimit", "--nofile=9999"]
-    line = refused(3, ECHO, "--check", *words, prefix=prefix)
-    assert line.startswith(expected)
-    assert refused(3, ECHO, *words, prefix=prefix) == line
+    assert refused_both_ways(3, ECHO, *words, prefix=prefix).startswith(expected)
 
 
 def test_a_folder_that_is_missing_exits_with_3(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.test_refusals import refused
 from support.backends import Afxdp, network_namespace
 from support.link import tc
 from support.privilege import needs_xdp
+from support.refusals import refused
 from support.server import Server, command, run
 
 from usnet_framework.shards.qdisc import root_qdisc

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from cli.test_refusals import refused
 from support.away import Away
 from support.backends import Afxdp
 from support.echo import ping
 from support.link import ip
 from support.privilege import needs_xdp
+from support.refusals import refused
 from support.server import Server, command, wait
 
 from usnet_framework.shards.ethtool import Ethtool
