@@ -8,7 +8,6 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.backends import Afxdp, network_namespace
@@ -48,10 +47,6 @@ def masks() -> list[int]:
     return [int(line, 16) for line in inside("cat", *RPS).split()]
 
 
-def findings(server: Server) -> dict[str, dict[str, Any]]:
-    return {finding["what"]: finding for finding in server.ask("doctor")}
-
-
 def serve(backend: Afxdp, *options: str, stop: bool = True) -> Server:
     return Server(ECHO, *QUEUES, *options, backend=backend, prefix=OWN_MOUNTS, stop=stop)
 
@@ -74,10 +69,10 @@ def test_what_is_tuned_is_said_made_and_put_back(backend: Afxdp) -> None:
     assert (masks(), root_qdisc(Afxdp.peer)) == ([0, 1], None)
     with serve(backend, "--tune") as server:
         assert (masks(), root_qdisc(Afxdp.peer)) == ([0, 0], "pfifo limit 1000")
-        found = findings(server)
+        found = server.findings()
         assert (found["RPS"]["asked"], found["RPS"]["in_force"], found["RPS"]["ok"]) == ("off", "off", True)
         tc("qdisc", "delete", "dev", Afxdp.peer, "root")  # by somebody else
-        found = findings(server)[f"qdisc of {Afxdp.peer}"]
+        found = server.findings()[f"qdisc of {Afxdp.peer}"]
         assert (found["ok"], found["fix"]) == (False, f"tc qdisc replace dev {Afxdp.peer} root pfifo limit 1000")
     assert (masks(), root_qdisc(Afxdp.peer)) == ([0, 1], None)
 
@@ -97,7 +92,7 @@ def test_what_a_killed_server_has_tuned_is_put_back(backend: Afxdp) -> None:
 @needs_xdp
 def test_without_tune_doctor_says_what_to_do(backend: Afxdp) -> None:
     with serve(backend) as server:
-        found = findings(server)
+        found = server.findings()
         assert found["RPS"]["ok"]
         assert found["RPS"]["fix"] == f"start the server with --tune, or echo 0 > {RPS[1]}"
         assert f"tc qdisc replace dev {Afxdp.peer} root" in found[f"qdisc of {Afxdp.peer}"]["fix"]

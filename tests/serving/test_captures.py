@@ -173,12 +173,6 @@ def test_drops_only_with_the_reason(serve: Serve) -> None:
     assert comment == packets[0].comment
 
 
-def kill_network_process(server: Server) -> None:
-    (old,) = server.network_pids()
-    os.kill(old, signal.SIGKILL)
-    server.wait("another one serves", lambda: server.network_pids() not in ([], [old]))
-
-
 @EVERYWHERE
 @needs_program("tshark")
 def test_it_goes_on_with_the_next_network_process(serve: Serve) -> None:
@@ -189,7 +183,7 @@ def test_it_goes_on_with_the_next_network_process(serve: Serve) -> None:
             sent += b"%05d" % number
             echoed(client, b"%05d" % number)
             capture.wait_for_sent(b"%05d" % number)
-            kill_network_process(server)
+            server.kill_network_process()
         echoed(client, b"after")
         capture.wait_for_sent(b"after")
     found = segments(capture)

@@ -117,7 +117,7 @@ def test_inline_workers_are_reloaded_too(tmp_path: Path) -> None:
 )
 def test_who_loses_connections_by_a_reload_is_told(app: str, layout: str, in_force: str, fix: str) -> None:
     with Server(app, "--app-dir", "tests" if "support" in app else ".", "--layout", layout, "--queues", "1") as server:
-        findings = {finding["what"]: finding for finding in server.ask("doctor")}
+        findings = server.findings()
         assert findings["connections outlive workers"]["in_force"] == in_force
         assert findings["connections outlive workers"]["fix"] == fix
         server.ask("reload")

@@ -97,7 +97,7 @@ def test_a_name_whose_first_address_the_machine_lacks(tmp_path: Path) -> None:
             port = int(bind.rpartition(":")[2])
             assert hello(socket.create_connection(("127.0.0.1", port))) == b"hello"
             assert server.status()["listeners"] == [f"tcp://127.0.0.1:{port}"]
-            findings = {finding["what"]: finding for finding in server.ask("doctor")}
+            findings = server.findings()
             assert findings["addresses of localhost"]["in_force"] == f"127.0.0.1:{port}"
             assert not findings["addresses of localhost"]["ok"]
             assert findings["metrics"]["in_force"] == f"127.0.0.1:{metrics}"

@@ -16,6 +16,7 @@ from dataclasses import replace
 import pytest
 from support.away import Away
 from support.backends import Afxdp
+from support.clients import hello
 from support.echo import ping
 from support.link import ip
 from support.privilege import needs_xdp
@@ -30,19 +31,9 @@ ECHO = "examples.echo:Echo"
 KERNELS = "10.77.0.200"
 
 
-def findings(server: Server) -> dict[str, dict[str, object]]:
-    return {finding["what"]: finding for finding in server.ctl("doctor")}
-
-
-def hello(address: tuple[str, int]) -> bytes:
-    with socket.create_connection(address, 10) as client:
-        client.sendall(b"hello")
-        return client.recv(5, socket.MSG_WAITALL)
-
-
 def test_what_is_in_force_is_said(interface: Afxdp) -> None:
     with Server(ECHO, "--queues", "2", backend=interface) as server:
-        found = findings(server)
+        found = server.findings()
         assert found["backend"]["in_force"] == "afxdp"
         assert found["shards"]["in_force"] == "2"
         assert found["XDP"]["in_force"] == "in the driver"

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from sockets.test_streams import receive
 from support.backends import Afxdp, current_namespace, inside, network_namespace
-from support.clients import Clients, EchoDialogue
+from support.clients import Clients, EchoDialogue, hello
 from support.link import ip
 from support.obedient import pattern
 from support.privilege import may_look_into_processes, needs_xdp
@@ -33,16 +33,6 @@ TURNS_A_SECOND = 3000
 """Of a shard that looks every millisecond whether there is room to send, and does more now and then."""
 
 
-def hello(server: Server) -> bytes:
-    with server.connect() as client:
-        client.sendall(b"hello")
-        return client.recv(5, socket.MSG_WAITALL)
-
-
-def findings(server: Server) -> dict[str, dict[str, object]]:
-    return {finding["what"]: finding for finding in server.ask("doctor")}
-
-
 def is_ready(server: Server) -> bool:
     return server.get("/readyz")[0] == 200
 
@@ -51,7 +41,7 @@ def assert_it_says(server: Server, trouble: str, fix: str) -> None:
     server.wait(f"it says that {trouble}", lambda: trouble in server.get("/readyz")[1])
     assert not is_ready(server)
     assert server.status()["state"] == "degraded"
-    found = findings(server)["interface"]
+    found = server.findings()["interface"]
     assert (found["ok"], found["reason"]) == (False, trouble)
     assert fix in str(found["fix"])
 
@@ -85,7 +75,7 @@ def test_connections_go_on_when_the_link_is_there_again(
             before = clients.answered
             server.wait("answers go on", lambda: clients.answered > before + 64)
         assert not clients.incidents, clients.incidents
-        assert findings(server)["interface"]["ok"]
+        assert server.findings()["interface"]["ok"]
         server.wait("it is said to be over", lambda: "no longer: interface usnet0 " in server.log)
         assert {shard.get("network_restarts", 0) for shard in server.status()["shards"]} == {0}
 
@@ -113,20 +103,20 @@ def test_a_link_that_is_down_until_nothing_more_can_be_sent_is_no_reason_to_spin
 def test_an_interface_that_is_removed_is_joined_when_it_is_back(interface: Afxdp, layout: str, poll: str) -> None:
     options = ["--layout", layout, "--poll", poll, "--queues", "2"]
     with Server(ECHO, *options, backend=interface) as server:
-        assert hello(server) == b"hello"
+        assert hello(server.address) == b"hello"
         interface.remove()
         assert_it_says(server, "interface usnet0 was removed", "put it back")
         server.wait("its shards try again", lambda: server.log.count("tried again in") >= 2)
         interface.connect("2")
         server.wait("it is ready", lambda: is_ready(server))
-        assert hello(server) == b"hello"
+        assert hello(server.address) == b"hello"
         assert "interface usnet0 was removed; it is joined again" in server.log
 
 
 def test_an_interface_that_was_elsewhere_is_joined_when_it_is_back(interface: Afxdp) -> None:
     """It has its old number, and our program, and none of its queues."""
     with Server(ECHO, "--queues", "2", backend=interface) as server, ExitStack() as opened:
-        assert hello(server) == b"hello"
+        assert hello(server.address) == b"hello"
         here = current_namespace()
         opened.callback(os.close, here)
         with network_namespace():
@@ -138,7 +128,7 @@ def test_an_interface_that_was_elsewhere_is_joined_when_it_is_back(interface: Af
             send_to(interface.interface, here)
         ip("link", "set", interface.interface, "up")
         server.wait("it is ready", lambda: is_ready(server))
-        assert hello(server) == b"hello"
+        assert hello(server.address) == b"hello"
         assert "interface usnet0 was removed; it is joined again" in server.log
 
 
@@ -164,7 +154,7 @@ def test_an_interface_that_is_renamed_is_served_as_before_and_gets_its_settings_
             ip("link", "set", "other0", "up")
             ip("link", "add", "usnet0", "type", "veth", "peer", "name", "other1")
             server.wait("it is ready", lambda: is_ready(server))
-            found = findings(server)["interface"]
+            found = server.findings()["interface"]
             assert (found["asked"], found["ok"], "other0, " in str(found["in_force"])) == ("usnet0", False, True)
             assert "--interface other0" in str(found["fix"])
             os.kill(server.network_pids()[0], signal.SIGKILL)
@@ -176,7 +166,7 @@ def test_an_interface_that_is_renamed_is_served_as_before_and_gets_its_settings_
         server.wait("its shard is built anew", lambda: server.status()["shards"][0]["rebuilds"] == 1)
         server.wait("it is ready", lambda: is_ready(server))
         for _ in range(8):
-            assert hello(server) == b"hello"
+            assert hello(server.address) == b"hello"
         assert server.log.count("interface usnet0 is called other0 now; it is served as before") == 1
     assert queues_of("other0") == 1
 
@@ -200,21 +190,21 @@ def test_queues_that_somebody_adds_are_said_to_get_nothing(interface: Afxdp) -> 
         server.wait("it is logged", lambda: more in server.log)
         card.set_channels(two)
         server.wait("it is ready", lambda: is_ready(server))
-        assert hello(server) == b"hello"
+        assert hello(server.address) == b"hello"
         server.wait("it is logged", lambda: is_ready(server) and f"no longer: {more}" in server.log)
 
 
 def test_another_mtu_is_said_to_be_of_no_effect(interface: Afxdp) -> None:
     with Server(ECHO, "--queues", "1", backend=interface) as server:
-        assert "packet size" not in findings(server)
+        assert "packet size" not in server.findings()
         ip("link", "set", interface.interface, "mtu", "1400")
-        found = findings(server)["packet size"]
+        found = server.findings()["packet size"]
         assert (found["ok"], found["in_force"]) == (False, "1500")
         assert found["reason"] == "the MTU was changed since the server started, and longer packets may be lost"
         said = "interface usnet0 has an MTU of 1400 now; the stacks go on with 1500 until a restart"
         server.wait("it is logged", lambda: said in server.log)
         assert "1400" in str(found["asked"])
-        assert hello(server) == b"hello"
+        assert hello(server.address) == b"hello"
 
 
 def detach(server: Server) -> None:
@@ -238,7 +228,7 @@ def test_its_program_stays_against_force_and_is_missed_when_it_was_detached(inte
         for native in (True, False):
             with pytest.raises(BpfError):
                 other.attach(interface.interface, native=native)
-        assert hello(server) == b"hello"
+        assert hello(server.address) == b"hello"
         detach(server)
         other.attach(interface.interface, native=True)
         assert_it_says(server, "the XDP program of interface usnet0 was detached", "restart the server")

@@ -16,18 +16,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cli.test_afxdp import ip as ip_text
 from sockets.test_afxdp_hostile import SEED, assert_unharmed, talk
 from support.backends import Netmap, network_namespace, switch
 from support.bulk import give_to, take_from
 from support.cflags import compiled
-from support.clients import Clients, EchoDialogue
+from support.clients import Clients, EchoDialogue, hello
 from support.flood import Hostile, Wire, recorded
 from support.link import ip
 from support.netmap import StandIn, tap_wire, wired
 from support.privilege import needs_tap
 from support.server import Server, wait
-from survival.test_network_process import kill_network_process
 
 from usnet_framework.testing.farends import PacketSocket
 
@@ -46,10 +44,10 @@ class OnACard(Netmap):
     """What its stack receives from the card, and sends to it."""
 
     def connect(self) -> None:
-        queues = "numrxqueues 2 numtxqueues 2"
-        ip_text(f"link add {CARD} {queues} type veth peer name far0 {queues}")
-        ip_text(f"link set {CARD} up")
-        ip_text("link set far0 up")
+        queues = ("numrxqueues", "2", "numtxqueues", "2")
+        ip("link", "add", CARD, *queues, "type", "veth", "peer", "name", "far0", *queues)
+        ip("link", "set", CARD, "up")
+        ip("link", "set", "far0", "up")
 
 
 @pytest.fixture
@@ -69,20 +67,10 @@ def on_a_card(tmp_path: Path) -> Iterator[OnACard]:
             yield backend
 
 
-def hello(server: Server) -> bytes:
-    with server.connect() as client:
-        client.sendall(b"hello")
-        return client.recv(5)
-
-
 def frames_by_shard(server: Server) -> list[int]:
     lines = server.get("/metrics")[1].splitlines()
     samples = [line for line in lines if line.startswith("usnet_device_rx_packets_total{")]
     return [int(float(sample.rpartition(" ")[2])) for sample in samples]
-
-
-def findings(server: Server) -> dict[str, dict[str, object]]:
-    return {finding["what"]: finding for finding in server.ask("doctor")}
 
 
 @pytest.mark.parametrize("layout", ["split", "inline"])
@@ -93,7 +81,7 @@ def test_each_shard_has_a_ring_pair_of_the_card(on_a_card: OnACard, layout: str)
             assert sorted(on_a_card.netmap.pairs()) == [(CARD, 0), (CARD, 1), (CARD, 2)]  # the last is the kernel's
         assert not clients.incidents, clients.incidents
         assert all(frames > 100 for frames in frames_by_shard(server))
-        found = findings(server)
+        found = server.findings()
         assert found["interface"]["ok"]
         assert found["ring pairs"]["in_force"] == "2 pairs, 1024 slots to send, 1024 to receive"
         assert "tx-tcp-segmentation off" in str(found["the kernel's packets"]["fix"])
@@ -137,7 +125,7 @@ def test_each_shard_has_a_port_of_the_switch(on_a_switch: Netmap) -> None:
             server.wait("all are answered", lambda: clients.answered > 1000)
         assert on_a_switch.netmap.ports() == ["vale0:us", "vale0:us_1", "vale0:us_2"]
         assert not clients.incidents, clients.incidents
-        assert findings(server)["interface"]["ok"]
+        assert server.findings()["interface"]["ok"]
 
 
 @pytest.mark.parametrize("layout", ["split", "inline"])
@@ -153,7 +141,7 @@ def test_connections_go_on_with_the_next_network_process(on_a_switch: Netmap) ->
     with Server(ECHO, "--queues", "2", backend=on_a_switch) as server:
         with Clients(server.address, 32, EchoDialogue) as clients:
             for _ in range(10):
-                kill_network_process(server, 0)
+                server.kill_network_process()
             before = clients.answered
             server.wait("answers go on", lambda: clients.answered > before + 64)
         assert not clients.incidents, "\n".join(clients.incidents[:10])
@@ -172,7 +160,7 @@ def test_random_and_changed_frames_hurt_nobody(on_a_switch: Netmap) -> None:
 def test_the_card_is_the_kernels_again_when_all_were_killed(on_a_card: OnACard) -> None:
     """Its last descriptor is closed."""
     with Server(ECHO, "--queues", "2", backend=on_a_card, stop=False) as server:
-        assert hello(server) == b"hello"
+        assert hello(server.address) == b"hello"
         for process in server.processes():
             with suppress(psutil.NoSuchProcess):  # it may have ended with its parent
                 process.kill()
@@ -183,13 +171,13 @@ def test_the_card_is_the_kernels_again_when_all_were_killed(on_a_card: OnACard) 
 
 def test_a_card_that_was_removed_is_joined_when_it_is_back(on_a_card: OnACard) -> None:
     with Server(ECHO, "--queues", "2", backend=on_a_card) as server:
-        assert hello(server) == b"hello"
+        assert hello(server.address) == b"hello"
         ip("link", "delete", CARD)
         on_a_card.netmap.remove(CARD)
         server.wait("it says so", lambda: "interface usnet0 was removed" in server.get("/readyz")[1])
         on_a_card.connect()
         server.wait("it is ready", lambda: server.get("/readyz")[0] == 200)
-        assert hello(server) == b"hello"
+        assert hello(server.address) == b"hello"
         assert "interface usnet0 was removed; it is joined again" in server.log
 
 

@@ -3,8 +3,6 @@ and whether it is there at all."""
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import subprocess
 import time
@@ -48,9 +46,7 @@ def test_connections_of_a_peer_are_counted_anew_by_the_next_network_process(serv
     with serve(*ECHO, "--max-connections-per-peer", "3") as server:
         clients = [server.connect() for _ in range(3)]
         assert [echo(client) for client in clients] == [b"hello"] * 3
-        (old,) = server.network_pids()
-        os.kill(old, signal.SIGKILL)
-        server.wait("another network process serves", lambda: server.network_pids() not in ([], [old]))
+        server.kill_network_process()
         assert [echo(client) for client in clients] == [b"hello"] * 3
         assert is_refused(server)
         clients.pop().close()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from support.backends import Tap, network_namespace
-from support.clients import Clients, EchoDialogue
+from support.clients import Clients, EchoDialogue, hello
 from support.echo import ping
 from support.privilege import may_look_into_processes, needs_tap
 from support.server import Server
@@ -45,15 +45,6 @@ def echoed(client: socket.socket) -> bytes:
     return client.recv(5)
 
 
-def hello(host: str, port: int) -> bytes:
-    with socket.create_connection((host, port), 10) as client:
-        return echoed(client)
-
-
-def findings(server: Server) -> dict[str, dict[str, str]]:
-    return {finding["what"]: finding for finding in server.ask("doctor")}
-
-
 def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True)
 
@@ -63,7 +54,7 @@ def test_both_families_are_served_and_answer_pings(layout: str) -> None:
     with serve("--layout", layout, "--queues", "1") as server:
         for host in (Tap.ipv4, Tap.ipv6):
             ping(host)
-            assert hello(host, server.address[1]) == b"hello"
+            assert hello((host, server.address[1])) == b"hello"
 
 
 @LAYOUTS
@@ -83,7 +74,7 @@ def test_one_address_of_several_is_served_and_the_rest_refuses() -> None:
     port = 7000
     with serve("--queues", "1", "--bind", f"tcp://{Tap.ipv4}:{port}", *Tap().options(port)[:-2]) as server:
         assert server.status()["listeners"] == [f"tcp://{Tap.ipv4}:{port}"]
-        assert hello(Tap.ipv4, port) == b"hello"
+        assert hello((Tap.ipv4, port)) == b"hello"
         for host, closed in ((Tap.ipv4, port + 1), (Tap.ipv6, port)):
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection((host, closed), 10)
@@ -91,7 +82,7 @@ def test_one_address_of_several_is_served_and_the_rest_refuses() -> None:
 
 def test_the_interface_is_made_and_said_to_be() -> None:
     with serve("--queues", "1") as server:
-        found = findings(server)
+        found = server.findings()
         assert found["backend"]["in_force"] == "tap"
         assert "created" in found["interface"]["in_force"]
         assert found["driver"]["in_force"].startswith("tun (")
@@ -106,17 +97,17 @@ def test_an_interface_that_was_there_is_joined_and_stays() -> None:
     tap = Tap()
     tap.ended = lambda: None  # type: ignore[method-assign]  # it stays
     with Server("examples.echo:Echo", "--queues", "1", backend=tap) as server:
-        found = findings(server)
+        found = server.findings()
         assert "joined" in found["interface"]["in_force"]
         assert not found["link"]["ok"]
         assert found["link"]["fix"] == f"ip link set {Tap.interface} up"
         with Ethtool(Tap.interface) as card:
             card.set_feature("tx-tcp-segmentation", False)  # by somebody, with ethtool -K
-        offloads = findings(server)["offloads"]
+        offloads = server.findings()["offloads"]
         assert offloads["in_force"] == "without tx-tcp-segmentation"
         assert offloads["fix"] == f"ethtool -K {Tap.interface} tx-tcp-segmentation on"
         ip("link", "set", Tap.interface, "up")
-        assert hello(*server.address) == b"hello"
+        assert hello(server.address) == b"hello"
     assert socket.if_nametoindex(Tap.interface)
 
 
@@ -129,17 +120,17 @@ def test_an_interface_made_for_a_user_needs_no_privilege_and_what_is_missing_is_
     ip("address", "add", "10.77.0.2/24", "dev", Tap.interface)
     unprivileged = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
     with Server("examples.echo:Echo", "--queues", "2", backend=tap, prefix=unprivileged) as server:
-        steering = findings(server)["steering"]
+        steering = server.findings()["steering"]
         assert not steering["ok"]
         assert "CAP_BPF" in steering["fix"]
         for _ in range(8):  # whichever queue they come through
-            assert hello(*server.address) == b"hello"
+            assert hello(server.address) == b"hello"
 
 
 @LAYOUTS
 def test_flows_go_to_the_shard_that_owns_them(layout: str) -> None:
     with serve("--layout", layout, "--queues", "4") as server:
-        assert findings(server)["steering"]["ok"]
+        assert server.findings()["steering"]["ok"]
         clients = [server.connect() for _ in range(64)]
         for client in clients:
             client.sendall(b"hello")
@@ -147,7 +138,7 @@ def test_flows_go_to_the_shard_that_owns_them(layout: str) -> None:
             assert client.recv(5) == b"hello"
         shards = [conn["shard"] for conn in server.ask("conns")]
         assert sorted(set(shards)) == [0, 1, 2, 3]
-        flows = findings(server)["flows"]
+        flows = server.findings()["flows"]
         assert flows["ok"]
         assert "those that are open " + "/".join(str(shards.count(shard)) for shard in range(4)) in flows["asked"]
         for client in clients:
@@ -180,7 +171,7 @@ def test_frames_that_come_through_another_queue_are_handed_to_their_owner() -> N
         assert drops.get("tcp_no_connection", 0) == 0, drops  # each came to its owner; a busy machine may lose some
         metrics = server.metrics()
         assert metrics["usnet_ip_handed_over_total"] > 16
-        crossed = int(findings(server)["flows"]["in_force"].split(" of ")[0])
+        crossed = int(server.findings()["flows"]["in_force"].split(" of ")[0])
         assert crossed >= metrics["usnet_ip_handed_over_total"]
         assert metrics["usnet_ip_taken_over_total"] >= metrics["usnet_ip_handed_over_total"]
 
@@ -220,10 +211,8 @@ def test_counters_go_on_with_the_next_network_process() -> None:
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection((server.address[0], 9), 10)
             before = stack_counters(server)
-            (old,) = server.network_pids()
-            os.kill(old, signal.SIGKILL)
-            server.wait("another one serves", lambda old=old: server.network_pids() not in ([], [old]))
-            assert hello(*server.address) == b"hello"
+            server.kill_network_process()
+            assert hello(server.address) == b"hello"
             after = stack_counters(server)
             assert not {name: (value, after[name]) for name, value in before.items() if after[name] < value}
             assert after["usnet_ip_adopted_total"] == takeovers
@@ -244,7 +233,7 @@ def test_without_a_gateway_peers_beyond_the_link_are_not_answered() -> None:
         with pytest.raises(TimeoutError):
             socket.create_connection(server.address, 0.5, source_address=("192.0.2.1", 0))
         server.wait("it is counted", lambda: server.metrics()["usnet_drops_total"] > 0)
-        assert hello(*server.address) == b"hello"
+        assert hello(server.address) == b"hello"
 
 
 @LAYOUTS
@@ -263,7 +252,7 @@ def test_who_claims_an_address_of_the_server_is_told_of(layout: str) -> None:
         assert not claimed["ok"]
         assert any("another station" in warning for warning in server.status()["warnings"])
         assert server.metrics()["usnet_ip_address_conflicts_total"] > 0
-        assert hello(Tap.ipv6, server.address[1]) == b"hello"
+        assert hello((Tap.ipv6, server.address[1])) == b"hello"
 
 
 @LAYOUTS
@@ -308,7 +297,7 @@ def test_a_server_whose_address_another_station_has_is_not_ready(layout: str) ->
         (claimed,) = [found for found in server.ask("doctor") if found["asked"] == f"{Tap.ipv4}/24"]
         assert (claimed["in_force"], claimed["ok"]) == ("not served", False)
         assert server.status()["state"] == "degraded"
-        assert hello(Tap.ipv6, server.address[1]) == b"hello"
+        assert hello((Tap.ipv6, server.address[1])) == b"hello"
 
 
 @LAYOUTS
@@ -319,13 +308,13 @@ def test_an_interface_that_is_removed_is_made_again(layout: str, queues: str) ->
         server.wait("it is noticed", lambda: "the interface was removed" in server.log)
         server.wait("its shards are back", lambda: "it was made again" in server.get("/readyz")[1])
         assert server.get("/readyz")[0] == 503
-        found = findings(server)["interface"]
+        found = server.findings()["interface"]
         assert (found["ok"], found["in_force"]) == (False, "made again")
         assert f"dev {Tap.interface}" in found["fix"]
         Tap().started()  # its kernel end gets its addresses
         server.wait("it is ready", lambda: server.get("/readyz")[0] == 200)
         for _ in range(4):
-            assert hello(*server.address) == b"hello"
+            assert hello(server.address) == b"hello"
 
 
 @LAYOUTS
@@ -340,14 +329,14 @@ def test_an_interface_that_was_joined_and_is_removed_is_joined_when_it_is_back(l
     with Server("examples.echo:Echo", "--layout", layout, "--queues", "1", backend=tap) as server:
         ip("link", "delete", Tap.interface)
         server.wait("it says so", lambda: f"interface {Tap.interface} was removed" in server.get("/readyz")[1])
-        found = findings(server)["interface"]
+        found = server.findings()["interface"]
         assert (found["ok"], found["in_force"]) == (False, "none")
         server.wait("it is tried again", lambda: server.log.count("tried again in") >= 2)
         assert not os.path.exists(f"/sys/class/net/{Tap.interface}")
         make()
         tap.started()
         server.wait("it is ready", lambda: server.get("/readyz")[0] == 200)
-        assert hello(*server.address) == b"hello"
+        assert hello(server.address) == b"hello"
 
 
 def test_an_inline_worker_that_dies_is_replaced_on_the_same_queue() -> None:
@@ -359,7 +348,7 @@ def test_an_inline_worker_that_dies_is_replaced_on_the_same_queue() -> None:
             os.kill(old.pid, signal.SIGKILL)
             server.wait("another one serves", lambda: [new.serial for new in server.workers()] == [old.serial + 1])
             server.wait("the client hears it", lambda: was_reset(client))
-        assert hello(*server.address) == b"hello"
+        assert hello(server.address) == b"hello"
 
 
 def without_room(server: Server, count: int) -> list[socket.socket]:
@@ -402,7 +391,7 @@ def test_a_shard_that_is_rebuilt_takes_its_queue_again() -> None:
             os.kill(server.status()["shards"][0]["keeper_pid"], signal.SIGKILL)
             server.wait("it is rebuilt", lambda: server.status()["shards"][0]["rebuilds"] == 1 and server.workers())
             server.wait("the client hears it", lambda: was_reset(client))
-        assert hello(*server.address) == b"hello"
+        assert hello(server.address) == b"hello"
 
 
 def kill_owner(server: Server, layout: str) -> None:

@@ -6,13 +6,14 @@
 
 Each client keeps one message outstanding. A lost, repeated, reordered or changed answer, and a connection that ends, is
 an incident; `Clients.incidents` has them as text, with the client's number. Clients run in a thread of their own with
-their own event loop, so that a test can kill processes meanwhile.
+their own event loop, so that a test can kill processes meanwhile. `hello` is one client that says one word.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import threading
 import zlib
 from types import TracebackType
@@ -119,3 +120,10 @@ class Clients:
             self.incidents.append(f"client {client}, message {number}: no answer within {ANSWER_SECONDS:g} s")
         finally:
             writer.close()
+
+
+def hello(address: tuple[str, int]) -> bytes:
+    """What comes back over a connection of its own."""
+    with socket.create_connection(address, 10) as client:
+        client.sendall(b"hello")
+        return client.recv(5, socket.MSG_WAITALL)

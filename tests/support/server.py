@@ -263,6 +263,10 @@ class Server:
         """What the supervisor answers, without the cost of starting usnet-ctl."""
         return control.request(str(self.control), command, **arguments)
 
+    def findings(self) -> dict[str, dict[str, Any]]:
+        """Of doctor, by what they are of."""
+        return {finding["what"]: finding for finding in self.ask("doctor")}
+
     @property
     def cwd(self) -> Path:
         """Where programs of the test are run (`ctl`)."""
@@ -280,6 +284,16 @@ class Server:
     def network_pids(self) -> list[int]:
         """The network processes (not their keepers), by shard."""
         return [shard["network_pid"] for shard in self.status()["shards"] if shard["network_pid"]]
+
+    def network_pid(self, shard: int = 0) -> int:
+        """0 while there is none."""
+        return self.status()["shards"][shard]["network_pid"] or 0
+
+    def kill_network_process(self, shard: int = 0) -> None:
+        """Return when another one serves."""
+        old = self.wait("a network process serves", lambda: self.network_pid(shard))
+        os.kill(old, signal.SIGKILL)
+        self.wait("another network process serves", lambda: self.network_pid(shard) not in (0, old))
 
     def processes(self) -> list[psutil.Process]:
         """Every process of this server's session that still runs."""

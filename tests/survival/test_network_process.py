@@ -10,7 +10,7 @@ import time
 import pytest
 from support.clients import Clients, EchoDialogue
 from support.everywhere import EVERYWHERE
-from support.server import Serve, Server
+from support.server import Serve
 
 pytestmark = EVERYWHERE
 
@@ -18,25 +18,12 @@ KILLS = 30
 SOAKED_KILLS = 1000
 
 
-def network_pid(server: Server, shard: int) -> int | None:
-    """None while there is none."""
-    pid: int | None = server.status()["shards"][shard]["network_pid"]
-    return pid
-
-
-def kill_network_process(server: Server, shard: int) -> None:
-    old = network_pid(server, shard)
-    assert old is not None
-    os.kill(old, signal.SIGKILL)
-    server.wait("another network process serves", lambda: network_pid(server, shard) not in (None, old))
-
-
 def test_connections_go_on_with_the_next_network_process(serve: Serve) -> None:
     with serve("examples.echo:Echo", "--queues", "2") as server:
         with Clients(server.address, 64, EchoDialogue) as clients:
             for _ in range(KILLS):
                 time.sleep(random.uniform(0, 0.05))  # the moment of a kill is random
-                kill_network_process(server, 0)
+                server.kill_network_process(0)
             before = clients.answered
             server.wait("answers go on", lambda: clients.answered > before + 64)
         assert not clients.incidents, "\n".join(clients.incidents[:10])
@@ -80,7 +67,7 @@ def test_a_thousand_killed_network_processes_lose_nothing(serve: Serve, dialogue
         with Clients(server.address, 32, dialogue) as clients:
             for _ in range(SOAKED_KILLS):
                 time.sleep(random.uniform(0, 0.03))
-                kill_network_process(server, 0)
+                server.kill_network_process(0)
         assert not clients.incidents, "\n".join(clients.incidents[:10])
         assert server.metrics()["usnet_takeovers_total"] == SOAKED_KILLS
         print(f"{SOAKED_KILLS} killed, {clients.answered} messages of {dialogue.SIZES[0]} bytes answered")

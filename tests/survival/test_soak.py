@@ -32,9 +32,7 @@ def kill_worker(server: Server, chance: random.Random) -> None:
 
 
 def kill_network_process(server: Server, chance: random.Random) -> None:
-    old = server.network_pids()
-    os.kill(chance.choice(old), signal.SIGKILL)
-    server.wait("another one serves", lambda: len(server.network_pids()) == len(old) and server.network_pids() != old)
+    server.kill_network_process(chance.randrange(len(server.status()["shards"])))
 
 
 def stop_a_process(server: Server, chance: random.Random) -> None:
