@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import select
 import socket
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.backends import network_namespace
+from support.limits import no_descriptor_left
 from support.link import ip
 from support.netmap import StandIn, wired
 from support.privilege import needs_network_namespaces
@@ -123,15 +123,8 @@ def test_no_descriptor_is_left_for_the_memory(tmp_path: Path, monkeypatch: pytes
         module.bind(str(tmp_path / "module"))
         module.listen()
         monkeypatch.setenv("TEST_NETMAP", str(tmp_path / "module"))
-        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with open(os.devnull) as next_free:
-            number = next_free.fileno()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (number + 1, limits[1]))  # one, for the port
-        try:
-            with pytest.raises(DeviceError) as refused:
-                Device.netmap("vale0:us")
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        with no_descriptor_left(but=1), pytest.raises(DeviceError) as refused:  # that of the port
+            Device.netmap("vale0:us")
     assert refused.value.errno == errno.EMFILE
     assert str(refused.value) == "no memory can be made beside the netmap port: Too many open files"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fake_engine import config
+from support.limits import no_descriptor_left
 
 from usnet_framework import Connection, Handler
 from usnet_framework._dispatch import Engine, Port
@@ -159,15 +159,9 @@ def test_what_makes_no_sense_is_refused(bench: Bench, number: int, which: str, e
 
 
 def test_without_a_free_descriptor_it_says_so(bench: Bench) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with listening() as listener:
-        free = os.dup(listener.fileno())
-        os.close(free)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
-        try:
+        with no_descriptor_left():
             assert bench.ask(Kind.LISTEN, 1, [listener.fileno()]) == errno.EMFILE
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert bench.ask(Kind.LISTEN, 1, [listener.fileno()]) == 0
 
 

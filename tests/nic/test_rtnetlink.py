@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
-import resource
 
 import pytest
+from support.limits import no_descriptor_left
 
 from usnet_framework.shards.rtnetlink import index_of, link, name_of
 
@@ -32,15 +31,9 @@ def test_there_is_no_such_interface(name: str) -> None:
 
 
 def test_without_a_descriptor_to_ask_with_nobody_says_that_there_is_none() -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.dup(0)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
-    try:
+    with no_descriptor_left():
         for ask in (index_of, link):
             with pytest.raises(OSError, match="Too many open files"):
                 ask("lo")
         with pytest.raises(OSError, match="Too many open files"):
             name_of(1)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
-import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.backends import network_namespace
+from support.limits import no_descriptor_left
 from support.privilege import needs_network_namespaces
 
 from usnet_framework.addresses import IpAddress
@@ -299,15 +299,9 @@ def test_what_was_refused_is_tried_again(ports: ServedPorts, program: Program) -
 
 def test_without_descriptors_nothing_of_a_listener_is_left(ports: ServedPorts, program: Program) -> None:
     """And nobody is said to have the port."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.dup(0)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
-    try:
-        with pytest.raises(StartupError, match="Too many open files; listen on fewer addresses, or raise") as refusal:
-            serve(ports, ("::", 7000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    refused = pytest.raises(StartupError, match="Too many open files; listen on fewer addresses, or raise")
+    with no_descriptor_left(), refused as refusal:
+        serve(ports, ("::", 7000))
     assert not isinstance(refusal.value, InUse)
     ports.try_again()
     assert program.served == set()

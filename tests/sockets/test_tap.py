@@ -6,7 +6,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import resource
 import signal
 import socket
 import struct
@@ -18,6 +17,7 @@ import pytest
 from support.backends import Tap, network_namespace
 from support.clients import Clients, EchoDialogue, hello
 from support.echo import ping
+from support.limits import no_descriptor_left
 from support.privilege import may_look_into_processes, needs_tap
 from support.server import Server
 
@@ -419,12 +419,6 @@ def test_clients_that_only_wait_hear_that_nobody_knows_of_them_any_more(layout: 
 
 def test_an_interface_that_cannot_be_looked_for_is_not_taken_for_a_missing_one() -> None:
     """It would be said that it is going to be made."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.dup(0)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
-    try:
-        with pytest.raises(StartupError, match=r"lo: the kernel does not tell whether it is there: .*files"):
-            changes(plan_stack("lo", ("10.0.0.1/24",), (), [], "tap"), 1)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    refused = pytest.raises(StartupError, match=r"lo: the kernel does not tell whether it is there: .*files")
+    with no_descriptor_left(), refused:
+        changes(plan_stack("lo", ("10.0.0.1/24",), (), [], "tap"), 1)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import re
-import resource
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.limits import limit_of_descriptors
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.binder import Binder, BinderSetup
@@ -41,17 +39,6 @@ class Stack:
 
     def unserve(self, endpoint: tuple[str, int]) -> None:
         self.served.remove(endpoint)
-
-
-@contextmanager
-def limit_of(more: int) -> Iterator[None]:
-    """As many descriptors more than this process has open."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + more, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def refused(refusal: int) -> str:
@@ -89,7 +76,7 @@ def test_what_an_engine_refuses_is_told_and_given_back(refusal: int, text: str) 
 
 
 def test_descriptors_are_left_to_replace_what_dies_with() -> None:
-    with limit_of(SPARE + 20):
+    with limit_of_descriptors(SPARE + 20):
         check_spare("tcp://10.0.0.1:80")
-    with limit_of(SPARE // 2):
+    with limit_of_descriptors(SPARE // 2):
         assert re.match(r"tcp://10.0.0.1:80: \d+ of \d+ descriptors would be left, too few to replace", refused(0))

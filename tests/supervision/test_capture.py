@@ -6,13 +6,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import resource
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.limits import limit_of_descriptors
 
 from usnet_framework._native_capture import Captured
 from usnet_framework.errors import ControlError, StartupError
@@ -105,15 +105,11 @@ def test_a_silent_engine_is_named_and_its_late_error_is_logged(
 
 
 def test_descriptors_are_left_to_replace_what_dies_with() -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
     engine, asker = Engine(0), Asker()
     asker.hang_up()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + SPARE // 2, before[1]))
-    try:
-        with pytest.raises(StartupError, match=r"^its memories: \d+ of \d+ descriptors would be left"):
-            asyncio.run(Captures(lambda: [engine]).serve(REQUEST, asker))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    refused = pytest.raises(StartupError, match=r"^its memories: \d+ of \d+ descriptors would be left")
+    with limit_of_descriptors(SPARE // 2), refused:
+        asyncio.run(Captures(lambda: [engine]).serve(REQUEST, asker))
     assert not engine.asked
 
 
