@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from support.fake_engine import FakeEngine
+from support.until import until
 
 from usnet_framework import Connection, Handler
 from usnet_framework._dispatch import Port
@@ -43,11 +44,6 @@ def run(port: Port, poll: str, main: Coroutine[Any, Any, None]) -> None:
     finally:
         loop.close()
         port.close()
-
-
-async def until(condition: Any) -> None:
-    while not condition():
-        await asyncio.sleep(0.001)
 
 
 def test_events_from_another_process_wake_the_loop(engine: FakeEngine, poll: str) -> None:

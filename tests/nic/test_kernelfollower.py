@@ -18,6 +18,7 @@ import pytest
 from support.backends import current_namespace, inside, network_namespace
 from support.link import ip
 from support.privilege import needs_network_namespaces
+from support.until import until
 
 from usnet_framework._native_kernel import Route
 from usnet_framework.addresses import IpNetwork, mapped
@@ -29,7 +30,6 @@ from usnet_framework.shards.rtnetlink import link
 pytestmark = needs_network_namespaces
 
 OURS, OTHER = "eth1", "eth0"
-SECONDS = 10.0
 MAC = "02:00:00:00:00:07"
 
 
@@ -89,10 +89,7 @@ class Seen:
         self._loop.run_until_complete(run())
 
     async def until(self, what: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + SECONDS
-        while not what():
-            assert time.monotonic() < deadline, (self.view.addresses, self.view.routes, self.view.neighbours)
-            await asyncio.sleep(0.001)
+        await until(what, lambda: (self.view.addresses, self.view.routes, self.view.neighbours))
 
 
 @pytest.fixture

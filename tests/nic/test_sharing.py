@@ -21,6 +21,7 @@ from support.backends import network_namespace
 from support.privilege import needs_xdp
 from support.shared import SharedInterface as Wire
 from support.shared import ip, kernel_echoes
+from support.until import SECONDS, until
 
 from usnet_framework._native import mapped_ip
 from usnet_framework._native_bpf import XdpProgram
@@ -42,7 +43,6 @@ from usnet_framework.shards.undo import Journal, left, put_back
 pytestmark = needs_xdp
 
 PORTS = (40000, 40009)
-SECONDS = 20.0
 IP_FREEBIND = 15
 
 
@@ -78,11 +78,12 @@ class Opener:
 
     async def until(self, what: Callable[[], bool]) -> None:
         """Live, until it is so."""
-        deadline = time.monotonic() + SECONDS
-        while not what():
-            assert time.monotonic() < deadline
+
+        def turned() -> bool:
             self._turn()
-            await asyncio.sleep(0.001)
+            return what()
+
+        await until(turned)
 
     def _turn(self) -> None:
         received = self._device.peek()
@@ -161,13 +162,6 @@ def shared(opened: ExitStack, program: Program, *more: str, ports: tuple[int, in
 def unserved(made: SharedInterface) -> dict[str, str]:
     """Of its findings: what is not served, and why."""
     return {finding.asked: finding.reason for finding in made.findings() if not finding.ok}
-
-
-async def until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not what():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.001)
 
 
 async def hear_no_more(made: SharedInterface) -> None:
@@ -271,10 +265,7 @@ def test_an_interface_that_has_no_address_any_more_is_in_trouble(wire: Wire) -> 
 
         async def lose(what: str, trouble: str) -> None:
             ip(f"address {what} dev {wire.interface}")  # the broadcast address of a network is the kernel's
-            deadline = time.monotonic() + SECONDS
-            while made.trouble() != trouble:
-                assert time.monotonic() < deadline, made.trouble()
-                await asyncio.sleep(0.001)
+            await until(lambda: made.trouble() == trouble, made.trouble)
 
         async def run() -> None:
             made.follow(lambda: None)
@@ -428,10 +419,7 @@ def test_another_interface_of_the_name_is_shared_in_the_same_way(wire: Wire) -> 
             wire.connect("1")
             made.open(socket.if_nametoindex(wire.interface), second)
             ip(f"address add 10.77.0.9/24 dev {wire.interface}")
-            deadline = time.monotonic() + SECONDS
-            while ("10.77.0.9", 7000) not in second.served:
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.001)
+            await until(lambda: ("10.77.0.9", 7000) in second.served)
             made.close()
 
         asyncio.run(run())
