@@ -248,7 +248,7 @@ class StandIn:
         self.env = {"LD_PRELOAD": preloaded(), "TEST_NETMAP": str(self.path)}
         self.broken: list[str] = []
         self.dropped = 0
-        """Packets that found no room in a ring, or on the wire."""
+        """Packets that found no room in a ring, on the wire, or on the way to the kernel."""
         self.carried = 0
         self.keeps = False
         """What is sent: no slot comes back until the next call after it is not set any more."""
@@ -336,7 +336,8 @@ class StandIn:
         try:
             while not self._is_over:
                 for key, _ in self._selector.select():
-                    key.data()
+                    if self._selector.get_map().get(key.fd) is key:  # not closed by one before it
+                        key.data()
         except BaseException as error:
             self._error = error
 
@@ -471,13 +472,13 @@ class StandIn:
             names = {"", *self._memories} - {source}
         for name in names:
             if name == "":
-                self._to_wire(frame)
+                self._write(self._wire, frame)
             else:
                 self._to_port(name, frame)
 
-    def _to_wire(self, frame: bytes) -> None:
+    def _write(self, fd: int, frame: bytes) -> None:
         try:
-            os.write(self._wire, frame)
+            os.write(fd, frame)
         except OSError:
             self.dropped += 1
 
@@ -507,7 +508,7 @@ class StandIn:
     def _to_kernel(self, frame: bytes) -> None:
         self.passed += 1
         if self._kernel is not None:
-            os.write(self._kernel, frame)
+            self._write(self._kernel, frame)
 
     def _queue(self, frame: bytes, queues: int) -> int:
         """By the hash of its flow; what has none comes to the first one."""
