@@ -13,12 +13,27 @@ from collections.abc import Callable, Iterator
 import pytest
 from support.fake_engine import FakeEngine, config
 from support.recorder import Recorder
+from support.server import wait
 
 from usnet_framework import Connection, Handler
 from usnet_framework._dispatch import Engine, Port
 from usnet_framework.errors import WorkerForked
 from usnet_framework.shards.loop import WorkerLoop
 from usnet_framework.shards.segment import EngineOptions, Segment
+
+
+def threads() -> int:
+    """Of this process; those that are just ending have left Python's own list already."""
+    return len(os.listdir("/proc/self/task"))
+
+
+THREADS = threads()
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_ending() -> None:
+    """A thread that ends holds locks of AddressSanitizer's, for ever in a child that a fork makes meanwhile."""
+    wait("the threads of earlier tests have ended", lambda: threads() <= THREADS)
 
 
 def in_child(check: Callable[[], object]) -> None:
