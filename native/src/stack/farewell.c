@@ -21,12 +21,22 @@ void un_farewell_settle(struct un_stack *stack, bool is_undone)
         farewells->put = farewells->before;
     un_compiler_fence();
     farewells->is_open = false;
+    if (farewells->put - farewells->taken > UN_FAREWELLS_MAX) /* the first is the last one, too */
+        farewells->taken++;
 }
 
 bool un_farewell_has_room(const struct un_stack *stack)
 {
     const struct un_farewells *farewells = &stack->own->farewells;
     return farewells->put - farewells->taken < UN_FAREWELLS_MAX;
+}
+
+void un_farewell_put(struct un_farewells *farewells, const struct un_farewell *farewell)
+{
+    farewells->ring[farewells->put % UN_FAREWELLS_MAX] = *farewell;
+    un_compiler_fence();
+    farewells->put++;
+    un_compiler_fence();
 }
 
 bool un_farewell_keep(struct un_stack *stack, const struct un_tcb *tcb, const struct un_seg *reset)
@@ -37,7 +47,7 @@ bool un_farewell_keep(struct un_stack *stack, const struct un_tcb *tcb, const st
         return false;
     }
     remember(stack);
-    farewells->ring[farewells->put % UN_FAREWELLS_MAX] = (struct un_farewell){
+    const struct un_farewell farewell = {
         .peer = tcb->peer,
         .peer_port = tcb->peer_port,
         .local_port = tcb->local_port,
@@ -50,7 +60,6 @@ bool un_farewell_keep(struct un_stack *stack, const struct un_tcb *tcb, const st
         .tsecr = reset->tsecr,
         .next_hop = tcb->next_hop,
     };
-    un_compiler_fence();
-    farewells->put++;
+    un_farewell_put(farewells, &farewell);
     return true;
 }

@@ -13,6 +13,8 @@
 bool un_farewell_keep(struct un_stack *stack, const struct un_tcb *tcb, const struct un_seg *reset);
 
 bool un_farewell_has_room(const struct un_stack *stack);
+/* Behind the others. When there is no room, it has to be the first one, whose place it keeps. */
+void un_farewell_put(struct un_farewells *farewells, const struct un_farewell *farewell);
 /* The change that kept resets, if it did, is over; or it is undone, and so are they. */
 void un_farewell_settle(struct un_stack *stack, bool is_undone);
 

@@ -354,12 +354,8 @@ void un_stack_send_farewells(struct un_stack *stack)
     struct un_farewells *farewells = &stack->own->farewells;
     for (uint32_t left = farewells->put - farewells->taken; left > 0 && un_stack_has_room(stack); left--) {
         const struct un_farewell first = farewells->ring[farewells->taken % UN_FAREWELLS_MAX];
-        bool stays = say(stack, &first) == -EAGAIN;
-        farewells->taken++;
-        if (!stays)
-            continue;
-        farewells->ring[farewells->put % UN_FAREWELLS_MAX] = first;
-        un_compiler_fence();
-        farewells->put++;
+        if (say(stack, &first) == -EAGAIN)
+            un_farewell_put(farewells, &first);
+        farewells->taken++; /* a process that dies before it leaves one twice, and none is lost */
     }
 }

@@ -5,6 +5,7 @@
 
 #include "adopt_try.h"
 #include "base/bytes.h"
+#include "stack/output.h"
 #include "stack/packets.h"
 #include "tcp/internal.h"
 #include "wire/packet.h"
@@ -238,6 +239,11 @@ static void write_new(void)
     side_write(&world.it, NEW, 1500);
 }
 
+static void write_idle(void)
+{
+    side_write(&world.it, IDLE, 100);
+}
+
 /* ---- resets ---- */
 
 /* Of connections that ended at once, over a device that takes nothing. */
@@ -274,6 +280,58 @@ static void abort_in_vain(void)
 {
     abort_flight();
     CHECK_EQ(tcp()->drops[UN_DROP_device_full], 1);
+}
+
+/* Of a peer that nobody has heard of: it is asked for first. */
+static void farewells_wait(uint32_t count)
+{
+    struct un_farewells *farewells = &stack()->own->farewells;
+    farewells_are_many();
+    for (uint32_t i = 0; i < UN_FAREWELLS_MAX; i++)
+        farewells->ring[i].peer = ip4(10, 0, 0, 100);
+    farewells->put = farewells->taken + count;
+}
+
+static void two_farewells_wait(void)
+{
+    farewells_wait(2);
+}
+
+/* As a process leaves them that dies when it has put the first one behind the others. */
+static void first_is_last_too(void)
+{
+    farewells_wait(UN_FAREWELLS_MAX + 1);
+}
+
+static void send_farewells(void)
+{
+    un_stack_send_farewells(stack());
+    CHECK(stack()->own->farewells.taken >= 2);
+}
+
+/* One of them twice at most. */
+static void check_farewells(uint32_t least, uint32_t most)
+{
+    const struct un_farewells *farewells = &stack()->own->farewells;
+    bool is_there[UN_FAREWELLS_MAX] = {false};
+    uint32_t different = 0;
+    for (uint32_t at = farewells->taken; at != farewells->put; at++) {
+        bool *it = &is_there[farewells->ring[at % UN_FAREWELLS_MAX].seq];
+        different += !*it;
+        *it = true;
+    }
+    CHECK_EQ(different, least);
+    CHECK(farewells->put - farewells->taken <= most);
+}
+
+static void both_wait(void)
+{
+    check_farewells(2, 3);
+}
+
+static void all_wait(void)
+{
+    check_farewells(UN_FAREWELLS_MAX, UN_FAREWELLS_MAX);
 }
 
 /* ---- round trips ---- */
@@ -342,6 +400,11 @@ static void resets(uint64_t seed)
     adopt_try(farewells_are_many, abort_flight, ONE(FLIGHT), ONE(FLIGHT));
     if (!world.over_card) /* which would fill it first */
         adopt_try(nothing_can_leave, abort_in_vain, ONE(FLIGHT), ONE(FLIGHT));
+    adopt_afterwards(both_wait);
+    adopt_try(two_farewells_wait, send_farewells, 0, 0);
+    adopt_afterwards(all_wait);
+    adopt_try(first_is_last_too, write_idle, ONE(IDLE), 0);
+    adopt_afterwards(NULL);
 }
 
 /* Arguments as adopt_paths_test.c has them. */
