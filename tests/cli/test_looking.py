@@ -255,6 +255,6 @@ def test_a_unix_socket_has_queues_alone(tmp_path: Path) -> None:
         client.sendall(b"hello")
         assert client.recv(5, socket.MSG_WAITALL) == b"hello"
         (conn,) = server.ask("conns", details=True)
-        assert (conn["tcp"], conn["queues"]["unread"], conn["queues"]["unacknowledged"]) == (None, 0, 0)
+        assert (conn["tcp"], conn["queues"]["unread"], conn["queues"]["unacknowledged"]) == (None, 0, None)
         assert server.ask("conns", where="state established") == []
         assert "why" not in conn

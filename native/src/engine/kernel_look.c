@@ -78,8 +78,10 @@ void un_kernel_look(struct un_engine *engine, int fd, struct un_look_conn *entry
     socklen_t length = sizeof info;
     (void)engine;
     set_queues(fd, entry);
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
-        return; /* a unix socket */
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0) { /* a unix socket */
+        entry->unacknowledged = UN_LOOK_UNKNOWN; /* of those the kernel counts the memory, which is many times more */
+        return;
+    }
     entry->tcp_state = known->tcpi_state < sizeof states / sizeof *states ? states[known->tcpi_state] : 0;
     entry->agreed = agreed(known->tcpi_options);
     entry->phase = known->tcpi_ca_state;

@@ -218,6 +218,7 @@ static void a_unix_socket_has_queues_alone(void)
     un_kernel_look(NULL, ends[0], &entry);
     CHECK_EQ(entry.tcp_state, 0);
     CHECK_EQ(entry.unread, 5);
+    CHECK_EQ(entry.unacknowledged, UN_LOOK_UNKNOWN);
     close(ends[0]);
     close(ends[1]);
 }
