@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import socket
 
 import pytest
 from support.limits import no_descriptor_left
 
+from usnet_framework.shards.qdisc import root_qdisc
 from usnet_framework.shards.rtnetlink import index_of, link, name_of
 
 
@@ -37,3 +39,17 @@ def test_without_a_descriptor_to_ask_with_nobody_says_that_there_is_none() -> No
                 ask("lo")
         with pytest.raises(OSError, match="Too many open files"):
             name_of(1)
+
+
+def test_a_kernel_that_does_not_answer_is_an_error_with_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stand in findings and in the log."""
+
+    class Silent(socket.socket):
+        def recv(self, *_: int) -> bytes:
+            raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "socket", Silent)
+    for ask in (link, root_qdisc):
+        with pytest.raises(OSError, match="the kernel has not answered for 1 s") as refusal:
+            ask("lo")
+        assert refusal.value.errno == errno.ETIMEDOUT

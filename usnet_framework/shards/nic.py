@@ -225,7 +225,7 @@ class Nic:
         try:
             self.journal.change(change.kind, change.name, change.value)
         except OSError as error:
-            self._refused[change.name or change.kind] = os.strerror(error.errno or 0)
+            self._refused[change.name or change.kind] = str(error.strerror)
 
 
 def _look(wanted: Wanted) -> tuple[Card, Surroundings] | Finding:
@@ -264,7 +264,7 @@ def _read(card: Ethtool) -> Card:
         return read_card(card)
     except OSError as error:
         gone = "there is no such interface"
-        why = gone if error.errno == errno.ENODEV else f"its settings cannot be read: {os.strerror(error.errno or 0)}"
+        why = gone if error.errno == errno.ENODEV else f"its settings cannot be read: {error.strerror}"
         raise StartupError(f"--interface {card.interface}: {why}") from None
 
 

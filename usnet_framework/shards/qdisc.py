@@ -6,17 +6,16 @@ for what the kernel chooses by itself, which is back when the one at the root is
 from __future__ import annotations
 
 import os
-import socket
 import struct
 from collections.abc import Iterator
 
 from usnet_framework.shards.rtnetlink import (
-    MESSAGE,
     NLM_F_CREATE,
     NLM_F_DUMP,
-    NLM_F_REQUEST,
     NLMSG_DONE,
     NLMSG_ERROR,
+    answer,
+    asked,
     attribute,
     attributes,
     error_in,
@@ -30,8 +29,6 @@ _RTM_NEWQDISC, _RTM_DELQDISC, _RTM_GETQDISC = 36, 37, 38
 _ACK, _REPLACE = 0x4, 0x100
 _TCA_KIND, _TCA_OPTIONS = 1, 2
 _ROOT = 0xFFFFFFFF
-_REPLY_BYTES_MAX = 1 << 16
-_REPLY_TIMEOUT_S = 1.0
 _PFIFO = "pfifo limit "
 
 
@@ -68,11 +65,9 @@ def _text(found: dict[int, bytes]) -> str:
 
 def _ask(what: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
     """The kinds and bodies of the messages that answer, up to the one that ends them. OSError."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
-        kernel.settimeout(_REPLY_TIMEOUT_S)
-        kernel.send(MESSAGE.pack(MESSAGE.size + len(body), what, NLM_F_REQUEST | flags, 1, 0) + body)
+    with asked(what, flags, body) as kernel:
         while True:
-            for kind, _, _, rest in messages_in(kernel.recv(_REPLY_BYTES_MAX)):
+            for kind, _, _, rest in messages_in(answer(kernel)):
                 if kind in (NLMSG_ERROR, NLMSG_DONE):
                     if error := error_in(rest):
                         raise OSError(error, os.strerror(error))

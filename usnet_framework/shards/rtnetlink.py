@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 Message = tuple[int, int, int, bytes]  # type, flags, number of the request, the rest
@@ -32,7 +32,7 @@ _IFLA_LINK, _IFLA_LINK_NETNSID = 5, 37
 IFF_UP, IFF_LOOPBACK, IFF_RUNNING = 1 << 0, 1 << 3, 1 << 6
 _SIOCGIFNAME, _SIOCGIFINDEX = 0x8910, 0x8933
 _REPLY_BYTES_MAX = 1 << 16
-_REPLY_TIMEOUT_S = 1.0
+_REPLY_TIMEOUT_S = 1.0  # others may have the lock of all network settings
 
 
 def index_of(name: str) -> int:
@@ -106,15 +106,29 @@ def outlives_namespace(name: str) -> bool:
 
 def _ask_for_link(index: int) -> bytes:
     """What the kernel says of an interface: struct ifinfomsg and attributes. OSError, with ENODEV: there is none."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
-        kernel.settimeout(_REPLY_TIMEOUT_S)
-        asked = _LINK.pack(0, 0, index, 0, 0)
-        kernel.send(MESSAGE.pack(MESSAGE.size + len(asked), _RTM_GETLINK, NLM_F_REQUEST, 1, 0) + asked)
-        reply = kernel.recv(_REPLY_BYTES_MAX)
+    with asked(_RTM_GETLINK, 0, _LINK.pack(0, 0, index, 0, 0)) as kernel:
+        reply = answer(kernel)
     if MESSAGE.unpack_from(reply)[1] != _RTM_NEWLINK:
         error = error_in(reply[MESSAGE.size :])
         raise OSError(error, os.strerror(error))
     return reply[MESSAGE.size :]
+
+
+@contextmanager
+def asked(what: int, flags: int, body: bytes) -> Iterator[socket.socket]:
+    """A socket of rtnetlink by which the kernel was asked this. OSError."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+        kernel.settimeout(_REPLY_TIMEOUT_S)
+        kernel.send(MESSAGE.pack(MESSAGE.size + len(body), what, NLM_F_REQUEST | flags, 1, 0) + body)
+        yield kernel
+
+
+def answer(kernel: socket.socket) -> bytes:
+    """What it says next. OSError, with ETIMEDOUT: nothing for too long. (Python's own has neither number nor text.)"""
+    try:
+        return kernel.recv(_REPLY_BYTES_MAX)
+    except TimeoutError:
+        raise OSError(errno.ETIMEDOUT, f"the kernel has not answered for {_REPLY_TIMEOUT_S:g} s") from None
 
 
 def _peer(found: dict[int, bytes]) -> str:
