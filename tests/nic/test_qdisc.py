@@ -72,6 +72,19 @@ def test_a_journal_puts_it_back(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert root_qdisc(THERE) is None
 
 
+def test_what_somebody_has_chosen_meanwhile_stays_and_all_else_is_put_back(tmp_path: Path) -> None:
+    """It could not be put back as it was."""
+    with Ethtool(HERE) as card:
+        journal = Journal(card, tmp_path)
+        journal.change("qdisc", HERE, "pfifo limit 1000")
+        tc("qdisc", "add", "dev", THERE, "root", "bfifo", "limit", "1000")
+        with pytest.raises(OSError, match="resource busy"):
+            journal.change("qdisc", THERE, "pfifo limit 1000")
+        journal.close()
+    assert (root_qdisc(HERE), root_qdisc(THERE)) == (None, "bfifo")
+    assert os.listdir(tmp_path) == []
+
+
 def test_where_it_was_is_gone_there_is_nothing_to_put_back(tmp_path: Path) -> None:
     with Ethtool(HERE) as card:
         journal = Journal(card, tmp_path)

@@ -16,6 +16,8 @@ OSError: it cannot be read, or the kernel or the driver refuses the value."""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +26,7 @@ from typing import Any
 from usnet_framework.shards import sysfs
 from usnet_framework.shards.ethtool import Channels, Ethtool, Rss
 from usnet_framework.shards.outgoing import alone, is_touched, ports_named, reserve
-from usnet_framework.shards.qdisc import root_qdisc, set_root_qdisc
+from usnet_framework.shards.qdisc import can_be_set, root_qdisc, set_root_qdisc
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ KINDS: dict[str, Kind] = {
     ),
     "qdisc": Kind(
         lambda _, name: root_qdisc(name),
-        lambda _, name, value: set_root_qdisc(name, value),
+        lambda _, name, value: _set_qdisc(name, value),
         lambda value: value or "the kernel's own",
     ),
     "ports": Kind(
@@ -148,6 +150,13 @@ def _reserve(name: str, value: bool) -> None:
     """Without waiting: EBUSY while another server changes the list, unless the caller has the turn."""
     with alone.within(0.0):
         reserve(ports_named(name), value)
+
+
+def _set_qdisc(name: str, value: str | None) -> None:
+    """EBUSY: somebody has chosen one that could not be put back."""
+    if not can_be_set(root_qdisc(name)):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), name)
+    set_root_qdisc(name, value)
 
 
 def _write(path: Path, text: str) -> None:

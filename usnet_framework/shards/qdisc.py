@@ -44,6 +44,11 @@ def root_qdisc(interface: str) -> str | None:
     return None
 
 
+def can_be_set(qdisc: str | None) -> bool:
+    """Whether `set_root_qdisc` takes it."""
+    return qdisc is None or qdisc.startswith(_PFIFO)
+
+
 def set_root_qdisc(interface: str, qdisc: str | None) -> None:
     """None, or a pfifo. OSError: EPERM CAP_NET_ADMIN is lacking, ENODEV there is no such interface, ENOENT there is
     none to delete."""
