@@ -84,6 +84,26 @@ def test_engines_are_asked_and_asked_again_until_whoever_asked_hangs_up() -> Non
     asyncio.run(run())
 
 
+def test_an_engine_that_has_not_heard_of_an_end_is_told_before_the_next_capture_begins() -> None:
+    """The next one goes on with the capture before, and refuses another one."""
+
+    async def run() -> None:
+        engine = Engine(0, is_silent=True)
+        engine.capture.begin(1, 0, 1)
+        engine.capture.end()
+        engine.capture.begin(2, 0, 1)
+        engine.asked.clear()
+        engine.capture.again()
+        assert engine.asked == [(0, 0), (2, 1)]
+        engine.capture.confirmed(0, 0)
+        engine.capture.confirmed(2, 0)
+        engine.asked.clear()
+        engine.capture.again()
+        assert engine.asked == [(2, 1)]
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("error", [0, 24])
 def test_a_silent_engine_is_named_and_its_late_error_is_logged(
     error: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

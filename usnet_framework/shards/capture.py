@@ -43,7 +43,7 @@ class CaptureOrders:
         """`ask` sends a request to the engine, if there is one."""
         self._shard = shard
         self._ask = ask
-        self._order: tuple[bytes, Sequence[int]] | None = None  # what was asked last; None: nothing ever was
+        self._orders: list[tuple[bytes, Sequence[int]]] = []  # what was asked last, behind an end that nobody confirmed
         self._number = 0
         self._answer: asyncio.Future[int] | None = None
 
@@ -56,20 +56,22 @@ class CaptureOrders:
         return self._give(0, MESSAGE.pack(Kind.CAPTURE, 0, 0, 0, 0, 0), [])
 
     def _give(self, number: int, packet: bytes, fds: Sequence[int]) -> asyncio.Future[int]:
+        is_end_owed = number != 0 and self._answer is not None and not self._answer.done()
         self._number = number
-        self._order = packet, fds
+        self._orders = [*(self._orders if is_end_owed else ()), (packet, fds)]
         self._answer = asyncio.get_running_loop().create_future()
         self.again()
         return self._answer
 
     def again(self) -> None:
-        """There is another engine: it may have missed what was asked."""
-        if self._order is not None:
-            self._ask(*self._order)
+        """There is another engine: it may have missed what was asked, and go on with the capture before."""
+        for order in self._orders:
+            self._ask(*order)
 
     def confirmed(self, number: int, error: int) -> None:
         if number != self._number or self._answer is None:
             return
+        self._orders = self._orders[-1:]
         if not self._answer.done():
             self._answer.set_result(error)
         elif error:
@@ -110,7 +112,8 @@ class Captures:
             async with asyncio.timeout(PATIENCE_S):
                 await self._one.acquire()
         except TimeoutError:
-            raise ControlError(f"another capture runs; end that one first (process {self._pid})") from None
+            who = f" (process {self._pid})" if self._pid else ""  # else it is of another PID namespace
+            raise ControlError(f"another capture runs; end that one first{who}") from None
         self._pid = asker.pid
         try:
             with ExitStack() as opened:
