@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.limits import limit_of_descriptors
+from support.limits import limit_of_descriptors, no_descriptor_left
 
 from usnet_framework._native_capture import Captured
 from usnet_framework.errors import ControlError, StartupError
@@ -194,6 +194,18 @@ def test_descriptors_of_many_shards_arrive(tmp_path: Path) -> None:
             server.close()
 
     asyncio.run(run())
+
+
+def test_whoever_asks_may_have_too_few_descriptors() -> None:
+    """The kernel leaves out those that do not fit, and nothing more comes that could be waited for."""
+    fds: list[int] = []
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        socket.send_fds(theirs, [b"."], [ours.fileno()] * 3)
+        with no_descriptor_left(but=1), pytest.raises(ControlError, match=r"raise the limit \(ulimit -n\)"):
+            control._receive(ours, 1, fds)
+        assert len(fds) == 1
+        control._close_all(fds)
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ TAKES: dict[str, dict[str, type]] = {
 """What a request may have besides its command, by name."""
 DESCRIPTORS_MAX = 250
 """In one message: the kernel takes 253."""
+MORE_THAN_ALLOWED = "the server sends more descriptors than this process may have; raise the limit (ulimit -n)"
 
 Command = Callable[..., Coroutine[Any, Any, Any]]
 """Called with what the request has besides, by name."""
@@ -410,15 +411,18 @@ def _reply(packet: bytes) -> dict[str, Any] | None:
 
 
 def _receive(client: socket.socket, length: int, fds: list[int] | None = None) -> bytes:
-    """`fds`: descriptors that come along are added; without it the kernel closes them."""
+    """`fds`: descriptors that come along are added; without it the kernel closes them. ControlError: there are too
+    many."""
     received = bytearray()
     while len(received) < length:
         most = min(length - len(received), 1 << 20)
         if fds is None:
             part = client.recv(most)
         else:
-            part, more, _, _ = socket.recv_fds(client, most, DESCRIPTORS_MAX)
+            part, more, flags, _ = socket.recv_fds(client, most, DESCRIPTORS_MAX)
             fds += more
+            if flags & socket.MSG_CTRUNC:
+                raise ControlError(MORE_THAN_ALLOWED)
         if not part:
             raise EOFError
         received += part
