@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from usnet_framework._native import Address, ConnectionInfo
 from usnet_framework.config import Config
+from usnet_framework.shards import commands
 from usnet_framework.shards.crowds import CROWD, STUCK_NS, crowd_findings, peer_of
 
 NOW_NS = 10**12
@@ -55,3 +60,24 @@ def test_peers_that_have_not_read_for_long_are_counted() -> None:
     assert finding.in_force == "1 took nothing for 60 s"
     assert "--send-timeout" in finding.fix
     assert crowd_findings(stuck, replace(OFF, send_timeout=30.0), NOW_NS) == []
+
+
+def test_the_loop_has_its_turns_while_connections_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be a million."""
+
+    async def run() -> None:
+        loop, had_a_turn = asyncio.get_running_loop(), threading.Event()
+
+        def count(*_: object) -> list[Any]:
+            loop.call_soon_threadsafe(had_a_turn.set)
+            assert had_a_turn.wait(30)
+            return []
+
+        async def look() -> None: ...
+
+        monkeypatch.setattr(commands, "crowd_findings", count)
+        server = SimpleNamespace(config=OFF, segments={}, look=look, findings=list, rights=list)
+        await commands.Commands(cast(commands.Server, server)).doctor()
+        assert had_a_turn.is_set()
+
+    asyncio.run(run())

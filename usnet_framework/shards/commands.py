@@ -144,20 +144,13 @@ class Commands:
         server = self._server
         await server.look()
         connections = await open_connections(server.segments.values())
-        found = [
-            *server.findings(),
-            *server.rights(),
-            *crowd_findings(connections, server.config, time.monotonic_ns()),
-            *self._flows(connections),
-            *leftovers(),
-        ]
+        counters: list[dict[str, int]] = []
+        if server.config.transport() != "kernel":
+            segments = server.segments
+            counters = [segments[shard].stack_counters() for shard in sorted(segments)]
+        seen = await asyncio.to_thread(_seen_in, connections, counters, server.config)
+        found = [*server.findings(), *server.rights(), *seen, *leftovers()]
         return [finding.as_dict() for finding in found]
-
-    def _flows(self, connections: Sequence[ConnectionInfo]) -> list[Finding]:
-        if self._server.config.transport() == "kernel":
-            return []
-        segments = self._server.segments
-        return flow_findings(connections, [segments[shard].stack_counters() for shard in sorted(segments)])
 
     async def stop(self) -> str:
         self._server.stop()
@@ -166,6 +159,14 @@ class Commands:
     async def stopped(self) -> None:
         """Never answered: the connection ends when the loop does, and nothing is left by then."""
         await asyncio.get_running_loop().create_future()
+
+
+def _seen_in(
+    connections: Sequence[ConnectionInfo], counters: Sequence[Mapping[str, int]], config: Config
+) -> list[Finding]:
+    """In a thread: there may be very many. `counters`: of each shard's stack."""
+    flows = flow_findings(connections, counters) if counters else []
+    return [*crowd_findings(connections, config, time.monotonic_ns()), *flows]
 
 
 def workers(count: int) -> str:
