@@ -5,7 +5,7 @@
 
 #include "base/bytes.h"
 #include "stack/farewell.h"
-#include "wire/checksum.h"
+#include "wire/udp.h"
 
 #define UN_ROOM_ASKED UN_ROW_MAX    /* packets: one question to the device for so many */
 #define UN_DEVICE_RETRY_NS UN_MS_NS /* device.h: look for room again after a millisecond */
@@ -110,8 +110,7 @@ uint16_t un_stack_checksum(const struct un_ip_header *ip, uint8_t protocol, cons
     uint64_t sum = un_outgoing_sum(pieces, count);
     if (protocol != UN_PROTOCOL_ICMP)
         sum += un_sum_pseudo(&ip->source, &ip->destination, protocol, length_of(pieces, count));
-    uint16_t field = un_checksum(sum);
-    return field == 0 && protocol == UN_PROTOCOL_UDP ? 0xffff : field; /* RFC 768: zero says that there is none */
+    return protocol == UN_PROTOCOL_UDP ? un_udp_checksum(sum) : un_checksum(sum);
 }
 
 /* The transport header, whose checksum is always computed here, and whatever stands in front of it. */

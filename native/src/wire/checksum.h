@@ -1,4 +1,4 @@
-/* The Internet checksum (RFC 1071), incremental updates (RFC 1624).
+/* The Internet checksum (RFC 1071).
  *
  * A `sum` is an unfolded one's-complement sum of 16-bit words as they lie in memory, which is why no byte is ever
  * swapped (RFC 1071 section 2 (B)). Sums of pieces add up: those that the functions here return are below 2^36, so that
@@ -80,12 +80,6 @@ static inline uint64_t un_sum_odd(uint64_t sum)
 static inline uint16_t un_checksum(uint64_t sum)
 {
     return (uint16_t)~un_sum_fold(sum);
-}
-
-/* The field after a word that it covers changed (RFC 1624 equation 3); all three as they lie in memory. */
-static inline uint16_t un_checksum_update(uint16_t checksum, uint16_t before, uint16_t after)
-{
-    return un_checksum((uint64_t)(uint16_t)~checksum + (uint16_t)~before + after);
 }
 
 #endif
