@@ -6,10 +6,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_link.h>
-#include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/interface.h"
 
 static const unsigned char object[] = {
 #include "usnet_xdp_object.h"
@@ -104,8 +105,10 @@ int usnet_bpf_load(struct usnet_bpf_program *loaded, bool large, const char **wh
 int usnet_bpf_attach(int program, const char *interface, bool native, const char **why)
 {
     LIBBPF_OPTS(bpf_link_create_opts, options, .flags = native ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE);
-    unsigned int index = if_nametoindex(interface);
-    int link = index ? bpf_link_create(program, (int)index, BPF_XDP, &options) : -ENODEV;
+    struct ifreq found;
+    int link = un_interface_ask(interface, SIOCGIFINDEX, &found);
+    if (link == 0)
+        link = bpf_link_create(program, found.ifr_ifindex, BPF_XDP, &options);
     if (link >= 0)
         return link;
     switch (link) {

@@ -24,7 +24,7 @@ INCLUDES = {
     "src/shard": {"src/base"},
     "src/engine": CORE,
     "include": set(),
-    "bpf": {"include"},
+    "bpf": {"include", "src/base"},
     "src/api": CORE | {"include"},
     "dispatch": {"src/base", "src/shard", "src/engine"},  # engine.h, for the inline layout
     "bench": {"src/base"},

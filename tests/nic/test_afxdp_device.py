@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import mmap
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from support.backends import Afxdp as Pair
 from support.backends import network_namespace
+from support.limits import no_descriptor_left
 from support.link import ip
 from support.privilege import needs_xdp
 
+from usnet_framework._native_bpf import XdpProgram
+from usnet_framework._native_xdp import Queue, XdpError, xdp_socket
 from usnet_framework.errors import StartupError
 from usnet_framework.shards import linklooks, rtnetlink, station
 from usnet_framework.shards.afxdp import FRAME_BYTES, Afxdp
@@ -90,6 +94,19 @@ def test_a_kernel_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.Monke
     with network_namespace():
         Pair().connect("1")
         asyncio.run(look())
+
+
+def test_for_want_of_a_descriptor_nobody_says_that_there_is_no_interface() -> None:
+    with network_namespace():
+        Pair().connect("1")
+        program, memory = XdpProgram(), os.memfd_create("notes")
+        with mmap.mmap(-1, FRAMES * FRAME_BYTES) as frames, closing(program):
+            queue = Queue(Pair.interface, 0, bytes(6), 1500)
+            with no_descriptor_left(but=1), pytest.raises(XdpError, match=r"bound to queue .*: Too many open files"):
+                xdp_socket(queue, frames, FRAMES, FRAME_BYTES, memory)
+            with no_descriptor_left(), pytest.raises(OSError, match=r"be attached to .*: Too many open files"):
+                program.attach(Pair.interface, native=True)
+        os.close(memory)
 
 
 def test_an_interface_that_cannot_be_asked_for_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,12 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/interface.h"
 #include "device/device.h"
 #include "device/why.h"
 
@@ -76,16 +74,8 @@ static bool read_name(const char *name, char *port, struct un_netmap_request *re
 
 static int ask_mtu(const char *interface, uint16_t *mtu)
 {
-    struct ifreq request = {0};
-    size_t length = strlen(interface);
-    if (length >= IFNAMSIZ)
-        return -ENODEV;
-    memcpy(request.ifr_name, interface, length);
-    int query = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (query < 0)
-        return -errno;
-    int error = ioctl(query, SIOCGIFMTU, &request) < 0 ? -errno : 0;
-    close(query);
+    struct ifreq request;
+    int error = un_interface_ask(interface, SIOCGIFMTU, &request);
     *mtu = (uint16_t)(request.ifr_mtu < UINT16_MAX ? request.ifr_mtu : UINT16_MAX);
     return error;
 }
@@ -126,7 +116,8 @@ static int open_port(int fd, const char *name, int memory_fd, const char **why)
     choose_mac(request.mac, port);
     int error = request.is_card ? ask_mtu(port, &request.mtu) : 0;
     if (error) {
-        *why = un_why("%s is no interface, and no port of a switch (vale0:us)", port);
+        *why = error == -ENODEV ? un_why("%s is no interface, and no port of a switch (vale0:us)", port)
+                                : un_why("the MTU of %s cannot be read: %s", port, strerror(-error));
         return error;
     }
     error = un_netmap_port(fd, &request, &about, why);

@@ -7,13 +7,13 @@
  *
  * What saves work is asked for and done without where the kernel refuses it; un_afxdp_modes says what is in force. */
 #include <errno.h>
-#include <net/if.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/interface.h"
 #include "device/afxdp_rings.h"
 #include "device/device.h"
 #include "device/why.h"
@@ -99,14 +99,18 @@ static int register_frames(int fd, const struct un_afxdp_request *request, uint1
 
 static int bind_queue(int fd, const struct un_afxdp_request *request, uint16_t flags)
 {
+    struct ifreq interface;
+    int error = un_interface_ask(request->interface, SIOCGIFINDEX, &interface);
+    if (error)
+        return error;
     struct sockaddr_xdp address = {
         .sxdp_family = AF_XDP,
         .sxdp_flags = flags,
-        .sxdp_ifindex = if_nametoindex(request->interface),
+        .sxdp_ifindex = (uint32_t)interface.ifr_ifindex,
         .sxdp_queue_id = request->queue,
     };
     const struct timespec pause = {.tv_nsec = BUSY_WAIT_NS};
-    int error = -EBUSY;
+    error = -EBUSY;
     for (int i = 0; i < BUSY_TRIES && error == -EBUSY; i++) {
         error = bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ? -errno : 0;
         if (error == -EBUSY)

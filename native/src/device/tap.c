@@ -35,6 +35,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/interface.h"
 #include "device/device.h"
 #include "device/why.h"
 
@@ -328,23 +329,11 @@ static int check_queue(int fd, char *name, const char **why)
     return 0;
 }
 
-static int ask_mtu(const char *name, uint16_t *mtu)
-{
-    struct ifreq request = {0};
-    memcpy(request.ifr_name, name, IFNAMSIZ);
-    int query = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (query < 0)
-        return -errno;
-    int error = ioctl(query, SIOCGIFMTU, &request) < 0 ? -errno : 0;
-    close(query);
-    *mtu = (uint16_t)request.ifr_mtu;
-    return error;
-}
-
 static int ask_interface(int fd, const char *name, struct un_device_capabilities *capabilities, const char **why)
 {
     struct ifreq request = {0};
-    int error = ask_mtu(name, &capabilities->mtu);
+    int error = un_interface_ask(name, SIOCGIFMTU, &request);
+    capabilities->mtu = (uint16_t)request.ifr_mtu;
     if (error == 0 && ioctl(fd, SIOCGIFHWADDR, &request) < 0)
         error = -errno;
     if (error)
