@@ -80,6 +80,16 @@ static void format_private(struct un_engine *engine)
     own->magic = UN_PRIVATE_MAGIC;
 }
 
+/* Where the engine is in the worker's process, and spins: nothing of the worker waits for the end of the turn, and the
+ * core would be spent on looking anyway. Who asks for another mode of polling asks for the shortest way, or has no core
+ * to spend. */
+static bool moderates(const struct un_engine *engine)
+{
+    const struct un_engine_setup *setup = &engine->setup;
+    return setup->stack && setup->wake_fds[0] < 0 && !setup->time_ns &&
+           engine->options->poll_mode == UN_POLL_ADAPTIVE;
+}
+
 static void tell_awake(struct un_engine *engine)
 {
     un_store(&engine->published->sleeping, UN_SLEEP_AWAKE(un_load(&engine->published->sleeping)));
@@ -98,6 +108,7 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
     engine->counters = &engine->published->counters;
     engine->node_count = UN_NODES_OF_PORT(engine->config);
     engine->now_ns = un_engine_now_ns(engine);
+    engine->moderates = moderates(engine);
     map_private(engine);
     un_hand_settle(engine);
     int status = engine->transport->start(engine);
@@ -255,12 +266,12 @@ static uint32_t wait(struct un_engine *engine, int timeout_ms)
     enum un_engine_sleep mode = sleep_mode(engine);
     if (timeout_ms == 0 || mode == UN_ENGINE_AWAKE || un_commits_changed(engine))
         return engine->transport->poll(engine, 0);
-    if (engine->options->poll_mode != UN_POLL_SLEEP) {
-        uint32_t events = spin(engine);
-        if (events || engine->options->poll_mode == UN_POLL_BUSY)
-            return events;
-    }
-    return sleep_in_transport(engine, mode, timeout_ms);
+    uint32_t events = engine->options->poll_mode != UN_POLL_SLEEP ? spin(engine) : 0;
+    if (!events && engine->options->poll_mode != UN_POLL_BUSY)
+        events = sleep_in_transport(engine, mode, timeout_ms);
+    while (engine->moderates && un_moderation_waits(&engine->moderation, engine->now_ns))
+        events += engine->transport->poll(engine, 0);
+    return events;
 }
 
 int un_engine_deadline_ms(const struct un_engine *engine)
@@ -281,6 +292,7 @@ uint64_t un_engine_deadline_ns(const struct un_engine *engine)
 uint32_t un_engine_turn(struct un_engine *engine, int timeout_ms)
 {
     un_count(&engine->counters->polls, 1);
+    un_moderation_begin(&engine->moderation);
     uint32_t work = wait(engine, timeout_ms);
     if (engine->requests_wait)
         un_requests_read(engine);

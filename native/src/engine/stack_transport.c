@@ -229,6 +229,8 @@ static void handle_event(struct un_engine *engine, const struct un_stack_event *
         un_engine_conn_ended(engine, event->user, reason_of(event->reason));
         return;
     }
+    if (engine->moderates && event->events & UN_TCP_EVENT_READABLE)
+        un_moderation_heard(&engine->moderation, UN_ID_SLOT(event->user));
     if (event->events & (UN_TCP_EVENT_READABLE | UN_TCP_EVENT_EOF | UN_TCP_EVENT_CLOSED))
         un_engine_conn_can_receive(engine, event->user, event->events & (UN_TCP_EVENT_EOF | UN_TCP_EVENT_CLOSED));
     if (event->events & UN_TCP_EVENT_WRITABLE)

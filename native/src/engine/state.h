@@ -19,6 +19,7 @@
 #include "base/siphash.h"
 #include "engine/clock.h"
 #include "engine/engine.h"
+#include "engine/moderation.h"
 #include "shard/segment.h"
 
 #define UN_PRIVATE_MAGIC UINT64_C(0x454741544e5355)
@@ -293,6 +294,8 @@ struct un_engine {
     uint8_t peer_key[UN_SIPHASH_KEY_BYTES];
     uint32_t spin_skip;     /* sleeps before the next spin */
     uint32_t spin_pause;    /* what that begins with, 2^n - 1 */
+    struct un_moderation moderation;
+    bool moderates;         /* it looks for more packets before it ends a turn: moderation.h */
     uint32_t node_count; /* per port */
     uint32_t live_count; /* ports that a turn has to look at: ports.h */
     uint8_t live[UN_PORTS_MAX];

@@ -62,6 +62,7 @@ static void set_options(void)
     options->send_timeout_ns = UINT64_C(60000000000);
     options->keep_idle_s = 60;
     options->keep_interval_s = options->keep_count = 6;
+    options->poll_mode = server.poll_mode;
     options->queues = 1;
     options->backlog = 4;
     options->addresses.count = !server.is_shared;
@@ -140,6 +141,7 @@ static void open_engine(void)
     server.control_fd = ends[1];
     for (uint32_t port = 0; port < UN_PORTS; port++)
         server.setup.port_wake_fds[port] = server.setup.wake_fds[port] = -1;
+    server.setup.wake_fds[LEFT] = server.wake_fd;
     CHECK((server.setup.epoll_fd = epoll_create1(EPOLL_CLOEXEC)) >= 0);
     server.engine = un_engine_start(&server.setup);
     CHECK(server.engine != NULL);
@@ -213,10 +215,9 @@ static void open_connection(uint32_t number)
     clients_turn();
 }
 
-static void open_all(bool is_shared)
+static void open_all(const struct server *how)
 {
-    memset(&server, 0, sizeof server);
-    server.is_shared = is_shared;
+    server = *how;
     set_options();
     open_wire();
     open_segment();
@@ -229,12 +230,19 @@ static void open_all(bool is_shared)
 
 void server_open(void)
 {
-    open_all(false);
+    server_open_polling(UN_POLL_SLEEP, -1);
+}
+
+void server_open_polling(enum un_poll_mode mode, int wake_fd)
+{
+    const struct server how = {.poll_mode = mode, .wake_fd = wake_fd};
+    open_all(&how);
 }
 
 void server_open_shared(void)
 {
-    open_all(true);
+    const struct server how = {.is_shared = true, .wake_fd = -1};
+    open_all(&how);
 }
 
 void server_forget_packets(void)
