@@ -30,7 +30,7 @@ SHARDS = (1, 2, 4, 8)
 SHARDS_ROUNDS = 4000  # in stack_bench.c
 FLAT = 2.0  # per cent
 CONNECTIONS = [10**power for power in range(7)]
-PARTS = ("segment", "echo", "batch", "bulk", "curve")
+PARTS = ("segment", "echo", "batch", "bulk", "curve", "crowd")
 
 
 class Line(NamedTuple):
@@ -50,6 +50,7 @@ LINES = (
     Line("echo, 128 connections at once", "batch", "instructions", "<=", 1600),
     Line("", "batch", "ns"),
     *(Line(f"echo, one of {count:,} connections", f"echo {count}", "ns") for count in CONNECTIONS),
+    *(Line(f"echo, 128 of {count:,} at once", f"crowd {count}", "ns") for count in CONNECTIONS[3:6]),
     *(Line(f"memory of {count:,}, both ends", f"memory {count}", "MiB") for count in CONNECTIONS[-2:-1]),
     Line("memory of 1,000,000, both ends", "memory 1000000", "MiB", "<=", 1024),
     Line("opening 10,000, both ends", "open 10000", "/s"),

@@ -94,20 +94,25 @@ bool client_take(struct client *client, uint64_t handle)
     return un_stack_read(&client->host.stack, handle, bytes, sizeof bytes) == MESSAGE_BYTES;
 }
 
-void client_ask(struct client *client)
+static uint64_t one_of(const struct client *client, const struct client_some *some, uint32_t number)
 {
-    for (uint32_t i = 0; i < client->count; i++)
-        write_message(client, client->handles[i]);
+    return client->handles[(some->first + number * some->step) % client->count];
+}
+
+void client_ask(struct client *client, const struct client_some *some)
+{
+    for (uint32_t i = 0; i < some->count; i++)
+        write_message(client, one_of(client, some, i));
     host_turn(&client->host);
 }
 
-uint32_t client_answers(struct client *client)
+uint32_t client_answers(struct client *client, const struct client_some *some)
 {
     uint8_t bytes[2048];
     uint32_t answers = 0;
     client_turn(client);
-    for (uint32_t i = 0; i < client->count; i++)
-        answers += un_stack_read(&client->host.stack, client->handles[i], bytes, sizeof bytes) == MESSAGE_BYTES;
+    for (uint32_t i = 0; i < some->count; i++)
+        answers += un_stack_read(&client->host.stack, one_of(client, some, i), bytes, sizeof bytes) == MESSAGE_BYTES;
     return answers;
 }
 

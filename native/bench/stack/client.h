@@ -29,9 +29,16 @@ void client_send(struct client *client, uint64_t handle);
 /* Whether the answer was there: turns take batches, and delayed ACKs of other connections may come first. */
 bool client_take(struct client *client, uint64_t handle);
 
-/* A message on every connection, in one turn; and a turn that takes answers of any of them: how many. */
-void client_ask(struct client *client);
-uint32_t client_answers(struct client *client);
+/* Different ones of its connections: count * step is at most how many there are. */
+struct client_some {
+    uint32_t first;
+    uint32_t step;
+    uint32_t count;
+};
+
+/* A message on each of them, in one turn; and a turn that takes answers of any of them: how many. */
+void client_ask(struct client *client, const struct client_some *some);
+uint32_t client_answers(struct client *client, const struct client_some *some);
 
 /* Bulk over the first connection: write what there is room for, at most so many bytes, and let it go out; or read
  * what came, and acknowledge it. Bytes that were moved. */

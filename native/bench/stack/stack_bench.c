@@ -6,6 +6,7 @@
  *   stack_bench batch [rounds]       the same on 128 connections at once: of a message, the server's half
  *   stack_bench bulk [MiB]           one connection, MTU 1500, checksums computed and verified, in and out
  *   stack_bench curve [largest]      the echo over 10^0 … connections, one at random each time, and what they cost
+ *   stack_bench crowd [largest]      128 messages at once on 10^3 ... connections, on others each time
  *   stack_bench shards [how many]    the echo on the shards of one server, in turn (ours alone)
  *
  * STACK_BENCH_SERVER in the environment names one server to measure alone. A line of output is what was measured, the
@@ -31,6 +32,7 @@ enum {
     FRAMES_MANY = 16384,
     BATCH = 128,
     CURVE_ROUNDS = 20000,
+    CROWD_ROUNDS = 200,
     SHARDS_ROUNDS = 4000
 };
 
@@ -197,31 +199,38 @@ static void run_echo(uint32_t rounds)
 
 /* ---- batch ---- */
 
+/* On BATCH connections, other ones in each round. */
 static double batch_ns(struct world *world, uint32_t rounds)
 {
     struct client *client = &world->client;
+    struct client_some some = {.step = client->count / BATCH, .count = BATCH};
     uint64_t spent = 0;
-    for (uint32_t i = 0; i < rounds; i++) {
-        client_ask(client);
-        for (uint32_t answers = 0; answers < client->count; answers += client_answers(client)) {
+    for (uint32_t i = 0; i < rounds; i++, some.first++) {
+        client_ask(client, &some);
+        for (uint32_t answers = 0; answers < BATCH; answers += client_answers(client, &some)) {
             uint64_t before = wall_ns();
             world->server->turn();
             spent += wall_ns() - before;
         }
     }
-    return (double)spent / (rounds * client->count);
+    return (double)spent / (rounds * BATCH);
+}
+
+static void measure_batch(struct world *worlds, uint32_t count, uint32_t rounds, const char *what)
+{
+    double runs[SERVERS][RUNS];
+    for (int run = 0; run < RUNS; run++)
+        for (uint32_t i = 0; i < count; i++)
+            runs[i][run] = batch_ns(&worlds[i], rounds);
+    for (uint32_t i = 0; i < count; i++)
+        say(what, worlds[i].server, median(runs[i]), "ns");
 }
 
 static void run_batch(uint32_t rounds)
 {
     struct world worlds[SERVERS];
-    double runs[SERVERS][RUNS];
     uint32_t count = worlds_connect(worlds, BATCH, FRAMES_FEW, SERVER_ECHO);
-    for (int run = 0; run < RUNS; run++)
-        for (uint32_t i = 0; i < count; i++)
-            runs[i][run] = batch_ns(&worlds[i], rounds);
-    for (uint32_t i = 0; i < count; i++)
-        say("batch", worlds[i].server, median(runs[i]), "ns");
+    measure_batch(worlds, count, rounds, "batch");
     worlds_stop(worlds, count);
 }
 
@@ -272,6 +281,20 @@ static void run_curve(uint32_t largest)
 {
     for (uint32_t connections = 1; connections <= largest; connections *= 10)
         curve_point(connections);
+}
+
+/* ---- crowd ---- */
+
+static void run_crowd(uint32_t largest)
+{
+    struct world worlds[SERVERS];
+    char what[NAME / 2];
+    for (uint32_t connections = 1000; connections <= largest; connections *= 10) {
+        uint32_t count = worlds_connect(worlds, connections, FRAMES_MANY, SERVER_ECHO);
+        snprintf(what, sizeof what, "crowd %" PRIu32, connections);
+        measure_batch(worlds, count, CROWD_ROUNDS, what);
+        worlds_stop(worlds, count);
+    }
 }
 
 /* ---- bulk ---- */
@@ -362,6 +385,7 @@ static const struct {
              {"batch", run_batch, 2000},
              {"bulk", run_bulk, 256},
              {"curve", run_curve, 1000000},
+             {"crowd", run_crowd, 100000},
              {"shards", run_shards, 8}};
 
 int main(int argc, char **argv)
@@ -373,5 +397,5 @@ int main(int argc, char **argv)
         parts[i].run(number ? number : parts[i].number);
         return 0;
     }
-    return fprintf(stderr, "usage: stack_bench segment|echo|batch|bulk|curve|shards [how much]\n"), 2;
+    return fprintf(stderr, "usage: stack_bench segment|echo|batch|bulk|curve|crowd|shards [how much]\n"), 2;
 }
