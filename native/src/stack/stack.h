@@ -17,7 +17,7 @@
  *
  * Includes go down in this list; arena.h has what lies in the arena, and each file a header of its own.
  *   turn.c a turn; create.c create, adopt; rebuild.c, scan.c, check.c what adoption makes anew and what must hold
- *   input.c from a frame to its owner; fragment.c; listen.c listeners, backlog, SYN cookies; process.c
+ *   input.c from a frame to its owner; prefetch.c; fragment.c; listen.c listeners, backlog, SYN cookies; process.c
  *   icmp_input.c; udp_datagrams.c, udp_endpoints.c; discovery.c ARP and neighbour discovery; groups.c multicast
  *   listener reports
  *   conn.c, conn_options.c what the application calls; operations.c what tcp/ calls

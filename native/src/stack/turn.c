@@ -8,6 +8,7 @@
 #include "stack/neighbour.h"
 #include "stack/output.h"
 #include "stack/packets.h"
+#include "stack/prefetch.h"
 #include "stack/routers.h"
 #include "stack/stack.h"
 #include "stack/udp_endpoints.h"
@@ -19,6 +20,8 @@ static uint32_t take_packets(struct un_stack *stack)
 {
     struct un_rx packets[UN_TURN_PACKETS];
     uint32_t count = un_stack_take(stack, stack->device, packets);
+    if (count > 1 && stack->own->conn_count >= UN_PREFETCH_FROM)
+        un_stack_prefetch(stack, packets, count);
     if (count > 0)
         un_stack_rx(stack, packets, count, false);
     return count;
