@@ -29,6 +29,9 @@ RUNS = 9  # of each part, in stack_bench.c
 SHARDS = (1, 2, 4, 8)
 SHARDS_ROUNDS = 4000  # in stack_bench.c
 FLAT = 2.0  # per cent
+DEVICES = ("memory", "netmap")
+PACKETS = (66, 1514)  # bytes
+DEVICE_ROUNDS = 100 * 64  # batches, and packets in each, in devices.c
 CONNECTIONS = [10**power for power in range(7)]
 PARTS = ("segment", "echo", "batch", "bulk", "curve", "crowd")
 
@@ -60,6 +63,12 @@ LINES = (
     Line("bulk, MTU 1500, client and server", "bulk in both", "Gbit/s", ">=", 10),
     Line("receiving side alone", "bulk in", "Gbit/s"),
     Line("sending side alone", "bulk out", "Gbit/s"),
+    *(
+        Line(f"device {device}, {size:,} bytes {way}", f"{device} {size} {way}", "instructions")
+        for size in PACKETS
+        for way in ("sent", "received")
+        for device in DEVICES
+    ),
 )
 
 NOTES = """\
@@ -109,6 +118,15 @@ def counted_shards(bench: str) -> Figures:
     apart = (max(requests.values()) / min(requests.values()) - 1) * 100
     figures = {(f"shards {count}", "usnet", "instructions"): each for count, each in requests.items()}
     return {**figures, ("shards", "usnet", "% more"): apart}
+
+
+def counted_devices(bench: str) -> Iterator[tuple[tuple[str, str, str], float]]:
+    """Instructions of a packet, each way, without system calls."""
+    for device in DEVICES:
+        for size in PACKETS:
+            for way, function in (("sent", "measured_send"), ("received", "measured_receive")):
+                total = instructions(bench, "usnet", function, device, str(size))
+                yield (f"{device} {size} {way}", "usnet", "instructions"), total / DEVICE_ROUNDS
 
 
 def verdict(line: Line, figure: float | None) -> str:
@@ -174,6 +192,7 @@ def main(arguments: list[str]) -> int:
     if shutil.which("valgrind"):
         figures.update(counted(bench, servers))
         figures.update(counted_shards(bench))
+        figures.update(counted_devices(bench))
     else:
         print("stack_bench: valgrind is not installed: instructions are not counted", file=sys.stderr)
     if "lwip" not in servers:

@@ -8,6 +8,7 @@
  *   stack_bench curve [largest]      the echo over 10^0 … connections, one at random each time, and what they cost
  *   stack_bench crowd [largest]      128 messages at once on 10^3 ... connections, on others each time
  *   stack_bench shards [how many]    the echo on the shards of one server, in turn (ours alone)
+ *   stack_bench memory|netmap [bytes]   a packet of so many, sent and received by this device alone
  *
  * STACK_BENCH_SERVER in the environment names one server to measure alone. A line of output is what was measured, the
  * server, the figure and its unit, with tabs between; tools/stack_bench.py makes a table of them, and counts
@@ -20,6 +21,7 @@
 
 #include "base/assert.h"
 #include "client.h"
+#include "devices.h"
 #include "server.h"
 #include "shards.h"
 
@@ -376,6 +378,27 @@ static void run_shards(uint32_t count)
     say(what, &server_usnet, (double)spent / SHARDS_ROUNDS, "ns");
 }
 
+/* ---- devices ---- */
+
+static void say_device(const char *name, uint32_t bytes, struct device_cost cost)
+{
+    char what[NAME];
+    snprintf(what, sizeof what, "%s %" PRIu32 " sent", name, bytes);
+    say(what, &server_usnet, cost.sent, "ns");
+    snprintf(what, sizeof what, "%s %" PRIu32 " received", name, bytes);
+    say(what, &server_usnet, cost.received, "ns");
+}
+
+static void run_memory(uint32_t bytes)
+{
+    say_device("memory", bytes, devices_memory(bytes));
+}
+
+static void run_netmap(uint32_t bytes)
+{
+    say_device("netmap", bytes, devices_netmap(bytes));
+}
+
 static const struct {
     const char *name;
     void (*run)(uint32_t number);
@@ -386,7 +409,9 @@ static const struct {
              {"bulk", run_bulk, 256},
              {"curve", run_curve, 1000000},
              {"crowd", run_crowd, 100000},
-             {"shards", run_shards, 8}};
+             {"shards", run_shards, 8},
+             {"memory", run_memory, 1514},
+             {"netmap", run_netmap, 1514}};
 
 int main(int argc, char **argv)
 {
@@ -397,5 +422,5 @@ int main(int argc, char **argv)
         parts[i].run(number ? number : parts[i].number);
         return 0;
     }
-    return fprintf(stderr, "usage: stack_bench segment|echo|batch|bulk|curve|crowd|shards [how much]\n"), 2;
+    return fprintf(stderr, "usage: stack_bench segment|echo|batch|bulk|curve|crowd|shards|memory|netmap [how much]\n"), 2;
 }
