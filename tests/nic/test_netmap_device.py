@@ -9,18 +9,22 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 
 import pytest
 from support.backends import network_namespace
+from support.fake_card import FakeCard
 from support.link import ip
 from support.privilege import needs_network_namespaces
 
-from usnet_framework._native_netmap import About
+from usnet_framework._native_netmap import About, Pair
 from usnet_framework.shards import linklooks, netmap, rtnetlink
+from usnet_framework.shards.ethtool import FIELDS
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.listeners import parse_binds
 from usnet_framework.shards.netmap import Netmap
 from usnet_framework.shards.stackplan import plan_stack
+from usnet_framework.shards.steering import steering_key, steering_table
 
 pytestmark = needs_network_namespaces
 
@@ -29,7 +33,7 @@ NO_FRAMES = -1
 
 
 @pytest.fixture(autouse=True)
-def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _interface(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """With a ring pair."""
     monkeypatch.setattr(netmap, "netmap_file", lambda: os.eventfd(0, os.EFD_CLOEXEC))
     monkeypatch.setattr(netmap, "netmap_port", lambda fd, pair, memory: About(1, 1, 256, 256, 2048))
@@ -52,8 +56,8 @@ def rename() -> None:
 
 
 @contextmanager
-def joined() -> Iterator[Netmap]:
-    device = Netmap(plan_stack(CARD, ["10.77.0.1/24"], [], parse_binds(["tcp://*:7000"]), "netmap"), 1)
+def joined(queues: int = 1) -> Iterator[Netmap]:
+    device = Netmap(plan_stack(CARD, ["10.77.0.1/24"], [], parse_binds(["tcp://*:7000"]), "netmap"), queues)
     try:
         device.hand_down(0, NO_FRAMES)
         yield device
@@ -64,6 +68,50 @@ def joined() -> Iterator[Netmap]:
 def interface(device: Netmap) -> Finding:
     (found,) = (finding for finding in device.findings() if finding.what == "interface")
     return found
+
+
+def test_a_card_puts_flows_into_the_rings_of_their_owners(card: FakeCard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked to before it is in netmap mode, and once more when it is; its settings come back after that."""
+    before, said, close = deepcopy(card), card.said, os.close
+
+    def register(_fd: int, _pair: Pair, _memory: int) -> About:
+        said.append("pair")
+        return About(2, 2, 256, 256, 2048)
+
+    def close_one(fd: int) -> None:
+        said.append("closed")
+        close(fd)
+
+    async def serve() -> None:
+        with joined(2) as device:
+            assert card.hash.key == steering_key(40)
+            assert card.hash.table == steering_table(128, 2)
+            assert card.hashed == {"tcp4": frozenset(FIELDS), "tcp6": frozenset(FIELDS)}
+            made = [what for what in said if what != "closed"]
+            assert made == ["rx-lro", "hash", "tcp4", "tcp6", *3 * ["pair"], "hash"]  # the last pair is the kernel's
+            assert [one.ok for one in device.findings() if one.what in ("card queues", "card steering")] == [True] * 2
+            said.clear()
+
+    monkeypatch.setattr(netmap, "netmap_port", register)
+    monkeypatch.setattr(os, "close", close_one)
+    asyncio.run(serve())
+    monkeypatch.undo()
+    assert "closed" in said
+    assert said.index("tcp6") > max(place for place, what in enumerate(said) if what == "closed")
+    assert (card.hash, card.hashed, card.offloads) == (before.hash, before.hashed, before.offloads)
+
+
+def test_a_card_whose_driver_takes_no_hash_is_served(card: FakeCard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flows cross to their owner, and doctor says so."""
+    async def serve() -> None:
+        with joined(2) as device:
+            (steering,) = (finding for finding in device.findings() if finding.what == "card steering")
+            assert not steering.ok
+            assert steering.in_force == "flows come through any queue and are handed over"
+
+    card.refuses = {"set_rss"}
+    monkeypatch.setattr(netmap, "netmap_port", lambda _fd, _pair, _memory: About(2, 2, 256, 256, 2048))
+    asyncio.run(serve())
 
 
 def test_without_a_descriptor_to_ask_with_nobody_says_that_it_was_removed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +156,7 @@ def test_a_card_that_was_renamed_and_removed_is_joined_by_its_first_name(caplog:
     async def ask() -> None:
         with joined() as device:
             rename()
+            await device._looks.ask()
             assert device.trouble() is None
             ip("link", "delete", RENAMED)
             assert device.trouble() == f"interface {RENAMED} was removed"

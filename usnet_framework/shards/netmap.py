@@ -5,9 +5,13 @@
 
 The server has a station of its own at either. A card in netmap mode is cut off from the kernel's stack, so packets are
 carried between the two: each shard passes on what comes and is not for our station, and the first one carries what the
-kernel sends. A switch knows by what was sent which port a station sits at, so all that comes for
-ours comes through the port that sent last; shards hand packets to the owner of their flow. What is for all stations
-comes to each port, and the first shard alone takes it.
+kernel sends. Before that the card is asked to put each flow into the ring of the shard that owns it (nic.py); it gets
+its settings back when it has left netmap mode. How many rings it has stays as it is: the module may have counted them
+when the driver was loaded.
+
+A switch knows by what was sent which port a station sits at, so all that comes for ours comes through the port that
+sent last; shards hand packets to the owner of their flow. What is for all stations comes to each port, and the first
+shard alone takes it.
 
 The supervisor has the descriptors and hands each shard its own, with a small memory beside it. Rings and buffers are
 the module's. They live as long as the descriptor, so what waits in a ring outlives the process that reads it. With the
@@ -34,7 +38,7 @@ from usnet_framework.shards import rtnetlink
 from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.linklooks import LinkLooks, Trouble, unreadable
-from usnet_framework.shards.nic import queues_of
+from usnet_framework.shards.nic import Nic, Wanted, planned, queues_of
 from usnet_framework.shards.stackplan import StackPlan, check_interface
 from usnet_framework.shards.station import (
     PACKET_MR_PROMISC,
@@ -48,6 +52,7 @@ from usnet_framework.shards.station import (
     packet_socket,
     removed,
 )
+from usnet_framework.shards.undo import LETTING_GO_S
 
 log = logging.getLogger("usnet.supervisor")
 
@@ -65,6 +70,9 @@ SWITCH_MTU = 1500
 OFFLOADS = ("tx-checksum-ipv4", "tx-checksum-ipv6", "tx-checksum-ip-generic", "tx-tcp-segmentation",
             "tx-tcp6-segmentation", "tx-generic-segmentation")  # fmt: skip
 
+OF_THE_CARD = ("driver", "card queues", "card steering", "MTU")
+"""Of what is found out about a card (nic.py). The rest is of packets that come through the kernel."""
+
 
 class Netmap:
     """The port, open."""
@@ -80,12 +88,14 @@ class Netmap:
         self._index = 0
         self._kind = ""  # of the interface; empty: hardware
         self._looks = LinkLooks(self._find, looked=lambda: None)
+        self._patience_s = LETTING_GO_S
         self._open()
 
     def _open(self) -> None:
         """A card is not touched before the first of its pairs is handed down."""
         self._name = self._plan.interface
         self._about: About | None = None
+        self._nic: Nic | None = None  # not set up yet, or a switch
         self._kernels: tuple[int, ...] = ()
         self._offloads: list[str] = []
         with ExitStack() as opened:
@@ -128,11 +138,14 @@ class Netmap:
             with suppress(OSError), Ethtool(self._name) as card:
                 features = card.features()
                 self._offloads = [one for one in OFFLOADS if one in features and features[one].active]
+            if (nic := self._nic) is not None:
+                nic.look()
 
     def findings(self) -> list[Finding]:
         whose, is_gone = f"with our station {self._mac.hex(':')}", self._whereabouts() is not None
         interface = interface_finding(self._plan.interface, self._name, whose, self._interface_trouble())
-        return [interface, *self._rings(), *([self._kernel()] if self._is_card and not is_gone else [])]
+        card = [] if self._nic is None else [one for one in self._nic.findings() if one.what in OF_THE_CARD]
+        return [interface, *self._rings(), *([self._kernel()] if self._is_card and not is_gone else []), *card]
 
     def modes(self) -> dict[str, str]:
         return {"copies": "stack", "checksums": "stack"}
@@ -181,14 +194,18 @@ class Netmap:
         if not self._is_card:
             return False
         name = name_now(self._index, self._name)
-        self._name = name or self._name
+        if name is not None and name != self._name:
+            self._name = name
+            if self._nic is not None:
+                self._nic.rename(name)
         return name is None
 
     def _open_again(self) -> None:
         """StartupError: it is not back yet."""
         name = self._plan.interface
         existing(name)
-        self._opened.close()
+        self._end()
+        self._patience_s = 0.0  # the loop that runs has others to look after
         try:
             self._open()
         except BaseException:
@@ -197,8 +214,17 @@ class Netmap:
         log.warning("interface %s was removed; it is joined again", name)
 
     def close(self) -> None:
-        self._looks.close()
-        self._opened.close()
+        """The card's settings are put back whatever else cannot be closed."""
+        with ExitStack() as closing:
+            closing.callback(self._end)
+            closing.callback(self._looks.close)
+
+    def _end(self) -> None:
+        """The card is in netmap mode no more; then its settings."""
+        with ExitStack() as closing:
+            if self._nic is not None:
+                closing.callback(self._nic.close)
+            closing.callback(self._opened.close)
 
     # Steps of opening.
 
@@ -245,7 +271,9 @@ class Netmap:
             )
 
     def _register(self) -> None:
-        """All pairs. StartupError."""
+        """All pairs. InUse, StartupError."""
+        if self._is_card:
+            self._nic = Nic(_wanted(self._name, self._queues), patience_s=self._patience_s)
         mtu = _mtu_of(self._name) if self._is_card else SWITCH_MTU
         for shard in range(self._queues):
             about = self._register_pair(shard, mtu)
@@ -254,6 +282,8 @@ class Netmap:
         if self._is_card:
             self._register_host(mtu)
             self._take_all()
+        if self._nic is not None:
+            self._nic.repeat_hash()  # a driver starts its card anew for netmap, and some forget what was set
         self._about = about
 
     def _register_host(self, mtu: int) -> None:
@@ -322,7 +352,12 @@ def changes(plan: StackPlan, queues: int) -> list[str]:
     name = plan.interface
     if is_of_a_switch(name):
         return [f"{name}: none -> {queues} port{'s' if queues > 1 else ''} of a VALE switch"]
-    return [f"{name}: the kernel's -> in netmap mode, with our station {_station(name).hex(':')}"]
+    mode = f"{name}: the kernel's -> in netmap mode, with our station {_station(name).hex(':')}"
+    return [*planned(_wanted(name, queues)), mode]
+
+
+def _wanted(name: str, queues: int) -> Wanted:
+    return Wanted(name, queues, mtu_max=_buffer_bytes() - ETHERNET_BYTES)
 
 
 def _mtu_of(name: str) -> int:
