@@ -56,7 +56,8 @@ int usnet_netmap_carries(struct usnet_device *device, int host_fd, int host_memo
 
 /* For a program that is one process: the pair of a port, by its name, as a device of usnet.h. vale0:us, a port of a
  * VALE switch; eth1-2, the pair 2 of a card, and eth1 of one with a single pair (the kernel's stack is cut off from the
- * card); x{1 and x}1, the ends of a pipe. It can be waited for. */
+ * card); x{1 and x}1, the ends of a pipe. It can be waited for. A context over it with up to 8,192 frames takes the
+ * module's buffers as frames, where it gives as many, and what comes is not copied; a child of fork has none. */
 struct usnet_device *usnet_device_netmap(const char *port, const char **why);
 
 /* cffi: end */

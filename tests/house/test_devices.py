@@ -19,6 +19,8 @@ OWN = {  # the device, and what it asks of the kernel
     "netmap": {
         "native/src/device/netmap.c",
         "native/src/device/netmap_abi.h",
+        "native/src/device/netmap_exchange.c",
+        "native/src/device/netmap_exchange.h",
         "native/src/device/netmap_host.c",
         "native/src/device/netmap_host.h",
         "native/src/device/netmap_port.c",

@@ -199,3 +199,4 @@ def test_a_c_program_takes_a_port_as_its_device(on_a_switch: Netmap, tmp_path: P
         assert program.wait(10) == 0
     assert not clients.incidents, clients.incidents
     assert on_a_switch.netmap.is_left()
+    assert on_a_switch.netmap.exchanged > 200  # what came was not copied

@@ -10,8 +10,9 @@ a card goes to the ring of its flow. The wire is a descriptor that is read and w
 interface, or a socket.
 
 `broken` has a line for each rule of netmap's that a user broke: a place in a ring that goes back or beyond what is the
-user's, a slot of the module's that was changed, a buffer in two slots or written to while it is the module's, a slot to
-send that is empty or too long.
+user's, a slot of the module's that was changed, a buffer in two slots or written to while it is the module's, one that
+was exchanged without a word, a slot to send that is empty or too long, a list of extra buffers that is not whole at the
+end.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ FIRST_BUFFER = 2
 NOTIFY, REGISTER, SYNC_TX, SYNC_RX, MAP = range(5)
 ALL_RINGS, HOST_RINGS, ONE_RING = 1, 2, 4
 EXCLUSIVE = 0x800
-FORWARD, MORE_PARTS = 0x4, 0x20
+BUFFER_CHANGED, FORWARD, MORE_PARTS = 0x1, 0x4, 0x20
 RING_FORWARDS = 0x4
 SLOT_FLAGS = 0x2 | MORE_PARTS
 
@@ -54,7 +55,9 @@ _REGISTER = struct.Struct("=QQ2I6H3IQ")
 _IF = struct.Struct("=16s7I12x")
 _RING = struct.Struct("=qIIHHIIII")  # up to the flags
 _SLOT = struct.Struct("=IHHQ")
+_LINK = struct.Struct("=I")
 _HEAD, _TAIL, _FLAGS, _SLOTS = 20, 28, 32, 256
+_EXTRA = 32  # of struct netmap_if
 _POISON = b"\xde\xad\xbe\xef\xca\xfe\xf0\x0d"
 
 
@@ -82,6 +85,7 @@ class Ring:
         self.count = memory.slots
         self.head, self.tail = 0, self.count - 1 if is_tx else 0
         self.filled = 0  # behind the last packet that came; the user sees it with the next call
+        self.exchanged = 0  # times that a slot came back with another buffer
         fields = (memory.buffers_at - at, self.count, BUFFER_BYTES, 0, int(is_tx), 0, 0, self.tail, 0)
         _RING.pack_into(memory.bytes, at, *fields)
         for slot in range(self.count):
@@ -111,9 +115,13 @@ class Ring:
     def synchronise_rx(self) -> list[bytes]:
         """The user has handed slots back, and sees what came meanwhile; packets that are the kernel's."""
         (forwards,) = struct.unpack_from("=I", self.memory.bytes, self.at + _FLAGS)
-        packets = []
+        packets, shown = [], self.seen
         for slot in self._taken():
             buffer, length, flags, _ = self._slot(slot)
+            was = _SLOT.unpack_from(shown, slot * _SLOT.size)[0]
+            self.exchanged += buffer != was
+            if buffer != was and not flags & BUFFER_CHANGED:
+                self.memory.broken.append(f"slot {slot} has another buffer, and does not say so")
             if flags & FORWARD and forwards & RING_FORWARDS:
                 packets.append(self.memory.buffer(buffer, length))
             self._poison(slot)
@@ -183,18 +191,22 @@ class Ring:
 class Memory:
     """Of a port, with its rings; the last of each direction are the kernel's."""
 
-    def __init__(self, name: str, pairs: int, slots: int, broken: list[str]) -> None:
-        self.slots, self.broken = slots, broken
+    def __init__(self, name: str, pairs: int, slots: int, broken: list[str], extra: int) -> None:
+        self.slots, self.broken, self.extra = slots, broken, extra
         ring_bytes = _SLOTS + slots * _SLOT.size
         pairs += 1  # the kernel's
         rings_at = _IF.size + 8 * 2 * pairs
         self.buffers_at = -(-(rings_at + 2 * pairs * ring_bytes) // BUFFER_BYTES) * BUFFER_BYTES
-        self.buffer_count = FIRST_BUFFER + 2 * pairs * slots
+        first_extra = FIRST_BUFFER + 2 * pairs * slots
+        self.buffer_count = first_extra + extra
         self.size = self.buffers_at + self.buffer_count * BUFFER_BYTES
         self.fd = os.memfd_create(f"netmap-{name[:32]}", os.MFD_CLOEXEC)
         os.ftruncate(self.fd, self.size)
         self.bytes = mmap.mmap(self.fd, self.size)
         _IF.pack_into(self.bytes, 0, name.encode()[:15], VERSION, 0, pairs - 1, pairs - 1, 0, 1, 1)
+        for number in range(first_extra, self.buffer_count):
+            self.write(number, _LINK.pack(number + 1 if number + 1 < self.buffer_count else 0))
+        _LINK.pack_into(self.bytes, _EXTRA, first_extra if extra else 0)
         places = [rings_at + i * ring_bytes for i in range(2 * pairs)]
         struct.pack_into(f"={len(places)}q", self.bytes, _IF.size, *places)
         rings = [Ring(self, at, i < pairs, FIRST_BUFFER + i * slots) for i, at in enumerate(places)]
@@ -211,10 +223,22 @@ class Memory:
         at = self.buffers_at + number * BUFFER_BYTES
         self.bytes[at : at + len(data)] = data
 
-    def check_buffers(self) -> None:
+    def check_buffers(self) -> list[int]:
+        """Of all rings."""
         numbers = [ring._slot(slot)[0] for ring in (*self.tx, *self.rx) for slot in range(self.slots)]
         if len(set(numbers)) < len(numbers):
             self.broken.append("a buffer stands in two slots")
+        return numbers
+
+    def check_extra(self) -> None:
+        """The user has closed the port. Whoever was killed has no list any more; else it is whole."""
+        found = []
+        (number,) = _LINK.unpack_from(self.bytes, _EXTRA)
+        while number and len(found) <= self.extra:
+            found.append(number)
+            (number,) = _LINK.unpack(self.buffer(number, _LINK.size))
+        if found and len({*found, *self.check_buffers()}) != self.extra + 2 * len(self.tx) * self.slots:
+            self.broken.append(f"{len(found)} buffers beside the rings are left, of {self.extra}")
 
 
 class Descriptor:
@@ -256,6 +280,8 @@ class StandIn:
         """Packets that were the kernel's."""
         self.registered = 0
         """Ring pairs, since the beginning."""
+        self.exchanged = 0
+        """Slots that came back with another buffer, of ports that are closed."""
         self._calls = 0
         self._reserved: set[str] = set()
         self._is_paused = False
@@ -364,12 +390,14 @@ class StandIn:
         self._selector.unregister(descriptor.connection)
         descriptor.connection.close()
         self._descriptors.remove(descriptor)
-        if not self._descriptors:
-            self._is_empty.set()
         if all(other.name != descriptor.name for other in self._descriptors):
-            self._memories.pop(descriptor.name, None)
+            if (memory := self._memories.pop(descriptor.name, None)) is not None:
+                memory.check_extra()
+                self.exchanged += sum(ring.exchanged for ring in memory.rx)
             self._stations = {mac: port for mac, port in self._stations.items() if port != descriptor.name}
             self._resume()
+        if not self._descriptors:
+            self._is_empty.set()
 
     def _answer(self, descriptor: Descriptor) -> None:
         try:
@@ -399,7 +427,7 @@ class StandIn:
 
     def _register(self, descriptor: Descriptor, version: int, name: str, asked: bytes) -> bytes:
         fields = list(_REGISTER.unpack(asked))
-        ring, mode, flags = fields[9], fields[10], fields[13]
+        ring, mode, extra, flags = fields[9:12] + fields[13:]
         if version != VERSION or mode not in (ALL_RINGS, HOST_RINGS, ONE_RING) or (mode == ALL_RINGS) != (":" in name):
             raise OSError(errno.EINVAL, "not as it should be")
         if name not in self._cards and not (name.startswith("vale") and ":" in name):
@@ -413,7 +441,8 @@ class StandIn:
             raise OSError(errno.EBUSY, "another has it")
         assert flags & EXCLUSIVE
         if name not in self._memories:
-            self._memories[name] = Memory(name, pairs, self._slots, self.broken)
+            self._memories[name] = Memory(name, pairs, self._slots, self.broken, extra)
+        fields[11] = self._memories[name].extra if extra else 0
         descriptor.name, descriptor.pair, descriptor.memory = name, ring, self._memories[name]
         descriptor.is_armed = True
         self.registered += 1

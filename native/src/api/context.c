@@ -56,10 +56,22 @@ static void format_sockets(struct usnet *context)
     }
 }
 
-static int make_stack(struct usnet *context, const struct un_stack_config *config, const struct un_device *device,
+/* The device's own frames, where they are as many as were asked for: what it receives is not copied then. */
+static bool takes_frames_of(const struct un_device *device, struct un_stack_config *config)
+{
+    const struct un_device_frames *own = &device->own_frames;
+    if (!own->bytes || own->free_count < config->frames)
+        return false;
+    config->frames = own->count;
+    config->frame_bytes = own->frame_bytes;
+    return true;
+}
+
+static int make_stack(struct usnet *context, struct un_stack_config *config, const struct un_device *device,
                       const char **why)
 {
-    int64_t bytes = un_stack_bytes(config, why);
+    bool has_frames = takes_frames_of(device, config);
+    int64_t bytes = has_frames ? un_stack_tables_bytes(config, why) : un_stack_bytes(config, why);
     if (bytes < 0)
         return (int)bytes;
     void *memory = mmap(NULL, (uint64_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -67,7 +79,8 @@ static int make_stack(struct usnet *context, const struct un_stack_config *confi
         return -ENOMEM;
     context->stack.memory = memory;
     context->stack.memory_bytes = (uint64_t)bytes;
-    struct un_stack_place place = {.arena = memory, .arena_bytes = (uint64_t)bytes, .device = device};
+    struct un_stack_place place = {.arena = memory, .arena_bytes = (uint64_t)bytes, .device = device,
+                                   .frames = has_frames ? device->own_frames.bytes : NULL};
     return un_stack_create(un_context_stack(context), &place, config);
 }
 

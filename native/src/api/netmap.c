@@ -13,6 +13,7 @@
 #include "device/why.h"
 
 #define SWITCH_MTU 1500u /* a switch has none; that of Ethernet */
+#define EXTRA_BUFFERS 8192u /* 16 MiB: frames of a stack for 2,000 connections */
 
 int usnet_netmap_file(const char **why)
 {
@@ -104,11 +105,10 @@ static int check_rings(const struct un_netmap_request *request, bool has_number,
     return -EINVAL;
 }
 
-static int open_port(int fd, const char *name, int memory_fd, const char **why)
+static int open_port(int fd, const char *name, int memory_fd, struct un_netmap_about *about, const char **why)
 {
     char port[UN_DEVICE_NAME_MAX];
-    struct un_netmap_about about;
-    struct un_netmap_request request = {.mtu = SWITCH_MTU, .memory_fd = memory_fd};
+    struct un_netmap_request request = {.mtu = SWITCH_MTU, .extra_buffers = EXTRA_BUFFERS, .memory_fd = memory_fd};
     if (!read_name(name, port, &request)) {
         *why = "the name of the netmap port is too long";
         return -EINVAL;
@@ -120,8 +120,8 @@ static int open_port(int fd, const char *name, int memory_fd, const char **why)
                                 : un_why("the MTU of %s cannot be read: %s", port, strerror(-error));
         return error;
     }
-    error = un_netmap_port(fd, &request, &about, why);
-    return error ? error : check_rings(&request, strcmp(port, name) != 0, &about, why);
+    error = un_netmap_port(fd, &request, about, why);
+    return error ? error : check_rings(&request, strcmp(port, name) != 0, about, why);
 }
 
 /* Descriptor or -errno. */
@@ -139,12 +139,15 @@ struct usnet_device *usnet_device_netmap(const char *port, const char **why)
 {
     const char *unread;
     struct un_device *device = NULL;
+    struct un_netmap_about about;
     why = why ? why : &unread;
     int fd = un_netmap_file(why), memory_fd = fd < 0 ? -1 : make_memory(why);
-    int error = fd < 0 ? fd : memory_fd < 0 ? memory_fd : open_port(fd, port ? port : "", memory_fd, why);
+    int error = fd < 0 ? fd : memory_fd < 0 ? memory_fd : open_port(fd, port ? port : "", memory_fd, &about, why);
     if (!error)
         device = un_netmap_open(fd, memory_fd, 0, 1, why);
-    if (!device) {
+    if (device)
+        un_netmap_exchanges(device, about.extra_buffers); /* else it copies */
+    else {
         error = error ? -error : errno;
         if (fd >= 0)
             close(fd);

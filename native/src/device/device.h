@@ -96,6 +96,14 @@ struct un_device_counters {
 #undef UN_FIELD
 };
 
+/* Frames that are a device's own, one behind the other from a page's start. `held` says which of them are not free. */
+struct un_device_frames {
+    uint8_t *bytes;
+    uint32_t frame_bytes;
+    uint32_t count;
+    uint32_t free_count; /* of them, before the first packet */
+};
+
 struct un_device;
 
 struct un_device_operations {
@@ -120,6 +128,8 @@ struct un_device {
     int fd;
     bool gone; /* its interface was removed: no packet comes or goes any more. Any verb may notice */
     bool lacks_frames; /* packets are there, and fd may not tell of them: as of the last peek */
+    /* Where it receives without a copy: a pool over all of these; NULL: nowhere. They go with the device. */
+    struct un_device_frames own_frames;
     struct un_device_capabilities capabilities;
     struct un_device_counters *counters; /* where it counts, set before the first call of any verb */
     struct un_device_counters early;     /* where, unless un_device_count_into says another place */
@@ -197,6 +207,7 @@ struct un_netmap_request {
     bool ignores_groups; /* another port of ours on the same switch takes what is for all stations, or for a group */
     bool shares;      /* the card with the kernel: what is not for our station is its */
     bool is_host;     /* the pair of the kernel's stack, of a card */
+    uint32_t extra_buffers; /* that stand in no ring: for un_netmap_exchanges */
     int memory_fd;
 };
 
@@ -207,12 +218,18 @@ struct un_netmap_about {
     uint32_t tx_slots; /* of each of them */
     uint32_t rx_slots;
     uint32_t buffer_bytes; /* of each slot */
+    uint32_t extra_buffers; /* there may be fewer than were asked for */
 };
 
 int un_netmap_file(const char **why); /* descriptor or -errno */
 int un_netmap_port(int fd, const struct un_netmap_request *request, struct un_netmap_about *about,
                    const char **why); /* 0 or -errno */
 struct un_device *un_netmap_open(int fd, int memory_fd, uint16_t queue, uint16_t queues, const char **why);
+
+/* From now on it has frames of its own: the port's extra buffers, so many, and those of its ring to receive. A packet
+ * that came stays where it is, and a free frame stands in its slot. False: it goes on copying, as there are none, or
+ * they lie apart. Once, before attach. Whoever has the card open can write into these frames. */
+bool un_netmap_exchanges(struct un_device *device, uint32_t extra_buffers);
 
 /* What the kernel sends to a card that is shared, one of its devices carries: it takes over the host's pair, and
  * wait_fd, an epoll instance over both descriptors, which is its `fd` from then on. 0 or -errno; the descriptors are

@@ -4,7 +4,7 @@
  * the places in the rings are all that there is to remember, and stand in the rings. The buffers are not our frames: a
  * packet is copied out of them, or into them, before its slot is handed on. So no frame of the pool ever stands in a
  * ring, and this device has no verb `held`. A process that dies between two stores has not taken the packet, or it has,
- * and the packet is lost as on any wire.
+ * and the packet is lost as on any wire. (In a program that is one process, buffers may be frames: netmap_exchange.h.)
  *
  * Receive. Packets that came are copied into frames, and their slots are the kernel's again at once. A packet may lie
  * in several slots (MORE_PARTS); it is taken when all of it is there. When no frame is free, packets wait in the ring.
@@ -30,6 +30,7 @@
 
 #include "device/device.h"
 #include "device/gather.h"
+#include "device/netmap_exchange.h"
 #include "device/netmap_host.h"
 #include "device/netmap_rings.h"
 #include "device/why.h"
@@ -44,6 +45,8 @@ struct netmap {
     int memory_fd;
     uint16_t flags; /* enum un_netmap_memory_flag */
     struct un_netmap_host *host; /* the kernel's packets that we carry; NULL: none */
+    struct un_netmap_exchange *buffers;  /* that are frames; NULL: none */
+    struct un_netmap_exchange *exchange; /* the same, while the pool is of them; NULL: packets are copied */
     bool has_submitted; /* since the last call that sends */
     bool has_released;  /* slots of packets that came, since the last call that receives */
     bool is_stuck;      /* the next packet cannot be taken yet … */
@@ -82,7 +85,8 @@ static void synchronise_tx(struct netmap *netmap)
 static void netmap_attach(struct un_device *device, struct un_pool *pool)
 {
     struct netmap *netmap = netmap_of(device);
-    (void)pool;
+    bool is_of_buffers = netmap->buffers && pool->bytes == netmap->buffers->frames.bytes;
+    netmap->exchange = is_of_buffers ? netmap->buffers : NULL;
     netmap->waiting = 0;
     netmap->is_stuck = false;
     netmap->has_released = true;
@@ -99,6 +103,13 @@ struct arrived {
     uint32_t owners; /* of a valid one */
 };
 
+/* A buffer that may stand in this slot. */
+static inline bool is_known(const struct netmap *netmap, uint32_t at, uint32_t buffer)
+{
+    const struct un_netmap_exchange *exchange = netmap->exchange;
+    return exchange ? buffer == exchange->first + exchange->stands[at] : buffer < netmap->pair.rx.buffer_count;
+}
+
 static struct arrived look(struct netmap *netmap, uint32_t ready)
 {
     const struct un_netmap_side *rx = &netmap->pair.rx;
@@ -106,7 +117,7 @@ static struct arrived look(struct netmap *netmap, uint32_t ready)
     for (uint32_t at = rx->head, parts = 1; parts <= ready; parts++, at = un_netmap_next(rx, at)) {
         const struct un_netmap_slot slot = netmap->parts[parts - 1] = un_netmap_slot(rx, at);
         packet.length += slot.length;
-        packet.is_valid &= slot.length <= rx->buffer_bytes && slot.buffer < rx->buffer_count;
+        packet.is_valid &= slot.length <= rx->buffer_bytes && is_known(netmap, at, slot.buffer);
         bool has_more = slot.flags & UN_NETMAP_MORE_PARTS, is_last = !has_more || parts == UN_NETMAP_PACKET_PARTS;
         packet.is_valid &= packet.length <= LARGEST_PACKET && !(has_more && is_last);
         if (is_last) {
@@ -147,6 +158,24 @@ static uint32_t copy_out(struct netmap *netmap, const struct arrived *packet)
     return head;
 }
 
+/* Of a packet in one slot: its buffer is the frame, and a free one stands there. */
+static uint32_t take_out(struct netmap *netmap, const struct arrived *packet)
+{
+    const struct un_netmap_side *rx = &netmap->pair.rx;
+    struct un_pool *pool = netmap->device.pool;
+    uint32_t frame = un_netmap_put(netmap->exchange, rx, rx->head, un_pool_take(pool));
+    pool->frames[frame] = (struct un_frame){.next = UN_NONE, .length = (uint16_t)packet->length, .references = 1};
+    return frame;
+}
+
+/* Slots that may have been written over name the frames that stand there. */
+static void put_right(struct netmap *netmap, uint32_t parts)
+{
+    const struct un_netmap_side *rx = &netmap->pair.rx;
+    for (uint32_t at = rx->head; parts > 0; parts--, at = un_netmap_next(rx, at))
+        un_netmap_put(netmap->exchange, rx, at, netmap->exchange->stands[at]);
+}
+
 enum { OURS = 1, KERNELS = 2 };
 
 /* Whose the next packet is, or nobody's: what is for all stations of a switch comes to each of our ports there. */
@@ -178,7 +207,9 @@ static void take_packet(struct netmap *netmap, const struct arrived *packet)
     struct un_device_counters *counters = netmap->device.counters;
     if (packet->owners & OURS) {
         uint32_t at = (netmap->first + netmap->waiting++) % COPIED_MAX;
-        netmap->ready[at] = (struct un_rx){.frame = copy_out(netmap, packet), .length = packet->length};
+        bool stays = netmap->exchange && packet->parts == 1 && !(packet->owners & KERNELS);
+        netmap->ready[at] = (struct un_rx){.frame = stays ? take_out(netmap, packet) : copy_out(netmap, packet),
+                                           .length = packet->length};
         counters->rx_packets++;
         counters->rx_bytes += packet->length;
     }
@@ -221,6 +252,8 @@ static bool receive(struct netmap *netmap)
         return false;
     }
     netmap->device.counters->rx_errors += !packet.is_valid;
+    if (!packet.is_valid && netmap->exchange)
+        put_right(netmap, packet.parts);
     take_packet(netmap, &packet);
     uint32_t head = rx->head + packet.parts;
     un_netmap_give(rx, head < rx->slot_count ? head : head - rx->slot_count);
@@ -390,6 +423,8 @@ static void netmap_close(struct un_device *device)
     struct netmap *netmap = netmap_of(device);
     for (uint32_t i = 0; i < netmap->waiting; i++)
         un_pool_drop_chain(device->pool, netmap->ready[(netmap->first + i) % COPIED_MAX].frame);
+    if (netmap->buffers)
+        un_netmap_exchange_close(netmap->buffers, &netmap->pair);
     if (netmap->memory_fd >= 0) {
         un_netmap_unmap(&netmap->pair);
         close(netmap->memory_fd);
@@ -402,17 +437,18 @@ static void netmap_close(struct un_device *device)
     free(netmap);
 }
 
-static const struct un_device_operations netmap_operations = {
-    .name = "netmap",
-    .attach = netmap_attach,
-    .reserve = netmap_reserve,
-    .submit = netmap_submit,
-    .flush = netmap_flush,
-    .peek = netmap_peek,
-    .release = netmap_release,
-    .sleep = netmap_sleep,
-    .close = netmap_close,
-};
+static void netmap_held(const struct un_device *device, struct un_pool *pool)
+{
+    const struct netmap *netmap = (const struct netmap *)device;
+    un_netmap_exchange_held(netmap->buffers, netmap->pair.rx.slot_count, pool);
+}
+
+#define OPERATIONS                                                                                                     \
+    .name = "netmap", .attach = netmap_attach, .reserve = netmap_reserve, .submit = netmap_submit,                     \
+    .flush = netmap_flush, .peek = netmap_peek, .release = netmap_release, .sleep = netmap_sleep, .close = netmap_close
+
+static const struct un_device_operations netmap_operations = {OPERATIONS};
+static const struct un_device_operations exchanging_operations = {OPERATIONS, .held = netmap_held};
 
 struct un_device *un_netmap_over(const struct un_netmap_pair *pair, const struct un_netmap_memory *memory, int fd)
 {
@@ -428,6 +464,18 @@ struct un_device *un_netmap_over(const struct un_netmap_pair *pair, const struct
     };
     memcpy(netmap->device.capabilities.mac, memory->mac, sizeof memory->mac);
     return &netmap->device;
+}
+
+bool un_netmap_exchanges(struct un_device *device, uint32_t extra_buffers)
+{
+    struct netmap *netmap = netmap_of(device);
+    un_assert(device->operations == &netmap_operations);
+    netmap->buffers = un_netmap_exchange_open(&netmap->pair, extra_buffers);
+    if (!netmap->buffers)
+        return false;
+    device->operations = &exchanging_operations;
+    device->own_frames = netmap->buffers->frames;
+    return true;
 }
 
 void un_netmap_carries_for(struct un_device *device, struct un_netmap_host *host, int wait_fd)

@@ -46,6 +46,7 @@ enum un_netmap_register_flag {
 };
 
 enum un_netmap_slot_flag {
+    UN_NETMAP_BUFFER_CHANGED = 0x1, /* the user has put another buffer there */
     UN_NETMAP_REPORT = 0x2,      /* tell as soon as this one was sent */
     UN_NETMAP_FORWARD = 0x4,     /* received, and the kernel's when the slot is handed back */
     UN_NETMAP_MORE_PARTS = 0x20, /* the packet goes on in the next slot */

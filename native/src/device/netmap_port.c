@@ -39,6 +39,7 @@ static struct un_netmap_register asked_for(const struct un_netmap_request *reque
         .mode = request->is_host ? UN_NETMAP_HOST_RINGS
                 : request->is_card ? UN_NETMAP_ONE_RING
                                    : UN_NETMAP_ALL_RINGS,
+        .extra_buffers = request->extra_buffers,
         .flags = UN_NETMAP_EXCLUSIVE | UN_NETMAP_NO_TX_POLL,
     };
 }
@@ -121,6 +122,7 @@ static int note(const struct un_netmap_request *request, const struct un_netmap_
         .tx_slots = pair.tx.slot_count,
         .rx_slots = pair.rx.slot_count,
         .buffer_bytes = pair.tx.buffer_bytes,
+        .extra_buffers = port->extra_buffers,
     };
     un_netmap_unmap(&pair);
     error = check_mtu(request, about->buffer_bytes, why);

@@ -53,7 +53,8 @@ int un_netmap_find(struct un_netmap_pair *pair, void *map, const struct un_netma
     uint64_t rx = tx_rings + host_tx_rings + (is_host ? rx_rings : 0) + memory->ring;
     if (memory->ring >= tx_count || memory->ring >= rx_count || tx >= known || rx >= known)
         return -EINVAL;
-    *pair = (struct un_netmap_pair){.map = map, .map_bytes = bytes};
+    *pair = (struct un_netmap_pair){.port = (struct un_netmap_if *)((uint8_t *)map + at), .map = map,
+                                    .map_bytes = bytes};
     bool found = find_side(&pair->tx, map, bytes, (int64_t)(at + (uint64_t)port->rings[tx])) &&
                  find_side(&pair->rx, map, bytes, (int64_t)(at + (uint64_t)port->rings[rx]));
     return found ? 0 : -EINVAL;

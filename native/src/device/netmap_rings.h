@@ -48,6 +48,7 @@ struct un_netmap_side {
 
 struct un_netmap_pair {
     struct un_netmap_side rx, tx;
+    struct un_netmap_if *port;
     void *map;
     uint64_t map_bytes;
 };

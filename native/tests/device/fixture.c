@@ -23,6 +23,21 @@ struct un_pool fixture_pool(uint32_t frames, uint32_t frame_bytes)
     return pool;
 }
 
+struct un_pool fixture_pool_of(const struct un_device *device)
+{
+    const struct un_device_frames *own = &device->own_frames;
+    struct un_pool pool = {
+        .own = calloc(1, sizeof *pool.own),
+        .frames = calloc(own->count, sizeof *pool.frames),
+        .bytes = own->bytes,
+    };
+    CHECK(pool.own && pool.frames && pool.bytes);
+    un_pool_format(&pool, own->count, own->frame_bytes);
+    un_device_hold(device, &pool);
+    un_pool_rebuild(&pool);
+    return pool;
+}
+
 void fixture_pool_free(struct un_pool *pool)
 {
     free(pool->own);

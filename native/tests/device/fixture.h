@@ -15,6 +15,7 @@ struct fixture_link {
 };
 
 struct un_pool fixture_pool(uint32_t frames, uint32_t frame_bytes);
+struct un_pool fixture_pool_of(const struct un_device *device); /* of frames of its own, which go with it */
 void fixture_pool_free(struct un_pool *pool);
 void fixture_packet(uint8_t *bytes, uint32_t length, uint32_t number);
 bool fixture_packet_is(const uint8_t *bytes, uint32_t length, uint32_t number);

@@ -79,9 +79,8 @@ void module_carries(struct un_device *device)
 
 /* ---- rules ---- */
 
-static void no_buffer_stands_twice(void)
+static void stands_in_slots(bool *stands)
 {
-    bool stands[MODULE_BUFFERS] = {false};
     const struct module_ring *rings[] = {&module->tx, &module->host_tx, &module->rx, &module->host_rx};
     for (uint32_t i = 0; i < 4 * MODULE_SLOTS; i++) {
         uint32_t buffer = rings[i / MODULE_SLOTS]->slots[i % MODULE_SLOTS].buffer;
@@ -89,6 +88,41 @@ static void no_buffer_stands_twice(void)
         CHECK(!stands[buffer]);
         stands[buffer] = true;
     }
+}
+
+void module_no_buffer_twice(void)
+{
+    stands_in_slots((bool[MODULE_BUFFERS]){false});
+}
+
+static uint32_t *extra_after(uint32_t buffer)
+{
+    return (uint32_t *)(void *)module->buffers[buffer];
+}
+
+void module_give_extra(void)
+{
+    for (uint32_t buffer = MODULE_BUFFERS - MODULE_EXTRA; buffer < MODULE_BUFFERS; buffer++)
+        *extra_after(buffer) = buffer + 1 < MODULE_BUFFERS ? buffer + 1 : 0;
+    module->port.extra_buffers = MODULE_BUFFERS - MODULE_EXTRA;
+}
+
+void module_has_extra_again(void)
+{
+    bool stands[MODULE_BUFFERS] = {false};
+    uint32_t count = 0;
+    stands_in_slots(stands);
+    for (uint32_t buffer = module->port.extra_buffers; buffer != 0; buffer = *extra_after(buffer), count++) {
+        CHECK(buffer < MODULE_BUFFERS && !stands[buffer]);
+        stands[buffer] = true;
+    }
+    CHECK_EQ(count, MODULE_EXTRA);
+}
+
+/* Of a slot that is handed back. */
+static void check_buffer(const struct un_netmap_slot *slot, const struct un_netmap_slot *seen)
+{
+    CHECK(slot->buffer == seen->buffer || slot->flags & UN_NETMAP_BUFFER_CHANGED);
 }
 
 /* Of the ring as the user hands it over: how many slots are the module's now. */
@@ -103,7 +137,9 @@ static uint32_t check(const struct module_ring *ring, const struct module_ring *
     CHECK(distance(head, ring->ring.cur) <= distance(head, tail)); /* a process may have died before it stored head */
     for (uint32_t at = tail; at != was; at = next(at)) /* between the two calls they were the module's */
         CHECK(memcmp(&ring->slots[at], &seen->slots[at], sizeof seen->slots[at]) == 0);
-    no_buffer_stands_twice();
+    for (uint32_t at = was; at != head; at = next(at))
+        check_buffer(&ring->slots[at], &seen->slots[at]);
+    module_no_buffer_twice();
     return distance(was, head);
 }
 

@@ -9,8 +9,9 @@
 
 #include "device/netmap_rings.h"
 
-enum { MODULE_SLOTS = 16, MODULE_BUFFER_BYTES = 256, MODULE_BUFFERS = 4 * MODULE_SLOTS + 2, MODULE_FD = 1000,
-       MODULE_HOST_FD = 1001, MODULE_SENT_BYTES = 64 << 10 };
+enum { MODULE_SLOTS = 16, MODULE_BUFFER_BYTES = 256, MODULE_EXTRA = 64,
+       MODULE_BUFFERS = 4 * MODULE_SLOTS + 2 + MODULE_EXTRA,
+       MODULE_FD = 1000, MODULE_HOST_FD = 1001, MODULE_SENT_BYTES = 64 << 10 };
 
 struct module_ring {
     struct un_netmap_ring ring;
@@ -21,7 +22,7 @@ struct module {
     struct un_netmap_if port;
     int64_t rings[4]; /* to send, host, to receive, host */
     struct module_ring tx, host_tx, rx, host_rx; /* nothing is sent to the kernel in host_tx */
-    uint8_t buffers[MODULE_BUFFERS][MODULE_BUFFER_BYTES];
+    _Alignas(4096) uint8_t buffers[MODULE_BUFFERS][MODULE_BUFFER_BYTES];
     /* The module's own view. */
     struct module_ring tx_seen, rx_seen, host_rx_seen;
     uint32_t rx_filled; /* behind the last packet that came; the user sees it with the next call */
@@ -45,6 +46,11 @@ extern struct module *module; /* in memory that is shared with children */
 void module_begin(void);
 struct un_device *module_open(uint16_t mtu, uint16_t flags); /* over the pair; one after the other */
 void module_carries(struct un_device *device); /* what the kernel sends */
+/* Buffers that stand in no ring, in a list of the port's; and whether each of them stands in that again, or in a slot,
+ * after a user who may have exchanged them. */
+void module_give_extra(void);
+void module_has_extra_again(void);
+void module_no_buffer_twice(void);
 
 /* A slot more for the user, with the next call: 0, or -1: there is no room. */
 int module_receive(const void *bytes, uint16_t length, uint16_t flags);

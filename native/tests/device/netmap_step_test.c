@@ -2,7 +2,8 @@
  * finishes its calls: the next process goes on where the rings stand. No rule of the module's is broken; what was sent
  * comes whole, in order and once; what came is received in order and once, but for what the dead one had taken. Of a
  * card that is shared, each packet that came for the kernel is passed on once, and each that it sent leaves: in order,
- * and one of them may leave twice. */
+ * and one of them may leave twice. Where buffers are exchanged, the port ends with its process, and none of them may
+ * stand in two slots then. */
 #include <string.h>
 
 #include "../check.h"
@@ -266,6 +267,23 @@ static void killed_while_it_takes_over(void)
     killed_while(take_over);
 }
 
+static void killed_while_it_exchanges(void)
+{
+    struct un_pool copied_into = pool;
+    module_begin();
+    module_give_extra();
+    device = module_open(MTU, 0);
+    CHECK(un_netmap_exchanges(device, MODULE_EXTRA));
+    pool = fixture_pool_of(device);
+    un_device_attach(device, &pool);
+    for (uint32_t i = 0; i < COME; i++)
+        comes(i);
+    step(receive_all, module_no_buffer_twice);
+    pool.bytes = NULL; /* they went with the device */
+    fixture_pool_free(&pool);
+    pool = copied_into;
+}
+
 int main(void)
 {
     module_begin();
@@ -276,6 +294,7 @@ int main(void)
     RUN(killed_while_it_sends);
     RUN(killed_while_it_takes_a_card_over);
     RUN(killed_on_a_card);
+    RUN(killed_while_it_exchanges);
     fixture_pool_free(&pool);
     step_forget();
     return 0;
