@@ -2,8 +2,8 @@
  * release. Frames go back to the pool elsewhere. A packet to send is in two pieces, as most of a stack's are.
  *
  * memory has two ends in one process. What is sent lies in frames of the other end already, so the copy counts as
- * sending. netmap copies in both directions. Its module is played by memory and a system call of the same name, which
- * moves the places in the rings and nothing else. */
+ * sending. netmap copies in both directions, or exchanges buffers with the ring to receive. Its module is played by
+ * memory and a system call of the same name, which moves the places in the rings and nothing else. */
 #include "devices.h"
 
 #include <stddef.h>
@@ -16,7 +16,8 @@
 #include "device/device.h"
 #include "device/netmap_rings.h"
 
-enum { BATCH = 64, ROUNDS = 100, FRAMES = 1024, BYTES = 2048, HEADERS = 54, SLOTS = 1024, PLAYED_FD = 1000 };
+enum { BATCH = 64, ROUNDS = 100, BYTES = 2048, HEADERS = 54, SLOTS = 1024, EXTRA = 1024, FRAMES = SLOTS + EXTRA,
+       PLAYED_FD = 1000 };
 
 static const struct un_device_capabilities capabilities = {.mac = {2, 0, 0, 0, 0, 1}, .mtu = 1500, .queues = 1};
 
@@ -33,8 +34,12 @@ static struct frames frames;
 
 static void attach(struct un_device *device)
 {
-    frames.pool = (struct un_pool){.own = &frames.own, .frames = frames.records, .bytes = frames.bytes[0]};
+    uint8_t *own = device->own_frames.bytes;
+    frames.pool = (struct un_pool){.own = &frames.own, .frames = frames.records, .bytes = own ? own : frames.bytes[0]};
+    un_assert(device->own_frames.count <= FRAMES);
     un_pool_format(&frames.pool, FRAMES, BYTES);
+    un_device_hold(device, &frames.pool);
+    un_pool_rebuild(&frames.pool);
     un_device_attach(device, &frames.pool);
 }
 
@@ -49,7 +54,7 @@ static struct played {
     struct un_netmap_if port;
     int64_t rings[4]; /* to send, two of the host's and one to receive, of which the host has none */
     struct played_ring tx, rx;
-    uint8_t buffers[2 * SLOTS][BYTES];
+    _Alignas(4096) uint8_t buffers[2 * SLOTS + EXTRA][BYTES]; /* of either ring, and of none */
 } *played;
 
 static void play_ring(struct played_ring *ring, uint32_t first_buffer)
@@ -73,10 +78,24 @@ static void play(uint32_t bytes)
     play_ring(&played->tx, 0);
     play_ring(&played->rx, SLOTS);
     played->tx.ring.tail = SLOTS - 1;
-    for (uint32_t i = 0; i < SLOTS; i++) {
+    for (uint32_t i = 0; i < SLOTS; i++)
         played->rx.slots[i].length = (uint16_t)bytes;
-        memcpy(played->buffers[SLOTS + i], capabilities.mac, sizeof capabilities.mac);
+}
+
+static void give_extra(void)
+{
+    played->port.extra_buffers = 2 * SLOTS;
+    for (uint32_t i = 2 * SLOTS, next; i < 2 * SLOTS + EXTRA; i++) {
+        next = i + 1;
+        memcpy(played->buffers[i], &next, sizeof next);
     }
+}
+
+/* To our station, all of them. */
+static void address_all(void)
+{
+    for (uint32_t i = SLOTS; i < 2 * SLOTS + EXTRA; i++)
+        memcpy(played->buffers[i], capabilities.mac, sizeof capabilities.mac);
 }
 
 /* All that is to be sent is sent; a batch of packets has come. */
@@ -149,19 +168,32 @@ struct device_cost devices_memory(uint32_t bytes)
     return cost;
 }
 
-struct device_cost devices_netmap(uint32_t bytes)
+static struct device_cost measure_netmap(uint32_t bytes, bool exchanges)
 {
     struct un_netmap_pair pair;
     struct un_netmap_memory memory = {.magic = UN_NETMAP_MAGIC, .mtu = capabilities.mtu, .flags = UN_NETMAP_SHARES,
                                       .memory_bytes = sizeof *played};
     memcpy(memory.mac, capabilities.mac, sizeof memory.mac);
     play(bytes);
+    give_extra();
     un_assert(un_netmap_find(&pair, played, &memory) == 0);
     struct un_device *device = un_netmap_over(&pair, &memory, PLAYED_FD);
     un_assert(device != NULL);
+    un_assert(!exchanges || un_netmap_exchanges(device, EXTRA));
+    address_all();
     attach(device);
     struct device_cost cost = measure(device, device, bytes);
     device->operations->close(device);
     munmap(played, sizeof *played);
     return cost;
+}
+
+struct device_cost devices_netmap(uint32_t bytes)
+{
+    return measure_netmap(bytes, false);
+}
+
+struct device_cost devices_netmap_exchange(uint32_t bytes)
+{
+    return measure_netmap(bytes, true);
 }

@@ -12,5 +12,6 @@ struct device_cost {
 
 struct device_cost devices_memory(uint32_t bytes);
 struct device_cost devices_netmap(uint32_t bytes);
+struct device_cost devices_netmap_exchange(uint32_t bytes);
 
 #endif

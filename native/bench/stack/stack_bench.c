@@ -8,7 +8,7 @@
  *   stack_bench curve [largest]      the echo over 10^0 … connections, one at random each time, and what they cost
  *   stack_bench crowd [largest]      128 messages at once on 10^3 ... connections, on others each time
  *   stack_bench shards [how many]    the echo on the shards of one server, in turn (ours alone)
- *   stack_bench memory|netmap [bytes]   a packet of so many, sent and received by this device alone
+ *   stack_bench memory|netmap|netmap-exchange [bytes]   a packet of so many, sent and received by this device alone
  *
  * STACK_BENCH_SERVER in the environment names one server to measure alone. A line of output is what was measured, the
  * server, the figure and its unit, with tabs between; tools/stack_bench.py makes a table of them, and counts
@@ -399,6 +399,11 @@ static void run_netmap(uint32_t bytes)
     say_device("netmap", bytes, devices_netmap(bytes));
 }
 
+static void run_netmap_exchange(uint32_t bytes)
+{
+    say_device("netmap-exchange", bytes, devices_netmap_exchange(bytes));
+}
+
 static const struct {
     const char *name;
     void (*run)(uint32_t number);
@@ -411,7 +416,8 @@ static const struct {
              {"crowd", run_crowd, 100000},
              {"shards", run_shards, 8},
              {"memory", run_memory, 1514},
-             {"netmap", run_netmap, 1514}};
+             {"netmap", run_netmap, 1514},
+             {"netmap-exchange", run_netmap_exchange, 1514}};
 
 int main(int argc, char **argv)
 {
@@ -422,5 +428,7 @@ int main(int argc, char **argv)
         parts[i].run(number ? number : parts[i].number);
         return 0;
     }
-    return fprintf(stderr, "usage: stack_bench segment|echo|batch|bulk|curve|crowd|shards|memory|netmap [how much]\n"), 2;
+    return fprintf(stderr, "usage: stack_bench segment|echo|batch|bulk|curve|crowd|shards|memory|netmap|netmap-exchange "
+                           "[how much]
+"), 2;
 }
