@@ -508,7 +508,7 @@ int usnet_add_route(struct usnet *context, const char *network, const char *gate
 /* A turn by hand: what came, what is due, what may leave. How much was done. */
 uint32_t usnet_poll(struct usnet *context);
 uint64_t usnet_deadline_ns(struct usnet *context); /* as usnet_stack_deadline_ns */
-int usnet_fd(struct usnet *context); /* readable when frames may be there; -1: the device has none */
+int usnet_fd(struct usnet *context); /* readable while frames may be there, be it without memory for them; -1: none */
 
 /* The stack underneath, to look at (usnet_stack_counters, usnet_stack_info, usnet_stack_check), and to read where the
  * bytes lie: usnet_stack_peek and usnet_stack_consume. Its events are the context's. When the device is by hand, it is

@@ -85,13 +85,14 @@ static int sleep_for(struct usnet *context, uint64_t now_ns, uint64_t timeout_ns
     uint64_t deadline_ns = un_stack_deadline_ns(un_context_stack(context));
     uint64_t wait_ns = deadline_ns <= now_ns ? 0 : deadline_ns - now_ns;
     bool has_timer = deadline_ns != UINT64_MAX;
-    if (device->fd < 0 && !has_timer)
+    int wait_fd = un_device_wait_fd(device);
+    if (wait_fd < 0 && !has_timer)
         return 0;
     wait_ns = wait_ns < timeout_ns ? wait_ns : timeout_ns;
     struct timespec wait = {.tv_sec = (time_t)(wait_ns / UN_SECOND_NS), .tv_nsec = (long)(wait_ns % UN_SECOND_NS)};
-    if (device->fd < 0)
+    if (wait_fd < 0)
         return nanosleep(&wait, NULL) < 0 ? -EINTR : 1;
-    struct pollfd watched = {.fd = device->fd, .events = POLLIN};
+    struct pollfd watched = {.fd = wait_fd, .events = POLLIN};
     bool endless = !has_timer && timeout_ns == UINT64_MAX;
     return ppoll(&watched, 1, endless ? NULL : &wait, NULL) < 0 && errno == EINTR ? -EINTR : 1;
 }

@@ -18,7 +18,8 @@
  * Sleep and wake: `fd` becomes readable when a packet may be there (-1: the device has none, and is looked at by its
  * owner); before a caller sleeps on it, it calls sleep, which says false when there is something to do at once.
  * When reserve gave less than was asked for, fd may not tell about room; the caller looks again after a millisecond,
- * or when packets come. So it does while the device lacks frames for a packet that came. */
+ * or when packets come. So it does while the device lacks frames to receive into. Of what waits then, fd may tell all
+ * the time, or not at all, so the caller does not wait for it (un_device_wait_fd). */
 #ifndef UN_DEVICE_H
 #define UN_DEVICE_H
 
@@ -127,7 +128,7 @@ struct un_device {
     struct un_pool *pool; /* receives into it; set by un_device_attach before the first call of any verb */
     int fd;
     bool gone; /* its interface was removed: no packet comes or goes any more. Any verb may notice */
-    bool lacks_frames; /* packets are there, and fd may not tell of them: as of the last peek */
+    bool lacks_frames; /* none is free to receive into, so packets wait: as of the last peek */
     /* Where it receives without a copy: a pool over all of these; NULL: nowhere. They go with the device. */
     struct un_device_frames own_frames;
     struct un_device_capabilities capabilities;
@@ -260,6 +261,12 @@ static inline void un_device_count_into(struct un_device *device, struct un_devi
             to[i] += from[i];
     }
     device->counters = counters;
+}
+
+/* What a caller that sleeps waits for; -1: for nothing, but its deadline. */
+static inline int un_device_wait_fd(const struct un_device *device)
+{
+    return device->lacks_frames ? -1 : device->fd;
 }
 
 /* Rings that outlived a process: one more reference (un_pool_hold) for each place in them where a frame stands. All

@@ -18,7 +18,7 @@
  * read to its end all the same.
  *
  * Few frames. When the pool runs short, fewer frames are offered, and a packet that does not fit is dropped. When there
- * is none, packets wait in the kernel's queue.
+ * is none, packets wait in the kernel's queue, and the descriptor stays readable all the time.
  *
  * Send. submit makes one write for each packet; the kernel has copied the packet when the write returns. Only a write
  * shows whether there is room. A packet that the kernel does not take is dropped and counted, and the device reports no
@@ -154,6 +154,7 @@ static bool receive(struct tap *tap)
     fill_holes(tap);
     uint32_t spares = tap->spare_count - tap->holes, frame_bytes = tap->device.pool->own->frame_bytes;
     counters->rx_no_frame += tap->holes > 0;
+    tap->device.lacks_frames = spares == 0;
     if (spares == 0)
         return false;
     ssize_t got = read_packet(tap, spares);

@@ -15,6 +15,7 @@ struct un_link {
     struct un_exchange exchange;
     const struct un_kernel_table *kernel; /* of shared addresses; NULL: there is none */
     const uint8_t *lenders[UN_PORTS_MAX]; /* the send frames of each port */
+    bool is_deaf; /* the epoll set does not tell of the device */
     uint32_t polls;
     uint32_t accept_turn; /* whose listener's turn it is to have a connection accepted; runs freely */
 };

@@ -148,12 +148,20 @@ static void join_shards(struct un_engine *engine)
     un_stack_set_shards(&link->stack, &shards);
 }
 
+/* Where an engine died that had no frames, the device's descriptor is in the epoll set, and says nothing. */
+static int watch_device(struct un_engine *engine, int fd)
+{
+    const uint64_t what = UN_WATCHED(UN_WATCHED_DEVICE, 0);
+    int status = un_watch(engine, fd, EPOLLIN, what);
+    return status == 0 ? un_watch_for(engine, fd, EPOLLIN, what) : status;
+}
+
 static int watch_all(struct un_engine *engine)
 {
     const int *wake_fds = engine->setup.stack->exchange_wake_fds;
     int status = un_watch_start(engine);
     if (status == 0 && engine->link->device->fd >= 0)
-        status = un_watch(engine, engine->link->device->fd, EPOLLIN, UN_WATCHED(UN_WATCHED_DEVICE, 0));
+        status = watch_device(engine, engine->link->device->fd);
     if (status == 0)
         status = un_watch(engine, wake_fds[engine->options->queue], EPOLLIN | EPOLLET,
                           UN_WATCHED(UN_WATCHED_EXCHANGE, 0));
@@ -268,6 +276,18 @@ static void device_is_gone(struct un_engine *engine)
     engine->failed = engine->exit = true;
 }
 
+/* What cannot be taken for want of frames must not keep us awake. That the device is gone is told all the same. */
+static void wait_for_device(struct un_engine *engine)
+{
+    struct un_link *link = engine->link;
+    bool is_deaf = un_device_wait_fd(link->device) < 0;
+    if (is_deaf == link->is_deaf || link->device->fd < 0)
+        return;
+    uint32_t events = is_deaf ? 0 : EPOLLIN;
+    if (un_watch_for(engine, link->device->fd, events, UN_WATCHED(UN_WATCHED_DEVICE, 0)) == 0)
+        link->is_deaf = is_deaf;
+}
+
 static uint32_t look_at_descriptors(struct un_engine *engine, int timeout_ms)
 {
     struct epoll_event events[UN_EPOLL_BATCH];
@@ -275,6 +295,7 @@ static uint32_t look_at_descriptors(struct un_engine *engine, int timeout_ms)
         timeout_ms = sleep_ms(engine, timeout_ms);
     tell_address_news(engine);
     un_link_tell_questions(engine);
+    wait_for_device(engine);
     int count = epoll_wait(engine->setup.epoll_fd, events, UN_EPOLL_BATCH, timeout_ms);
     un_exchange_awake(&engine->link->exchange);
     un_stack_follow(&engine->link->stack);

@@ -15,6 +15,12 @@ int un_watch(struct un_engine *engine, int fd, uint32_t events, uint64_t what)
     return status < 0 && errno != EEXIST ? -errno : 0;
 }
 
+int un_watch_for(struct un_engine *engine, int fd, uint32_t events, uint64_t what)
+{
+    struct epoll_event event = {.events = events, .data.u64 = what};
+    return epoll_ctl(engine->setup.epoll_fd, EPOLL_CTL_MOD, fd, &event) < 0 ? -errno : 0;
+}
+
 void un_watch_handle(struct un_engine *engine, uint64_t what)
 {
     uint32_t port = UN_WATCHED_NUMBER(what);

@@ -23,6 +23,7 @@ enum un_watched {
 #define UN_IS_WATCHED(what) ((uint32_t)(what) == 0)
 
 int un_watch(struct un_engine *engine, int fd, uint32_t events, uint64_t what); /* watched already: 0 */
+int un_watch_for(struct un_engine *engine, int fd, uint32_t events, uint64_t what); /* other events from now on */
 /* What is ready, of all that un_watch_start watches. Nothing follows here: the turn looks at requests and commits. */
 void un_watch_handle(struct un_engine *engine, uint64_t what);
 int un_watch_start(struct un_engine *engine); /* the descriptors that workers and supervisor write */

@@ -182,6 +182,40 @@ static void packets_that_come_alone_are_read_alone(void)
     fixture_pool_free(&pool);
 }
 
+/* Then its owner sleeps for a while, as the descriptor tells of them all the time. */
+static void packets_without_frames_are_not_waited_for(void)
+{
+    enum { FRAMES = 64, SENT = FRAMES + 8 };
+    struct un_pool pool = fixture_pool(FRAMES, 2048);
+    struct fixture_link link = {.device = tap_open(false), .pool = &pool};
+    const struct un_device_operations *verbs = link.device->operations;
+    struct un_rx held[FRAMES], later[FRAMES];
+    uint8_t bytes[100];
+    un_device_attach(link.device, &pool);
+    tap_far_attach(&link, tap_far_open(EXPERIMENTAL, false));
+    fixture_packet(bytes, sizeof bytes, 1);
+    for (uint32_t i = 0; i < SENT; i++)
+        CHECK(tap_far_send(&link, bytes, sizeof bytes));
+    CHECK_EQ(verbs->peek(link.device, held, FRAMES), FRAMES);
+    verbs->release(link.device, FRAMES);
+    CHECK_EQ(un_device_wait_fd(link.device), link.device->fd);
+    CHECK_EQ(verbs->peek(link.device, later, FRAMES), 0);
+    CHECK(verbs->sleep(link.device) && link.device->lacks_frames);
+    CHECK_EQ(un_device_wait_fd(link.device), -1);
+    for (uint32_t i = 0; i < FRAMES; i++)
+        un_pool_drop_chain(&pool, held[i].frame);
+    uint32_t count = verbs->peek(link.device, later, FRAMES);
+    CHECK_EQ(count, SENT - FRAMES);
+    CHECK_EQ(un_device_wait_fd(link.device), link.device->fd);
+    verbs->release(link.device, count);
+    for (uint32_t i = 0; i < count; i++)
+        un_pool_drop_chain(&pool, later[i].frame);
+    close_device(link.device);
+    tap_far_close(&link);
+    CHECK_EQ(pool.own->free_count, FRAMES);
+    fixture_pool_free(&pool);
+}
+
 int main(void)
 {
     tap_enter_namespace();
@@ -193,5 +227,6 @@ int main(void)
     RUN(another_descriptor_is_said);
     RUN(an_interface_that_is_down_is_counted);
     RUN(packets_that_come_alone_are_read_alone);
+    RUN(packets_without_frames_are_not_waited_for);
     return 0;
 }

@@ -2,9 +2,13 @@
  * engine's and a stack's memory with which the next one goes on. No connection ends for it, both sides know the same
  * connections and bytes afterwards, and nothing of the stack is lost. Sanitized, every 16th state is judged. */
 #include <errno.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "engine/peers.h"
+#include "engine/watch.h"
 #include "server.h"
 #include "stack/arena.h"
 #include "step.h"
@@ -382,6 +386,58 @@ static void killed_while_it_takes_over(void)
 }
 
 /* Not stepped: what a client sees of it. */
+/* ---- without frames ---- */
+
+#define LOOKS 32 /* turns, in which descriptors are looked at */
+
+static bool is_told_of_device(void)
+{
+    struct epoll_event events[UN_PORTS_MAX];
+    int count = epoll_wait(server.setup.epoll_fd, events, UN_PORTS_MAX, 0);
+    for (int i = 0; i < count; i++)
+        if (UN_WATCHED_KIND(events[i].data.u64) == UN_WATCHED_DEVICE)
+            return true;
+    return false;
+}
+
+static void next_engine(void)
+{
+    struct un_engine *dead = server.engine;
+    server.engine = un_engine_start(&server.setup);
+    CHECK(server.engine != NULL);
+    un_exchange_close(&dead->link->exchange);
+    free(dead->link);
+    free(dead);
+}
+
+static bool is_told_after_looks(bool lacks_frames)
+{
+    server.wire[0]->lacks_frames = lacks_frames;
+    for (int i = 0; i < LOOKS; i++)
+        server_turn();
+    return is_told_of_device();
+}
+
+/* Its descriptor tells of packets all the time, as that of a TAP queue does. */
+static void a_device_without_frames_keeps_no_engine_awake(void)
+{
+    int fd = eventfd(1, EFD_CLOEXEC);
+    CHECK(fd >= 0);
+    server_open();
+    server.wire[0]->fd = fd;
+    next_engine();
+    CHECK(is_told_after_looks(false));
+    CHECK(!is_told_after_looks(true));
+    CHECK(is_told_after_looks(false));
+    CHECK(!is_told_after_looks(true));
+    next_engine(); /* over the same epoll set */
+    CHECK(is_told_of_device());
+    CHECK(!is_told_after_looks(true));
+    server.wire[0]->fd = -1;
+    close(fd);
+    server_close();
+}
+
 static void connections_go_on_with_the_next_engine(void)
 {
     start();
@@ -406,6 +462,7 @@ static void connections_go_on_with_the_next_engine(void)
 
 int main(void)
 {
+    RUN(a_device_without_frames_keeps_no_engine_awake);
     RUN(connections_go_on_with_the_next_engine);
     RUN(killed_while_a_connection_begins);
     RUN(killed_while_a_request_comes_and_an_answer_leaves);
