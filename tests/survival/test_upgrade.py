@@ -35,6 +35,10 @@ class Package:
         assert text.count(change) == 1
         (self._folder / name).write_text(text.replace(change, into))
 
+    def is_open_in(self, pid: int) -> bool:
+        """The engine that is installed now."""
+        return any(os.path.samefile(fd, self._path) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.exists())
+
     def install(self, change: bytes, into: bytes) -> None:
         data = installed(ENGINE).read_bytes()
         assert change in data
@@ -128,6 +132,7 @@ def test_what_the_supervisor_did_not_name_is_refused(serve: Serve, package: Pack
         assert "it is not the file that was named" in server.refusal("upgrade")
         assert echoes(client, b"after")
         assert engine(server)[1] == version
+        assert not package.is_open_in(server.status()["shards"][0]["keeper_pid"])
 
 
 def test_what_is_no_engine_is_refused(serve: Serve, package: Package) -> None:

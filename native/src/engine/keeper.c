@@ -442,9 +442,10 @@ static void take_engine(struct keeper *keeper)
     struct un_engine_file sent;
     if (succession->wanted == 0)
         return;
-    bool is_file = un_engine_file_open(&sent, (int)succession->wanted - 1);
+    int fd = (int)succession->wanted - 1;
     succession->wanted = 0;
-    if (!is_file || !un_engine_file_has_name(&sent, keeper->engine_name)) {
+    if (!un_engine_file_open(&sent, fd) || !un_engine_file_has_name(&sent, keeper->engine_name)) {
+        close(fd);
         un_control_say(supervisor_fd, "the engine cannot be used: it is not the file that was named");
         succession->refused = 1;
         return;
