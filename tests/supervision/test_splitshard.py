@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support.fakes import Stage
@@ -16,7 +19,7 @@ from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.privileges import Privileges
 from usnet_framework.shards.segment import EngineOptions
 from usnet_framework.shards.shard import ShardSetup
-from usnet_framework.shards.splitshard import LONG_LIFE_S, SplitShard
+from usnet_framework.shards.splitshard import LONG_LIFE_S, STEADY_S, SplitShard
 from usnet_framework.shards.upgrade import EngineFile, EngineName
 
 
@@ -71,3 +74,44 @@ def test_a_keeper_that_lived_long_is_followed_at_once() -> None:
         shard._began_s = time.monotonic() - lived_s
         shard.network_exited(-9)
     assert [seconds for seconds, _ in stage.timers.planned] == [0.0, 0.1, 0.2, 0.0, 0.1]
+
+
+CRASH_AGAIN = "network processes of shard 0 crash again and again"
+
+
+def serves(shard: SplitShard, pid: int) -> None:
+    network: Any = SimpleNamespace(engine_pid=pid, ask=lambda packet, fds: True, divert=lambda port, away: None)
+    shard._network = network
+    shard.engine_ready(pid, pid, refused=False)
+
+
+def test_network_processes_that_crash_again_and_again_are_told_of_until_one_lives_for_a_while() -> None:
+    stage = Stage()
+    shard = make(stage)
+    serves(shard, 1)
+    shard.engine_died(1, signal.SIGSEGV)
+    serves(shard, 2)
+    assert shard.unready() != CRASH_AGAIN, "one is nothing that anybody notices"
+    shard.engine_died(2, signal.SIGABRT)
+    assert shard.unready() == CRASH_AGAIN
+    serves(shard, 3)
+    assert shard.unready() == CRASH_AGAIN
+    shard.network_exited(1)
+    serves(shard, 4)
+    assert shard.unready() == CRASH_AGAIN, "the next keeper's may crash as well"
+    for seconds, callback in stage.timers.planned:
+        if seconds == STEADY_S:
+            callback()
+    assert shard.unready() != CRASH_AGAIN
+
+
+@pytest.mark.parametrize(
+    ("status", "lived_s"), [(signal.SIGKILL, 0.0), (signal.SIGTERM, 0.0), (signal.SIGSEGV, STEADY_S)]
+)
+def test_a_network_process_that_is_killed_or_has_lived_does_not_count(status: int, lived_s: float) -> None:
+    shard = make(Stage())
+    for pid in range(1, 5):
+        serves(shard, pid)
+        shard._engine_began_s = time.monotonic() - lived_s
+        shard.engine_died(pid, status)
+    assert shard.unready() != CRASH_AGAIN

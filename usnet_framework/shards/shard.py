@@ -84,7 +84,13 @@ class Shard:
 
     @property
     def ready(self) -> bool:
-        return all(seat.serves for seat in self.seats)
+        return self.unready() is None
+
+    def unready(self) -> str | None:
+        """Why it does not serve as it is to, one line; None when it does."""
+        if all(seat.serves for seat in self.seats):
+            return None
+        return f"no handler can run on some seat of shard {self.number}"
 
     @property
     def in_service(self) -> bool:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from usnet_framework.errors import StartupError
@@ -28,6 +30,8 @@ log = logging.getLogger("usnet.supervisor")
 
 REBUILDS_FREE = 1  # a keeper that dies once may have been killed
 LONG_LIFE_S = 60.0  # of a keeper: what died before it has nothing to do with its death
+STEADY_S = 1.0  # of an engine: it will go on
+SHORT_LIVES_MOST = 1  # in a row, of engines that crashed: a single one hardly anybody notices
 
 
 class SplitShard(Shard):
@@ -39,6 +43,8 @@ class SplitShard(Shard):
     def __init__(self, setup: ShardSetup) -> None:
         super().__init__(setup)
         self._engine_deaths = 0
+        self._engine_began_s = 0.0
+        self._short_lives = 0
         self._rebuilds = 0
         self._network: NetworkProcess | None = None
         self._was_ready = False
@@ -62,6 +68,11 @@ class SplitShard(Shard):
             "network_version": self.segment.engine_status().version if self.segment is not None else None,
             "rebuilds": self._rebuilds,
         }
+
+    def unready(self) -> str | None:
+        if self._short_lives > SHORT_LIVES_MOST:
+            return f"network processes of shard {self.number} crash again and again"
+        return super().unready()
 
     def pids(self) -> dict[str, Any]:
         return {"network": self._network.engine_pid if self._network is not None else None} | super().pids()
@@ -193,6 +204,9 @@ class SplitShard(Shard):
         elif self._rebuilds:
             log.warning("shard is rebuilt", extra=extra)
         self._was_ready = True
+        self._engine_began_s = time.monotonic()
+        if self._short_lives:
+            self.setup.means.later(STEADY_S, partial(self._engine_lives, pid))
         if self._draining and self._network is not None:
             self._network.drain()
         self.handover.follow(again=True)
@@ -205,8 +219,19 @@ class SplitShard(Shard):
 
     def engine_died(self, pid: int, wait_status: int) -> None:
         self._engine_deaths += 1
-        how = describe_exit(os.waitstatus_to_exitcode(wait_status))
-        log.error("network process %s; its keeper starts another", how, extra={"shard": self.number, "pid": pid})
+        status = os.waitstatus_to_exitcode(wait_status)
+        text = "network process %s; its keeper starts another"
+        log.error(text, describe_exit(status), extra={"shard": self.number, "pid": pid})
+        if status not in (-signal.SIGKILL, -signal.SIGTERM):
+            lived_s = time.monotonic() - self._engine_began_s
+            self._short_lives = self._short_lives + 1 if lived_s < STEADY_S else 0
+            self.setup.changed()
+
+    def _engine_lives(self, pid: int) -> None:
+        """It has for a while, unless it is another one by now."""
+        if self._network is not None and self._network.engine_pid == pid:
+            self._short_lives = 0
+            self.setup.changed()
 
     def upgrade_confirmed(self, error: int) -> None:
         if self._upgrade is not None:

@@ -175,8 +175,8 @@ class Supervisor:
             return ["the server is stopping"]
         if not self._served or self._prepared is None:
             return ["the server is starting"]
-        dead = [f"no handler can run on some shard: {shard.number}" for shard in self._shards if not shard.ready]
-        return [*dead, *map(str, self._watch.hangs), *self._prepared.unreachable()]
+        shards = [why for shard in self._shards if (why := shard.unready()) is not None]
+        return [*shards, *map(str, self._watch.hangs), *self._prepared.unreachable()]
 
     def is_ready(self) -> bool:
         """A handler can run on every seat, and goes on; clients reach it."""

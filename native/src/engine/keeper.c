@@ -31,6 +31,7 @@
 #include "base/inherited.h"
 #include "base/privileges.h"
 #include "engine/control.h"
+#include "engine/crashes.h"
 #include "engine/enginefile.h"
 #include "engine/formats.h"
 #include "engine/network.h"
@@ -44,8 +45,7 @@
 
 #define CLEANUP_MAX 64
 #define THREADS_END_MS 1000
-#define QUICK_DEATHS_MAX 10               /* engines in a row that crash sooner than this: something is wrong with us */
-#define QUICK_DEATH_NS UINT64_C(100000000)
+#define QUICK_DEATH_NS UINT64_C(100000000) /* one that crashes sooner has not served */
 
 struct cleanup {
     const char *path;
@@ -509,7 +509,8 @@ static bool has_crashed(int status)
 
 static int keep_engines(struct keeper *keeper)
 {
-    for (int quick_deaths = 0; quick_deaths < QUICK_DEATHS_MAX;) {
+    struct un_crashes crashes = {.count = 0};
+    for (bool too_often = false; !too_often;) {
         uint64_t started_ns = un_clock_ns();
         uint32_t epoch = private_of(keeper)->epoch;
         pid_t pid = start_engine(keeper);
@@ -521,12 +522,12 @@ static int keep_engines(struct keeper *keeper)
         if (result != GOES_ON)
             return result;
         close_leftovers(keeper, epoch);
-        bool crashed = quick && has_crashed(status);
-        quick_deaths = crashed ? quick_deaths + 1 : 0;
-        if (crashed && take_engine_back(keeper))
+        bool crashed = has_crashed(status);
+        if (crashed && quick && take_engine_back(keeper))
             un_control_say(supervisor_fd, "the new engine crashed at once; the last one goes on");
+        too_often = crashed && un_crashes_count(&crashes, un_clock_ns());
     }
-    un_control_say(supervisor_fd, "%d engines in a row crashed at once; giving up", QUICK_DEATHS_MAX);
+    un_control_say(supervisor_fd, "%d engines crashed within %d s; giving up", UN_CRASHES_MAX, UN_CRASHES_WITHIN_S);
     return 1;
 }
 
