@@ -125,6 +125,10 @@ UN_STATIC_ASSERT(sizeof(struct un_netmap_header) == 88 && offsetof(struct un_net
 #if defined(__linux__) && (defined(__x86_64__) || defined(__aarch64__))
 UN_STATIC_ASSERT(UN_NETMAP_CONTROL == 0xc0586997 && UN_NETMAP_SYNC_TX == 0x6994 && UN_NETMAP_SYNC_RX == 0x6995,
                  "requests, as Linux numbers them");
+#elif defined(__FreeBSD__)
+UN_STATIC_ASSERT(UN_NETMAP_CONTROL == 0xc0586997 && UN_NETMAP_SYNC_TX == 0x20006994 &&
+                     UN_NETMAP_SYNC_RX == 0x20006995,
+                 "requests, as FreeBSD numbers them");
 #endif
 
 struct un_netmap_register {
