@@ -15,6 +15,7 @@ from usnet_framework.cli import ctl, history, stack, status, subcommand, watch
 from usnet_framework.errors import ControlError, ServerGone
 from usnet_framework.shards import control, undo
 from usnet_framework.shards.ethtool import Ethtool
+from usnet_framework.shards.findings import Finding
 
 
 def worker(seat: int, **different: Any) -> dict[str, Any]:
@@ -85,8 +86,9 @@ def route(**different: Any) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def own_history(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What `stack` keeps lies with the test."""
+    """What `stack` keeps lies with the test, and what killed servers have left."""
     monkeypatch.setattr(history, "default_control_path", lambda: str(tmp_path / "own/control.sock"))
+    monkeypatch.setattr(undo, "default_folder", lambda: tmp_path / "undo")
 
 
 @pytest.fixture
@@ -299,7 +301,6 @@ def left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         raise ControlError(f"{path}: no server")
 
     monkeypatch.setattr(control, "request", refuse)
-    monkeypatch.setattr(undo, "default_folder", lambda: tmp_path / "undo")
     changed = tmp_path / "setting"
     changed.write_text("before\n")
     with Ethtool("lo") as card:
@@ -318,6 +319,22 @@ def test_doctor_shows_what_killed_servers_have_left_without_a_server(
         "      fix: usnet-ctl doctor --fix, or start a server on it again",
     ]
     assert left.read_text() == "after\n"
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_doctor_shows_what_is_left_in_other_network_namespaces(
+    serves: bool, server: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, command: str, **arguments: Any) -> Any:
+        raise ControlError(f"{path}: no server")
+
+    less = Finding("left over on eth1", "nothing", "1 setting", ok=False)
+    monkeypatch.setattr(undo, "leftovers_elsewhere", lambda: [less])
+    server["doctor"] = [Finding("shards", "auto", "1").as_dict()]
+    if not serves:
+        monkeypatch.setattr(control, "request", refuse)
+    told = ["ok    shards: asked auto, in force 1"] if serves else []
+    assert output(capsys, "doctor").splitlines() == [*told, f"LESS  {less.what}: asked nothing, in force 1 setting"]
 
 
 def test_doctor_fix_puts_it_back(left: Path, capsys: pytest.CaptureFixture[str]) -> None:

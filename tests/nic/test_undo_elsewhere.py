@@ -18,7 +18,7 @@ from support.privilege import may_look_into_processes, needs_network_namespaces
 from usnet_framework.shards import namespaces, rtnetlink, undo
 from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.rtnetlink import IFF_LOOPBACK, IFF_UP, outlives_namespace
-from usnet_framework.shards.undo import Journal, leftovers, undo_leftovers
+from usnet_framework.shards.undo import Journal, leftovers, leftovers_elsewhere, undo_leftovers
 
 
 @needs_network_namespaces
@@ -53,8 +53,13 @@ def test_the_way_to_what_is_left_in_another_network_namespace_is_said(tmp_path: 
         journal.change("file", str(RESERVED), "40000")
         killed(journal)
         inode = os.fstat(there).st_ino
+    (finding,) = leftovers_elsewhere(tmp_path)
+    assert finding.what == "left over on lo"
+    assert finding.in_force == "1 setting of a server that was killed, in another network namespace"
+    assert finding.reason.startswith(f"{RESERVED} was ")
     (line,) = undo_leftovers(tmp_path)
     what, _, command = line.partition("; ")
+    assert finding.fix == command
     assert what == "lo: 1 setting left over in another network namespace"
     nsenter, option, *rest = command.split()
     assert (nsenter, rest) == ("nsenter", ["usnet-ctl", "doctor", "--fix"])
@@ -62,6 +67,8 @@ def test_the_way_to_what_is_left_in_another_network_namespace_is_said(tmp_path: 
     assert leftovers(tmp_path) == []
     assert len(files(tmp_path)) == 1
     os.close(there)
+    assert leftovers_elsewhere(tmp_path) == []
+    assert len(files(tmp_path)) == 1, "who looks changes nothing"
     assert undo_leftovers(tmp_path) == []
     assert files(tmp_path) == []
 
@@ -136,6 +143,9 @@ def test_what_is_left_on_a_card_outlives_its_namespace(
     where = "on a card whose network namespace is gone, and which is in the first one now, as it was set"
     lines = [f"lo: 1 setting left over {where}: rx-lro was on; set that by hand, then rm {path}"]
     assert undo_leftovers(tmp_path) == undo_leftovers(tmp_path) == lines
+    (finding,) = leftovers_elsewhere(tmp_path)
+    assert (finding.in_force, finding.reason) == (f"1 setting of a server that was killed, {where}", "rx-lro was on")
+    assert finding.fix == f"set that by hand, then rm {path}"
     path.write_text(path.read_text().replace(undo._boot(), "another"))
     assert undo_leftovers(tmp_path) == files(tmp_path) == []
 

@@ -62,13 +62,14 @@ def _doctor(arguments: argparse.Namespace) -> Iterator[str]:
     if arguments.fix:
         yield shown("doctor", _fix(), lambda lines: "\n".join(lines) or "nothing is left over", arguments.json)
         return
+    elsewhere = undo.leftovers_elsewhere()  # not asked of the server: it takes a look at all processes
     try:
         findings = control.request(arguments.control, "doctor")
     except ControlError:
-        left = undo.leftovers()
-        if not left:
+        if not (left := [*undo.leftovers(), *elsewhere]):
             raise
-        findings = [finding.as_dict() for finding in left]
+        findings, elsewhere = [finding.as_dict() for finding in left], []
+    findings = [*findings, *(finding.as_dict() for finding in elsewhere)]
     yield shown("doctor", findings, doctor_text, arguments.json)
 
 

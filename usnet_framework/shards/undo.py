@@ -6,10 +6,10 @@ whether somebody else has changed it again. What somebody else has set stays.
 
 The file is locked by the process that has changed things. A file that nobody has locked is one that a killed server
 left: the next server on that interface undoes it first, `usnet-ctl doctor` shows it, and `doctor --fix` undoes it. Its
-name holds the network namespace, as numbers of interfaces are those of a namespace. After a reboot, or when the
-interface is gone, there is nothing to undo on it; when the whole namespace is, the file goes. But a card outlives its
-namespace: the kernel moves it into the first one, as it is set, and nothing tells which one it is there. Its file
-stays, and says what to set.
+name holds the network namespace, as numbers of interfaces are those of a namespace. What is left in another one is
+shown with the way there: whoever is here may not change it. After a reboot, or when the interface is gone, there is
+nothing to undo on it; when the whole namespace is, the file goes. But a card outlives its namespace: the kernel moves
+it into the first one, as it is set, and nothing tells which one it is there. Its file stays, and says what to set.
 
 Nothing here waits for the kernel but `put_back`, `undo_leftovers` and a journal that is given the patience for it."""
 
@@ -50,6 +50,9 @@ done."""
 
 PASSING = {"channels": (errno.EINVAL, errno.EBUSY), "ports": (errno.EBUSY,)}
 """Refusals that may pass, by the kind of setting: a queue is in use, another server changes the list of ports."""
+
+IN_ANOTHER = "in another network namespace"
+ON_A_CARD = "on a card whose network namespace is gone, and which is in the first one now, as it was set"
 
 RETRY_S = 0.02
 _MISSING = object()
@@ -205,6 +208,19 @@ def leftovers(folder: Path | None = None) -> list[Finding]:
         for content in contents
         if (steps := [step for step in content.left if content.has(step)])
     ]
+
+
+def leftovers_elsewhere(folder: Path | None = None) -> list[Finding]:
+    """The same of other network namespaces. It looks at all processes."""
+    findings = []
+    for file in _abandoned(folder or default_folder(), here=False):
+        content = _read(file)
+        if (found := _whereabouts(content, file.name)) is not None:
+            where, steps, fix = found
+            what = f"left over on {content.identity.get('interface')}"
+            in_force = f"{_counted(steps)} of a server that was killed, {where}"
+            findings.append(Finding(what, "nothing", in_force, _were(steps), fix, ok=False))
+    return findings
 
 
 def left(interface: str, kind: str, folder: Path | None = None) -> list[str]:
@@ -457,19 +473,27 @@ def _elsewhere(folder: Path) -> list[str]:
     of namespaces that are gone go with the interfaces that are, too."""
     lines = []
     for file in _abandoned(folder, here=False):
-        content, path = _read(file), Path(file.name)
-        way = _way_to(content) if content.left and content.identity["boot"] == _boot() else ""
-        what = f"{content.identity.get('interface')}: {_counted(content.left)} left over"
-        if way:
-            lines.append(f"{what} in another network namespace; nsenter --net={way} usnet-ctl doctor --fix")
-        elif way is None:
-            lines.append(f"{what} in another network namespace; usnet-ctl doctor --fix there, or on the host as root")
-        elif (kept := _on_card(content)) and content.identity["boot"] == _boot():
-            where = "on a card whose network namespace is gone, and which is in the first one now, as it was set"
-            lines.append(f"{what} {where}: {_were(kept)}; set that by hand, then rm {path}")
-        else:
-            path.unlink(missing_ok=True)
+        content = _read(file)
+        if (found := _whereabouts(content, file.name)) is None:
+            Path(file.name).unlink(missing_ok=True)
+            continue
+        where, steps, fix = found
+        what = f"{content.identity.get('interface')}: {_counted(steps)} left over {where}"
+        lines.append(f"{what}: {_were(steps)}; {fix}" if where == ON_A_CARD else f"{what}; {fix}")
     return lines
+
+
+def _whereabouts(content: _Content, path: str) -> tuple[str, list[_Step], str] | None:
+    """Where in other network namespaces something is left, what, and what to do; None: it is gone."""
+    if not content.left or content.identity["boot"] != _boot():
+        return None
+    if way := _way_to(content):
+        return IN_ANOTHER, content.left, f"nsenter --net={way} usnet-ctl doctor --fix"
+    if way is None:
+        return IN_ANOTHER, content.left, "usnet-ctl doctor --fix there, or on the host as root"
+    if kept := _on_card(content):
+        return ON_A_CARD, kept, f"set that by hand, then rm {path}"
+    return None
 
 
 def _way_to(content: _Content) -> str | None:
