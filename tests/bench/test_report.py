@@ -267,6 +267,16 @@ def test_parts_are_measured_in_turn_and_one_that_cannot_be_is_left_out(capfd: py
     assert re.search(r"\[2/2, \d+:\d\d left\] usnet-bench kill", said)
 
 
+def test_a_part_that_does_not_come_to_an_end_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = tmp_path / "usnet-bench"
+    bench.write_text("#!/bin/sh\necho begins >&2\nexec tail -f /dev/null\n")
+    bench.chmod(0o755)
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
+    monkeypatch.setattr(reportrun, "LATE_S", 0.0)
+    found = reportrun._measure_all([Part("endless", ("tap",), 0.0)])["endless"]
+    assert found == {"kind": "tap", "command": "usnet-bench tap", "missing": "it was not over after 0 minutes"}
+
+
 def test_nothing_that_could_be_measured_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reportrun, "plan", lambda *_, **__: [Part("wrong", ("compare", "--servers", "nobody"), 1.0)])
     with pytest.raises(StartupError, match="nothing could be measured: --servers: unknown server 'nobody'"):

@@ -9,14 +9,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import pytest
 from support.server import WITH_THE_TEST, wait
 
+from usnet_framework.bench import manager as bench_manager
 from usnet_framework.bench import timeline
 from usnet_framework.bench.machine import core_times
+from usnet_framework.bench.manager import Worker
 from usnet_framework.bench.timeline import Run
 from usnet_framework.errors import StartupError
 
@@ -113,6 +115,22 @@ def test_at_a_reload_a_new_worker_serves_before_the_old_one_closes() -> None:
             assert ask(other) == b"ping"
             wait("the old one has gone", lambda: [one.pid for one in process.children() if one == worker] == [])
             assert ask(other) == b"ping"
+
+
+def test_a_worker_that_does_not_come_to_listen_is_no_reason_to_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(worker: Worker, ready: int) -> NoReturn:
+        while True:
+            signal.pause()
+
+    monkeypatch.setattr(bench_manager, "START_S", 0.0)
+    monkeypatch.setattr(bench_manager, "_become", hang)
+    before = psutil.Process().children()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        pytest.raises(StartupError, match="did not come to listen"),
+    ):
+        bench_manager.Manager(listener)._start()
+    assert psutil.Process().children() == before
 
 
 def test_wrong_usage_is_one_line() -> None:

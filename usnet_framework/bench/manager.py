@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ from usnet_framework.errors import StartupError, UsageError, UsnetError
 
 SIGNALS = {signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 LISTENING = b"."
+START_S = 30.0
 
 
 class Worker:
@@ -81,10 +83,13 @@ class Manager:
         if worker == 0:
             _become(Worker(self._listener), mine)
         os.close(mine)
-        listens = os.read(ready, 1) == LISTENING
+        is_heard = bool(select.select([ready], [], [], START_S)[0])
+        listens = is_heard and os.read(ready, 1) == LISTENING
         os.close(ready)
         if not listens:
-            raise StartupError("a worker ended before it listened")
+            os.kill(worker, signal.SIGKILL)
+            os.waitpid(worker, 0)
+            raise StartupError("a worker ended before it listened" if is_heard else "a worker did not come to listen")
         return worker
 
 

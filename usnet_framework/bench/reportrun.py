@@ -4,8 +4,9 @@
     report.json   all of it, and each figure by its name
     NAME.csv, NAME.png, NAME-dark.png    each figure's rows, and the figure as a picture
 
-Each part is another command of usnet-bench, as a program of its own. One that cannot be measured on this machine is
-left out, and the report says why. With `--from FILE` nothing is measured: the report of a report.json is written anew.
+Each part is another command of usnet-bench, as a program of its own. One that cannot be measured on this machine, or
+does not come to an end, is left out, and the report says why. With `--from FILE` nothing is measured: the report of a
+report.json is written anew.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import csv
 import io
 import json
 import os
+import select
 import subprocess
 import sysconfig
 import tempfile
@@ -32,6 +34,8 @@ from usnet_framework.bench.reportrows import Row
 from usnet_framework.errors import StartupError, UsageError
 
 STOP_DEADLINE_S = 60.0  # of a part that is told to end: its server, its namespaces
+LATE_S, LATE_TIMES = 600.0, 10.0  # of a part beyond what it is to take: the machine may be slow, or busy
+READ_BYTES = 65536
 PAGE, DATA = "report.html", "report.json"
 
 
@@ -148,31 +152,51 @@ def _measure(part: Part) -> dict[str, Any]:
         line = [bench, *part.arguments, "--save", str(saved)]
         with (
             said_to.open("w") as output,
-            subprocess.Popen(line, stdout=output, stderr=subprocess.PIPE, text=True) as process,
+            subprocess.Popen(line, stdout=output, stderr=subprocess.PIPE) as process,
         ):
             try:
-                said = _pass_on(process)
+                why = _followed(process, LATE_S + LATE_TIMES * part.seconds)
             except BaseException:
                 _end(process)
                 raise
-        if process.returncode != 0:
-            report.progress(said)
-            return whole | {"missing": said.removeprefix("usnet-bench: ") or f"it ended with {process.returncode}"}
+        if why:
+            report.progress(why)
+            return whole | {"missing": why}
         result, text = json.loads(saved.read_text()), said_to.read_text()
     return whole | {"seconds": time.monotonic() - began_s, "result": result, "text": text}
 
 
-def _pass_on(process: subprocess.Popen[str]) -> str:
-    """Lines of its progress, as they come; the last one."""
-    last = ""
+def _followed(process: subprocess.Popen[bytes], most_s: float) -> str:
+    """To its end. Empty, or why it has no result."""
+    try:
+        said = _pass_on(process, time.monotonic() + most_s)
+        process.wait(STOP_DEADLINE_S)
+    except (TimeoutError, subprocess.TimeoutExpired):
+        _end(process)
+        return f"it was not over after {most_s / 60:.0f} minutes"
+    if process.returncode == 0:
+        return ""
+    return said.removeprefix("usnet-bench: ") or f"it ended with {process.returncode}"
+
+
+def _pass_on(process: subprocess.Popen[bytes], deadline_s: float) -> str:
+    """Lines of its progress, as they come; the last one. TimeoutError: it is not over."""
+    last, rest = "", b""
     assert process.stderr is not None
-    for line in process.stderr:
-        last = line.rstrip()
-        report.progress(f"    {last}")
-    return last
+    fd = process.stderr.fileno()
+    while True:
+        if not select.select([fd], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+            raise TimeoutError
+        piece = os.read(fd, READ_BYTES)
+        *lines, rest = (rest + (piece or b"\n")).split(b"\n")
+        for line in filter(None, lines):
+            last = line.decode(errors="replace").rstrip()
+            report.progress(f"    {last}")
+        if not piece:
+            return last
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """It removes what it has made."""
     process.terminate()
     try:
