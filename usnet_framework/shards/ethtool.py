@@ -39,7 +39,7 @@ _SET_INFO = struct.Struct("=IIQI")
 _FEATURES, _HASH_FUNCTIONS = 4, 5  # ETH_SS_FEATURES, ETH_SS_RSS_HASH_FUNCS
 _STRING_BYTES = 32
 
-FLOWS = {"tcp4": 0x01, "udp4": 0x02, "tcp6": 0x05, "udp6": 0x06}
+FLOWS = {"tcp4": 0x01, "tcp6": 0x05}
 """Kinds of flows whose hash can be set apart: TCP_V4_FLOW and so on."""
 
 FIELDS = {"source address": 1 << 4, "destination address": 1 << 5, "source port": 1 << 6, "destination port": 1 << 7}
