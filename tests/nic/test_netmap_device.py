@@ -16,11 +16,13 @@ from support.backends import network_namespace
 from support.fake_card import FakeCard
 from support.link import ip
 from support.privilege import needs_network_namespaces
+from support.until import until
 
 from usnet_framework._native_netmap import About, Pair
 from usnet_framework.shards import linklooks, netmap, rtnetlink
 from usnet_framework.shards.ethtool import FIELDS
 from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.joining import NotYet
 from usnet_framework.shards.listeners import parse_binds
 from usnet_framework.shards.netmap import Netmap
 from usnet_framework.shards.stackplan import plan_stack
@@ -162,6 +164,9 @@ def test_a_card_that_was_renamed_and_removed_is_joined_by_its_first_name(caplog:
             assert device.trouble() == f"interface {RENAMED} was removed"
             assert interface(device).fix == "put it back; the server joins it then"
             make("far1")
+            with pytest.raises(NotYet, match="is being joined again"):
+                device.hand_down(0, NO_FRAMES)
+            await until(lambda: not device._joining.is_under_way)
             device.hand_down(0, NO_FRAMES)
             assert device.trouble() is None
             assert interface(device).ok
@@ -196,3 +201,30 @@ def test_a_kernel_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.Monke
             assert device.trouble() == f"interface {CARD} is down"
 
     asyncio.run(look())
+
+
+def test_a_card_that_is_back_is_registered_while_the_loop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its driver starts it anew for netmap."""
+    may_answer, register = threading.Event(), netmap.netmap_port
+
+    def hang(fd: int, pair: Pair, memory: int) -> About:
+        assert threading.current_thread() is not threading.main_thread(), "the loop that serves others waits for it"
+        assert may_answer.wait(60)
+        return register(fd, pair, memory)
+
+    async def join_again() -> None:
+        with joined() as device:
+            ip("link", "delete", CARD)
+            make("far1")
+            monkeypatch.setattr(netmap, "netmap_port", hang)
+            for _ in range(2):
+                with pytest.raises(NotYet):
+                    device.hand_down(0, NO_FRAMES)
+            assert device.trouble() == f"interface {CARD} is being joined again"
+            assert not interface(device).ok
+            may_answer.set()
+            await until(lambda: not device._joining.is_under_way)
+            device.hand_down(0, NO_FRAMES)
+            assert device.trouble() is None
+
+    asyncio.run(join_again())

@@ -542,10 +542,3 @@ def test_another_server_that_has_the_list_of_ports_is_not_waited_for_in_the_loop
         assert left(wire.interface, "ports", tmp_path) == ["40000-40009"]
         put_back(wire.interface, tmp_path)
         assert outgoing.reserved() == set()
-        journal = Journal(card, tmp_path)
-        with monkeypatch.context() as patched, outgoing.lock_path().open("r+") as other:
-            fcntl.flock(other, fcntl.LOCK_EX)
-            patched.setattr(outgoing.time, "sleep", sleep)
-            with pytest.raises(StartupError, match=r"another server has had .* locked \(lslocks\)"):
-                made.reserve(journal, 0.0)
-        journal.close()

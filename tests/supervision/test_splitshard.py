@@ -14,6 +14,7 @@ import pytest
 from support.fakes import Stage
 
 from usnet_framework.errors import StartupError
+from usnet_framework.shards.joining import AGAIN_S, NotYet
 from usnet_framework.shards.listeners import Listeners
 from usnet_framework.shards.placement import ShardPlan
 from usnet_framework.shards.privileges import Privileges
@@ -115,3 +116,22 @@ def test_a_network_process_that_is_killed_or_has_lived_does_not_count(status: in
         shard._engine_began_s = time.monotonic() - lived_s
         shard.engine_died(pid, status)
     assert shard.unready() != CRASH_AGAIN
+
+
+def test_what_is_being_made_ready_is_asked_for_again_soon(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often before it was not there at all; and nothing is wrong, so nobody is told."""
+    stage = Stage()
+    shard = make(stage)
+
+    def not_yet() -> None:
+        raise NotYet("--interface eth1: is being joined again")
+
+    for _ in range(10):
+        shard._backoff.failed()
+    monkeypatch.setattr(shard, "start", not_yet)
+    for _ in range(2):
+        shard._rebuild()
+    assert [seconds for seconds, _ in stage.timers.planned] == [AGAIN_S] * 2
+    assert not caplog.messages

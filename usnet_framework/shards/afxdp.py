@@ -12,7 +12,8 @@ queue, packets wait in its rings, and then are dropped; no client is reset. All 
 whoever is killed. The card's settings are written down before they are changed (undo.py).
 
 Somebody may set the interface down: connections go on when it is up again. Somebody may remove it: network processes
-notice and end, and the next ones join it as soon as one of its name is there.
+notice and end, and the next ones join it as soon as one of its name is there. Card and queues are set up in the
+background then (joining.py).
 What `trouble` says was seen in the background (linklooks.py); only that the interface is gone is asked at once, as it
 takes no lock of the kernel's."""
 
@@ -37,6 +38,7 @@ from usnet_framework.shards import rtnetlink, sharing, undo
 from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.interrupts import are_put_off
+from usnet_framework.shards.joining import Joining
 from usnet_framework.shards.linklooks import LinkLooks, Trouble, unreadable
 from usnet_framework.shards.linknews import LinkNews, Told
 from usnet_framework.shards.netdev import XdpFeatures, xdp_features
@@ -58,7 +60,6 @@ from usnet_framework.shards.station import (
     packet_socket,
     removed,
 )
-from usnet_framework.shards.undo import LETTING_GO_S
 
 if TYPE_CHECKING:
     from usnet_framework._native_bpf import XdpProgram
@@ -88,7 +89,9 @@ class Afxdp:
         self._plan = plan
         self._wanted = _wanted(plan, queues)
         self.sharing = SharedInterface(plan) if plan.shared else None
-        self._patience_s = LETTING_GO_S
+        self._frames: dict[int, int] = {}  # of shards that have asked for a queue
+        self._is_back = False  # the server has served on another interface of its name
+        self._joining = Joining(lambda: self._set_up(dict(self._frames)))
         self._looks = LinkLooks(self._find, self._hear)
         self._news: LinkNews | None = None  # not all queues are joined yet
         self._told: Told | None = None
@@ -132,16 +135,14 @@ class Afxdp:
             self._check_addresses()
 
     def hand_down(self, shard: int, frames_fd: int) -> Sequence[int]:
-        """In the loop that runs."""
-        if self._is_gone():
+        """In the loop that runs. NotYet: it is being set up."""
+        self._frames[shard] = frames_fd
+        if not self._joining.is_under_way and self._is_gone():
             self._open_again()
-        self._set_up_card()
-        if shard not in self._queues:
-            try:
-                self._queues[shard] = self._open_queue(shard, frames_fd)
-            except XdpError as error:
-                kind = InUse if error.errno == errno.EBUSY else StartupError
-                raise kind(f"--interface {self._name}: {error}") from None
+        if not self._is_back:
+            self._set_up({shard: frames_fd})
+        elif self._joining.is_under_way or shard not in self._queues:
+            self._joining.finish(self._name)
         if len(self._queues) == self._wanted.queues:
             self._follow()
         return self._queues[shard] if self.sharing is None else (*self._queues[shard], self.sharing.table_fd)
@@ -181,7 +182,7 @@ class Afxdp:
         return interface_finding(self._plan.interface, self._name, whose, self._interface_trouble())
 
     def modes(self) -> dict[str, str]:
-        if self._native is None or not self._queues:
+        if self._joining.is_under_way or self._native is None or not self._queues:
             return {}
         found = self._sockets()
         return {
@@ -238,6 +239,8 @@ class Afxdp:
 
     def _whereabouts(self) -> Trouble | None:
         """Why it is not there for us, as far as can be found out, and what to do."""
+        if self._joining.is_under_way:
+            return f"interface {self._name} is being joined again", "wait a second"
         try:
             if not self._is_gone():
                 return None
@@ -277,7 +280,8 @@ class Afxdp:
         name = self._plan.interface
         existing(name)
         self._end()  # first, as an interface that is back may have our program
-        self._patience_s = 0.0  # the loop that runs has others to look after
+        self._joining.forget()
+        self._is_back = True
         try:
             self._open()
         except BaseException:
@@ -288,7 +292,8 @@ class Afxdp:
     def close(self) -> None:
         """The card's settings are put back whatever else cannot be closed."""
         with ExitStack() as closing:
-            closing.callback(self._end)
+            if self._joining.close(self._name):
+                closing.callback(self._end)
             if self._news is not None:
                 closing.callback(self._news.close)
             closing.callback(self._looks.close)
@@ -357,6 +362,18 @@ class Afxdp:
     def _lacking(self, required: str, why: str) -> StartupError:
         return StartupError(f"--require {required}: {why}; leave it out, or use another interface")
 
+    def _set_up(self, frames: Mapping[int, int]) -> None:
+        """The card, and queues for these shards. InUse, StartupError."""
+        self._set_up_card()
+        for shard, frames_fd in frames.items():
+            if shard in self._queues:
+                continue
+            try:
+                self._queues[shard] = self._open_queue(shard, frames_fd)
+            except XdpError as error:
+                kind = InUse if error.errno == errno.EBUSY else StartupError
+                raise kind(f"--interface {self._name}: {error}") from None
+
     def _set_up_card(self) -> None:
         """The card first, as some drivers change no queue that is used. StartupError."""
         if self._nic is None:
@@ -369,10 +386,10 @@ class Afxdp:
     def _changed_card(self) -> Nic:
         """All of it or nothing. StartupError."""
         with ExitStack() as opened:
-            nic = Nic(self._wanted, patience_s=self._patience_s)
+            nic = Nic(self._wanted)
             opened.callback(nic.close)
             if self.sharing is not None:
-                self.sharing.reserve(nic.journal, self._patience_s)
+                self.sharing.reserve(nic.journal)
             opened.pop_all()
         return nic
 

@@ -7,7 +7,6 @@ engine has to begin between the old worker's end and the first new connection.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from usnet_framework.errors import StartupError
@@ -18,8 +17,6 @@ from usnet_framework.shards.messages import Message
 from usnet_framework.shards.ownstack import StackSetup
 from usnet_framework.shards.segment import Segment
 from usnet_framework.shards.shard import Shard, ShardSetup
-
-log = logging.getLogger("usnet.supervisor")
 
 RETRIES_FREE = 0  # where there is no shared memory, or no interface
 
@@ -60,9 +57,7 @@ class InlineShard(Shard):
             fresh = self._fresh_segment()
         except StartupError as error:
             self.handover.end()
-            delay_s = self._backoff.failed()
-            log.error("%s; tried again in %.1f s", error, delay_s, extra={"shard": self.number})
-            self.setup.means.later(delay_s, self.seats[port].start)
+            self.setup.means.later(self._put_off(error, self._backoff), self.seats[port].start)
             return
         self._backoff.succeeded()
         self._close_segment()

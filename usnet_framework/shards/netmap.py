@@ -18,8 +18,8 @@ the module's. They live as long as the descriptor, so what waits in a ring outli
 last descriptor, whoever is killed, the card is the kernel's again and the switch has no such port any more.
 
 Somebody may remove the interface: network processes notice and end, and the next ones join it as soon as one of its
-name is there. What `trouble` says was seen in the background (linklooks.py); only that the interface is gone is asked
-at once, as it takes no lock of the kernel's."""
+name is there. It is registered in the background then (joining.py). What `trouble` says was seen in the background
+(linklooks.py); only that the interface is gone is asked at once, as it takes no lock of the kernel's."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ from usnet_framework.errors import InUse, StartupError, UsageError
 from usnet_framework.shards import rtnetlink
 from usnet_framework.shards.ethtool import Ethtool
 from usnet_framework.shards.findings import Finding
+from usnet_framework.shards.joining import Joining, NotYet
 from usnet_framework.shards.linklooks import LinkLooks, Trouble, unreadable
 from usnet_framework.shards.nic import Nic, Wanted, planned, queues_of
 from usnet_framework.shards.stackplan import StackPlan, check_interface
@@ -52,7 +53,6 @@ from usnet_framework.shards.station import (
     packet_socket,
     removed,
 )
-from usnet_framework.shards.undo import LETTING_GO_S
 
 log = logging.getLogger("usnet.supervisor")
 
@@ -88,7 +88,8 @@ class Netmap:
         self._index = 0
         self._kind = ""  # of the interface; empty: hardware
         self._looks = LinkLooks(self._find, looked=lambda: None)
-        self._patience_s = LETTING_GO_S
+        self._is_back = False  # the server has served on another interface of its name
+        self._joining = Joining(self._register)
         self._open()
 
     def _open(self) -> None:
@@ -109,12 +110,17 @@ class Netmap:
 
     def hand_down(self, shard: int, frames_fd: int) -> Sequence[int]:
         """In the loop that runs. Packets are copied out of the module's buffers and into them: it need not know of
-        frames."""
-        if self._is_gone():
+        frames. NotYet: it is being set up."""
+        if not self._joining.is_under_way and self._is_gone():
             self._open_again()
-        if self._about is None:
+        if self._joining.is_under_way or self._about is None:
             try:
-                self._register()
+                if self._is_back:
+                    self._joining.finish(self._name)
+                else:
+                    self._register()
+            except NotYet:
+                raise
             except BaseException:
                 self._index = 0  # what is registered stays so: next time all files are opened anew
                 raise
@@ -161,6 +167,8 @@ class Netmap:
 
     def _whereabouts(self) -> Trouble | None:
         """Why it is not there for us, as far as can be found out, and what to do."""
+        if self._joining.is_under_way:
+            return f"interface {self._name} is being joined again", "wait a second"
         try:
             return removed(self._name) if self._is_gone() else None
         except OSError as error:
@@ -205,18 +213,20 @@ class Netmap:
         name = self._plan.interface
         existing(name)
         self._end()
-        self._patience_s = 0.0  # the loop that runs has others to look after
+        self._joining.forget()
         try:
             self._open()
         except BaseException:
             self._index = 0  # of no interface: it is still gone
             raise
+        self._is_back = True
         log.warning("interface %s was removed; it is joined again", name)
 
     def close(self) -> None:
         """The card's settings are put back whatever else cannot be closed."""
         with ExitStack() as closing:
-            closing.callback(self._end)
+            if self._joining.close(self._name):
+                closing.callback(self._end)
             closing.callback(self._looks.close)
 
     def _end(self) -> None:
@@ -273,7 +283,7 @@ class Netmap:
     def _register(self) -> None:
         """All pairs. InUse, StartupError."""
         if self._is_card:
-            self._nic = Nic(_wanted(self._name, self._queues), patience_s=self._patience_s)
+            self._nic = Nic(_wanted(self._name, self._queues))
         mtu = _mtu_of(self._name) if self._is_card else SWITCH_MTU
         for shard in range(self._queues):
             about = self._register_pair(shard, mtu)

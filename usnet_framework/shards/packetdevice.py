@@ -28,7 +28,8 @@ class PacketDevice(Protocol):
     def hand_down(self, shard: int, frames_fd: int) -> Sequence[int]:
         """Descriptors of the queue of a shard, in the order that its kind has in C; they stay open here. `frames_fd` is
         the memory that packets lie in, the same at each call and never smaller: a device whose hardware writes into it
-        has it registered. Called before a network process starts, the first or the next one. OSError: it cannot be."""
+        has it registered. Called before a network process starts, the first or the next one. OSError: it cannot be.
+        NotYet: it is being made ready."""
 
     def drops(self) -> Mapping[str, int]:
         """Packets for us that were dropped before any shard had them, by reason."""

@@ -19,9 +19,11 @@ from typing import Any
 from usnet_framework.errors import StartupError
 from usnet_framework.shards import quarantine
 from usnet_framework.shards.addressbook import News
+from usnet_framework.shards.backoff import Backoff
 from usnet_framework.shards.capture import CaptureOrders
 from usnet_framework.shards.enginewords import MESSAGE, Kind, listener_request
 from usnet_framework.shards.handover import Handover
+from usnet_framework.shards.joining import AGAIN_S, NotYet
 from usnet_framework.shards.listeners import Listener, Listeners
 from usnet_framework.shards.look import handled
 from usnet_framework.shards.looker import Looker
@@ -260,6 +262,14 @@ class Shard:
     def _ask(self, packet: bytes, fds: Sequence[int]) -> bool:
         """Send a request to the engine, if there is one. Was it sent?"""
         raise NotImplementedError
+
+    def _put_off(self, error: StartupError, backoff: Backoff) -> float:
+        """Seconds until what has failed so is tried again, which is logged."""
+        if isinstance(error, NotYet):
+            return AGAIN_S
+        delay_s = backoff.failed()
+        log.error("%s; tried again in %.1f s", error, delay_s, extra={"shard": self.number})
+        return delay_s
 
     def _keep(self, seat: int, record: QuarantineRecord) -> None:
         extra: dict[str, Any] = {"worker": f"{self.number}.{seat}", "conn": record.conn}

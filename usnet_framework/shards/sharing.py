@@ -101,14 +101,14 @@ class SharedInterface:
         """That the interface has now, with their prefixes."""
         return [str(address.own) for address in self._addresses]
 
-    def reserve(self, journal: undo.Journal, patience_s: float = outgoing.PATIENCE_S) -> None:
-        """The outgoing ports, if there are any, until the journal is closed. `patience_s`: how long to wait, at most,
-        while another server reserves its own. StartupError."""
+    def reserve(self, journal: undo.Journal) -> None:
+        """The outgoing ports, if there are any, until the journal is closed. It waits a second, at most, while another
+        server reserves its own. In any thread. StartupError."""
         ports = self._plan.outgoing
         if ports is None:
             return
         try:
-            with outgoing.alone.within(patience_s):
+            with outgoing.alone:
                 outgoing.check_free(ports)  # once more: another server may have been quicker
                 journal.change("ports", name_of(ports), True)
         except OSError as error:

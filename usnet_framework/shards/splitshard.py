@@ -284,10 +284,8 @@ class SplitShard(Shard):
         try:
             self.start()
         except StartupError as error:
-            delay_s = self._backoff.failed()
-            log.error("%s; tried again in %.1f s", error, delay_s, extra={"shard": self.number})
             self._release()
-            self.setup.means.later(delay_s, self._rebuild)
+            self.setup.means.later(self._put_off(error, self._backoff), self._rebuild)
 
     def _ask(self, packet: bytes, fds: Sequence[int]) -> bool:
         return self._network is not None and self._network.ask(packet, fds)
