@@ -500,6 +500,8 @@ def test_a_look_in_the_loop_asks_one_question(
         return ask(card, request)
 
     monkeypatch.setattr(Ethtool, "_ask", noted)
+    one.tune()
+    assert asked == [], "nothing is to be tuned, and it has just been looked at"
     assert one.trouble() is None
     assert len(asked) == 1
     found = one.findings()

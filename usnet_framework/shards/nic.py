@@ -208,10 +208,10 @@ class Nic:
 
     def tune(self) -> None:
         """With --tune, the interrupts, once the queues are used: for that some drivers set them up anew."""
-        for change in _optional(self._card, self._wanted):
-            if change.kind == INTERRUPTS:
+        if changes := [one for one in _optional(self._card, self._wanted) if one.kind == INTERRUPTS]:
+            for change in changes:
                 self._change(change)
-        self.look()
+            self.look()
 
     def _set_up(self) -> None:
         card = _read(self._card)
