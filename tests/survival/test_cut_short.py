@@ -19,7 +19,7 @@ from support.server import Server, free_port
 
 HANDLER = ("support.handlers:Page", "--app-dir", "tests", "--queues", "1")
 CLIENTS = 5
-GIVEN_UP = "10 engines crashed within 60 s; giving up"
+GIVEN_UP = "10 engines crashed within 10 s; giving up"
 
 
 @pytest.fixture(params=["tcp", "fd"])
@@ -75,7 +75,7 @@ def children(pid: int) -> list[int]:
 def test_a_network_process_that_always_crashes_resets_what_was_not_all_sent(
     bind: tuple[int, str, tuple[int, ...]],
 ) -> None:
-    """The keeper gives up after ten of them within a minute; nobody is left who knows the answer."""
+    """The keeper gives up after ten of them within ten seconds; nobody is left who knows the answer."""
     port, address, pass_fds = bind
     with Server(*HANDLER, "--bind", address, pass_fds=pass_fds) as server:
         clients = [ask(port) for _ in range(CLIENTS)]

@@ -24,12 +24,12 @@ static void engines_that_crash_soon_are_given_up(void)
 static void engines_that_serve_for_a_while_each_are_given_up(void)
 {
     CHECK_EQ(crashes_until(120 * MS), UN_CRASHES_MAX);
-    CHECK_EQ(crashes_until(6500 * MS), UN_CRASHES_MAX);
+    CHECK_EQ(crashes_until(1100 * MS), UN_CRASHES_MAX);
 }
 
 static void engines_that_crash_now_and_then_are_not(void)
 {
-    CHECK_EQ(crashes_until(7000 * MS), 0);
+    CHECK_EQ(crashes_until(1200 * MS), 0);
 }
 
 static void crashes_of_long_ago_do_not_count(void)
