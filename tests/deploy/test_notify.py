@@ -7,11 +7,13 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from support.manager import Manager
 from support.server import Server, run
+from support.until import until
 
 from usnet_framework.shards.notify import Notifier
 
@@ -81,7 +83,7 @@ def test_a_watchdog_hears_the_loop_and_not_a_stopped_one(tmp_path: Path) -> None
         environment = manager.environment | {"WATCHDOG_USEC": "400000"}
         with Server(ECHO, "--queues", "1", env=environment) as server:
             manager.wait("it is ready", lambda said: "READY=1" in said)
-            before, began_s = manager.said().count("WATCHDOG=1"), time.monotonic()
+            began_s, before = time.monotonic(), manager.said().count("WATCHDOG=1")
             manager.wait("it is heard again and again", lambda said: said.count("WATCHDOG=1") >= before + 5)
             heard = manager.said().count("WATCHDOG=1") - before
             assert heard <= 1 + (time.monotonic() - began_s) / 0.2, "every 200 ms"
@@ -141,6 +143,24 @@ def test_a_manager_that_does_not_read_stops_nobody(tmp_path: Path) -> None:
             notifier.ready()
         assert 0 < manager.said().count("READY=1") < 5000
         notifier.close()
+
+
+def test_what_the_manager_had_no_room_for_is_told_when_it_has(tmp_path: Path) -> None:
+    async def scenario(manager: Manager) -> None:
+        notifier = Notifier(manager.environment | {"WATCHDOG_USEC": "20000"})
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other, suppress(BlockingIOError):
+            while True:
+                other.sendto(b"of somebody else", socket.MSG_DONTWAIT, manager.environment["NOTIFY_SOCKET"])
+        notifier.begin(lambda: "here")
+        notifier.reloading()
+        notifier.ready()
+        await until(lambda: "WATCHDOG=1" in manager.said())
+        notifier.close()
+
+    with Manager(str(tmp_path / "notify")) as manager:
+        asyncio.run(scenario(manager))
+        said = [text for text in manager.said() if text in ("RELOADING=1", "READY=1", "STATUS=here", "WATCHDOG=1")]
+        assert said[:5] == ["STATUS=here", "RELOADING=1", "READY=1", "STATUS=here", "WATCHDOG=1"]
 
 
 TELLTALE = """

@@ -7,7 +7,9 @@
     WATCHDOG=1    every half of WATCHDOG_USEC, from the supervisor's loop: when that is stuck, none comes
 
 Without NOTIFY_SOCKET nothing is sent and no timer runs. Sending never waits: a datagram that the manager has no room
-for is lost, and the next one says the same. The variables are the supervisor's; children do not get them (child.py).
+for is sent before the next one, at the latest when STATUS is looked at again. Of more than UNSENT_MAX the oldest are
+lost; a WATCHDOG=1 is not kept, since the next one says the same. The variables are the supervisor's; children do not
+get them (child.py).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import logging
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from usnet_framework import logs
@@ -26,6 +29,8 @@ log = logging.getLogger("usnet.supervisor")
 VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 STATUS_S = 5.0
 """Between two looks at what STATUS says. Each is a few reads of shared memory."""
+UNSENT_MAX = 32
+"""Datagrams: of sixteen reloads. A socket's queue has room for ten of them by default (net.unix.max_dgram_qlen)."""
 STOP_MARGIN_S = 10.0
 """What ending processes may take beyond the time that connections get."""
 
@@ -40,6 +45,7 @@ class Notifier:
         self._period_s = _watchdog_s(environ) / 2
         self._describe: Callable[[], str] = str
         self._said = ""
+        self._unsent: deque[bytes] = deque(maxlen=UNSENT_MAX)
         self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
 
     def begin(self, describe: Callable[[], str]) -> None:
@@ -76,10 +82,13 @@ class Notifier:
 
     def _every(self, seconds: float, tell: Callable[[], None]) -> None:
         self._timers[tell] = asyncio.get_running_loop().call_later(seconds, self._every, seconds, tell)
+        self._send_unsent()
         tell()
 
     def _beat(self) -> None:
-        self._send("WATCHDOG=1")
+        if not self._unsent:
+            self._send("WATCHDOG=1")
+            self._unsent.clear()  # there was no room: one that comes late would speak of another moment
 
     def _tell_status(self) -> None:
         before, status = self._said, self._status()
@@ -91,15 +100,19 @@ class Notifier:
         return f"STATUS={self._said}"
 
     def _send(self, *assignments: str) -> None:
-        if self._socket is None or self._address is None:
-            return
-        text = "\n".join(logs.one_line(assignment) for assignment in assignments)
-        try:
-            self._socket.sendto(text.encode(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, self._address)
-        except BlockingIOError:
-            pass
-        except OSError as error:  # it may come back, with another socket of that name
-            log.debug("the service manager was not told %s: %s", assignments[0], error.strerror)
+        if self._socket is not None:
+            self._unsent.append("\n".join(logs.one_line(assignment) for assignment in assignments).encode())
+            self._send_unsent()
+
+    def _send_unsent(self) -> None:
+        while self._unsent and self._socket is not None and self._address is not None:
+            try:
+                self._socket.sendto(self._unsent[0], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, self._address)
+            except BlockingIOError:
+                return
+            except OSError as error:  # it may come back, with another socket of that name
+                log.debug("the service manager was not told %s: %s", self._unsent[0].decode(), error.strerror)
+            self._unsent.popleft()
 
 
 def _address(name: str) -> bytes | None:
