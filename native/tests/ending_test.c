@@ -1,5 +1,5 @@
 /* The end of all connections (engine/ending.c), over sockets and our stack: a peer sees an end in order if nothing of
- * its connection was under way, and is reset otherwise. */
+ * its connection was under way, and is reset otherwise. And the end of a connection that was closed. */
 #include <errno.h>
 
 #include "engine/conns.h"
@@ -256,6 +256,56 @@ static void the_transport_is_asked_of_new_output_alone(void)
     close_seat();
 }
 
+/* A connection that was closed, and whose peer has not ended. */
+
+static uint32_t left_over; /* bytes that the transport has and the peer has not taken */
+
+static uint32_t count_left_over(struct un_engine *engine, int handle)
+{
+    (void)engine;
+    (void)handle;
+    return left_over;
+}
+
+static bool still_lingers_at_its_deadline(uint32_t bytes)
+{
+    left_over = bytes;
+    work_of(first())->deadline_ns = 1;
+    arena.engine->own->swept_ns = 0;
+    un_engine_conn_sweep_deadlines(arena.engine);
+    return conn_of(first())->state == UN_CONN_LINGER;
+}
+
+static void open_lingering_seat(void)
+{
+    open_idle_seat();
+    counting = *arena.engine->transport;
+    counting.undelivered = count_left_over;
+    arena.engine->transport = &counting;
+    CHECK(un_port_command(&left->end, UN_COMMAND_CLOSE, first()->conn, 0));
+    un_port_commit(&left->end);
+    turns(3);
+    CHECK_EQ(conn_of(first())->state, UN_CONN_LINGER);
+}
+
+static void a_peer_that_takes_the_rest_is_waited_for(void)
+{
+    open_lingering_seat();
+    CHECK(still_lingers_at_its_deadline(3000));
+    CHECK(still_lingers_at_its_deadline(2000));
+    CHECK(still_lingers_at_its_deadline(1));
+    CHECK(!still_lingers_at_its_deadline(1));
+    close_seat();
+}
+
+static void one_that_has_all_and_does_not_end_is_reset(void)
+{
+    open_lingering_seat();
+    CHECK(!still_lingers_at_its_deadline(0));
+    CHECK_EQ(un_load(&arena.engine->counters->closed[UN_REASON_LOCAL]), 1);
+    close_seat();
+}
+
 static void over(const struct carrier *which)
 {
     carrier = which;
@@ -272,6 +322,8 @@ static void over(const struct carrier *which)
     RUN(those_of_one_that_died_are_reset);
     RUN(nobody_inherits_what_only_the_last_worker_could_go_on_with);
     RUN(the_transport_is_asked_of_new_output_alone);
+    RUN(a_peer_that_takes_the_rest_is_waited_for);
+    RUN(one_that_has_all_and_does_not_end_is_reset);
 }
 
 int main(void)

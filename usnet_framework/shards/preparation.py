@@ -32,8 +32,8 @@ from usnet_framework.shards.tune import tuning_of
 from usnet_framework.shards.unixpath import UnixListener
 
 LINGER_NS = 5_000_000_000
-"""How long a closed connection may wait for the peer's FIN, its receive side discarding: what slow peers need to read
-the last bytes, short of keeping descriptors for those that never close."""
+"""How long a closed connection may wait for the peer's FIN, its receive side discarding, or for the peer to take
+some of the output that is left: short of keeping descriptors for those that never close."""
 
 
 @dataclass(frozen=True)

@@ -212,6 +212,7 @@ static void linger(struct un_engine *engine, uint32_t slot)
     send_fin(engine, slot);
     un_slot(engine, slot)->state = UN_CONN_LINGER;
     work->deadline_ns = un_engine_now_ns(engine) + engine->options->linger_ns;
+    work->delivered = (uint32_t)un_load(&un_slot(engine, slot)->bytes_out) + 1; /* never so much: not asked yet */
     engine->own->lingering++;
     work->flags |= UN_WORK_READABLE;
     un_receive_later(engine, slot);
@@ -319,13 +320,24 @@ static bool has_progressed(struct un_engine *engine, uint32_t slot)
     return work->delivered != before;
 }
 
+/* At the deadline: does the peer still take output that the transport had when our FIN was queued behind it? The first
+ * time nothing is there to compare with, so a peer that takes nothing has two deadlines. */
+static bool takes_the_rest(struct un_engine *engine, uint32_t slot)
+{
+    struct un_work *work = &engine->works[slot];
+    uint32_t undelivered = engine->transport->undelivered(engine, work->handle), before = work->delivered;
+    work->delivered = (uint32_t)un_load(&un_slot(engine, slot)->bytes_out) - undelivered;
+    work->deadline_ns = engine->now_ns + engine->options->linger_ns;
+    return undelivered > 0 && work->delivered != before;
+}
+
 static void meet_deadlines(struct un_engine *engine, uint32_t slot)
 {
     struct un_conn *conn = un_slot(engine, slot);
-    bool overdue = is_overdue(engine, &engine->works[slot]);
-    if (overdue && conn->state == UN_CONN_LINGER)
+    bool overdue = is_overdue(engine, &engine->works[slot]), lingers = conn->state == UN_CONN_LINGER;
+    if (overdue && lingers && !takes_the_rest(engine, slot))
         un_engine_conn_finish(engine, slot, closed_by(engine, slot), true);
-    else if (overdue && !has_progressed(engine, slot))
+    else if (overdue && !lingers && !has_progressed(engine, slot))
         un_engine_conn_finish(engine, slot, UN_REASON_STALLED, true);
     else if (is_idle(engine, conn))
         un_engine_conn_finish(engine, slot, UN_REASON_IDLE, true);

@@ -4,8 +4,9 @@
  *
  * OPEN until the worker closes it, the peer resets it or a deadline passes. CLOSING while output is being flushed.
  * LINGER after our FIN, until the peer's: a socket closed with unread input would send a reset that may destroy output
- * on its way, so input is read and thrown away, for a bounded time. CLOSED until the worker has consumed the CLOSE
- * event: until then the table entry can be read, and a command for it is refused as stale rather than misdelivered. */
+ * on its way, so input is read and thrown away, for a bounded time since the peer last took output. CLOSED until the
+ * worker has consumed the CLOSE event: until then the table entry can be read, and a command for it is refused as stale
+ * rather than misdelivered. */
 #ifndef UN_CONNS_H
 #define UN_CONNS_H
 

@@ -31,7 +31,7 @@ enum un_poll_mode { UN_POLL_SLEEP = 0, UN_POLL_ADAPTIVE = 1, UN_POLL_BUSY = 2 };
     X(keep_idle_s, INT16_MAX, "a peer that was silent for so long is probed (keepalive); 0: never")                    \
     X(keep_interval_s, INT16_MAX, "from one probe to the next")                                                        \
     X(keep_count, INT8_MAX, "probes without an answer that a connection ends by")                                      \
-    X(linger_ns, UN_DURATION_MAX, "how long a closed connection waits for the peer's FIN")                             \
+    X(linger_ns, UN_DURATION_MAX, "how long a closed connection waits for the peer's FIN, or to take output")          \
     X(poll_mode, UN_POLL_BUSY, "how an idle engine waits: enum un_poll_mode")                                          \
     X(syscalls, UN_SYSCALLS_KILL, "what becomes of system calls that an engine has no use for: enum un_syscall_mode")  \
     X(queues, UN_QUEUES_MAX, "of the packet device, one for each shard; 0: the kernel's sockets")             \
