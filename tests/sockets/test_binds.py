@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support.server import REPOSITORY, WITH_THE_TEST, Serve, Server, command, free_port, wait
+from support.manager import activated
+from support.server import Serve, Server, free_port, wait
 
 LAYOUTS = ["split", "inline"]
 
@@ -67,26 +65,11 @@ def test_several_binds(tmp_path: Path) -> None:
 
 def test_an_inherited_descriptor_as_systemd_hands_it_down() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("USNET_")}
-        options = ["--bind", "fd:3", "--metrics", "off", "--control", "off"]
-        program = [command("usnet-serve"), "examples.echo:Echo", *options]
-        # What systemd does: the listener becomes descriptor 3, and LISTEN_PID is the server's own.
-        activate = (
-            "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ |= "
-            "{'LISTEN_FDS': '1', 'LISTEN_PID': str(os.getpid())}; os.execv(sys.argv[2], sys.argv[2:])"
-        )
-        server = subprocess.Popen(
-            [*WITH_THE_TEST, sys.executable, "-c", activate, str(listener.fileno()), *program],
-            pass_fds=[listener.fileno()],
-            cwd=REPOSITORY,
-            env=environment,
-        )
-        try:
-            with socket.create_connection(listener.getsockname()) as client:  # waits in the backlog until it serves
-                assert echo(client) == b"hello"
-        finally:
-            server.terminate()
-            assert server.wait(30) == 0
+        handed_down = [listener.fileno()]
+        serves = Server("examples.echo:Echo", "--bind", "fd:3", prefix=activated(listener), pass_fds=handed_down)
+        with socket.create_connection(listener.getsockname()) as client, serves:  # it waits in the backlog meanwhile
+            assert echo(client) == b"hello"
+            client.close()
         with socket.create_connection(listener.getsockname(), 10):
             pass  # the socket is still the owner's: it goes on listening
 
