@@ -14,11 +14,11 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version as package_version
 from typing import Any, NoReturn
 
 from usnet_framework import values
 from usnet_framework.errors import UsageError
+from usnet_framework.installed import version
 from usnet_framework.values import nearest
 
 ENVIRONMENT_PREFIX = "USNET_"
@@ -495,7 +495,7 @@ def _parser() -> _Parser:
             action = "append" if option.repeated else "store"
             parser.add_argument(option.flag, dest=option.field, action=action, metavar=option.metavar, help=text)
     parser.add_argument("--config", metavar="FILE", help="TOML file with options")
-    parser.add_argument("--version", action="version", version=f"usnet-serve {package_version('usnet_framework')}")
+    parser.add_argument("--version", action="version", version=f"usnet-serve {version()}")
     return parser
 
 

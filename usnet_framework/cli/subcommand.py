@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from typing import Any, TypeVar
 
 from usnet_framework import logs
 from usnet_framework.errors import ControlError
+from usnet_framework.installed import version
 from usnet_framework.shards import control
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ def understood(command: str, form: Callable[[], T]) -> T:
         return form()
     except (AttributeError, LookupError, TypeError, ValueError):
         raise ControlError(
-            f"{command}: the server's answer is not what usnet {version('usnet_framework')} expects; "
+            f"{command}: the server's answer is not what usnet {version()} expects; "
             "use the usnet-ctl that it was installed with"
         ) from None
 

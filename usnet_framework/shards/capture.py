@@ -18,11 +18,11 @@ import mmap
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from importlib.metadata import version
 from typing import Any, Protocol
 
 from usnet_framework._native_capture import memory_bytes, write_head
 from usnet_framework.errors import ControlError
+from usnet_framework.installed import version
 from usnet_framework.shards import limits
 from usnet_framework.shards.enginewords import MESSAGE, Kind
 
@@ -133,7 +133,7 @@ class Captures:
             unanswered = await _answered(shards, answers)
             numbers = [shard.number for shard in shards]
             result = {"shards": numbers, "unanswered": unanswered, "bytes": size}
-            asker.answer(result | {"version": version("usnet_framework")}, fds)
+            asker.answer(result | {"version": version()}, fds)
             log.info("packets are being captured")
             await asker.gone()
         finally:
