@@ -428,7 +428,6 @@ int main(int argc, char **argv)
         parts[i].run(number ? number : parts[i].number);
         return 0;
     }
-    return fprintf(stderr, "usage: stack_bench segment|echo|batch|bulk|curve|crowd|shards|memory|netmap|netmap-exchange "
-                           "[how much]
-"), 2;
+    return fprintf(stderr, "usage: stack_bench segment|echo|batch|bulk|curve|crowd|shards|memory|netmap|"
+                           "netmap-exchange [how much]\n"), 2;
 }
