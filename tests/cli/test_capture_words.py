@@ -51,6 +51,23 @@ def test_a_filter_that_does_not_parse(capsys: pytest.CaptureFixture[str]) -> Non
     assert line.startswith("usnet-ctl: FILTER: 'tcp prot 80' is none in libpcap's language (man pcap-filter): ")
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("inbound", "inbound, outbound and ifindex are not in a packet"),
+        ("tcp port 80 and outbound", "inbound, outbound and ifindex are not in a packet"),
+        ("ip protochain 6", "protochain makes a loop"),
+        ("ip6 protochain 6 and port 80", "protochain makes a loop"),
+        (" or ".join(f"host 10.1.{i // 250}.{i % 250}" for i in range(1200)), "instructions, engines run 4096 at most"),
+    ],
+)
+def test_a_filter_that_no_engine_could_run(
+    words: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """libpcap compiles it; it would take no packet, or be refused by the server for no reason that says anything."""
+    assert why in refusal(capsys, 2, words, "--control", str(tmp_path / "none"))
+
+
 def test_libpcap_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def missing(name: str) -> None:
         raise OSError(name)

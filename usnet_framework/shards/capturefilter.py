@@ -1,7 +1,8 @@
 """Filters in libpcap's language, compiled by libpcap itself: `tcp port 443 and host 10.0.0.1`, as tcpdump has it.
 
 What comes out is a program of classic BPF, which engines run over each packet (native/src/engine/capture_filter.c). It
-is compiled in the process that asks: names of hosts are looked up there, and no server waits for that.
+is compiled in the process that asks: names of hosts are looked up there, and no server waits for that. What libpcap
+compiles for the kernel alone is refused there, too.
 
 The library is loaded when there is a filter, by ctypes. Five functions and two structs, unchanged for decades, are
 needed; bindings on PyPI bring a build and are made for capturing, which is not needed.
@@ -10,17 +11,24 @@ needed; bindings on PyPI bring a build and are made for capturing, which is not 
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from ctypes.util import find_library
 from enum import IntEnum
 
-from usnet_framework._native_capture import INSTRUCTION_BYTES
+from usnet_framework._native_capture import INSTRUCTION_BYTES, PROGRAM_MAX
 from usnet_framework.errors import ControlError, UsageError
 
 _OPTIMIZE = 1
 _NETMASK_UNKNOWN = 0xFFFFFFFF
 _SNAPLEN = 262144  # what a program returns for a packet that it takes: anything but 0 is a yes
+
+_INSTRUCTION = struct.Struct("=HBBI")  # struct bpf_insn: code, two jumps, a number
+_LOADS = (0x20, 0x28, 0x30)  # BPF_LD | BPF_ABS of a word, a half, a byte
+_JUMP = 0x05  # BPF_JMP | BPF_JA
+_OF_THE_KERNEL = range(0xFFFFF000, 0xFFFFF040)  # SKF_AD_OFF and what follows: places that are in no packet
+_BACK = 1 << 31
 
 
 class Link(IntEnum):
@@ -35,7 +43,8 @@ class _Program(ctypes.Structure):
 
 
 def compile_filter(text: str, link: Link) -> bytes:
-    """The program, an array of struct bpf_insn. UsageError: it does not parse; ControlError: there is no libpcap."""
+    """The program, an array of struct bpf_insn. UsageError: it does not parse, or no engine could run it; ControlError:
+    there is no libpcap."""
     if "\0" in text:
         raise UsageError("FILTER: there is a zero byte in it")
     library = _load()
@@ -51,9 +60,27 @@ def compile_filter(text: str, link: Link) -> bytes:
         size = program.count * INSTRUCTION_BYTES
         instructions = ctypes.string_at(program.instructions, size) if size else b""
         library.pcap_freecode(ctypes.byref(program))
-        return instructions
     finally:
         library.pcap_close(handle)
+    _check(instructions)
+    return instructions
+
+
+def _check(instructions: bytes) -> None:
+    """UsageError: engines see a packet's bytes and nothing else, run on, never back, and not for long."""
+    if (count := len(instructions) // INSTRUCTION_BYTES) > PROGRAM_MAX:
+        raise UsageError(
+            f"FILTER: it has {count} instructions, engines run {PROGRAM_MAX} at most; ask for less, such as a network "
+            "instead of its hosts"
+        )
+    for code, _, _, number in _INSTRUCTION.iter_unpack(instructions):
+        if code in _LOADS and number in _OF_THE_KERNEL:
+            raise UsageError(
+                "FILTER: inbound, outbound and ifindex are not in a packet, and engines look nowhere else; leave them "
+                "out: direction and shard of each packet stand in the file"
+            )
+        if code == _JUMP and number >= _BACK:
+            raise UsageError("FILTER: protochain makes a loop, and engines run none; use proto, or leave it out")
 
 
 def _load() -> ctypes.CDLL:
