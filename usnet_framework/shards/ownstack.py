@@ -63,6 +63,7 @@ class OwnStack:
         self._memories: dict[int, tuple[int, int]] = {}
         self._huge = 0  # memories of frames in huge pages
         self._frames_bytes = 0  # of one
+        self._refused: dict[int, str] = {}  # by shard: why it has no queue of the device
         self.addresses = AddressBook()
         """What the link says of them, as shard 0 tells it."""
         with ExitStack() as opened:
@@ -98,13 +99,23 @@ class OwnStack:
             arena_fd, frames_fd = self._memory(shard, segment)
         except OSError as error:
             raise StartupError(f"shard {shard}: no memory for its stack: {error.strerror}") from None
-        try:
-            device_fds = tuple(self._device.hand_down(shard, frames_fd))
-        except OSError as error:  # such as that the interface was removed meanwhile
-            raise StartupError(f"shard {shard}: no queue of {self._plan.interface} for its stack: {error}") from None
+        device_fds = self._queue(shard, frames_fd)
         if shard == 0:
             self.addresses.forget()
         return StackSetup(self._kind, device_fds, arena_fd, frames_fd, self._exchange, self._wakes)
+
+    def _queue(self, shard: int, frames_fd: int) -> tuple[int, ...]:
+        """What the device hands down. StartupError, which is among the findings until the next try."""
+        try:
+            fds = tuple(self._device.hand_down(shard, frames_fd))
+        except StartupError as error:
+            self._refused[shard] = str(error)
+            raise
+        except OSError as error:  # such as that the interface was removed meanwhile
+            self._refused[shard] = str(error)
+            raise StartupError(f"shard {shard}: no queue of {self._plan.interface} for its stack: {error}") from None
+        self._refused.pop(shard, None)
+        return fds
 
     async def open_listener(self, bind: Bind, taken: Collection[tuple[str, int]]) -> Listener:
         """One more, beside what is taken. UsageError, StartupError."""
@@ -123,6 +134,7 @@ class OwnStack:
         plan = self._plan
         return [
             *self._device.findings(),
+            *(_refusal(shard, why) for shard, why in sorted(self._refused.items())),
             *([self._pages()] if self._memories else []),
             *(self.addresses.finding(address) for address in plan.addresses if not plan.shared),
             *(Finding("gateway", gateway, "for all that is not on the link") for gateway in plan.engine.gateways),
@@ -181,3 +193,8 @@ class OwnStack:
         why = hugepages.lack(self._frames_bytes, others) or "there were too few; restart the server"
         reason, _, fix = why.partition("; ")
         return Finding(what, asked, f"the frames of {self._huge} of {len(self._memories)} shards", reason, fix)
+
+
+def _refusal(shard: int, why: str) -> Finding:
+    reason, _, fix = why.partition("; ")
+    return Finding(f"queue of shard {shard}", "joined", "not joined", reason, fix or "the server tries again", ok=False)
