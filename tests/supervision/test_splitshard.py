@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.fakes import Stage
+from support.limits import no_descriptor_left
 
 from usnet_framework.errors import StartupError
 from usnet_framework.shards.joining import AGAIN_S, NotYet
@@ -65,6 +66,11 @@ def test_without_descriptors_it_is_tried_again(call: str, monkeypatch: pytest.Mo
     stage.timers.fire()
     assert [seconds for seconds, _ in stage.timers.planned] == [0.1]
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_opens_no_file_says_nothing_of_the_installation() -> None:
+    with no_descriptor_left(), pytest.raises(StartupError, match=r"usnet-engine\.so: Too many open files$"):
+        EngineFile()
 
 
 def test_a_keeper_that_lived_long_is_followed_at_once() -> None:

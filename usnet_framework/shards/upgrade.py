@@ -37,7 +37,8 @@ class EngineFile:
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise StartupError(f"cannot open {path}: {error.strerror}; install usnet_framework again") from None
+            fix = "; install usnet_framework again" if isinstance(error, (FileNotFoundError, PermissionError)) else ""
+            raise StartupError(f"cannot open {path}: {error.strerror}{fix}") from None
 
     def fileno(self) -> int:
         return self._fd
