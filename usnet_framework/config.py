@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from usnet_framework import values
 from usnet_framework.errors import UsageError
-from usnet_framework.installed import version
+from usnet_framework.installed import VERSION
 from usnet_framework.values import nearest
 
 ENVIRONMENT_PREFIX = "USNET_"
@@ -495,7 +495,7 @@ def _parser() -> _Parser:
             action = "append" if option.repeated else "store"
             parser.add_argument(option.flag, dest=option.field, action=action, metavar=option.metavar, help=text)
     parser.add_argument("--config", metavar="FILE", help="TOML file with options")
-    parser.add_argument("--version", action="version", version=f"usnet-serve {version()}")
+    parser.add_argument("--version", action="version", version=f"usnet-serve {VERSION}")
     return parser
 
 

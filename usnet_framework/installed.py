@@ -1,5 +1,5 @@
-"""Where the files lie that were built with the package and that no import finds: programs, the C library, its headers.
-And its version.
+"""What an import of the package does not tell: which version it is, and where the files lie that were built with it and
+that no import finds: programs, the C library, its headers.
 
 An ordinary install has them beside the Python files. An editable install leaves the Python files in the checkout and
 everything built in its build folder; only the package's loader knows both, and importlib.resources asks the loader.
@@ -7,12 +7,14 @@ everything built in its build folder; only the package's loader knows both, and 
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import metadata
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
 from usnet_framework.errors import StartupError
+
+VERSION = version("usnet_framework")
+"""Of the code that runs. It is read once: another version may be installed while a server serves."""
 
 
 def installed(name: str) -> Path:
@@ -21,13 +23,6 @@ def installed(name: str) -> Path:
     if isinstance(found, Path) and found.is_file():
         return found
     raise StartupError(f"the package was installed without {name}: install usnet_framework again")
-
-
-@cache
-def version() -> str:
-    """Of the package. Read from its files once: a server is asked for it again and again, and another version may be
-    installed while this one runs."""
-    return metadata.version("usnet_framework")
 
 
 def pkgconfig_folder() -> Path:

@@ -31,7 +31,7 @@ from contextlib import ExitStack, suppress
 from usnet_framework._native_capture import IN, SNAPLEN_MAX, CaptureMemory, Counts
 from usnet_framework.cli.subcommand import Subcommand
 from usnet_framework.errors import ControlError, UsageError
-from usnet_framework.installed import version
+from usnet_framework.installed import VERSION
 from usnet_framework.shards import capturefile, control
 from usnet_framework.shards.capturefilter import Link, compile_filter
 from usnet_framework.shards.capturemerge import Merger, comment
@@ -64,7 +64,7 @@ def _run(arguments: argparse.Namespace) -> Iterable[str]:
     asked = {"snaplen": arguments.snaplen, "drops": arguments.drops, "program": program}
     with ExitStack() as opened:
         session = opened.enter_context(control.opened(arguments.control, "capture", asked))
-        if session.result.get("version") != version():
+        if session.result.get("version") != VERSION:
             raise ControlError("capture: the server is of another version; use the usnet-ctl that came with it")
         out = Output(arguments.file, opened)
         memories = [_open(fd, session.result["bytes"], opened) for fd in session.fds]
@@ -111,7 +111,7 @@ class _Capture:
     def begin(self, interfaces: Sequence[bytes]) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._end_asked)
-        self._out.write(capturefile.section(f"usnet-ctl capture, usnet {version()}"))
+        self._out.write(capturefile.section(f"usnet-ctl capture, usnet {VERSION}"))
         for interface in interfaces:
             self._out.write(interface)
         self._out.flush(self._goes_on)

@@ -41,7 +41,7 @@ from usnet_framework.cli.subcommand import Run, Subcommand, asking, shown
 from usnet_framework.cli.tables import ADDR, NEIGH, ROUTES
 from usnet_framework.config import ENVIRONMENT_PREFIX, default_control_path
 from usnet_framework.errors import UsageError, UsnetError
-from usnet_framework.installed import pkgconfig_folder, version
+from usnet_framework.installed import VERSION, pkgconfig_folder
 from usnet_framework.shards import control
 from usnet_framework.values import nearest
 
@@ -145,7 +145,7 @@ def _parser() -> _Parser:
     parser.add_argument(
         "--pkgconfigdir", nargs=0, action=_PrintFolder, help="print what PKG_CONFIG_PATH has to hold, and exit"
     )
-    parser.add_argument("--version", action="version", version=f"usnet-ctl {version()}")
+    parser.add_argument("--version", action="version", version=f"usnet-ctl {VERSION}")
     return parser
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from usnet_framework import logs
 from usnet_framework.errors import ControlError
-from usnet_framework.installed import version
+from usnet_framework.installed import VERSION
 from usnet_framework.shards import control
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ def understood(command: str, form: Callable[[], T]) -> T:
         return form()
     except (AttributeError, LookupError, TypeError, ValueError):
         raise ControlError(
-            f"{command}: the server's answer is not what usnet {version()} expects; "
+            f"{command}: the server's answer is not what usnet {VERSION} expects; "
             "use the usnet-ctl that it was installed with"
         ) from None
 

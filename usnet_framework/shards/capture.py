@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from usnet_framework._native_capture import memory_bytes, write_head
 from usnet_framework.errors import ControlError
-from usnet_framework.installed import version
+from usnet_framework.installed import VERSION
 from usnet_framework.shards import limits
 from usnet_framework.shards.enginewords import MESSAGE, Kind
 
@@ -133,7 +133,7 @@ class Captures:
             unanswered = await _answered(shards, answers)
             numbers = [shard.number for shard in shards]
             result = {"shards": numbers, "unanswered": unanswered, "bytes": size}
-            asker.answer(result | {"version": version()}, fds)
+            asker.answer(result | {"version": VERSION}, fds)
             log.info("packets are being captured")
             await asker.gone()
         finally:

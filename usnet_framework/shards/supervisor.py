@@ -28,7 +28,7 @@ from typing import Any, Literal
 from usnet_framework._native import set_dumpable
 from usnet_framework.config import Config
 from usnet_framework.errors import ControlError, StartupError, UsnetError
-from usnet_framework.installed import version
+from usnet_framework.installed import VERSION
 from usnet_framework.shards.background import Background
 from usnet_framework.shards.binder import Binder, BinderSetup
 from usnet_framework.shards.capture import Captures
@@ -231,7 +231,7 @@ class Supervisor:
         return {
             "pid": os.getpid(),
             "uptime": round(time.monotonic() - self._started_s, 3),
-            "version": version(),
+            "version": VERSION,
             "app": self.config.app,
             "backend": self.config.transport(),
             "layout": self.config.layout,
