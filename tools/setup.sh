@@ -5,7 +5,7 @@
 #
 # What is there already is not touched. As root, or with a sudo that asks for no password, apt-get installs the rest;
 # otherwise one line says what to install. Of prometheus the tests use promtool alone: it is put into build/tools, since
-# the package would start a server.
+# the package would start a server. From Debian 13 on promtool is a package of its own.
 set -eu
 
 missing=
@@ -73,7 +73,8 @@ fi
 mkdir -p build/tools
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-(cd "$folder" && apt-get -qq -o APT::Sandbox::User=root download "$unpacked")
-dpkg-deb --fsys-tarfile "$folder/$unpacked"_*.deb | tar -xO ./usr/bin/promtool >"$folder/promtool"
+download() { (cd "$folder" && apt-get -qq -o APT::Sandbox::User=root download "$1"); }
+download promtool 2>/dev/null || download "$unpacked"
+dpkg-deb --fsys-tarfile "$folder"/*.deb | tar -xO ./usr/bin/promtool >"$folder/promtool"
 chmod +x "$folder/promtool"
 mv "$folder/promtool" build/tools/promtool

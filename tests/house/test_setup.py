@@ -82,18 +82,21 @@ def test_what_is_missing_is_installed(user: str, machine: Path) -> None:
     assert install.endswith("gcc libc6-dev clang libbpf-dev")
 
 
-@pytest.mark.parametrize("user", [0, 1000])
-def test_of_a_package_that_would_start_a_server_one_program_is_taken(user: int, machine: Path) -> None:
+@pytest.mark.parametrize(("user", "package"), [(0, "prometheus"), (1000, "prometheus"), (0, "promtool")])
+def test_of_a_package_that_would_start_a_server_one_program_is_taken(user: int, package: str, machine: Path) -> None:
     for name in ("mkdir", "mktemp", "tar", "chmod", "mv", "rm"):
         (machine / name).symlink_to(shutil.which(name) or pytest.fail(f"no {name}"))
     for name in ("cc", "clang", "ip", "curl", "wrk", "tshark", "valgrind", "pkg-config", "systemd-analyze"):
         program(machine, name, "exit 0")
     program(machine, "id", f"echo {user}")
-    download = "for last; do :; done; test $last = update || : > ${last}_1.deb"
+    download = f"""for last; do :; done
+case $last in update) exit ;; promtool) test {package} = promtool || exit 100 ;; esac
+: > ${{last}}_1.deb"""
     program(machine, "apt-get", f'echo "$@" >> {machine}/apt; {download}')
     (machine / "usr/bin").mkdir(parents=True)
     program(machine, "usr/bin/promtool", "echo it runs")
-    program(machine, "dpkg-deb", f"tar -C {machine} -c ./usr/bin/promtool")
+    content = f"case $2 in */{package}_*) echo ./usr/bin/promtool ;; *) echo ./usr/bin ;; esac"
+    program(machine, "dpkg-deb", f"tar -C {machine} --no-recursion -c $({content})")
     done = set_up(machine, "test")
     assert (done.returncode, done.stderr) == (0, "")
     assert "install" not in (machine / "apt").read_text()
