@@ -88,6 +88,7 @@ def test_the_interface_is_made_and_said_to_be() -> None:
         assert found["driver"]["in_force"].startswith("tun (")
         assert (found["queues"]["in_force"], found["MTU"]["in_force"]) == ("1", "1500")
         assert found["offloads"]["in_force"] == found["offloads"]["asked"]
+        assert "offloads" not in server.log
         assert found["link"]["in_force"] == "up"
         assert socket.if_nametoindex(Tap.interface)
 

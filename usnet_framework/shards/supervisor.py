@@ -293,6 +293,7 @@ class Supervisor:
         if self._failure is not None:
             raise StartupError(self._failure)
         if not self._stopping:
+            await self.look()  # engines have set up their queues since the last one
             self._served = True
             self._binder = self._make_binder(self._prepared)
             self._report(self._prepared)
