@@ -423,6 +423,9 @@ def test_json_of_many_parts_is_one_list(server: dict[str, Any], capsys: pytest.C
     assert output(capsys, "conns", "--json") == "[]\n"
 
 
+LONGEST = "2001:db80:1234:5678:9abc:def0:1234:5678/128"
+
+
 def test_what_stacks_believe(server: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     server["neigh"] += [{"shard": 1, "why": "it sleeps"}]
     server["routes"] += [route(shard=1, network="0.0.0.0/0", gateway="10.0.0.254", origin="configured")]
@@ -434,7 +437,10 @@ def test_what_stacks_believe(server: dict[str, Any], capsys: pytest.CaptureFixtu
         ["0", "10.0.0.0/24", "on", "the", "link", "link"],
         ["1", "0.0.0.0/0", "10.0.0.254", "configured"],
     ]
-    assert output(capsys, "addr").splitlines()[1].split()[:3] == ["0", "10.0.0.1/24", "taken"]
+    server["addr"] += [{"shard": 0, "address": LONGEST, "state": "ours", "claimed_by": None}]
+    head, taken, longest = output(capsys, "addr").splitlines()
+    assert taken.split()[:3] == ["0", "10.0.0.1/24", "taken"]
+    assert head.index("STATE") == taken.index("taken") == longest.index("ours")
 
 
 # Counters of a stack.

@@ -14,6 +14,7 @@ Cells = Callable[[dict[str, Any], int], tuple[str, ...]]
 """A row of a table, and what time it is in nanoseconds; behind the number of the shard."""
 
 WIDE = 26  # most addresses: rows come before all of them are known
+WIDEST = 43  # any address, with its prefix
 
 
 def _neighbour(row: dict[str, Any], now_ns: int) -> tuple[str, ...]:
@@ -70,5 +71,5 @@ ROUTES = Subcommand(
     watch=True,
 )
 ADDR = Subcommand(
-    "the addresses of our stack", _table("addr", {"ADDRESS": WIDE, "STATE": 6, "": 0}, _address), watch=True
+    "the addresses of our stack", _table("addr", {"ADDRESS": WIDEST, "STATE": 6, "": 0}, _address), watch=True
 )

@@ -57,7 +57,7 @@ enum un_look { UN_LOOK_CONNS, UN_LOOK_NEIGHBOURS, UN_LOOK_ROUTES, UN_LOOK_ADDRES
     X(probes, "keepalives or window probes in a row without an answer")
 
 #define UN_LOOK_NEIGHBOUR(X)                                                                                           \
-    X(ip_first, "IPv4 in its mapped form")                                                                             \
+    X(ip_first, "IPv4 in its mapped form; all zeros: known by its MAC address alone")                                  \
     X(ip_second, "")                                                                                                   \
     X(mac, "its six bytes, as they lie in memory; UN_LOOK_UNKNOWN: not known")                                         \
     X(state, "enum un_neighbour_state")                                                                                \

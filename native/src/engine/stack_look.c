@@ -74,7 +74,8 @@ void un_stack_look(struct un_engine *engine, int handle, struct un_look_conn *en
 
 static void describe_neighbour(const struct un_neighbour *neighbour, struct un_look_neighbour *entry)
 {
-    const struct un_ip_words ip = un_ip_words(&neighbour->ip);
+    const struct un_ip nothing = {{0}};
+    const struct un_ip_words ip = un_ip_words(un_neighbour_is_station(neighbour) ? &nothing : &neighbour->ip);
     bool is_known = un_neighbour_is_known(neighbour) || neighbour->state == UN_NEIGHBOUR_TOLD;
     *entry = (struct un_look_neighbour){
         .ip_first = ip.first,

@@ -130,7 +130,7 @@ static struct un_ip station_ip(const uint8_t *mac, bool is_v4)
         {0xff, [9] = is_v4 ? 4 : 6, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]}};
 }
 
-static bool is_station(const struct un_neighbour *neighbour)
+bool un_neighbour_is_station(const struct un_neighbour *neighbour)
 {
     return neighbour->ip.bytes[0] == 0xff;
 }
@@ -336,7 +336,7 @@ void un_neighbours_follow(struct un_stack *stack, bool has_other_routes)
         struct un_neighbour *neighbour = &stack->neighbours[i];
         if (neighbour->state == UN_NEIGHBOUR_FREE)
             continue;
-        if (is_station(neighbour)) {
+        if (un_neighbour_is_station(neighbour)) {
             if (neighbour->state != UN_NEIGHBOUR_TOLD) /* its process died while it was told */
                 set_state(neighbour, UN_NEIGHBOUR_FREE);
             continue;
@@ -399,7 +399,7 @@ static void suspect_told(struct un_stack *stack, struct un_neighbour *neighbour,
 {
     struct un_ip next_hop;
     uint8_t mac[UN_MAC_BYTES];
-    if (!is_station(neighbour))
+    if (!un_neighbour_is_station(neighbour))
         question(stack, neighbour);
     else if (un_route_find(stack, &tcb->peer, &next_hop) == 0 && un_kernel_neighbour(stack->kernel, &next_hop, mac) &&
              !un_neighbour_has_mac(neighbour, mac))

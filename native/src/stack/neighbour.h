@@ -18,6 +18,7 @@ void un_neighbour_suspect(struct un_stack *stack, struct un_tcb *tcb);
 struct un_neighbour *un_neighbour_offered(struct un_stack *stack, const struct un_ip *ip);
 bool un_neighbour_has_mac(const struct un_neighbour *neighbour, const uint8_t *mac);
 bool un_neighbour_is_known(const struct un_neighbour *neighbour); /* has an Ethernet address */
+bool un_neighbour_is_station(const struct un_neighbour *neighbour); /* known by that alone: see un_neighbour_heard */
 /* Packets of the connection go where a segment of it came from. For shared addresses. */
 void un_neighbour_heard(struct un_stack *stack, struct un_tcb *tcb, const uint8_t *mac);
 /* There is another table of the kernel's; has_other_routes: the ways of connections may have changed. */
