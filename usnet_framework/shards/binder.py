@@ -68,6 +68,7 @@ class Binder:
         bind = parse_bind(address, option="")
         async with self._turn:
             self._check_open(bind)
+            self._check_new(bind)
             opened = await self._open(bind)
             try:
                 await self._add(opened)
@@ -103,6 +104,10 @@ class Binder:
     def _check_open(self, bind: Bind) -> None:
         if self._closed:
             raise ControlError(f"{bind.asked}: the server is stopping")
+
+    def _check_new(self, bind: Bind) -> None:
+        if any(one.is_named(bind) for one in self._setup.listeners.open):
+            raise ControlError(f"{bind.asked}: is listened on already; unbind it first, or use another address")
 
     async def _open(self, bind: Bind) -> Listeners:
         if bind.kind == "fd":
