@@ -128,6 +128,11 @@ def output(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     return capsys.readouterr().out
 
 
+def test_a_server_that_listens_nowhere_says_so(server: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    server["status"] = STATUS | {"listeners": []}
+    assert output(capsys, "status").splitlines()[1] == "listening nowhere"
+
+
 def test_status_is_a_table_of_processes(server: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     head, listening, note, _, *rows = output(capsys, "status").splitlines()
     assert head == "examples.echo:Echo: ready, up 1h02m, usnet 1.2.3, kernel, split"

@@ -15,7 +15,7 @@ def status_text(status: dict[str, Any]) -> str:
     """A headline, what is listened on, what is not as it was asked for, and one row per process."""
     what = (f"up {duration(status['uptime'])}", f"usnet {status['version']}", status["backend"], status["layout"])
     head = f"{status['app']}: {', '.join((status['state'], *what))}"
-    listening = [f"listening on {address}" for address in status["listeners"]]
+    listening = [f"listening on {address}" for address in status["listeners"]] or ["listening nowhere"]
     rows: list[tuple[str, ...]] = [("PROCESS", "PID", "STATE", "SERIAL", "RESTARTS", "VERSION")]
     rows.append(("supervisor", str(status["pid"]), "running", "", "", status["version"]))
     for shard in status["shards"]:
