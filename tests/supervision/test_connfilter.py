@@ -106,16 +106,16 @@ def test_a_state_of_tcp_is_asked_for() -> None:
                          "; did you mean sport?"),
         ("sport = :htp", "filter: ':htp' at character 9: expected a port, 0 to 65535, like :443"),
         ("sport = 65536", "filter: '65536' at character 9: expected a port, 0 to 65535, like :443"),
-        ("sport =", "filter: the end, at character 8,: expected a port, 0 to 65535, like :443"),
+        ("sport =", "filter: it ends at character 8: expected a port, 0 to 65535, like :443"),
         ("src 10.0.0.256", "filter: '10.0.0.256' at character 5: expected an address like 10.0.0.0/8, 10.0.0.1:443 or "
                            "[fd00::1]:443"),
         ("src > 10.0.0.1", "filter: '>' at character 5: addresses are compared with = and != alone"),
         ("state opne", "filter: 'opne' at character 7: expected a state: close_wait, closed, closing, dead, "
                        "established, fin_wait_1, fin_wait_2, last_ack, linger, open, syn_received, syn_sent, time_wait"
                        "; did you mean open?"),
-        ("(sport 1", "filter: the end, at character 9,: expected )"),
+        ("(sport 1", "filter: it ends at character 9: expected )"),
         ("sport 1 )", "filter: ')' at character 9: expected and, or, or the end"),
-        ("sport 1 or", "filter: the end, at character 11,: expected sport, dport, src, dst, state, not or a "
+        ("sport 1 or", "filter: it ends at character 11: expected sport, dport, src, dst, state, not or a "
                        "parenthesis"),
         ("not " * (DEPTH_MAX + 1) + "sport 1", f"filter: 'not' at character {4 * DEPTH_MAX + 1}: more than 50 levels"),
         ("x" * (LENGTH_MAX + 1), "the filter has 4097 characters; 4096 are the most"),

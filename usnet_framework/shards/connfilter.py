@@ -97,7 +97,7 @@ class _Parser:
 
     def _wrong(self, why: str) -> FilterError:
         token, place = self._tokens[self._at]
-        found = f"{token!r} at character {place}" if token else f"the end, at character {place},"
+        found = f"{token!r} at character {place}" if token else f"it ends at character {place}"
         return FilterError(f"filter: {found}: {why}")
 
     def _any(self) -> Test:
