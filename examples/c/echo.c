@@ -116,7 +116,8 @@ int main(int count, char **arguments)
 {
     struct usnet_setup_options options;
     const char *why = NULL;
-    if (count != 4) {
+    long port = count == 4 ? atol(arguments[3]) : 0;
+    if (port < 1 || port > UINT16_MAX) {
         fprintf(stderr, "usage: %s TAP|netmap:PORT ADDRESS/PREFIX PORT\n", arguments[0]);
         return 2;
     }
@@ -128,7 +129,7 @@ int main(int count, char **arguments)
     if (!context)
         return fail(arguments[1], why);
     int status = usnet_add_address(context, arguments[2]);
-    status = status < 0 ? fail(arguments[2], strerror(-status)) : serve(context, (uint16_t)atoi(arguments[3]));
+    status = status < 0 ? fail(arguments[2], strerror(-status)) : serve(context, (uint16_t)port);
     usnet_teardown(context);
     return status;
 }

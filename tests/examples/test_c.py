@@ -69,3 +69,10 @@ def test_the_library_is_machine_code_alone() -> None:
 def test_headers_stand_alone(header: str) -> None:
     command = ["cc", "-x", "c", "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only", *flags("--cflags"), "-"]
     subprocess.run(command, input=f"#include <{header}>\n", text=True, check=True)
+
+
+@pytest.mark.parametrize("port", ["0", "99999", "http"])
+def test_the_echo_server_takes_no_port_that_there_is_not(port: str, tmp_path: Path) -> None:
+    echo = compiled("echo", tmp_path)
+    done = subprocess.run([echo, "lo", "10.0.0.1/24", port], check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, f"usage: {echo} TAP|netmap:PORT ADDRESS/PREFIX PORT\n")
