@@ -14,8 +14,6 @@ import pytest
 from usnet_framework.cli import ctl, history, stack, status, subcommand, watch
 from usnet_framework.errors import ControlError, ServerGone
 from usnet_framework.shards import control, undo
-from usnet_framework.shards.ethtool import Ethtool
-from usnet_framework.shards.findings import Finding
 
 
 def worker(seat: int, **different: Any) -> dict[str, Any]:
@@ -296,69 +294,6 @@ def test_a_server_that_does_not_answer_is_one_line_and_exit_code_3(
     monkeypatch.setattr(control, "request", refuse)
     assert ctl.main(["status", "--control", "/nowhere"]) == 3
     assert capsys.readouterr().err == "usnet-ctl: /nowhere: no server\n"
-
-
-@pytest.fixture
-def left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A file that a killed server has changed; there is no server."""
-
-    def refuse(path: str, command: str, **arguments: Any) -> Any:
-        raise ControlError(f"{path}: no server")
-
-    monkeypatch.setattr(control, "request", refuse)
-    changed = tmp_path / "setting"
-    changed.write_text("before\n")
-    with Ethtool("lo") as card:
-        journal = undo.Journal(card)
-        journal.change("file", str(changed), "after")
-        journal._file.close()  # as when its process is killed
-    return changed
-
-
-def test_doctor_shows_what_killed_servers_have_left_without_a_server(
-    left: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert output(capsys, "doctor").splitlines() == [
-        "LESS  left over on lo: asked nothing, in force 1 setting of a server that was killed",
-        f"      reason: {left} was before",
-        "      fix: usnet-ctl doctor --fix, or start a server on it again",
-    ]
-    assert left.read_text() == "after\n"
-
-
-@pytest.mark.parametrize("serves", [True, False])
-def test_doctor_shows_what_is_left_in_other_network_namespaces(
-    serves: bool, server: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(path: str, command: str, **arguments: Any) -> Any:
-        raise ControlError(f"{path}: no server")
-
-    less = Finding("left over on eth1", "nothing", "1 setting", ok=False)
-    monkeypatch.setattr(undo, "leftovers_elsewhere", lambda: [less])
-    server["doctor"] = [Finding("shards", "auto", "1").as_dict()]
-    if not serves:
-        monkeypatch.setattr(control, "request", refuse)
-    told = ["ok    shards: asked auto, in force 1"] if serves else []
-    assert output(capsys, "doctor").splitlines() == [*told, f"LESS  {less.what}: asked nothing, in force 1 setting"]
-
-
-def test_doctor_fix_puts_it_back(left: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert output(capsys, "doctor", "--fix") == f"{left}: after -> before\n"
-    assert left.read_text() == "before\n"
-    assert output(capsys, "doctor", "--fix") == "nothing is left over\n"
-    assert ctl.main(["doctor"]) == 3
-
-
-def test_doctor_fix_says_what_it_could_not_put_back(left: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    left.unlink()
-    left.mkdir()
-    assert ctl.main(["doctor", "--fix"]) == 3
-    assert "cannot be put back: Is a directory; run it as root" in capsys.readouterr().err
-
-
-def test_fix_is_of_doctor(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ctl.main(["status", "--fix"]) == 2
-    assert capsys.readouterr().err == "usnet-ctl: --fix: is no option of status; it is of doctor\n"
 
 
 @pytest.mark.parametrize("command", ["status", "conns", "stack", "neigh", "routes", "addr", "doctor"])
