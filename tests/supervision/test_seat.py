@@ -344,6 +344,16 @@ def test_a_successor_that_has_started_follows_a_dead_worker_at_once(stage: Stage
     assert sitting(stage) is successor
 
 
+def test_a_dead_worker_counts_also_where_a_successor_came_before_the_engine_confirmed(stage: Stage) -> None:
+    """A reload, or the way back to the code before; the engine may have died, too."""
+    old = stage.serve()
+    old.dies()
+    stage.succeed()
+    stage.confirm()
+    stage.lose()
+    assert stage.seat.status()["restarts"] == 1
+
+
 def test_who_waits_for_a_port_does_not_hold_up_the_one_that_dies(stage: Stage) -> None:
     stage.serve()
     second = stage.succeed(1)

@@ -346,6 +346,8 @@ class Seat:
             assert successor is not None, "it comes"
             self._hands_over = False
             self._forget_heir()
+            if (dead := self.current) is not None and dead.state is SittingState.LOST and dead.death is not None:
+                self._count(dead)  # at the other port from now on, where who leaves is not counted
             self._attach(successor, free[0])
         elif len(self._ports) == 1 and self.current is not None:
             self.current.retire(self._means.patience.graceful_s)
@@ -401,9 +403,8 @@ class Seat:
             self._means.failed(sitting.error)
         if death is None and sitting.error is None:
             return  # it left: a successor follows
-        self._restarts += 1
+        self._count(sitting)
         self._death = self._death or death
-        self._shard.worker_died(sitting.generation, death.commits if death is not None else 0)
         quick = death is None or (death.lived_s < LONG_LIFE_S and death.commits == 0 and not death.handled)
         delay_s = self._count_quick() if quick else self._count_long()
         if not self._successor_comes():
@@ -412,6 +413,10 @@ class Seat:
         if self._heir is None and death is not None and not reported:
             why = "no spare is ready" if delay_s == 0.0 else f"it had done nothing, the next one waits {delay_s:.1f} s"
             log.warning("worker %s; %s", death.how, why, extra=self._extra(death.pid) | dict(death.handled))
+
+    def _count(self, sitting: Sitting) -> None:
+        self._restarts += 1
+        self._shard.worker_died(sitting.generation, sitting.death.commits if sitting.death is not None else 0)
 
     def _count_quick(self) -> float:
         """The delay before the next worker."""
