@@ -7,14 +7,14 @@ everything built in its build folder; only the package's loader knows both, and 
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
 from usnet_framework.errors import StartupError
 
-VERSION = version("usnet_framework")
-"""Of the code that runs. It is read once: another version may be installed while a server serves."""
+VERSION = "0.1.0"
+"""Of the code that runs. What is installed may be another one by now, and a copy in a folder of its own has no
+metadata."""
 
 
 def installed(name: str) -> Path:

@@ -71,6 +71,7 @@ def test_the_version_is_the_same_everywhere() -> None:
         version = tomllib.load(file)["project"]["version"]
     assert f"version: '{version}'" in (ROOT / "meson.build").read_text()
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f'VERSION = "{version}"' in text("usnet_framework/installed.py")
 
 
 @pytest.mark.parametrize("text", ["void f(void)\n{\n    g();\n}\n", "static int\nf(int a,\n  int b)\n{\n    g();\n}\n"])

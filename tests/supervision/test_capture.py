@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import importlib.metadata
 import os
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +16,6 @@ from support.limits import limit_of_descriptors, no_descriptor_left
 
 from usnet_framework._native_capture import Captured
 from usnet_framework.errors import ControlError, StartupError
-from usnet_framework.installed import VERSION
 from usnet_framework.shards import capture, control
 from usnet_framework.shards.capture import CaptureOrders, Captures, _data_bytes
 from usnet_framework.shards.capturemerge import AHEAD_NS, HOLD_NS, Merger
@@ -125,15 +122,6 @@ def test_a_silent_engine_is_named_and_its_late_error_is_logged(
     asyncio.run(run())
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert said == (["packets are not captured: Too many open files"] if error else [])
-
-
-def test_a_capture_is_of_the_version_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not of one that was installed since: whoever asked with that knows another form of packets."""
-    engine, asker = Engine(0), Asker()
-    asker.hang_up()
-    monkeypatch.setattr(importlib.metadata, "distribution", lambda name: SimpleNamespace(version="9.9"))
-    asyncio.run(Captures(lambda: [engine]).serve(REQUEST, asker))
-    assert asker.result["version"] == VERSION
 
 
 def test_descriptors_are_left_to_replace_what_dies_with() -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 from typing import Any
 
 import pytest
 
 from usnet_framework.config import Config
-from usnet_framework.installed import VERSION
 from usnet_framework.shards.reload import ReloadRefused
 from usnet_framework.shards.supervisor import Supervisor
 
@@ -29,13 +27,3 @@ def test_a_mistake_of_ours_in_a_reload_refuses_it(caplog: pytest.LogCaptureFixtu
     assert isinstance(refusal, ReloadRefused)
     assert str(refusal) == "internal error: KeyError: 'seat'"
     assert "unexpected: the reload failed" in caplog.text
-
-
-def test_the_version_is_that_of_the_code_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another one may be installed while it serves, or none for a moment."""
-
-    def uninstalled(name: str) -> None:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "distribution", uninstalled)
-    assert Supervisor(Config(app="app:App")).status()["version"] == VERSION
