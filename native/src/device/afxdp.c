@@ -554,8 +554,10 @@ static int open_over(struct un_afxdp_memory *memory, int fd, struct un_device **
     if (!*device) {
         *why = strerror(ENOMEM);
         un_afxdp_rings_unmap(&rings);
+        return -ENOMEM;
     }
-    return *device ? 0 : -ENOMEM;
+    (*device)->capabilities.tx_alone = un_afxdp_is_zero_copy(fd) != 1; /* the kernel copies one, and hands it on */
+    return 0;
 }
 
 struct un_device *un_afxdp_open(int fd, int memory_fd, uint16_t queue, uint16_t queues, const char **why)

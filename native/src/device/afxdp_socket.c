@@ -240,17 +240,25 @@ static bool knows_whom_to_poll(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_INCOMING_NAPI_ID, &number, &bytes) == 0 && number > 0;
 }
 
-int un_afxdp_modes(int fd, int memory_fd, struct un_afxdp_modes *modes)
+int un_afxdp_is_zero_copy(int fd)
 {
     struct xdp_options options;
-    struct un_afxdp_memory memory;
     socklen_t bytes = sizeof options;
     if (getsockopt(fd, SOL_XDP, XDP_OPTIONS, &options, &bytes) < 0)
         return -errno;
+    return (options.flags & XDP_OPTIONS_ZEROCOPY) != 0;
+}
+
+int un_afxdp_modes(int fd, int memory_fd, struct un_afxdp_modes *modes)
+{
+    struct un_afxdp_memory memory;
+    int zero_copy = un_afxdp_is_zero_copy(fd);
+    if (zero_copy < 0)
+        return zero_copy;
     if (pread(memory_fd, &memory, sizeof memory, 0) != (ssize_t)sizeof memory)
         return -EINVAL;
     *modes = (struct un_afxdp_modes){
-        .zero_copy = options.flags & XDP_OPTIONS_ZEROCOPY,
+        .zero_copy = zero_copy,
         .tx_checksum = memory.metadata_bytes > 0,
         .is_polled = memory.is_polled && knows_whom_to_poll(fd),
     };

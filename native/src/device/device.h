@@ -41,6 +41,7 @@ struct un_device_capabilities {
     bool tx_checksum;           /* the device completes a partial checksum */
     bool rx_checksum;           /* received packets say UN_RX_CHECKSUM_GOOD where the device knows */
     bool rx_coalesce;           /* received TCP packets may be larger than the MTU */
+    bool tx_alone;              /* a packet reaches its receiver before the next one leaves, however many are flushed */
     uint16_t queues;
     uint16_t queue;             /* this one, from 0 */
 };
@@ -194,6 +195,7 @@ struct un_afxdp_modes {
 
 int un_afxdp_socket(const struct un_afxdp_request *request, const char **why); /* descriptor or -errno */
 int un_afxdp_modes(int fd, int memory_fd, struct un_afxdp_modes *modes); /* 0 or -errno */
+int un_afxdp_is_zero_copy(int fd); /* 0, 1, or -errno */
 struct un_device *un_afxdp_open(int fd, int memory_fd, uint16_t queue, uint16_t queues, const char **why);
 
 /* One ring pair of a netmap port. Whoever may open /dev/netmap makes the descriptor (un_netmap_file). un_netmap_port

@@ -16,6 +16,7 @@
 #include "engine/conns.h"
 #include "engine/events.h"
 #include "engine/hand.h"
+#include "engine/link.h"
 #include "engine/listeners.h"
 #include "engine/peers.h"
 #include "engine/ports.h"
@@ -82,12 +83,12 @@ static void format_private(struct un_engine *engine)
 
 /* Where the engine is in the worker's process, and spins: nothing of the worker waits for the end of the turn, and the
  * core would be spent on looking anyway. Who asks for another mode of polling asks for the shortest way, or has no core
- * to spend. */
+ * to spend. And where answers that leave together arrive together. */
 static bool moderates(const struct un_engine *engine)
 {
     const struct un_engine_setup *setup = &engine->setup;
     return setup->stack && setup->wake_fds[0] < 0 && !setup->time_ns &&
-           engine->options->poll_mode == UN_POLL_ADAPTIVE;
+           engine->options->poll_mode == UN_POLL_ADAPTIVE && !engine->link->device->capabilities.tx_alone;
 }
 
 static void tell_awake(struct un_engine *engine)
@@ -108,7 +109,6 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
     engine->counters = &engine->published->counters;
     engine->node_count = UN_NODES_OF_PORT(engine->config);
     engine->now_ns = un_engine_now_ns(engine);
-    engine->moderates = moderates(engine);
     map_private(engine);
     un_hand_settle(engine);
     int status = engine->transport->start(engine);
@@ -117,6 +117,7 @@ struct un_engine *un_engine_start(const struct un_engine_setup *setup)
         errno = -status;
         return NULL;
     }
+    engine->moderates = moderates(engine);
     if (engine->own->magic == UN_PRIVATE_MAGIC)
         un_takeover(engine);
     else

@@ -158,6 +158,13 @@ static void one_that_polls_in_another_way_does_not(void)
     }
 }
 
+static void nor_does_one_whose_packets_are_handed_on_alone(void)
+{
+    server_open_alone();
+    CHECK_EQ(looks_of_turn(-1), 1);
+    server_close();
+}
+
 static void nor_does_one_beside_its_worker(void)
 {
     int wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -191,6 +198,7 @@ int main(void)
     RUN(an_old_window_says_nothing);
     RUN(an_inline_engine_that_adapts_waits);
     RUN(one_that_polls_in_another_way_does_not);
+    RUN(nor_does_one_whose_packets_are_handed_on_alone);
     RUN(nor_does_one_beside_its_worker);
     RUN(it_hears_of_each_connection);
     return 0;

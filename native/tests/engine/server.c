@@ -36,7 +36,8 @@ static struct un_ip ip_of(const char *text)
 
 static void open_wire(void)
 {
-    struct un_device_capabilities ends[2] = {{.mac = {2, 0, 0, 0, 0, 1}, .mtu = 1500, .queues = 1},
+    struct un_device_capabilities ends[2] = {{.mac = {2, 0, 0, 0, 0, 1}, .mtu = 1500, .queues = 1,
+                                              .tx_alone = server.tx_alone},
                                              {.mac = {2, 0, 0, 0, 0, 2}, .mtu = 1500, .queues = 1}};
     CHECK_EQ(un_memory_pair(server.wire, ends, 64), 0);
 }
@@ -236,6 +237,12 @@ void server_open(void)
 void server_open_polling(enum un_poll_mode mode, int wake_fd)
 {
     const struct server how = {.poll_mode = mode, .wake_fd = wake_fd};
+    open_all(&how);
+}
+
+void server_open_alone(void)
+{
+    const struct server how = {.poll_mode = UN_POLL_ADAPTIVE, .wake_fd = -1, .tx_alone = true};
     open_all(&how);
 }
 

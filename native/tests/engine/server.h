@@ -27,6 +27,7 @@ struct server {
     bool is_shared;
     enum un_poll_mode poll_mode;
     int wake_fd; /* from the worker; -1: it is in this process */
+    bool tx_alone;
     struct un_kernel_table *kernel; /* of shared addresses */
 };
 
@@ -38,6 +39,8 @@ enum { LEFT, RIGHT }; /* the ports; the worker sits at the left one */
 void server_open(void);
 /* The same by an engine that waits like this, beside a worker that wakes it by this descriptor, or with it (-1). */
 void server_open_polling(enum un_poll_mode mode, int wake_fd);
+/* The same with it, adaptive, over a device that says so of what it sends (tx_alone). */
+void server_open_alone(void);
 /* The same, but a kernel has the server's address as well. Clients know its Ethernet address, as nobody answers ARP. */
 void server_open_shared(void);
 /* The kernel's table: 10.0.0.1/24, and who is at 10.0.0.2 unless that is NULL. */
