@@ -187,6 +187,9 @@ def main(arguments: list[str]) -> int:
         print("usage: stack_bench.py [--flat | --save FILE] STACK_BENCH", file=sys.stderr)
         return 2
     *_, bench = arguments
+    if shutil.which(bench) is None:
+        print(f"stack_bench: {bench}: there is no such program; make bench-stack builds it", file=sys.stderr)
+        return 2
     figures: Figures = dict(measured(bench))
     servers = {server for _, server, _ in figures}
     if shutil.which("valgrind"):
