@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 from typing import Any
@@ -39,7 +40,7 @@ def test_a_table_takes_the_place_of_the_one_with_its_header() -> None:
 
 
 def report(**figures: float) -> dict[str, Any]:
-    machine = {"processor": "Invented", "cores": 4, "kernel": "7.0", "python": "3.12"}
+    machine = {"processor": "Invented", "cores": 4, "kernel": "7.0.1-of-the-machine", "python": "3.12"}
     parts = {name.partition(".")[0]: {"command": "usnet-bench it"} for name in figures}
     return {"made": "today", "quick": False, "machine": machine, "figures": figures, "parts": parts}
 
@@ -72,13 +73,13 @@ def test_a_figure_that_need_not_be_there_may_be_missing() -> None:
     before = FIGURES.read()
     ours = {f"stack.{name}": value for name, value in before["stack"]["figures"].items() if ".lwip." not in name}
     table = FIGURES.tables(FIGURES.take(before, report(**ours)))[FIGURES.TABLES.index(FIGURES._stack)]
-    assert "| the same, one of 10,000 connections, ns | 585 | \N{EN DASH} |" in table
+    assert re.search(r"\| the same, one of 10,000 connections, ns \| [\d,]+ \| \N{EN DASH} \|", table)
 
 
 def test_what_the_readme_needs_is_in_the_plan() -> None:
     """But for what other programs measure, and what takes too long."""
     planned = {part.name for part in reportplan.plan(reportplan.FULL, root=True, lwip=True)}
-    others = {"stack", "dispatch", "ring", "poison", "backpressure", "reload-tap"}
+    others = {"stack", "dispatch", "ring", "poison", "backpressure", "reload-long", "reload-tap"}
     assert {FIGURES.ALIASES.get(name, name) for name in FIGURES.read()} - others <= planned
 
 
