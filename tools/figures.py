@@ -166,9 +166,9 @@ def _lines(of: Figures) -> Iterator[tuple[str, str, str]]:
         of.command("kill-network"),
     )
     yield (
-        f"{of('reload-long', 'reloads'):.0f} reloads beside clients that read 9 MB slowly, callbacks that wait for up to "
-        f"{of('reload-long', 'longest_s'):g} s, and threads that wake up a thousand times a second: latency of 2,000 "
-        "messages/s without reloads and with them",
+        f"{of('reload-long', 'reloads'):.0f} reloads beside clients that read 9 MB slowly, callbacks that wait for up "
+        f"to {of('reload-long', 'longest_s'):g} s, and threads that wake up a thousand times a second: latency of "
+        "2,000 messages/s without reloads and with them",
         f"{_quiet_and_reloading(of, 'reload-long')}; never not ready, nothing lost",
         of.command("reload-long"),
     )

@@ -346,7 +346,7 @@ def _draw_bars(figure: Any, rows: Sequence[Row], colours: Colours) -> None:
     panel.axvline(1, color=colours["ink"], linewidth=1.2)
     panel.set_yticks(places, [f"{row['part']}: {row['server']}, {row['figure']}" for row in rows])
     panel.invert_yaxis()
-    panel.set_xlim(0, FARTHEST + 1)
+    panel.set_xlim(0, FARTHEST + 1.2)  # and what stands beside it
     panel.grid(visible=False, axis="y")
     panel.set_xlabel("found over bar (bar over found where less is better): 1 is reached")
 
