@@ -17,12 +17,13 @@ from support.backends import network_namespace
 from support.limits import no_descriptor_left
 from support.link import ip
 from support.privilege import needs_xdp
+from support.silent_kernel import silent_kernel
 from support.until import until
 
 from usnet_framework._native_bpf import XdpProgram
 from usnet_framework._native_xdp import Queue, XdpError, xdp_socket
 from usnet_framework.errors import StartupError
-from usnet_framework.shards import afxdp, joining, linklooks, rtnetlink, station
+from usnet_framework.shards import afxdp, joining, rtnetlink, station
 from usnet_framework.shards.afxdp import FRAME_BYTES, Afxdp
 from usnet_framework.shards.joining import NotYet
 from usnet_framework.shards.listeners import parse_binds
@@ -72,25 +73,16 @@ def joined() -> Iterator[Afxdp]:
 
 
 def test_a_kernel_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As somebody has its lock of network settings: what was seen last is said until there is an answer."""
-    may_answer, link = threading.Event(), rtnetlink.link
-
-    def hang(name: str) -> rtnetlink.Link:
-        assert may_answer.wait(60)
-        return link(name)
+    """What was seen last is said until there is an answer."""
 
     async def look() -> None:
         with joined() as device:
             await device._looks.ask()
-            monkeypatch.setattr(rtnetlink, "link", hang)
-            monkeypatch.setattr(linklooks, "LOOK_AGAIN_S", 0.0)
-            ip("link", "set", Pair.interface, "down")
-            try:
+            with silent_kernel(monkeypatch):
+                ip("link", "set", Pair.interface, "down")
                 assert [device.trouble() for _ in range(3)] == [None] * 3
                 assert all(finding.ok for finding in device.findings() if finding.what == "interface")
                 assert not device._looks.ask().done()
-            finally:
-                may_answer.set()
             await device._looks.ask()
             assert device.trouble() == f"interface {Pair.interface} is down"
 

@@ -16,10 +16,11 @@ from support.backends import network_namespace
 from support.fake_card import FakeCard
 from support.link import ip
 from support.privilege import needs_network_namespaces
+from support.silent_kernel import silent_kernel
 from support.until import until
 
 from usnet_framework._native_netmap import About, Pair
-from usnet_framework.shards import linklooks, netmap, rtnetlink
+from usnet_framework.shards import netmap, rtnetlink
 from usnet_framework.shards.ethtool import FIELDS
 from usnet_framework.shards.findings import Finding
 from usnet_framework.shards.joining import NotYet
@@ -179,24 +180,15 @@ def test_a_card_that_was_renamed_and_removed_is_joined_by_its_first_name(caplog:
 
 
 def test_a_kernel_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As somebody has its lock of network settings: what was seen last is said until there is an answer."""
-    may_answer, link = threading.Event(), rtnetlink.link
-
-    def hang(name: str) -> rtnetlink.Link:
-        assert may_answer.wait(60)
-        return link(name)
+    """What was seen last is said until there is an answer."""
 
     async def look() -> None:
         with joined() as device:
             await device._looks.ask()
-            monkeypatch.setattr(rtnetlink, "link", hang)
-            monkeypatch.setattr(linklooks, "LOOK_AGAIN_S", 0.0)
-            ip("link", "set", CARD, "down")
-            try:
+            with silent_kernel(monkeypatch):
+                ip("link", "set", CARD, "down")
                 assert [device.trouble() for _ in range(3)] == [None] * 3
                 assert interface(device).ok
-            finally:
-                may_answer.set()
             await device._looks.ask()
             assert device.trouble() == f"interface {CARD} is down"
 

@@ -16,7 +16,6 @@
 #include "stack/lists.h"
 #include "stack/local.h"
 
-
 /* A packet that the stack is about to look at. */
 struct arriving {
     struct un_captured *record; /* NULL: there was no room */
