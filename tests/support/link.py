@@ -56,8 +56,12 @@ class Lossy:
     mtu: int
 
     @contextmanager
-    def losses(self, per_mille: int = 20) -> Iterator[None]:
-        """Packets are lost at random, each way; some of them were, when this ends."""
+    def losses(self, per_mille: int = 20) -> Iterator[Callable[[], int]]:
+        """Packets are lost at random, each way; some of them were, when this ends. It gives what tells how many."""
+
+        def lost() -> int:
+            return int(re.findall(r"dropped (\d+)", tc("-s", "qdisc", "show", "dev", self.end, "clsact"))[0])
+
         tc("qdisc", "add", "dev", self.end, "clsact")
         try:
             for direction, end in _LOSSES.items():
@@ -69,9 +73,8 @@ class Lossy:
                 ]
                 text = ",".join([str(len(program)), *("{} {} {} {}".format(*step) for step in program)])
                 tc("filter", "add", "dev", self.end, direction, "bpf", "direct-action", "bytecode", text)
-            yield
-            (lost,) = re.findall(r"dropped (\d+)", tc("-s", "qdisc", "show", "dev", self.end, "clsact"))
-            assert int(lost) > 0
+            yield lost
+            assert lost() > 0
         finally:
             tc("qdisc", "delete", "dev", self.end, "clsact")
 
@@ -140,7 +143,7 @@ class Loopback(Lossy, Kernel):
     def options(self, port: int, given: Sequence[str] = ()) -> list[str]:
         return ["--bind", f"tcp://[::]:{port}"]
 
-    def losses(self, per_mille: int = 20) -> AbstractContextManager[None]:
+    def losses(self, per_mille: int = 20) -> AbstractContextManager[Callable[[], int]]:
         return super().losses(per_mille // 2)
 
 
